@@ -1,0 +1,39 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEMO := demo
+# Real images for the tests that use them; without the folder those tests are skipped and say so.
+export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
+
+.PHONY: demo test format clean
+
+demo: $(INSTALLED)  ## Generate data, train, predict, evaluate, report: about five minutes on two cores.
+	rm -rf $(DEMO)
+	$(BIN)/deconvseg data demo $(DEMO)/dataset
+	$(BIN)/deconvseg train $(DEMO)/dataset -o $(DEMO)/run --splits $(DEMO)/dataset/splits.json --max-time 150s
+	$(BIN)/deconvseg predict -i $(DEMO)/dataset -o $(DEMO)/masks -m $(DEMO)/run --splits $(DEMO)/dataset/splits.json --split test
+	$(BIN)/deconvseg evaluate -g $(DEMO)/dataset -p $(DEMO)/masks -o $(DEMO)/masks/metrics.json --splits $(DEMO)/dataset/splits.json --split test
+	$(BIN)/deconvseg report $(DEMO)/run --metrics $(DEMO)/masks/metrics.json
+	@echo
+	@echo "masks:   $(DEMO)/masks"
+	@echo "metrics: $(DEMO)/masks/metrics.json"
+	@echo "report:  $(DEMO)/run/report.html   (open it in a browser)"
+
+test: $(INSTALLED)  ## Style, types, floors, tests.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+format: $(INSTALLED)  ## Bring the code into the house style.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv $(DEMO)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,35 @@
+"""Medical image segmentation by deconvolution, from a folder of scans to masks and a report."""
+
+from typing import TYPE_CHECKING, Any
+
+from deconvseg._version import __version__
+
+if TYPE_CHECKING:
+    from deconvseg.evaluation import evaluate
+    from deconvseg.inference import predict
+    from deconvseg.models import Deconver, create_model, list_models
+    from deconvseg.training import train
+
+__all__ = ["Deconver", "__version__", "create_model", "evaluate", "list_models", "predict", "train"]
+
+_HOME = {
+    "Deconver": "deconvseg.models",
+    "create_model": "deconvseg.models",
+    "list_models": "deconvseg.models",
+    "train": "deconvseg.training",
+    "predict": "deconvseg.inference",
+    "evaluate": "deconvseg.evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that ``import deconvseg`` stays instant."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'deconvseg' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,181 @@
+"""A look at every case of a dataset before anything is learned from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.dataset_report import DatasetReport, LabelFrequency, Spread
+from deconvseg.data.labels import count_values
+from deconvseg.data.reading import image_suffix
+from deconvseg.data.splits import Splits
+from deconvseg.data.types import LabelMap
+from deconvseg.errors import InputError
+
+MOST_LABELS = 64  # more distinct values without declared names look like instances
+FEWEST_INSTANCES = 8  # masks that count from 1 further than this, to varying ends, too
+
+
+def check_dataset(
+    dataset: Dataset,
+    *,
+    splits: Splits | None = None,
+    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> DatasetReport:
+    """Read every case and report shapes, spacings, label frequencies and every problem by file name.
+
+    A case that can't be read is a problem of the report and never stops the others. ``progress`` wraps the
+    sequence of cases. With ``splits`` a class that the training cases lack is a warning too.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    spacings: dict[str, tuple[float, ...]] = {}
+    counts: dict[str, dict[int, int]] = {}
+    problems = list(dataset.problems)
+    expanded = 0
+    for case in progress(dataset.cases):
+        try:
+            image, label_map = dataset.load(case)
+        except InputError as error:
+            problems.append(_case_problem(case, error))
+        else:
+            shapes[case.name], spacings[case.name] = image.shape, image.geometry.spacing
+            expanded += dataset.expands_grey(case)
+            if label_map is not None:
+                counts[case.name] = _count_labels(dataset, label_map)
+    problems += _mixed_dimensions(dataset, shapes)
+    problems += _undeclared_labels(dataset, counts)
+    problems += _unlikely_labels(dataset, counts)
+    problems += _absent_classes(dataset, counts, "any mask")
+    if splits is not None:
+        training = {name: counts[name] for name in splits.train if name in counts}
+        problems += _absent_classes(dataset, training, "the training masks", present=_total(counts))
+    return DatasetReport(
+        root=str(dataset.root),
+        layout=dataset.layout,
+        cases=len(dataset.cases),
+        labelled=len(dataset.labelled_names),
+        channels=dataset.channel_names,
+        shapes=Spread.of(list(shapes.values())),
+        spacings=Spread.of(list(spacings.values())),
+        labels=_frequencies(dataset, counts),
+        notes=(f"grey images expanded to RGB: {expanded}",) if expanded else (),
+        problems=tuple(problems),
+        splits=None if splits is None else {name: len(names) for name, names in vars(splits).items()},
+    )
+
+
+def scan_label_values(dataset: Dataset, names: Iterable[str]) -> dict[int, int]:
+    """The voxels of each label value in these cases' masks; `InputError` for a mask that can't be read."""
+    counts = {}
+    for case in dataset.select(names).cases:
+        label_map = dataset.load_label(case)
+        if label_map is not None:
+            counts[case.name] = _count_labels(dataset, label_map)
+    return dict(sorted(_total(counts).items()))
+
+
+def _count_labels(dataset: Dataset, label_map: LabelMap) -> dict[int, int]:
+    pixels = (label_map.pixels > 0).astype(np.uint8) if dataset.foreground else label_map.pixels
+    return count_values(pixels)
+
+
+def _total(counts: Mapping[str, Mapping[int, int]]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for found in counts.values():
+        total.update(found)
+    return total
+
+
+def _names(dataset: Dataset) -> Mapping[int, str]:
+    if dataset.foreground:
+        return {0: "background", 1: "foreground"}
+    return dataset.label_names or {0: "background"}
+
+
+def _frequencies(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> dict[int, LabelFrequency]:
+    total, names = _total(counts), _names(dataset)
+    return {
+        value: LabelFrequency(
+            name=names.get(value, f"label {value}"),
+            voxels=total[value],
+            cases=sum(value in found for found in counts.values()),
+        )
+        for value in sorted({*total, *names})
+    }
+
+
+def _case_problem(case: Case, error: InputError) -> Problem:
+    files = [str(path) for path in (*case.images, case.label) if path is not None]
+    file = next((path for path in files if str(error).startswith(path)), files[0])
+    return Problem(file, str(error).removeprefix(file).lstrip(": "), "error")
+
+
+def _mixed_dimensions(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
+    dims = Counter(len(shape) for shape in shapes.values())
+    if len(dims) < 2:
+        return []
+    usual = dims.most_common(1)[0][0]
+    return [
+        Problem(str(dataset.case(name).images[0]), f"is {len(shape)}D, but most cases are {usual}D", "error")
+        for name, shape in shapes.items()
+        if len(shape) != usual
+    ]
+
+
+def _undeclared_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> list[Problem]:
+    if dataset.label_names is None or dataset.foreground:
+        return []
+    problems = []
+    for name, found in counts.items():
+        unknown = sorted(set(found) - set(dataset.label_names))
+        if unknown:
+            declared = ", ".join(str(value) for value in dataset.label_names)
+            message = f"has the label values {list_names(unknown)}, but dataset.json declares {declared}"
+            problems.append(Problem(str(dataset.case(name).label), message, "error"))
+    return problems
+
+
+def _unlikely_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> list[Problem]:
+    problems = [
+        Problem(str(case.label), "is a JPEG, which changes label values; save the mask as PNG", "warning")
+        for case in dataset.cases
+        if case.label is not None and image_suffix(case.label) in (".jpg", ".jpeg")
+    ]
+    if dataset.foreground or dataset.label_names is not None or not counts:
+        return problems
+    values = len(_total(counts))
+    highest = [max(found) for found in counts.values()]
+    numbered = all(set(found) - {0} == set(range(1, max(found) + 1)) for found in counts.values())
+    advice = "--foreground takes every label above 0 as one class"
+    if values > MOST_LABELS:
+        message = f"the masks have {values} distinct values, which look like instances; {advice}"
+        problems.append(Problem(str(dataset.root), message, "error"))
+    elif numbered and max(highest) > FEWEST_INSTANCES and len(set(highest)) > 2:
+        message = f"the masks count up to {min(highest)} … {max(highest)}, like instances; {advice}"
+        problems.append(Problem(str(dataset.root), message, "warning"))
+    return problems
+
+
+def _absent_classes(
+    dataset: Dataset,
+    counts: Mapping[str, Mapping[int, int]],
+    where: str,
+    present: Mapping[int, int] | None = None,
+) -> list[Problem]:
+    """Warnings for the classes (declared, or ``present`` elsewhere) without a voxel in ``counts``."""
+    if not counts:
+        return []
+    total, names = _total(counts), _names(dataset)
+    expected = set(names if present is None else present) - {0, dataset.ignore_label}
+    return [
+        Problem(
+            str(dataset.root),
+            f"the class {names.get(value, f'label {value}')} ({value}) has no voxel in {where}",
+            "warning",
+        )
+        for value in sorted(expected)
+        if not total[value]
+    ]

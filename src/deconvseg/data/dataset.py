@@ -1,0 +1,132 @@
+"""A dataset: named cases on disk, and how one is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from deconvseg.data.raster import RASTER_SUFFIXES
+from deconvseg.data.reading import check_same_grid, count_channels, image_suffix, read_image, read_label_map
+from deconvseg.data.types import Image, LabelMap
+from deconvseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one file of a dataset: an error stops training on it, a warning does not."""
+
+    file: str
+    message: str
+    severity: Literal["error", "warning"]
+
+    def to_json(self) -> dict[str, Any]:
+        """The problem as a plain dictionary."""
+        return {"file": self.file, "message": self.message, "severity": self.severity}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject: its image files (one, or one per channel), and its mask where it has one."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name in (".", "..") or any(mark in self.name for mark in "/\\\0"):
+            raise InputError(f"the case name {self.name!r} cannot be a file name; rename the case of {self.images}")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A class that is a union of labels, as BraTS's whole tumour; written into a mask as ``written_as``."""
+
+    name: str
+    labels: tuple[int, ...]
+    written_as: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases found on disk, with what the dataset declares about itself.
+
+    ``channel_names`` has one name per channel; ``label_names`` is None where nothing declares the labels;
+    ``regions`` are nnU-Net's, in the order of ``regions_class_order``; ``channels_last`` says that 4D NIfTI
+    are allowed, their last axis the channels; ``foreground`` that every label above zero counts as one class;
+    ``splits_file`` is a splits file found in the dataset; ``problems`` are those that the listing showed.
+    """
+
+    root: Path
+    layout: str
+    cases: tuple[Case, ...]
+    channel_names: tuple[str, ...]
+    label_names: Mapping[int, str] | None = None
+    regions: tuple[Region, ...] | None = None
+    ignore_label: int | None = None
+    channels_last: bool = False
+    foreground: bool = False
+    splits_file: Path | None = None
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all cases, in order."""
+        return tuple(case.name for case in self.cases)
+
+    @property
+    def labelled_names(self) -> tuple[str, ...]:
+        """The names of the cases that have a mask, in order."""
+        return tuple(case.name for case in self.cases if case.label is not None)
+
+    def case(self, name: str) -> Case:
+        """The case of that name; `InputError` where there is none."""
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise InputError(f"{self.root} has no case {name!r}; it has {list_names(self.names)}")
+
+    def select(self, names: Iterable[str]) -> Dataset:
+        """The dataset of these cases alone, in this order."""
+        by_name = {case.name: case for case in self.cases}
+        return replace(self, cases=tuple(by_name.get(name) or self.case(name) for name in names))
+
+    def load(self, case: Case) -> tuple[Image, LabelMap | None]:
+        """The image and the mask of a case; `InputError` names both files where their grids differ."""
+        image, label_map = self.load_image(case), self.load_label(case)
+        if label_map is not None and case.label is not None:
+            check_same_grid(image, case.images[0], label_map, case.label)
+        return image, label_map
+
+    def load_image(self, case: Case) -> Image:
+        """The image of a case, grey expanded to RGB in a colour dataset; `InputError` for other channels."""
+        image = read_image(case.images, channels_last=self.channels_last)
+        expected = len(self.channel_names)
+        if image.channels == 1 and self.expands_grey(case):
+            return Image(np.repeat(image.pixels, 3, axis=0), image.geometry)
+        if image.channels != expected:
+            raise InputError(
+                f"{case.images[0]} gives {image.channels} channels, but {self.root} has {expected} "
+                f"({', '.join(self.channel_names)}); correct the file or the dataset's channels"
+            )
+        return image
+
+    def expands_grey(self, case: Case) -> bool:
+        """Whether `load_image` repeats this case's single grey channel as red, green and blue."""
+        path = case.images[0]
+        single = len(case.images) == 1 and image_suffix(path) in RASTER_SUFFIXES
+        return single and len(self.channel_names) == 3 and count_channels(path) == 1
+
+    def load_label(self, case: Case) -> LabelMap | None:
+        """The mask of a case with the values of its file, or None where it has none."""
+        return None if case.label is None else read_label_map(case.label)
+
+
+def list_names(names: Iterable[object], limit: int = 5) -> str:
+    """The first few names and how many more there are, for a message of one line."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

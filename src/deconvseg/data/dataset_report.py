@@ -1,0 +1,114 @@
+"""What a check of a dataset found, as data, JSON and text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deconvseg.data.dataset import Problem
+
+_MOST_LINES = 32
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The smallest, the median and the largest value per axis; as text, one of them where all are equal."""
+
+    minimum: tuple[float, ...]
+    median: tuple[float, ...]
+    maximum: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[float, ...]]) -> Spread | None:
+        """The spread over the rows of the usual length, None where there are none."""
+        if not rows:
+            return None
+        usual = Counter(map(len, rows)).most_common(1)[0][0]
+        values = np.asarray([row for row in rows if len(row) == usual], dtype=np.float64)
+        statistics = values.min(axis=0), np.median(values, axis=0), values.max(axis=0)
+        return cls(*(tuple(float(value) for value in statistic) for statistic in statistics))
+
+    def __str__(self) -> str:
+        texts = ["×".join(f"{value:.4g}" for value in row) for row in vars(self).values()]
+        return texts[0] if len(set(texts)) == 1 else f"{texts[0]} … {texts[1]} … {texts[2]}"
+
+    def to_json(self) -> dict[str, list[float]]:
+        """The three rows as lists."""
+        return {name: list(values) for name, values in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class LabelFrequency:
+    """How often a label value occurs: its voxels, and the cases that have any."""
+
+    name: str
+    voxels: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What `check_dataset` found; ``shapes`` and ``spacings`` (mm) are None where no case could be read."""
+
+    root: str
+    layout: str
+    cases: int
+    labelled: int
+    channels: tuple[str, ...]
+    shapes: Spread | None
+    spacings: Spread | None
+    labels: Mapping[int, LabelFrequency]
+    notes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    splits: Mapping[str, int] | None = None
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that must be mended."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain dictionaries, label values as strings."""
+        return {
+            "root": self.root,
+            "layout": self.layout,
+            "cases": self.cases,
+            "labelled": self.labelled,
+            "channels": list(self.channels),
+            "shapes": None if self.shapes is None else self.shapes.to_json(),
+            "spacings": None if self.spacings is None else self.spacings.to_json(),
+            "labels": {str(value): vars(frequency) for value, frequency in self.labels.items()},
+            "notes": list(self.notes),
+            "splits": None if self.splits is None else dict(self.splits),
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+    def to_text(self) -> str:
+        """The report as lines for a terminal: the dataset, a line per label, a line per problem."""
+        unlabelled = f", {self.cases - self.labelled} without a mask" if self.labelled < self.cases else ""
+        lines = [
+            f"{self.root}: {self.cases} cases{unlabelled}, layout {self.layout}",
+            f"channels  {', '.join(self.channels)}",
+            f"shapes    {self.shapes or 'none could be read'}",
+            f"spacings  {self.spacings or 'none could be read'} mm",
+        ]
+        if self.splits is not None:
+            lines.append("splits    " + ", ".join(f"{count} {name}" for name, count in self.splits.items()))
+        lines += self._label_lines()
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"{problem.severity}: {problem.file}: {problem.message}" for problem in self.problems]
+        return "\n".join(lines if self.problems else [*lines, "no problems"])
+
+    def _label_lines(self) -> list[str]:
+        voxels = max(sum(frequency.voxels for frequency in self.labels.values()), 1)
+        lines = [
+            f"label {value:<4d}{frequency.name}: {100 * frequency.voxels / voxels:.3g} % of the voxels, "
+            f"in {frequency.cases} of {self.labelled} masks"
+            for value, frequency in self.labels.items()
+        ]
+        hidden = len(lines) - _MOST_LINES
+        return lines if hidden <= 0 else [*lines[:_MOST_LINES], f"… and {hidden} more labels"]

@@ -1,0 +1,118 @@
+"""Where voxels lie in the world: affines, axis orders and the grids that resampling makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.errors import InputError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class AxisOrder:
+    """A reordering of axes: output axis i is input axis ``permutation[i]``, reversed where ``flips[i]``."""
+
+    permutation: tuple[int, ...]
+    flips: tuple[bool, ...]
+
+    def apply(self, array: Array) -> Array:
+        """Reorder the last n axes of ``array`` (..., *S); the leading axes stay, the result is contiguous."""
+        leading = array.ndim - len(self.permutation)
+        moved = array.transpose(*range(leading), *(leading + axis for axis in self.permutation))
+        return np.ascontiguousarray(np.flip(moved, self._flipped_axes(leading)))
+
+    def undo(self, array: Array) -> Array:
+        """Put the last n axes of a reordered ``array`` back: the inverse of `apply`, exactly."""
+        leading = array.ndim - len(self.permutation)
+        flipped = np.flip(array, self._flipped_axes(leading))
+        inverse = (leading + int(axis) for axis in np.argsort(self.permutation))
+        return np.ascontiguousarray(flipped.transpose(*range(leading), *inverse))
+
+    def apply_geometry(self, geometry: Geometry, shape: Sequence[int]) -> Geometry:
+        """The geometry of the reordered grid of a ``shape`` of voxels: none moves in the world."""
+        dims = len(self.permutation)
+        to_input = np.zeros((dims + 1, dims + 1))
+        to_input[-1, -1] = 1.0
+        for axis, (source, flipped) in enumerate(zip(self.permutation, self.flips, strict=True)):
+            to_input[source, axis] = -1.0 if flipped else 1.0
+            to_input[source, -1] = shape[source] - 1.0 if flipped else 0.0
+        return Geometry(geometry.affine @ to_input)
+
+    def _flipped_axes(self, leading: int) -> tuple[int, ...]:
+        return tuple(leading + axis for axis, flipped in enumerate(self.flips) if flipped)
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The map from voxel indices to world millimetres: an affine (n + 1, n + 1) in nibabel's convention.
+
+    In 3D the world is RAS (x to the right, y to the front, z up). In 2D the axes are (row, column), and the
+    affine is the identity unless the file says otherwise. Raises `InputError` for a singular or non-finite
+    affine.
+    """
+
+    affine: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.ndim != 2 or affine.shape[0] != affine.shape[1] or affine.shape[0] < 2:
+            raise InputError(f"an affine is a square matrix, but this one has the shape {affine.shape}")
+        if not np.isfinite(affine).all():
+            raise InputError("the affine has NaN or infinite entries; repair the file's header")
+        if np.linalg.matrix_rank(affine[:-1, :-1]) < affine.shape[0] - 1:
+            raise InputError("the affine is singular (an axis has no extent); repair the file's header")
+        affine.flags.writeable = False
+        object.__setattr__(self, "affine", affine)
+
+    @classmethod
+    def identity(cls, spatial_dims: int) -> Geometry:
+        """Unit spacing, no rotation, origin at zero."""
+        return cls(np.eye(spatial_dims + 1))
+
+    @property
+    def spatial_dims(self) -> int:
+        """The number of spatial axes."""
+        return len(self.affine) - 1
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """The distance in millimetres between neighbouring voxels, per array axis."""
+        return tuple(float(length) for length in np.linalg.norm(self.affine[:-1, :-1], axis=0))
+
+    @property
+    def direction(self) -> npt.NDArray[np.float64]:
+        """The unit vectors of the array axes in the world, as columns (n, n)."""
+        columns: npt.NDArray[np.float64] = self.affine[:-1, :-1] / np.asarray(self.spacing)
+        return columns
+
+    @property
+    def origin(self) -> tuple[float, ...]:
+        """The world position in millimetres of the first voxel's centre."""
+        return tuple(float(value) for value in self.affine[:-1, -1])
+
+    def matches(self, other: Geometry, tolerance: float = 1e-3) -> bool:
+        """Whether both affines have one size and agree entry by entry within ``tolerance`` (mm)."""
+        return self.affine.shape == other.affine.shape and bool(np.abs(self.affine - other.affine).max() <= tolerance)
+
+    def resampled(self, old_shape: Sequence[int], new_shape: Sequence[int]) -> Geometry:
+        """The geometry after resampling ``old_shape`` to ``new_shape``, the volume's outer edges kept."""
+        scale = np.asarray(old_shape, dtype=np.float64) / np.asarray(new_shape, dtype=np.float64)
+        to_old = np.diag([*scale, 1.0])
+        to_old[:-1, -1] = (scale - 1.0) / 2.0
+        return Geometry(self.affine @ to_old)
+
+    def axis_order(self) -> AxisOrder:
+        """The order that brings the array closest to canonical axes: RAS in 3D, unchanged otherwise."""
+        dims = self.spatial_dims
+        if dims != 3:
+            return AxisOrder(tuple(range(dims)), (False,) * dims)
+        orientation = nib.orientations.io_orientation(self.affine)
+        permutation = tuple(int(axis) for axis in np.argsort(orientation[:, 0]))
+        return AxisOrder(permutation, tuple(bool(orientation[axis, 1] < 0) for axis in permutation))

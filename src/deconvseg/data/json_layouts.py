@@ -1,0 +1,208 @@
+"""The layouts that a ``dataset.json`` describes: nnU-Net raw and the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data.dataset import Case, Dataset, Problem, Region
+from deconvseg.data.listing import (
+    by_stem,
+    channel_files,
+    channel_of,
+    find_splits,
+    list_image_files,
+    read_json,
+    sibling_channel,
+)
+from deconvseg.data.raster import RASTER_SUFFIXES
+from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix
+from deconvseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class DeclaredLabels:
+    """What the "labels" of a dataset.json say."""
+
+    names: Mapping[int, str]
+    regions: tuple[Region, ...] | None = None
+    ignore: int | None = None
+
+
+def is_decathlon(record: Mapping[str, Any], root: Path) -> bool:
+    """Whether a dataset.json lists training pairs that exist: the Decathlon's does, nnU-Net 1's did not."""
+    training = record.get("training")
+    if not isinstance(training, list) or not training or "channel_names" in record:
+        return False
+    pairs = _training_pairs(record, root)
+    return any(image.exists() for image, _ in pairs) or not (root / "imagesTr").is_dir()
+
+
+def open_decathlon(root: Path, *, foreground: bool = False) -> Dataset:
+    """A dataset whose dataset.json lists pairs under "training"; 4D images have their channels last."""
+    source = root / "dataset.json"
+    record = read_object(source)
+    pairs = _training_pairs(record, root)
+    by_stem(image for image, _ in pairs)
+    cases = tuple(Case(case_stem(image), (image,), label) for image, label in pairs)
+    if not cases:
+        raise InputError(f'{source} lists no case under "training"; add pairs of "image" and "label"')
+    listed = {label for _, label in pairs}
+    labels = parse_labels(record, source)
+    return Dataset(
+        root=root,
+        layout="msd",
+        cases=cases,
+        channel_names=_numbered(record, ("modality", "channel_names"), source) or ("image",),
+        label_names=labels.names if labels else None,
+        channels_last=True,
+        foreground=foreground,
+        splits_file=find_splits(root),
+        problems=_missing_masks(cases) + _orphans(root / "labelsTr", listed),
+    )
+
+
+def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
+    """An nnU-Net raw dataset: ``imagesTr/CASE_0000.ext``, one file per channel, and ``labelsTr/CASE.ext``."""
+    source = root / "dataset.json"
+    record = read_object(source) if source.is_file() else {}
+    files = [path for path in list_image_files(root / "imagesTr") if _has_ending(path, record)]
+    masks = [path for path in list_image_files(root / "labelsTr") if _has_ending(path, record)]
+    grouped, labels_by_case = channel_files(files), by_stem(masks)
+    if not grouped:
+        raise InputError(
+            f"{root / 'imagesTr'} holds no image named CASE_0000.ext; known suffixes are {', '.join(IMAGE_SUFFIXES)}"
+        )
+    names = _numbered(record, ("channel_names", "modality"), source)
+    names = names or tuple(f"channel {number}" for number in range(1 + max(max(group) for group in grouped.values())))
+    cases, problems = [], _unnumbered(files)
+    for name, channels in grouped.items():
+        colour = len(names) == 3 and set(channels) == {0} and image_suffix(channels[0]) in RASTER_SUFFIXES
+        example = next(iter(channels.values()))
+        expected = 1 if colour else len(names)
+        images = tuple(sibling_channel(example, name, number) for number in range(expected))
+        cases.append(Case(name, images, labels_by_case.get(name)))
+        problems += tuple(
+            Problem(str(path), f"is channel {number}, but the dataset has {len(names)} channels", "error")
+            for number, path in channels.items()
+            if number >= expected
+        )
+    declared = parse_labels(record, source)
+    return Dataset(
+        root=root,
+        layout="nnunet",
+        cases=tuple(cases),
+        channel_names=names,
+        label_names=declared.names if declared else None,
+        regions=declared.regions if declared and not foreground else None,
+        ignore_label=declared.ignore if declared and not foreground else None,
+        foreground=foreground,
+        splits_file=find_splits(root),
+        problems=problems
+        + _missing_masks(tuple(cases))
+        + _orphans(root / "labelsTr", {labels_by_case[name] for name in grouped if name in labels_by_case}),
+    )
+
+
+def parse_labels(record: Mapping[str, Any], source: Path) -> DeclaredLabels | None:
+    """The labels of a dataset.json: name → value or [values] (nnU-Net 2), or "value" → name (Decathlon)."""
+    labels = record.get("labels")
+    if labels is None or labels == {}:
+        return None
+    if not isinstance(labels, Mapping):
+        raise InputError(f'{source}: "labels" must map names to values, not be {labels!r}')
+    if labels and all(str(key).lstrip("-").isdigit() and isinstance(name, str) for key, name in labels.items()):
+        return DeclaredLabels({int(value): name for value, name in labels.items()})
+    members = {name: _label_values(name, value, source) for name, value in labels.items()}
+    ignore = members.pop("ignore", None)
+    names = {values[0]: name for name, values in members.items() if len(values) == 1}
+    for values in members.values():
+        names.update({value: f"label {value}" for value in values if value not in names})
+    if ignore is not None:
+        names[ignore[0]] = "ignore"
+    regions = None
+    if any(isinstance(value, list) for value in labels.values()):
+        regions = _regions(members, record, source)
+    return DeclaredLabels(dict(sorted(names.items())), regions, ignore[0] if ignore else None)
+
+
+def read_object(path: Path) -> Mapping[str, Any]:
+    """A JSON file whose content is an object."""
+    record = read_json(path)
+    if not isinstance(record, Mapping):
+        raise InputError(f"{path} must hold a JSON object, not a {type(record).__name__}")
+    return record
+
+
+def _regions(members: Mapping[str, tuple[int, ...]], record: Mapping[str, Any], source: Path) -> tuple[Region, ...]:
+    classes = {name: values for name, values in members.items() if values != (0,)}
+    order = record.get("regions_class_order")
+    if not isinstance(order, list) or len(order) != len(classes) or not all(map(_is_integer, order)):
+        raise InputError(
+            f'{source}: labels that are lists need "regions_class_order" with one value for each of '
+            f"{', '.join(classes)}, not {order!r}"
+        )
+    return tuple(
+        Region(name, values, written_as) for (name, values), written_as in zip(classes.items(), order, strict=True)
+    )
+
+
+def _label_values(name: str, value: object, source: Path) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(map(_is_integer, values)):
+        raise InputError(f"{source}: the label {name!r} must be an integer or a list of integers, not {value!r}")
+    return tuple(values)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _training_pairs(record: Mapping[str, Any], root: Path) -> list[tuple[Path, Path | None]]:
+    pairs: list[tuple[Path, Path | None]] = []
+    for entry in record.get("training", []):
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("image"), str):
+            raise InputError(
+                f'{root / "dataset.json"}: each entry of "training" needs "image" and "label", not {entry!r}'
+            )
+        label = entry.get("label")
+        pairs.append((root / entry["image"], root / label if isinstance(label, str) else None))
+    return pairs
+
+
+def _numbered(record: Mapping[str, Any], keys: tuple[str, ...], source: Path) -> tuple[str, ...]:
+    """The names in ``{"0": name, "1": name}`` in the order of their numbers, or nothing."""
+    names: Any = next((record[key] for key in keys if key in record), {})
+    if not isinstance(names, Mapping) or sorted(map(str, names)) != sorted(str(n) for n in range(len(names))):
+        raise InputError(f'{source}: "{keys[0]}" must number its names from "0" on, not be {names!r}')
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def _has_ending(path: Path, record: Mapping[str, Any]) -> bool:
+    ending = record.get("file_ending")
+    return not isinstance(ending, str) or path.name.lower().endswith(ending.lower())
+
+
+def _missing_masks(cases: tuple[Case, ...]) -> tuple[Problem, ...]:
+    return tuple(Problem(str(case.images[0]), "has no mask", "error") for case in cases if case.label is None)
+
+
+def _orphans(folder: Path, used: Iterable[Path | None]) -> tuple[Problem, ...]:
+    if not folder.is_dir():
+        return ()
+    known = {path.resolve() for path in used if path is not None}
+    return tuple(
+        Problem(str(path), "is a mask without an image", "warning")
+        for path in list_image_files(folder)
+        if path.resolve() not in known
+    )
+
+
+def _unnumbered(files: list[Path]) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(str(path), "does not end in a channel number (CASE_0000.ext) and is left out", "error")
+        for path in files
+        if channel_of(path) is None
+    )

@@ -1,0 +1,85 @@
+"""What the layouts share: image files by stem, channel files by case, JSON objects read safely."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data.reading import case_stem, count_channels, image_suffix, is_image_file
+from deconvseg.errors import InputError
+
+_CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+
+
+def list_image_files(folder: Path) -> list[Path]:
+    """The image files of a folder, not of its subfolders, sorted; hidden and ``._`` files are left out."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(path))
+
+
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+    """Files by their name without the image suffix; `InputError` where two files share it."""
+    found: dict[str, Path] = {}
+    for path in files:
+        stem = case_stem(path)
+        if stem in found:
+            raise InputError(f"{found[stem]} and {path} have the same case name {stem!r}; remove or rename one")
+        found[stem] = path
+    return found
+
+
+def channel_of(path: Path) -> tuple[str, int] | None:
+    """The case and the channel number of nnU-Net's ``CASE_0000.ext``, or None for another name."""
+    match = _CHANNEL_FILE.fullmatch(case_stem(path))
+    return (match["case"], int(match["channel"])) if match else None
+
+
+def channel_files(files: Iterable[Path]) -> dict[str, dict[int, Path]]:
+    """Channel files by case and channel number; files with another name are left out."""
+    grouped: dict[str, dict[int, Path]] = defaultdict(dict)
+    for path in files:
+        found = channel_of(path)
+        if found is None:
+            continue
+        case, channel = found
+        if channel in grouped[case]:
+            raise InputError(f"{grouped[case][channel]} and {path} are the same channel; remove or rename one")
+        grouped[case][channel] = path
+    return dict(grouped)
+
+
+def sibling_channel(path: Path, case: str, channel: int) -> Path:
+    """The file that holds another channel of the case that ``path`` belongs to."""
+    return path.with_name(f"{case}_{channel:04d}{path.name[len(case_stem(path)) :]}")
+
+
+def find_splits(root: Path) -> Path | None:
+    """A splits file in a dataset's folder, if it has one."""
+    candidates = (root / "splits.json", root / "splits_final.json")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
+    """Channel names for single-file images: colour where any is; a file that won't open is passed over."""
+    for path in images:
+        try:
+            if count_channels(path) == 3:
+                return ("red", "green", "blue")
+        except InputError:
+            continue  # the check of the dataset names it, with the reason
+    return ("grey",) if image_suffix(images[0]) not in (".nii", ".nii.gz") else ("image",)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; `InputError` names the file and the line where it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); correct it") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error

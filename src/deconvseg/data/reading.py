@@ -1,0 +1,172 @@
+"""Files to images and label maps: which reader takes which file, and what every reader checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.data.geometry import Geometry
+from deconvseg.data.nifti import NIFTI_SUFFIXES, NiftiReader
+from deconvseg.data.raster import RASTER_SUFFIXES, RasterReader
+from deconvseg.data.types import Image, LabelMap
+from deconvseg.errors import InputError
+
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *RASTER_SUFFIXES)
+
+
+class Reader(Protocol):
+    """What a file format needs to take part; a floor above may pass readers of more formats (DICOM, for one).
+
+    Every method raises `InputError`, naming the file, for a file that it cannot read.
+    """
+
+    def accepts(self, path: Path) -> bool:
+        """Whether this reader takes the file, judged by its name alone."""
+        ...
+
+    def count_channels(self, path: Path, *, channels_last: bool = False) -> int:
+        """The number of channels of the image, from its header alone."""
+        ...
+
+    def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
+        """Intensities (C, *S) of any number type, and their geometry."""
+        ...
+
+    def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
+        """Labels (*S), as numbers of any type, and their geometry."""
+        ...
+
+
+READERS: tuple[Reader, ...] = (NiftiReader(), RasterReader())
+
+
+def read_image(
+    paths: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    channels_last: bool = False,
+    readers: Sequence[Reader] = READERS,
+) -> Image:
+    """Read one file, or several single-channel files of the same grid as the channels of one image.
+
+    ``channels_last`` allows a 4D NIfTI whose last axis is the channels (Medical Segmentation Decathlon).
+    Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, and channels whose
+    shapes or geometries (tolerance 1e-3 mm) differ.
+    """
+    files = [Path(paths)] if isinstance(paths, (str, PathLike)) else [Path(path) for path in paths]
+    if not files:
+        raise InputError("an image needs at least one file, but none was given")
+    channels = [_read_channels(path, channels_last, readers) for path in files]
+    first = channels[0]
+    if len(files) == 1:
+        return first
+    for path, channel in zip(files, channels, strict=True):
+        if channel.channels != 1:
+            raise InputError(
+                f"{path} holds {channel.channels} channels, but {len(files)} files are one channel each; "
+                "give one file per channel"
+            )
+        check_same_grid(first, files[0], channel, path)
+    return Image(np.concatenate([channel.pixels for channel in channels]), first.geometry)
+
+
+def read_label_map(path: str | PathLike[str], *, readers: Sequence[Reader] = READERS) -> LabelMap:
+    """Read a mask as integers, with the values of the file (palette masks: the indices; booleans: 0 and 1).
+
+    Raises `InputError` for a missing or corrupt file, values that are not whole numbers, and colour masks
+    whose channels differ.
+    """
+    path = Path(path)
+    pixels, geometry = _reader_of(path, readers).read_labels(path)
+    if pixels.dtype == np.bool_:
+        return LabelMap(pixels.astype(np.uint8), geometry)
+    if np.issubdtype(pixels.dtype, np.floating):
+        whole = np.isfinite(pixels) & (pixels == np.rint(pixels)) & (np.abs(pixels) < 2**53)
+        fractional = pixels[~whole]
+        if fractional.size:
+            seen = ", ".join(f"{value:g}" for value in np.unique(fractional)[:5])
+            raise InputError(
+                f"{path} is not a label map: {fractional.size} voxels are not whole numbers ({seen}, …); "
+                "give a mask with one integer per class"
+            )
+        pixels = pixels.astype(np.int64)
+    return LabelMap(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")), geometry)
+
+
+def count_channels(
+    path: str | PathLike[str], *, channels_last: bool = False, readers: Sequence[Reader] = READERS
+) -> int:
+    """The number of channels of an image file, from its header alone."""
+    path = Path(path)
+    return _reader_of(path, readers).count_channels(path, channels_last=channels_last)
+
+
+def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | LabelMap, second_path: Path) -> None:
+    """Raise an `InputError` with both files and both values where shapes or geometries (1e-3 mm) differ."""
+    if first.shape != second.shape:
+        raise InputError(
+            f"{second_path} has the shape {_show(second.shape)}, but {first_path} has {_show(first.shape)}; "
+            "they must lie on the same grid"
+        )
+    if first.geometry.matches(second.geometry):
+        return
+
+    def differs(name: str) -> bool:
+        return bool(np.abs(np.subtract(getattr(first.geometry, name), getattr(second.geometry, name))).max() > 1e-3)
+
+    name = next((name for name in ("spacing", "origin") if differs(name)), "direction")
+    ours, theirs = (np.ravel(getattr(side.geometry, name)) for side in (first, second))
+    raise InputError(
+        f"{second_path} has the {name} {_show(theirs)}, but {first_path} has {_show(ours)} (tolerance 1e-3 mm); "
+        "resample one of them or repair its header"
+    )
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name is that of an image: a known suffix, not hidden, no AppleDouble ``._`` file."""
+    return not path.name.startswith(".") and image_suffix(path) != ""
+
+
+def image_suffix(path: str | PathLike[str]) -> str:
+    """The suffix in lower case, ``.nii.gz`` whole, or an empty string where no reader knows it."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), "")
+
+
+def case_stem(path: str | PathLike[str]) -> str:
+    """The file's name without its image suffix: ``case.01.nii.gz`` → ``case.01``."""
+    name = Path(path).name
+    return name[: len(name) - len(image_suffix(path))]
+
+
+def _read_channels(path: Path, channels_last: bool, readers: Sequence[Reader]) -> Image:
+    pixels, geometry = _reader_of(path, readers).read_channels(path, channels_last=channels_last)
+    image = Image(np.ascontiguousarray(pixels, dtype=np.float32), geometry)
+    finite = np.isfinite(image.pixels)
+    if not finite.all():
+        broken = image.pixels[~finite]
+        nans = int(np.isnan(broken).sum())
+        raise InputError(
+            f"{path} has {nans} NaN and {broken.size - nans} infinite voxels of {finite.size}; "
+            "replace them by finite values"
+        )
+    return image
+
+
+def _reader_of(path: Path, readers: Sequence[Reader]) -> Reader:
+    reader = next((reader for reader in readers if reader.accepts(path)), None)
+    if reader is None:
+        raise InputError(f"{path} has no known image suffix; known are {', '.join(IMAGE_SUFFIXES)}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, where an image file is expected")
+    return reader
+
+
+def _show(values: Any) -> str:
+    return "(" + ", ".join(f"{float(value):.6g}" for value in values) + ")"

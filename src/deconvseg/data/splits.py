@@ -1,0 +1,139 @@
+"""Which cases train, which choose, and which are only ever tested."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvseg.data.dataset import Dataset, list_names
+from deconvseg.data.listing import read_json
+from deconvseg.errors import InputError
+
+DEFAULT_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint case names: ``train`` to learn from, ``val`` to choose by, ``test`` for the end alone."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def to_json(self) -> dict[str, list[str]]:
+        """The splits as lists, in the format that `read_splits` reads."""
+        return {"train": list(self.train), "val": list(self.val), "test": list(self.test)}
+
+
+def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | None = None) -> Splits:
+    """Read ``{"train", "val", "test"}`` (any may be missing), or nnU-Net's list of such folds.
+
+    Where "train" is missing, every case of ``names`` that the file does not mention trains. ``fold`` picks an
+    entry of a list (default 0). Raises `InputError` for names that are not among ``names``, a case in two
+    splits, and a fold that the file does not have or whose validation cases it fixes.
+    """
+    path = Path(path)
+    record = read_json(path)
+    if isinstance(record, list):
+        chosen = fold or 0
+        if not 0 <= chosen < len(record):
+            existing = f"the folds 0 … {len(record) - 1}" if record else "no folds"
+            raise InputError(f"{path} has {existing}, but fold {chosen} was asked for")
+        record = record[chosen]
+    elif fold and isinstance(record, Mapping) and record.get("val"):
+        raise InputError(f'{path} fixes the validation cases, so fold {fold} does not exist; use fold 0 or "all"')
+    if not isinstance(record, Mapping) or not set(record) & {"train", "val", "test"}:
+        raise InputError(f'{path} must hold {{"train": […], "val": […], "test": […]}}, or a list of folds')
+    unknown_keys = sorted(set(record) - {"train", "val", "test"})
+    if unknown_keys:
+        raise InputError(f"{path} has the unknown split {list_names(unknown_keys)}; known are train, val and test")
+    val, test = _names_in(record, "val", path), _names_in(record, "test", path)
+    mentioned = {*val, *test}
+    rest = tuple(name for name in names if name not in mentioned)
+    train = _names_in(record, "train", path) if "train" in record else rest
+    _check_names(path, names, train, val, test)
+    return Splits(train, val, test)
+
+
+def make_folds(
+    names: Sequence[str], folds: int = DEFAULT_FOLDS, seed: int = 0
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Split cases into (train, val) pairs for cross-validation, by the set of names and the seed alone.
+
+    Every case is in one validation set; their sizes differ by at most one. With fewer cases than ``folds``
+    each fold leaves one case out. Raises `InputError` for fewer than two cases.
+    """
+    if len(names) < 2:
+        raise InputError(f"{len(names)} case(s) cannot be split into folds; add cases, or use all of them (--fold all)")
+    ordered = sorted(names)
+    shuffled = np.random.default_rng(seed).permutation(len(ordered))
+    pairs = []
+    for chosen in np.array_split(shuffled, min(folds, len(ordered))):
+        held_out = {ordered[index] for index in chosen}
+        pairs.append(
+            (
+                tuple(name for name in ordered if name not in held_out),
+                tuple(name for name in ordered if name in held_out),
+            )
+        )
+    return pairs
+
+
+def resolve_splits(
+    dataset: Dataset, splits_file: str | PathLike[str] | None, *, fold: int | str | None, seed: int = 0
+) -> Splits:
+    """The splits of a run: from ``splits_file``, the dataset's own file, or folds of all labelled cases.
+
+    Where the file gives no "val", fold ``fold`` (default 0) of the 5 folds of its train cases is held out;
+    with ``fold="all"`` everything but the test cases trains and "val" is empty. Raises `InputError` for a
+    fold that does not exist, and for train or validation cases without a mask.
+    """
+    if isinstance(fold, str) and fold != "all":
+        if not fold.isdigit():
+            raise InputError(f'the fold must be a number or "all", not {fold!r}')
+        fold = int(fold)
+    source = Path(splits_file) if splits_file is not None else dataset.splits_file
+    number = None if isinstance(fold, str) else fold
+    if source is None:
+        given = Splits(dataset.labelled_names, (), ())
+    else:
+        given = read_splits(source, dataset.names, fold=number)
+        _check_labelled(dataset, given, source)
+    if fold == "all":
+        return Splits((*given.train, *given.val), (), given.test)
+    if given.val:
+        return given
+    folds = make_folds(given.train, seed=seed)
+    if not 0 <= (number or 0) < len(folds):
+        raise InputError(f"fold {number} does not exist: {len(given.train)} cases make the folds 0 … {len(folds) - 1}")
+    train, val = folds[number or 0]
+    return Splits(train, val, given.test)
+
+
+def _names_in(record: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    names = record.get(key, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f'{path}: "{key}" must be a list of case names, not {names!r:.80}')
+    return tuple(names)
+
+
+def _check_names(path: Path, names: Sequence[str], *splits: tuple[str, ...]) -> None:
+    listed = [name for split in splits for name in split]
+    unknown = sorted(set(listed) - set(names))
+    if unknown:
+        raise InputError(f"{path} names cases that the dataset does not have: {list_names(unknown)}")
+    twice = sorted(name for name, times in Counter(listed).items() if times > 1)
+    if twice:
+        raise InputError(f"{path} names cases more than once: {list_names(twice)}; each belongs to one split")
+
+
+def _check_labelled(dataset: Dataset, splits: Splits, source: Path) -> None:
+    unlabelled = sorted({*splits.train, *splits.val} - set(dataset.labelled_names))
+    if unlabelled:
+        raise InputError(f"{source} trains or validates on cases without a mask: {list_names(unlabelled)}")

@@ -1,0 +1,127 @@
+"""The two kinds of pixels: images, which may be interpolated, and label maps, which may not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.data.geometry import Geometry
+from deconvseg.errors import InputError
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Intensities (C, *S) in float32, with the geometry of their grid."""
+
+    pixels: Floats
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != self.geometry.spatial_dims + 1:
+            raise InputError(
+                f"an image {self.pixels.shape} does not fit a {self.geometry.spatial_dims}D geometry: "
+                "its shape is (channels, *spatial)"
+            )
+        object.__setattr__(self, "pixels", np.asarray(self.pixels, dtype=np.float32))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The spatial shape S."""
+        return self.pixels.shape[1:]
+
+    @property
+    def channels(self) -> int:
+        """The number of channels C."""
+        return len(self.pixels)
+
+    def canonical(self) -> Image:
+        """The same image with its axes in the closest canonical order (RAS in 3D)."""
+        order = self.geometry.axis_order()
+        return Image(order.apply(self.pixels), order.apply_geometry(self.geometry, self.shape))
+
+    def resampled(self, new_shape: Sequence[int]) -> Image:
+        """The image on ``new_shape`` voxels over the same volume, interpolated linearly, edges aligned."""
+        pixels = _resample_linearly(self.pixels, tuple(new_shape))
+        return Image(pixels, self.geometry.resampled(self.shape, new_shape))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """Integer labels (*S) with the geometry of their grid; resampled as labels only, never interpolated."""
+
+    pixels: Integers
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if not np.issubdtype(self.pixels.dtype, np.integer):
+            raise InputError(f"a label map holds integers, but these pixels are {self.pixels.dtype}")
+        if self.pixels.ndim != self.geometry.spatial_dims:
+            raise InputError(f"a label map {self.pixels.shape} does not fit a {self.geometry.spatial_dims}D geometry")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The spatial shape S."""
+        return self.pixels.shape
+
+    def canonical(self) -> LabelMap:
+        """The same label map with its axes in the closest canonical order (RAS in 3D)."""
+        order = self.geometry.axis_order()
+        return LabelMap(order.apply(self.pixels), order.apply_geometry(self.geometry, self.shape))
+
+    def one_hot(self, values: Sequence[int]) -> Floats:
+        """One float32 map per value (len(values), *S): 1 where the label is that value, else 0."""
+        return np.stack([self.pixels == value for value in values]).astype(np.float32)
+
+    def resampled(self, new_shape: Sequence[int]) -> LabelMap:
+        """The label map on ``new_shape`` voxels over the same volume, each from the nearest centre."""
+        indices = [
+            np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
+            for old, new in zip(self.shape, new_shape, strict=True)
+        ]
+        return LabelMap(self.pixels[np.ix_(*indices)], self.geometry.resampled(self.shape, new_shape))
+
+    def resampled_smooth(self, new_shape: Sequence[int]) -> LabelMap:
+        """The label map on ``new_shape`` voxels: the argmax of its linearly interpolated one-hot maps.
+
+        A tie goes to the smaller value. One map is held at a time, so memory does not grow with the number of
+        labels.
+        """
+        values = np.unique(self.pixels)
+        best = np.full(tuple(new_shape), -1.0, dtype=np.float32)
+        labels = np.empty(tuple(new_shape), dtype=self.pixels.dtype)
+        for value in values:
+            probability = _resample_linearly(self.one_hot([int(value)]), tuple(new_shape))[0]
+            higher = probability > best
+            labels[higher] = value
+            np.maximum(best, probability, out=best)
+        return LabelMap(labels, self.geometry.resampled(self.shape, new_shape))
+
+
+def smallest_integer_dtype(pixels: Integers) -> np.dtype[Any]:
+    """The smallest of uint8, uint16, int32 and int64 that holds every value of ``pixels``."""
+    low, high = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
+    for candidate in (np.uint8, np.uint16, np.int32):
+        limits = np.iinfo(candidate)
+        if limits.min <= low and high <= limits.max:
+            return np.dtype(candidate)
+    return np.dtype(np.int64)
+
+
+def _resample_linearly(pixels: Floats, new_shape: tuple[int, ...]) -> Floats:
+    """Interpolate (C, *S) to (C, *new_shape), voxel edges aligned."""
+    if pixels.shape[1:] == new_shape:
+        return pixels
+    import torch
+    from torch.nn import functional as F
+
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(new_shape)]
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels))[None]
+    resampled: Floats = F.interpolate(tensor, size=new_shape, mode=mode, align_corners=False)[0].numpy()
+    return resampled

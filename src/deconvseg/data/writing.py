@@ -1,0 +1,75 @@
+"""Label maps to files, atomically: a file is there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+from deconvseg.data.nifti import NIFTI_SUFFIXES, save_nifti
+from deconvseg.data.raster import RASTER_SUFFIXES, save_raster
+from deconvseg.data.reading import image_suffix
+from deconvseg.data.types import LabelMap, smallest_integer_dtype
+from deconvseg.errors import DeconvsegError, InputError
+
+
+@contextmanager
+def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` and with its suffix; move it there if the block succeeds.
+
+    Missing folders are made; when the block fails the temporary file is removed and ``path`` is as it was. An
+    `OSError` becomes one line that names ``path``: `InputError` where a file stands in the way,
+    `DeconvsegError` where the disk is full or refuses.
+    """
+    path = Path(path)
+    suffix = image_suffix(path) or path.suffix
+    temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise _writing_error(path, error) from error
+    finally:
+        if temporary.is_file():
+            temporary.unlink()
+
+
+def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Path | None = None) -> None:
+    """Write a mask by the suffix of ``path``, in the smallest integer type that holds its values, atomically.
+
+    NIfTI keeps the affine; where ``like`` is a NIfTI on the same grid its qform and sform, their codes and
+    its units are kept too. Raises `InputError` for values or shapes that the format cannot hold, and for an
+    output whose parent is a file; `DeconvsegError` where the disk is full.
+    """
+    path = Path(path)
+    suffix = image_suffix(path)
+    pixels = label_map.pixels.astype(smallest_integer_dtype(label_map.pixels))
+    if suffix not in (*NIFTI_SUFFIXES, *RASTER_SUFFIXES):
+        raise InputError(f"{path} has no suffix that a mask can be written as; use .nii.gz, .png or .tif")
+    if suffix in NIFTI_SUFFIXES and label_map.geometry.spatial_dims != 3:
+        raise InputError(f"{path} cannot hold a {label_map.geometry.spatial_dims}D mask; write it as .png or .tif")
+    with atomic_write(path) as temporary:
+        if suffix in NIFTI_SUFFIXES:
+            save_nifti(pixels, label_map.geometry, temporary, like=like)
+        else:
+            save_raster(pixels, temporary, name=path)
+
+
+def mask_suffix(image_path: str | PathLike[str]) -> str:
+    """The suffix of a mask beside this image: ``.nii.gz`` for NIfTI, ``.png`` for 2D images."""
+    return ".nii.gz" if image_suffix(image_path) in NIFTI_SUFFIXES else ".png"
+
+
+def _writing_error(path: Path, error: OSError) -> DeconvsegError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DeconvsegError(f"the disk is full while writing {path}; free some space and run it again")
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        in_the_way = next((parent for parent in path.parents if parent.is_file()), path.parent)
+        return InputError(f"cannot write {path}: {in_the_way} is a file, not a folder; choose another output")
+    if isinstance(error, IsADirectoryError):
+        return InputError(f"cannot write {path}: it is a folder; choose another output")
+    return DeconvsegError(f"cannot write {path}: {error.strerror or error}; check the folder's permissions")

@@ -1,0 +1,171 @@
+"""The check names every problem by file, counts what it reads, and never stops at the first bad case."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import PIL.Image
+import pytest
+
+from deconvseg.data import check_dataset, open_dataset, resolve_splits, scan_label_values
+from deconvseg.data.splits import Splits
+
+
+def pairs(root, masks, images=None):
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, mask in masks.items():
+        mask = np.asarray(mask, dtype=np.uint16)
+        image = (images or {}).get(name, np.zeros(mask.shape, np.uint8))
+        PIL.Image.fromarray(image).save(root / "images" / f"{name}.png")
+        PIL.Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    return root
+
+
+def nnunet(root, masks, labels):
+    for name, mask in masks.items():
+        for folder, file, pixels in (("imagesTr", f"{name}_0000", np.zeros_like(mask)), ("labelsTr", name, mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(pixels.astype(np.uint8), np.diag([1, 2, 3, 1])), root / folder / f"{file}.nii.gz")
+    (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MRI"}, "labels": labels}))
+    return root
+
+
+def test_shapes_spacings_and_labels_are_counted(tmp_path):
+    masks = {"a": np.zeros((2, 3, 4)), "b": np.ones((4, 3, 4)), "c": np.full((6, 3, 5), 2)}
+    masks["a"][0, 0, :] = 1
+    report = check_dataset(open_dataset(nnunet(tmp_path, masks, {"background": 0, "organ": 1, "lesion": 2})))
+    assert (report.cases, report.labelled, report.channels) == (3, 3, ("MRI",))
+    assert vars(report.shapes) == {"minimum": (2, 3, 4), "median": (4, 3, 4), "maximum": (6, 3, 5)}
+    assert report.spacings.median == pytest.approx((1, 2, 3))
+    assert {value: vars(found) for value, found in report.labels.items()} == {
+        0: {"name": "background", "voxels": 20, "cases": 1},
+        1: {"name": "organ", "voxels": 4 + 48, "cases": 2},
+        2: {"name": "lesion", "voxels": 90, "cases": 1},
+    }
+    assert report.problems == ()
+    assert json.loads(json.dumps(report.to_json()))["labels"]["2"]["voxels"] == 90
+    assert "label 1   organ: 32.1 % of the voxels, in 2 of 3 masks" in report.to_text()
+    assert "no problems" in report.to_text()
+
+
+def test_one_bad_case_never_hides_the_others(tmp_path):
+    pairs(tmp_path, {name: np.eye(5) for name in "abcdef"})
+    (tmp_path / "images" / "b.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / "masks" / "d.png").write_bytes((tmp_path / "masks" / "d.png").read_bytes()[:50])
+    PIL.Image.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / "masks" / "f.png")
+    (tmp_path / "masks" / "e.png").unlink()
+    report = check_dataset(open_dataset(tmp_path))
+    files = [problem.file.removeprefix(f"{tmp_path}/") for problem in report.errors]
+    assert files == ["images/e.png", "images/b.png", "masks/d.png", "masks/f.png"]
+    messages = [problem.message for problem in report.errors]
+    assert messages[0] == "has no mask in masks/"
+    assert messages[1].startswith("is truncated or not a readable image")
+    assert messages[3].startswith(f"has the shape (4, 4), but {tmp_path}/images/f.png has (5, 5)")
+    assert (report.cases, report.labelled, report.labels[1].cases) == (6, 5, 2)
+    for problem in report.problems:
+        assert f"error: {problem.file}: {problem.message}" in report.to_text().splitlines()
+
+
+def test_a_dataset_without_one_readable_case_is_still_reported(tmp_path):
+    pairs(tmp_path, {"a": np.eye(5)})
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    report = check_dataset(open_dataset(tmp_path))
+    assert report.shapes is report.spacings is None
+    assert len(report.errors) == 1
+    assert "none could be read" in report.to_text()
+    json.dumps(report.to_json())
+
+
+def test_expanded_grey_images_are_recorded(tmp_path):
+    masks = {name: np.eye(5) for name in "abc"}
+    pairs(tmp_path, masks, images={"c": np.ones((5, 5, 3), np.uint8)})
+    assert check_dataset(open_dataset(tmp_path)).notes == ("grey images expanded to RGB: 2",)
+
+
+def test_instance_maps_suggest_foreground(tmp_path):
+    pairs(tmp_path, {"a": np.arange(100).reshape(10, 10), "b": np.eye(5)})
+    (problem,) = check_dataset(open_dataset(tmp_path)).problems
+    assert problem.severity == "error"
+    assert problem.message == (
+        "the masks have 100 distinct values, which look like instances; "
+        "--foreground takes every label above 0 as one class"
+    )
+    report = check_dataset(open_dataset(tmp_path, foreground=True))
+    assert report.problems == ()
+    assert {value: found.voxels for value, found in report.labels.items()} == {0: 1 + 20, 1: 99 + 5}
+
+
+def test_few_instances_are_recognised_by_their_counting(tmp_path):
+    pairs(tmp_path, {name: np.arange(count).reshape(1, -1) for name, count in (("a", 5), ("b", 10), ("c", 7))})
+    (problem,) = check_dataset(open_dataset(tmp_path)).problems
+    assert (problem.severity, "--foreground" in problem.message) == ("warning", True)
+
+
+def test_few_classes_missing_in_some_cases_are_not_instances(tmp_path):
+    pairs(tmp_path, {name: np.arange(count).reshape(1, -1) for name, count in (("a", 1), ("b", 2), ("c", 3))})
+    assert check_dataset(open_dataset(tmp_path)).problems == ()
+
+
+def test_a_declared_class_without_voxels_is_a_warning_that_names_it(tmp_path):
+    labels = {"background": 0, "organ": 1, "ghost": 5, "ignore": 6}
+    dataset = open_dataset(nnunet(tmp_path, {"a": np.ones((2, 2, 2))}, labels))
+    (problem,) = check_dataset(dataset).problems
+    assert (problem.severity, problem.message) == ("warning", "the class ghost (5) has no voxel in any mask")
+
+
+def test_a_class_that_training_lacks_is_a_warning(tmp_path):
+    pairs(tmp_path, {"a": np.eye(3), "b": np.eye(3) * 7, "c": np.eye(3)})
+    report = check_dataset(open_dataset(tmp_path), splits=Splits(("a", "c"), (), ("b",)))
+    (problem,) = report.problems
+    assert problem.message == "the class label 7 (7) has no voxel in the training masks"
+    assert report.splits == {"train": 2, "val": 0, "test": 1}
+
+
+def test_undeclared_values_are_an_error_of_their_file(tmp_path):
+    masks = {"a": np.ones((2, 2, 2)), "b": np.full((2, 2, 2), 9)}
+    report = check_dataset(open_dataset(nnunet(tmp_path, masks, {"background": 0, "organ": 1})))
+    (problem,) = report.problems
+    assert problem.file.endswith("labelsTr/b.nii.gz")
+    assert problem.message == "has the label values 9, but dataset.json declares 0, 1"
+    assert problem.severity == "error"
+
+
+def test_jpeg_masks_are_a_warning(tmp_path):
+    pairs(tmp_path, {"a": np.eye(5)})
+    (tmp_path / "masks" / "a.png").unlink()
+    PIL.Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "masks" / "a.jpg")
+    (problem,) = check_dataset(open_dataset(tmp_path)).problems
+    assert (problem.severity, problem.message[:9]) == ("warning", "is a JPEG")
+
+
+def test_volumes_among_rasters_are_named(tmp_path):
+    pairs(tmp_path, {"a": np.eye(5), "b": np.eye(5)})
+    for folder in ("images", "masks"):
+        nib.save(nib.Nifti1Image(np.ones((2, 3, 4), np.uint8), np.eye(4)), tmp_path / folder / "c.nii")
+    (problem,) = check_dataset(open_dataset(tmp_path)).problems
+    assert (problem.file, problem.message) == (
+        str(tmp_path / "images" / "c.nii"),
+        "is 3D, but most cases are 2D",
+    )
+
+
+def test_progress_wraps_the_cases(tmp_path):
+    seen = []
+    dataset = open_dataset(pairs(tmp_path, {"a": np.eye(5), "b": np.eye(5)}))
+    check_dataset(dataset, progress=lambda cases: (seen.append(case.name) or case for case in cases))
+    assert seen == ["a", "b"]
+
+
+def test_label_values_are_scanned_over_the_chosen_cases_alone(tmp_path):
+    dataset = open_dataset(pairs(tmp_path, {"a": np.eye(3) * 255, "b": np.eye(3) * 7, "c": np.zeros((2, 2))}))
+    assert scan_label_values(dataset, ["a", "c"]) == {0: 6 + 4, 255: 3}
+    assert scan_label_values(dataset, ["b"]) == {0: 6, 7: 3}
+    foreground = open_dataset(tmp_path, foreground=True)
+    assert scan_label_values(foreground, foreground.names) == {0: 16, 1: 6}
+
+
+def test_the_report_counts_the_splits(tmp_path):
+    dataset = open_dataset(pairs(tmp_path, {f"c{number}": np.eye(3) for number in range(10)}))
+    report = check_dataset(dataset, splits=resolve_splits(dataset, None, fold=0))
+    assert "splits    8 train, 2 val, 0 test" in report.to_text()

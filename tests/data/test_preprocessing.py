@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deconvseg.data import (
+    Geometry,
+    Image,
+    LabelMap,
+    Normalisation,
+    match_channels,
+    open_dataset,
+    preprocess_image,
+    preprocess_labels,
+    restore,
+)
+from deconvseg.errors import InputError
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-1e4, 1e4), st.floats(1e-3, 1e3))
+@settings(max_examples=25, deadline=None)
+def test_zscore_ignores_offset_and_scale(seed: int, offset: float, scale: float) -> None:
+    pixels = np.random.default_rng(seed).normal(size=(6, 7)).astype(np.float32)
+    normal = Normalisation("zscore")(pixels)
+    assert normal.mean() == pytest.approx(0, abs=1e-5)
+    assert normal.std() == pytest.approx(1, abs=1e-4)
+    changed = Normalisation("zscore")((pixels * np.float32(scale) + np.float32(offset)).astype(np.float32))
+    assert np.allclose(changed, normal, atol=2e-2 * max(1, abs(offset) / scale * 1e-4))
+
+
+def test_zscore_of_the_nonzero_leaves_zeros_alone() -> None:
+    pixels = np.array([0, 0, 4, 6, 8], np.float32)
+    normal = Normalisation("zscore_nonzero")(pixels)
+    assert normal[:2].tolist() == [0, 0]
+    assert normal[2:].mean() == pytest.approx(0, abs=1e-6)
+    assert normal[2:].std() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["zscore", "zscore_nonzero"])
+@pytest.mark.parametrize("value", [0.0, 5.0, 1e6])
+def test_a_constant_channel_becomes_zero(kind: str, value: float) -> None:
+    assert not Normalisation(kind)(np.full((3, 4), value, np.float32)).any()
+
+
+def test_ct_clips_and_uses_the_datasets_statistics() -> None:
+    normal = Normalisation("ct", clip=(-100.0, 300.0), mean=50.0, std=10.0)
+    assert normal(np.array([-1000, 50, 1000], np.float32)).tolist() == [-15, 0, 25]
+    with pytest.raises(InputError, match="needs 'mean' and 'std'"):
+        Normalisation("ct")(np.zeros(3, np.float32))
+
+
+def test_grey_becomes_rgb_and_other_channels_are_refused() -> None:
+    grey = Image(np.ones((1, 4, 4), np.float32), Geometry.identity(2))
+    assert match_channels(grey, 3).pixels.shape == (3, 4, 4)
+    with pytest.raises(InputError, match=r"x\.png: 1 channels, but the plan has 2"):
+        match_channels(grey, 2, "x.png")
+
+
+@given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.tuples(*[st.floats(0.4, 3)] * 3))
+@settings(max_examples=30, deadline=None)
+def test_maps_come_back_to_the_images_own_grid(
+    axes: list[int], flips: tuple[bool, ...], spacing: tuple[float, ...]
+) -> None:
+    """A linear function of world position survives preprocessing and restoring, whatever the axes and spacing."""
+    shape = (9, 8, 7)
+    affine = np.zeros((4, 4))
+    for column, (axis, flip, step) in enumerate(zip(axes, flips, spacing, strict=True)):
+        affine[axis, column] = -step if flip else step
+    affine[:, 3] = [3, -7, 11, 1]
+    voxels = np.stack([*np.meshgrid(*map(np.arange, shape), indexing="ij"), np.ones(shape)])
+    world = np.einsum("ij,jxyz->ixyz", affine, voxels)[:3].astype(np.float32)
+    image = Image(world, Geometry(affine))
+    target = (1.0, 1.0, 1.0)
+    there = preprocess_image(image, target, [_identity] * 3)
+    assert np.allclose(there.geometry.spacing, target, atol=0.6)
+    back = restore(there.pixels, image)
+    assert back.shape == world.shape
+    inside = (slice(None), *[slice(3, -3)] * 3)
+    assert np.allclose(back[inside], world[inside], atol=1e-2)
+
+
+def _identity(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
+def test_without_a_change_of_grid_restoring_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    affine = np.array([[0, -1.0, 0, 2], [0, 0, 2.0, 3], [-1.5, 0, 0, 4], [0, 0, 0, 1]])
+    image = Image(rng.normal(size=(2, 5, 6, 7)).astype(np.float32), Geometry(affine))
+    canonical = image.canonical()
+    there = preprocess_image(image, canonical.geometry.spacing, [_identity] * 2)
+    assert np.array_equal(restore(there.pixels, image), image.pixels)
+
+
+def test_labels_land_on_the_images_grid() -> None:
+    affine = np.diag([-0.7, 1.3, 2.6, 1])
+    image = Image(np.zeros((1, 11, 9, 5), np.float32), Geometry(affine))
+    labels = LabelMap(np.ones((11, 9, 5), np.uint8), Geometry(affine))
+    there = preprocess_labels(labels, (1.0, 1.0, 1.0))
+    assert there.shape == preprocess_image(image, (1.0, 1.0, 1.0), [_identity]).shape
+    assert (there.pixels == 1).all()
+
+
+def test_real_case_is_normalised(real_data: Path) -> None:
+    dataset = open_dataset(real_data / "hippocampus")
+    image = preprocess_image(dataset.load_image(dataset.cases[0]), (1.0, 1.0, 1.0), [Normalisation()])
+    assert image.pixels.mean() == pytest.approx(0, abs=1e-4)
+    assert image.pixels.std() == pytest.approx(1, abs=1e-4)

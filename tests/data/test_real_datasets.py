@@ -1,0 +1,144 @@
+"""Real, openly licensed datasets are read as their descriptions say."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deconvseg.data import (
+    LabelEncoding,
+    check_dataset,
+    open_dataset,
+    read_image,
+    read_label_map,
+    read_splits,
+    resolve_splits,
+    scan_label_values,
+    write_label_map,
+)
+from deconvseg.errors import InputError
+
+
+@pytest.fixture
+def folder(real_data, request):
+    path = real_data / request.param
+    if not path.is_dir():
+        pytest.skip(f"{request.param} is not in DECONVSEG_DATA")
+    return path
+
+
+@pytest.mark.parametrize("folder", ["hippocampus"], indirect=True)
+def test_hippocampus(folder):
+    dataset = open_dataset(folder)
+    report = check_dataset(dataset, splits=resolve_splits(dataset, folder / "splits.json", fold=0))
+    assert (report.layout, report.cases, report.labelled, report.channels) == ("msd", 208, 208, ("MRI",))
+    assert report.splits == {"train": 133, "val": 34, "test": 41}
+    assert report.spacings.median == pytest.approx((1, 1, 1))
+    assert report.shapes.median == (35, 50, 36)
+    assert {value: (found.name, found.voxels) for value, found in report.labels.items()} == {
+        0: ("background", 12370630),
+        1: ("Anterior", 357834),
+        2: ("Posterior", 326948),
+    }
+    assert report.problems == ()
+
+
+@pytest.mark.parametrize("folder", ["dsb2018"], indirect=True)
+def test_dsb2018_instances_and_mixed_colour(folder):
+    dataset = open_dataset(folder, foreground=True)
+    chosen = dataset.select(dataset.names[::10])
+    report = check_dataset(chosen)
+    assert (len(dataset.cases), report.cases) == (530, 53)
+    assert dataset.channel_names == ("red", "green", "blue")
+    grey = sum(chosen.expands_grey(case) for case in chosen.cases)
+    assert 0 < grey < 53
+    assert report.notes == (f"grey images expanded to RGB: {grey}",)
+    assert set(report.labels) == {0, 1}
+    assert report.problems == ()
+    instances = check_dataset(open_dataset(folder).select(dataset.names[:30]))
+    assert ["--foreground" in problem.message for problem in instances.problems] == [True]
+
+
+@pytest.mark.parametrize("folder", ["chase_db1"], indirect=True)
+def test_chase_db1(folder):
+    dataset = open_dataset(folder)
+    assert len(dataset.cases) == 28
+    splits = read_splits(folder / "splits.json", dataset.names)
+    assert (len(splits.train), len(splits.test)) == (20, 8)
+    image, label_map = dataset.load(dataset.case("Image_01L"))
+    assert (image.channels, image.shape, label_map.shape) == (3, (960, 999), (960, 999))
+    assert set(scan_label_values(dataset, splits.test)) == {0, 1}
+
+
+@pytest.mark.parametrize("folder", ["isic2017_mini"], indirect=True)
+def test_isic2017_masks_match_by_their_ending(folder):
+    dataset = open_dataset(folder)
+    assert len(dataset.cases) == 9
+    assert {case.label.name for case in dataset.cases} == {f"{name}_segmentation.png" for name in dataset.names}
+    assert check_dataset(dataset).problems == ()
+    assert resolve_splits(dataset, None, fold="all").test == dataset.names
+
+
+@pytest.mark.parametrize("folder", ["ms_lesion_mni"], indirect=True)
+def test_ms_lesions_through_a_csv(folder, tmp_path):
+    channels = ("FLAIR", "T1", "T1POST", "T2")
+    header = "case," + ",".join(f"image_{number}" for number in range(4)) + ",label"
+    rows = [
+        ",".join(
+            [
+                name,
+                *(str(folder / f"{name}_{channel}.nii.gz") for channel in channels),
+                str(folder / f"{name}_seg.nii.gz"),
+            ]
+        )
+        for name in ("patient07", "patient19", "patient26")
+    ]
+    (tmp_path / "ms.csv").write_text("\n".join([header, *rows]))
+    dataset = open_dataset(tmp_path / "ms.csv")
+    splits = read_splits(folder / "splits.json", dataset.names)
+    assert (splits.train, splits.val, splits.test) == (("patient19",), ("patient26",), ("patient07",))
+    for name, lesion in (("patient07", 1300), ("patient19", 49769), ("patient26", 8227)):
+        image, label_map = dataset.load(dataset.case(name))
+        assert image.channels == 4
+        assert int(label_map.pixels.sum()) == lesion
+        assert label_map.pixels.max() == 1
+
+
+@pytest.mark.parametrize("folder", ["isles22_case0009"], indirect=True)
+def test_unregistered_channels_are_refused_and_a_mask_goes_back_exactly(folder, tmp_path):
+    stem = "sub-strokecase0009_ses-0001"
+    dwi, flair, mask = (folder / f"{stem}_{kind}.nii.gz" for kind in ("dwi", "flair", "msk"))
+    with pytest.raises(InputError, match=r"flair\.nii\.gz has the shape \(512, 512, 29\), but .*\(112, 112, 73\)"):
+        read_image([dwi, flair])
+    label_map = read_label_map(mask)
+    assert int((label_map.pixels == 1).sum()) == 523
+    write_label_map(label_map, tmp_path / "copy.nii.gz", like=dwi)
+    copy = read_label_map(tmp_path / "copy.nii.gz")
+    assert np.array_equal(copy.pixels, label_map.pixels)
+    assert copy.geometry.matches(read_image(dwi).geometry, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("folder", ["sstem_vnc"], indirect=True)
+def test_an_unknown_layout_is_refused_and_its_csv_is_read(folder, tmp_path):
+    with pytest.raises(InputError, match=r"holds .*labels, membranes, mitochondria, raw.*no known layout"):
+        open_dataset(folder)
+    rows = [f"{folder}/raw/{number:02d}.png,{folder}/labels/{number:02d}.png" for number in range(20)]
+    (tmp_path / "vnc.csv").write_text("\n".join(["image,label", *rows]))
+    dataset = open_dataset(tmp_path / "vnc.csv")
+    splits = read_splits(folder / "splits.json", dataset.names)
+    values = scan_label_values(dataset, splits.test)
+    assert set(values) == {0, 1, 2, 3, 4}
+    encoding = LabelEncoding.from_values(values)
+    label_map = dataset.load_label(dataset.case("16"))
+    assert np.array_equal(encoding.decode(encoding.encode(label_map.pixels)), label_map.pixels)
+
+
+@pytest.mark.parametrize("folder", ["fives20"], indirect=True)
+def test_fives(folder):
+    dataset = open_dataset(folder)
+    image, label_map = dataset.load(dataset.case("30_A"))
+    assert (image.channels, image.shape) == (3, (1024, 1024))
+    assert len(np.unique(label_map.pixels)) == 2
+    assert json.loads((folder / "splits.json").read_text())["test"] == list(
+        resolve_splits(dataset, None, fold="all").test
+    )

@@ -1,0 +1,150 @@
+"""Test cases never mix with the others, and folds are a function of the names and the seed."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deconvseg.data import Case, Dataset, Splits, make_folds, read_splits, resolve_splits
+from deconvseg.errors import InputError
+
+NAMES = tuple(f"case{number}" for number in range(12))
+
+
+def dataset_of(root, unlabelled=(), **options):
+    cases = tuple(
+        Case(name, (root / f"{name}.png",), None if name in unlabelled else root / "mask.png") for name in NAMES
+    )
+    return Dataset(root=root, layout="folders", cases=cases, channel_names=("grey",), **options)
+
+
+def write(path, record):
+    path.write_text(json.dumps(record))
+    return path
+
+
+names = st.lists(st.text("abcdef0123", min_size=1, max_size=6), min_size=2, max_size=40, unique=True)
+
+
+@settings(deadline=None, max_examples=80)
+@given(names=names, folds=st.integers(2, 7), seed=st.integers(0, 99), shuffled=st.randoms())
+def test_folds_partition_the_cases(names, folds, seed, shuffled):
+    made = make_folds(names, folds, seed)
+    assert len(made) == min(folds, len(names))
+    assert sorted(name for _, val in made for name in val) == sorted(names)
+    sizes = [len(val) for _, val in made]
+    assert max(sizes) - min(sizes) <= 1
+    for train, val in made:
+        assert sorted((*train, *val)) == sorted(names)
+    other_order = list(names)
+    shuffled.shuffle(other_order)
+    assert make_folds(other_order, folds, seed) == made
+
+
+def test_another_seed_gives_other_folds():
+    assert make_folds(NAMES, seed=0) != make_folds(NAMES, seed=1)
+
+
+def test_one_case_makes_no_folds():
+    with pytest.raises(InputError, match="--fold all"):
+        make_folds(["only"])
+
+
+def test_reading_three_splits(tmp_path):
+    path = write(tmp_path / "splits.json", {"train": NAMES[:5], "val": NAMES[5:7], "test": NAMES[7:]})
+    splits = read_splits(path, NAMES)
+    assert splits == Splits(NAMES[:5], NAMES[5:7], NAMES[7:])
+    assert read_splits(write(tmp_path / "again.json", splits.to_json()), NAMES) == splits
+
+
+def test_what_a_file_does_not_mention_trains_where_train_is_missing(tmp_path):
+    assert read_splits(write(tmp_path / "s.json", {"test": NAMES[9:]}), NAMES) == Splits(NAMES[:9], (), NAMES[9:])
+    assert read_splits(write(tmp_path / "s.json", {"train": NAMES[:3]}), NAMES) == Splits(NAMES[:3], (), ())
+    assert read_splits(write(tmp_path / "s.json", {"test": list(NAMES)}), NAMES) == Splits((), (), NAMES)
+
+
+def test_nnunets_list_of_folds(tmp_path):
+    folds = [{"train": train, "val": val} for train, val in make_folds(NAMES)]
+    path = write(tmp_path / "splits_final.json", folds)
+    for number, (train, val) in enumerate(make_folds(NAMES)):
+        assert read_splits(path, NAMES, fold=number) == Splits(train, val, ())
+    assert read_splits(path, NAMES) == read_splits(path, NAMES, fold=0)
+    with pytest.raises(InputError, match=r"has the folds 0 … 4, but fold 5 was asked for"):
+        read_splits(path, NAMES, fold=5)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"train": ["case0", "other", "stranger"]}, "names cases that the dataset does not have: other, stranger"),
+        ({"train": ["case0", "case1"], "test": ["case1"]}, "names cases more than once: case1"),
+        ({"train": ["case0", "case0"]}, "names cases more than once: case0"),
+        ({"train": "case0"}, '"train" must be a list of case names'),
+        ({"train": [1]}, '"train" must be a list of case names'),
+        ({"trian": ["case0"]}, "must hold"),
+        ({"train": ["case0"], "tset": []}, "has the unknown split tset"),
+        ("train", "must hold"),
+        ([], r"has no folds"),
+    ],
+)
+def test_broken_splits_are_named(tmp_path, record, message):
+    with pytest.raises(InputError, match=rf"s\.json.*{message}"):
+        read_splits(write(tmp_path / "s.json", record), NAMES)
+
+
+def test_a_missing_splits_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json does not exist"):
+        read_splits(tmp_path / "none.json", NAMES)
+
+
+def test_without_a_file_every_labelled_case_takes_part(tmp_path):
+    dataset = dataset_of(tmp_path, unlabelled=("case3",))
+    labelled = [name for name in NAMES if name != "case3"]
+    for fold, (train, val) in enumerate(make_folds(labelled, seed=4)):
+        assert resolve_splits(dataset, None, fold=fold, seed=4) == Splits(train, val, ())
+    assert resolve_splits(dataset, None, fold="all") == Splits(tuple(labelled), (), ())
+    assert resolve_splits(dataset, None, fold="2") == resolve_splits(dataset, None, fold=2)
+    assert resolve_splits(dataset, None, fold=None) == resolve_splits(dataset, None, fold=0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(fold=st.sampled_from([None, 0, 1, 4, "all", "3"]), seed=st.integers(0, 9))
+def test_test_cases_neither_train_nor_choose(tmp_path_factory, fold, seed):
+    root = tmp_path_factory.mktemp("splits")
+    path = write(root / "s.json", {"train": NAMES[:9], "test": NAMES[9:]})
+    splits = resolve_splits(dataset_of(root), path, fold=fold, seed=seed)
+    assert splits.test == NAMES[9:]
+    assert sorted((*splits.train, *splits.val)) == sorted(NAMES[:9])
+    assert (splits.val == ()) == (fold == "all")
+
+
+def test_given_validation_cases_are_kept(tmp_path):
+    path = write(tmp_path / "s.json", {"train": NAMES[:5], "val": NAMES[5:7], "test": NAMES[7:]})
+    dataset = dataset_of(tmp_path)
+    assert resolve_splits(dataset, path, fold=None) == Splits(NAMES[:5], NAMES[5:7], NAMES[7:])
+    assert resolve_splits(dataset, path, fold="all") == Splits(NAMES[:7], (), NAMES[7:])
+    with pytest.raises(InputError, match="fixes the validation cases, so fold 1 does not exist"):
+        resolve_splits(dataset, path, fold=1)
+
+
+def test_the_datasets_own_file_is_used_unless_another_is_given(tmp_path):
+    own = write(tmp_path / "splits.json", {"train": NAMES[:9], "test": NAMES[9:]})
+    other = write(tmp_path / "other.json", {"train": NAMES[:4], "test": NAMES[8:]})
+    dataset = dataset_of(tmp_path, splits_file=own)
+    assert resolve_splits(dataset, None, fold="all").test == NAMES[9:]
+    assert resolve_splits(dataset, other, fold="all").test == NAMES[8:]
+
+
+def test_impossible_folds_and_unlabelled_training_cases_are_refused(tmp_path):
+    dataset = dataset_of(tmp_path, unlabelled=("case2",))
+    with pytest.raises(InputError, match="fold 5 does not exist"):
+        resolve_splits(dataset, None, fold=5)
+    with pytest.raises(InputError, match="fold -1 does not exist"):
+        resolve_splits(dataset, None, fold=-1)
+    with pytest.raises(InputError, match="must be a number or \"all\", not 'last'"):
+        resolve_splits(dataset, None, fold="last")
+    with pytest.raises(InputError, match=r"trains or validates on cases without a mask: case2"):
+        resolve_splits(dataset, write(tmp_path / "s.json", {"train": NAMES[:5]}), fold=0)
+    path = write(tmp_path / "s.json", {"train": NAMES[3:9], "test": ["case2"]})
+    assert resolve_splits(dataset, path, fold=0).test == ("case2",)

@@ -1,0 +1,78 @@
+"""Named sets of training hyper-parameters."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deconvseg.errors import InputError
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Augmentation(BaseModel):
+    """How often and how strongly a patch is changed; angles in radians, the rest relative."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    affine: Probability = 0.2
+    rotation: Annotated[float, Field(ge=0)] = 0.26
+    scaling: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    flip: Probability = 0.5
+    noise: Probability = 0.2
+    noise_std: Annotated[float, Field(ge=0)] = 0.1
+    smoothing: Probability = 0.2
+    smoothing_sigma: tuple[float, float] = (0.5, 1.0)
+    intensity_scale: Probability = 0.2
+    intensity_scale_range: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    intensity_shift: Probability = 0.2
+    intensity_shift_range: Annotated[float, Field(ge=0)] = 0.1
+
+
+class Recipe(BaseModel):
+    """What the training loop is told: optimiser, schedule, sampling, loss and validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "default"
+    epochs: Annotated[int, Field(ge=1)] = 100
+    steps_per_epoch: Annotated[int, Field(ge=1)] = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    warmup_from: Annotated[float, Field(gt=0, le=1)] = 0.1
+    gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    foreground_oversampling: Probability = 0.5
+    squared_dice: bool = False
+    batch_dice: bool = True
+    regions: bool = False
+    augmentation: Augmentation = Augmentation()
+    validate_every: Annotated[int, Field(ge=1)] = 5
+    validation_cases: Annotated[int, Field(ge=1)] = 16
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+RECIPES: dict[str, Recipe] = {
+    "default": Recipe(),
+    # Deconver (arXiv 2504.00302), section IV-A3, with the values of the authors' configurations where it is silent.
+    "paper": Recipe(
+        name="paper",
+        epochs=500,
+        learning_rate=1e-4,
+        weight_decay=1e-5,
+        warmup=0.01,
+        warmup_from=0.1,
+        gradient_clip=None,
+        foreground_oversampling=0.0,
+        squared_dice=True,
+        batch_dice=False,
+        regions=True,
+        validate_every=20,
+    ),
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """Return the recipe of that name; :class:`InputError` lists the names there are."""
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,156 @@
+"""The plan: everything that decides what a training run does, in one checked, editable JSON file."""
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deconvseg.data import LabelEncoding, Normalisation
+from deconvseg.errors import InputError
+from deconvseg.planning.recipes import Recipe
+
+Size = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChannelPlan(_Part):
+    """One input channel and how its intensities are brought to a common scale."""
+
+    name: str
+    normalisation: Literal["zscore", "zscore_nonzero", "ct"] = "zscore"
+    clip: tuple[float, float] | None = None
+    mean: float | None = None
+    std: Positive | None = None
+
+    def to_normalisation(self) -> Normalisation:
+        """Return the data floor's form of it."""
+        return Normalisation(self.normalisation, self.clip, self.mean, self.std)
+
+
+class LabelPlan(_Part):
+    """The file values of the classes, in the order of their consecutive ids (background first)."""
+
+    values: tuple[int, ...]
+    names: tuple[str, ...]
+    foreground_only: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "LabelPlan":
+        if len(self.values) != len(self.names):
+            raise ValueError(f"{len(self.values)} values but {len(self.names)} names")
+        if len(self.values) < 2:
+            raise ValueError("at least a background and one class are needed")
+        return self
+
+    def to_encoding(self) -> LabelEncoding:
+        """Return the map between file values and consecutive ids."""
+        return LabelEncoding(values=self.values, names=self.names, foreground_only=self.foreground_only)
+
+
+class RegionPlan(_Part):
+    """A union of classes (consecutive ids) that one sigmoid output predicts, and the id it paints."""
+
+    name: str
+    labels: tuple[int, ...]
+    paints: int
+
+
+class ModelPlan(_Part):
+    """A registered network and its constructor arguments."""
+
+    name: str
+    config: dict[str, Any]
+
+
+class Plan(_Part):
+    """A complete plan; ``regions`` set means sigmoid outputs painted in their order, unset means softmax."""
+
+    version: Literal[1] = 1
+    dataset: str
+    spatial_dims: Literal[2, 3]
+    spacing: tuple[Positive, ...]
+    patch_size: tuple[Size, ...]
+    batch_size: Size
+    channels: tuple[ChannelPlan, ...]
+    labels: LabelPlan
+    regions: tuple[RegionPlan, ...] | None = None
+    model: ModelPlan
+    recipe: Recipe
+    reasons: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "Plan":
+        for key in ("spacing", "patch_size"):
+            if len(getattr(self, key)) != self.spatial_dims:
+                raise ValueError(f"{key} needs {self.spatial_dims} values, one per axis")
+        ids = range(1, len(self.labels.values))
+        for region in self.regions or ():
+            if not region.labels or any(i not in ids for i in (*region.labels, region.paints)):
+                raise ValueError(f"region {region.name!r}: labels are ids from 1 to {len(self.labels.values) - 1}")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels of the network."""
+        return len(self.labels.values) if self.regions is None else len(self.regions)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the predicted foreground structures: the regions, or the classes without background."""
+        return self.labels.names[1:] if self.regions is None else tuple(r.name for r in self.regions)
+
+    @property
+    def normalisations(self) -> tuple[Normalisation, ...]:
+        """How each channel is normalised."""
+        return tuple(channel.to_normalisation() for channel in self.channels)
+
+    def with_values(self, values: Mapping[str, Any]) -> "Plan":
+        """Return a plan with dotted paths replaced, as ``{"recipe.learning_rate": 1e-4}``.
+
+        Raises :class:`InputError` for a path that the plan does not have or a value of another type.
+        """
+        tree = self.model_dump(mode="json")
+        for path, value in values.items():
+            _replace(tree, path, value)
+        return _validate(tree, "--set")
+
+
+def read_plan(path: str | PathLike[str]) -> Plan:
+    """Read and check a ``plan.json``; an unknown key or a wrong type is an :class:`InputError` that names it."""
+    try:
+        tree = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+    return _validate(tree, str(path))
+
+
+def _replace(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    node: Any = tree
+    for key in parents:
+        node = node.get(key) if isinstance(node, dict) else None
+    # A network's configuration may leave arguments at their defaults, so a new key is welcome there alone.
+    if not isinstance(node, dict) or (last not in node and parents != ["model", "config"]):
+        known = ", ".join(node) if isinstance(node, dict) else ", ".join(tree)
+        raise InputError(f"--set {path}: the plan has no such key; known here: {known}")
+    node[last] = value
+
+
+def _validate(tree: Any, where: str) -> Plan:
+    try:
+        return Plan.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "plan"
+        found = "" if first["type"] in ("missing", "value_error") else f" (found {first['input']!r})"
+        more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
+        raise InputError(f"{where}: {key}: {first['msg']}{found}{more}") from error

@@ -1,0 +1,97 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.planning import Plan
+from deconvseg.runs import Run, file_sha256
+
+NO_SPLITS: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+
+
+@pytest.fixture
+def run(tmp_path: Path, plan: Plan) -> Run:
+    return Run.create(tmp_path / "run", plan, {"seed": 0}, NO_SPLITS)
+
+
+def test_a_run_keeps_plan_and_configuration(run: Run, plan: Plan) -> None:
+    again = Run.open(run.path)
+    assert again.plan == plan
+    assert again.config == {"seed": 0}
+    assert {"python", "packages", "machine", "command", "git_commit"} <= again.manifest.keys()
+
+
+def test_weights_survive_with_their_hash(run: Run) -> None:
+    weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
+    run.save_weights(weights)
+    loaded = run.load_weights()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
+    assert run.manifest["files"]["weights.safetensors"] == file_sha256(run.path / "weights.safetensors")
+
+
+def test_pickled_weights_are_refused_and_not_run(run: Run) -> None:
+    trap = run.path / "trap"
+
+    class Payload:
+        def __reduce__(self) -> tuple:
+            return (trap.touch, ())
+
+    (run.path / "weights.safetensors").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(InputError, match="not a safetensors file"):
+        run.load_weights()
+    assert not trap.exists()
+
+
+def test_replaced_weights_are_refused(run: Run) -> None:
+    run.save_weights({"a": torch.zeros(1)})
+    original = run.manifest
+    run.save_weights({"a": torch.ones(1)})
+    (run.path / "manifest.json").write_text(json.dumps(original))
+    with pytest.raises(InputError, match="SHA-256"):
+        run.load_weights()
+
+
+def test_missing_weights_say_so(run: Run) -> None:
+    with pytest.raises(InputError, match="no weights there"):
+        run.load_weights()
+
+
+def test_a_folder_in_use_is_refused(run: Run, plan: Plan) -> None:
+    with pytest.raises(InputError, match="--resume"):
+        Run.create(run.path, plan, {}, NO_SPLITS)
+
+
+def test_an_output_whose_parent_is_a_file_is_refused(tmp_path: Path, plan: Plan) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="file"):
+            Run.create(output, plan, {}, NO_SPLITS)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        Run.open(tmp_path)
+
+
+def test_metrics_of_a_repeated_epoch_replace_the_old(run: Run) -> None:
+    for epoch, loss in ((0, 1.0), (1, 0.5), (2, 0.4), (1, 0.6)):
+        run.append_metrics({"epoch": epoch, "train_loss": loss})
+    assert [(r["epoch"], r["train_loss"]) for r in run.metrics] == [(0, 1.0), (1, 0.6)]
+    assert (run.path / "metrics.csv").read_text().splitlines() == ["epoch,train_loss", "0,1.0", "1,0.6"]
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_the_old_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.save_weights({"a": torch.zeros(1)})
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DeconvsegError, match="the disk is full while writing .*weights.safetensors") as error:
+        run.save_weights({"a": torch.ones(1)})
+    assert error.value.exit_code == 1
+    assert torch.equal(run.load_weights()["a"], torch.zeros(1))
+    assert not list(run.path.glob("*.tmp*"))

@@ -1,0 +1,259 @@
+"""From folders of masks to an evaluation: matching cases, reading them, and losing none silently."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from deconvseg.data import IMAGE_SUFFIXES, case_stem, open_dataset, read_label_map, read_splits
+from deconvseg.data.dataset import list_names
+from deconvseg.data.listing import list_image_files
+from deconvseg.data.reading import check_same_grid, is_image_file
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
+from deconvseg.evaluation.masks import both_empty, evaluate_masks, label_values
+from deconvseg.evaluation.metrics import check_tolerance
+
+Location = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class _Truths:
+    """Masks by case name; several files under one name are ambiguous and reported when their turn comes."""
+
+    files: Mapping[str, Sequence[Path]]
+    names: Sequence[str]
+    images: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    labels: Mapping[int, str] | None = None
+    ignore: int | None = None
+    splits_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is evaluated: label values with names, and whether others are added where they occur."""
+
+    labels: dict[int, str]
+    extend: bool
+    foreground: bool
+    unit: str
+    tolerance: float
+
+
+def evaluate(
+    truth: Location,
+    prediction: Location,
+    output: Location | None = None,
+    *,
+    unit: Literal["mm", "voxel"] = "mm",
+    tolerance: float = 1.0,
+    foreground: bool = False,
+    labels: Mapping[int, str] | None = None,
+    splits: Location | None = None,
+    split: Literal["train", "val", "test"] | None = None,
+    images: Mapping[str, Sequence[Path]] | None = None,
+    progress: Callable[[Sequence[str]], Iterable[str]] | None = None,
+) -> Evaluation:
+    """Compare predicted masks with true ones, case by case and class by class: DSC, HD95, NSD, volumes.
+
+    ``truth`` is a dataset, a folder of masks or one mask; ``prediction`` a folder of masks or one mask; they are
+    matched by case name. ``splits`` and ``split`` choose some. Evaluated are the values of ``labels``,
+    else those that the dataset declares, else all that occur; ``foreground`` takes every label > 0 as one class.
+    ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``output`` is where ``metrics.json`` goes
+    (a folder, or a file's own name), with ``summary.json`` and ``metrics.csv`` beside it. ``images`` are the cases'
+    image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
+
+    A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, and the
+    other cases are evaluated. Raises :class:`InputError` where nothing can be.
+    """
+    if unit not in ("mm", "voxel"):
+        raise InputError(f"unknown unit {unit!r}: choose mm or voxel")
+    if foreground and labels is not None:
+        raise InputError("the foreground is one class, so it takes no labels: leave one of the two out")
+    check_tolerance(tolerance)
+    truths = _find_truths(Path(truth), foreground)
+    if images is not None:
+        truths = replace(truths, images=images)
+    predictions = _find_predictions(Path(prediction), truths)
+    names = _choose_cases(truths, predictions, splits, split)
+    target = None if output is None else _prepare_output(Path(output))
+    declared = {1: "foreground"} if foreground else labels if labels is not None else truths.labels
+    choice = _Choice(
+        labels={value: name for value, name in sorted((declared or {}).items()) if value != 0},
+        extend=labels is None and not foreground,
+        foreground=foreground,
+        unit=unit,
+        tolerance=tolerance,
+    )
+    run = _evaluate_cases(names if progress is None else progress(names), truths, predictions, choice)
+    strays = set() if split else predictions.keys() - truths.files.keys()
+    evaluation = replace(run, split=split, warnings=tuple(_warn(run.cases, choice, strays)))
+    if target is not None:
+        evaluation.write(target)
+    return evaluation
+
+
+def _evaluate_cases(
+    names: Iterable[str], truths: _Truths, predictions: Mapping[str, Sequence[Path]], choice: _Choice
+) -> Evaluation:
+    cases: list[CaseMetrics] = []
+    missing: list[str] = []
+    problems: list[str] = []
+    for name in names:
+        if name not in predictions:
+            missing.append(name)
+            problems.append(f"{name}: no prediction has this name")
+            continue
+        if name not in truths.files:
+            problems.append(f"{name}: has no true mask")
+            continue
+        try:
+            cases.append(_evaluate_case(name, truths, predictions[name], choice))
+        except DeconvsegError as error:
+            problems.append(f"{name}: {error}")
+    labels = _all_labels(cases, choice)
+    return Evaluation(
+        cases=tuple(_fill_in(case, labels) for case in cases),
+        labels=labels,
+        unit=_unit(choice.unit, cases),
+        tolerance=choice.tolerance,
+        foreground=choice.foreground,
+        missing=tuple(missing),
+        problems=tuple(problems),
+    )
+
+
+def _find_truths(truth: Path, foreground: bool) -> _Truths:
+    if truth.is_file() and is_image_file(truth):
+        return _Truths({case_stem(truth): [truth]}, [case_stem(truth)])
+    if truth.is_dir() and (files := _masks_in(truth)):
+        return _Truths(files, list(files))
+    dataset = open_dataset(truth, foreground=foreground)
+    files = {case.name: [case.label] for case in dataset.cases if case.label is not None}
+    if not files:
+        raise InputError(f"{truth}: none of the {len(dataset.cases)} cases has a mask; give the folder of true masks")
+    return _Truths(
+        files=files,
+        names=dataset.names,
+        images={case.name: case.images for case in dataset.cases},
+        labels=dataset.label_names,
+        ignore=dataset.ignore_label,
+        splits_file=dataset.splits_file,
+    )
+
+
+def _find_predictions(prediction: Path, truths: _Truths) -> dict[str, list[Path]]:
+    if prediction.is_dir():
+        if files := _masks_in(prediction):
+            return files
+        raise InputError(
+            f"{prediction}: no masks in it ({', '.join(IMAGE_SUFFIXES)}); give the folder that predict wrote"
+        )
+    if not prediction.is_file():
+        raise InputError(f"{prediction}: no such file or folder; give the masks that predict wrote")
+    # A single pair needs no common name.
+    return {next(iter(truths.files)) if len(truths.files) == 1 else case_stem(prediction): [prediction]}
+
+
+def _masks_in(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for path in list_image_files(folder):
+        files.setdefault(case_stem(path), []).append(path)
+    return files
+
+
+def _choose_cases(
+    truths: _Truths, predictions: Mapping[str, Sequence[Path]], splits: Location | None, split: str | None
+) -> list[str]:
+    names = sorted(truths.files)
+    if split is not None:
+        source = splits if splits is not None else truths.splits_file
+        if source is None:
+            raise InputError(f"the split {split!r} needs a splits file: give one with --splits FILE")
+        if split not in ("train", "val", "test"):
+            raise InputError(f"unknown split {split!r}: choose train, val or test")
+        names = sorted(getattr(read_splits(source, truths.names), split))
+        if not names:
+            raise InputError(f"{source}: the split {split!r} has no cases")
+    elif splits is not None:
+        raise InputError(f"{splits} has several splits: say which one with --split train, val or test")
+    if not any(name in predictions for name in names):
+        raise InputError(
+            f"no prediction has the name of a case: the cases are {list_names(names)}, "
+            f"the predictions {list_names(sorted(predictions))}"
+        )
+    return names
+
+
+def _prepare_output(output: Path) -> Path:
+    """Return the file to write; a folder that cannot be made is said now, not after the work."""
+    target = output if output.suffix == ".json" and not output.is_dir() else output / "metrics.json"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{target.parent}: the folder cannot be made ({error.strerror}); choose another output"
+        ) from error
+    return target
+
+
+def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _Choice) -> CaseMetrics:
+    for files, role in ((truths.files[name], "truths"), (found, "predictions")):
+        if len(files) > 1:
+            raise InputError(f"{len(files)} {role} have this name ({', '.join(map(str, files))}); keep one")
+    truth_file, prediction_file = truths.files[name][0], found[0]
+    truth, prediction = read_label_map(truth_file), read_label_map(prediction_file)
+    check_same_grid(truth, truth_file, prediction, prediction_file)
+    ignored = None if truths.ignore is None else truth.pixels == truths.ignore
+    masks = [truth.pixels, prediction.pixels]
+    if choice.foreground:
+        masks = [mask > 0 for mask in masks]
+    labels = dict(choice.labels)
+    if choice.extend:
+        values = {value for mask in masks for value in label_values(mask)} - {truths.ignore}
+        labels.update({value: f"label {value}" for value in sorted(values - labels.keys())})
+    spacing = (1.0,) * truth.pixels.ndim if choice.unit == "voxel" else truth.geometry.spacing
+    metrics = evaluate_masks(masks[0], masks[1], labels, spacing=spacing, tolerance=choice.tolerance, ignored=ignored)
+    return CaseMetrics(
+        name,
+        truth.shape,
+        truth.geometry.spacing,
+        metrics,
+        truth_file,
+        prediction_file,
+        tuple(truths.images.get(name, ())),
+    )
+
+
+def _all_labels(cases: Sequence[CaseMetrics], choice: _Choice) -> dict[int, str]:
+    names = choice.labels | {value: str(row["name"]) for case in cases for value, row in case.metrics.items()}
+    if cases and not names:
+        raise InputError("every mask is empty and nothing names the labels; give them, or evaluate the foreground")
+    return dict(sorted(names.items()))
+
+
+def _fill_in(case: CaseMetrics, labels: Mapping[int, str]) -> CaseMetrics:
+    """Give a case the classes that occur in others only: here both masks are empty."""
+    voxels = math.prod(case.shape)
+    rows = {value: case.metrics.get(value) or both_empty(name, voxels) for value, name in labels.items()}
+    return replace(case, metrics=rows)
+
+
+def _unit(unit: str, cases: Sequence[CaseMetrics]) -> str:
+    # 2D files without a pixel size are read with unit spacing: their distances are in pixels in any case.
+    flat = bool(cases) and all(len(case.shape) == 2 and set(case.spacing) == {1.0} for case in cases)
+    return "voxel" if flat else unit
+
+
+def _warn(cases: Sequence[CaseMetrics], choice: _Choice, strays: Set[str]) -> Iterator[str]:
+    rows = [(value, row) for case in cases for value, row in case.metrics.items()]
+    known = choice.labels.keys() or {value for value, row in rows if row["n_truth"]}
+    if others := sorted({value for value, _ in rows} - known):
+        what = "that the dataset does not declare" if choice.labels else "that no truth has"
+        yield f"label values {what} were evaluated too: {list_names(others)}"
+    if strays:
+        yield f"predictions without a truth were left out: {list_names(sorted(strays))}"

@@ -1,0 +1,332 @@
+"""Folders of masks to an evaluation and its files."""
+
+import csv
+import json
+import math
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from deconvseg.data import Geometry, LabelMap, write_label_map
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation import Evaluation, dice, evaluate, hausdorff95
+
+
+def save(path, pixels, spacing=(1.0, 1.0, 2.0), origin=(0.0, 0.0, 0.0)):
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = origin
+    write_label_map(LabelMap(np.asarray(pixels, np.int16), Geometry(affine)), path)
+
+
+def mask(*boxes, shape=(12, 10, 6)):
+    """A label map: (value, start, stop) per box, on all axes."""
+    pixels = np.zeros(shape, np.int16)
+    for value, start, stop in boxes:
+        pixels[(slice(start, stop),) * len(shape)] = value
+    return pixels
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three cases: one near, one missed and spurious, one with both classes right."""
+    truths = {"a": mask((1, 1, 4), (2, 4, 6)), "b": mask((1, 1, 4)), "c": mask((2, 2, 5))}
+    predictions = {"a": mask((1, 1, 3), (2, 4, 6)), "b": mask((2, 1, 4)), "c": mask((2, 2, 5))}
+    for name in truths:
+        save(tmp_path / "truth" / f"{name}.nii.gz", truths[name])
+        save(tmp_path / "prediction" / f"{name}.nii.gz", predictions[name])
+    return tmp_path / "truth", tmp_path / "prediction", truths, predictions
+
+
+class TestEvaluate:
+    def test_cases_are_matched_by_name_and_measured_in_millimetres(self, folders):
+        truth, prediction, truths, predictions = folders
+        evaluation = evaluate(truth, prediction)
+        assert [case.name for case in evaluation.cases] == ["a", "b", "c"]
+        for case in evaluation.cases:
+            for value in (1, 2):
+                masks = truths[case.name] == value, predictions[case.name] == value
+                assert case.metrics[value]["dsc"] == dice(*masks)
+                assert case.metrics[value]["hd95"] == hausdorff95(*masks, (1.0, 1.0, 2.0))
+                assert case.metrics[value]["volume_truth"] == 2.0 * masks[0].sum()
+        assert evaluation.problems == () == evaluation.warnings
+        assert evaluation.mean_dice == pytest.approx(np.mean([c.mean["dsc"] for c in evaluation.cases]))
+
+    def test_voxel_units(self, folders):
+        truth, prediction, truths, predictions = folders
+        case = evaluate(truth, prediction, unit="voxel").cases[0]
+        expected = hausdorff95(truths["a"] == 1, predictions["a"] == 1, (1.0, 1.0, 1.0))
+        assert case.metrics[1]["hd95"] == expected
+        assert case.metrics[1]["volume_truth"] == (truths["a"] == 1).sum()
+
+    def test_a_missing_prediction_a_broken_file_and_another_grid_lose_no_other_case(self, folders):
+        truth, prediction, truths, _ = folders
+        for name in ("d", "e", "f", "g"):
+            save(truth / f"{name}.nii.gz", truths["a"])
+        (prediction / "e.nii.gz").write_bytes((prediction / "a.nii.gz").read_bytes()[:60])
+        save(prediction / "f.nii.gz", truths["a"], spacing=(1.0, 1.0, 2.5))
+        save(prediction / "g.nii.gz", truths["a"][:-1])
+        evaluation = evaluate(truth, prediction)
+        assert [case.name for case in evaluation.cases] == ["a", "b", "c"]
+        assert [problem.split(":")[0] for problem in evaluation.problems] == ["d", "e", "f", "g"]
+        missing, broken, spacing, shape = evaluation.problems
+        assert "no prediction" in missing
+        assert "e.nii.gz" in broken
+        assert "2.5" in spacing
+        assert "f.nii.gz" in spacing
+        assert "(11, 10, 6)" in shape
+        assert evaluation.counts["cases"] == 7
+        assert evaluation.counts["evaluated"] == 3
+        assert evaluation.counts["missing_predictions"] == 1
+        assert evaluation.counts["failed"] == 3
+
+    def test_predictions_without_a_truth_are_named(self, folders):
+        truth, prediction, truths, _ = folders
+        save(prediction / "stray.nii.gz", truths["a"])
+        assert "stray" in evaluate(truth, prediction).warnings[0]
+
+    def test_two_predictions_of_a_case_are_a_problem(self, folders):
+        truth, prediction, truths, _ = folders
+        save(prediction / "a.nii", truths["a"])
+        problem = evaluate(truth, prediction).problems[0]
+        assert "2 predictions have this name" in problem
+        assert "a.nii.gz" in problem
+
+    def test_two_files(self, folders, tmp_path):
+        truth, prediction, _, _ = folders
+        renamed = prediction / "a.nii.gz"
+        renamed.rename(tmp_path / "output.nii.gz")
+        evaluation = evaluate(truth / "a.nii.gz", tmp_path / "output.nii.gz")
+        assert [case.name for case in evaluation.cases] == ["a"]
+
+    def test_progress_wraps_the_names(self, folders):
+        seen = []
+
+        def progress(names):
+            for name in names:
+                seen.append(name)
+                yield name
+
+        evaluate(*folders[:2], progress=progress)
+        assert seen == ["a", "b", "c"]
+
+
+class TestClasses:
+    def test_those_of_all_truths_and_of_predictions_alone_with_a_warning(self, folders):
+        truth, prediction, truths, _ = folders
+        save(prediction / "c.nii.gz", mask((2, 2, 5), (7, 0, 1)))
+        evaluation = evaluate(truth, prediction)
+        assert evaluation.labels == {1: "label 1", 2: "label 2", 7: "label 7"}
+        assert evaluation.warnings == ("label values that no truth has were evaluated too: 7",)
+        assert [case.metrics[7]["status"] for case in evaluation.cases] == ["both empty", "both empty", "spurious"]
+        row = evaluation.cases[0].metrics[7]
+        assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == truths["a"].size
+
+    def test_given_labels_alone(self, folders):
+        evaluation = evaluate(*folders[:2], labels={0: "background", 2: "posterior"})
+        assert evaluation.labels == {2: "posterior"}
+
+    def test_foreground_is_every_label_above_zero(self, folders):
+        truth, prediction, truths, predictions = folders
+        evaluation = evaluate(truth, prediction, foreground=True)
+        assert evaluation.labels == {1: "foreground"}
+        expected = [dice(truths[name] > 0, predictions[name] > 0) for name in "abc"]
+        assert [case.metrics[1]["dsc"] for case in evaluation.cases] == expected
+
+    def test_only_empty_masks_and_no_labels(self, tmp_path):
+        for side in ("truth", "prediction"):
+            save(tmp_path / side / "a.nii.gz", mask())
+        with pytest.raises(InputError, match="every mask is empty and nothing names the labels"):
+            evaluate(tmp_path / "truth", tmp_path / "prediction")
+        assert evaluate(tmp_path / "truth", tmp_path / "prediction", foreground=True).mean_dice == 1.0
+
+
+class TestDataset:
+    @pytest.fixture
+    def dataset(self, folders, tmp_path):
+        """A Medical Segmentation Decathlon dataset of the three cases, label 1 an object, 9 declared and absent."""
+        truth, _, truths, _ = folders
+        root = tmp_path / "dataset"
+        (root / "imagesTr").mkdir(parents=True)
+        truth.rename(root / "labelsTr")
+        for name in truths:
+            nib.save(
+                nib.Nifti1Image(truths[name].astype(np.float32), np.diag([1, 1, 2, 1.0])),
+                root / f"imagesTr/{name}.nii.gz",
+            )
+        pairs = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in truths]
+        record = {
+            "modality": {"0": "MRI"},
+            "labels": {"0": "background", "1": "head", "2": "tail", "9": "rest"},
+            "training": pairs,
+        }
+        (root / "dataset.json").write_text(json.dumps(record))
+        (tmp_path / "splits.json").write_text(json.dumps({"train": ["a"], "test": ["b", "c"]}))
+        return root
+
+    def test_its_declared_labels_and_its_images(self, dataset, folders):
+        evaluation = evaluate(dataset, folders[1])
+        assert evaluation.labels == {1: "head", 2: "tail", 9: "rest"}
+        assert evaluation.warnings == ()
+        assert evaluation.cases[0].image_files == (dataset / "imagesTr" / "a.nii.gz",)
+
+    def test_a_split(self, dataset, folders, tmp_path):
+        evaluation = evaluate(dataset, folders[1], splits=tmp_path / "splits.json", split="test")
+        assert [case.name for case in evaluation.cases] == ["b", "c"]
+        assert evaluation.warnings == ()
+        assert evaluation.to_json()["split"] == "test"
+
+    def test_a_split_needs_its_file_and_its_name(self, dataset, folders, tmp_path):
+        with pytest.raises(InputError, match="needs a splits file"):
+            evaluate(dataset, folders[1], split="test")
+        with pytest.raises(InputError, match="say which one with --split"):
+            evaluate(dataset, folders[1], splits=tmp_path / "splits.json")
+        with pytest.raises(InputError, match="'val' has no cases"):
+            evaluate(dataset, folders[1], splits=tmp_path / "splits.json", split="val")
+
+
+class TestFiles:
+    def test_metrics_json_is_the_evaluation_and_moves_with_its_folder(self, folders, tmp_path):
+        truth, prediction = folders[:2]
+        evaluation = evaluate(truth, prediction, tmp_path / "metrics.json")
+        record = json.loads((tmp_path / "metrics.json").read_text())
+        assert record == evaluation.to_json(tmp_path)
+        assert record["version"] == 1
+        assert (record["unit"], record["tolerance"]) == ("mm", 1.0)
+        assert set(record["empty_masks"]) == {"both empty", "missed", "spurious"}
+        assert record["counts"]["missed"] == record["counts"]["spurious"] == 1
+        assert record["counts"]["both_empty"] == 1
+        assert record["cases"][0]["prediction_file"] == "prediction/a.nii.gz"
+        assert evaluation.to_json()["cases"][0]["prediction_file"] == str(prediction / "a.nii.gz")
+
+    def test_summary_json_has_nnunets_shape_and_no_nan(self, folders, tmp_path):
+        evaluate(*folders[:2], tmp_path / "metrics.json")
+        summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+        assert set(summary) == {"metric_per_case", "mean", "foreground_mean"}
+        keys = {"Dice", "IoU", "TP", "FP", "FN", "TN", "n_pred", "n_ref", "HD95", "NSD"}
+        assert set(summary["foreground_mean"]) == set(summary["mean"]["1"]) == keys
+        first = summary["metric_per_case"][0]
+        assert set(first) == {"metrics", "prediction_file", "reference_file"}
+        assert Path(first["reference_file"]).is_file()
+        dices = [case["metrics"]["1"]["Dice"] for case in summary["metric_per_case"]]
+        assert summary["mean"]["1"]["Dice"] == pytest.approx(np.mean(dices))
+        assert summary["foreground_mean"]["Dice"] == pytest.approx(
+            np.mean([summary["mean"][value]["Dice"] for value in ("1", "2")])
+        )
+
+    def test_metrics_csv_has_a_row_per_case_and_class(self, folders, tmp_path):
+        evaluation = evaluate(*folders[:2], tmp_path / "out" / "metrics.json")
+        with (tmp_path / "out" / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["case"], row["label"]) for row in rows] == [(c, v) for c in "abc" for v in ("1", "2")]
+        assert float(rows[0]["dsc"]) == evaluation.cases[0].metrics[1]["dsc"]
+
+    def test_another_name_keeps_all_three_files_apart(self, folders, tmp_path):
+        evaluate(*folders[:2], tmp_path / "test.json")
+        assert {"test.json", "test.csv", "test_summary.json"} <= {path.name for path in tmp_path.iterdir()}
+
+    def test_a_folder_takes_metrics_json(self, folders, tmp_path):
+        evaluate(*folders[:2], tmp_path / "results")
+        assert (tmp_path / "results" / "metrics.json").is_file()
+
+    def test_an_output_below_a_file(self, folders, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match="the folder cannot be made"):
+            evaluate(*folders[:2], tmp_path / "file" / "metrics.json")
+
+    def test_a_full_disk(self, folders, tmp_path, monkeypatch):
+        def full(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(DeconvsegError, match="disk is full"):
+            evaluate(*folders[:2], tmp_path / "metrics.json")
+        assert not (tmp_path / "metrics.json").exists()
+
+
+class TestSummary:
+    def test_mean_median_deviation_and_an_interval_around_the_mean(self, folders):
+        evaluation = evaluate(*folders[:2])
+        values = [case.metrics[1]["dsc"] for case in evaluation.cases]
+        row = evaluation.summary["classes"]["1"]["dsc"]
+        assert row["mean"] == pytest.approx(np.mean(values))
+        assert row["median"] == pytest.approx(np.median(values))
+        assert row["std"] == pytest.approx(np.std(values, ddof=1))
+        assert min(values) <= row["ci95"][0] <= row["mean"] <= row["ci95"][1] <= max(values)
+
+    def test_the_interval_is_that_of_resampled_means(self):
+        rng = np.random.default_rng(0)
+        values = rng.beta(8, 2, size=40)
+        interval = make_evaluation(values).summary["mean"]["dsc"]["ci95"]
+        width = 1.96 * values.std(ddof=0) / math.sqrt(len(values))
+        assert interval == pytest.approx([values.mean() - width, values.mean() + width], abs=0.1 * width)
+        assert interval == make_evaluation(values).summary["mean"]["dsc"]["ci95"]
+
+    def test_one_case_has_no_deviation_and_no_interval(self):
+        row = make_evaluation([0.5]).summary["mean"]["dsc"]
+        assert (row["mean"], row["std"], row["ci95"]) == (0.5, None, None)
+
+    def test_a_class_is_counted_where_it_was_missed_spurious_or_absent(self, folders):
+        classes = evaluate(*folders[:2]).summary["classes"]
+        assert [classes["1"][key] for key in ("missed", "spurious", "both_empty")] == [1, 0, 1]
+        assert [classes["2"][key] for key in ("missed", "spurious", "both_empty")] == [0, 1, 0]
+
+
+class TestBadInput:
+    def test_no_common_name(self, folders, tmp_path):
+        save(tmp_path / "other" / "z.nii.gz", mask((1, 0, 2)))
+        with pytest.raises(InputError, match="no prediction has the name of a case: the cases are a, b, c"):
+            evaluate(folders[0], tmp_path / "other")
+
+    def test_no_predictions(self, folders, tmp_path):
+        with pytest.raises(InputError, match="no such file or folder"):
+            evaluate(folders[0], tmp_path / "nowhere")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(InputError, match="no masks in it"):
+            evaluate(folders[0], tmp_path / "empty")
+
+    def test_foreground_has_no_labels(self, folders):
+        with pytest.raises(InputError, match="leave one of the two out"):
+            evaluate(*folders[:2], foreground=True, labels={1: "a"})
+
+    def test_unit(self, folders):
+        with pytest.raises(InputError, match="unknown unit 'cm': choose mm or voxel"):
+            evaluate(*folders[:2], unit="cm")
+
+
+def test_2d_files_without_a_pixel_size_are_measured_in_pixels(tmp_path):
+    for side, shift in (("truth", 0), ("prediction", 2)):
+        (tmp_path / side).mkdir()
+        pixels = np.zeros((20, 30), np.uint8)
+        pixels[5:10, 5 + shift : 10 + shift] = 255
+        Image.fromarray(pixels).save(tmp_path / side / "a.png")
+    evaluation = evaluate(tmp_path / "truth", tmp_path / "prediction")
+    assert evaluation.unit == "voxel"
+    assert evaluation.labels == {255: "label 255"}
+    assert evaluation.cases[0].metrics[255]["hd95"] == 2.0
+
+
+def test_the_hippocampus_test_masks_take_seconds(real_data, tmp_path):
+    root = real_data / "hippocampus"
+    names = json.loads((root / "splits.json").read_text())["test"]
+    for name in names:
+        volume = nib.load(root / "labelsTr" / f"{name}.nii.gz")
+        pixels = np.roll(np.asanyarray(volume.dataobj), 1, axis=0)
+        write_label_map(LabelMap(pixels.astype(np.uint8), Geometry(volume.affine)), tmp_path / f"{name}.nii.gz")
+    start = time.perf_counter()
+    evaluation = evaluate(root, tmp_path, splits=root / "splits.json", split="test")
+    assert len(evaluation.cases) == len(names) == 41
+    assert evaluation.labels == {1: "Anterior", 2: "Posterior"}
+    assert evaluation.problems == ()
+    assert time.perf_counter() - start < 30
+
+
+def make_evaluation(dices):
+    from deconvseg.evaluation.evaluation import CaseMetrics
+
+    rows = [{1: {"name": "a", "status": "ok", "dsc": d, "hd95": 1.0, "nsd": 1.0}} for d in dices]
+    cases = [CaseMetrics(str(i), (4, 4), (1.0, 1.0), row, Path("t"), Path("p")) for i, row in enumerate(rows)]
+    return Evaluation(tuple(cases), {1: "a"}, unit="mm", tolerance=1.0)

@@ -1,0 +1,206 @@
+"""The three metrics against the packages they must equal, and against what must hold for any masks."""
+
+import math
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pytest
+import surface_distance
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from monai.metrics import compute_hausdorff_distance
+from PIL import Image
+from scipy import ndimage
+
+from deconvseg.errors import InputError
+from deconvseg.evaluation import dice, hausdorff95, normalized_surface_dice
+
+spacings = st.floats(0.2, 5.0).map(lambda x: round(x, 2))
+
+
+@st.composite
+def mask_pairs(draw, empty=False):
+    dims = draw(st.sampled_from((2, 3)))
+    shape = draw(hnp.array_shapes(min_dims=dims, max_dims=dims, min_side=1, max_side=7))
+    masks = [draw(hnp.arrays(np.bool_, shape)) for _ in range(2)]
+    if not empty:
+        for mask in masks:
+            mask[draw(st.tuples(*(st.integers(0, n - 1) for n in shape)))] = True
+    return *masks, tuple(draw(spacings) for _ in shape)
+
+
+def monai_hd95(truth, prediction, spacing):
+    both = [torch.from_numpy(mask)[None, None] for mask in (prediction, truth)]
+    distance = compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=list(spacing))
+    return float(distance)
+
+
+def reference_nsd(truth, prediction, spacing, tolerance):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        distances = surface_distance.compute_surface_distances(truth, prediction, spacing)
+    return float(surface_distance.compute_surface_dice_at_tolerance(distances, tolerance))
+
+
+def perturbed(mask, seed=0):
+    """A plausible prediction: moved, its rim eaten and grown, a piece of noise added."""
+    rng = np.random.default_rng(seed)
+    moved = np.roll(mask, (1, -2), axis=(0, 1))
+    noise = ndimage.gaussian_filter(rng.standard_normal(mask.shape), 1.0)
+    grown, eaten = ndimage.binary_dilation(moved), ndimage.binary_erosion(moved)
+    return np.where(noise > 0, grown, eaten) | (noise > 4.5 * noise.std())
+
+
+class TestAgainstOtherPackages:
+    @settings(deadline=None, max_examples=60)
+    @given(mask_pairs())
+    def test_hd95_is_monais(self, pair):
+        truth, prediction, spacing = pair
+        assert hausdorff95(truth, prediction, spacing) == pytest.approx(
+            monai_hd95(truth, prediction, spacing), rel=1e-6, abs=1e-6
+        )
+
+    @settings(deadline=None, max_examples=60)
+    @given(mask_pairs(), st.floats(0.0, 6.0).map(lambda x: round(x, 2)))
+    def test_nsd_is_that_of_surface_distance(self, pair, tolerance):
+        truth, prediction, spacing = pair
+        expected = reference_nsd(truth, prediction, spacing, tolerance)
+        assert normalized_surface_dice(truth, prediction, spacing, tolerance) == pytest.approx(expected, abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("file", "labels"),
+        [
+            ("hippocampus/labelsTr/hippocampus_001.nii.gz", (1, 2)),
+            ("hippocampus/labelsTr/hippocampus_003.nii.gz", (1, 2)),
+            ("isles22_case0009/sub-strokecase0009_ses-0001_msk.nii.gz", (1,)),
+            ("ms_lesion_mni/patient07_seg.nii.gz", (1,)),
+            ("ms_lesion_mni/patient26_seg.nii.gz", (1,)),
+            ("chase_db1/masks/Image_04R.png", None),
+            ("isic2017_mini/masks/ISIC_0014489_segmentation.png", None),
+        ],
+    )
+    def test_real_masks(self, real_data, file, labels):
+        pixels, spacing = read_real(real_data / file)
+        for label in labels or (int(pixels.max()),):
+            truth = pixels == label
+            assert truth.any()
+            for prediction in (perturbed(truth), perturbed(truth, seed=1)):
+                assert hausdorff95(truth, prediction, spacing) == pytest.approx(
+                    monai_hd95(truth, prediction, spacing), rel=1e-6, abs=1e-6
+                )
+                for tolerance in (0.5, 1.0, 2.0):
+                    assert normalized_surface_dice(truth, prediction, spacing, tolerance) == pytest.approx(
+                        reference_nsd(truth, prediction, spacing, tolerance), abs=1e-6
+                    )
+
+
+class TestInvariants:
+    @settings(deadline=None, max_examples=40)
+    @given(mask_pairs(empty=True))
+    def test_symmetric_in_truth_and_prediction(self, pair):
+        truth, prediction, spacing = pair
+        assert measure(truth, prediction, spacing) == pytest.approx(measure(prediction, truth, spacing), abs=1e-12)
+
+    @settings(deadline=None, max_examples=25)
+    @given(mask_pairs(empty=True))
+    def test_a_mask_against_itself_is_perfect(self, pair):
+        mask, _, spacing = pair
+        assert measure(mask, mask, spacing) == (1.0, 0.0, 1.0)
+
+    @settings(deadline=None, max_examples=40)
+    @given(mask_pairs(), st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=3))
+    def test_the_place_in_the_image_does_not_matter(self, pair, margins):
+        truth, prediction, spacing = pair
+        padding = margins[: truth.ndim]
+        moved = measure(np.pad(truth, padding), np.pad(prediction, padding), spacing)
+        assert moved == pytest.approx(measure(truth, prediction, spacing), abs=1e-12)
+
+    @settings(deadline=None, max_examples=40)
+    @given(mask_pairs(empty=True), st.sampled_from((0.25, 0.5, 2.0, 4.0)))
+    def test_distances_scale_with_spacing_and_the_rest_stays(self, pair, factor):
+        truth, prediction, spacing = pair
+        overlap, distance, surface = measure(truth, prediction, spacing, tolerance=1.5)
+        scaled = measure(truth, prediction, tuple(factor * x for x in spacing), tolerance=factor * 1.5)
+        assert scaled == pytest.approx((overlap, factor * distance, surface), rel=1e-6)
+
+    @settings(deadline=None, max_examples=40)
+    @given(mask_pairs(empty=True), st.permutations(range(3)), st.lists(st.booleans(), min_size=3, max_size=3))
+    def test_axes_may_be_reordered_with_their_spacing_and_flipped(self, pair, order, flips):
+        truth, prediction, spacing = pair
+        axes = [axis for axis in order if axis < truth.ndim]
+        flipped = [axis for axis in range(truth.ndim) if flips[axis]]
+        turned = [np.flip(mask.transpose(axes), flipped) for mask in (truth, prediction)]
+        overlap, distance, _ = measure(truth, prediction, spacing)
+        assert measure(*turned, [spacing[axis] for axis in axes])[:2] == pytest.approx((overlap, distance), abs=1e-9)
+
+    @settings(deadline=None, max_examples=40)
+    @given(mask_pairs(), st.floats(0.0, 3.0), st.floats(0.0, 3.0))
+    def test_nsd_grows_with_the_tolerance_to_one(self, pair, first, second):
+        truth, prediction, spacing = pair
+        low, high = sorted((first, second))
+        wide = math.dist(np.multiply(truth.shape, spacing), np.zeros(truth.ndim)) + max(spacing)
+        values = [normalized_surface_dice(truth, prediction, spacing, t) for t in (low, high, wide)]
+        assert 0.0 <= values[0] <= values[1] <= values[2] == pytest.approx(1.0)
+
+    @settings(deadline=None, max_examples=40)
+    @given(mask_pairs())
+    def test_dice_is_two_intersections_over_the_sum(self, pair):
+        truth, prediction, _ = pair
+        assert dice(truth, prediction) == 2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())
+
+
+class TestEmptyMasks:
+    shape, spacing = (4, 5, 6), (1.0, 2.0, 0.5)
+    diagonal = math.sqrt(4.0**2 + 10.0**2 + 3.0**2)
+
+    @pytest.mark.parametrize(
+        ("truth", "prediction", "expected"),
+        [
+            (False, False, (1.0, 0.0, 1.0)),
+            (True, False, (0.0, diagonal, 0.0)),
+            (False, True, (0.0, diagonal, 0.0)),
+        ],
+    )
+    def test_the_rule(self, truth, prediction, expected):
+        masks = [np.zeros(self.shape, bool) for _ in range(2)]
+        masks[0][1, 2, 3], masks[1][1, 2, 3] = truth, prediction
+        assert measure(*masks, self.spacing) == pytest.approx(expected)
+
+
+class TestBadInput:
+    def test_different_shapes(self):
+        with pytest.raises(InputError, match=r"\(3, 4\), the prediction \(4, 3\): one grid is needed"):
+            dice(np.zeros((3, 4), bool), np.zeros((4, 3), bool))
+
+    @pytest.mark.parametrize("spacing", [(1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, math.nan), (1.0, math.inf)])
+    def test_spacing(self, spacing):
+        with pytest.raises(InputError, match="spacing needs 2 positive numbers"):
+            hausdorff95(np.zeros((3, 4), bool), np.zeros((3, 4), bool), spacing)
+
+    @pytest.mark.parametrize("tolerance", [-1.0, math.nan, math.inf])
+    def test_tolerance(self, tolerance):
+        with pytest.raises(InputError, match="tolerance must be a distance of 0 or more"):
+            normalized_surface_dice(np.zeros((3, 4), bool), np.zeros((3, 4), bool), (1.0, 1.0), tolerance)
+
+    def test_dimensions(self):
+        with pytest.raises(InputError, match="masks are 2D or 3D"):
+            dice(np.zeros(3, bool), np.zeros(3, bool))
+
+
+def measure(truth, prediction, spacing, tolerance=1.0):
+    return (
+        dice(truth, prediction),
+        hausdorff95(truth, prediction, spacing),
+        normalized_surface_dice(truth, prediction, spacing, tolerance),
+    )
+
+
+def read_real(path):
+    if path.name.endswith(".nii.gz"):
+        volume = nib.load(path)
+        return np.asanyarray(volume.dataobj).round().astype(int), tuple(map(float, volume.header.get_zooms()[:3]))
+    pixels = np.asarray(Image.open(path).convert("L")).astype(int)
+    return pixels, (1.0, 1.0)

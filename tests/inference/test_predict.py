@@ -1,0 +1,215 @@
+import itertools
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+import deconvseg
+from deconvseg.data import Geometry, Image
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.inference import labels_from_probabilities, predict, predict_windows
+from deconvseg.models import create_model
+from deconvseg.runs import Run
+from plans import tiny_plan
+
+
+def volume_run(folder: Path, **changes: object) -> Path:
+    """An untrained 3D run: enough to see where voxels go."""
+    config = {"in_channels": 1, "out_channels": 3, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}
+    plan = tiny_plan(
+        **{
+            "spatial_dims": 3,
+            "spacing": [1.0, 1.0, 1.0],
+            "patch_size": [8, 8, 8],
+            "labels": {"values": [0, 5, 300], "names": ["background", "a", "b"]},
+            "model": {"name": "deconver", "config": config},
+            **changes,
+        }
+    )
+    run = Run.create(folder, plan, {}, {"train": [], "val": [], "test": []})
+    torch.manual_seed(0)
+    run.save_weights(create_model("deconver", **config).state_dict())
+    return folder
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_files_give_masks_in_the_training_labels_values(trained: Path, discs: Path, tmp_path: Path) -> None:
+    done = predict(discs, trained, tmp_path, splits=discs / "splits.json", split="test")
+    assert [path.name for path in done.written] == ["disc6.png", "disc7.png"]
+    for path in done.written:
+        mask = np.asarray(PillowImage.open(path))
+        truth = np.asarray(PillowImage.open(discs / "masks" / path.name))
+        assert mask.shape == truth.shape
+        assert set(np.unique(mask)) == {0, 255}
+        assert dice(mask > 0, truth > 0) > 0.8
+
+
+def test_array_image_and_file_agree(trained: Path, discs: Path, tmp_path: Path) -> None:
+    file = discs / "images" / "disc6.png"
+    pixels = np.asarray(PillowImage.open(file))
+    from_array = deconvseg.predict(pixels, trained)
+    from_image = predict(Image(pixels[None].astype(np.float32), Geometry.identity(2)), trained)
+    predict(file, trained, tmp_path)
+    assert np.array_equal(from_array, from_image.pixels)
+    assert np.array_equal(from_array, np.asarray(PillowImage.open(tmp_path / "disc6.png")))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 7), (33, 31), (100, 41)])
+def test_an_image_of_any_size_comes_back_with_a_mask_of_its_size(trained: Path, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    assert predict(rng.uniform(0, 255, shape), trained).shape == shape
+
+
+def test_a_single_voxel_volume(tmp_path: Path) -> None:
+    assert predict(np.ones((1, 1, 1)), volume_run(tmp_path / "run")).shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 1.3, 2.5)])
+def test_every_axis_orientation_gives_the_same_mask_in_space(tmp_path: Path, spacing: tuple[float, ...]) -> None:
+    run = volume_run(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(7, 9, 11)).astype(np.float32)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = [3, -4, 5]
+    source = nib.Nifti1Image(pixels, affine)
+    reference = predict(Image(pixels[None], Geometry(affine)), run).pixels
+    assert len(np.unique(reference)) > 1
+    orientations = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
+    for permutation, flips in orientations[::5]:
+        turned = source.as_reoriented(np.column_stack([permutation, flips]))
+        image = Image(np.asarray(turned.dataobj)[None].astype(np.float32), Geometry(turned.affine))
+        mask = predict(image, run)
+        back = nib.Nifti1Image(mask.pixels.astype(np.int32), turned.affine)
+        back = nib.as_closest_canonical(back)
+        assert np.array_equal(np.asarray(back.dataobj), reference)
+
+
+def test_nifti_masks_keep_the_grid_of_their_image(tmp_path: Path) -> None:
+    run = volume_run(tmp_path / "run")
+    angle = 0.3
+    oblique = np.array(
+        [[np.cos(angle), -np.sin(angle), 0, 10], [np.sin(angle), np.cos(angle), 0, -5], [0, 0, -2.5, 7], [0, 0, 0, 1]]
+    )
+    image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(9, 8, 5)).astype(np.float32), oblique)
+    image.set_qform(oblique, code=1)
+    image.set_sform(oblique, code=2)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    predict(tmp_path / "scan.nii.gz", run, tmp_path / "out")
+    mask = nib.load(tmp_path / "out" / "scan.nii.gz")
+    assert mask.shape == image.shape
+    assert np.array_equal(mask.affine, nib.load(tmp_path / "scan.nii.gz").affine)
+    assert (int(mask.header["qform_code"]), int(mask.header["sform_code"])) == (1, 2)
+    assert mask.get_data_dtype() == np.uint16
+    assert set(np.unique(mask.dataobj)) <= {0, 5, 300}
+
+
+def test_two_runs_are_the_mean_of_their_probabilities(tmp_path: Path) -> None:
+    first, second = volume_run(tmp_path / "a"), volume_run(tmp_path / "b", spacing=[2.0, 1.0, 1.0])
+    image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(9, 8, 10)).astype(np.float32), np.eye(4))
+    nib.save(image, tmp_path / "scan.nii.gz")
+    maps = {}
+    for name, runs in (("a", first), ("b", second), ("both", [first, second])):
+        predict(tmp_path / "scan.nii.gz", runs, tmp_path / name / "out", save_probabilities=True)
+        maps[name] = np.load(tmp_path / name / "out" / "scan.npz", allow_pickle=False)["probabilities"]
+    assert maps["a"].shape == (3, 9, 8, 10)
+    assert not np.allclose(maps["a"], maps["b"])
+    assert np.allclose(maps["both"], (maps["a"] + maps["b"]) / 2, atol=1e-6)
+
+
+def test_runs_of_other_labels_are_not_averaged(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="average only runs"):
+        predict(np.ones((8, 8, 8)), [volume_run(tmp_path / "run"), trained])
+
+
+def test_one_bad_file_does_not_stop_the_others(trained: Path, discs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("disc6.png", "disc7.png"):
+        (folder / name).write_bytes((discs / "images" / name).read_bytes())
+    (folder / "broken.png").write_bytes(b"no picture")
+    done = predict(folder, trained, tmp_path / "out")
+    assert [path.name for path in done.written] == ["disc6.png", "disc7.png"]
+    assert len(done.problems) == 1
+    assert "broken.png" in done.problems[0]
+
+
+def test_continue_leaves_what_is_there(trained: Path, discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "disc6.png").write_bytes(b"mine")
+    done = predict(discs, trained, tmp_path, splits=discs / "splits.json", split="test", skip_existing=True)
+    assert [path.name for path in done.skipped] == ["disc6.png"]
+    assert (tmp_path / "disc6.png").read_bytes() == b"mine"
+
+
+def test_wrong_input_is_named(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 channels, but the plan has 1"):
+        predict(np.ones((2, 8, 8)), trained)
+    with pytest.raises(InputError, match="3 dimensions|spatial axes"):
+        predict(np.ones((1, 8, 8, 8)), trained)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "i.png").write_bytes(b"")
+    with pytest.raises(InputError, match="file"):
+        predict(tmp_path / "i.png", trained, tmp_path / "file" / "out")
+
+
+def test_a_full_disk_is_reported_for_its_case(
+    trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    done = predict(discs / "images" / "disc6.png", trained, tmp_path / "out")
+    assert "disk is full" in done.problems[0]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_weights_of_another_network_are_refused(trained: Path, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", Run(trained).plan.with_values({"model.config.widths": [8, 16]}), {}, {})
+    run.save_weights(Run(trained).load_weights())
+    with pytest.raises(InputError, match="of another network than plan.json describes"):
+        predict(np.ones((8, 8)), run.path)
+
+
+def test_window_prediction_of_a_pointwise_network_is_the_network() -> None:
+    network = torch.nn.Conv2d(2, 3, 1).double()
+    image = torch.randn(1, 2, 37, 41, dtype=torch.float64)
+    for tta in (False, True):
+        windows = predict_windows(network, image, (16, 16), overlap=0.5, tta=tta)
+        assert torch.allclose(windows.double(), network(image).softmax(1), atol=1e-5)
+
+
+def test_mirroring_makes_the_prediction_equivariant() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    image = torch.randn(1, 1, 16, 16)
+    straight = predict_windows(network, image, (16, 16), tta=True)
+    assert torch.allclose(predict_windows(network, image.flip(2), (16, 16), tta=True).flip(2), straight, atol=1e-6)
+    assert not torch.allclose(predict_windows(network, image.flip(2), (16, 16)).flip(2), straight, atol=1e-6)
+
+
+def test_regions_are_painted_in_order() -> None:
+    plan = tiny_plan(
+        labels={"values": [0, 1, 2], "names": ["background", "edema", "core"]},
+        regions=[{"name": "whole", "labels": [1, 2], "paints": 1}, {"name": "core", "labels": [2], "paints": 2}],
+    )
+    probabilities = np.array([[0.9, 0.9, 0.2, 0.1], [0.1, 0.8, 0.7, 0.2]], np.float32)
+    assert labels_from_probabilities(probabilities, plan).tolist() == [1, 2, 2, 0]
+
+
+def test_prediction_is_json(trained: Path, discs: Path, tmp_path: Path) -> None:
+    done = predict(discs / "images" / "disc6.png", trained, tmp_path)
+    assert json.loads(json.dumps(done.to_json()))["written"] == [str(tmp_path / "disc6.png")]
+
+
+def test_unknown_device_is_refused(trained: Path) -> None:
+    with pytest.raises(DeconvsegError, match="--device tpu: not available"):
+        predict(np.ones((8, 8)), trained, device="tpu")

@@ -1,0 +1,107 @@
+"""Pictures of an evaluation: how the cases' Dice spread, and how their volumes agree."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deconvseg.reporting.style import GRID, INK, MUTED, SERIES, add_legend, new_figure, style_axes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_CLASSES = 16
+
+
+def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> "Figure":
+    """Return a figure with one row per class: points for cases, a box of quartiles, a diamond at the mean.
+
+    ``cases`` and ``labels`` are those of a ``metrics.json``.
+    """
+    shown = list(labels)[:_MOST_CLASSES]
+    rows = [(labels[value], [case["classes"][value]["dsc"] for case in cases]) for value in shown]
+    if len(labels) > 1:
+        rows.append(("mean over classes", [case["mean"]["dsc"] for case in cases]))
+    figure = new_figure(5.8, 1.25 + 0.52 * len(rows))
+    axes = figure.subplots()
+    for place, (name, values) in enumerate(rows):
+        colour = INK if name == "mean over classes" else SERIES[place % len(SERIES)]
+        _draw_row(axes, values, len(rows) - 1 - place, colour)
+    axes.set_yticks(range(len(rows)), [_shorten(name) for name, _ in reversed(rows)])
+    lowest = min(value for _, values in rows for value in values)
+    axes.set_xlim(max(0.0, math.floor(lowest * 10 - 0.2) / 10) - 0.01, 1.01)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    more = f" ({_MOST_CLASSES} of {len(labels)} classes)" if len(labels) > len(shown) else ""
+    style_axes(axes, f"Dice of every case{more}", "Dice similarity coefficient")
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", colors=INK)
+    return figure
+
+
+def draw_volume_agreement(cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str], unit: str) -> "Figure":
+    """Return a Bland-Altman figure: prediction minus truth against their mean.
+
+    ``cases`` and ``labels`` are those of a ``metrics.json``; ``unit`` is that of the volumes, as "mm³". The
+    limits are the mean difference ± 1.96 standard deviations (Bland and Altman 1986).
+    """
+    figure = new_figure(5.8, 2.9 + 0.22 * min(len(labels), _MOST_CLASSES))
+    axes = figure.subplots()
+    scale, unit = _scale(cases, unit)
+    shown = list(labels)[:_MOST_CLASSES]
+    for place, value in enumerate(shown):
+        rows = [case["classes"][value] for case in cases]
+        truth, prediction = (
+            np.array([row[key] for row in rows]) * scale for key in ("volume_truth", "volume_prediction")
+        )
+        difference, colour = prediction - truth, SERIES[place % len(SERIES)]
+        bias, spread = difference.mean(), 1.96 * difference.std(ddof=1) if len(difference) > 1 else 0.0
+        numbers = f"{_signed(bias)} ({_signed(bias - spread)} to {_signed(bias + spread)})"
+        label = f"{_shorten(labels[value])}: {numbers}"
+        axes.scatter((truth + prediction) / 2, difference, s=16, color=colour, alpha=0.7, linewidths=0, label=label)
+        if len(shown) <= 3:
+            axes.axhline(bias, color=colour, linewidth=1.2)
+            for limit in (bias - spread, bias + spread):
+                axes.axhline(limit, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.axhline(0.0, color=MUTED, linewidth=0.8)
+    style_axes(
+        axes,
+        "Volume agreement: bias (95 % limits)",
+        f"mean of truth and prediction ({unit})",
+        f"prediction − truth ({unit})",
+    )
+    add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1, handletextpad=0.2)
+    return figure
+
+
+def _draw_row(axes: Any, values: Sequence[float], height: float, colour: str) -> None:
+    # Spread by rank, not at random: the same data give the same picture.
+    offsets = ((np.argsort(np.argsort(values)) * 0.618034) % 1.0 - 0.5) * 0.5
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    reach = 1.5 * (high - low)
+    ends = [min(v for v in values if v >= low - reach), max(v for v in values if v <= high + reach)]
+    axes.broken_barh([(low, high - low)], (height - 0.31, 0.62), facecolors="none", edgecolor=MUTED, linewidth=0.9)
+    axes.hlines([height] * 2, [ends[0], high], [low, ends[1]], color=MUTED, linewidth=0.9)
+    axes.vlines(ends, height - 0.15, height + 0.15, color=MUTED, linewidth=0.9)
+    axes.vlines(middle, height - 0.31, height + 0.31, color=INK, linewidth=1.4)
+    axes.scatter(values, height + offsets, s=15, color=colour, alpha=0.6, linewidths=0, zorder=3)
+    axes.scatter(
+        [np.mean(values)], [height], s=34, marker="D", facecolor="white", edgecolor=INK, linewidths=1.1, zorder=4
+    )
+    axes.axhline(height, color=GRID, linewidth=0.7, zorder=0)
+
+
+def _scale(cases: Sequence[Mapping[str, Any]], unit: str) -> tuple[float, str]:
+    sizes = (
+        row[key] for case in cases for row in case["classes"].values() for key in ("volume_truth", "volume_prediction")
+    )
+    largest = max(sizes)
+    return (1e-3, "mL") if unit == "mm³" and largest >= 1e4 else (1.0, unit)
+
+
+def _signed(value: float) -> str:
+    return (f"{value:+.0f}" if abs(value) >= 100 else f"{value:+.3g}").replace("-", "−")
+
+
+def _shorten(name: str, limit: int = 24) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"

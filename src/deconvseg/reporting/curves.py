@@ -1,0 +1,90 @@
+"""The learning curves of a run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from deconvseg.data import atomic_write
+from deconvseg.errors import InputError
+from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, new_figure, style_axes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, Any]]
+_CLASS_PREFIX = "val_dice_"
+
+
+def plot_curves(metrics: Rows, path: str | PathLike[str]) -> None:
+    """Draw loss, validation Dice and learning rate over the epochs into a picture file (PNG, SVG, PDF).
+
+    ``metrics`` has one row per epoch with ``epoch``, ``train_loss``, ``val_loss``, ``val_dice``,
+    ``learning_rate`` and any ``val_dice_<class>``; missing and None values are gaps. Raises
+    :class:`InputError` without any row.
+    """
+    figure = draw_curves(metrics)
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=150, facecolor="white")
+
+
+def draw_curves(metrics: Rows) -> "Figure":
+    """Return the figure of `plot_curves`."""
+    if not metrics:
+        raise InputError("there is no epoch to draw curves of; train for at least one")
+    figure = new_figure(12, 3.4)
+    loss, dice, rate = figure.subplots(1, 3, sharex=True)
+    _draw_series(loss, metrics, "train_loss", label="training", color=SERIES[0])
+    _draw_series(loss, metrics, "val_loss", label="validation", color=SERIES[1], marker="o", markersize=3)
+    style_axes(loss, "Loss", "epoch")
+    add_legend(loss)
+    _draw_dice(dice, metrics)
+    _draw_rate(rate, metrics)
+    for axes in (loss, dice, rate):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(metrics) == 1:
+            axes.set_xlim(metrics[0]["epoch"] - 1, metrics[0]["epoch"] + 1)
+    return figure
+
+
+def _draw_dice(axes: Any, metrics: Rows) -> None:
+    classes = dict.fromkeys(key for row in metrics for key in row if key.startswith(_CLASS_PREFIX))
+    several = len(classes) > 1
+    for position, key in enumerate(classes if several else ()):
+        label = key.removeprefix(_CLASS_PREFIX) if len(classes) <= 6 else None
+        colour = SERIES[position % len(SERIES)]
+        _draw_series(axes, metrics, key, label=label, color=colour, linewidth=1.1, alpha=0.8)
+    _draw_series(axes, metrics, "val_dice", label="mean" if several else None, color=INK, marker="o", markersize=3)
+    style_axes(axes, "Validation Dice", "epoch")
+    drawn = [(row["val_dice"], row["epoch"]) for row in metrics if _is_finite(row.get("val_dice"))]
+    if drawn:
+        best, epoch = max(drawn, key=lambda pair: pair[0])
+        axes.annotate(
+            f"best {best:.3f}", (epoch, best), (0, 7), textcoords="offset points", ha="center", fontsize=8.5, color=INK
+        )
+        axes.set_ylim(0, 1.08)
+    else:
+        axes.text(0.5, 0.5, "no validation yet", transform=axes.transAxes, ha="center", color=MUTED, fontsize=9)
+        axes.set_ylim(0, 1)
+    if several:
+        add_legend(axes)
+
+
+def _draw_rate(axes: Any, metrics: Rows) -> None:
+    rates = {row["epoch"]: row["learning_rate"] for row in metrics if _is_finite(row.get("learning_rate"))}
+    largest = max(rates.values(), default=0.0)
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    scaled = [{"epoch": epoch, "rate": rate / 10.0**power} for epoch, rate in rates.items()]
+    _draw_series(axes, scaled, "rate", color=SERIES[4])
+    style_axes(axes, f"Learning rate ($10^{{{power}}}$)", "epoch")
+
+
+def _draw_series(axes: Any, metrics: Rows, key: str, **style: Any) -> None:
+    points = [(row["epoch"], row[key]) for row in metrics if _is_finite(row.get(key))]
+    if points:
+        # A single epoch has no line to show.
+        axes.plot(*zip(*points, strict=True), **({"marker": "o"} if len(points) == 1 else {}) | style)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

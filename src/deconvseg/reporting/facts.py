@@ -1,0 +1,122 @@
+"""A run's plan, training and origin as rows of readable text."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_SCALAR_PLAN = {
+    "dataset": "Dataset",
+    "spatial_dims": "Spatial dimensions",
+    "spacing": "Spacing",
+    "patch_size": "Patch size",
+    "batch_size": "Patches per step",
+}
+_RECIPE = {
+    "epochs": "Epochs",
+    "steps_per_epoch": "Steps per epoch",
+    "learning_rate": "Learning rate",
+    "weight_decay": "Weight decay",
+}
+
+
+def describe_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what the metrics' rows say in total."""
+    if not rows:
+        return {}
+    last = rows[-1]
+    facts = {"Epochs": str(len(rows))}
+    if last.get("step") is not None:
+        facts["Optimiser steps"] = str(last["step"])
+    if last.get("seconds") is not None:
+        facts["Training time"] = format_duration(float(last["seconds"]))
+    scored = [row for row in rows if row.get("val_dice") is not None]
+    if scored:
+        best = max(scored, key=lambda row: row["val_dice"])
+        facts["Best Dice"] = f"{best['val_dice']:.3f} (epoch {best['epoch']})"
+    return facts
+
+
+def describe_plan(plan: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return rows of (choice, value, reason)."""
+    reasons = plan.get("reasons") or {}
+    rows = [
+        (title, format_value(plan[key], " × "), reasons.get(key, ""))
+        for key, title in _SCALAR_PLAN.items()
+        if key in plan
+    ]
+    for channel in plan.get("channels") or ():
+        name = channel.get("name", "")
+        rows.append(
+            (f"Channel {name}", f"normalised by {channel.get('normalisation')}", reasons.get(f"channel {name}", ""))
+        )
+    if labels := plan.get("labels"):
+        pairs = zip(labels.get("values", ()), labels.get("names", ()), strict=False)
+        classes = ", ".join(f"{value} {name}" for value, name in pairs)
+        rows.append(
+            ("Classes", classes + (" (every label > 0)" if labels.get("foreground") else ""), reasons.get("labels", ""))
+        )
+    for region in plan.get("regions") or ():
+        rows.append(
+            (
+                f"Region {region.get('name')}",
+                f"classes {format_value(region.get('labels'))}",
+                reasons.get("regions", ""),
+            )
+        )
+    if model := plan.get("model"):
+        rows.append(("Network", str(model.get("name")), reasons.get("model", "")))
+    if recipe := plan.get("recipe"):
+        rows.append(("Recipe", str(recipe.get("name")), reasons.get("recipe", "")))
+        rows += [
+            (title, format_value(recipe[key]), reasons.get(f"recipe.{key}", ""))
+            for key, title in _RECIPE.items()
+            if key in recipe
+        ]
+    return rows
+
+
+def describe_origin(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return versions, machine and commit as rows of (name, value), the command and the hashes left out."""
+    return [
+        (name.removeprefix("packages.").replace(".", " ").replace("_", " "), value)
+        for name, value in flatten({key: value for key, value in manifest.items() if key != "command"})
+        if not is_hash(value) or name == "git_commit"
+    ]
+
+
+def is_hash(text: str) -> bool:
+    """Whether a text is a SHA-256 or a commit in hexadecimal digits."""
+    return re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", text) is not None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Give every value of a nested mapping under its dotted path, as text."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", format_value(value)
+
+
+def format_value(value: Any, separator: str = ", ") -> str:
+    """Return a JSON value as a reader writes it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return separator.join(format_value(entry) for entry in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {format_value(entry)}" for key, entry in value.items())
+    return str(value)
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,70 @@
+"""A run as one HTML page that needs no other file."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+
+from deconvseg._version import __version__
+from deconvseg.data import atomic_write
+from deconvseg.errors import InputError
+from deconvseg.reporting.curves import draw_curves
+from deconvseg.reporting.facts import describe_origin, describe_plan, describe_training, flatten, is_hash
+from deconvseg.reporting.records import EvaluationRecord, RunRecord, read_evaluation, read_run
+from deconvseg.reporting.sections import describe_evaluation
+from deconvseg.reporting.style import figure_uri
+
+Location = str | PathLike[str]
+
+
+def write_report(run: Location, *, evaluations: Sequence[Location] = (), output: Location | None = None) -> Path:
+    """Write a run as one self-contained HTML page and return its path (default: ``report.html`` in the run).
+
+    ``evaluations`` are further ``metrics.json`` files, as of the held-out test; the run's own ``validation``
+    is found. Whatever is missing is said on the page. Raises :class:`InputError` where ``run`` is no folder,
+    holds neither a plan nor metrics, or an evaluation that was given cannot be read.
+    """
+    record = read_run(Path(run))
+    given = [read_evaluation(Path(path)) for path in evaluations]
+    gaps = list(record.gaps)
+    validation = record.path / "validation" / "metrics.json"
+    if validation.is_file():
+        given.append(read_evaluation(validation, "Validation"))
+    else:
+        gaps.append("validation/metrics.json (the validation metrics) is not in the run folder.")
+    if not (record.plan or record.metrics or given):
+        raise InputError(
+            f"{record.path}: holds neither a plan nor metrics; give the folder that 'deconvseg train -o' made"
+        )
+    target = record.path / "report.html" if output is None else Path(output)
+    page = _render(record, given, gaps)
+    with atomic_write(target) as path:
+        path.write_text(page, encoding="utf-8")
+    return target
+
+
+def _render(run: RunRecord, evaluations: Sequence[EvaluationRecord], gaps: Sequence[str]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    source = resources.files("deconvseg.reporting").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(source)
+    return template.render(
+        title=run.plan.get("dataset") or run.path.absolute().name,
+        folder=run.path.absolute().name,
+        model=run.plan.get("model", {}).get("name"),
+        version=__version__,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        gaps=gaps,
+        evaluations=[describe_evaluation(record) for record in evaluations],
+        curves=figure_uri(draw_curves(run.metrics)) if run.metrics else None,
+        training=describe_training(run.metrics),
+        plan=describe_plan(run.plan),
+        details=list(flatten({key: run.plan[key] for key in ("model", "recipe") if key in run.plan})),
+        command=run.manifest.get("command"),
+        origin=describe_origin(run.manifest),
+        config=list(flatten(run.config)),
+        hashes=[pair for pair in flatten(run.manifest) if is_hash(pair[1])],
+    )

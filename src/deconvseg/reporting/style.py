@@ -1,0 +1,75 @@
+"""What all pictures share: colours, axes, and their forms as files and data URIs."""
+
+import base64
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1b1f24", "#667079", "#d5dae0"
+SERIES = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
+
+# Readable over grey scans, over red fundus and skin photographs alike.
+CLASS_COLOURS = ("#31c6d4", "#ffb02e", "#e86fb4", "#a6d854", "#9b8cff", "#ff7f6a", "#f2e85c", "#5fd3a2")
+
+# Deconver (arXiv 2504.00302), Fig. 4: true positives blue, false positives green, false negatives red.
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = "#3b82f6", "#22c55e", "#ef4444", "#d946ef"
+
+
+def class_colour(position: int) -> str:
+    """Return the colour of the class at that position among the labels."""
+    return CLASS_COLOURS[position % len(CLASS_COLOURS)]
+
+
+def rgb(colour: str) -> npt.NDArray[np.float32]:
+    """Return red, green and blue in 0…1 of a colour written as #rrggbb."""
+    return (np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255).astype(np.float32)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of that size in inches; no global state of matplotlib is involved."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def style_axes(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:
+    """Give axes a title on the left, light grid lines and no box."""
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.set_xlabel(xlabel, fontsize=9, color=MUTED)
+    axes.set_ylabel(ylabel, fontsize=9, color=MUTED)
+    axes.tick_params(labelsize=8.5, colors=MUTED, length=0)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+
+
+def add_legend(axes: Any, **options: Any) -> None:
+    """Add a frameless legend."""
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **options)
+
+
+def figure_uri(figure: "Figure") -> str:
+    """Return a figure as a scalable picture with a transparent ground, in a data URI."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _uri(buffer.getvalue(), "image/svg+xml")
+
+
+def pixels_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    """Return an RGB array (H, W, 3) as a JPEG with full colour resolution in a data URI."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, format="jpeg", quality=92, subsampling=0)
+    return _uri(buffer.getvalue(), "image/jpeg")
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

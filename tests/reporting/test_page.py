@@ -1,0 +1,280 @@
+"""The report: one page that needs nothing else, and says what it does not have."""
+
+import base64
+import json
+import shutil
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from deconvseg.data import Geometry, LabelMap, write_label_map
+from deconvseg.errors import InputError
+from deconvseg.evaluation import evaluate
+from deconvseg.reporting import write_report
+from deconvseg.reporting.sections import choose_cases
+
+LABELS = {1: "head", 2: "tail <&>"}
+
+
+class Page(HTMLParser):
+    """A page's text, pictures and tags."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.pictures, self.attributes, self.words, self.open = [], [], [], [], []
+        self.source = Path(path).read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [value for _, value in attrs if value]
+        if tag == "img":
+            self.pictures.append(dict(attrs))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def blob(centre, radius, shape=(24, 28, 12)):
+    grid = np.indices(shape) - np.reshape(centre, (3, 1, 1, 1))
+    return (grid**2).sum(axis=0) < radius**2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run folder of five synthetic cases, as ``train`` leaves it: one case missed, one without prediction."""
+    root = tmp_path_factory.mktemp("report")
+    run, truth = root / "run", root / "truth"
+    rng = np.random.default_rng(0)
+    images = {}
+    geometry = Geometry(np.array([[0, -1.0, 0, 5], [1.0, 0, 0, -3], [0, 0, 2.0, 9], [0, 0, 0, 1]]))
+    for index, name in enumerate(("good", "fair", "poor", "missed", "absent")):
+        true = np.where(blob((10, 10, 6), 6), 1, 0) + np.where(blob((10, 22, 6), 4), 2, 0)
+        found = np.roll(true, index, axis=0) * (name != "missed")
+        write_label_map(LabelMap(true, geometry), truth / f"{name}.nii.gz")
+        if name != "absent":
+            write_label_map(LabelMap(found, geometry), run / "validation" / f"{name}.nii.gz")
+        pixels = (true * 50 + rng.normal(0, 5, true.shape)).astype(np.float32)
+        images[name] = [root / f"{name}_{channel}.nii.gz" for channel in range(2)]
+        for file in images[name]:
+            nib.save(nib.Nifti1Image(pixels, geometry.affine), file)
+    evaluate(truth, run / "validation", run / "validation" / "metrics.json", labels=LABELS, images=images)
+    rows = [
+        {
+            "epoch": e,
+            "step": 5 * e,
+            "seconds": 40.0 * e,
+            "train_loss": 1 / (e + 1),
+            "learning_rate": 1e-3,
+            "val_dice": 0.7,
+        }
+        for e in range(3)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = {
+        "version": 1,
+        "dataset": "Blobs <script>alert(1)</script>",
+        "spacing": [1.0, 1.0, 2.0],
+        "patch_size": [24, 28, 12],
+        "channels": [{"name": "T1", "normalisation": "zscore"}],
+        "labels": {"values": [0, 1, 2], "names": ["background", *LABELS.values()]},
+        "model": {"name": "deconver", "config": {"widths": [8, 16]}},
+        "recipe": {"name": "default", "epochs": 3, "learning_rate": 1e-3},
+        "reasons": {"patch_size": "the whole volume fits"},
+    }
+    (run / "plan.json").write_text(json.dumps(plan))
+    (run / "config.json").write_text(json.dumps({"dataset": "blobs", "seed": 7}))
+    manifest = {
+        "deconvseg": "0.1.0",
+        "packages": {"torch": "2.13.0"},
+        "machine": {"cores": 2},
+        "command": "deconvseg train blobs -o run",
+        "git_commit": "a" * 40,
+        "files": {"weights.safetensors": "b" * 64},
+    }
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page(write_report(folder))
+
+
+@pytest.fixture(scope="module")
+def text(page):
+    return page.text
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    """A copy to take things from."""
+    return Path(shutil.copytree(folder, tmp_path / "run"))
+
+
+class TestSelfContained:
+    def test_nothing_is_fetched_and_nothing_runs(self, page):
+        assert not {"script", "link", "iframe", "object"} & set(page.tags)
+        assert "http:" not in page.source
+        assert "https:" not in page.source
+        assert not any(value.startswith("//") or "url(" in value for value in page.attributes)
+        assert "@import" not in page.source
+
+    def test_every_picture_decodes_and_is_described(self, page):
+        kinds = set()
+        for picture in page.pictures:
+            head, content = picture["src"].split(",", 1)
+            kinds.add(head)
+            raw = base64.b64decode(content, validate=True)
+            if head == "data:image/svg+xml;base64":
+                assert ElementTree.fromstring(raw).tag.endswith("svg")
+            else:
+                Image.open(BytesIO(raw)).load()
+            assert picture["alt"]
+        assert kinds == {"data:image/svg+xml;base64", "data:image/jpeg;base64"}
+        assert len(page.pictures) == 1 + 2 + 3 * 4
+
+    def test_names_are_text_never_markup(self, page):
+        assert "Blobs <script>alert(1)</script>" in page.text
+        assert "tail <&>" in page.text
+
+    def test_light_dark_and_paper(self, page):
+        for rule in ("prefers-color-scheme: dark", "@media print"):
+            assert rule in page.source
+
+
+class TestContent:
+    def test_headline_and_table_are_the_numbers_of_metrics_json(self, folder, text):
+        metrics = json.loads((folder / "validation" / "metrics.json").read_text())
+        for row in (*metrics["summary"]["classes"].values(), metrics["summary"]["mean"]):
+            assert f"{row['dsc']['mean']:.3f}" in text
+            assert "{:.3f} – {:.3f}".format(*row["dsc"]["ci95"]) in text
+            assert f"{row['hd95']['mean']:.2f}" in text
+        assert "Missed / spurious 2 / 0" in text
+        assert "NSD at 1 mm" in text
+
+    def test_best_median_and_worst_case(self, text):
+        for heading in ("Best good", "Median poor", "Worst missed"):
+            assert heading in text
+        assert "axial slice" in text
+        assert "channel 1 of 2" in text
+        assert "head missed, tail <&> missed" in text
+
+    def test_problems(self, text):
+        assert "1 of 5 cases could not be evaluated" in text
+        assert "absent: no prediction has this name" in text
+
+    def test_plan_command_versions_and_hashes(self, text):
+        for phrase in (
+            "Patch size 24 × 28 × 12 the whole volume fits",
+            "Channel T1 normalised by zscore",
+            "model.config.widths 8, 16",
+            "deconvseg train blobs -o run",
+            "torch 2.13.0",
+            "git commit " + "a" * 40,
+            "b" * 64,
+            "seed 7",
+            "Training time 1 min 20 s",
+            "Best Dice 0.700 (epoch 0)",
+        ):
+            assert phrase in text
+
+    def test_the_rule_for_empty_masks_and_the_colours(self, text):
+        assert "None of them is left out of a mean" in text
+        assert "true positives blue, false positives green, false negatives red" in text
+
+
+class TestFurtherEvaluations:
+    def test_are_shown_first_with_their_split(self, run, tmp_path):
+        tree = json.loads((run / "validation" / "metrics.json").read_text())
+        shutil.copytree(run / "validation", tmp_path / "test")
+        (tmp_path / "test" / "metrics.json").write_text(json.dumps(tree | {"split": "test"}))
+        path = write_report(run, evaluations=[tmp_path / "test" / "metrics.json"], output=tmp_path / "page.html")
+        assert path == tmp_path / "page.html"
+        text = Page(path).text
+        assert text.index("Held-out test") < text.index("Validation")
+
+    def test_something_else_is_refused(self, run):
+        with pytest.raises(InputError, match="not a metrics.json of version 1"):
+            write_report(run, evaluations=[run / "plan.json"])
+        with pytest.raises(InputError, match="cannot be read"):
+            write_report(run, evaluations=[run / "nowhere.json"])
+
+
+class TestGaps:
+    @pytest.mark.parametrize(
+        "name", ["plan.json", "config.json", "manifest.json", "metrics.jsonl", "validation/metrics.json"]
+    )
+    def test_each_missing_file_is_named(self, run, name):
+        (run / name).unlink()
+        assert f"{name} (" in Page(write_report(run)).text
+
+    def test_damaged_files_are_named(self, run):
+        (run / "manifest.json").write_text("{")
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write('{"epoch"')
+        text = Page(write_report(run)).text
+        assert "manifest.json: not valid JSON" in text
+        assert "metrics.jsonl: line 4 is not a row of metrics" in text
+        assert "Optimiser steps" in text
+
+    def test_masks_and_images_that_are_gone(self, run):
+        (run / "validation" / "good.nii.gz").unlink()
+        tree = json.loads((run / "validation" / "metrics.json").read_text())
+        for case in tree["cases"]:
+            case["image_files"] = [] if case["name"] == "poor" else ["nowhere.nii.gz"]
+        (run / "validation" / "metrics.json").write_text(json.dumps(tree))
+        text = Page(write_report(run)).text
+        assert "No picture:" in text
+        assert "without its image:" in text
+        assert "masks only" in text
+
+    def test_an_evaluation_without_any_case(self, run):
+        for path in (run / "validation").glob("*.nii.gz"):
+            path.write_bytes(b"broken")
+        evaluate(run.parent / "run" / "validation", run / "validation", run / "validation" / "metrics.json")
+        assert "No case could be evaluated" in Page(write_report(run)).text
+
+    def test_not_a_run(self, tmp_path):
+        with pytest.raises(InputError, match="no such folder"):
+            write_report(tmp_path / "nowhere")
+        with pytest.raises(InputError, match="neither a plan nor metrics"):
+            write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dices", "expected"),
+    [
+        ([0.5], [("Only case", "c0")]),
+        ([0.2, 0.9], [("Best", "c1"), ("Worst", "c0")]),
+        ([0.2, 0.9, 0.5], [("Best", "c1"), ("Median", "c2"), ("Worst", "c0")]),
+        ([0.5, 0.5, 0.5], [("Best", "c0"), ("Median", "c1"), ("Worst", "c2")]),
+        ([], []),
+    ],
+)
+def test_the_chosen_cases_differ(dices, expected):
+    cases = [{"name": f"c{index}", "mean": {"dsc": value}} for index, value in enumerate(dices)]
+    assert [(rank, case["name"]) for rank, case in choose_cases(cases)] == expected
+
+
+def test_2d_cases_in_pixels_and_many_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = {value: f"class {value}" for value in range(1, 21)}
+    for name in ("a", "b"):
+        pixels = rng.integers(0, 21, (40, 50)).astype(np.uint8)
+        for side in ("truth", "prediction"):
+            write_label_map(LabelMap(pixels, Geometry.identity(2)), tmp_path / side / f"{name}.png")
+    evaluate(tmp_path / "truth", tmp_path / "prediction", tmp_path / "validation" / "metrics.json", labels=labels)
+    text = Page(write_report(tmp_path)).text
+    assert "HD95 (pixels)" in text
+    assert "NSD at 1 pixel" in text

@@ -1,0 +1,5 @@
+"""From a dataset and a plan to a trained run."""
+
+from deconvseg.training.train import train
+
+__all__ = ["train"]

@@ -1,0 +1,78 @@
+"""Lightning's checkpoints as one safetensors file with a JSON header: nothing is ever pickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from deconvseg.data import atomic_write
+from deconvseg.errors import DeconvsegError, InputError
+
+
+class SafetensorsCheckpointIO(CheckpointIO):
+    """Saves a checkpoint tree: its tensors as safetensors, everything else as JSON in the file's header."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the checkpoint atomically; a value that is neither tensor nor JSON is an error that names it."""
+        tensors: dict[str, torch.Tensor] = {}
+        tree = _encode(checkpoint, "", tensors)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(Path(path)) as temporary:
+            temporary.write_bytes(save(tensors, metadata={"checkpoint": json.dumps(tree)}))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint back, as it was."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                tree = json.loads(file.metadata()["checkpoint"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: not a checkpoint of deconvseg, or damaged ({error}); start the run again"
+            ) from error
+        checkpoint: dict[str, Any] = _decode(tree, tensors)
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _encode(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        # A copy: safetensors refuses tensors that share memory, and the training goes on meanwhile.
+        tensors[path] = value.detach().cpu().clone().contiguous()
+        return {"tensor": path}
+    if isinstance(value, dict):
+        # Keys may be integers (an optimiser's state), which JSON objects cannot keep.
+        return {"dict": [[_key(k, path), _encode(v, f"{path}/{k}", tensors)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_encode(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise DeconvsegError(f"checkpoint entry {path}: a {type(value).__name__} cannot be saved without pickling")
+
+
+def _key(key: Any, path: str) -> str | int:
+    if not isinstance(key, str | int):
+        raise DeconvsegError(
+            f"checkpoint entry {path}: a key of type {type(key).__name__} cannot be saved without pickling"
+        )
+    return key
+
+
+def _decode(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _decode(value, tensors) for key, value in content}
+    items = [_decode(value, tensors) for value in content]
+    return tuple(items) if kind == "tuple" else items

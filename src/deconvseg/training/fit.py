@@ -1,0 +1,136 @@
+"""The training loop itself, on Lightning."""
+
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+from torch.utils.data import DataLoader
+
+from deconvseg.data import CaseDataset, EpochSampler, MonaiAugment, PatchDataset, PreparedCase
+from deconvseg.errors import InputError, Interruption
+from deconvseg.planning import Plan
+from deconvseg.runs import Run
+from deconvseg.training.callbacks import Progress, RunWriter, TimeLimit
+from deconvseg.training.checkpoint import SafetensorsCheckpointIO
+from deconvseg.training.task import SegmentationTask
+
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def fit(
+    run: Run,
+    network: nn.Module,
+    train_cases: Sequence[PreparedCase],
+    val_cases: Sequence[PreparedCase],
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+    workers: int | None,
+    max_seconds: float | None,
+    resume: bool,
+    report: Callable[[str, float], None],
+) -> None:
+    """Train the network, writing weights, metrics and resume state into the run after every epoch."""
+    plan = run.plan
+    recipe = plan.recipe
+    if not train_cases:
+        raise InputError("no training cases: check the splits")
+    task = SegmentationTask(network, plan, total_steps=recipe.epochs * recipe.steps_per_epoch, max_seconds=max_seconds)
+    callbacks: list[Callback] = [RunWriter(run, plan.output_names), Progress(report)]
+    if max_seconds is not None:
+        callbacks.append(TimeLimit(max_seconds))
+    _quieten_lightning()
+    trainer = Trainer(
+        accelerator=device.partition(":")[0],
+        devices=[int(device.partition(":")[2] or 0)] if device.startswith("cuda") else 1,
+        precision=_precision(precision, device),
+        # With a time limit the clock decides, not the number of epochs.
+        max_epochs=recipe.epochs if max_seconds is None else -1,
+        gradient_clip_val=recipe.gradient_clip,
+        check_val_every_n_epoch=recipe.validate_every,
+        num_sanity_val_steps=0,
+        plugins=[SafetensorsCheckpointIO()],
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=run.path,
+    )
+    with _interruptible(trainer, run):
+        trainer.fit(
+            task,
+            _train_loader(plan, train_cases, seed=seed, device=device, workers=workers),
+            _validation_loader(val_cases[: recipe.validation_cases]) if val_cases else None,
+            ckpt_path=run.resume_file if resume else None,
+        )
+
+
+@contextmanager
+def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
+    """Turn Lightning's way of ending on Ctrl-C (it ignores the signal from then on, and exits) into an exception."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
+    if trainer.interrupted:
+        done = len(run.metrics)
+        kept = f"{done} completed epochs are kept in {run.path}; go on with --resume" if done else "no epoch was completed"
+        raise Interruption(f"interrupted; {kept}")
+
+
+def _train_loader(
+    plan: Plan, cases: Sequence[PreparedCase], *, seed: int, device: str, workers: int | None
+) -> DataLoader[dict[str, Any]]:
+    recipe = plan.recipe
+    samples = recipe.steps_per_epoch * plan.batch_size
+    augment = MonaiAugment(plan.spatial_dims, **recipe.augmentation.model_dump())
+    patches = PatchDataset(
+        cases, plan.patch_size, samples, seed=seed, foreground=recipe.foreground_oversampling, augment=augment
+    )
+    if workers is None:
+        # On a CPU the network needs the cores itself; beside a GPU they are free.
+        workers = 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+    return DataLoader(
+        patches,
+        batch_size=plan.batch_size,
+        sampler=EpochSampler(samples),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.startswith("cuda"),
+    )
+
+
+def _validation_loader(cases: Sequence[PreparedCase]) -> DataLoader[dict[str, Any]]:
+    return DataLoader(CaseDataset(cases), batch_size=1)
+
+
+def _precision(name: str, device: str) -> Any:
+    if name == "auto":
+        name = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "32"
+    if name not in _PRECISIONS:
+        raise InputError(f"--precision {name}: choose one of auto, {', '.join(_PRECISIONS)}")
+    return _PRECISIONS[name]
+
+
+def _quieten_lightning() -> None:
+    """Lightning tells the developer of a loop what a user of this package cannot act on."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")

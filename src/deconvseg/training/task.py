@@ -1,0 +1,99 @@
+"""One training run as a Lightning module."""
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference import predict_windows
+from deconvseg.planning import Plan
+from deconvseg.training.loss import SegmentationLoss, region_masks
+from deconvseg.training.schedule import learning_rate_factor
+
+
+class SegmentationTask(LightningModule):
+    """A network, its loss and its optimiser, as the plan says.
+
+    ``max_seconds`` makes the learning rate follow the clock instead of the steps; the exact resumption of a run holds
+    only without it.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, *, total_steps: int, max_seconds: float | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.plan = plan
+        self.total_steps = total_steps
+        self.max_seconds = max_seconds
+        self.region_ids = None if plan.regions is None else [region.labels for region in plan.regions]
+        recipe = plan.recipe
+        self.loss = SegmentationLoss(
+            regions=self.region_ids, squared_dice=recipe.squared_dice, batch_dice=recipe.batch_dice
+        )
+        self.started = time.monotonic()
+        self.train_losses: list[float] = []
+        self.validation_dice: list[Tensor] = []
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the run that is done, by the clock where the run has a time limit, by steps otherwise."""
+        if self.max_seconds is not None:
+            return (time.monotonic() - self.started) / self.max_seconds
+        return self.global_step / self.total_steps
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the learning rate is set before each step."""
+        recipe = self.plan.recipe
+        return torch.optim.AdamW(self.network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the last epoch's losses."""
+        self.train_losses.clear()
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """Return the loss of one batch; a loss that is not finite stops the run and names the batch's cases."""
+        recipe = self.plan.recipe
+        factor = learning_rate_factor(self.progress, warmup=recipe.warmup, warmup_from=recipe.warmup_from)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = recipe.learning_rate * factor
+        loss: Tensor = self.loss(self.network(batch["image"]), batch["labels"])
+        value = float(loss.detach())
+        if not torch.isfinite(loss.detach()):
+            raise DeconvsegError(
+                f"the loss became {value} in epoch {self.current_epoch}, step {batch_index}; cases in that batch: "
+                f"{', '.join(batch['case'])}; look at those images, or lower the learning rate "
+                f"(--set recipe.learning_rate={recipe.learning_rate / 3:.1g})"
+            )
+        self.train_losses.append(value)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation's scores."""
+        self.validation_dice.clear()
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Add the Dice of each predicted structure of one whole case."""
+        probabilities = predict_windows(
+            self.network,
+            batch["image"],
+            self.plan.patch_size,
+            overlap=self.plan.recipe.overlap,
+            regions=self.region_ids is not None,
+        )
+        labels = batch["labels"]
+        if self.region_ids is not None:
+            predicted, truth = (probabilities > 0.5).float(), region_masks(labels, self.region_ids)
+        else:
+            ids = [(i,) for i in range(1, probabilities.shape[1])]
+            predicted, truth = region_masks(probabilities.argmax(1), ids), region_masks(labels, ids)
+        axes = tuple(range(2, labels.ndim + 1))
+        size = predicted.sum(axes) + truth.sum(axes)
+        # Deconver, Eq. 8: the Dice of two empty masks is 1.
+        dice = torch.where(size > 0, 2 * (predicted * truth).sum(axes) / size.clamp_min(1), 1.0)
+        self.validation_dice.append(dice[0].cpu())

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.training.checkpoint import SafetensorsCheckpointIO
+from deconvseg.training.loss import SegmentationLoss, region_masks
+from deconvseg.training.schedule import learning_rate_factor
+
+
+def test_schedule_warms_up_from_a_tenth_and_falls_to_zero() -> None:
+    def factor(progress: float) -> float:
+        return learning_rate_factor(progress, warmup=0.01, warmup_from=0.1)
+
+    assert factor(0) == pytest.approx(0.1)
+    assert factor(0.01) == pytest.approx(1)
+    assert factor(0.505) == pytest.approx(0.5)
+    assert factor(1) == pytest.approx(0, abs=1e-12)
+    assert factor(1.7) == factor(1)
+
+
+@given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0.01, 1))
+def test_schedule_stays_between_zero_and_one(progress: float, warmup: float, warmup_from: float) -> None:
+    assert 0 <= learning_rate_factor(progress, warmup=warmup, warmup_from=warmup_from) <= 1
+
+
+def test_softmax_loss_is_dice_plus_cross_entropy_by_hand() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(1, 3, 5, 4), torch.randint(0, 3, (1, 5, 4))
+    p = logits.softmax(1)
+    dice = []
+    for k in (1, 2):
+        truth = (labels == k).float()
+        dice.append(1 - (2 * (p[:, k] * truth).sum() + 1e-5) / (p[:, k].sum() + truth.sum() + 1e-5))
+    expected = sum(dice) / 2 + torch.nn.functional.cross_entropy(logits, labels)
+    assert SegmentationLoss()(logits, labels).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_region_loss_is_dice_plus_binary_cross_entropy_by_hand() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 2, 6, 4), torch.randint(0, 3, (2, 6, 4))
+    regions = [(1, 2), (2,)]
+    truth = region_masks(labels, regions)
+    p = logits.sigmoid()
+    dice = 1 - (2 * (p * truth).sum((2, 3)) + 1e-5) / ((p * p).sum((2, 3)) + (truth * truth).sum((2, 3)) + 1e-5)
+    expected = dice.mean() + torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
+    loss = SegmentationLoss(regions=regions, squared_dice=True)
+    assert loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_deep_supervision_weighs_levels_by_halves() -> None:
+    torch.manual_seed(0)
+    high, low = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 4, 4)
+    labels = torch.zeros(1, 8, 8, dtype=torch.long)
+    labels[:, :4] = 1
+    loss = SegmentationLoss()
+    expected = (loss(high, labels) + 0.5 * loss(low, labels[:, ::2, ::2])) / 1.5
+    assert loss([high, low], labels).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_region_masks_are_unions() -> None:
+    labels = torch.tensor([[0, 1, 2, 3]])
+    assert region_masks(labels, [(1, 3), (2,)]).tolist() == [[[0, 1, 0, 1], [0, 0, 1, 0]]]
+
+
+def test_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    tree = {
+        "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3)}, 1: {"step": torch.tensor(1.0)}},
+        "groups": [{"lr": 0.1, "betas": (0.9, 0.999), "params": [0, 1], "foreach": None}],
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "name": "x",
+        "flag": True,
+        "nothing": {},
+    }
+    io = SafetensorsCheckpointIO()
+    io.save_checkpoint(tree, tmp_path / "deep" / "state.safetensors")
+    loaded = io.load_checkpoint(tmp_path / "deep" / "state.safetensors")
+    assert loaded["groups"] == tree["groups"]
+    assert list(loaded) == list(tree)
+    assert loaded["state"].keys() == {0, 1}
+    assert torch.equal(loaded["state"][0]["exp_avg"], tree["state"][0]["exp_avg"])
+    assert loaded["half"].dtype == torch.bfloat16
+
+
+def test_checkpoint_of_shared_tensors_is_saved_once_each(tmp_path: Path) -> None:
+    tensor = torch.arange(4.0)
+    io = SafetensorsCheckpointIO()
+    io.save_checkpoint({"a": tensor, "b": tensor[1:]}, tmp_path / "state.safetensors")
+    assert io.load_checkpoint(tmp_path / "state.safetensors")["b"].tolist() == [1, 2, 3]
+
+
+def test_checkpoint_that_would_need_pickling_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DeconvsegError, match="checkpoint entry /hook: a function"):
+        SafetensorsCheckpointIO().save_checkpoint({"hook": lambda: 0}, tmp_path / "s")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", json.dumps({"a": 1}).encode()])
+def test_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="state.safetensors: not a checkpoint"):
+        SafetensorsCheckpointIO().load_checkpoint(tmp_path / "state.safetensors")

@@ -1,0 +1,220 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.runs import Run
+from deconvseg.training import train
+from deconvseg.training.callbacks import RunWriter
+from plans import tiny_plan
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "weights.safetensors")
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_learns_and_its_folder_is_complete(trained: Path) -> None:
+    expected = {
+        "plan.json", "config.json", "splits.json", "manifest.json", "metrics.jsonl", "metrics.csv", "progress.png",
+        "report.html", "weights.safetensors", "weights_best.safetensors", "resume", "validation",
+    }  # fmt: skip
+    assert {path.name for path in trained.iterdir()} == expected
+    run = Run(trained)
+    assert [row["epoch"] for row in run.metrics] == [0, 1, 2, 3]
+    assert run.metrics[-1]["train_loss"] < run.metrics[0]["train_loss"]
+    summary = json.loads((trained / "validation" / "summary.json").read_text())
+    assert summary["foreground_mean"]["Dice"] > 0.8
+    assert len(summary["metric_per_case"]) == 2
+    manifest = run.manifest
+    assert {"weights.safetensors", "weights_best.safetensors", "plan.json", "report.html"} <= manifest["files"].keys()
+    hashed = {Path(name).stem for name in manifest["data"]}
+    assert hashed == {f"disc{i}" for i in range(6)}
+
+
+def test_resumed_run_has_the_weights_of_an_uninterrupted_one(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"plan": tiny_plan(), "splits": discs / "splits.json", "epochs": 3, "device": "cpu", "seed": 5}
+    train(discs, tmp_path / "whole", **options)
+
+    after_epoch = RunWriter.on_train_epoch_end
+
+    def interrupted(self: RunWriter, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
+        after_epoch(self, trainer, pl_module)
+        if trainer.current_epoch == 1:
+            raise DeconvsegError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "on_train_epoch_end", interrupted)
+        with pytest.raises(DeconvsegError, match="power cut"):
+            train(discs, tmp_path / "parts", **options)
+    assert [row["epoch"] for row in Run(tmp_path / "parts").metrics] == [0, 1]
+    train(discs, tmp_path / "parts", splits=discs / "splits.json", device="cpu", seed=5, resume=True)
+
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    whole, parts = Run(tmp_path / "whole").metrics, Run(tmp_path / "parts").metrics
+    unclocked = [{k: v for k, v in row.items() if k != "seconds"} for row in whole]
+    assert unclocked == [{k: v for k, v in row.items() if k != "seconds"} for row in parts]
+
+
+def test_number_of_workers_does_not_change_the_weights(discs: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        train(
+            discs,
+            tmp_path / str(workers),
+            plan=tiny_plan(),
+            splits=discs / "splits.json",
+            device="cpu",
+            workers=workers,
+        )
+    assert equal(weights(tmp_path / "0"), weights(tmp_path / "2"))
+
+
+def test_other_seed_gives_other_weights(discs: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(
+            discs,
+            tmp_path / str(seed),
+            plan=tiny_plan(),
+            splits=discs / "splits.json",
+            device="cpu",
+            seed=seed,
+            epochs=1,
+        )
+    assert not equal(weights(tmp_path / "0"), weights(tmp_path / "1"))
+
+
+def test_resume_refuses_what_would_change_the_run(trained: Path, discs: Path) -> None:
+    with pytest.raises(InputError, match="seed 0 → 3"):
+        train(discs, trained, splits=discs / "splits.json", device="cpu", seed=3, resume=True)
+    with pytest.raises(InputError, match="epochs 4 → 9"):
+        train(discs, trained, splits=discs / "splits.json", device="cpu", epochs=9, resume=True)
+
+
+def test_resume_without_a_run(discs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        train(discs, tmp_path / "none", device="cpu", resume=True)
+
+
+def test_nan_loss_names_its_cases_and_keeps_the_last_good_state(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deconvseg.training.loss import SegmentationLoss
+
+    calls = iter(range(100))
+    forward = SegmentationLoss.forward
+
+    def poisoned(self, logits, labels):  # type: ignore[no-untyped-def]
+        value = forward(self, logits, labels)
+        return value * float("nan") if next(calls) == 4 else value
+
+    monkeypatch.setattr(SegmentationLoss, "forward", poisoned)
+    with pytest.raises(
+        DeconvsegError, match=r"the loss became nan in epoch 1, step 1; cases in that batch: disc\d, disc\d"
+    ):
+        train(discs, tmp_path / "run", plan=tiny_plan(), splits=discs / "splits.json", device="cpu")
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+def test_time_limit_ends_the_run_with_its_files(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        """Every look at it takes a tenth of a second."""
+
+        now = 0.0
+
+        def monotonic(self) -> float:
+            self.now += 0.1
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("deconvseg.training.task.time", clock)
+    monkeypatch.setattr("deconvseg.training.callbacks.time", clock)
+    plan = tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 4, "validate_every": 1})
+    run = train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", max_seconds=6)
+    assert 6 <= run.metrics[-1]["seconds"] < 7
+    assert len(run.metrics) > 2  # the clock decides, not the plan's two epochs
+    assert (run.path / "report.html").exists()
+    assert run.metrics[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in run.metrics)
+
+
+def test_fold_all_trains_on_every_training_case(discs: Path, tmp_path: Path) -> None:
+    run = train(
+        discs, tmp_path / "run", plan=tiny_plan(), splits=discs / "splits.json", device="cpu", fold="all", epochs=1
+    )
+    splits = json.loads((run.path / "splits.json").read_text())
+    assert len(splits["train"]) == 6
+    assert splits["val"] == []
+    assert run.metrics[0]["val_dice"] is None
+
+
+def test_regions_and_deep_supervision_train(discs: Path, tmp_path: Path) -> None:
+    tree = tiny_plan().model_dump(mode="json")
+    config = {**tree["model"]["config"], "out_channels": 1, "deep_supervision_heads": 1}
+    plan = tiny_plan(
+        regions=[{"name": "disc", "labels": [1], "paints": 1}], model={"name": "deconver", "config": config}
+    )
+    run = train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu")
+    mask = np.asarray(Image.open(run.path / "validation" / "disc4.png"))
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_pretrained_weights_are_taken_over(discs: Path, trained: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    from deconvseg.training.train import Silent
+
+    class Listener(Silent):
+        def say(self, text: str) -> None:
+            told.append(text)
+
+    plan = tiny_plan(recipe={"epochs": 1, "steps_per_epoch": 1, "learning_rate": 1e-12, "weight_decay": 0.0})
+    options = {"splits": discs / "splits.json", "device": "cpu", "console": Listener()}
+    train(discs, tmp_path / "run", plan=plan, pretrained=trained, **options)
+    source, target = weights(trained), weights(tmp_path / "run")
+    assert all(torch.allclose(source[name], target[name], atol=1e-6) for name in source)
+    assert any(f"pretrained: {len(source)} of {len(source)} tensors" in text for text in told)
+
+
+def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path: Path) -> None:
+    plan = tiny_plan(labels={"values": [0, 1], "names": ["background", "disc"]})
+    with pytest.raises(InputError, match=r"disc\d\.png has the label values 255"):
+        train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_control_c_stops_with_the_last_good_state_and_resume_finishes(discs: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    recipe = {"epochs": 400, "steps_per_epoch": 2, "validate_every": 1000}
+    plan.write_text(tiny_plan(recipe=recipe).model_dump_json())
+    run = tmp_path / "run"
+    command = [
+        sys.executable, "-c", "from deconvseg.cli import main; main()", "train", str(discs), "-o", str(run),
+        "--plan", str(plan),
+        "--splits", str(discs / "splits.json"), "--device", "cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while len(Run(run).metrics) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    done = Run(run).metrics
+    assert len(done) >= 3
+    assert Run(run).load_weights()
+    assert Run(run).resume_file.exists()

@@ -1,0 +1,67 @@
+"""The ``deconvseg`` command: parses, calls one function of a lower floor, prints, and sets the exit code.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or bad input, 130 interrupted.
+"""
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from deconvseg._version import __version__
+from deconvseg.cli import data, evaluating, information, planning, predicting, training
+from deconvseg.cli.console import error
+from deconvseg.errors import DeconvsegError
+
+app = typer.Typer(
+    name="deconvseg",
+    help="Medical image segmentation by deconvolution: from a folder of scans to masks and a report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command("plan")(planning.plan)
+app.command("train")(training.train)
+app.command("predict")(predicting.predict)
+app.command("evaluate")(evaluating.evaluate)
+app.command("report")(evaluating.report)
+app.command("models")(information.models)
+app.command("doctor")(information.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"deconvseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    """Options of every command; ``--debug`` is read by :func:`main`."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except DeconvsegError as problem:
+        if debug:
+            traceback.print_exc()
+        error(str(problem))
+        sys.exit(problem.exit_code)
+    except Exception as problem:
+        if debug:
+            traceback.print_exc()
+        # The last resort of a program that people run: one line instead of a traceback.
+        error(f"unexpected {type(problem).__name__}: {problem} (run again with --debug for the whole story)")
+        sys.exit(1)

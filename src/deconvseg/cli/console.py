@@ -1,0 +1,61 @@
+"""Where the command line writes: results to standard output, everything for people's eyes to standard error."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_stderr = Console(stderr=True, highlight=False)
+
+
+class Terminal:
+    """Tells what happens, with Rich; shows moving bars only on a terminal."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        _stderr.print(text, markup=False, soft_wrap=True)
+
+    def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
+        """Go through items under a bar."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=_stderr, transient=True) as bar:
+            yield from bar.track(items, description=text)
+
+    @contextmanager
+    def meter(self) -> Iterator[Callable[[str, float], None]]:
+        """Give a function that moves a bar to a fraction and tells a text beside it."""
+        columns = (
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, console=_stderr) as bar:
+            task = bar.add_task("starting", total=1.0)
+            yield lambda text, fraction: bar.update(task, completed=fraction, description=text)
+
+
+def error(text: str) -> None:
+    """Print one line about what went wrong."""
+    _stderr.print(f"error: {text}", style="red", markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print one line about something to look at."""
+    _stderr.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+def print_json(tree: Any) -> None:
+    """Print a JSON document to standard output."""
+    typer.echo(json.dumps(tree, indent=2, ensure_ascii=False))

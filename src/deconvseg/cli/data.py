@@ -1,0 +1,44 @@
+"""``deconvseg data``: look at a dataset, or make one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvseg.cli import options
+from deconvseg.cli.console import Terminal, print_json
+
+app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    dataset: options.Dataset,
+    splits: options.Splits = None,
+    foreground: options.Foreground = False,
+    json: options.Json = False,
+) -> None:
+    """Read every case and report shapes, spacings, labels and every problem by file name."""
+    from deconvseg.data import check_dataset, open_dataset, read_splits
+
+    data = open_dataset(dataset, foreground=foreground)
+    parts = None if splits is None else read_splits(splits, data.names)
+    report = check_dataset(data, splits=parts, progress=lambda cases: Terminal().track(cases, "reading"))
+    if json:
+        print_json(report.to_json())
+    else:
+        typer.echo(report.to_text())
+    if any(problem.severity == "error" for problem in report.problems):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Argument(help="Folder to write the dataset into.")],
+    cases: Annotated[int, typer.Option(help="Number of cases.", min=5)] = 30,
+    seed: options.Seed = 0,
+) -> None:
+    """Make the built-in synthetic dataset: blurred volumes of an organ with lesions, in nnU-Net's raw layout."""
+    from deconvseg.data import make_demo_dataset
+
+    typer.echo(make_demo_dataset(output, cases=cases, seed=seed))

@@ -1,0 +1,86 @@
+"""``deconvseg evaluate`` and ``deconvseg report``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from deconvseg.cli import options
+from deconvseg.cli.console import Terminal, error, print_json, warn
+
+if TYPE_CHECKING:
+    from deconvseg.evaluation import Evaluation
+
+
+def evaluate(
+    truth: Annotated[Path, typer.Option("-g", "--truth", help="True masks: a folder, a dataset or a file.")],
+    prediction: Annotated[Path, typer.Option("-p", "--prediction", help="Predicted masks: a folder or a file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="metrics.json to write, with summary.json and metrics.csv beside it."),
+    ] = None,
+    unit: Annotated[str, typer.Option("--unit", help="Unit of distances: mm or voxel.")] = "mm",
+    tolerance: Annotated[float, typer.Option("--tolerance", min=0.0, help="Tolerance of NSD, in that unit.")] = 1.0,
+    foreground: options.Foreground = False,
+    splits: options.Splits = None,
+    split: options.Split = None,
+    json: options.Json = False,
+) -> None:
+    """Compare masks: Dice, HD95, NSD and volumes for every case and class."""
+    from deconvseg import evaluation
+
+    if unit not in ("mm", "voxel"):
+        raise typer.BadParameter("choose mm or voxel", param_hint="--unit")
+    chosen: Literal["mm", "voxel"] = "mm" if unit == "mm" else "voxel"
+    result = evaluation.evaluate(
+        truth,
+        prediction,
+        output,
+        unit=chosen,
+        tolerance=tolerance,
+        foreground=foreground,
+        splits=splits,
+        split=options.parse_split(split),
+        progress=lambda cases: Terminal().track(cases, "evaluating"),
+    )
+    if json:
+        print_json(result.to_json())
+    else:
+        typer.echo(_table(result))
+    for text in result.warnings:
+        warn(str(text))
+    for problem in result.problems:
+        error(str(problem))
+    if result.problems:
+        raise typer.Exit(1)
+
+
+def _table(result: "Evaluation") -> str:
+    """Return one line per class, and one for the mean over classes."""
+    lines = [f"{'class':16} {'Dice':22} {'HD95 ' + result.unit:>9} {'NSD':>6} {'missed':>7} {'spurious':>9}"]
+    rows = [*result.summary["classes"].values(), {"name": "mean", **result.summary["mean"]}]
+    for row in rows if result.cases else []:
+        low, high = row["dsc"].get("ci95") or (row["dsc"]["mean"],) * 2
+        dice = f"{row['dsc']['mean']:.4f} [{low:.3f}, {high:.3f}]"
+        counts = f"{row['missed']:7} {row['spurious']:9}" if "missed" in row else ""
+        lines.append(
+            f"{row['name']:16} {dice:22} {row['hd95']['mean']:9.2f} {row['nsd']['mean']:6.3f} {counts}".rstrip()
+        )
+    lines.append(f"{len(result.cases)} cases; the brackets hold 95 % of bootstrapped means")
+    return "\n".join(lines)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option("--metrics", help="A metrics.json of 'deconvseg evaluate' to show too (held-out cases)."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The page to write; RUN/report.html if not given.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from deconvseg.reporting import write_report
+
+    typer.echo(write_report(run, evaluations=metrics or [], output=output))

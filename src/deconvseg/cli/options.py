@@ -1,0 +1,86 @@
+"""Options that several commands share, and how their texts are read."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from deconvseg.errors import InputError
+
+Dataset = Annotated[
+    Path,
+    typer.Argument(help="nnU-Net raw, Medical Segmentation Decathlon, images/ with masks/ or labels/, or a CSV."),
+]
+Splits = Annotated[
+    Path | None,
+    typer.Option(
+        "--splits",
+        help='JSON file {"train": [...], "val": [...], "test": [...]} or nnU-Net\'s splits_final.json.',
+    ),
+]
+Split = Annotated[str | None, typer.Option("--split", help="Take only the cases of that split: train, val or test.")]
+Foreground = Annotated[
+    bool, typer.Option("--foreground", help="Take every label above zero as one class (instance maps).")
+]
+Device = Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the plan, as recipe.learning_rate=1e-4."),
+]
+MaxTime = Annotated[str | None, typer.Option("--max-time", help="Stop training after this time, as 90s, 15m, 1.5h.")]
+Recipe = Annotated[str, typer.Option("--recipe", help="default or paper.")]
+Model = Annotated[str, typer.Option("--model", help="A network of 'deconvseg models'.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="A paper's network: isles22, brats23, glas, fives.")]
+Fold = Annotated[str, typer.Option("--fold", help="Validation fold (0, 1, …), or all to train on every training case.")]
+Seed = Annotated[int, typer.Option("--seed", help="Everything random follows from it.")]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_seconds(text: str | None) -> float | None:
+    """Read a time such as ``90s``, ``15m`` or ``1.5h``."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise InputError(f"--max-time {text}: give a number and s, m or h, as 90s, 15m or 1.5h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_values(texts: list[str] | None) -> dict[str, Any]:
+    """Read ``key=value`` texts; a value is JSON (numbers, true, lists), or else a string."""
+    values: dict[str, Any] = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {text}: give KEY=VALUE, as --set batch_size=2")
+        try:
+            values[key] = json.loads(value)
+        except ValueError:
+            values[key] = value
+    return values
+
+
+def parse_split(text: str | None) -> Literal["train", "val", "test"] | None:
+    """Read the name of a split."""
+    names: dict[str | None, Literal["train", "val", "test"] | None] = {
+        None: None,
+        "train": "train",
+        "val": "val",
+        "test": "test",
+    }
+    if text not in names:
+        raise InputError(f"--split {text}: choose train, val or test")
+    return names[text]
+
+
+def parse_fold(text: str) -> int | str:
+    """Read a fold's number, or ``all``."""
+    if text == "all":
+        return text
+    if not text.isdigit():
+        raise InputError(f"--fold {text}: give a number from 0, or all")
+    return int(text)

@@ -1,0 +1,54 @@
+"""``deconvseg predict``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvseg.cli import options
+from deconvseg.cli.console import Terminal, error, print_json
+
+
+def predict(
+    images: Annotated[Path, typer.Option("-i", "--input", help="An image, a folder of images, or a dataset.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
+    models: Annotated[list[Path], typer.Option("-m", "--model", help="A run folder; give several to average them.")],
+    device: options.Device = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrorings: slower, often a little better.")] = False,
+    overlap: Annotated[
+        float | None,
+        typer.Option("--overlap", min=0.0, max=0.95, help="Overlap of windows; the plan's (0.5) if not given."),
+    ] = None,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Write CASE.npz beside each mask.")
+    ] = False,
+    skip_existing: Annotated[bool, typer.Option("--continue", help="Leave masks that are there already.")] = False,
+    splits: options.Splits = None,
+    split: options.Split = None,
+    json: options.Json = False,
+) -> None:
+    """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
+    from deconvseg import inference
+
+    done = inference.predict(
+        images,
+        models,
+        output,
+        device=device,
+        overlap=overlap,
+        tta=tta,
+        save_probabilities=save_probabilities,
+        skip_existing=skip_existing,
+        splits=splits,
+        split=options.parse_split(split),
+        progress=lambda cases: Terminal().track(cases, "predicting"),
+    )
+    if json:
+        print_json(done.to_json())
+    else:
+        skipped = f", {len(done.skipped)} were there already" if done.skipped else ""
+        typer.echo(f"{len(done.written)} masks written to {output}{skipped}")
+    for problem in done.problems:
+        error(problem)
+    if done.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,59 @@
+"""``deconvseg train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deconvseg.cli import options
+from deconvseg.cli.console import Terminal
+
+
+def train(
+    dataset: options.Dataset,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The run folder to make.")],
+    model: options.Model = "deconver",
+    preset: options.Preset = None,
+    plan: Annotated[Path | None, typer.Option("--plan", help="Use this plan.json instead of making one.")] = None,
+    recipe: options.Recipe = "default",
+    splits: options.Splits = None,
+    fold: options.Fold = "0",
+    foreground: options.Foreground = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Number of epochs.")] = None,
+    max_time: options.MaxTime = None,
+    device: options.Device = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="auto, 32, bf16 or 16.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="Processes that load data; 0 keeps all in one process."),
+    ] = None,
+    pretrained: Annotated[Path | None, typer.Option("--pretrained", help="Start from the weights of this run.")] = None,
+    values: options.Set = None,
+    seed: options.Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run after its last completed epoch.")] = False,
+) -> None:
+    """Train on a dataset: plan, train, predict and evaluate the validation cases, write the report."""
+    from deconvseg import training
+
+    run = training.train(
+        dataset,
+        output,
+        model=model,
+        preset=preset,
+        plan=plan,
+        recipe=recipe,
+        splits=splits,
+        fold=options.parse_fold(fold),
+        foreground=foreground,
+        epochs=epochs,
+        max_seconds=options.parse_seconds(max_time),
+        device=device,
+        precision=precision,
+        workers=workers,
+        pretrained=pretrained,
+        values=options.parse_values(values),
+        seed=seed,
+        resume=resume,
+        console=Terminal(),
+    )
+    typer.echo(run.path)

@@ -1,0 +1,149 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from deconvseg.cli import main
+from plans import tiny_plan
+
+
+class Done:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def deconvseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Run the command line in this process."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["deconvseg", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def test_the_whole_way(deconvseg, discs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    splits = discs / "splits.json"
+    assert deconvseg("data", "check", discs, "--splits", splits).code == 0
+    plan = tmp_path / "plan.json"
+    plan.write_text(tiny_plan().model_dump_json())
+    run, masks = tmp_path / "run", tmp_path / "masks"
+    trained = deconvseg(
+        "train", discs, "-o", run, "--plan", plan, "--splits", splits, "--device", "cpu",
+        "--set", "recipe.learning_rate=0.01", "--set", "recipe.steps_per_epoch=20",
+    )  # fmt: skip
+    assert trained.code == 0
+    assert trained.out.strip() == str(run)
+    assert json.loads((run / "plan.json").read_text())["recipe"]["steps_per_epoch"] == 20
+    predicted = deconvseg(
+        "predict", "-i", discs, "-o", masks, "-m", run, "--splits", splits, "--split", "test", "--json"
+    )
+    assert predicted.code == 0
+    assert len(json.loads(predicted.out)["written"]) == 2
+    metrics = masks / "metrics.json"
+    evaluated = deconvseg("evaluate", "-g", discs, "-p", masks, "-o", metrics, "--splits", splits, "--split", "test")
+    assert evaluated.code == 0
+    assert "Dice" in evaluated.out or "DSC" in evaluated.out
+    assert {"metrics.json", "summary.json", "metrics.csv"} <= {path.name for path in masks.iterdir()}
+    page = deconvseg("report", run, "--metrics", metrics, "-o", tmp_path / "page.html")
+    assert page.code == 0
+    assert (tmp_path / "page.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert deconvseg("data", "demo", tmp_path / "demo", "--cases", 5).code == 0
+    checked = deconvseg("data", "check", tmp_path / "demo", "--json")
+    assert checked.code == 0
+    assert not [p for p in json.loads(checked.out)["problems"] if p["severity"] == "error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "{discs}", "-o", "{tmp}/run", "--set", "batchsize=3"], "the plan has no such key"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--set", "batch_size=three"], "batch_size"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--set", "batch_size"], "give KEY=VALUE"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--max-time", "soon"], "90s, 15m or 1.5h"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--fold", "first"], "--fold first"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--precision", "8"], "--precision 8"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--recipe", "soup"], "unknown recipe 'soup'"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--model", "deconvr"], "deconver"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--resume"], "not a run folder"),
+        (["train", "{tmp}", "-o", "{tmp}/run"], "{tmp}"),
+        (["train", "{tmp}/none", "-o", "{tmp}/run"], "none"),
+        (["predict", "-i", "{discs}", "-o", "{tmp}/out", "-m", "{tmp}"], "not a run folder"),
+        (["evaluate", "-g", "{discs}", "-p", "{discs}/masks", "--unit", "inch"], "mm or voxel"),
+        (["report", "{tmp}"], "{tmp}"),
+        (["frobnicate"], "No such command"),
+        (["train"], "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(  # type: ignore[no-untyped-def]
+    deconvseg, discs: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    plan = tmp_path / "p" / "plan.json"
+    plan.parent.mkdir()
+    plan.write_text(tiny_plan().model_dump_json())
+    filled = [a.format(discs=discs, tmp=tmp_path) for a in arguments]
+    if arguments[0] == "train" and len(arguments) > 4 and arguments[1] == "{discs}" and "--recipe" not in arguments:
+        filled += [] if {"--resume", "--model"} & set(arguments) else ["--plan", str(plan)]
+    done = deconvseg(*filled)
+    assert done.code == 2
+    assert message.format(tmp=tmp_path) in " ".join(done.err.split())
+    assert "Traceback" not in done.err
+    if done.err.startswith("error:"):
+        assert len(done.err.strip().splitlines()) == 1
+
+
+def test_a_bad_case_among_good_ones_gives_exit_code_1(  # type: ignore[no-untyped-def]
+    deconvseg, trained: Path, discs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "good.png").write_bytes((discs / "images" / "disc6.png").read_bytes())
+    (folder / "bad.png").write_bytes(b"?")
+    done = deconvseg("predict", "-i", folder, "-o", tmp_path / "out", "-m", trained)
+    assert done.code == 1
+    assert "bad.png" in done.err
+    assert (tmp_path / "out" / "good.png").exists()
+
+
+def test_missing_prediction_is_not_lost(deconvseg, discs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "disc6.png").write_bytes((discs / "masks" / "disc6.png").read_bytes())
+    done = deconvseg(
+        "evaluate", "-g", discs, "-p", tmp_path / "p", "--splits", discs / "splits.json", "--split", "test"
+    )
+    assert done.code == 1
+    assert "disc7" in done.err
+
+
+def test_information_is_json_too(deconvseg) -> None:  # type: ignore[no-untyped-def]
+    assert json.loads(deconvseg("models", "--json").out)["deconver"]["isles22"]["parameters"]["3"] == 10_476_545
+    findings = {finding["name"]: finding for finding in json.loads(deconvseg("doctor", "--json").out)}
+    assert findings["torch"]["ok"]
+    assert deconvseg("--version").out.startswith("deconvseg ")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    import subprocess
+
+    code = (
+        "import sys, deconvseg\nfrom deconvseg.cli import main\nsys.argv = ['deconvseg', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'monai', 'lightning', 'scipy', 'matplotlib', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_plan_command_prints_what_it_would_write(deconvseg, discs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = deconvseg("plan", discs, "--device", "cpu", "--max-time", "5s", "-o", tmp_path / "plan.json")
+    assert done.code == 0
+    assert json.loads((tmp_path / "plan.json").read_text())["labels"]["values"] == [0, 255]

@@ -1,0 +1,15 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+FIGURES = Path(__file__).parents[2] / "docs" / "figures"
+
+
+def test_drawn_figures_are_what_their_script_draws(tmp_path: Path) -> None:
+    for script in FIGURES.glob("*.py"):
+        shutil.copy(script, tmp_path)
+    subprocess.run([sys.executable, str(tmp_path / "draw.py")], check=True, cwd=tmp_path)
+    drawn = {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
+    assert drawn.keys() == {"network.svg", "block.svg", "dtc.svg"}
+    assert all((FIGURES / name).read_bytes() == content for name, content in drawn.items())

@@ -1,0 +1,180 @@
+"""Deconver: a U-shaped network whose blocks deconvolve (arXiv 2504.00302, section III-C)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.models.network import Network
+from deconvseg.models.per_stage import PerStage, depths_per_stage, kernels_per_stage, strides_per_stage
+from deconvseg.models.registry import register_model
+from deconvseg.nn import DeconverBlock, create_upsampling
+from deconvseg.nn.dimensions import CONV, check_spatial_dims
+
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class EncoderStage(nn.Module):
+    """Downsampling (a convolution with kernel = stride; none in the first stage), then Deconver blocks."""
+
+    def __init__(self, downsampling: nn.Module, blocks: nn.Sequential) -> None:
+        super().__init__()
+        self.downsampling = downsampling
+        self.blocks = blocks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width before, \\*S) to (B, width, \\*(S / stride))."""
+        out: Tensor = self.blocks(self.downsampling(x))
+        return out
+
+
+class DecoderStage(nn.Module):
+    """Upsampling, concatenation with the encoder's features, a pointwise convolution, then Deconver blocks."""
+
+    def __init__(self, upsampling: nn.Module, fusion: nn.Module, blocks: nn.Sequential) -> None:
+        super().__init__()
+        self.upsampling = upsampling
+        self.fusion = fusion
+        self.blocks = blocks
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Map (B, width below, \\*(S / stride)) and the encoder's (B, width, \\*S) to (B, width, \\*S)."""
+        out: Tensor = self.blocks(self.fusion(torch.cat([skip, self.upsampling(x)], dim=1)))
+        return out
+
+
+@register_model("deconver")
+class Deconver(Network):
+    """Segment 2D or 3D images by learned nonnegative deconvolution (Deconver, arXiv 2504.00302).
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        widths: channels of each encoder stage, from the full resolution down.
+        depths: blocks of each encoder stage; ``None`` means one each.
+        strides: downsampling before each stage: one number, one per stage (the first must be 1), one per axis, or
+            a sequence per stage of one per axis; ``None`` means 2 after the first stage. A flat sequence as long
+            as ``widths`` is read as per stage.
+        kernel_size: odd NDC filter size: one number, one per axis, one per stage, or a sequence per stage of one per
+            axis; ``None`` means 3 in 3D and 5 in 2D. A flat sequence of ``spatial_dims`` numbers is read as per axis.
+        ratio: source channels per channel, R.
+        groups: NDC groups G; ``None`` means as many as channels.
+        eps: the constant of the NDC update (Eq. 7).
+        iterations: NDC updates in each block.
+        mlp_ratio: expansion factor of the MLPs, α.
+        norm: normalisation before the mixers and MLPs, by name.
+        upsampling: ``"transposed"`` (the paper's), ``"linear"``, ``"dtc"``, ``"dtc+transposed"`` or ``"dtc+linear"``.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+        decoder_depths: blocks of each decoder stage, from the lowest resolution up; ``None`` means one each.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
+    first, each one stage coarser than the one before.
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        depths: Sequence[int] | None = None,
+        strides: PerStage | None = None,
+        kernel_size: PerStage | None = None,
+        ratio: float = 4,
+        groups: int | None = None,
+        eps: float = 1e-8,
+        iterations: int = 1,
+        mlp_ratio: float = 4,
+        norm: str = "instance",
+        upsampling: str = "transposed",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        deep_supervision_heads: int = 0,
+        decoder_depths: Sequence[int] | None = None,
+    ) -> None:
+        if kernel_size is None:
+            kernel_size = 3 if spatial_dims == 3 else 5
+        config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        _check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
+        stages = len(widths)
+        steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)
+        kernels = kernels_per_stage(kernel_size, spatial_dims, stages)
+        encoder_depths = depths_per_stage(depths, stages, "depths")
+        decoder_depths = depths_per_stage(decoder_depths, stages - 1, "decoder_depths")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
+            deep_supervision_heads=deep_supervision_heads,
+        )
+        options: dict[str, Any] = {"ratio": ratio, "groups": groups, "iterations": iterations, "eps": eps}
+        options |= {"mlp_ratio": mlp_ratio, "norm": norm}
+        dtc: dict[str, Any] = {"receptive_field": receptive_field, "dtc_init": dtc_init}
+        conv = CONV[spatial_dims]
+
+        def blocks(stage: int, depth: int) -> nn.Sequential:
+            return nn.Sequential(*(DeconverBlock(widths[stage], kernels[stage], **options) for _ in range(depth)))
+
+        self.stem = conv(in_channels, widths[0], kernel_size=3, padding=1, bias=False)
+        self.encoder = nn.ModuleList([EncoderStage(nn.Identity(), blocks(0, encoder_depths[0]))])
+        for stage in range(1, stages):
+            down = conv(widths[stage - 1], widths[stage], kernel_size=steps[stage], stride=steps[stage])
+            self.encoder.append(EncoderStage(down, blocks(stage, encoder_depths[stage])))
+        self.decoder = nn.ModuleList()
+        for stage, depth in zip(range(stages - 2, -1, -1), decoder_depths, strict=True):
+            width = widths[stage]
+            up = create_upsampling(upsampling, widths[stage + 1], width, steps[stage + 1], spatial_dims, **dtc)
+            fusion = conv(2 * width, width, kernel_size=1, bias=False)
+            self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
+        self.head = conv(widths[0], out_channels, kernel_size=1)
+        self.extra_heads = nn.ModuleList(
+            conv(width, out_channels, kernel_size=1) for width in widths[1 : 1 + deep_supervision_heads]
+        )
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        self.check_input(x)
+        if x.device.type == "cpu":
+            # Grouped and pointwise convolutions are several times faster on a CPU with the channels innermost.
+            x = x.contiguous(memory_format=_CHANNELS_LAST[self.spatial_dims])
+        x = self.stem(x)
+        features = []
+        for stage in self.encoder:
+            x = stage(x)
+            features.append(x)
+        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
+            x = stage(x, features[index])
+            features[index] = x
+        if not self.deep_supervision:
+            return _logits(self.head, x)
+        return [_logits(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
+
+
+def _logits(head: nn.Module, features: Tensor) -> Tensor:
+    logits: Tensor = head(features)
+    return logits.contiguous()
+
+
+def _check_sizes(
+    in_channels: int, out_channels: int, spatial_dims: int, widths: Sequence[int], deep_supervision_heads: int
+) -> None:
+    check_spatial_dims(spatial_dims, (2, 3))
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if value < 1:
+            raise InputError(f"{name}={value!r}: give a positive number")
+    if len(widths) == 0 or any(width < 1 for width in widths):
+        raise InputError(f"widths={widths!r}: give one positive number per stage")
+    if not 0 <= deep_supervision_heads < len(widths):
+        raise InputError(
+            f"deep_supervision_heads={deep_supervision_heads}: {len(widths)} stages allow 0 to {len(widths) - 1}"
+        )

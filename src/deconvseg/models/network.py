@@ -1,0 +1,80 @@
+"""What every registered network offers to the floors above."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+
+
+class Network(nn.Module):
+    """A segmentation network: (B, in_channels, \\*S) to logits (B, out_channels, \\*S).
+
+    Attributes:
+        config: all constructor arguments, JSON-able: ``create_model(name, **network.config)`` rebuilds it.
+        in_channels: channels of the input.
+        out_channels: channels of the logits.
+        spatial_dims: number of spatial axes.
+        size_multiple: every spatial size must be a multiple of this, one number per axis.
+        deep_supervision_heads: number of extra heads; 0 where the network has none.
+
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int,
+        size_multiple: Sequence[int],
+        deep_supervision_heads: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {name: _jsonable(value) for name, value in config.items()}
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.spatial_dims = spatial_dims
+        self.size_multiple = tuple(size_multiple)
+        self.deep_supervision_heads = deep_supervision_heads
+        self._deep_supervision = False
+
+    @property
+    def deep_supervision(self) -> bool:
+        """Whether ``forward`` returns a list of logits, highest resolution first; parameters stay the same."""
+        return self._deep_supervision
+
+    @deep_supervision.setter
+    def deep_supervision(self, on: bool) -> None:
+        if on and self.deep_supervision_heads == 0:
+            raise InputError(
+                f"this {type(self).__name__} has no heads for deep supervision: build it with deep_supervision_heads=1 "
+                "or more, where it takes that argument"
+            )
+        self._deep_supervision = bool(on)
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuse an input of the wrong shape, naming the size to pad to."""
+        name = type(self).__name__
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+            raise InputError(
+                f"{name} got an input of shape {tuple(x.shape)}: it needs (batch, {self.in_channels} channels, "
+                f"{self.spatial_dims} spatial sizes)"
+            )
+        size = tuple(x.shape[2:])
+        if any(length % multiple for length, multiple in zip(size, self.size_multiple, strict=True)):
+            padded = tuple(math.ceil(n / m) * m for n, m in zip(size, self.size_multiple, strict=True))
+            raise InputError(
+                f"{name} got spatial size {size}, which must be a multiple of {self.size_multiple}: pad to {padded}"
+            )
+
+
+def _jsonable(value: Any) -> Any:
+    """Write sequences as lists and infinity as a word, as strict JSON needs."""
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf"
+    return value

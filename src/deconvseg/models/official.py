@@ -1,0 +1,67 @@
+"""Weights of the authors' own repository, github.com/pashtari/deconver, for our Deconver."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from deconvseg.errors import InputError
+from deconvseg.models.deconver import Deconver
+
+# Ours on the left; on the right theirs, in which a pointwise convolution is called `linear`.
+_RENAMED = (
+    (r"^encoder\.(\d+)\.downsampling\.", r"encoder.blocks.\1.downsample."),
+    (r"^decoder\.(\d+)\.upsampling\.", r"decoder.blocks.\1.upsample."),
+    (r"^decoder\.(\d+)\.fusion\.", r"decoder.blocks.\1.block.adapter.linear."),
+    (r"^(encoder|decoder)\.(\d+)\.blocks\.(\d+)\.", r"\1.blocks.\2.block.blocks.\3."),
+    (r"\.mixer\.project_(in|out)\.", r".dcm.\1_proj.linear."),
+    (r"\.mixer\.ndc\.filters$", r".dcm.deconv.init.h0"),
+    (r"\.mixer\.ndc\.initial_source\.", r".dcm.deconv.init.linear.linear."),
+    (r"\.mlp\.0\.", r".mlp.block.0.linear."),
+    (r"\.mlp\.2\.", r".mlp.block.3.linear."),
+)
+
+
+def load_official(model: Deconver, state_dict: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the authors' repository (its package ``deconver``) into a Deconver of the same shape.
+
+    Their networks with ``num_deep_supr=n`` correspond to ours with ``deep_supervision_heads=n - 1``. Outputs agree at
+    equal ``eps`` (theirs defaults to 1e-16). Nothing is loaded unless everything fits: else an
+    :class:`~deconvseg.errors.InputError` lists the names and shapes that don't.
+    """
+    ours = model.state_dict()
+    supervised = "heads.0.weight" in state_dict
+    theirs = {name: official_name(name, supervised) for name in ours}
+    missing = [name for name in theirs.values() if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in set(theirs.values())]
+    misshapen = [
+        f"{official} {tuple(state_dict[official].shape)} instead of {tuple(ours[name].shape)}"
+        for name, official in theirs.items()
+        if official in state_dict and _core(state_dict[official]) != _core(ours[name])
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    problems = [f"{what}: {', '.join(names)}" for what, names in found.items() if names]
+    if problems:
+        raise InputError(
+            f"the official weights do not fit this Deconver; {'; '.join(problems)}. Build it with their widths, "
+            "depths, kernel size, ratio, groups and heads"
+        )
+    model.load_state_dict({name: state_dict[key].reshape(ours[name].shape) for name, key in theirs.items()})
+
+
+def official_name(name: str, supervised: bool = False) -> str:
+    """The authors' name of one of our parameters; ``supervised`` where their network has deep supervision heads."""
+    if supervised:
+        name = re.sub(r"^head\.", "heads.0.", name)
+        name = re.sub(r"^extra_heads\.(\d+)\.", lambda match: f"heads.{int(match[1]) + 1}.", name)
+    for pattern, replacement in _RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _core(tensor: Tensor) -> tuple[int, ...]:
+    """The shape without trailing ones: their pointwise convolutions are 1D, ours have one axis for every image axis."""
+    shape = tuple(tensor.shape)
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape

@@ -1,0 +1,67 @@
+"""Networks by name."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from deconvseg.catalog import PRESETS
+from deconvseg.errors import InputError
+from deconvseg.models.network import Network
+from deconvseg.nn.choice import check_choice
+
+Builder = TypeVar("Builder", bound=Callable[..., Network])
+
+_BUILDERS: dict[str, Callable[..., Network]] = {}
+
+
+def register_model(name: str) -> Callable[[Builder], Builder]:
+    """Register a :class:`~deconvseg.models.Network` class, or a function that returns one, under a name."""
+
+    def register(builder: Builder) -> Builder:
+        if name in _BUILDERS:
+            raise ValueError(f"a model named {name!r} is already registered: choose another name")
+        _BUILDERS[name] = builder
+        return builder
+
+    return register
+
+
+def list_models() -> list[str]:
+    """The names that :func:`create_model` knows, sorted."""
+    return sorted(_BUILDERS)
+
+
+def create_model(name: str, preset: str | None = None, **overrides: Any) -> Network:
+    """Make a network by name, from a preset's configuration, from arguments, or from both.
+
+    ``preset`` names a configuration of the papers (``deconvseg.catalog.PRESETS``) and fixes the network only;
+    ``overrides`` are constructor arguments and win over it. ``create_model(name, **network.config)`` rebuilds a
+    network. An unknown name, preset or argument, or a value of the wrong type, raises
+    :class:`~deconvseg.errors.InputError`.
+    """
+    check_choice(name, list_models(), "model")
+    config = dict(overrides)
+    if preset is not None:
+        known = {key: value for key, value in PRESETS.items() if value.model == name}
+        check_choice(preset, known, f"model {name!r}: preset")
+        config = {**known[preset].network, **overrides}
+    builder = _BUILDERS[name]
+    _check_arguments(name, builder, config)
+    return builder(**config)
+
+
+def _check_arguments(name: str, builder: Callable[..., Network], config: dict[str, Any]) -> None:
+    parameters = inspect.signature(builder).parameters
+    types = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+    for argument, value in config.items():
+        check_choice(argument, parameters, f"model {name!r}: argument")
+        try:
+            TypeAdapter(types[argument], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            expected = inspect.formatannotation(parameters[argument].annotation).replace("collections.abc.", "")
+            raise InputError(f"model {name!r}: argument {argument}={value!r}: give {expected}") from error
+    missing = [key for key, value in parameters.items() if value.default is value.empty and key not in config]
+    if missing:
+        raise InputError(f"model {name!r} needs {', '.join(missing)}: give them, or name a preset")

@@ -1,0 +1,28 @@
+"""Layers by number of spatial axes, and numbers that are given once or for every axis."""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from deconvseg.errors import InputError
+
+CONV: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSE: dict[int, Callable[..., nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
+    1: nn.ConvTranspose1d,
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
+
+
+def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[int, ...]:
+    """Expand one number to every spatial axis, or check that there is one for each."""
+    values = (value,) * spatial_dims if isinstance(value, int) else tuple(value)
+    if len(values) != spatial_dims or any(not isinstance(item, int) or item < 1 for item in values):
+        raise InputError(f"{name}={value!r}: give a positive integer, or {spatial_dims} of them, one per axis")
+    return values
+
+
+def check_spatial_dims(spatial_dims: int, allowed: Sequence[int]) -> None:
+    """Refuse a number of spatial axes for which there is no layer."""
+    if spatial_dims not in allowed:
+        raise InputError(f"spatial_dims={spatial_dims!r}: choose from {', '.join(map(str, allowed))}")

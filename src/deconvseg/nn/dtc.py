@@ -1,0 +1,108 @@
+"""Deformable transposed convolution (DTC, arXiv 2601.17939, section 3)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.choice import check_choice
+from deconvseg.nn.dimensions import CONV, CONV_TRANSPOSE, check_spatial_dims, per_axis
+from deconvseg.ops import deformable_upsample
+
+DTC_INITS = ("default", "bilinear", "zero")
+
+
+class DTC(nn.Module):
+    """Upsample by sampling a 1x1 convolution of the input at learned positions.
+
+    A transposed convolution (kernel = stride = scale) predicts, at every output position, one offset per axis and
+    one weight per offset; tanh and sigmoid bound them, Eq. 1 turns them into positions, Eq. 2 samples there. The
+    module is part (b) of the paper's Fig. 3: summed with a usual upsampling, it gives ``"dtc+linear"`` and
+    ``"dtc+transposed"`` of :func:`~deconvseg.nn.create_upsampling`.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        scale: upsampling factor, one number or one per axis.
+        spatial_dims: 2 or 3.
+        receptive_field: how far positions may move: λ = receptive_field / (2 * size) on every input axis;
+            infinite (``float("inf")`` or ``"inf"``) gives λ = 1.
+        init: ``"default"`` (PyTorch's), ``"bilinear"`` (offset layer zero: starts as linear interpolation of the
+            1x1 convolution) or ``"zero"`` (that, and the 1x1 convolution zero: adds nothing at first).
+        weight: multiply the offsets by predicted weights (Table 4).
+        sigmoid: bound the weights to [0, 1] (Table 4).
+        tanh: bound the offsets to [-1, 1] (Table 4).
+
+    Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scale: int | Sequence[int] = 2,
+        spatial_dims: int = 3,
+        *,
+        receptive_field: float | str = 2.0,
+        init: str = "default",
+        weight: bool = True,
+        sigmoid: bool = True,
+        tanh: bool = True,
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims, (2, 3))
+        self.scale = per_axis(scale, spatial_dims, "scale")
+        self.receptive_field = _positive(receptive_field)
+        check_choice(init, DTC_INITS, "init")
+        self.init = init
+        self.use_weight = weight
+        self.use_sigmoid = sigmoid
+        self.use_tanh = tanh
+        self.project = CONV[spatial_dims](in_channels, out_channels, kernel_size=1)
+        self.coordinates = CONV_TRANSPOSE[spatial_dims](
+            in_channels, spatial_dims * (2 if weight else 1), kernel_size=self.scale, stride=self.scale
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters as ``init`` says."""
+        self.project.reset_parameters()
+        self.coordinates.reset_parameters()
+        if self.init in ("bilinear", "zero"):
+            _zero(self.coordinates)
+        if self.init == "zero":
+            _zero(self.project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+        offsets, weights = self.coordinates(x), None
+        if self.use_weight:
+            offsets, weights = offsets.chunk(2, dim=1)
+            weights = torch.sigmoid(weights) if self.use_sigmoid else weights
+        if self.use_tanh:
+            offsets = torch.tanh(offsets)
+        return deformable_upsample(
+            self.project(x), offsets, weights, scale=self.scale, receptive_field=self.receptive_field
+        )
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        switches = f"weight={self.use_weight}, sigmoid={self.use_sigmoid}, tanh={self.use_tanh}"
+        return f"scale={self.scale}, receptive_field={self.receptive_field}, init={self.init!r}, {switches}"
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _positive(receptive_field: float | str) -> float:
+    try:
+        value = float(receptive_field)
+    except (TypeError, ValueError):
+        value = 0.0
+    if not value > 0:
+        raise InputError(f"receptive_field={receptive_field!r}: give a positive number, or 'inf'")
+    return value

@@ -1,0 +1,90 @@
+"""The nonnegative deconvolution layer of Deconver (arXiv 2504.00302, section III-F)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.ops import ndc_update
+
+
+class NDC(nn.Module):
+    """Explain the input by a nonnegative source seen through learned nonnegative filters; return the source.
+
+    A pointwise convolution and a ReLU make the first source from the input, ``iterations`` multiplicative updates
+    refine it (Eq. 7). Filters start Kaiming-uniform and pass a ReLU before every use.
+
+    Args:
+        channels: channels C of the input.
+        kernel_size: odd filter size, one number or one per axis.
+        ratio: source channels per input channel, R; ``channels * ratio`` must be a multiple of ``groups``.
+        groups: number of groups G, a divisor of the channels; ``None`` means as many as channels.
+        iterations: number of updates; 0 returns the first source.
+        eps: the constant of Eq. 7; 0 is allowed (a zero denominator then gives 0).
+        spatial_dims: number of spatial axes; ``None`` takes the length of ``kernel_size``, 3 for one number.
+
+    Shapes: input (B, C, \\*S), nonnegative; output (B, C * ratio, \\*S). Under autocast the update is float32.
+
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | Sequence[int],
+        ratio: float = 4,
+        groups: int | None = None,
+        iterations: int = 1,
+        eps: float = 1e-8,
+        *,
+        spatial_dims: int | None = None,
+    ) -> None:
+        super().__init__()
+        if spatial_dims is None:
+            spatial_dims = 3 if isinstance(kernel_size, int) else len(kernel_size)
+        check_spatial_dims(spatial_dims, (1, 2, 3))
+        kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
+        if any(size % 2 == 0 for size in kernel):
+            raise InputError(f"kernel_size={kernel_size!r}: deconvolution needs odd sizes, such as 3 or 5")
+        groups = channels if groups is None else groups
+        if groups < 1 or channels % groups:
+            raise InputError(f"groups={groups} does not divide {channels} channels: choose a divisor, or None")
+        sources = channels * ratio / groups
+        if sources < 1 or sources != int(sources):
+            raise InputError(
+                f"ratio={ratio} makes {channels * ratio:g} source channels of {channels}, not a multiple of "
+                f"groups={groups}: choose another ratio or number of groups"
+            )
+        if iterations < 0 or not eps >= 0:
+            raise InputError(f"iterations={iterations}, eps={eps}: neither may be negative")
+        self.channels = channels
+        self.groups = groups
+        self.source_channels = int(sources) * groups
+        self.iterations = iterations
+        self.eps = eps
+        self.filters = nn.Parameter(torch.empty(channels, int(sources), *kernel))
+        self.initial_source = CONV[spatial_dims](channels, self.source_channels, kernel_size=1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new filters (Kaiming-uniform, with the gain of PyTorch's own convolutions) and a new first source."""
+        nn.init.kaiming_uniform_(self.filters, a=math.sqrt(5))
+        self.initial_source.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Deconvolve a nonnegative (B, C, \\*S) into its source (B, C * ratio, \\*S)."""
+        source = torch.relu(self.initial_source(x))
+        filters = torch.relu(self.filters)
+        for _ in range(self.iterations):
+            source = ndc_update(x, source, filters, groups=self.groups, eps=self.eps)
+        return source
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        kernel = tuple(self.filters.shape[2:])
+        return (
+            f"{self.channels}, kernel_size={kernel}, source_channels={self.source_channels}, groups={self.groups}, "
+            f"iterations={self.iterations}, eps={self.eps}"
+        )

@@ -1,0 +1,36 @@
+"""Normalisation layers, chosen by name."""
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.nn.choice import check_choice
+
+
+class InstanceNorm(nn.Module):
+    """Normalise each channel of each sample over its positions, without parameters.
+
+    Works on (B, C, \\*S) of any size, a single position included (which becomes 0), and keeps the memory format.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.channels = channels
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, \\*S)."""
+        # As groups of one channel: `instance_norm` refuses a single position and undoes channels-last layouts.
+        return torch.group_norm(x, self.channels, None, None, self.eps)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"{self.channels}, eps={self.eps}"
+
+
+NORMS: dict[str, type[InstanceNorm]] = {"instance": InstanceNorm}
+
+
+def create_norm(kind: str, channels: int) -> nn.Module:
+    """Make the normalisation layer of that name; an unknown name is an error that lists the known ones."""
+    check_choice(kind, NORMS, "norm")
+    return NORMS[kind](channels)

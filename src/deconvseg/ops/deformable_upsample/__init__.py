@@ -1,0 +1,60 @@
+"""Upsampling at learned positions (DTC, arXiv 2601.17939, section 3.1)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from deconvseg.errors import InputError
+from deconvseg.ops.deformable_upsample import reference
+from deconvseg.ops.precision import in_full_precision, without_autocast
+
+__all__ = ["deformable_upsample"]
+
+
+def deformable_upsample(
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    *,
+    scale: int | Sequence[int],
+    receptive_field: float,
+) -> Tensor:
+    """Sample features on a finer grid whose points are moved by weighted offsets (DTC, Eq. 1 and 2).
+
+    ``features`` is (B, C, \\*S) with two or three spatial axes; ``offsets`` and ``weights`` are
+    (B, axes, \\*(S * scale)), in ``grid_sample``'s channel order: the last array axis first. ``weights=None`` leaves
+    the offsets as they are; neither is bounded here. ``scale`` is one integer or one per axis, in array order. On an
+    axis of ``size`` input pixels λ = receptive_field / (2 * size), or 1 where ``receptive_field`` is infinite.
+    Interpolates linearly with ``align_corners=False`` and border padding, so that zero offsets give linear
+    interpolation. Returns (B, C, \\*(S * scale)) in the type of ``features``; half types and autocast regions compute
+    in float32. Raises :class:`~deconvseg.errors.InputError` where the shapes do not fit.
+    """
+    _check(features, offsets, weights, scale, receptive_field)
+    with without_autocast(features.device.type):
+        moves = (offsets,) if weights is None else (offsets, weights)
+        full_features, full_offsets, *full_weights = in_full_precision(features, *moves)
+        where = reference.positions(
+            full_offsets, full_weights[0] if full_weights else None, features.shape[2:], receptive_field
+        )
+        return reference.sample(full_features, where).to(features.dtype)
+
+
+def _check(
+    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: int | Sequence[int], receptive_field: float
+) -> None:
+    axes = features.ndim - 2
+    if axes not in (2, 3):
+        raise InputError(f"features of shape {tuple(features.shape)}: give (B, C, *S) with 2 or 3 spatial axes")
+    factors = (scale,) * axes if isinstance(scale, int) else tuple(scale)
+    if len(factors) != axes or any(not isinstance(factor, int) or factor < 1 for factor in factors):
+        raise InputError(f"scale={scale!r}: give a positive integer, or {axes} of them, one per axis")
+    if not receptive_field >= 0:
+        raise InputError(f"receptive_field={receptive_field}: give 0 or more, or infinity")
+    scaled = tuple(length * factor for length, factor in zip(features.shape[2:], factors, strict=True))
+    expected = (features.shape[0], axes, *scaled)
+    for name, tensor in (("offsets", offsets), ("weights", weights)):
+        if tensor is not None and tuple(tensor.shape) != expected:
+            raise InputError(
+                f"{name} of shape {tuple(tensor.shape)} do not fit features of shape {tuple(features.shape)} with "
+                f"scale={scale}: give {expected}"
+            )

@@ -1,0 +1,51 @@
+"""Deformable upsampling in plain PyTorch: the equations of DTC (arXiv 2601.17939), and nothing else."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+
+def positions(offsets: Tensor, weights: Tensor | None, size: Sequence[int], receptive_field: float) -> list[Tensor]:
+    """Where to sample on each input axis, in pixels from the centre of the first one: Eq. 1.
+
+    Eq. 1 is written in ``grid_sample`` coordinates, in which an axis of ``size`` pixels spans [-1, 1], so that one unit
+    is ``size / 2`` pixels. ``offsets`` and ``weights`` are (B, axes, \\*scaled size), the last array axis first.
+    """
+    moves = (offsets if weights is None else offsets * weights).flip(1)
+    where = []
+    for axis, length in enumerate(size):
+        scaled = offsets.shape[2 + axis]
+        centres = torch.arange(scaled, dtype=offsets.dtype, device=offsets.device) + 0.5
+        grid = centres * (length / scaled) - 0.5
+        along_axis = [scaled if other == axis else 1 for other in range(len(size))]
+        factor = 1.0 if math.isinf(receptive_field) else receptive_field / (2 * length)
+        where.append(grid.view(along_axis) + moves[:, axis] * (factor * length / 2))
+    return where
+
+
+def sample(features: Tensor, where: Sequence[Tensor]) -> Tensor:
+    """Linear interpolation of ``features`` (B, C, \\*S) at pixel positions, one (B, \\*N) per axis: Eq. 2.
+
+    As ``grid_sample`` with ``align_corners=False`` and border padding, but twice differentiable in every PyTorch.
+    """
+    batch, channels, *size = features.shape
+    pixels = features.flatten(2)
+    inside = [position.clamp(0, length - 1) for position, length in zip(where, size, strict=True)]
+    lower = [position.detach().floor() for position in inside]
+    fraction = [position - start for position, start in zip(inside, lower, strict=True)]
+
+    def corner(steps: Sequence[int]) -> Tensor:
+        index, share = torch.zeros_like(lower[0], dtype=torch.long), torch.ones_like(lower[0])
+        for step, start, part, length in zip(steps, lower, fraction, size, strict=True):
+            # The upper neighbour of the last pixel has no share; the bounds also keep a NaN position inside.
+            index = index * length + (start.long() + step).clamp(0, length - 1)
+            share = share * (part if step else 1 - part)
+        picked = pixels.gather(2, index.flatten(1)[:, None].expand(batch, channels, -1))
+        return picked * share.flatten(1)[:, None]
+
+    corners = itertools.product((0, 1), repeat=len(size))
+    return reduce(torch.add, map(corner, corners)).reshape(batch, channels, *where[0].shape[1:])

@@ -1,0 +1,90 @@
+"""Nonnegative deconvolution: find S ≥ 0 with X ≈ S ∗ V (Deconver, arXiv 2504.00302, section III-B)."""
+
+import torch
+from torch import Tensor
+
+from deconvseg.errors import InputError
+from deconvseg.ops.ndc import reference
+from deconvseg.ops.ndc.checks import check_filters, check_image, check_problem, check_source
+from deconvseg.ops.precision import in_full_precision, without_autocast
+
+__all__ = ["ndc_error", "ndc_reconstruct", "ndc_solve", "ndc_update"]
+
+
+def ndc_reconstruct(source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
+    """Correlate a source with its filters: X̂ = S ∗ V with zero padding (Deconver, Eq. 1).
+
+    ``source`` is (B, E, \\*S) and ``filters`` (C, E/groups, \\*K), K odd, with one to three spatial axes; returns
+    (B, C, \\*S) in the type of ``source``. Half types and autocast regions compute in float32. Raises
+    :class:`~deconvseg.errors.InputError` where the shapes do not fit.
+    """
+    check_filters(filters, groups)
+    check_source(source, filters, groups)
+    with without_autocast(source.device.type):
+        full_source, full_filters = in_full_precision(source, filters)
+        adjoint = reference.adjoint_filters(full_filters, groups)
+        return reference.reconstruct(full_source, adjoint, groups).to(source.dtype)
+
+
+def ndc_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: float = 1e-8) -> Tensor:
+    """Refine a source by one multiplicative update (Deconver, Eq. 7).
+
+    ``x`` is (B, C, \\*S), ``source`` (B, E, \\*S) and ``filters`` (C, E/groups, \\*K), K odd, with one to three spatial
+    axes; all must be nonnegative, which is the caller's duty and not checked. Returns (B, E, \\*S) in the type of
+    ``source``. Half types and autocast regions compute in float32. With ``eps`` = 0 an entry whose denominator is
+    zero becomes 0; with ``eps`` > 0 it keeps its value. The reconstruction error never rises (Theorem 1). Raises
+    :class:`~deconvseg.errors.InputError` where shapes or ``eps`` do not fit.
+    """
+    check_problem(x, source, filters, groups)
+    _check_eps(eps)
+    with without_autocast(x.device.type):
+        full_x, full_source, full_filters = in_full_precision(x, source, filters)
+        return reference.update(full_x, full_source, full_filters, groups, eps).to(source.dtype)
+
+
+def ndc_error(x: Tensor, source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
+    """Squared reconstruction error ‖X − S ∗ V‖²_F of each sample, (B,) (Deconver, Eq. 2).
+
+    Shapes, types and errors as in :func:`ndc_update`; the result has the type of ``x``, so it may overflow float16.
+    """
+    check_problem(x, source, filters, groups)
+    with without_autocast(x.device.type):
+        full_x, full_source, full_filters = in_full_precision(x, source, filters)
+        return reference.error(full_x, full_source, full_filters, groups).to(x.dtype)
+
+
+def ndc_solve(
+    x: Tensor,
+    filters: Tensor,
+    *,
+    groups: int,
+    iterations: int,
+    source: Tensor | None = None,
+    eps: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Solve min ‖X − S ∗ V‖²_F over S ≥ 0 by repeated multiplicative updates (Deconver, Eq. 2 and 3).
+
+    Starts from ``source``, or from ones. Returns the source after ``iterations`` updates, (B, E, \\*S), and the
+    errors before the first and after every update, (iterations + 1, B), which never increase (Theorem 1). Shapes,
+    types and errors as in :func:`ndc_update`; half types stay float32 from the first update to the last.
+    """
+    check_filters(filters, groups)
+    check_image(x, filters)
+    if source is None:
+        source = x.new_ones((x.shape[0], filters.shape[1] * groups, *x.shape[2:]))
+    check_problem(x, source, filters, groups)
+    _check_eps(eps)
+    if iterations < 0:
+        raise InputError(f"iterations={iterations}: give 0 or more")
+    with without_autocast(x.device.type):
+        full_x, estimate, full_filters = in_full_precision(x, source, filters)
+        errors = [reference.error(full_x, estimate, full_filters, groups)]
+        for _ in range(iterations):
+            estimate = reference.update(full_x, estimate, full_filters, groups, eps)
+            errors.append(reference.error(full_x, estimate, full_filters, groups))
+        return estimate.to(source.dtype), torch.stack(errors).to(x.dtype)
+
+
+def _check_eps(eps: float) -> None:
+    if not eps >= 0:
+        raise InputError(f"eps={eps}: give 0 or a small positive number")

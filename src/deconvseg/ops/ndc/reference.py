@@ -1,0 +1,55 @@
+"""Nonnegative deconvolution in plain PyTorch: the equations of Deconver (arXiv 2504.00302), and nothing else.
+
+Shapes: ``x`` (B, C, \\*S), ``source`` (B, E, \\*S), ``filters`` (C, E/groups, \\*K) with every K odd.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def adjoint_filters(filters: Tensor, groups: int) -> Tensor:
+    """V⁻ of Eq. 3, (E, C/groups, \\*K): image and source channels exchanged in each group, every axis flipped."""
+    channels, sources, *kernel = filters.shape
+    grouped = filters.reshape(groups, channels // groups, sources, *kernel)
+    transposed = grouped.transpose(1, 2).reshape(groups * sources, channels // groups, *kernel)
+    return transposed.flip(tuple(range(2, filters.ndim)))
+
+
+def correlate(x: Tensor, adjoint: Tensor, groups: int) -> Tensor:
+    """X ∗ V⁻ of Eq. 3, with zero padding."""
+    padding = [size // 2 for size in adjoint.shape[2:]]
+    return _CONV[adjoint.ndim - 2](x, adjoint, padding=padding, groups=groups)
+
+
+def reconstruct(source: Tensor, adjoint: Tensor, groups: int) -> Tensor:
+    """S ∗ V of Eq. 1.
+
+    Written as the adjoint of :func:`correlate`, that is, as a transposed convolution with V⁻: the same sums as a
+    convolution with V, but on a CPU the gradient of the filters is two to three times faster.
+    """
+    padding = [size // 2 for size in adjoint.shape[2:]]
+    return _CONV_TRANSPOSE[adjoint.ndim - 2](source, adjoint, padding=padding, groups=groups)
+
+
+def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
+    """One multiplicative update, Eq. 7; Eq. 3 where ``eps`` is 0, with the appendix's 0/0 = 0."""
+    adjoint = adjoint_filters(filters, groups)
+    numerator = correlate(x, adjoint, groups)
+    denominator = correlate(reconstruct(source, adjoint, groups), adjoint, groups)
+    if eps > 0:
+        # In place: these are the largest tensors of a network, and nothing needs them without eps.
+        return source * (numerator.add_(eps) / denominator.add_(eps))
+    positive = denominator > 0
+    # The inner `where` keeps the division, hence its gradients, finite at the entries that the outer one drops.
+    ratio = numerator / torch.where(positive, denominator, 1.0)
+    return source * torch.where(positive, ratio, 0.0)
+
+
+def error(x: Tensor, source: Tensor, filters: Tensor, groups: int) -> Tensor:
+    """‖X − S ∗ V‖²_F of Eq. 2, one value per sample."""
+    reconstruction = reconstruct(source, adjoint_filters(filters, groups), groups)
+    return (x - reconstruction).square().flatten(1).sum(1)

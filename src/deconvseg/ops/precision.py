@@ -1,0 +1,25 @@
+"""The precision in which every operator computes."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def in_full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Bring tensors to their common type, half types to float32."""
+    common = tensors[0].dtype
+    for tensor in tensors[1:]:
+        common = torch.promote_types(common, tensor.dtype)
+    if common in _HALF:
+        common = torch.float32
+    return tuple(tensor.to(common) for tensor in tensors)
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Keep autocast from lowering the precision of what runs inside; nothing to enter where it is off."""
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()

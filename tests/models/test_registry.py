@@ -1,0 +1,55 @@
+import pytest
+
+import deconvseg
+from deconvseg.catalog import PRESETS
+from deconvseg.errors import InputError
+from deconvseg.models import Deconver, create_model, list_models, register_model
+
+
+def test_the_registered_names_are_listed():
+    assert "deconver" in list_models()
+    assert list_models() == sorted(list_models())
+    assert deconvseg.list_models() == list_models()
+
+
+def test_a_preset_fixes_the_network_and_arguments_win():
+    model = create_model("deconver", "glas", widths=[4, 8])
+    assert isinstance(model, Deconver)
+    assert model.config["widths"] == [4, 8]
+    for name in ("in_channels", "out_channels", "spatial_dims"):
+        assert model.config[name] == PRESETS["glas"].network[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("deconvr",), "model 'deconvr' is unknown: did you mean 'deconver'"),
+        (("deconver", "isles"), "preset 'isles' is unknown: did you mean 'isles22'"),
+        (("deconver", "acdc"), "choose from isles22, brats23, glas, fives"),
+        (("deconver",), "model 'deconver' needs in_channels, out_channels"),
+    ],
+)
+def test_unknown_names_suggest_the_nearest(arguments, message):
+    with pytest.raises(InputError, match=message):
+        create_model(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kernel": 3}, "argument 'kernel' is unknown: did you mean 'kernel_size'"),
+        ({"widths": "wide"}, "argument widths='wide': give Sequence"),
+        ({"widths": [4, 8.5]}, r"argument widths=\[4, 8.5\]: give Sequence"),
+        ({"groups": "8"}, "argument groups='8': give int"),
+        ({"deep_supervision_heads": "false"}, "argument deep_supervision_heads='false': give int"),
+        ({"ratio": None}, "argument ratio=None: give float"),
+    ],
+)
+def test_unknown_arguments_and_wrong_types_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        create_model("deconver", "isles22", **arguments)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="'deconver' is already registered"):
+        register_model("deconver")(Deconver)

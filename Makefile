@@ -10,7 +10,7 @@ export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 demo: $(INSTALLED)  ## Generate data, train, predict, evaluate, report: about five minutes on two cores.
 	rm -rf $(DEMO)
 	$(BIN)/deconvseg data demo $(DEMO)/dataset
-	$(BIN)/deconvseg train $(DEMO)/dataset -o $(DEMO)/run --splits $(DEMO)/dataset/splits.json --max-time 150s
+	$(BIN)/deconvseg train $(DEMO)/dataset -o $(DEMO)/run --splits $(DEMO)/dataset/splits.json --max-time 200s
 	$(BIN)/deconvseg predict -i $(DEMO)/dataset -o $(DEMO)/masks -m $(DEMO)/run --splits $(DEMO)/dataset/splits.json --split test
 	$(BIN)/deconvseg evaluate -g $(DEMO)/dataset -p $(DEMO)/masks -o $(DEMO)/masks/metrics.json --splits $(DEMO)/dataset/splits.json --split test
 	$(BIN)/deconvseg report $(DEMO)/run --metrics $(DEMO)/masks/metrics.json

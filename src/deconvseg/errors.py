@@ -13,7 +13,7 @@ class InputError(DeconvsegError, ValueError):
     exit_code = 2
 
 
-class Interruption(DeconvsegError):
+class InterruptionError(DeconvsegError):
     """The user stopped the work; what was finished is kept."""
 
     exit_code = 130

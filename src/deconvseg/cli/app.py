@@ -59,7 +59,7 @@ def main() -> None:
             traceback.print_exc()
         error(str(problem))
         sys.exit(problem.exit_code)
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001
         if debug:
             traceback.print_exc()
         # The last resort of a program that people run: one line instead of a traceback.

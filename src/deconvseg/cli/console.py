@@ -20,7 +20,7 @@ _stderr = Console(stderr=True, highlight=False)
 
 
 class Terminal:
-    """Tells what happens, with Rich; shows moving bars only on a terminal."""
+    """Tells what happens, with Rich; shows moving bars on a terminal, a few lines elsewhere."""
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -29,7 +29,7 @@ class Terminal:
     def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
         """Go through items under a bar."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=_stderr, transient=True) as bar:
+        with Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal) as bar:
             yield from bar.track(items, description=text)
 
     @contextmanager
@@ -41,9 +41,25 @@ class Terminal:
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
         )
+        if not _stderr.is_terminal:
+            yield _tenths()
+            return
         with Progress(*columns, console=_stderr) as bar:
             task = bar.add_task("starting", total=1.0)
             yield lambda text, fraction: bar.update(task, completed=fraction, description=text)
+
+
+def _tenths() -> Callable[[str, float], None]:
+    """Return a meter for log files: a line for each tenth of the way."""
+    told = -1
+
+    def tell(text: str, fraction: float) -> None:
+        nonlocal told
+        if int(fraction * 10) > told:
+            told = int(fraction * 10)
+            _stderr.print(f"{fraction:4.0%}  {text}", markup=False)
+
+    return tell
 
 
 def error(text: str) -> None:

@@ -1,7 +1,7 @@
 """From a dataset and a machine to a plan: a file that a person can read and edit."""
 
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
-from deconvseg.planning.machine import choose_device
+from deconvseg.planning.machine import choose_device, keep_freed_memory
 from deconvseg.planning.planner import make_plan
 from deconvseg.planning.recipes import RECIPES, Augmentation, Recipe
 from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, RegionPlan, read_plan
@@ -17,6 +17,7 @@ __all__ = [
     "Recipe",
     "RegionPlan",
     "choose_device",
+    "keep_freed_memory",
     "make_plan",
     "read_plan",
     "take_fingerprint",

@@ -39,7 +39,7 @@ class Fingerprint:
     @property
     def median_spacing(self) -> tuple[float, ...]:
         """Per-axis median spacing in mm."""
-        return tuple(float(v) for v in np.median(self.spacings, axis=0))
+        return tuple(round(float(v), 6) for v in np.median(self.spacings, axis=0))
 
     @property
     def median_shape(self) -> tuple[int, ...]:

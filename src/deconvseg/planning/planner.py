@@ -8,7 +8,7 @@ from deconvseg.catalog import PRESETS
 from deconvseg.data import Case, Dataset, LabelEncoding, Splits
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint, take_fingerprint
-from deconvseg.planning.machine import choose_device, measure_step
+from deconvseg.planning.machine import choose_device, keep_freed_memory, measure_step
 from deconvseg.planning.recipes import Recipe, get_recipe
 from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, RegionPlan
 
@@ -48,6 +48,8 @@ def make_plan(
     named = get_recipe(recipe)
     device = choose_device(device)
     kind = "cpu" if device == "cpu" else "gpu"
+    if kind == "cpu":
+        keep_freed_memory()
     fingerprint = take_fingerprint(dataset.select([*splits.train, *splits.val]), progress=progress)
     reasons: dict[str, str] = {}
     labels = _labels(dataset, fingerprint)
@@ -57,7 +59,11 @@ def make_plan(
         _channel(name, statistics, fingerprint.spatial_dims, reasons)
         for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True)
     )
-    ends: dict[str, Any] = {"in_channels": len(channels), "out_channels": outputs, "spatial_dims": fingerprint.spatial_dims}
+    ends: dict[str, Any] = {
+        "in_channels": len(channels),
+        "out_channels": outputs,
+        "spatial_dims": fingerprint.spatial_dims,
+    }
     seconds = seconds or _DEFAULT_SECONDS[kind]
     if preset is None:
         patch, strides = _patch(fingerprint, kind, reasons)
@@ -203,5 +209,5 @@ def _schedule(recipe: Recipe, step: float | None, seconds: float, reasons: dict[
     per_epoch = max(5, min(250, steps // _EPOCHS_WANTED))
     reasons["recipe"] = f"about {steps} steps of {step:.2f} s fit into {seconds / 60:.0f} min"
     return recipe.model_copy(
-        update={"epochs": max(1, steps // per_epoch), "steps_per_epoch": per_epoch, "validate_every": 2}
+        update={"epochs": max(1, steps // per_epoch), "steps_per_epoch": per_epoch, "validate_every": 4}
     )

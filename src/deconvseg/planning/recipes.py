@@ -47,7 +47,7 @@ class Recipe(BaseModel):
     regions: bool = False
     augmentation: Augmentation = Augmentation()
     validate_every: Annotated[int, Field(ge=1)] = 5
-    validation_cases: Annotated[int, Field(ge=1)] = 16
+    validation_cases: Annotated[int, Field(ge=1)] = 12
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from deconvseg.data import CaseDataset, EpochSampler, MonaiAugment, PatchDataset, PreparedCase
-from deconvseg.errors import InputError, Interruption
-from deconvseg.planning import Plan
+from deconvseg.errors import InputError, InterruptionError
+from deconvseg.planning import Plan, keep_freed_memory
 from deconvseg.runs import Run
 from deconvseg.training.callbacks import Progress, RunWriter, TimeLimit
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO
@@ -49,6 +49,8 @@ def fit(
     if max_seconds is not None:
         callbacks.append(TimeLimit(max_seconds))
     _quieten_lightning()
+    if device == "cpu":
+        keep_freed_memory()
     trainer = Trainer(
         accelerator=device.partition(":")[0],
         devices=[int(device.partition(":")[2] or 0)] if device.startswith("cuda") else 1,
@@ -91,8 +93,10 @@ def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
     if trainer.interrupted:
         done = len(run.metrics)
-        kept = f"{done} completed epochs are kept in {run.path}; go on with --resume" if done else "no epoch was completed"
-        raise Interruption(f"interrupted; {kept}")
+        kept = (
+            f"{done} completed epochs are kept in {run.path}; go on with --resume" if done else "no epoch was completed"
+        )
+        raise InterruptionError(f"interrupted; {kept}")
 
 
 def _train_loader(

@@ -80,6 +80,8 @@ def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # ty
         (["predict", "-i", "{discs}", "-o", "{tmp}/out", "-m", "{tmp}"], "not a run folder"),
         (["evaluate", "-g", "{discs}", "-p", "{discs}/masks", "--unit", "inch"], "mm or voxel"),
         (["report", "{tmp}"], "{tmp}"),
+        (["train", "{discs}", "-o", "{tmp}/run", "--seed", "-1"], "--seed"),
+        (["predict", "-i", "{discs}", "-o", "{tmp}/out", "-m", "{tmp}", "--split", "tset"], "--split tset"),
         (["frobnicate"], "No such command"),
         (["train"], "Missing argument"),
     ],

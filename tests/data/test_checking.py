@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deconvseg.data import check_dataset, open_dataset, resolve_splits, scan_label_values
+from deconvseg.data import check_dataset, open_dataset, resolve_splits
 from deconvseg.data.splits import Splits
 
 
@@ -114,6 +114,15 @@ def test_a_declared_class_without_voxels_is_a_warning_that_names_it(tmp_path):
     assert (problem.severity, problem.message) == ("warning", "the class ghost (5) has no voxel in any mask")
 
 
+def test_the_ignore_label_is_known_and_counted_but_never_missed(tmp_path):
+    labels = {"background": 0, "organ": 1, "ignore": 6}
+    mask = np.ones((2, 2, 2))
+    mask[0] = 6
+    report = check_dataset(open_dataset(nnunet(tmp_path, {"a": mask}, labels)))
+    assert report.problems == ()
+    assert vars(report.labels[6]) == {"name": "ignore", "voxels": 4, "cases": 1}
+
+
 def test_a_class_that_training_lacks_is_a_warning(tmp_path):
     pairs(tmp_path, {"a": np.eye(3), "b": np.eye(3) * 7, "c": np.eye(3)})
     report = check_dataset(open_dataset(tmp_path), splits=Splits(("a", "c"), (), ("b",)))
@@ -155,14 +164,6 @@ def test_progress_wraps_the_cases(tmp_path):
     dataset = open_dataset(pairs(tmp_path, {"a": np.eye(5), "b": np.eye(5)}))
     check_dataset(dataset, progress=lambda cases: (seen.append(case.name) or case for case in cases))
     assert seen == ["a", "b"]
-
-
-def test_label_values_are_scanned_over_the_chosen_cases_alone(tmp_path):
-    dataset = open_dataset(pairs(tmp_path, {"a": np.eye(3) * 255, "b": np.eye(3) * 7, "c": np.zeros((2, 2))}))
-    assert scan_label_values(dataset, ["a", "c"]) == {0: 6 + 4, 255: 3}
-    assert scan_label_values(dataset, ["b"]) == {0: 6, 7: 3}
-    foreground = open_dataset(tmp_path, foreground=True)
-    assert scan_label_values(foreground, foreground.names) == {0: 16, 1: 6}
 
 
 def test_the_report_counts_the_splits(tmp_path):

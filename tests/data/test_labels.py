@@ -1,15 +1,12 @@
 """Label values to consecutive ids and back."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deconvseg.data import LabelEncoding
-from deconvseg.data.labels import count_values
+from deconvseg.data import LabelEncoding, count_values
 from deconvseg.errors import InputError
 
 values = st.lists(st.integers(-(2**31), 2**31), min_size=0, max_size=20, unique=True)
@@ -25,7 +22,6 @@ def test_decoding_undoes_encoding(values, seed):
     assert np.array_equal(encoding.decode(ids), pixels)
     assert encoding.values[0] == 0
     assert np.array_equal(ids == 0, pixels == 0)
-    assert LabelEncoding.from_json(json.loads(json.dumps(encoding.to_json()))) == encoding
 
 
 def test_background_comes_first_even_below_negative_values_and_when_absent():
@@ -69,7 +65,6 @@ def test_foreground_is_every_label_above_zero(pixels):
     ids = encoding.encode(pixels)
     assert np.array_equal(ids, pixels > 0)
     assert np.array_equal(encoding.decode(ids), ids)
-    assert LabelEncoding.from_json(encoding.to_json()) == encoding
 
 
 def test_an_encoding_needs_distinct_named_values():
@@ -83,3 +78,7 @@ def test_an_encoding_needs_distinct_named_values():
 def test_counts_are_numpys(pixels):
     found, voxels = np.unique(pixels, return_counts=True)
     assert count_values(pixels) == dict(zip(found.tolist(), voxels.tolist(), strict=True))
+
+
+def test_booleans_are_counted_as_zero_and_one():
+    assert count_values(np.array([[True, False, True]])) == {0: 1, 1: 2}

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deconvseg.data import Case, Region, open_dataset, open_images
+from deconvseg.data import Case, Region, is_dataset, open_dataset, open_images, read_json_object
 from deconvseg.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -86,11 +86,33 @@ def test_nnunet_regions_and_ignore_label(tmp_path):
         Region("enhancing", (3,), 3),
     )
     assert dataset.ignore_label == 4
-    assert dataset.label_names == {0: "background", 1: "label 1", 2: "label 2", 3: "enhancing", 4: "ignore"}
+    assert dataset.label_names == {0: "background", 1: "label 1", 2: "label 2", 3: "enhancing"}
     with pytest.raises(InputError, match=r'dataset\.json: .*"regions_class_order" with one value for each of whole'):
         open_dataset(nnunet(tmp_path, labels=labels))
     with pytest.raises(InputError, match=r"not \[1, 2, 'three'\]"):
         open_dataset(nnunet(tmp_path, labels=labels, regions_class_order=[1, 2, "three"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "order", "message"),
+    [
+        ({}, [1, 2, 0], r'"regions_class_order" has 0, but the labels of regions are 1, 2, 3,'),
+        ({}, [1, 7, 4], r'"regions_class_order" has 7, 4, but the labels of regions are 1, 2, 3,'),
+        ({"core": [0, 2]}, [1, 2, 3], r'"labels\.core" has 0, but the labels of regions are 1, 2, 3, and 0 is'),
+        ({"core": [2, 4]}, [1, 2, 3], r'"labels\.ignore" must be one value that no other label has, not 4'),
+        ({"ignore": [4, 5]}, [1, 2, 3], r'"labels\.ignore" must be one value that no other label has, not 4, 5'),
+    ],
+)
+def test_regions_are_of_declared_labels_and_never_the_background(tmp_path, changes, order, message):
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4, **changes}
+    with pytest.raises(InputError, match=rf"dataset\.json: {message}") as failure:
+        open_dataset(nnunet(tmp_path, labels=labels, regions_class_order=order))
+    assert failure.value.exit_code == 2
+
+
+def test_the_ignore_label_stays_known_with_foreground(tmp_path):
+    dataset = open_dataset(nnunet(tmp_path, labels={"background": 0, "organ": 1, "ignore": 2}), foreground=True)
+    assert (dataset.ignore_label, dataset.label_names) == (2, {0: "background", 1: "organ"})
 
 
 def test_nnunet_colour_images_and_splits_file(tmp_path):
@@ -143,6 +165,15 @@ def test_decathlon_channels_are_the_last_axis(tmp_path):
     assert np.array_equal(image.pixels, np.moveaxis(stored, 3, 0))
 
 
+def test_decathlon_pairs_with_nnunet_2_labels_have_regions_and_an_ignore_label(tmp_path):
+    record = json.loads((decathlon(tmp_path) / "dataset.json").read_text())
+    record |= {"labels": {"background": 0, "whole": [1, 2], "lesion": 2, "ignore": 3}, "regions_class_order": [1, 2]}
+    description(tmp_path, **record)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.layout, dataset.ignore_label) == ("msd", 3)
+    assert dataset.regions == (Region("whole", (1, 2), 1), Region("lesion", (2,), 2))
+
+
 def test_an_nnunet_1_description_is_read_as_nnunet(tmp_path):
     training = [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in ("a", "b")]
     nnunet(tmp_path)
@@ -189,6 +220,29 @@ def test_grey_among_colour_is_expanded(tmp_path):
     assert grey.channels == colour.channels == 3
     assert (grey.pixels == grey.pixels[:1]).all()
     assert [dataset.expands_grey(case) for case in dataset.cases] == [True, True, False]
+
+
+def test_colour_is_what_the_selected_images_show(tmp_path):
+    """A colour image that is kept for the test leaves the grey ones grey; what was selected stays as it is."""
+    folders(tmp_path)
+    raster(tmp_path / "images" / "c.png", (6, 5, 3))
+    raster(tmp_path / "masks" / "c.png", values=2)
+    (tmp_path / "pairs.csv").write_text("image,label\n" + "".join(f"images/{n}.png,masks/{n}.png\n" for n in "abc"))
+    for dataset in (open_dataset(tmp_path), open_dataset(tmp_path / "pairs.csv")):
+        grey, mixed = dataset.select("ab"), dataset.select("ac")
+        assert (grey.channel_names, mixed.channel_names) == (("grey",), ("red", "green", "blue"))
+        assert grey.load_image(grey.case("a")).channels == 1
+        assert mixed.select("a").channel_names == mixed.channel_names
+        assert mixed.select("a").load_image(mixed.case("a")).channels == 3
+        assert dataset.select([]).channel_names == dataset.channel_names
+
+
+def test_declared_channels_stay_in_a_selection(tmp_path):
+    for case, shape in (("a", (6, 5)), ("b", (6, 5, 3))):
+        raster(tmp_path / "imagesTr" / f"{case}_0000.png", shape)
+        raster(tmp_path / "labelsTr" / f"{case}.png", values=2)
+    description(tmp_path, channel_names={"0": "R", "1": "G", "2": "B"}, labels={"background": 0, "road": 1})
+    assert open_dataset(tmp_path).select("a").channel_names == ("R", "G", "B")
 
 
 def test_folders_report_what_does_not_fit(tmp_path):
@@ -276,6 +330,29 @@ def test_a_csv_that_is_no_text_is_named(tmp_path):
         open_dataset(tmp_path / "pairs.csv")
 
 
+def test_what_is_a_dataset_and_what_is_a_folder_of_images(tmp_path):
+    """True exactly where a layout is known, so that what `open_dataset` refuses for its layout is none."""
+    nnunet(tmp_path / "nnunet")
+    decathlon(tmp_path / "msd")
+    folders(tmp_path / "masks")
+    folders(tmp_path / "labels", "labels")
+    raster(tmp_path / "masks" / "overview.png")
+    (tmp_path / "masks" / "PAIRS.CSV").write_text("image,label\nimages/a.png,masks/a.png\nimages/b.png,masks/b.png\n")
+    description(tmp_path / "predicted", labels={"background": 0, "organ": 1})
+    volume(tmp_path / "predicted" / "a.nii.gz")
+    (tmp_path / "text.txt").touch()
+    for name in ("nnunet", "nnunet/dataset.json", "msd", "msd/dataset.json", "masks", "labels", "masks/PAIRS.CSV"):
+        assert is_dataset(tmp_path / name)
+        assert open_dataset(str(tmp_path / name)).names == ("a", "b")
+    for name in ("nnunet/labelsTr", "masks/images", "masks/images/a.png", "predicted", "text.txt", "nowhere"):
+        assert not is_dataset(tmp_path / name)
+        with pytest.raises(InputError):
+            open_dataset(tmp_path / name)
+    (tmp_path / "predicted" / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match=r"dataset\.json is not valid JSON"):
+        is_dataset(tmp_path / "predicted")
+
+
 def test_unknown_layouts_say_which_are_known(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "labels").mkdir()
@@ -289,14 +366,20 @@ def test_unknown_layouts_say_which_are_known(tmp_path):
 
 
 def test_empty_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds nothing, which is no known layout"):
+    with pytest.raises(InputError, match="holds nothing, which is no known layout") as failure:
         open_dataset(tmp_path)
+    assert failure.value.exit_code == 2
     for name in ("images", "masks", "nnunet/imagesTr", "nnunet/labelsTr"):
         (tmp_path / name).mkdir(parents=True)
-    with pytest.raises(InputError, match="images holds no image file"):
+    with pytest.raises(InputError, match="images holds no image file") as failure:
         open_dataset(tmp_path)
+    assert failure.value.exit_code == 2
     with pytest.raises(InputError, match=r"imagesTr holds no image named CASE_0000\.ext"):
         open_dataset(tmp_path / "nnunet")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match="nothing holds no image file") as failure:
+        open_images(tmp_path / "nothing")
+    assert failure.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -304,6 +387,8 @@ def test_empty_folders_are_refused(tmp_path):
     [
         ("{", "is not valid JSON"),
         ("[]", "must hold a JSON object"),
+        ("[" * 100_000, "is not valid JSON"),
+        ('{"labels": {"organ": ' + "1" * 5000 + "}}", "is not valid JSON"),
         ('{"labels": [1]}', '"labels" must map names to values'),
         ('{"labels": {"organ": "one"}}', "label 'organ' must be an integer"),
         ('{"labels": {"organ": [1, true]}}', "label 'organ' must be an integer"),
@@ -319,6 +404,12 @@ def test_a_broken_dataset_json_is_named(tmp_path, text, message):
         open_dataset(tmp_path)
 
 
+def test_a_description_that_is_a_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path} cannot be read: Is a directory") as failure:
+        read_json_object(tmp_path)
+    assert failure.value.exit_code == 2
+
+
 def test_image_and_mask_must_lie_on_one_grid(tmp_path):
     for name in ("a", "b"):
         volume(tmp_path / "images" / f"{name}.nii.gz")
@@ -326,17 +417,19 @@ def test_image_and_mask_must_lie_on_one_grid(tmp_path):
     volume(tmp_path / "masks" / "b.nii.gz", affine=np.diag([1, 1, 1.5, 1]))
     dataset = open_dataset(tmp_path)
     shape = r"masks/a\.nii\.gz has the shape \(4, 5, 7\), but .*images/a\.nii\.gz has \(4, 5, 6\)"
-    with pytest.raises(InputError, match=shape):
+    with pytest.raises(InputError, match=shape) as failure:
         dataset.load(dataset.case("a"))
+    assert failure.value.exit_code == 2
     spacing = r"masks/b\.nii\.gz has the spacing \(1, 1, 1\.5\), but .*images/b\.nii\.gz has \(1, 1, 1\)"
-    with pytest.raises(InputError, match=spacing):
+    with pytest.raises(InputError, match=spacing) as failure:
         dataset.load(dataset.case("b"))
+    assert failure.value.exit_code == 2
 
 
 def test_a_case_with_other_channels_is_refused(tmp_path):
     dataset = open_dataset(nnunet(tmp_path, channels=1))
     raster(tmp_path / "colour.png", (6, 5, 3))
-    with pytest.raises(InputError, match=r"colour\.png gives 3 channels, but .* has 1 \(mod0\)"):
+    with pytest.raises(InputError, match=r"colour\.png: 3 channels, but 1 are needed \(mod0\)"):
         dataset.load_image(Case("colour", (tmp_path / "colour.png",), None))
 
 

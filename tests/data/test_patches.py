@@ -76,7 +76,7 @@ def test_full_disk_while_preparing_is_one_clear_error(
 
 
 def test_patch_is_a_function_of_seed_epoch_and_sample(cases: list[PreparedCase]) -> None:
-    augment = MonaiAugment(3, **Augmentation().model_dump())
+    augment = MonaiAugment((1.0, 1.0, 2.0), **Augmentation().model_dump())
 
     def make(seed: int) -> PatchDataset:
         return PatchDataset(cases, (8, 8, 8), 6, seed=seed, foreground=0.5, augment=augment)
@@ -132,7 +132,7 @@ def test_augmentation_moves_image_and_labels_together() -> None:
     labels = np.zeros((32, 32), np.uint8)
     image[0, 6:14, 4:20], labels[6:14, 4:20] = 1, 1
     settings = {**Augmentation().model_dump(), "affine": 1.0, "noise": 0, "smoothing": 0}
-    augment = MonaiAugment(2, **{**settings, "intensity_scale": 0, "intensity_shift": 0})
+    augment = MonaiAugment((1.0, 1.0), **{**settings, "intensity_scale": 0, "intensity_shift": 0})
     moved = False
     for seed in range(10):
         new_image, new_labels = augment(image, labels, np.random.default_rng(seed))
@@ -146,3 +146,14 @@ def test_sampler_gives_the_epoch_it_was_told() -> None:
     sampler = EpochSampler(3)
     sampler.set_epoch(7)
     assert list(sampler) == [(7, 0), (7, 1), (7, 2)]
+
+
+@pytest.mark.parametrize(("spacing", "moved"), [((1.0, 1.0, 2.0), True), ((1.0, 1.0, 5.0), False)])
+def test_anisotropic_volumes_are_turned_in_their_plane_only(spacing: tuple[float, ...], moved: bool) -> None:
+    """Without turning out of the plane, a stack of constant slices stays one."""
+    settings = {key: 0 for key in Augmentation().model_dump()}
+    settings |= {"affine": 1.0, "rotation": 0.5, "scaling": 0.0, "smoothing_sigma": (0.5, 1.0)}
+    augment = MonaiAugment(spacing, **settings)
+    image = np.broadcast_to(np.arange(12, dtype=np.float32), (1, 24, 24, 12)).copy()
+    turned, _ = augment(image, np.zeros((24, 24, 12), np.uint8), np.random.default_rng(3))
+    assert (not np.allclose(turned.numpy(), image, atol=1e-3)) == moved

@@ -53,9 +53,10 @@ def test_ct_clips_and_uses_the_datasets_statistics() -> None:
 
 def test_grey_becomes_rgb_and_other_channels_are_refused() -> None:
     grey = Image(np.ones((1, 4, 4), np.float32), Geometry.identity(2))
-    assert match_channels(grey, 3).pixels.shape == (3, 4, 4)
-    with pytest.raises(InputError, match=r"x\.png: 1 channels, but the plan has 2"):
-        match_channels(grey, 2, "x.png")
+    assert match_channels(grey, ("red", "green", "blue")).pixels.shape == (3, 4, 4)
+    for names in (("a", "b"), ("T1", "T2", "FLAIR")):
+        with pytest.raises(InputError, match=rf"x\.png: 1 channels, but {len(names)} are needed"):
+            match_channels(grey, names, "x.png")
 
 
 @given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.tuples(*[st.floats(0.4, 3)] * 3))

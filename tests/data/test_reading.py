@@ -11,8 +11,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvseg.data import Geometry, case_stem, read_image, read_label_map
-from deconvseg.data.reading import is_image_file
+from deconvseg.data import Geometry, case_stem, is_image_file, read_image, read_label_map
 from deconvseg.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -137,8 +136,10 @@ def test_several_files_are_the_channels_in_order(tmp_path):
 def test_channels_of_other_shape_or_geometry_are_refused_with_both_files_and_values(tmp_path):
     first = save_nifti(tmp_path / "first.nii", np.zeros((4, 5, 6), np.float32))
     shape = save_nifti(tmp_path / "shape.nii", np.zeros((4, 5, 7), np.float32))
-    with pytest.raises(InputError, match=r"shape\.nii has the shape \(4, 5, 7\), but .*first\.nii has \(4, 5, 6\)"):
+    wrong_shape = r"shape\.nii has the shape \(4, 5, 7\), but .*first\.nii has \(4, 5, 6\)"
+    with pytest.raises(InputError, match=wrong_shape) as failure:
         read_image([first, shape])
+    assert failure.value.exit_code == 2
     moved = OBLIQUE.copy()
     moved[0, 3] = 5.5
     origin = save_nifti(tmp_path / "origin.nii", np.zeros((4, 5, 6), np.float32), moved)
@@ -161,8 +162,9 @@ def test_a_multi_channel_file_is_not_one_of_several_channels(tmp_path):
 def test_a_4d_nifti_is_channels_only_when_declared(tmp_path):
     pixels = RNG.normal(size=(4, 5, 6, 2)).astype(np.float32)
     path = save_nifti(tmp_path / "four.nii.gz", pixels)
-    with pytest.raises(InputError, match=r"four\.nii\.gz is 4D \(4, 5, 6, 2\).*CASE_0000\.nii\.gz"):
+    with pytest.raises(InputError, match=r"four\.nii\.gz is 4D \(4, 5, 6, 2\).*CASE_0000\.nii\.gz") as failure:
         read_image(path)
+    assert failure.value.exit_code == 2
     assert np.array_equal(read_image(path, channels_last=True).pixels, np.moveaxis(pixels, 3, 0))
     with pytest.raises(InputError, match=r"four\.nii\.gz has 4 axes"):
         read_label_map(save_nifti(path, pixels.astype(np.int16)))
@@ -192,8 +194,9 @@ def test_nan_and_infinite_voxels_are_counted(tmp_path):
     pixels = np.zeros((4, 5, 6), np.float32)
     pixels[0, 0, :3], pixels[1, 1, 1], pixels[2, 2, 2] = np.nan, np.inf, -np.inf
     path = save_nifti(tmp_path / "holes.nii.gz", pixels)
-    with pytest.raises(InputError, match=r"holes\.nii\.gz has 3 NaN and 2 infinite voxels of 120"):
+    with pytest.raises(InputError, match=r"holes\.nii\.gz has 3 NaN and 2 infinite voxels of 120") as failure:
         read_image(path)
+    assert failure.value.exit_code == 2
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, 400, 0.5, 0.98])
@@ -206,6 +209,7 @@ def test_a_truncated_nifti_is_named(tmp_path, suffix, keep):
         with pytest.raises(InputError, match=rf"cut{suffix} is truncated or not a readable NIfTI file") as failure:
             read(path)
         assert "\n" not in str(failure.value)
+        assert failure.value.exit_code == 2
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
@@ -219,6 +223,7 @@ def test_a_truncated_raster_is_named(tmp_path, suffix, keep):
         with pytest.raises(InputError, match=rf"cut{suffix} is truncated or not a readable image") as failure:
             read(path)
         assert "\n" not in str(failure.value)
+        assert failure.value.exit_code == 2
 
 
 def complaint(read, path):

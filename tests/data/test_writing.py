@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deconvseg.data import Geometry, LabelMap, atomic_write, mask_suffix, read_label_map, write_label_map
+from deconvseg.data import Geometry, LabelMap, atomic_write, make_folder, mask_suffix, read_label_map, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 
 OBLIQUE = np.array([[0.1, -2, 0.2, 5], [0.9, 0.1, 0, -7], [0, 0.3, 3, 11], [0, 0, 0, 1]])
@@ -183,4 +183,37 @@ def test_an_atomic_write_appears_whole_or_not_at_all(tmp_path):
 
 def test_mask_suffixes_follow_the_image():
     assert mask_suffix("a.nii") == mask_suffix("a.NII.GZ") == ".nii.gz"
-    assert mask_suffix("a.jpg") == mask_suffix("b.tif") == ".png"
+    assert mask_suffix("a.jpg") == mask_suffix("b.tif", [0, 65535]) == ".png"
+    assert mask_suffix("a.png", [0, 65536]) == mask_suffix("a.png", [0, -1]) == ".tif"
+    assert mask_suffix("a.nii.gz", [-1, 2**40]) == ".nii.gz"
+
+
+@pytest.mark.parametrize("image", ["a.png", "a.nii.gz"])
+@pytest.mark.parametrize("value", [1, 255, 65535, 65536, -1, 2**31, -(2**40), 2**53])
+def test_a_mask_of_any_values_can_be_written_under_its_suffix(tmp_path, image, value):
+    dims = 3 if image.endswith("gz") else 2
+    pixels = np.zeros((3, 4, 5)[:dims], np.int64)
+    pixels[1, 2] = value
+    path = tmp_path / f"mask{mask_suffix(image, [0, value])}"
+    write_label_map(LabelMap(pixels, Geometry.identity(dims)), path)
+    assert np.array_equal(read_label_map(path).pixels, pixels)
+
+
+def test_a_folder_is_made_with_its_parents_or_refused_like_a_file(tmp_path, monkeypatch):
+    folder = tmp_path / "a" / "b"
+    assert make_folder(folder) == make_folder(str(folder)) == folder
+    assert folder.is_dir()
+    (tmp_path / "file").write_text("in the way")
+    for target in (tmp_path / "file", tmp_path / "file" / "deeper" / "still"):
+        with pytest.raises(InputError, match=rf"cannot write {target}: {tmp_path / 'file'} is a file") as failure:
+            make_folder(target)
+        assert failure.value.exit_code == 2
+    for number, message in ((errno.ENOSPC, "the disk is full"), (errno.EACCES, "Permission denied")):
+
+        def refuse(*args, number=number, **kwargs):
+            raise OSError(number, "Permission denied")
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(DeconvsegError, match=message) as failure:
+            make_folder(tmp_path / "new")
+        assert failure.value.exit_code == 1

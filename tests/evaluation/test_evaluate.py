@@ -179,6 +179,17 @@ class TestDataset:
         assert evaluation.warnings == ()
         assert evaluation.to_json()["split"] == "test"
 
+    def test_a_fold_of_a_list_of_splits(self, dataset, folders, tmp_path):
+        parts = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a", "b"]}]
+        (tmp_path / "folds.json").write_text(json.dumps(parts))
+        for fold, names in ((None, ["c"]), (0, ["c"]), (1, ["a", "b"])):
+            evaluation = evaluate(dataset, folders[1], splits=tmp_path / "folds.json", split="val", fold=fold)
+            assert [case.name for case in evaluation.cases] == names
+        with pytest.raises(InputError, match="but fold 2 was asked for"):
+            evaluate(dataset, folders[1], splits=tmp_path / "folds.json", split="val", fold=2)
+        with pytest.raises(InputError, match="fold 1 has several splits: say which one"):
+            evaluate(dataset, folders[1], fold=1)
+
     def test_a_split_needs_its_file_and_its_name(self, dataset, folders, tmp_path):
         with pytest.raises(InputError, match="needs a splits file"):
             evaluate(dataset, folders[1], split="test")
@@ -186,6 +197,44 @@ class TestDataset:
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json")
         with pytest.raises(InputError, match="'val' has no cases"):
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json", split="val")
+
+    def test_image_files_beside_it_do_not_make_it_a_folder_of_masks(self, dataset, folders):
+        save(dataset / "overview.nii.gz", mask((1, 0, 2)))
+        evaluation = evaluate(dataset, folders[1])
+        assert [case.name for case in evaluation.cases] == ["a", "b", "c"]
+        assert evaluation.labels == {1: "head", 2: "tail", 9: "rest"}
+
+    def test_a_description_beside_masks_does_not_make_them_a_dataset(self, dataset, folders):
+        (folders[1] / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "head": 1}}))
+        evaluation = evaluate(folders[1], folders[1])
+        assert [case.name for case in evaluation.cases] == ["a", "b", "c"]
+
+
+class TestIgnoreLabel:
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        """An nnU-Net dataset of one case whose slab of 9 is to be ignored; the prediction has labels in it."""
+        truth = mask((1, 1, 4))
+        truth[8:] = 9
+        prediction = mask((1, 1, 3))
+        prediction[8:10], prediction[10:, :3] = 1, 9
+        save(tmp_path / "data" / "imagesTr" / "a_0000.nii.gz", truth)
+        save(tmp_path / "data" / "labelsTr" / "a.nii.gz", truth)
+        save(tmp_path / "prediction" / "a.nii.gz", prediction)
+        record = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "head": 1, "ignore": 9}}
+        (tmp_path / "data" / "dataset.json").write_text(json.dumps(record))
+        return tmp_path / "data", tmp_path / "prediction"
+
+    @pytest.mark.parametrize("options", [{}, {"labels": {1: "head", 9: "ignore"}}, {"foreground": True}])
+    def test_its_voxels_count_nowhere_and_it_is_no_class(self, dataset, options):
+        evaluation = evaluate(*dataset, **options)
+        assert list(evaluation.labels) == [1]
+        (case,) = evaluation.cases
+        row = case.metrics[1]
+        assert (row["n_truth"], row["n_prediction"], row["tp"]) == (27, 8, 8)
+        assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == 8 * 10 * 6
+        assert evaluation.mean_dice == pytest.approx(2 * 8 / (27 + 8))
+        assert evaluation.warnings == ()
 
 
 class TestFiles:
@@ -234,8 +283,9 @@ class TestFiles:
 
     def test_an_output_below_a_file(self, folders, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(InputError, match="the folder cannot be made"):
+        with pytest.raises(InputError, match=f"{tmp_path / 'file'} is a file, not a folder") as failure:
             evaluate(*folders[:2], tmp_path / "file" / "metrics.json")
+        assert failure.value.exit_code == 2
 
     def test_a_full_disk(self, folders, tmp_path, monkeypatch):
         def full(*args, **kwargs):

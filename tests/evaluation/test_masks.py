@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from deconvseg.errors import InputError
 from deconvseg.evaluation import dice, evaluate_masks, hausdorff95, normalized_surface_dice
-from deconvseg.evaluation.masks import label_values
 
 VALUES = (-3, 0, 2, 255, 70_000)
 
@@ -72,9 +71,3 @@ class TestEvaluateMasks:
     def test_probabilities_are_refused(self):
         with pytest.raises(InputError, match="the prediction must hold integer labels, but it is float64"):
             evaluate_masks(np.ones((2, 2), int), np.full((2, 2), 0.5), {1: "a"}, spacing=(1.0, 1.0))
-
-
-@settings(deadline=None, max_examples=50)
-@given(hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=3), elements=st.sampled_from((*VALUES, 2**40))))
-def test_label_values_are_what_occurs_except_background(pixels):
-    assert label_values(pixels) == [value for value in np.unique(pixels) if value != 0]

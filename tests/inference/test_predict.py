@@ -32,7 +32,7 @@ def volume_run(folder: Path, **changes: object) -> Path:
     )
     run = Run.create(folder, plan, {}, {"train": [], "val": [], "test": []})
     torch.manual_seed(0)
-    run.save_weights(create_model("deconver", **config).state_dict())
+    run.save_weights(create_model("deconver", **plan.model.config).state_dict())
     return folder
 
 
@@ -82,7 +82,7 @@ def test_every_axis_orientation_gives_the_same_mask_in_space(tmp_path: Path, spa
     reference = predict(Image(pixels[None], Geometry(affine)), run).pixels
     assert len(np.unique(reference)) > 1
     orientations = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
-    for permutation, flips in orientations[::5]:
+    for permutation, flips in orientations:
         turned = source.as_reoriented(np.column_stack([permutation, flips]))
         image = Image(np.asarray(turned.dataobj)[None].astype(np.float32), Geometry(turned.affine))
         mask = predict(image, run)
@@ -148,7 +148,7 @@ def test_continue_leaves_what_is_there(trained: Path, discs: Path, tmp_path: Pat
 
 
 def test_wrong_input_is_named(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="2 channels, but the plan has 1"):
+    with pytest.raises(InputError, match="2 channels, but 1 are needed"):
         predict(np.ones((2, 8, 8)), trained)
     with pytest.raises(InputError, match="3 dimensions|spatial axes"):
         predict(np.ones((1, 8, 8, 8)), trained)
@@ -156,17 +156,61 @@ def test_wrong_input_is_named(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "i.png").write_bytes(b"")
     with pytest.raises(InputError, match="file"):
         predict(tmp_path / "i.png", trained, tmp_path / "file" / "out")
+    with pytest.raises(InputError, match="NaN or infinite"):
+        predict(np.full((8, 8), np.nan), trained)
+    with pytest.raises(InputError, match="give 2 positive numbers"):
+        predict(np.ones((8, 8)), trained, spacing=(1, 1, 1))
+
+
+def test_a_mask_never_replaces_its_image(trained: Path, discs: Path, tmp_path: Path) -> None:
+    scan = tmp_path / "scan.png"
+    scan.write_bytes((discs / "images" / "disc6.png").read_bytes())
+    before = scan.read_bytes()
+    done = predict(tmp_path, trained, tmp_path)
+    assert "would replace its own image" in done.problems[0]
+    assert scan.read_bytes() == before
+
+
+def test_running_out_of_memory_on_one_image_does_not_lose_the_others(
+    trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deconvseg.inference import Predictor
+
+    probabilities = Predictor.probabilities
+
+    def hungry(self: Predictor, image: Image, where: str = "") -> np.ndarray:
+        if "disc6" in where:
+            raise torch.OutOfMemoryError("too large")
+        return probabilities(self, image, where)
+
+    monkeypatch.setattr(Predictor, "probabilities", hungry)
+    done = predict(discs, trained, tmp_path, split="test")
+    assert [path.name for path in done.written] == ["disc7.png"]
+    assert "disc6.png: not enough memory" in done.problems[0]
+
+
+def test_splits_without_a_part_are_refused_and_a_run_knows_its_own(trained: Path, discs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="say which part"):
+        predict(discs, trained, tmp_path, splits=discs / "splits.json")
+    done = predict(discs, trained, tmp_path, split="val")
+    assert [path.name for path in done.written] == ["disc4.png", "disc5.png"]
+
+
+def test_a_grey_volume_is_not_taken_for_three_channels(tmp_path: Path) -> None:
+    config = {"in_channels": 3, "out_channels": 3, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}
+    names = [{"name": "T1"}, {"name": "T2"}, {"name": "FLAIR"}]
+    run = volume_run(tmp_path / "run", model={"name": "deconver", "config": config}, channels=names)
+    with pytest.raises(InputError, match=r"1 channels, but 3 are needed \(T1, T2, FLAIR\)"):
+        predict(np.ones((8, 8, 8)), run)
 
 
 def test_a_full_disk_is_reported_for_its_case(
     trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(PillowImage.Image, "save", full)
     done = predict(discs / "images" / "disc6.png", trained, tmp_path / "out")
     assert "disk is full" in done.problems[0]
     assert list((tmp_path / "out").iterdir()) == []

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,6 +34,26 @@ def test_the_default_kernel_is_5_in_2d_and_3_in_3d(dims, kernel_size):
     model = Deconver(1, 1, dims, widths=(4, 8))
     assert model.encoder[1].blocks[0].mixer.ndc.filters.shape[2:] == (kernel_size,) * dims
     assert model.config["kernel_size"] == kernel_size
+
+
+def test_a_debugger_that_looks_at_the_local_variables_changes_nothing():
+    """In Python 3.12 a look at a frame writes into the very dictionary that ``locals()`` gave."""
+
+    def look(frame, event, argument):
+        # Only the constructor: following every call would take seconds.
+        if frame.f_code is not Deconver.__init__.__code__:
+            return None
+        assert frame.f_locals is not None
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        config = Deconver(1, 2, 2, widths=(4, 8)).config
+    finally:
+        sys.settrace(before)
+    assert config == Deconver(1, 2, 2, widths=(4, 8)).config
+    assert Deconver(**config).config == config
 
 
 def strides_of(model):

@@ -1,11 +1,13 @@
-"""Weights of the authors' repository: by their documented names, and against a checkout where there is one."""
+"""Weights of the authors' repository: by their documented names, by recorded outputs, and against a checkout."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from deconvseg.errors import InputError
 from deconvseg.models import Deconver, load_official
@@ -102,6 +104,21 @@ def test_names_that_do_not_fit_are_listed_and_nothing_is_loaded():
 def test_weights_of_another_width_are_refused():
     with pytest.raises(InputError, match=r"head.weight \(3, 8, 1, 1, 1\) instead of \(3, 6, 1, 1, 1\)"):
         load_official(Deconver(2, 3, 3, widths=(6, 16, 32), depths=(1, 2, 1)), official_weights(NETWORKS["3d"]))
+
+
+@pytest.mark.parametrize("dims", ["2d", "3d"])
+def test_outputs_are_those_that_the_authors_network_gave(dims):
+    """A golden file holds a state dict of theirs, an input and its output; the metadata says what made them."""
+    with safe_open(Path(__file__).parent / "golden" / f"official_{dims}.safetensors", "pt") as file:
+        settings = json.loads(file.metadata()["settings"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    x, expected = tensors.pop("input"), tensors.pop("output")
+    model = Deconver(**settings, eps=1e-16).eval()
+    load_official(model, {name.removeprefix("weights."): tensor for name, tensor in tensors.items()})
+    with torch.no_grad():
+        found = model(x)
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.fixture(scope="module")

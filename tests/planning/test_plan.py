@@ -111,6 +111,57 @@ def test_preset_of_other_dimensions_is_refused(discs: Path) -> None:
         make_plan(data, resolve_splits(data, None, fold=0), preset="isles22", device="cpu")
 
 
+def test_a_declared_class_without_voxels_is_named(balls: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "balls"
+    shutil.copytree(balls, copy)
+    declared = json.loads((copy / "dataset.json").read_text())
+    declared["labels"]["tumour"] = 9
+    (copy / "dataset.json").write_text(json.dumps(declared))
+    data = open_dataset(copy)
+    plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
+    assert plan.labels.values == (0, 3, 7, 9)
+    assert plan.reasons["labels"] == "warning: no training or validation mask has a voxel of tumour"
+
+
+def test_grey_images_among_rgb_ones_are_recorded(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for index in range(4):
+        shape = (16, 16) if index == 1 else (16, 16, 3)
+        Image.fromarray(np.full(shape, 50 * index, np.uint8)).save(tmp_path / "images" / f"{index}.png")
+        Image.fromarray(np.eye(16, dtype=np.uint8)).save(tmp_path / "masks" / f"{index}.png")
+    data = open_dataset(tmp_path)
+    plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
+    assert len(plan.channels) == 3
+    assert plan.reasons["channels"] == "1 grey images are expanded to RGB"
+
+
+def test_papers_preset_with_the_papers_recipe_has_its_epochs(balls: Path) -> None:
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0), preset="brats23", recipe="paper", device="cpu")
+    assert plan.recipe.epochs == 300
+    assert (plan.patch_size, plan.batch_size) == ((128, 128, 128), 2)
+    assert plan.model.config["out_channels"] == 2
+
+
+def test_an_ignore_label_is_refused_not_learnt(balls: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "balls"
+    shutil.copytree(balls, copy)
+    declared = json.loads((copy / "dataset.json").read_text())
+    declared["labels"]["ignore"] = 8
+    (copy / "dataset.json").write_text(json.dumps(declared))
+    data = open_dataset(copy)
+    with pytest.raises(InputError, match="label 8 is declared to be ignored"):
+        make_plan(data, resolve_splits(data, None, fold=0), device="cpu")
+
+
 def test_instance_maps_suggest_foreground(tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image

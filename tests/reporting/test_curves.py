@@ -21,7 +21,6 @@ def rows(epochs=6, **changes):
             "seconds": 2.0 * (epoch + 1),
             "train_loss": 1.0 / (epoch + 1),
             "learning_rate": 1e-3 * (1 - epoch / epochs),
-            "val_loss": 1.2 / (epoch + 1) if epoch % 2 else None,
             "val_dice": 0.5 + 0.05 * epoch if epoch % 2 else None,
             "val_dice_head": 0.6 if epoch % 2 else None,
             "val_dice_tail": 0.4 if epoch % 2 else None,
@@ -45,8 +44,9 @@ def test_the_picture_has_white_ground_and_something_on_it(tmp_path):
 
 def test_the_lines_are_the_rows_and_none_is_a_gap():
     loss, dice, rate = draw_curves(rows()).axes
-    assert lines(loss)["training"][:, 1] == pytest.approx([1 / n for n in range(1, 7)])
-    assert lines(loss)["validation"][:, 0].tolist() == [1, 3, 5]
+    (training,) = lines(loss).values()
+    assert training[:, 1] == pytest.approx([1 / n for n in range(1, 7)])
+    assert loss.get_title(loc="left") == "Training loss"
     assert set(lines(dice)) == {"head", "tail", "mean"}
     assert "best 0.750" in [text.get_text() for text in dice.texts]
     assert next(iter(lines(rate).values()))[0].tolist() == [0, pytest.approx(1.0)]
@@ -57,7 +57,7 @@ def test_a_run_without_validation_a_single_epoch_and_a_loss_that_is_not_a_number
     _, dice, _ = draw_curves([{"epoch": 0, "train_loss": 1.0, "learning_rate": 1e-3, "val_dice": None}]).axes
     assert "no validation yet" in [text.get_text() for text in dice.texts]
     loss, _, _ = draw_curves(rows(train_loss=float("nan"))).axes
-    assert "training" not in lines(loss)
+    assert lines(loss) == {}
 
 
 def test_no_epoch(tmp_path):

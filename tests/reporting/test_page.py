@@ -207,7 +207,7 @@ class TestFurtherEvaluations:
     def test_something_else_is_refused(self, run):
         with pytest.raises(InputError, match="not a metrics.json of version 1"):
             write_report(run, evaluations=[run / "plan.json"])
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match="does not exist"):
             write_report(run, evaluations=[run / "nowhere.json"])
 
 
@@ -224,7 +224,7 @@ class TestGaps:
         with (run / "metrics.jsonl").open("a") as file:
             file.write('{"epoch"')
         text = Page(write_report(run)).text
-        assert "manifest.json: not valid JSON" in text
+        assert "manifest.json is not valid JSON" in text
         assert "metrics.jsonl: line 4 is not a row of metrics" in text
         assert "Optimiser steps" in text
 

@@ -59,7 +59,20 @@ def test_missing_weights_say_so(run: Run) -> None:
         run.load_weights()
 
 
+def test_a_kill_between_manifest_and_weights_leaves_the_old_weights_valid(run: Run) -> None:
+    run.save_weights({"a": torch.zeros(1)})
+    old = (run.path / "weights.safetensors").read_bytes()
+    run.save_weights({"a": torch.ones(1)})
+    (run.path / "weights.safetensors").write_bytes(old)
+    assert torch.equal(run.load_weights()["a"], torch.zeros(1))
+
+
+def test_a_start_that_failed_does_not_block_the_folder(run: Run, plan: Plan) -> None:
+    assert Run.create(run.path, plan, {"seed": 1}, NO_SPLITS).config == {"seed": 1}
+
+
 def test_a_folder_in_use_is_refused(run: Run, plan: Plan) -> None:
+    run.save_weights({"a": torch.zeros(1)})
     with pytest.raises(InputError, match="--resume"):
         Run.create(run.path, plan, {}, NO_SPLITS)
 
@@ -85,6 +98,7 @@ def test_metrics_of_a_repeated_epoch_replace_the_old(run: Run) -> None:
 
 def test_a_full_disk_is_one_clear_error_and_leaves_the_old_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.save_weights({"a": torch.zeros(1)})
+    before = {path.name for path in run.path.iterdir()}
 
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
@@ -94,4 +108,4 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_old_weights(run: Run, mon
         run.save_weights({"a": torch.ones(1)})
     assert error.value.exit_code == 1
     assert torch.equal(run.load_weights()["a"], torch.zeros(1))
-    assert not list(run.path.glob("*.tmp*"))
+    assert {path.name for path in run.path.iterdir()} == before

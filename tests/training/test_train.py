@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.models import create_model
 from deconvseg.runs import Run
 from deconvseg.training import train
 from deconvseg.training.callbacks import RunWriter
@@ -45,10 +47,12 @@ def test_a_run_learns_and_its_folder_is_complete(trained: Path) -> None:
     assert hashed == {f"disc{i}" for i in range(6)}
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_run_has_the_weights_of_an_uninterrupted_one(
-    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     options = {"plan": tiny_plan(), "splits": discs / "splits.json", "epochs": 3, "device": "cpu", "seed": 5}
+    options["workers"] = workers
     train(discs, tmp_path / "whole", **options)
 
     after_epoch = RunWriter.on_train_epoch_end
@@ -63,7 +67,7 @@ def test_resumed_run_has_the_weights_of_an_uninterrupted_one(
         with pytest.raises(DeconvsegError, match="power cut"):
             train(discs, tmp_path / "parts", **options)
     assert [row["epoch"] for row in Run(tmp_path / "parts").metrics] == [0, 1]
-    train(discs, tmp_path / "parts", splits=discs / "splits.json", device="cpu", seed=5, resume=True)
+    train(discs, tmp_path / "parts", resume=True)
 
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     whole, parts = Run(tmp_path / "whole").metrics, Run(tmp_path / "parts").metrics
@@ -101,7 +105,7 @@ def test_other_seed_gives_other_weights(discs: Path, tmp_path: Path) -> None:
 def test_resume_refuses_what_would_change_the_run(trained: Path, discs: Path) -> None:
     with pytest.raises(InputError, match="seed 0 → 3"):
         train(discs, trained, splits=discs / "splits.json", device="cpu", seed=3, resume=True)
-    with pytest.raises(InputError, match="epochs 4 → 9"):
+    with pytest.raises(InputError, match="recipe.epochs → 9"):
         train(discs, trained, splits=discs / "splits.json", device="cpu", epochs=9, resume=True)
 
 
@@ -142,7 +146,6 @@ def test_time_limit_ends_the_run_with_its_files(discs: Path, tmp_path: Path, mon
 
     clock = Clock()
     monkeypatch.setattr("deconvseg.training.task.time", clock)
-    monkeypatch.setattr("deconvseg.training.callbacks.time", clock)
     plan = tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 4, "validate_every": 1})
     run = train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", max_seconds=6)
     assert 6 <= run.metrics[-1]["seconds"] < 7
@@ -170,12 +173,17 @@ def test_regions_and_deep_supervision_train(discs: Path, tmp_path: Path) -> None
     run = train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu")
     mask = np.asarray(Image.open(run.path / "validation" / "disc4.png"))
     assert set(np.unique(mask)) <= {0, 255}
+    torch.manual_seed(0)
+    untrained = create_model("deconver", **config).state_dict()
+    extra = [name for name in untrained if name.startswith("extra_heads")]
+    assert extra
+    assert not any(torch.equal(untrained[name], tensor) for name, tensor in weights(run.path).items() if name in extra)
 
 
 def test_pretrained_weights_are_taken_over(discs: Path, trained: Path, tmp_path: Path) -> None:
     told: list[str] = []
 
-    from deconvseg.training.train import Silent
+    from deconvseg.training.console import Silent
 
     class Listener(Silent):
         def say(self, text: str) -> None:
@@ -196,25 +204,79 @@ def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_control_c_stops_with_the_last_good_state_and_resume_finishes(discs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGKILL", -9)])
+def test_a_stopped_process_leaves_a_good_state_and_resume_finishes(
+    discs: Path, tmp_path: Path, name: str, code: int
+) -> None:
     plan = tmp_path / "plan.json"
-    recipe = {"epochs": 400, "steps_per_epoch": 2, "validate_every": 1000}
-    plan.write_text(tiny_plan(recipe=recipe).model_dump_json())
+    plan.write_text(tiny_plan(recipe={"epochs": 60, "steps_per_epoch": 2, "validate_every": 60}).model_dump_json())
     run = tmp_path / "run"
     command = [
         sys.executable, "-c", "from deconvseg.cli import main; main()", "train", str(discs), "-o", str(run),
-        "--plan", str(plan),
-        "--splits", str(discs / "splits.json"), "--device", "cpu",
+        "--plan", str(plan), "--splits", str(discs / "splits.json"), "--device", "cpu",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 120
     while len(Run(run).metrics) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, name))
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in stderr
-    done = Run(run).metrics
-    assert len(done) >= 3
+    assert process.returncode == code
+    assert ("interrupted" in stderr) == (name == "SIGINT")
+    stopped = len(Run(run).metrics)
+    assert 3 <= stopped < 60
     assert Run(run).load_weights()
-    assert Run(run).resume_file.exists()
+    again = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert [row["epoch"] for row in Run(run).metrics] == list(range(60))
+    assert (run / "report.html").exists()
+
+
+def test_resume_takes_the_same_command_again_and_refuses_changed_data(discs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "discs"
+    shutil.copytree(discs, copy)
+    options = {"plan": tiny_plan(), "splits": copy / "splits.json", "epochs": 1, "values": {"batch_size": 1}}
+    train(copy, tmp_path / "run", **options)
+    train(copy, tmp_path / "run", **options, resume=True)
+    with pytest.raises(InputError, match="model 'deconver' → 'other'"):
+        train(copy, tmp_path / "run", model="other", resume=True)
+    shutil.copy(copy / "images" / "disc0.png", copy / "images" / "disc1.png")
+    with pytest.raises(InputError, match=r"disc1\.png: has changed since"):
+        train(copy, tmp_path / "run", resume=True)
+
+
+def test_resumed_run_with_a_time_limit_goes_on_where_the_clock_stopped(discs: Path, tmp_path: Path) -> None:
+    options = {"plan": tiny_plan(), "splits": discs / "splits.json", "max_seconds": 1.0}
+    spent = train(discs, tmp_path / "run", **options).metrics
+    assert spent[-1]["seconds"] >= 1
+    assert train(discs, tmp_path / "run", resume=True).metrics == spent
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "16"}, "float16 needs a CUDA device"),
+        ({"pretrained": "nowhere"}, "not a run folder"),
+        ({"foreground": True}, "say the same"),
+        ({"values": {"model.config.out_channels": 5}}, "model.config.out_channels is 5"),
+        ({"values": {"patch_size": [33, 32]}}, "must be a multiple of"),
+        ({"values": {"model.config.colour": 1}}, "colour"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    discs: Path, tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(discs, tmp_path / "run", plan=tiny_plan(), splits=discs / "splits.json", device="cpu", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_full_disk_in_training_is_one_clear_error(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DeconvsegError, match="disk is full") as error:
+        train(discs, tmp_path / "run", plan=tiny_plan(), splits=discs / "splits.json", device="cpu")
+    assert error.value.exit_code == 1

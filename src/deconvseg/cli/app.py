@@ -63,5 +63,6 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         # The last resort of a program that people run: one line instead of a traceback.
-        error(f"unexpected {type(problem).__name__}: {problem} (run again with --debug for the whole story)")
+        text = " ".join(str(problem).split())
+        error(f"unexpected {type(problem).__name__}: {text} (run again with --debug for the whole story)")
         sys.exit(1)

@@ -28,7 +28,7 @@ def check(
         print_json(report.to_json())
     else:
         typer.echo(report.to_text())
-    if any(problem.severity == "error" for problem in report.problems):
+    if report.errors:
         raise typer.Exit(1)
 
 

@@ -24,6 +24,7 @@ def evaluate(
     foreground: options.Foreground = False,
     splits: options.Splits = None,
     split: options.Split = None,
+    fold: options.SplitFold = None,
     json: options.Json = False,
 ) -> None:
     """Compare masks: Dice, HD95, NSD and volumes for every case and class."""
@@ -41,6 +42,7 @@ def evaluate(
         foreground=foreground,
         splits=splits,
         split=options.parse_split(split),
+        fold=fold,
         progress=lambda cases: Terminal().track(cases, "evaluating"),
     )
     if json:
@@ -82,5 +84,8 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from deconvseg.reporting import write_report
+    from deconvseg.runs import Run
 
     typer.echo(write_report(run, evaluations=metrics or [], output=output))
+    if output is None:
+        Run.open(run).record_hashes()

@@ -35,7 +35,11 @@ Recipe = Annotated[str, typer.Option("--recipe", help="default or paper.")]
 Model = Annotated[str, typer.Option("--model", help="A network of 'deconvseg models'.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="A paper's network: isles22, brats23, glas, fives.")]
 Fold = Annotated[str, typer.Option("--fold", help="Validation fold (0, 1, …), or all to train on every training case.")]
-Seed = Annotated[int, typer.Option("--seed", help="Everything random follows from it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
+SplitFold = Annotated[
+    int | None,
+    typer.Option("--fold", min=0, help="Which entry of a splits file that is a list (nnU-Net's); 0 if not given."),
+]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

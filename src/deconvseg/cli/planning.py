@@ -27,8 +27,9 @@ def plan(
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
     from deconvseg.data import atomic_write, open_dataset, resolve_splits
-    from deconvseg.planning import make_plan
+    from deconvseg.planning import check_plan, keep_freed_memory, make_plan
 
+    keep_freed_memory()
     data = open_dataset(dataset, foreground=foreground)
     parts = resolve_splits(data, splits, fold=options.parse_fold(fold), seed=seed)
     made = make_plan(
@@ -41,6 +42,7 @@ def plan(
         seconds=options.parse_seconds(max_time),
         progress=lambda cases: Terminal().track(cases, "fingerprint"),
     ).with_values(options.parse_values(values))
+    check_plan(made)
     text = made.model_dump_json(indent=2)
     if output is None:
         typer.echo(text)

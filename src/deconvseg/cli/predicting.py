@@ -25,6 +25,7 @@ def predict(
     skip_existing: Annotated[bool, typer.Option("--continue", help="Leave masks that are there already.")] = False,
     splits: options.Splits = None,
     split: options.Split = None,
+    fold: options.SplitFold = None,
     json: options.Json = False,
 ) -> None:
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
@@ -41,6 +42,7 @@ def predict(
         skip_existing=skip_existing,
         splits=splits,
         split=options.parse_split(split),
+        fold=fold,
         progress=lambda cases: Terminal().track(cases, "predicting"),
     )
     if json:

@@ -33,8 +33,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run after its last completed epoch.")] = False,
 ) -> None:
     """Train on a dataset: plan, train, predict and evaluate the validation cases, write the report."""
-    from deconvseg import training
+    from deconvseg import planning, training
 
+    planning.keep_freed_memory()
     run = training.train(
         dataset,
         output,

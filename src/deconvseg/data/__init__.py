@@ -2,13 +2,15 @@
 
 from deconvseg.data.augmentation import MonaiAugment
 from deconvseg.data.cache import PreparedCase, prepare_cases
-from deconvseg.data.checking import check_dataset, scan_label_values
-from deconvseg.data.dataset import Case, Dataset, Problem, Region
+from deconvseg.data.checking import check_dataset
+from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names
 from deconvseg.data.dataset_report import DatasetReport
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.geometry import AxisOrder, Geometry
-from deconvseg.data.labels import LabelEncoding
-from deconvseg.data.layouts import open_dataset, open_images
+from deconvseg.data.json_files import read_json_object
+from deconvseg.data.labels import LabelEncoding, count_values
+from deconvseg.data.layouts import is_dataset, open_dataset, open_images
+from deconvseg.data.listing import list_image_files
 from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset
 from deconvseg.data.preprocessing import (
     Normalisation,
@@ -17,10 +19,18 @@ from deconvseg.data.preprocessing import (
     preprocess_labels,
     restore,
 )
-from deconvseg.data.reading import IMAGE_SUFFIXES, Reader, case_stem, read_image, read_label_map
+from deconvseg.data.reading import (
+    IMAGE_SUFFIXES,
+    Reader,
+    case_stem,
+    check_same_grid,
+    is_image_file,
+    read_image,
+    read_label_map,
+)
 from deconvseg.data.splits import Splits, make_folds, read_splits, resolve_splits
 from deconvseg.data.types import Image, LabelMap
-from deconvseg.data.writing import atomic_write, mask_suffix, write_label_map
+from deconvseg.data.writing import atomic_write, make_folder, mask_suffix, write_label_map
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -45,7 +55,14 @@ __all__ = [
     "atomic_write",
     "case_stem",
     "check_dataset",
+    "check_same_grid",
+    "count_values",
+    "is_dataset",
+    "is_image_file",
+    "list_image_files",
+    "list_names",
     "make_demo_dataset",
+    "make_folder",
     "make_folds",
     "mask_suffix",
     "match_channels",
@@ -55,10 +72,10 @@ __all__ = [
     "preprocess_image",
     "preprocess_labels",
     "read_image",
+    "read_json_object",
     "read_label_map",
     "read_splits",
     "resolve_splits",
     "restore",
-    "scan_label_values",
     "write_label_map",
 ]

@@ -1,22 +1,26 @@
 """Random changes of a patch, on MONAI's transforms, each a function of the generator that is handed in."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+# Where voxels are longer than this many times their width, turning them out of the plane shears the anatomy.
+_ANISOTROPIC = 3.0
+
 
 class MonaiAugment:
     """Affine, flips, noise, smoothing, intensity scale and shift (Deconver, section IV-A3).
 
     Called with pixels (C, *S), class ids (*S) and a generator; returns the changed pair as tensors. The probabilities
-    and ranges are keyword arguments, named as in the plan's recipe (angles in radians).
+    and ranges are keyword arguments, named as in the plan's recipe (angles in radians); ``spacing`` is in mm.
     """
 
     def __init__(
         self,
-        spatial_dims: int,
+        spacing: Sequence[float],
         *,
         affine: float,
         rotation: float,
@@ -33,13 +37,14 @@ class MonaiAugment:
     ) -> None:
         from monai import transforms
 
+        spatial_dims = len(spacing)
         both, sigma = ("image", "labels"), smoothing_sigma
         self._compose: Any = transforms.Compose(
             [
                 transforms.RandAffined(
                     both,
                     prob=affine,
-                    rotate_range=(rotation,) * (3 if spatial_dims == 3 else 1),
+                    rotate_range=_rotations(spacing, rotation),
                     scale_range=(scaling,) * spatial_dims,
                     mode=("bilinear", "nearest"),
                     padding_mode="border",
@@ -67,3 +72,12 @@ class MonaiAugment:
             value.as_tensor() if isinstance(value, MetaTensor) else value for value in (item["image"], item["labels"])
         ]
         return plain[0].contiguous(), plain[1][0].contiguous()
+
+
+def _rotations(spacing: Sequence[float], angle: float) -> tuple[float, ...]:
+    """Return the largest angle about each axis: all the same, but only in the plane where voxels are anisotropic."""
+    if len(spacing) == 2:
+        return (angle,)
+    longest = int(np.argmax(spacing))
+    in_plane = spacing[longest] > _ANISOTROPIC * min(spacing)
+    return tuple(angle if axis == longest or not in_plane else 0.0 for axis in range(3))

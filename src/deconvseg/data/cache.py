@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deconvseg.data.dataset import Case, Dataset
 from deconvseg.data.labels import LabelEncoding
-from deconvseg.data.preprocessing import Normalisation, match_channels, preprocess_image, preprocess_labels
+from deconvseg.data.preprocessing import Normalisation, preprocess_image, preprocess_labels
 from deconvseg.data.types import LabelMap
 from deconvseg.data.writing import atomic_write
 
@@ -79,7 +79,6 @@ def _prepare(
     image, labels = dataset.load(case)
     if labels is None:
         labels = LabelMap(np.zeros(image.shape, np.uint8), image.geometry)
-    image = match_channels(image, len(normalisations), str(case.images[0]))
     ids = encoding.encode(labels.pixels, where=str(case.label))
     image = preprocess_image(image, spacing, normalisations)
     ids = preprocess_labels(LabelMap(ids, labels.geometry), spacing).pixels

@@ -67,16 +67,6 @@ def check_dataset(
     )
 
 
-def scan_label_values(dataset: Dataset, names: Iterable[str]) -> dict[int, int]:
-    """The voxels of each label value in these cases' masks; `InputError` for a mask that can't be read."""
-    counts = {}
-    for case in dataset.select(names).cases:
-        label_map = dataset.load_label(case)
-        if label_map is not None:
-            counts[case.name] = _count_labels(dataset, label_map)
-    return dict(sorted(_total(counts).items()))
-
-
 def _count_labels(dataset: Dataset, label_map: LabelMap) -> dict[int, int]:
     pixels = (label_map.pixels > 0).astype(np.uint8) if dataset.foreground else label_map.pixels
     return count_values(pixels)
@@ -96,7 +86,9 @@ def _names(dataset: Dataset) -> Mapping[int, str]:
 
 
 def _frequencies(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> dict[int, LabelFrequency]:
-    total, names = _total(counts), _names(dataset)
+    total, names = _total(counts), dict(_names(dataset))
+    if dataset.ignore_label is not None and not dataset.foreground:
+        names[dataset.ignore_label] = "ignore"
     return {
         value: LabelFrequency(
             name=names.get(value, f"label {value}"),
@@ -130,7 +122,7 @@ def _undeclared_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]
         return []
     problems = []
     for name, found in counts.items():
-        unknown = sorted(set(found) - set(dataset.label_names))
+        unknown = sorted(set(found) - set(dataset.label_names) - {dataset.ignore_label})
         if unknown:
             declared = ", ".join(str(value) for value in dataset.label_names)
             message = f"has the label values {list_names(unknown)}, but dataset.json declares {declared}"

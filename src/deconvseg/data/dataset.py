@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from deconvseg.data.raster import RASTER_SUFFIXES
-from deconvseg.data.reading import check_same_grid, count_channels, image_suffix, read_image, read_label_map
+from deconvseg.data.listing import guess_channels
+from deconvseg.data.preprocessing import match_channels
+from deconvseg.data.raster import is_rgb
+from deconvseg.data.reading import check_same_grid, count_channels, read_image, read_label_map
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
@@ -54,7 +54,8 @@ class Region:
 class Dataset:
     """Cases found on disk, with what the dataset declares about itself.
 
-    ``channel_names`` has one name per channel; ``label_names`` is None where nothing declares the labels;
+    ``channel_names`` has one name per channel, and ``guessed_channels`` says that nothing declares them: they are
+    what the images show; ``label_names``, without the ignore label, is None where nothing declares the labels;
     ``regions`` are nnU-Net's, in the order of ``regions_class_order``; ``channels_last`` says that 4D NIfTI
     are allowed, their last axis the channels; ``foreground`` that every label above zero counts as one class;
     ``splits_file`` is a splits file found in the dataset; ``problems`` are those that the listing showed.
@@ -67,6 +68,7 @@ class Dataset:
     label_names: Mapping[int, str] | None = None
     regions: tuple[Region, ...] | None = None
     ignore_label: int | None = None
+    guessed_channels: bool = False
     channels_last: bool = False
     foreground: bool = False
     splits_file: Path | None = None
@@ -90,9 +92,17 @@ class Dataset:
         raise InputError(f"{self.root} has no case {name!r}; it has {list_names(self.names)}")
 
     def select(self, names: Iterable[str]) -> Dataset:
-        """The dataset of these cases alone, in this order."""
+        """The dataset of these cases alone, in this order.
+
+        Channels that nothing declares are then what these cases show, and stay so in a selection from them: a
+        colour image among the test cases does not make the grey ones colour.
+        """
         by_name = {case.name: case for case in self.cases}
-        return replace(self, cases=tuple(by_name.get(name) or self.case(name) for name in names))
+        cases = tuple(by_name.get(name) or self.case(name) for name in names)
+        if not cases or not self.guessed_channels:
+            return replace(self, cases=cases)
+        channel_names = guess_channels([case.images[0] for case in cases])
+        return replace(self, cases=cases, channel_names=channel_names, guessed_channels=False)
 
     def load(self, case: Case) -> tuple[Image, LabelMap | None]:
         """The image and the mask of a case; `InputError` names both files where their grids differ."""
@@ -104,21 +114,11 @@ class Dataset:
     def load_image(self, case: Case) -> Image:
         """The image of a case, grey expanded to RGB in a colour dataset; `InputError` for other channels."""
         image = read_image(case.images, channels_last=self.channels_last)
-        expected = len(self.channel_names)
-        if image.channels == 1 and self.expands_grey(case):
-            return Image(np.repeat(image.pixels, 3, axis=0), image.geometry)
-        if image.channels != expected:
-            raise InputError(
-                f"{case.images[0]} gives {image.channels} channels, but {self.root} has {expected} "
-                f"({', '.join(self.channel_names)}); correct the file or the dataset's channels"
-            )
-        return image
+        return match_channels(image, self.channel_names, str(case.images[0]))
 
     def expands_grey(self, case: Case) -> bool:
         """Whether `load_image` repeats this case's single grey channel as red, green and blue."""
-        path = case.images[0]
-        single = len(case.images) == 1 and image_suffix(path) in RASTER_SUFFIXES
-        return single and len(self.channel_names) == 3 and count_channels(path) == 1
+        return is_rgb(self.channel_names) and len(case.images) == 1 and count_channels(case.images[0]) == 1
 
     def load_label(self, case: Case) -> LabelMap | None:
         """The mask of a case with the values of its file, or None where it has none."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deconvseg.data.dataset import Case, Dataset, Problem, Region
+from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names
+from deconvseg.data.json_files import read_json_object
 from deconvseg.data.listing import (
     by_stem,
     channel_files,
     channel_of,
     find_splits,
     list_image_files,
-    read_json,
     sibling_channel,
 )
 from deconvseg.data.raster import RASTER_SUFFIXES
@@ -24,7 +24,7 @@ from deconvseg.errors import InputError
 
 @dataclass(frozen=True)
 class DeclaredLabels:
-    """What the "labels" of a dataset.json say."""
+    """What the "labels" of a dataset.json say; ``names`` leaves the ignore label out."""
 
     names: Mapping[int, str]
     regions: tuple[Region, ...] | None = None
@@ -43,7 +43,7 @@ def is_decathlon(record: Mapping[str, Any], root: Path) -> bool:
 def open_decathlon(root: Path, *, foreground: bool = False) -> Dataset:
     """A dataset whose dataset.json lists pairs under "training"; 4D images have their channels last."""
     source = root / "dataset.json"
-    record = read_object(source)
+    record = read_json_object(source)
     pairs = _training_pairs(record, root)
     by_stem(image for image, _ in pairs)
     cases = tuple(Case(case_stem(image), (image,), label) for image, label in pairs)
@@ -57,6 +57,8 @@ def open_decathlon(root: Path, *, foreground: bool = False) -> Dataset:
         cases=cases,
         channel_names=_numbered(record, ("modality", "channel_names"), source) or ("image",),
         label_names=labels.names if labels else None,
+        regions=labels.regions if labels and not foreground else None,
+        ignore_label=labels.ignore if labels else None,
         channels_last=True,
         foreground=foreground,
         splits_file=find_splits(root),
@@ -67,7 +69,7 @@ def open_decathlon(root: Path, *, foreground: bool = False) -> Dataset:
 def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
     """An nnU-Net raw dataset: ``imagesTr/CASE_0000.ext``, one file per channel, and ``labelsTr/CASE.ext``."""
     source = root / "dataset.json"
-    record = read_object(source) if source.is_file() else {}
+    record = read_json_object(source) if source.is_file() else {}
     files = [path for path in list_image_files(root / "imagesTr") if _has_ending(path, record)]
     masks = [path for path in list_image_files(root / "labelsTr") if _has_ending(path, record)]
     grouped, labels_by_case = channel_files(files), by_stem(masks)
@@ -97,7 +99,7 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
         channel_names=names,
         label_names=declared.names if declared else None,
         regions=declared.regions if declared and not foreground else None,
-        ignore_label=declared.ignore if declared and not foreground else None,
+        ignore_label=declared.ignore if declared else None,
         foreground=foreground,
         splits_file=find_splits(root),
         problems=problems
@@ -116,37 +118,49 @@ def parse_labels(record: Mapping[str, Any], source: Path) -> DeclaredLabels | No
     if labels and all(str(key).lstrip("-").isdigit() and isinstance(name, str) for key, name in labels.items()):
         return DeclaredLabels({int(value): name for value, name in labels.items()})
     members = {name: _label_values(name, value, source) for name, value in labels.items()}
-    ignore = members.pop("ignore", None)
+    ignore = _ignore_label(members, source)
     names = {values[0]: name for name, values in members.items() if len(values) == 1}
     for values in members.values():
         names.update({value: f"label {value}" for value in values if value not in names})
-    if ignore is not None:
-        names[ignore[0]] = "ignore"
     regions = None
     if any(isinstance(value, list) for value in labels.values()):
         regions = _regions(members, record, source)
-    return DeclaredLabels(dict(sorted(names.items())), regions, ignore[0] if ignore else None)
-
-
-def read_object(path: Path) -> Mapping[str, Any]:
-    """A JSON file whose content is an object."""
-    record = read_json(path)
-    if not isinstance(record, Mapping):
-        raise InputError(f"{path} must hold a JSON object, not a {type(record).__name__}")
-    return record
+    return DeclaredLabels(dict(sorted(names.items())), regions, ignore)
 
 
 def _regions(members: Mapping[str, tuple[int, ...]], record: Mapping[str, Any], source: Path) -> tuple[Region, ...]:
     classes = {name: values for name, values in members.items() if values != (0,)}
-    order = record.get("regions_class_order")
+    key = "regions_class_order"
+    order = record.get(key)
     if not isinstance(order, list) or len(order) != len(classes) or not all(map(_is_integer, order)):
         raise InputError(
-            f'{source}: labels that are lists need "regions_class_order" with one value for each of '
+            f'{source}: labels that are lists need "{key}" with one value for each of '
             f"{', '.join(classes)}, not {order!r}"
         )
+    known = sorted({value for values in classes.values() for value in values} - {0})
+    for place, values in (*((f"labels.{name}", values) for name, values in classes.items()), (key, order)):
+        unknown = [value for value in values if value not in known]
+        if unknown:
+            raise InputError(
+                f'{source}: "{place}" has {list_names(unknown)}, but the labels of regions are '
+                f"{', '.join(map(str, known))}, and 0 is the background; correct it"
+            )
     return tuple(
         Region(name, values, written_as) for (name, values), written_as in zip(classes.items(), order, strict=True)
     )
+
+
+def _ignore_label(members: dict[str, tuple[int, ...]], source: Path) -> int | None:
+    """Take nnU-Net's ignore label out of the labels: one value that no other label has."""
+    values = members.pop("ignore", None)
+    if values is None:
+        return None
+    others = {value for label in members.values() for value in label}
+    if len(values) != 1 or values[0] in others:
+        raise InputError(
+            f'{source}: "labels.ignore" must be one value that no other label has, not {list_names(values)}'
+        )
+    return values[0]
 
 
 def _label_values(name: str, value: object, source: Path) -> tuple[int, ...]:

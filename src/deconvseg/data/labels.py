@@ -70,20 +70,6 @@ class LabelEncoding:
         pixels: npt.NDArray[Any] = values.astype(smallest_integer_dtype(values))[ids]
         return pixels
 
-    def to_json(self) -> dict[str, Any]:
-        """The encoding as plain lists."""
-        return {
-            "values": list(self.values),
-            "names": list(self.names),
-            "foreground_only": self.foreground_only,
-        }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> LabelEncoding:
-        """The encoding that `to_json` recorded."""
-        values = tuple(int(value) for value in record["values"])
-        return cls(values, tuple(record["names"]), bool(record.get("foreground_only", False)))
-
 
 def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
     """How many voxels hold each value of an integer array, in ascending order."""

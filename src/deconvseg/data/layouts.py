@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
-from deconvseg.data.json_layouts import is_decathlon, open_decathlon, open_nnunet, read_object
+from deconvseg.data.json_files import read_json_object
+from deconvseg.data.json_layouts import is_decathlon, open_decathlon, open_nnunet
 from deconvseg.data.listing import (
     by_stem,
     channel_files,
@@ -24,12 +25,19 @@ from deconvseg.data.raster import RASTER_SUFFIXES
 from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix, is_image_file
 from deconvseg.errors import InputError
 
-_MASK_FOLDERS = ("masks", "labels")
 _MASK_ENDINGS = ("", "_segmentation", "_mask", "_seg", "_label", "_gt")
 _KNOWN_LAYOUTS = (
     "nnU-Net raw (imagesTr/, labelsTr/, dataset.json), Medical Segmentation Decathlon (dataset.json with "
     '"training"), images/ with masks/ or labels/, or a .csv file with the columns image and label'
 )
+
+
+def is_dataset(path: str | PathLike[str]) -> bool:
+    """Whether `open_dataset` knows the layout of this file or folder; only names and a dataset.json are looked at.
+
+    Raises `InputError` for a dataset.json that is no JSON object.
+    """
+    return _layout_of(_without_description(Path(path))) is not None
 
 
 def open_dataset(path: str | PathLike[str], *, foreground: bool = False) -> Dataset:
@@ -39,26 +47,13 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False) -> Data
     layout, an empty folder, and files that claim the same case; masks that are missing or have no image are
     the dataset's ``problems``.
     """
-    path = Path(path)
-    if path.name == "dataset.json" and path.is_file():
-        path = path.parent
-    if path.is_file() and path.suffix.lower() == ".csv":
-        return _open_csv(path, foreground)
+    path = _without_description(Path(path))
+    layout = _layout_of(path)
+    if layout is not None:
+        return _OPENERS[layout](path, foreground=foreground)
     if not path.is_dir():
         state = "is not a dataset" if path.exists() else "does not exist"
         raise InputError(f"{path} {state}; give a folder or a .csv file: {_KNOWN_LAYOUTS}")
-    description = path / "dataset.json"
-    if description.is_file() and is_decathlon(read_object(description), path):
-        return open_decathlon(path, foreground=foreground)
-    if (path / "imagesTr").is_dir() and (path / "labelsTr").is_dir():
-        return open_nnunet(path, foreground=foreground)
-    mask_folders = [name for name in _MASK_FOLDERS if (path / name).is_dir()]
-    if (path / "images").is_dir() and len(mask_folders) == 2:
-        raise InputError(
-            f"{path} has both masks/ and labels/; choose one in a .csv file with the columns image and label"
-        )
-    if (path / "images").is_dir() and mask_folders:
-        return _open_folders(path, path / mask_folders[0], foreground)
     entries = list_names(sorted(entry.name for entry in path.iterdir()), limit=8) or "nothing"
     raise InputError(f"{path} holds {entries}, which is no known layout; known are: {_KNOWN_LAYOUTS}")
 
@@ -86,6 +81,27 @@ def open_images(path: str | PathLike[str], *, channels: int | None = None) -> tu
     return (Case(case_stem(path), (path,), None),)
 
 
+def _without_description(path: Path) -> Path:
+    """The folder that a dataset.json describes, where the path is that file."""
+    return path.parent if path.name == "dataset.json" and path.is_file() else path
+
+
+def _layout_of(path: Path) -> str | None:
+    """The layout of a dataset, or None for anything else."""
+    if path.is_file():
+        return "csv" if path.suffix.lower() == ".csv" else None
+    description = path / "dataset.json"
+    if description.is_file() and is_decathlon(read_json_object(description), path):
+        return "msd"
+    if (path / "imagesTr").is_dir() and (path / "labelsTr").is_dir():
+        return "nnunet"
+    return "folders" if (path / "images").is_dir() and _mask_folders(path) else None
+
+
+def _mask_folders(root: Path) -> list[Path]:
+    return [root / name for name in ("masks", "labels") if (root / name).is_dir()]
+
+
 def _group_channels(files: list[Path], channels: int | None) -> tuple[Case, ...]:
     cases = [Case(stem, (path,), None) for stem, path in by_stem(files).items() if channel_of(path) is None]
     for name, group in channel_files(files).items():
@@ -104,7 +120,12 @@ def _group_channels(files: list[Path], channels: int | None) -> tuple[Case, ...]
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
-def _open_folders(root: Path, mask_folder: Path, foreground: bool) -> Dataset:
+def _open_folders(root: Path, *, foreground: bool) -> Dataset:
+    mask_folder, *others = _mask_folders(root)
+    if others:
+        raise InputError(
+            f"{root} has both masks/ and labels/; choose one in a .csv file with the columns image and label"
+        )
     images = by_stem(list_image_files(root / "images"))
     masks = by_stem(list_image_files(mask_folder))
     if not images:
@@ -132,13 +153,14 @@ def _open_folders(root: Path, mask_folder: Path, foreground: bool) -> Dataset:
         layout="folders",
         cases=tuple(cases),
         channel_names=guess_channels([case.images[0] for case in cases]),
+        guessed_channels=True,
         foreground=foreground,
         splits_file=find_splits(root),
         problems=tuple(problems),
     )
 
 
-def _open_csv(path: Path, foreground: bool) -> Dataset:
+def _open_csv(path: Path, *, foreground: bool) -> Dataset:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True)
@@ -167,6 +189,7 @@ def _open_csv(path: Path, foreground: bool) -> Dataset:
         layout="csv",
         cases=tuple(cases),
         channel_names=guess_channels([case.images[0] for case in cases]) if single else tuple(image_columns),
+        guessed_channels=single,
         foreground=foreground,
         splits_file=find_splits(path.parent),
     )
@@ -181,3 +204,11 @@ def _csv_case(path: Path, number: int, row: Mapping[str, str | None], image_colu
     numbered = channel_of(images[0])
     default = numbered[0] if numbered and len(images) > 1 else case_stem(images[0])
     return Case((row.get("case") or "").strip() or default, images, path.parent / label if label else None)
+
+
+_OPENERS: Mapping[str, Callable[..., Dataset]] = {
+    "csv": _open_csv,
+    "msd": open_decathlon,
+    "nnunet": open_nnunet,
+    "folders": _open_folders,
+}

@@ -1,14 +1,13 @@
-"""What the layouts share: image files by stem, channel files by case, JSON objects read safely."""
+"""What the layouts share: image files by stem, channel files by case, the channels of single files."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from deconvseg.data.raster import RGB
 from deconvseg.data.reading import case_stem, count_channels, image_suffix, is_image_file
 from deconvseg.errors import InputError
 
@@ -67,19 +66,7 @@ def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
     for path in images:
         try:
             if count_channels(path) == 3:
-                return ("red", "green", "blue")
+                return RGB
         except InputError:
             continue  # the check of the dataset names it, with the reason
     return ("grey",) if image_suffix(images[0]) not in (".nii", ".nii.gz") else ("image",)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; `InputError` names the file and the line where it is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); correct it") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deconvseg.data.raster import is_rgb
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
@@ -41,15 +42,16 @@ class Normalisation:
         return np.where(inside, (pixels - mean) / std, 0).astype(np.float32)
 
 
-def match_channels(image: Image, channels: int, where: str = "the image") -> Image:
-    """Return the image with that many channels: a grey one is repeated where RGB is expected."""
-    found = image.pixels.shape[0]
-    if found == channels:
+def match_channels(image: Image, names: Sequence[str], where: str = "the image") -> Image:
+    """Return the image with these channels: a grey 2D image is repeated where they are red, green and blue."""
+    found = image.channels
+    if found == len(names):
         return image
-    if found == 1 and channels == 3:
+    if found == 1 and is_rgb(names) and len(image.shape) == 2:
         return Image(np.repeat(image.pixels, 3, axis=0), image.geometry)
     raise InputError(
-        f"{where}: {found} channels, but the plan has {channels}; give one file per channel, in the plan's order"
+        f"{where}: {found} channels, but {len(names)} are needed ({', '.join(names)}); "
+        "give one file per channel, in that order"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from deconvseg.errors import InputError
 TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
 
+# The names that colour channels are given, and that a dataset may declare them by.
+RGB = ("red", "green", "blue")
+
 _GREY_MODES = ("1", "L", "I", "F", "LA", "La")
+
+
+def is_rgb(channel_names: Sequence[str]) -> bool:
+    """Whether these are the channels of a colour image, by their names."""
+    return tuple(name.lower() for name in channel_names) in (RGB, ("r", "g", "b"))
 
 
 class RasterReader:

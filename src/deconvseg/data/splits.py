@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deconvseg.data.dataset import Dataset, list_names
-from deconvseg.data.listing import read_json
+from deconvseg.data.json_files import read_json
 from deconvseg.errors import InputError
 
 DEFAULT_FOLDS = 5
@@ -25,10 +25,6 @@ class Splits:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
-
-    def to_json(self) -> dict[str, list[str]]:
-        """The splits as lists, in the format that `read_splits` reads."""
-        return {"train": list(self.train), "val": list(self.val), "test": list(self.test)}
 
 
 def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | None = None) -> Splits:

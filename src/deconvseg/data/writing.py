@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -38,6 +38,16 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
+def make_folder(path: str | PathLike[str]) -> Path:
+    """Make a folder and its parents where they are missing, and return it; errors are those of `atomic_write`."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _writing_error(path, error) from error
+    return path
+
+
 def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Path | None = None) -> None:
     """Write a mask by the suffix of ``path``, in the smallest integer type that holds its values, atomically.
 
@@ -59,16 +69,21 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
             save_raster(pixels, temporary, name=path)
 
 
-def mask_suffix(image_path: str | PathLike[str]) -> str:
-    """The suffix of a mask beside this image: ``.nii.gz`` for NIfTI, ``.png`` for 2D images."""
-    return ".nii.gz" if image_suffix(image_path) in NIFTI_SUFFIXES else ".png"
+def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> str:
+    """The suffix of a mask of this image that may hold the label ``values``.
+
+    ``.nii.gz`` for NIfTI; for 2D images ``.png``, or ``.tif`` where a value is negative or needs more than 16 bits.
+    """
+    if image_suffix(image_path) in NIFTI_SUFFIXES:
+        return ".nii.gz"
+    return ".png" if all(0 <= value < 2**16 for value in values) else ".tif"
 
 
 def _writing_error(path: Path, error: OSError) -> DeconvsegError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DeconvsegError(f"the disk is full while writing {path}; free some space and run it again")
     if isinstance(error, (NotADirectoryError, FileExistsError)):
-        in_the_way = next((parent for parent in path.parents if parent.is_file()), path.parent)
+        in_the_way = next((place for place in (path, *path.parents) if place.is_file()), path.parent)
         return InputError(f"cannot write {path}: {in_the_way} is a file, not a folder; choose another output")
     if isinstance(error, IsADirectoryError):
         return InputError(f"cannot write {path}: it is a folder; choose another output")

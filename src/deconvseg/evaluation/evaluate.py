@@ -9,13 +9,23 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from deconvseg.data import IMAGE_SUFFIXES, case_stem, open_dataset, read_label_map, read_splits
-from deconvseg.data.dataset import list_names
-from deconvseg.data.listing import list_image_files
-from deconvseg.data.reading import check_same_grid, is_image_file
+from deconvseg.data import (
+    IMAGE_SUFFIXES,
+    case_stem,
+    check_same_grid,
+    count_values,
+    is_dataset,
+    is_image_file,
+    list_image_files,
+    list_names,
+    make_folder,
+    open_dataset,
+    read_label_map,
+    read_splits,
+)
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
-from deconvseg.evaluation.masks import both_empty, evaluate_masks, label_values
+from deconvseg.evaluation.masks import both_empty, evaluate_masks
 from deconvseg.evaluation.metrics import check_tolerance
 
 Location = str | PathLike[str]
@@ -55,14 +65,16 @@ def evaluate(
     labels: Mapping[int, str] | None = None,
     splits: Location | None = None,
     split: Literal["train", "val", "test"] | None = None,
+    fold: int | None = None,
     images: Mapping[str, Sequence[Path]] | None = None,
     progress: Callable[[Sequence[str]], Iterable[str]] | None = None,
 ) -> Evaluation:
     """Compare predicted masks with true ones, case by case and class by class: DSC, HD95, NSD, volumes.
 
     ``truth`` is a dataset, a folder of masks or one mask; ``prediction`` a folder of masks or one mask; they are
-    matched by case name. ``splits`` and ``split`` choose some. Evaluated are the values of ``labels``,
-    else those that the dataset declares, else all that occur; ``foreground`` takes every label > 0 as one class.
+    matched by case name. ``splits`` and ``split`` choose some; ``fold`` picks an entry of a splits file that is a
+    list. Evaluated are the values of ``labels``, else those that the dataset declares, else all that occur;
+    ``foreground`` takes every label > 0 as one class. Voxels of a dataset's ignore label count nowhere.
     ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``output`` is where ``metrics.json`` goes
     (a folder, or a file's own name), with ``summary.json`` and ``metrics.csv`` beside it. ``images`` are the cases'
     image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
@@ -75,15 +87,16 @@ def evaluate(
     if foreground and labels is not None:
         raise InputError("the foreground is one class, so it takes no labels: leave one of the two out")
     check_tolerance(tolerance)
-    truths = _find_truths(Path(truth), foreground)
+    truths = _find_truths(Path(truth))
     if images is not None:
         truths = replace(truths, images=images)
     predictions = _find_predictions(Path(prediction), truths)
-    names = _choose_cases(truths, predictions, splits, split)
+    names = _choose_cases(truths, predictions, splits, split, fold)
     target = None if output is None else _prepare_output(Path(output))
     declared = {1: "foreground"} if foreground else labels if labels is not None else truths.labels
+    nameless = {0} if foreground else {0, truths.ignore}
     choice = _Choice(
-        labels={value: name for value, name in sorted((declared or {}).items()) if value != 0},
+        labels={value: name for value, name in sorted((declared or {}).items()) if value not in nameless},
         extend=labels is None and not foreground,
         foreground=foreground,
         unit=unit,
@@ -127,12 +140,12 @@ def _evaluate_cases(
     )
 
 
-def _find_truths(truth: Path, foreground: bool) -> _Truths:
+def _find_truths(truth: Path) -> _Truths:
     if truth.is_file() and is_image_file(truth):
         return _Truths({case_stem(truth): [truth]}, [case_stem(truth)])
-    if truth.is_dir() and (files := _masks_in(truth)):
+    if truth.is_dir() and not is_dataset(truth) and (files := _masks_in(truth)):
         return _Truths(files, list(files))
-    dataset = open_dataset(truth, foreground=foreground)
+    dataset = open_dataset(truth)
     files = {case.name: [case.label] for case in dataset.cases if case.label is not None}
     if not files:
         raise InputError(f"{truth}: none of the {len(dataset.cases)} cases has a mask; give the folder of true masks")
@@ -167,7 +180,11 @@ def _masks_in(folder: Path) -> dict[str, list[Path]]:
 
 
 def _choose_cases(
-    truths: _Truths, predictions: Mapping[str, Sequence[Path]], splits: Location | None, split: str | None
+    truths: _Truths,
+    predictions: Mapping[str, Sequence[Path]],
+    splits: Location | None,
+    split: str | None,
+    fold: int | None,
 ) -> list[str]:
     names = sorted(truths.files)
     if split is not None:
@@ -176,11 +193,12 @@ def _choose_cases(
             raise InputError(f"the split {split!r} needs a splits file: give one with --splits FILE")
         if split not in ("train", "val", "test"):
             raise InputError(f"unknown split {split!r}: choose train, val or test")
-        names = sorted(getattr(read_splits(source, truths.names), split))
+        names = sorted(getattr(read_splits(source, truths.names, fold=fold), split))
         if not names:
             raise InputError(f"{source}: the split {split!r} has no cases")
-    elif splits is not None:
-        raise InputError(f"{splits} has several splits: say which one with --split train, val or test")
+    elif splits is not None or fold is not None:
+        given = f"fold {fold}" if splits is None else splits
+        raise InputError(f"{given} has several splits: say which one with --split train, val or test")
     if not any(name in predictions for name in names):
         raise InputError(
             f"no prediction has the name of a case: the cases are {list_names(names)}, "
@@ -192,12 +210,7 @@ def _choose_cases(
 def _prepare_output(output: Path) -> Path:
     """Return the file to write; a folder that cannot be made is said now, not after the work."""
     target = output if output.suffix == ".json" and not output.is_dir() else output / "metrics.json"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{target.parent}: the folder cannot be made ({error.strerror}); choose another output"
-        ) from error
+    make_folder(target.parent)
     return target
 
 
@@ -214,7 +227,7 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         masks = [mask > 0 for mask in masks]
     labels = dict(choice.labels)
     if choice.extend:
-        values = {value for mask in masks for value in label_values(mask)} - {truths.ignore}
+        values = {value for mask in masks for value in count_values(mask)} - {0, truths.ignore}
         labels.update({value: f"label {value}" for value in sorted(values - labels.keys())})
     spacing = (1.0,) * truth.pixels.ndim if choice.unit == "voxel" else truth.geometry.spacing
     metrics = evaluate_masks(masks[0], masks[1], labels, spacing=spacing, tolerance=choice.tolerance, ignored=ignored)

@@ -61,21 +61,6 @@ def both_empty(name: str, voxels: int) -> ClassMetrics:
     return _describe(MaskPair(nothing, nothing, (1.0, 1.0), 0.0), name, voxels, 0.0)
 
 
-def label_values(pixels: Labels) -> list[int]:
-    """Return the values above or below 0 that occur, in order."""
-    if pixels.size == 0:
-        return []
-    if pixels.dtype == np.bool_:
-        return [1] if pixels.any() else []
-    lowest, highest = int(pixels.min()), int(pixels.max())
-    if highest - lowest >= 1 << 20:
-        return [int(value) for value in np.unique(pixels) if value != 0]
-    # A table of what occurs: sorting a large volume, as numpy.unique does, takes seconds.
-    occurs = np.zeros(highest - lowest + 1, bool)
-    occurs[pixels.astype(np.int64) - lowest] = True
-    return [int(value) for value in np.flatnonzero(occurs) + lowest if value != 0]
-
-
 def _describe(pair: MaskPair, name: str, voxels: int, tolerance: float) -> ClassMetrics:
     n_truth, n_prediction, both = pair.counts
     volume = float(np.prod(pair.spacing))

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from deconvseg.data import (
@@ -15,6 +16,8 @@ from deconvseg.data import (
     Image,
     LabelMap,
     atomic_write,
+    is_dataset,
+    make_folder,
     mask_suffix,
     open_dataset,
     open_images,
@@ -78,7 +81,8 @@ def predict(
     save_probabilities: bool = ...,
     skip_existing: bool = ...,
     splits: Path_ | None = ...,
-    split: str | None = ...,
+    split: Literal["train", "val", "test"] | None = ...,
+    fold: int | None = ...,
     progress: Callable[[Sequence[Case]], Iterable[Case]] = ...,
 ) -> Prediction: ...
 def predict(
@@ -93,13 +97,15 @@ def predict(
     save_probabilities: bool = False,
     skip_existing: bool = False,
     splits: Path_ | None = None,
-    split: str | None = None,
+    split: Literal["train", "val", "test"] | None = None,
+    fold: int | None = None,
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> NDArray[np.integer] | LabelMap | Prediction:
     """Segment images with one trained run, or with the mean of several.
 
     ``images`` is an array (C, *S) or (*S) with ``spacing`` in mm (default 1), a :class:`~deconvseg.data.Image`, a file,
-    a folder of files, or a dataset (of which ``split`` of the file ``splits`` takes a part). Arrays give an array of
+    a folder of files, or a dataset, of which ``split`` takes a part (as the first run's splits say, or the file
+    ``splits``, of which ``fold`` picks an entry where it is a list). Arrays give an array of
     label values (*S), images a label map; files give masks named after their case in ``output``, each on the grid and
     with the geometry of its image. A file that fails is reported in ``problems`` and the others are done.
     """
@@ -112,7 +118,16 @@ def predict(
         return predictor.mask(images, predictor.probabilities(images))
     if output is None:
         raise InputError("no output folder: say where the masks go with -o")
-    cases, load = _find_cases(Path(images), len(predictor.plan.channels), splits, split)
+    cases, load = _find_cases(Path(images), len(predictor.plan.channels))
+    if split is not None:
+        names = [case.name for case in cases]
+        # Without a splits file the run's own is meant: it alone knows what the run was validated on.
+        chosen = getattr(read_splits(splits or runs[0].path / "splits.json", names, fold=fold), split)
+        if not chosen:
+            raise InputError(f"{splits or runs[0].path}: has no cases in {split!r}")
+        cases = [case for case in cases if case.name in chosen]
+    elif splits is not None:
+        raise InputError(f"--splits {splits}: say which part is meant with --split train, val or test")
     return predict_cases(
         predictor,
         cases,
@@ -136,52 +151,40 @@ def predict_cases(
 ) -> Prediction:
     """Write the mask of each case (and, on request, its probabilities as ``CASE.npz``) into the folder ``output``."""
     result = Prediction()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: the output folder cannot be made ({error.strerror})") from error
+    make_folder(output)
     for case in progress(cases):
-        path = output / f"{case.name}{mask_suffix(case.images[0])}"
+        path = output / f"{case.name}{mask_suffix(case.images[0], predictor.plan.labels.values)}"
         if skip_existing and path.exists():
             result.skipped.append(path)
             continue
         try:
-            image = load(case)
-            probabilities = predictor.probabilities(image, str(case.images[0]))
-            write_label_map(predictor.mask(image, probabilities), path, like=case.images[0])
-            if save_probabilities:
-                with atomic_write(output / f"{case.name}.npz") as temporary, temporary.open("wb") as file:
-                    np.savez_compressed(file, probabilities=probabilities)
+            _predict_case(predictor, load(case), case, path, save_probabilities)
         except DeconvsegError as error:
             result.problems.append(str(error))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            result.problems.append(f"{case.images[0]}: not enough memory for this image ({error}); the others go on")
         else:
             result.written.append(path)
     return result
 
 
-def _find_cases(
-    images: Path, channels: int, splits: Path_ | None, split: str | None
-) -> tuple[Sequence[Case], Callable[[Case], Image]]:
+def _predict_case(predictor: Predictor, image: Image, case: Case, path: Path, save_probabilities: bool) -> None:
+    if any(path.resolve() == file.resolve() for file in case.images):
+        raise InputError(f"{path}: the mask would replace its own image; choose another output folder with -o")
+    probabilities = predictor.probabilities(image, str(case.images[0]))
+    # The mask comes last: with --continue, a case is done when its mask is there.
+    if save_probabilities:
+        with atomic_write(path.with_name(f"{case.name}.npz")) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, probabilities=probabilities)
+    write_label_map(predictor.mask(image, probabilities), path, like=case.images[0])
+
+
+def _find_cases(images: Path, channels: int) -> tuple[Sequence[Case], Callable[[Case], Image]]:
     """Return the cases to predict, and how one is loaded: as its dataset says, or simply read."""
-    cases: Sequence[Case]
-    load: Callable[[Case], Image]
-    if _is_dataset(images):
+    if is_dataset(images):
         dataset = open_dataset(images)
-        cases, load, splits = dataset.cases, dataset.load_image, splits or dataset.splits_file
-    else:
-        cases, load = open_images(images, channels=channels), lambda case: read_image(case.images)
-    if split is None:
-        return cases, load
-    if splits is None:
-        raise InputError(f"--split {split}: name the file with the splits too (--splits FILE)")
-    wanted = getattr(read_splits(splits, [case.name for case in cases]), split)
-    if not wanted:
-        raise InputError(f"{splits}: has no cases in {split!r}")
-    return [case for case in cases if case.name in wanted], load
-
-
-def _is_dataset(path: Path) -> bool:
-    return path.suffix == ".csv" or (path / "dataset.json").is_file() or (path / "images").is_dir()
+        return dataset.cases, lambda case: read_image(case.images, channels_last=dataset.channels_last)
+    return open_images(images, channels=channels), lambda case: read_image(case.images, channels_last=channels > 1)
 
 
 def _image_from_array(pixels: NDArray[Any], spatial_dims: int, spacing: Sequence[float] | None) -> Image:
@@ -191,5 +194,9 @@ def _image_from_array(pixels: NDArray[Any], spatial_dims: int, spacing: Sequence
         raise InputError(
             f"the array has shape {pixels.shape}; give (channels, *size) or (*size) with {spatial_dims} spatial axes"
         )
-    affine = np.diag([*(spacing or (1.0,) * spatial_dims), 1.0])
-    return Image(pixels.astype(np.float32), Geometry(affine))
+    steps = np.ones(spatial_dims) if spacing is None else np.asarray(spacing, float)
+    if steps.shape != (spatial_dims,) or not (steps > 0).all():
+        raise InputError(f"spacing {spacing}: give {spatial_dims} positive numbers, in mm")
+    if not np.isfinite(pixels).all():
+        raise InputError("the array has NaN or infinite values; replace them first")
+    return Image(pixels.astype(np.float32), Geometry(np.diag([*steps, 1.0])))

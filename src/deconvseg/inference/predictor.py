@@ -49,7 +49,9 @@ class Predictor:
                     f"{where}: has {len(image.shape)} dimensions, but the run needs {plan.spatial_dims}D images"
                 )
             prepared = preprocess_image(
-                match_channels(image, len(plan.channels), where), plan.spacing, plan.normalisations
+                match_channels(image, [channel.name for channel in plan.channels], where),
+                plan.spacing,
+                plan.normalisations,
             )
             pixels = torch.from_numpy(prepared.pixels)[None].to(self.device)
             maps = predict_windows(

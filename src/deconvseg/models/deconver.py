@@ -102,7 +102,9 @@ class Deconver(Network):
     ) -> None:
         if kernel_size is None:
             kernel_size = 3 if spatial_dims == 3 else 5
-        config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        # A copy, because a debugger may add to the live one while it is gone through.
+        arguments = dict(locals())
+        config = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
         _check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         stages = len(widths)
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)

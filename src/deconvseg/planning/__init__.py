@@ -1,5 +1,6 @@
 """From a dataset and a machine to a plan: a file that a person can read and edit."""
 
+from deconvseg.planning.checking import check_plan
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.machine import choose_device, keep_freed_memory
 from deconvseg.planning.planner import make_plan
@@ -16,6 +17,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "RegionPlan",
+    "check_plan",
     "choose_device",
     "keep_freed_memory",
     "make_plan",

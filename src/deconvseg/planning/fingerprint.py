@@ -28,13 +28,17 @@ class ChannelStatistics:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Shapes (canonical axes), spacings in mm, label voxel counts, and intensity statistics per channel."""
+    """Shapes (canonical axes), spacings in mm, label voxel counts, and intensity statistics per channel.
+
+    ``expanded_grey`` counts the grey images that were taken for RGB.
+    """
 
     spatial_dims: int
     shapes: tuple[tuple[int, ...], ...]
     spacings: tuple[tuple[float, ...], ...]
     label_voxels: dict[int, int]
     channels: tuple[ChannelStatistics, ...]
+    expanded_grey: int = 0
 
     @property
     def median_spacing(self) -> tuple[float, ...]:
@@ -55,6 +59,7 @@ def take_fingerprint(dataset: Dataset, *, progress: Callable[[Sequence[Case]], I
     samples: list[NDArray[np.float32]] = []
     voxels: dict[int, int] = {}
     zeros: list[list[float]] = []
+    expanded_grey = 0
     for case in progress(dataset.cases):
         image, labels = dataset.load(case)
         if labels is None:
@@ -65,8 +70,9 @@ def take_fingerprint(dataset: Dataset, *, progress: Callable[[Sequence[Case]], I
             raise InputError(
                 f"{case.images[0]}: is {len(image.shape)}D among {len(shapes[0])}D images; split the dataset in two"
             )
-        shapes.append(tuple(order.apply(np.empty(image.shape, np.void)).shape))
+        shapes.append(tuple(image.shape[axis] for axis in order.permutation))
         spacings.append(canonical.spacing)
+        expanded_grey += dataset.expands_grey(case)
         ids = (labels.pixels > 0).astype(np.uint8) if dataset.foreground else labels.pixels
         for value, count in zip(*np.unique(ids, return_counts=True), strict=True):
             voxels[int(value)] = voxels.get(int(value), 0) + int(count)
@@ -86,7 +92,9 @@ def take_fingerprint(dataset: Dataset, *, progress: Callable[[Sequence[Case]], I
         _statistics(channel, float(np.mean([case_zeros[index] for case_zeros in zeros])))
         for index, channel in enumerate(values)
     )
-    return Fingerprint(len(shapes[0]), tuple(shapes), tuple(spacings), dict(sorted(voxels.items())), channels)
+    return Fingerprint(
+        len(shapes[0]), tuple(shapes), tuple(spacings), dict(sorted(voxels.items())), channels, expanded_grey
+    )
 
 
 def _sample(pixels: NDArray[np.float32], ids: NDArray[np.integer], name: str) -> NDArray[np.float32]:

@@ -13,16 +13,16 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def choose_device(name: str = "auto") -> str:
-    """Return ``cpu``, ``cuda`` (or ``cuda:N``) or ``mps``; ``auto`` takes the fastest one that is there."""
+    """Return ``cpu``, ``cuda`` (or ``cuda:N``) or ``mps``; ``auto`` takes CUDA where it is, and the CPU elsewhere."""
     import torch
 
     available = ["cpu"]
     if torch.backends.mps.is_available():
-        available.insert(0, "mps")
+        available.append("mps")
     if torch.cuda.is_available():
-        available.insert(0, "cuda")
+        available.append("cuda")
     if name == "auto":
-        return available[0]
+        return available[-1] if available[-1] == "cuda" else "cpu"
     kind, _, index = name.partition(":")
     if kind not in available or (
         index and not (kind == "cuda" and index.isdigit() and int(index) < torch.cuda.device_count())
@@ -52,14 +52,16 @@ def measure_step(name: str, config: Mapping[str, Any], patch: Sequence[int], bat
 
     with torch.random.fork_rng(devices=[]):
         network = create_model(name, **config).to(device)
-    image = torch.rand(batch, config["in_channels"], *patch, device=device)
+        image = torch.rand(batch, config["in_channels"], *patch).to(device)
     seconds = float("inf")
     try:
-        for _ in range(2):
+        for _ in range(3):
             start = time.perf_counter()
             network(image).square().mean().backward()
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
+            elif device == "mps":
+                torch.mps.synchronize()
             seconds = min(seconds, time.perf_counter() - start)
     except torch.OutOfMemoryError:
         return None

@@ -8,7 +8,7 @@ from deconvseg.catalog import PRESETS
 from deconvseg.data import Case, Dataset, LabelEncoding, Splits
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint, take_fingerprint
-from deconvseg.planning.machine import choose_device, keep_freed_memory, measure_step
+from deconvseg.planning.machine import choose_device, measure_step
 from deconvseg.planning.recipes import Recipe, get_recipe
 from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, RegionPlan
 
@@ -42,17 +42,24 @@ def make_plan(
 ) -> Plan:
     """Plan the training of a network on a dataset, from its training and validation cases alone.
 
-    ``preset`` fixes the network, patch and batch to a paper's; otherwise they follow from the data and from what this
-    machine is measured to do in ``seconds`` of training (by default 15 minutes on a CPU, an hour on a GPU).
+    ``preset`` fixes the network, patch and batch to a paper's, and with recipe ``paper`` its epochs; otherwise they
+    follow from the data and from what this machine is measured to do in ``seconds`` of training (by default 15 minutes
+    on a CPU, an hour on a GPU). A dataset with an ignore label is an :class:`InputError`.
     """
     named = get_recipe(recipe)
+    if dataset.ignore_label is not None:
+        raise InputError(
+            f"{dataset.root}: the label {dataset.ignore_label} is declared to be ignored, which training "
+            "cannot do yet; leave those cases out, or give their voxels a class"
+        )
     device = choose_device(device)
     kind = "cpu" if device == "cpu" else "gpu"
-    if kind == "cpu":
-        keep_freed_memory()
-    fingerprint = take_fingerprint(dataset.select([*splits.train, *splits.val]), progress=progress)
-    reasons: dict[str, str] = {}
-    labels = _labels(dataset, fingerprint)
+    dataset = dataset.select([*splits.train, *splits.val])
+    fingerprint = take_fingerprint(dataset, progress=progress)
+    reasons = {"spacing": "median of the training cases"}
+    if fingerprint.expanded_grey:
+        reasons["channels"] = f"{fingerprint.expanded_grey} grey images are expanded to RGB"
+    labels = _labels(dataset, fingerprint, reasons)
     regions = _regions(dataset, labels, named)
     outputs = len(labels.values) if regions is None else len(regions)
     channels = tuple(
@@ -72,6 +79,8 @@ def make_plan(
         config, patch, batch = _from_preset(preset, model, ends)
         step = None
         reasons["model"] = f"preset {preset}"
+        if recipe == "paper":
+            named = named.model_copy(update={"epochs": PRESETS[preset].epochs})
     return Plan(
         dataset=dataset.root.name,
         spatial_dims=3 if fingerprint.spatial_dims == 3 else 2,
@@ -83,11 +92,11 @@ def make_plan(
         regions=regions,
         model=ModelPlan(name=model, config=config),
         recipe=_schedule(named, step, seconds, reasons),
-        reasons={"spacing": "median of the training cases", **reasons},
+        reasons=reasons,
     )
 
 
-def _labels(dataset: Dataset, fingerprint: Fingerprint) -> LabelPlan:
+def _labels(dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]) -> LabelPlan:
     if dataset.foreground:
         encoding = LabelEncoding.foreground()
     elif dataset.label_names is not None:
@@ -96,6 +105,13 @@ def _labels(dataset: Dataset, fingerprint: Fingerprint) -> LabelPlan:
         encoding = LabelEncoding.from_values(fingerprint.label_voxels)
     if len(encoding.values) < 2:
         raise InputError(f"{dataset.root}: every mask is empty; there is no class to learn")
+    absent = [
+        name
+        for value, name in zip(encoding.values, encoding.names, strict=True)
+        if value not in fingerprint.label_voxels
+    ]
+    if absent:
+        reasons["labels"] = f"warning: no training or validation mask has a voxel of {', '.join(absent)}"
     return LabelPlan(values=encoding.values, names=encoding.names, foreground_only=encoding.foreground_only)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from deconvseg.data import LabelEncoding, Normalisation
+from deconvseg.data import LabelEncoding, Normalisation, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning.recipes import Recipe
 
@@ -124,13 +124,7 @@ class Plan(_Part):
 
 def read_plan(path: str | PathLike[str]) -> Plan:
     """Read and check a ``plan.json``; an unknown key or a wrong type is an :class:`InputError` that names it."""
-    try:
-        tree = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
-    return _validate(tree, str(path))
+    return _validate(read_json_object(Path(path)), str(path))
 
 
 def _replace(tree: dict[str, Any], path: str, value: Any) -> None:

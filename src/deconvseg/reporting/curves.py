@@ -19,8 +19,8 @@ _CLASS_PREFIX = "val_dice_"
 def plot_curves(metrics: Rows, path: str | PathLike[str]) -> None:
     """Draw loss, validation Dice and learning rate over the epochs into a picture file (PNG, SVG, PDF).
 
-    ``metrics`` has one row per epoch with ``epoch``, ``train_loss``, ``val_loss``, ``val_dice``,
-    ``learning_rate`` and any ``val_dice_<class>``; missing and None values are gaps. Raises
+    ``metrics`` has one row per epoch with ``epoch``, ``train_loss``, ``val_dice``, ``learning_rate``
+    and any ``val_dice_<class>``; missing and None values are gaps. Raises
     :class:`InputError` without any row.
     """
     figure = draw_curves(metrics)
@@ -34,10 +34,8 @@ def draw_curves(metrics: Rows) -> "Figure":
         raise InputError("there is no epoch to draw curves of; train for at least one")
     figure = new_figure(12, 3.4)
     loss, dice, rate = figure.subplots(1, 3, sharex=True)
-    _draw_series(loss, metrics, "train_loss", label="training", color=SERIES[0])
-    _draw_series(loss, metrics, "val_loss", label="validation", color=SERIES[1], marker="o", markersize=3)
-    style_axes(loss, "Loss", "epoch")
-    add_legend(loss)
+    _draw_series(loss, metrics, "train_loss", color=SERIES[0])
+    style_axes(loss, "Training loss", "epoch")
     _draw_dice(dice, metrics)
     _draw_rate(rate, metrics)
     for axes in (loss, dice, rate):

@@ -52,9 +52,8 @@ def describe_plan(plan: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if labels := plan.get("labels"):
         pairs = zip(labels.get("values", ()), labels.get("names", ()), strict=False)
         classes = ", ".join(f"{value} {name}" for value, name in pairs)
-        rows.append(
-            ("Classes", classes + (" (every label > 0)" if labels.get("foreground") else ""), reasons.get("labels", ""))
-        )
+        union = " (every label > 0)" if labels.get("foreground_only") else ""
+        rows.append(("Classes", classes + union, reasons.get("labels", "")))
     for region in plan.get("regions") or ():
         rows.append(
             (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
 
 
@@ -51,7 +52,7 @@ def read_run(path: Path) -> RunRecord:
 
 def read_evaluation(path: Path, title: str | None = None) -> EvaluationRecord:
     """Read a ``metrics.json``; :class:`InputError` where it is missing or something else."""
-    tree = _read_object(path)
+    tree = read_json_object(path)
     if tree.get("version") != 1 or not {"cases", "summary", "labels", "counts", "unit"} <= tree.keys():
         raise InputError(f"{path}: not a metrics.json of version 1; write it with 'deconvseg evaluate -o'")
     split = {"train": "Training cases", "val": "Validation", "test": "Held-out test"}.get(str(tree.get("split")))
@@ -64,7 +65,7 @@ def _read_part(path: Path, meaning: str, gaps: list[str]) -> dict[str, Any]:
         gaps.append(f"{path.name} ({meaning}) is not in the run folder.")
         return {}
     try:
-        return _read_object(path)
+        return read_json_object(path)
     except InputError as error:
         gaps.append(f"{error}.")
         return {}
@@ -85,15 +86,3 @@ def _read_rows(path: Path, gaps: list[str]) -> list[dict[str, Any]]:
         else:
             gaps.append(f"{path.name}: line {number} is not a row of metrics and was left out.")
     return rows
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return tree

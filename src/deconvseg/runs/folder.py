@@ -3,12 +3,12 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deconvseg.data import atomic_write
+from deconvseg.data import atomic_write, make_folder, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.manifest import describe_environment, file_sha256
@@ -33,18 +33,13 @@ class Run:
         config: Mapping[str, Any],
         splits: Mapping[str, Sequence[str]],
     ) -> "Run":
-        """Make a new run folder with its plan, configuration, splits and manifest; a folder in use is refused."""
+        """Make a new run folder with its plan, configuration, splits and manifest; one with weights is refused."""
         run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise InputError(f"{run.path}: is a file; choose another output folder with -o")
-        if (run.path / "plan.json").exists():
+        if any(path.exists() for path in (run.resume_file, run.path / "weights.safetensors")):
             raise InputError(
                 f"{run.path}: holds a run already; continue it with --resume or choose another folder with -o"
             )
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{run.path}: the folder cannot be made ({error.strerror})") from error
+        make_folder(run.path)
         run._write_json("config.json", config)
         run._write_json("splits.json", splits)
         run._write_json("manifest.json", {**describe_environment(), "files": {}})
@@ -69,12 +64,17 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What the user asked for: dataset, splits, fold, seed, device, …"""
-        return self._read_json("config.json")
+        return read_json_object(self.path / "config.json")
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """Names of the cases that train, choose, and are left alone: "train", "val", "test"."""
+        return read_json_object(self.path / "splits.json")
 
     @property
     def manifest(self) -> dict[str, Any]:
         """Versions, machine, command, hashes."""
-        return self._read_json("manifest.json")
+        return read_json_object(self.path / "manifest.json")
 
     @property
     def resume_file(self) -> Path:
@@ -96,20 +96,20 @@ class Run:
         self._write_json("manifest.json", {**self.manifest, **values})
 
     def save_weights(self, weights: Mapping[str, "torch.Tensor"], kind: Weights = "weights") -> None:
-        """Write weights and their SHA-256 in the manifest, both or neither."""
+        """Write weights, and their SHA-256 in the manifest."""
         from safetensors.torch import save
 
         name = f"{kind}.safetensors"
-        manifest = self.manifest
-        # The manifest is replaced right after the weights: nothing slow lies between the two.
-        with ExitStack() as stack:
-            manifest_file = stack.enter_context(atomic_write(self.path / "manifest.json"))
-            file = stack.enter_context(atomic_write(self.path / name))
-            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+        content = save(tensors, metadata={"format": "pt"})
+        with atomic_write(self.path / name) as file:
             # As bytes, because safetensors' own writing hides what the operating system says of a full disk.
-            file.write_bytes(save(tensors, metadata={"format": "pt"}))
-            manifest["files"] = {**manifest["files"], name: file_sha256(file)}
-            manifest_file.write_text(_dumps(manifest), encoding="utf-8")
+            file.write_bytes(content)
+            # The manifest comes first and keeps the old hash too: killed in between, the old weights stay valid.
+            manifest = self.manifest
+            manifest["replaced"] = {**manifest.get("replaced", {}), name: manifest["files"].get(name)}
+            manifest["files"] = {**manifest["files"], name: sha256(content).hexdigest()}
+            self._write_json("manifest.json", manifest)
 
     def load_weights(self, kind: Weights = "weights") -> dict[str, "torch.Tensor"]:
         """Read weights, after checking their SHA-256 against the manifest."""
@@ -125,8 +125,8 @@ class Run:
             raise InputError(
                 f"{path}: not a safetensors file, nothing was loaded (pickled weights are never read): {error}"
             ) from error
-        expected = self.manifest.get("files", {}).get(path.name)
-        if expected != file_sha256(path):
+        manifest = self.manifest
+        if file_sha256(path) not in (manifest["files"].get(path.name), manifest.get("replaced", {}).get(path.name)):
             raise InputError(
                 f"{path}: its SHA-256 is not the one in manifest.json; the file is damaged: copy the run again"
             )
@@ -154,21 +154,16 @@ class Run:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
-    def finish(self, files: Sequence[str]) -> None:
-        """Record the SHA-256 of the given files, those that exist, in the manifest."""
-        hashes = {name: file_sha256(self.path / name) for name in files if (self.path / name).is_file()}
-        self.update_manifest(files={**self.manifest["files"], **hashes})
+    def record_hashes(self) -> None:
+        """Record the SHA-256 of every file of the run, but the manifest itself, in the manifest."""
+        files = sorted(path for path in self.path.rglob("*") if path.is_file() and path != self.path / "manifest.json")
+        self.update_manifest(files={path.relative_to(self.path).as_posix(): file_sha256(path) for path in files})
 
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            tree = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{self.path / name}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise InputError(f"{self.path / name}: not valid JSON ({error})") from error
-        if not isinstance(tree, dict):
-            raise InputError(f"{self.path / name}: expected a JSON object")
-        return tree
+    def threads_differ(self) -> bool:
+        """Whether PyTorch has another number of threads now than when the run was started."""
+        import torch
+
+        return bool(self.manifest["machine"]["threads"] != torch.get_num_threads())
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         with atomic_write(self.path / name) as path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg._version import __version__
+from deconvseg.errors import InputError
 
 _PACKAGES = ("torch", "numpy", "scipy", "nibabel", "monai", "lightning", "safetensors")
 
@@ -39,9 +40,12 @@ def describe_environment() -> dict[str, Any]:
 def file_sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return digest.hexdigest()
 
 

@@ -1,6 +1,5 @@
 """What happens beside the training loop: the run folder, the clock, and the line of progress."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +15,10 @@ Report = Callable[[str, float], None]
 class RunWriter(Callback):
     """After each epoch: metrics, weights, the best weights, the curves, and the state to resume from."""
 
-    def __init__(self, run: Run, names: tuple[str, ...], checkpoint: bool = True) -> None:
+    def __init__(self, run: Run, names: tuple[str, ...]) -> None:
         self.run = run
         self.names = names
-        self.checkpoint = checkpoint
-        self.best = max((row.get("val_dice") or -1.0 for row in run.metrics), default=-1.0)
-        self.seconds_before = max((row["seconds"] for row in run.metrics), default=0.0)
+        self.best = max((row["val_dice"] or -1.0 for row in run.metrics), default=-1.0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything; the resume state comes last, so that it never runs ahead of the rest."""
@@ -33,15 +30,14 @@ class RunWriter(Callback):
             self.run.save_weights(weights, "weights_best")
         self.run.save_weights(weights, "weights")
         self.run.append_metrics(row)
-        if self.checkpoint:
-            trainer.save_checkpoint(self.run.resume_file)
+        trainer.save_checkpoint(self.run.resume_file)
 
     def _row(self, trainer: Trainer, task: SegmentationTask) -> dict[str, Any]:
         losses, scores = task.train_losses, task.validation_dice
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
-            "seconds": round(self.seconds_before + time.monotonic() - task.started, 2),
+            "seconds": round(task.seconds, 2),
             "train_loss": sum(losses) / len(losses) if losses else None,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "val_dice": None,
@@ -61,9 +57,9 @@ class TimeLimit(Callback):
         self.seconds = seconds
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop when the time is up; the epoch ends there, with its validation and its files."""
+        """Stop when the time is up; the epoch ends there, with its files."""
         assert isinstance(pl_module, SegmentationTask)
-        if time.monotonic() - pl_module.started >= self.seconds:
+        if pl_module.seconds >= self.seconds:
             trainer.should_stop = True
 
 

@@ -42,6 +42,11 @@ class SafetensorsCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def completed_epochs(path: Path) -> int:
+    """Return how many epochs a checkpoint that was saved at the end of one has behind it."""
+    return int(SafetensorsCheckpointIO().load_checkpoint(path)["epoch"]) + 1
+
+
 def _encode(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         # A copy: safetensors refuses tensors that share memory, and the training goes on meanwhile.

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import nn
 from torch.utils.data import DataLoader
 
 from deconvseg.data import CaseDataset, EpochSampler, MonaiAugment, PatchDataset, PreparedCase
 from deconvseg.errors import InputError, InterruptionError
-from deconvseg.planning import Plan, keep_freed_memory
+from deconvseg.models import Network
+from deconvseg.planning import Plan
 from deconvseg.runs import Run
 from deconvseg.training.callbacks import Progress, RunWriter, TimeLimit
-from deconvseg.training.checkpoint import SafetensorsCheckpointIO
+from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
 from deconvseg.training.task import SegmentationTask
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -27,7 +27,7 @@ _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-
 
 def fit(
     run: Run,
-    network: nn.Module,
+    network: Network,
     train_cases: Sequence[PreparedCase],
     val_cases: Sequence[PreparedCase],
     *,
@@ -42,23 +42,23 @@ def fit(
     """Train the network, writing weights, metrics and resume state into the run after every epoch."""
     plan = run.plan
     recipe = plan.recipe
-    if not train_cases:
-        raise InputError("no training cases: check the splits")
-    task = SegmentationTask(network, plan, total_steps=recipe.epochs * recipe.steps_per_epoch, max_seconds=max_seconds)
+    seconds_before = run.metrics[-1]["seconds"] if resume and run.metrics else 0.0
+    if max_seconds is not None and seconds_before >= max_seconds:
+        return
+    epoch = completed_epochs(run.resume_file) if resume else 0
+    task = SegmentationTask(network, plan, seed=seed, max_seconds=max_seconds, seconds_before=seconds_before)
     callbacks: list[Callback] = [RunWriter(run, plan.output_names), Progress(report)]
     if max_seconds is not None:
         callbacks.append(TimeLimit(max_seconds))
-    _quieten_lightning()
-    if device == "cpu":
-        keep_freed_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = Trainer(
         accelerator=device.partition(":")[0],
         devices=[int(device.partition(":")[2] or 0)] if device.startswith("cuda") else 1,
-        precision=_precision(precision, device),
+        precision=choose_precision(precision, device),
         # With a time limit the clock decides, not the number of epochs.
         max_epochs=recipe.epochs if max_seconds is None else -1,
         gradient_clip_val=recipe.gradient_clip,
-        check_val_every_n_epoch=recipe.validate_every,
+        check_val_every_n_epoch=min(recipe.validate_every, recipe.epochs),
         num_sanity_val_steps=0,
         plugins=[SafetensorsCheckpointIO()],
         callbacks=callbacks,
@@ -72,8 +72,8 @@ def fit(
     with _interruptible(trainer, run):
         trainer.fit(
             task,
-            _train_loader(plan, train_cases, seed=seed, device=device, workers=workers),
-            _validation_loader(val_cases[: recipe.validation_cases]) if val_cases else None,
+            _train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch),
+            _validation_loader(val_cases, recipe.validation_cases) if val_cases else None,
             ckpt_path=run.resume_file if resume else None,
         )
 
@@ -84,7 +84,10 @@ def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Lightning tells the developer of a loop what a user of this package cannot act on.
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -100,41 +103,42 @@ def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
 
 
 def _train_loader(
-    plan: Plan, cases: Sequence[PreparedCase], *, seed: int, device: str, workers: int | None
+    plan: Plan, cases: Sequence[PreparedCase], *, seed: int, device: str, workers: int | None, epoch: int
 ) -> DataLoader[dict[str, Any]]:
     recipe = plan.recipe
     samples = recipe.steps_per_epoch * plan.batch_size
-    augment = MonaiAugment(plan.spatial_dims, **recipe.augmentation.model_dump())
+    augment = MonaiAugment(plan.spacing, **recipe.augmentation.model_dump())
     patches = PatchDataset(
         cases, plan.patch_size, samples, seed=seed, foreground=recipe.foreground_oversampling, augment=augment
     )
+    sampler = EpochSampler(samples)
+    # Worker processes draw ahead before Lightning tells the sampler its epoch.
+    sampler.set_epoch(epoch)
     if workers is None:
         # On a CPU the network needs the cores itself; beside a GPU they are free.
         workers = 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
     return DataLoader(
         patches,
         batch_size=plan.batch_size,
-        sampler=EpochSampler(samples),
+        sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.startswith("cuda"),
     )
 
 
-def _validation_loader(cases: Sequence[PreparedCase]) -> DataLoader[dict[str, Any]]:
-    return DataLoader(CaseDataset(cases), batch_size=1)
+def _validation_loader(cases: Sequence[PreparedCase], most: int) -> DataLoader[dict[str, Any]]:
+    """Return a loader of whole cases, of a sample evenly spread over their list where there are more than ``most``."""
+    chosen = [cases[index * len(cases) // most] for index in range(most)] if len(cases) > most else cases
+    return DataLoader(CaseDataset(chosen), batch_size=1)
 
 
-def _precision(name: str, device: str) -> Any:
+def choose_precision(name: str, device: str) -> Any:
+    """Return Lightning's name of a precision; ``auto`` is bfloat16 on a GPU that has it, and float32 elsewhere."""
     if name == "auto":
         name = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "32"
     if name not in _PRECISIONS:
         raise InputError(f"--precision {name}: choose one of auto, {', '.join(_PRECISIONS)}")
+    if name == "16" and not device.startswith("cuda"):
+        raise InputError(f"--precision 16: float16 needs a CUDA device, not {device}; choose bf16 or 32")
     return _PRECISIONS[name]
-
-
-def _quieten_lightning() -> None:
-    """Lightning tells the developer of a loop what a user of this package cannot act on."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")

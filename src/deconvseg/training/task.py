@@ -3,12 +3,14 @@
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.inference import predict_windows
+from deconvseg.models import Network
 from deconvseg.planning import Plan
 from deconvseg.training.loss import SegmentationLoss, region_masks
 from deconvseg.training.schedule import learning_rate_factor
@@ -21,26 +23,41 @@ class SegmentationTask(LightningModule):
     only without it.
     """
 
-    def __init__(self, network: nn.Module, plan: Plan, *, total_steps: int, max_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        plan: Plan,
+        *,
+        seed: int,
+        max_seconds: float | None = None,
+        seconds_before: float = 0.0,
+    ) -> None:
         super().__init__()
         self.network = network
         self.plan = plan
-        self.total_steps = total_steps
+        self.seed = seed
+        self.total_steps = plan.recipe.epochs * plan.recipe.steps_per_epoch
         self.max_seconds = max_seconds
+        self.seconds_before = seconds_before
         self.region_ids = None if plan.regions is None else [region.labels for region in plan.regions]
         recipe = plan.recipe
         self.loss = SegmentationLoss(
             regions=self.region_ids, squared_dice=recipe.squared_dice, batch_dice=recipe.batch_dice
         )
-        self.started = time.monotonic()
+        self.started = time.monotonic() - seconds_before
         self.train_losses: list[float] = []
         self.validation_dice: list[Tensor] = []
+
+    @property
+    def seconds(self) -> float:
+        """Time since the run was started, without the time between an interruption and its resumption."""
+        return time.monotonic() - self.started
 
     @property
     def progress(self) -> float:
         """Fraction of the run that is done, by the clock where the run has a time limit, by steps otherwise."""
         if self.max_seconds is not None:
-            return (time.monotonic() - self.started) / self.max_seconds
+            return self.seconds / self.max_seconds
         return self.global_step / self.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -50,11 +67,13 @@ class SegmentationTask(LightningModule):
 
     def on_train_start(self) -> None:
         """Start the clock."""
-        self.started = time.monotonic()
+        self.started = time.monotonic() - self.seconds_before
 
     def on_train_epoch_start(self) -> None:
-        """Forget the last epoch's losses."""
+        """Forget the last epoch's losses, and make what is random in a network a function of (seed, epoch)."""
         self.train_losses.clear()
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]))
+        self.network.deep_supervision = self.network.deep_supervision_heads > 0
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Return the loss of one batch; a loss that is not finite stops the run and names the batch's cases."""
@@ -76,6 +95,11 @@ class SegmentationTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's scores."""
         self.validation_dice.clear()
+        self.network.deep_supervision = False
+
+    def on_validation_epoch_end(self) -> None:
+        """Go back to training with every head."""
+        self.network.deep_supervision = self.network.deep_supervision_heads > 0
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Add the Dice of each predicted structure of one whole case."""
@@ -86,7 +110,7 @@ class SegmentationTask(LightningModule):
             overlap=self.plan.recipe.overlap,
             regions=self.region_ids is not None,
         )
-        labels = batch["labels"]
+        labels = batch["labels"].cpu()
         if self.region_ids is not None:
             predicted, truth = (probabilities > 0.5).float(), region_masks(labels, self.region_ids)
         else:

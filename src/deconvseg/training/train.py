@@ -1,69 +1,27 @@
 """The whole way from a dataset to a finished run folder."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from deconvseg.data import Case, Dataset, Splits, open_dataset, prepare_cases, resolve_splits
+from torch import manual_seed, nn
+
+from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, choose_device, make_plan, read_plan
+from deconvseg.planning import Plan, check_plan, choose_device, make_plan, read_plan
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
-from deconvseg.training.fit import fit
+from deconvseg.training.console import Console, Silent
+from deconvseg.training.fit import choose_precision, fit
+from deconvseg.training.options import TrainOptions
 
 _Path = str | PathLike[str]
-
-
-class Console(Protocol):
-    """What the training tells while it works; the command line fills it in with Rich."""
-
-    def say(self, text: str) -> None:
-        """Tell that something was done or decided."""
-
-    def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
-        """Go through items, showing how far it is."""
-
-    def meter(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """Give a function that shows a text and a fraction."""
-
-
-class Silent:
-    """A console that tells nothing."""
-
-    def say(self, text: str) -> None:
-        """Tell nothing."""
-
-    def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
-        """Go through the items."""
-        return items
-
-    def meter(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        """Give a function that shows nothing."""
-        return nullcontext(lambda text, fraction: None)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What the user asked for, as it is kept in ``config.json``; on ``--resume`` it must be the same again."""
-
-    dataset: str
-    foreground: bool
-    splits: str | None
-    fold: int | str
-    seed: int
-    device: str
-    precision: str
-    workers: int | None
-    max_seconds: float | None
-    pretrained: str | None
 
 
 def train(
@@ -93,80 +51,91 @@ def train(
     Plans (unless ``plan`` is given), prepares, trains, predicts the validation cases, evaluates them and writes the
     report, all in the folder ``output``. ``fold`` is the validation fold, or ``"all"`` to train on every training
     case; ``values`` replaces dotted paths of the plan (``{"recipe.learning_rate": 1e-4}``); ``max_seconds`` bounds
-    training with its validations. With ``resume`` the run in ``output`` goes on after its last completed epoch; without
-    ``max_seconds`` its weights are then, on a CPU, those of an uninterrupted run, bit for bit.
+    training with its validations. With ``resume`` the run in ``output`` goes on after its last completed epoch, with
+    its own options; without ``max_seconds`` its weights are then, on a CPU with as many threads, those of an
+    uninterrupted run, bit for bit.
     """
     console = console or Silent()
-    request = _Request(
-        dataset=str(Path(dataset).resolve()),
-        foreground=foreground,
-        splits=None if splits is None else str(Path(splits).resolve()),
+    options = TrainOptions(
+        dataset=_absolute(dataset),
+        model=model,
+        preset=preset,
+        plan=_absolute(plan) if isinstance(plan, str | PathLike) else None,
+        recipe=recipe,
+        splits=None if splits is None else _absolute(splits),
         fold=fold,
-        seed=seed,
-        device=choose_device(device),
+        foreground=foreground,
+        epochs=epochs,
+        max_seconds=max_seconds,
+        device=device,
         precision=precision,
         workers=workers,
-        max_seconds=max_seconds,
-        pretrained=None if pretrained is None else str(Path(pretrained).resolve()),
+        pretrained=None if pretrained is None else _absolute(pretrained),
+        values=dict(values or {}),
+        seed=seed,
     )
-    data = open_dataset(dataset, foreground=foreground)
-    parts = resolve_splits(data, splits, fold=fold, seed=seed)
     if resume:
-        run = _reopen(output, request, plan=plan, epochs=epochs, values=values)
+        run = Run.open(output)
+        options = options.resumed(run)
+        data, parts = _reopen(run, options, console)
     else:
-        checked = _plan(data, parts, plan, model, preset, recipe, request, epochs, values, console)
-        run = Run.create(output, checked, vars(request), splits=vars(parts))
-        run.update_manifest(data=_data_hashes(data.select([*parts.train, *parts.val])))
-    _fit(run, data, parts, request, resume, console)
-    _validate(run, data, parts, request, console)
+        run, data, parts = _start(output, options, plan if isinstance(plan, Plan) else None, console)
+    _fit(run, data, parts, options, resume, console)
+    problems = _validate(run, data, parts, options, console)
     plot_curves(run.metrics, run.path / "progress.png")
-    report = write_report(run.path)
+    console.say(f"report: {write_report(run.path)}")
     shutil.rmtree(run.cache, ignore_errors=True)
-    run.finish(
-        [
-            "plan.json",
-            "config.json",
-            "splits.json",
-            "metrics.jsonl",
-            "metrics.csv",
-            "progress.png",
-            "report.html",
-        ]
-    )
-    console.say(f"report: {report}")
+    run.record_hashes()
+    if problems:
+        raise DeconvsegError(f"trained, but {len(problems)} validation cases failed, first: {problems[0]}")
     return run
 
 
-def _plan(
-    data: Dataset,
-    parts: Splits,
-    plan: Plan | _Path | None,
-    model: str,
-    preset: str | None,
-    recipe: str,
-    request: _Request,
-    epochs: int | None,
-    values: Mapping[str, Any] | None,
-    console: Console,
-) -> Plan:
+def _absolute(path: _Path) -> str:
+    return str(Path(path).resolve())
+
+
+def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Console) -> tuple[Run, Dataset, Splits]:
+    """Check everything that can be checked at once, then make the run folder."""
+    data = open_dataset(options.dataset, foreground=options.foreground)
+    parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
+    if not parts.train:
+        raise InputError(f"{options.dataset}: no training cases; check the splits")
+    choose_precision(options.precision, choose_device(options.device))
+    if options.pretrained is not None:
+        Run.open(options.pretrained).load_weights()
+    data = data.select([*parts.train, *parts.val])
+    plan = _plan(data, parts, plan, options, console)
+    run = Run.create(output, plan, options.to_json(), splits=vars(parts))
+    files = [file for case in data.cases for file in (*case.images, case.label) if file is not None]
+    run.update_manifest(data={str(file): file_sha256(file) for file in console.track(files, "hashing the data")})
+    return run, data, parts
+
+
+def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
+    if options.plan is not None:
+        plan = read_plan(options.plan)
     if plan is None:
         console.say("planning: reading the training cases, timing this machine")
         plan = make_plan(
             data,
             parts,
-            model=model,
-            preset=preset,
-            recipe=recipe,
-            device=request.device,
-            seconds=request.max_seconds,
+            model=options.model,
+            preset=options.preset,
+            recipe=options.recipe,
+            device=options.device,
+            seconds=options.max_seconds,
             progress=partial(console.track, text="fingerprint"),
         )
-    elif not isinstance(plan, Plan):
-        plan = read_plan(plan)
-    changes = dict(values or {})
-    if epochs is not None:
-        changes["recipe.epochs"] = epochs
-    plan = plan.with_values(changes)
+    plan = plan.with_values(options.plan_changes)
+    if plan.labels.foreground_only != options.foreground:
+        raise InputError(
+            "the plan was made with --foreground and this training without it, or the reverse; say the same"
+        )
+    check_plan(plan)
+    for key in ("channels", "labels"):
+        if key in plan.reasons:
+            console.say(plan.reasons[key])
     console.say(
         f"plan: {plan.model.name}, widths {plan.model.config.get('widths')}, patch {plan.patch_size}, "
         f"batch {plan.batch_size}, spacing {plan.spacing}, classes {', '.join(plan.output_names)}"
@@ -174,36 +143,23 @@ def _plan(
     return plan
 
 
-def _reopen(
-    output: _Path,
-    request: _Request,
-    *,
-    plan: Plan | _Path | None,
-    epochs: int | None,
-    values: Mapping[str, Any] | None,
-) -> Run:
-    """Open the run to continue; what was asked for then must be what is asked for now."""
-    run = Run.open(output)
+def _reopen(run: Run, options: TrainOptions, console: Console) -> tuple[Dataset, Splits]:
+    """Open the data of a run that goes on: the same cases in the same splits, with the same content."""
     if not run.resume_file.is_file():
-        raise InputError(
-            f"{run.resume_file}: no completed epoch to resume from; train again without --resume, elsewhere"
-        )
-    old = run.config
-    changed = [f"{key} {old.get(key)!r} → {value!r}" for key, value in vars(request).items() if old.get(key) != value]
-    if plan is not None or values:
-        changed.append("plan")
-    if epochs is not None and epochs != run.plan.recipe.epochs:
-        changed.append(f"epochs {run.plan.recipe.epochs} → {epochs}")
-    if changed:
-        raise InputError(
-            f"--resume: the run in {run.path} was started otherwise ({'; '.join(changed)}); repeat its options"
-        )
-    return run
+        raise InputError(f"{run.resume_file}: no completed epoch to resume from; train again without --resume")
+    for file, expected in console.track(list(run.manifest.get("data", {}).items()), "checking the data"):
+        if file_sha256(Path(file)) != expected:
+            raise InputError(f"{file}: has changed since the run was started; train a new run with -o")
+    if run.threads_differ():
+        console.say("warning: another number of threads than before; the weights will not be bit for bit the same")
+    data = open_dataset(options.dataset, foreground=options.foreground)
+    parts = Splits(**run.splits)
+    return data.select([*parts.train, *parts.val]), parts
 
 
-def _fit(run: Run, data: Dataset, parts: Splits, request: _Request, resume: bool, console: Console) -> None:
+def _fit(run: Run, data: Dataset, parts: Splits, options: TrainOptions, resume: bool, console: Console) -> None:
     plan = run.plan
-    cases = {
+    cases: dict[str, list[PreparedCase]] = {
         part: prepare_cases(
             data.select(names),
             run.cache,
@@ -214,13 +170,14 @@ def _fit(run: Run, data: Dataset, parts: Splits, request: _Request, resume: bool
         )
         for part, names in (("train", parts.train), ("val", parts.val))
     }
-    _seed(request.seed)
+    device = choose_device(options.device)
+    manual_seed(options.seed)
     network = create_model(plan.model.name, **plan.model.config)
-    if request.pretrained is not None and not resume:
-        console.say(load_pretrained(network, Run.open(request.pretrained)))
+    if options.pretrained is not None and not resume:
+        console.say(load_pretrained(network, Run.open(options.pretrained)))
     parameters = sum(p.numel() for p in network.parameters())
     console.say(
-        f"training {parameters / 1e6:.2f} M parameters on {request.device}: "
+        f"training {parameters / 1e6:.2f} M parameters on {device}: "
         f"{len(parts.train)} cases, {len(parts.val)} to validate"
     )
     with console.meter() as meter:
@@ -229,44 +186,43 @@ def _fit(run: Run, data: Dataset, parts: Splits, request: _Request, resume: bool
             network,
             cases["train"],
             cases["val"],
-            seed=request.seed,
-            device=request.device,
-            precision=request.precision,
-            workers=request.workers,
-            max_seconds=request.max_seconds,
+            seed=options.seed,
+            device=device,
+            precision=options.precision,
+            workers=options.workers,
+            max_seconds=options.max_seconds,
             resume=resume,
             report=meter,
         )
 
 
-def _validate(run: Run, data: Dataset, parts: Splits, request: _Request, console: Console) -> None:
-    """Predict the validation cases with the final weights and evaluate them."""
+def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> list[str]:
+    """Predict the validation cases with the final weights and evaluate them; return what failed."""
     if not parts.val:
-        return
+        return []
     shutil.rmtree(run.validation, ignore_errors=True)
     cases = data.select(parts.val).cases
     prediction = predict_cases(
-        Predictor([run], device=request.device),
+        Predictor([run], device=choose_device(options.device)),
         cases,
         run.validation,
         load=data.load_image,
         progress=partial(console.track, text="predicting validation cases"),
     )
     result = evaluate(
-        request.dataset,
+        options.dataset,
         run.validation,
         run.validation / "metrics.json",
-        foreground=request.foreground,
+        foreground=options.foreground,
         splits=run.path / "splits.json",
         split="val",
         images={case.name: case.images for case in cases},
     )
     console.say(f"validation: mean Dice {result.mean_dice:.3f} over {len(parts.val)} cases")
-    if problems := [*prediction.problems, *map(str, result.problems)]:
-        raise DeconvsegError(f"{len(problems)} validation cases failed, first: {problems[0]}")
+    return [*prediction.problems, *result.problems]
 
 
-def load_pretrained(network: Any, run: Run) -> str:
+def load_pretrained(network: nn.Module, run: Run) -> str:
     """Copy into the network the weights of another run that have the same names and shapes; return what was done."""
     own, other = network.state_dict(), run.load_weights()
     fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
@@ -274,21 +230,5 @@ def load_pretrained(network: Any, run: Run) -> str:
         raise InputError(f"--pretrained {run.path}: none of its {len(other)} tensors fits the planned network")
     network.load_state_dict(fitting, strict=False)
     fresh = sorted(own.keys() - fitting.keys())
-    return f"pretrained: {len(fitting)} of {len(own)} tensors from {run.path}" + (
-        f"; new: {', '.join(fresh[:4])}" if fresh else ""
-    )
-
-
-def _seed(seed: int) -> None:
-    import torch
-
-    torch.manual_seed(seed)
-
-
-def _data_hashes(dataset: Dataset) -> dict[str, str]:
-    """Return the SHA-256 of every file that the run learns from."""
-
-    def files(case: Case) -> list[Path]:
-        return [*case.images, *([case.label] if case.label else [])]
-
-    return {str(path): file_sha256(path) for case in dataset.cases for path in files(case)}
+    told = f"pretrained: {len(fitting)} of {len(own)} tensors from {run.path}"
+    return f"{told}; new: {', '.join(fresh)}" if fresh else told

@@ -1,0 +1,62 @@
+"""What a user may ask of a training, kept in ``config.json`` and held against what is asked when a run is resumed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from deconvseg.errors import InputError
+from deconvseg.runs import Run
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The arguments of :func:`~deconvseg.training.train`, JSON-able; what they decide about the plan is in the plan."""
+
+    dataset: str
+    model: str = "deconver"
+    preset: str | None = None
+    plan: str | None = None
+    recipe: str = "default"
+    splits: str | None = None
+    fold: int | str = 0
+    foreground: bool = False
+    epochs: int | None = None
+    max_seconds: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int | None = None
+    pretrained: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def plan_changes(self) -> dict[str, Any]:
+        """Dotted paths of the plan that are asked to be replaced."""
+        return {**self.values, **({} if self.epochs is None else {"recipe.epochs": self.epochs})}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain types."""
+        return asdict(self)
+
+    def resumed(self, run: Run) -> "TrainOptions":
+        """Return the options that the run was started with; :class:`InputError` where others are asked for now.
+
+        An option at its default is not asked for. The number of workers does not matter and may change.
+        """
+        known = {f.name for f in fields(self)}
+        saved = TrainOptions(**{key: value for key, value in run.config.items() if key in known})
+        changed = [
+            f"{f.name} {getattr(saved, f.name)!r} → {getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.name not in ("workers", "plan", "values", "epochs")
+            and (f.name == "dataset" or getattr(self, f.name) != f.default)
+            and getattr(self, f.name) != getattr(saved, f.name)
+        ]
+        plan = run.plan
+        if plan.with_values(self.plan_changes) != plan:
+            changed += [f"{key} → {value!r}" for key, value in self.plan_changes.items()]
+        if self.plan is not None and self.plan != saved.plan:
+            changed.append(f"plan {saved.plan!r} → {self.plan!r}")
+        if changed:
+            raise InputError(f"--resume: the run in {run.path} was started otherwise: {'; '.join(changed)}")
+        return saved if self.workers is None else TrainOptions(**{**asdict(saved), "workers": self.workers})

@@ -149,3 +149,16 @@ def test_plan_command_prints_what_it_would_write(deconvseg, discs: Path, tmp_pat
     done = deconvseg("plan", discs, "--device", "cpu", "--max-time", "5s", "-o", tmp_path / "plan.json")
     assert done.code == 0
     assert json.loads((tmp_path / "plan.json").read_text())["labels"]["values"] == [0, 255]
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(deconvseg, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    from deconvseg.cli import diagnosis
+
+    installed = diagnosis._version
+    monkeypatch.setattr(
+        diagnosis, "_version", lambda name: None if name in ("nibabel", "hypothesis") else installed(name)
+    )
+    done = deconvseg("doctor")
+    assert done.code == 1
+    assert "pip install nibabel" in done.out
+    assert "missing: hypothesis  → pip install 'deconvseg[dev]'" in done.out

@@ -151,7 +151,7 @@ def test_sampler_gives_the_epoch_it_was_told() -> None:
 @pytest.mark.parametrize(("spacing", "moved"), [((1.0, 1.0, 2.0), True), ((1.0, 1.0, 5.0), False)])
 def test_anisotropic_volumes_are_turned_in_their_plane_only(spacing: tuple[float, ...], moved: bool) -> None:
     """Without turning out of the plane, a stack of constant slices stays one."""
-    settings = {key: 0 for key in Augmentation().model_dump()}
+    settings = dict.fromkeys(Augmentation().model_dump(), 0)
     settings |= {"affine": 1.0, "rotation": 0.5, "scaling": 0.0, "smoothing_sigma": (0.5, 1.0)}
     augment = MonaiAugment(spacing, **settings)
     image = np.broadcast_to(np.arange(12, dtype=np.float32), (1, 24, 24, 12)).copy()

@@ -161,4 +161,5 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(deconvseg, monkeypatch: p
     done = deconvseg("doctor")
     assert done.code == 1
     assert "pip install nibabel" in done.out
-    assert "missing: hypothesis  → pip install 'deconvseg[dev]'" in done.out
+    assert "hypothesis" in done.out
+    assert "pip install 'deconvseg[dev]'" in done.out

@@ -12,6 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from PIL.Image import DecompressionBombError
+from tifffile import TiffFileError
 
 from deconvseg.errors import InputError
 
@@ -19,7 +20,7 @@ from deconvseg.errors import InputError
 _DECODER_ERRORS = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError),
     *(MemoryError, struct.error, zlib.error),
-    *(ImageFileError, HeaderDataError, WrapStructError, DecompressionBombError),
+    *(ImageFileError, HeaderDataError, WrapStructError, DecompressionBombError, TiffFileError),
 )
 
 

@@ -115,14 +115,15 @@ class TestEvaluate:
 
 
 class TestClasses:
-    def test_those_of_all_truths_and_of_predictions_alone_with_a_warning(self, folders):
+    def test_those_of_all_truths_and_none_of_predictions_alone(self, folders):
         truth, prediction, truths, _ = folders
+        before = evaluate(truth, prediction).mean_dice
         save(prediction / "c.nii.gz", mask((2, 2, 5), (7, 0, 1)))
         evaluation = evaluate(truth, prediction)
-        assert evaluation.labels == {1: "label 1", 2: "label 2", 7: "label 7"}
-        assert evaluation.warnings == ("label values that no truth has were evaluated too: 7",)
-        assert [case.metrics[7]["status"] for case in evaluation.cases] == ["both empty", "both empty", "spurious"]
-        row = evaluation.cases[0].metrics[7]
+        assert evaluation.labels == {1: "label 1", 2: "label 2"}
+        assert evaluation.warnings == ("label values that only predictions have are not scored as classes: 7",)
+        assert evaluation.mean_dice <= before
+        row = evaluation.cases[0].metrics[2]
         assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == truths["a"].size
 
     def test_given_labels_alone(self, folders):

@@ -166,8 +166,9 @@ def test_a_mask_never_replaces_its_image(trained: Path, discs: Path, tmp_path: P
     scan = tmp_path / "scan.png"
     scan.write_bytes((discs / "images" / "disc6.png").read_bytes())
     before = scan.read_bytes()
-    done = predict(tmp_path, trained, tmp_path)
-    assert "would replace its own image" in done.problems[0]
+    assert "would replace its own image" in predict(scan, trained, tmp_path).problems[0]
+    with pytest.raises(InputError, match="masks among them would be taken for images"):
+        predict(tmp_path, trained, tmp_path)
     assert scan.read_bytes() == before
 
 

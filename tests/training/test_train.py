@@ -197,6 +197,13 @@ def test_pretrained_weights_are_taken_over(discs: Path, trained: Path, tmp_path:
     assert any(f"pretrained: {len(source)} of {len(source)} tensors" in text for text in told)
 
 
+def test_pretrained_weights_of_an_unlike_network_are_refused(discs: Path, trained: Path, tmp_path: Path) -> None:
+    config = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2, "widths": [12, 24], "kernel_size": 5}
+    plan = tiny_plan(model={"name": "deconver", "config": config})
+    with pytest.raises(InputError, match="of the planned network's weights fit"):
+        train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", pretrained=trained)
+
+
 def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path: Path) -> None:
     plan = tiny_plan(labels={"values": [0, 1], "names": ["background", "disc"]})
     with pytest.raises(InputError, match=r"disc\d\.png has the label values 255"):
@@ -258,6 +265,7 @@ def test_resumed_run_with_a_time_limit_goes_on_where_the_clock_stopped(discs: Pa
     [
         ({"precision": "16"}, "float16 needs a CUDA device"),
         ({"pretrained": "nowhere"}, "not a run folder"),
+        ({"recipe": "paper", "preset": "fives"}, "--preset, --recipe beside a plan"),
         ({"foreground": True}, "say the same"),
         ({"values": {"model.config.out_channels": 5}}, "model.config.out_channels is 5"),
         ({"values": {"patch_size": [33, 32]}}, "must be a multiple of"),

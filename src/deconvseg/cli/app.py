@@ -14,6 +14,8 @@ from deconvseg.cli import data, evaluating, information, planning, predicting, t
 from deconvseg.cli.console import error
 from deconvseg.errors import DeconvsegError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="deconvseg",
     help="Medical image segmentation by deconvolution: from a folder of scans to masks and a report.",
@@ -54,6 +56,10 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            error("interrupted; what was written is kept")
+        raise
     except DeconvsegError as problem:
         if debug:
             traceback.print_exc()

@@ -22,7 +22,8 @@ def check(
     from deconvseg.data import check_dataset, open_dataset, read_splits
 
     data = open_dataset(dataset, foreground=foreground)
-    parts = None if splits is None else read_splits(splits, data.names)
+    source = splits or data.splits_file
+    parts = None if source is None else read_splits(source, data.names)
     report = check_dataset(data, splits=parts, progress=lambda cases: Terminal().track(cases, "reading"))
     if json:
         print_json(report.to_json())

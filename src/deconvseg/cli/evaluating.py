@@ -62,13 +62,15 @@ def _table(result: "Evaluation") -> str:
     lines = [f"{'class':16} {'Dice':22} {'HD95 ' + result.unit:>9} {'NSD':>6} {'missed':>7} {'spurious':>9}"]
     rows = [*result.summary["classes"].values(), {"name": "mean", **result.summary["mean"]}]
     for row in rows if result.cases else []:
-        low, high = row["dsc"].get("ci95") or (row["dsc"]["mean"],) * 2
-        dice = f"{row['dsc']['mean']:.4f} [{low:.3f}, {high:.3f}]"
+        interval = row["dsc"]["ci95"]
+        dice = f"{row['dsc']['mean']:.4f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
         counts = f"{row['missed']:7} {row['spurious']:9}" if "missed" in row else ""
         lines.append(
             f"{row['name']:16} {dice:22} {row['hd95']['mean']:9.2f} {row['nsd']['mean']:6.3f} {counts}".rstrip()
         )
-    lines.append(f"{len(result.cases)} cases; the brackets hold 95 % of bootstrapped means")
+    count, problems = len(result.cases), len(result.problems)
+    failed = f"; {problems} failed and are NOT in these means" if problems else ""
+    lines.append(f"{count} of {count + problems} cases{failed}; the brackets hold 95 % of bootstrapped means")
     return "\n".join(lines)
 
 

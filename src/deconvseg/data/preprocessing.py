@@ -51,7 +51,7 @@ def match_channels(image: Image, names: Sequence[str], where: str = "the image")
         return Image(np.repeat(image.pixels, 3, axis=0), image.geometry)
     raise InputError(
         f"{where}: {found} channels, but {len(names)} are needed ({', '.join(names)}); "
-        "give one file per channel, in that order"
+        "in that order (files: one each; arrays: first axis)"
     )
 
 

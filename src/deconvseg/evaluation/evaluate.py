@@ -239,11 +239,15 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         truth_file,
         prediction_file,
         tuple(truths.images.get(name, ())),
+        tuple(sorted(count_values(masks[1]).keys() - {0, truths.ignore})),
     )
 
 
 def _all_labels(cases: Sequence[CaseMetrics], choice: _Choice) -> dict[int, str]:
-    names = choice.labels | {value: str(row["name"]) for case in cases for value, row in case.metrics.items()}
+    """Return the declared labels and those of the truths; those of predictions alone only where nothing else is."""
+    rows = [(value, row) for case in cases for value, row in case.metrics.items()]
+    names = choice.labels | {value: str(row["name"]) for value, row in rows if row["n_truth"]}
+    names = names or {value: str(row["name"]) for value, row in rows}
     if cases and not names:
         raise InputError("every mask is empty and nothing names the labels; give them, or evaluate the foreground")
     return dict(sorted(names.items()))
@@ -263,10 +267,11 @@ def _unit(unit: str, cases: Sequence[CaseMetrics]) -> str:
 
 
 def _warn(cases: Sequence[CaseMetrics], choice: _Choice, strays: Set[str]) -> Iterator[str]:
-    rows = [(value, row) for case in cases for value, row in case.metrics.items()]
-    known = choice.labels.keys() or {value for value, row in rows if row["n_truth"]}
-    if others := sorted({value for value, _ in rows} - known):
-        what = "that the dataset does not declare" if choice.labels else "that no truth has"
-        yield f"label values {what} were evaluated too: {list_names(others)}"
+    scored = {value for case in cases for value in case.metrics}
+    if choice.labels and (others := sorted(scored - choice.labels.keys())):
+        yield f"label values that the dataset does not declare were evaluated too: {list_names(others)}"
+    # A class that only predictions have would score 1 wherever it is rightly absent, and lift every mean.
+    if others := sorted({value for case in cases for value in case.predicted_labels} - scored):
+        yield f"label values that only predictions have are not scored as classes: {list_names(others)}"
     if strays:
         yield f"predictions without a truth were left out: {list_names(sorted(strays))}"

@@ -32,7 +32,7 @@ _NNUNET_KEYS = {
 
 @dataclass(frozen=True)
 class CaseMetrics:
-    """The metrics of one case by label value, with its grid and files."""
+    """The metrics of one case by label value, with its grid, its files and the label values that were predicted."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,6 +41,7 @@ class CaseMetrics:
     truth_file: Path
     prediction_file: Path
     image_files: tuple[Path, ...] = ()
+    predicted_labels: tuple[int, ...] = ()
 
     @property
     def mean(self) -> dict[str, float]:

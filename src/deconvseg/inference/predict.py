@@ -116,8 +116,14 @@ def predict(
         return predictor.mask(image, predictor.probabilities(image)).pixels
     if isinstance(images, Image):
         return predictor.mask(images, predictor.probabilities(images))
+    if not isinstance(images, str | PathLike):
+        raise InputError(f"images: give an array, a deconvseg.data.Image or a path, not a {type(images).__name__}")
     if output is None:
-        raise InputError("no output folder: say where the masks go with -o")
+        raise InputError("images from files need an output folder for their masks (-o)")
+    if Path(images).is_dir() and Path(images).resolve() == Path(output).resolve():
+        raise InputError(
+            f"{output}: holds the images; masks among them would be taken for images: choose another folder"
+        )
     cases, load = _find_cases(Path(images), len(predictor.plan.channels))
     if split is not None:
         names = [case.name for case in cases]
@@ -190,9 +196,10 @@ def _find_cases(images: Path, channels: int) -> tuple[Sequence[Case], Callable[[
 def _image_from_array(pixels: NDArray[Any], spatial_dims: int, spacing: Sequence[float] | None) -> Image:
     if pixels.ndim == spatial_dims:
         pixels = pixels[None]
-    if pixels.ndim != spatial_dims + 1:
+    if pixels.ndim != spatial_dims + 1 or pixels.size == 0:
         raise InputError(
-            f"the array has shape {pixels.shape}; give (channels, *size) or (*size) with {spatial_dims} spatial axes"
+            f"the array has shape {pixels.shape}; give (channels, *size), channels first, or (*size), "
+            f"with {spatial_dims} spatial axes"
         )
     steps = np.ones(spatial_dims) if spacing is None else np.asarray(spacing, float)
     if steps.shape != (spatial_dims,) or not (steps > 0).all():

@@ -47,6 +47,8 @@ def make_plan(
     on a CPU, an hour on a GPU). A dataset with an ignore label is an :class:`InputError`.
     """
     named = get_recipe(recipe)
+    if preset is not None and preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     if dataset.ignore_label is not None:
         raise InputError(
             f"{dataset.root}: the label {dataset.ignore_label} is declared to be ignored, which training "
@@ -78,7 +80,9 @@ def make_plan(
     else:
         config, patch, batch = _from_preset(preset, model, ends)
         step = None
-        reasons["model"] = f"preset {preset}"
+        reasons["model"] = reasons["patch_size"] = (
+            f"preset {preset}: the paper's, whatever this machine and the time given"
+        )
         if recipe == "paper":
             named = named.model_copy(update={"epochs": PRESETS[preset].epochs})
     return Plan(
@@ -198,15 +202,17 @@ def _network(
     if chosen is None:
         raise InputError(f"patch {patch}: not even the narrowest network fits into the device's memory")
     reasons["model"] = (
-        f"widest network of those measured that makes {_STEPS_WANTED} steps in {seconds / 60:.1f} min "
-        f"(at most {allowed:.2f} s a step; {'; '.join(measured)})"
+        f"{'widest' if chosen[2] <= allowed else 'none is fast enough, so the narrowest'} of the measured networks "
+        f"to make {_STEPS_WANTED} steps in {_duration(seconds)} (at most {allowed:.2f} s a step; {'; '.join(measured)})"
     )
     return chosen
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def _from_preset(name: str, model: str, ends: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...], int]:
-    if name not in PRESETS:
-        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     if preset.model != model or preset.network["spatial_dims"] != ends["spatial_dims"]:
         raise InputError(
@@ -223,7 +229,7 @@ def _schedule(recipe: Recipe, step: float | None, seconds: float, reasons: dict[
         return recipe
     steps = max(20, int(seconds * _STEP_SHARE / step))
     per_epoch = max(5, min(250, steps // _EPOCHS_WANTED))
-    reasons["recipe"] = f"about {steps} steps of {step:.2f} s fit into {seconds / 60:.0f} min"
+    reasons["recipe"] = f"about {steps} steps of {step:.2f} s fit into {_STEP_SHARE:.0%} of {_duration(seconds)}"
     return recipe.model_copy(
         update={"epochs": max(1, steps // per_epoch), "steps_per_epoch": per_epoch, "validate_every": 4}
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from deconvseg.data import LabelEncoding, Normalisation, read_json_object
 from deconvseg.errors import InputError
@@ -143,8 +144,16 @@ def _validate(tree: Any, where: str) -> Plan:
     try:
         return Plan.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "plan"
-        found = "" if first["type"] in ("missing", "value_error") else f" (found {first['input']!r})"
-        more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
-        raise InputError(f"{where}: {key}: {first['msg']}{found}{more}") from error
+        # Unknown keys first: a mistyped one is the reason why another is missing.
+        found = sorted(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
+        raise InputError(f"{where}: {'; '.join(_describe(entry) for entry in found[:3])}") from error
+
+
+def _describe(entry: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in entry["loc"]) or "plan"
+    message = {"extra_forbidden": "is no key of a plan", "missing": "is missing"}.get(entry["type"])
+    if message is None:
+        message = entry["msg"].removeprefix("Value error, ")
+        if entry["type"] != "value_error":
+            message += f" (found {entry['input']!r})"
+    return f"{key}: {message}"

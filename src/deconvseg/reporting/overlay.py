@@ -120,9 +120,16 @@ def case_views(
 
 
 def busiest_slice(truth: Labels, prediction: Labels) -> int:
-    """Return the axial slice with the most voxels of truth or prediction; the middle one if there are none."""
-    counts = np.count_nonzero((truth != 0) | (prediction != 0), axis=(0, 1))
-    return int(counts.argmax()) if counts.any() else truth.shape[2] // 2
+    """Return the axial slice that shows the largest shares of all classes together; the middle one if there are none.
+
+    Each class counts by the share of its voxels, in truth or prediction, so that a small one is not left out.
+    """
+    shares = np.zeros(truth.shape[2])
+    for value in np.union1d(np.unique(truth), np.unique(prediction)):
+        if value != 0:
+            counts = np.count_nonzero((truth == value) | (prediction == value), axis=(0, 1))
+            shares += counts / counts.sum()
+    return int(shares.argmax()) if shares.any() else truth.shape[2] // 2
 
 
 def _check_shapes(image: npt.NDArray[Any] | None, truth: Labels, prediction: Labels, spacing: Sequence[float]) -> None:

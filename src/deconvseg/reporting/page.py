@@ -27,6 +27,8 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
     """
     record = read_run(Path(run))
     given = [read_evaluation(Path(path)) for path in evaluations]
+    for evaluation in given:
+        _check_labels(record, evaluation)
     gaps = list(record.gaps)
     validation = record.path / "validation" / "metrics.json"
     if validation.is_file():
@@ -42,6 +44,16 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
     with atomic_write(target) as path:
         path.write_text(page, encoding="utf-8")
     return target
+
+
+def _check_labels(run: RunRecord, evaluation: EvaluationRecord) -> None:
+    """Refuse metrics of labels that the run does not know: they are of another dataset."""
+    known = {str(value) for value in run.plan.get("labels", {}).get("values", [])}
+    if known and (others := sorted(evaluation.tree["labels"].keys() - known)):
+        raise InputError(
+            f"{evaluation.path}: has metrics of the labels {', '.join(others)}, which {run.path} was not trained on; "
+            "give the metrics of that run's masks"
+        )
 
 
 def _render(run: RunRecord, evaluations: Sequence[EvaluationRecord], gaps: Sequence[str]) -> str:

@@ -58,7 +58,7 @@ def add_legend(axes: Any, **options: Any) -> None:
 def figure_uri(figure: "Figure") -> str:
     """Return a figure as a scalable picture with a transparent ground, in a data URI."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     return _uri(buffer.getvalue(), "image/svg+xml")
 
 

@@ -22,6 +22,8 @@ from deconvseg.training.fit import choose_precision, fit
 from deconvseg.training.options import TrainOptions
 
 _Path = str | PathLike[str]
+# Below this share of fitting weights two networks have only sizes in common, not what was learnt.
+_LEAST_PRETRAINED = 0.1
 
 
 def train(
@@ -113,6 +115,13 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
 
 
 def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
+    if plan is not None or options.plan is not None:
+        decided = {"model": options.model, "preset": options.preset, "recipe": options.recipe}
+        asked = [f"--{key}" for key, value in decided.items() if value != getattr(TrainOptions, key)]
+        if asked:
+            raise InputError(
+                f"{', '.join(asked)} beside a plan: the plan decides that; change it with --set, or plan anew"
+            )
     if options.plan is not None:
         plan = read_plan(options.plan)
     if plan is None:
@@ -201,6 +210,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
     if not parts.val:
         return []
     shutil.rmtree(run.validation, ignore_errors=True)
+    labels = run.plan.labels
     cases = data.select(parts.val).cases
     prediction = predict_cases(
         Predictor([run], device=choose_device(options.device)),
@@ -214,6 +224,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         run.validation,
         run.validation / "metrics.json",
         foreground=options.foreground,
+        labels=None if options.foreground else dict(zip(labels.values[1:], labels.names[1:], strict=True)),
         splits=run.path / "splits.json",
         split="val",
         images={case.name: case.images for case in cases},
@@ -226,9 +237,13 @@ def load_pretrained(network: nn.Module, run: Run) -> str:
     """Copy into the network the weights of another run that have the same names and shapes; return what was done."""
     own, other = network.state_dict(), run.load_weights()
     fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
-    if not fitting:
-        raise InputError(f"--pretrained {run.path}: none of its {len(other)} tensors fits the planned network")
+    share = sum(tensor.numel() for tensor in fitting.values()) / sum(tensor.numel() for tensor in own.values())
+    if share < _LEAST_PRETRAINED:
+        raise InputError(
+            f"--pretrained {run.path}: only {share:.0%} of the planned network's weights fit; plan the same network "
+            f"as that run's (--plan {run.path / 'plan.json'}), or leave it out"
+        )
     network.load_state_dict(fitting, strict=False)
     fresh = sorted(own.keys() - fitting.keys())
-    told = f"pretrained: {len(fitting)} of {len(own)} tensors from {run.path}"
-    return f"{told}; new: {', '.join(fresh)}" if fresh else told
+    told = f"pretrained: {len(fitting)} of {len(own)} tensors ({share:.0%} of the weights) from {run.path}"
+    return f"{told}; {len(fresh)} new, as {', '.join(fresh[:3])}" if fresh else told

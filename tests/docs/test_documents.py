@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -13,3 +14,10 @@ def test_drawn_figures_are_what_their_script_draws(tmp_path: Path) -> None:
     drawn = {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
     assert drawn.keys() == {"network.svg", "block.svg", "dtc.svg"}
     assert all((FIGURES / name).read_bytes() == content for name, content in drawn.items())
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    root = FIGURES.parents[1]
+    for document in [*root.glob("*.md"), *root.glob("docs/**/*.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"

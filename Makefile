@@ -9,10 +9,10 @@ export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 
 demo: $(INSTALLED)  ## Generate data, train, predict, evaluate, report: about five minutes on two cores.
 	rm -rf $(DEMO)
-	$(BIN)/deconvseg data demo $(DEMO)/dataset
-	$(BIN)/deconvseg train $(DEMO)/dataset -o $(DEMO)/run --splits $(DEMO)/dataset/splits.json --max-time 200s
-	$(BIN)/deconvseg predict -i $(DEMO)/dataset -o $(DEMO)/masks -m $(DEMO)/run --splits $(DEMO)/dataset/splits.json --split test
-	$(BIN)/deconvseg evaluate -g $(DEMO)/dataset -p $(DEMO)/masks -o $(DEMO)/masks/metrics.json --splits $(DEMO)/dataset/splits.json --split test
+	$(BIN)/deconvseg data demo $(DEMO)/synthetic
+	$(BIN)/deconvseg train $(DEMO)/synthetic -o $(DEMO)/run --splits $(DEMO)/synthetic/splits.json --max-time 200s
+	$(BIN)/deconvseg predict -i $(DEMO)/synthetic -o $(DEMO)/masks -m $(DEMO)/run --splits $(DEMO)/synthetic/splits.json --split test
+	$(BIN)/deconvseg evaluate -g $(DEMO)/synthetic -p $(DEMO)/masks -o $(DEMO)/masks/metrics.json --splits $(DEMO)/synthetic/splits.json --split test
 	$(BIN)/deconvseg report $(DEMO)/run --metrics $(DEMO)/masks/metrics.json
 	@echo
 	@echo "masks:   $(DEMO)/masks"

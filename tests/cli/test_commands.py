@@ -116,6 +116,13 @@ def test_a_bad_case_among_good_ones_gives_exit_code_1(  # type: ignore[no-untype
     assert (tmp_path / "out" / "good.png").exists()
 
 
+def test_a_single_bad_file_is_bad_input(deconvseg, trained: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "bad.png").write_bytes(b"?")
+    done = deconvseg("predict", "-i", tmp_path / "bad.png", "-o", tmp_path / "out", "-m", trained)
+    assert done.code == 2
+    assert "bad.png" in done.err
+
+
 def test_missing_prediction_is_not_lost(deconvseg, discs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "disc6.png").write_bytes((discs / "masks" / "disc6.png").read_bytes())

@@ -40,6 +40,13 @@ def test_prepared_cases_hold_consecutive_ids_and_true_centres(cases: list[Prepar
             assert case.labels[tuple(voxel)] == label
 
 
+def test_prepared_arrays_are_what_numpy_would_save(cases: list[PreparedCase], tmp_path: Path) -> None:
+    for kind in ("image", "labels", "centres"):
+        np.save(tmp_path / "expected.npy", getattr(cases[0], kind))
+        written = cases[0].folder / f"{cases[0].name}.{kind}.npy"
+        assert written.read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
 def test_prepared_cases_are_kept(balls: Path, cases: list[PreparedCase], monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset(balls)
 
@@ -63,7 +70,7 @@ def test_full_disk_while_preparing_is_one_clear_error(
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     with pytest.raises(DeconvsegError, match="disk is full"):
         prepare_cases(
             open_dataset(balls),

@@ -166,7 +166,8 @@ def test_a_mask_never_replaces_its_image(trained: Path, discs: Path, tmp_path: P
     scan = tmp_path / "scan.png"
     scan.write_bytes((discs / "images" / "disc6.png").read_bytes())
     before = scan.read_bytes()
-    assert "would replace its own image" in predict(scan, trained, tmp_path).problems[0]
+    with pytest.raises(InputError, match="would replace its own image"):
+        predict(scan, trained, tmp_path)
     with pytest.raises(InputError, match="masks among them would be taken for images"):
         predict(tmp_path, trained, tmp_path)
     assert scan.read_bytes() == before
@@ -212,8 +213,12 @@ def test_a_full_disk_is_reported_for_its_case(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(PillowImage.Image, "save", full)
-    done = predict(discs / "images" / "disc6.png", trained, tmp_path / "out")
+    done = predict(discs, trained, tmp_path / "out", split="test")
+    assert len(done.problems) == 2
     assert "disk is full" in done.problems[0]
+    with pytest.raises(DeconvsegError, match="disk is full") as error:
+        predict(discs / "images" / "disc6.png", trained, tmp_path / "out")
+    assert error.value.exit_code == 1
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -107,7 +107,8 @@ def predict(
     a folder of files, or a dataset, of which ``split`` takes a part (as the first run's splits say, or the file
     ``splits``, of which ``fold`` picks an entry where it is a list). Arrays give an array of
     label values (*S), images a label map; files give masks named after their case in ``output``, each on the grid and
-    with the geometry of its image. A file that fails is reported in ``problems`` and the others are done.
+    with the geometry of its image. A file that fails is reported in ``problems`` and the others are done; where
+    it is the only one, its error is raised.
     """
     runs = [Run.open(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
     predictor = Predictor(runs, device=choose_device(device), overlap=overlap, tta=tta)
@@ -141,6 +142,7 @@ def predict(
         load=load,
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
+        raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
         progress=progress,
     )
 
@@ -153,9 +155,13 @@ def predict_cases(
     load: Callable[[Case], Image],
     save_probabilities: bool = False,
     skip_existing: bool = False,
+    raise_problems: bool = False,
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> Prediction:
-    """Write the mask of each case (and, on request, its probabilities as ``CASE.npz``) into the folder ``output``."""
+    """Write the mask of each case (and, on request, its probabilities as ``CASE.npz``) into the folder ``output``.
+
+    A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead.
+    """
     result = Prediction()
     make_folder(output)
     for case in progress(cases):
@@ -166,6 +172,8 @@ def predict_cases(
         try:
             _predict_case(predictor, load(case), case, path, save_probabilities)
         except DeconvsegError as error:
+            if raise_problems:
+                raise
             result.problems.append(str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
             result.problems.append(f"{case.images[0]}: not enough memory for this image ({error}); the others go on")

@@ -1,13 +1,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+NATIVE := .venv/.native
+KERNELS := $(wildcard src/deconvseg/ops/*/*.cpp src/deconvseg/ops/*/*.h) src/deconvseg/ops/native/build.py
 DEMO := demo
 # Real images for the tests that use them; without the folder those tests are skipped and say so.
 export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 
 .PHONY: demo test format clean
 
-demo: $(INSTALLED)  ## Generate data, train, predict, evaluate, report: about five minutes on two cores.
+demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: about five minutes on two cores.
 	rm -rf $(DEMO)
 	$(BIN)/deconvseg data demo $(DEMO)/synthetic
 	$(BIN)/deconvseg train $(DEMO)/synthetic -o $(DEMO)/run --splits $(DEMO)/synthetic/splits.json --max-time 200s
@@ -19,7 +21,7 @@ demo: $(INSTALLED)  ## Generate data, train, predict, evaluate, report: about fi
 	@echo "metrics: $(DEMO)/masks/metrics.json"
 	@echo "report:  $(DEMO)/run/report.html   (open it in a browser)"
 
-test: $(INSTALLED)  ## Style, types, floors, tests.
+test: $(NATIVE)  ## Style, types, floors, tests.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -33,7 +35,12 @@ format: $(INSTALLED)  ## Bring the code into the house style.
 clean:
 	rm -rf .venv $(DEMO)
 
+$(NATIVE): $(INSTALLED) $(KERNELS)
+	$(BIN)/python src/deconvseg/ops/native/build.py --optional
+	touch $@
+
+# The kernels have their own rule, which shows what the compiler says and runs again when only they change.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	DECONVSEG_NATIVE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@

@@ -170,3 +170,32 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(deconvseg, monkeypatch: p
     assert "pip install nibabel" in done.out
     assert "hypothesis" in done.out
     assert "pip install 'deconvseg[dev]'" in done.out
+
+
+def test_doctor_says_which_kernels_there_are_or_how_to_get_them(deconvseg, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    from deconvseg.cli import diagnosis
+    from deconvseg.ops import native
+
+    def lines() -> dict[str, str]:
+        out = deconvseg("doctor").out.splitlines()
+        return {
+            name: line for line in out for name in ("native kernels", "compiler", "triton") if line[4:].startswith(name)
+        }
+
+    monkeypatch.setattr(native, "instruction_set", lambda: "avx2")
+    monkeypatch.setattr(native, "unavailable", lambda: None)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    found = lines()
+    assert found["native kernels"].split() == ["ok", "native", "kernels", "avx2"]
+    assert found["compiler"].split() == ["ok", "compiler", "none"]
+
+    monkeypatch.setattr(native, "instruction_set", lambda: None)
+    monkeypatch.setattr(native, "unavailable", lambda: "not built: run this")
+    installed = diagnosis._version
+    monkeypatch.setattr(diagnosis, "_version", lambda name: None if name == "triton" else installed(name))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    found = lines()
+    assert found["native kernels"].split(maxsplit=3) == ["--", "native", "kernels", "none  → not built: run this"]
+    assert found["compiler"].startswith("--")
+    assert "pip install triton" in found["triton"]

@@ -26,13 +26,13 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at Python, packages, threads, accelerator and optional parts."""
+    """Look at Python, packages, threads, accelerator, kernels and optional parts."""
     python = Finding("python", platform.python_version(), sys.version_info >= (3, 10), True)
     findings = [Finding("deconvseg", __version__, True, True), python]
     required, extras = _dependencies()
     findings += [_package(name) for name in required]
     if find_spec("torch") is not None:
-        findings += _torch_findings()
+        findings += _torch_findings() + _kernel_findings()
     return findings + [_extra(name, packages) for name, packages in extras.items()]
 
 
@@ -67,6 +67,25 @@ def _torch_findings() -> list[Finding]:
             Finding("torch version", _SLOW_TORCH, False, False, "slow 3D mixed precision: pip install 'torch!=2.9.0'")
         )
     return found
+
+
+def _kernel_findings() -> list[Finding]:
+    import torch
+
+    from deconvseg.ops import native
+    from deconvseg.ops.native.build import BuildError, find_compiler
+
+    missing = native.unavailable()
+    found = [Finding("native kernels", native.instruction_set() or "none", missing is None, False, missing or "")]
+    try:
+        compiler = str(find_compiler())
+    except BuildError:
+        compiler = ""
+    found.append(Finding("compiler", compiler or "none", bool(compiler) or missing is None, False))
+    version, gpu = _version("triton"), torch.cuda.is_available()
+    absent = "missing" if gpu else "missing: needed only on a GPU"
+    advice = "GPU kernels: pip install triton (Linux)" if gpu and version is None else ""
+    return [*found, Finding("triton", version or absent, version is not None or not gpu, False, advice)]
 
 
 def _package(name: str) -> Finding:

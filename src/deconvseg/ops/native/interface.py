@@ -1,0 +1,45 @@
+"""How Python calls the compiled kernels: pointers, numbers, and the errors that they return."""
+
+import ctypes
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.ops.native import instruction_set, library, unavailable
+
+LANES = {"avx512": 16, "avx2": 8, "neon": 4}
+
+
+def lanes() -> int:
+    """Return how many floats the loaded library computes at once: channels in multiples of it are fast."""
+    return LANES[instruction_set() or "neon"]
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Return where the data of a tensor begin, or null."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    """Return where the data of tensors begin."""
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    """Return an array of int64."""
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def floats(values: Sequence[float]) -> ctypes.Array[ctypes.c_float]:
+    """Return an array of float32."""
+    return (ctypes.c_float * len(values))(*values)
+
+
+def call(function: str, *arguments: object) -> None:
+    """Call a kernel; raises :class:`~deconvseg.errors.DeconvsegError` without a library, or where memory is short."""
+    kernels = library()
+    if kernels is None:
+        raise DeconvsegError(f"no native kernels: {unavailable()}")
+    if getattr(kernels, function)(*arguments):
+        raise DeconvsegError(f"{function}: not enough memory for its work: use smaller patches or fewer threads")

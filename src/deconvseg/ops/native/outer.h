@@ -1,0 +1,76 @@
+// Sums over voxels: gradients of matrices and of biases.
+#pragma once
+
+#include <algorithm>
+
+#include "matmul.h"
+#include "parallel.h"
+
+namespace deconvseg {
+
+constexpr int kOuterRows = kTileRows < kLanes ? kTileRows : kLanes;
+
+template <int Vectors, class LeftAt, class RightAt>
+DECONVSEG_INLINE void add_outer_tile(float* sum, int64_t columns, int64_t row, int64_t column, int64_t first,
+                                     int64_t last, int64_t width, LeftAt left, int64_t left_step, RightAt right,
+                                     int64_t right_step) {
+    // From zero and not from what is there: sums of sums round less.
+    vec sums[kOuterRows][Vectors] = {};
+    for (int64_t line = first; line < last; ++line) {
+        const float* a = left(line, row);
+        const float *b = right(line, column), *c = Vectors > 1 ? right(line, column + kLanes) : b;
+        for (int64_t x = 0; x < width; ++x, a += left_step, b += right_step, c += right_step) {
+            const vec values[2] = {load(b), load(c)};
+#pragma GCC unroll 8
+            for (int i = 0; i < kOuterRows; ++i)
+#pragma GCC unroll 2
+                for (int j = 0; j < Vectors; ++j) sums[i][j] += splat(a[i]) * values[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kOuterRows; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < Vectors; ++j) {
+            float* to = sum + (row + i) * columns + column + j * kLanes;
+            store(to, load(to) + sums[i][j]);
+        }
+}
+
+// sum[row][column] += over lines and their voxels x: left(line, row)[x] right(line, column)[x], whose steps are the floats
+// from one voxel to the next. Each worker adds to its own part, in the order of the lines.
+template <class LeftAt, class RightAt>
+void add_outer(const Worker& worker, float* sum, int64_t rows, int64_t columns, int64_t first, int64_t last,
+               int64_t width, LeftAt left, int64_t left_step, RightAt right, int64_t right_step) {
+    constexpr int64_t kRows = 64;  // of one task
+    const int64_t row_tasks = (rows + kRows - 1) / kRows, column_tasks = (columns + kTileColumns - 1) / kTileColumns;
+    const int64_t at_once = std::max<int64_t>(1, 256 / width);  // lines whose columns stay in the first cache
+    worker.share(row_tasks * column_tasks, [&](int64_t task) {
+        const int64_t column = task / row_tasks * kTileColumns, row = task % row_tasks * kRows;
+        for (int64_t from = first; from < last; from += at_once)
+            for (int64_t r = row; r < std::min(rows, row + kRows); r += kOuterRows) {
+                const int64_t to = std::min(last, from + at_once);
+                if (columns - column > kLanes)
+                    add_outer_tile<2>(sum, columns, r, column, from, to, width, left, left_step, right, right_step);
+                else
+                    add_outer_tile<1>(sum, columns, r, column, from, to, width, left, left_step, right, right_step);
+            }
+    });
+}
+
+// sum[column] += over lines and their voxels x: values(line, column)[x].
+template <class ValuesAt>
+void add_columns(const Worker& worker, float* sum, int64_t columns, int64_t first, int64_t last, int64_t width,
+                 ValuesAt values, int64_t step) {
+    worker.share(columns / kLanes, [&](int64_t i) {
+        vec total{};
+        for (int64_t line = first; line < last; ++line) {
+            const float* from = values(line, i * kLanes);
+            vec of_line{};
+            for (int64_t x = 0; x < width; ++x) of_line += load(from + x * step);
+            total += of_line;
+        }
+        store(sum + i * kLanes, load(sum + i * kLanes) + total);
+    });
+}
+
+}  // namespace deconvseg

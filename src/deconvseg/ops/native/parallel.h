@@ -1,0 +1,114 @@
+// Threads and memory of one call: made when it begins, gone when it ends, so that a fork finds nothing half alive.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace deconvseg {
+
+// Ask for large pages behind memory that will be written for the first time: a page fault costs as much as copying the page.
+inline void prefer_large_pages(void* memory, size_t bytes) {
+#if defined(__linux__)
+    constexpr uintptr_t large = uintptr_t{2} << 20;
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + large - 1) & ~(large - 1);
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) & ~(large - 1);
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
+}
+
+// Uninitialised floats, aligned to a cache line.
+class Buffer {
+  public:
+    explicit Buffer(size_t floats) {
+        const size_t bytes = (floats * sizeof(float) + 63) / 64 * 64;
+        data_ = static_cast<float*>(std::aligned_alloc(bytes >= (4u << 20) ? size_t{2} << 20 : 64, round(bytes)));
+        if (data_ == nullptr) throw std::bad_alloc();
+        prefer_large_pages(data_, bytes);
+    }
+    ~Buffer() { std::free(data_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    operator float*() const { return data_; }
+
+  private:
+    static size_t round(size_t bytes) {
+        const size_t unit = bytes >= (4u << 20) ? size_t{2} << 20 : 64;
+        return bytes == 0 ? 64 : (bytes + unit - 1) / unit * unit;
+    }
+    float* data_;
+};
+
+// Where the workers of a team wait for each other.
+class Barrier {
+  public:
+    void wait(int count) {
+        const int turn = turn_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) {
+            arrived_.store(0, std::memory_order_relaxed);
+            turn_.store(turn + 1, std::memory_order_release);
+            return;
+        }
+        // Spin for a moment, as steps are short; then let others run, as a core may be shared.
+        for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; ++spins)
+            if (spins > 4000) std::this_thread::yield();
+    }
+
+  private:
+    std::atomic<int> arrived_{0}, turn_{0};
+};
+
+// One worker of a team: which one it is of how many, and the meeting point.
+struct Worker {
+    int index, count;
+    Barrier* barrier;
+
+    // Wait until every worker of the team is here.
+    void meet() const {
+        if (count > 1) barrier->wait(count);
+    }
+
+    // Call task(i) for this worker's share of 0 <= i < tasks; no waiting.
+    template <class Task>
+    void share(int64_t tasks, Task task) const {
+        for (int64_t i = tasks * index / count, end = tasks * (index + 1) / count; i < end; ++i) task(i);
+    }
+};
+
+// Run body(worker) on that many threads, the calling one among them; fewer where the system refuses more.
+template <class Body>
+void run_team(int64_t threads, Body body) {
+    Barrier barrier;
+    std::atomic<int> size{0};
+    std::vector<std::thread> others;
+    try {
+        for (int index = 1; index < threads; ++index)
+            others.emplace_back([&barrier, &size, &body, index] {
+                while (size.load(std::memory_order_acquire) == 0) std::this_thread::yield();
+                body(Worker{index, size.load(std::memory_order_relaxed), &barrier});
+            });
+    } catch (const std::system_error&) {
+        // A limit on threads: those that exist do the work.
+    }
+    size.store(static_cast<int>(others.size()) + 1, std::memory_order_release);
+    body(Worker{0, static_cast<int>(others.size()) + 1, &barrier});
+    for (auto& thread : others) thread.join();
+}
+
+// Run task(i) for 0 <= i < tasks on that many threads.
+template <class Task>
+void parallel_for(int64_t threads, int64_t tasks, Task task) {
+    run_team(threads < tasks ? threads : tasks, [&](const Worker& worker) { worker.share(tasks, task); });
+}
+
+}  // namespace deconvseg

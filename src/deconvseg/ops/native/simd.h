@@ -1,0 +1,40 @@
+// Vectors of floats, as wide as the instruction set that this file is compiled for.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace deconvseg {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float vec __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int32_t ivec __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+#define DECONVSEG_INLINE inline __attribute__((always_inline))
+
+DECONVSEG_INLINE vec load(const float* from) {
+    vec value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+DECONVSEG_INLINE void store(float* to, vec value) { std::memcpy(to, &value, sizeof value); }
+
+// A zero is subtracted and not added, because that keeps the sign of -0 and so costs no instruction.
+DECONVSEG_INLINE vec splat(float value) { return value - vec{}; }
+
+DECONVSEG_INLINE vec max(vec a, vec b) { return a > b ? a : b; }
+DECONVSEG_INLINE vec min(vec a, vec b) { return a < b ? a : b; }
+
+// Rectify; NaN stays NaN, as in PyTorch.
+DECONVSEG_INLINE vec relu(vec a) { return a < 0.0f ? vec{} : a; }
+
+}  // namespace deconvseg

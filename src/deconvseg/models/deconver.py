@@ -13,6 +13,7 @@ from deconvseg.models.per_stage import PerStage, depths_per_stage, kernels_per_s
 from deconvseg.models.registry import register_model
 from deconvseg.nn import DeconverBlock, create_upsampling
 from deconvseg.nn.dimensions import CONV, check_spatial_dims
+from deconvseg.nn.joining import join
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -42,7 +43,7 @@ class DecoderStage(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, width below, \\*(S / stride)) and the encoder's (B, width, \\*S) to (B, width, \\*S)."""
-        out: Tensor = self.blocks(self.fusion(torch.cat([skip, self.upsampling(x)], dim=1)))
+        out: Tensor = self.blocks(join(skip, x, self.upsampling, self.fusion))
         return out
 
 

@@ -7,9 +7,8 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from deconvseg.catalog import PRESETS
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network
-from deconvseg.nn.choice import check_choice
 
 Builder = TypeVar("Builder", bound=Callable[..., Network])
 

@@ -1,14 +1,19 @@
 """The Deconv Mixer and the Deconver block (Deconver, arXiv 2504.00302, sections III-D and III-E)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
+from deconvseg.nn.conv import Conv2d, Conv3d
 from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.fusion import why_apart
 from deconvseg.nn.ndc import NDC
-from deconvseg.nn.norm import create_norm
+from deconvseg.nn.norm import InstanceNorm, create_norm
+from deconvseg.ops.backends import Choice
+from deconvseg.ops.deconver_block import choose_block, deconver_block
 
 
 class DeconvMixer(nn.Module):
@@ -73,7 +78,59 @@ class DeconverBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both halves, each with its residual connection, to (B, C, \\*S)."""
+        """Apply both halves, each with its residual connection, to (B, C, \\*S).
+
+        On a CPU one native operator computes the whole block where that makes no difference: see
+        :meth:`explain_backend`.
+        """
+        if not torch.compiler.is_compiling() and self._choose(x).backend == "native":
+            return deconver_block(
+                x, self._weights(), eps=self.mixer.ndc.eps, norm_eps=cast(InstanceNorm, self.norm1).eps
+            )
         x = x + self.mixer(self.norm1(x))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
+
+    def explain_backend(self) -> Choice:
+        """Choose for inputs like the filters; ``reference`` means that the layers are called one by one."""
+        filters = self.mixer.ndc.filters
+        return self._choose(filters.new_empty(1, filters.shape[0], *[1] * (filters.ndim - 2)))
+
+    def _choose(self, x: Tensor) -> Choice:
+        apart = why_apart(self, _MODULES) or self._why_other_equations()
+        return choose_block(x, () if apart else self._weights(), apart)
+
+    def _why_other_equations(self) -> str | None:
+        """Say why one operator cannot stand for the expected modules, with the settings they have, or None."""
+        ndc, convolutions = self.mixer.ndc, (self.mixer.project_out, self.mlp[0], self.mlp[2])
+        if ndc.iterations != 1:
+            return f"it takes one update, not {ndc.iterations}"
+        if self.norm1.eps != self.norm2.eps or self.mlp[1].approximate != "none":
+            return "the settings of its normalisations or of its GELU were changed"
+        biased = [conv.bias is not None for conv in (ndc.initial_source, *convolutions)]
+        if self.mixer.project_in.bias is not None or not all(biased):
+            return "biases were added or removed"
+        return None
+
+    def _weights(self) -> tuple[Tensor, ...]:
+        mixer, (expand, _, contract) = self.mixer, self.mlp
+        source, project_out = mixer.ndc.initial_source, mixer.project_out
+        biased = [parameter for layer in (source, project_out, expand, contract) for parameter in layer.parameters()]
+        return mixer.project_in.weight, mixer.ndc.filters, *biased
+
+
+_CONVS = (Conv2d, Conv3d)
+# What a block is made of where it may be one operator: a constructor never makes another one.
+_MODULES: dict[str, tuple[type, ...]] = {
+    "norm1": (InstanceNorm,),
+    "mixer": (DeconvMixer,),
+    "mixer.ndc": (NDC,),
+    "mixer.ndc.initial_source": _CONVS,
+    "mixer.project_in": _CONVS,
+    "mixer.project_out": _CONVS,
+    "norm2": (InstanceNorm,),
+    "mlp": (nn.Sequential,),
+    "mlp.0": _CONVS,
+    "mlp.1": (nn.GELU,),
+    "mlp.2": _CONVS,
+}

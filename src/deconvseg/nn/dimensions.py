@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from deconvseg.errors import InputError
+from deconvseg.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
-CONV: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONV: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 CONV_TRANSPOSE: dict[int, Callable[..., nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
-    1: nn.ConvTranspose1d,
-    2: nn.ConvTranspose2d,
-    3: nn.ConvTranspose3d,
+    1: ConvTranspose1d,
+    2: ConvTranspose2d,
+    3: ConvTranspose3d,
 }
 
 

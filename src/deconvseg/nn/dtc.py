@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError
-from deconvseg.nn.choice import check_choice
+from deconvseg.errors import InputError, check_choice
 from deconvseg.nn.dimensions import CONV, CONV_TRANSPOSE, check_spatial_dims, per_axis
 from deconvseg.ops import deformable_upsample
+from deconvseg.ops.backends import Choice
+from deconvseg.ops.deformable_upsample import choose_upsample
 
 DTC_INITS = ("default", "bilinear", "zero")
 
@@ -86,6 +87,15 @@ class DTC(nn.Module):
         return deformable_upsample(
             self.project(x), offsets, weights, scale=self.scale, receptive_field=self.receptive_field
         )
+
+    def explain_backend(self) -> Choice:
+        """Choose for inputs like the parameters."""
+        axes = len(self.scale)
+        features = self.project.weight.detach().new_empty(1, self.project.out_channels, *[1] * axes)
+        offsets = features.new_empty(1, axes, *self.scale)
+        weights = offsets if self.use_weight else None
+        field = self.receptive_field
+        return choose_upsample(features, offsets, weights, scale=self.scale, receptive_field=field)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
 from deconvseg.ops import ndc_update
+from deconvseg.ops.backends import Choice
+from deconvseg.ops.ndc import choose_update
 
 
 class NDC(nn.Module):
@@ -80,6 +82,13 @@ class NDC(nn.Module):
         for _ in range(self.iterations):
             source = ndc_update(x, source, filters, groups=self.groups, eps=self.eps)
         return source
+
+    def explain_backend(self) -> Choice:
+        """Choose for inputs like the filters."""
+        filters = self.filters.detach()
+        size = [1] * (filters.ndim - 2)
+        x, source = (filters.new_empty(1, channels, *size) for channels in (self.channels, self.source_channels))
+        return choose_update(x, source, filters, groups=self.groups, eps=self.eps)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from deconvseg.nn.choice import check_choice
+from deconvseg.errors import check_choice
 
 
 class InstanceNorm(nn.Module):

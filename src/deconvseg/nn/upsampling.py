@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvseg.nn.choice import check_choice
+from deconvseg.errors import check_choice
 from deconvseg.nn.dimensions import CONV, CONV_TRANSPOSE, check_spatial_dims, per_axis
 from deconvseg.nn.dtc import DTC
 

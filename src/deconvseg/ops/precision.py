@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from deconvseg.ops.compilation import constant_to_compilers
+
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -20,6 +22,11 @@ def in_full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
     """Keep autocast from lowering the precision of what runs inside; nothing to enter where it is off."""
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    if _has_autocast(device_type) and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
+
+
+@constant_to_compilers
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from deconvseg.errors import InputError
-from deconvseg.ops.deformable_upsample import reference
-from deconvseg.ops.precision import in_full_precision, without_autocast
+from deconvseg.ops.backends import Choice, as_stored, choose, chosen
+from deconvseg.ops.deformable_upsample import library
+from deconvseg.ops.precision import without_autocast
 
-__all__ = ["deformable_upsample"]
+__all__ = ["choose_upsample", "deformable_upsample"]
 
 
 def deformable_upsample(
@@ -27,21 +28,45 @@ def deformable_upsample(
     axis of ``size`` input pixels λ = receptive_field / (2 * size), or 1 where ``receptive_field`` is infinite.
     Interpolates linearly with ``align_corners=False`` and border padding, so that zero offsets give linear
     interpolation. Returns (B, C, \\*(S * scale)) in the type of ``features``; half types and autocast regions compute
-    in float32. Raises :class:`~deconvseg.errors.InputError` where the shapes do not fit.
+    in float32.
+
+    Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells,
+    :func:`~deconvseg.ops.use_backend` forces one), else in plain PyTorch, as are second derivatives. Raises
+    :class:`~deconvseg.errors.InputError` where the shapes do not fit, or a forced backend cannot compute.
     """
-    _check(features, offsets, weights, scale, receptive_field)
+    factors = _check(features, offsets, weights, scale, receptive_field)
     with without_autocast(features.device.type):
-        moves = (offsets,) if weights is None else (offsets, weights)
-        full_features, full_offsets, *full_weights = in_full_precision(features, *moves)
-        where = reference.positions(
-            full_offsets, full_weights[0] if full_weights else None, features.shape[2:], receptive_field
-        )
-        return reference.sample(full_features, where).to(features.dtype)
+        tensors = _as_stored(features, offsets, weights)
+        by_reference = chosen(library.UPSAMPLE, *tensors) == "reference"
+        upsample = library.by_reference if by_reference else library.upsample
+        return upsample(*tensors, factors, float(receptive_field)).to(features.dtype)
+
+
+def choose_upsample(
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    *,
+    scale: int | Sequence[int],
+    receptive_field: float,
+) -> Choice:
+    """Choose the backend of :func:`deformable_upsample` for these arguments, without computing; errors as there."""
+    _check(features, offsets, weights, scale, receptive_field)
+    return choose(library.UPSAMPLE, *_as_stored(features, offsets, weights))
+
+
+def _as_stored(features: Tensor, offsets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    if weights is None:
+        features, offsets = as_stored(features, offsets)
+    else:
+        features, offsets, weights = as_stored(features, offsets, weights)
+    return features, offsets, weights
 
 
 def _check(
     features: Tensor, offsets: Tensor, weights: Tensor | None, scale: int | Sequence[int], receptive_field: float
-) -> None:
+) -> tuple[int, ...]:
+    """Return the scale of each axis, or refuse what does not fit."""
     axes = features.ndim - 2
     if axes not in (2, 3):
         raise InputError(f"features of shape {tuple(features.shape)}: give (B, C, *S) with 2 or 3 spatial axes")
@@ -58,3 +83,4 @@ def _check(
                 f"{name} of shape {tuple(tensor.shape)} do not fit features of shape {tuple(features.shape)} with "
                 f"scale={scale}: give {expected}"
             )
+    return factors

@@ -1,5 +1,7 @@
 """Deformable upsampling in plain PyTorch: the equations of DTC (arXiv 2601.17939), and nothing else."""
 
+from __future__ import annotations  # the compiler of PyTorch 2.6 cannot trace those of an inner function
+
 import itertools
 import math
 from collections.abc import Sequence
@@ -47,5 +49,5 @@ def sample(features: Tensor, where: Sequence[Tensor]) -> Tensor:
         picked = pixels.gather(2, index.flatten(1)[:, None].expand(batch, channels, -1))
         return picked * share.flatten(1)[:, None]
 
-    corners = itertools.product((0, 1), repeat=len(size))
+    corners = itertools.product(*[(0, 1)] * len(size))
     return reduce(torch.add, map(corner, corners)).reshape(batch, channels, *where[0].shape[1:])

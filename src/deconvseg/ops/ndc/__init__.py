@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from deconvseg.errors import InputError
-from deconvseg.ops.ndc import reference
+from deconvseg.ops.backends import Choice, as_stored, choose, chosen
+from deconvseg.ops.ndc import library, reference
 from deconvseg.ops.ndc.checks import check_filters, check_image, check_problem, check_source
 from deconvseg.ops.precision import in_full_precision, without_autocast
 
-__all__ = ["ndc_error", "ndc_reconstruct", "ndc_solve", "ndc_update"]
+__all__ = ["choose_update", "ndc_error", "ndc_reconstruct", "ndc_solve", "ndc_update"]
 
 
 def ndc_reconstruct(source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
@@ -32,14 +33,24 @@ def ndc_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: 
     ``x`` is (B, C, \\*S), ``source`` (B, E, \\*S) and ``filters`` (C, E/groups, \\*K), K odd, with one to three spatial
     axes; all must be nonnegative, which is the caller's duty and not checked. Returns (B, E, \\*S) in the type of
     ``source``. Half types and autocast regions compute in float32. With ``eps`` = 0 an entry whose denominator is
-    zero becomes 0; with ``eps`` > 0 it keeps its value. The reconstruction error never rises (Theorem 1). Raises
-    :class:`~deconvseg.errors.InputError` where shapes or ``eps`` do not fit.
+    zero becomes 0; with ``eps`` > 0 it keeps its value. The reconstruction error never rises (Theorem 1).
+
+    Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells,
+    :func:`~deconvseg.ops.use_backend` forces one), else in plain PyTorch, as are second derivatives. Raises
+    :class:`~deconvseg.errors.InputError` where shapes or ``eps`` do not fit, or a forced backend cannot compute.
     """
     check_problem(x, source, filters, groups)
     _check_eps(eps)
     with without_autocast(x.device.type):
-        full_x, full_source, full_filters = in_full_precision(x, source, filters)
-        return reference.update(full_x, full_source, full_filters, groups, eps).to(source.dtype)
+        stored_x, stored_source, stored_filters = as_stored(x, source, filters)
+        return _update(stored_x, stored_source, stored_filters, groups, eps).to(source.dtype)
+
+
+def choose_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: float = 1e-8) -> Choice:
+    """Choose the backend of :func:`ndc_update` for these arguments, without computing; errors as there."""
+    check_problem(x, source, filters, groups)
+    _check_eps(eps)
+    return choose(library.UPDATE, *as_stored(x, source, filters))
 
 
 def ndc_error(x: Tensor, source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
@@ -80,9 +91,15 @@ def ndc_solve(
         full_x, estimate, full_filters = in_full_precision(x, source, filters)
         errors = [reference.error(full_x, estimate, full_filters, groups)]
         for _ in range(iterations):
-            estimate = reference.update(full_x, estimate, full_filters, groups, eps)
+            estimate = _update(full_x, estimate, full_filters, groups, eps)
             errors.append(reference.error(full_x, estimate, full_filters, groups))
         return estimate.to(source.dtype), torch.stack(errors).to(x.dtype)
+
+
+def _update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
+    by_reference = chosen(library.UPDATE, x, source, filters) == "reference"
+    update = library.by_reference if by_reference else library.update
+    return update(x, source, filters, groups, eps)
 
 
 def _check_eps(eps: float) -> None:

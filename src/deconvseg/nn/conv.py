@@ -1,0 +1,91 @@
+"""PyTorch's convolutions, computed natively where that is faster: the same arguments, parameters and results."""
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.ops.backends import Choice
+from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
+
+_PLAIN = "dilations, groups and paddings of other kinds are PyTorch's"
+SPECIAL = Choice("conv", "reference", {"native": _PLAIN, "triton": _PLAIN})
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class _Conv(nn.modules.conv._ConvNd):
+    """A convolution by :func:`deconvseg.ops.conv.conv`, where it is one with zero padding and one group."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, I, \\*S)."""
+        if self.is_special() or torch.compiler.is_compiling():
+            out: Tensor = super().forward(x)
+            return out
+        return conv(x, self.weight, self.bias, stride=self.stride, padding=self._zeros())
+
+    def explain_backend(self) -> Choice:
+        """Choose for an image as large as the kernel, with the channels innermost in memory."""
+        if self.is_special():
+            return SPECIAL
+        return choose_conv(_image(self), self.weight, self.bias, stride=self.stride, padding=self._zeros())
+
+    def is_special(self) -> bool:
+        """Say whether its settings leave it to PyTorch."""
+        dilated = any(step != 1 for step in self.dilation)
+        return dilated or self.groups != 1 or self.padding_mode != "zeros" or isinstance(self.padding, str)
+
+    def _zeros(self) -> tuple[int, ...]:
+        return tuple(int(pad) for pad in self.padding)
+
+
+class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
+    """A transposed convolution by :func:`deconvseg.ops.conv.conv_transpose`, where it has no padding and one group."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Convolve (B, I, \\*S), transposed."""
+        if self.is_special() or output_size is not None or torch.compiler.is_compiling():
+            out: Tensor = super().forward(x, output_size)
+            return out
+        return conv_transpose(x, self.weight, self.bias, stride=self.stride)
+
+    def explain_backend(self) -> Choice:
+        """Choose for an image as large as the kernel, with the channels innermost in memory."""
+        return self.choose(_image(self))
+
+    def choose(self, x: Tensor) -> Choice:
+        """Choose for an image."""
+        if self.is_special():
+            return SPECIAL
+        return choose_conv_transpose(x, self.weight, self.bias, stride=self.stride)
+
+    def is_special(self) -> bool:
+        """Say whether its settings leave it to PyTorch."""
+        dilated = any(step != 1 for step in self.dilation)
+        return dilated or self.groups != 1 or any((*self.padding, *self.output_padding))
+
+
+def _image(layer: nn.modules.conv._ConvNd) -> Tensor:
+    image = layer.weight.new_empty((1, layer.in_channels, *layer.kernel_size))
+    return image.contiguous(memory_format=_CHANNELS_LAST[image.ndim]) if image.ndim in _CHANNELS_LAST else image
+
+
+class Conv1d(_Conv, nn.Conv1d):
+    """``torch.nn.Conv1d``."""
+
+
+class Conv2d(_Conv, nn.Conv2d):
+    """``torch.nn.Conv2d``."""
+
+
+class Conv3d(_Conv, nn.Conv3d):
+    """``torch.nn.Conv3d``."""
+
+
+class ConvTranspose1d(_ConvTranspose, nn.ConvTranspose1d):
+    """``torch.nn.ConvTranspose1d``."""
+
+
+class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
+    """``torch.nn.ConvTranspose2d``."""
+
+
+class ConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d):
+    """``torch.nn.ConvTranspose3d``."""

@@ -1,0 +1,83 @@
+"""Dense convolutions with the channels innermost: what is left of a Deconver network beside its blocks."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deconvseg.ops.backends import Choice, forced_backend, why_reference
+from deconvseg.ops.conv import library, native
+from deconvseg.ops.native import unavailable
+
+__all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
+
+_CONV = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+_TRANSPOSE = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    """Convolve (B, I, \\*S) with weights (O, I, \\*K), as ``torch.nn.functional.conv3d`` and its like do.
+
+    On a CPU, images with the channels innermost in memory are convolved natively where that is faster.
+    """
+    if choose_conv(x, weight, bias, stride=stride, padding=padding).backend == "native":
+        result: Tensor = library.conv(x, weight, bias, list(stride), list(padding))
+        return result
+    return _CONV[x.ndim](x, weight, bias, tuple(stride), tuple(padding))
+
+
+def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Tensor:
+    """Convolve (B, I, \\*S) with weights (I, O, \\*K), transposed, as ``conv_transpose3d`` and its like do."""
+    if choose_conv_transpose(x, weight, bias, stride=stride).backend == "native":
+        result: Tensor = library.conv_transpose(x, weight, bias)
+        return result
+    return _TRANSPOSE[x.ndim](x, weight, bias, tuple(stride))
+
+
+def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Tensor) -> Tensor:
+    """Convolve (B, I, \\*S) transposed, put it behind (B, O, \\*(S * K)), and map the channels of both to new ones.
+
+    That is ``conv(cat([skip, conv_transpose(x, spread, bias, stride=K)]), fuse)``, with ``spread`` (I, J, \\*K) and
+    ``fuse`` (P, O + J, 1, ...), computed without the image between: two linear maps one after the other are one.
+    """
+    ones, channels = (1,) * (x.ndim - 2), skip.shape[1]
+    of_skip, of_x = fuse[:, :channels], fuse[:, channels:].flatten(1)
+    weight = torch.einsum("ij...,pj->ip...", spread, of_x)
+    total = None if bias is None else of_x @ bias
+    result = conv(skip, of_skip, total, stride=ones, padding=(0,) * len(ones))
+    if result.requires_grad or choose_conv_transpose(x, weight, None, stride=weight.shape[2:]).backend != "native":
+        return result + conv_transpose(x, weight, None, stride=weight.shape[2:])
+    library.add_conv_transpose(result, x, weight)
+    return result
+
+
+def choose_conv(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], padding: Sequence[int]
+) -> Choice:
+    """Choose what computes :func:`conv`: ``native``, or ``reference``, which is PyTorch's."""
+    reason = _why_plain(x, weight, bias) or native.decline(x, weight, bias, stride, padding)
+    return _choice("conv", reason)
+
+
+def choose_conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Choice:
+    """Choose what computes :func:`conv_transpose`."""
+    reason = _why_plain(x, weight, bias) or native.decline_transpose(x, weight, bias, stride)
+    return _choice("conv_transpose", reason)
+
+
+def _why_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
+    forced = forced_backend()
+    if forced not in (None, "native"):
+        return f"{forced} is forced"
+    if torch.is_autocast_enabled(x.device.type):
+        return "autocast lowers the precision"
+    given = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    return why_reference(*given) or unavailable()
+
+
+def _choice(operator: str, reason: str | None) -> Choice:
+    triton = "PyTorch's own convolutions are fast on a GPU"
+    if reason:
+        return Choice(operator, "reference", {"native": reason, "triton": triton})
+    return Choice(operator, "native", {"reference": "native is faster", "triton": triton})

@@ -1,0 +1,199 @@
+// Dense convolutions with the channels innermost, as matrix products over gathered lines: plain C functions.
+//
+// A convolution maps an image `high` to an image `low`; where kernel = stride, its adjoint (a transposed convolution) maps
+// back. Weights are (low channels, high channels, kernel) for both.
+
+#include "outer.h"
+
+using namespace deconvseg;
+
+namespace {
+
+struct Shape {
+    int64_t batch, low_channels, high_channels, low[3], high[3], kernel[3], stride[3], padding[3], threads;
+
+    int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+    int64_t depth() const { return taps() * high_channels; }
+    int64_t low_voxels() const { return batch * low[0] * low[1] * low[2]; }
+    bool pointwise() const {
+        bool same = true;
+        for (int axis = 0; axis < 3; ++axis) same = same && kernel[axis] == 1 && stride[axis] == 1 && padding[axis] == 0;
+        return same;
+    }
+};
+
+Shape shape_of(const int64_t* sizes) {
+    Shape shape;
+    static_assert(sizeof(Shape) == 19 * sizeof(int64_t), "the sizes are copied as they come");
+    std::memcpy(&shape, sizes, sizeof shape);
+    return shape;
+}
+
+// What the kernel sees at some low voxels, (voxels, taps, high channels), in rows of `row` floats; zero outside.
+void gather(const Shape& shape, const float* high, int64_t first, int64_t last, float* to, int64_t row) {
+    const int64_t channels = shape.high_channels, run = shape.kernel[2] * channels;
+    for (int64_t voxel = first; voxel < last; ++voxel, to += row) {
+        const int64_t x = voxel % shape.low[2], y = voxel / shape.low[2] % shape.low[1];
+        const int64_t z = voxel / (shape.low[2] * shape.low[1]) % shape.low[0];
+        const int64_t sample = voxel / (shape.low[2] * shape.low[1] * shape.low[0]);
+        const int64_t x0 = x * shape.stride[2] - shape.padding[2];
+        const int64_t from = std::max<int64_t>(0, -x0), until = std::min(shape.kernel[2], shape.high[2] - x0);
+        float* at = to;
+        for (int64_t kz = 0; kz < shape.kernel[0]; ++kz)
+            for (int64_t ky = 0; ky < shape.kernel[1]; ++ky, at += run) {
+                const int64_t hz = z * shape.stride[0] - shape.padding[0] + kz;
+                const int64_t hy = y * shape.stride[1] - shape.padding[1] + ky;
+                const bool inside = hz >= 0 && hz < shape.high[0] && hy >= 0 && hy < shape.high[1] && from < until;
+                const int64_t begin = inside ? from * channels : run, end = inside ? until * channels : run;
+                std::fill(at, at + begin, 0.0f);
+                if (inside) {
+                    const int64_t line = (sample * shape.high[0] + hz) * shape.high[1] + hy;
+                    std::copy_n(high + (line * shape.high[2] + x0) * channels + begin, end - begin, at + begin);
+                }
+                std::fill(at + end, at + run, 0.0f);
+            }
+        std::fill(at, to + row, 0.0f);
+    }
+}
+
+// Low voxels of one task: enough to use a panel of weights several times, few enough to stay in cache.
+int64_t rows_at_once(int64_t depth) { return std::clamp<int64_t>(65536 / depth / 8 * 8, 8, 128); }
+
+template <class Task>
+void share_rows(const Worker& worker, int64_t voxels, int64_t rows, Task task) {
+    worker.share((voxels + rows - 1) / rows, [&](int64_t i) { task(i * rows, std::min(voxels, (i + 1) * rows)); });
+}
+
+vec bias_at(const float* bias, int64_t column) { return bias == nullptr ? vec{} : load(bias + column); }
+
+void convolve(const Shape& shape, const float* high, const float* weight, const float* bias, float* low) {
+    const int64_t depth = shape.depth(), taps = shape.taps(), columns = shape.low_channels;
+    const int64_t rows = rows_at_once(depth);
+    Buffer packed(packed_size(depth, columns)), gathered(shape.pointwise() ? 0 : shape.threads * rows * depth);
+    run_team(shape.threads, [&](const Worker& worker) {
+        worker.share((columns + kTileColumns - 1) / kTileColumns, [&](int64_t panel) {
+            pack_panel(packed + panel * depth * kTileColumns, depth, columns, panel * kTileColumns,
+                       [&](int64_t k, int64_t column) {
+                           return weight[(column * shape.high_channels + k % shape.high_channels) * taps +
+                                         k / shape.high_channels];
+                       });
+        });
+        worker.meet();
+        share_rows(worker, shape.low_voxels(), rows, [&](int64_t first, int64_t last) {
+            const float* left = high + first * depth;
+            if (!shape.pointwise()) {
+                float* own = gathered + worker.index * rows * depth;
+                gather(shape, high, first, last, own, depth);
+                left = own;
+            }
+            multiply(Left{left, depth, 1, depth}, last - first, packed, columns,
+                     [&](int64_t row, int64_t column, vec sums) {
+                         store(low + (first + row) * columns + column, sums + bias_at(bias, column));
+                     });
+        });
+    });
+}
+
+// For kernel = stride: a low voxel makes, for each (kz, ky), a run of high voxels along x, and runs leave no gaps.
+void spread(const Shape& shape, const float* low, const float* weight, const float* bias, float* high, bool add) {
+    constexpr int64_t kRows = 128;  // low voxels of one task
+    const int64_t depth = shape.low_channels, channels = shape.high_channels, width = shape.low[2];
+    const int64_t taps = shape.taps(), across = shape.kernel[2], columns = across * channels;
+    const int64_t pairs = shape.kernel[0] * shape.kernel[1], size = packed_size(depth, columns);
+    const int64_t voxels = shape.low_voxels(), groups = (voxels + kRows - 1) / kRows;
+    Buffer packed(pairs * size);
+    run_team(shape.threads, [&](const Worker& worker) {
+        worker.share(pairs, [&](int64_t pair) {
+            for (int64_t column = 0; column < columns; column += kTileColumns)
+                pack_panel(packed + pair * size + column * depth, depth, columns, column, [&](int64_t k, int64_t c) {
+                    return weight[(k * channels + c % channels) * taps + pair * across + c / channels];
+                });
+        });
+        worker.meet();
+        worker.share(pairs * groups, [&](int64_t task) {
+            const int64_t pair = task % pairs, first = task / pairs * kRows, rows = std::min(kRows, voxels - first);
+            const int64_t kz = pair / shape.kernel[1], ky = pair % shape.kernel[1];
+            multiply(Left{low + first * depth, depth, 1, depth}, rows, packed + pair * size, columns,
+                     [&](int64_t row, int64_t column, vec sums) {
+                         const int64_t line = (first + row) / width, x = (first + row) % width;
+                         const int64_t plane = line / shape.low[1] * shape.kernel[0] + kz;
+                         const int64_t above = plane * shape.high[1] + line % shape.low[1] * shape.kernel[1] + ky;
+                         float* to = high + above * shape.high[2] * channels + x * columns + column;
+                         const vec value = sums + bias_at(bias, column % channels);
+                         store(to, add ? load(to) + value : value);
+                     });
+        });
+    });
+}
+
+// gradient[k][n] += sum over low voxels of what the kernel sees there (k) times low (n); total[n] += sum of low, if given.
+void weigh(const Shape& shape, const float* low, const float* high, float* gradient, float* total) {
+    constexpr int64_t kWidth = 64;
+    const int64_t columns = shape.low_channels, voxels = shape.low_voxels();
+    const int64_t depth = (shape.depth() + kOuterRows - 1) / kOuterRows * kOuterRows;
+    const int64_t lines = std::clamp<int64_t>((int64_t{1} << 19) / (depth * kWidth), 2, 32), rows = lines * kWidth;
+    Buffer seen(rows * depth), grads(rows * columns), sums(depth * columns);
+    std::fill_n(static_cast<float*>(sums), depth * columns, 0.0f);
+    run_team(shape.threads, [&](const Worker& worker) {
+        for (int64_t from = 0; from < voxels; from += rows) {
+            const int64_t count = std::min(rows, voxels - from), used = (count + kWidth - 1) / kWidth;
+            worker.share(used, [&](int64_t line) {
+                const int64_t at = line * kWidth, end = std::min(count, at + kWidth);
+                gather(shape, high, from + at, from + end, seen + at * depth, depth);
+                std::copy_n(low + (from + at) * columns, (end - at) * columns, grads + at * columns);
+                // The last line is filled up with zeros, which add nothing.
+                std::fill(seen + end * depth, seen + (at + kWidth) * depth, 0.0f);
+                std::fill(grads + end * columns, grads + (at + kWidth) * columns, 0.0f);
+            });
+            worker.meet();
+            const auto rows_of = [&](int64_t line, int64_t row) { return seen + line * kWidth * depth + row; };
+            const auto columns_of = [&](int64_t line, int64_t c) { return grads + line * kWidth * columns + c; };
+            add_outer(worker, sums, depth, columns, 0, used, kWidth, rows_of, depth, columns_of, columns);
+            if (total != nullptr) add_columns(worker, total, columns, 0, used, kWidth, columns_of, columns);
+            worker.meet();
+        }
+    });
+    std::copy_n(static_cast<float*>(sums), shape.depth() * columns, gradient);
+}
+
+template <class Call>
+int guarded(Call call) {
+    try {
+        call();
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+
+// Images are (batch, depth, height, width, channels), sizes those of Shape in order; a bias may be null. The channels of
+// what is written must be a multiple of the lanes. Each returns 0, or 1 where memory ran out.
+
+extern "C" int deconvseg_conv(const float* high, const float* weight, const float* bias, float* low,
+                              const int64_t* sizes) {
+    const Shape shape = shape_of(sizes);
+    prefer_large_pages(low, shape.low_voxels() * shape.low_channels * sizeof(float));
+    return guarded([&] { convolve(shape, high, weight, bias, low); });
+}
+
+extern "C" int deconvseg_conv_transpose(const float* low, const float* weight, const float* bias, float* high,
+                                        const int64_t* sizes) {
+    const Shape shape = shape_of(sizes);
+    prefer_large_pages(high, shape.low_voxels() * shape.depth() * sizeof(float));
+    return guarded([&] { spread(shape, low, weight, bias, high, false); });
+}
+
+// The same, added to what `high` holds.
+extern "C" int deconvseg_conv_transpose_add(const float* low, const float* weight, const float* bias, float* high,
+                                            const int64_t* sizes) {
+    const Shape shape = shape_of(sizes);
+    return guarded([&] { spread(shape, low, weight, bias, high, true); });
+}
+
+extern "C" int deconvseg_conv_weight_gradient(const float* low, const float* high, float* gradient, float* total,
+                                              const int64_t* sizes) {
+    const Shape shape = shape_of(sizes);
+    return guarded([&] { weigh(shape, low, high, gradient, total); });
+}

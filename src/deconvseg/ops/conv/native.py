@@ -1,0 +1,121 @@
+"""Dense convolutions with the channels innermost on a CPU, by the compiled kernels of native.cpp."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops.native.interface import call, integers, lanes, pointer
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def decline(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
+) -> str | None:
+    """Say why the kernels cannot take a convolution, or None."""
+    high = weight.shape[1]
+    spreads = tuple(stride) == tuple(weight.shape[2:]) and not any(padding) and high % lanes() == 0
+    if x.requires_grad and torch.is_grad_enabled() and not spreads:
+        return (
+            f"the gradient of the image needs a stride as large as the kernel, and channels in multiples of {lanes()}"
+        )
+    return _decline(x, weight, bias, high, weight.shape[0], padding)
+
+
+def decline_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]) -> str | None:
+    """Say why the kernels cannot take a transposed convolution, or None."""
+    if tuple(stride) != tuple(weight.shape[2:]):
+        return "they are for a stride as large as the kernel"
+    if weight.shape[0] % lanes():
+        return f"{weight.shape[0]} channels are not a multiple of {lanes()}"
+    return _decline(x, weight, bias, weight.shape[0], weight.shape[1], ())
+
+
+def _decline(
+    x: Tensor, weight: Tensor, bias: Tensor | None, read: int, written: int, padding: Sequence[int]
+) -> str | None:
+    tensors = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors):
+        return "they compute float32 on a CPU"
+    if x.ndim not in CHANNELS_LAST or x.shape[1] != read:
+        return f"they take images of {read} channels and of two or three axes"
+    if not is_channels_last(x):
+        return "they take images with the channels innermost in memory"
+    if written % lanes():
+        return f"{written} channels are not a multiple of {lanes()}"
+    sizes = zip(x.shape[2:], weight.shape[2:], padding or [0] * (x.ndim - 2), strict=True)
+    if padding and any(length + 2 * pad < kernel for length, kernel, pad in sizes):
+        return "the image is smaller than the kernel"
+    return None
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Say whether the channels of an image are innermost in memory; sizes of 1 leave no doubt open."""
+    return x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim])
+
+
+def low_size(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> list[int]:
+    """Return the spatial size that a convolution makes."""
+    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    return [(length + 2 * pad - kernel) // step + 1 for length, kernel, step, pad in axes]
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    """Convolve (B, I, \\*S) with (O, I, \\*K)."""
+    x, weight, bias = _last(x), weight.contiguous(), None if bias is None else bias.contiguous()
+    out = _empty(x, weight.shape[0], low_size(x, weight, stride, padding))
+    if out.numel():
+        sizes = _sizes(out, x, weight.shape[2:], stride, padding)
+        call("deconvseg_conv", *map(pointer, (x, weight, bias, out)), sizes)
+    return out
+
+
+def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve (B, I, \\*S) with (I, O, \\*K), transposed, the stride being K: to (B, O, \\*(S * K))."""
+    x, weight, bias = _last(x), weight.contiguous(), None if bias is None else bias.contiguous()
+    kernel = weight.shape[2:]
+    out = _empty(x, weight.shape[1], [n * k for n, k in zip(x.shape[2:], kernel, strict=True)])
+    if out.numel():
+        sizes = _sizes(x, out, kernel, kernel, [0] * len(kernel))
+        call("deconvseg_conv_transpose", *map(pointer, (x, weight, bias, out)), sizes)
+    return out
+
+
+def add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor) -> None:
+    """Add :func:`conv_transpose` to (B, O, \\*(S * K)) with the channels innermost in memory."""
+    x, weight, kernel = _last(x), weight.contiguous(), weight.shape[2:]
+    if out.numel():
+        sizes = _sizes(x, out, kernel, kernel, [0] * len(kernel))
+        call("deconvseg_conv_transpose_add", *map(pointer, (x, weight, None, out)), sizes)
+
+
+def weight_gradient(
+    low: Tensor, high: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Gradient of weights (L, H, \\*K) between ``low`` (B, L, \\*S) and ``high`` (B, H, ...), and the sum of low."""
+    low, high = _last(low), _last(high)
+    gradient, total = low.new_zeros((*kernel, high.shape[1], low.shape[1])), low.new_zeros(low.shape[1])
+    if low.numel():
+        sizes = _sizes(low, high, kernel, stride, padding)
+        call("deconvseg_conv_weight_gradient", *map(pointer, (low, high, gradient, total)), sizes)
+    return gradient.movedim((-1, -2), (0, 1)).contiguous(), total
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
+
+
+def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
+    form = CHANNELS_LAST[like.ndim]
+    return torch.empty((like.shape[0], channels, *size), dtype=like.dtype, memory_format=form)
+
+
+def _sizes(low: Tensor, high: Tensor, *per_axis: Sequence[int]) -> object:
+    """Sizes in the order of Shape in native.cpp; the first axis of a 2D image is one of size 1."""
+    missing = 5 - low.ndim
+    kernel, stride, padding = ([neutral] * missing + list(v) for neutral, v in zip((1, 1, 0), per_axis, strict=True))
+    spatial = ([1] * missing + list(image.shape[2:]) for image in (low, high))
+    counts = (low.shape[0], low.shape[1], high.shape[1])
+    low_size, high_size = spatial
+    return integers([*counts, *low_size, *high_size, *kernel, *stride, *padding, torch.get_num_threads()])

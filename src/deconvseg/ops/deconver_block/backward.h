@@ -1,0 +1,378 @@
+// Gradients of a Deconver block. What the forward pass made is made again, a few planes at a time.
+#pragma once
+
+#include "forward.h"
+#include "gradients.h"
+
+namespace deconvseg::block {
+
+// Where gradients go: dx like x, the others like the parameters of Weights.
+struct Gradients {
+    float *x, *project_in, *filters, *source, *source_bias, *project_out, *project_out_bias, *expand, *expand_bias,
+        *contract, *contract_bias;
+};
+
+// Parameters in the order in which products of the backward pass read them.
+struct PackedBackward {
+    explicit PackedBackward(const Shape& shape)
+        : project_in(packed_size(shape.channels, shape.channels)),
+          source(packed_size(shape.channels * shape.ratio, shape.channels)),
+          project_out(packed_size(shape.channels, shape.channels * shape.ratio)),
+          expand(packed_size(shape.hidden, shape.channels)),
+          contract(packed_size(shape.channels, shape.hidden)) {}
+
+    void fill(const Worker& worker, const Shape& shape, const Weights& weights) const {
+        const int64_t channels = shape.channels, sources = channels * shape.ratio, hidden = shape.hidden;
+        pack(worker, project_in, channels, channels,
+             [&](int64_t k, int64_t column) { return weights.project_in[k * channels + column]; });
+        pack(worker, source, sources, channels,
+             [&](int64_t k, int64_t column) { return weights.source[source_channel(shape, k) * channels + column]; });
+        pack(worker, project_out, channels, sources, [&](int64_t k, int64_t column) {
+            return weights.project_out[k * sources + source_channel(shape, column)];
+        });
+        pack(worker, expand, hidden, channels,
+             [&](int64_t k, int64_t column) { return weights.expand[k * channels + column]; });
+        pack(worker, contract, channels, hidden,
+             [&](int64_t k, int64_t column) { return weights.contract[k * hidden + column]; });
+    }
+
+    Buffer project_in, source, project_out, expand, contract;
+};
+
+// Backward of the MLP, up to the gradient of its normalised input; some voxels at a time, in two steps.
+class MlpBackward {
+  public:
+    MlpBackward(const Shape& shape, const Weights& weights, const Packed& packed, const PackedBackward& reversed,
+                const Gradients& gradients)
+        : shape_(shape),
+          weights_(weights),
+          packed_(packed),
+          reversed_(reversed),
+          gradients_(gradients),
+          lines_(std::clamp<int64_t>((int64_t{2} << 20) / (shape.hidden * 4 * kWidth), 2, 32)),
+          normal_(lines_ * kWidth * shape.channels),
+          active_(lines_ * kWidth * shape.hidden),
+          grad_hidden_(lines_ * kWidth * shape.hidden) {}
+
+    void run(const Worker& worker, const Statistics& statistics, const float* z, const float* grad,
+             float* grad_normal) const {
+        const int64_t voxels = shape_.voxels(), channels = shape_.channels;
+        for (int64_t from = 0; from < voxels; from += lines_ * kWidth) {
+            const int64_t count = std::min(lines_ * kWidth, voxels - from);
+            const float* grad_here = grad + from * channels;
+            worker.share((count + kWidth - 1) / kWidth, [&](int64_t i) {
+                const int64_t at = i * kWidth, rows = std::min(kWidth, count - at);
+                make(rows, at, statistics, z + (from + at) * channels, grad_here + at * channels,
+                     grad_normal + (from + at) * channels);
+            });
+            worker.meet();
+            // Whole lines, and then the voxels that are left as one shorter line.
+            const int64_t whole = count / kWidth;
+            sum(worker, grad_here, 0, whole, kWidth);
+            if (count % kWidth != 0) {
+                worker.meet();
+                sum(worker, grad_here, whole, whole + 1, count % kWidth);
+            }
+            worker.meet();
+        }
+    }
+
+  private:
+    static constexpr int64_t kWidth = 64;  // voxels of a line
+
+    void make(int64_t rows, int64_t at, const Statistics& statistics, const float* z, const float* grad,
+              float* grad_normal) const {
+        const int64_t channels = shape_.channels, hidden = shape_.hidden;
+        float *normal = normal_ + at * channels, *active = active_ + at * hidden, *back = grad_hidden_ + at * hidden;
+        statistics.normalise(z, rows, normal);
+        multiply(Left{normal, channels, 1, channels}, rows, packed_.expand, hidden,
+                 [&](int64_t row, int64_t c, vec sums) {
+                     const vec value = sums + load(weights_.expand_bias + c);
+                     store(active + row * hidden + c, gelu(value));
+                     store(back + row * hidden + c, gelu_slope(value));
+                 });
+        multiply(Left{grad, channels, 1, channels}, rows, reversed_.contract, hidden,
+                 [&](int64_t row, int64_t c, vec sums) {
+                     float* to = back + row * hidden + c;
+                     store(to, load(to) * sums);
+                 });
+        multiply(Left{back, hidden, 1, hidden}, rows, reversed_.expand, channels,
+                 [&](int64_t row, int64_t c, vec sums) { store(grad_normal + row * channels + c, sums); });
+    }
+
+    void sum(const Worker& worker, const float* grad, int64_t first, int64_t last, int64_t width) const {
+        const int64_t channels = shape_.channels, hidden = shape_.hidden;
+        const auto of = [](const float* values, int64_t columns) {
+            return [=](int64_t line, int64_t column) { return values + line * kWidth * columns + column; };
+        };
+        const auto normal = of(normal_, channels), outer = of(grad, channels);
+        const auto active = of(active_, hidden), back = of(grad_hidden_, hidden);
+        add_outer(worker, gradients_.expand, hidden, channels, first, last, width, back, hidden, normal, channels);
+        add_outer(worker, gradients_.contract, channels, hidden, first, last, width, outer, channels, active, hidden);
+        add_columns(worker, gradients_.expand_bias, hidden, first, last, width, back, hidden);
+        add_columns(worker, gradients_.contract_bias, channels, first, last, width, outer, channels);
+    }
+
+    const Shape& shape_;
+    const Weights& weights_;
+    const Packed& packed_;
+    const PackedBackward& reversed_;
+    const Gradients& gradients_;
+    int64_t lines_;
+    Buffer normal_, active_, grad_hidden_;
+};
+
+// Backward of the mixer, up to the gradient of its normalised input. A plane passes five steps, each a margin behind the
+// one before: X and S; S * V; the update and what reaches N = X * V-, D = (S * V) * V- and S directly; what goes back
+// through D to S * V and through N to X; what goes back to S, and from there to the input.
+template <int Ratio, int Kernel>
+class MixerBackward : public Planes<Ratio, Kernel> {
+    using Base = Planes<Ratio, Kernel>;
+    using Base::explained_, Base::image_, Base::kernel_, Base::packed_, Base::ready, Base::shape_, Base::source_,
+        Base::step_, Base::weights_;
+    static constexpr int64_t kLag = 5, kPer = Ratio * kLanes;
+
+  public:
+    MixerBackward(const Shape& shape, const Weights& weights, const Packed& packed, const PackedBackward& reversed,
+                  const Gradients& gradients)
+        : Base(shape, weights, packed, kLag),
+          reversed_(reversed),
+          gradients_(gradients),
+          updated_(shape, slots(), Ratio),
+          grad_source_(shape, slots(), Ratio),
+          grad_numerator_(shape, slots(), Ratio),
+          grad_denominator_(shape, slots(), Ratio),
+          grad_image_(shape, slots(), 1),
+          grad_explained_(shape, slots(), 1),
+          normal_(most() * shape.channels),
+          sum_source_(shape.channels * Ratio * shape.channels),
+          sum_project_out_(shape.channels * shape.channels * Ratio),
+          sum_source_bias_(shape.channels * Ratio),
+          sum_filters_(parts(shape) * shape.blocks() * shape.taps() * kPer) {}
+
+    void clear(const Worker& worker) const {
+        Base::clear(worker);
+        for (const Ring* ring : {&updated_, &grad_source_, &grad_numerator_, &grad_denominator_, &grad_image_,
+                                 &grad_explained_})
+            ring->clear(worker);
+        if (worker.index != 0) return;
+        const int64_t channels = shape_.channels;
+        std::fill_n(static_cast<float*>(sum_source_), channels * channels * Ratio, 0.0f);
+        std::fill_n(static_cast<float*>(sum_project_out_), channels * channels * Ratio, 0.0f);
+        std::fill_n(static_cast<float*>(sum_source_bias_), channels * Ratio, 0.0f);
+        std::fill_n(static_cast<float*>(sum_filters_), parts(shape_) * shape_.blocks() * shape_.taps() * kPer, 0.0f);
+    }
+
+    // From x and the gradient of z to that of norm(x).
+    void run(const Worker& worker, const Statistics& statistics, const float* x, const float* grad, float* grad_normal,
+             float* scratch) const {
+        int64_t made = 0, explained = 0, updated = 0, returned = 0, done = 0;
+        const int64_t depth = shape_.depth;
+        while (done < depth) {
+            const int64_t made_next = std::min(depth, made + step_);
+            share_lines(worker, shape_, made, made_next,
+                        [&](int64_t a, int64_t b) { this->make(a, b, statistics, x, scratch); });
+            worker.meet();
+            const int64_t explained_next = ready(made_next);
+            share_lines(worker, shape_, explained, explained_next,
+                        [&](int64_t a, int64_t b) { this->reconstruct(a, b, source_, explained_); });
+            worker.meet();
+            const int64_t updated_next = ready(explained_next);
+            share_lines(worker, shape_, updated, updated_next, [&](int64_t a, int64_t b) { update(a, b, grad); });
+            worker.meet();
+            sum_update(worker, updated, updated_next, grad);
+            const int64_t returned_next = ready(updated_next);
+            share_lines(worker, shape_, returned, returned_next, [&](int64_t a, int64_t b) {
+                this->reconstruct(a, b, grad_denominator_, grad_explained_);
+                this->reconstruct(a, b, grad_numerator_, grad_image_);
+            });
+            worker.meet();
+            const int64_t done_next = ready(returned_next);
+            finish_planes(worker, statistics, done, done_next, x, grad_normal);
+            made = made_next, explained = explained_next, updated = updated_next, returned = returned_next;
+            done = done_next;
+        }
+    }
+
+    // Write the sums of parameters whose rows or columns are kept in blocks.
+    void write(const Worker& worker) const {
+        const int64_t channels = shape_.channels, sources = channels * Ratio, taps = shape_.taps();
+        worker.share(sources, [&](int64_t column) {
+            const int64_t e = source_channel(shape_, column);
+            gradients_.source_bias[e] = sum_source_bias_[column];
+            std::copy_n(sum_source_ + column * channels, channels, gradients_.source + e * channels);
+            for (int64_t c = 0; c < channels; ++c)
+                gradients_.project_out[c * sources + e] = sum_project_out_[c * sources + column];
+            for (int64_t tap = 0; tap < taps; ++tap) {
+                float total = 0;
+                for (int64_t part = 0; part < parts(shape_); ++part)
+                    total += sums(part, column / kPer)[tap * kPer + column % kPer];
+                gradients_.filters[e * taps + tap] = weights_.filters[e * taps + tap] > 0 ? total : 0.0f;
+            }
+        });
+    }
+
+  private:
+    // Parts in which a plane's lines are summed for the filters: enough work for every thread, the same for any number.
+    static int64_t parts(const Shape& shape) { return std::min<int64_t>(shape.height, 8); }
+    int64_t slots() const { return step_ + kLag * shape_.margin(); }
+    // Planes of one step: at the end, those that waited for neighbours come too.
+    int64_t most() const { return std::min(shape_.depth, slots()) * shape_.height * shape_.width; }
+    float* sums(int64_t part, int64_t block) const {
+        return sum_filters_ + (part * shape_.blocks() + block) * shape_.taps() * kPer;
+    }
+
+    // Gradient of the updated source (from z = x + W S' + b), and of N, D and S behind S' = S (N + eps) / (D + eps).
+    void update(int64_t first, int64_t last, const float* grad) const {
+        const int64_t channels = shape_.channels, width = shape_.width;
+        multiply_lines(
+            first, last, width, reversed_.project_out, channels * Ratio,
+            [&](int64_t line) { return Left{grad + line * width * channels, channels, 1, channels}; },
+            [&](int64_t line, int64_t x, int64_t c, vec sums) { store(this->at(grad_source_, line, x, c), sums); });
+        const float eps = shape_.eps;
+        for (int64_t block = 0; block < shape_.blocks(); ++block)
+            for (int64_t line = first; line < last; ++line) {
+                const float* source = this->line_of(source_, line, block);
+                float *updated = this->line_of(updated_, line, block), *back = this->line_of(grad_source_, line, block);
+                float *numerator = this->line_of(grad_numerator_, line, block),
+                      *denominator = this->line_of(grad_denominator_, line, block);
+                ndc::correlate<Ratio, Kernel, 2>(
+                    {this->around(image_, line, block), this->around(explained_, line, block)}, image_.row(),
+                    this->filters(block), kernel_, width, [&](int64_t at, const vec(&sum)[2]) {
+                        const vec value = load(source + at), incoming = load(back + at);
+                        const vec quotient = ndc::ratio(sum[0], sum[1], eps);
+                        const vec share = ndc::divide(incoming * value, sum[1], eps);
+                        store(updated + at, value * quotient);
+                        store(back + at, incoming * quotient);
+                        store(numerator + at, share);
+                        store(denominator + at, -share * quotient);
+                    });
+            }
+    }
+
+    // What the planes of the update add to the gradients of the filters and of the projection out.
+    void sum_update(const Worker& worker, int64_t first, int64_t last, const float* grad) const {
+        const int64_t channels = shape_.channels, width = shape_.width, height = shape_.height;
+        add_outer(
+            worker, sum_project_out_, channels, channels * Ratio, first * height, last * height, width,
+            [&](int64_t line, int64_t row) { return grad + line * width * channels + row; }, channels,
+            [&](int64_t line, int64_t column) { return this->at(updated_, line, 0, column); }, kPer);
+        add_columns(
+            worker, gradients_.project_out_bias, channels, first * height, last * height, width,
+            [&](int64_t line, int64_t column) { return grad + line * width * channels + column; }, channels);
+        share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
+            ndc::filter_gradients_row<Ratio, Kernel, 2>(
+                sum, {this->line_of(grad_numerator_, line, block), this->line_of(grad_denominator_, line, block)},
+                {this->around(image_, line, block), this->around(explained_, line, block)}, image_.row(), kernel_,
+                width);
+        });
+    }
+
+    template <class Add>
+    void share_filters(const Worker& worker, int64_t first, int64_t last, Add add) const {
+        const int64_t height = shape_.height, count = parts(shape_);
+        worker.share(count * shape_.blocks(), [&](int64_t task) {
+            const int64_t part = task % count, block = task / count;
+            for (int64_t plane = first; plane < last; ++plane)
+                for (int64_t y = height * part / count; y < height * (part + 1) / count; ++y)
+                    add(plane * height + y, block, sums(part, block));
+        });
+    }
+
+    // From S * V to S, through both rectifiers and both products, to norm(x).
+    void finish_planes(const Worker& worker, const Statistics& statistics, int64_t first, int64_t last, const float* x,
+                       float* grad_normal) const {
+        const int64_t channels = shape_.channels, width = shape_.width, height = shape_.height;
+        share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
+            ndc::filter_gradients_row<Ratio, Kernel, 1>(sum, {this->line_of(source_, line, block)},
+                                                       {this->around(grad_explained_, line, block)}, image_.row(),
+                                                       kernel_, width);
+        });
+        const int64_t from = first * height;
+        share_lines(worker, shape_, first, last, [&](int64_t a, int64_t b) {
+            finish(a, b, grad_normal);
+            const int64_t at = a * width * channels;
+            statistics.normalise(x + at, (b - a) * width, normal_ + at - from * width * channels);
+        });
+        worker.meet();
+        const auto source = [&](int64_t line, int64_t row) { return this->at(grad_source_, line, 0, row); };
+        const auto image = [&](int64_t line, int64_t column) { return this->at(image_, line, 0, column); };
+        const auto grad = [&](int64_t line, int64_t row) { return this->at(grad_image_, line, 0, row); };
+        const auto normal = [&](int64_t line, int64_t column) {
+            return normal_ + (line - from) * width * channels + column;
+        };
+        add_outer(worker, sum_source_, channels * Ratio, channels, from, last * height, width, source, kPer, image,
+                  kLanes);
+        add_columns(worker, sum_source_bias_, channels * Ratio, from, last * height, width, source, kPer);
+        add_outer(worker, gradients_.project_in, channels, channels, from, last * height, width, grad, kLanes, normal,
+                  channels);
+        worker.meet();
+    }
+
+    void finish(int64_t first, int64_t last, float* grad_normal) const {
+        const int64_t channels = shape_.channels, width = shape_.width;
+        for (int64_t block = 0; block < shape_.blocks(); ++block)
+            for (int64_t line = first; line < last; ++line) {
+                const float* source = this->line_of(source_, line, block);
+                float* back = this->line_of(grad_source_, line, block);
+                ndc::correlate<Ratio, Kernel, 1>({this->around(grad_explained_, line, block)}, image_.row(),
+                                                 this->filters(block), kernel_, width,
+                                                 [&](int64_t at, const vec(&sum)[1]) {
+                                                     const vec total = load(back + at) + sum[0];
+                                                     store(back + at, load(source + at) > 0.0f ? total : vec{});
+                                                 });
+            }
+        multiply_lines(
+            first, last, width, reversed_.source, channels,
+            [&](int64_t line) { return grad_source_.left(this->plane(line), this->y(line)); },
+            [&](int64_t line, int64_t x, int64_t c, vec sums) {
+                float* to = this->at(grad_image_, line, x, c);
+                const vec total = load(to) + sums;
+                store(to, load(this->at(image_, line, x, c)) > 0.0f ? total : vec{});
+            });
+        multiply_lines(
+            first, last, width, reversed_.project_in, channels,
+            [&](int64_t line) { return grad_image_.left(this->plane(line), this->y(line)); },
+            [&](int64_t line, int64_t x, int64_t c, vec sums) {
+                store(grad_normal + (line * width + x) * channels + c, sums);
+            });
+    }
+
+    const PackedBackward& reversed_;
+    const Gradients& gradients_;
+    Ring updated_, grad_source_, grad_numerator_, grad_denominator_, grad_image_, grad_explained_;
+    Buffer normal_, sum_source_, sum_project_out_, sum_source_bias_, sum_filters_;
+};
+
+// Gradients of block(x) from that of its result; z is what lay between the mixer and the MLP. Sums are added to what the
+// gradients hold, which the caller has set to zero, or overwritten.
+template <int Ratio, int Kernel>
+void backward(const Shape& shape, const Weights& weights, const Gradients& gradients, const float* x, const float* z,
+              const float* grad) {
+    Packed packed(shape);
+    PackedBackward reversed(shape);
+    Statistics of_x(shape), of_z(shape);
+    NormGradient norm(shape);
+    const MlpBackward mlp(shape, weights, packed, reversed, gradients);
+    const MixerBackward<Ratio, Kernel> mixer(shape, weights, packed, reversed, gradients);
+    const int64_t size = shape.voxels() * shape.channels, scratch_size = mixer.scratch(shape);
+    Buffer grad_z(size), scratch(shape.threads * scratch_size);
+    run_team(shape.threads, [&](const Worker& worker) {
+        mixer.clear(worker);
+        pack_mixer(worker, shape, weights, packed);
+        pack_mlp(worker, shape, weights, packed);
+        reversed.fill(worker, shape, weights);
+        for (int64_t at = 0; at < shape.batch * size; at += size) {
+            float* grad_x = gradients.x + at;
+            of_z.measure(worker, z + at);
+            mlp.run(worker, of_z, z + at, grad + at, grad_z);
+            norm.run(worker, of_z, z + at, grad_z, grad + at, grad_z);
+            of_x.measure(worker, x + at);
+            mixer.run(worker, of_x, x + at, grad_z, grad_x, scratch + worker.index * scratch_size);
+            norm.run(worker, of_x, x + at, grad_x, grad_z, grad_x);
+        }
+        mixer.write(worker);
+    });
+}
+
+}  // namespace deconvseg::block

@@ -1,0 +1,258 @@
+// A Deconver block (Deconver, Eq. 4 to 7) in two passes, planes of the mixer going through rings that stay in cache.
+#pragma once
+
+#include "../ndc/kernels.h"
+#include "gelu.h"
+#include "shape.h"
+
+namespace deconvseg::block {
+
+// Parameters in the order in which products and row kernels read them.
+struct Packed {
+    explicit Packed(const Shape& shape)
+        : project_in(packed_size(shape.channels, shape.channels)),
+          source(packed_size(shape.channels, shape.channels * shape.ratio)),
+          project_out(packed_size(shape.channels * shape.ratio, shape.channels)),
+          expand(packed_size(shape.channels, shape.hidden)),
+          contract(packed_size(shape.hidden, shape.channels)),
+          filters(shape.channels * shape.ratio * shape.taps()),
+          source_bias(shape.channels * shape.ratio) {}
+
+    Buffer project_in, source, project_out, expand, contract, filters, source_bias;
+};
+
+inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& weights, Packed& packed) {
+    const int64_t channels = shape.channels, sources = channels * shape.ratio, taps = shape.taps();
+    pack(worker, packed.project_in, channels, channels,
+         [&](int64_t k, int64_t column) { return weights.project_in[column * channels + k]; });
+    pack(worker, packed.source, channels, sources,
+         [&](int64_t k, int64_t column) { return weights.source[source_channel(shape, column) * channels + k]; });
+    pack(worker, packed.project_out, sources, channels,
+         [&](int64_t k, int64_t column) { return weights.project_out[column * sources + source_channel(shape, k)]; });
+    worker.share(shape.blocks(), [&](int64_t block) {
+        const int64_t per = shape.ratio * kLanes;
+        float* of = packed.filters + block * taps * per;
+        for (int64_t tap = 0; tap < taps; ++tap)
+            for (int64_t j = 0; j < per; ++j) {
+                const int64_t e = source_channel(shape, block * per + j);
+                const float value = weights.filters[e * taps + tap];
+                of[tap * per + j] = value > 0 ? value : 0.0f;
+            }
+        for (int64_t j = 0; j < per; ++j)
+            packed.source_bias[block * per + j] = weights.source_bias[source_channel(shape, block * per + j)];
+    });
+}
+
+inline void pack_mlp(const Worker& worker, const Shape& shape, const Weights& weights, Packed& packed) {
+    pack(worker, packed.expand, shape.channels, shape.hidden,
+         [&](int64_t k, int64_t column) { return weights.expand[column * shape.channels + k]; });
+    pack(worker, packed.contract, shape.hidden, shape.channels,
+         [&](int64_t k, int64_t column) { return weights.contract[column * shape.hidden + k]; });
+}
+
+// Planes of the mixer in rings, and the rows of each of its steps.
+template <int Ratio, int Kernel>
+class Planes {
+  public:
+    // Planes made at once: enough voxels for products to be fast.
+    static int64_t at_once(const Shape& shape) {
+        return std::max<int64_t>(1, std::min(shape.depth, 2048 / (shape.height * shape.width)));
+    }
+
+    // `lag`: how many margins of planes lie between the newest plane and the oldest that is still needed.
+    Planes(const Shape& shape, const Weights& weights, const Packed& packed, int64_t lag)
+        : shape_(shape),
+          weights_(weights),
+          packed_(packed),
+          kernel_{shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio},
+          step_(at_once(shape)),
+          image_(shape, step_ + lag * shape.margin(), 1),
+          source_(shape, step_ + lag * shape.margin(), Ratio),
+          explained_(shape, step_ + lag * shape.margin(), 1) {}
+
+    void clear(const Worker& worker) const {
+        image_.clear(worker);
+        source_.clear(worker);
+        explained_.clear(worker);
+    }
+
+    // Floats that a worker needs beside the rings.
+    static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.channels; }
+
+  protected:
+    // Planes of which every neighbour exists, when `count` planes exist.
+    int64_t ready(int64_t count) const {
+        return count == shape_.depth ? count : std::max<int64_t>(0, count - shape_.margin());
+    }
+    int64_t plane(int64_t line) const { return line / shape_.height; }
+    int64_t y(int64_t line) const { return line % shape_.height; }
+    const float* filters(int64_t block) const { return packed_.filters + block * shape_.taps() * Ratio * kLanes; }
+    float* line_of(const Ring& ring, int64_t line, int64_t block) const {
+        return ring.line(plane(line), block, y(line));
+    }
+    float* at(const Ring& ring, int64_t line, int64_t x, int64_t column) const {
+        return ring.at(plane(line), y(line), x, column);
+    }
+
+    // The planes around a line of a block, as row kernels take them.
+    struct Taps {
+        const float* planes[kDepthTaps];
+        operator const float* const*() const { return planes; }
+    };
+    Taps around(const Ring& ring, int64_t line, int64_t block) const {
+        Taps taps;
+        for (int64_t k = 0; k < shape_.kernel_d; ++k)
+            taps.planes[k] = ring.taps(plane(line) + k - shape_.margin(), block, y(line));
+        return taps;
+    }
+
+    // X = relu(W norm(x)) and the first source S = relu(W X + b) of some lines.
+    void make(int64_t first, int64_t last, const Statistics& statistics, const float* x, float* scratch) const {
+        const int64_t channels = shape_.channels, width = shape_.width;
+        statistics.normalise(x + first * width * channels, (last - first) * width, scratch);
+        multiply_lines(
+            first, last, width, packed_.project_in, channels,
+            [&](int64_t line) { return Left{scratch + (line - first) * width * channels, channels, 1, channels}; },
+            [&](int64_t line, int64_t x, int64_t c, vec sums) { store(at(image_, line, x, c), relu(sums)); });
+        multiply_lines(
+            first, last, width, packed_.source, channels * Ratio,
+            [&](int64_t line) { return image_.left(plane(line), y(line)); },
+            [&](int64_t line, int64_t x, int64_t c, vec sums) {
+                store(at(source_, line, x, c), relu(sums + load(packed_.source_bias + c)));
+            });
+    }
+
+    // From a source-like ring to an image-like one: S * V, and its like in the backward pass.
+    void reconstruct(int64_t first, int64_t last, const Ring& from, const Ring& to) const {
+        for (int64_t block = 0; block < shape_.blocks(); ++block)
+            for (int64_t line = first; line < last; ++line)
+                ndc::reconstruct_row<Ratio, Kernel>(line_of(to, line, block), false, around(from, line, block),
+                                                    from.row(), filters(block), kernel_, shape_.width);
+    }
+
+    const Shape& shape_;
+    const Weights& weights_;
+    const Packed& packed_;
+    ndc::Shape kernel_;
+    int64_t step_;
+    Ring image_, source_, explained_;
+};
+
+// The mixer and its residual connection, from x to z (both of one sample, channels innermost).
+template <int Ratio, int Kernel>
+class Mixer : public Planes<Ratio, Kernel> {
+    using Base = Planes<Ratio, Kernel>;
+    using Base::explained_, Base::image_, Base::kernel_, Base::packed_, Base::ready, Base::shape_, Base::source_,
+        Base::step_, Base::weights_;
+
+  public:
+    Mixer(const Shape& shape, const Weights& weights, const Packed& packed) : Base(shape, weights, packed, 3) {}
+
+    void run(const Worker& worker, const Statistics& statistics, const float* x, float* z, float* scratch) const {
+        int64_t made = 0, explained = 0, done = 0;
+        while (done < shape_.depth) {
+            const int64_t made_next = std::min(shape_.depth, made + step_);
+            share_lines(worker, shape_, made, made_next,
+                        [&](int64_t a, int64_t b) { this->make(a, b, statistics, x, scratch); });
+            worker.meet();
+            const int64_t explained_next = ready(made_next);
+            share_lines(worker, shape_, explained, explained_next,
+                        [&](int64_t a, int64_t b) { this->reconstruct(a, b, source_, explained_); });
+            worker.meet();
+            const int64_t done_next = ready(explained_next);
+            share_lines(worker, shape_, done, done_next, [&](int64_t a, int64_t b) {
+                update(a, b);
+                finish(a, b, x, z);
+            });
+            worker.meet();
+            made = made_next, explained = explained_next, done = done_next;
+        }
+    }
+
+  private:
+    // Eq. 7, in place: nothing reads the old source any more.
+    void update(int64_t first, int64_t last) const {
+        for (int64_t block = 0; block < shape_.blocks(); ++block)
+            for (int64_t line = first; line < last; ++line) {
+                float* source = this->line_of(source_, line, block);
+                ndc::update_row<Ratio, Kernel>(source, source, this->around(image_, line, block),
+                                               this->around(explained_, line, block), image_.row(),
+                                               this->filters(block), kernel_, shape_.width, shape_.eps);
+            }
+    }
+
+    // z = x + W S + b.
+    void finish(int64_t first, int64_t last, const float* x, float* z) const {
+        const int64_t channels = shape_.channels, width = shape_.width;
+        multiply_lines(
+            first, last, width, packed_.project_out, channels,
+            [&](int64_t line) { return source_.left(this->plane(line), this->y(line)); },
+            [&](int64_t line, int64_t at, int64_t c, vec sums) {
+                const int64_t to = (line * width + at) * channels + c;
+                store(z + to, load(x + to) + (sums + load(weights_.project_out_bias + c)));
+            });
+    }
+};
+
+// The MLP and its residual connection, from z to y (which may be z), a few voxels at a time.
+class Mlp {
+  public:
+    Mlp(const Shape& shape, const Weights& weights, const Packed& packed)
+        : shape_(shape), weights_(weights), packed_(packed) {}
+
+    static constexpr int64_t kVoxels = 128;  // of one task
+    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.channels + shape.hidden); }
+
+    void run(const Worker& worker, const Statistics& statistics, const float* z, float* y, float* scratch) const {
+        const int64_t channels = shape_.channels, hidden = shape_.hidden, voxels = shape_.voxels();
+        float* normal = scratch + kVoxels * hidden;
+        worker.share((voxels + kVoxels - 1) / kVoxels, [&](int64_t i) {
+            const float* from = z + i * kVoxels * channels;
+            float* to = y + i * kVoxels * channels;
+            const int64_t rows = std::min(kVoxels, voxels - i * kVoxels);
+            statistics.normalise(from, rows, normal);
+            multiply(Left{normal, channels, 1, channels}, rows, packed_.expand, hidden,
+                     [&](int64_t row, int64_t c, vec sums) {
+                         store(scratch + row * hidden + c, gelu(sums + load(weights_.expand_bias + c)));
+                     });
+            multiply(Left{scratch, hidden, 1, hidden}, rows, packed_.contract, channels,
+                     [&](int64_t row, int64_t c, vec sums) {
+                         const int64_t at = row * channels + c;
+                         store(to + at, load(from + at) + (sums + load(weights_.contract_bias + c)));
+                     });
+        });
+    }
+
+  private:
+    const Shape& shape_;
+    const Weights& weights_;
+    const Packed& packed_;
+};
+
+// y = block(x); z, if given, keeps what lies between the mixer and the MLP.
+template <int Ratio, int Kernel>
+void forward(const Shape& shape, const Weights& weights, const float* x, float* y, float* z) {
+    Packed packed(shape);
+    Statistics statistics(shape);
+    const Mixer<Ratio, Kernel> mixer(shape, weights, packed);
+    const Mlp mlp(shape, weights, packed);
+    const int64_t scratch_size = std::max(mixer.scratch(shape), mlp.scratch(shape));
+    Buffer scratch(shape.threads * scratch_size);
+    run_team(shape.threads, [&](const Worker& worker) {
+        float* own = scratch + worker.index * scratch_size;
+        mixer.clear(worker);
+        pack_mixer(worker, shape, weights, packed);
+        pack_mlp(worker, shape, weights, packed);
+        for (int64_t sample = 0; sample < shape.batch; ++sample) {
+            const int64_t at = sample * shape.voxels() * shape.channels;
+            float* between = (z == nullptr ? y : z) + at;
+            statistics.measure(worker, x + at);
+            mixer.run(worker, statistics, x + at, between, own);
+            statistics.measure(worker, between);
+            mlp.run(worker, statistics, between, y + at, own);
+            worker.meet();
+        }
+    });
+}
+
+}  // namespace deconvseg::block

@@ -1,0 +1,65 @@
+// Whole Deconver blocks on a CPU: plain C functions, called from native.py.
+
+#include <new>
+
+#include "backward.h"
+
+using namespace deconvseg;
+
+namespace {
+
+block::Shape shape_of(const int64_t* sizes, const float* eps) {
+    return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],  sizes[5], sizes[6],
+            sizes[7], sizes[8], sizes[9], sizes[10], eps[0],   eps[1]};
+}
+
+block::Weights weights_of(const float* const* weights) {
+    return {weights[0], weights[1], weights[2], weights[3], weights[4],
+            weights[5], weights[6], weights[7], weights[8], weights[9]};
+}
+
+template <class Call>
+int guarded(Call call) {
+    try {
+        call();
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+
+// x, y and z (or null): (batch, depth, height, width, channels); sizes and weights in the order of block::Shape and
+// block::Weights; eps: of the update and of the normalisation. Returns 0, or 1 where memory ran out.
+extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, const int64_t* sizes,
+                                        const float* const* weights, const float* eps) {
+    const block::Shape shape = shape_of(sizes, eps);
+    const block::Weights parameters = weights_of(weights);
+    const size_t bytes = shape.batch * shape.voxels() * shape.channels * sizeof(float);
+    prefer_large_pages(y, bytes);
+    if (z != nullptr) prefer_large_pages(z, bytes);
+    return guarded([&] {
+        ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
+            if constexpr (decltype(ratio)::value > 0)
+                block::forward<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, x, y, z);
+        });
+    });
+}
+
+// Gradients (block::Gradients, zeroed by the caller) from `grad`, that of y; x and z as above.
+extern "C" int deconvseg_deconver_block_backward(const float* grad, const float* x, const float* z, const int64_t* sizes,
+                                                 const float* const* weights, const float* eps,
+                                                 float* const* gradients) {
+    const block::Shape shape = shape_of(sizes, eps);
+    const block::Weights parameters = weights_of(weights);
+    const block::Gradients results = {gradients[0], gradients[1], gradients[2], gradients[3], gradients[4], gradients[5],
+                                      gradients[6], gradients[7], gradients[8], gradients[9], gradients[10]};
+    prefer_large_pages(gradients[0], shape.batch * shape.voxels() * shape.channels * sizeof(float));
+    return guarded([&] {
+        ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
+            if constexpr (decltype(ratio)::value > 0)
+                block::backward<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, results, x, z, grad);
+        });
+    });
+}

@@ -1,0 +1,71 @@
+"""Whole Deconver blocks on a CPU, by the compiled kernels of native.cpp."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_RATIOS = (1, 2, 4)
+_DEPTH_TAPS = 15  # kDepthTaps of shape.h
+
+
+def decline(x: Tensor, *weights: Tensor) -> str | None:
+    """Say why the kernels cannot take these tensors, or None."""
+    channels, ratio, *kernel = weights[1].shape
+    hidden, sources, ones = weights[6].shape[0], channels * ratio, (1,) * len(kernel)
+    shapes = [(channels, channels, *ones), (channels, ratio, *kernel)]
+    for rows, columns in ((sources, channels), (channels, sources), (hidden, channels), (channels, hidden)):
+        shapes += [(rows, columns, *ones), (rows,)]
+    if x.device.type != "cpu" or any(tensor.dtype != torch.float32 for tensor in (x, *weights)):
+        return "they compute float32 on a CPU"
+    if x.ndim not in _CHANNELS_LAST:
+        return "they take images of two or three axes"
+    if x.shape[1] != channels or [tuple(weight.shape) for weight in weights] != shapes:
+        return "the shapes of the weights are not those of one group per channel"
+    if channels % lanes() or hidden % lanes():
+        return f"{channels} channels and {hidden} hidden ones are not multiples of {lanes()}"
+    if ratio not in _RATIOS:
+        return f"they take 1, 2 or 4 source channels per channel, in groups of one channel, not {ratio}"
+    if kernel[0] > _DEPTH_TAPS:
+        return f"kernel size {kernel[0]} is over {_DEPTH_TAPS}"
+    return None
+
+
+def forward(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float, keep: bool) -> tuple[Tensor, Tensor]:
+    """Compute the block's result and, if ``keep``, what lies between mixer and MLP (else an empty tensor)."""
+    x, weights = _last(x), [weight.contiguous() for weight in weights]
+    result, between = torch.empty_like(x), torch.empty_like(x) if keep else x.new_empty(0)
+    if x.numel():
+        tensors = (x, result, between if keep else None)
+        call("deconvseg_deconver_block", *map(pointer, tensors), *_rest(x, weights, eps, norm_eps))
+    return result, between
+
+
+def backward(
+    grad: Tensor, x: Tensor, between: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float
+) -> tuple[Tensor, ...]:
+    """Compute the gradients of ``x`` and of the weights from that of the result."""
+    grad, x, between = map(_last, (grad, x, between))
+    weights = [weight.contiguous() for weight in weights]
+    gradients = [torch.empty_like(x), *(weight.new_zeros(weight.shape) for weight in weights)]
+    if x.numel():
+        rest = _rest(x, weights, eps, norm_eps)
+        call("deconvseg_deconver_block_backward", *map(pointer, (grad, x, between)), *rest, pointers(gradients))
+    return tuple(gradients)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=_CHANNELS_LAST[x.ndim])
+
+
+def _rest(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float) -> tuple[object, ...]:
+    """Sizes in the order of block::Shape, weights, constants; a 2D image having planes and columns."""
+    batch, channels, *size = x.shape
+    kernel = list(weights[1].shape[2:])
+    if len(size) == 2:
+        size, kernel = [size[0], 1, size[1]], [kernel[0], 1, kernel[1]]
+    sizes = [batch, channels, *size, *kernel, weights[1].shape[1], weights[6].shape[0], torch.get_num_threads()]
+    return integers(sizes), pointers(weights), floats((eps, norm_eps))

@@ -1,0 +1,193 @@
+// What the passes over a Deconver block share: its sizes and weights, planes in rings, packed weights, statistics.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "matmul.h"
+#include "parallel.h"
+
+namespace deconvseg::block {
+
+// Kernels may have this many planes at most.
+constexpr int64_t kDepthTaps = 15;
+
+// Sizes of one call; 1D and 2D images have axes of size 1 where the innermost loops would gain nothing from them.
+struct Shape {
+    int64_t batch, channels, depth, height, width, kernel_d, kernel_h, kernel_w, ratio, hidden, threads;
+    float eps, norm_eps;
+
+    int64_t blocks() const { return channels / kLanes; }
+    int64_t voxels() const { return depth * height * width; }
+    int64_t lines() const { return depth * height; }
+    int64_t margin() const { return kernel_d / 2; }
+    int64_t taps() const { return kernel_d * kernel_h * kernel_w; }
+};
+
+// Contiguous float32 parameters of a block, in the layouts of PyTorch's pointwise convolutions: (out, in).
+struct Weights {
+    const float *project_in, *filters, *source, *source_bias, *project_out, *project_out_bias, *expand, *expand_bias,
+        *contract, *contract_bias;
+};
+
+// The last planes of a tensor in channel blocks, [block][y + borders][x + borders][per][lane], whose borders are zero.
+class Ring {
+  public:
+    Ring(const Shape& shape, int64_t planes, int64_t per)
+        : slots_(std::min(planes, shape.depth)),
+          pixel_(per * kLanes),
+          row_((shape.width + shape.kernel_w - 1) * pixel_),
+          block_((shape.height + shape.kernel_h - 1) * row_),
+          plane_(shape.blocks() * block_),
+          depth_(shape.depth),
+          corner_(shape.kernel_h / 2 * row_ + shape.kernel_w / 2 * pixel_),
+          data_(slots_ * plane_) {}
+
+    // Share the zeroing among workers.
+    void clear(const Worker& worker) const {
+        worker.share(slots_, [&](int64_t slot) { std::memset(data_ + slot * plane_, 0, plane_ * sizeof(float)); });
+    }
+
+    // First pixel of row y of a block; the borders lie before and behind it.
+    float* line(int64_t plane, int64_t block, int64_t y) const {
+        return data_ + plane % slots_ * plane_ + block * block_ + y * row_ + corner_;
+    }
+    // Top left tap of row y, or null where the plane is outside the volume.
+    const float* taps(int64_t plane, int64_t block, int64_t y) const {
+        return plane < 0 || plane >= depth_ ? nullptr : line(plane, block, y) - corner_;
+    }
+    int64_t pixel() const { return pixel_; }
+    int64_t row() const { return row_; }
+
+    // Row y of all channels, as the left matrix of a product.
+    Left left(int64_t plane, int64_t y) const {
+        return {line(plane, 0, y), pixel_, 1, pixel_, plane_ / block_, block_};
+    }
+    // Where column `column` of pixel x of a row lies.
+    float* at(int64_t plane, int64_t y, int64_t x, int64_t column) const {
+        return line(plane, column / pixel_, y) + x * pixel_ + column % pixel_;
+    }
+
+  private:
+    int64_t slots_, pixel_, row_, block_, plane_, depth_, corner_;
+    Buffer data_;
+};
+
+// Column of source channel e = c * ratio + r in blocked order: [block][r][lane].
+inline int64_t source_channel(const Shape& shape, int64_t column) {
+    const int64_t per = shape.ratio * kLanes, lane = column % kLanes;
+    return (column / per * kLanes + lane) * shape.ratio + column % per / kLanes;
+}
+
+// Lines (image rows) of one task: enough voxels that a panel of weights is used several times from cache.
+inline int64_t lines_per_task(const Shape& shape) { return std::max<int64_t>(1, 128 / shape.width); }
+
+template <class Task>
+void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, int64_t last_plane, Task task) {
+    const int64_t first = first_plane * shape.height, last = last_plane * shape.height, size = lines_per_task(shape);
+    worker.share((last - first + size - 1) / size, [&](int64_t i) {
+        task(first + i * size, std::min(first + (i + 1) * size, last));
+    });
+}
+
+// A product for each of some lines, panel by panel: left(line), finish(line, x, column, sums).
+template <class Lefts, class Finish>
+void multiply_lines(int64_t first, int64_t last, int64_t width, const float* packed, int64_t columns, Lefts left,
+                    Finish finish) {
+    for (int64_t column = 0; column < columns; column += kTileColumns) {
+        int64_t depth = 0;
+        for (int64_t line = first; line < last; ++line) {
+            const Left of = left(line);
+            depth = of.depth * of.segments;
+            multiply_column(of, width, packed, columns, column,
+                            [&](int64_t x, int64_t c, vec sums) { finish(line, x, c, sums); });
+        }
+        packed += depth * kTileColumns;
+    }
+}
+
+// Pack (depth x columns) weights, given by value(k, column), each worker its share of panels.
+template <class Value>
+void pack(const Worker& worker, float* packed, int64_t depth, int64_t columns, Value value) {
+    worker.share((columns + kTileColumns - 1) / kTileColumns, [&](int64_t panel) {
+        pack_panel(packed + panel * depth * kTileColumns, depth, columns, panel * kTileColumns, value);
+    });
+}
+
+// Mean and reciprocal deviation of each channel of (voxels, channels), the same for any number of threads.
+class Statistics {
+  public:
+    explicit Statistics(const Shape& shape)
+        : channels_(shape.channels),
+          voxels_(shape.voxels()),
+          chunks_(std::min<int64_t>(voxels_, 64)),
+          eps_(shape.norm_eps),
+          partial_(chunks_ * channels_ * 2),
+          mean(channels_),
+          scale(channels_) {}
+
+    void measure(const Worker& worker, const float* x) {
+        worker.share(chunks_, [&](int64_t chunk) {
+            sum(x, voxels_ * chunk / chunks_, voxels_ * (chunk + 1) / chunks_, &partial_[chunk * channels_ * 2]);
+        });
+        worker.meet();
+        worker.share(channels_, [&](int64_t c) {
+            double average = 0, squares = 0, count = 0;
+            for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
+                const double* of = &partial_[(chunk * channels_ + c) * 2];
+                const double n = voxels_ * (chunk + 1) / chunks_ - voxels_ * chunk / chunks_;
+                merge(average, squares, count, of[0], of[1], n);
+            }
+            mean[c] = static_cast<float>(average);
+            scale[c] = static_cast<float>(1 / std::sqrt(squares / voxels_ + eps_));
+        });
+        worker.meet();
+    }
+
+    // norm(x) of some voxels.
+    void normalise(const float* x, int64_t voxels, float* to) const {
+        for (int64_t v = 0; v < voxels; ++v)
+            for (int64_t c = 0; c < channels_; c += kLanes) {
+                const vec away = load(x + v * channels_ + c) - load(&mean[c]);
+                store(to + v * channels_ + c, away * load(&scale[c]));
+            }
+    }
+
+  private:
+    static void merge(double& mean, double& squares, double& count, double other, double other_squares, double n) {
+        const double step = other - mean, total = count + n;
+        mean += step * n / total;
+        squares += other_squares + step * step * count * n / total;
+        count = total;
+    }
+
+    // Two passes over a few voxels at a time, which stay in cache, so that nothing cancels.
+    void sum(const float* x, int64_t first, int64_t last, double* result) const {
+        std::fill(result, result + channels_ * 2, 0.0);
+        for (int64_t from = first; from < last; from += 64) {
+            const int64_t n = std::min<int64_t>(64, last - from);
+            for (int64_t c = 0; c < channels_; c += kLanes) {
+                vec total{}, squares{};
+                for (int64_t v = from; v < from + n; ++v) total += load(x + v * channels_ + c);
+                const vec average = total / static_cast<float>(n);
+                for (int64_t v = from; v < from + n; ++v) {
+                    const vec away = load(x + v * channels_ + c) - average;
+                    squares += away * away;
+                }
+                for (int lane = 0; lane < kLanes; ++lane) {
+                    double count = from - first, *of = result + (c + lane) * 2;
+                    merge(of[0], of[1], count, average[lane], squares[lane], n);
+                }
+            }
+        }
+    }
+
+    int64_t channels_, voxels_, chunks_;
+    float eps_;
+    std::vector<double> partial_;
+
+  public:
+    std::vector<float> mean, scale;
+};
+
+}  // namespace deconvseg::block

@@ -1,0 +1,125 @@
+"""Deformable upsampling as operators of ``torch.library``, so that autograd, compilers and DDP see through it.
+
+``deconvseg::deformable_upsample`` returns the features' type and memory order (channels last or first), as does the
+gradient of the features; those of offsets and weights are channels first. Second derivatives come from the reference.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops.backends import Operator
+from deconvseg.ops.deformable_upsample import reference
+from deconvseg.ops.derivatives import second_derivatives
+from deconvseg.ops.layout import in_order_of
+from deconvseg.ops.precision import in_full_precision
+from deconvseg.ops.triton_support import empty_image
+
+UPSAMPLE = Operator("deformable_upsample", "deconvseg.ops.deformable_upsample", images=3)
+
+_ARGUMENTS = "Tensor features, Tensor offsets, Tensor? weights, int[] scale, float receptive_field"
+
+
+def upsample(
+    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+) -> Tensor:
+    """Sample features at moved positions (Eq. 1 and 2) by a kernel."""
+    sampled: Tensor = torch.ops.deconvseg.deformable_upsample(features, offsets, weights, scale, receptive_field)
+    return sampled
+
+
+def by_reference(
+    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+) -> Tensor:
+    """Sample features at moved positions (Eq. 1 and 2) in plain PyTorch, half types in float32."""
+    moves = (offsets,) if weights is None else (offsets, weights)
+    full_features, full_offsets, *full_weights = in_full_precision(features, *moves)
+    where = reference.positions(
+        full_offsets, full_weights[0] if full_weights else None, features.shape[2:], receptive_field
+    )
+    return reference.sample(full_features, where).to(features.dtype)
+
+
+def _upsample(
+    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+) -> Tensor:
+    kernels = UPSAMPLE.kernels(features, offsets, weights)
+    return in_order_of(features, kernels.forward(features, offsets, weights, tuple(scale), receptive_field))
+
+
+def _upsample_backward(
+    grad: Tensor,
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: Sequence[int],
+    receptive_field: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernels = UPSAMPLE.kernels(features, offsets, weights)
+    gradients = kernels.backward(grad, features, offsets, weights, tuple(scale), receptive_field)
+    of_weights = offsets.new_empty(0) if weights is None else gradients[2].contiguous()
+    return in_order_of(features, gradients[0]), gradients[1].contiguous(), of_weights
+
+
+def _fake_upsample(
+    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+) -> Tensor:
+    return empty_image(features, features.shape[1], features.dtype, offsets.shape[2:])
+
+
+def _fake_upsample_backward(
+    grad: Tensor,
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: Sequence[int],
+    receptive_field: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    of_features = empty_image(features, features.shape[1], features.dtype)
+    of_weights = offsets.new_empty(0) if weights is None else weights.new_empty(weights.shape)
+    return of_features, offsets.new_empty(offsets.shape), of_weights
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+    *tensors, ctx.scale, ctx.receptive_field = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = torch.ops.deconvseg.deformable_upsample_backward(
+        grad, *ctx.saved_tensors, ctx.scale, ctx.receptive_field
+    )
+    wanted = zip(gradients, ctx.needs_input_grad, strict=False)
+    return *(gradient if needed else None for gradient, needed in wanted), None, None
+
+
+def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    grad, features, offsets, weights = ctx.saved_tensors
+    tensors = (features, offsets) if weights is None else (features, offsets, weights)
+
+    def function(features: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
+        return by_reference(features, offsets, weights, ctx.scale, ctx.receptive_field)
+
+    gradients = second_derivatives(function, grad, tensors, cotangents[: len(tensors)])
+    return *gradients, *(None,) * (6 - len(gradients))
+
+
+def _register() -> None:
+    if hasattr(torch.ops.deconvseg, "deformable_upsample"):
+        return  # registered before this module was imported again
+    torch.library.define("deconvseg::deformable_upsample", f"({_ARGUMENTS}) -> Tensor")
+    torch.library.define(
+        "deconvseg::deformable_upsample_backward", f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)"
+    )
+    for name, kernel, fake, derivative in (
+        ("deconvseg::deformable_upsample", _upsample, _fake_upsample, _differentiate),
+        ("deconvseg::deformable_upsample_backward", _upsample_backward, _fake_upsample_backward, _differentiate_again),
+    ):
+        torch.library.impl(name, ("cpu", "cuda"), kernel)
+        torch.library.register_fake(name, fake)
+        torch.library.register_autograd(name, derivative, setup_context=_save)
+
+
+_register()

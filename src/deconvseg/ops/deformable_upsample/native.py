@@ -1,0 +1,97 @@
+"""Deformable upsampling on a CPU by compiled kernels (native.cpp): float32, two or three axes, any strides."""
+
+import ctypes
+import math
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops import native
+from deconvseg.ops.native.interface import call, integers, pointer
+
+# The kernels number the pixels of a sample by 32 bits.
+_MOST_PIXELS = 2**31 - 1
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def decline(features: Tensor, offsets: Tensor, weights: Tensor | None) -> str | None:
+    """Say in one line why the kernels cannot take these tensors, or None where they can."""
+    tensors = (features, offsets) if weights is None else (features, offsets, weights)
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        return f"{', '.join(str(tensor.device) for tensor in tensors)}: the native kernels run on the CPU"
+    if any(tensor.dtype != torch.float32 for tensor in tensors):
+        return f"{', '.join(str(tensor.dtype) for tensor in tensors)}: the native kernels compute in torch.float32"
+    if math.prod(features.shape[2:]) > _MOST_PIXELS:
+        return f"{tuple(features.shape[2:])} pixels are more than 32 bits count"
+    return native.unavailable()
+
+
+def forward(
+    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: tuple[int, ...], receptive_field: float
+) -> Tensor:
+    """Upsample as ``reference.sample(features, reference.positions(...))``; shapes as there.
+
+    The result is channels-last where ``features`` are. Raises :class:`~deconvseg.errors.DeconvsegError` where memory
+    is short. Gives the same bits for every number of threads, as :func:`backward` does.
+    """
+    features, offsets, weights = _dense(features), offsets.contiguous(), _contiguous(weights)
+    scaled = tuple(length * factor for length, factor in zip(features.shape[2:], scale, strict=True))
+    out = torch.empty((*features.shape[:2], *scaled), memory_format=_format(features))
+    call(
+        "deconvseg_deformable_upsample",
+        *(pointer(features), _layout(features), pointer(offsets), pointer(weights), pointer(out), _layout(out)),
+        *_sizes(features, scaled, receptive_field),
+    )
+    return out
+
+
+def backward(
+    grad: Tensor,
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: tuple[int, ...],
+    receptive_field: float,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients of features, offsets and weights (None without them) from that of the result."""
+    grad, features, offsets, weights = _dense(grad), _dense(features), offsets.contiguous(), _contiguous(weights)
+    scaled = tuple(length * factor for length, factor in zip(features.shape[2:], scale, strict=True))
+    of_weights = None if weights is None else torch.empty_like(weights)
+    results = torch.empty_like(features), torch.empty_like(offsets), of_weights
+    call(
+        "deconvseg_deformable_upsample_backward",
+        *(pointer(grad), _layout(grad), pointer(features), _layout(features), pointer(offsets), pointer(weights)),
+        *map(pointer, results),
+        *_sizes(features, scaled, receptive_field),
+    )
+    return results
+
+
+def _sizes(features: Tensor, scaled: tuple[int, ...], receptive_field: float) -> list[object]:
+    batch, channels, *size = features.shape
+    # A unit offset is λ / 2 of an axis, with λ = receptive_field / (2 * size), or 1.
+    factor = [length / 2 if math.isinf(receptive_field) else receptive_field / 4 for length in size]
+    return [
+        *(ctypes.c_int64(number) for number in (batch, channels, len(size))),
+        *(integers(size), integers(scaled), (ctypes.c_double * len(factor))(*factor)),
+        ctypes.c_int64(torch.get_num_threads()),
+    ]
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _format(tensor: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if tensor.is_contiguous() else _CHANNELS_LAST[tensor.ndim]
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """Keep channels-last as it is and make everything else contiguous."""
+    return tensor if tensor.is_contiguous(memory_format=_CHANNELS_LAST[tensor.ndim]) else tensor.contiguous()
+
+
+def _layout(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:
+    """Floats from one channel, and from one pixel, to the next."""
+    pixels = math.prod(tensor.shape[2:])
+    return integers((pixels, 1) if _format(tensor) == torch.contiguous_format else (1, tensor.shape[1]))

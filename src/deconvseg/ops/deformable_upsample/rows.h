@@ -1,0 +1,91 @@
+// Between tensors in either layout and rows of channels: row i holds the channels of pixel i, padded to whole vectors.
+#pragma once
+
+#include <utility>
+
+#include "simd.h"
+
+namespace deconvseg::upsample {
+
+inline int64_t padded(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
+
+// Floats from one channel, and from one pixel, to the next; one of the two is 1.
+struct Layout {
+    int64_t channel, pixel;
+};
+
+DECONVSEG_INLINE vec load_some(const float* from, int64_t count) {
+    if (count >= kLanes) return load(from);
+    vec value{};
+    if (count > 0) std::memcpy(&value, from, count * sizeof(float));
+    return value;
+}
+
+DECONVSEG_INLINE void store_some(float* to, vec value, int64_t count) {
+    if (count >= kLanes) return store(to, value);
+    if (count > 0) std::memcpy(to, &value, count * sizeof(float));
+}
+
+template <int... Lane>
+DECONVSEG_INLINE vec shuffle(vec a, vec b, std::integer_sequence<int, Lane...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, Lane...);
+#else
+    return __builtin_shuffle(a, b, ivec{Lane...});
+#endif
+}
+
+// Exchange the upper half of every 2 * Step lanes of `a` with the lower half of those of `b`.
+template <int Step, int... Lane>
+DECONVSEG_INLINE void exchange(vec& a, vec& b, std::integer_sequence<int, Lane...>) {
+    const vec first = a, second = b;
+    a = shuffle(first, second, std::integer_sequence<int, (Lane & Step ? kLanes + Lane - Step : Lane)...>{});
+    b = shuffle(first, second, std::integer_sequence<int, (Lane & Step ? kLanes + Lane : Lane + Step)...>{});
+}
+
+template <int Step = 1>
+DECONVSEG_INLINE void transpose(vec (&tile)[kLanes]) {
+#pragma GCC unroll 16
+    for (int row = 0; row < kLanes; ++row)
+        if ((row & Step) == 0) exchange<Step>(tile[row], tile[row + Step], std::make_integer_sequence<int, kLanes>{});
+    if constexpr (2 * Step < kLanes) transpose<2 * Step>(tile);
+}
+
+// Write `pixels` rows of padded(channels) floats; the padding is 0.
+inline void to_rows(float* rows, const float* from, Layout layout, int64_t pixels, int64_t channels) {
+    const int64_t width = padded(channels);
+    for (int64_t c = 0; c < channels; c += kLanes) {
+        if (layout.channel == 1) {
+            for (int64_t i = 0; i < pixels; ++i)
+                store(rows + i * width + c, load_some(from + i * layout.pixel + c, channels - c));
+            continue;
+        }
+        for (int64_t i = 0; i < pixels; i += kLanes) {
+            vec tile[kLanes];
+            for (int64_t k = 0; k < kLanes; ++k)
+                tile[k] = load_some(from + (c + k) * layout.channel + i, c + k < channels ? pixels - i : 0);
+            transpose(tile);
+            for (int64_t k = 0; k < kLanes && i + k < pixels; ++k) store(rows + (i + k) * width + c, tile[k]);
+        }
+    }
+}
+
+inline void from_rows(float* to, const float* rows, Layout layout, int64_t pixels, int64_t channels) {
+    const int64_t width = padded(channels);
+    for (int64_t c = 0; c < channels; c += kLanes) {
+        if (layout.channel == 1) {
+            for (int64_t i = 0; i < pixels; ++i)
+                store_some(to + i * layout.pixel + c, load(rows + i * width + c), channels - c);
+            continue;
+        }
+        for (int64_t i = 0; i < pixels; i += kLanes) {
+            vec tile[kLanes];
+            for (int64_t k = 0; k < kLanes; ++k) tile[k] = i + k < pixels ? load(rows + (i + k) * width + c) : vec{};
+            transpose(tile);
+            for (int64_t k = 0; k < kLanes && c + k < channels; ++k)
+                store_some(to + (c + k) * layout.channel + i, tile[k], pixels - i);
+        }
+    }
+}
+
+}  // namespace deconvseg::upsample

@@ -1,0 +1,55 @@
+"""Which backends run, for a whole model or for one call, as a table."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.ops.backends import Choice, ExplainsBackend
+from deconvseg.ops.deformable_upsample import choose_upsample, deformable_upsample
+from deconvseg.ops.ndc import choose_update, ndc_update
+
+_CHOOSERS: dict[object, Callable[..., Choice]] = {ndc_update: choose_update, deformable_upsample: choose_upsample}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was chosen: ``choices`` pairs the name of a module (empty for a call) with its choice; prints as a table."""
+
+    choices: tuple[tuple[str, Choice], ...]
+
+    def __str__(self) -> str:
+        if not self.choices:
+            return "nothing in here has backends: plain PyTorch runs"
+        modules: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for name, choice in self.choices:
+            why_not = "; ".join(f"{backend}: {reason}" for backend, reason in choice.declined.items())
+            modules[choice.operator, choice.backend, why_not].append(name)
+        rows: list[tuple[str, ...]] = [("operator", "backend", "why not another", "modules")]
+        for (operator, backend, why_not), names in modules.items():
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            rows.append((operator, backend, why_not, names[0] + others))
+        if not any(name for name, _ in self.choices):
+            rows = [row[:-1] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **options: object) -> Explanation:
+    """Say which backend runs and why the others do not; ``print`` the result for a table.
+
+    ``explain(model)`` asks every module in it that has backends, for inputs like its own parameters.
+    ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call, without computing anything; the other
+    function is ``deformable_upsample``. Raises :class:`~deconvseg.errors.InputError` for anything else, for inputs that
+    the function refuses, and where a forced backend cannot compute.
+    """
+    if isinstance(subject, nn.Module) and not inputs and not options:
+        modules = ((name, module) for name, module in subject.named_modules() if isinstance(module, ExplainsBackend))
+        return Explanation(tuple((name, module.explain_backend()) for name, module in modules))
+    if not callable(subject) or subject not in _CHOOSERS:
+        known = ", ".join(function.__name__ for function in (ndc_update, deformable_upsample))
+        raise InputError(f"cannot explain {subject!r:.80}: give a module alone, or one of {known} with its arguments")
+    return Explanation((("", _CHOOSERS[subject](*inputs, **options)),))

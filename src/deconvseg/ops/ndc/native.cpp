@@ -1,0 +1,153 @@
+// C interface of the nonnegative deconvolution: float32, three spatial axes (missing ones have size 1), any strides.
+//
+// `sizes`: batch, image channels C, source channels E, depth, height, width, kernel depth, height, width, groups.
+// `strides`: five for each strided tensor in the order of the arguments, in elements. Filters (C, E/groups, kernel) and
+// their gradient are contiguous. Where a function writes, strides are those of dense memory. Returns 0, or 1 where
+// memory is short.
+
+#include <atomic>
+#include <cstdint>
+#include <new>
+
+#include "gradients.h"
+#include "parallel.h"
+#include "plain.h"
+#include "update.h"
+
+namespace {
+
+using namespace deconvseg;
+using namespace deconvseg::ndc;
+
+// Floats that a task may hold, for planes to be found again in the cache of its core (and, in the gradients, in its
+// share of the last one).
+constexpr int64_t kUpdateBudget = (int64_t{2} << 20) / 4;
+constexpr int64_t kGradientBudget = (int64_t{8} << 20) / 4;
+
+// Sums over a single channel fill a vector with voxels; over blocks of channels, with channels.
+bool by_blocks(const int64_t* sizes) { return sizes[9] == sizes[1] && sizes[1] * 4 > kLanes; }
+
+Problem blocked_problem(const int64_t* sizes) {
+    return {sizes[0], sizes[1], sizes[3], sizes[4], sizes[5], {sizes[6], sizes[7], sizes[8], sizes[2] / sizes[1]}};
+}
+
+Grouped grouped_problem(const int64_t* sizes) {
+    return {sizes[0], sizes[1], sizes[2], {sizes[3], sizes[4], sizes[5]}, {sizes[6], sizes[7], sizes[8]}, sizes[9]};
+}
+
+// Threads worth starting: one takes as long to start as a few million operations.
+int64_t useful_threads(const int64_t* sizes, int64_t threads) {
+    const double voxels = double(sizes[0]) * double(sizes[3]) * double(sizes[4]) * double(sizes[5]);
+    const double taps = double(sizes[6]) * double(sizes[7]) * double(sizes[8]);
+    const double operations = 6 * voxels * taps * double(sizes[2]) * double(sizes[1] / sizes[9]);
+    return std::clamp<int64_t>(static_cast<int64_t>(operations / 4e6), 1, threads);
+}
+
+// Call work(pass, task, index, memory) for every task, each thread with its own memory.
+template <class Pass, class Work>
+void run_tasks(const Problem& problem, const Partition& partition, int64_t threads, Work work) {
+    const int64_t floats = (Pass(problem, partition.largest()).floats() + kLanes - 1) / kLanes * kLanes;
+    threads = std::min(threads, partition.tasks());
+    const Buffer memory(threads * floats);
+    std::atomic<int64_t> next{0};
+    run_team(threads, [&](const Worker& worker) {
+        for (int64_t index; (index = next++) < partition.tasks();) {
+            const Task task = partition.task(index);
+            Pass pass(problem, task.box);
+            work(pass, task, index, memory + worker.index * floats);
+        }
+    });
+}
+
+template <class Pass>
+Partition partition_for(const Problem& problem, int64_t budget) {
+    return Partition(problem, budget, [&](const Box& box) { return Pass(problem, box).floats(); });
+}
+
+void update_by_blocks(const Problem& problem, const UpdateTensors& tensors, float eps, int64_t threads) {
+    with_sizes(problem.shape, [&](auto sources, auto columns) {
+        using Pass = Update<decltype(sources)::value, decltype(columns)::value>;
+        run_tasks<Pass>(problem, partition_for<Pass>(problem, kUpdateBudget), threads,
+                        [&](Pass& pass, const Task& task, int64_t, float* memory) {
+                            pass.run(tensors, task, eps, memory);
+                        });
+    });
+}
+
+// Add up the tasks' shares in their order, and unpack them to (C, R, taps).
+void sum_filter_gradients(float* dfilters, const float* shares, const Problem& problem, const Partition& partition) {
+    const int64_t vectors = problem.shape.filter_vectors(), sources = problem.shape.sources, taps = vectors / sources;
+    for (int64_t block = 0; block < problem.blocks(); ++block)
+        for (int64_t i = 0; i < vectors; ++i) {
+            vec sum{};
+            for (int64_t sample = 0; sample < problem.batch; ++sample)
+                for (int64_t j = 0; j < partition.tasks_per_block(); ++j) {
+                    const int64_t task = (sample * problem.blocks() + block) * partition.tasks_per_block() + j;
+                    sum += load(shares + (task * vectors + i) * kLanes);
+                }
+            for (int64_t lane = 0; lane < problem.lanes(block); ++lane)
+                dfilters[((block * kLanes + lane) * sources + i % sources) * taps + i / sources] = sum[lane];
+        }
+}
+
+void gradients_by_blocks(const Problem& problem, const GradientTensors& tensors, float* dfilters, float eps,
+                         int64_t threads) {
+    with_sizes(problem.shape, [&](auto sources, auto columns) {
+        using Pass = Gradients<decltype(sources)::value, decltype(columns)::value>;
+        const Partition partition = partition_for<Pass>(problem, kGradientBudget);
+        const int64_t share = problem.shape.filter_vectors() * kLanes;
+        const Buffer shares(dfilters == nullptr ? 0 : partition.tasks() * share);
+        run_tasks<Pass>(problem, partition, threads, [&](Pass& pass, const Task& task, int64_t index, float* memory) {
+            pass.run(tensors, task, eps, dfilters == nullptr ? nullptr : shares + index * share, memory);
+        });
+        if (dfilters != nullptr) sum_filter_gradients(dfilters, shares, problem, partition);
+    });
+}
+
+void expect_writes(float* memory, const int64_t* sizes, int64_t channels) {
+    const int64_t floats = sizes[0] * channels * sizes[3] * sizes[4] * sizes[5];
+    if (memory != nullptr) prefer_large_pages(memory, static_cast<size_t>(floats) * sizeof(float));
+}
+
+}  // namespace
+
+extern "C" int deconvseg_ndc_update(const float* x, const float* source, const float* filters, float* out,
+                                    const int64_t* sizes, const int64_t* strides, const float* eps, int64_t threads) try {
+    const UpdateTensors tensors{{x, strides}, {source, strides + 5}, filters, {out, strides + 10}};
+    threads = useful_threads(sizes, threads);
+    expect_writes(out, sizes, sizes[2]);
+    if (by_blocks(sizes)) {
+        update_by_blocks(blocked_problem(sizes), tensors, *eps, threads);
+        return 0;
+    }
+    const Grouped problem = grouped_problem(sizes);
+    const PlainUpdate update(problem, filters, threads);
+    run_team(threads, [&](const Worker& worker) { update.run(worker, tensors.x, tensors.source, tensors.out, *eps); });
+    return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
+}
+
+// `dx`, `dsource` and `dfilters` may be null: not asked for.
+extern "C" int deconvseg_ndc_update_backward(const float* grad, const float* x, const float* source,
+                                             const float* filters, float* dx, float* dsource, float* dfilters,
+                                             const int64_t* sizes, const int64_t* strides, const float* eps,
+                                             int64_t threads) try {
+    const GradientTensors tensors{{grad, strides},    {x, strides + 5},       {source, strides + 10}, filters,
+                                  {dx, strides + 15}, {dsource, strides + 20}};
+    threads = useful_threads(sizes, threads);
+    expect_writes(dx, sizes, sizes[1]);
+    expect_writes(dsource, sizes, sizes[2]);
+    if (by_blocks(sizes)) {
+        gradients_by_blocks(blocked_problem(sizes), tensors, dfilters, *eps, threads);
+        return 0;
+    }
+    const Grouped problem = grouped_problem(sizes);
+    const PlainGradients gradients(problem, filters, threads);
+    run_team(threads, [&](const Worker& worker) {
+        gradients.run(worker, tensors.grad, tensors.x, tensors.source, tensors.dx, tensors.dsource, dfilters, *eps);
+    });
+    return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
+}

@@ -1,0 +1,81 @@
+"""Nonnegative deconvolution on a CPU by compiled kernels (native.cpp): float32, one to three axes, any strides."""
+
+import ctypes
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops import native
+from deconvseg.ops.native.interface import call, floats, integers, pointer
+from deconvseg.ops.triton_support import empty_image
+
+# From three image channels per group on, PyTorch's dense convolutions are faster (measured with one thread).
+_MOST_CHANNELS_PER_GROUP = 2
+
+
+def supports(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
+    """Say in one line why the kernels cannot take these tensors, or None where they can."""
+    for name, tensor in (("x", x), ("source", source), ("filters", filters)):
+        if tensor.device.type != "cpu":
+            return f"{name} is on {tensor.device}, and the native kernels run on the CPU"
+        if tensor.dtype != torch.float32:
+            return f"{name} is {tensor.dtype}, and the native kernels compute in torch.float32"
+        if tensor.layout != torch.strided:
+            return f"{name} is {tensor.layout}, and the native kernels take torch.strided"
+    return native.unavailable()
+
+
+def decline(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
+    """Say in one line why the kernels cannot take these tensors or should not, or None where they do."""
+    per_group = filters.shape[0] * filters.shape[1] // max(1, source.shape[1])
+    if per_group > _MOST_CHANNELS_PER_GROUP:
+        return f"{per_group} image channels per group: PyTorch's dense convolutions are faster"
+    return supports(x, source, filters)
+
+
+def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
+    """One multiplicative update (Deconver, Eq. 7): (B, E, \\*S) in the memory order of ``source``.
+
+    The tensors are float32 with any strides. Every number of threads gives the same bits. Raises
+    :class:`~deconvseg.errors.DeconvsegError` where there is no library, or memory is short.
+    """
+    out = empty_image(source, source.shape[1], source.dtype)
+    if out.numel() > 0:
+        filters = filters.contiguous()
+        _call("deconvseg_ndc_update", (x, source, filters, out), (x, source, out), filters, groups, eps)
+    return out
+
+
+def update_backward(
+    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of :func:`update` for ``x``, ``source`` and ``filters``, from that of its result; errors as there.
+
+    Those of ``x`` and ``source`` have the memory order of ``source``, that of ``filters`` is contiguous.
+    """
+    of_x, of_source = (empty_image(source, image.shape[1], source.dtype) for image in (x, source))
+    of_filters = torch.empty(filters.shape, dtype=filters.dtype)
+    if source.numel() == 0:
+        return of_x.zero_(), of_source, of_filters.zero_()
+    filters = filters.contiguous()
+    tensors = (grad, x, source, filters, of_x, of_source, of_filters)
+    strided = (grad, x, source, of_x, of_source)
+    _call("deconvseg_ndc_update_backward", tensors, strided, filters, groups, eps)
+    return of_x, of_source, of_filters
+
+
+def _call(
+    function: str, tensors: Sequence[Tensor], strided: Sequence[Tensor], filters: Tensor, groups: int, eps: float
+) -> None:
+    """Call a kernel with all tensors as if they had three axes."""
+    image = strided[0]
+    missing = 5 - image.ndim
+    channels = (filters.shape[0], filters.shape[1] * groups)
+    sizes = [image.shape[0], *channels, *[1] * missing, *image.shape[2:], *[1] * missing, *filters.shape[2:], groups]
+    strides = itertools.chain.from_iterable(
+        (*tensor.stride()[:2], *[0] * missing, *tensor.stride()[2:]) for tensor in strided
+    )
+    threads = ctypes.c_int64(torch.get_num_threads())
+    call(function, *map(pointer, tensors), integers(sizes), integers([*strides]), floats([eps]), threads)

@@ -1,0 +1,217 @@
+"""Which backend is chosen, how one is forced, and what is said about it."""
+
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from deconvseg import ops
+from deconvseg.errors import InputError
+from deconvseg.ops import backends, deformable_upsample, explain, native, ndc_update, use_backend
+from deconvseg.ops.backends import Choice, ExplainsBackend, Operator, choose, forced_backend
+from deconvseg.ops.ndc import choose_update
+
+needs_native = pytest.mark.skipif(native.unavailable() is not None, reason=f"native: {native.unavailable()}")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    monkeypatch.setattr(backends, "_logged", set())
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "unavailable", lambda: "not built: find a compiler")
+
+
+def problem(dtype=torch.float32, sources=2):
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 4, 6, 5), (2, 4 * sources, 6, 5), (4, sources, 3, 3)
+    return tuple(torch.rand(shape, generator=generator).to(dtype) for shape in shapes)
+
+
+def chosen(*tensors, groups=4):
+    return choose_update(*tensors, groups=groups).backend
+
+
+@needs_native
+def test_native_runs_float32_on_a_cpu_and_the_reference_everything_else():
+    x, source, filters = problem()
+    assert chosen(x, source, filters) == "native"
+    assert chosen(*problem(torch.bfloat16)) == "native"  # half types become float32 on a CPU
+    assert chosen(*problem(torch.float64)) == "reference"
+    assert chosen(*(tensor.to("meta") for tensor in problem())) == "reference"
+    assert chosen(x, nn.Parameter(source), filters) == "native"
+    with FakeTensorMode() as mode:
+        assert chosen(*map(mode.from_tensor, problem())) == "reference"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda t: t.double(), "float64"),
+        (lambda t: t.to("meta"), "it needs tensors on cpu, not meta"),
+        (lambda t: t.as_subclass(type("Scan", (torch.Tensor,), {})), "tensor subclasses"),
+    ],
+)
+def test_every_reason_is_told(change, reason):
+    choice = choose_update(*map(change, problem()), groups=4)
+    assert choice.backend == "reference"
+    assert set(choice.declined) == {"native", "triton"}
+    assert reason in choice.declined["native"]
+
+
+def test_the_reference_is_told_why_it_does_not_run(monkeypatch):
+    operator = Operator("test", "deconvseg.ops.ndc", images=2)
+    monkeypatch.setattr(Operator, "why_not", lambda *_, **__: None)
+    assert choose(operator, *problem()) == Choice(
+        "test", "native", {"reference": "native is faster", "triton": "it needs tensors on cuda, not cpu"}
+    )
+
+
+def test_an_operator_without_kernels_runs_in_plain_pytorch_and_nothing_is_logged(caplog):
+    choice = choose(Operator("test", "deconvseg.catalog", images=1), torch.rand(1, 2, 3))
+    assert choice.backend == "reference"
+    assert choice.declined["native"] == "it has no kernel for this operator"
+    assert not caplog.records
+
+
+def test_a_fallback_is_logged_once_with_its_reason(no_library, caplog):
+    with caplog.at_level(logging.WARNING, logger="deconvseg"):
+        for _ in range(3):
+            ndc_update(*problem(), groups=4)
+        ndc_update(*problem(torch.float64), groups=4)
+    assert [record.getMessage() for record in caplog.records] == [
+        "ndc_update runs in plain PyTorch, not on the native backend: not built: find a compiler"
+    ]
+
+
+@needs_native
+def test_a_backend_that_would_be_slower_stands_back_silently_and_runs_where_it_is_forced(caplog):
+    x, source, filters = problem()
+    tensors = x, source, filters.repeat(1, 2, 1, 1)  # two image channels in a group
+    assert chosen(*tensors, groups=2) == "reference"
+    assert not caplog.records
+    with use_backend("native"):
+        assert chosen(*tensors, groups=2) == "native"
+
+
+@pytest.mark.parametrize("name", ["reference", "eager"])
+def test_the_reference_can_be_forced_by_both_of_its_names(name, monkeypatch):
+    with use_backend(name):
+        choice = choose_update(*problem(), groups=4)
+    assert choice.backend == "reference"
+    if native.unavailable() is None:
+        assert choice.declined["native"] == "reference is forced"
+    monkeypatch.setenv("DECONVSEG_BACKEND", name)
+    assert chosen(*problem()) == "reference"
+
+
+def test_the_innermost_block_wins_over_the_outer_ones_and_the_variable(monkeypatch):
+    monkeypatch.setenv("DECONVSEG_BACKEND", "triton")
+    with use_backend("native"):
+        with use_backend("reference"):
+            assert forced_backend() == "reference"
+        assert forced_backend() == "native"
+        with pytest.raises(RuntimeError), use_backend("reference"):
+            raise RuntimeError
+        assert forced_backend() == "native"
+    assert forced_backend() == "triton"
+    monkeypatch.setenv("DECONVSEG_BACKEND", "")
+    assert forced_backend() is None
+
+
+def test_a_block_holds_in_its_own_thread_and_the_variable_in_all(monkeypatch):
+    with ThreadPoolExecutor(1) as pool:
+        with use_backend("reference"):
+            assert pool.submit(forced_backend).result() is None
+        monkeypatch.setenv("DECONVSEG_BACKEND", "native")
+        assert pool.submit(forced_backend).result() == "native"
+
+
+@pytest.mark.parametrize(("name", "hint"), [("natve", "did you mean 'native'"), ("cuda", "choose from reference, nat")])
+def test_an_unknown_name_is_refused_with_the_known_ones(name, hint, monkeypatch):
+    with pytest.raises(InputError, match=f"backend '{name}' is unknown: .*{hint}"), use_backend(name):
+        pass
+    monkeypatch.setenv("DECONVSEG_BACKEND", name)
+    with pytest.raises(InputError, match=f"DECONVSEG_BACKEND '{name}' is unknown"):
+        ndc_update(*problem(), groups=4)
+
+
+@pytest.mark.parametrize("function", [choose_update, ndc_update])
+def test_a_forced_backend_that_cannot_run_is_an_error_with_the_reason(function, no_library):
+    with use_backend("native"):
+        with pytest.raises(InputError, match="'native' cannot run: not built: find a compiler; force another"):
+            function(*problem(), groups=4)
+        with pytest.raises(InputError, match="'native' cannot run: torch.float64 needs plain PyTorch"):
+            function(*problem(torch.float64), groups=4)
+    with use_backend("triton"), pytest.raises(InputError, match="it needs tensors on cuda, not cpu"):
+        function(*problem(), groups=4)
+
+
+def test_explaining_a_call_computes_nothing_and_checks_its_arguments():
+    x, source, filters = problem()
+    with FakeTensorMode() as mode:
+        found = explain(ndc_update, *map(mode.from_tensor, (x, source, filters)), groups=4)
+    ((name, choice),) = found.choices
+    assert (name, choice.operator, choice.backend) == ("", "ndc_update", "reference")
+    offsets = torch.zeros(2, 2, 6, 5, dtype=torch.float64)
+    found = explain(deformable_upsample, x.double(), offsets, None, scale=1, receptive_field=2.0)
+    assert str(found).splitlines()[0].split() == ["operator", "backend", "why", "not", "another"]
+    assert "deformable_upsample  reference  native: torch.float64 needs plain PyTorch; triton" in str(found)
+    with pytest.raises(InputError, match="groups=3 does not divide"):
+        explain(ndc_update, x, source, filters, groups=3)
+
+
+class Layer(nn.Module):
+    def __init__(self, backend: str) -> None:
+        super().__init__()
+        self.backend = backend
+
+    def explain_backend(self) -> Choice:
+        return Choice("layer", self.backend, {"triton": "there is no GPU"})
+
+
+def test_explaining_a_model_asks_the_modules_that_have_backends_and_prints_equal_ones_as_one_row():
+    model = nn.Sequential(Layer("native"), nn.ReLU(), nn.Sequential(Layer("native"), Layer("reference")))
+    found = explain(model)
+    assert [(name, choice.backend) for name, choice in found.choices] == [
+        ("0", "native"),
+        ("2.0", "native"),
+        ("2.1", "reference"),
+    ]
+    assert str(found).splitlines() == [
+        "operator  backend    why not another          modules",
+        "layer     native     triton: there is no GPU  0 and 1 more",
+        "layer     reference  triton: there is no GPU  2.1",
+    ]
+    assert isinstance(model[0], ExplainsBackend)
+    assert not isinstance(model[1], ExplainsBackend)
+    assert "plain PyTorch runs" in str(explain(nn.ReLU()))
+
+
+def test_what_cannot_be_explained_is_refused():
+    for subject, inputs in ((torch.relu, ()), (torch.rand(2), ()), (nn.ReLU(), (torch.rand(2),))):
+        with pytest.raises(InputError, match="give a module alone, or one of ndc_update, deformable_upsample"):
+            explain(subject, *inputs)
+
+
+def test_importing_the_operators_loads_neither_compiler_nor_kernels():
+    script = (
+        "import sys, torch; before = set(sys.modules); import deconvseg.ops as ops; new = set(sys.modules) - before\n"
+        "assert not {m for m in new if m.startswith(('torch._dynamo', 'torch._inductor', 'triton'))}, new\n"
+        "assert not {m for m in new if m.endswith(('.ndc.native', '.ndc.triton'))}, new\n"
+        "assert ops.native._loaded.cache_info().currsize == 0"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_public_face():
+    assert set(ops.__all__) >= {"explain", "use_backend", "ndc_update", "deformable_upsample"}
+    assert all(hasattr(ops, name) for name in ops.__all__)

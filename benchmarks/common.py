@@ -1,0 +1,123 @@
+"""What the benchmarks share: timing sides in turn, peak memory in a process of its own, and the record as JSON."""
+
+import gc
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Step = Callable[[], object]
+
+
+def time_in_turn(sides: Mapping[str, Step], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every side in every round, one after the other in each round, after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, step in sides.items():
+            gc.collect()
+            _wait(device)
+            start = time.perf_counter()
+            step()
+            _wait(device)
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def ratios(seconds: Mapping[str, list[float]], ours: str) -> dict[str, dict[str, float]]:
+    """How many times longer the others took, round by round: a slow moment of the machine meets both sides."""
+    others = (name for name in seconds if name != ours)
+    return {
+        f"{name} / {ours}": spread([a / b for a, b in zip(seconds[name], seconds[ours], strict=True)])
+        for name in others
+    }
+
+
+def peak_megabytes(make: Callable[..., Step], *arguments: object, device: torch.device) -> float:
+    """Peak memory over what is loaded, of the second of two steps, in a process where nothing else has run."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak, (make, arguments, str(device)))
+
+
+def _peak(make: Callable[..., Step], arguments: tuple[object, ...], device: str) -> float:
+    step = make(*arguments)
+    gc.collect()
+    if device.startswith("cuda"):
+        loaded = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return (torch.cuda.max_memory_allocated() - loaded) / 1e6
+    loaded = _status("VmRSS")
+    step()
+    gc.collect()
+    _reset_peak()
+    step()
+    return _status("VmHWM") - loaded
+
+
+def _status(field: str) -> float:
+    path = Path("/proc/self/status")
+    if not path.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    line = next(line for line in path.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def _reset_peak() -> None:
+    path = Path("/proc/self/clear_refs")
+    if path.exists():
+        path.write_text("5")
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    from deconvseg import __version__
+    from deconvseg.ops.native import instruction_set, unavailable
+
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    return {
+        "deconvseg": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "native": instruction_set() or unavailable(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    }
+
+
+def report(record: dict[str, Any], path: Path | None) -> None:
+    text = json.dumps(record, indent=2)
+    print(text)
+    if path is not None:
+        path.write_text(text + "\n")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -68,20 +68,58 @@ class Barrier {
     std::atomic<int> arrived_{0}, turn_{0};
 };
 
-// One worker of a team: which one it is of how many, and the meeting point.
+// Tasks of the steps of a team: each worker has its own range of them, and helps the others when it is through, so that
+// neighbours stay in one processor's cache and yet a worker that the system holds up does not hold up the others for long.
+class Tasks {
+  public:
+    explicit Tasks(int workers) : workers_(workers), counters_(kCounters * workers) {}
+
+    // How many tasks of that worker's range were taken before this one. A counter serves many steps, one after the other:
+    // its upper half says which one it counts for.
+    int64_t next(uint32_t step, int worker) {
+        std::atomic<uint64_t>& counter = counters_[step % kCounters * workers_ + worker].value;
+        uint64_t seen = counter.load(std::memory_order_relaxed), taken;
+        do {
+            taken = seen >> 32 == step ? seen & 0xffffffffu : 0;
+        } while (!counter.compare_exchange_weak(seen, uint64_t{step} << 32 | (taken + 1), std::memory_order_relaxed));
+        return static_cast<int64_t>(taken);
+    }
+
+  private:
+    struct alignas(64) Counter {
+        std::atomic<uint64_t> value{0};
+    };
+    // More than the steps that may lie between two meetings.
+    static constexpr uint32_t kCounters = 64;
+    int workers_;
+    std::vector<Counter> counters_;
+};
+
+// One worker of a team: which one it is of how many, the meeting point, and the tasks to share.
 struct Worker {
     int index, count;
     Barrier* barrier;
+    Tasks* tasks;
+    mutable uint32_t step = 0;
 
     // Wait until every worker of the team is here.
     void meet() const {
         if (count > 1) barrier->wait(count);
     }
 
-    // Call task(i) for this worker's share of 0 <= i < tasks; no waiting.
+    // Call task(i) for 0 <= i < number, each by one of the workers; no waiting. All workers share the same steps in order.
     template <class Task>
-    void share(int64_t tasks, Task task) const {
-        for (int64_t i = tasks * index / count, end = tasks * (index + 1) / count; i < end; ++i) task(i);
+    void share(int64_t number, Task task) const {
+        if (count == 1) {
+            for (int64_t i = 0; i < number; ++i) task(i);
+            return;
+        }
+        ++step;
+        for (int turn = 0; turn < count; ++turn) {
+            const int owner = (index + turn) % count;
+            const int64_t begin = number * owner / count, end = number * (owner + 1) / count;
+            for (int64_t i = begin + tasks->next(step, owner); i < end; i = begin + tasks->next(step, owner)) task(i);
+        }
     }
 };
 
@@ -89,19 +127,20 @@ struct Worker {
 template <class Body>
 void run_team(int64_t threads, Body body) {
     Barrier barrier;
+    Tasks tasks(static_cast<int>(threads));
     std::atomic<int> size{0};
     std::vector<std::thread> others;
     try {
         for (int index = 1; index < threads; ++index)
-            others.emplace_back([&barrier, &size, &body, index] {
+            others.emplace_back([&, index] {
                 while (size.load(std::memory_order_acquire) == 0) std::this_thread::yield();
-                body(Worker{index, size.load(std::memory_order_relaxed), &barrier});
+                body(Worker{index, size.load(std::memory_order_relaxed), &barrier, &tasks});
             });
     } catch (const std::system_error&) {
         // A limit on threads: those that exist do the work.
     }
     size.store(static_cast<int>(others.size()) + 1, std::memory_order_release);
-    body(Worker{0, static_cast<int>(others.size()) + 1, &barrier});
+    body(Worker{0, static_cast<int>(others.size()) + 1, &barrier, &tasks});
     for (auto& thread : others) thread.join();
 }
 

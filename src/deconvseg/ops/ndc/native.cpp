@@ -112,7 +112,8 @@ void expect_writes(float* memory, const int64_t* sizes, int64_t channels) {
 }  // namespace
 
 extern "C" int deconvseg_ndc_update(const float* x, const float* source, const float* filters, float* out,
-                                    const int64_t* sizes, const int64_t* strides, const float* eps, int64_t threads) try {
+                                    const int64_t* sizes, const int64_t* strides, const float* eps,
+                                    int64_t threads) try {
     const UpdateTensors tensors{{x, strides}, {source, strides + 5}, filters, {out, strides + 10}};
     threads = useful_threads(sizes, threads);
     expect_writes(out, sizes, sizes[2]);

@@ -180,11 +180,12 @@ def test_operators_are_registered_as_pytorch_wants_them():
 
 @needs_native
 @pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("size", [(3, 4, 5), (9, 8, 5)], ids=["few positions", "many positions"])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_joining_is_upsampling_concatenation_and_a_pointwise_convolution(grad, dims):
+def test_joining_is_upsampling_concatenation_and_a_pointwise_convolution(grad, size, dims):
     from deconvseg.ops.conv import join
 
-    kernel, low = (2, 3, 1)[:dims], (3, 4, 5)[:dims]
+    kernel, low = (2, 3, 1)[:dims], size[:dims]
     high, ones = tuple(n * k for n, k in zip(low, kernel, strict=True)), (1,) * dims
     shapes = (2, 32, *high), (2, 16, *low), (16, 48, *kernel), (48,), (32, 32 + 48, *ones)
     tensors = draw_tensors(torch.Generator().manual_seed(0), *shapes)

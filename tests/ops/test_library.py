@@ -104,9 +104,12 @@ def operator_cases():
     yield OPERATORS.ndc_update, (x[:0], source[:0], filters, 4, 1e-8)
     yield OPERATORS.ndc_update, (random(1, 1, 7), random(1, 3, 7), random(1, 3, 5), 1, 1e-8)
     features, moves = random(2, 3, 4, 5), random(2, 2, 8, 15)
-    yield OPERATORS.deformable_upsample, (features, moves, moves.clone(), [2, 3], 2.0)
-    yield OPERATORS.deformable_upsample, (features.to(memory_format=last), moves, None, [2, 3], INFINITE)
-    yield OPERATORS.deformable_upsample, (random(1, 2, 3, 4, 2), random(1, 3, 3, 4, 4), None, [1, 1, 2], 1.0)
+    yield OPERATORS.deformable_upsample, (features, moves, moves.clone(), [2, 3], 2.0, None)
+    yield OPERATORS.deformable_upsample, (features.to(memory_format=last), moves, None, [2, 3], INFINITE, None)
+    yield (
+        OPERATORS.deformable_upsample,
+        (random(1, 2, 3, 4, 2), random(1, 3, 3, 4, 4), None, [1, 1, 2], 1.0, random(1, 2, 3, 4, 4)),
+    )
 
 
 @pytest.mark.parametrize("operator, arguments", list(operator_cases()))
@@ -114,6 +117,8 @@ def test_opcheck_passes(operator, arguments):
     arguments = [a.requires_grad_() if isinstance(a, Tensor) and a.is_leaf else a for a in arguments]
     torch.library.opcheck(operator.default, arguments)
     out = operator(*arguments).detach()
+    if operator is OPERATORS.deformable_upsample:
+        arguments = arguments[:-1]  # the gradient of the base needs no kernel
     backward = getattr(OPERATORS, f"{operator._qualified_op_name.split('::')[1]}_backward").default
     detached = [a.detach() if isinstance(a, Tensor) else a for a in arguments]
     torch.library.opcheck(backward, (torch.rand_like(out), *detached))
@@ -323,7 +328,7 @@ def test_an_operator_called_directly_refuses_what_its_kernels_cannot_take(dtype)
         OPERATORS.ndc_update(x, source, filters, 4, 1e-8)
     features, offsets, weights = (tensor.to(dtype) for tensor in CASES[upsample]())
     with pytest.raises(InputError, match="call deconvseg.ops.deformable_upsample"):
-        OPERATORS.deformable_upsample(features, offsets, weights, [2, 2], 1.0)
+        OPERATORS.deformable_upsample(features, offsets, weights, [2, 2], 1.0, None)
 
 
 def test_solving_updates_by_the_kernels(calls):
@@ -341,3 +346,33 @@ def test_importing_again_registers_nothing_twice():
         importlib.reload(module)
     tensors = CASES[update]()
     assert_close([update(*tensors)], [by_reference(update)(*tensors)])
+
+
+@pytest.mark.parametrize("backend", ["reference", "native"])
+def test_a_base_is_added_and_passes_its_gradient(backend):
+    if backend == "native" and native.unavailable():
+        pytest.skip(native.unavailable())
+    generator = torch.Generator().manual_seed(0)
+    features, base = (torch.randn(s, generator=generator, requires_grad=True) for s in ((1, 3, 4, 5), (1, 3, 8, 10)))
+    offsets = torch.randn(1, 2, 8, 10, generator=generator)
+    options = {"scale": 2, "receptive_field": 2.0}
+    with use_backend(backend):
+        found = deformable_upsample(features, offsets, None, **options, base=base)
+        torch.testing.assert_close(found, base + deformable_upsample(features, offsets, None, **options))
+        grad = torch.randn(found.shape, generator=generator)
+        of_base, of_features = torch.autograd.grad(found, (base, features), grad)
+        apart = deformable_upsample(features, offsets, None, **options)
+        torch.testing.assert_close(of_base, grad)
+        torch.testing.assert_close(of_features, torch.autograd.grad(apart, features, grad)[0])
+
+
+def test_a_base_of_another_shape_is_named():
+    with pytest.raises(InputError, match=r"base of shape \(1, 3, 4, 4\) .* give \(1, 3, 8, 10\)"):
+        deformable_upsample(
+            torch.rand(1, 3, 4, 5),
+            torch.rand(1, 2, 8, 10),
+            None,
+            scale=2,
+            receptive_field=1,
+            base=torch.rand(1, 3, 4, 4),
+        )

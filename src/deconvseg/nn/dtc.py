@@ -76,8 +76,8 @@ class DTC(nn.Module):
         if self.init == "zero":
             _zero(self.project)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+    def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)) and add ``base``, of that shape."""
         offsets, weights = self.coordinates(x), None
         if self.use_weight:
             offsets, weights = offsets.chunk(2, dim=1)
@@ -85,7 +85,7 @@ class DTC(nn.Module):
         if self.use_tanh:
             offsets = torch.tanh(offsets)
         return deformable_upsample(
-            self.project(x), offsets, weights, scale=self.scale, receptive_field=self.receptive_field
+            self.project(x), offsets, weights, scale=self.scale, receptive_field=self.receptive_field, base=base
         )
 
     def explain_backend(self) -> Choice:

@@ -51,7 +51,7 @@ class SummedUpsampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample (B, in_channels, \\*S) both ways and add."""
-        out: Tensor = self.base(x) + self.dtc(x)
+        out: Tensor = self.dtc(x, self.base(x))
         return out
 
 

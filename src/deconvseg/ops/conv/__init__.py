@@ -41,13 +41,18 @@ def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Ten
     That is ``conv(cat([skip, conv_transpose(x, spread, bias, stride=K)]), fuse)``, with ``spread`` (I, J, \\*K) and
     ``fuse`` (P, O + J, 1, ...), computed without the image between: two linear maps one after the other are one.
     """
-    ones, channels = (1,) * (x.ndim - 2), skip.shape[1]
+    ones, channels, kernel = (1,) * (x.ndim - 2), skip.shape[1], spread.shape[2:]
+    zeros = (0,) * len(ones)
+    # With few positions the product of the weights costs more than it saves.
+    if skip.shape[0] * skip.shape[2:].numel() < 4 * spread.shape[0] * kernel.numel():
+        both = torch.cat([skip, conv_transpose(x, spread, bias, stride=kernel)], dim=1)
+        return conv(both, fuse, None, stride=ones, padding=zeros)
     of_skip, of_x = fuse[:, :channels], fuse[:, channels:].flatten(1)
     weight = torch.einsum("ij...,pj->ip...", spread, of_x)
     total = None if bias is None else of_x @ bias
-    result = conv(skip, of_skip, total, stride=ones, padding=(0,) * len(ones))
-    if result.requires_grad or choose_conv_transpose(x, weight, None, stride=weight.shape[2:]).backend != "native":
-        return result + conv_transpose(x, weight, None, stride=weight.shape[2:])
+    result = conv(skip, of_skip, total, stride=ones, padding=zeros)
+    if result.requires_grad or choose_conv_transpose(x, weight, None, stride=kernel).backend != "native":
+        return result + conv_transpose(x, weight, None, stride=kernel)
     library.add_conv_transpose(result, x, weight)
     return result
 

@@ -80,6 +80,9 @@ class Planes {
     static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.channels; }
 
   protected:
+    // A strip of S * V is as many times higher than other tasks: its rows share what they read.
+    static constexpr int64_t kStrip = 4;
+
     // Planes of which every neighbour exists, when `count` planes exist.
     int64_t ready(int64_t count) const {
         return count == shape_.depth ? count : std::max<int64_t>(0, count - shape_.margin());
@@ -124,10 +127,13 @@ class Planes {
 
     // From a source-like ring to an image-like one: S * V, and its like in the backward pass.
     void reconstruct(int64_t first, int64_t last, const Ring& from, const Ring& to) const {
-        for (int64_t block = 0; block < shape_.blocks(); ++block)
-            for (int64_t line = first; line < last; ++line)
-                ndc::reconstruct_row<Ratio, Kernel>(line_of(to, line, block), false, around(from, line, block),
-                                                    from.row(), filters(block), kernel_, shape_.width);
+        for (int64_t line = first, end; line < last; line = end) {
+            end = std::min(last, (plane(line) + 1) * shape_.height);
+            for (int64_t block = 0; block < shape_.blocks(); ++block)
+                ndc::reconstruct_rows<Ratio, Kernel>(line_of(to, line, block), to.row(), false,
+                                                     around(from, line, block), from.row(), filters(block), kernel_,
+                                                     shape_.width, end - line);
+        }
     }
 
     const Shape& shape_;
@@ -142,8 +148,8 @@ class Planes {
 template <int Ratio, int Kernel>
 class Mixer : public Planes<Ratio, Kernel> {
     using Base = Planes<Ratio, Kernel>;
-    using Base::explained_, Base::image_, Base::kernel_, Base::packed_, Base::ready, Base::shape_, Base::source_,
-        Base::step_, Base::weights_;
+    using Base::explained_, Base::image_, Base::kernel_, Base::kStrip, Base::packed_, Base::ready, Base::shape_,
+        Base::source_, Base::step_, Base::weights_;
 
   public:
     Mixer(const Shape& shape, const Weights& weights, const Packed& packed) : Base(shape, weights, packed, 3) {}
@@ -157,7 +163,7 @@ class Mixer : public Planes<Ratio, Kernel> {
             worker.meet();
             const int64_t explained_next = ready(made_next);
             share_lines(worker, shape_, explained, explained_next,
-                        [&](int64_t a, int64_t b) { this->reconstruct(a, b, source_, explained_); });
+                        [&](int64_t a, int64_t b) { this->reconstruct(a, b, source_, explained_); }, kStrip);
             worker.meet();
             const int64_t done_next = ready(explained_next);
             share_lines(worker, shape_, done, done_next, [&](int64_t a, int64_t b) {

@@ -82,9 +82,12 @@ inline int64_t source_channel(const Shape& shape, int64_t column) {
 // Lines (image rows) of one task: enough voxels that a panel of weights is used several times from cache.
 inline int64_t lines_per_task(const Shape& shape) { return std::max<int64_t>(1, 128 / shape.width); }
 
+// Call task(first line, last line) for parts of some planes, of that many times the usual lines.
 template <class Task>
-void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, int64_t last_plane, Task task) {
-    const int64_t first = first_plane * shape.height, last = last_plane * shape.height, size = lines_per_task(shape);
+void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, int64_t last_plane, Task task,
+                 int64_t times = 1) {
+    const int64_t first = first_plane * shape.height, last = last_plane * shape.height;
+    const int64_t size = lines_per_task(shape) * times;
     worker.share((last - first + size - 1) / size, [&](int64_t i) {
         task(first + i * size, std::min(first + (i + 1) * size, last));
     });

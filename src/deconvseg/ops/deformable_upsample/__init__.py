@@ -19,6 +19,7 @@ def deformable_upsample(
     *,
     scale: int | Sequence[int],
     receptive_field: float,
+    base: Tensor | None = None,
 ) -> Tensor:
     """Sample features on a finer grid whose points are moved by weighted offsets (DTC, Eq. 1 and 2).
 
@@ -27,19 +28,22 @@ def deformable_upsample(
     the offsets as they are; neither is bounded here. ``scale`` is one integer or one per axis, in array order. On an
     axis of ``size`` input pixels λ = receptive_field / (2 * size), or 1 where ``receptive_field`` is infinite.
     Interpolates linearly with ``align_corners=False`` and border padding, so that zero offsets give linear
-    interpolation. Returns (B, C, \\*(S * scale)) in the type of ``features``; half types and autocast regions compute
-    in float32.
+    interpolation. ``base``, a usual upsampling's (B, C, \\*(S * scale)), is added in the same pass. Returns
+    (B, C, \\*(S * scale)) in the type of ``features``; half types and autocast regions compute in float32.
 
     Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells,
     :func:`~deconvseg.ops.use_backend` forces one), else in plain PyTorch, as are second derivatives. Raises
     :class:`~deconvseg.errors.InputError` where the shapes do not fit, or a forced backend cannot compute.
     """
     factors = _check(features, offsets, weights, scale, receptive_field)
+    if base is not None and tuple(base.shape) != (*features.shape[:2], *offsets.shape[2:]):
+        expected = (*features.shape[:2], *offsets.shape[2:])
+        raise InputError(f"base of shape {tuple(base.shape)} is not what is made here: give {expected}")
     with without_autocast(features.device.type):
         tensors = _as_stored(features, offsets, weights)
         by_reference = chosen(library.UPSAMPLE, *tensors) == "reference"
         upsample = library.by_reference if by_reference else library.upsample
-        return upsample(*tensors, factors, float(receptive_field)).to(features.dtype)
+        return upsample(*tensors, factors, float(receptive_field), base).to(features.dtype)
 
 
 def choose_upsample(

@@ -23,30 +23,46 @@ _ARGUMENTS = "Tensor features, Tensor offsets, Tensor? weights, int[] scale, flo
 
 
 def upsample(
-    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: Sequence[int],
+    receptive_field: float,
+    base: Tensor | None = None,
 ) -> Tensor:
-    """Sample features at moved positions (Eq. 1 and 2) by a kernel."""
-    sampled: Tensor = torch.ops.deconvseg.deformable_upsample(features, offsets, weights, scale, receptive_field)
+    """Sample features at moved positions (Eq. 1 and 2) by a kernel, and add ``base``."""
+    sampled: Tensor = torch.ops.deconvseg.deformable_upsample(features, offsets, weights, scale, receptive_field, base)
     return sampled
 
 
 def by_reference(
-    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: Sequence[int],
+    receptive_field: float,
+    base: Tensor | None = None,
 ) -> Tensor:
-    """Sample features at moved positions (Eq. 1 and 2) in plain PyTorch, half types in float32."""
+    """Sample features at moved positions (Eq. 1 and 2) in plain PyTorch, half types in float32, and add ``base``."""
     moves = (offsets,) if weights is None else (offsets, weights)
     full_features, full_offsets, *full_weights = in_full_precision(features, *moves)
     where = reference.positions(
         full_offsets, full_weights[0] if full_weights else None, features.shape[2:], receptive_field
     )
-    return reference.sample(full_features, where).to(features.dtype)
+    sampled = reference.sample(full_features, where)
+    return (sampled if base is None else sampled + base).to(features.dtype)
 
 
 def _upsample(
-    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: Sequence[int],
+    receptive_field: float,
+    base: Tensor | None,
 ) -> Tensor:
     kernels = UPSAMPLE.kernels(features, offsets, weights)
-    return in_order_of(features, kernels.forward(features, offsets, weights, tuple(scale), receptive_field))
+    return in_order_of(features, kernels.forward(features, offsets, weights, tuple(scale), receptive_field, base))
 
 
 def _upsample_backward(
@@ -64,7 +80,12 @@ def _upsample_backward(
 
 
 def _fake_upsample(
-    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], receptive_field: float
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: Sequence[int],
+    receptive_field: float,
+    base: Tensor | None,
 ) -> Tensor:
     return empty_image(features, features.shape[1], features.dtype, offsets.shape[2:])
 
@@ -83,6 +104,12 @@ def _fake_upsample_backward(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+    *tensors, ctx.scale, ctx.receptive_field, base = inputs
+    ctx.type_of_base = None if base is None else base.dtype
+    ctx.save_for_backward(*tensors)
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
     *tensors, ctx.scale, ctx.receptive_field = inputs
     ctx.save_for_backward(*tensors)
 
@@ -92,7 +119,8 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad, *ctx.saved_tensors, ctx.scale, ctx.receptive_field
     )
     wanted = zip(gradients, ctx.needs_input_grad, strict=False)
-    return *(gradient if needed else None for gradient, needed in wanted), None, None
+    of_base = grad.to(ctx.type_of_base) if ctx.needs_input_grad[5] else None
+    return *(gradient if needed else None for gradient, needed in wanted), None, None, of_base
 
 
 def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -109,17 +137,19 @@ def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, 
 def _register() -> None:
     if hasattr(torch.ops.deconvseg, "deformable_upsample"):
         return  # registered before this module was imported again
-    torch.library.define("deconvseg::deformable_upsample", f"({_ARGUMENTS}) -> Tensor")
+    torch.library.define("deconvseg::deformable_upsample", f"({_ARGUMENTS}, Tensor? base) -> Tensor")
     torch.library.define(
         "deconvseg::deformable_upsample_backward", f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)"
     )
-    for name, kernel, fake, derivative in (
-        ("deconvseg::deformable_upsample", _upsample, _fake_upsample, _differentiate),
-        ("deconvseg::deformable_upsample_backward", _upsample_backward, _fake_upsample_backward, _differentiate_again),
+    forward = _upsample, _fake_upsample, _differentiate, _save
+    backward = _upsample_backward, _fake_upsample_backward, _differentiate_again, _save_backward
+    for name, (kernel, fake, derivative, save) in (
+        ("deconvseg::deformable_upsample", forward),
+        ("deconvseg::deformable_upsample_backward", backward),
     ):
         torch.library.impl(name, ("cpu", "cuda"), kernel)
         torch.library.register_fake(name, fake)
-        torch.library.register_autograd(name, derivative, setup_context=_save)
+        torch.library.register_autograd(name, derivative, setup_context=save)
 
 
 _register()

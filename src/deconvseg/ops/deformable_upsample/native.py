@@ -27,9 +27,14 @@ def decline(features: Tensor, offsets: Tensor, weights: Tensor | None) -> str | 
 
 
 def forward(
-    features: Tensor, offsets: Tensor, weights: Tensor | None, scale: tuple[int, ...], receptive_field: float
+    features: Tensor,
+    offsets: Tensor,
+    weights: Tensor | None,
+    scale: tuple[int, ...],
+    receptive_field: float,
+    base: Tensor | None = None,
 ) -> Tensor:
-    """Upsample as ``reference.sample(features, reference.positions(...))``; shapes as there.
+    """Upsample as ``reference.sample(features, reference.positions(...))``, and add ``base``; shapes as there.
 
     The result is channels-last where ``features`` are. Raises :class:`~deconvseg.errors.DeconvsegError` where memory
     is short. Gives the same bits for every number of threads, as :func:`backward` does.
@@ -42,7 +47,7 @@ def forward(
         *(pointer(features), _layout(features), pointer(offsets), pointer(weights), pointer(out), _layout(out)),
         *_sizes(features, scaled, receptive_field),
     )
-    return out
+    return out if base is None else out.add_(base)
 
 
 def backward(

@@ -15,12 +15,17 @@ inline int64_t packed_size(int64_t depth, int64_t columns) {
     return (columns + kTileColumns - 1) / kTileColumns * kTileColumns * depth;
 }
 
-// Pack a matrix, given by value(k, column), as panels of kTileColumns columns: panel[k][column]; missing columns are 0.
+// Pack a matrix, given by value(k, column), as panels of kTileColumns columns: panel[k][column]; missing columns are 0. Goes by
+// squares, as the weights usually lie the other way round.
 template <class Value>
 void pack_panel(float* panel, int64_t depth, int64_t columns, int64_t first, Value value) {
-    for (int64_t k = 0; k < depth; ++k)
+    constexpr int64_t kSquare = 16;
+    for (int64_t from = 0; from < depth; from += kSquare) {
+        const int64_t to = from + kSquare < depth ? from + kSquare : depth;
         for (int64_t j = 0; j < kTileColumns; ++j)
-            panel[k * kTileColumns + j] = first + j < columns ? value(k, first + j) : 0.0f;
+            for (int64_t k = from; k < to; ++k)
+                panel[k * kTileColumns + j] = first + j < columns ? value(k, first + j) : 0.0f;
+    }
 }
 
 // The left matrix: element (row, k), whose depth may lie in segments (channel blocks), each `segment` floats further.

@@ -5,7 +5,7 @@
 // their gradient are contiguous. Where a function writes, strides are those of dense memory. Returns 0, or 1 where
 // memory is short.
 
-#include <atomic>
+#include <algorithm>
 #include <cstdint>
 #include <new>
 
@@ -49,13 +49,12 @@ void run_tasks(const Problem& problem, const Partition& partition, int64_t threa
     const int64_t floats = (Pass(problem, partition.largest()).floats() + kLanes - 1) / kLanes * kLanes;
     threads = std::min(threads, partition.tasks());
     const Buffer memory(threads * floats);
-    std::atomic<int64_t> next{0};
     run_team(threads, [&](const Worker& worker) {
-        for (int64_t index; (index = next++) < partition.tasks();) {
+        worker.share(partition.tasks(), [&](int64_t index) {
             const Task task = partition.task(index);
             Pass pass(problem, task.box);
             work(pass, task, index, memory + worker.index * floats);
-        }
+        });
     });
 }
 

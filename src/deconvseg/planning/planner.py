@@ -16,7 +16,8 @@ from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, R
 _PATCH_VOXELS = {("cpu", 2): 256**2, ("cpu", 3): 40 * 56 * 40, ("gpu", 2): 512**2, ("gpu", 3): 128**3}
 _BATCH = {("cpu", 2): 4, ("cpu", 3): 2, ("gpu", 2): 8, ("gpu", 3): 2}
 _MOST_STAGES = {("cpu", 2): 5, ("cpu", 3): 4, ("gpu", 2): 6, ("gpu", 3): 5}
-_BASE_WIDTHS = {"cpu": (8, 12, 16, 24, 32), "gpu": (16, 32, 64)}
+# Multiples of the lanes of a vector: the native kernels leave other widths to PyTorch.
+_BASE_WIDTHS = {"cpu": (8, 16, 32, 48, 64), "gpu": (16, 32, 64)}
 # A larger deconvolution costs a CPU more than it has been seen to bring (Deconver, Tables I-III).
 _CPU_KERNEL = 3
 # No axis is halved below this size, so that the deepest stage still sees a neighbourhood.

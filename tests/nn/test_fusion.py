@@ -133,3 +133,11 @@ def test_checkpointing_recomputes_the_block():
     again = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
     (found,) = torch.autograd.grad(again.square().sum(), x)
     assert torch.equal(found, expected)
+
+
+@needs_native
+def test_an_image_of_another_rank_is_refused_as_by_the_layers():
+    with pytest.raises(RuntimeError):
+        make(dims=2)(torch.randn(1, 16, 8, 8, 8))
+    with torch.device("meta"):
+        assert make(dims=3)(torch.empty(1, 16, 4, 4, 4)).shape == (1, 16, 4, 4, 4)

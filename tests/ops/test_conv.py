@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvseg.ops import native, use_backend
-from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
+from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose, join
+from deconvseg.ops.native import interface
 from tolerance import assert_near, with_gradients
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
@@ -116,7 +117,8 @@ def test_second_derivatives_are_those_of_pytorch():
 
 
 @needs_native
-def test_the_number_of_threads_changes_nothing():
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    monkeypatch.setattr(interface, "OPERATIONS_PER_THREAD", 1)
     x, weight, bias = draw_tensors(torch.Generator().manual_seed(0), (2, 16, 14, 22), (32, 16, 2, 2), (32,))
     x, before, results = x.contiguous(memory_format=torch.channels_last), torch.get_num_threads(), []
     for threads in (1, 2, 5):
@@ -183,8 +185,6 @@ def test_operators_are_registered_as_pytorch_wants_them():
 @pytest.mark.parametrize("size", [(3, 4, 5), (9, 8, 5)], ids=["few positions", "many positions"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_joining_is_upsampling_concatenation_and_a_pointwise_convolution(grad, size, dims):
-    from deconvseg.ops.conv import join
-
     kernel, low = (2, 3, 1)[:dims], size[:dims]
     high, ones = tuple(n * k for n, k in zip(low, kernel, strict=True)), (1,) * dims
     shapes = (2, 32, *high), (2, 16, *low), (16, 48, *kernel), (48,), (32, 32 + 48, *ones)
@@ -202,3 +202,45 @@ def test_joining_is_upsampling_concatenation_and_a_pointwise_convolution(grad, s
     else:
         with torch.inference_mode():
             assert_near([join(*tensors)], [apart(*tensors)], [apart(*exact)])
+
+
+@needs_native
+@pytest.mark.parametrize("index", range(5), ids=["skip", "x", "spread", "bias", "fuse"])
+def test_joining_passes_each_gradient_also_where_the_rest_is_frozen(index):
+    shapes = (1, 16, 18, 18), (1, 16, 9, 9), (16, 16, 2, 2), (16,), (16, 32, 1, 1)
+    tensors = draw_tensors(torch.Generator().manual_seed(0), *shapes)
+    tensors[:2] = [x.contiguous(memory_format=torch.channels_last) for x in tensors[:2]]
+    tensors[index].requires_grad_()
+    result = join(*tensors)
+    skip, x, spread, bias, fuse = tensors
+    plain = F.conv2d(torch.cat([skip, F.conv_transpose2d(x, spread, bias, stride=2)], 1), fuse)
+    torch.testing.assert_close(result, plain, rtol=1e-4, atol=1e-4)
+    (found,) = torch.autograd.grad(result.square().sum(), tensors[index])
+    (expected,) = torch.autograd.grad(plain.square().sum(), tensors[index])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+@needs_native
+def test_joining_refuses_sizes_that_do_not_fit_and_takes_any_layout():
+    skip, x, spread, fuse = draw_tensors(
+        torch.Generator().manual_seed(0), (1, 16, 18, 18), (1, 16, 9, 9), (16, 16, 2, 2), (16, 32, 1, 1)
+    )
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        for wrong in (skip[:, :, 1:], torch.cat([skip, skip])):
+            with pytest.raises(RuntimeError, match="[Ss]izes of tensors must match"):
+                join(wrong, x, spread, None, fuse)
+        last = join(skip.contiguous(memory_format=torch.channels_last), x, spread, None, fuse)
+        torch.testing.assert_close(join(skip, x, spread, None, fuse), last)
+
+
+@needs_native
+def test_layers_take_what_pytorch_s_take():
+    from deconvseg.nn.conv import Conv2d
+
+    layer, x = Conv2d(16, 16, 2, stride=2), torch.randn(1, 16, 9, 9).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer(input=x[0]), layer(x)[0])
+    x.requires_grad_()
+    (found,) = torch.autograd.grad(layer(x).sum(), x)  # the last row and column are not seen
+    assert found.shape == x.shape
+    assert layer.to("meta")(x.detach().to("meta")).shape == (1, 16, 4, 4)

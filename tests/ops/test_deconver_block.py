@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from deconvseg.ops import native
 from deconvseg.ops.deconver_block import choose_block, deconver_block, reference
+from deconvseg.ops.native import interface
 from tolerance import assert_near, with_gradients
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
@@ -90,7 +91,8 @@ def test_gradients_are_as_near_to_the_truth_as_plain_pytorch(case):
 
 
 @needs_native
-def test_the_number_of_threads_changes_nothing():
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    monkeypatch.setattr(interface, "OPERATIONS_PER_THREAD", 1)
     generator = torch.Generator().manual_seed(0)
     x, weights = torch.randn(2, 32, 7, 11, 6, generator=generator), block_weights(32, 4, (3, 3, 3), 128, generator)
     results, before = [], torch.get_num_threads()

@@ -83,7 +83,8 @@ class DeconverBlock(nn.Module):
         On a CPU one native operator computes the whole block where that makes no difference: see
         :meth:`explain_backend`.
         """
-        if not torch.compiler.is_compiling() and self._choose(x).backend == "native":
+        by_layers = torch.compiler.is_compiling() or x.device.type != "cpu"
+        if not by_layers and self._choose(x).backend == "native":
             return deconver_block(
                 x, self._weights(), eps=self.mixer.ndc.eps, norm_eps=cast(InstanceNorm, self.norm1).eps
             )
@@ -114,8 +115,8 @@ class DeconverBlock(nn.Module):
 
     def _weights(self) -> tuple[Tensor, ...]:
         mixer, (expand, _, contract) = self.mixer, self.mlp
-        source, project_out = mixer.ndc.initial_source, mixer.project_out
-        biased = [parameter for layer in (source, project_out, expand, contract) for parameter in layer.parameters()]
+        layers = cast(tuple[Conv3d, ...], (mixer.ndc.initial_source, mixer.project_out, expand, contract))
+        biased = [parameter for layer in layers for parameter in (layer.weight, cast(Tensor, layer.bias))]
         return mixer.project_in.weight, mixer.ndc.filters, *biased
 
 

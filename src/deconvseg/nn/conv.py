@@ -14,15 +14,15 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 class _Conv(nn.modules.conv._ConvNd):
     """A convolution by :func:`deconvseg.ops.conv.conv`, where it is one with zero padding and one group."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Convolve (B, I, \\*S)."""
-        if self.is_special() or torch.compiler.is_compiling():
-            out: Tensor = super().forward(x)
+        if self.is_special() or input.ndim != self.weight.ndim or torch.compiler.is_compiling():
+            out: Tensor = super().forward(input)
             return out
-        return conv(x, self.weight, self.bias, stride=self.stride, padding=self._zeros())
+        return conv(input, self.weight, self.bias, stride=self.stride, padding=self._zeros())
 
     def explain_backend(self) -> Choice:
-        """Choose for an image as large as the kernel, with the channels innermost in memory."""
+        """Choose for an image as large as the kernel, without a gradient, with the channels innermost in memory."""
         if self.is_special():
             return SPECIAL
         return choose_conv(_image(self), self.weight, self.bias, stride=self.stride, padding=self._zeros())
@@ -39,15 +39,16 @@ class _Conv(nn.modules.conv._ConvNd):
 class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
     """A transposed convolution by :func:`deconvseg.ops.conv.conv_transpose`, where it has no padding and one group."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve (B, I, \\*S), transposed."""
-        if self.is_special() or output_size is not None or torch.compiler.is_compiling():
-            out: Tensor = super().forward(x, output_size)
+        special = self.is_special() or output_size is not None or input.ndim != self.weight.ndim
+        if special or torch.compiler.is_compiling():
+            out: Tensor = super().forward(input, output_size)
             return out
-        return conv_transpose(x, self.weight, self.bias, stride=self.stride)
+        return conv_transpose(input, self.weight, self.bias, stride=self.stride)
 
     def explain_backend(self) -> Choice:
-        """Choose for an image as large as the kernel, with the channels innermost in memory."""
+        """Choose for an image as large as the kernel, without a gradient, with the channels innermost in memory."""
         return self.choose(_image(self))
 
     def choose(self, x: Tensor) -> Choice:

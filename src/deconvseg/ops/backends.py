@@ -18,7 +18,7 @@ from torch import Tensor
 from deconvseg.errors import InputError, check_choice
 from deconvseg.ops import native
 from deconvseg.ops.compilation import constant_to_compilers
-from deconvseg.ops.precision import in_full_precision
+from deconvseg.ops.precision import autocast_is_on, in_full_precision
 
 BACKENDS = ("reference", "native", "triton")
 VARIABLE = "DECONVSEG_BACKEND"
@@ -164,6 +164,21 @@ def why_reference(*tensors: Tensor) -> str | None:
     return _state_for_reference(torch.compiler.is_dynamo_compiling()) or (
         f"{others[0]} needs plain PyTorch" if others else None
     )
+
+
+def why_not_native(*tensors: Tensor) -> str | None:
+    """Say why an operator with native kernels alone leaves tensors to the layers that it stands for, or None.
+
+    That ``native`` is forced is no reason: then it is the operators inside that must be native.
+    """
+    forced, device = forced_backend(), tensors[0].device.type
+    if device != "cpu":
+        return f"it needs tensors on cpu, not {device}"
+    if forced not in (None, "native"):
+        return f"{forced} is forced"
+    if autocast_is_on(device):
+        return "autocast lowers the precision of some layers"
+    return why_reference(*tensors) or native.unavailable()
 
 
 @constant_to_compilers

@@ -22,9 +22,12 @@ def in_full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
     """Keep autocast from lowering the precision of what runs inside; nothing to enter where it is off."""
-    if _has_autocast(device_type) and torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
+    return torch.autocast(device_type, enabled=False) if autocast_is_on(device_type) else nullcontext()
+
+
+def autocast_is_on(device_type: str) -> bool:
+    """Say whether autocast lowers the precision here, on a device of any type."""
+    return _has_autocast(device_type) and torch.is_autocast_enabled(device_type)
 
 
 @constant_to_compilers

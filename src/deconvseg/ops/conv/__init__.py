@@ -1,14 +1,14 @@
 """Dense convolutions with the channels innermost: what is left of a Deconver network beside its blocks."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvseg.ops.backends import Choice, forced_backend, why_reference
+from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.conv import library, native
-from deconvseg.ops.native import unavailable
 
 __all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
 
@@ -24,7 +24,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
     if choose_conv(x, weight, bias, stride=stride, padding=padding).backend == "native":
         result: Tensor = library.conv(x, weight, bias, list(stride), list(padding))
         return result
-    return _CONV[x.ndim](x, weight, bias, tuple(stride), tuple(padding))
+    return _CONV[weight.ndim](x, weight, bias, tuple(stride), tuple(padding))
 
 
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Tensor:
@@ -32,7 +32,7 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Se
     if choose_conv_transpose(x, weight, bias, stride=stride).backend == "native":
         result: Tensor = library.conv_transpose(x, weight, bias)
         return result
-    return _TRANSPOSE[x.ndim](x, weight, bias, tuple(stride))
+    return _TRANSPOSE[weight.ndim](x, weight, bias, tuple(stride))
 
 
 def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Tensor) -> Tensor:
@@ -43,15 +43,18 @@ def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Ten
     """
     ones, channels, kernel = (1,) * (x.ndim - 2), skip.shape[1], spread.shape[2:]
     zeros = (0,) * len(ones)
-    # With few positions the product of the weights costs more than it saves.
-    if skip.shape[0] * skip.shape[2:].numel() < 4 * spread.shape[0] * kernel.numel():
+    fine = (x.shape[0], *(length * step for length, step in zip(x.shape[2:], kernel, strict=True)))
+    # With few positions the product of the weights costs more than it saves; and what does not fit is refused here.
+    if (skip.shape[0], *skip.shape[2:]) != fine or math.prod(fine) < 4 * spread.shape[0] * kernel.numel():
         both = torch.cat([skip, conv_transpose(x, spread, bias, stride=kernel)], dim=1)
         return conv(both, fuse, None, stride=ones, padding=zeros)
     of_skip, of_x = fuse[:, :channels], fuse[:, channels:].flatten(1)
     weight = torch.einsum("ij...,pj->ip...", spread, of_x)
     total = None if bias is None else of_x @ bias
     result = conv(skip, of_skip, total, stride=ones, padding=zeros)
-    if result.requires_grad or choose_conv_transpose(x, weight, None, stride=kernel).backend != "native":
+    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (result, x, weight))
+    native_too = choose_conv_transpose(x, weight, None, stride=kernel).backend == "native"
+    if differentiated or not native_too or not native.is_channels_last(result):
         return result + conv_transpose(x, weight, None, stride=kernel)
     library.add_conv_transpose(result, x, weight)
     return result
@@ -61,24 +64,18 @@ def choose_conv(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], padding: Sequence[int]
 ) -> Choice:
     """Choose what computes :func:`conv`: ``native``, or ``reference``, which is PyTorch's."""
-    reason = _why_plain(x, weight, bias) or native.decline(x, weight, bias, stride, padding)
+    reason = why_not_native(*_given(x, weight, bias)) or native.decline(x, weight, bias, stride, padding)
     return _choice("conv", reason)
 
 
 def choose_conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Choice:
     """Choose what computes :func:`conv_transpose`."""
-    reason = _why_plain(x, weight, bias) or native.decline_transpose(x, weight, bias, stride)
+    reason = why_not_native(*_given(x, weight, bias)) or native.decline_transpose(x, weight, bias, stride)
     return _choice("conv_transpose", reason)
 
 
-def _why_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
-    forced = forced_backend()
-    if forced not in (None, "native"):
-        return f"{forced} is forced"
-    if torch.is_autocast_enabled(x.device.type):
-        return "autocast lowers the precision"
-    given = [tensor for tensor in (x, weight, bias) if tensor is not None]
-    return why_reference(*given) or unavailable()
+def _given(*tensors: Tensor | None) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]
 
 
 def _choice(operator: str, reason: str | None) -> Choice:

@@ -126,7 +126,7 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
     });
 }
 
-// gradient[k][n] += sum over low voxels of what the kernel sees there (k) times low (n); total[n] += sum of low, if given.
+// gradient[k][n] = sum over low voxels of what the kernel sees there (k) times low (n); total[n] += sum of low, if given.
 void weigh(const Shape& shape, const float* low, const float* high, float* gradient, float* total) {
     constexpr int64_t kWidth = 64;
     const int64_t columns = shape.low_channels, voxels = shape.low_voxels();
@@ -154,16 +154,6 @@ void weigh(const Shape& shape, const float* low, const float* high, float* gradi
         }
     });
     std::copy_n(static_cast<float*>(sums), shape.depth() * columns, gradient);
-}
-
-template <class Call>
-int guarded(Call call) {
-    try {
-        call();
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
-    return 0;
 }
 
 }  // namespace

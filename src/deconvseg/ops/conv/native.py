@@ -1,11 +1,13 @@
 """Dense convolutions with the channels innermost on a CPU, by the compiled kernels of native.cpp."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from deconvseg.ops.native.interface import call, integers, lanes, pointer
+from deconvseg.errors import InputError
+from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -15,7 +17,9 @@ def decline(
 ) -> str | None:
     """Say why the kernels cannot take a convolution, or None."""
     high = weight.shape[1]
-    spreads = tuple(stride) == tuple(weight.shape[2:]) and not any(padding) and high % lanes() == 0
+    kernel = tuple(weight.shape[2:])
+    whole = not any(length % step for length, step in zip(x.shape[2:], kernel, strict=False))
+    spreads = whole and tuple(stride) == kernel and not any(padding) and high % lanes() == 0
     if x.requires_grad and torch.is_grad_enabled() and not spreads:
         return (
             f"the gradient of the image needs a stride as large as the kernel, and channels in multiples of {lanes()}"
@@ -38,7 +42,7 @@ def _decline(
     tensors = [tensor for tensor in (x, weight, bias) if tensor is not None]
     if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors):
         return "they compute float32 on a CPU"
-    if x.ndim not in CHANNELS_LAST or x.shape[1] != read:
+    if x.ndim not in CHANNELS_LAST or x.ndim != weight.ndim or x.shape[1] != read:
         return f"they take images of {read} channels and of two or three axes"
     if not is_channels_last(x):
         return "they take images with the channels innermost in memory"
@@ -85,6 +89,9 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor) -> None:
     """Add :func:`conv_transpose` to (B, O, \\*(S * K)) with the channels innermost in memory."""
     x, weight, kernel = _last(x), weight.contiguous(), weight.shape[2:]
+    size = [n * k for n, k in zip(x.shape[2:], kernel, strict=True)]
+    if list(out.shape) != [x.shape[0], weight.shape[1], *size] or not is_channels_last(out):
+        raise InputError(f"an image of shape {tuple(out.shape)} cannot take what is made here, {size} positions")
     if out.numel():
         sizes = _sizes(x, out, kernel, kernel, [0] * len(kernel))
         call("deconvseg_conv_transpose_add", *map(pointer, (x, weight, None, out)), sizes)
@@ -108,7 +115,7 @@ def _last(x: Tensor) -> Tensor:
 
 def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
     form = CHANNELS_LAST[like.ndim]
-    return torch.empty((like.shape[0], channels, *size), dtype=like.dtype, memory_format=form)
+    return torch.empty((like.shape[0], channels, *size), dtype=like.dtype, device=like.device, memory_format=form)
 
 
 def _sizes(low: Tensor, high: Tensor, *per_axis: Sequence[int]) -> object:
@@ -118,4 +125,5 @@ def _sizes(low: Tensor, high: Tensor, *per_axis: Sequence[int]) -> object:
     spatial = ([1] * missing + list(image.shape[2:]) for image in (low, high))
     counts = (low.shape[0], low.shape[1], high.shape[1])
     low_size, high_size = spatial
-    return integers([*counts, *low_size, *high_size, *kernel, *stride, *padding, torch.get_num_threads()])
+    threads = threads_for(low.numel() * high.shape[1] * math.prod(kernel))
+    return integers([*counts, *low_size, *high_size, *kernel, *stride, *padding, threads])

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvseg.ops.backends import Choice, forced_backend, why_reference
+from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.deconver_block import library, native
-from deconvseg.ops.native import unavailable
 
 __all__ = ["choose_block", "deconver_block"]
 
@@ -18,13 +17,7 @@ def choose_block(x: Tensor, weights: Sequence[Tensor], apart: str | None = None)
     ``apart`` is the caller's own reason for calling the layers one by one. Forcing ``native`` is no error where the
     block declines: then it is the deconvolution in it that must run natively.
     """
-    forced = forced_backend()
-    reason = apart
-    if forced not in (None, "native"):
-        reason = f"{forced} is forced"
-    elif torch.is_autocast_enabled(x.device.type):
-        reason = "autocast lowers the precision of some layers"
-    reason = reason or why_reference(x, *weights) or unavailable() or native.decline(x, *weights)
+    reason = apart or why_not_native(x, *weights) or native.decline(x, *weights)
     triton = "no kernel of a whole block: its deconvolution runs on triton"
     if reason:
         return Choice("deconver_block", "reference", {"native": reason, "triton": triton})

@@ -207,7 +207,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
                 float total = 0;
                 for (int64_t part = 0; part < parts(shape_); ++part)
                     total += sums(part, column / kPer)[tap * kPer + column % kPer];
-                gradients_.filters[e * taps + tap] = weights_.filters[e * taps + tap] > 0 ? total : 0.0f;
+                gradients_.filters[e * taps + tap] = weights_.filters[e * taps + tap] <= 0 ? 0.0f : total;
             }
         });
     }

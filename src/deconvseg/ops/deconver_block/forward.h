@@ -36,7 +36,7 @@ inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& 
             for (int64_t j = 0; j < per; ++j) {
                 const int64_t e = source_channel(shape, block * per + j);
                 const float value = weights.filters[e * taps + tap];
-                of[tap * per + j] = value > 0 ? value : 0.0f;
+                of[tap * per + j] = value < 0 ? 0.0f : value;
             }
         for (int64_t j = 0; j < per; ++j)
             packed.source_bias[block * per + j] = weights.source_bias[source_channel(shape, block * per + j)];

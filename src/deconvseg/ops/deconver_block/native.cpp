@@ -1,7 +1,5 @@
 // Whole Deconver blocks on a CPU: plain C functions, called from native.py.
 
-#include <new>
-
 #include "backward.h"
 
 using namespace deconvseg;
@@ -16,16 +14,6 @@ block::Shape shape_of(const int64_t* sizes, const float* eps) {
 block::Weights weights_of(const float* const* weights) {
     return {weights[0], weights[1], weights[2], weights[3], weights[4],
             weights[5], weights[6], weights[7], weights[8], weights[9]};
-}
-
-template <class Call>
-int guarded(Call call) {
-    try {
-        call();
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
-    return 0;
 }
 
 }  // namespace

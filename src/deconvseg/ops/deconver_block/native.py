@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers
+from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers, threads_for
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _RATIOS = (1, 2, 4)
@@ -21,8 +21,8 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
         shapes += [(rows, columns, *ones), (rows,)]
     if x.device.type != "cpu" or any(tensor.dtype != torch.float32 for tensor in (x, *weights)):
         return "they compute float32 on a CPU"
-    if x.ndim not in _CHANNELS_LAST:
-        return "they take images of two or three axes"
+    if x.ndim not in _CHANNELS_LAST or x.ndim != weights[1].ndim or any(size % 2 == 0 for size in kernel):
+        return "they take images of two or three axes and filters of as many, of odd sizes"
     if x.shape[1] != channels or [tuple(weight.shape) for weight in weights] != shapes:
         return "the shapes of the weights are not those of one group per channel"
     if channels % lanes() or hidden % lanes():
@@ -67,5 +67,6 @@ def _rest(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float) -> 
     kernel = list(weights[1].shape[2:])
     if len(size) == 2:
         size, kernel = [size[0], 1, size[1]], [kernel[0], 1, kernel[1]]
-    sizes = [batch, channels, *size, *kernel, weights[1].shape[1], weights[6].shape[0], torch.get_num_threads()]
+    threads = threads_for(x.numel() // max(1, channels) * sum(weight.numel() for weight in weights))
+    sizes = [batch, channels, *size, *kernel, weights[1].shape[1], weights[6].shape[0], threads]
     return integers(sizes), pointers(weights), floats((eps, norm_eps))

@@ -82,7 +82,7 @@ inline int64_t source_channel(const Shape& shape, int64_t column) {
 // Lines (image rows) of one task: enough voxels that a panel of weights is used several times from cache.
 inline int64_t lines_per_task(const Shape& shape) { return std::max<int64_t>(1, 128 / shape.width); }
 
-// Call task(first line, last line) for parts of some planes, of that many times the usual lines.
+// Call task(first line, last line) for parts of some planes, `times` as high as usual.
 template <class Task>
 void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, int64_t last_plane, Task task,
                  int64_t times = 1) {

@@ -3,17 +3,25 @@
 import ctypes
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.ops.native import instruction_set, library, unavailable
 
+# Starting a thread takes as long as about this many multiplications.
+OPERATIONS_PER_THREAD = 4_000_000
 LANES = {"avx512": 16, "avx2": 8, "neon": 4}
 
 
 def lanes() -> int:
     """Return how many floats the loaded library computes at once: channels in multiples of it are fast."""
     return LANES[instruction_set() or "neon"]
+
+
+def threads_for(operations: int) -> int:
+    """Return how many of PyTorch's threads are worth starting for that many multiplications."""
+    return max(1, min(torch.get_num_threads(), operations // OPERATIONS_PER_THREAD))
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

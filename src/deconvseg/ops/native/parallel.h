@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -130,24 +130,30 @@ void run_team(int64_t threads, Body body) {
     Tasks tasks(static_cast<int>(threads));
     std::atomic<int> size{0};
     std::vector<std::thread> others;
+    others.reserve(threads);
     try {
         for (int index = 1; index < threads; ++index)
             others.emplace_back([&, index] {
                 while (size.load(std::memory_order_acquire) == 0) std::this_thread::yield();
                 body(Worker{index, size.load(std::memory_order_relaxed), &barrier, &tasks});
             });
-    } catch (const std::system_error&) {
-        // A limit on threads: those that exist do the work.
+    } catch (const std::exception&) {
+        // A limit on threads or memory: those that exist do the work.
     }
     size.store(static_cast<int>(others.size()) + 1, std::memory_order_release);
     body(Worker{0, static_cast<int>(others.size()) + 1, &barrier, &tasks});
     for (auto& thread : others) thread.join();
 }
 
-// Run task(i) for 0 <= i < tasks on that many threads.
-template <class Task>
-void parallel_for(int64_t threads, int64_t tasks, Task task) {
-    run_team(threads < tasks ? threads : tasks, [&](const Worker& worker) { worker.share(tasks, task); });
+// Call what returns nothing and may run out of memory, for C: 0, or 1 where it did.
+template <class Call>
+int guarded(Call call) {
+    try {
+        call();
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    return 0;
 }
 
 }  // namespace deconvseg

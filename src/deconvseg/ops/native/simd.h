@@ -32,7 +32,6 @@ DECONVSEG_INLINE void store(float* to, vec value) { std::memcpy(to, &value, size
 DECONVSEG_INLINE vec splat(float value) { return value - vec{}; }
 
 DECONVSEG_INLINE vec max(vec a, vec b) { return a > b ? a : b; }
-DECONVSEG_INLINE vec min(vec a, vec b) { return a < b ? a : b; }
 
 // Rectify; NaN stays NaN, as in PyTorch.
 DECONVSEG_INLINE vec relu(vec a) { return a < 0.0f ? vec{} : a; }

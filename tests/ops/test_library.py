@@ -302,6 +302,7 @@ def test_autocast_and_half_types_compute_in_float32(case, calls, half):
 DATA_PARALLEL = """
 import os, sys
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from deconvseg.nn import DTC, NDC
 
 torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)

@@ -215,8 +215,9 @@ def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path
 def test_a_stopped_process_leaves_a_good_state_and_resume_finishes(
     discs: Path, tmp_path: Path, name: str, code: int
 ) -> None:
-    plan = tmp_path / "plan.json"
-    plan.write_text(tiny_plan(recipe={"epochs": 60, "steps_per_epoch": 2, "validate_every": 60}).model_dump_json())
+    plan, epochs = tmp_path / "plan.json", 200
+    recipe = {"epochs": epochs, "steps_per_epoch": 2, "validate_every": epochs}
+    plan.write_text(tiny_plan(recipe=recipe).model_dump_json())
     run = tmp_path / "run"
     command = [
         sys.executable, "-c", "from deconvseg.cli import main; main()", "train", str(discs), "-o", str(run),
@@ -232,11 +233,11 @@ def test_a_stopped_process_leaves_a_good_state_and_resume_finishes(
     assert process.returncode == code
     assert ("interrupted" in stderr) == (name == "SIGINT")
     stopped = len(Run(run).metrics)
-    assert 3 <= stopped < 60
+    assert 3 <= stopped < epochs
     assert Run(run).load_weights()
     again = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert [row["epoch"] for row in Run(run).metrics] == list(range(60))
+    assert [row["epoch"] for row in Run(run).metrics] == list(range(epochs))
     assert (run / "report.html").exists()
 
 

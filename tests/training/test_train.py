@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -215,7 +216,7 @@ def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path
 def test_a_stopped_process_leaves_a_good_state_and_resume_finishes(
     discs: Path, tmp_path: Path, name: str, code: int
 ) -> None:
-    plan, epochs = tmp_path / "plan.json", 200
+    plan, epochs = tmp_path / "plan.json", 60
     recipe = {"epochs": epochs, "steps_per_epoch": 2, "validate_every": epochs}
     plan.write_text(tiny_plan(recipe=recipe).model_dump_json())
     run = tmp_path / "run"
@@ -224,7 +225,9 @@ def test_a_stopped_process_leaves_a_good_state_and_resume_finishes(
         "--plan", str(plan), "--splits", str(discs / "splits.json"), "--device", "cpu",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    # A background job ignores interrupts, and so would what it starts.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed)
     deadline = time.monotonic() + 120
     while len(Run(run).metrics) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)

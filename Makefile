@@ -40,7 +40,8 @@ $(NATIVE): $(INSTALLED) $(KERNELS)
 	touch $@
 
 # The kernels have their own rule, which shows what the compiler says and runs again when only they change.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt tests/peers.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	DECONVSEG_NATIVE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/peers -r tests/peers.txt
 	touch $@

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvseg.catalog import DECONVER_COMPLEXITY
+from deconvseg.catalog import PUBLISHED_TABLES
 from deconvseg.errors import InputError
 from deconvseg.models import Deconver, create_model
 from deconvseg.nn import UPSAMPLING_KINDS
@@ -22,10 +22,13 @@ class TestDeconverWithDTC(ModelTester):
     arguments = {"widths": (4, 6), "upsampling": "dtc+linear", "receptive_field": float("inf")}  # noqa: RUF012
 
 
-@pytest.mark.parametrize("row", DECONVER_COMPLEXITY, ids=lambda row: f"{row.preset}-{row.overrides}")
+ROWS = [row for table in PUBLISHED_TABLES for row in table.rows if row.model == "deconver"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.system)
 def test_parameters_are_exactly_those_of_the_paper(row):
     with torch.device("meta"):
-        model = create_model("deconver", row.preset, **row.overrides)
+        model = create_model("deconver", row.preset, **row.network)
     assert sum(parameter.numel() for parameter in model.parameters()) == row.parameters
 
 
@@ -108,11 +111,11 @@ def test_depths_are_blocks_per_stage():
 
 @given(
     st.sampled_from((2, 3)),
-    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    st.lists(st.sampled_from((4, 8)), min_size=1, max_size=3),
     st.sampled_from(UPSAMPLING_KINDS),
     st.data(),
 )
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=25)
 def test_any_anisotropic_network_keeps_the_size(dims, widths, upsampling, data):
     steps = st.lists(st.integers(1, 3), min_size=dims, max_size=dims)
     strides = [(1,) * dims, *(data.draw(steps) for _ in widths[1:])]
@@ -165,7 +168,7 @@ def test_constant_images_have_finite_gradients(fill):
         ({"groups": 3}, "groups=3 does not divide 4 channels"),
         ({"deep_supervision_heads": 4}, "deep_supervision_heads=4: 4 stages allow 0 to 3"),
         ({"upsampling": "dtc+trans"}, r"upsampling 'dtc\+trans' is unknown: did you mean 'dtc\+transposed'"),
-        ({"norm": "batch"}, "norm 'batch' is unknown: choose from instance"),
+        ({"norm": "layer"}, "norm 'layer' is unknown: choose from instance, batch"),
         ({"mlp_ratio": 0}, "mlp_ratio=0"),
     ],
 )

@@ -100,7 +100,9 @@ class ModelTester:
         x = self.image(model)
         program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch", max=64)}})
         other = self.image(model, batch=3)
-        torch.testing.assert_close(program.module()(other), model(other))
+        expected = model(other)
+        # Another order of additions, whose size follows the largest logit.
+        torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
     def test_deep_supervision_changes_the_output_only(self, dims: int) -> None:
         if self.supervised is None:

@@ -30,10 +30,10 @@ def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "unavailable", lambda: "not built: find a compiler")
 
 
-def problem(dtype=torch.float32, sources=2):
+def problem(dtype=torch.float32, sources=2, device="cpu"):
     generator = torch.Generator().manual_seed(0)
     shapes = (2, 4, 6, 5), (2, 4 * sources, 6, 5), (4, sources, 3, 3)
-    return tuple(torch.rand(shape, generator=generator).to(dtype) for shape in shapes)
+    return tuple(torch.rand(shape, generator=generator).to(device, dtype) for shape in shapes)
 
 
 def chosen(*tensors, groups=4):
@@ -46,7 +46,7 @@ def test_native_runs_float32_on_a_cpu_and_the_reference_everything_else():
     assert chosen(x, source, filters) == "native"
     assert chosen(*problem(torch.bfloat16)) == "native"  # half types become float32 on a CPU
     assert chosen(*problem(torch.float64)) == "reference"
-    assert chosen(*(tensor.to("meta") for tensor in problem())) == "reference"
+    assert chosen(*problem(torch.float64, device="meta")) == "reference"
     assert chosen(x, nn.Parameter(source), filters) == "native"
     with FakeTensorMode() as mode:
         assert chosen(*map(mode.from_tensor, problem())) == "reference"
@@ -56,7 +56,7 @@ def test_native_runs_float32_on_a_cpu_and_the_reference_everything_else():
     ("change", "reason"),
     [
         (lambda t: t.double(), "float64"),
-        (lambda t: t.to("meta"), "it needs tensors on cpu, not meta"),
+        (lambda t: t.to("meta", torch.float64), "float64"),
         (lambda t: t.as_subclass(type("Scan", (torch.Tensor,), {})), "tensor subclasses"),
     ],
 )
@@ -65,6 +65,17 @@ def test_every_reason_is_told(change, reason):
     assert choice.backend == "reference"
     assert set(choice.declined) == {"native", "triton"}
     assert reason in choice.declined["native"]
+
+
+def test_tensors_without_values_go_the_way_of_a_kernel_and_it_is_told_so():
+    tensors = problem(device="meta")
+    choice = choose_update(*tensors, groups=4)
+    assert choice.backend == "meta"
+    assert choice.declined["native"] == "it needs tensors on cpu, not meta"
+    assert choice.declined["reference"] == "a meta tensor has nothing to compute with"
+    assert ndc_update(*tensors, groups=4).shape == tensors[1].shape
+    with use_backend("reference"):
+        assert choose_update(*tensors, groups=4).backend == "reference"
 
 
 def test_the_reference_is_told_why_it_does_not_run(monkeypatch):

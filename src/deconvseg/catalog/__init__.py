@@ -1,6 +1,6 @@
 """Pure data about the papers: presets, sizes and published figures; importable without torch."""
 
 from deconvseg.catalog.presets import PRESETS, Preset
-from deconvseg.catalog.published import DECONVER_COMPLEXITY, Complexity
+from deconvseg.catalog.published import PUBLISHED_TABLES, REASONS, PublishedRow, PublishedTable
 
-__all__ = ["DECONVER_COMPLEXITY", "PRESETS", "Complexity", "Preset"]
+__all__ = ["PRESETS", "PUBLISHED_TABLES", "REASONS", "Preset", "PublishedRow", "PublishedTable"]

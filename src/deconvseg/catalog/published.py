@@ -1,35 +1,194 @@
-"""Published sizes and costs of Deconver (arXiv 2504.00302, Tables I-V), beside the exact ones."""
+"""Published sizes, costs and scores: Deconver (arXiv 2504.00302, Tables I-V) and DTC (arXiv 2601.17939, Table 7)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Complexity(NamedTuple):
-    """One row: what the paper prints, and what the network has.
+class PublishedRow(NamedTuple):
+    """One row of a table: what the paper prints, and what builds the network.
 
-    ``published_parameters`` is in millions and ``published_kflops`` in thousands of operations per voxel, both
-    as printed; ``parameters`` is the exact count and ``kflops`` twice the multiply-adds per voxel, the
-    deconvolutions included (the published figure leaves them out).
+    ``published_parameters`` and ``published_cost`` are as printed, in the table's units; ``scores`` gives Dice (%) and
+    HD95 for each column of the table. ``model`` is the name of a registered network, or of one that is still to come,
+    and ``preset`` and ``network`` its arguments. ``parameters`` is the exact count and ``kflops`` twice the
+    multiply-accumulates per pixel or voxel in thousands, everything included; both None where the network is not
+    registered. ``reasons`` name entries of :data:`REASONS`.
     """
 
-    preset: str
-    overrides: dict[str, Any]
+    system: str
+    model: str
+    network: Mapping[str, Any]
     published_parameters: float
-    published_kflops: float
-    parameters: int
-    kflops: float
+    published_cost: float
+    scores: Mapping[str, tuple[float, float]] = {}
+    parameters: int | None = None
+    kflops: float | None = None
+    preset: str | None = None
+    reasons: tuple[str, ...] = ()
 
 
-DECONVER_COMPLEXITY: tuple[Complexity, ...] = (
-    Complexity("isles22", {"kernel_size": 3}, 10.5, 607.0, 10_476_545, 707.40),
-    Complexity("isles22", {"kernel_size": 5}, 11.0, 607.0, 11_028_481, 1104.89),
-    Complexity("brats23", {"kernel_size": 3}, 10.6, 167.5, 10_553_859, 218.04),
-    Complexity("brats23", {"kernel_size": 5}, 11.0, 167.5, 11_130_883, 418.25),
-    Complexity("glas", {"kernel_size": 3}, 20.6, 422.8, 20_635_041, 442.89),
-    Complexity("glas", {"kernel_size": 5}, 20.8, 422.8, 20_794_785, 490.70),
-    Complexity("fives", {"kernel_size": 3}, 20.6, 422.8, 20_635_041, 442.89),
-    Complexity("fives", {"kernel_size": 5}, 20.8, 422.8, 20_794_785, 490.70),
-    Complexity("isles22", {"kernel_size": 3, "ratio": 1}, 7.8, 425.8, 7_753_217, 447.09),
-    Complexity("isles22", {"kernel_size": 3, "ratio": 2}, 8.7, 486.2, 8_660_993, 533.86),
-    Complexity("isles22", {"kernel_size": 3, "groups": 1}, 57.21, 607.4, 57_215_489, 10219.39),
-    Complexity("isles22", {"kernel_size": 3, "groups": 8}, 16.18, 607.1, 16_185_857, 1800.58),
-)
+class PublishedTable(NamedTuple):
+    """A table of a paper: for which presets it stands, and the size for which its costs hold.
+
+    ``parameters_unit`` is ``"M"`` (millions) or ``"MiB"`` (of float32); ``cost_unit`` is ``"K/voxel"`` (thousands of
+    operations per pixel or voxel) or ``"G"`` (billions for one image); ``rule`` is the way of counting.
+    """
+
+    title: str
+    presets: tuple[str, ...]
+    size: tuple[int, ...]
+    parameters_unit: str
+    cost_unit: str
+    rule: str
+    rows: tuple[PublishedRow, ...]
+
+
+REASONS: Mapping[str, str] = {
+    "deconvolutions": (
+        "The authors' profiler does not see the deconvolutions: their code takes hold of the convolution functions "
+        "before the profiler replaces them. That is why filters of 3 and 5, and few and many groups, are printed with "
+        "the same cost."
+    ),
+    "elementwise": (
+        "Their rule adds biases, normalisations, activations, sums and products to the multiply-accumulates."
+    ),
+    "copied": "The network has 11.13 million parameters; 11.0 is perhaps the figure of Table I.",
+    "truncated": "The last digit of the millions of parameters is cut off, not rounded.",
+    "registered_twice": (
+        "MONAI's DynUNet holds each block twice, and the profiler counts it twice: the true cost is about half."
+    ),
+    "repeated_products": (
+        "The figure is not reproduced. The profiler does not undo its replacement of Tensor.__matmul__, so products "
+        "count once more with every profile in the same process; that this happened here is an inference."
+    ),
+    "unused_weights": (
+        "MONAI 1.4 builds 28.3 million weights of cross-attention that are never used; later versions do not."
+    ),
+    "size_of_fives": (
+        "The position embedding depends on the size of the image: the row is that of FIVES (512 × 512), not of GlaS."
+    ),
+    "mebibytes": "The table's millions of parameters are mebibytes of float32 weights.",
+    "misprint": "The weights take 65.85 MiB; the other rows fit 65.85 too, so 65.95 is probably a misprint.",
+    "macs": (
+        "The table's FLOPs are multiply-accumulates as ptflops counts them: with normalisations, with ReLU, pooling "
+        "and linear interpolation counted twice, but one operation for each interpolated element instead of four, and "
+        "without the sampling at predicted positions."
+    ),
+    "offset_layer": (
+        "The parameters fit an offset layer with kernel 2; the cost then fits (40.53) only if a transposed convolution "
+        "was counted at the resolution of its output, four times as high as it is; that it was is an inference."
+    ),
+}
+
+_OF_RULE = ("deconvolutions", "elementwise")
+_ISLES = {"in_channels": 2, "out_channels": 1, "spatial_dims": 3}
+_BRATS = {"in_channels": 4, "out_channels": 3, "spatial_dims": 3}
+_TWO_D = {"in_channels": 3, "out_channels": 1, "spatial_dims": 2}
+
+
+def _deconver(
+    system: str,
+    preset: str,
+    network: Mapping[str, Any],
+    published: tuple[float, float],
+    true: tuple[int, float],
+    scores: Mapping[str, tuple[float, float]],
+    *reasons: str,
+) -> PublishedRow:
+    return PublishedRow(system, "deconver", network, *published, scores, *true, preset, (*reasons, *_OF_RULE))
+
+
+def _isles(dice: float, hd95: float) -> Mapping[str, tuple[float, float]]:
+    return {"ISLES'22": (dice, hd95)}
+
+
+def _brats(dice: tuple[float, ...], hd95: tuple[float, ...]) -> Mapping[str, tuple[float, float]]:
+    return dict(zip(("ET", "TC", "WT", "mean"), zip(dice, hd95, strict=True), strict=True))
+
+
+def _glas_fives(*scores: float) -> Mapping[str, tuple[float, float]]:
+    return {"GlaS": (scores[0], scores[1]), "FIVES": (scores[2], scores[3])}
+
+
+_ISLES_K3 = (10_476_545, 707.40)
+_ROWS_1 = (
+    PublishedRow("nnU-Net", "nnunet", {**_ISLES, "widths": (64, 128, 256, 512)}, 22.4, 3423.5, _isles(76.76, 5.54),
+                 reasons=("registered_twice", "elementwise")),
+    PublishedRow("SegResNet", "segresnet", {**_ISLES, "init_filters": 64}, 75.9, 2228.6, _isles(76.85, 5.18),
+                 reasons=("elementwise",)),
+    PublishedRow("UNETR", "unetr", {**_ISLES, "feature_size": 32}, 133.2, 525.9, _isles(73.74, 6.54),
+                 reasons=("unused_weights", "elementwise")),
+    PublishedRow("Swin UNETR", "swin_unetr", {**_ISLES, "feature_size": 48}, 62.2, 4356.8, _isles(76.58, 5.55),
+                 reasons=("repeated_products",)),
+    PublishedRow("Factorizer", "factorizer", {**_ISLES, "widths": (64, 128, 256, 512)}, 7.5, 2266.7,
+                 _isles(76.73, 5.93), reasons=("repeated_products",)),
+    _deconver("Deconver (3×3×3)", "isles22", {"kernel_size": 3}, (10.5, 607.0), _ISLES_K3, _isles(78.16, 4.99)),
+    _deconver("Deconver (5×5×5)", "isles22", {"kernel_size": 5}, (11.0, 607.0), (11_028_481, 1104.89),
+              _isles(77.37, 4.89)),
+)  # fmt: skip
+_ROWS_2 = (
+    PublishedRow("nnU-Net", "nnunet", {**_BRATS, "widths": (32, 64, 128, 256, 512)}, 22.6, 921.0,
+                 _brats((86.73, 91.40, 93.25, 90.46), (3.33, 3.88, 5.54, 4.34)),
+                 reasons=("registered_twice", "elementwise")),
+    PublishedRow("SegResNet", "segresnet", {**_BRATS, "init_filters": 64}, 75.9, 2235.7,
+                 _brats((86.68, 91.49, 93.44, 90.53), (3.26, 3.92, 5.21, 4.17)), reasons=("elementwise",)),
+    PublishedRow("UNETR", "unetr", {**_BRATS, "feature_size": 32}, 139.8, 536.8,
+                 _brats((85.47, 89.92, 92.64, 89.34), (4.22, 4.98, 6.93, 5.47)),
+                 reasons=("unused_weights", "elementwise")),
+    PublishedRow("Swin UNETR", "swin_unetr", {**_BRATS, "feature_size": 48}, 62.2, 4098.6,
+                 _brats((86.71, 91.27, 93.41, 90.46), (3.42, 3.94, 5.42, 4.36)), reasons=("repeated_products",)),
+    PublishedRow("Factorizer", "factorizer", {**_BRATS, "widths": (32, 64, 128, 256, 512)}, 7.6, 1087.5,
+                 _brats((85.99, 90.51, 93.13, 89.88), (3.69, 4.36, 5.68, 4.67)), reasons=("repeated_products",)),
+    _deconver("Deconver (3×3×3)", "brats23", {"kernel_size": 3}, (10.6, 167.5), (10_553_859, 218.04),
+              _brats((87.01, 91.56, 93.42, 90.66), (3.30, 3.80, 5.63, 4.45))),
+    _deconver("Deconver (5×5×5)", "brats23", {"kernel_size": 5}, (11.0, 167.5), (11_130_883, 418.25),
+              _brats((86.97, 91.41, 93.47, 90.62), (3.50, 3.99, 5.59, 4.49)), "copied"),
+)  # fmt: skip
+_ROWS_3 = (
+    PublishedRow("nnU-Net", "nnunet", {**_TWO_D, "widths": (32, 64, 128, 256, 512, 512)}, 20.6, 874.8,
+                 _glas_fives(91.61, 87.17, 92.65, 33.01), reasons=("registered_twice", "elementwise")),
+    PublishedRow("SegResNet", "segresnet", {**_TWO_D, "init_filters": 64}, 25.5, 1928.8,
+                 _glas_fives(91.23, 69.64, 92.71, 28.80), reasons=("elementwise",)),
+    PublishedRow("UNETR", "unetr", {**_TWO_D, "feature_size": 32}, 120.2, 1195.1,
+                 _glas_fives(90.45, 73.38, 90.98, 35.40), reasons=("size_of_fives", "unused_weights", "elementwise")),
+    PublishedRow("Swin UNETR", "swin_unetr", {**_TWO_D, "feature_size": 48}, 25.1, 1406.0,
+                 _glas_fives(91.70, 67.27, 92.69, 30.87), reasons=("repeated_products",)),
+    _deconver("Deconver (3×3)", "fives", {"kernel_size": 3}, (20.6, 422.8), (20_635_041, 442.89),
+              _glas_fives(91.52, 68.52, 92.48, 35.45)),
+    _deconver("Deconver (5×5)", "fives", {"kernel_size": 5}, (20.8, 422.8), (20_794_785, 490.70),
+              _glas_fives(92.12, 60.49, 92.72, 30.26)),
+)  # fmt: skip
+_ROWS_4 = (
+    _deconver("Deconver, R = 1", "isles22", {"kernel_size": 3, "ratio": 1}, (7.8, 425.8), (7_753_217, 447.09),
+              _isles(77.39, 5.07)),
+    _deconver("Deconver, R = 2", "isles22", {"kernel_size": 3, "ratio": 2}, (8.7, 486.2), (8_660_993, 533.86),
+              _isles(77.32, 5.17)),
+    _deconver("Deconver, R = 4", "isles22", {"kernel_size": 3}, (10.5, 607.0), _ISLES_K3, _isles(78.16, 4.99)),
+)  # fmt: skip
+_ROWS_5 = (
+    _deconver("Deconver, G = 1", "isles22", {"kernel_size": 3, "groups": 1}, (57.21, 607.4), (57_215_489, 10219.39),
+              _isles(77.76, 5.08), "truncated"),
+    _deconver("Deconver, G = 8", "isles22", {"kernel_size": 3, "groups": 8}, (16.18, 607.1), (16_185_857, 1800.58),
+              _isles(77.90, 5.05), "truncated"),
+    _deconver("Deconver, G = channels", "isles22", {"kernel_size": 3}, (10.48, 607.0), _ISLES_K3, _isles(78.16, 4.99)),
+)  # fmt: skip
+_ROWS_7 = (
+    PublishedRow("UNet", "unet", {**_TWO_D, "upsampling": "linear"}, 65.95, 40.13, {}, 17_262_977, 1221.06,
+                 reasons=("mebibytes", "misprint", "macs")),
+    PublishedRow("UNet + DySample", "unet", {**_TWO_D, "upsampling": "dysample"}, 65.97, 40.18, {}, 17_293_825, 1223.0,
+                 reasons=("mebibytes", "macs")),
+    PublishedRow("UNet + FADE", "unet", {**_TWO_D, "upsampling": "fade"}, 66.55, 42.32, {}, 17_444_777, 1293.17,
+                 reasons=("mebibytes", "macs")),
+    PublishedRow("UNet + DTC", "unet", {**_TWO_D, "upsampling": "dtc+linear"}, 67.25, 40.52, {}, 17_627_473, 1231.17,
+                 reasons=("mebibytes", "macs", "offset_layer")),
+)  # fmt: skip
+
+PUBLISHED_TABLES: tuple[PublishedTable, ...] = (
+    PublishedTable("Deconver, Table I: ISLES'22", ("isles22",), (64, 64, 64), "M", "K/voxel", "deepspeed", _ROWS_1),
+    PublishedTable("Deconver, Table II: BraTS'23", ("brats23",), (128, 128, 128), "M", "K/voxel", "deepspeed", _ROWS_2),
+    PublishedTable("Deconver, Table III: GlaS and FIVES", ("glas", "fives"), (512, 512), "M", "K/voxel", "deepspeed",
+                   _ROWS_3),
+    PublishedTable("Deconver, Table IV: source channels R", ("isles22",), (64, 64, 64), "M", "K/voxel", "deepspeed",
+                   _ROWS_4),
+    PublishedTable("Deconver, Table V: groups G", ("isles22",), (64, 64, 64), "M", "K/voxel", "deepspeed", _ROWS_5),
+    PublishedTable("DTC, Table 7: upsampling in a U-Net", (), (256, 256), "MiB", "G", "ptflops", _ROWS_7),
+)  # fmt: skip

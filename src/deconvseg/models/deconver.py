@@ -4,18 +4,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError
-from deconvseg.models.network import Network
-from deconvseg.models.per_stage import PerStage, depths_per_stage, kernels_per_stage, strides_per_stage
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn import DeconverBlock, create_upsampling
-from deconvseg.nn.dimensions import CONV, check_spatial_dims
+from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import join
-
-_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+from deconvseg.nn.upsampling import DTC_COMPONENTS
+from deconvseg.ops.layout import channels_last
 
 
 class EncoderStage(nn.Module):
@@ -68,9 +66,10 @@ class Deconver(Network):
         iterations: NDC updates in each block.
         mlp_ratio: expansion factor of the MLPs, α.
         norm: normalisation before the mixers and MLPs, by name.
-        upsampling: ``"transposed"`` (the paper's), ``"linear"``, ``"dtc"``, ``"dtc+transposed"`` or ``"dtc+linear"``.
+        upsampling: ``"transposed"`` (the paper's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
         receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
         deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
         decoder_depths: blocks of each decoder stage, from the lowest resolution up; ``None`` means one each.
 
@@ -98,6 +97,7 @@ class Deconver(Network):
         upsampling: str = "transposed",
         receptive_field: float | str = 2.0,
         dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
         deep_supervision_heads: int = 0,
         decoder_depths: Sequence[int] | None = None,
     ) -> None:
@@ -106,7 +106,7 @@ class Deconver(Network):
         # A copy, because a debugger may add to the live one while it is gone through.
         arguments = dict(locals())
         config = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
-        _check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
+        check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         stages = len(widths)
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)
         kernels = kernels_per_stage(kernel_size, spatial_dims, stages)
@@ -122,7 +122,11 @@ class Deconver(Network):
         )
         options: dict[str, Any] = {"ratio": ratio, "groups": groups, "iterations": iterations, "eps": eps}
         options |= {"mlp_ratio": mlp_ratio, "norm": norm}
-        dtc: dict[str, Any] = {"receptive_field": receptive_field, "dtc_init": dtc_init}
+        dtc: dict[str, Any] = {
+            "receptive_field": receptive_field,
+            "dtc_init": dtc_init,
+            "dtc_components": dtc_components,
+        }
         conv = CONV[spatial_dims]
 
         def blocks(stage: int, depth: int) -> nn.Sequential:
@@ -136,7 +140,8 @@ class Deconver(Network):
         self.decoder = nn.ModuleList()
         for stage, depth in zip(range(stages - 2, -1, -1), decoder_depths, strict=True):
             width = widths[stage]
-            up = create_upsampling(upsampling, widths[stage + 1], width, steps[stage + 1], spatial_dims, **dtc)
+            sizes = widths[stage + 1], width, steps[stage + 1], spatial_dims
+            up = create_upsampling(upsampling, *sizes, skip_channels=width, **dtc)
             fusion = conv(2 * width, width, kernel_size=1, bias=False)
             self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
         self.head = conv(widths[0], out_channels, kernel_size=1)
@@ -149,7 +154,7 @@ class Deconver(Network):
         self.check_input(x)
         if x.device.type == "cpu":
             # Grouped and pointwise convolutions are several times faster on a CPU with the channels innermost.
-            x = x.contiguous(memory_format=_CHANNELS_LAST[self.spatial_dims])
+            x = channels_last(x)
         x = self.stem(x)
         features = []
         for stage in self.encoder:
@@ -159,25 +164,5 @@ class Deconver(Network):
             x = stage(x, features[index])
             features[index] = x
         if not self.deep_supervision:
-            return _logits(self.head, x)
-        return [_logits(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
-
-
-def _logits(head: nn.Module, features: Tensor) -> Tensor:
-    logits: Tensor = head(features)
-    return logits.contiguous()
-
-
-def _check_sizes(
-    in_channels: int, out_channels: int, spatial_dims: int, widths: Sequence[int], deep_supervision_heads: int
-) -> None:
-    check_spatial_dims(spatial_dims, (2, 3))
-    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if value < 1:
-            raise InputError(f"{name}={value!r}: give a positive number")
-    if len(widths) == 0 or any(width < 1 for width in widths):
-        raise InputError(f"widths={widths!r}: give one positive number per stage")
-    if not 0 <= deep_supervision_heads < len(widths):
-        raise InputError(
-            f"deep_supervision_heads={deep_supervision_heads}: {len(widths)} stages allow 0 to {len(widths) - 1}"
-        )
+            return logits_of(self.head, x)
+        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]

@@ -71,6 +71,12 @@ class Network(nn.Module):
             )
 
 
+def logits_of(head: nn.Module, features: Tensor) -> Tensor:
+    """Apply a head to (B, C, \\*S), and put the logits in the usual memory order."""
+    logits: Tensor = head(features)
+    return logits.contiguous()
+
+
 def _jsonable(value: Any) -> Any:
     """Write sequences as lists and infinity as a word, as strict JSON needs."""
     if isinstance(value, list | tuple):

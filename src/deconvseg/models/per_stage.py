@@ -1,15 +1,38 @@
-"""Options that are given once, per axis, or per stage of a U-shaped network."""
+"""The sizes of a U-shaped network: what is given once, per axis, or per stage."""
 
 from collections.abc import Sequence
 
 from deconvseg.errors import InputError
-from deconvseg.nn.dimensions import per_axis
+from deconvseg.nn.dimensions import check_spatial_dims, per_axis
 
 PerStage = int | Sequence[int | Sequence[int]]
 
 
+def check_sizes(
+    in_channels: int, out_channels: int, spatial_dims: int, widths: Sequence[int], deep_supervision_heads: int
+) -> None:
+    """Refuse numbers of channels, axes, stages and heads of which no network can be made."""
+    check_spatial_dims(spatial_dims, (2, 3))
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if value < 1:
+            raise InputError(f"{name}={value!r}: give a positive number")
+    if len(widths) == 0 or any(width < 1 for width in widths):
+        raise InputError(f"widths={widths!r}: give one positive number per stage")
+    if not 0 <= deep_supervision_heads < len(widths):
+        raise InputError(
+            f"deep_supervision_heads={deep_supervision_heads}: {len(widths)} stages allow 0 to {len(widths) - 1}"
+        )
+
+
 def kernels_per_stage(kernel_size: PerStage, spatial_dims: int, stages: int) -> list[tuple[int, ...]]:
-    """Expand kernel sizes to every stage and axis; a flat sequence of ``spatial_dims`` numbers is one per axis."""
+    """Expand odd kernel sizes to every stage and axis; a flat sequence of ``spatial_dims`` numbers is one per axis."""
+    kernels = _kernels_per_stage(kernel_size, spatial_dims, stages)
+    if any(size % 2 == 0 for kernel in kernels for size in kernel):
+        raise InputError(f"kernel_size={kernel_size!r}: a kernel needs odd sizes, such as 3 or 5")
+    return kernels
+
+
+def _kernels_per_stage(kernel_size: PerStage, spatial_dims: int, stages: int) -> list[tuple[int, ...]]:
     if isinstance(kernel_size, int):
         return [per_axis(kernel_size, spatial_dims, "kernel_size")] * stages
     flat = _flat(kernel_size)

@@ -66,13 +66,15 @@ class DeconverBlock(nn.Module):
         spatial_dims: int | None = None,
     ) -> None:
         super().__init__()
-        self.norm1 = create_norm(norm, channels)
-        self.mixer = DeconvMixer(channels, kernel_size, ratio, groups, iterations, eps, spatial_dims=spatial_dims)
-        self.norm2 = create_norm(norm, channels)
+        mixer = DeconvMixer(channels, kernel_size, ratio, groups, iterations, eps, spatial_dims=spatial_dims)
+        axes = mixer.ndc.filters.ndim - 2
+        self.norm1 = create_norm(norm, channels, axes)
+        self.mixer = mixer
+        self.norm2 = create_norm(norm, channels, axes)
         hidden = int(channels * mlp_ratio)
         if hidden < 1:
             raise InputError(f"mlp_ratio={mlp_ratio}: give a number that makes at least one hidden channel")
-        conv = CONV[self.mixer.ndc.filters.ndim - 2]
+        conv = CONV[axes]
         self.mlp = nn.Sequential(
             conv(channels, hidden, kernel_size=1), nn.GELU(), conv(hidden, channels, kernel_size=1)
         )

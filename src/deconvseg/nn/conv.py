@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
+from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 
 _PLAIN = "dilations, groups and paddings of other kinds are PyTorch's"
 SPECIAL = Choice("conv", "reference", {"native": _PLAIN, "triton": _PLAIN})
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class _Conv(nn.modules.conv._ConvNd):
@@ -65,7 +65,7 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
 
 def _image(layer: nn.modules.conv._ConvNd) -> Tensor:
     image = layer.weight.new_empty((1, layer.in_channels, *layer.kernel_size))
-    return image.contiguous(memory_format=_CHANNELS_LAST[image.ndim]) if image.ndim in _CHANNELS_LAST else image
+    return channels_last(image) if image.ndim in CHANNELS_LAST else image
 
 
 class Conv1d(_Conv, nn.Conv1d):

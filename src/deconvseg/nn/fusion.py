@@ -37,8 +37,8 @@ def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
 
 def is_watched() -> bool:
     """Say whether there is a hook on all modules."""
-    watched: bool = torch.nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
-    return watched
+    module = torch.nn.modules.module
+    return any(getattr(module, f"_global{kind}") for kind in _HOOKS)
 
 
 def is_pointwise(conv: nn.Conv2d | nn.Conv3d) -> bool:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from deconvseg.nn.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
 from deconvseg.nn.fusion import is_pointwise, is_watched, why_special
+from deconvseg.nn.upsampling import SummedUpsampling, needs_skip, upsample
 from deconvseg.ops import conv as convolutions
 
 _UPSAMPLING = (ConvTranspose2d, ConvTranspose3d)
@@ -12,16 +13,30 @@ _FUSION = (Conv2d, Conv3d)
 
 
 def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> Tensor:
-    """Compute ``fusion(cat([skip, upsampling(x)]))``.
+    """Compute ``fusion(cat([skip, upsampling(x)]))``; an upsampling that needs the skip connection gets it too.
 
     On a CPU a transposed convolution and a pointwise one are computed as one, without the images between, where the
     native convolutions take them and nobody could tell the difference.
     """
-    one = None if torch.compiler.is_compiling() else _as_one_map(x, upsampling, fusion)
+    base, added = _parts(upsampling)
+    one = None if torch.compiler.is_compiling() else _as_one_map(x, base, fusion)
     if one is not None:
-        return convolutions.join(skip, x, *one)
-    out: Tensor = fusion(torch.cat([skip, upsampling(x)], dim=1))
+        joined = convolutions.join(skip, x, *one)
+        if added is None:
+            return joined
+        ones = [1] * (x.ndim - 2)
+        of_added = one[2][:, skip.shape[1] :]
+        return joined + convolutions.conv(added(x), of_added, None, stride=ones, padding=[0] * (x.ndim - 2))
+    out: Tensor = fusion(torch.cat([skip, upsample(upsampling, x, skip)], dim=1))
     return out
+
+
+def _parts(upsampling: nn.Module) -> tuple[nn.Module, nn.Module | None]:
+    """Return the two layers of a sum, which the fusion maps one by one; or the layer, and None."""
+    if why_special(upsampling, (SummedUpsampling,)) or needs_skip(upsampling):
+        return upsampling, None
+    assert isinstance(upsampling, SummedUpsampling)
+    return upsampling.base, upsampling.added
 
 
 def _as_one_map(x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> tuple[Tensor, Tensor | None, Tensor] | None:

@@ -27,10 +27,11 @@ class InstanceNorm(nn.Module):
         return f"{self.channels}, eps={self.eps}"
 
 
-NORMS: dict[str, type[InstanceNorm]] = {"instance": InstanceNorm}
+NORMS = ("instance", "batch")
+_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
-def create_norm(kind: str, channels: int) -> nn.Module:
+def create_norm(kind: str, channels: int, spatial_dims: int) -> nn.Module:
     """Make the normalisation layer of that name; an unknown name is an error that lists the known ones."""
     check_choice(kind, NORMS, "norm")
-    return NORMS[kind](channels)
+    return InstanceNorm(channels) if kind == "instance" else _BATCH_NORM[spatial_dims](channels)

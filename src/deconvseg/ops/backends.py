@@ -78,7 +78,10 @@ class Operator:
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that computes an operator; ``declined`` holds, for each of the others, why it does not."""
+    """The backend that computes an operator; ``declined`` holds, for each of the others, why it does not.
+
+    ``"meta"`` stands for any kernel where the tensors have shapes but no values: it gives what a kernel would give.
+    """
 
     operator: str
     backend: str
@@ -129,7 +132,8 @@ def choose(operator: Operator, *tensors: Tensor | None) -> Choice:
     """Choose the backend that computes an operator with these tensors (None for one that is left out).
 
     A forced one, else ``native`` on a CPU and ``triton`` on a GPU where they take the tensors, else the reference,
-    which takes all. Raises :class:`~deconvseg.errors.InputError` where the forced one cannot compute.
+    which takes all; for meta tensors ``meta``. Raises :class:`~deconvseg.errors.InputError` where the forced one cannot
+    compute.
     """
     return _choose(operator, tensors, why_reference(*(tensor for tensor in tensors if tensor is not None)))
 
@@ -215,10 +219,11 @@ def _choose(operator: Operator, tensors: Sequence[Tensor | None], special: str |
             f"force another with use_backend or {VARIABLE}, or none"
         )
     able = [backend for backend in _DEVICES if backend not in declined]
-    backend = forced or (able[0] if able else "reference")
+    backend = forced or (able[0] if able else "meta" if device == "meta" and not special else "reference")
     if backend == "reference" and not forced and not special:
         _log_fallback(operator, device, tensors)
-    other = f"{backend} is forced" if forced else f"{backend} is faster"
+    faster = "a meta tensor has nothing to compute with" if backend == "meta" else f"{backend} is faster"
+    other = f"{backend} is forced" if forced else faster
     return Choice(operator.name, backend, {name: declined.get(name, other) for name in BACKENDS if name != backend})
 
 

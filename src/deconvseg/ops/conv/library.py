@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.conv import native
+from deconvseg.ops.layout import CHANNELS_LAST
 
 # Defined by their schemas: ``torch.library.custom_op`` would import PyTorch's compiler at the first call.
 _SCHEMAS = {
@@ -35,9 +36,7 @@ conv_weight_gradient = torch.ops.deconvseg.conv_weight_gradient
 
 
 def _empty(like: Tensor, channels: int, size: list[int]) -> Tensor:
-    return torch.empty_like(
-        like.new_empty((like.shape[0], channels, *size)), memory_format=native.CHANNELS_LAST[like.ndim]
-    )
+    return torch.empty_like(like.new_empty((like.shape[0], channels, *size)), memory_format=CHANNELS_LAST[like.ndim])
 
 
 def _fake_conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int]) -> Tensor:

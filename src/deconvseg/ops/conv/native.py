@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from deconvseg.errors import InputError
+from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for
-
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def decline(
@@ -110,7 +109,7 @@ def weight_gradient(
 
 
 def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
+    return channels_last(x)
 
 
 def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from deconvseg.ops.deconver_block import native, reference
 from deconvseg.ops.derivatives import second_derivatives
+from deconvseg.ops.layout import CHANNELS_LAST
 
 _WEIGHTS = (
     "Tensor project_in, Tensor filters, Tensor source, Tensor source_bias, Tensor project_out, "
@@ -23,7 +24,7 @@ def apply(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float, kee
 
 
 def _like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format={4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim])
+    return torch.empty_like(x, memory_format=CHANNELS_LAST[x.ndim])
 
 
 torch.library.define(

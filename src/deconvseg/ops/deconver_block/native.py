@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers, threads_for
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _RATIOS = (1, 2, 4)
 _DEPTH_TAPS = 15  # kDepthTaps of shape.h
 
@@ -21,7 +21,7 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
         shapes += [(rows, columns, *ones), (rows,)]
     if x.device.type != "cpu" or any(tensor.dtype != torch.float32 for tensor in (x, *weights)):
         return "they compute float32 on a CPU"
-    if x.ndim not in _CHANNELS_LAST or x.ndim != weights[1].ndim or any(size % 2 == 0 for size in kernel):
+    if x.ndim not in CHANNELS_LAST or x.ndim != weights[1].ndim or any(size % 2 == 0 for size in kernel):
         return "they take images of two or three axes and filters of as many, of odd sizes"
     if x.shape[1] != channels or [tuple(weight.shape) for weight in weights] != shapes:
         return "the shapes of the weights are not those of one group per channel"
@@ -58,7 +58,7 @@ def backward(
 
 
 def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=_CHANNELS_LAST[x.ndim])
+    return channels_last(x)
 
 
 def _rest(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float) -> tuple[object, ...]:

@@ -6,12 +6,14 @@ from torch import Tensor
 
 from deconvseg.errors import InputError
 from deconvseg.ops.backends import Choice, as_stored, choose, chosen
-from deconvseg.ops.deformable_upsample import library
+from deconvseg.ops.cost import counted
+from deconvseg.ops.deformable_upsample import cost, library
 from deconvseg.ops.precision import without_autocast
 
 __all__ = ["choose_upsample", "deformable_upsample"]
 
 
+@counted(cost.upsample)
 def deformable_upsample(
     features: Tensor,
     offsets: Tensor,

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops import native
+from deconvseg.ops.layout import CHANNELS_LAST
 from deconvseg.ops.native.interface import call, integers, pointer
 
 # The kernels number the pixels of a sample by 32 bits.
 _MOST_PIXELS = 2**31 - 1
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def decline(features: Tensor, offsets: Tensor, weights: Tensor | None) -> str | None:
@@ -88,12 +88,12 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
 
 
 def _format(tensor: Tensor) -> torch.memory_format:
-    return torch.contiguous_format if tensor.is_contiguous() else _CHANNELS_LAST[tensor.ndim]
+    return torch.contiguous_format if tensor.is_contiguous() else CHANNELS_LAST[tensor.ndim]
 
 
 def _dense(tensor: Tensor) -> Tensor:
     """Keep channels-last as it is and make everything else contiguous."""
-    return tensor if tensor.is_contiguous(memory_format=_CHANNELS_LAST[tensor.ndim]) else tensor.contiguous()
+    return tensor if tensor.is_contiguous(memory_format=CHANNELS_LAST[tensor.ndim]) else tensor.contiguous()
 
 
 def _layout(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:

@@ -12,6 +12,7 @@ from deconvseg.ops.backends import Choice
 from deconvseg.ops.deformable_upsample import choose_upsample
 
 DTC_INITS = ("default", "bilinear", "zero")
+DTC_COMPONENTS = ("weight", "sigmoid", "tanh")
 
 
 class DTC(nn.Module):
@@ -31,9 +32,8 @@ class DTC(nn.Module):
             infinite (``float("inf")`` or ``"inf"``) gives λ = 1.
         init: ``"default"`` (PyTorch's), ``"bilinear"`` (offset layer zero: starts as linear interpolation of the
             1x1 convolution) or ``"zero"`` (that, and the 1x1 convolution zero: adds nothing at first).
-        weight: multiply the offsets by predicted weights (Table 4).
-        sigmoid: bound the weights to [0, 1] (Table 4).
-        tanh: bound the offsets to [-1, 1] (Table 4).
+        components: the columns of Table 4 that are in use: ``"weight"`` multiplies the offsets by predicted weights,
+            ``"sigmoid"`` bounds these to [0, 1], ``"tanh"`` bounds the offsets to [-1, 1].
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
@@ -48,9 +48,7 @@ class DTC(nn.Module):
         *,
         receptive_field: float | str = 2.0,
         init: str = "default",
-        weight: bool = True,
-        sigmoid: bool = True,
-        tanh: bool = True,
+        components: Sequence[str] = DTC_COMPONENTS,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))
@@ -58,12 +56,11 @@ class DTC(nn.Module):
         self.receptive_field = _positive(receptive_field)
         check_choice(init, DTC_INITS, "init")
         self.init = init
-        self.use_weight = weight
-        self.use_sigmoid = sigmoid
-        self.use_tanh = tanh
+        self.components = _in_use(components)
+        predicted = 2 * spatial_dims if "weight" in self.components else spatial_dims
         self.project = CONV[spatial_dims](in_channels, out_channels, kernel_size=1)
         self.coordinates = CONV_TRANSPOSE[spatial_dims](
-            in_channels, spatial_dims * (2 if weight else 1), kernel_size=self.scale, stride=self.scale
+            in_channels, predicted, kernel_size=self.scale, stride=self.scale
         )
         self.reset_parameters()
 
@@ -78,29 +75,42 @@ class DTC(nn.Module):
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)) and add ``base``, of that shape."""
-        offsets, weights = self.coordinates(x), None
-        if self.use_weight:
-            offsets, weights = offsets.chunk(2, dim=1)
-            weights = torch.sigmoid(weights) if self.use_sigmoid else weights
-        if self.use_tanh:
-            offsets = torch.tanh(offsets)
+        offsets, weights = self.predict(x)
         return deformable_upsample(
             self.project(x), offsets, weights, scale=self.scale, receptive_field=self.receptive_field, base=base
         )
+
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Predict offsets and weights, each (B, axes, \\*(S * scale)), the last array axis first."""
+        offsets, weights = self.coordinates(x), None
+        if "weight" in self.components:
+            offsets, weights = offsets.chunk(2, dim=1)
+            weights = torch.sigmoid(weights) if "sigmoid" in self.components else weights
+        return torch.tanh(offsets) if "tanh" in self.components else offsets, weights
 
     def explain_backend(self) -> Choice:
         """Choose for inputs like the parameters."""
         axes = len(self.scale)
         features = self.project.weight.detach().new_empty(1, self.project.out_channels, *[1] * axes)
         offsets = features.new_empty(1, axes, *self.scale)
-        weights = offsets if self.use_weight else None
+        weights = offsets if "weight" in self.components else None
         field = self.receptive_field
         return choose_upsample(features, offsets, weights, scale=self.scale, receptive_field=field)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
-        switches = f"weight={self.use_weight}, sigmoid={self.use_sigmoid}, tanh={self.use_tanh}"
-        return f"scale={self.scale}, receptive_field={self.receptive_field}, init={self.init!r}, {switches}"
+        moves = f"receptive_field={self.receptive_field}, components={self.components}"
+        return f"scale={self.scale}, init={self.init!r}, {moves}"
+
+
+def _in_use(components: Sequence[str]) -> tuple[str, ...]:
+    for component in components:
+        check_choice(component, DTC_COMPONENTS, "components:")
+    if "sigmoid" in components and "weight" not in components:
+        raise InputError(
+            f"components={tuple(components)!r}: the sigmoid bounds weights, so add 'weight' or leave it out"
+        )
+    return tuple(component for component in DTC_COMPONENTS if component in components)
 
 
 def _zero(layer: nn.Module) -> None:

@@ -1,0 +1,74 @@
+"""Counts the operations of a forward pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.models.complexity.formulas import Operation, cost_of, is_biased, name_of
+from deconvseg.ops.cost import Cost, is_heard
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The calls of one kind of operation, summed.
+
+    ``macs`` and ``elementwise`` are those of :class:`~deconvseg.ops.cost.Cost`; ``elements`` are the elements that came
+    out, and ``biased`` those among them to which a bias was added, or a normalisation's own scale applied.
+    """
+
+    calls: int = 0
+    macs: int = 0
+    elementwise: int = 0
+    elements: int = 0
+    biased: int = 0
+
+    def with_call(self, cost: Cost, elements: int, biased: bool) -> "Tally":
+        """Add a call."""
+        return Tally(
+            self.calls + 1,
+            self.macs + cost.macs,
+            self.elementwise + cost.elementwise,
+            self.elements + elements,
+            self.biased + biased * elements,
+        )
+
+
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Tallies, by name, what is called inside a ``with`` block; this package's operators as wholes, by their formulas.
+
+    They must be told to it (:func:`~deconvseg.ops.cost.told_to`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tallies: dict[str, Tally] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call an operation, and count it."""
+        if torch.is_inference_mode_enabled():
+            raise DeconvsegError(
+                "the network enters torch.inference_mode, where operations cannot be told apart: count the part that "
+                "is called inside, or let it use torch.no_grad"
+            )
+        options = kwargs or {}
+        result = func(*args, **options)
+        if is_heard(self):
+            operation = Operation(func, args, options, result)
+            cost = cost_of(operation)
+            if cost is not None:
+                self._add(name_of(operation), cost, operation.elements, is_biased(operation))
+        return result
+
+    def record(self, operator: str, cost: Cost, result: object) -> None:
+        """Count a call of one of this package's operators."""
+        self._add(operator, cost, result.numel() if isinstance(result, Tensor) else 0, biased=False)
+
+    def _add(self, name: str, cost: Cost, elements: int, biased: bool) -> None:
+        self.tallies[name] = self.tallies.get(name, Tally()).with_call(cost, elements, biased)

@@ -1,0 +1,140 @@
+"""What the operations of PyTorch cost, under the names that the field gives them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from deconvseg.ops.cost import Cost, interpolation
+
+_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "scaled_mm"}
+_REDUCTIONS = {
+    *("sum", "mean", "prod", "cumsum", "var", "var_mean", "std", "std_mean", "linalg_vector_norm", "norm"),
+    *("amax", "amin", "max", "min", "argmax", "argmin", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    *("adaptive_max_pool2d", "adaptive_max_pool3d"),
+}
+_POOLING = {
+    *("max_pool2d_with_indices", "max_pool3d_with_indices"),
+    *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
+}
+_MOVES = {"clone"}
+# Orders of grid_sample's modes: bilinear (or trilinear), nearest, bicubic.
+_ORDERS = (1, 0, 3)
+_ORDER_NAMES = {0: "nearest", 1: "linear", 3: "cubic"}
+_NAMES = {
+    "attention": "attention",
+    "layer_norm": "layer_norm",
+    "softmax": "softmax",
+    "prelu": "prelu",
+    "grid_sampler": "grid_sample",
+    "_pool": "pooling",
+}
+# The mean, the deviations, their squares (or products by the scale), the sum; the maximum, its difference, the
+# exponential, the sum and the quotient.
+_NORMALISATION, _AFFINE, _SOFTMAX = 4, 2, 5
+
+
+class Operation:
+    """A call of an operation of PyTorch, its name and arguments."""
+
+    def __init__(self, overload: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        self.packet = overload._overloadpacket
+        self.pointwise = torch.Tag.pointwise in overload.tags
+        self.kind = self.packet.__name__.strip("_") if overload.namespace == "aten" else ""
+        names = [argument.name for argument in overload._schema.arguments]
+        self.arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        self.args, self.kwargs, self.result = args, kwargs, result
+        outputs = result if isinstance(result, list | tuple) else [result]
+        self.elements = next((output.numel() for output in outputs if isinstance(output, Tensor)), 0)
+
+    def given(self, name: str) -> bool:
+        """Say whether an optional tensor was given."""
+        return self.arguments.get(name) is not None
+
+
+def name_of(operation: Operation) -> str:
+    """The operation's name, one for all the forms that it has in PyTorch."""
+    kind = operation.kind
+    if kind == "convolution":
+        return "transposed_convolution" if operation.arguments["transposed"] else "convolution"
+    if kind in _PRODUCTS:
+        return "matrix_product"
+    if "batch_norm" in kind:
+        # Whoever evaluates a network normalises with the statistics of the input in instance normalisation alone.
+        return "instance_norm" if operation.arguments.get("training", "no_training" not in kind) else "batch_norm"
+    if kind == "native_group_norm":
+        return "instance_norm" if operation.arguments["group"] == operation.arguments["C"] else "group_norm"
+    if kind.startswith("upsample_"):
+        return f"{_ORDER_NAMES[_order(kind)]}_interpolation"
+    for part, name in _NAMES.items():
+        if part in kind:
+            return name
+    return kind
+
+
+def is_biased(operation: Operation) -> bool:
+    """Say whether a bias is added, or a normalisation has a scale."""
+    if operation.kind in ("addmm", "baddbmm"):
+        return True
+    return operation.given("bias") or ("norm" in operation.kind and operation.given("weight"))
+
+
+def cost_of(operation: Operation) -> Cost | None:
+    """The cost of an operation, or None where it only makes, moves or views elements."""
+    formula_of_flops = _flop_formulas().get(operation.packet)
+    if formula_of_flops:
+        flops = formula_of_flops(*operation.args, **operation.kwargs, out_val=operation.result)
+        return Cost(flops // 2, operation.elements if is_biased(operation) else 0)
+    for belongs, formula in _FORMULAS:
+        if belongs(operation.kind):
+            return formula(operation)
+    if operation.pointwise and operation.kind not in _MOVES:
+        return Cost(0, operation.elements)
+    return None
+
+
+@cache
+def _flop_formulas() -> Mapping[Any, Callable[..., int]]:
+    """PyTorch's own formulas; imported when they are needed, because they import Triton."""
+    from torch.utils.flop_counter import flop_registry
+
+    return flop_registry
+
+
+def _normalise(operation: Operation) -> Cost:
+    each = _NORMALISATION + (_AFFINE if operation.given("weight") else 0)
+    return Cost(0, each * operation.elements)
+
+
+def _order(kind: str) -> int:
+    return 0 if "nearest" in kind else 3 if "bicubic" in kind else 1
+
+
+def _interpolate(operation: Operation) -> Cost:
+    return interpolation(operation.elements, operation.arguments["self"].ndim - 2, _order(operation.kind))
+
+
+def _sample(operation: Operation) -> Cost:
+    axes = operation.arguments["input"].ndim - 2
+    return interpolation(operation.elements, axes, _ORDERS[operation.arguments["interpolation_mode"]])
+
+
+def _pool(operation: Operation) -> Cost:
+    axes, kernel = operation.arguments["self"].ndim - 2, operation.arguments["kernel_size"]
+    window = math.prod(kernel) if len(kernel) == axes else kernel[0] ** axes
+    return Cost(0, window * operation.elements)
+
+
+_FORMULAS: tuple[tuple[Callable[[str], bool], Callable[[Operation], Cost]], ...] = (
+    (lambda kind: kind.startswith("upsample_"), _interpolate),
+    (lambda kind: kind.startswith("grid_sampler"), _sample),
+    (lambda kind: kind in _POOLING, _pool),
+    (lambda kind: "_norm" in kind and kind not in _REDUCTIONS, _normalise),
+    (lambda kind: "softmax" in kind, lambda call: Cost(0, _SOFTMAX * call.elements)),
+    (lambda kind: kind in _REDUCTIONS, lambda call: Cost(0, call.args[0].numel())),
+    (lambda kind: "prelu" in kind, lambda call: Cost(0, call.elements)),
+)

@@ -1,0 +1,159 @@
+"""U-Net as the paper of DTC compares upsamplings in it (arXiv 2601.17939, Tables 1 and 4 to 7)."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
+from deconvseg.models.registry import register_model
+from deconvseg.nn import create_upsampling
+from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.norm import create_norm
+from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+
+_MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+# Where upsampling keeps the channels, the convolutions after it narrow them.
+_KEEPS_CHANNELS = ("linear", "dysample", "fade")
+
+
+class DoubleConv(nn.Sequential):
+    """Two convolutions without bias, each with a normalisation and a ReLU: (B, I, \\*S) to (B, O, \\*S)."""
+
+    def __init__(self, channels: Sequence[int], kernel_size: tuple[int, ...], norm: str) -> None:
+        axes = len(kernel_size)
+        padding = [size // 2 for size in kernel_size]
+        layers: list[nn.Module] = []
+        for read, written in itertools.pairwise(channels):
+            conv = CONV[axes](read, written, kernel_size=kernel_size, padding=padding, bias=False)
+            layers += [conv, create_norm(norm, written, axes), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+
+class DecoderStage(nn.Module):
+    """Upsampling, concatenation with the encoder's features, two convolutions."""
+
+    def __init__(self, upsampling: nn.Module, convs: DoubleConv) -> None:
+        super().__init__()
+        self.upsampling = upsampling
+        self.convs = convs
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Map (B, channels below, \\*(S / stride)) and the encoder's (B, width, \\*S) to (B, channels, \\*S)."""
+        out: Tensor = self.convs(torch.cat([skip, upsample(self.upsampling, x, skip)], dim=1))
+        return out
+
+
+@register_model("unet")
+class UNet(Network):
+    """Segment 2D or 3D images by a plain U-Net, with any upsampling (DTC, arXiv 2601.17939, Tables 1 and 4 to 7).
+
+    Two 3x3 convolutions a stage, batch normalisation, max pooling. With three input channels and one output in 2D it
+    has the paper's 17,262,977 parameters with ``upsampling="linear"``.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        widths: channels of each encoder stage, from the full resolution to the bottom; ``None`` means
+            64-128-256-512-512 where the convolutions narrow and 64-128-256-512-1024 where the upsampling does.
+        strides: pooling before each stage: one number, one per stage (the first must be 1), one per axis, or a sequence
+            per stage of one per axis; ``None`` means 2 after the first stage.
+        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
+            one per axis.
+        norm: normalisation, by name.
+        upsampling: one of ``deconvseg.nn.UPSAMPLING_KINDS``.
+        narrowing: what narrows the channels on the way up: ``"upsampling"``, or ``"convolutions"`` after an upsampling
+            that keeps them; ``None`` means the latter for ``linear``, ``dysample``, ``fade`` and their sums with DTC.
+        align_corners: of ``linear``; true as in the U-Net that the paper's sizes point to.
+        receptive_field: of DTC: a positive number, or ``"inf"`` (Table 5).
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
+    first, each one stage coarser than the one before.
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        widths: Sequence[int] | None = None,
+        strides: PerStage | None = None,
+        kernel_size: PerStage = 3,
+        norm: str = "batch",
+        upsampling: str = "linear",
+        narrowing: Literal["upsampling", "convolutions"] | None = None,
+        align_corners: bool = True,
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        deep_supervision_heads: int = 0,
+    ) -> None:
+        if narrowing is None:
+            narrowing = "convolutions" if upsampling.rpartition("+")[2] in _KEEPS_CHANNELS else "upsampling"
+        if widths is None:
+            widths = (64, 128, 256, 512, 512 if narrowing == "convolutions" else 1024)
+        # A copy, because a debugger may add to the live one while it is gone through.
+        arguments = dict(locals())
+        config = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
+        check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
+        steps = strides_per_stage(2 if strides is None else strides, spatial_dims, len(widths))
+        kernels = kernels_per_stage(kernel_size, spatial_dims, len(widths))
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
+            deep_supervision_heads=deep_supervision_heads,
+        )
+        options: dict[str, Any] = {"align_corners": align_corners, "receptive_field": receptive_field}
+        options |= {"dtc_init": dtc_init, "dtc_components": dtc_components}
+        self.pooling = nn.ModuleList(_MAX_POOL[spatial_dims](step) for step in steps[1:])
+        read = (in_channels, *widths[:-1])
+        self.encoder = nn.ModuleList(
+            DoubleConv((before, width, width), kernel, norm)
+            for before, width, kernel in zip(read, widths, kernels, strict=True)
+        )
+        self.decoder = nn.ModuleList()
+        channels = [*widths]
+        for stage in range(len(widths) - 2, -1, -1):
+            below, width = channels[stage + 1], widths[stage]
+            if narrowing == "convolutions":
+                channels[stage] = widths[max(stage - 1, 0)]
+                raised, middle = below, (below + width) // 2
+            else:
+                raised, middle = width, width
+            up = create_upsampling(
+                upsampling, below, raised, steps[stage + 1], spatial_dims, skip_channels=width, **options
+            )
+            convs = DoubleConv((width + raised, middle, channels[stage]), kernels[stage], norm)
+            self.decoder.append(DecoderStage(up, convs))
+        conv = CONV[spatial_dims]
+        self.head = conv(channels[0], out_channels, kernel_size=1)
+        self.extra_heads = nn.ModuleList(
+            conv(count, out_channels, kernel_size=1) for count in channels[1 : 1 + deep_supervision_heads]
+        )
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        self.check_input(x)
+        features = [self.encoder[0](x)]
+        for pool, convs in zip(self.pooling, self.encoder[1:], strict=True):
+            features.append(convs(pool(features[-1])))
+        x = features[-1]
+        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
+            x = stage(x, features[index])
+            features[index] = x
+        if not self.deep_supervision:
+            return logits_of(self.head, x)
+        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]

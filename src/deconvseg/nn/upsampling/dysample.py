@@ -1,0 +1,81 @@
+"""DySample: learning to upsample by learning to sample (Liu et al., ICCV 2023), in 2D and 3D."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.nn.upsampling.pixelshuffle import pixel_shuffle
+from deconvseg.ops import deformable_upsample
+
+
+class DySample(nn.Module):
+    """Sample the input at positions that a 1x1 convolution moves, each group of channels at its own.
+
+    The paper's "LP" variant with a static scope: linear, then pixel shuffle, starting as linear interpolation
+    (``align_corners=False``). A 1x1 convolution before it changes the channels where they differ.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output, a multiple of ``groups``.
+        scale: upsampling factor, one number or one per axis.
+        spatial_dims: 2 or 3.
+        groups: groups of channels with positions of their own.
+
+    Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
+
+    """
+
+    # A quarter of a pixel for each unit that is predicted, the paper's static scope: neighbours then hardly overlap.
+    receptive_field = 1.0
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scale: int | Sequence[int] = 2,
+        spatial_dims: int = 3,
+        *,
+        groups: int = 4,
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims, (2, 3))
+        self.scale = per_axis(scale, spatial_dims, "scale")
+        if groups < 1 or out_channels % groups:
+            raise InputError(
+                f"DySample: {out_channels} output channels do not divide into groups={groups}: give a multiple of "
+                f"{max(groups, 1)} channels, or other groups"
+            )
+        self.groups = groups
+        conv = CONV[spatial_dims]
+        changes = in_channels != out_channels
+        self.project = conv(in_channels, out_channels, kernel_size=1) if changes else nn.Identity()
+        predicted = groups * spatial_dims * math.prod(self.scale)
+        self.coordinates = conv(in_channels, predicted, kernel_size=1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters; the positions start almost as those of linear interpolation."""
+        if isinstance(self.project, nn.modules.conv._ConvNd):
+            self.project.reset_parameters()
+        nn.init.normal_(self.coordinates.weight, std=0.001)
+        if self.coordinates.bias is not None:
+            nn.init.zeros_(self.coordinates.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+        features, offsets = self.project(x), self.predict(x)
+        by_group = features.reshape(len(offsets), -1, *x.shape[2:])
+        out = deformable_upsample(by_group, offsets, None, scale=self.scale, receptive_field=self.receptive_field)
+        return out.reshape(x.shape[0], -1, *out.shape[2:])
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Predict the offsets of each group, (B * groups, axes, \\*(S * scale)), the last array axis first."""
+        moves = pixel_shuffle(self.coordinates(x), self.scale)
+        return moves.reshape(x.shape[0] * self.groups, len(self.scale), *moves.shape[2:])
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"scale={self.scale}, groups={self.groups}"

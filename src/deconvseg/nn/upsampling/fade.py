@@ -1,0 +1,88 @@
+"""FADE: fusing the assets of decoder and encoder for upsampling (Lu et al., ECCV 2022), in 2D and 3D."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.ops import reassemble
+
+
+class FADE(nn.Module):
+    """Reassemble the input by kernels that decoder and encoder predict together, gated with the encoder's features.
+
+    At every output position one convolution looks at the compressed input (at low resolution) and at the compressed
+    skip connection (at high resolution); the softmax of their sum weighs a neighbourhood of the input. A gate predicted
+    from the input blends the result with the skip connection. 1x1 convolutions change the channels where they differ.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        scale: upsampling factor, one number or one per axis.
+        spatial_dims: 2 or 3.
+        skip_channels: channels of the skip connection; ``None`` means as many as ``out_channels``.
+        embedding: channels of the compressed features.
+        kernel_size: odd size of the neighbourhood; ``None`` means 5 in 2D, as in the paper, and 3 in 3D, where 5 would
+            predict 125 weights for every voxel.
+
+    Shapes: input (B, in_channels, \\*S) and (B, skip_channels, \\*(S * scale)); output
+    (B, out_channels, \\*(S * scale)).
+
+    """
+
+    needs_skip = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scale: int | Sequence[int] = 2,
+        spatial_dims: int = 3,
+        *,
+        skip_channels: int | None = None,
+        embedding: int = 64,
+        kernel_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims, (2, 3))
+        self.scale = per_axis(scale, spatial_dims, "scale")
+        self.kernel_size = {2: 5, 3: 3}[spatial_dims] if kernel_size is None else kernel_size
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0 or embedding < 1:
+            raise InputError(
+                f"FADE: kernel_size={self.kernel_size}, embedding={embedding}: give an odd size and a positive number"
+            )
+        conv, kept = CONV[spatial_dims], out_channels if skip_channels is None else skip_channels
+
+        def project(channels: int) -> nn.Module:
+            same = channels == out_channels
+            return nn.Identity() if same else conv(channels, out_channels, kernel_size=1)
+
+        self.project = project(in_channels)
+        self.project_skip = project(kept)
+        self.compress = conv(out_channels, embedding, kernel_size=1)
+        self.compress_skip = conv(out_channels, embedding, kernel_size=1, bias=False)
+        self.kernels = conv(embedding, self.kernel_size**spatial_dims, kernel_size=3, padding=1)
+        self.gate = conv(out_channels, 1, kernel_size=1)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the size of ``skip``."""
+        expected = tuple(length * factor for length, factor in zip(x.shape[2:], self.scale, strict=True))
+        if skip is None or tuple(skip.shape[2:]) != expected:
+            found = "none" if skip is None else f"one of size {tuple(skip.shape[2:])}"
+            raise InputError(f"FADE needs the skip connection of size {expected} and got {found}")
+        x, skip = self.project(x), self.project_skip(skip)
+        logits = self._spread(self.kernels(self.compress(x))) + self.kernels(self.compress_skip(skip))
+        assembled = reassemble(x, torch.softmax(logits, dim=1), scale=self.scale)
+        gate = self._spread(torch.sigmoid(self.gate(x)))
+        return torch.lerp(assembled, skip, gate.expand_as(skip))
+
+    def _spread(self, x: Tensor) -> Tensor:
+        size = [length * factor for length, factor in zip(x.shape[2:], self.scale, strict=True)]
+        return F.interpolate(x, size=size, mode="nearest")
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"scale={self.scale}, kernel_size={self.kernel_size}"

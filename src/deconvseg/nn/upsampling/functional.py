@@ -1,0 +1,131 @@
+"""Calls of ``interpolate`` inside a module's own forward: found and changed in its graph (``torch.fx``)."""
+
+import operator
+import types
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.upsampling.dtc import DTC
+from deconvseg.nn.upsampling.probing import FOREIGN_ERRORS, first_line
+
+
+class TracedForward:
+    """Mark of a module whose forward was rewritten; its state dict is saved and loaded, itself it can't be pickled."""
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
+def trace(module: nn.Module, fixed: Mapping[str, object]) -> fx.Graph:
+    """Trace a module's own forward, its children being leaves, for fixed values of some arguments.
+
+    Raises :class:`~deconvseg.errors.InputError` with the reason where that is impossible, or where the graph would
+    hold in training or in evaluation only.
+    """
+    training = module.training
+    try:
+        graphs = []
+        for mode in (True, False):
+            module.training = mode
+            graphs.append(_trace(module, fixed))
+    finally:
+        module.training = training
+    if graphs[0].python_code("self").src != graphs[1].python_code("self").src:
+        raise InputError("its forward does something else in training than in evaluation")
+    return graphs[0]
+
+
+def interpolations(graph: fx.Graph) -> list[fx.Node]:
+    """Return the calls of ``interpolate`` in the order in which they run."""
+    return [node for node in graph.nodes if node.op == "call_function" and node.target is F.interpolate]
+
+
+def change(graph: fx.Graph, node: fx.Node, name: str, layer: nn.Module, mode: str) -> None:
+    """Have the layer, a child of that name, work beside an ``interpolate``, or replace it."""
+    image = node.args[0] if node.args else node.kwargs["input"]
+    readers = list(node.users)
+    with graph.inserting_after(node):
+        if mode == "beside" and isinstance(layer, DTC):
+            out = added = graph.call_module(name, (image, node))
+        else:
+            out = added = graph.call_module(name, (image,))
+    if mode == "beside" and not isinstance(layer, DTC):
+        with graph.inserting_after(added):
+            out = graph.call_function(operator.add, (node, added))
+    for reader in readers:
+        reader.replace_input_with(node, out)
+    if mode == "replace":
+        graph.erase_node(node)
+
+
+def compile_forward(module: nn.Module, graph: fx.Graph, layers: Mapping[str, nn.Module]) -> Callable[..., Any]:
+    """Make a forward of the graph, for the module with some more children."""
+    used = {node.target for node in graph.nodes if node.op in ("call_module", "get_attr")}
+    root = {name: layers[name] if name in layers else operator.attrgetter(name)(module) for name in used}
+    # Of a copy, because the graph may still be changed.
+    forward: Callable[..., Any] = type(fx.GraphModule(root, deepcopy(graph))).forward
+    return forward
+
+
+def install(module: nn.Module, forward: Callable[..., Any], layers: Mapping[str, nn.Module]) -> None:
+    """Give a module another forward and some more children; it stays the same object with the same parameters.
+
+    Its class becomes a subclass, as with PyTorch's parametrisations, so that copies have the forward too.
+    """
+    for name, layer in layers.items():
+        module.add_module(name, layer)
+    original = type(module)
+    namespace = {"forward": forward, "__module__": __name__, "__doc__": original.__doc__}
+    module.__class__ = types.new_class(
+        f"Traced{original.__name__}", (TracedForward, original), exec_body=lambda body: body.update(namespace)
+    )
+
+
+def free_names(module: nn.Module, count: int) -> Sequence[str]:
+    """Return names for new children, which the module does not use yet."""
+    names = (f"upsampling_{number}" if number else "upsampling" for number in range(1000))
+    free = (name for name in names if not hasattr(module, name))
+    return [next(free) for _ in range(count)]
+
+
+def _trace(module: nn.Module, fixed: Mapping[str, object]) -> fx.Graph:
+    attributes = set(vars(module))
+    try:
+        graph = _Tracer().trace(module, dict(fixed))
+    except FOREIGN_ERRORS as error:
+        raise InputError(f"torch.fx cannot trace its forward ({first_line(error)})") from error
+    constants = set(vars(module)) - attributes
+    for name in constants:
+        delattr(module, name)
+    if constants:
+        raise InputError("torch.fx cannot trace its forward, which makes constant tensors")
+    _restore_names(graph, fixed)
+    _guard(graph, fixed)
+    return graph
+
+
+def _restore_names(graph: fx.Graph, fixed: Mapping[str, object]) -> None:
+    """Call the fixed arguments by their own names again, which ``torch.fx`` numbers."""
+    for node in graph.nodes:
+        name = str(node.target).rpartition("_")[0]
+        if node.op == "placeholder" and name in fixed:
+            node.target = name
+
+
+def _guard(graph: fx.Graph, fixed: Mapping[str, object]) -> None:
+    """Refuse None at run time for optional arguments that were given: branches on them are no longer there."""
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in placeholders:
+        if node.args == (None,) and node.target not in fixed:
+            with graph.inserting_before(placeholders[-1].next):
+                given = graph.call_function(operator.is_not, (node, None))
+                message = f"{node.target} is None, but was given when the upsampling was upgraded"
+                graph.call_function(torch._assert, (given, message))

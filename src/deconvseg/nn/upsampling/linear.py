@@ -1,0 +1,46 @@
+"""Linear interpolation as an upsampling layer."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class LinearUpsampling(nn.Module):
+    """Linear interpolation, with a 1x1 convolution where the channels change.
+
+    ``align_corners`` is that of ``torch.nn.functional.interpolate``.
+
+    Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scale: int | Sequence[int] = 2,
+        spatial_dims: int = 3,
+        *,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims, (1, 2, 3))
+        self.scale = per_axis(scale, spatial_dims, "scale")
+        self.mode = _MODES[spatial_dims]
+        self.align_corners = align_corners
+        changes = in_channels != out_channels
+        self.project = CONV[spatial_dims](in_channels, out_channels, kernel_size=1) if changes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+        # The 1x1 convolution commutes with interpolation (whose weights sum to one) and is cheaper before it.
+        size = [length * factor for length, factor in zip(x.shape[2:], self.scale, strict=True)]
+        return F.interpolate(self.project(x), size=size, mode=self.mode, align_corners=self.align_corners)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"scale={self.scale}, align_corners={self.align_corners}"

@@ -1,0 +1,56 @@
+"""Sub-pixel convolution (Shi et al., arXiv 1609.05158) in any number of dimensions."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+
+
+class PixelShuffleUpsampling(nn.Module):
+    """A 3x3 convolution that predicts all the finer pixels of each pixel as channels, which are then put in place.
+
+    Starts with the same filter for all the finer pixels of a channel (ICNR, Aitken et al., arXiv 1707.02937), so that
+    an untrained layer makes no checkerboard.
+
+    Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, scale: int | Sequence[int] = 2, spatial_dims: int = 3
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims, (1, 2, 3))
+        self.scale = per_axis(scale, spatial_dims, "scale")
+        self.predict = CONV[spatial_dims](in_channels, out_channels * math.prod(self.scale), kernel_size=3, padding=1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw one filter and bias for each output channel."""
+        self.predict.reset_parameters()
+        finer = math.prod(self.scale)
+        with torch.no_grad():
+            for parameter in self.predict.parameters():
+                parameter.copy_(parameter[::finer].repeat_interleave(finer, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+        return pixel_shuffle(self.predict(x), self.scale)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"scale={self.scale}"
+
+
+def pixel_shuffle(x: Tensor, scale: Sequence[int]) -> Tensor:
+    """Put channels in place as finer pixels: (B, C * prod(scale), \\*S) to (B, C, \\*(S * scale)).
+
+    ``torch.nn.functional.pixel_shuffle`` for any number of axes, each with a scale of its own.
+    """
+    axes, size = len(scale), x.shape[2:]
+    finer = x.reshape(x.shape[0], x.shape[1] // math.prod(scale), *scale, *size)
+    order = [position for axis in range(axes) for position in (2 + axes + axis, 2 + axis)]
+    shape = [length * factor for length, factor in zip(size, scale, strict=True)]
+    return finer.permute(0, 1, *order).reshape(x.shape[0], -1, *shape)

@@ -1,0 +1,233 @@
+"""Where a model upsamples: among its modules, and in functional calls inside their forwards."""
+
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import fx, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.upsampling import functional
+from deconvseg.nn.upsampling.dtc import DTC
+from deconvseg.nn.upsampling.dysample import DySample
+from deconvseg.nn.upsampling.fade import FADE
+from deconvseg.nn.upsampling.linear import LinearUpsampling
+from deconvseg.nn.upsampling.pixelshuffle import PixelShuffleUpsampling
+from deconvseg.nn.upsampling.probing import Call, Calls, Resized
+from deconvseg.nn.upsampling.summed import SummedUpsampling
+
+_LEARNED = (DTC, DySample, FADE, SummedUpsampling)
+_OURS = (LinearUpsampling, PixelShuffleUpsampling)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What an upsampling layer must be made for; one scale per spatial axis."""
+
+    in_channels: int
+    out_channels: int
+    scale: tuple[int, ...]
+
+
+@dataclass
+class Place(ABC):
+    """Where a model upsamples, once or, in functional calls of one module, several times."""
+
+    module: nn.Module
+    paths: list[str]
+    calls: Sequence[Call]
+
+    @property
+    @abstractmethod
+    def found(self) -> str:
+        """What upsamples here."""
+
+    @abstractmethod
+    def sizes(self) -> list[Sizes]:
+        """Return the sizes of each upsampling here, or raise an InputError that says why it cannot be changed."""
+
+    @abstractmethod
+    def change(self, model: nn.Module, layers: Sequence[nn.Module], mode: str) -> None:
+        """Put a layer to each upsampling, beside it or in its place."""
+
+
+@dataclass
+class Modules:
+    """The modules of a model by their paths: those that upsample, and the others, in which functional calls may be."""
+
+    upsampling: dict[nn.Module, list[str]] = field(default_factory=lambda: defaultdict(list))
+    learned: dict[nn.Module, list[str]] = field(default_factory=lambda: defaultdict(list))
+    others: dict[nn.Module, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def find_modules(model: nn.Module) -> Modules:
+    """Sort the modules of a model, without looking into those that upsample."""
+    found = Modules()
+
+    def visit(module: nn.Module, path: str) -> None:
+        if isinstance(module, _LEARNED):
+            found.learned[module].append(path)
+        elif _may_upsample(module):
+            found.upsampling[module].append(path)
+        else:
+            found.others[module].append(path)
+            for name, child in module._modules.items():
+                if child is not None:
+                    visit(child, f"{path}.{name}" if path else name)
+
+    visit(model, "")
+    return found
+
+
+def find_places(modules: Modules, calls: Calls) -> Iterator[Place]:
+    """Return the places of a model, given what its modules did when it ran, if it ran."""
+    for module, paths in modules.upsampling.items():
+        place = ModulePlace(module, paths, calls.get(module, ()))
+        if place.upsamples():
+            yield place
+    for module, paths in modules.others.items():
+        own = [call for call in calls.get(module, ()) if any(map(_enlarges, call.interpolated))]
+        if own and not isinstance(module, functional.TracedForward):
+            yield FunctionalPlace(module, paths, calls[module])
+
+
+@dataclass
+class ModulePlace(Place):
+    """A module that upsamples."""
+
+    @property
+    def found(self) -> str:
+        """The layer's class."""
+        return type(self.module).__name__
+
+    def upsamples(self) -> bool:
+        """Say whether it makes images larger, as far as is known."""
+        resized = [call.resized for call in self.calls if call.resized is not None]
+        return not resized or any(map(_enlarges, resized))
+
+    def sizes(self) -> list[Sizes]:
+        """Return its sizes: its own, if it carries them, or those seen in the run."""
+        seen = [call.resized for call in self.calls]
+        if any(resized is None or not resized.alone for resized in seen):
+            raise InputError("it is not called with one tensor alone")
+        declared = _declared_sizes(self.module)
+        if declared is not None:
+            return [declared]
+        if not seen:
+            raise InputError("no run of the model shows its channels")
+        return [_common_sizes([resized for resized in seen if resized is not None])]
+
+    def change(self, model: nn.Module, layers: Sequence[nn.Module], mode: str) -> None:
+        """Put the layer wherever the module is registered."""
+        new = SummedUpsampling(self.module, layers[0]) if mode == "beside" else layers[0]
+        new.training = self.module.training
+        for parent in list(model.modules()):
+            for name, child in list(parent._modules.items()):
+                if child is self.module:
+                    setattr(parent, name, new)
+
+
+@dataclass
+class FunctionalPlace(Place):
+    """A module whose own forward calls ``interpolate``."""
+
+    found = "F.interpolate"
+
+    @cached_property
+    def graph(self) -> fx.Graph:
+        """The graph of the module's forward."""
+        first, *others = (call.fixed for call in self.calls)
+        varying = {name for other in others for name, _ in first.items() ^ other.items()}
+        if varying:
+            raise InputError(f"its forward is called with different {', '.join(sorted(varying))}, a branch for each")
+        graph = functional.trace(self.module, first)
+        traced = len(functional.interpolations(graph))
+        for call in self.calls:
+            if len(call.interpolated) != traced:
+                raise InputError(f"it ran {len(call.interpolated)} calls of interpolate, but its graph has {traced}")
+        return graph
+
+    def sizes(self) -> list[Sizes]:
+        """Return the sizes of each call that upsamples, as seen in the run."""
+        return [_common_sizes(seen) for _, seen in self._upsampling()]
+
+    def change(self, model: nn.Module, layers: Sequence[nn.Module], mode: str) -> None:
+        """Rewrite the forward."""
+        named = dict(zip(functional.free_names(self.module, len(layers)), layers, strict=True))
+        for (node, _), (name, layer) in zip(self._upsampling(), named.items(), strict=True):
+            functional.change(self.graph, node, name, layer, mode)
+        functional.install(self.module, functional.compile_forward(self.module, self.graph, named), named)
+
+    def _upsampling(self) -> list[tuple[fx.Node, Sequence[Resized]]]:
+        """Return the calls that upsample, and what each did in the run."""
+        by_node = zip(*(call.interpolated for call in self.calls), strict=True)
+        nodes = zip(functional.interpolations(self.graph), by_node, strict=True)
+        return [(node, seen) for node, seen in nodes if any(map(_enlarges, seen))]
+
+
+def _may_upsample(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return any(step > 1 for step in module.stride)
+    return isinstance(module, (nn.Upsample, nn.PixelShuffle, *_OURS, *_monai_layers()))
+
+
+def _monai_layers() -> tuple[type[nn.Module], ...]:
+    # A layer of MONAI can only be there if MONAI was imported.
+    monai = sys.modules.get("monai.networks.blocks.upsample")
+    return (monai.UpSample, monai.SubpixelUpsample) if monai is not None else ()
+
+
+def _enlarges(resized: Resized) -> bool:
+    pairs = zip(resized.before[2:], resized.after[2:], strict=True)
+    return len(resized.before) == len(resized.after) and any(after > before for before, after in pairs)
+
+
+def _declared_sizes(module: nn.Module) -> Sizes | None:
+    """Return the sizes that a layer carries itself, if it does."""
+    if isinstance(module, PixelShuffleUpsampling):
+        predict, finer = module.predict, math.prod(module.scale)
+        return Sizes(predict.in_channels, predict.out_channels // finer, module.scale)
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return _transposed_sizes(module)
+    if isinstance(module, _monai_layers()):
+        transposed = [child for child in module.children() if isinstance(child, nn.modules.conv._ConvTransposeNd)]
+        return _transposed_sizes(transposed[0]) if transposed else None
+    return None
+
+
+def _transposed_sizes(conv: nn.modules.conv._ConvTransposeNd) -> Sizes:
+    settings = (conv.stride, conv.kernel_size, map(int, conv.padding), conv.output_padding, conv.dilation)
+    for stride, kernel, padding, output_padding, dilation in zip(*settings, strict=True):
+        # The output has (size - 1) * stride + extra pixels.
+        extra = dilation * (kernel - 1) + 1 - 2 * padding + output_padding
+        if extra != stride:
+            raise InputError(
+                f"its output is not {tuple(conv.stride)} times the input (kernel {tuple(conv.kernel_size)}, padding "
+                f"{tuple(conv.padding)}, output padding {tuple(conv.output_padding)}), but {extra - stride:+d} pixels"
+            )
+    return Sizes(conv.in_channels, conv.out_channels, tuple(conv.stride))
+
+
+def _common_sizes(seen: Sequence[Resized]) -> Sizes:
+    """Return the sizes that all calls have in common."""
+    sizes = sorted({(*_factors(resized), resized.before[1], resized.after[1]) for resized in seen})
+    if len(sizes) > 1:
+        channels = sorted({size[-2:] for size in sizes})
+        if len(channels) > 1:
+            listed = " and ".join(f"{before} to {after}" for before, after in channels)
+            raise InputError(f"it is used with different channels ({listed}), which one layer cannot serve")
+        listed = " and ".join(str(size[:-2]) for size in sizes)
+        raise InputError(f"its factor is not always the same ({listed})")
+    *scale, in_channels, out_channels = sizes[0]
+    return Sizes(in_channels, out_channels, tuple(scale))
+
+
+def _factors(resized: Resized) -> tuple[int, ...]:
+    before, after = resized.before[2:], resized.after[2:]
+    if any(large % small for small, large in zip(before, after, strict=True)):
+        raise InputError(f"it goes from {before} to {after} pixels, which is no whole factor")
+    return tuple(large // small for small, large in zip(before, after, strict=True))

@@ -1,0 +1,193 @@
+"""Other upsampling for a model that exists: DTC, or another kind, beside what upsamples in it or in its place."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.nn.upsampling import functional
+from deconvseg.nn.upsampling.dtc import DTC_INITS
+from deconvseg.nn.upsampling.factory import UPSAMPLING_KINDS, create_upsampling
+from deconvseg.nn.upsampling.places import (
+    FunctionalPlace,
+    ModulePlace,
+    Modules,
+    Place,
+    Sizes,
+    find_modules,
+    find_places,
+)
+from deconvseg.nn.upsampling.probing import Calls, find_difference, probe, reference_tensor
+
+_KINDS = tuple(kind for kind in UPSAMPLING_KINDS if "+" not in kind)
+_MODES = ("beside", "replace")
+_log = logging.getLogger("deconvseg")
+
+
+@dataclass(frozen=True)
+class UpsamplingChange:
+    """One upsampling that was changed: the module's path, what was there, and the layer that came."""
+
+    path: str
+    found: str
+    in_channels: int
+    out_channels: int
+    scale: tuple[int, ...]
+    kind: str
+    mode: str
+
+    def __str__(self) -> str:
+        scale = " x ".join(map(str, self.scale))
+        place = "beside" if self.mode == "beside" else "instead of"
+        path = self.path or "the model itself"
+        return f"{path}: {self.kind} {place} {self.found}, {self.in_channels} to {self.out_channels} channels, {scale}"
+
+
+def upgrade_upsampling(
+    model: nn.Module,
+    kind: str = "dtc",
+    mode: str = "beside",
+    receptive_field: float | str = 2.0,
+    init: str = "default",
+    *,
+    leave: str | Sequence[str] = (),
+    example: Tensor | None = None,
+) -> list[UpsamplingChange]:
+    """Give a model other upsampling, in place and keeping its weights, and return what was changed.
+
+    Changed are transposed convolutions, ``Upsample``, ``PixelShuffle``, MONAI's ``UpSample`` and ``SubpixelUpsample``,
+    this package's, and calls of ``torch.nn.functional.interpolate`` in a forward that ``torch.fx`` can trace; all by
+    whole factors. ``mode="beside"`` adds the new layer's output to that of the old one (as DTC's Fig. 3,
+    arXiv 2601.17939), ``"replace"`` drops the old one. ``kind`` is a name of ``UPSAMPLING_KINDS`` without a sum and
+    without ``fade``, ``receptive_field`` and ``init`` are those of :class:`~deconvseg.nn.DTC`: beside, ``init="zero"``
+    leaves the output as it is until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths not to
+    change. ``example`` is an image (B, C, \\*S) to run the model on once, which is how channels and functional calls
+    are found; without it one is made, which suffices for most networks.
+
+    Load weights that were saved before the change first: beside, the keys of a changed module get ``base`` inserted.
+    A forward that was traced has its settings and branches of that moment. Raises
+    :class:`~deconvseg.errors.InputError`, leaving the model as it was, for wrong arguments, a model without
+    upsampling, and places that cannot be changed, each with its reason.
+    """
+    _check_arguments(kind, mode, receptive_field, init)
+    modules = find_modules(model)
+    calls, image, failure = _observe(model, example)
+    places = _chosen(list(find_places(modules, calls)), [leave] if isinstance(leave, str) else leave, modules, failure)
+    planned, refused = _plan(places, model, kind, receptive_field, init)
+    if image is not None:
+        refused += _changed_by_tracing(model, image, [place for place, _, _ in planned])
+    if refused:
+        raise InputError(_refusal(refused, failure))
+    for place, _, layers in planned:
+        place.change(model, layers, mode)
+    return [
+        UpsamplingChange(place.paths[0], place.found, size.in_channels, size.out_channels, size.scale, kind, mode)
+        for place, sizes, _ in planned
+        for size in sizes
+    ]
+
+
+def _check_arguments(kind: str, mode: str, receptive_field: float | str, init: str) -> None:
+    check_choice(kind, _KINDS, "kind")
+    check_choice(mode, _MODES, "mode")
+    check_choice(init, DTC_INITS, "init")
+    if kind == "fade":
+        raise InputError("kind 'fade' needs the skip connection, which an upsampling that is found does not get")
+    if init != "default" and kind != "dtc":
+        raise InputError(f"init={init!r} is one of DTC's: give kind='dtc', or init='default' with kind={kind!r}")
+    with torch.device("meta"):
+        create_upsampling("dtc", 1, 1, receptive_field=receptive_field)
+
+
+def _observe(model: nn.Module, example: Tensor | None) -> tuple[Calls, Tensor | None, str]:
+    """Run the model; without an example that may fail, and the reason is returned: some layers carry their sizes."""
+    try:
+        calls, image = probe(model, example)
+    except InputError as error:
+        if example is not None:
+            raise
+        return {}, None, str(error)
+    return calls, image, ""
+
+
+def _chosen(places: list[Place], leave: Sequence[str], modules: Modules, failure: str) -> list[Place]:
+    for pattern in leave:
+        if not any(fnmatchcase(path, pattern) for place in places for path in place.paths):
+            there = ", ".join(place.paths[0] for place in places) or "none"
+            raise InputError(f"leave: {pattern!r} is the path of no upsampling; there are: {there}")
+    chosen = [
+        place for place in places if not any(fnmatchcase(path, pattern) for path in place.paths for pattern in leave)
+    ]
+    if not chosen:
+        raise InputError(_nothing(places, modules, failure))
+    if failure:
+        _log.warning("calls of interpolate were not looked for, because %s", failure)
+    return chosen
+
+
+def _nothing(places: list[Place], modules: Modules, failure: str) -> str:
+    if places:
+        return f"leave: all {len(places)} upsamplings of the model are left as they are: give fewer patterns"
+    learned = [paths[0] or "the model itself" for paths in modules.learned.values()]
+    if learned:
+        return f"every upsampling of the model has learned positions already ({', '.join(learned)}): nothing to change"
+    unseen = f"; calls of interpolate could not be looked for, because {failure}" if failure else ""
+    return (
+        "the model has no upsampling: no transposed convolution with a stride, Upsample, PixelShuffle, or call of "
+        f"interpolate that enlarges{unseen}"
+    )
+
+
+def _plan(
+    places: Sequence[Place], model: nn.Module, kind: str, receptive_field: float | str, init: str
+) -> tuple[list[tuple[Place, list[Sizes], list[nn.Module]]], list[tuple[Place, str]]]:
+    """Make the new layers of each place; return them, and the places that cannot be changed with their reasons."""
+    planned, refused = [], []
+    for place in places:
+        try:
+            if place.module is model and isinstance(place, ModulePlace):
+                raise InputError("it is the model itself: make the layer by create_upsampling")
+            sizes = place.sizes()
+            layers = [_make(size, kind, receptive_field, init, place.module, model) for size in sizes]
+            planned.append((place, sizes, layers))
+        except InputError as error:
+            refused.append((place, str(error)))
+    return planned, refused
+
+
+def _make(
+    sizes: Sizes, kind: str, receptive_field: float | str, init: str, module: nn.Module, model: nn.Module
+) -> nn.Module:
+    axes = len(sizes.scale)
+    layer = create_upsampling(
+        kind,
+        sizes.in_channels,
+        sizes.out_channels,
+        sizes.scale,
+        axes,
+        receptive_field=receptive_field,
+        dtc_init=init,
+    )
+    like = reference_tensor(module)
+    like = reference_tensor(model) if like is None else like
+    return layer.train(module.training).to(like) if like is not None else layer.train(module.training)
+
+
+def _changed_by_tracing(model: nn.Module, image: Tensor, places: Sequence[Place]) -> list[tuple[Place, str]]:
+    """Return the places whose forward, as traced, makes something else than before."""
+    functionals = [place for place in places if isinstance(place, FunctionalPlace)]
+    forwards = {place.module: functional.compile_forward(place.module, place.graph, {}) for place in functionals}
+    differing = find_difference(model, image, forwards) if forwards else set()
+    reason = "its forward as torch.fx traces it makes something else"
+    return [(place, reason) for place in functionals if place.module in differing]
+
+
+def _refusal(refused: Sequence[tuple[Place, str]], failure: str) -> str:
+    listed = "; ".join(f"{place.paths[0] or 'the model itself'} ({place.found}): {reason}" for place, reason in refused)
+    paths = tuple(dict.fromkeys(place.paths[0] for place, _ in refused))
+    hint = f" ({failure})" if failure else ""
+    return f"upsampling that cannot be changed: {listed}. Leave it by leave={paths!r}{hint}"

@@ -1,0 +1,36 @@
+"""Content-aware reassembly of features (CARAFE, Wang et al., ICCV 2019, Eq. 2), the last step of FADE."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from deconvseg.errors import InputError
+from deconvseg.ops.cost import counted
+from deconvseg.ops.reassembly import cost, reference
+
+__all__ = ["reassemble"]
+
+
+@counted(cost.reassemble)
+def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int]) -> Tensor:
+    """Make each output position a weighted sum of the neighbourhood of the input position that it lies in.
+
+    ``features`` is (B, C, \\*S) with two or three spatial axes, ``weights`` (B, K ** axes, \\*(S * scale)) with odd K,
+    neighbours in the order of the array, the same for all channels; beyond the border are zeros. ``scale`` is one
+    integer or one per axis. Returns (B, C, \\*(S * scale)) in the type of ``features``. Raises
+    :class:`~deconvseg.errors.InputError` where the shapes do not fit.
+    """
+    axes = features.ndim - 2
+    if axes not in (2, 3):
+        raise InputError(f"features of shape {tuple(features.shape)}: give (B, C, *S) with 2 or 3 spatial axes")
+    factors = (scale,) * axes if isinstance(scale, int) else tuple(scale)
+    if len(factors) != axes or any(factor < 1 for factor in factors):
+        raise InputError(f"scale={scale!r}: give a positive integer, or {axes} of them, one per axis")
+    size = tuple(length * factor for length, factor in zip(features.shape[2:], factors, strict=True))
+    kernel = round(weights.shape[1] ** (1 / axes)) if weights.ndim == features.ndim else 0
+    if kernel % 2 == 0 or tuple(weights.shape) != (features.shape[0], kernel**axes, *size):
+        raise InputError(
+            f"weights of shape {tuple(weights.shape)} do not fit features of shape {tuple(features.shape)} with "
+            f"scale={scale}: give {(features.shape[0], f'K**{axes}', *size)} with odd K"
+        )
+    return reference.reassemble(features, weights.to(features.dtype), factors, kernel)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from deconvseg._version import __version__
-from deconvseg.cli import data, evaluating, information, planning, predicting, training
+from deconvseg.cli import complexity, data, evaluating, information, planning, predicting, training
 from deconvseg.cli.console import error
 from deconvseg.errors import DeconvsegError
 
@@ -31,6 +31,7 @@ app.command("predict")(predicting.predict)
 app.command("evaluate")(evaluating.evaluate)
 app.command("report")(evaluating.report)
 app.command("models")(information.models)
+app.command("complexity")(complexity.complexity)
 app.command("doctor")(information.doctor)
 
 

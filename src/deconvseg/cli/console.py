@@ -1,6 +1,7 @@
 """Where the command line writes: results to standard output, everything for people's eyes to standard error."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -70,6 +71,19 @@ def error(text: str) -> None:
 def warn(text: str) -> None:
     """Print one line about something to look at."""
     _stderr.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table to standard output, as wide as it needs to be where that is not a terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def print_json(tree: Any) -> None:

@@ -3,5 +3,6 @@
 from deconvseg.reporting.curves import plot_curves
 from deconvseg.reporting.overlay import case_panel
 from deconvseg.reporting.page import write_report
+from deconvseg.reporting.sampling import SamplingMap, sampling_map
 
-__all__ = ["case_panel", "plot_curves", "write_report"]
+__all__ = ["SamplingMap", "case_panel", "plot_curves", "sampling_map", "write_report"]

@@ -92,10 +92,10 @@ def case_views(
     values = sorted({int(value) for mask in (truth, prediction) for value in np.unique(mask)} - {0})
     names = labels if labels is not None else {value: f"label {value}" for value in values}
     order = list(dict.fromkeys([*names, *values]))
-    base = _window(image) if image is not None else np.full((*truth.shape, 1), 0.13, np.float32)
+    base = window(image) if image is not None else np.full((*truth.shape, 1), 0.13, np.float32)
     if truth.ndim == 3:
         slice = busiest_slice(truth, prediction) if slice is None else slice
-        base, truth, prediction = (_axial(array, slice) for array in (base, truth, prediction))
+        base, truth, prediction = (axial(array, slice) for array in (base, truth, prediction))
         spacing = (spacing[1], spacing[0])
     base = np.broadcast_to(base, (*truth.shape, 3))
     # Without an image nothing would say where a box lies.
@@ -142,7 +142,7 @@ def _check_shapes(image: npt.NDArray[Any] | None, truth: Labels, prediction: Lab
         raise InputError(f"the image (C, *S) is {image.shape}, but the masks are {truth.shape}")
 
 
-def _window(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def window(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Bring the channels that are shown to 0…1, as the last axis."""
     shown = image if image.ndim == 3 and len(image) == 3 else image[:1]
     low, high = np.percentile(shown, _PERCENTILES)
@@ -152,7 +152,7 @@ def _window(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def _axial(array: npt.NDArray[Any], position: int) -> npt.NDArray[Any]:
+def axial(array: npt.NDArray[Any], position: int) -> npt.NDArray[Any]:
     """Return an axial slice (y, x, ...) with the front at the top and the patient's right on the left."""
     return np.swapaxes(array[:, :, position], 0, 1)[::-1, ::-1]
 

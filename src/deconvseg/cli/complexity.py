@@ -1,0 +1,78 @@
+"""``deconvseg complexity``."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deconvseg.cli import options
+from deconvseg.cli.console import Terminal, print_json, print_table
+from deconvseg.errors import InputError
+
+if TYPE_CHECKING:
+    from deconvseg.reporting.complexity import MeasuredTable
+
+
+def complexity(
+    preset: Annotated[
+        list[str] | None, typer.Option("--preset", help="A paper's network: isles22, brats23, glas, fives; repeatable.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A network of 'deconvseg models'; repeatable.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Size of the image, as 64x64x64; the papers' sizes if not given.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Set a constructor argument, as ratio=2, in place of the papers' rows."
+        ),
+    ] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Also time the networks on --device.")] = False,
+    device: options.Device = "auto",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Markdown page to write, with a picture beside it.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Count parameters, operations and memory of networks, beside what the papers print."""
+    lengths = _parse_size(size)
+    from deconvseg.planning.machine import choose_device
+    from deconvseg.reporting import complexity as reports
+
+    timed = choose_device(device) if latency else None
+    how = reports.Measuring(lengths, timed, lambda items: Terminal().track(items, "measuring"))
+    presets, models = preset or [], model or []
+    if settings:
+        tables = reports.measure_networks(presets, models, options.parse_values(settings), how)
+    else:
+        tables = reports.compare_with_published(presets, models, how)
+    if json:
+        print_json(reports.to_json(tables))
+    else:
+        _print(tables)
+    if timed:
+        Terminal().say(reports.timing(timed))
+    if output:
+        for path in reports.write_complexity_page(tables, output, device=timed):
+            Terminal().say(f"wrote {path}")
+
+
+def _print(tables: "list[MeasuredTable]") -> None:
+    from deconvseg.reporting.complexity import cells, reasons_of, text_of_reason
+
+    reasons = reasons_of(tables)
+    for table in tables:
+        print_table(f"{table.title}, {' × '.join(map(str, table.size))}", *cells(table, reasons))
+    for number, reason in enumerate(reasons, start=1):
+        typer.echo(f"{number:2}  {text_of_reason(reason)}")
+
+
+def _parse_size(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
+        raise InputError(f"--size {text}: give positive numbers with x between them, as 64x64x64 or 256x256")
+    return tuple(map(int, text.split("x")))

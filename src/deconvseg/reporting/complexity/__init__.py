@@ -1,0 +1,25 @@
+"""What the papers print about sizes and costs, beside what is measured: tables, JSON, a page."""
+
+from deconvseg.reporting.complexity.measuring import (
+    MeasuredNetwork,
+    MeasuredTable,
+    Measuring,
+    compare_with_published,
+    measure_networks,
+)
+from deconvseg.reporting.complexity.page import timing, write_complexity_page
+from deconvseg.reporting.complexity.table import cells, reasons_of, text_of_reason, to_json
+
+__all__ = [
+    "MeasuredNetwork",
+    "MeasuredTable",
+    "Measuring",
+    "cells",
+    "compare_with_published",
+    "measure_networks",
+    "reasons_of",
+    "text_of_reason",
+    "timing",
+    "to_json",
+    "write_complexity_page",
+]

@@ -1,0 +1,98 @@
+"""The page of sizes and costs, with its picture."""
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+
+from deconvseg.catalog import PUBLISHED_TABLES
+from deconvseg.data import atomic_write
+from deconvseg.reporting.complexity.measuring import MeasuredTable
+from deconvseg.reporting.complexity.table import cells, reasons_of, text_of_reason, true_cost
+from deconvseg.reporting.tradeoff import TradeOff, draw_tradeoff
+from deconvseg.runs import describe_environment
+
+# What Deconver's Fig. 3 draws.
+_DRAWN, _DATASET = PUBLISHED_TABLES[0], "ISLES'22"
+
+_INTRODUCTION = """# Sizes and costs
+
+Every figure stands beside the one that the paper prints. *Same rule* counts operations as the paper's tool did. *True*
+counts all multiply-accumulates: convolutions, products, deconvolutions, interpolation and sampling. K/voxel are
+thousands of operations, two for each multiply-accumulate; G are billions of multiply-accumulates for one image.
+*Memory* is what the activations of one image take at most, in float32, for inference and for training. An empty cell is
+something that is not known. [How it is counted](../explanation/complexity.md) says more.
+"""
+
+
+def write_complexity_page(
+    tables: Sequence[MeasuredTable], path: str | PathLike[str], *, device: str | None = None
+) -> list[Path]:
+    """Write a Markdown page with these tables and the reasons why figures differ; return the files that were written.
+
+    Where networks of Deconver's Fig. 3 are among them, their picture is written beside the page, a PNG of the same
+    name. ``device`` is the one on which they were timed. Raises :class:`~deconvseg.errors.InputError` where the page
+    cannot be written.
+    """
+    page = Path(path)
+    picture, written = page.with_suffix(".png"), [page]
+    networks = trade_offs(tables)
+    if networks:
+        timed = device or "" if any(network.seconds for network in networks) else ""
+        with atomic_write(picture) as file:
+            draw_tradeoff(networks, timed).savefig(file, dpi=150, facecolor="white", format="png")
+        written.append(picture)
+    with atomic_write(page) as file:
+        Path(file).write_text("\n".join(_lines(tables, picture.name if networks else None, device)), encoding="utf-8")
+    return written
+
+
+def trade_offs(tables: Sequence[MeasuredTable]) -> list[TradeOff]:
+    """The networks of Deconver's Fig. 3, with what was measured of them."""
+    return [
+        TradeOff(
+            row.name,
+            row.published.scores[_DATASET][0],
+            row.published.published_cost,
+            true_cost(table, row.complexity) if row.complexity else None,
+            row.seconds,
+        )
+        for table in tables
+        if table.published is _DRAWN and table.same_size
+        for row in table.rows
+        if row.published
+    ]
+
+
+def _lines(tables: Sequence[MeasuredTable], picture: str | None, device: str | None) -> Iterator[str]:
+    reasons, facts = reasons_of(tables), describe_environment()
+    yield _INTRODUCTION
+    for table in tables:
+        yield f"## {table.title}, {' × '.join(map(str, table.size))}\n"
+        headings, rows = cells(table, reasons)
+        yield _markdown_row(headings)
+        yield _markdown_row(["---"] * len(headings))
+        yield from map(_markdown_row, rows)
+        yield ""
+    if picture:
+        yield f"## Dice against cost\n\n![Published Dice on {_DATASET} against cost and time]({picture})\n"
+        yield "After Deconver's Fig. 3. Open points are published costs, filled ones true costs.\n"
+    if reasons:
+        yield "## Notes\n"
+        yield from (f"{number}. {text_of_reason(reason)}" for number, reason in enumerate(reasons, start=1))
+        yield ""
+    yield f"## Made by\n\n```sh\n{facts['command']}\n```\n"
+    versions = f"deconvseg {facts['deconvseg']}, PyTorch {facts['packages']['torch']}"
+    yield versions + (f"; {timing(device)}" if device else "") + ".\n"
+
+
+def timing(device: str) -> str:
+    """How and on what the seconds were measured."""
+    machine = describe_environment()["machine"]
+    on = (
+        machine["accelerator"] if device.startswith("cuda") else f"{machine['processor']}, {machine['threads']} threads"
+    )
+    return f"seconds: medians of three forward passes of one image in float32 on {on}"
+
+
+def _markdown_row(values: Sequence[str]) -> str:
+    return f"| {' | '.join(values)} |"

@@ -1,0 +1,80 @@
+"""``deconvseg complexity``."""
+
+import json
+import sys
+
+import pytest
+
+from deconvseg.cli import main
+
+
+@pytest.fixture
+def complexity(monkeypatch, capsys):
+    """Run the command in this process: exit code, output, errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["deconvseg", "complexity", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def test_every_published_row_stands_beside_what_is_true(complexity, tmp_path):
+    code, out, err = complexity("-o", tmp_path / "complexity.md")
+    assert code == 0
+    for text in ("Table I:", "Table III:", "Table 7", "nnU-Net", "607.0", "707.4", "40.13", "Not in the project yet."):
+        assert text in out
+    assert (tmp_path / "complexity.png").exists()
+    assert f"deconvseg complexity -o {tmp_path}/complexity.md" in (tmp_path / "complexity.md").read_text()
+    assert "complexity.png" in err
+
+
+def test_json_has_exact_numbers(complexity):
+    code, out, _ = complexity("--model", "unet", "--json")
+    assert code == 0
+    (table,) = json.loads(out)
+    assert [network["parameters"] for network in table["networks"]] == [17_262_977, 17_293_825, 17_444_777, 17_627_473]
+
+
+def test_any_setting_can_be_counted_and_timed(complexity):
+    code, out, err = complexity(
+        "--model", "deconver", "--set", "in_channels=1", "--set", "out_channels=1", "--set", "spatial_dims=2",
+        "--set", "widths=[4,8]", "--size", "16x24", "--latency", "-d", "cpu", "--json",
+    )  # fmt: skip
+    assert code == 0
+    ((network,),) = [table["networks"] for table in json.loads(out)]
+    assert network["input_shape"] == [1, 1, 16, 24]
+    assert network["seconds"] > 0
+    assert "threads" in err
+
+
+def test_a_preset_with_a_setting_is_counted_at_its_own_size(complexity):
+    _, out, _ = complexity("--preset", "isles22", "--set", "ratio=2", "--json")
+    ((network,),) = [table["networks"] for table in json.loads(out)]
+    assert network["parameters"] == 8_660_993
+    assert network["flops_per_voxel"] / 1e3 == pytest.approx(533.86, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "isles"], "preset 'isles' is unknown: did you mean 'isles22'"),
+        (["--model", "unett"], "model 'unett' is unknown: did you mean 'unet'"),
+        (["--size", "64,64"], "--size 64,64: give positive numbers with x between them, as 64x64x64 or 256x256"),
+        (["--size", "0x64"], "--size 0x64"),
+        (["--preset", "glas", "--size", "50x50"], "pad to (64, 64)"),
+        (["--preset", "glas", "--size", "64"], "2 spatial sizes"),
+        (["--set", "ratio"], "give KEY=VALUE"),
+        (["--preset", "glas", "--set", "ratios=2"], "argument 'ratios' is unknown: did you mean 'ratio'"),
+        (["--set", "in_channels=1"], "no size is given: add --size"),
+        (["--latency", "-d", "abacus"], "--device abacus"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(complexity, arguments, message):
+    code, _, err = complexity(*arguments)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1

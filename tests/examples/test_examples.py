@@ -10,7 +10,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.mark.parametrize(
     ("script", "line"),
-    [("one_layer.py", "logits: (2, 3, 32, 48)"), ("scans_to_masks.py", "mean Dice after a few steps")],
+    [
+        ("one_layer.py", "logits: (2, 3, 32, 48)"),
+        ("scans_to_masks.py", "mean Dice after a few steps"),
+        ("upgrade_a_unet.py", "upcat_1.upsample: dtc beside UpSample"),
+    ],
 )
 def test_example_runs(script: str, line: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / script), *([str(tmp_path)] if script == "scans_to_masks.py" else [])]
@@ -22,4 +26,4 @@ def test_example_runs(script: str, line: str, tmp_path: Path) -> None:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"one_layer.py", "scans_to_masks.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"one_layer.py", "scans_to_masks.py", "upgrade_a_unet.py"}

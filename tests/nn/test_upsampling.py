@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from deconvseg.errors import InputError
 from deconvseg.nn import DTC, FADE, UPSAMPLING_KINDS, DySample, create_upsampling
 from deconvseg.nn.upsampling import SummedUpsampling, upsample
 from deconvseg.nn.upsampling.pixelshuffle import pixel_shuffle
-from deconvseg.ops import deformable_upsample, reassemble
+from deconvseg.ops import deformable_upsample
 
 MODES = {2: "bilinear", 3: "trilinear"}
 
@@ -148,27 +149,70 @@ def test_dysample_and_fade_add_the_parameters_of_table_7():
 
 @pytest.mark.parametrize(("dims", "scale", "kernel"), [(2, (2, 2), 5), (2, (1, 3), 3), (3, (2, 1, 2), 3)])
 def test_fade_is_a_gated_mean_of_neighbours(dims, scale, kernel):
-    """Against the definition written with ``unfold``-like shifts, from the equations of the paper."""
+    """Against the definition, one output position after the other, from the layer's weights alone."""
     torch.manual_seed(0)
-    size = (4, 5, 6)[:dims]
-    layer = FADE(3, 4, scale, dims, skip_channels=6, embedding=5, kernel_size=kernel)
-    x = torch.randn(2, 3, *size)
-    skip = torch.randn(2, 6, *(n * s for n, s in zip(size, scale, strict=True)))
-    low, high = layer.project(x), layer.project_skip(skip)
+    size = (3, 4, 3)[:dims]
+    layer = FADE(3, 4, scale, dims, skip_channels=6, embedding=5, kernel_size=kernel).double()
+    x = torch.randn(1, 3, *size, dtype=torch.double)
+    skip = torch.randn(1, 6, *(n * s for n, s in zip(size, scale, strict=True)), dtype=torch.double)
 
-    def nearest(image):
-        for axis, factor in enumerate(scale):
-            image = image.repeat_interleave(factor, dim=2 + axis)
-        return image
+    def pointwise(name, image):
+        conv = getattr(layer, name)
+        bias = 0 if conv.bias is None else conv.bias.view(-1, *[1] * dims)
+        return torch.einsum("oi,bi...->bo...", conv.weight.flatten(1), image) + bias
 
-    logits = nearest(layer.kernels(layer.compress(low))) + layer.kernels(layer.compress_skip(high))
-    gate = nearest(layer.gate(low)).sigmoid()
-    mean = reassemble(low, logits.softmax(dim=1), scale=scale)
-    torch.testing.assert_close(layer(x, skip), gate * high + (1 - gate) * mean)
-    inside = (slice(None), slice(None), *[slice(kernel // 2 * s, -(kernel // 2 * s)) for s in scale])
-    if all(n > kernel for n in size):
-        assert mean[inside].max() <= low.max()
-        assert mean[inside].min() >= low.min()
+    def look(image, position):
+        """The weights that the 3x3 convolution gives around a position."""
+        padded = F.pad(image, (1, 1) * dims)[0]
+        window = padded[(slice(None), *(slice(p, p + 3) for p in position))]
+        return torch.einsum("oi...,i...->o", layer.kernels.weight, window) + layer.kernels.bias
+
+    low, high = pointwise("project", x), pointwise("project_skip", skip)
+    compressed, compressed_skip = pointwise("compress", low), pointwise("compress_skip", high)
+    gate, around = pointwise("gate", low).sigmoid()[0, 0], F.pad(low, (kernel // 2,) * (2 * dims))[0]
+    expected = torch.empty_like(high)
+    for position in itertools.product(*map(range, high.shape[2:])):
+        coarse = tuple(p // s for p, s in zip(position, scale, strict=True))
+        shares = (look(compressed, coarse) + look(compressed_skip, position)).softmax(dim=0)
+        neighbours = around[(slice(None), *(slice(p, p + kernel) for p in coarse))].flatten(1)
+        mean = neighbours @ shares
+        open_ = gate[coarse]
+        expected[(0, slice(None), *position)] = open_ * high[(0, slice(None), *position)] + (1 - open_) * mean
+    torch.testing.assert_close(layer(x, skip), expected)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("channels", [(3, 8), (8, 8)])
+@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+def test_every_kind_works_under_autocast(kind, channels, half):
+    torch.manual_seed(0)
+    read, written = channels
+    layer = create_upsampling(kind, read, written, 2, 2, skip_channels=8)
+    x, skip = torch.randn(2, read, 6, 6), torch.randn(2, 8, 12, 12)
+    full = upsample(layer, x, skip)
+    with torch.autocast("cpu", dtype=half):
+        lowered = upsample(layer, x, skip)
+    assert (lowered.float() - full).norm() < 0.02 * full.norm()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+def test_every_kind_is_exported_with_any_batch(kind, dims):
+    class Up(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = create_upsampling(kind, 4, 8, 2, dims, skip_channels=4)
+
+        def forward(self, x, skip):
+            return upsample(self.layer, x, skip)
+
+    def images(batch):
+        return torch.randn(batch, 4, *[4] * dims), torch.randn(batch, 4, *[8] * dims)
+
+    model, batch = Up().eval(), torch.export.Dim("batch", max=64)
+    program = torch.export.export(model, images(2), dynamic_shapes={"x": {0: batch}, "skip": {0: batch}})
+    inputs = images(3)
+    torch.testing.assert_close(program.module()(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_fade_with_an_open_gate_returns_the_skip_connection():
@@ -227,9 +271,17 @@ def test_linear_interpolates_and_projects_where_the_channels_change():
         (lambda: create_upsampling("dysample", 3, 6), "6 output channels do not divide into groups=4: give a multiple"),
         (lambda: create_upsampling("dysample", 3, 4, spatial_dims=1), "spatial_dims=1: choose from 2, 3"),
         (lambda: create_upsampling("pixelshuffle", 3, 4, 0), "scale=0: give a positive integer"),
+        (lambda: create_upsampling("dtc", 3, 4, 1.5), "scale=1.5: give a positive integer"),
+        (lambda: create_upsampling("dtc", 3, 4, "22"), "scale='22': give a positive integer"),
+        (lambda: create_upsampling("linear", 0, 4), "in_channels=0: give a positive number"),
+        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4, 4)), r"shape \(1, 3, 4, 4, 4\): give \(B, C, \*S\) with 2"),
+        (
+            lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4), torch.zeros(2, 3, 8, 8)),
+            r"got one of shape \(2, 3, 8, 8\)",
+        ),
         (lambda: FADE(3, 3, kernel_size=4), "kernel_size=4, embedding=64: give an odd size"),
-        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4)), r"skip connection of size \(8, 8\) and got none"),
-        (lambda: FADE(3, 3, 2, 2)(*[torch.zeros(1, 3, 4, 4)] * 2), r"got one of size \(4, 4\)"),
+        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4)), r"skip connection of shape \(1, 'C', 8, 8\) and got none"),
+        (lambda: FADE(3, 3, 2, 2)(*[torch.zeros(1, 3, 4, 4)] * 2), r"got one of shape \(1, 3, 4, 4\)"),
         (lambda: create_upsampling("dtc+fade", 3, 3, 2, 2, skip_channels=3)(torch.zeros(1, 3, 4, 4)), "got none"),
         (lambda: DTC(3, 3, components=("tanh", "wait")), "components: 'wait' is unknown: did you mean 'weight'"),
         (lambda: DTC(3, 3, components=("sigmoid", "tanh")), "the sigmoid bounds weights, so add 'weight'"),

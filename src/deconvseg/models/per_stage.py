@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deconvseg.errors import InputError
-from deconvseg.nn.dimensions import check_spatial_dims, per_axis
+from deconvseg.nn.dimensions import check_channels, check_spatial_dims, per_axis
 
 PerStage = int | Sequence[int | Sequence[int]]
 
@@ -13,9 +13,7 @@ def check_sizes(
 ) -> None:
     """Refuse numbers of channels, axes, stages and heads of which no network can be made."""
     check_spatial_dims(spatial_dims, (2, 3))
-    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if value < 1:
-            raise InputError(f"{name}={value!r}: give a positive number")
+    check_channels(in_channels=in_channels, out_channels=out_channels)
     if len(widths) == 0 or any(width < 1 for width in widths):
         raise InputError(f"widths={widths!r}: give one positive number per stage")
     if not 0 <= deep_supervision_heads < len(widths):

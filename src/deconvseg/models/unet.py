@@ -48,6 +48,13 @@ class DecoderStage(nn.Module):
         return out
 
 
+def decoder_channels(widths: Sequence[int], narrowing: str) -> list[int]:
+    """Return the channels that each stage hands upwards, from the full resolution to the bottom."""
+    if narrowing == "upsampling":
+        return [*widths]
+    return [*(widths[max(stage - 1, 0)] for stage in range(len(widths) - 1)), widths[-1]]
+
+
 @register_model("unet")
 class UNet(Network):
     """Segment 2D or 3D images by a plain U-Net, with any upsampling (DTC, arXiv 2601.17939, Tables 1 and 4 to 7).
@@ -124,19 +131,14 @@ class UNet(Network):
             DoubleConv((before, width, width), kernel, norm)
             for before, width, kernel in zip(read, widths, kernels, strict=True)
         )
+        channels = decoder_channels(widths, narrowing)
         self.decoder = nn.ModuleList()
-        channels = [*widths]
         for stage in range(len(widths) - 2, -1, -1):
-            below, width = channels[stage + 1], widths[stage]
-            if narrowing == "convolutions":
-                channels[stage] = widths[max(stage - 1, 0)]
-                raised, middle = below, (below + width) // 2
-            else:
-                raised, middle = width, width
-            up = create_upsampling(
-                upsampling, below, raised, steps[stage + 1], spatial_dims, skip_channels=width, **options
-            )
-            convs = DoubleConv((width + raised, middle, channels[stage]), kernels[stage], norm)
+            width, below = widths[stage], channels[stage + 1]
+            raised = below if narrowing == "convolutions" else width
+            sizes = below, raised, steps[stage + 1], spatial_dims
+            up = create_upsampling(upsampling, *sizes, skip_channels=width, **options)
+            convs = DoubleConv((width + raised, (width + raised) // 2, channels[stage]), kernels[stage], norm)
             self.decoder.append(DecoderStage(up, convs))
         conv = CONV[spatial_dims]
         self.head = conv(channels[0], out_channels, kernel_size=1)

@@ -17,10 +17,17 @@ CONV_TRANSPOSE: dict[int, Callable[..., nn.ConvTranspose1d | nn.ConvTranspose2d 
 
 def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[int, ...]:
     """Expand one number to every spatial axis, or check that there is one for each."""
-    values = (value,) * spatial_dims if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * spatial_dims
     if len(values) != spatial_dims or any(not isinstance(item, int) or item < 1 for item in values):
         raise InputError(f"{name}={value!r}: give a positive integer, or {spatial_dims} of them, one per axis")
     return values
+
+
+def check_channels(**channels: int) -> None:
+    """Refuse numbers of channels of which no layer can be made."""
+    for name, value in channels.items():
+        if value < 1:
+            raise InputError(f"{name}={value!r}: give a positive number")
 
 
 def check_spatial_dims(spatial_dims: int, allowed: Sequence[int]) -> None:

@@ -67,7 +67,7 @@ class DySample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
         features, offsets = self.project(x), self.predict(x)
-        by_group = features.reshape(len(offsets), -1, *x.shape[2:])
+        by_group = features.reshape(offsets.shape[0], -1, *x.shape[2:])
         out = deformable_upsample(by_group, offsets, None, scale=self.scale, receptive_field=self.receptive_field)
         return out.reshape(x.shape[0], -1, *out.shape[2:])
 

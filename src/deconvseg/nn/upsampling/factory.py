@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.nn.dimensions import CONV_TRANSPOSE, check_spatial_dims, per_axis
+from deconvseg.nn.dimensions import CONV_TRANSPOSE, check_channels, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.dtc import DTC, DTC_COMPONENTS
 from deconvseg.nn.upsampling.dysample import DySample
 from deconvseg.nn.upsampling.fade import FADE
@@ -43,6 +43,7 @@ def create_upsampling(
     check_choice(kind, UPSAMPLING_KINDS, "upsampling")
     dtc_too, _, base_kind = kind.rpartition("+")
     check_spatial_dims(spatial_dims, (1, 2, 3) if kind in ("transposed", "linear", "pixelshuffle") else (2, 3))
+    check_channels(in_channels=in_channels, out_channels=out_channels)
     factors = per_axis(scale, spatial_dims, "scale")
     sizes = in_channels, out_channels, factors, spatial_dims
     if base_kind == "fade" and skip_channels is None:

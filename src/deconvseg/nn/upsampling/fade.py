@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
 from deconvseg.ops import reassemble
+from deconvseg.ops.shapes import finer_size
 
 
 class FADE(nn.Module):
@@ -69,19 +70,24 @@ class FADE(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the size of ``skip``."""
-        expected = tuple(length * factor for length, factor in zip(x.shape[2:], self.scale, strict=True))
-        if skip is None or tuple(skip.shape[2:]) != expected:
-            found = "none" if skip is None else f"one of size {tuple(skip.shape[2:])}"
-            raise InputError(f"FADE needs the skip connection of size {expected} and got {found}")
+        if x.ndim != len(self.scale) + 2:
+            raise InputError(
+                f"FADE got an input of shape {tuple(x.shape)}: give (B, C, *S) with {len(self.scale)} sizes"
+            )
+        expected = (x.shape[0], *finer_size(x.shape[2:], self.scale))
+        if skip is None or (skip.shape[0], *skip.shape[2:]) != expected:
+            found = "none" if skip is None else f"one of shape {tuple(skip.shape)}"
+            raise InputError(
+                f"FADE needs the skip connection of shape {(expected[0], 'C', *expected[1:])} and got {found}"
+            )
         x, skip = self.project(x), self.project_skip(skip)
         logits = self._spread(self.kernels(self.compress(x))) + self.kernels(self.compress_skip(skip))
         assembled = reassemble(x, torch.softmax(logits, dim=1), scale=self.scale)
         gate = self._spread(torch.sigmoid(self.gate(x)))
-        return torch.lerp(assembled, skip, gate.expand_as(skip))
+        return assembled + gate * (skip - assembled)
 
     def _spread(self, x: Tensor) -> Tensor:
-        size = [length * factor for length, factor in zip(x.shape[2:], self.scale, strict=True)]
-        return F.interpolate(x, size=size, mode="nearest")
+        return F.interpolate(x, size=finer_size(x.shape[2:], self.scale), mode="nearest")
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.ops.shapes import finer_size
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -38,7 +39,7 @@ class LinearUpsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
         # The 1x1 convolution commutes with interpolation (whose weights sum to one) and is cheaper before it.
-        size = [length * factor for length, factor in zip(x.shape[2:], self.scale, strict=True)]
+        size = finer_size(x.shape[2:], self.scale)
         return F.interpolate(self.project(x), size=size, mode=self.mode, align_corners=self.align_corners)
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.ops.shapes import finer_size
 
 
 class PixelShuffleUpsampling(nn.Module):
@@ -52,5 +53,4 @@ def pixel_shuffle(x: Tensor, scale: Sequence[int]) -> Tensor:
     axes, size = len(scale), x.shape[2:]
     finer = x.reshape(x.shape[0], x.shape[1] // math.prod(scale), *scale, *size)
     order = [position for axis in range(axes) for position in (2 + axes + axis, 2 + axis)]
-    shape = [length * factor for length, factor in zip(size, scale, strict=True)]
-    return finer.permute(0, 1, *order).reshape(x.shape[0], -1, *shape)
+    return finer.permute(0, 1, *order).reshape(x.shape[0], -1, *finer_size(size, scale))

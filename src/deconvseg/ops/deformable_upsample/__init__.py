@@ -9,6 +9,7 @@ from deconvseg.ops.backends import Choice, as_stored, choose, chosen
 from deconvseg.ops.cost import counted
 from deconvseg.ops.deformable_upsample import cost, library
 from deconvseg.ops.precision import without_autocast
+from deconvseg.ops.shapes import finer_size
 
 __all__ = ["choose_upsample", "deformable_upsample"]
 
@@ -81,7 +82,7 @@ def _check(
         raise InputError(f"scale={scale!r}: give a positive integer, or {axes} of them, one per axis")
     if not receptive_field >= 0:
         raise InputError(f"receptive_field={receptive_field}: give 0 or more, or infinity")
-    scaled = tuple(length * factor for length, factor in zip(features.shape[2:], factors, strict=True))
+    scaled = finer_size(features.shape[2:], factors)
     expected = (features.shape[0], axes, *scaled)
     for name, tensor in (("offsets", offsets), ("weights", weights)):
         if tensor is not None and tuple(tensor.shape) != expected:

@@ -9,6 +9,7 @@ from torch import Tensor
 from deconvseg.ops import native
 from deconvseg.ops.layout import CHANNELS_LAST
 from deconvseg.ops.native.interface import call, integers, pointer
+from deconvseg.ops.shapes import finer_size
 
 # The kernels number the pixels of a sample by 32 bits.
 _MOST_PIXELS = 2**31 - 1
@@ -40,7 +41,7 @@ def forward(
     is short. Gives the same bits for every number of threads, as :func:`backward` does.
     """
     features, offsets, weights = _dense(features), offsets.contiguous(), _contiguous(weights)
-    scaled = tuple(length * factor for length, factor in zip(features.shape[2:], scale, strict=True))
+    scaled = finer_size(features.shape[2:], scale)
     out = torch.empty((*features.shape[:2], *scaled), memory_format=_format(features))
     call(
         "deconvseg_deformable_upsample",
@@ -60,7 +61,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the gradients of features, offsets and weights (None without them) from that of the result."""
     grad, features, offsets, weights = _dense(grad), _dense(features), offsets.contiguous(), _contiguous(weights)
-    scaled = tuple(length * factor for length, factor in zip(features.shape[2:], scale, strict=True))
+    scaled = finer_size(features.shape[2:], scale)
     of_weights = None if weights is None else torch.empty_like(weights)
     results = torch.empty_like(features), torch.empty_like(offsets), of_weights
     call(

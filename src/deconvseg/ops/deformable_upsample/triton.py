@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops import triton_support as support
+from deconvseg.ops.shapes import finer_size
 
 # Output points of a program, with its lanes along the channels: 256 elements, two in each thread of four warps.
 POINTS, CHANNELS_LAST_POINTS, CHANNELS_LAST_LANES = 256, 8, 32
@@ -44,7 +45,7 @@ def forward(
 
     Returns (B, C, \\*(S * scale)) in the type and memory order of ``features``.
     """
-    scaled = torch.Size(length * factor for length, factor in zip(features.shape[2:], scale, strict=True))
+    scaled = torch.Size(finer_size(features.shape[2:], scale))
     out = support.empty_image(features, features.shape[1], features.dtype, scaled)
     if not out.numel():
         return out

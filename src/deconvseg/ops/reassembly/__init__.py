@@ -7,6 +7,7 @@ from torch import Tensor
 from deconvseg.errors import InputError
 from deconvseg.ops.cost import counted
 from deconvseg.ops.reassembly import cost, reference
+from deconvseg.ops.shapes import finer_size
 
 __all__ = ["reassemble"]
 
@@ -26,7 +27,7 @@ def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int])
     factors = (scale,) * axes if isinstance(scale, int) else tuple(scale)
     if len(factors) != axes or any(factor < 1 for factor in factors):
         raise InputError(f"scale={scale!r}: give a positive integer, or {axes} of them, one per axis")
-    size = tuple(length * factor for length, factor in zip(features.shape[2:], factors, strict=True))
+    size = finer_size(features.shape[2:], factors)
     kernel = round(weights.shape[1] ** (1 / axes)) if weights.ndim == features.ndim else 0
     if kernel % 2 == 0 or tuple(weights.shape) != (features.shape[0], kernel**axes, *size):
         raise InputError(

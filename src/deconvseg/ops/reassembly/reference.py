@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deconvseg.ops.shapes import finer_size
+
 # Neighbourhoods are copied side by side for so many elements at a time, which stay in a CPU's cache.
 _SLAB = 4 * 2**20
 
@@ -35,5 +37,4 @@ def reassemble(features: Tensor, weights: Tensor, scale: Sequence[int], kernel: 
         )
         slabs.append(product.reshape(*some_patches.shape[: 1 + axes], channels, *scale))
     together = [place for axis in range(axes) for place in (1 + axis, 2 + axes + axis)]
-    finer = [length * factor for length, factor in zip(size, scale, strict=True)]
-    return torch.cat(slabs, dim=1).permute(0, 1 + axes, *together).reshape(batch, channels, *finer)
+    return torch.cat(slabs, dim=1).permute(0, 1 + axes, *together).reshape(batch, channels, *finer_size(size, scale))

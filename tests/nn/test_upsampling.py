@@ -274,13 +274,21 @@ def test_linear_interpolates_and_projects_where_the_channels_change():
         (lambda: create_upsampling("dtc", 3, 4, 1.5), "scale=1.5: give a positive integer"),
         (lambda: create_upsampling("dtc", 3, 4, "22"), "scale='22': give a positive integer"),
         (lambda: create_upsampling("linear", 0, 4), "in_channels=0: give a positive number"),
-        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4, 4)), r"shape \(1, 3, 4, 4, 4\): give \(B, C, \*S\) with 2"),
+        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4, 4)), r"FADE got a tensor of shape \(1, 3, 4, 4, 4\): give"),
         (
             lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4), torch.zeros(2, 3, 8, 8)),
             r"got one of shape \(2, 3, 8, 8\)",
         ),
+        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 8, 8)), r"one of shape \(1, 4, 8, 8\)"),
+        *(
+            (
+                lambda kind=kind: create_upsampling(kind, 4, 8)(torch.zeros(1, 4, 5, 5)),
+                r"\(batch, 4 channels, 3 spatial",
+            )
+            for kind in ("linear", "pixelshuffle", "dysample", "dtc")
+        ),
         (lambda: FADE(3, 3, kernel_size=4), "kernel_size=4, embedding=64: give an odd size"),
-        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4)), r"skip connection of shape \(1, 'C', 8, 8\) and got none"),
+        (lambda: FADE(3, 3, 2, 2)(torch.zeros(1, 3, 4, 4)), r"skip connection of shape \(1, 3, 8, 8\) and got none"),
         (lambda: FADE(3, 3, 2, 2)(*[torch.zeros(1, 3, 4, 4)] * 2), r"got one of shape \(1, 3, 4, 4\)"),
         (lambda: create_upsampling("dtc+fade", 3, 3, 2, 2, skip_channels=3)(torch.zeros(1, 3, 4, 4)), "got none"),
         (lambda: DTC(3, 3, components=("tanh", "wait")), "components: 'wait' is unknown: did you mean 'weight'"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -28,6 +28,15 @@ def check_channels(**channels: int) -> None:
     for name, value in channels.items():
         if value < 1:
             raise InputError(f"{name}={value!r}: give a positive number")
+
+
+def check_image(x: Tensor, channels: int, spatial_dims: int, layer: str) -> None:
+    """Refuse an input that is not (B, channels, \\*S) with as many sizes as the layer has axes."""
+    if x.ndim != spatial_dims + 2 or x.shape[1] != channels:
+        raise InputError(
+            f"{layer} got a tensor of shape {tuple(x.shape)}: give (batch, {channels} channels, {spatial_dims} spatial "
+            "sizes)"
+        )
 
 
 def check_spatial_dims(spatial_dims: int, allowed: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.nn.dimensions import CONV, CONV_TRANSPOSE, check_spatial_dims, per_axis
+from deconvseg.nn.dimensions import CONV, CONV_TRANSPOSE, check_image, check_spatial_dims, per_axis
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.deformable_upsample import choose_upsample
@@ -52,6 +52,7 @@ class DTC(nn.Module):
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))
+        self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.receptive_field = _positive(receptive_field)
         check_choice(init, DTC_INITS, "init")
@@ -75,6 +76,7 @@ class DTC(nn.Module):
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)) and add ``base``, of that shape."""
+        check_image(x, self.in_channels, len(self.scale), "DTC")
         offsets, weights = self.predict(x)
         return deformable_upsample(
             self.project(x), offsets, weights, scale=self.scale, receptive_field=self.receptive_field, base=base

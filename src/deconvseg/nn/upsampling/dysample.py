@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
-from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.pixelshuffle import pixel_shuffle
 from deconvseg.ops import deformable_upsample
 
@@ -42,6 +42,7 @@ class DySample(nn.Module):
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))
+        self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         if groups < 1 or out_channels % groups:
             raise InputError(
@@ -66,6 +67,7 @@ class DySample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+        check_image(x, self.in_channels, len(self.scale), "DySample")
         features, offsets = self.project(x), self.predict(x)
         by_group = features.reshape(offsets.shape[0], -1, *x.shape[2:])
         out = deformable_upsample(by_group, offsets, None, scale=self.scale, receptive_field=self.receptive_field)

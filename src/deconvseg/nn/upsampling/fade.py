@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
-from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.ops import reassemble
 from deconvseg.ops.shapes import finer_size
 
@@ -49,20 +49,22 @@ class FADE(nn.Module):
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))
+        self.in_channels = in_channels
+        self.skip_channels = out_channels if skip_channels is None else skip_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.kernel_size = {2: 5, 3: 3}[spatial_dims] if kernel_size is None else kernel_size
         if self.kernel_size < 1 or self.kernel_size % 2 == 0 or embedding < 1:
             raise InputError(
                 f"FADE: kernel_size={self.kernel_size}, embedding={embedding}: give an odd size and a positive number"
             )
-        conv, kept = CONV[spatial_dims], out_channels if skip_channels is None else skip_channels
+        conv = CONV[spatial_dims]
 
         def project(channels: int) -> nn.Module:
             same = channels == out_channels
             return nn.Identity() if same else conv(channels, out_channels, kernel_size=1)
 
         self.project = project(in_channels)
-        self.project_skip = project(kept)
+        self.project_skip = project(self.skip_channels)
         self.compress = conv(out_channels, embedding, kernel_size=1)
         self.compress_skip = conv(out_channels, embedding, kernel_size=1, bias=False)
         self.kernels = conv(embedding, self.kernel_size**spatial_dims, kernel_size=3, padding=1)
@@ -70,16 +72,11 @@ class FADE(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the size of ``skip``."""
-        if x.ndim != len(self.scale) + 2:
-            raise InputError(
-                f"FADE got an input of shape {tuple(x.shape)}: give (B, C, *S) with {len(self.scale)} sizes"
-            )
-        expected = (x.shape[0], *finer_size(x.shape[2:], self.scale))
-        if skip is None or (skip.shape[0], *skip.shape[2:]) != expected:
+        check_image(x, self.in_channels, len(self.scale), "FADE")
+        expected = (x.shape[0], self.skip_channels, *finer_size(x.shape[2:], self.scale))
+        if skip is None or tuple(skip.shape) != expected:
             found = "none" if skip is None else f"one of shape {tuple(skip.shape)}"
-            raise InputError(
-                f"FADE needs the skip connection of shape {(expected[0], 'C', *expected[1:])} and got {found}"
-            )
+            raise InputError(f"FADE needs the skip connection of shape {expected} and got {found}")
         x, skip = self.project(x), self.project_skip(skip)
         logits = self._spread(self.kernels(self.compress(x))) + self.kernels(self.compress_skip(skip))
         assembled = reassemble(x, torch.softmax(logits, dim=1), scale=self.scale)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.ops.shapes import finer_size
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -30,6 +30,7 @@ class LinearUpsampling(nn.Module):
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (1, 2, 3))
+        self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.mode = _MODES[spatial_dims]
         self.align_corners = align_corners
@@ -38,6 +39,7 @@ class LinearUpsampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+        check_image(x, self.in_channels, len(self.scale), "LinearUpsampling")
         # The 1x1 convolution commutes with interpolation (whose weights sum to one) and is cheaper before it.
         size = finer_size(x.shape[2:], self.scale)
         return F.interpolate(self.project(x), size=size, mode=self.mode, align_corners=self.align_corners)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.ops.shapes import finer_size
 
 
@@ -24,6 +24,7 @@ class PixelShuffleUpsampling(nn.Module):
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (1, 2, 3))
+        self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.predict = CONV[spatial_dims](in_channels, out_channels * math.prod(self.scale), kernel_size=3, padding=1)
         self.reset_parameters()
@@ -38,6 +39,7 @@ class PixelShuffleUpsampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
+        check_image(x, self.in_channels, len(self.scale), "PixelShuffleUpsampling")
         return pixel_shuffle(self.predict(x), self.scale)
 
     def extra_repr(self) -> str:

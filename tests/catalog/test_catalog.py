@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -37,6 +38,63 @@ def test_tables_are_those_of_the_papers():
         )  # fmt: skip
         for row in table.rows:
             assert all(50 < dice < 100 and hd95 > 0 for dice, hd95 in row.scores.values())
+
+
+# Copied from the text of the papers, row by row: network, parameters, operations, then Dice and HD95 as printed.
+PRINTED = """
+Deconver, Table I
+nnU-Net 22.4 3423.5 76.76 5.54
+SegResNet 75.9 2228.6 76.85 5.18
+UNETR 133.2 525.9 73.74 6.54
+Swin UNETR 62.2 4356.8 76.58 5.55
+Factorizer 7.5 2266.7 76.73 5.93
+Deconver (3×3×3) 10.5 607.0 78.16 4.99
+Deconver (5×5×5) 11.0 607.0 77.37 4.89
+Deconver, Table II
+nnU-Net 22.6 921.0 86.73 91.40 93.25 90.46 3.33 3.88 5.54 4.34
+SegResNet 75.9 2235.7 86.68 91.49 93.44 90.53 3.26 3.92 5.21 4.17
+UNETR 139.8 536.8 85.47 89.92 92.64 89.34 4.22 4.98 6.93 5.47
+Swin UNETR 62.2 4098.6 86.71 91.27 93.41 90.46 3.42 3.94 5.42 4.36
+Factorizer 7.6 1087.5 85.99 90.51 93.13 89.88 3.69 4.36 5.68 4.67
+Deconver (3×3×3) 10.6 167.5 87.01 91.56 93.42 90.66 3.30 3.80 5.63 4.45
+Deconver (5×5×5) 11.0 167.5 86.97 91.41 93.47 90.62 3.50 3.99 5.59 4.49
+Deconver, Table III
+nnU-Net 20.6 874.8 91.61 87.17 92.65 33.01
+SegResNet 25.5 1928.8 91.23 69.64 92.71 28.80
+UNETR 120.2 1195.1 90.45 73.38 90.98 35.40
+Swin UNETR 25.1 1406.0 91.70 67.27 92.69 30.87
+Deconver (3×3) 20.6 422.8 91.52 68.52 92.48 35.45
+Deconver (5×5) 20.8 422.8 92.12 60.49 92.72 30.26
+Deconver, Table IV
+Deconver, R = 1 7.8 425.8 77.39 5.07
+Deconver, R = 2 8.7 486.2 77.32 5.17
+Deconver, R = 4 10.5 607.0 78.16 4.99
+Deconver, Table V
+Deconver, G = 1 57.21 607.4 77.76 5.08
+Deconver, G = 8 16.18 607.1 77.90 5.05
+Deconver, G = channels 10.48 607.0 78.16 4.99
+DTC, Table 7
+UNet 65.95 40.13
+UNet + DySample 65.97 40.18
+UNet + FADE 66.55 42.32
+UNet + DTC 67.25 40.52
+"""
+
+
+def test_every_printed_figure_is_the_papers():
+    lines = []
+    for table in PUBLISHED_TABLES:
+        lines.append(table.title.split(":")[0])
+        for row in table.rows:
+            pairs = [*row.scores.values()]
+            # Table II prints all Dice scores before all distances.
+            by_pair = [score for pair in pairs for score in pair]
+            by_metric = [pair[place] for place in (0, 1) for pair in pairs]
+            scores = by_metric if "mean" in row.scores else by_pair
+            lines.append(row.system + "".join(f" {figure}" for figure in (*row[3:5], *scores)))
+    assert [re.sub(r"(\.\d*?)0+(?= |$)", r"\1", line) for line in lines] == [
+        re.sub(r"(\.\d*?)0+(?= |$)", r"\1", line) for line in PRINTED.strip().splitlines()
+    ]
 
 
 def test_the_mean_dice_is_the_mean_of_the_regions():

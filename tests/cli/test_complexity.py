@@ -32,6 +32,14 @@ def test_every_published_row_stands_beside_what_is_true(complexity, tmp_path):
     assert "complexity.png" in err
 
 
+def test_a_size_alone_leaves_the_tables_of_other_images_out(complexity):
+    code, out, err = complexity("--size", "32x32", "--json")
+    assert code == 0
+    assert [table["title"].split(":")[0] for table in json.loads(out)] == ["Deconver, Table III", "DTC, Table 7"]
+    assert "left out" in err
+    assert "Table II:" in err
+
+
 def test_json_has_exact_numbers(complexity):
     code, out, _ = complexity("--model", "unet", "--json")
     assert code == 0
@@ -66,11 +74,13 @@ def test_a_preset_with_a_setting_is_counted_at_its_own_size(complexity):
         (["--size", "64,64"], "--size 64,64: give positive numbers with x between them, as 64x64x64 or 256x256"),
         (["--size", "0x64"], "--size 0x64"),
         (["--preset", "glas", "--size", "50x50"], "pad to (64, 64)"),
-        (["--preset", "glas", "--size", "64"], "2 spatial sizes"),
+        (["--preset", "glas", "--size", "64"], "size 64: the papers have no table for glas of such images; give 2 len"),
         (["--set", "ratio"], "give KEY=VALUE"),
         (["--preset", "glas", "--set", "ratios=2"], "argument 'ratios' is unknown: did you mean 'ratio'"),
         (["--set", "in_channels=1"], "no size is given: add --size"),
         (["--latency", "-d", "abacus"], "--device abacus"),
+        (["-d", "abacus"], "--device abacus: only --latency runs networks on a device; add it"),
+        (["-o", "page.png"], "page.png: the page is Markdown; give a name that ends in .md"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(complexity, arguments, message):

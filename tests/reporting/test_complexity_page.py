@@ -1,12 +1,16 @@
 """Tables, JSON and the page of sizes and costs."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from deconvseg.catalog import PUBLISHED_TABLES, REASONS
 from deconvseg.errors import InputError
+from deconvseg.models import complexity
 from deconvseg.reporting.complexity import (
     MeasuredNetwork,
     MeasuredTable,
@@ -21,6 +25,13 @@ from deconvseg.reporting.complexity import (
 )
 
 FIRST = PUBLISHED_TABLES[0]
+
+
+class Sorted(nn.Module):
+    """Sorts, which has no formula."""
+
+    def forward(self, x):
+        return x.sort().values
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +76,9 @@ def test_notes_are_numbered_from_one_and_every_one_is_used(tables):
 def test_the_papers_cost_is_not_shown_beside_another_size():
     (table,) = compare_with_published(models=["unet"], how=Measuring(size=(64, 64)))
     assert not any(heading.startswith("published cost") for heading in cells(table, [*REASONS])[0])
-    assert "cost" not in to_json([table])[0]["networks"][0]["published"]
+    tree = to_json([table])[0]["networks"][0]
+    assert "cost" not in tree["published"]
+    assert tree["unit_of_same_rule"] == "G"
     (paper,) = compare_with_published(models=["unet"])
     assert column(paper, "published cost")["UNet + DTC"] == "40.52"
     assert column(paper, "same rule")["UNet"] == column(paper, "published cost")["UNet"] == "40.13"
@@ -91,12 +104,40 @@ def test_networks_of_ones_own_have_no_published_columns():
         ([], ["deconvr"], None, "model 'deconvr' is unknown: did you mean 'deconver'"),
         (["glas"], ["unet"], None, "the papers' tables have no unet for glas"),
         (["glas"], [], (100, 100), "must be a multiple of .32, 32.: pad to .128, 128."),
-        (["glas"], [], (64, 64, 64), r"\(batch, 3 channels, 2 spatial sizes\)"),
+        (["glas"], [], (64, 64, 64), "size 64x64x64: the papers have no table for glas of such images; give 2 lengths"),
+        ([], ["unet"], (64,), "size 64: the papers have no unet of such images; give 2 lengths"),
+        ([], [], (64,), "size 64: the papers have no table of such images; give 2 or 3 lengths"),
     ],
 )
 def test_what_is_unknown_or_does_not_fit_is_refused(presets, models, size, message):
     with pytest.raises(InputError, match=message):
         compare_with_published(presets, models, Measuring(size=size))
+
+
+def test_tables_of_images_with_other_axes_than_the_size_are_left_out_with_a_note():
+    notes = []
+    tables = compare_with_published(models=["unet", "deconver"], how=Measuring((32, 32), note=notes.append))
+    assert {len(table.published.size) for table in tables} == {2}
+    assert len(tables) == 2
+    (note,) = notes
+    assert note.startswith("left out, as their images have not 2 axes: Deconver, Table I: ISLES'22; Deconver, Table II")
+    with pytest.warns(UserWarning, match="left out, .* Table III: GlaS and FIVES"):
+        compare_with_published(["isles22", "fives"], how=Measuring((64, 64, 32)))
+
+
+def test_work_without_a_formula_and_memory_that_is_not_known_are_noted():
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), Sorted())
+    row = MeasuredNetwork("pooled", complexity(module, (1, 1, 8, 8)))
+    table = MeasuredTable("mine", (8, 8), (row,))
+    unknown, untrained = map(text_of_reason, reasons_of([table]))
+    assert unknown == "No formula counts sort: the true cost is higher."
+    assert untrained.startswith("The memory of training is not known: Sequential refuses an input")
+    assert column(table, "notes") == {"pooled": "1, 2"}
+    assert not any(heading.startswith("memory, training") for heading in cells(table, reasons_of([table]))[0])
+    tree = to_json([table])[0]["networks"][0]
+    assert (tree["uncounted"], tree["training_bytes"]) == (("sort",), None)
+    assert tree["reasons"] == [unknown, untrained]
+    assert "same_rule" not in tree
 
 
 def test_networks_of_ones_own_need_a_size():
@@ -111,10 +152,39 @@ def test_the_page_holds_tables_notes_command_and_picture(tables, tmp_path):
     text = page.read_text()
     assert "| Deconver (3×3×3) | 10.5 | 10,476,545 | 607.0 | 607.0 | 707.4 |" in text
     assert f"{text_of_reason('deconvolutions')}\n" in text
-    assert "](complexity.png)" in text
+    assert "![Published Dice on ISLES'22 against cost](complexity.png)" in text
     assert f"{torch.get_num_threads()} threads" in text
     assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert all(line.count("|") in (0, line.count(" | ") + 2) for line in text.splitlines())
+
+
+def test_the_picture_is_described_by_what_was_measured(tables, tmp_path):
+    timed = replace(tables[0], rows=tuple(replace(row, seconds=1.5) for row in tables[0].rows))
+    write_complexity_page([timed], tmp_path / "page.md", device="cpu")
+    text = (tmp_path / "page.md").read_text()
+    assert "## Dice against cost and time\n\n![Published Dice on ISLES'22 against cost and time](page.png)" in text
+    assert "| seconds |" in text
+
+
+def test_the_page_that_the_project_keeps_has_measured_seconds_of_every_network_of_the_project():
+    lines = (Path(__file__).parents[2] / "docs/results/complexity.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    headings = [row for row in rows if row[0] == "network"]
+    assert len(headings) == len(PUBLISHED_TABLES)
+    assert all("seconds" in row for row in headings)
+    columns = {}
+    for row in rows:
+        if row[0] == "network":
+            columns = {heading: place for place, heading in enumerate(row)}
+        elif row[columns["parameters"]].replace(",", "").isdigit():
+            assert float(row[columns["seconds"]]) > 0
+
+
+@pytest.mark.parametrize("name", ["page.png", "page", "page.MD.txt"])
+def test_a_page_that_is_not_markdown_is_refused_before_anything_is_written(tables, name, tmp_path):
+    with pytest.raises(InputError, match="the page is Markdown; give a name that ends in .md"):
+        write_complexity_page(tables, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_page_without_networks_of_the_figure_has_no_picture(tables, tmp_path):

@@ -12,6 +12,7 @@ from torch import nn
 from deconvseg import create_model
 from deconvseg.errors import InputError
 from deconvseg.nn import DTC, DySample, upgrade_upsampling
+from deconvseg.ops.deformable_upsample.reference import positions
 from deconvseg.reporting import sampling_map
 
 
@@ -25,11 +26,30 @@ def image(dims=2, batch=()):
     return torch.randn(*batch, 1, *(16, 24, 8)[:dims], generator=torch.Generator().manual_seed(0))
 
 
-def sampled(features, positions):
+def sampled(features, places):
     """Sample features (G, C, *S) at positions in pixels (G, axes, *N) by PyTorch."""
     size = features.shape[2:]
-    grid = [(2 * positions[:, axis] + 1) / size[axis] - 1 for axis in reversed(range(len(size)))]
+    grid = [(2 * places[:, axis] + 1) / size[axis] - 1 for axis in reversed(range(len(size)))]
     return F.grid_sample(features, torch.stack(grid, dim=-1), padding_mode="border", align_corners=False)
+
+
+class Decoder(nn.Module):
+    """Calls its layer by keyword, and goes on to work in place and to count."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.up = nn.Conv2d(1, 4, 3, padding=1), DTC(4, 4, 2, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        nn.init.normal_(self.up.coordinates.weight)
+
+    def forward(self, image):
+        x = self.stem(image)
+        out = self.up(x=x)
+        x.zero_()
+        image.zero_()
+        self.calls += 1
+        return out
 
 
 @pytest.mark.parametrize("upsampling", ["dtc", "dtc+linear", "dtc+transposed", "dysample"])
@@ -71,6 +91,19 @@ def test_every_output_position_is_counted_once_also_beyond_the_border():
     assert drawn.mean_displacement == pytest.approx(distances.mean())
     assert drawn.large_displacement == pytest.approx(np.percentile(distances, 95))
     assert distances.max() <= 10 * math.sqrt(2)
+
+
+def test_what_a_model_does_afterwards_or_the_image_is_made_of_does_not_matter():
+    model, x = Decoder(), torch.rand(1, 8, 8)
+    drawn = sampling_map(model, x)
+    assert model.calls == 0
+    assert x.any()
+    assert np.array_equal(drawn.image, x)
+    offsets, weights = model.up.predict(model.stem(x[None]))
+    expected = torch.stack(positions(offsets, weights, (8, 8), model.up.receptive_field), dim=1)
+    assert np.allclose(drawn.positions, expected.detach(), atol=1e-6)
+    backwards = sampling_map(model, x.numpy()[:, ::-1, ::-1])
+    assert np.allclose(backwards.positions, sampling_map(model, x.flip(1, 2)).positions)
 
 
 def test_layers_are_chosen_by_path_and_foreign_models_work():
@@ -130,6 +163,9 @@ def test_points_lie_where_the_image_is():
         (network(), {"image": image(3)}, r"needs \(batch, 1 channels, 2 spatial sizes\)"),
         (network(), {"image": image(batch=(2,))}, r"shape \(2, 1, 16, 24\): give one, \(C, \*S\) with 2 spatial axes"),
         (network(), {"image": image()[:, 1:]}, r"must be a multiple of \(4, 4\): pad to \(16, 24\)"),
+        (network().to("meta"), {}, "the model or the image has no values .*meta device"),
+        (network(), {"image": image().to("meta")}, "the model or the image has no values .*meta device"),
+        (Decoder(), {"image": torch.rand(3, 8, 8)}, r"cannot be run on an image \(1, 3, 8, 8\): .*expected input"),
     ],
 )
 def test_what_does_not_fit_is_refused(model, options, message):

@@ -22,7 +22,8 @@ def complexity(
         list[str] | None, typer.Option("--model", help="A network of 'deconvseg models'; repeatable.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", help="Size of the image, as 64x64x64; the papers' sizes if not given.")
+        str | None,
+        typer.Option("--size", help="Size of the image, as 64x64x64 or 256x256; the papers' own if not given."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -31,7 +32,9 @@ def complexity(
         ),
     ] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Also time the networks on --device.")] = False,
-    device: options.Device = "auto",
+    device: Annotated[
+        str | None, typer.Option("-d", "--device", help="With --latency: auto, cpu, cuda, cuda:N or mps.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Markdown page to write, with a picture beside it.")
     ] = None,
@@ -39,11 +42,15 @@ def complexity(
 ) -> None:
     """Count parameters, operations and memory of networks, beside what the papers print."""
     lengths = _parse_size(size)
+    if device and not latency:
+        raise InputError(f"--device {device}: only --latency runs networks on a device; add it")
     from deconvseg.planning.machine import choose_device
     from deconvseg.reporting import complexity as reports
 
-    timed = choose_device(device) if latency else None
-    how = reports.Measuring(lengths, timed, lambda items: Terminal().track(items, "measuring"))
+    if output:
+        reports.check_page(output)
+    timed = choose_device(device or "auto") if latency else None
+    how = reports.Measuring(lengths, timed, lambda items: Terminal().track(items, "measuring"), Terminal().say)
     presets, models = preset or [], model or []
     if settings:
         tables = reports.measure_networks(presets, models, options.parse_values(settings), how)

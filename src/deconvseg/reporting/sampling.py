@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.errors import InputError, check_choice
+from deconvseg.errors import DeconvsegError, InputError, check_choice
 from deconvseg.reporting.overlay import axial, window
 from deconvseg.reporting.style import INK, MUTED, new_figure
 
@@ -152,14 +152,15 @@ def sampling_map(
             raise InputError(f"slice={slice}: the image has 0 to {batch.shape[-1] - 1}")
     elif slice is not None:
         raise InputError(f"slice={slice}: a 2D image has none")
-    path, x, positions = _run(model, layers, batch, layer)
-    return SamplingMap(path, batch[0].cpu().numpy(), positions, tuple(x.shape[2:]), layers[path].scale, slice)
+    path, size, positions = _run(model, layers, batch, layer)
+    return SamplingMap(path, batch[0].cpu().numpy(), positions, size, layers[path].scale, slice)
 
 
 def _batch_of_one(image: "npt.NDArray[Any] | Tensor", axes: int) -> "Tensor":
     import torch
 
-    batch = torch.as_tensor(image).detach().float()
+    # PyTorch takes no array that runs backwards, as flipped ones do.
+    batch = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image).detach().float()
     batch = batch[None] if batch.ndim == axes + 1 else batch
     if batch.ndim != axes + 2 or len(batch) != 1:
         raise InputError(f"the image has the shape {tuple(image.shape)}: give one, (C, *S) with {axes} spatial axes")
@@ -168,26 +169,41 @@ def _batch_of_one(image: "npt.NDArray[Any] | Tensor", axes: int) -> "Tensor":
 
 def _run(
     model: "nn.Module", layers: "Mapping[str, DTC | DySample]", batch: "Tensor", layer: str | None
-) -> "tuple[str, Tensor, Array]":
-    """Run the model; return the path of the layer, by default of the last one called, its input and its positions."""
-    from deconvseg.nn.upsampling.probing import at_rest, reference_tensor, watched
-
-    paths: dict[nn.Module, str] = {module: path for path, module in layers.items()}
-    inputs: dict[str, Tensor] = {}
-
-    def keep(module: "nn.Module", args: "tuple[Tensor, ...]", kwargs: dict[str, Any]) -> None:
-        # At the end, so that the last one called is the last one here.
-        inputs.pop(paths[module], None)
-        inputs[paths[module]] = args[0]
+) -> tuple[str, tuple[int, ...], Array]:
+    """Run the model; return the path of the layer, by default of the last called, its input's size, its positions."""
+    from deconvseg.nn.observing import FOREIGN_ERRORS, at_rest, first_line, reference_tensor, unchanged, watched
 
     like = reference_tensor(model)
-    with at_rest(model), watched(paths, enter=keep):
-        model(batch if like is None else batch.to(like))
-        path = next(reversed(inputs), None) if layer is None else layer
-        if path not in inputs:
-            used = ", ".join(inputs) or "none"
-            raise InputError(f"the model does not use its layer {layer or ', '.join(layers)} here; used: {used}")
-        return path, inputs[path], _positions(layers[path], inputs[path])
+    if batch.is_meta or (like is not None and like.is_meta):
+        raise InputError("the model or the image has no values (it is on PyTorch's meta device): give it its values")
+    paths: dict[nn.Module, str] = {module: path for path, module in layers.items()}
+    used: dict[str, None] = {}
+    seen: dict[str, tuple[tuple[int, ...], Array]] = {}
+
+    def keep(module: "DTC | DySample", args: "tuple[Tensor, ...]", kwargs: "dict[str, Tensor]") -> None:
+        path, x = paths[module], args[0] if args else kwargs["x"]
+        used[path] = None
+        if layer in (None, path):
+            # Now, because the model may go on to work in place; and only the last one.
+            seen.clear()
+            seen[path] = tuple(x.shape[2:]), _positions(module, x)
+
+    with unchanged(model), at_rest(model), watched(paths, enter=keep):
+        try:
+            model(batch.clone() if like is None else batch.to(like, copy=True))
+        except DeconvsegError:
+            raise
+        except FOREIGN_ERRORS as error:
+            raise InputError(
+                f"the model cannot be run on an image {tuple(batch.shape)}: {first_line(error)}"
+            ) from error
+    if not seen:
+        listed = ", ".join(used) or "none"
+        raise InputError(f"the model does not use its layer {layer or ', '.join(layers)} here; used: {listed}")
+    path, (size, positions) = seen.popitem()
+    if not np.isfinite(positions).all():
+        raise InputError("the layer samples at positions that are not finite: check the image and the weights")
+    return path, size, positions
 
 
 def _positions(layer: "DTC | DySample", x: "Tensor") -> Array:
@@ -201,8 +217,6 @@ def _positions(layer: "DTC | DySample", x: "Tensor") -> Array:
     weights = None if weights is None else weights.float()
     where = positions(offsets.float(), weights, x.shape[2:], layer.receptive_field)
     out: Array = torch.stack(where, dim=1).double().cpu().numpy()
-    if not np.isfinite(out).all():
-        raise InputError("the layer samples at positions that are not finite: check the image and the weights")
     return out
 
 

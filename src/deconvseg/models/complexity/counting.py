@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.models.complexity.formulas import Operation, cost_of, is_biased, name_of
+from deconvseg.models.complexity.formulas import Operation, cost_of, does_work, is_biased, name_of
 from deconvseg.ops.cost import Cost, is_heard
 
 
@@ -41,12 +41,14 @@ class Tally:
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tallies, by name, what is called inside a ``with`` block; this package's operators as wholes, by their formulas.
 
-    They must be told to it (:func:`~deconvseg.ops.cost.told_to`).
+    They must be told to it (:func:`~deconvseg.ops.cost.told_to`). ``uncounted`` are the names of what does work and has
+    no formula.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tallies: dict[str, Tally] = {}
+        self.uncounted: set[str] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -64,6 +66,8 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             cost = cost_of(operation)
             if cost is not None:
                 self._add(name_of(operation), cost, operation.elements, is_biased(operation))
+            elif does_work(operation):
+                self.uncounted.add(name_of(operation))
         return result
 
     def record(self, operator: str, cost: Cost, result: object) -> None:

@@ -11,17 +11,45 @@ from torch._ops import OpOverload
 
 from deconvseg.ops.cost import Cost, interpolation
 
-_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "scaled_mm"}
+_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "scaled_mm", "mv", "addmv", "dot", "vdot", "addr", "addbmm"}
 _REDUCTIONS = {
-    *("sum", "mean", "prod", "cumsum", "var", "var_mean", "std", "std_mean", "linalg_vector_norm", "norm"),
-    *("amax", "amin", "max", "min", "argmax", "argmin", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
-    *("adaptive_max_pool2d", "adaptive_max_pool3d"),
+    *("sum", "nansum", "mean", "prod", "cumsum", "cumprod", "trace", "var", "var_mean", "std", "std_mean", "norm"),
+    *("linalg_vector_norm", "amax", "amin", "aminmax", "max", "min", "argmax", "argmin", "all", "any", "count_nonzero"),
+    *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d", "col2im"),
+}
+# What PyTorch does not tag as pointwise, or not where it works in place.
+_POINTWISE = {
+    *("abs", "eq", "ne", "ge", "gt", "le", "lt", "gelu", "mish", "threshold", "masked_fill", "hardswish", "glu"),
+    *("log_sigmoid_forward", "floor_divide", "native_dropout"),
 }
 _POOLING = {
     *("max_pool2d_with_indices", "max_pool3d_with_indices"),
     *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
 }
-_MOVES = {"clone"}
+# What makes, copies or places elements, and computes none.
+_MOVES = {
+    *(
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "empty_permuted",
+        "new_empty",
+        "new_empty_strided",
+        "zeros",
+        "zeros_like",
+    ),
+    *("new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full", "scalar_tensor", "eye", "arange"),
+    *("linspace", "logspace", "range", "tril_indices", "triu_indices", "fill", "zero", "rand", "rand_like", "randn"),
+    *("randn_like", "randint", "randint_like", "randperm", "random", "uniform", "normal", "bernoulli", "exponential"),
+    *("clone", "copy", "to_copy", "lift", "set", "resize", "unsafe_view", "unsafe_split", "unsafe_split_with_sizes"),
+    *("cat", "stack", "block_diag", "repeat", "repeat_interleave", "roll", "flip", "rot90", "tril", "triu"),
+    *("diag_embed", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
+    *("replication_pad1d", "replication_pad2d", "replication_pad3d", "pixel_shuffle", "pixel_unshuffle"),
+    *("channel_shuffle", "im2col", "max_unpool2d", "max_unpool3d", "index", "unsafe_index", "index_select"),
+    *("index_put", "index_put_impl", "unsafe_index_put", "index_copy", "index_fill", "gather", "take", "embedding"),
+    *("scatter", "slice_scatter", "select_scatter", "diagonal_scatter", "as_strided_scatter", "masked_select"),
+    *("masked_scatter",),
+}
 # Orders of grid_sample's modes: bilinear (or trilinear), nearest, bicubic.
 _ORDERS = (1, 0, 3)
 _ORDER_NAMES = {0: "nearest", 1: "linear", 3: "cubic"}
@@ -43,8 +71,10 @@ class Operation:
 
     def __init__(self, overload: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         self.packet = overload._overloadpacket
-        self.pointwise = torch.Tag.pointwise in overload.tags
-        self.kind = self.packet.__name__.strip("_") if overload.namespace == "aten" else ""
+        name = self.packet.__name__.strip("_")
+        self.kind = name if overload.namespace == "aten" else f"{overload.namespace}::{name}"
+        self.pointwise = torch.Tag.pointwise in overload.tags or self.kind in _POINTWISE
+        self.is_view = overload.is_view or torch.Tag.inplace_view in overload.tags
         names = [argument.name for argument in overload._schema.arguments]
         self.arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         self.args, self.kwargs, self.result = args, kwargs, result
@@ -78,13 +108,13 @@ def name_of(operation: Operation) -> str:
 
 def is_biased(operation: Operation) -> bool:
     """Say whether a bias is added, or a normalisation has a scale."""
-    if operation.kind in ("addmm", "baddbmm"):
+    if operation.kind in ("addmm", "baddbmm", "addmv", "addr", "addbmm"):
         return True
     return operation.given("bias") or ("norm" in operation.kind and operation.given("weight"))
 
 
 def cost_of(operation: Operation) -> Cost | None:
-    """The cost of an operation, or None where it only makes, moves or views elements."""
+    """The cost of an operation, or None where it has no formula."""
     formula_of_flops = _flop_formulas().get(operation.packet)
     if formula_of_flops:
         flops = formula_of_flops(*operation.args, **operation.kwargs, out_val=operation.result)
@@ -95,6 +125,11 @@ def cost_of(operation: Operation) -> Cost | None:
     if operation.pointwise and operation.kind not in _MOVES:
         return Cost(0, operation.elements)
     return None
+
+
+def does_work(operation: Operation) -> bool:
+    """Say whether an operation does more than to make, move or view elements."""
+    return operation.elements > 0 and not operation.is_view and operation.kind not in _MOVES
 
 
 @cache
@@ -129,7 +164,40 @@ def _pool(operation: Operation) -> Cost:
     return Cost(0, window * operation.elements)
 
 
+def _product(operation: Operation) -> Cost:
+    """Products of vectors and of sums of matrices, which PyTorch's own formulas leave out."""
+    given = operation.arguments
+    if operation.kind == "addr":
+        macs = operation.elements
+    elif operation.kind == "addbmm":
+        macs = given["batch1"].numel() * given["batch2"].shape[-1]
+    else:
+        macs = given["mat" if operation.kind == "addmv" else "self"].numel()
+    return Cost(macs, operation.elements if is_biased(operation) else 0)
+
+
+def _multiply_three(operation: Operation) -> Cost:
+    """Sums of products of three factors, whose shapes ``expand`` lengthens (a bilinear layer)."""
+    shapes = []
+    for place in "123":
+        shape = [*operation.arguments[f"i{place}"].shape]
+        for axis in sorted(operation.arguments[f"expand{place}"]):
+            shape.insert(axis, 1)
+        shapes.append(shape)
+    products = math.prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+    return Cost(products, products)
+
+
+def _distances(operation: Operation) -> Cost:
+    """Roots of sums of powers of the differences of all pairs."""
+    differences = operation.elements * operation.arguments["x1"].shape[-1]
+    return Cost(differences, differences + operation.elements)
+
+
 _FORMULAS: tuple[tuple[Callable[[str], bool], Callable[[Operation], Cost]], ...] = (
+    (lambda kind: kind in _PRODUCTS, _product),
+    (lambda kind: kind == "trilinear", _multiply_three),
+    (lambda kind: kind in ("cdist_forward", "euclidean_dist"), _distances),
     (lambda kind: kind.startswith("upsample_"), _interpolate),
     (lambda kind: kind.startswith("grid_sampler"), _sample),
     (lambda kind: kind in _POOLING, _pool),

@@ -7,15 +7,19 @@ from statistics import median
 import torch
 from torch import nn
 
+from deconvseg.nn.observing import reference_tensor
+
 
 def measure_seconds(model: nn.Module, input_shape: Sequence[int], *, device: str = "cpu", runs: int = 3) -> float:
     """Median seconds of a forward pass in evaluation mode, on noise of shape (B, C, \\*S), after one that is not timed.
 
-    The model is moved to the device and stays there, in evaluation mode.
+    The noise is of the parameters' type. The model is moved to the device and stays there, in evaluation mode.
     """
     model.to(device).eval()
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(tuple(input_shape), generator=generator).to(device)
+    reference = reference_tensor(model)
+    image = torch.rand(tuple(input_shape), generator=generator)
+    image = image.to(device, None if reference is None else reference.dtype)
     seconds = []
     with torch.inference_mode():
         for _ in range(1 + runs):

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from deconvseg.errors import DeconvsegError
+
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes, inside a ``with`` block, the storages that operations make, and when nothing holds them any more.
@@ -71,6 +73,11 @@ def _exclude_kept(tracker: StorageTracker, leaf: Tensor) -> None:
 
 
 def sum_backward(outputs: Iterable[Tensor]) -> None:
-    """Differentiate the sum of all outputs' elements; each output gets a gradient of its own, as from a loss."""
+    """Differentiate the sum of all outputs' elements; each output gets a gradient of its own, as from a loss.
+
+    Raises :class:`~deconvseg.errors.DeconvsegError` where none depends on anything that is trained.
+    """
     differentiable = [output for output in outputs if output.requires_grad]
+    if not differentiable:
+        raise DeconvsegError("no tensor of its output depends on a parameter that is trained")
     torch.autograd.backward(differentiable, [torch.ones_like(output) for output in differentiable])

@@ -1,5 +1,6 @@
 """Calls of ``interpolate`` inside a module's own forward: found and changed in its graph (``torch.fx``)."""
 
+import inspect
 import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +12,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from deconvseg.errors import InputError
+from deconvseg.nn.observing import FOREIGN_ERRORS, Snapshot, first_line, unchanged
 from deconvseg.nn.upsampling.dtc import DTC
-from deconvseg.nn.upsampling.probing import FOREIGN_ERRORS, first_line
 
 
 class TracedForward:
@@ -97,26 +98,32 @@ def free_names(module: nn.Module, count: int) -> Sequence[str]:
 
 
 def _trace(module: nn.Module, fixed: Mapping[str, object]) -> fx.Graph:
-    attributes = set(vars(module))
-    try:
-        graph = _Tracer().trace(module, dict(fixed))
-    except FOREIGN_ERRORS as error:
-        raise InputError(f"torch.fx cannot trace its forward ({first_line(error)})") from error
-    constants = set(vars(module)) - attributes
-    for name in constants:
-        delattr(module, name)
-    if constants:
+    with unchanged(module):
+        before = Snapshot(module)
+        try:
+            graph = _Tracer().trace(module, dict(fixed))
+        except FOREIGN_ERRORS as error:
+            raise InputError(f"torch.fx cannot trace its forward ({first_line(error)})") from error
+        written = before.changed()
+    if any(name.startswith("_tensor_constant") for name in written):
         raise InputError("torch.fx cannot trace its forward, which makes constant tensors")
-    _restore_names(graph, fixed)
+    if written:
+        raise InputError(f"its forward writes {', '.join(written)}, which a graph of torch.fx would not do again")
+    _restore_names(graph, module)
     _guard(graph, fixed)
     return graph
 
 
-def _restore_names(graph: fx.Graph, fixed: Mapping[str, object]) -> None:
-    """Call the fixed arguments by their own names again, which ``torch.fx`` numbers."""
-    for node in graph.nodes:
-        name = str(node.target).rpartition("_")[0]
-        if node.op == "placeholder" and name in fixed:
+def _restore_names(graph: fx.Graph, module: nn.Module) -> None:
+    """Call the arguments by their own names again, which ``torch.fx`` numbers."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind not in variable]
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    for name, node in zip(names, placeholders, strict=False):
+        if name != node.name:
+            # Inside, by another name than any argument, which may end in a number too.
+            node._rename(f"argument_{name}")
             node.target = name
 
 

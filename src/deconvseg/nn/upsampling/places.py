@@ -5,6 +5,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -109,6 +110,16 @@ class ModulePlace(Place):
         resized = [call.resized for call in self.calls if call.resized is not None]
         return not resized or any(map(_enlarges, resized))
 
+    def check(self, model: nn.Module, mode: str, *, ran: bool) -> None:
+        """Refuse, in an InputError, what no sizes mend: ``ran`` says whether the model could be run."""
+        if self.module is model:
+            raise InputError("it is the model itself: make the layer by create_upsampling")
+        if ran and not self.calls:
+            raise InputError("no run of the model shows its channels: it is not called when the model evaluates")
+        hooks = (self.module._forward_hooks, self.module._forward_pre_hooks, self.module._backward_hooks)
+        if mode == "replace" and any(hooks):
+            raise InputError("it has hooks, which would be lost with it: remove them, or give mode='beside'")
+
     def sizes(self) -> list[Sizes]:
         """Return its sizes: its own, if it carries them, or those seen in the run."""
         seen = [call.resized for call in self.calls]
@@ -153,19 +164,20 @@ class FunctionalPlace(Place):
 
     def sizes(self) -> list[Sizes]:
         """Return the sizes of each call that upsamples, as seen in the run."""
-        return [_common_sizes(seen) for _, seen in self._upsampling()]
+        return [_common_sizes(seen) for _, seen in self._upsampling(self.graph)]
 
     def change(self, model: nn.Module, layers: Sequence[nn.Module], mode: str) -> None:
         """Rewrite the forward."""
         named = dict(zip(functional.free_names(self.module, len(layers)), layers, strict=True))
-        for (node, _), (name, layer) in zip(self._upsampling(), named.items(), strict=True):
-            functional.change(self.graph, node, name, layer, mode)
-        functional.install(self.module, functional.compile_forward(self.module, self.graph, named), named)
+        graph = deepcopy(self.graph)
+        for (node, _), (name, layer) in zip(self._upsampling(graph), named.items(), strict=True):
+            functional.change(graph, node, name, layer, mode)
+        functional.install(self.module, functional.compile_forward(self.module, graph, named), named)
 
-    def _upsampling(self) -> list[tuple[fx.Node, Sequence[Resized]]]:
+    def _upsampling(self, graph: fx.Graph) -> list[tuple[fx.Node, Sequence[Resized]]]:
         """Return the calls that upsample, and what each did in the run."""
         by_node = zip(*(call.interpolated for call in self.calls), strict=True)
-        nodes = zip(functional.interpolations(self.graph), by_node, strict=True)
+        nodes = zip(functional.interpolations(graph), by_node, strict=True)
         return [(node, seen) for node, seen in nodes if any(map(_enlarges, seen))]
 
 

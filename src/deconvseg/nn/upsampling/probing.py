@@ -1,10 +1,8 @@
 """What the modules of a model do with an image: their sizes, seen by running it once."""
 
-import contextlib
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import InputError
+from deconvseg.nn.observing import FOREIGN_ERRORS, at_rest, first_line, reference_tensor, unchanged, watched
 
-# What running or tracing somebody else's code with an input that it may not be made for can raise.
-FOREIGN_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-)
 _LENGTHS = {1: (32, 64, 96, 128, 224), 2: (32, 64, 96, 128, 224), 3: (32, 64, 96, 128)}
 
 
@@ -68,8 +57,9 @@ def probe(model: nn.Module, example: Tensor | None) -> tuple[Calls, Tensor]:
 def _record(model: nn.Module, image: Tensor) -> Calls:
     """Run a model and return the calls of each of its modules, and of ``interpolate`` in their own forwards."""
     recorder = _Recorder()
-    with watched(model.modules(), recorder.enter, recorder.leave), at_rest(model), recorder:
-        model(image)
+    with unchanged(model), watched(model.modules(), recorder.enter, recorder.leave), at_rest(model), recorder:
+        # A copy, because networks may work in place.
+        model(image.clone())
     return recorder.calls
 
 
@@ -82,59 +72,6 @@ def _with_wider(calls: Calls, model: nn.Module, image: Tensor) -> Calls:
     except FOREIGN_ERRORS:
         return calls
     return {module: [*of_module, *wider.get(module, ())] for module, of_module in calls.items()}
-
-
-def find_difference(
-    model: nn.Module, image: Tensor, forwards: Mapping[nn.Module, Callable[..., Any]]
-) -> set[nn.Module]:
-    """Return the modules whose forward makes something else than its replacement, in a run of the model."""
-    given: dict[nn.Module, list[Any]] = defaultdict(list)
-    differing = set()
-
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # A copy, because forwards may work in place.
-        given[module].append(deepcopy((args, kwargs)))
-
-    def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        copied, named = given[module].pop()
-        if not _same(forwards[module](module, *copied, **named), output):
-            differing.add(module)
-
-    with watched(forwards, enter, leave), at_rest(model):
-        model(image)
-    return differing
-
-
-@contextlib.contextmanager
-def at_rest(model: nn.Module) -> Iterator[None]:
-    """Have every module evaluate, without gradients; afterwards each is in the mode that it was in."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        # Not by `eval()`, which a model may define otherwise.
-        for module in modes:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextlib.contextmanager
-def watched(
-    modules: Iterable[nn.Module], enter: Callable[..., None], leave: Callable[..., None] | None = None
-) -> Iterator[None]:
-    """Call ``enter`` before and ``leave`` after the modules are called."""
-    handles = []
-    try:
-        for module in modules:
-            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            if leave is not None:
-                handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Recorder(TorchFunctionMode):
@@ -187,27 +124,6 @@ def _images(model: nn.Module) -> Iterator[Tensor]:
         yield image if like is None else image.to(like)
 
 
-def reference_tensor(module: nn.Module) -> Tensor | None:
-    """Return a floating-point parameter or buffer, which tells a module's device and type; None if it has none."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return next((tensor.detach() for tensor in tensors if tensor.is_floating_point()), None)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its name if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _is_convolution(module: nn.Module) -> bool:
     conv = nn.modules.conv
     return isinstance(module, conv._ConvNd) and not isinstance(module, conv._ConvTransposeNd)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b)

@@ -1,6 +1,7 @@
 """Other upsampling for a model that exists: DTC, or another kind, beside what upsamples in it or in its place."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.nn.observing import reference_tensor
 from deconvseg.nn.upsampling import functional
+from deconvseg.nn.upsampling.changing import Change, change_all
+from deconvseg.nn.upsampling.comparing import find_faults
 from deconvseg.nn.upsampling.dtc import DTC_INITS
 from deconvseg.nn.upsampling.factory import UPSAMPLING_KINDS, create_upsampling
 from deconvseg.nn.upsampling.places import (
@@ -21,9 +25,8 @@ from deconvseg.nn.upsampling.places import (
     find_modules,
     find_places,
 )
-from deconvseg.nn.upsampling.probing import Calls, find_difference, probe, reference_tensor
+from deconvseg.nn.upsampling.probing import Calls, probe
 
-_KINDS = tuple(kind for kind in UPSAMPLING_KINDS if "+" not in kind)
 _MODES = ("beside", "replace")
 _log = logging.getLogger("deconvseg")
 
@@ -62,45 +65,72 @@ def upgrade_upsampling(
     Changed are transposed convolutions, ``Upsample``, ``PixelShuffle``, MONAI's ``UpSample`` and ``SubpixelUpsample``,
     this package's, and calls of ``torch.nn.functional.interpolate`` in a forward that ``torch.fx`` can trace; all by
     whole factors. ``mode="beside"`` adds the new layer's output to that of the old one (as DTC's Fig. 3,
-    arXiv 2601.17939), ``"replace"`` drops the old one. ``kind`` is a name of ``UPSAMPLING_KINDS`` without a sum and
-    without ``fade``, ``receptive_field`` and ``init`` are those of :class:`~deconvseg.nn.DTC`: beside, ``init="zero"``
-    leaves the output as it is until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths not to
-    change. ``example`` is an image (B, C, \\*S) to run the model on once, which is how channels and functional calls
-    are found; without it one is made, which suffices for most networks.
+    arXiv 2601.17939), ``"replace"`` drops the old one. ``kind`` is a name of ``UPSAMPLING_KINDS`` without ``fade``,
+    whose skip connection is not known here. ``receptive_field`` and ``init`` are those of
+    :class:`~deconvseg.nn.DTC`: ``"dtc"`` beside with ``init="zero"`` leaves the output as it is until the model is
+    trained. ``leave`` lists patterns (``fnmatch``) of paths not to change. ``example`` is an image (B, C, \\*S) to run
+    the model on, which is how channels and functional calls are found, and that the changed model works; without it one
+    is made, which suffices for most networks.
 
     Load weights that were saved before the change first: beside, the keys of a changed module get ``base`` inserted.
-    A forward that was traced has its settings and branches of that moment. Raises
-    :class:`~deconvseg.errors.InputError`, leaving the model as it was, for wrong arguments, a model without
-    upsampling, and places that cannot be changed, each with its reason.
+    Make the optimiser, and wrap the model for distributed training, afterwards. A forward that was traced has its
+    settings and branches of that moment. Raises :class:`~deconvseg.errors.InputError`, leaving the model as it was, for
+    wrong arguments, a model without upsampling, one that is wrapped for distributed training, and places that cannot be
+    changed, each with its reason.
     """
     _check_arguments(kind, mode, receptive_field, init)
+    _check_model(model)
     modules = find_modules(model)
     calls, image, failure = _observe(model, example)
     places = _chosen(list(find_places(modules, calls)), [leave] if isinstance(leave, str) else leave, modules, failure)
-    planned, refused = _plan(places, model, kind, receptive_field, init)
+    planned, refused = _plan(places, model, kind, mode, receptive_field, init, ran=image is not None)
     if image is not None:
-        refused += _changed_by_tracing(model, image, [place for place, _, _ in planned])
+        refused += _changed_by_tracing(model, image, [change.place for change in planned])
+    if not refused:
+        refused = change_all(model, planned, mode, image, equal=(kind, mode, init) == ("dtc", "beside", "zero"))
     if refused:
         raise InputError(_refusal(refused, failure))
-    for place, _, layers in planned:
-        place.change(model, layers, mode)
     return [
-        UpsamplingChange(place.paths[0], place.found, size.in_channels, size.out_channels, size.scale, kind, mode)
-        for place, sizes, _ in planned
-        for size in sizes
+        UpsamplingChange(
+            change.place.paths[0], change.place.found, size.in_channels, size.out_channels, size.scale, kind, mode
+        )
+        for change in planned
+        for size in change.sizes
     ]
 
 
 def _check_arguments(kind: str, mode: str, receptive_field: float | str, init: str) -> None:
-    check_choice(kind, _KINDS, "kind")
+    check_choice(kind, UPSAMPLING_KINDS, "kind")
     check_choice(mode, _MODES, "mode")
     check_choice(init, DTC_INITS, "init")
-    if kind == "fade":
-        raise InputError("kind 'fade' needs the skip connection, which an upsampling that is found does not get")
-    if init != "default" and kind != "dtc":
+    if "fade" in kind:
+        raise InputError(
+            f"kind {kind!r} needs the skip connection, which is not known where an upsampling is found: choose another "
+            "kind, or use create_upsampling in a decoder of your own, or create_model(..., upsampling='fade')"
+        )
+    if init != "default" and "dtc" not in kind:
         raise InputError(f"init={init!r} is one of DTC's: give kind='dtc', or init='default' with kind={kind!r}")
+    if (kind, mode, init) == ("dtc", "replace", "zero"):
+        raise InputError("init='zero' with mode='replace' makes every output zero: give mode='beside', or another init")
     with torch.device("meta"):
         create_upsampling("dtc", 1, 1, receptive_field=receptive_field)
+
+
+def _check_model(model: nn.Module) -> None:
+    # Who shards or compiles has imported what does.
+    sharding, compiling = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch._dynamo")
+    sharded = (sharding.FullyShardedDataParallel, sharding.FSDPModule) if sharding is not None else ()
+    compiled = (compiling.OptimizedModule,) if compiling is not None else ()
+    for path, module in model.named_modules():
+        if isinstance(module, (nn.parallel.DistributedDataParallel, *sharded)):
+            raise InputError(
+                f"{path or 'the model'} is wrapped in {type(module).__name__}, which would not synchronise new layers: "
+                "upgrade the model, then wrap it"
+            )
+        if isinstance(module, compiled) or module._compiled_call_impl is not None:
+            raise InputError(f"{path or 'the model'} is compiled: upgrade the model, then compile it")
+    if any(map(nn.parameter.is_lazy, [*model.parameters(), *model.buffers()])):
+        raise InputError("the model has lazy layers, whose channels are not known yet: run it once on an image")
 
 
 def _observe(model: nn.Module, example: Tensor | None) -> tuple[Calls, Tensor | None, str]:
@@ -125,7 +155,7 @@ def _chosen(places: list[Place], leave: Sequence[str], modules: Modules, failure
     if not chosen:
         raise InputError(_nothing(places, modules, failure))
     if failure:
-        _log.warning("calls of interpolate were not looked for, because %s", failure)
+        _log.warning("calls of interpolate were not looked for, nor the changed model run, because %s", failure)
     return chosen
 
 
@@ -143,17 +173,24 @@ def _nothing(places: list[Place], modules: Modules, failure: str) -> str:
 
 
 def _plan(
-    places: Sequence[Place], model: nn.Module, kind: str, receptive_field: float | str, init: str
-) -> tuple[list[tuple[Place, list[Sizes], list[nn.Module]]], list[tuple[Place, str]]]:
+    places: Sequence[Place],
+    model: nn.Module,
+    kind: str,
+    mode: str,
+    receptive_field: float | str,
+    init: str,
+    *,
+    ran: bool,
+) -> tuple[list[Change], list[tuple[Place, str]]]:
     """Make the new layers of each place; return them, and the places that cannot be changed with their reasons."""
     planned, refused = [], []
     for place in places:
         try:
-            if place.module is model and isinstance(place, ModulePlace):
-                raise InputError("it is the model itself: make the layer by create_upsampling")
+            if isinstance(place, ModulePlace):
+                place.check(model, mode, ran=ran)
             sizes = place.sizes()
             layers = [_make(size, kind, receptive_field, init, place.module, model) for size in sizes]
-            planned.append((place, sizes, layers))
+            planned.append(Change(place, sizes, layers))
         except InputError as error:
             refused.append((place, str(error)))
     return planned, refused
@@ -178,12 +215,11 @@ def _make(
 
 
 def _changed_by_tracing(model: nn.Module, image: Tensor, places: Sequence[Place]) -> list[tuple[Place, str]]:
-    """Return the places whose forward, as traced, makes something else than before."""
+    """Return the places whose forward, as traced, does something else than before."""
     functionals = [place for place in places if isinstance(place, FunctionalPlace)]
     forwards = {place.module: functional.compile_forward(place.module, place.graph, {}) for place in functionals}
-    differing = find_difference(model, image, forwards) if forwards else set()
-    reason = "its forward as torch.fx traces it makes something else"
-    return [(place, reason) for place in functionals if place.module in differing]
+    faults = find_faults(model, image, forwards) if forwards else {}
+    return [(place, faults[place.module]) for place in functionals if place.module in faults]
 
 
 def _refusal(refused: Sequence[tuple[Place, str]], failure: str) -> str:

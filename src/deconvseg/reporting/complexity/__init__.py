@@ -7,7 +7,7 @@ from deconvseg.reporting.complexity.measuring import (
     compare_with_published,
     measure_networks,
 )
-from deconvseg.reporting.complexity.page import timing, write_complexity_page
+from deconvseg.reporting.complexity.page import check_page, timing, write_complexity_page
 from deconvseg.reporting.complexity.table import cells, reasons_of, text_of_reason, to_json
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "MeasuredTable",
     "Measuring",
     "cells",
+    "check_page",
     "compare_with_published",
     "measure_networks",
     "reasons_of",

@@ -1,10 +1,9 @@
 """Networks measured beside what the papers print about them."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from deconvseg.catalog import PRESETS, PUBLISHED_TABLES, PublishedRow, PublishedTable
 from deconvseg.errors import InputError, check_choice
@@ -39,11 +38,15 @@ class MeasuredTable:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How networks are measured: at which size (None: each table's own), and on which device they are timed, if any."""
+    """How networks are measured: at which size (None: each table's own), and on which device they are timed, if any.
+
+    ``track`` is given the networks to measure, and ``note`` a line for what was asked for and is left out.
+    """
 
     size: tuple[int, ...] | None = None
     device: str | None = None
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    note: Callable[[str], object] = warnings.warn
 
 
 def compare_with_published(
@@ -51,19 +54,13 @@ def compare_with_published(
 ) -> list[MeasuredTable]:
     """Measure the networks of the papers' tables, all or those of some presets and registered models.
 
-    Raises :class:`~deconvseg.errors.InputError` for an unknown preset or model, with the nearest ones, where no row is
-    left, and for a size that a network refuses.
+    With a size, the tables of images with more or fewer axes are left out. Raises
+    :class:`~deconvseg.errors.InputError` for an unknown preset or model, with the nearest ones, where no row is left,
+    and for a size that a network refuses.
     """
     _check_names(presets, models)
     how = how or Measuring()
-    chosen = []
-    for table in PUBLISHED_TABLES:
-        rows = [row for row in table.rows if not models or row.model in models]
-        if rows and (not presets or set(presets) & set(table.presets)):
-            chosen.append((table, rows))
-    if not chosen:
-        wanted = " or ".join(models) + (f" for {' or '.join(presets)}" if presets else "")
-        raise InputError(f"the papers' tables have no {wanted}: give its constructor arguments, as --set in_channels=1")
+    chosen = _choose(presets, models, how)
     done: dict[str, tuple[Complexity | None, float | None]] = {}
     measured: dict[str, list[MeasuredNetwork]] = {table.title: [] for table, _ in chosen}
     for table, row in how.track([(table, row) for table, rows in chosen for row in rows]):
@@ -76,6 +73,34 @@ def compare_with_published(
     return [
         MeasuredTable(table.title, how.size or table.size, tuple(measured[table.title]), table) for table, _ in chosen
     ]
+
+
+def _choose(
+    presets: Sequence[str], models: Sequence[str], how: Measuring
+) -> list[tuple[PublishedTable, list[PublishedRow]]]:
+    """The tables, and of each the rows, of some presets and models, as far as the size may be one of theirs."""
+    chosen = []
+    for table in PUBLISHED_TABLES:
+        rows = [row for row in table.rows if not models or row.model in models]
+        if rows and (not presets or set(presets) & set(table.presets)):
+            chosen.append((table, rows))
+    wanted = (" or ".join(models) or "table") + (f" for {' or '.join(presets)}" if presets else "")
+    if not chosen:
+        raise InputError(f"the papers' tables have no {wanted}: give its constructor arguments, as --set in_channels=1")
+    fitting = [(table, rows) for table, rows in chosen if how.size is None or len(how.size) == len(table.size)]
+    if not fitting:
+        axes = " or ".join(map(str, sorted({len(table.size) for table, _ in chosen})))
+        raise InputError(
+            f"size {_times(how.size or ())}: the papers have no {wanted} of such images; give {axes} lengths"
+        )
+    left_out = [table.title for table, rows in chosen if (table, rows) not in fitting]
+    if left_out:
+        how.note(f"left out, as their images have not {len(how.size or ())} axes: {'; '.join(left_out)}")
+    return fitting
+
+
+def _times(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
 
 
 def measure_networks(
@@ -95,7 +120,7 @@ def measure_networks(
         names = models or ([PRESETS[preset].model] if preset else ["deconver"])
         rows = [MeasuredNetwork(name, *_measure(name, preset, network, size, how.device)) for name in how.track(names)]
         settings = ", ".join(f"{key}={value}" for key, value in network.items())
-        tables.append(MeasuredTable("; ".join(filter(None, (preset, settings))) or "as built", size, tuple(rows)))
+        tables.append(MeasuredTable("; ".join(filter(None, (preset, settings))), size, tuple(rows)))
     return tables
 
 
@@ -109,10 +134,6 @@ def _check_names(presets: Sequence[str], models: Sequence[str]) -> None:
 def _measure(
     model: str, preset: str | None, network: Mapping[str, Any], size: tuple[int, ...], device: str | None
 ) -> tuple[Complexity, float | None]:
-    with torch.device("meta"):
-        sketch = create_model(model, preset, **network)
-    shape = (1, sketch.in_channels, *size)
-    counted = complexity(sketch, shape)
-    if device is None:
-        return counted, None
-    return counted, measure_seconds(create_model(model, preset, **network), shape, device=device)
+    built = create_model(model, preset, **network)
+    shape = (1, built.in_channels, *size)
+    return complexity(built, shape), None if device is None else measure_seconds(built, shape, device=device)

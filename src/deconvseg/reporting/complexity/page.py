@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deconvseg.catalog import PUBLISHED_TABLES
 from deconvseg.data import atomic_write
+from deconvseg.errors import InputError
 from deconvseg.reporting.complexity.measuring import MeasuredTable
 from deconvseg.reporting.complexity.table import cells, reasons_of, text_of_reason, true_cost
 from deconvseg.reporting.tradeoff import TradeOff, draw_tradeoff
@@ -31,9 +32,10 @@ def write_complexity_page(
 
     Where networks of Deconver's Fig. 3 are among them, their picture is written beside the page, a PNG of the same
     name. ``device`` is the one on which they were timed. Raises :class:`~deconvseg.errors.InputError` where the page
-    cannot be written.
+    cannot be written, or is not to be a ``.md``.
     """
     page = Path(path)
+    check_page(page)
     picture, written = page.with_suffix(".png"), [page]
     networks = trade_offs(tables)
     if networks:
@@ -42,8 +44,14 @@ def write_complexity_page(
             draw_tradeoff(networks, timed).savefig(file, dpi=150, facecolor="white", format="png")
         written.append(picture)
     with atomic_write(page) as file:
-        Path(file).write_text("\n".join(_lines(tables, picture.name if networks else None, device)), encoding="utf-8")
+        Path(file).write_text("\n".join(_lines(tables, picture.name, device)), encoding="utf-8")
     return written
+
+
+def check_page(path: Path) -> None:
+    """Refuse a page that is not Markdown by its name, as that of the picture beside it."""
+    if path.suffix != ".md":
+        raise InputError(f"{path}: the page is Markdown; give a name that ends in .md, as complexity.md")
 
 
 def trade_offs(tables: Sequence[MeasuredTable]) -> list[TradeOff]:
@@ -63,7 +71,7 @@ def trade_offs(tables: Sequence[MeasuredTable]) -> list[TradeOff]:
     ]
 
 
-def _lines(tables: Sequence[MeasuredTable], picture: str | None, device: str | None) -> Iterator[str]:
+def _lines(tables: Sequence[MeasuredTable], picture: str, device: str | None) -> Iterator[str]:
     reasons, facts = reasons_of(tables), describe_environment()
     yield _INTRODUCTION
     for table in tables:
@@ -73,8 +81,10 @@ def _lines(tables: Sequence[MeasuredTable], picture: str | None, device: str | N
         yield _markdown_row(["---"] * len(headings))
         yield from map(_markdown_row, rows)
         yield ""
-    if picture:
-        yield f"## Dice against cost\n\n![Published Dice on {_DATASET} against cost and time]({picture})\n"
+    networks = trade_offs(tables)
+    if networks:
+        against = "cost and time" if any(network.seconds for network in networks) else "cost"
+        yield f"## Dice against {against}\n\n![Published Dice on {_DATASET} against {against}]({picture})\n"
         yield "After Deconver's Fig. 3. Open points are published costs, filled ones true costs.\n"
     if reasons:
         yield "## Notes\n"

@@ -10,6 +10,10 @@ from deconvseg.reporting.complexity.measuring import MeasuredNetwork, MeasuredTa
 
 NOT_HERE = "not in the project yet"
 _MEBI = 2**20
+_EXACT = (
+    *("input_shape", "parameters", "macs", "flops", "macs_per_voxel", "flops_per_voxel", "elementwise", "uncounted"),
+    *("inference_bytes", "training_bytes", "training_failure"),
+)
 
 
 def reasons_of(tables: Sequence[MeasuredTable]) -> list[str]:
@@ -43,7 +47,7 @@ def to_json(tables: Sequence[MeasuredTable]) -> list[dict[str, Any]]:
 
 def text_of_reason(reason: str) -> str:
     """A reason in words."""
-    return REASONS.get(reason, f"{reason[0].upper()}{reason[1:]}.")
+    return REASONS.get(reason, f"{reason[0].upper()}{reason[1:].rstrip('.')}.")
 
 
 def true_cost(table: MeasuredTable, measured: Complexity) -> float:
@@ -54,9 +58,15 @@ def true_cost(table: MeasuredTable, measured: Complexity) -> float:
 
 
 def _reasons(row: MeasuredNetwork) -> tuple[str, ...]:
-    if row.published is None:
-        return ()
-    return row.published.reasons if row.complexity else (*row.published.reasons, NOT_HERE)
+    reasons = row.published.reasons if row.published else ()
+    measured = row.complexity
+    if measured is None:
+        return (*reasons, NOT_HERE)
+    if measured.uncounted:
+        reasons = (*reasons, f"no formula counts {', '.join(measured.uncounted)}: the true cost is higher")
+    if measured.training_failure:
+        reasons = (*reasons, f"the memory of training is not known: {measured.training_failure}")
+    return reasons
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,10 @@ def _mebibytes_of_weights(table: MeasuredTable, measured: Complexity) -> str:
     return f"{measured.parameters * 4 / _MEBI:.2f}" if _parameters_unit(table) == "MiB" else ""
 
 
+def _mebibytes(memory: int | None) -> str:
+    return "" if memory is None else f"{memory / _MEBI:,.0f}"
+
+
 def _parameters_unit(table: MeasuredTable) -> str:
     return table.published.parameters_unit if table.published else "M"
 
@@ -114,9 +128,9 @@ _COLUMNS = (
     _Column(lambda table: "multiply-accumulates (G)",
             text=lambda table, row, measured: "" if _unit(table) == "G" else f"{measured.macs / 1e9:,.2f}"),
     _Column(lambda table: "memory, inference (MiB)",
-            text=lambda table, row, measured: f"{measured.inference_bytes / _MEBI:,.0f}"),
+            text=lambda table, row, measured: _mebibytes(measured.inference_bytes)),
     _Column(lambda table: "memory, training (MiB)",
-            text=lambda table, row, measured: f"{(measured.training_bytes or 0) / _MEBI:,.0f}"),
+            text=lambda table, row, measured: _mebibytes(measured.training_bytes)),
     _Column(lambda table: "seconds",
             text=lambda table, row, measured: "" if row.seconds is None else f"{row.seconds:.3g}"),
 )  # fmt: skip
@@ -129,13 +143,13 @@ def _network_tree(table: MeasuredTable, row: MeasuredNetwork) -> dict[str, Any]:
         if table.same_size:
             printed |= {"cost": row.published.published_cost, "unit_of_cost": _unit(table)}
         tree |= {"published": {**printed, "scores": dict(row.published.scores)}}
-        tree |= {"reasons": [text_of_reason(reason) for reason in _reasons(row)]}
+    tree |= {"reasons": [text_of_reason(reason) for reason in _reasons(row)]}
     if row.complexity is None:
         return tree
     measured = row.complexity
-    tree |= {"same_rule": _by_rule(table, measured), "input_shape": list(measured.input_shape)}
-    for name in ("parameters", "macs", "flops", "macs_per_voxel", "flops_per_voxel", "elementwise"):
+    if row.published:
+        tree |= {"same_rule": _by_rule(table, measured), "unit_of_same_rule": _unit(table)}
+    for name in _EXACT:
         tree[name] = getattr(measured, name)
-    tree |= {"inference_bytes": measured.inference_bytes, "training_bytes": measured.training_bytes}
     tree |= {"seconds": row.seconds, "operators": {name: vars(tally) for name, tally in measured.operators.items()}}
     return tree

@@ -1,0 +1,121 @@
+"""Copies of networks that have shapes but no values (PyTorch's ``meta`` device), and calls of them."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.nn.observing import FOREIGN_ERRORS, first_line, reference_tensor
+
+
+class Sketch:
+    """A network's copy without values: what it keeps or changes when it is called is not the network's own.
+
+    Raises :class:`~deconvseg.errors.InputError` where parameters have no shape yet, and
+    :class:`~deconvseg.errors.DeconvsegError` where the network cannot be copied.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        while isinstance(model, DataParallel | DistributedDataParallel):
+            model = model.module
+        self.name = type(model).__name__
+        lazy = UninitializedParameter, UninitializedBuffer
+        if any(isinstance(tensor, lazy) for tensor in [*model.parameters(), *model.buffers()]):
+            raise InputError(
+                f"{self.name} has parameters without a shape (of a lazy module): call it with an image first"
+            )
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            raise DeconvsegError(f"{self.name} is or holds TorchScript: count the module that it was made from")
+        copying = _CopyingWithoutValues()
+        try:
+            with copying:
+                self.model = deepcopy(model)
+        except FOREIGN_ERRORS as obstacle:
+            raise DeconvsegError(
+                f"{self.name} cannot be copied ({first_line(obstacle)}): keep what cannot out of its attributes"
+            ) from obstacle
+        self.tensors = copying.copies
+
+    def image(self, shape: Sequence[int]) -> Tensor:
+        """Make an input of this shape, of the network's type."""
+        reference = reference_tensor(self.model)
+        return torch.empty(tuple(shape), dtype=reference.dtype if reference is not None else None, device="meta")
+
+    def call(self, image: Tensor) -> list[Tensor]:
+        """Return all tensors that the network makes of an image.
+
+        Raises :class:`~deconvseg.errors.InputError` where it refuses the image with a ``ValueError``, and
+        :class:`~deconvseg.errors.DeconvsegError` for other errors.
+        """
+        shape = tuple(image.shape)
+        try:
+            with torch.compiler.set_stance("force_eager"):
+                outputs = self.model(image)
+        except DeconvsegError:
+            raise
+        except ValueError as refusal:
+            raise InputError(f"{self.name} refuses an input of shape {shape}: {first_line(refusal)}") from refusal
+        except FOREIGN_ERRORS as obstacle:
+            found = f"{self.name} stops at an input of shape {shape}"
+            if "meta" in str(obstacle).lower():
+                raise DeconvsegError(
+                    f"{found} without values (on PyTorch's meta device): {first_line(obstacle)}; count the parts of it "
+                    "that do not look at values"
+                ) from obstacle
+            raise DeconvsegError(f"{found}: {first_line(obstacle)}; give another size, or mend it") from obstacle
+        return [output for output in tree_leaves(outputs) if isinstance(output, Tensor)]
+
+
+class WithoutValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lets operations take tensors with values (constants that a network makes or holds) beside those without."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call an operation, without values where any of its tensors has none."""
+        options = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, options)) if isinstance(leaf, Tensor)]
+        if any(tensor.is_meta for tensor in tensors) and not all(tensor.is_meta for tensor in tensors):
+            args, options = tree_map(_forget, (args, options))
+        return func(*args, **options)
+
+
+def _forget(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) else value
+
+
+class _CopyingWithoutValues(TorchFunctionMode):
+    """Makes copies of tensors without their values; ``copies`` are those made, parameters included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__:
+            tensor, known = args
+            if id(tensor) not in known:
+                # What was computed, as the weight of a normalised layer, is computed again.
+                known[id(tensor)] = self._copy(tensor).requires_grad_(tensor.requires_grad and tensor.is_leaf)
+            return known[id(tensor)]
+        # How a parameter copies itself.
+        if func is Tensor.clone:
+            return self._copy(args[0])
+        return func(*args, **(kwargs or {}))
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        self.copies.append(tensor.detach().to("meta"))
+        return self.copies[-1]

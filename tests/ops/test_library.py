@@ -11,9 +11,10 @@ from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
 
 from deconvseg.errors import InputError
-from deconvseg.ops import deformable_upsample, native, ndc_error, ndc_solve, ndc_update, use_backend
+from deconvseg.ops import deformable_upsample, native, ndc_error, ndc_solve, ndc_update, selective_scan, use_backend
 from deconvseg.ops.deformable_upsample import library as upsampling
 from deconvseg.ops.ndc import library as deconvolution
+from deconvseg.ops.selective_scan import library as scanning
 
 pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=f"native: {native.unavailable()}")
 
@@ -37,10 +38,25 @@ def upsample_unweighted(features, offsets):
     return deformable_upsample(features, offsets, None, scale=(2, 1, 3), receptive_field=INFINITE)
 
 
+def scan(u, delta, a, b, c, skip, gate, bias):
+    return selective_scan(u, delta, -a, b, c, skip=skip, gate=gate, delta_bias=bias, softplus=True)
+
+
+def bare_scan(u, delta, a, b, c):
+    return selective_scan(u, delta, -a, b, c)
+
+
+def scan_tensors() -> tuple[Tensor, ...]:
+    shapes = (2, 4, 7), (2, 4, 7), (4, 3), (2, 2, 3, 7), (2, 2, 3, 7), (4,), (2, 4, 7), (4,)
+    return tuple(random(*shape, seed=seed) for seed, shape in enumerate(shapes))
+
+
 CASES = {
     update: lambda: (random(2, 4, 6, 5), random(2, 8, 6, 5, seed=1), random(4, 2, 3, 3, seed=2)),
     upsample: lambda: (random(2, 3, 4, 5), random(2, 2, 8, 10, seed=1), random(2, 2, 8, 10, seed=2)),
     upsample_unweighted: lambda: (random(1, 2, 3, 4, 2), random(1, 3, 6, 4, 6, seed=1)),
+    scan: scan_tensors,
+    bare_scan: lambda: scan_tensors()[:5],
 }
 
 
@@ -65,6 +81,7 @@ def calls(monkeypatch):
     for library, names in (
         (deconvolution.UPDATE, ("update", "update_backward")),
         (upsampling.UPSAMPLE, ("forward", "backward")),
+        (scanning.SCAN, ("scan", "scan_backward")),
     ):
         module = library.module("native")
         for name in names:
@@ -357,7 +374,7 @@ def test_solving_updates_by_the_kernels(calls):
 
 
 def test_importing_again_registers_nothing_twice():
-    for module in (deconvolution, upsampling):
+    for module in (deconvolution, upsampling, scanning):
         importlib.reload(module)
     tensors = CASES[update]()
     assert_close([update(*tensors)], [by_reference(update)(*tensors)])

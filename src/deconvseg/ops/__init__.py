@@ -1,10 +1,12 @@
-"""Pure tensor functions: nonnegative deconvolution (Deconver), deformable upsampling (DTC), reassembly (FADE)."""
+"""Pure tensor functions: nonnegative deconvolution and factorisation, upsampling, reassembly, the selective scan."""
 
 from deconvseg.ops.backends import use_backend
 from deconvseg.ops.deformable_upsample import deformable_upsample
 from deconvseg.ops.explanation import explain
 from deconvseg.ops.ndc import ndc_error, ndc_reconstruct, ndc_solve, ndc_update
+from deconvseg.ops.nmf import nmf, windowed_nmf
 from deconvseg.ops.reassembly import reassemble
+from deconvseg.ops.selective_scan import selective_scan
 
 __all__ = [
     "deformable_upsample",
@@ -13,6 +15,9 @@ __all__ = [
     "ndc_reconstruct",
     "ndc_solve",
     "ndc_update",
+    "nmf",
     "reassemble",
+    "selective_scan",
     "use_backend",
+    "windowed_nmf",
 ]

@@ -10,8 +10,13 @@ from deconvseg.errors import InputError
 from deconvseg.ops.backends import Choice, ExplainsBackend
 from deconvseg.ops.deformable_upsample import choose_upsample, deformable_upsample
 from deconvseg.ops.ndc import choose_update, ndc_update
+from deconvseg.ops.selective_scan import choose_scan, selective_scan
 
-_CHOOSERS: dict[object, Callable[..., Choice]] = {ndc_update: choose_update, deformable_upsample: choose_upsample}
+_CHOOSERS: dict[Callable[..., Tensor], Callable[..., Choice]] = {
+    ndc_update: choose_update,
+    deformable_upsample: choose_upsample,
+    selective_scan: choose_scan,
+}
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,13 @@ def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **optio
 
     ``explain(model)`` asks every module in it that has backends, for inputs like its own parameters.
     ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call, without computing anything; the other
-    function is ``deformable_upsample``. Raises :class:`~deconvseg.errors.InputError` for anything else, for inputs that
-    the function refuses, and where a forced backend cannot compute.
+    functions are ``deformable_upsample`` and ``selective_scan``. Raises :class:`~deconvseg.errors.InputError` for
+    anything else, for inputs that the function refuses, and where a forced backend cannot compute.
     """
     if isinstance(subject, nn.Module) and not inputs and not options:
         modules = ((name, module) for name, module in subject.named_modules() if isinstance(module, ExplainsBackend))
         return Explanation(tuple((name, module.explain_backend()) for name, module in modules))
     if not callable(subject) or subject not in _CHOOSERS:
-        known = ", ".join(function.__name__ for function in (ndc_update, deformable_upsample))
+        known = ", ".join(function.__name__ for function in _CHOOSERS)
         raise InputError(f"cannot explain {subject!r:.80}: give a module alone, or one of {known} with its arguments")
     return Explanation((("", _CHOOSERS[subject](*inputs, **options)),))

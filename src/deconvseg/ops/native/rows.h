@@ -5,7 +5,7 @@
 
 #include "simd.h"
 
-namespace deconvseg::upsample {
+namespace deconvseg {
 
 inline int64_t padded(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
@@ -88,4 +88,4 @@ inline void from_rows(float* to, const float* rows, Layout layout, int64_t pixel
     }
 }
 
-}  // namespace deconvseg::upsample
+}  // namespace deconvseg

@@ -1,0 +1,86 @@
+"""The selective scan of Mamba (arXiv 2312.00752): a linear recurrence whose coefficients depend on its input."""
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops.backends import Choice, as_stored, choose, chosen, forced_backend, why_reference
+from deconvseg.ops.cost import counted
+from deconvseg.ops.precision import in_full_precision, without_autocast
+from deconvseg.ops.selective_scan import chunked, cost, library, mamba, reference
+from deconvseg.ops.selective_scan.inputs import Inputs
+
+__all__ = ["choose_scan", "selective_scan"]
+
+
+@counted(cost.scan)
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    *,
+    skip: Tensor | None = None,
+    gate: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    softplus: bool = False,
+) -> Tensor:
+    """Scan a sequence: h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t and y_t = ⟨C_t, h_t⟩ (Mamba, Eq. 2, discretised).
+
+    ``u`` and ``delta`` are (B, D, L), ``a`` (D, N), ``b`` and ``c`` (B, N, L), or (B, G, N, L) for G groups of
+    channels. Δ is ``delta``, plus ``delta_bias`` (D,), through softplus where ``softplus`` is set. ``skip`` (D,) adds
+    skip · u to y, and ``gate`` (B, D, L) multiplies that by silu(gate). Returns (B, D, L) in the type of ``u``; half
+    types and autocast regions compute in float32. No tensor of size B · D · L · N is made, nor kept for the gradients.
+
+    Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells), else in plain PyTorch by
+    chunks, as are second derivatives. ``use_backend("reference")`` forces the loop over single steps, which is slow.
+    Raises :class:`~deconvseg.errors.InputError` where shapes or types do not fit, or a forced backend cannot compute.
+    """
+    inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias).check()
+    with without_autocast(u.device.type):
+        return _scan(inputs.convert(as_stored), softplus).to(u.dtype)
+
+
+def choose_scan(
+    u: Tensor,
+    delta: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    *,
+    skip: Tensor | None = None,
+    gate: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    softplus: bool = False,
+) -> Choice:
+    """Choose the backend of :func:`selective_scan` for these arguments, without computing; errors as there.
+
+    On a GPU it may be ``mamba_ssm``, another package's kernels; ``softplus`` makes no difference.
+    """
+    inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias).check().convert(as_stored)
+    choice = choose(library.SCAN, *inputs)
+    if not u.is_cuda:
+        return choice
+    if reason := _why_not_mamba(inputs):
+        return Choice(choice.operator, choice.backend, {**choice.declined, "mamba_ssm": reason})
+    return Choice(choice.operator, "mamba_ssm", {**choice.declined, "reference": "mamba_ssm is faster"})
+
+
+def _scan(inputs: Inputs, softplus: bool) -> Tensor:
+    if chosen(library.SCAN, *inputs) == "native":
+        return library.scan(inputs, softplus)
+    if _why_not_mamba(inputs) is None:
+        return mamba.scan(inputs, softplus)
+    inputs = inputs.convert(in_full_precision)
+    if forced_backend() == "reference":
+        return reference.scan(inputs, softplus)
+    # Computing chunks again is for training; transforms and exports hold plain operators.
+    return chunked.scan(inputs, softplus, recompute=why_reference() is None)
+
+
+def _why_not_mamba(inputs: Inputs) -> str | None:
+    if forced := forced_backend():
+        return f"{forced} is forced"
+    if torch.compiler.is_compiling():
+        return "compiled code needs operators that PyTorch can trace"
+    return why_reference(*inputs.given().values()) or mamba.decline(*inputs)

@@ -1,0 +1,120 @@
+"""The selective scan in plain PyTorch, in chunks of steps: what runs where there is no kernel.
+
+Within a chunk the linear recurrence is solved by combining neighbours (Blelloch's scan: about twice the products, in a
+logarithmic number of operations), and never by dividing cumulative products, which overflow. Between chunks only the
+state is carried. The states of a chunk are computed again for the gradients, so that those of one chunk alone are
+ever in memory.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deconvseg.ops.selective_scan.inputs import Inputs
+from deconvseg.ops.selective_scan.reference import finish, time_steps
+
+CHUNK = 128
+
+
+def scan(inputs: Inputs, softplus: bool, *, recompute: bool = True) -> Tensor:
+    """Scan as ``reference.scan`` does.
+
+    ``recompute=False`` leaves the gradients to PyTorch, which keeps all states: for exports, transforms and derivatives
+    of derivatives.
+    """
+    delta = time_steps(inputs, softplus)
+    tensors = delta, delta * inputs.u, inputs.b, inputs.c, inputs.a
+    y: Tensor = _Recomputing.apply(*tensors) if recompute else _scan(*tensors)  # type: ignore[no-untyped-call]
+    return finish(y, inputs)
+
+
+def solve(decay: Tensor, value: Tensor) -> Tensor:
+    """States h[t] = decay[t] h[t-1] + value[t] with h[-1] = 0, all of them (..., T, N)."""
+    if value.shape[-2] == 1:
+        return value
+    even_decay, even_value = decay[..., ::2, :], value[..., ::2, :]
+    odd_decay, odd_value = decay[..., 1::2, :], value[..., 1::2, :]
+    pairs = odd_value.shape[-2]
+    odd = solve(odd_decay * even_decay[..., :pairs, :], odd_decay * even_value[..., :pairs, :] + odd_value)
+    # Every even step but the first follows an odd one.
+    later = even_decay[..., 1:, :] * odd[..., : even_value.shape[-2] - 1, :] + even_value[..., 1:, :]
+    even = torch.cat([even_value[..., :1, :], later], -2)
+    states = torch.stack([even[..., :pairs, :], odd], -2).flatten(-3, -2)
+    return states if 2 * pairs == value.shape[-2] else torch.cat([states, even[..., pairs:, :]], -2)
+
+
+def _scan(delta: Tensor, weighted: Tensor, b: Tensor, c: Tensor, a: Tensor) -> Tensor:
+    """Return y from Δ and Δ · u."""
+    state = delta.new_zeros(*delta.shape[:2], a.shape[1])
+    outputs = []
+    for chunk in zip(*(torch.split(tensor, CHUNK, dim=-1) for tensor in (delta, weighted, b, c)), strict=True):
+        _, states = _states(state, a, *chunk[:3])
+        outputs.append((states * _of_channels(chunk[3], states)).sum(-1))
+        state = states[..., -1, :]
+    return torch.cat(outputs, -1)
+
+
+def _states(state: Tensor, a: Tensor, delta: Tensor, weighted: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Decays and states (B, D, T, N) of a chunk that begins with a state (B, D, N)."""
+    decay = torch.exp(delta[..., None] * a[:, None])
+    value = weighted[..., None] * _of_channels(b, weighted)
+    first = value[..., :1, :] + decay[..., :1, :] * state[:, :, None]
+    return decay, solve(decay, torch.cat([first, value[..., 1:, :]], -2))
+
+
+def _of_channels(projection: Tensor, like: Tensor) -> Tensor:
+    """Give every channel its group's (B, G, N, T), as (B, D, T, N)."""
+    each = like.shape[1] // projection.shape[1]
+    return projection.mT[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
+
+
+def _of_groups(gradient: Tensor, like: Tensor) -> Tensor:
+    """Sum gradients (B, D, T, N) over the channels of each group, to (B, G, N, T)."""
+    return torch.unflatten(gradient, 1, (like.shape[1], -1)).sum(2).mT
+
+
+class _Recomputing(torch.autograd.Function):
+    """:func:`_scan`, which keeps the state before every chunk alone; the gradients are those of README.md."""
+
+    @staticmethod
+    def forward(ctx: Any, delta: Tensor, weighted: Tensor, b: Tensor, c: Tensor, a: Tensor) -> Tensor:
+        batch, channels, steps = delta.shape
+        # Written in place, as what is kept between short-lived tensors would leave holes in memory.
+        y, before = torch.empty_like(delta), delta.new_zeros(-(-steps // CHUNK), batch, channels, a.shape[1])
+        for index, state in enumerate(before):
+            now = slice(index * CHUNK, (index + 1) * CHUNK)
+            _, states = _states(state, a, delta[..., now], weighted[..., now], b[..., now])
+            y[..., now] = (states * _of_channels(c[..., now], states)).sum(-1)
+            before[index + 1 : index + 2] = states[..., -1, :]
+        ctx.save_for_backward(delta, weighted, b, c, a, before)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        *tensors, before = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradients are to be differentiated
+            inputs = [tensor.view_as(tensor) for tensor in tensors]
+            wanted = [tensor if tensor.requires_grad else tensor.requires_grad_() for tensor in inputs]
+            return torch.autograd.grad(_scan(*wanted), wanted, grad, create_graph=True)
+        delta, weighted, b, c, a = tensors
+        of_delta, of_weighted, of_b, of_c, of_a = map(torch.zeros_like, tensors)
+        carried = torch.zeros_like(before[0])
+        for index in reversed(range(len(before))):
+            now = slice(index * CHUNK, (index + 1) * CHUNK)
+            state, of_y, step = before[index], grad[..., now, None], delta[..., now, None]
+            decay, states = _states(state, a, delta[..., now], weighted[..., now], b[..., now])
+            direct = of_y * _of_channels(c[..., now], states)
+            direct[..., -1, :] += carried
+            after = F.pad(decay[..., 1:, :], (0, 0, 0, 1))
+            of_states = solve(after.flip(-2), direct.flip(-2)).flip(-2)
+            through = decay * of_states
+            carried = through[..., 0, :]
+            exponents = through * torch.cat([state[:, :, None], states[..., :-1, :]], -2)
+            of_delta[..., now] = (exponents * a[:, None]).sum(-1)
+            of_weighted[..., now] = (of_states * _of_channels(b[..., now], states)).sum(-1)
+            of_b[..., now] = _of_groups(of_states * weighted[..., now, None], b)
+            of_c[..., now] = _of_groups(of_y * states, c)
+            of_a += (exponents * step).sum((0, 2))
+        return of_delta, of_weighted, of_b, of_c, of_a

@@ -1,0 +1,74 @@
+"""The selective scan on a CPU by compiled kernels (native.cpp): float32, any strides, some tens of states."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops import native
+from deconvseg.ops.native.interface import call, integers, lanes, pointer, pointers, threads_for
+from deconvseg.ops.selective_scan.inputs import Inputs
+
+_MOST_VECTORS = 4
+# What one step of one state costs, in multiplications.
+_OPERATIONS = 16
+
+
+def decline(
+    u: Tensor,
+    delta: Tensor,
+    b: Tensor,
+    c: Tensor,
+    gate: Tensor | None,
+    a: Tensor,
+    skip: Tensor | None,
+    delta_bias: Tensor | None,
+) -> str | None:
+    """Say in one line why the kernels cannot take these tensors, or None where they can."""
+    for name, tensor in Inputs(u, delta, b, c, gate, a, skip, delta_bias).given().items():
+        if tensor.device.type != "cpu":
+            return f"{name} is on {tensor.device}, and the native kernels run on the CPU"
+        if tensor.dtype != torch.float32:
+            return f"{name} is {tensor.dtype}, and the native kernels compute in torch.float32"
+        if tensor.layout != torch.strided:
+            return f"{name} is {tensor.layout}, and the native kernels take torch.strided"
+    if missing := native.unavailable():
+        return missing
+    most = _MOST_VECTORS * lanes()
+    return f"{a.shape[1]} states, and the native kernels hold up to {most}" if a.shape[1] > most else None
+
+
+def scan(inputs: Inputs, softplus: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    """Scan as ``reference.scan`` does, and return the states before every chunk, (B, D, chunks, N), with ``keep``.
+
+    Those are what :func:`scan_backward` needs; without it they are (0,). Every number of threads gives the same bits.
+    Raises :class:`~deconvseg.errors.DeconvsegError` where there is no library, or memory is short.
+    """
+    inputs = inputs.convert(_contiguous)
+    out, states = torch.empty(inputs.u.shape), torch.empty(inputs.shape_of_states() if keep else (0,))
+    if out.numel():
+        arguments = pointers(inputs), pointer(out), pointer(states if keep else None)
+        call("deconvseg_selective_scan", *arguments, *_sizes(inputs, softplus))
+    return out, states
+
+
+def scan_backward(grad: Tensor, states: Tensor, inputs: Inputs, softplus: bool) -> Inputs:
+    """Gradients of the inputs from that of the result of :func:`scan`, each contiguous."""
+    grad, inputs = grad.contiguous(), inputs.convert(_contiguous)
+    gradients = inputs.convert(lambda *tensors: tuple(torch.empty(tensor.shape) for tensor in tensors))
+    if grad.numel() == 0:
+        return gradients.convert(lambda *tensors: tuple(tensor.zero_() for tensor in tensors))
+    arguments = pointer(grad), pointer(states), pointers(inputs), pointers(gradients)
+    call("deconvseg_selective_scan_backward", *arguments, *_sizes(inputs, softplus))
+    return gradients
+
+
+def _contiguous(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.contiguous() for tensor in tensors)
+
+
+def _sizes(inputs: Inputs, softplus: bool) -> tuple[object, ctypes.c_int64]:
+    batch, channels, steps = inputs.u.shape
+    groups, states = inputs.b.shape[1:3]
+    threads = threads_for(_OPERATIONS * batch * channels * steps * states)
+    return integers([batch, channels, groups, states, steps, softplus]), ctypes.c_int64(threads)

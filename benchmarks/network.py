@@ -1,4 +1,4 @@
-"""A Deconver of the paper against the authors' repository and MONAI's networks: equality, then time and peak memory.
+"""A Deconver of the paper against the authors' repository and other networks: equality, then time and peak memory.
 
 ``python benchmarks/network.py --preset isles22 --official PATH --json OUT`` times one patch of inference; ``--train`` a
 step forward and backward. PATH is a checkout of the authors' repository; without it that side is left out.
@@ -17,16 +17,9 @@ from torch import Tensor, nn
 
 from deconvseg import create_model
 from deconvseg.catalog import PRESETS
-from deconvseg.models import load_official
+from deconvseg.models import list_models, load_official, preset_arguments
 from deconvseg.ops import explain, use_backend
 
-# Widths of the paper's nnU-Net for each preset (Table II and III: 22.4 M, 22.6 M and 20.6 M parameters).
-DYNUNET_WIDTHS = {
-    "isles22": (64, 128, 256, 512),
-    "brats23": (32, 64, 128, 256, 512),
-    "glas": (32, 64, 128, 256, 512, 512),
-    "fives": (32, 64, 128, 256, 512, 512),
-}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -40,7 +33,7 @@ def network_of_the_authors(checkout: str, preset: str, kernel: int) -> nn.Module
         sys.path.insert(0, checkout)
     from deconver import Deconver
 
-    settings = PRESETS[preset].network
+    settings = preset_arguments("deconver", preset)
     dims, widths = settings["spatial_dims"], settings["widths"]
     torch.manual_seed(0)
     return Deconver(
@@ -59,31 +52,13 @@ def network_of_the_authors(checkout: str, preset: str, kernel: int) -> nn.Module
     )
 
 
-def network_of_monai(name: str, preset: str) -> nn.Module:
-    from monai.networks import nets
-
-    settings = PRESETS[preset].network
-    dims, read, written = (settings[key] for key in ("spatial_dims", "in_channels", "out_channels"))
-    if name == "nnunet":
-        widths = DYNUNET_WIDTHS[preset]
-        strides = [1] + [2] * (len(widths) - 1)
-        return nets.DynUNet(
-            dims, read, written, [3] * len(widths), strides, strides[1:], filters=widths, norm_name=("INSTANCE", {})
-        )
-    if name == "segresnet":
-        return nets.SegResNet(
-            dims, 64, read, written, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1), upsample_mode="deconv"
-        )
-    return nets.SwinUNETR(in_channels=read, out_channels=written, feature_size=48, spatial_dims=dims)
-
-
 def make_network(side: str, options: argparse.Namespace) -> nn.Module:
     if side in ("native", "triton", "reference", "ours"):
         network = network_of_ours(options.preset, options.kernel)
     elif side == "official":
         network = network_of_the_authors(options.official, options.preset, options.kernel)
     else:
-        network = network_of_monai(side, options.preset)
+        network = create_model(side, options.preset)
     return network.to(options.device).train(options.train)
 
 
@@ -117,7 +92,7 @@ def make_image(options: argparse.Namespace) -> Tensor:
     preset = PRESETS[options.preset]
     size = (options.size,) * len(preset.patch_size) if options.size else preset.patch_size
     generator = torch.Generator().manual_seed(1)
-    image = torch.randn((options.batch, preset.network["in_channels"], *size), generator=generator)
+    image = torch.randn((options.batch, preset.ends["in_channels"], *size), generator=generator)
     return image.to(options.device)
 
 
@@ -175,7 +150,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
     parser.add_argument("--official", help="checkout of the authors' repository")
-    parser.add_argument("--against", nargs="*", default=["nnunet"], choices=["nnunet", "segresnet", "swinunetr"])
+    parser.add_argument("--against", nargs="*", default=["nnunet"], choices=list_models())
     parser.add_argument("--reference", action="store_true", help="time our own reference too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])

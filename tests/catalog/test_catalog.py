@@ -10,29 +10,61 @@ ROWS = [(table, row) for table in PUBLISHED_TABLES for row in table.rows]
 BUILT = [(table, row) for table, row in ROWS if row.parameters is not None]
 
 
+ARGUMENTS = [
+    {**preset.arguments(variant.model), **variant.arguments}
+    for preset in PRESETS.values()
+    for variant in preset.variants.values()
+]
+
+
 def test_widths_double_from_the_first_to_at_most_512():
-    for preset in PRESETS.values():
-        widths = preset.network["widths"]
+    for arguments in ARGUMENTS:
+        widths = arguments.get("widths", ())
         assert widths == tuple(min(widths[0] * 2**stage, 512) for stage in range(len(widths)))
 
 
 def test_patches_fit_the_networks():
     for preset in PRESETS.values():
-        multiple = 2 ** (len(preset.network["widths"]) - 1)
-        assert len(preset.patch_size) == preset.network["spatial_dims"]
-        assert all(size % multiple == 0 for size in preset.patch_size)
+        assert len(preset.patch_size) == preset.ends["spatial_dims"]
+        assert all(size % 32 == 0 for size in preset.patch_size)
+        assert preset.networks.get("unetr", {}).get("image_size", preset.patch_size) == preset.patch_size
+
+
+def test_every_network_of_a_preset_has_a_variant_and_variants_have_a_network():
+    for preset in PRESETS.values():
+        assert {variant.model for variant in preset.variants.values()} == set(preset.networks)
+
+
+def test_the_sizes_of_isles26_are_those_printed():
+    printed = [22.57, 22.75, 75.17, 72.76, 25.46, 52.77, 24.23, 10.55, 24.30, 11.13, 6.46, 100.63]
+    variants = PRESETS["isles26"].variants.values()
+    assert [round(variant.parameters / 1e6, 2) for variant in variants] == printed
+
+
+def test_receptive_fields_are_those_of_the_paper_of_dtc():
+    fields = {
+        preset: [
+            ({**PRESETS[preset].networks[variant.model], **variant.arguments})["receptive_field"]
+            for title, variant in PRESETS[preset].variants.items()
+            if title.endswith("with DTC")
+        ]
+        for preset in ("isic", "busi", "btcv")
+    }
+    # UNet linear, UNet transposed, SegMamba, SwinUNETR-V2; then nnU-Net (not given), UNETR, nnMamba.
+    assert fields == {"isic": [10, 10, 4, 2], "busi": ["inf", 10, 10, 4], "btcv": [2, 2, 1]}
 
 
 def test_presets_and_tables_give_the_same_parameters():
     for _, row in BUILT:
         if row.preset and set(row.network) == {"kernel_size"}:
-            assert PRESETS[row.preset].parameters[row.network["kernel_size"]] == row.parameters
+            variants = PRESETS[row.preset].variants.values()
+            assert (row.parameters, row.network) in [(variant.parameters, variant.arguments) for variant in variants]
 
 
 def test_tables_are_those_of_the_papers():
     assert [len(table.rows) for table in PUBLISHED_TABLES] == [7, 7, 6, 3, 3, 4]
     for table in PUBLISHED_TABLES:
-        assert all(PRESETS[preset].network["spatial_dims"] == len(table.size) for preset in table.presets)
+        assert all(PRESETS[preset].ends["spatial_dims"] == len(table.size) for preset in table.presets)
         assert {tuple(row.scores) for row in table.rows} in (
             {("ISLES'22",)}, {("ET", "TC", "WT", "mean")}, {("GlaS", "FIVES")}, {()},
         )  # fmt: skip
@@ -119,6 +151,9 @@ def test_parameters_are_those_printed_in_the_paper(table, row):
     difference = abs(exact - row.published_parameters)
     if {"copied", "misprint"} & set(row.reasons):
         assert 0.09 < difference < 0.2
+        return
+    if "unused_weights" in row.reasons:
+        assert 28.3 < difference < 28.4
         return
     decimals = len(str(row.published_parameters).partition(".")[2])
     assert difference < (1 if "truncated" in row.reasons else 0.76) * 10**-decimals

@@ -134,7 +134,10 @@ def test_missing_prediction_is_not_lost(deconvseg, discs: Path, tmp_path: Path) 
 
 
 def test_information_is_json_too(deconvseg) -> None:  # type: ignore[no-untyped-def]
-    assert json.loads(deconvseg("models", "--json").out)["deconver"]["isles22"]["parameters"]["3"] == 10_476_545
+    assert (
+        json.loads(deconvseg("models", "--json").out)["unet"]["isic"]["variants"]["UNet, linear"]["parameters"]
+        == 17_262_977
+    )
     findings = {finding["name"]: finding for finding in json.loads(deconvseg("doctor", "--json").out)}
     assert findings["torch"]["ok"]
     assert deconvseg("--version").out.startswith("deconvseg ")

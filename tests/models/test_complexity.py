@@ -72,8 +72,7 @@ def measured():
     def measure(table, row):
         key = row.model, row.preset, repr(row.network), table.size
         if key not in known:
-            with torch.device("meta"):
-                model = create_model(row.model, row.preset, **row.network)
+            model = create_model(row.model, row.preset, **row.network)
             known[key] = complexity(model, (1, model.in_channels, *table.size), training=False)
         return known[key]
 
@@ -87,7 +86,9 @@ def test_published_rows_have_their_true_cost_and_the_paper_s_by_its_rule(table, 
     assert round(found.flops_per_voxel / 1e3, 2) == pytest.approx(row.kflops, abs=0.011)
     assert found.flops == 2 * found.macs
     assert found.macs_per_voxel == found.macs / math.prod(table.size)
-    counted = RULES[table.rule].count(found)
+    if "repeated_products" in row.reasons:
+        return  # what the profiler printed depends on what it had profiled before
+    counted = RULES[table.rule].count(found) * (2 if "registered_twice" in row.reasons else 1)
     by_rule = counted / 1e9 if table.cost_unit == "G" else counted / found.voxels / 1e3
     # Only the cost of DTC's own row is not that of the network that its parameters tell of.
     assert by_rule == pytest.approx(row.published_cost, rel=3e-3 if "offset_layer" in row.reasons else 1e-3)

@@ -1,3 +1,8 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import deconvseg
@@ -17,14 +22,14 @@ def test_a_preset_fixes_the_network_and_arguments_win():
     assert isinstance(model, Deconver)
     assert model.config["widths"] == [4, 8]
     for name in ("in_channels", "out_channels", "spatial_dims"):
-        assert model.config[name] == PRESETS["glas"].network[name]
+        assert model.config[name] == PRESETS["glas"].ends[name]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("deconvr",), "model 'deconvr' is unknown: did you mean 'deconver'"),
-        (("deconver", "isles"), "preset 'isles' is unknown: did you mean 'isles22'"),
+        (("deconver", "isles"), "preset 'isles' is unknown: did you mean .*'isles22'"),
         (("deconver", "acdc"), "choose from isles22, brats23, glas, fives"),
         (("deconver",), "model 'deconver' needs in_channels, out_channels"),
     ],
@@ -48,6 +53,23 @@ def test_unknown_names_suggest_the_nearest(arguments, message):
 def test_unknown_arguments_and_wrong_types_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         create_model("deconver", "isles22", **arguments)
+
+
+def test_a_model_that_the_papers_of_a_preset_do_not_have_is_refused():
+    with pytest.raises(InputError, match="preset 'glas' has no 'swin_unetr_v2': choose from its deconver, nnunet, "):
+        create_model("swin_unetr_v2", "glas")
+
+
+def test_every_registered_model_has_the_inherited_tests():
+    files = Path(__file__).parent.glob("test_*.py")
+    tested = {name for file in files for name in re.findall(r'^    name = "(\w+)"$', file.read_text(), re.MULTILINE)}
+    assert tested == set(list_models())
+
+
+def test_no_other_package_is_imported_before_its_network_is_made():
+    others = "monai", "dynamic_network_architectures"
+    code = f"import sys, deconvseg.models; print([name for name in {others} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
 def test_a_name_is_registered_once():

@@ -30,21 +30,20 @@ class Peer:
 
 
 def _smp_unet(**options: Any) -> nn.Module:
-    _look_for_peers()
-    _import_torchvision()
+    look_for_peers()
     smp = pytest.importorskip("segmentation_models_pytorch", reason="segmentation-models-pytorch is not installed")
     widths = {"decoder_channels": (16, 16, 16), "encoder_depth": 3}
     return smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=2, **widths, **options)
 
 
-def _look_for_peers() -> None:
-    """Find what ``make test`` installs from ``tests/peers.txt``, after everything else."""
+def look_for_peers() -> None:
+    """Find what ``make test`` installs from ``tests/peers.txt``, after everything else, and import torchvision.
+
+    That also works where its compiled part is of another PyTorch: what is missing then, is not used here. (If nobody
+    imported it so, the next package that looks for it would fail.)
+    """
     if str(_FOLDER) not in sys.path:
         sys.path.append(str(_FOLDER))
-
-
-def _import_torchvision() -> None:
-    """Import it also where its compiled part is of another PyTorch: what is missing then, is not used here."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError:
@@ -53,12 +52,11 @@ def _import_torchvision() -> None:
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _LIBRARIES.append(library)
     except ModuleNotFoundError:
-        pytest.skip("torchvision is not installed")
+        pytest.skip("torchvision is not installed", allow_module_level=True)
 
 
 def _plain_conv_unet(**options: Any) -> nn.Module:
-    _look_for_peers()
-    _import_torchvision()
+    look_for_peers()
     unet = pytest.importorskip(
         "dynamic_network_architectures.architectures.unet", reason="dynamic-network-architectures is not installed"
     )

@@ -6,7 +6,7 @@ import pytest
 from deconvseg.data import open_dataset, resolve_splits
 from deconvseg.errors import InputError
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, make_plan, read_plan
+from deconvseg.planning import Plan, check_plan, make_plan, read_plan
 from plans import tiny_plan
 
 
@@ -146,6 +146,39 @@ def test_grey_images_among_rgb_ones_are_recorded(tmp_path: Path) -> None:
     plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
     assert len(plan.channels) == 3
     assert plan.reasons["channels"] == "1 grey images are expanded to RGB"
+
+
+@pytest.mark.parametrize("model", ["nnunet", "segresnet", "unetr", "swin_unetr"])
+def test_a_preset_plans_every_network_of_its_paper(balls: Path, model: str) -> None:
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0), preset="isles22", model=model, device="cpu")
+    assert plan.model.name == model
+    assert plan.patch_size == (64, 64, 64)
+    assert plan.model.config["in_channels"] == len(plan.channels)
+    check_plan(plan)
+    assert json.loads(json.dumps(plan.model.config)) == plan.model.config
+
+
+def test_a_network_of_one_size_is_refused_with_another_patch(balls: Path) -> None:
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0), preset="isles22", model="unetr", device="cpu")
+    with pytest.raises(InputError, match=r"patch_size is \[32, 64, 64\], but this network is built for \[64, 64, 64\]"):
+        check_plan(plan.model_copy(update={"patch_size": (32, 64, 64)}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "segresnet"}, "model 'segresnet' has no strides and widths to be fitted"),
+        ({"model": "mednext", "preset": "isles22"}, "preset 'isles22' has no 'mednext': choose from its deconver"),
+        ({"model": "nnunett"}, "model 'nnunett' is unknown: did you mean 'nnunet'"),
+        ({"preset": "brats"}, "preset 'brats' is unknown: did you mean 'brats23'"),
+    ],
+)
+def test_models_and_presets_that_cannot_be_planned_are_named(balls: Path, arguments: dict, message: str) -> None:
+    data = open_dataset(balls)
+    with pytest.raises(InputError, match=message):
+        make_plan(data, resolve_splits(data, None, fold=0), device="cpu", **arguments)
 
 
 def test_papers_preset_with_the_papers_recipe_has_its_epochs(balls: Path) -> None:

@@ -100,7 +100,7 @@ def test_networks_of_ones_own_have_no_published_columns():
 @pytest.mark.parametrize(
     ("presets", "models", "size", "message"),
     [
-        (["isles2"], [], None, "preset 'isles2' is unknown: did you mean 'isles22'"),
+        (["isles2"], [], None, "preset 'isles2' is unknown: did you mean .*'isles22'"),
         ([], ["deconvr"], None, "model 'deconvr' is unknown: did you mean 'deconver'"),
         (["glas"], ["unet"], None, "the papers' tables have no unet for glas"),
         (["glas"], [], (100, 100), "must be a multiple of .32, 32.: pad to .128, 128."),

@@ -1,6 +1,14 @@
 """Pure data about the papers: presets, sizes and published figures; importable without torch."""
 
-from deconvseg.catalog.presets import PRESETS, Preset
+from deconvseg.catalog.presets import PRESETS, Preset, Variant
 from deconvseg.catalog.published import PUBLISHED_TABLES, REASONS, PublishedRow, PublishedTable
 
-__all__ = ["PRESETS", "PUBLISHED_TABLES", "REASONS", "Preset", "PublishedRow", "PublishedTable"]
+__all__ = [
+    "PRESETS",
+    "PUBLISHED_TABLES",
+    "REASONS",
+    "Preset",
+    "PublishedRow",
+    "PublishedTable",
+    "Variant",
+]

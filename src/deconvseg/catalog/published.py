@@ -81,8 +81,6 @@ REASONS: Mapping[str, str] = {
 }
 
 _OF_RULE = ("deconvolutions", "elementwise")
-_ISLES = {"in_channels": 2, "out_channels": 1, "spatial_dims": 3}
-_BRATS = {"in_channels": 4, "out_channels": 3, "spatial_dims": 3}
 _TWO_D = {"in_channels": 3, "out_channels": 1, "spatial_dims": 2}
 
 
@@ -96,6 +94,18 @@ def _deconver(
     *reasons: str,
 ) -> PublishedRow:
     return PublishedRow(system, "deconver", network, *published, scores, *true, preset, (*reasons, *_OF_RULE))
+
+
+def _peer(
+    system: str,
+    model: str,
+    preset: str,
+    published: tuple[float, float],
+    true: tuple[int, float],
+    scores: Mapping[str, tuple[float, float]],
+    *reasons: str,
+) -> PublishedRow:
+    return PublishedRow(system, model, {}, *published, scores, *true, preset, reasons)
 
 
 def _isles(dice: float, hd95: float) -> Mapping[str, tuple[float, float]]:
@@ -112,47 +122,45 @@ def _glas_fives(*scores: float) -> Mapping[str, tuple[float, float]]:
 
 _ISLES_K3 = (10_476_545, 707.40)
 _ROWS_1 = (
-    PublishedRow("nnU-Net", "nnunet", {**_ISLES, "widths": (64, 128, 256, 512)}, 22.4, 3423.5, _isles(76.76, 5.54),
-                 reasons=("registered_twice", "elementwise")),
-    PublishedRow("SegResNet", "segresnet", {**_ISLES, "init_filters": 64}, 75.9, 2228.6, _isles(76.85, 5.18),
-                 reasons=("elementwise",)),
-    PublishedRow("UNETR", "unetr", {**_ISLES, "feature_size": 32}, 133.2, 525.9, _isles(73.74, 6.54),
-                 reasons=("unused_weights", "elementwise")),
-    PublishedRow("Swin UNETR", "swin_unetr", {**_ISLES, "feature_size": 48}, 62.2, 4356.8, _isles(76.58, 5.55),
-                 reasons=("repeated_products",)),
-    PublishedRow("Factorizer", "factorizer", {**_ISLES, "widths": (64, 128, 256, 512)}, 7.5, 2266.7,
-                 _isles(76.73, 5.93), reasons=("repeated_products",)),
+    _peer("nnU-Net", "nnunet", "isles22", (22.4, 3423.5), (22_392_257, 1708.42),
+          _isles(76.76, 5.54), "registered_twice", "elementwise"),
+    _peer("SegResNet", "segresnet", "isles22", (75.9, 2228.6), (75_858_945, 2222.98),
+          _isles(76.85, 5.18), "elementwise"),
+    _peer("UNETR", "unetr", "isles22", (133.2, 525.9), (104_816_673, 523.58),
+          _isles(73.74, 6.54), "unused_weights", "elementwise"),
+    _peer("Swin UNETR", "swin_unetr", "isles22", (62.2, 4356.8), (62_188_387, 739.17),
+          _isles(76.58, 5.55), "repeated_products"),
+    _peer("Factorizer", "factorizer", "isles22", (7.5, 2266.7), (7_547_393, 405.84),
+          _isles(76.73, 5.93), "repeated_products"),
     _deconver("Deconver (3×3×3)", "isles22", {"kernel_size": 3}, (10.5, 607.0), _ISLES_K3, _isles(78.16, 4.99)),
     _deconver("Deconver (5×5×5)", "isles22", {"kernel_size": 5}, (11.0, 607.0), (11_028_481, 1104.89),
               _isles(77.37, 4.89)),
 )  # fmt: skip
 _ROWS_2 = (
-    PublishedRow("nnU-Net", "nnunet", {**_BRATS, "widths": (32, 64, 128, 256, 512)}, 22.6, 921.0,
-                 _brats((86.73, 91.40, 93.25, 90.46), (3.33, 3.88, 5.54, 4.34)),
-                 reasons=("registered_twice", "elementwise")),
-    PublishedRow("SegResNet", "segresnet", {**_BRATS, "init_filters": 64}, 75.9, 2235.7,
-                 _brats((86.68, 91.49, 93.44, 90.53), (3.26, 3.92, 5.21, 4.17)), reasons=("elementwise",)),
-    PublishedRow("UNETR", "unetr", {**_BRATS, "feature_size": 32}, 139.8, 536.8,
-                 _brats((85.47, 89.92, 92.64, 89.34), (4.22, 4.98, 6.93, 5.47)),
-                 reasons=("unused_weights", "elementwise")),
-    PublishedRow("Swin UNETR", "swin_unetr", {**_BRATS, "feature_size": 48}, 62.2, 4098.6,
-                 _brats((86.71, 91.27, 93.41, 90.46), (3.42, 3.94, 5.42, 4.36)), reasons=("repeated_products",)),
-    PublishedRow("Factorizer", "factorizer", {**_BRATS, "widths": (32, 64, 128, 256, 512)}, 7.6, 1087.5,
-                 _brats((85.99, 90.51, 93.13, 89.88), (3.69, 4.36, 5.68, 4.67)), reasons=("repeated_products",)),
+    _peer("nnU-Net", "nnunet", "brats23", (22.6, 921.0), (22_574_563, 458.88),
+          _brats((86.73, 91.40, 93.25, 90.46), (3.33, 3.88, 5.54, 4.34)), "registered_twice", "elementwise"),
+    _peer("SegResNet", "segresnet", "brats23", (75.9, 2235.7), (75_862_531, 2230.14),
+          _brats((86.68, 91.49, 93.44, 90.53), (3.26, 3.92, 5.21, 4.17)), "elementwise"),
+    _peer("UNETR", "unetr", "brats23", (139.8, 536.8), (111_454_051, 534.40),
+          _brats((85.47, 89.92, 92.64, 89.34), (4.22, 4.98, 6.93, 5.47)), "unused_weights", "elementwise"),
+    _peer("Swin UNETR", "swin_unetr", "brats23", (62.2, 4098.6), (62_191_941, 735.90),
+          _brats((86.71, 91.27, 93.41, 90.46), (3.42, 3.94, 5.42, 4.36)), "repeated_products"),
+    _peer("Factorizer", "factorizer", "brats23", (7.6, 1087.5), (7_603_459, 116.15),
+          _brats((85.99, 90.51, 93.13, 89.88), (3.69, 4.36, 5.68, 4.67)), "repeated_products"),
     _deconver("Deconver (3×3×3)", "brats23", {"kernel_size": 3}, (10.6, 167.5), (10_553_859, 218.04),
               _brats((87.01, 91.56, 93.42, 90.66), (3.30, 3.80, 5.63, 4.45))),
     _deconver("Deconver (5×5×5)", "brats23", {"kernel_size": 5}, (11.0, 167.5), (11_130_883, 418.25),
               _brats((86.97, 91.41, 93.47, 90.62), (3.50, 3.99, 5.59, 4.49)), "copied"),
 )  # fmt: skip
 _ROWS_3 = (
-    PublishedRow("nnU-Net", "nnunet", {**_TWO_D, "widths": (32, 64, 128, 256, 512, 512)}, 20.6, 874.8,
-                 _glas_fives(91.61, 87.17, 92.65, 33.01), reasons=("registered_twice", "elementwise")),
-    PublishedRow("SegResNet", "segresnet", {**_TWO_D, "init_filters": 64}, 25.5, 1928.8,
-                 _glas_fives(91.23, 69.64, 92.71, 28.80), reasons=("elementwise",)),
-    PublishedRow("UNETR", "unetr", {**_TWO_D, "feature_size": 32}, 120.2, 1195.1,
-                 _glas_fives(90.45, 73.38, 90.98, 35.40), reasons=("size_of_fives", "unused_weights", "elementwise")),
-    PublishedRow("Swin UNETR", "swin_unetr", {**_TWO_D, "feature_size": 48}, 25.1, 1406.0,
-                 _glas_fives(91.70, 67.27, 92.69, 30.87), reasons=("repeated_products",)),
+    _peer("nnU-Net", "nnunet", "fives", (20.6, 874.8), (20_601_729, 434.94),
+          _glas_fives(91.61, 87.17, 92.65, 33.01), "registered_twice", "elementwise"),
+    _peer("SegResNet", "segresnet", "fives", (25.5, 1928.8), (25_525_569, 1920.51),
+          _glas_fives(91.23, 69.64, 92.71, 28.80), "elementwise"),
+    _peer("UNETR", "unetr", "fives", (120.2, 1195.1), (91_815_137, 1190.34),
+          _glas_fives(90.45, 73.38, 90.98, 35.40), "size_of_fives", "unused_weights", "elementwise"),
+    _peer("Swin UNETR", "swin_unetr", "fives", (25.1, 1406.0), (25_139_275, 542.61),
+          _glas_fives(91.70, 67.27, 92.69, 30.87), "repeated_products"),
     _deconver("Deconver (3×3)", "fives", {"kernel_size": 3}, (20.6, 422.8), (20_635_041, 442.89),
               _glas_fives(91.52, 68.52, 92.48, 35.45)),
     _deconver("Deconver (5×5)", "fives", {"kernel_size": 5}, (20.8, 422.8), (20_794_785, 490.70),

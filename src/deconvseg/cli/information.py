@@ -14,12 +14,15 @@ def models(json: options.Json = False) -> None:
     listed = {
         name: {
             key: {
-                "widths": list(p.network["widths"]),
-                "spatial_dims": p.network["spatial_dims"],
-                "parameters": p.parameters,
+                "arguments": preset.arguments(name),
+                "variants": {
+                    title: {"parameters": variant.parameters, "arguments": variant.arguments}
+                    for title, variant in preset.variants.items()
+                    if variant.model == name
+                },
             }
-            for key, p in PRESETS.items()
-            if p.model == name
+            for key, preset in PRESETS.items()
+            if name in preset.networks
         }
         for name in list_models()
     }
@@ -29,8 +32,10 @@ def models(json: options.Json = False) -> None:
     for name, presets in listed.items():
         typer.echo(name)
         for key, facts in presets.items():
-            sizes = ", ".join(f"kernel {k}: {n / 1e6:.2f} M" for k, n in facts["parameters"].items())
-            typer.echo(f"  {key:8} {facts['spatial_dims']}D, widths {'-'.join(map(str, facts['widths']))}; {sizes}")
+            typer.echo(f"  {key:8} {facts['arguments']['spatial_dims']}D")
+            for title, variant in facts["variants"].items():
+                changed = ", ".join(f"{argument}={value}" for argument, value in variant["arguments"].items())
+                typer.echo(f"    {variant['parameters'] / 1e6:7.2f} M  {title}{f' ({changed})' if changed else ''}")
 
 
 def doctor(json: options.Json = False) -> None:

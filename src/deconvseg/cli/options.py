@@ -33,7 +33,7 @@ Set = Annotated[
 MaxTime = Annotated[str | None, typer.Option("--max-time", help="Stop training after this time, as 90s, 15m, 1.5h.")]
 Recipe = Annotated[str, typer.Option("--recipe", help="default or paper.")]
 Model = Annotated[str, typer.Option("--model", help="A network of 'deconvseg models'.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="A paper's network: isles22, brats23, glas, fives.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="A paper's network, as isles22: see 'deconvseg models'.")]
 Fold = Annotated[str, typer.Option("--fold", help="Validation fold (0, 1, …), or all to train on every training case.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
 SplitFold = Annotated[

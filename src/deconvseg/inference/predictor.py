@@ -73,15 +73,5 @@ class Predictor:
 
     def _load(self, run: Run, plan: Plan) -> torch.nn.Module:
         network = create_model(plan.model.name, **plan.model.config)
-        weights = run.load_weights()
-        wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        if wanted != found:
-            differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-            name = differing[0]
-            raise InputError(
-                f"{run.path / 'weights.safetensors'}: the weights are of another network than plan.json describes; "
-                f"{len(differing)} tensors differ, first {name}: {found.get(name)} instead of {wanted.get(name)}"
-            )
-        network.load_state_dict(weights)
+        network.load_weights(run.load_weights(), str(run.path / "weights.safetensors"), "plan.json describes")
         return network.to(self.device).eval()

@@ -2,19 +2,44 @@
 
 from deconvseg.models.complexity import Complexity, complexity
 from deconvseg.models.deconver import Deconver
+from deconvseg.models.ensemble import Ensemble
+from deconvseg.models.factorizer import Factorizer
+from deconvseg.models.mednext import MedNeXt
 from deconvseg.models.network import Network
+from deconvseg.models.nnmamba import NNMamba
+from deconvseg.models.nnunet import NNUNet
+from deconvseg.models.nnunet_resenc import ResEncUNet
 from deconvseg.models.official import load_official
-from deconvseg.models.registry import create_model, list_models, register_model
+from deconvseg.models.registry import create_model, list_arguments, list_models, preset_arguments, register_model
+from deconvseg.models.segmamba import SegMamba
+from deconvseg.models.segresnet import SegResNet
+from deconvseg.models.swin_unetr import SwinUNETR, SwinUNETRV2
 from deconvseg.models.unet import UNet
+from deconvseg.models.unet_plus_plus import UNetPlusPlus
+from deconvseg.models.unetr import UNETR
 
 __all__ = [
+    "UNETR",
     "Complexity",
     "Deconver",
+    "Ensemble",
+    "Factorizer",
+    "MedNeXt",
+    "NNMamba",
+    "NNUNet",
     "Network",
+    "ResEncUNet",
+    "SegMamba",
+    "SegResNet",
+    "SwinUNETR",
+    "SwinUNETRV2",
     "UNet",
+    "UNetPlusPlus",
     "complexity",
     "create_model",
+    "list_arguments",
     "list_models",
     "load_official",
+    "preset_arguments",
     "register_model",
 ]

@@ -1,52 +1,19 @@
 """Deconver: a U-shaped network whose blocks deconvolve (arXiv 2504.00302, section III-C)."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from deconvseg.models.network import Network, logits_of
 from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
-from deconvseg.nn import DeconverBlock, create_upsampling
-from deconvseg.nn.dimensions import CONV
-from deconvseg.nn.joining import join
+from deconvseg.models.u_shape import UShapedNetwork
+from deconvseg.nn import DeconverBlock
 from deconvseg.nn.upsampling import DTC_COMPONENTS
-from deconvseg.ops.layout import channels_last
-
-
-class EncoderStage(nn.Module):
-    """Downsampling (a convolution with kernel = stride; none in the first stage), then Deconver blocks."""
-
-    def __init__(self, downsampling: nn.Module, blocks: nn.Sequential) -> None:
-        super().__init__()
-        self.downsampling = downsampling
-        self.blocks = blocks
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, width before, \\*S) to (B, width, \\*(S / stride))."""
-        out: Tensor = self.blocks(self.downsampling(x))
-        return out
-
-
-class DecoderStage(nn.Module):
-    """Upsampling, concatenation with the encoder's features, a pointwise convolution, then Deconver blocks."""
-
-    def __init__(self, upsampling: nn.Module, fusion: nn.Module, blocks: nn.Sequential) -> None:
-        super().__init__()
-        self.upsampling = upsampling
-        self.fusion = fusion
-        self.blocks = blocks
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Map (B, width below, \\*(S / stride)) and the encoder's (B, width, \\*S) to (B, width, \\*S)."""
-        out: Tensor = self.blocks(join(skip, x, self.upsampling, self.fusion))
-        return out
 
 
 @register_model("deconver")
-class Deconver(Network):
+class Deconver(UShapedNetwork):
     """Segment 2D or 3D images by learned nonnegative deconvolution (Deconver, arXiv 2504.00302).
 
     Args:
@@ -103,66 +70,32 @@ class Deconver(Network):
     ) -> None:
         if kernel_size is None:
             kernel_size = 3 if spatial_dims == 3 else 5
-        # A copy, because a debugger may add to the live one while it is gone through.
-        arguments = dict(locals())
-        config = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
+        config = dict(locals())
         check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         stages = len(widths)
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)
         kernels = kernels_per_stage(kernel_size, spatial_dims, stages)
-        encoder_depths = depths_per_stage(depths, stages, "depths")
-        decoder_depths = depths_per_stage(decoder_depths, stages - 1, "decoder_depths")
+        options: dict[str, Any] = {"ratio": ratio, "groups": groups, "iterations": iterations, "eps": eps}
+        options |= {"mlp_ratio": mlp_ratio, "norm": norm}
+
+        def blocks(stage: int, depth: int) -> nn.Sequential:
+            return nn.Sequential(*(DeconverBlock(widths[stage], kernels[stage], **options) for _ in range(depth)))
+
         super().__init__(
             config,
             in_channels=in_channels,
             out_channels=out_channels,
             spatial_dims=spatial_dims,
-            size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
+            widths=widths,
+            steps=steps,
+            depths=depths_per_stage(depths, stages, "depths"),
+            decoder_depths=depths_per_stage(decoder_depths, stages - 1, "decoder_depths"),
+            blocks=blocks,
+            upsampling={
+                "kind": upsampling,
+                "receptive_field": receptive_field,
+                "dtc_init": dtc_init,
+                "dtc_components": dtc_components,
+            },
             deep_supervision_heads=deep_supervision_heads,
         )
-        options: dict[str, Any] = {"ratio": ratio, "groups": groups, "iterations": iterations, "eps": eps}
-        options |= {"mlp_ratio": mlp_ratio, "norm": norm}
-        dtc: dict[str, Any] = {
-            "receptive_field": receptive_field,
-            "dtc_init": dtc_init,
-            "dtc_components": dtc_components,
-        }
-        conv = CONV[spatial_dims]
-
-        def blocks(stage: int, depth: int) -> nn.Sequential:
-            return nn.Sequential(*(DeconverBlock(widths[stage], kernels[stage], **options) for _ in range(depth)))
-
-        self.stem = conv(in_channels, widths[0], kernel_size=3, padding=1, bias=False)
-        self.encoder = nn.ModuleList([EncoderStage(nn.Identity(), blocks(0, encoder_depths[0]))])
-        for stage in range(1, stages):
-            down = conv(widths[stage - 1], widths[stage], kernel_size=steps[stage], stride=steps[stage])
-            self.encoder.append(EncoderStage(down, blocks(stage, encoder_depths[stage])))
-        self.decoder = nn.ModuleList()
-        for stage, depth in zip(range(stages - 2, -1, -1), decoder_depths, strict=True):
-            width = widths[stage]
-            sizes = widths[stage + 1], width, steps[stage + 1], spatial_dims
-            up = create_upsampling(upsampling, *sizes, skip_channels=width, **dtc)
-            fusion = conv(2 * width, width, kernel_size=1, bias=False)
-            self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
-        self.head = conv(widths[0], out_channels, kernel_size=1)
-        self.extra_heads = nn.ModuleList(
-            conv(width, out_channels, kernel_size=1) for width in widths[1 : 1 + deep_supervision_heads]
-        )
-
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
-        self.check_input(x)
-        if x.device.type == "cpu":
-            # Grouped and pointwise convolutions are several times faster on a CPU with the channels innermost.
-            x = channels_last(x)
-        x = self.stem(x)
-        features = []
-        for stage in self.encoder:
-            x = stage(x)
-            features.append(x)
-        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
-            x = stage(x, features[index])
-            features[index] = x
-        if not self.deep_supervision:
-            return logits_of(self.head, x)
-        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]

@@ -18,7 +18,10 @@ class Network(nn.Module):
         out_channels: channels of the logits.
         spatial_dims: number of spatial axes.
         size_multiple: every spatial size must be a multiple of this, one number per axis.
+        fixed_size: the only spatial size that the network takes, or None.
         deep_supervision_heads: number of extra heads; 0 where the network has none.
+
+    The first argument of the constructor is ``config``; a subclass gives it a copy of its ``locals()``, taken first.
 
     """
 
@@ -30,14 +33,17 @@ class Network(nn.Module):
         out_channels: int,
         spatial_dims: int,
         size_multiple: Sequence[int],
+        fixed_size: Sequence[int] | None = None,
         deep_supervision_heads: int = 0,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {name: _jsonable(value) for name, value in config.items()}
+        given = {name: value for name, value in config.items() if name not in ("self", "__class__")}
+        self.config: dict[str, Any] = {name: _jsonable(value) for name, value in given.items()}
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.spatial_dims = spatial_dims
         self.size_multiple = tuple(size_multiple)
+        self.fixed_size = None if fixed_size is None else tuple(fixed_size)
         self.deep_supervision_heads = deep_supervision_heads
         self._deep_supervision = False
 
@@ -55,6 +61,22 @@ class Network(nn.Module):
             )
         self._deep_supervision = bool(on)
 
+    def load_weights(self, weights: Mapping[str, Tensor], source: str, expected: str = "this one") -> None:
+        """Load a state dict of this very network; of another one it is refused, and nothing is loaded.
+
+        The error names the ``source`` of the weights and the network that was ``expected``.
+        """
+        wanted = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        if differing:
+            name = differing[0]
+            raise InputError(
+                f"{source}: the weights are of another network than {expected}; {len(differing)} tensors differ, first "
+                f"{name}: {found.get(name)} instead of {wanted.get(name)}"
+            )
+        self.load_state_dict(weights)
+
     def check_input(self, x: Tensor) -> None:
         """Refuse an input of the wrong shape, naming the size to pad to."""
         name = type(self).__name__
@@ -63,7 +85,15 @@ class Network(nn.Module):
                 f"{name} got an input of shape {tuple(x.shape)}: it needs (batch, {self.in_channels} channels, "
                 f"{self.spatial_dims} spatial sizes)"
             )
-        size = tuple(x.shape[2:])
+        self.check_size(tuple(x.shape[2:]))
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Refuse a spatial size that the network does not take, naming the one to pad to."""
+        name, size = type(self).__name__, tuple(size)
+        if self.fixed_size is not None and size != self.fixed_size:
+            larger = any(length > fixed for length, fixed in zip(size, self.fixed_size, strict=True))
+            todo = "take windows of that size" if larger else f"pad to {self.fixed_size}"
+            raise InputError(f"{name} got spatial size {size}, but was built for {self.fixed_size} alone: {todo}")
         if any(length % multiple for length, multiple in zip(size, self.size_multiple, strict=True)):
             padded = tuple(math.ceil(n / m) * m for n, m in zip(size, self.size_multiple, strict=True))
             raise InputError(
@@ -79,6 +109,8 @@ def logits_of(head: nn.Module, features: Tensor) -> Tensor:
 
 def _jsonable(value: Any) -> Any:
     """Write sequences as lists and infinity as a word, as strict JSON needs."""
+    if isinstance(value, Mapping):
+        return {name: _jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(item) for item in value]
     if isinstance(value, float) and math.isinf(value):

@@ -12,14 +12,19 @@ def check_sizes(
     in_channels: int, out_channels: int, spatial_dims: int, widths: Sequence[int], deep_supervision_heads: int
 ) -> None:
     """Refuse numbers of channels, axes, stages and heads of which no network can be made."""
-    check_spatial_dims(spatial_dims, (2, 3))
-    check_channels(in_channels=in_channels, out_channels=out_channels)
+    check_ends(in_channels, out_channels, spatial_dims)
     if len(widths) == 0 or any(width < 1 for width in widths):
         raise InputError(f"widths={widths!r}: give one positive number per stage")
     if not 0 <= deep_supervision_heads < len(widths):
         raise InputError(
             f"deep_supervision_heads={deep_supervision_heads}: {len(widths)} stages allow 0 to {len(widths) - 1}"
         )
+
+
+def check_ends(in_channels: int, out_channels: int, spatial_dims: int) -> None:
+    """Refuse numbers of channels and axes of which no network can be made."""
+    check_spatial_dims(spatial_dims, (2, 3))
+    check_channels(in_channels=in_channels, out_channels=out_channels)
 
 
 def kernels_per_stage(kernel_size: PerStage, spatial_dims: int, stages: int) -> list[tuple[int, ...]]:

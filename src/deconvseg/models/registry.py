@@ -32,10 +32,30 @@ def list_models() -> list[str]:
     return sorted(_BUILDERS)
 
 
+def list_arguments(name: str) -> list[str]:
+    """Return the names of the constructor arguments of a registered model."""
+    check_choice(name, list_models(), "model")
+    return list(inspect.signature(_BUILDERS[name]).parameters)
+
+
+def preset_arguments(name: str, preset: str) -> dict[str, Any]:
+    """Return the constructor arguments of a registered model in a preset of ``deconvseg.catalog.PRESETS``.
+
+    An unknown name or preset, or a model that the preset's paper does not have, is an
+    :class:`~deconvseg.errors.InputError`.
+    """
+    check_choice(name, list_models(), "model")
+    check_choice(preset, PRESETS, f"model {name!r}: preset")
+    networks = PRESETS[preset].networks
+    if name not in networks:
+        raise InputError(f"preset {preset!r} has no {name!r}: choose from its {', '.join(networks)}, or give arguments")
+    return PRESETS[preset].arguments(name)
+
+
 def create_model(name: str, preset: str | None = None, **overrides: Any) -> Network:
     """Make a network by name, from a preset's configuration, from arguments, or from both.
 
-    ``preset`` names a configuration of the papers (``deconvseg.catalog.PRESETS``) and fixes the network only;
+    ``preset`` names a configuration of the papers (see :func:`preset_arguments`) and fixes the network only;
     ``overrides`` are constructor arguments and win over it. ``create_model(name, **network.config)`` rebuilds a
     network. An unknown name, preset or argument, or a value of the wrong type, raises
     :class:`~deconvseg.errors.InputError`.
@@ -43,9 +63,7 @@ def create_model(name: str, preset: str | None = None, **overrides: Any) -> Netw
     check_choice(name, list_models(), "model")
     config = dict(overrides)
     if preset is not None:
-        known = {key: value for key, value in PRESETS.items() if value.model == name}
-        check_choice(preset, known, f"model {name!r}: preset")
-        config = {**known[preset].network, **overrides}
+        config = {**preset_arguments(name, preset), **overrides}
     builder = _BUILDERS[name]
     _check_arguments(name, builder, config)
     return builder(**config)

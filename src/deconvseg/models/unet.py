@@ -110,8 +110,7 @@ class UNet(Network):
         if widths is None:
             widths = (64, 128, 256, 512, 512 if narrowing == "convolutions" else 1024)
         # A copy, because a debugger may add to the live one while it is gone through.
-        arguments = dict(locals())
-        config = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
+        config = dict(locals())
         check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, len(widths))
         kernels = kernels_per_stage(kernel_size, spatial_dims, len(widths))

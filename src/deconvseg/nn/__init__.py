@@ -1,6 +1,8 @@
-"""Layers with parameters: nonnegative deconvolution, its mixer and block, and upsampling."""
+"""Layers with parameters: nonnegative deconvolution, its mixer and block; upsampling; Mamba."""
 
 from deconvseg.nn.block import DeconverBlock, DeconvMixer
+from deconvseg.nn.factorizer import FactorizerBlock, NMFMixer
+from deconvseg.nn.mamba import Mamba, SiameseMamba
 from deconvseg.nn.ndc import NDC
 from deconvseg.nn.upsampling import (
     DTC,
@@ -20,6 +22,10 @@ __all__ = [
     "DeconvMixer",
     "DeconverBlock",
     "DySample",
+    "FactorizerBlock",
+    "Mamba",
+    "NMFMixer",
+    "SiameseMamba",
     "UpsamplingChange",
     "create_upsampling",
     "upgrade_upsampling",

@@ -27,11 +27,26 @@ class InstanceNorm(nn.Module):
         return f"{self.channels}, eps={self.eps}"
 
 
-NORMS = ("instance", "batch")
+class AffineInstanceNorm(InstanceNorm):
+    """Instance normalisation, then a scale and a shift for each channel, as nnU-Net has it."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps)
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, \\*S), then scale and shift."""
+        return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps)
+
+
+NORMS = ("instance", "batch", "instance_affine")
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def create_norm(kind: str, channels: int, spatial_dims: int) -> nn.Module:
     """Make the normalisation layer of that name; an unknown name is an error that lists the known ones."""
     check_choice(kind, NORMS, "norm")
-    return InstanceNorm(channels) if kind == "instance" else _BATCH_NORM[spatial_dims](channels)
+    if kind == "batch":
+        return _BATCH_NORM[spatial_dims](channels)
+    return InstanceNorm(channels) if kind == "instance" else AffineInstanceNorm(channels)

@@ -23,3 +23,8 @@ def check_plan(plan: Plan) -> None:
             f"plan: patch_size {list(plan.patch_size)} must be a multiple of {list(network.size_multiple)}, "
             "as this network halves it"
         )
+    if network.fixed_size not in (None, tuple(plan.patch_size)):
+        raise InputError(
+            f"plan: patch_size is {list(plan.patch_size)}, but this network is built for {list(network.fixed_size)} "
+            "alone; set the one to the other"
+        )

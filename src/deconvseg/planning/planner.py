@@ -1,5 +1,6 @@
 """The choices: from a fingerprint, a recipe and the machine to a plan, each with its reason."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from deconvseg.catalog import PRESETS
 from deconvseg.data import Case, Dataset, LabelEncoding, Splits
 from deconvseg.errors import InputError
+from deconvseg.models import list_arguments, preset_arguments
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint, take_fingerprint
 from deconvseg.planning.machine import choose_device, measure_step
 from deconvseg.planning.recipes import Recipe, get_recipe
@@ -48,8 +50,10 @@ def make_plan(
     on a CPU, an hour on a GPU). A dataset with an ignore label is an :class:`InputError`.
     """
     named = get_recipe(recipe)
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    if preset is None:
+        _check_sizable(model)
+    else:
+        preset_arguments(model, preset)
     if dataset.ignore_label is not None:
         raise InputError(
             f"{dataset.root}: the label {dataset.ignore_label} is declared to be ignored, which training "
@@ -85,7 +89,7 @@ def make_plan(
             f"preset {preset}: the paper's, whatever this machine and the time given"
         )
         if recipe == "paper":
-            named = named.model_copy(update={"epochs": PRESETS[preset].epochs})
+            named = named.model_copy(update={"epochs": PRESETS[preset].epochs or named.epochs})
     return Plan(
         dataset=dataset.root.name,
         spatial_dims=3 if fingerprint.spatial_dims == 3 else 2,
@@ -99,6 +103,15 @@ def make_plan(
         recipe=_schedule(named, step, seconds, reasons),
         reasons=reasons,
     )
+
+
+def _check_sizable(model: str) -> None:
+    missing = {"widths", "strides"} - set(list_arguments(model))
+    if missing:
+        raise InputError(
+            f"model {model!r} has no {' and '.join(sorted(missing))} to be fitted to the data and this machine: "
+            "name a preset that has it, or plan another model and replace model.name and model.config in the plan"
+        )
 
 
 def _labels(dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]) -> LabelPlan:
@@ -188,7 +201,7 @@ def _network(
     while bases:
         widths = [min(bases[0] * 2**stage, 512) for stage in range(len(strides))]
         config = {**ends, "widths": widths, "strides": [list(s) for s in strides]}
-        if kind == "cpu":
+        if kind == "cpu" and model == "deconver":
             config["kernel_size"] = _CPU_KERNEL
         step = measure_step(model, config, patch, batch, device)
         measured.append(f"width {bases[0]}, batch {batch}: " + ("out of memory" if step is None else f"{step:.2f} s"))
@@ -215,13 +228,14 @@ def _duration(seconds: float) -> str:
 
 def _from_preset(name: str, model: str, ends: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...], int]:
     preset = PRESETS[name]
-    if preset.model != model or preset.network["spatial_dims"] != ends["spatial_dims"]:
+    if preset.ends["spatial_dims"] != ends["spatial_dims"]:
         raise InputError(
-            f"preset {name} is a {preset.network['spatial_dims']}D {preset.model}, "
+            f"preset {name} is a {preset.ends['spatial_dims']}D {model}, "
             f"but a {ends['spatial_dims']}D {model} is needed here; choose another preset or leave it out"
         )
-    widths = list(preset.network["widths"])
-    return {**preset.network, **ends, "widths": widths}, preset.patch_size, preset.batch_size
+    # A plan is JSON, so its sequences are lists.
+    config = json.loads(json.dumps({**preset_arguments(model, name), **ends}))
+    return config, preset.patch_size, preset.batch_size or _BATCH["gpu", ends["spatial_dims"]]
 
 
 def _schedule(recipe: Recipe, step: float | None, seconds: float, reasons: dict[str, str]) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Any
 
 from deconvseg.catalog import PRESETS, PUBLISHED_TABLES, PublishedRow, PublishedTable
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models import create_model, list_models
+from deconvseg.models import Network, create_model, list_models
 from deconvseg.models.complexity import Complexity, complexity, measure_seconds
 
 
@@ -67,8 +67,7 @@ def compare_with_published(
         size = how.size or table.size
         key = repr((row.model, row.preset, sorted(row.network.items()), size))
         if key not in done:
-            known = row.model in list_models()
-            done[key] = _measure(row.model, row.preset, row.network, size, how.device) if known else (None, None)
+            done[key] = _measure_row(row, size, how)
         measured[table.title].append(MeasuredNetwork(row.system, *done[key], row))
     return [
         MeasuredTable(table.title, how.size or table.size, tuple(measured[table.title]), table) for table, _ in chosen
@@ -117,11 +116,25 @@ def measure_networks(
         size = how.size or (PRESETS[preset].patch_size if preset else None)
         if size is None:
             raise InputError("no size is given: add --size, as --size 64x64x64, or --preset")
-        names = models or ([PRESETS[preset].model] if preset else ["deconver"])
-        rows = [MeasuredNetwork(name, *_measure(name, preset, network, size, how.device)) for name in how.track(names)]
+        names = models or ["deconver"]
+        rows = [
+            MeasuredNetwork(name, *_measure(create_model(name, preset, **network), size, how.device))
+            for name in how.track(names)
+        ]
         settings = ", ".join(f"{key}={value}" for key, value in network.items())
         tables.append(MeasuredTable("; ".join(filter(None, (preset, settings))), size, tuple(rows)))
     return tables
+
+
+def _measure_row(row: PublishedRow, size: tuple[int, ...], how: Measuring) -> tuple[Complexity | None, float | None]:
+    """Measure a row; nothing where the project has no such network, or it was built for another size alone."""
+    if row.model not in list_models():
+        return None, None
+    built = create_model(row.model, row.preset, **row.network)
+    if built.fixed_size not in (None, size):
+        how.note(f"left out, as it was built for {_times(built.fixed_size or ())} alone: {row.system}")
+        return None, None
+    return _measure(built, size, how.device)
 
 
 def _check_names(presets: Sequence[str], models: Sequence[str]) -> None:
@@ -131,9 +144,6 @@ def _check_names(presets: Sequence[str], models: Sequence[str]) -> None:
         check_choice(model, list_models(), "model")
 
 
-def _measure(
-    model: str, preset: str | None, network: Mapping[str, Any], size: tuple[int, ...], device: str | None
-) -> tuple[Complexity, float | None]:
-    built = create_model(model, preset, **network)
-    shape = (1, built.in_channels, *size)
-    return complexity(built, shape), None if device is None else measure_seconds(built, shape, device=device)
+def _measure(network: Network, size: tuple[int, ...], device: str | None) -> tuple[Complexity, float | None]:
+    shape = (1, network.in_channels, *size)
+    return complexity(network, shape), None if device is None else measure_seconds(network, shape, device=device)

@@ -1,0 +1,95 @@
+"""MedNeXt, from MONAI."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.parts import use_own_norms
+from deconvseg.models.per_stage import check_ends
+from deconvseg.models.registry import register_model
+from deconvseg.nn.dimensions import check_channels
+
+_HALVINGS = 4
+
+
+class _Variant(NamedTuple):
+    """Blocks, and expansion of the channels inside them, of the four encoder stages and of the bottleneck."""
+
+    depths: Sequence[int]
+    expansions: Sequence[int]
+    bottleneck_depth: int
+    bottleneck_expansion: int
+
+
+# MedNeXt (arXiv 2303.09975), Table 1; the decoder mirrors the encoder.
+_VARIANTS: Mapping[str, _Variant] = {
+    "S": _Variant((2, 2, 2, 2), (2, 2, 2, 2), 2, 2),
+    "B": _Variant((2, 2, 2, 2), (2, 3, 4, 4), 2, 4),
+    "M": _Variant((3, 4, 4, 4), (2, 3, 4, 4), 4, 4),
+    "L": _Variant((3, 4, 8, 8), (3, 4, 8, 8), 8, 8),
+}
+
+
+@register_model("mednext")
+class MedNeXt(Network):
+    """Segment by a U-shaped ConvNeXt (MedNeXt, Roy et al., MICCAI 2023), MONAI's ``MedNeXt``.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        variant: the paper's ``"S"``, ``"B"``, ``"M"`` or ``"L"``.
+        kernel_size: odd size of the depthwise convolutions (the paper's are 3 and 5).
+        init_filters: channels of the first stage; they double with each of the four others.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S).
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        variant: Literal["S", "B", "M", "L"] = "S",
+        kernel_size: int = 3,
+        init_filters: int = 32,
+    ) -> None:
+        config = dict(locals())
+        check_ends(in_channels, out_channels, spatial_dims)
+        check_channels(init_filters=init_filters, kernel_size=kernel_size)
+        if kernel_size % 2 == 0:
+            raise InputError(f"kernel_size={kernel_size!r}: a kernel needs an odd size, such as 3 or 5")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[2**_HALVINGS] * spatial_dims,
+        )
+        from monai.networks import nets
+
+        blocks = _VARIANTS[variant]
+        self.body: nn.Module = nets.MedNeXt(
+            spatial_dims,
+            init_filters,
+            in_channels,
+            out_channels,
+            encoder_expansion_ratio=blocks.expansions,
+            decoder_expansion_ratio=blocks.expansions[::-1],
+            bottleneck_expansion_ratio=blocks.bottleneck_expansion,
+            kernel_size=kernel_size,
+            use_residual_connection=True,
+            blocks_down=blocks.depths,
+            blocks_bottleneck=blocks.bottleneck_depth,
+            blocks_up=blocks.depths[::-1],
+        )
+        use_own_norms(self.body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment (B, in_channels, \\*S): logits."""
+        self.check_input(x)
+        return logits_of(self.body, x)

@@ -1,0 +1,199 @@
+"""nnMamba (arXiv 2402.03526): a residual encoder with Mamba beside its convolutions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.per_stage import check_sizes
+from deconvseg.models.registry import register_model
+from deconvseg.nn import SiameseMamba, create_upsampling
+from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.residual import ConvUnit, ResidualBlock
+from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+from deconvseg.ops.layout import channels_last
+
+_STAGES = 4
+# Channels of a skip connection for every number that describes all of them.
+_SQUEEZE = 16
+
+
+class MambaInConvolution(nn.Module):
+    """The MICCSS block: Mamba along the positions of an image, between two 1x1 convolutions.
+
+    Shapes: input and output (B, channels, \\*S).
+    """
+
+    def __init__(self, channels: int, spatial_dims: int, norm: str, states: int) -> None:
+        super().__init__()
+        self.project_in = ConvUnit(channels, channels, 1, spatial_dims, norm=norm)
+        self.mamba = SiameseMamba(channels, states=states)
+        self.project_out = ConvUnit(channels, channels, 1, spatial_dims, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix (B, channels, \\*S) over its positions."""
+        x = self.project_in(x)
+        mixed: Tensor = self.mamba(x.flatten(2))
+        out: Tensor = self.project_out(x + mixed.reshape(x.shape))
+        return out
+
+
+class EncoderLayer(nn.Module):
+    """Residual blocks, the first with stride 2; the others share one MICCSS block beside their convolutions."""
+
+    def __init__(self, channels: int, width: int, blocks: int, spatial_dims: int, norm: str, states: int) -> None:
+        super().__init__()
+        self.first = ResidualBlock(channels, width, spatial_dims, norm=norm, stride=2)
+        self.others = nn.ModuleList(ResidualBlock(width, width, spatial_dims, norm=norm) for _ in range(blocks - 1))
+        self.mixer = MambaInConvolution(width, spatial_dims, norm, states)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, \\*S) to (B, width, \\*S / 2)."""
+        x = self.first(x)
+        for block in self.others:
+            x = block(x, self.mixer(x))
+        return x
+
+
+class ChannelScaling(nn.Module):
+    """Weigh the channels of a skip connection by what their means say: input and output (B, channels, \\*S)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = max(1, channels // _SQUEEZE)
+        # So few numbers that ReLUs could all be zero from the start, and stay so.
+        self.weigh = nn.Sequential(
+            nn.Linear(channels, squeezed), nn.SiLU(), nn.Linear(squeezed, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale (B, channels, \\*S)."""
+        means = x.mean(dim=tuple(range(2, x.ndim)))
+        weights: Tensor = self.weigh(means)
+        out: Tensor = x * weights.reshape(*means.shape, *[1] * (x.ndim - 2))
+        return out
+
+
+class DecoderStage(nn.Module):
+    """Upsampling, concatenation with a scaled skip connection, two convolutions."""
+
+    def __init__(self, upsampling: nn.Module, channels: int, width: int, spatial_dims: int, norm: str) -> None:
+        super().__init__()
+        self.upsampling = upsampling
+        self.scaling = ChannelScaling(width)
+        self.convs = nn.Sequential(
+            ConvUnit(channels + width, width, 3, spatial_dims, norm=norm),
+            ConvUnit(width, width, 3, spatial_dims, norm=norm),
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Map (B, channels, \\*(S / 2)) and the encoder's (B, width, \\*S) to (B, width, \\*S)."""
+        joined = torch.cat([upsample(self.upsampling, x, skip), self.scaling(skip)], dim=1)
+        out: Tensor = self.convs(joined)
+        return out
+
+
+@register_model("nnmamba")
+class NNMamba(Network):
+    """Segment 2D or 3D images by nnMamba (arXiv 2402.03526); ours is written from the paper.
+
+    A stem at half the resolution, three residual layers with Mamba at strides 4, 8 and 16, trilinear upsampling. With
+    one input channel and 14 classes in 3D it has 15.956 million parameters.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        channels: channels of the stem; every layer doubles them.
+        blocks: residual blocks of every layer, 2 or more.
+        states: states of every inner channel of Mamba.
+        norm: normalisation, by name.
+        upsampling: ``"linear"`` (the paper's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``, with as many channels.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        deep_supervision_heads: extra heads, one resolution further down each, up to three; used while
+            ``deep_supervision`` is on.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S) or, while
+    ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution first.
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        channels: int = 32,
+        blocks: int = 3,
+        states: int = 16,
+        norm: str = "batch",
+        upsampling: str = "linear",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        deep_supervision_heads: int = 0,
+    ) -> None:
+        config = dict(locals())
+        if channels < 1:
+            raise InputError(f"channels={channels}: give a positive number")
+        widths = [channels * 2**stage for stage in range(_STAGES)]
+        check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
+        if blocks < 2:
+            raise InputError(f"blocks={blocks}: give 2 or more, because Mamba is beside all blocks but the first")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=(2**_STAGES,) * spatial_dims,
+            deep_supervision_heads=deep_supervision_heads,
+        )
+        options: dict[str, Any] = {"receptive_field": receptive_field, "dtc_init": dtc_init}
+        options["dtc_components"] = dtc_components
+
+        def raised(width: int, skip_channels: int) -> nn.Module:
+            return create_upsampling(
+                upsampling, width, width, spatial_dims=spatial_dims, skip_channels=skip_channels, **options
+            )
+
+        self.stem = nn.Sequential(
+            ConvUnit(in_channels, channels, 3, spatial_dims, norm=norm, stride=2),
+            ConvUnit(channels, channels, 3, spatial_dims, norm=norm),
+        )
+        self.encoder = nn.ModuleList(
+            EncoderLayer(width // 2, width, blocks, spatial_dims, norm, states) for width in widths[1:]
+        )
+        self.decoder = nn.ModuleList(
+            DecoderStage(raised(2 * width, width), 2 * width, width, spatial_dims, norm) for width in widths[-2::-1]
+        )
+        conv = CONV[spatial_dims]
+        self.upsampling = raised(channels, in_channels)
+        self.head = nn.Sequential(
+            ConvUnit(channels, out_channels, 3, spatial_dims, norm=norm),
+            conv(out_channels, out_channels, kernel_size=3, padding=1),
+        )
+        self.extra_heads = nn.ModuleList(
+            conv(width, out_channels, kernel_size=1) for width in widths[:deep_supervision_heads]
+        )
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        self.check_input(x)
+        # Convolutions are faster on a CPU with the channels innermost.
+        image = channels_last(x) if x.device.type == "cpu" else x
+        features = [self.stem(image)]
+        for layer in self.encoder:
+            features.append(layer(features[-1]))
+        x = features[-1]
+        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
+            x = stage(x, features[index])
+            features[index] = x
+        logits = logits_of(self.head, upsample(self.upsampling, x, image))
+        if not self.deep_supervision:
+            return logits
+        return [logits, *(logits_of(head, x) for head, x in zip(self.extra_heads, features, strict=False))]

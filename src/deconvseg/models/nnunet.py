@@ -1,0 +1,129 @@
+"""nnU-Net's network, as MONAI's DynUNet builds it, at the widths that the paper of Deconver gives it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
+from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
+from deconvseg.models.registry import register_model
+from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.upsampling import DTC_COMPONENTS
+
+_FEWEST_STAGES = 3
+
+
+@register_model("nnunet")
+class NNUNet(Network):
+    """Segment 2D or 3D images by nnU-Net's plain U-Net (Isensee et al., Nature Methods 2021), from MONAI's ``DynUNet``.
+
+    The names of the state dict are DynUNet's, without the second name that it gives every tensor under ``skip_layers``.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        widths: channels of each stage, from the full resolution down; three stages or more.
+        strides: of each stage: one number, one per stage (the first must be 1), one per axis, or a sequence per stage
+            of one per axis; ``None`` means 2 after the first stage.
+        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
+            one per axis.
+        norm: ``"instance"`` (without parameters, as in the paper of Deconver), ``"instance_affine"`` (nnU-Net's own) or
+            ``"batch"``.
+        residual: whether the encoder's blocks have residual connections.
+        upsampling: ``"transposed"`` (nnU-Net's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
+    first, each one stage coarser than the one before.
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        widths: Sequence[int] = (32, 64, 128, 256, 512),
+        strides: PerStage | None = None,
+        kernel_size: PerStage = 3,
+        norm: str = "instance",
+        residual: bool = False,
+        upsampling: str = "transposed",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        deep_supervision_heads: int = 0,
+    ) -> None:
+        config = dict(locals())
+        check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
+        check_choice(norm, MONAI_NORMS, "norm")
+        if len(widths) < _FEWEST_STAGES:
+            raise InputError(f"widths={widths!r}: nnunet needs {_FEWEST_STAGES} stages or more")
+        steps = strides_per_stage(2 if strides is None else strides, spatial_dims, len(widths))
+        kernels = kernels_per_stage(kernel_size, spatial_dims, len(widths))
+        _check_reach(kernels, steps)
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
+            deep_supervision_heads=deep_supervision_heads,
+        )
+        from monai.networks.nets import DynUNet
+
+        built = DynUNet(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            kernels,
+            steps,
+            steps[1:],
+            filters=widths,
+            norm_name=MONAI_NORMS[norm],
+            res_block=residual,
+        )
+        self.input_block: nn.Module = built.input_block
+        self.downsamples: nn.ModuleList = built.downsamples
+        self.bottleneck: nn.Module = built.bottleneck
+        self.upsamples: nn.ModuleList = built.upsamples
+        self.output_block: nn.Module = built.output_block
+        self.extra_heads = nn.ModuleList(
+            CONV[spatial_dims](width, out_channels, kernel_size=1) for width in widths[1 : 1 + deep_supervision_heads]
+        )
+        dtc: dict[str, Any] = {
+            "receptive_field": receptive_field,
+            "dtc_init": dtc_init,
+            "dtc_components": dtc_components,
+        }
+        use_upsampling(self, [f"upsamples.{index}" for index in range(len(self.upsamples))], upsampling, **dtc)
+        use_own_norms(self)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        self.check_input(x)
+        features = [self.input_block(x)]
+        for block in (*self.downsamples, self.bottleneck):
+            features.append(block(features[-1]))
+        x = features[-1]
+        for index, block in zip(reversed(range(len(features) - 1)), self.upsamples, strict=True):
+            x = block(x, features[index])
+            features[index] = x
+        if not self.deep_supervision:
+            return logits_of(self.output_block, x)
+        return [logits_of(head, x) for head, x in zip([self.output_block, *self.extra_heads], features, strict=False)]
+
+
+def _check_reach(kernels: Sequence[Sequence[int]], steps: Sequence[Sequence[int]]) -> None:
+    for kernel, step in zip(kernels, steps, strict=True):
+        if any(stride > size + 1 for size, stride in zip(kernel, step, strict=True)):
+            raise InputError(f"strides: {step} leaves out what kernel_size {kernel} does not reach: give smaller ones")

@@ -1,0 +1,154 @@
+"""nnU-Net's residual encoder network, from dynamic-network-architectures."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.parts import other_upsampling
+from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
+from deconvseg.models.registry import register_model
+from deconvseg.nn.norm import create_norm
+from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+
+_STAGES = 6
+_MOST_CHANNELS = {2: 512, 3: 320}
+# Blocks of nnU-Net's residual encoder in the first stages; every further one has as many as the last.
+_DEPTHS = (1, 3, 4, 6)
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+# Those with a scale, which the package starts at zero where a residual connection is added.
+_NORMS = ("instance_affine", "batch")
+
+
+@register_model("nnunet_resenc")
+class ResEncUNet(Network):
+    """Segment by nnU-Net's U-Net with a residual encoder (Isensee et al., MICCAI 2024).
+
+    It is the ``ResidualEncoderUNet`` of the package ``dynamic-network-architectures``, with one convolution a decoder
+    stage. Each tensor has one name in the state dict, where that package gives several.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        widths: channels of each stage, from the full resolution down; two stages or more. ``None`` means nnU-Net's six,
+            from 32 doubling to at most 512 in 2D and 320 in 3D.
+        depths: residual blocks of each encoder stage; ``None`` means 1, 3, 4, then 6 each.
+        strides: of each stage: one number, one per stage (the first must be 1), one per axis, or a sequence per stage
+            of one per axis; ``None`` means 2 after the first stage.
+        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
+            one per axis.
+        norm: ``"instance_affine"`` or ``"batch"``.
+        upsampling: ``"transposed"`` (nnU-Net's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
+    first, each one stage coarser than the one before.
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        widths: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        strides: PerStage | None = None,
+        kernel_size: PerStage = 3,
+        norm: str = "instance_affine",
+        upsampling: str = "transposed",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        deep_supervision_heads: int = 0,
+    ) -> None:
+        if widths is None:
+            widths = [min(32 * 2**stage, _MOST_CHANNELS.get(spatial_dims, 320)) for stage in range(_STAGES)]
+        if depths is None:
+            depths = [_DEPTHS[min(stage, len(_DEPTHS) - 1)] for stage in range(len(widths))]
+        config = dict(locals())
+        check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
+        check_choice(norm, _NORMS, "norm")
+        stages = len(widths)
+        if stages < 2:
+            raise InputError(f"widths={widths!r}: nnunet_resenc needs two stages or more")
+        steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
+            deep_supervision_heads=deep_supervision_heads,
+        )
+        architectures = _import_architectures()
+        built = architectures.ResidualEncoderUNet(
+            in_channels,
+            stages,
+            list(widths),
+            _CONV[spatial_dims],
+            kernels_per_stage(kernel_size, spatial_dims, stages),
+            steps,
+            list(depths_per_stage(depths, stages, "depths")),
+            out_channels,
+            n_conv_per_stage_decoder=1,
+            conv_bias=True,
+            norm_op=partial(create_norm, norm, spatial_dims=spatial_dims),
+            nonlin=nn.LeakyReLU,
+            nonlin_kwargs={"inplace": True},
+        )
+        built.apply(built.initialize)
+        _drop_aliases(built)
+        dtc: dict[str, Any] = {
+            "receptive_field": receptive_field,
+            "dtc_init": dtc_init,
+            "dtc_components": dtc_components,
+        }
+        self.encoder: nn.Module = built.encoder
+        self.upsampling = nn.ModuleList(other_upsampling(up, upsampling, **dtc) for up in built.decoder.transpconvs)
+        self.decoder: nn.ModuleList = built.decoder.stages
+        self.head, *extra_heads = reversed(built.decoder.seg_layers)
+        bottom = _CONV[spatial_dims](widths[-1], out_channels, kernel_size=1)
+        self.extra_heads = nn.ModuleList([*extra_heads, bottom][:deep_supervision_heads])
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        self.check_input(x)
+        features: list[Tensor] = list(self.encoder(x))
+        x = features[-1]
+        for index, up, stage in zip(reversed(range(len(features) - 1)), self.upsampling, self.decoder, strict=True):
+            x = stage(torch.cat([upsample(up, x, features[index]), features[index]], dim=1))
+            features[index] = x
+        if not self.deep_supervision:
+            return logits_of(self.head, x)
+        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
+
+
+def _import_architectures() -> Any:
+    try:
+        from dynamic_network_architectures.architectures import unet
+    except ImportError as error:
+        raise InputError(
+            "nnunet_resenc is built from the package dynamic-network-architectures, which is not installed: "
+            "pip install dynamic-network-architectures"
+        ) from error
+    return unet
+
+
+def _drop_aliases(built: Any) -> None:
+    """Leave every layer registered once: ``all_modules`` holds what ``conv``, ``norm`` and others name again."""
+    del built.decoder.encoder
+    for module in list(built.modules()):
+        if "all_modules" in module._modules:
+            for name in [name for name in module._modules if name != "all_modules"]:
+                delattr(module, name)

@@ -1,0 +1,83 @@
+"""What networks of other packages need to fit in: our normalisations and upsamplings in place of theirs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.nn import create_upsampling
+from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm
+from deconvseg.nn.upsampling import SummedUpsampling, upsample
+
+# How MONAI names the normalisations of `deconvseg.nn.norm.NORMS`.
+MONAI_NORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "instance": ("INSTANCE", {"affine": False}),
+    "batch": ("BATCH", {}),
+    "instance_affine": ("INSTANCE", {"affine": True}),
+}
+
+
+def use_own_norms(network: nn.Module) -> None:
+    """Replace PyTorch's instance normalisations, and group normalisations by channel, by ours of the same weights.
+
+    The values and the names in the state dict stay; ours are faster on a CPU and take a single position too.
+    """
+    for parent in network.modules():
+        for name, norm in parent.named_children():
+            own = _own_norm(norm)
+            if own is not None:
+                setattr(parent, name, own)
+
+
+def _own_norm(norm: nn.Module) -> nn.Module | None:
+    if isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d) and not norm.track_running_stats:
+        channels = norm.num_features
+    elif isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+        channels = norm.num_channels
+    else:
+        return None
+    if not norm.affine:
+        return InstanceNorm(channels, norm.eps)
+    own = AffineInstanceNorm(channels, norm.eps)
+    own.load_state_dict(norm.state_dict(), assign=True)
+    return own
+
+
+class UpBlock(nn.Module):
+    """MONAI's decoder block with any upsampling: upsampling, concatenation, convolutions, by the same names."""
+
+    def __init__(self, upsampling: nn.Module, convs: nn.Module) -> None:
+        super().__init__()
+        self.transp_conv = upsampling
+        self.conv_block = convs
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Map (B, channels below, \\*(S / stride)) and the encoder's (B, width, \\*S) to (B, width, \\*S)."""
+        out: Tensor = self.conv_block(torch.cat([upsample(self.transp_conv, x, skip), skip], dim=1))
+        return out
+
+
+def use_upsampling(network: nn.Module, names: Sequence[str], kind: str, **options: Any) -> None:
+    """Give decoder blocks of MONAI (``UnetUpBlock``, ``UnetrUpBlock``), named as in the network, other upsampling.
+
+    ``options`` are those of :func:`~deconvseg.nn.create_upsampling`.
+    """
+    for name in names:
+        block = network.get_submodule(name)
+        upsampling = other_upsampling(block.get_submodule("transp_conv"), kind, **options)
+        network.set_submodule(name, UpBlock(upsampling, block.get_submodule("conv_block")))
+
+
+def other_upsampling(transposed: nn.Module, kind: str, **options: Any) -> nn.Module:
+    """Return the upsampling of that name for the place of a transposed convolution, which may be wrapped.
+
+    ``"transposed"`` is that layer itself, and ``"dtc+transposed"`` has it as its base; others are made anew.
+    """
+    if kind == "transposed":
+        return transposed
+    conv = next(module for module in transposed.modules() if isinstance(module, nn.modules.conv._ConvTransposeNd))
+    sizes = conv.in_channels, conv.out_channels, conv.stride, len(conv.stride)
+    if kind == "dtc+transposed":
+        return SummedUpsampling(transposed, create_upsampling("dtc", *sizes, **options))
+    return create_upsampling(kind, *sizes, skip_channels=conv.out_channels, **options)

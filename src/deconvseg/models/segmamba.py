@@ -1,0 +1,228 @@
+"""SegMamba (arXiv 2401.13560): an encoder that scans whole volumes in three orders, and a convolutional decoder."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.per_stage import check_sizes, depths_per_stage
+from deconvseg.models.registry import register_model
+from deconvseg.nn import Mamba, create_upsampling
+from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.mamba import SCAN_DIRECTIONS
+from deconvseg.nn.norm import create_norm
+from deconvseg.nn.residual import ConvUnit, ResidualBlock
+from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+from deconvseg.ops.layout import channels_last
+
+_NORM = "instance"
+# Of the leaky ReLUs of the convolutional blocks, as in UNETR.
+_SLOPE = 0.01
+
+
+class GatedSpatialConv(nn.Module):
+    """Gated spatial convolution (GSC): 3x3 convolutions gated by a pointwise one.
+
+    Shapes: input and output (B, channels, \\*S).
+    """
+
+    def __init__(self, channels: int, spatial_dims: int) -> None:
+        super().__init__()
+
+        def unit(kernel_size: int) -> ConvUnit:
+            return ConvUnit(channels, channels, kernel_size, spatial_dims, norm=_NORM)
+
+        self.local = nn.Sequential(unit(3), unit(3))
+        self.gate = unit(1)
+        self.fusion = unit(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix (B, channels, \\*S) locally."""
+        out: Tensor = x + self.fusion(self.local(x) * self.gate(x))
+        return out
+
+
+class TriOrientedMamba(nn.Module):
+    """Layer normalisation and a Mamba that scans forward, backward and across slices, with a residual (ToM).
+
+    Shapes: input and output (B, channels, \\*S), the number of positions a multiple of ``slices``.
+    """
+
+    def __init__(self, channels: int, slices: int, states: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.mamba = Mamba(channels, SCAN_DIRECTIONS, slices, states=states)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix (B, channels, \\*S) over its positions."""
+        normed: Tensor = self.norm(x.flatten(2).mT)
+        mixed: Tensor = self.mamba(normed.mT)
+        return x + mixed.reshape(x.shape)
+
+
+class EncoderStage(nn.Module):
+    """Downsampling, gated spatial convolution, tri-oriented Mamba layers, and an MLP with a residual."""
+
+    def __init__(
+        self, downsampling: nn.Module, channels: int, depth: int, slices: int, spatial_dims: int, states: int
+    ) -> None:
+        super().__init__()
+        conv = CONV[spatial_dims]
+        self.downsampling = downsampling
+        self.spatial = GatedSpatialConv(channels, spatial_dims)
+        self.mambas = nn.Sequential(*(TriOrientedMamba(channels, slices, states) for _ in range(depth)))
+        self.norm = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            conv(channels, 2 * channels, kernel_size=1), nn.GELU(), conv(2 * channels, channels, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels above, \\*S) to (B, channels, \\*(S / 2))."""
+        x = self.mambas(self.spatial(self.downsampling(x)))
+        normed: Tensor = self.norm(x.movedim(1, -1))
+        out: Tensor = x + self.mlp(normed.movedim(-1, 1))
+        return out
+
+
+class DecoderStage(nn.Module):
+    """Upsampling, concatenation with a skip connection, a residual block."""
+
+    def __init__(self, upsampling: nn.Module, width: int, spatial_dims: int) -> None:
+        super().__init__()
+        self.upsampling = upsampling
+        self.block = ResidualBlock(2 * width, width, spatial_dims, norm=_NORM, slope=_SLOPE)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Map (B, channels below, \\*(S / 2)) and a skip connection (B, width, \\*S) to (B, width, \\*S)."""
+        out: Tensor = self.block(torch.cat([upsample(self.upsampling, x, skip), skip], dim=1))
+        return out
+
+
+@register_model("segmamba")
+class SegMamba(Network):
+    """Segment 2D or 3D images by SegMamba (arXiv 2401.13560); ours is written from the paper, and 2D is our port.
+
+    A stem at half the resolution, one stage for each of ``widths`` at strides 2, 4, ..., skip connections through
+    residual blocks. With one input channel and 14 classes in 3D it has 67.36 million parameters.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        widths: channels of each stage, from half the resolution down.
+        depths: Mamba layers of each stage; ``None`` means one each.
+        hidden: channels of the bottom of the decoder.
+        slices: parts of each stage's sequence for the scan across slices: the published ones make every slice of a
+            128x128x128 patch a part.
+        states: states of every inner channel of Mamba.
+        uncertainty: whether skip connections are weighed by feature-level uncertainty (FUE; no parameters).
+        upsampling: ``"transposed"`` (the paper's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``, the least with which
+    ``slices`` divide the positions of every stage (32 in 3D, 64 in 2D, as published); output (B, out_channels, \\*S)
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
+    first.
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        widths: Sequence[int] = (48, 96, 192, 384),
+        depths: Sequence[int] | None = (2, 2, 2, 2),
+        hidden: int = 768,
+        slices: Sequence[int] = (64, 32, 16, 8),
+        states: int = 16,
+        uncertainty: bool = True,
+        upsampling: str = "transposed",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        deep_supervision_heads: int = 0,
+    ) -> None:
+        config = dict(locals())
+        check_sizes(in_channels, out_channels, spatial_dims, [*widths, hidden], deep_supervision_heads)
+        depths = depths_per_stage(depths, len(widths), "depths")
+        slices = depths_per_stage(slices, len(widths), "slices")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=(_size_multiple(slices, spatial_dims),) * spatial_dims,
+            deep_supervision_heads=deep_supervision_heads,
+        )
+        self.uncertainty = uncertainty
+        options: dict[str, Any] = {"receptive_field": receptive_field, "dtc_init": dtc_init}
+        options["dtc_components"] = dtc_components
+        conv = CONV[spatial_dims]
+        self.encoder = nn.ModuleList()
+        for stage, (width, depth, parts) in enumerate(zip(widths, depths, slices, strict=True)):
+            down: nn.Module = conv(in_channels, width, kernel_size=7, stride=2, padding=3)
+            if stage:
+                halve = conv(widths[stage - 1], width, kernel_size=2, stride=2)
+                down = nn.Sequential(create_norm(_NORM, widths[stage - 1], spatial_dims), halve)
+            self.encoder.append(EncoderStage(down, width, depth, parts, spatial_dims, states))
+
+        def block(channels: int, width: int) -> ResidualBlock:
+            return ResidualBlock(channels, width, spatial_dims, norm=_NORM, slope=_SLOPE)
+
+        levels = (*widths, hidden)
+        self.skips = nn.ModuleList(itertools.starmap(block, itertools.pairwise((in_channels, *levels))))
+        self.decoder = nn.ModuleList()
+        for below, width in zip(levels[:0:-1], levels[-2::-1], strict=True):
+            up = create_upsampling(upsampling, below, width, spatial_dims=spatial_dims, skip_channels=width, **options)
+            self.decoder.append(DecoderStage(up, width, spatial_dims))
+        self.last = block(widths[0], widths[0])
+        self.head = conv(widths[0], out_channels, kernel_size=1)
+        self.extra_heads = nn.ModuleList(
+            conv(width, out_channels, kernel_size=1) for width in levels[1 : 1 + deep_supervision_heads]
+        )
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        self.check_input(x)
+        if x.device.type == "cpu":
+            # Convolutions are faster on a CPU with the channels innermost.
+            x = channels_last(x)
+        features = [self.skips[0](x)]
+        for stage, skip in zip(self.encoder, self.skips[1:], strict=True):
+            x = stage(x)
+            features.append(skip(weigh_by_certainty(x) if self.uncertainty else x))
+        x = features[-1]
+        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
+            x = stage(x, features[index])
+            features[index] = x
+        features[0] = self.last(x)
+        if not self.deep_supervision:
+            return logits_of(self.head, features[0])
+        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
+
+
+def weigh_by_certainty(x: Tensor) -> Tensor:
+    """Strengthen features where they are certain: x + x (1 - u), u = -p log p, p = sigmoid(mean over the channels).
+
+    That is the feature-level uncertainty estimation (FUE). Shapes: input and output (B, C, \\*S).
+    """
+    mean = x.mean(dim=1, keepdim=True)
+    uncertainty = -torch.sigmoid(mean) * F.logsigmoid(mean)
+    return x * (2 - uncertainty)
+
+
+def _size_multiple(slices: Sequence[int], spatial_dims: int) -> int:
+    """Return the least multiple of all strides with which slices divide the positions of every stage."""
+    lengths = [2**power for power in range(len(slices) - 1, -1, -1)]  # of each stage, at the least size
+    factor = 1
+    while any((factor * length) ** spatial_dims % parts for length, parts in zip(lengths, slices, strict=True)):
+        factor += 1
+    return factor << len(slices)

@@ -1,0 +1,96 @@
+"""SegResNet, from MONAI."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.parts import other_upsampling
+from deconvseg.models.per_stage import check_ends, depths_per_stage
+from deconvseg.models.registry import register_model
+from deconvseg.nn.upsampling import DTC_COMPONENTS, needs_skip
+
+_GROUPS = 8
+
+
+@register_model("segresnet")
+class SegResNet(Network):
+    """Segment by a residual encoder and decoder (Myronenko, BrainLes 2018), MONAI's ``SegResNet``, without the VAE.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        init_filters: channels of the first stage, a multiple of 8; they double with each stage.
+        depths: residual blocks of each encoder stage; every stage after the first halves the size.
+        decoder_depths: residual blocks of each decoder stage, one stage fewer than the encoder has; ``None`` means one
+            each.
+        upsampling: ``"transposed"`` (as in the paper of Deconver), ``"linear"`` (as in that of SegResNet) or another of
+            ``deconvseg.nn.UPSAMPLING_KINDS`` but those with ``fade``, which need a skip connection that this decoder
+            adds instead.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+
+    Shapes: input (B, in_channels, \\*S), every size a multiple of ``size_multiple``; output (B, out_channels, \\*S).
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        init_filters: int = 64,
+        depths: Sequence[int] = (1, 2, 2, 4),
+        decoder_depths: Sequence[int] | None = None,
+        upsampling: str = "transposed",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+    ) -> None:
+        config = dict(locals())
+        check_ends(in_channels, out_channels, spatial_dims)
+        depths = depths_per_stage(depths, len(depths), "depths")
+        decoder_depths = depths_per_stage(decoder_depths, len(depths) - 1, "decoder_depths")
+        if init_filters < 1 or init_filters % _GROUPS:
+            raise InputError(f"init_filters={init_filters!r}: give a multiple of {_GROUPS}")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[2 ** (len(depths) - 1)] * spatial_dims,
+        )
+        from monai.networks import nets
+
+        self.body: nn.Module = nets.SegResNet(
+            spatial_dims,
+            init_filters,
+            in_channels,
+            out_channels,
+            blocks_down=tuple(depths),
+            blocks_up=tuple(decoder_depths),
+            upsample_mode="deconv",
+        )
+        dtc: dict[str, Any] = {
+            "receptive_field": receptive_field,
+            "dtc_init": dtc_init,
+            "dtc_components": dtc_components,
+        }
+        for stage in range(len(decoder_depths)):
+            name = f"up_samples.{stage}.1"
+            up = other_upsampling(self.body.get_submodule(name), upsampling, **dtc)
+            if needs_skip(up):
+                raise InputError(
+                    f"upsampling {upsampling!r} takes the skip connection too, which the decoder of segresnet only "
+                    "adds afterwards: choose another, or another model"
+                )
+            self.body.set_submodule(name, up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment (B, in_channels, \\*S): logits."""
+        self.check_input(x)
+        return logits_of(self.body, x)

@@ -1,0 +1,132 @@
+"""Swin UNETR and SwinUNETR-V2, from MONAI."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
+from deconvseg.models.per_stage import check_ends, depths_per_stage
+from deconvseg.models.registry import register_model
+from deconvseg.nn.dimensions import per_axis
+from deconvseg.nn.upsampling import DTC_COMPONENTS
+
+_STAGES = 4
+_MULTIPLE = 32
+_FEATURES = 12
+_DECODER = ("decoder5", "decoder4", "decoder3", "decoder2", "decoder1")
+
+
+@register_model("swin_unetr")
+class SwinUNETR(Network):
+    """Segment by shifted windows of attention with a convolutional decoder, MONAI's ``SwinUNETR``.
+
+    Hatamizadeh et al., BrainLes 2021.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        feature_size: channels at the full resolution, a multiple of 12.
+        depths: transformer blocks of each of the four stages.
+        num_heads: attention heads of each stage; they divide its channels, ``feature_size`` times 1, 2, 4 and 8.
+        window_size: size of the windows, one number or one per axis.
+        norm: normalisation of the convolutional blocks, by name.
+        upsampling: of the five decoder blocks: ``"transposed"`` (the paper's) or another of
+            ``deconvseg.nn.UPSAMPLING_KINDS``.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of 32; output (B, out_channels, \\*S).
+
+    """
+
+    residual_convs: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        feature_size: int = 48,
+        depths: Sequence[int] = (2, 2, 2, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: int | Sequence[int] = 7,
+        norm: str = "instance",
+        upsampling: str = "transposed",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+    ) -> None:
+        config = dict(locals())
+        check_ends(in_channels, out_channels, spatial_dims)
+        check_choice(norm, MONAI_NORMS, "norm")
+        if feature_size < 1 or feature_size % _FEATURES:
+            raise InputError(f"feature_size={feature_size!r}: give a multiple of {_FEATURES}")
+        heads = depths_per_stage(num_heads, _STAGES, "num_heads")
+        channels = [feature_size * 2**stage for stage in range(_STAGES)]
+        if any(count % head for count, head in zip(channels, heads, strict=True)):
+            raise InputError(f"num_heads={num_heads!r}: give divisors of the stages' channels {channels}")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[_MULTIPLE] * spatial_dims,
+        )
+        from monai.networks import nets
+
+        with _RatesOnCPU():
+            self.body: nn.Module = nets.SwinUNETR(
+                in_channels,
+                out_channels,
+                depths=depths_per_stage(depths, _STAGES, "depths"),
+                num_heads=heads,
+                feature_size=feature_size,
+                window_size=per_axis(window_size, spatial_dims, "window_size"),
+                norm_name=MONAI_NORMS[norm],
+                spatial_dims=spatial_dims,
+                use_v2=self.residual_convs,
+            )
+        use_upsampling(
+            self.body,
+            _DECODER,
+            upsampling,
+            receptive_field=receptive_field,
+            dtc_init=dtc_init,
+            dtc_components=dtc_components,
+        )
+        use_own_norms(self.body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment (B, in_channels, \\*S): logits."""
+        self.check_input(x)
+        return logits_of(self.body, x)
+
+
+@register_model("swin_unetr_v2")
+class SwinUNETRV2(SwinUNETR):
+    """Swin UNETR with residual convolutions before each stage of attention (He et al., MICCAI 2023)."""
+
+    residual_convs = True
+
+
+class _RatesOnCPU(TorchFunctionMode):
+    """Make ``torch.linspace`` on the CPU: MONAI reads numbers from it, even on the meta device."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.linspace:
+            given["device"] = "cpu"
+        return func(*args, **given)

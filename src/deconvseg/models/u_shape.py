@@ -1,0 +1,119 @@
+"""The U shape that Deconver and Factorizer have in common: only their blocks differ."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from deconvseg.models.network import Network, logits_of
+from deconvseg.nn import create_upsampling
+from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.joining import join
+from deconvseg.ops.layout import channels_last
+
+
+class EncoderStage(nn.Module):
+    """Downsampling (a convolution with kernel = stride; none in the first stage), then blocks."""
+
+    def __init__(self, downsampling: nn.Module, blocks: nn.Sequential) -> None:
+        super().__init__()
+        self.downsampling = downsampling
+        self.blocks = blocks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width before, \\*S) to (B, width, \\*(S / stride))."""
+        out: Tensor = self.blocks(self.downsampling(x))
+        return out
+
+
+class DecoderStage(nn.Module):
+    """Upsampling, concatenation with the encoder's features, a pointwise convolution, then blocks."""
+
+    def __init__(self, upsampling: nn.Module, fusion: nn.Module, blocks: nn.Sequential) -> None:
+        super().__init__()
+        self.upsampling = upsampling
+        self.fusion = fusion
+        self.blocks = blocks
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Map (B, width below, \\*(S / stride)) and the encoder's (B, width, \\*S) to (B, width, \\*S)."""
+        out: Tensor = self.blocks(join(skip, x, self.upsampling, self.fusion))
+        return out
+
+
+class UShapedNetwork(Network):
+    """A stem, encoder stages, decoder stages and heads around any blocks that keep the width and the size.
+
+    ``blocks(stage, depth)`` makes those of a stage; ``steps`` are the strides of every stage and axis,
+    ``decoder_depths`` go from the lowest resolution up, and ``upsampling`` holds the arguments of
+    :func:`~deconvseg.nn.create_upsampling` other than the sizes. Every spatial size must be a multiple of all strides
+    together, times ``window``.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int,
+        widths: Sequence[int],
+        steps: Sequence[tuple[int, ...]],
+        depths: Sequence[int],
+        decoder_depths: Sequence[int],
+        blocks: Callable[[int, int], nn.Sequential],
+        upsampling: Mapping[str, Any],
+        deep_supervision_heads: int,
+        window: Sequence[int] | None = None,
+    ) -> None:
+        reach = (1,) * spatial_dims if window is None else window
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[math.prod(axis) for axis in zip(*steps, reach, strict=True)],
+            deep_supervision_heads=deep_supervision_heads,
+        )
+        conv = CONV[spatial_dims]
+        self.stem = conv(in_channels, widths[0], kernel_size=3, padding=1, bias=False)
+        self.encoder = nn.ModuleList([EncoderStage(nn.Identity(), blocks(0, depths[0]))])
+        for stage in range(1, len(widths)):
+            down = conv(widths[stage - 1], widths[stage], kernel_size=steps[stage], stride=steps[stage])
+            self.encoder.append(EncoderStage(down, blocks(stage, depths[stage])))
+        self.decoder = nn.ModuleList()
+        for stage, depth in zip(range(len(widths) - 2, -1, -1), decoder_depths, strict=True):
+            width = widths[stage]
+            up = create_upsampling(
+                in_channels=widths[stage + 1],
+                out_channels=width,
+                scale=steps[stage + 1],
+                spatial_dims=spatial_dims,
+                skip_channels=width,
+                **upsampling,
+            )
+            fusion = conv(2 * width, width, kernel_size=1, bias=False)
+            self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
+        self.head = conv(widths[0], out_channels, kernel_size=1)
+        self.extra_heads = nn.ModuleList(
+            conv(width, out_channels, kernel_size=1) for width in widths[1 : 1 + deep_supervision_heads]
+        )
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        self.check_input(x)
+        if x.device.type == "cpu":
+            # Grouped and pointwise convolutions are several times faster on a CPU with the channels innermost.
+            x = channels_last(x)
+        x = self.stem(x)
+        features = []
+        for stage in self.encoder:
+            x = stage(x)
+            features.append(x)
+        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
+            x = stage(x, features[index])
+            features[index] = x
+        if not self.deep_supervision:
+            return logits_of(self.head, x)
+        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]

@@ -1,0 +1,70 @@
+"""UNet++, from MONAI."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.models.network import Network
+from deconvseg.models.parts import MONAI_NORMS, use_own_norms
+from deconvseg.models.per_stage import check_ends
+from deconvseg.models.registry import register_model
+from deconvseg.nn.dimensions import check_channels
+
+_STAGES = 5
+_HEADS_OF_OTHER_NODES = ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3")
+
+
+@register_model("unet_plus_plus")
+class UNetPlusPlus(Network):
+    """Segment by nested U-Nets (UNet++, Zhou et al., DLMIA 2018), MONAI's ``BasicUNetPlusPlus`` with its last output.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        spatial_dims: 2 or 3.
+        widths: channels of the five stages, from the full resolution down.
+        last_width: channels of the last node, before the logits.
+        norm: normalisation, by name.
+
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S).
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int = 3,
+        widths: Sequence[int] = (32, 32, 64, 128, 256),
+        last_width: int = 32,
+        norm: str = "instance_affine",
+    ) -> None:
+        config = dict(locals())
+        check_ends(in_channels, out_channels, spatial_dims)
+        check_channels(last_width=last_width)
+        check_choice(norm, MONAI_NORMS, "norm")
+        if len(widths) != _STAGES or any(width < 1 for width in widths):
+            raise InputError(f"widths={widths!r}: give {_STAGES} positive numbers, one per stage")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[2 ** (_STAGES - 1)] * spatial_dims,
+        )
+        from monai.networks import nets
+
+        # No biases: a normalisation follows each convolution and would undo them.
+        self.body: nn.Module = nets.BasicUNetPlusPlus(
+            spatial_dims, in_channels, out_channels, features=(*widths, last_width), norm=MONAI_NORMS[norm], bias=False
+        )
+        for name in _HEADS_OF_OTHER_NODES:
+            self.body.set_submodule(name, nn.Identity())
+        use_own_norms(self.body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment (B, in_channels, \\*S): logits."""
+        self.check_input(x)
+        logits: Tensor = self.body(x)[0]
+        return logits.contiguous()

@@ -1,0 +1,113 @@
+"""UNETR, from MONAI."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.models.network import Network, logits_of
+from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
+from deconvseg.models.per_stage import check_ends
+from deconvseg.models.registry import register_model
+from deconvseg.nn.dimensions import check_channels, per_axis
+from deconvseg.nn.upsampling import DTC_COMPONENTS
+
+_PATCH = 16
+_DECODER = ("decoder5", "decoder4", "decoder3", "decoder2")
+
+
+@register_model("unetr")
+class UNETR(Network):
+    """Segment by a vision transformer with a convolutional decoder (Hatamizadeh et al., WACV 2022), MONAI's ``UNETR``.
+
+    Its position embedding is of one image size, the only one that it takes. Weights of cross-attention, which MONAI
+    makes and never uses, are left out.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the logits: classes, or regions.
+        image_size: the spatial size, one number or one per axis, multiples of 16.
+        spatial_dims: 2 or 3.
+        feature_size: channels at the full resolution (the paper of Deconver takes 32, UNETR's own 16).
+        hidden_size: channels of the transformer, a multiple of ``num_heads``.
+        mlp_dim: hidden channels of its MLPs.
+        num_heads: attention heads.
+        norm: normalisation of the convolutional blocks, by name.
+        upsampling: of the four decoder blocks: ``"transposed"`` (the paper's) or another of
+            ``deconvseg.nn.UPSAMPLING_KINDS``. The chains that bring the transformer's features to a resolution stay.
+        receptive_field: of DTC: a positive number, or ``"inf"``.
+        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
+        dtc_components: of DTC: the columns of its Table 4 that are in use.
+
+    Shapes: input (B, in_channels, \\*image_size); output (B, out_channels, \\*image_size).
+
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        image_size: int | Sequence[int],
+        spatial_dims: int = 3,
+        feature_size: int = 32,
+        hidden_size: int = 768,
+        mlp_dim: int = 3072,
+        num_heads: int = 12,
+        norm: str = "instance",
+        upsampling: str = "transposed",
+        receptive_field: float | str = 2.0,
+        dtc_init: str = "default",
+        dtc_components: Sequence[str] = DTC_COMPONENTS,
+    ) -> None:
+        config = dict(locals())
+        check_ends(in_channels, out_channels, spatial_dims)
+        check_channels(feature_size=feature_size, hidden_size=hidden_size, mlp_dim=mlp_dim, num_heads=num_heads)
+        check_choice(norm, MONAI_NORMS, "norm")
+        size = per_axis(image_size, spatial_dims, "image_size")
+        if any(length % _PATCH for length in size):
+            raise InputError(f"image_size={image_size!r}: give multiples of {_PATCH}")
+        if hidden_size % num_heads:
+            raise InputError(f"hidden_size={hidden_size!r}: give a multiple of num_heads={num_heads}")
+        super().__init__(
+            config,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            spatial_dims=spatial_dims,
+            size_multiple=[_PATCH] * spatial_dims,
+            fixed_size=size,
+        )
+        from monai.networks import nets
+
+        self.body: nn.Module = nets.UNETR(
+            in_channels,
+            out_channels,
+            size,
+            feature_size=feature_size,
+            hidden_size=hidden_size,
+            mlp_dim=mlp_dim,
+            num_heads=num_heads,
+            norm_name=MONAI_NORMS[norm],
+            spatial_dims=spatial_dims,
+        )
+        _drop_cross_attention(self.body)
+        use_upsampling(
+            self.body,
+            _DECODER,
+            upsampling,
+            receptive_field=receptive_field,
+            dtc_init=dtc_init,
+            dtc_components=dtc_components,
+        )
+        use_own_norms(self.body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment (B, in_channels, \\*image_size): logits."""
+        self.check_input(x)
+        return logits_of(self.body, x)
+
+
+def _drop_cross_attention(body: nn.Module) -> None:
+    """Leave out what the transformer has for a context that it never gets; how much that is depends on the version."""
+    for name, _ in list(body.named_modules()):
+        if name.endswith((".cross_attn", ".norm_cross_attn")):
+            body.set_submodule(name, nn.Identity())

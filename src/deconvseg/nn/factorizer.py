@@ -1,0 +1,196 @@
+"""The layers of Factorizer (Ashtari et al., Medical Image Analysis 2023, arXiv 2202.12295)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.conv import Conv2d, Conv3d
+from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
+from deconvseg.nn.fusion import why_apart
+from deconvseg.ops import windowed_nmf
+from deconvseg.ops.layout import channels_last
+from deconvseg.ops.nmf.places import shifts_per_axis
+
+# Positions that go through all the pointwise layers together: their hidden channels stay in a CPU's cache.
+_POSITIONS = 8192
+_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation of the channels of each position, with a scale and a shift for each: (B, C, \\*S)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, \\*S)."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+class PositionEmbedding(nn.Module):
+    """Add a learned vector to each position of (B, C, \\*S); those of another size than S are interpolated linearly."""
+
+    def __init__(self, channels: int, size: Sequence[int]) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(1, channels, *size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add to (B, C, \\*S)."""
+        vectors: Tensor = self.vectors
+        if x.shape[2:] != vectors.shape[2:]:
+            vectors = F.interpolate(vectors, x.shape[2:], mode=_INTERPOLATION[x.ndim - 2], align_corners=False)
+        return x + vectors
+
+
+class NMFMixer(nn.Module):
+    """Pointwise convolution, ReLU, nonnegative matrix factorisation of windows, pointwise convolution.
+
+    Args:
+        channels: channels C.
+        window: positions of a window, one number or one per axis.
+        shifts: how far the windows are shifted, each time on all axes or with one number per axis, 0 for not at all;
+            the approximations are averaged. ``None`` means by 0, 1, 2 and 3 quarters of the window.
+        head_dim: channels of a head, a divisor of the channels.
+        rank: of the factors.
+        iterations: sweeps of HALS.
+        spatial_dims: number of spatial axes, 2 or 3; ``None`` takes the length of ``window``, 3 for one number.
+
+    The first G of the sweeps, the buffer ``start``, is drawn from [0, 1) once and kept with the weights. Shapes: input
+    and output (B, C, \\*S), every S a multiple of the window. Under autocast the factorisation is float32.
+
+    """
+
+    start: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        window: int | Sequence[int] = 4,
+        shifts: Sequence[int | Sequence[int]] | None = None,
+        head_dim: int = 8,
+        rank: int = 1,
+        iterations: int = 5,
+        *,
+        spatial_dims: int | None = None,
+    ) -> None:
+        super().__init__()
+        if spatial_dims is None:
+            spatial_dims = 3 if isinstance(window, int) else len(window)
+        check_spatial_dims(spatial_dims, (2, 3))
+        for name, value in (("head_dim", head_dim), ("rank", rank), ("iterations", iterations)):
+            if value < 1:
+                raise InputError(f"{name}={value!r}: give a positive number")
+        if channels % head_dim:
+            raise InputError(f"head_dim={head_dim} does not divide {channels} channels: choose a divisor")
+        self.window = per_axis(window, spatial_dims, "window")
+        self.shifts = _quarters(self.window) if shifts is None else shifts_per_axis(shifts, spatial_dims)
+        self.head_dim = head_dim
+        self.iterations = iterations
+        conv = CONV[spatial_dims]
+        self.project_in = conv(channels, channels, kernel_size=1, bias=False)
+        self.project_out = conv(channels, channels, kernel_size=1)
+        self.register_buffer("start", torch.rand(torch.Size(self.window).numel(), rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix (B, C, \\*S) over the positions of its windows."""
+        out: Tensor = self.project_out(self.approximate(self.project(x)))
+        return out
+
+    def project(self, x: Tensor) -> Tensor:
+        """Make (B, C, \\*S) nonnegative, by the first convolution and the ReLU."""
+        return torch.relu(self.project_in(x))
+
+    def approximate(self, x: Tensor) -> Tensor:
+        """Give the windows of a nonnegative (B, C, \\*S) a low rank."""
+        options = {"head_dim": self.head_dim, "iterations": self.iterations}
+        return windowed_nmf(x, self.start, window=self.window, shifts=self.shifts, **options)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return (
+            f"window={self.window}, shifts={self.shifts}, head_dim={self.head_dim}, rank={self.start.shape[1]}, "
+            f"iterations={self.iterations}"
+        )
+
+
+class FactorizerBlock(nn.Module):
+    """A transformer-like block with an :class:`NMFMixer` in place of attention.
+
+    ``mlp_ratio`` is the expansion factor of the MLP; the other arguments are those of :class:`NMFMixer`. Shapes: input
+    and output (B, C, \\*S), the output with the channels innermost in memory.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        window: int | Sequence[int] = 4,
+        shifts: Sequence[int | Sequence[int]] | None = None,
+        head_dim: int = 8,
+        rank: int = 1,
+        iterations: int = 5,
+        *,
+        mlp_ratio: float = 4,
+        spatial_dims: int | None = None,
+    ) -> None:
+        super().__init__()
+        mixer = NMFMixer(channels, window, shifts, head_dim, rank, iterations, spatial_dims=spatial_dims)
+        self.norm1 = ChannelNorm(channels)
+        self.mixer = mixer
+        self.norm2 = ChannelNorm(channels)
+        hidden = int(channels * mlp_ratio)
+        if hidden < 1:
+            raise InputError(f"mlp_ratio={mlp_ratio}: give a number that makes at least one hidden channel")
+        conv = CONV[len(mixer.window)]
+        self.mlp = nn.Sequential(
+            conv(channels, hidden, kernel_size=1), nn.GELU(), conv(hidden, channels, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both halves, each with its residual connection, to (B, C, \\*S).
+
+        On a CPU, without a gradient and where nobody could tell the difference, the layers that look at one position
+        take the image part by part.
+        """
+        x = channels_last(x)
+        whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
+        if whole or why_apart(self, _MODULES):
+            x = x + self.mixer(self.norm1(x))
+            out: Tensor = x + self.mlp(self.norm2(x))
+            return out
+        mixed = self.mixer.approximate(_by_parts(lambda part: self.mixer.project(self.norm1(part)), x))
+        return _by_parts(self._finish, x, mixed)
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + self.mixer.project_out(mixed)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+def _by_parts(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """Apply what looks at one position alone to some positions of each sample at a time."""
+    out = torch.empty_like(images[0])
+    rows = max(1, _POSITIONS // max(1, out.shape[3:].numel()))
+    for sample in zip(*(torch.split(image, 1) for image in (out, *images)), strict=True):
+        for part, *inputs in zip(*(torch.split(image, rows, 2) for image in sample), strict=True):
+            part.copy_(function(*inputs))
+    return out
+
+
+def _quarters(window: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    shifts = (tuple(quarter * size // 4 for size in window) for quarter in range(4))
+    return tuple(dict.fromkeys(shifts))
+
+
+_CONVS = (Conv2d, Conv3d)
+# What a block is made of where its layers may take parts of the image: a constructor never makes another one.
+_MODULES: dict[str, tuple[type, ...]] = {
+    "norm1": (ChannelNorm,),
+    "mixer": (NMFMixer,),
+    "mixer.project_in": _CONVS,
+    "mixer.project_out": _CONVS,
+    "norm2": (ChannelNorm,),
+    "mlp": (nn.Sequential,),
+    "mlp.0": _CONVS,
+    "mlp.1": (nn.GELU,),
+    "mlp.2": _CONVS,
+}

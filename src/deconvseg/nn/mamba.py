@@ -1,0 +1,163 @@
+"""Mamba, the selective state space model (arXiv 2312.00752), and the orders in which images are scanned by it."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.ops import selective_scan
+
+SCAN_DIRECTIONS = ("forward", "backward", "slices")
+
+# The range that the initial time steps are drawn from, and the least of them (Mamba, section 3.6).
+_TIME_STEPS = (1e-3, 1e-1)
+_LEAST_TIME_STEP = 1e-4
+
+
+class CausalScan(nn.Module):
+    """One direction of a Mamba block: a causal depthwise convolution, SiLU, and the selective scan (Mamba, Alg. 2).
+
+    ``rank`` is that of the projection to the time steps Δ. The transition A starts as S4D-Real, -1 to -``states`` in
+    every channel; the biases of Δ such that softplus gives time steps between 0.001 and 0.1, evenly on a log scale.
+
+    Shapes: input and output (B, channels, L); a step of the output depends on no later step of the input.
+    """
+
+    def __init__(self, channels: int, states: int, kernel_size: int, rank: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size - 1, groups=channels)
+        self.x_proj = nn.Linear(channels, rank + 2 * states, bias=False)
+        self.dt_proj = nn.Linear(rank, channels)
+        self.A_log = nn.Parameter(torch.empty(channels, states))
+        self.D = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters as published."""
+        self.conv.reset_parameters()
+        self.x_proj.reset_parameters()
+        bound = self.dt_proj.in_features**-0.5
+        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
+        shortest, longest = (math.log(step) for step in _TIME_STEPS)
+        with torch.no_grad():
+            steps = torch.empty_like(self.dt_proj.bias).uniform_(shortest, longest).exp().clamp(min=_LEAST_TIME_STEP)
+            self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus, inverted
+            self.A_log.copy_(torch.arange(1, self.A_log.shape[1] + 1, device=self.A_log.device).log())
+        nn.init.ones_(self.D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scan (B, channels, L)."""
+        u = F.silu(self.conv(x)[..., : x.shape[-1]])
+        states = self.A_log.shape[1]
+        sizes = [self.dt_proj.in_features, states, states]
+        delta, b, c = torch.split(_project(self.x_proj.weight, u), sizes, dim=1)
+        delta = _project(self.dt_proj.weight, delta)
+        a, bias = -torch.exp(self.A_log), self.dt_proj.bias
+        return selective_scan(u, delta, a, b, c, skip=self.D, delta_bias=bias, softplus=True)
+
+
+class Mamba(nn.Module):
+    """A Mamba block: the sum of scans in one or several orders, gated by a second projection of the input.
+
+    Args:
+        channels: channels of input and output.
+        directions: the orders of the scans, each with parameters of its own: ``"forward"``, ``"backward"``, and
+            ``"slices"``, which takes the first step of every slice, then the second of every slice, and so on
+            (SegMamba, arXiv 2401.13560, has all three).
+        slices: equally long parts of a sequence for the order ``"slices"``.
+        states: states of every inner channel, N.
+        kernel_size: steps that the causal convolution sees.
+        expand: inner channels for every channel.
+
+    Shapes: input and output (B, channels, L). Raises :class:`~deconvseg.errors.InputError` for an unknown order, and
+    where ``slices`` does not divide L.
+
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        directions: Sequence[str] = ("forward",),
+        slices: int = 1,
+        *,
+        states: int = 16,
+        kernel_size: int = 4,
+        expand: int = 2,
+    ) -> None:
+        super().__init__()
+        for direction in directions:
+            check_choice(direction, SCAN_DIRECTIONS, "directions:")
+        sizes = {"channels": channels, "slices": slices, "states": states, "kernel_size": kernel_size, "expand": expand}
+        for name, value in {**sizes, "number of directions": len(directions)}.items():
+            if value < 1:
+                raise InputError(f"{name}={value!r}: give a positive number")
+        inner = expand * channels
+        self.directions = tuple(directions)
+        self.slices = slices
+        self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
+        self.scans = nn.ModuleList(
+            CausalScan(inner, states, kernel_size, math.ceil(channels / 16)) for _ in self.directions
+        )
+        self.out_proj = nn.Linear(inner, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix (B, channels, L) along L."""
+        if "slices" in self.directions and x.shape[-1] % self.slices:
+            raise InputError(
+                f"{x.shape[-1]} steps do not divide into slices={self.slices}: choose a divisor, or pad the sequence"
+            )
+        x, gate = _project(self.in_proj.weight, x).chunk(2, dim=1)
+        total: Tensor | None = None
+        for direction, scan in zip(self.directions, self.scans, strict=True):
+            y = _restore(scan(_reorder(x, direction, self.slices)), direction, self.slices)
+            total = y if total is None else total + y
+        assert total is not None
+        # A gate belongs to a position, whatever the order: one for the sum is one for every scan.
+        mixed = total * F.silu(gate)
+        out: Tensor = self.out_proj(mixed.mT)
+        return out.mT
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"directions={self.directions}, slices={self.slices}"
+
+
+class SiameseMamba(nn.Module):
+    """The mean of one Mamba block over four orders: as it is, steps reversed, channels reversed, and both.
+
+    That is the channel-spatial siamese learning of nnMamba (arXiv 2402.03526): the four share all
+    weights, and what comes out is turned back before the mean.
+
+    Shapes: input and output (B, channels, L).
+    """
+
+    def __init__(self, channels: int, *, states: int = 16) -> None:
+        super().__init__()
+        self.mamba = Mamba(channels, states=states)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix (B, channels, L) along L."""
+        orders: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
+        flipped = torch.stack([x.flip(axes) for axes in orders])
+        mixed = self.mamba(flipped.flatten(0, 1)).reshape(flipped.shape)
+        return torch.stack([y.flip(axes) for y, axes in zip(mixed, orders, strict=True)]).mean(dim=0)
+
+
+def _project(weight: Tensor, x: Tensor) -> Tensor:
+    """Map the channels of (B, I, L) by (O, I); each channel of the result is contiguous, as scans read it."""
+    return torch.bmm(weight.expand(x.shape[0], -1, -1), x)
+
+
+def _reorder(x: Tensor, direction: str, slices: int) -> Tensor:
+    if direction == "forward":
+        return x
+    return x.flip(-1) if direction == "backward" else torch.unflatten(x, -1, (slices, -1)).mT.flatten(-2)
+
+
+def _restore(x: Tensor, direction: str, slices: int) -> Tensor:
+    if direction == "forward":
+        return x
+    return x.flip(-1) if direction == "backward" else torch.unflatten(x, -1, (-1, slices)).mT.flatten(-2)

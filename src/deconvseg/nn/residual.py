@@ -1,0 +1,68 @@
+"""Convolutions with a normalisation and an activation, alone and as residual blocks."""
+
+from torch import Tensor, nn
+
+from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.norm import create_norm
+
+
+class ConvUnit(nn.Sequential):
+    """A convolution without bias, a normalisation by name, and a ReLU that leaks by ``slope``.
+
+    Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*S / stride), rounded up. ``kernel_size`` is odd.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        spatial_dims: int,
+        *,
+        norm: str,
+        stride: int = 1,
+        slope: float = 0.0,
+    ) -> None:
+        conv = CONV[spatial_dims](
+            in_channels, out_channels, kernel_size=kernel_size, stride=stride, padding=kernel_size // 2, bias=False
+        )
+        activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+        super().__init__(conv, create_norm(norm, out_channels, spatial_dims), activation)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, as in ResNet; 1x1 with a normalisation where the shape changes.
+
+    Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*S / stride), rounded up.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_dims: int,
+        *,
+        norm: str,
+        stride: int = 1,
+        slope: float = 0.0,
+    ) -> None:
+        super().__init__()
+        conv = CONV[spatial_dims]
+        self.convs = nn.Sequential(
+            ConvUnit(in_channels, out_channels, 3, spatial_dims, norm=norm, stride=stride, slope=slope),
+            conv(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            create_norm(norm, out_channels, spatial_dims),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels or stride != 1:
+            self.shortcut = nn.Sequential(
+                conv(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+                create_norm(norm, out_channels, spatial_dims),
+            )
+        self.activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """Map (B, in_channels, \\*S); ``added``, of the output's shape, is a third summand before the activation."""
+        total = self.convs(x) + self.shortcut(x)
+        out: Tensor = self.activation(total if added is None else total + added)
+        return out

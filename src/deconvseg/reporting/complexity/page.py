@@ -17,12 +17,12 @@ _DRAWN, _DATASET = PUBLISHED_TABLES[0], "ISLES'22"
 
 _INTRODUCTION = """# Sizes and costs
 
-Every figure stands beside the one that the paper prints. *Same rule* counts operations as the paper's tool seems to have
-done (for Deconver a rule that was fitted to its rows). *True* counts all multiply-accumulates: convolutions, products,
-deconvolutions, interpolation and sampling. K/voxel are thousands of operations, two for each multiply-accumulate; G are
-billions of multiply-accumulates for one image. *Memory* is computed, not measured: what the activations of one image
-take at most, in float32, called layer by layer; the native kernels of a CPU take less. An empty cell is something that is
-not known. [How it is counted](../explanation/complexity.md) says more.
+Every figure stands beside the one that the paper prints. *Same rule* counts operations as the paper's tool seems to
+have done (for Deconver a rule that was fitted to its rows). *True* counts all multiply-accumulates: convolutions,
+products, deconvolutions, interpolation and sampling. K/voxel are thousands of operations, two for each
+multiply-accumulate; G are billions of multiply-accumulates for one image. *Memory* is computed, not measured: what the
+activations of one image take at most, in float32, called layer by layer; the native kernels of a CPU take less. An
+empty cell is something that is not known. [How it is counted](../explanation/complexity.md) says more.
 """
 
 

@@ -88,3 +88,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(complexity, arguments, message)
     assert code == 2
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("size", ["16x24", "8x16x8"])
+def test_the_number_of_axes_follows_from_the_size(complexity, size):
+    code, out, _ = complexity(
+        "--model", "deconver", "--set", "in_channels=1", "--set", "out_channels=1", "--set", "widths=[4,8]", "--size",
+        size, "--json",
+    )  # fmt: skip
+    assert code == 0
+    (table,) = json.loads(out)
+    assert table["size"] == [int(length) for length in size.split("x")]
+    assert table["networks"][0]["parameters"] > 0

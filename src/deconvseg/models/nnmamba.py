@@ -98,7 +98,7 @@ class DecoderStage(nn.Module):
 
 @register_model("nnmamba")
 class NNMamba(Network):
-    """Segment 2D or 3D images by nnMamba (arXiv 2402.03526); ours is written from the paper.
+    """Segment 2D or 3D images by nnMamba (arXiv 2402.03526), written here.
 
     A stem at half the resolution, three residual layers with Mamba at strides 4, 8 and 16, trilinear upsampling. With
     one input channel and 14 classes in 3D it has 15.956 million parameters.

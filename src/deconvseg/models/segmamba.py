@@ -104,7 +104,7 @@ class DecoderStage(nn.Module):
 
 @register_model("segmamba")
 class SegMamba(Network):
-    """Segment 2D or 3D images by SegMamba (arXiv 2401.13560); ours is written from the paper, and 2D is our port.
+    """Segment 2D or 3D images by SegMamba (arXiv 2401.13560), written here; 2D is our port.
 
     A stem at half the resolution, one stage for each of ``widths`` at strides 2, 4, ..., skip connections through
     residual blocks. With one input channel and 14 classes in 3D it has 67.36 million parameters.

@@ -7,7 +7,7 @@ from typing import Any
 
 from deconvseg.catalog import PRESETS, PUBLISHED_TABLES, PublishedRow, PublishedTable
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models import Network, create_model, list_models
+from deconvseg.models import Network, create_model, list_arguments, list_models
 from deconvseg.models.complexity import Complexity, complexity, measure_seconds
 
 
@@ -118,12 +118,20 @@ def measure_networks(
             raise InputError("no size is given: add --size, as --size 64x64x64, or --preset")
         names = models or ["deconver"]
         rows = [
-            MeasuredNetwork(name, *_measure(create_model(name, preset, **network), size, how.device))
+            MeasuredNetwork(
+                name, *_measure(create_model(name, preset, **_for_axes(name, preset, network, size)), size, how.device)
+            )
             for name in how.track(names)
         ]
         settings = ", ".join(f"{key}={value}" for key, value in network.items())
         tables.append(MeasuredTable("; ".join(filter(None, (preset, settings))), size, tuple(rows)))
     return tables
+
+
+def _for_axes(name: str, preset: str | None, network: Mapping[str, Any], size: Sequence[int]) -> dict[str, Any]:
+    """Take the number of axes from the size, where neither a preset nor the arguments give it."""
+    open_ = preset is None and "spatial_dims" in list_arguments(name)
+    return {"spatial_dims": len(size), **network} if open_ else dict(network)
 
 
 def _measure_row(row: PublishedRow, size: tuple[int, ...], how: Measuring) -> tuple[Complexity | None, float | None]:

@@ -55,13 +55,13 @@ def test_published_same_rule_and_true_stand_side_by_side(tables):
     assert [table.title for table in tables] == [PUBLISHED_TABLES[place].title for place in (0, 3, 4)]
 
 
-def test_a_network_that_is_not_there_keeps_its_row_and_says_so():
+def test_a_network_that_was_not_measured_keeps_its_row_and_says_so():
     absent = MeasuredNetwork("nnU-Net", None, None, FIRST.rows[0])
     table = MeasuredTable(FIRST.title, FIRST.size, (absent,), FIRST)
     reasons = reasons_of([table])
     assert column(table, "published cost") == {"nnU-Net": "3423.5"}
     assert column(table, "notes") == {"nnU-Net": "1, 2, 3"}
-    assert text_of_reason(reasons[2]) == "Not in the project yet."
+    assert text_of_reason(reasons[2]) == "Not measured: the network is made for images of another size."
     assert "true (K/voxel)" not in cells(table, reasons)[0]
     assert to_json([table])[0]["networks"][0]["published"]["scores"] == {"ISLES'22": (76.76, 5.54)}
 
@@ -190,3 +190,11 @@ def test_a_page_that_is_not_markdown_is_refused_before_anything_is_written(table
 def test_a_page_without_networks_of_the_figure_has_no_picture(tables, tmp_path):
     assert write_complexity_page(tables[1:], tmp_path / "page.md") == [tmp_path / "page.md"]
     assert list(tmp_path.iterdir()) == [tmp_path / "page.md"]
+
+
+def test_a_row_whose_network_is_of_one_size_is_noted_and_says_why_it_is_empty():
+    notes = []
+    (table,) = compare_with_published(["brats23"], ["unetr"], how=Measuring((32, 32, 32), note=notes.append))
+    assert table.rows[0].complexity is None
+    assert notes == ["left out, as it was built for 128x128x128 alone: UNETR"]
+    assert "Not measured: the network is made for images of another size." in map(text_of_reason, reasons_of([table]))

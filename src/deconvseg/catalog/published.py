@@ -8,10 +8,9 @@ class PublishedRow(NamedTuple):
     """One row of a table: what the paper prints, and what builds the network.
 
     ``published_parameters`` and ``published_cost`` are as printed, in the table's units; ``scores`` gives Dice (%) and
-    HD95 for each column of the table. ``model`` is the name of a registered network, or of one that is still to come,
-    and ``preset`` and ``network`` its arguments. ``parameters`` is the exact count and ``kflops`` twice the
-    multiply-accumulates per pixel or voxel in thousands, everything included; both None where the network is not
-    registered. ``reasons`` name entries of :data:`REASONS`.
+    HD95 for each column of the table. ``model`` is the name of a registered network, ``preset`` and ``network`` its
+    arguments. ``parameters`` is the exact count and ``kflops`` twice the multiply-accumulates per pixel or voxel in
+    thousands, everything included. ``reasons`` name entries of :data:`REASONS`.
     """
 
     system: str

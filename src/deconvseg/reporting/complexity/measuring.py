@@ -135,9 +135,7 @@ def _for_axes(name: str, preset: str | None, network: Mapping[str, Any], size: S
 
 
 def _measure_row(row: PublishedRow, size: tuple[int, ...], how: Measuring) -> tuple[Complexity | None, float | None]:
-    """Measure a row; nothing where the project has no such network, or it was built for another size alone."""
-    if row.model not in list_models():
-        return None, None
+    """Measure a row; nothing where its network was built for another size alone."""
     built = create_model(row.model, row.preset, **row.network)
     if built.fixed_size not in (None, size):
         how.note(f"left out, as it was built for {_times(built.fixed_size or ())} alone: {row.system}")

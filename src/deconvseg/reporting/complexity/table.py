@@ -8,7 +8,7 @@ from deconvseg.catalog import REASONS, PublishedRow
 from deconvseg.models.complexity import RULES, Complexity
 from deconvseg.reporting.complexity.measuring import MeasuredNetwork, MeasuredTable
 
-NOT_HERE = "not in the project yet"
+NOT_MEASURED = "not measured: the network is made for images of another size"
 _MEBI = 2**20
 _EXACT = (
     *("input_shape", "parameters", "macs", "flops", "macs_per_voxel", "flops_per_voxel", "elementwise", "uncounted"),
@@ -61,7 +61,7 @@ def _reasons(row: MeasuredNetwork) -> tuple[str, ...]:
     reasons = row.published.reasons if row.published else ()
     measured = row.complexity
     if measured is None:
-        return (*reasons, NOT_HERE)
+        return (*reasons, NOT_MEASURED)
     if measured.uncounted:
         reasons = (*reasons, f"no formula counts {', '.join(measured.uncounted)}: the true cost is higher")
     if measured.training_failure:

@@ -16,6 +16,10 @@ class InputError(DeconvsegError, ValueError):
     exit_code = 2
 
 
+class MissingPackageError(InputError):
+    """What was asked for needs an optional package that is not installed."""
+
+
 class InterruptionError(DeconvsegError):
     """The user stopped the work; what was finished is kept."""
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from deconvseg.catalog import PRESETS, PUBLISHED_TABLES, REASONS
+from deconvseg.catalog import FURTHER_TABLES, PRESETS, PUBLISHED_TABLES, REASONS
 
 ROWS = [(table, row) for table in PUBLISHED_TABLES for row in table.rows]
 BUILT = [(table, row) for table, row in ROWS if row.parameters is not None]
@@ -36,9 +36,11 @@ def test_every_network_of_a_preset_has_a_variant_and_variants_have_a_network():
 
 
 def test_the_sizes_of_isles26_are_those_printed():
-    printed = [22.57, 22.75, 75.17, 72.76, 25.46, 52.77, 24.23, 10.55, 24.30, 11.13, 6.46, 100.63]
-    variants = PRESETS["isles26"].variants.values()
-    assert [round(variant.parameters / 1e6, 2) for variant in variants] == printed
+    rows = next(table.rows for table in FURTHER_TABLES if table.presets == ("isles26",))
+    assert [row.published_parameters for row in rows] == [
+        22.57, 22.75, 75.17, 72.76, 25.46, 52.77, 24.23, 10.55, 24.30, 11.13, 6.46, 100.63,
+    ]  # fmt: skip
+    assert [round(row.parameters / 1e6, 2) for row in rows] == [row.published_parameters for row in rows]
 
 
 def test_receptive_fields_are_those_of_the_paper_of_dtc():
@@ -139,6 +141,15 @@ def test_the_mean_dice_is_the_mean_of_the_regions():
 def test_the_size_of_a_table_is_that_of_a_preset():
     for table in PUBLISHED_TABLES:
         assert not table.presets or table.size in [PRESETS[preset].patch_size for preset in table.presets]
+
+
+def test_every_preset_and_every_variant_has_a_row():
+    tables = (*PUBLISHED_TABLES, *FURTHER_TABLES)
+    for name, preset in PRESETS.items():
+        sizes = {row.parameters for table in tables if name in table.presets for row in table.rows}
+        # The table of GlaS and FIVES has UNETR in the size of FIVES.
+        expected = {variant.parameters for variant in preset.variants.values()} - {91_225_313}
+        assert expected <= sizes, name
 
 
 def test_every_reason_is_given_and_every_one_is_known():

@@ -9,7 +9,7 @@ from monai.networks import nets
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deconvseg.catalog import PUBLISHED_TABLES
+from deconvseg.catalog import FURTHER_TABLES, PUBLISHED_TABLES
 from deconvseg.errors import InputError
 from deconvseg.models import complexity, create_model, list_models
 from deconvseg.models.complexity import RULES, measure_seconds
@@ -92,6 +92,17 @@ def test_published_rows_have_their_true_cost_and_the_paper_s_by_its_rule(table, 
     by_rule = counted / 1e9 if table.cost_unit == "G" else counted / found.voxels / 1e3
     # Only the cost of DTC's own row is not that of the network that its parameters tell of.
     assert by_rule == pytest.approx(row.published_cost, rel=3e-3 if "offset_layer" in row.reasons else 1e-3)
+
+
+@pytest.mark.parametrize(
+    "row", [row for table in FURTHER_TABLES for row in table.rows if row.preset is None], ids=lambda row: row.system
+)
+def test_networks_of_no_preset_have_the_parameters_of_the_catalogue(row):
+    if row.model == "nnunet_resenc":
+        pytest.importorskip("dynamic_network_architectures")
+    with torch.device("meta"):
+        model = create_model(row.model, **row.network)
+    assert sum(parameter.numel() for parameter in model.parameters()) == row.parameters
 
 
 def test_monais_networks_cost_by_deepspeeds_rule_what_deconvers_table_1_prints():
@@ -178,6 +189,7 @@ SAMPLED = torch.empty(1, 5, 7, 2, device="meta")
         (lambda x: F.instance_norm(x), 0, 4 * 3 * 64),
         (lambda x: F.group_norm(x, 1, torch.ones(3, device="meta")), 0, 6 * 3 * 64),
         (lambda x: F.softmax(x, 1), 0, 5 * 3 * 64),
+        (lambda x: torch.logsumexp(x, 1), 0, 4 * 3 * 64),
         (lambda x: x.mean(), 0, 3 * 64),
         (lambda x: F.linear(x, torch.ones(5, 8, device="meta")), 3 * 8 * 8 * 5, 0),
         (lambda x: x @ x[0, 0, 0], 3 * 8 * 8, 0),

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from deconvseg.catalog import PUBLISHED_TABLES, REASONS
-from deconvseg.errors import InputError
+from deconvseg.catalog import FURTHER_TABLES, PUBLISHED_TABLES, REASONS
+from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.models import complexity
 from deconvseg.reporting.complexity import (
     MeasuredNetwork,
@@ -61,7 +61,7 @@ def test_a_network_that_was_not_measured_keeps_its_row_and_says_so():
     reasons = reasons_of([table])
     assert column(table, "published cost") == {"nnU-Net": "3423.5"}
     assert column(table, "notes") == {"nnU-Net": "1, 2, 3"}
-    assert text_of_reason(reasons[2]) == "Not measured: the network is made for images of another size."
+    assert text_of_reason(reasons[2]).startswith("Not measured: the network is made for images of another size")
     assert "true (K/voxel)" not in cells(table, reasons)[0]
     assert to_json([table])[0]["networks"][0]["published"]["scores"] == {"ISLES'22": (76.76, 5.54)}
 
@@ -74,12 +74,12 @@ def test_notes_are_numbered_from_one_and_every_one_is_used(tables):
 
 
 def test_the_papers_cost_is_not_shown_beside_another_size():
-    (table,) = compare_with_published(models=["unet"], how=Measuring(size=(64, 64)))
+    table, _ = compare_with_published(models=["unet"], how=Measuring(size=(64, 64)))
     assert not any(heading.startswith("published cost") for heading in cells(table, [*REASONS])[0])
     tree = to_json([table])[0]["networks"][0]
     assert "cost" not in tree["published"]
     assert tree["unit_of_same_rule"] == "G"
-    (paper,) = compare_with_published(models=["unet"])
+    paper, _ = compare_with_published(models=["unet"])
     assert column(paper, "published cost")["UNet + DTC"] == "40.52"
     assert column(paper, "same rule")["UNet"] == column(paper, "published cost")["UNet"] == "40.13"
     assert column(paper, "weights")["UNet"] == "65.85"
@@ -118,7 +118,7 @@ def test_tables_of_images_with_other_axes_than_the_size_are_left_out_with_a_note
     notes = []
     tables = compare_with_published(models=["unet", "deconver"], how=Measuring((32, 32), note=notes.append))
     assert {len(table.published.size) for table in tables} == {2}
-    assert len(tables) == 2
+    assert len(tables) == 3
     (note,) = notes
     assert note.startswith("left out, as their images have not 2 axes: Deconver, Table I: ISLES'22; Deconver, Table II")
     with pytest.warns(UserWarning, match="left out, .* Table III: GlaS and FIVES"):
@@ -170,7 +170,7 @@ def test_the_page_that_the_project_keeps_has_measured_seconds_of_every_network_o
     lines = (Path(__file__).parents[2] / "docs/results/complexity.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     headings = [row for row in rows if row[0] == "network"]
-    assert len(headings) == len(PUBLISHED_TABLES)
+    assert len(headings) == len(PUBLISHED_TABLES) + len(FURTHER_TABLES)
     assert all("seconds" in row for row in headings)
     columns = {}
     for row in rows:
@@ -187,6 +187,25 @@ def test_a_page_that_is_not_markdown_is_refused_before_anything_is_written(table
     assert not list(tmp_path.iterdir())
 
 
+def test_a_table_whose_paper_prints_no_cost_has_no_column_for_it():
+    (table,) = compare_with_published(["isles26"], ["ensemble"], how=Measuring((32, 32, 32)))
+    headings, rows = cells(table, reasons_of([table]))
+    assert headings[:4] == ["network", "published parameters (M)", "parameters", "true (K/voxel)"]
+    assert rows[0][:3] == ["SegResNet and Deconver", "100.63", "100,632,002"]
+    assert to_json([table])[0]["networks"][0]["same_rule"] is None
+
+
+def test_a_network_whose_package_is_missing_is_noted(monkeypatch):
+    def refuse(*_, **__):
+        raise MissingPackageError("it is not installed: pip install it")
+
+    monkeypatch.setattr("deconvseg.reporting.complexity.measuring.create_model", refuse)
+    notes = []
+    (table, _) = compare_with_published(models=["nnunet_resenc"], how=Measuring(note=notes.append))
+    assert table.rows[0].complexity is None
+    assert notes[0] == "left out: nnU-Net, residual encoder (it is not installed: pip install it)"
+
+
 def test_a_page_without_networks_of_the_figure_has_no_picture(tables, tmp_path):
     assert write_complexity_page(tables[1:], tmp_path / "page.md") == [tmp_path / "page.md"]
     assert list(tmp_path.iterdir()) == [tmp_path / "page.md"]
@@ -197,4 +216,4 @@ def test_a_row_whose_network_is_of_one_size_is_noted_and_says_why_it_is_empty():
     (table,) = compare_with_published(["brats23"], ["unetr"], how=Measuring((32, 32, 32), note=notes.append))
     assert table.rows[0].complexity is None
     assert notes == ["left out, as it was built for 128x128x128 alone: UNETR"]
-    assert "Not measured: the network is made for images of another size." in map(text_of_reason, reasons_of([table]))
+    assert any(text_of_reason(reason).startswith("Not measured") for reason in reasons_of([table]))

@@ -5,10 +5,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.nn import Mamba
+from deconvseg.planning import Recipe
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO
 from deconvseg.training.loss import SegmentationLoss, region_masks
+from deconvseg.training.optimiser import create_optimiser
 from deconvseg.training.schedule import learning_rate_factor
 
 
@@ -26,6 +30,16 @@ def test_schedule_warms_up_from_a_tenth_and_falls_to_zero() -> None:
 @given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0.01, 1))
 def test_schedule_stays_between_zero_and_one(progress: float, warmup: float, warmup_from: float) -> None:
     assert 0 <= learning_rate_factor(progress, warmup=warmup, warmup_from=warmup_from) <= 1
+
+
+def test_only_the_transition_of_a_scan_and_its_skip_are_not_decayed() -> None:
+    network = nn.Sequential(nn.Conv1d(1, 4, 1), Mamba(4))
+    decayed, others = create_optimiser(network, Recipe(weight_decay=0.5)).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0.0)
+    scan = network[1].scans[0]
+    assert {id(parameter) for parameter in others["params"]} == {id(scan.A_log), id(scan.D)}
+    assert len(decayed["params"]) + 2 == len(list(network.parameters()))
+    assert len(create_optimiser(network[0], Recipe()).param_groups) == 1
 
 
 def test_softmax_loss_is_dice_plus_cross_entropy_by_hand() -> None:

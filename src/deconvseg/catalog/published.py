@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 class PublishedRow(NamedTuple):
     """One row of a table: what the paper prints, and what builds the network.
 
-    ``published_parameters`` and ``published_cost`` are as printed, in the table's units; ``scores`` gives Dice (%) and
-    HD95 for each column of the table. ``model`` is the name of a registered network, ``preset`` and ``network`` its
-    arguments. ``parameters`` is the exact count and ``kflops`` twice the multiply-accumulates per pixel or voxel in
-    thousands, everything included. ``reasons`` name entries of :data:`REASONS`.
+    ``published_parameters`` and ``published_cost`` are as printed, in the table's units, None where nothing is;
+    ``scores`` gives Dice (%) and HD95 for each column of the table. ``model`` is the name of a registered network,
+    ``preset`` and ``network`` its arguments. ``parameters`` is the exact count and ``kflops`` twice the
+    multiply-accumulates per pixel or voxel in thousands, everything included. ``reasons`` name entries of
+    :data:`REASONS`.
     """
 
     system: str
     model: str
     network: Mapping[str, Any]
-    published_parameters: float
-    published_cost: float
+    published_parameters: float | None = None
+    published_cost: float | None = None
     scores: Mapping[str, tuple[float, float]] = {}
     parameters: int | None = None
     kflops: float | None = None
@@ -29,7 +30,8 @@ class PublishedTable(NamedTuple):
     """A table of a paper: for which presets it stands, and the size for which its costs hold.
 
     ``parameters_unit`` is ``"M"`` (millions) or ``"MiB"`` (of float32); ``cost_unit`` is ``"K/voxel"`` (thousands of
-    operations per pixel or voxel) or ``"G"`` (billions for one image); ``rule`` is the way of counting.
+    operations per pixel or voxel) or ``"G"`` (billions for one image); ``rule`` is the way of counting, None where no
+    cost is printed.
     """
 
     title: str
@@ -37,7 +39,7 @@ class PublishedTable(NamedTuple):
     size: tuple[int, ...]
     parameters_unit: str
     cost_unit: str
-    rule: str
+    rule: str | None
     rows: tuple[PublishedRow, ...]
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def complexity(
     preset: Annotated[
-        list[str] | None, typer.Option("--preset", help="A paper's network: isles22, brats23, glas, fives; repeatable.")
+        list[str] | None,
+        typer.Option("--preset", help="The networks of a preset, as isles22 (see 'deconvseg models'); repeatable."),
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", help="A network of 'deconvseg models'; repeatable.")

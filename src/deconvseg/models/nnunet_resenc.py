@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError, check_choice
+from deconvseg.errors import InputError, MissingPackageError, check_choice
 from deconvseg.models.network import Network, logits_of
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
@@ -138,9 +138,9 @@ def _import_architectures() -> Any:
     try:
         from dynamic_network_architectures.architectures import unet
     except ImportError as error:
-        raise InputError(
+        raise MissingPackageError(
             "nnunet_resenc is built from the package dynamic-network-architectures, which is not installed: "
-            "pip install dynamic-network-architectures"
+            "pip install 'deconvseg[nnunet]'"
         ) from error
     return unet
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,11 @@ class CausalScan(nn.Module):
     ``rank`` is that of the projection to the time steps Δ. The transition A starts as S4D-Real, -1 to -``states`` in
     every channel; the biases of Δ such that softplus gives time steps between 0.001 and 0.1, evenly on a log scale.
 
-    Shapes: input and output (B, channels, L); a step of the output depends on no later step of the input.
+    Shapes: input and output (B, channels, L); a step of the output depends on no later step of the input. The
+    parameters named in ``undecayed`` are to be trained without weight decay, as published.
     """
+
+    undecayed: ClassVar[Sequence[str]] = ("A_log", "D")
 
     def __init__(self, channels: int, states: int, kernel_size: int, rank: int) -> None:
         super().__init__()

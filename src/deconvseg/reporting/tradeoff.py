@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 # Where a name may stand, in points from its own: above, below, right, left, and further off.
 _PLACES = (
     *(((0, 11), "center"), ((0, -11), "center"), ((7, 0), "left"), ((-7, 0), "right")),
-    *(((6, 9), "left"), ((6, -9), "left"), ((0, 21), "center"), ((0, -21), "center")),
+    *(((6, 9), "left"), ((6, -9), "left"), ((-6, 9), "right"), ((-6, -9), "right")),
+    *(((0, 21), "center"), ((0, -21), "center"), ((0, 31), "center"), ((0, -31), "center")),
 )
 
 
@@ -80,7 +81,7 @@ def _draw_points(
 
 
 def _name_points(axes: Any, points: Sequence[tuple[TradeOff, float]]) -> None:
-    """Write the names beside the points, each where it is free of the others."""
+    """Write the names beside the points, each where it is free of the others and of the lines."""
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()
@@ -88,6 +89,7 @@ def _name_points(axes: Any, points: Sequence[tuple[TradeOff, float]]) -> None:
         Bbox.from_bounds(x - 4, y - 4, 8, 8)
         for x, y in (axes.transData.transform((place, network.dice)) for network, place in points)
     ]
+    taken += [line.get_window_extent() for line in axes.lines]
     for network, place in points:
         for offset, alignment in _PLACES:
             text = axes.annotate(

@@ -13,6 +13,7 @@ from deconvseg.inference import predict_windows
 from deconvseg.models import Network
 from deconvseg.planning import Plan
 from deconvseg.training.loss import SegmentationLoss, region_masks
+from deconvseg.training.optimiser import create_optimiser
 from deconvseg.training.schedule import learning_rate_factor
 
 
@@ -62,8 +63,7 @@ class SegmentationTask(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the learning rate is set before each step."""
-        recipe = self.plan.recipe
-        return torch.optim.AdamW(self.network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+        return create_optimiser(self.network, self.plan.recipe)
 
     def on_train_start(self) -> None:
         """Start the clock."""

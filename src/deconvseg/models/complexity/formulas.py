@@ -62,8 +62,8 @@ _NAMES = {
     "_pool": "pooling",
 }
 # The mean, the deviations, their squares (or products by the scale), the sum; the maximum, its difference, the
-# exponential, the sum and the quotient.
-_NORMALISATION, _AFFINE, _SOFTMAX = 4, 2, 5
+# exponential, the sum and the quotient (which the logarithm of a sum has not).
+_NORMALISATION, _AFFINE, _SOFTMAX, _LOGSUMEXP = 4, 2, 5, 4
 
 
 class Operation:
@@ -203,6 +203,7 @@ _FORMULAS: tuple[tuple[Callable[[str], bool], Callable[[Operation], Cost]], ...]
     (lambda kind: kind in _POOLING, _pool),
     (lambda kind: "_norm" in kind and kind not in _REDUCTIONS, _normalise),
     (lambda kind: "softmax" in kind, lambda call: Cost(0, _SOFTMAX * call.elements)),
+    (lambda kind: kind == "logsumexp", lambda call: Cost(0, _LOGSUMEXP * call.args[0].numel())),
     (lambda kind: kind in _REDUCTIONS, lambda call: Cost(0, call.args[0].numel())),
     (lambda kind: "prelu" in kind, lambda call: Cost(0, call.elements)),
 )

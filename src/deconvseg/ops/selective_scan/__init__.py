@@ -67,7 +67,7 @@ def choose_scan(
 
 
 def _scan(inputs: Inputs, softplus: bool) -> Tensor:
-    if chosen(library.SCAN, *inputs) == "native":
+    if chosen(library.SCAN, *inputs) in ("native", "meta"):
         return library.scan(inputs, softplus)
     if _why_not_mamba(inputs) is None:
         return mamba.scan(inputs, softplus)

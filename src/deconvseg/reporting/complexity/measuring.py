@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deconvseg.catalog import PRESETS, PUBLISHED_TABLES, PublishedRow, PublishedTable
-from deconvseg.errors import InputError, check_choice
+from deconvseg.catalog import FURTHER_TABLES, PRESETS, PUBLISHED_TABLES, PublishedRow, PublishedTable
+from deconvseg.errors import InputError, MissingPackageError, check_choice
 from deconvseg.models import Network, create_model, list_arguments, list_models
 from deconvseg.models.complexity import Complexity, complexity, measure_seconds
 
@@ -79,7 +79,7 @@ def _choose(
 ) -> list[tuple[PublishedTable, list[PublishedRow]]]:
     """The tables, and of each the rows, of some presets and models, as far as the size may be one of theirs."""
     chosen = []
-    for table in PUBLISHED_TABLES:
+    for table in (*PUBLISHED_TABLES, *FURTHER_TABLES):
         rows = [row for row in table.rows if not models or row.model in models]
         if rows and (not presets or set(presets) & set(table.presets)):
             chosen.append((table, rows))
@@ -135,8 +135,12 @@ def _for_axes(name: str, preset: str | None, network: Mapping[str, Any], size: S
 
 
 def _measure_row(row: PublishedRow, size: tuple[int, ...], how: Measuring) -> tuple[Complexity | None, float | None]:
-    """Measure a row; nothing where its network was built for another size alone."""
-    built = create_model(row.model, row.preset, **row.network)
+    """Measure a row; nothing where its network was built for another size alone, or needs a package that is missing."""
+    try:
+        built = create_model(row.model, row.preset, **row.network)
+    except MissingPackageError as error:
+        how.note(f"left out: {row.system} ({error})")
+        return None, None
     if built.fixed_size not in (None, size):
         how.note(f"left out, as it was built for {_times(built.fixed_size or ())} alone: {row.system}")
         return None, None

@@ -8,7 +8,9 @@ from deconvseg.catalog import REASONS, PublishedRow
 from deconvseg.models.complexity import RULES, Complexity
 from deconvseg.reporting.complexity.measuring import MeasuredNetwork, MeasuredTable
 
-NOT_MEASURED = "not measured: the network is made for images of another size"
+NOT_MEASURED = (
+    "not measured: the network is made for images of another size, or needs an optional package that is not installed"
+)
 _MEBI = 2**20
 _EXACT = (
     *("input_shape", "parameters", "macs", "flops", "macs_per_voxel", "flops_per_voxel", "elementwise", "uncounted"),
@@ -89,7 +91,7 @@ def _unit(table: MeasuredTable) -> str:
 
 
 def _by_rule(table: MeasuredTable, measured: Complexity) -> float | None:
-    if table.published is None:
+    if table.published is None or table.published.rule is None:
         return None
     count = RULES[table.published.rule].count(measured)
     return count / 1e9 if _unit(table) == "G" else count / measured.voxels / 1e3
@@ -115,7 +117,7 @@ _COLUMNS = (
     _Column(lambda table: "network", printed=lambda table, row: row.system),
     _Column(lambda table: "model", text=lambda table, row, measured: "" if row.published else row.name),
     _Column(lambda table: f"published parameters ({_parameters_unit(table)})",
-            printed=lambda table, row: str(row.published_parameters)),
+            printed=lambda table, row: "" if row.published_parameters is None else str(row.published_parameters)),
     _Column(lambda table: "weights (MiB)",
             text=lambda table, row, measured: _mebibytes_of_weights(table, measured)),
     _Column(lambda table: "parameters", text=lambda table, row, measured: f"{measured.parameters:,}"),

@@ -1,0 +1,87 @@
+"""Networks whose cost no paper prints: those of the further presets, and those that are in no preset at all.
+
+ISLES'26 is Deconver for Stroke Lesion Segmentation (SWITCH 2026); DTC is arXiv 2601.17939, Tables 1 to 3.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deconvseg.catalog.presets import PRESETS
+from deconvseg.catalog.published import PublishedRow, PublishedTable
+
+# Millions of parameters, Dice (%) and HD95, by the names of the preset's variants; the ensemble's distance and the
+# residual nnU-Net's scores are not printed.
+_ISLES26: Mapping[str, tuple[float, float | None, float | None]] = {
+    "nnU-Net": (22.57, 62.54, 22.56),
+    "nnU-Net, residual": (22.75, None, None),
+    "SegResNet": (75.17, 63.00, 21.91),
+    "SwinUNETR-V2": (72.76, 62.41, 22.78),
+    "Deconver, 64 channels, 1-2-2-4": (25.46, 63.59, 22.77),
+    "Deconver, 64 channels, 1-2-2-4-4": (52.77, 63.56, 22.49),
+    "Deconver, 64 channels, 1-1-1-1-1": (24.23, 63.40, 22.95),
+    "Deconver, 32 channels, 1-1-1-1-1": (10.55, 62.99, 22.83),
+    "Deconver, 32 channels, 1-1-1-1-1-1": (24.30, 62.91, 22.80),
+    "Deconver, 32 channels, 1-1-1-1-1, filters of 5": (11.13, 62.85, 23.19),
+    "Deconver, 32 channels, 1-2-2-4": (6.46, 62.76, 22.54),
+    "SegResNet and Deconver": (100.63, 64.44, None),
+}
+
+
+def _table(title: str, presets: tuple[str, ...], size: tuple[int, ...], *rows: PublishedRow) -> PublishedTable:
+    return PublishedTable(title, presets, size, "M", "K/voxel", None, rows)
+
+
+def _of_preset(title: str, *presets: str) -> PublishedTable:
+    """Return a table of all networks of a preset; of several that differ by nothing that costs, those of the first."""
+    first = PRESETS[presets[0]]
+    rows = (
+        PublishedRow(name, variant.model, variant.arguments, parameters=variant.parameters, preset=presets[0])
+        for name, variant in first.variants.items()
+    )
+    return _table(title, presets, first.patch_size, *rows)
+
+
+def _isles26() -> PublishedTable:
+    table = _of_preset("Deconver for ISLES'26", "isles26")
+    rows = (
+        row._replace(published_parameters=printed, scores={"ISLES'26": (dice, hd95)} if dice and hd95 else {})
+        for row, (printed, dice, hd95) in ((row, _ISLES26[row.system]) for row in table.rows)
+    )
+    return table._replace(rows=tuple(rows))
+
+
+def _alone(name: str, model: str, spatial_dims: int, parameters: int, **network: Any) -> PublishedRow:
+    ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": spatial_dims}
+    return PublishedRow(name, model, {**ends, **network}, parameters=parameters)
+
+
+FURTHER_TABLES: tuple[PublishedTable, ...] = (
+    _isles26(),
+    _of_preset("DTC, Tables 1 and 2: ISIC and BUSI", "isic", "busi"),
+    _of_preset("DTC, Table 3: BTCV", "btcv"),
+    _table(
+        "In no table, 3D",
+        (),
+        (64, 64, 64),
+        _alone("nnU-Net, residual encoder", "nnunet_resenc", 3, 102_348_226),
+        _alone("UNet++", "unet_plus_plus", 3, 6_977_794),
+        _alone("MedNeXt S", "mednext", 3, 5_550_914, variant="S"),
+        _alone("MedNeXt B", "mednext", 3, 10_510_850, variant="B"),
+        _alone("MedNeXt M", "mednext", 3, 17_533_506, variant="M"),
+        _alone("MedNeXt L", "mednext", 3, 61_726_754, variant="L"),
+        _alone("SegMamba", "segmamba", 3, 67_361_954),
+    ),
+    _table(
+        "In no table, 2D",
+        (),
+        (256, 256),
+        _alone("nnU-Net, residual encoder", "nnunet_resenc", 2, 71_814_658),
+        _alone("UNet++", "unet_plus_plus", 2, 2_408_130),
+        _alone("MedNeXt S", "mednext", 2, 5_472_002, variant="S"),
+        _alone("MedNeXt B", "mednext", 2, 10_431_938, variant="B"),
+        _alone("MedNeXt M", "mednext", 2, 17_402_754, variant="M"),
+        _alone("MedNeXt L", "mednext", 2, 61_503_842, variant="L"),
+        _alone("nnMamba", "nnmamba", 2, 5_855_992),
+        _alone("Factorizer", "factorizer", 2, 5_938_946),
+    ),
+)

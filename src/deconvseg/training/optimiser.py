@@ -1,5 +1,7 @@
 """The optimiser of a training run."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -11,8 +13,8 @@ def create_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimize
 
     Decay would pull the logarithm of Mamba's transition towards 0, that is, all states towards one time constant.
     """
-    undecayed = {id(getattr(module, name)) for module in network.modules() for name in getattr(module, "undecayed", ())}
-    decayed = [parameter for parameter in network.parameters() if id(parameter) not in undecayed]
-    others = [parameter for parameter in network.parameters() if id(parameter) in undecayed]
-    groups = [{"params": decayed}, *([{"params": others, "weight_decay": 0.0}] if others else [])]
+    kept = {id(getattr(module, name)) for module in network.modules() for name in getattr(module, "undecayed", ())}
+    groups: list[dict[str, Any]] = [{"params": [p for p in network.parameters() if id(p) not in kept]}]
+    if kept:
+        groups.append({"params": [p for p in network.parameters() if id(p) in kept], "weight_decay": 0.0})
     return torch.optim.AdamW(groups, recipe.learning_rate, weight_decay=recipe.weight_decay)

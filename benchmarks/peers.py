@@ -1,4 +1,7 @@
-"""The networks of other packages behind our names against those packages' own: equal logits, then time and peak memory.
+"""Networks behind our names against the public forms that run on a CPU: equal logits, then time and peak memory.
+
+Those of MONAI and dynamic-network-architectures stand against these packages' own; nnMamba and SegMamba, whose authors'
+code needs a GPU, against themselves with the selective scans step by step in plain PyTorch.
 
 ``python benchmarks/peers.py --dims 3 --size 64 --json OUT`` times inference of one image for each network with the same
 weights on both sides, one network after the other; ``--train`` a step forward and backward.
@@ -7,8 +10,10 @@ weights on both sides, one network after the other; ``--train`` a step forward a
 import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from common import machine, peak_megabytes, ratios, relative_error, report, spread, time_in_turn
@@ -17,6 +22,8 @@ from monai.networks.nets.mednext import create_mednext
 from torch import Tensor, nn
 
 from deconvseg import create_model
+from deconvseg.models import Network
+from deconvseg.ops import selective_scan, use_backend
 
 CHANNELS = {"in_channels": 1, "out_channels": 2}
 WIDTHS = (32, 64, 128, 256, 512)
@@ -49,6 +56,45 @@ def mednext(dims: int, size: int) -> nn.Module:
     return create_mednext("S", dims, 1, 2)
 
 
+# What dynamic-network-architectures calls the parts of a network of six stages.
+RESENC_NAMES = {
+    "upsampling.": "decoder.transpconvs.", "decoder.": "decoder.stages.", "head.": "decoder.seg_layers.4.",
+}  # fmt: skip
+
+
+def resenc(dims: int, size: int) -> nn.Module:
+    from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+
+    widths = [min(32 * 2**stage, {2: 512, 3: 320}[dims]) for stage in range(6)]
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    norm = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dims]
+    return ResidualEncoderUNet(
+        1, 6, widths, conv, 3, [1, 2, 2, 2, 2, 2], [1, 3, 4, 6, 6, 6], 2, 1, conv_bias=True, norm_op=norm,
+        norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True},
+    )  # fmt: skip
+
+
+class ScansByStep(nn.Module):
+    """One of our networks whose selective scans are the loop over steps; everything else is as it is."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        with patch("deconvseg.nn.mamba.selective_scan", scan_by_step):
+            return self.network(x)
+
+
+def scan_by_step(*inputs: Any, **options: Any) -> Tensor:
+    with use_backend("reference"):
+        return selective_scan(*inputs, **options)
+
+
+def by_step(dims: int, size: int, *, name: str) -> nn.Module:
+    return ScansByStep(create_model(name, spatial_dims=dims, **CHANNELS))
+
+
 # What each side calls the same network.
 PEERS: Mapping[str, tuple[Callable[[int, int], nn.Module], Mapping[str, Any]]] = {
     "nnunet": (dynunet, {"widths": WIDTHS}),
@@ -57,7 +103,10 @@ PEERS: Mapping[str, tuple[Callable[[int, int], nn.Module], Mapping[str, Any]]] =
     "swin_unetr": (partial(swin_unetr, v2=False), {"feature_size": 48}),
     "swin_unetr_v2": (partial(swin_unetr, v2=True), {"feature_size": 48}),
     "unet_plus_plus": (unet_plus_plus, {"norm": "instance_affine"}),
-    "mednext": (mednext, {"variant": "S"}),
+    "mednext": (mednext, {"size": "S"}),
+    "nnmamba": (partial(by_step, name="nnmamba"), {}),
+    "segmamba": (partial(by_step, name="segmamba"), {}),
+    **({"nnunet_resenc": (resenc, {})} if find_spec("dynamic_network_architectures") else {}),
 }
 
 
@@ -75,8 +124,13 @@ def make_network(name: str, side: str, options: argparse.Namespace) -> nn.Module
 def share_weights(ours: nn.Module, peer: nn.Module) -> None:
     """Give ours the weights of the peer, which holds every one of ours, and some that it never uses or names twice."""
     target = getattr(ours, "body", ours)
-    source = peer.state_dict()
-    target.load_state_dict({name: source[name] for name in target.state_dict()})
+    source = getattr(peer, "network", peer).state_dict()
+    starts = RESENC_NAMES if hasattr(peer, "decoder") and hasattr(ours, "upsampling") else {}
+    renamed = {}
+    for name in target.state_dict():
+        start = next((start for start in starts if name.startswith(start)), "")
+        renamed[name] = source[starts.get(start, "") + name[len(start) :]]
+    target.load_state_dict(renamed)
 
 
 def make_step(name: str, side: str, options: argparse.Namespace, network: nn.Module | None = None) -> Callable[[], Any]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from deconvseg.errors import InputError
-from deconvseg.models import create_model
+from deconvseg.models import Ensemble, create_model
 from models.tester import ModelTester
 
 DECONVER = {"name": "deconver", "config": {"widths": [4, 8]}}
@@ -38,6 +38,21 @@ def test_its_probabilities_are_the_mean_of_those_of_its_members(activation, prob
     x = torch.randn(2, 1, 6, 12)
     expected = torch.stack([probabilities(member(x)) for member in model.members]).mean(dim=0)
     torch.testing.assert_close(probabilities(model(x)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_networks_that_are_there_already_make_one_and_share_their_weights():
+    networks = [create_model(**{"in_channels": 1, "out_channels": 2, "spatial_dims": 2, "name": entry["name"],
+                                **entry["config"]}) for entry in (DECONVER, NNUNET)]  # fmt: skip
+    model = Ensemble.of(networks, "sigmoid").eval()
+    x = torch.randn(1, 1, 6, 6)
+    expected = sum(torch.sigmoid(network.eval()(x)) for network in networks) / 2
+    torch.testing.assert_close(torch.sigmoid(model(x)), expected, rtol=1e-5, atol=1e-6)
+    assert list(model.members) == networks
+    rebuilt = create_model("ensemble", **model.config)
+    rebuilt.load_weights(model.state_dict(), "the members")
+    torch.testing.assert_close(rebuilt.eval()(x), model(x), rtol=0, atol=0)
+    with pytest.raises(InputError, match="its out_channels is 3, the ensemble's 2"):
+        Ensemble.of([networks[0], create_model("nnunet", in_channels=1, out_channels=3, spatial_dims=2)])
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

@@ -157,6 +157,8 @@ def test_the_image_part_by_part_gives_the_same_as_the_whole(dims, monkeypatch):
         ({"shifts": (0, (1, 2))}, r"shifts=\(0, \(1, 2\)\): give at least one, each a number from 0 on, or 3"),
         ({"image_size": 62}, r"image_size=62: give multiples of \(4, 4, 4\), all strides together, or None"),
         ({"image_size": (64, 64)}, r"image_size=\(64, 64\): give a positive integer, or 3"),
+        ({"mlp_ratio": float("inf")}, "mlp_ratio=inf: give a number"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio=nan: give a number"),
         ({"mlp_ratio": 0}, "mlp_ratio=0: give a number that makes at least one hidden channel"),
         ({"upsampling": "dtc+trans"}, r"upsampling 'dtc\+trans' is unknown: did you mean 'dtc\+transposed'"),
         ({"strides": (1, 2)}, r"strides=\(1, 2\): give one number, 3 \(one per axis\)"),

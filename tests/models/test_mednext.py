@@ -13,11 +13,11 @@ class TestMedNeXt(ModelTester):
     supervised = None
 
 
-@pytest.mark.parametrize("variant", ["S", "B", "M", "L"])
-def test_variants_are_monais(variant):
+@pytest.mark.parametrize("size", ["S", "B", "M", "L"])
+def test_sizes_are_monais(size):
     with torch.device("meta"):
-        model = MedNeXt(1, 2, 3, variant, kernel_size=5)
-        theirs = create_mednext(variant, 3, 1, 2, kernel_size=5)
+        model = MedNeXt(1, 2, 3, size, kernel_size=5)
+        theirs = create_mednext(size, 3, 1, 2, kernel_size=5)
     ours = {name: value.shape for name, value in model.body.state_dict().items()}
     assert ours == {name: value.shape for name, value in theirs.state_dict().items() if name != "dummy_tensor"}
 
@@ -32,7 +32,7 @@ def test_it_is_monais_network():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"variant": "XL"}, "variant='XL': give"),
+        ({"size": "XL"}, "size='XL': give"),
         ({"kernel_size": 4}, "kernel_size=4: a kernel needs an odd size"),
         ({"kernel_size": (3, 3, 3)}, r"kernel_size=\(3, 3, 3\): give int"),
         ({"init_filters": 0}, "init_filters=0: give a positive number"),

@@ -61,7 +61,7 @@ def test_supervision_may_reach_the_bottleneck():
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dynamic_network_architectures.architectures", None)
-    with pytest.raises(InputError, match="is not installed: pip install dynamic-network-architectures"):
+    with pytest.raises(InputError, match=r"is not installed: pip install 'deconvseg\[nnunet\]'"):
         ResEncUNet(1, 2, 2, (4, 8))
 
 

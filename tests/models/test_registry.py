@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import deconvseg
 from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError
-from deconvseg.models import Deconver, create_model, list_models, register_model
+from deconvseg.models import Deconver, create_model, list_models, model_name, register_model
 
 
 def test_the_registered_names_are_listed():
@@ -23,6 +24,37 @@ def test_a_preset_fixes_the_network_and_arguments_win():
     assert model.config["widths"] == [4, 8]
     for name in ("in_channels", "out_channels", "spatial_dims"):
         assert model.config[name] == PRESETS["glas"].ends[name]
+
+
+def test_a_variant_brings_all_that_it_changes():
+    with torch.device("meta"):
+        model = create_model("unet", "busi", variant="UNet, transposed, with DTC", norm="instance")
+    chosen = {name: model.config[name] for name in ("upsampling", "receptive_field", "norm")}
+    assert chosen == {"upsampling": "dtc+transposed", "receptive_field": 10, "norm": "instance"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("unet", "busi", "UNet, transposed with DTC"), "variant 'UNet, transposed with DTC' is unknown: did you mean"),
+        (("unet", "busi", "SegMamba"), "variant 'SegMamba' is unknown: .*choose from UNet, linear, UNet, linear, with"),
+        (("unet", None, "SegMamba"), "variant='SegMamba': a variant is one of a preset: name that too"),
+    ],
+)
+def test_a_variant_is_one_of_the_preset_s_networks_of_that_name(arguments, message):
+    name, preset, variant = arguments
+    with pytest.raises(InputError, match=message):
+        create_model(name, preset, variant=variant)
+
+
+def test_the_name_of_a_network_is_that_of_its_class():
+    assert model_name(create_model("deconver", in_channels=1, out_channels=1, widths=[4])) == "deconver"
+
+    class Unregistered(Deconver):
+        pass
+
+    with pytest.raises(InputError, match="Unregistered is not registered"):
+        model_name(Unregistered(1, 1, 2, (4,)))
 
 
 @pytest.mark.parametrize(

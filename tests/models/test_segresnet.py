@@ -44,6 +44,7 @@ def test_upsamplings_without_the_skip_connection_work(upsampling):
     ("arguments", "message"),
     [
         ({"init_filters": 12}, "init_filters=12: give a multiple of 8"),
+        ({"depths": ()}, r"depths=\(\): give 1 positive numbers, one per stage"),
         ({"depths": (1, 0)}, r"depths=\(1, 0\): give 2 positive numbers"),
         ({"decoder_depths": (1, 1)}, r"decoder_depths=\(1, 1\): give 3 positive numbers"),
         ({"upsampling": "linaer"}, "'linaer' is unknown: did you mean 'linear'"),

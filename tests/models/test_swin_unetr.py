@@ -10,21 +10,24 @@ from models.tester import ModelTester
 SMALL = {"feature_size": 12, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 3}
 
 
-class TestSwinUNETR(ModelTester):
-    name = "swin_unetr"
-    arguments = SMALL
-    dims = (2,)
-    supervised = None
+class SwinTester(ModelTester):
+    """Three sizes in 3D would take long: two of them are equal."""
 
-
-class TestSwinUNETRV2(ModelTester):
-    name = "swin_unetr_v2"
-    arguments = {**SMALL, "depths": (1, 1, 1, 1), "upsampling": "dtc+transposed"}  # noqa: RUF012
-    dims = (3,)
     supervised = None
 
     def image(self, model, batch=2):
-        return torch.randn(batch, model.in_channels, 32, 32, 64, generator=torch.Generator().manual_seed(1))
+        size = (32, 64) if model.spatial_dims == 2 else (32, 32, 64)
+        return torch.randn(batch, model.in_channels, *size, generator=torch.Generator().manual_seed(1))
+
+
+class TestSwinUNETR(SwinTester):
+    name = "swin_unetr"
+    arguments = SMALL
+
+
+class TestSwinUNETRV2(SwinTester):
+    name = "swin_unetr_v2"
+    arguments = {**SMALL, "depths": (1, 1, 1, 1), "upsampling": "dtc+transposed"}  # noqa: RUF012
 
 
 @pytest.mark.parametrize("ours", [SwinUNETR, SwinUNETRV2])

@@ -183,9 +183,9 @@ class ModelTester:
 
     def test_presets_have_the_catalogued_parameters(self) -> None:
         for key, preset in PRESETS.items():
-            variants = [variant for variant in preset.variants.values() if variant.model == self.name]
+            variants = {title: variant for title, variant in preset.variants.items() if variant.model == self.name}
             assert bool(variants) == (self.name in preset.networks)
-            for variant in variants:
+            for title, variant in variants.items():
                 with torch.device("meta"):
-                    model = create_model(self.name, key, **variant.arguments)
+                    model = create_model(self.name, key, variant=title)
                 assert sum(parameter.numel() for parameter in model.parameters()) == variant.parameters, key

@@ -1,4 +1,5 @@
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from deconvseg.errors import InputError
 from deconvseg.nn import Mamba, SiameseMamba
 from deconvseg.nn.mamba import SCAN_DIRECTIONS
+from deconvseg.ops import explain
 
 ORDERS = [("forward",), ("backward",), ("slices",), SCAN_DIRECTIONS]
 
@@ -157,12 +159,39 @@ def test_memory_order_makes_no_difference():
     torch.testing.assert_close(mamba(x.mT.contiguous().mT), mamba(x), rtol=1e-5, atol=1e-6)
 
 
-def test_autocast_scans_in_full_precision():
+def test_autocast_scans_in_full_precision(monkeypatch):
     mamba = make(6, SCAN_DIRECTIONS, slices=4, dtype=torch.float32)
     x = sequence(2, 6, 16).float()
+    types = set()
+
+    def spy(inputs, *arguments):
+        types.update(tensor.dtype for tensor in inputs.given().values())
+        return scan(inputs, *arguments)
+
+    package = import_module("deconvseg.ops.selective_scan")
+    scan = package._scan
+    monkeypatch.setattr(package, "_scan", spy)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = mamba(x)
+    assert types == {torch.float32}
     torch.testing.assert_close(mixed.float(), mamba(x), rtol=0.05, atol=0.02)
+
+
+def test_drawing_anew_from_the_outside_in_keeps_the_published_time_steps():
+    mamba = make(64, SCAN_DIRECTIONS)
+    for module in mamba.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    for scan in mamba.scans:
+        steps = F.softplus(scan.dt_proj.bias)
+        assert ((steps > 0.9e-3) & (steps < 0.11)).all()
+
+
+def test_what_scans_is_explained():
+    choices = explain(make(6, SCAN_DIRECTIONS, dtype=torch.float32)).choices
+    assert [(name, choice.operator) for name, choice in choices] == [
+        (f"scans.{index}", "selective_scan") for index in range(3)
+    ]
 
 
 def test_what_does_not_fit_is_named():

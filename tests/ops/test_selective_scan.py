@@ -1,6 +1,8 @@
 """The selective scan: its reference, the chunked form, and the public function."""
 
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,7 +14,8 @@ from torch import Tensor
 
 from deconvseg.errors import InputError
 from deconvseg.ops import explain, native, selective_scan, use_backend
-from deconvseg.ops.selective_scan import choose_scan, chunked, mamba, reference
+from deconvseg.ops.selective_scan import choose_scan, chunked, library, mamba, reference
+from deconvseg.ops.selective_scan.inputs import KEPT_EVERY
 from scans import problems, random_inputs, spread, with_all_gradients
 from tolerance import assert_near
 
@@ -270,6 +273,60 @@ def test_mamba_s_kernels_get_what_they_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", stand_in)
     torch.testing.assert_close(mamba.scan(inputs, True), reference.scan(inputs, True))
     assert mamba.decline(*inputs) == "it needs tensors on cuda, not cpu"
+    monkeypatch.setattr(mamba, "decline", lambda *_: None)
+    monkeypatch.setattr(library.SCAN.module("native"), "decline", lambda *_: "it is not asked for")
+    called = []
+    monkeypatch.setattr(mamba, "scan", lambda *arguments: called.append(arguments) or inputs.u)
+    public(inputs)
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ModuleNotFoundError("no", name="mamba_ssm"), "mamba-ssm is not installed"),
+        (ModuleNotFoundError("no triton", name="triton"), "mamba-ssm cannot be imported: no triton"),
+        (ImportError("undefined symbol"), "mamba-ssm cannot be imported: undefined symbol"),
+    ],
+)
+def test_a_package_that_is_missing_or_broken_is_declined_with_its_reason(monkeypatch, error, reason):
+    def refuse(name):
+        raise error
+
+    monkeypatch.setattr(mamba, "import_module", refuse)
+    mamba._unavailable.cache_clear()
+    assert mamba._unavailable() == reason
+    mamba._unavailable.cache_clear()
+
+
+def test_exports_of_long_sequences_hold_few_chunks():
+    inputs = random_inputs(1, 1, 8192, 1)
+
+    class Scanning(torch.nn.Module):
+        def forward(self, u):
+            return public(inputs, u=u)
+
+    program = torch.export.export(Scanning(), (inputs.u,))
+    assert len(program.graph.nodes) < 2000
+    torch.testing.assert_close(program.module()(inputs.u), public(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_of_kept_states_are_those_of_the_kernels():
+    source = (Path(chunked.__file__).parent / "scan.h").read_text()
+    assert int(re.search(r"kChunk\s*=\s*(\d+)", source)[1]) == KEPT_EVERY
+
+
+@needs_native
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_default_type_of_new_tensors_makes_no_difference(default):
+    inputs = random_inputs(1, 4, 600, 3)
+    expected = library.scan(inputs, True)
+    torch.set_default_dtype(default)
+    try:
+        found = library.scan(inputs, True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @needs_native

@@ -32,7 +32,7 @@ def _table(title: str, presets: tuple[str, ...], size: tuple[int, ...], *rows: P
 
 
 def _of_preset(title: str, *presets: str) -> PublishedTable:
-    """Return a table of all networks of a preset; of several that differ by nothing that costs, those of the first."""
+    """Return a table of all networks of a preset; of several that differ by receptive fields, those of the first."""
     first = PRESETS[presets[0]]
     rows = (
         PublishedRow(name, variant.model, variant.arguments, parameters=variant.parameters, preset=presets[0])
@@ -57,7 +57,7 @@ def _alone(name: str, model: str, spatial_dims: int, parameters: int, **network:
 
 FURTHER_TABLES: tuple[PublishedTable, ...] = (
     _isles26(),
-    _of_preset("DTC, Tables 1 and 2: ISIC and BUSI", "isic", "busi"),
+    _of_preset("DTC, Tables 1 and 2: ISIC, and BUSI at other receptive fields of the same cost", "isic", "busi"),
     _of_preset("DTC, Table 3: BTCV", "btcv"),
     _table(
         "In no table, 3D",
@@ -65,10 +65,10 @@ FURTHER_TABLES: tuple[PublishedTable, ...] = (
         (64, 64, 64),
         _alone("nnU-Net, residual encoder", "nnunet_resenc", 3, 102_348_226),
         _alone("UNet++", "unet_plus_plus", 3, 6_977_794),
-        _alone("MedNeXt S", "mednext", 3, 5_550_914, variant="S"),
-        _alone("MedNeXt B", "mednext", 3, 10_510_850, variant="B"),
-        _alone("MedNeXt M", "mednext", 3, 17_533_506, variant="M"),
-        _alone("MedNeXt L", "mednext", 3, 61_726_754, variant="L"),
+        _alone("MedNeXt S", "mednext", 3, 5_550_914, size="S"),
+        _alone("MedNeXt B", "mednext", 3, 10_510_850, size="B"),
+        _alone("MedNeXt M", "mednext", 3, 17_533_506, size="M"),
+        _alone("MedNeXt L", "mednext", 3, 61_726_754, size="L"),
         _alone("SegMamba", "segmamba", 3, 67_361_954),
     ),
     _table(
@@ -77,10 +77,10 @@ FURTHER_TABLES: tuple[PublishedTable, ...] = (
         (256, 256),
         _alone("nnU-Net, residual encoder", "nnunet_resenc", 2, 71_814_658),
         _alone("UNet++", "unet_plus_plus", 2, 2_408_130),
-        _alone("MedNeXt S", "mednext", 2, 5_472_002, variant="S"),
-        _alone("MedNeXt B", "mednext", 2, 10_431_938, variant="B"),
-        _alone("MedNeXt M", "mednext", 2, 17_402_754, variant="M"),
-        _alone("MedNeXt L", "mednext", 2, 61_503_842, variant="L"),
+        _alone("MedNeXt S", "mednext", 2, 5_472_002, size="S"),
+        _alone("MedNeXt B", "mednext", 2, 10_431_938, size="B"),
+        _alone("MedNeXt M", "mednext", 2, 17_402_754, size="M"),
+        _alone("MedNeXt L", "mednext", 2, 61_503_842, size="L"),
         _alone("nnMamba", "nnmamba", 2, 5_855_992),
         _alone("Factorizer", "factorizer", 2, 5_938_946),
     ),

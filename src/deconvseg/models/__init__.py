@@ -10,7 +10,14 @@ from deconvseg.models.nnmamba import NNMamba
 from deconvseg.models.nnunet import NNUNet
 from deconvseg.models.nnunet_resenc import ResEncUNet
 from deconvseg.models.official import load_official
-from deconvseg.models.registry import create_model, list_arguments, list_models, preset_arguments, register_model
+from deconvseg.models.registry import (
+    create_model,
+    list_arguments,
+    list_models,
+    model_name,
+    preset_arguments,
+    register_model,
+)
 from deconvseg.models.segmamba import SegMamba
 from deconvseg.models.segresnet import SegResNet
 from deconvseg.models.swin_unetr import SwinUNETR, SwinUNETRV2
@@ -40,6 +47,7 @@ __all__ = [
     "list_arguments",
     "list_models",
     "load_official",
+    "model_name",
     "preset_arguments",
     "register_model",
 ]

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network
 from deconvseg.models.per_stage import check_ends
-from deconvseg.models.registry import create_model, register_model
+from deconvseg.models.registry import create_model, model_name, register_model
 
 _ENDS = ("in_channels", "out_channels", "spatial_dims")
 
@@ -45,6 +45,7 @@ class Ensemble(Network):
     ) -> None:
         config = dict(locals())
         check_ends(in_channels, out_channels, spatial_dims)
+        check_choice(activation, ("softmax", "sigmoid"), "activation")
         if not networks:
             raise InputError("networks=(): give the name and config of one network or more")
         ends = {"in_channels": in_channels, "out_channels": out_channels, "spatial_dims": spatial_dims}
@@ -59,6 +60,17 @@ class Ensemble(Network):
         )
         self.activation = activation
         self.members = nn.ModuleList(members)
+
+    @classmethod
+    def of(cls, networks: Sequence[Network], activation: Literal["softmax", "sigmoid"] = "softmax") -> "Ensemble":
+        """Make one of networks that are there already, and share their weights; their channels and axes must agree."""
+        if not networks:
+            raise InputError("networks=(): give one network or more")
+        entries = [{"name": model_name(network), "config": network.config} for network in networks]
+        with torch.device("meta"):
+            ensemble = cls(**{key: getattr(networks[0], key) for key in _ENDS}, networks=entries, activation=activation)
+        ensemble.members = nn.ModuleList(networks)
+        return ensemble
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*S): logits of the mean of the probabilities."""

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network, logits_of
 from deconvseg.models.parts import use_own_norms
 from deconvseg.models.per_stage import check_ends
@@ -41,7 +41,7 @@ class MedNeXt(Network):
         in_channels: channels of the image.
         out_channels: channels of the logits: classes, or regions.
         spatial_dims: 2 or 3.
-        variant: the paper's ``"S"``, ``"B"``, ``"M"`` or ``"L"``.
+        size: the paper's ``"S"``, ``"B"``, ``"M"`` or ``"L"``.
         kernel_size: odd size of the depthwise convolutions (the paper's are 3 and 5).
         init_filters: channels of the first stage; they double with each of the four others.
 
@@ -54,12 +54,13 @@ class MedNeXt(Network):
         in_channels: int,
         out_channels: int,
         spatial_dims: int = 3,
-        variant: Literal["S", "B", "M", "L"] = "S",
+        size: Literal["S", "B", "M", "L"] = "S",
         kernel_size: int = 3,
         init_filters: int = 32,
     ) -> None:
         config = dict(locals())
         check_ends(in_channels, out_channels, spatial_dims)
+        check_choice(size, _VARIANTS, "size")
         check_channels(init_filters=init_filters, kernel_size=kernel_size)
         if kernel_size % 2 == 0:
             raise InputError(f"kernel_size={kernel_size!r}: a kernel needs an odd size, such as 3 or 5")
@@ -72,7 +73,7 @@ class MedNeXt(Network):
         )
         from monai.networks import nets
 
-        blocks = _VARIANTS[variant]
+        blocks = _VARIANTS[size]
         self.body: nn.Module = nets.MedNeXt(
             spatial_dims,
             init_filters,

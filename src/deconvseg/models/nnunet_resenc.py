@@ -137,9 +137,9 @@ class ResEncUNet(Network):
 def _import_architectures() -> Any:
     try:
         from dynamic_network_architectures.architectures import unet
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingPackageError(
-            "nnunet_resenc is built from the package dynamic-network-architectures, which is not installed: "
+            f"nnunet_resenc is built by dynamic-network-architectures, but {error.name} is not installed: "
             "pip install 'deconvseg[nnunet]'"
         ) from error
     return unet

@@ -32,30 +32,44 @@ def list_models() -> list[str]:
     return sorted(_BUILDERS)
 
 
+def model_name(network: Network) -> str:
+    """Return the name that a network's class is registered under; an unknown class is an ``InputError``."""
+    for name, builder in _BUILDERS.items():
+        if builder is type(network):
+            return name
+    raise InputError(f"{type(network).__name__} is not registered: decorate the class with register_model")
+
+
 def list_arguments(name: str) -> list[str]:
     """Return the names of the constructor arguments of a registered model."""
     check_choice(name, list_models(), "model")
     return list(inspect.signature(_BUILDERS[name]).parameters)
 
 
-def preset_arguments(name: str, preset: str) -> dict[str, Any]:
+def preset_arguments(name: str, preset: str, variant: str | None = None) -> dict[str, Any]:
     """Return the constructor arguments of a registered model in a preset of ``deconvseg.catalog.PRESETS``.
 
-    An unknown name or preset, or a model that the preset's paper does not have, is an
-    :class:`~deconvseg.errors.InputError`.
+    ``variant`` names one of the preset's variants of that model, where its paper has several. An unknown name, preset
+    or variant, or a model that the preset's paper does not have, is an :class:`~deconvseg.errors.InputError`.
     """
     check_choice(name, list_models(), "model")
     check_choice(preset, PRESETS, f"model {name!r}: preset")
     networks = PRESETS[preset].networks
     if name not in networks:
         raise InputError(f"preset {preset!r} has no {name!r}: choose from its {', '.join(networks)}, or give arguments")
-    return PRESETS[preset].arguments(name)
+    arguments = PRESETS[preset].arguments(name)
+    if variant is None:
+        return arguments
+    variants = {key: value for key, value in PRESETS[preset].variants.items() if value.model == name}
+    check_choice(variant, variants, f"model {name!r}, preset {preset!r}: variant")
+    return {**arguments, **variants[variant].arguments}
 
 
-def create_model(name: str, preset: str | None = None, **overrides: Any) -> Network:
+def create_model(name: str, preset: str | None = None, *, variant: str | None = None, **overrides: Any) -> Network:
     """Make a network by name, from a preset's configuration, from arguments, or from both.
 
-    ``preset`` names a configuration of the papers (see :func:`preset_arguments`) and fixes the network only;
+    ``preset`` names a configuration of the papers, and ``variant`` one of its variants of the model, as
+    ``"nnU-Net with DTC"`` (see :func:`preset_arguments`); they fix the network only.
     ``overrides`` are constructor arguments and win over it. ``create_model(name, **network.config)`` rebuilds a
     network. An unknown name, preset or argument, or a value of the wrong type, raises
     :class:`~deconvseg.errors.InputError`.
@@ -63,7 +77,9 @@ def create_model(name: str, preset: str | None = None, **overrides: Any) -> Netw
     check_choice(name, list_models(), "model")
     config = dict(overrides)
     if preset is not None:
-        config = {**preset_arguments(name, preset), **overrides}
+        config = {**preset_arguments(name, preset, variant), **overrides}
+    elif variant is not None:
+        raise InputError(f"variant={variant!r}: a variant is one of a preset: name that too")
     builder = _BUILDERS[name]
     _check_arguments(name, builder, config)
     return builder(**config)

@@ -151,7 +151,7 @@ class SegMamba(Network):
         deep_supervision_heads: int = 0,
     ) -> None:
         config = dict(locals())
-        check_sizes(in_channels, out_channels, spatial_dims, [*widths, hidden], deep_supervision_heads)
+        check_sizes(in_channels, out_channels, spatial_dims, widths and [*widths, hidden], deep_supervision_heads)
         depths = depths_per_stage(depths, len(widths), "depths")
         slices = depths_per_stage(slices, len(widths), "slices")
         super().__init__(

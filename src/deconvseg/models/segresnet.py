@@ -53,7 +53,7 @@ class SegResNet(Network):
     ) -> None:
         config = dict(locals())
         check_ends(in_channels, out_channels, spatial_dims)
-        depths = depths_per_stage(depths, len(depths), "depths")
+        depths = depths_per_stage(depths, max(1, len(depths)), "depths")
         decoder_depths = depths_per_stage(decoder_depths, len(depths) - 1, "decoder_depths")
         if init_filters < 1 or init_filters % _GROUPS:
             raise InputError(f"init_filters={init_filters!r}: give a multiple of {_GROUPS}")

@@ -6,10 +6,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError
 from deconvseg.nn.conv import Conv2d, Conv3d
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.fusion import why_apart
+from deconvseg.nn.mlp import pointwise_mlp
 from deconvseg.nn.ndc import NDC
 from deconvseg.nn.norm import InstanceNorm, create_norm
 from deconvseg.ops.backends import Choice
@@ -71,13 +71,7 @@ class DeconverBlock(nn.Module):
         self.norm1 = create_norm(norm, channels, axes)
         self.mixer = mixer
         self.norm2 = create_norm(norm, channels, axes)
-        hidden = int(channels * mlp_ratio)
-        if hidden < 1:
-            raise InputError(f"mlp_ratio={mlp_ratio}: give a number that makes at least one hidden channel")
-        conv = CONV[axes]
-        self.mlp = nn.Sequential(
-            conv(channels, hidden, kernel_size=1), nn.GELU(), conv(hidden, channels, kernel_size=1)
-        )
+        self.mlp = pointwise_mlp(channels, mlp_ratio, axes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply both halves, each with its residual connection, to (B, C, \\*S).

@@ -10,7 +10,9 @@ from deconvseg.errors import InputError
 from deconvseg.nn.conv import Conv2d, Conv3d
 from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
 from deconvseg.nn.fusion import why_apart
+from deconvseg.nn.mlp import pointwise_mlp
 from deconvseg.ops import windowed_nmf
+from deconvseg.ops.backends import why_reference
 from deconvseg.ops.layout import channels_last
 from deconvseg.ops.nmf.places import shifts_per_axis
 
@@ -137,13 +139,7 @@ class FactorizerBlock(nn.Module):
         self.norm1 = ChannelNorm(channels)
         self.mixer = mixer
         self.norm2 = ChannelNorm(channels)
-        hidden = int(channels * mlp_ratio)
-        if hidden < 1:
-            raise InputError(f"mlp_ratio={mlp_ratio}: give a number that makes at least one hidden channel")
-        conv = CONV[len(mixer.window)]
-        self.mlp = nn.Sequential(
-            conv(channels, hidden, kernel_size=1), nn.GELU(), conv(hidden, channels, kernel_size=1)
-        )
+        self.mlp = pointwise_mlp(channels, mlp_ratio, len(mixer.window))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply both halves, each with its residual connection, to (B, C, \\*S).
@@ -152,7 +148,8 @@ class FactorizerBlock(nn.Module):
         take the image part by part.
         """
         x = channels_last(x)
-        whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu"
+        special = torch.compiler.is_compiling() or why_reference(x) is not None
+        whole = torch.is_grad_enabled() or special or x.device.type != "cpu"
         if whole or why_apart(self, _MODULES):
             x = x + self.mixer(self.norm1(x))
             out: Tensor = x + self.mlp(self.norm2(x))

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.ops import selective_scan
+from deconvseg.ops.backends import Choice
+from deconvseg.ops.selective_scan import choose_scan
 
 SCAN_DIRECTIONS = ("forward", "backward", "slices")
 
@@ -18,11 +20,28 @@ _TIME_STEPS = (1e-3, 1e-1)
 _LEAST_TIME_STEP = 1e-4
 
 
+class TimeSteps(nn.Linear):
+    """The projection to the time steps Δ of a scan.
+
+    Its bias starts such that softplus gives time steps between 0.001 and 0.1, evenly on a log scale (Mamba, section
+    3.6).
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters as published."""
+        bound = self.in_features**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        shortest, longest = (math.log(step) for step in _TIME_STEPS)
+        with torch.no_grad():
+            steps = torch.empty_like(self.bias).uniform_(shortest, longest).exp().clamp(min=_LEAST_TIME_STEP)
+            self.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus, inverted
+
+
 class CausalScan(nn.Module):
     """One direction of a Mamba block: a causal depthwise convolution, SiLU, and the selective scan (Mamba, Alg. 2).
 
     ``rank`` is that of the projection to the time steps Δ. The transition A starts as S4D-Real, -1 to -``states`` in
-    every channel; the biases of Δ such that softplus gives time steps between 0.001 and 0.1, evenly on a log scale.
+    every channel.
 
     Shapes: input and output (B, channels, L); a step of the output depends on no later step of the input. The
     parameters named in ``undecayed`` are to be trained without weight decay, as published.
@@ -34,7 +53,7 @@ class CausalScan(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size - 1, groups=channels)
         self.x_proj = nn.Linear(channels, rank + 2 * states, bias=False)
-        self.dt_proj = nn.Linear(rank, channels)
+        self.dt_proj = TimeSteps(rank, channels)
         self.A_log = nn.Parameter(torch.empty(channels, states))
         self.D = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
@@ -43,12 +62,8 @@ class CausalScan(nn.Module):
         """Draw new parameters as published."""
         self.conv.reset_parameters()
         self.x_proj.reset_parameters()
-        bound = self.dt_proj.in_features**-0.5
-        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
-        shortest, longest = (math.log(step) for step in _TIME_STEPS)
+        self.dt_proj.reset_parameters()
         with torch.no_grad():
-            steps = torch.empty_like(self.dt_proj.bias).uniform_(shortest, longest).exp().clamp(min=_LEAST_TIME_STEP)
-            self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus, inverted
             self.A_log.copy_(torch.arange(1, self.A_log.shape[1] + 1, device=self.A_log.device).log())
         nn.init.ones_(self.D)
 
@@ -61,6 +76,12 @@ class CausalScan(nn.Module):
         delta = _project(self.dt_proj.weight, delta)
         a, bias = -torch.exp(self.A_log), self.dt_proj.bias
         return selective_scan(u, delta, a, b, c, skip=self.D, delta_bias=bias, softplus=True)
+
+    def explain_backend(self) -> Choice:
+        """Choose for inputs like the parameters."""
+        a, skip = self.A_log.detach(), self.D.detach()
+        u, projected = a.new_empty(1, a.shape[0], 1), a.new_empty(1, a.shape[1], 1)
+        return choose_scan(u, u, a, projected, projected, skip=skip, delta_bias=skip, softplus=True)
 
 
 class Mamba(nn.Module):

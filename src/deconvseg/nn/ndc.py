@@ -54,7 +54,7 @@ class NDC(nn.Module):
         if groups < 1 or channels % groups:
             raise InputError(f"groups={groups} does not divide {channels} channels: choose a divisor, or None")
         sources = channels * ratio / groups
-        if sources < 1 or sources != int(sources):
+        if not 1 <= sources < math.inf or sources != int(sources):
             raise InputError(
                 f"ratio={ratio} makes {channels * ratio:g} source channels of {channels}, not a multiple of "
                 f"groups={groups}: choose another ratio or number of groups"

@@ -42,7 +42,8 @@ def forward(
     """
     features, offsets, weights = _dense(features), offsets.contiguous(), _contiguous(weights)
     scaled = finer_size(features.shape[2:], scale)
-    out = torch.empty((*features.shape[:2], *scaled), memory_format=_format(features))
+    shape = (*features.shape[:2], *scaled)
+    out = torch.empty(shape, dtype=features.dtype, memory_format=_format(features))
     call(
         "deconvseg_deformable_upsample",
         *(pointer(features), _layout(features), pointer(offsets), pointer(weights), pointer(out), _layout(out)),

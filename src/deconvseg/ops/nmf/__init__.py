@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.errors import InputError
-from deconvseg.ops.backends import why_reference
+from deconvseg.ops.backends import forced_backend, why_reference
 from deconvseg.ops.cost import counted
 from deconvseg.ops.nmf import cost, reference
 from deconvseg.ops.nmf.places import Windows, shifts_per_axis
@@ -34,7 +34,8 @@ def nmf(x: Tensor, start: Tensor, *, iterations: int = 5) -> tuple[Tensor, Tenso
     _check_iterations(iterations)
     with without_autocast(x.device.type):
         full_x, full_start = in_full_precision(x, start)
-        f, g = factorise(full_x, full_start, iterations)
+        compute = reference.factorise if forced_backend() == "reference" else factorise
+        f, g = compute(full_x, full_start, iterations)
         return f.to(x.dtype), g.to(x.dtype)
 
 
@@ -64,7 +65,8 @@ def windowed_nmf(
     _check_iterations(iterations)
     with without_autocast(x.device.type):
         full_x, full_start = in_full_precision(x, start.detach())
-        if torch.compiler.is_compiling() or why_reference() or x.numel() == 0:
+        forced = forced_backend() == "reference"
+        if forced or torch.compiler.is_compiling() or why_reference() or x.numel() == 0:
             explained = reference.windowed(full_x, full_start, windows, iterations)
         else:
             explained = by_parts(full_x, full_start, windows, iterations)

@@ -30,7 +30,8 @@ def selective_scan(
     ``u`` and ``delta`` are (B, D, L), ``a`` (D, N), ``b`` and ``c`` (B, N, L), or (B, G, N, L) for G groups of
     channels. Δ is ``delta``, plus ``delta_bias`` (D,), through softplus where ``softplus`` is set. ``skip`` (D,) adds
     skip · u to y, and ``gate`` (B, D, L) multiplies that by silu(gate). Returns (B, D, L) in the type of ``u``; half
-    types and autocast regions compute in float32. No tensor of size B · D · L · N is made, nor kept for the gradients.
+    types and autocast regions compute in float32. No tensor of size B · D · L · N is made, nor kept for the gradients,
+    but under transforms and in exports, whose program holds plain operators, and for second derivatives.
 
     Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells), else in plain PyTorch by
     chunks, as are second derivatives. ``use_backend("reference")`` forces the loop over single steps, which is slow.

@@ -16,6 +16,8 @@ from deconvseg.ops.selective_scan.inputs import Inputs
 from deconvseg.ops.selective_scan.reference import finish, time_steps
 
 CHUNK = 128
+# A program that holds plain operators has as many of each as there are chunks: no more than so many.
+_MOST_CHUNKS = 8
 
 
 def scan(inputs: Inputs, softplus: bool, *, recompute: bool = True) -> Tensor:
@@ -49,7 +51,8 @@ def _scan(delta: Tensor, weighted: Tensor, b: Tensor, c: Tensor, a: Tensor) -> T
     """Return y from Δ and Δ · u."""
     state = delta.new_zeros(*delta.shape[:2], a.shape[1])
     outputs = []
-    for chunk in zip(*(torch.split(tensor, CHUNK, dim=-1) for tensor in (delta, weighted, b, c)), strict=True):
+    length = max(CHUNK, -(-delta.shape[-1] // _MOST_CHUNKS))
+    for chunk in zip(*(torch.split(tensor, length, dim=-1) for tensor in (delta, weighted, b, c)), strict=True):
         _, states = _states(state, a, *chunk[:3])
         outputs.append((states * _of_channels(chunk[3], states)).sum(-1))
         state = states[..., -1, :]

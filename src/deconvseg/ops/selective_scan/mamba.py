@@ -1,12 +1,13 @@
 """The selective scan on a GPU by the kernels of mamba-ssm, where it is installed; not run here, as there is no GPU."""
 
+from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 
 from torch import Tensor
 
 from deconvseg.ops.selective_scan.inputs import Inputs
 
+_INTERFACE = "mamba_ssm.ops.selective_scan_interface"
 # The most states that its kernels hold.
 _MOST_STATES = 256
 
@@ -24,14 +25,27 @@ def decline(
     """Say in one line why mamba-ssm cannot take these tensors, or None where it can."""
     if not u.is_cuda:
         return f"it needs tensors on cuda, not {u.device.type}"
-    if find_spec("mamba_ssm") is None:
-        return "mamba-ssm is not installed"
+    if missing := _unavailable():
+        return missing
     return f"{a.shape[1]} states, and it holds up to {_MOST_STATES}" if a.shape[1] > _MOST_STATES else None
+
+
+@cache
+def _unavailable() -> str | None:
+    try:
+        import_module(_INTERFACE)
+    except ModuleNotFoundError as error:
+        if error.name == "mamba_ssm":
+            return "mamba-ssm is not installed"
+        return f"mamba-ssm cannot be imported: {error}"
+    except (ImportError, OSError, RuntimeError) as error:  # built for another PyTorch or another CUDA
+        return f"mamba-ssm cannot be imported: {error}"
+    return None
 
 
 def scan(inputs: Inputs, softplus: bool) -> Tensor:
     """Scan as ``reference.scan`` does; what varies over time in the type of ``u``, the parameters in float32."""
-    function = import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+    function = import_module(_INTERFACE).selective_scan_fn
     u, gate, skip, bias = inputs.u, inputs.gate, inputs.skip, inputs.delta_bias
     scanned: Tensor = function(
         u,

@@ -1,6 +1,7 @@
 """The selective scan on a CPU by compiled kernels (native.cpp): float32, any strides, some tens of states."""
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ def scan(inputs: Inputs, softplus: bool, keep: bool) -> tuple[Tensor, Tensor]:
     Raises :class:`~deconvseg.errors.DeconvsegError` where there is no library, or memory is short.
     """
     inputs = inputs.convert(_contiguous)
-    out, states = torch.empty(inputs.u.shape), torch.empty(inputs.shape_of_states() if keep else (0,))
+    out, states = _empty(inputs.u.shape), _empty(inputs.shape_of_states() if keep else (0,))
     if out.numel():
         arguments = pointers(inputs), pointer(out), pointer(states if keep else None)
         call("deconvseg_selective_scan", *arguments, *_sizes(inputs, softplus))
@@ -55,12 +56,16 @@ def scan(inputs: Inputs, softplus: bool, keep: bool) -> tuple[Tensor, Tensor]:
 def scan_backward(grad: Tensor, states: Tensor, inputs: Inputs, softplus: bool) -> Inputs:
     """Gradients of the inputs from that of the result of :func:`scan`, each contiguous."""
     grad, inputs = grad.contiguous(), inputs.convert(_contiguous)
-    gradients = inputs.convert(lambda *tensors: tuple(torch.empty(tensor.shape) for tensor in tensors))
+    gradients = inputs.convert(lambda *tensors: tuple(_empty(tensor.shape) for tensor in tensors))
     if grad.numel() == 0:
         return gradients.convert(lambda *tensors: tuple(tensor.zero_() for tensor in tensors))
     arguments = pointer(grad), pointer(states), pointers(inputs), pointers(gradients)
     call("deconvseg_selective_scan_backward", *arguments, *_sizes(inputs, softplus))
     return gradients
+
+
+def _empty(shape: Sequence[int]) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32)
 
 
 def _contiguous(*tensors: Tensor) -> tuple[Tensor, ...]:

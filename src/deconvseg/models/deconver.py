@@ -9,7 +9,7 @@ from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, 
 from deconvseg.models.registry import register_model
 from deconvseg.models.u_shape import UShapedNetwork
 from deconvseg.nn import DeconverBlock
-from deconvseg.nn.upsampling import DTC_COMPONENTS
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 
 @register_model("deconver")
@@ -91,11 +91,6 @@ class Deconver(UShapedNetwork):
             depths=depths_per_stage(depths, stages, "depths"),
             decoder_depths=depths_per_stage(decoder_depths, stages - 1, "decoder_depths"),
             blocks=blocks,
-            upsampling={
-                "kind": upsampling,
-                "receptive_field": receptive_field,
-                "dtc_init": dtc_init,
-                "dtc_components": dtc_components,
-            },
+            upsampling={"kind": upsampling, **dtc_arguments(config)},
             deep_supervision_heads=deep_supervision_heads,
         )

@@ -12,7 +12,7 @@ from deconvseg.models.registry import register_model
 from deconvseg.models.u_shape import UShapedNetwork
 from deconvseg.nn.dimensions import per_axis
 from deconvseg.nn.factorizer import FactorizerBlock, PositionEmbedding
-from deconvseg.nn.upsampling import DTC_COMPONENTS
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 
 @register_model("factorizer")
@@ -98,12 +98,7 @@ class Factorizer(UShapedNetwork):
             depths=depths_per_stage(depths, stages, "depths"),
             decoder_depths=depths_per_stage(decoder_depths, stages - 1, "decoder_depths"),
             blocks=blocks,
-            upsampling={
-                "kind": upsampling,
-                "receptive_field": receptive_field,
-                "dtc_init": dtc_init,
-                "dtc_components": dtc_components,
-            },
+            upsampling={"kind": upsampling, **dtc_arguments(config)},
             deep_supervision_heads=deep_supervision_heads,
             window=per_axis(window, spatial_dims, "window"),
         )

@@ -1,7 +1,6 @@
 """nnMamba (arXiv 2402.03526): a residual encoder with Mamba beside its convolutions."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from deconvseg.models.registry import register_model
 from deconvseg.nn import SiameseMamba, create_upsampling
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
-from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
 from deconvseg.ops.layout import channels_last
 
 _STAGES = 4
@@ -153,8 +152,7 @@ class NNMamba(Network):
             size_multiple=(2**_STAGES,) * spatial_dims,
             deep_supervision_heads=deep_supervision_heads,
         )
-        options: dict[str, Any] = {"receptive_field": receptive_field, "dtc_init": dtc_init}
-        options["dtc_components"] = dtc_components
+        options = dtc_arguments(config)
 
         def raised(width: int, skip_channels: int) -> nn.Module:
             return create_upsampling(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import CONV
-from deconvseg.nn.upsampling import DTC_COMPONENTS
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _FEWEST_STAGES = 3
 
@@ -100,11 +99,7 @@ class NNUNet(Network):
         self.extra_heads = nn.ModuleList(
             CONV[spatial_dims](width, out_channels, kernel_size=1) for width in widths[1 : 1 + deep_supervision_heads]
         )
-        dtc: dict[str, Any] = {
-            "receptive_field": receptive_field,
-            "dtc_init": dtc_init,
-            "dtc_components": dtc_components,
-        }
+        dtc = dtc_arguments(config)
         use_upsampling(self, [f"upsamples.{index}" for index in range(len(self.upsamples))], upsampling, **dtc)
         use_own_norms(self)
 

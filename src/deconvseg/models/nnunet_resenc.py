@@ -14,7 +14,7 @@ from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn.norm import create_norm
-from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
 
 _STAGES = 6
 _MOST_CHANNELS = {2: 512, 3: 320}
@@ -109,11 +109,7 @@ class ResEncUNet(Network):
         )
         built.apply(built.initialize)
         _drop_aliases(built)
-        dtc: dict[str, Any] = {
-            "receptive_field": receptive_field,
-            "dtc_init": dtc_init,
-            "dtc_components": dtc_components,
-        }
+        dtc = dtc_arguments(config)
         self.encoder: nn.Module = built.encoder
         self.upsampling = nn.ModuleList(other_upsampling(up, upsampling, **dtc) for up in built.decoder.transpconvs)
         self.decoder: nn.ModuleList = built.decoder.stages

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.mamba import SCAN_DIRECTIONS
 from deconvseg.nn.norm import create_norm
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
-from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
 from deconvseg.ops.layout import channels_last
 
 _NORM = "instance"
@@ -163,8 +162,7 @@ class SegMamba(Network):
             deep_supervision_heads=deep_supervision_heads,
         )
         self.uncertainty = uncertainty
-        options: dict[str, Any] = {"receptive_field": receptive_field, "dtc_init": dtc_init}
-        options["dtc_components"] = dtc_components
+        options = dtc_arguments(config)
         conv = CONV[spatial_dims]
         self.encoder = nn.ModuleList()
         for stage, (width, depth, parts) in enumerate(zip(widths, depths, slices, strict=True)):

@@ -1,7 +1,6 @@
 """SegResNet, from MONAI."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +9,7 @@ from deconvseg.models.network import Network, logits_of
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
-from deconvseg.nn.upsampling import DTC_COMPONENTS, needs_skip
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, needs_skip
 
 _GROUPS = 8
 
@@ -75,11 +74,7 @@ class SegResNet(Network):
             blocks_up=tuple(decoder_depths),
             upsample_mode="deconv",
         )
-        dtc: dict[str, Any] = {
-            "receptive_field": receptive_field,
-            "dtc_init": dtc_init,
-            "dtc_components": dtc_components,
-        }
+        dtc = dtc_arguments(config)
         for stage in range(len(decoder_depths)):
             name = f"up_samples.{stage}.1"
             up = other_upsampling(self.body.get_submodule(name), upsampling, **dtc)

@@ -13,7 +13,7 @@ from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import per_axis
-from deconvseg.nn.upsampling import DTC_COMPONENTS
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _STAGES = 4
 _MULTIPLE = 32
@@ -93,14 +93,7 @@ class SwinUNETR(Network):
                 spatial_dims=spatial_dims,
                 use_v2=self.residual_convs,
             )
-        use_upsampling(
-            self.body,
-            _DECODER,
-            upsampling,
-            receptive_field=receptive_field,
-            dtc_init=dtc_init,
-            dtc_components=dtc_components,
-        )
+        use_upsampling(self.body, _DECODER, upsampling, **dtc_arguments(config))
         use_own_norms(self.body)
 
     def forward(self, x: Tensor) -> Tensor:

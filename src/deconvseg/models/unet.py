@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from deconvseg.models.registry import register_model
 from deconvseg.nn import create_upsampling
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.norm import create_norm
-from deconvseg.nn.upsampling import DTC_COMPONENTS, upsample
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
 
 _MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 # Where upsampling keeps the channels, the convolutions after it narrow them.
@@ -122,8 +122,7 @@ class UNet(Network):
             size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
             deep_supervision_heads=deep_supervision_heads,
         )
-        options: dict[str, Any] = {"align_corners": align_corners, "receptive_field": receptive_field}
-        options |= {"dtc_init": dtc_init, "dtc_components": dtc_components}
+        options = {"align_corners": align_corners, **dtc_arguments(config)}
         self.pooling = nn.ModuleList(_MAX_POOL[spatial_dims](step) for step in steps[1:])
         read = (in_channels, *widths[:-1])
         self.encoder = nn.ModuleList(

@@ -10,7 +10,7 @@ from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import check_channels, per_axis
-from deconvseg.nn.upsampling import DTC_COMPONENTS
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _PATCH = 16
 _DECODER = ("decoder5", "decoder4", "decoder3", "decoder2")
@@ -90,14 +90,7 @@ class UNETR(Network):
             spatial_dims=spatial_dims,
         )
         _drop_cross_attention(self.body)
-        use_upsampling(
-            self.body,
-            _DECODER,
-            upsampling,
-            receptive_field=receptive_field,
-            dtc_init=dtc_init,
-            dtc_components=dtc_components,
-        )
+        use_upsampling(self.body, _DECODER, upsampling, **dtc_arguments(config))
         use_own_norms(self.body)
 
     def forward(self, x: Tensor) -> Tensor:

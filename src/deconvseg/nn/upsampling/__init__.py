@@ -2,7 +2,7 @@
 
 from deconvseg.nn.upsampling.dtc import DTC, DTC_COMPONENTS, DTC_INITS
 from deconvseg.nn.upsampling.dysample import DySample
-from deconvseg.nn.upsampling.factory import UPSAMPLING_KINDS, create_upsampling
+from deconvseg.nn.upsampling.factory import UPSAMPLING_KINDS, create_upsampling, dtc_arguments
 from deconvseg.nn.upsampling.fade import FADE
 from deconvseg.nn.upsampling.linear import LinearUpsampling
 from deconvseg.nn.upsampling.pixelshuffle import PixelShuffleUpsampling
@@ -21,6 +21,7 @@ __all__ = [
     "SummedUpsampling",
     "UpsamplingChange",
     "create_upsampling",
+    "dtc_arguments",
     "needs_skip",
     "upgrade_upsampling",
     "upsample",

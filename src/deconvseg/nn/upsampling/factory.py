@@ -1,6 +1,7 @@
 """Upsampling layers, chosen by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +16,12 @@ from deconvseg.nn.upsampling.summed import SummedUpsampling
 
 _BASES = ("transposed", "linear", "pixelshuffle", "dysample", "fade")
 UPSAMPLING_KINDS = (*_BASES, "dtc", *(f"dtc+{base}" for base in _BASES))
+_DTC_ARGUMENTS = ("receptive_field", "dtc_init", "dtc_components")
+
+
+def dtc_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick DTC's arguments of :func:`create_upsampling` out of all that a network is made with."""
+    return {name: config[name] for name in _DTC_ARGUMENTS}
 
 
 def create_upsampling(

@@ -138,9 +138,19 @@ def test_information_is_json_too(deconvseg) -> None:  # type: ignore[no-untyped-
         json.loads(deconvseg("models", "--json").out)["unet"]["isic"]["variants"]["UNet, linear"]["parameters"]
         == 17_262_977
     )
+    assert list(json.loads(deconvseg("models", "nnmamba", "--json").out)) == ["nnmamba"]
     findings = {finding["name"]: finding for finding in json.loads(deconvseg("doctor", "--json").out)}
     assert findings["torch"]["ok"]
     assert deconvseg("--version").out.startswith("deconvseg ")
+
+
+def test_a_network_s_arguments_are_told(deconvseg) -> None:  # type: ignore[no-untyped-def]
+    told = deconvseg("models", "mednext").out
+    assert 'size: the paper\'s "S", "B", "M" or "L".' in told
+    assert "(B, out_channels, *S)" in told
+    unknown = deconvseg("models", "mednxt")
+    assert unknown.code == 2
+    assert "did you mean 'mednext'" in unknown.err
 
 
 def test_help_imports_nothing_heavy() -> None:

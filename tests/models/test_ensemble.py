@@ -55,6 +55,11 @@ def test_networks_that_are_there_already_make_one_and_share_their_weights():
         Ensemble.of([networks[0], create_model("nnunet", in_channels=1, out_channels=3, spatial_dims=2)])
 
 
+def test_networks_in_place_of_their_configurations_are_told_the_way():
+    with pytest.raises(InputError, match=r"networks\[0\] is a Deconver: give its name and config, or use Ensemble.of"):
+        Ensemble(1, 2, 2, [create_model("deconver", in_channels=1, out_channels=2, widths=[4])])
+
+
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_certain_members_make_finite_logits(activation):
     model = ensemble(DECONVER, DECONVER, activation=activation)

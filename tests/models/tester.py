@@ -92,6 +92,8 @@ class ModelTester:
         for wrong in (x[:, 1:], x[..., 0], x[0]):
             with pytest.raises(InputError, match=f"needs \\(batch, {self.in_channels} channels, {dims} spatial sizes"):
                 model(wrong)
+        with pytest.raises(InputError, match=r"got an image of torch.uint8: give floating-point numbers"):
+            model(x.to(torch.uint8))
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -123,7 +125,7 @@ class ModelTester:
             InputError, match=r"best.safetensors: the weights are of another network than this one; \d+ "
         ):
             model.load_weights(other.state_dict(), "best.safetensors")
-        with pytest.raises(InputError, match=r"instead of None"):
+        with pytest.raises(InputError, match=r"instead of none"):
             model.load_weights({**before, "0": torch.zeros(1)}, "best.safetensors")
         for key, value in model.state_dict().items():
             torch.testing.assert_close(value, before[key], rtol=0, atol=0)

@@ -195,6 +195,16 @@ def test_a_table_whose_paper_prints_no_cost_has_no_column_for_it():
     assert to_json([table])[0]["networks"][0]["same_rule"] is None
 
 
+def test_an_argument_is_measured_in_all_networks_of_a_preset_that_take_it():
+    notes = []
+    how = Measuring(size=(32, 32, 32), note=notes.append)
+    (table,) = measure_networks(["isles22"], [], {"deep_supervision_heads": 1}, how)
+    assert [row.name for row in table.rows] == ["deconver", "nnunet", "factorizer"]
+    assert notes == ["left out, as they do not take deep_supervision_heads: segresnet, unetr, swin_unetr"]
+    with pytest.raises(InputError, match=r"preset isles22: none of its deconver, .* takes sise"):
+        measure_networks(["isles22"], [], {"sise": 1}, how)
+
+
 def test_a_network_whose_package_is_missing_is_noted(monkeypatch):
     def refuse(*_, **__):
         raise MissingPackageError("it is not installed: pip install it")

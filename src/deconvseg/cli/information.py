@@ -1,16 +1,26 @@
 """``deconvseg models`` and ``deconvseg doctor``."""
 
+import inspect
+import textwrap
+from typing import Annotated
+
 import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import print_json
 
 
-def models(json: options.Json = False) -> None:
+def models(
+    name: Annotated[str | None, typer.Argument(help="Tell all about this network: its arguments, its presets.")] = None,
+    json: options.Json = False,
+) -> None:
     """List the networks and their presets."""
     from deconvseg.catalog import PRESETS
-    from deconvseg.models import list_models
+    from deconvseg.errors import check_choice
+    from deconvseg.models import describe_model, list_models
 
+    if name is not None:
+        check_choice(name, list_models(), "model")
     listed = {
         name: {
             key: {
@@ -24,18 +34,25 @@ def models(json: options.Json = False) -> None:
             for key, preset in PRESETS.items()
             if name in preset.networks
         }
-        for name in list_models()
+        for name in ([name] if name else list_models())
     }
     if json:
         print_json(listed)
         return
-    for name, presets in listed.items():
-        typer.echo(name)
+    for model, presets in listed.items():
+        description = inspect.cleandoc(describe_model(model)).replace("\\*", "*").replace("``", "")
+        typer.echo(
+            f"{model}\n{textwrap.indent(description, '  ')}" if name else f"{model}: {description.splitlines()[0]}"
+        )
         for key, facts in presets.items():
             typer.echo(f"  {key:8} {facts['arguments']['spatial_dims']}D")
             for title, variant in facts["variants"].items():
-                changed = ", ".join(f"{argument}={value}" for argument, value in variant["arguments"].items())
-                typer.echo(f"    {variant['parameters'] / 1e6:7.2f} M  {title}{f' ({changed})' if changed else ''}")
+                changed = variant["arguments"].items()
+                own = changed <= facts["arguments"].items()
+                told = "; the preset itself" if own else ": " + ", ".join(f"{key}={value}" for key, value in changed)
+                typer.echo(f"    {variant['parameters'] / 1e6:7.2f} M  {title}{told}")
+    if not name:
+        typer.echo("\nAll arguments of a network: deconvseg models NAME")
 
 
 def doctor(json: options.Json = False) -> None:

@@ -12,6 +12,7 @@ from deconvseg.models.nnunet_resenc import ResEncUNet
 from deconvseg.models.official import load_official
 from deconvseg.models.registry import (
     create_model,
+    describe_model,
     list_arguments,
     list_models,
     model_name,
@@ -44,6 +45,7 @@ __all__ = [
     "UNetPlusPlus",
     "complexity",
     "create_model",
+    "describe_model",
     "list_arguments",
     "list_models",
     "load_official",

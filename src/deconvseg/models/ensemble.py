@@ -88,6 +88,8 @@ def _log_of_mean(log_probabilities: Tensor) -> Tensor:
 
 def _make(index: int, entry: Mapping[str, Any], ends: Mapping[str, int]) -> Network:
     place = f"networks[{index}]"
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{place} is a {type(entry).__name__}: give its name and config, or use Ensemble.of(networks)")
     config = entry.get("config", {})
     if not isinstance(entry.get("name"), str) or not isinstance(config, Mapping) or entry.keys() - {"name", "config"}:
         raise InputError(f"{place}={entry!r}: give a registered name and, where it needs more arguments, a config")

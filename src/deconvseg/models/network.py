@@ -73,7 +73,7 @@ class Network(nn.Module):
             name = differing[0]
             raise InputError(
                 f"{source}: the weights are of another network than {expected}; {len(differing)} tensors differ, first "
-                f"{name}: {found.get(name)} instead of {wanted.get(name)}"
+                f"{name}: {_shape(found, name)} instead of {_shape(wanted, name)}"
             )
         self.load_state_dict(weights)
 
@@ -85,6 +85,8 @@ class Network(nn.Module):
                 f"{name} got an input of shape {tuple(x.shape)}: it needs (batch, {self.in_channels} channels, "
                 f"{self.spatial_dims} spatial sizes)"
             )
+        if not x.is_floating_point():
+            raise InputError(f"{name} got an image of {x.dtype}: give floating-point numbers, as by image.float()")
         self.check_size(tuple(x.shape[2:]))
 
     def check_size(self, size: Sequence[int]) -> None:
@@ -99,6 +101,10 @@ class Network(nn.Module):
             raise InputError(
                 f"{name} got spatial size {size}, which must be a multiple of {self.size_multiple}: pad to {padded}"
             )
+
+
+def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
+    return str(shapes[name]) if name in shapes else "none"
 
 
 def logits_of(head: nn.Module, features: Tensor) -> Tensor:

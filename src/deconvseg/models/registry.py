@@ -32,6 +32,12 @@ def list_models() -> list[str]:
     return sorted(_BUILDERS)
 
 
+def describe_model(name: str) -> str:
+    """Return what a registered model's own documentation says: what it does, its arguments, its shapes."""
+    check_choice(name, list_models(), "model")
+    return inspect.getdoc(_BUILDERS[name]) or ""
+
+
 def model_name(network: Network) -> str:
     """Return the name that a network's class is registered under; an unknown class is an ``InputError``."""
     for name, builder in _BUILDERS.items():

@@ -107,8 +107,10 @@ def measure_networks(
 ) -> list[MeasuredTable]:
     """Measure each of these registered models with each preset (or none) and these constructor arguments.
 
-    Without a size, at that of the preset's patches. Raises :class:`~deconvseg.errors.InputError` as
-    :func:`compare_with_published` does, for arguments that do not fit, and where neither gives a size.
+    Without models, all those of the preset that take the arguments, or ``deconver``. Without a size, at that of the
+    preset's patches; without a preset, from one channel to two where the arguments do not say. Raises
+    :class:`~deconvseg.errors.InputError` as :func:`compare_with_published` does, for arguments that do not fit, and
+    where neither gives a size.
     """
     _check_names(presets, models)
     tables = []
@@ -116,7 +118,7 @@ def measure_networks(
         size = how.size or (PRESETS[preset].patch_size if preset else None)
         if size is None:
             raise InputError("no size is given: add --size, as --size 64x64x64, or --preset")
-        names = models or ["deconver"]
+        names = models or _takers(preset, network, how)
         rows = [
             MeasuredNetwork(
                 name, *_measure(create_model(name, preset, **_for_axes(name, preset, network, size)), size, how.device)
@@ -129,9 +131,23 @@ def measure_networks(
 
 
 def _for_axes(name: str, preset: str | None, network: Mapping[str, Any], size: Sequence[int]) -> dict[str, Any]:
-    """Take the number of axes from the size, where neither a preset nor the arguments give it."""
-    open_ = preset is None and "spatial_dims" in list_arguments(name)
-    return {"spatial_dims": len(size), **network} if open_ else dict(network)
+    """Take the number of axes from the size, and one channel to two, where neither preset nor arguments give them."""
+    ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": len(size)} if preset is None else {}
+    known = list_arguments(name)
+    return {**{key: value for key, value in ends.items() if key in known}, **network}
+
+
+def _takers(preset: str | None, network: Mapping[str, Any], how: Measuring) -> list[str]:
+    """The models of a preset that take all the arguments."""
+    if preset is None:
+        return ["deconver"]
+    takers = [name for name in PRESETS[preset].networks if network.keys() <= set(list_arguments(name))]
+    others = [name for name in PRESETS[preset].networks if name not in takers]
+    if not takers:
+        raise InputError(f"preset {preset}: none of its {', '.join(others)} takes {', '.join(network)}")
+    if others:
+        how.note(f"left out, as they do not take {', '.join(network)}: {', '.join(others)}")
+    return takers
 
 
 def _measure_row(row: PublishedRow, size: tuple[int, ...], how: Measuring) -> tuple[Complexity | None, float | None]:

@@ -136,7 +136,7 @@ def test_undeclared_values_are_an_error_of_their_file(tmp_path):
     report = check_dataset(open_dataset(nnunet(tmp_path, masks, {"background": 0, "organ": 1})))
     (problem,) = report.problems
     assert problem.file.endswith("labelsTr/b.nii.gz")
-    assert problem.message == "has the label values 9, but dataset.json declares 0, 1"
+    assert problem.message == "has the label values 9, but the dataset declares 0, 1"
     assert problem.severity == "error"
 
 

@@ -7,7 +7,17 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deconvseg.data import Case, Region, is_dataset, open_dataset, open_images, read_json_object
+from deconvseg.data import (
+    Case,
+    Region,
+    Splits,
+    check_dataset,
+    is_dataset,
+    open_dataset,
+    open_images,
+    read_json_object,
+    read_splits,
+)
 from deconvseg.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -305,11 +315,54 @@ def test_csv_of_single_images(tmp_path):
     assert (dataset.names, dataset.channel_names) == (("a", "b"), ("grey",))
 
 
+def test_the_header_of_a_csv_names_the_channels(tmp_path):
+    table = tmp_path / "cohort.csv"
+    for case, channel in (("a", "T1"), ("a", "FLAIR"), ("b", "T1"), ("b", "FLAIR")):
+        volume(tmp_path / f"{case}_{channel}.nii.gz")
+    table.write_text(
+        "case, age, image_T1, image_FLAIR, mask, split\n"
+        "one, 30, a_T1.nii.gz, a_FLAIR.nii.gz, a.nii.gz, train\n"
+        "two, 40, b_T1.nii.gz, b_FLAIR.nii.gz,, Test\n"
+        "three, 50, c_T1.nii.gz, c_FLAIR.nii.gz, c.nii.gz, validation\n"
+        "four, 60, d_T1.nii.gz, d_FLAIR.nii.gz, d.nii.gz,\n"
+    )
+    dataset = open_dataset(table)
+    assert dataset.channel_names == ("T1", "FLAIR")
+    assert not dataset.guessed_channels
+    assert dataset.root == dataset.splits_file == table
+    assert [path.name for path in dataset.case("one").images] == ["a_T1.nii.gz", "a_FLAIR.nii.gz"]
+    assert dataset.labelled_names == ("one", "three", "four")
+    assert read_splits(table, dataset.names) == Splits(("one",), ("three",), ("two",))
+    assert (
+        check_dataset(dataset).to_text().startswith(f"{table}: 4 cases, 1 without a mask, layout csv\nchannels  T1, FL")
+    )
+    table.write_text("image_CT,label\na_T1.nii.gz,a.nii.gz\n")
+    assert open_dataset(table).channel_names == ("CT",)
+    table.write_text("image,image_id,label\na_T1.nii.gz,7,a.nii.gz\n")
+    assert open_dataset(table).channel_names == ("image",)
+
+
+def test_splits_of_a_csv_are_known_ones(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("image,label,split\na.png,a.png,train\nb.png,b.png,holdout\n")
+    with pytest.raises(InputError, match=r"pairs\.csv, line 3: the split is 'holdout'; known are train, val and test"):
+        open_dataset(table)
+    table.write_text("image,label\na.png,a.png\n")
+    with pytest.raises(InputError, match=r"pairs\.csv has no column split"):
+        read_splits(table, ["a"])
+    with pytest.raises(InputError, match=r"none\.csv does not exist"):
+        read_splits(tmp_path / "none.csv", ["a"])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "has the columns none, but needs image"),
         ("image\na.png\n", "has the columns image, but needs"),
+        (
+            "image,label,mask\na.png,b.png,c.png\n",
+            r"has the columns image, label, mask, but needs .* label \(or mask\)",
+        ),
         ("image,label\n", "has no rows"),
         ("image,label\na.png,m.png\n\n,m.png\n", "line 4: image is empty"),
         ("image_0,image_1,label\na.png,,m.png\n", "line 2: image_1 is empty"),
@@ -442,13 +495,15 @@ def test_selecting_keeps_the_order_asked_for(tmp_path):
 
 def test_images_to_predict(tmp_path):
     single = volume(tmp_path / "one" / "scan.nii.gz")
-    assert open_images(single) == (Case("scan", (single,), None),)
+    assert open_images(single) == ((Case("scan", (single,), None),), ())
     channels = [volume(tmp_path / "two" / f"case_{channel:04d}.nii.gz") for channel in range(2)]
-    assert open_images(tmp_path / "two") == (Case("case", tuple(channels), None),)
-    assert open_images(tmp_path / "two", channels=2) == (Case("case", tuple(channels), None),)
-    assert open_images(channels[0], channels=2) == (Case("case", tuple(channels), None),)
+    both = ((Case("case", tuple(channels), None),), ())
+    assert open_images(tmp_path / "two") == both
+    assert open_images(tmp_path / "two", channels=2) == both
+    assert open_images(channels[0], channels=2) == both
     missing = volume(tmp_path / "two" / "half_0000.nii.gz")
-    cases = open_images(tmp_path / "two", channels=2)
+    cases, problems = open_images(tmp_path / "two", channels=2)
+    assert problems == ()
     assert [case.name for case in cases] == ["case", "half"]
     assert cases[1].images == (missing, tmp_path / "two" / "half_0001.nii.gz")
 
@@ -456,8 +511,30 @@ def test_images_to_predict(tmp_path):
 def test_numbered_frames_are_not_channels(tmp_path):
     for number in range(4):
         raster(tmp_path / f"frame_{number:04d}.png")
-    assert [case.name for case in open_images(tmp_path, channels=1)] == [f"frame_{n:04d}" for n in range(4)]
-    assert [len(case.images) for case in open_images(tmp_path, channels=3)] == [1, 1, 1, 1]
+    assert [case.name for case in open_images(tmp_path, channels=1)[0]] == [f"frame_{n:04d}" for n in range(4)]
+    assert [len(case.images) for case in open_images(tmp_path, channels=3)[0]] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.nii", "a.nii.gz"),
+        ("a.png", "a.jpg", "a.tif"),
+        ("a_0000.nii.gz", "a_0001.nii.gz", "a_0000.nii"),
+        ("a.nii.gz", "a_0000.nii.gz", "a_0001.nii.gz"),
+    ],
+)
+def test_inputs_of_one_name_are_left_out_and_the_others_go_on(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"a.* and .*a.* have the same case name 'a' and are left out; remove"):
+        open_images(tmp_path)
+    other = volume(tmp_path / "b.nii.gz")
+    cases, (problem,) = open_images(tmp_path)
+    assert cases == (Case("b", (other,), None),)
+    assert problem.severity == "error"
+    assert problem.message.startswith("and ")
+    assert problem.message.endswith("have the same case name 'a' and are left out; remove or rename one")
 
 
 def test_wrong_inputs_to_predict_are_named(tmp_path):

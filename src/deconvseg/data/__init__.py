@@ -1,6 +1,8 @@
 """Files on disk to cases and back: geometry, label maps, datasets, splits, checks, the demo set."""
 
 from deconvseg.data.augmentation import MonaiAugment
+from deconvseg.data.bids_names import list_bids_masks
+from deconvseg.data.bids_writing import bids_mask_paths, write_bids_description
 from deconvseg.data.cache import PreparedCase, prepare_cases
 from deconvseg.data.checking import check_dataset
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names
@@ -53,12 +55,14 @@ __all__ = [
     "Region",
     "Splits",
     "atomic_write",
+    "bids_mask_paths",
     "case_stem",
     "check_dataset",
     "check_same_grid",
     "count_values",
     "is_dataset",
     "is_image_file",
+    "list_bids_masks",
     "list_image_files",
     "list_names",
     "make_demo_dataset",
@@ -77,5 +81,6 @@ __all__ = [
     "read_splits",
     "resolve_splits",
     "restore",
+    "write_bids_description",
     "write_label_map",
 ]

@@ -125,7 +125,7 @@ def _undeclared_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]
         unknown = sorted(set(found) - set(dataset.label_names) - {dataset.ignore_label})
         if unknown:
             declared = ", ".join(str(value) for value in dataset.label_names)
-            message = f"has the label values {list_names(unknown)}, but dataset.json declares {declared}"
+            message = f"has the label values {list_names(unknown)}, but the dataset declares {declared}"
             problems.append(Problem(str(dataset.case(name).label), message, "error"))
     return problems
 

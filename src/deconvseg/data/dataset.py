@@ -54,11 +54,12 @@ class Region:
 class Dataset:
     """Cases found on disk, with what the dataset declares about itself.
 
-    ``channel_names`` has one name per channel, and ``guessed_channels`` says that nothing declares them: they are
-    what the images show; ``label_names``, without the ignore label, is None where nothing declares the labels;
-    ``regions`` are nnU-Net's, in the order of ``regions_class_order``; ``channels_last`` says that 4D NIfTI
-    are allowed, their last axis the channels; ``foreground`` that every label above zero counts as one class;
-    ``splits_file`` is a splits file found in the dataset; ``problems`` are those that the listing showed.
+    ``root`` is its folder, or the CSV file that lists it; ``channel_names`` has one name per channel, and
+    ``guessed_channels`` says that nothing declares them: they are what the images show; ``label_names``, without the
+    ignore label, is None where nothing declares the labels; ``regions`` are nnU-Net's, in the order of
+    ``regions_class_order``; ``channels_last`` says that 4D files are allowed, their last axis the channels;
+    ``foreground`` that every label above zero counts as one class; ``splits_file`` is a splits file found in the
+    dataset; ``problems`` are those that the listing showed.
     """
 
     root: Path

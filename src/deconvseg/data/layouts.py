@@ -1,14 +1,14 @@
-"""From a path to a dataset: nnU-Net raw, Medical Segmentation Decathlon, folders or a CSV of pairs."""
+"""From a path to a dataset: nnU-Net raw, Medical Segmentation Decathlon, BIDS, folders or a CSV of pairs."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
+from deconvseg.data.bids import is_bids, open_bids
+from deconvseg.data.csv_layout import open_csv
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.json_layouts import is_decathlon, open_decathlon, open_nnunet
@@ -28,7 +28,8 @@ from deconvseg.errors import InputError
 _MASK_ENDINGS = ("", "_segmentation", "_mask", "_seg", "_label", "_gt")
 _KNOWN_LAYOUTS = (
     "nnU-Net raw (imagesTr/, labelsTr/, dataset.json), Medical Segmentation Decathlon (dataset.json with "
-    '"training"), images/ with masks/ or labels/, or a .csv file with the columns image and label'
+    '"training"), BIDS (sub-01/…, derivatives/), images/ with masks/ or labels/, or a .csv file with the columns '
+    "image and label"
 )
 
 
@@ -58,18 +59,21 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False) -> Data
     raise InputError(f"{path} holds {entries}, which is no known layout; known are: {_KNOWN_LAYOUTS}")
 
 
-def open_images(path: str | PathLike[str], *, channels: int | None = None) -> tuple[Case, ...]:
+def open_images(
+    path: str | PathLike[str], *, channels: int | None = None
+) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
     """The cases to predict: one file, or every image file of a folder, ``CASE_0000.ext`` … being one case.
 
     ``channels`` is what the network expects; without it files that are numbered without a gap from 0000 on
-    are one case. Raises `InputError` for a missing path, a folder without images, and two files of one name.
+    are one case. Files that claim the same case are left out, and are the problems. Raises `InputError` for a missing
+    path, a folder without images, and one where nothing else is left.
     """
     path = Path(path)
     if path.is_dir():
         files = list_image_files(path)
         if not files:
             raise InputError(f"{path} holds no image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-        return _group_channels(files, channels)
+        return _separate(files, channels)
     if not path.exists():
         raise InputError(f"{path} does not exist; give an image file or a folder of them")
     if not is_image_file(path):
@@ -77,8 +81,8 @@ def open_images(path: str | PathLike[str], *, channels: int | None = None) -> tu
     numbered = channel_of(path)
     if numbered is not None and numbered[1] == 0 and channels is not None and channels > 1:
         others = (sibling_channel(path, numbered[0], number) for number in range(1, channels))
-        return _group_channels([path, *(other for other in others if other.exists())], channels)
-    return (Case(case_stem(path), (path,), None),)
+        return tuple(_group_channels([path, *(other for other in others if other.exists())], channels)), ()
+    return (Case(case_stem(path), (path,), None),), ()
 
 
 def _without_description(path: Path) -> Path:
@@ -95,29 +99,51 @@ def _layout_of(path: Path) -> str | None:
         return "msd"
     if (path / "imagesTr").is_dir() and (path / "labelsTr").is_dir():
         return "nnunet"
-    return "folders" if (path / "images").is_dir() and _mask_folders(path) else None
+    if (path / "images").is_dir() and _mask_folders(path):
+        return "folders"
+    return "bids" if is_bids(path) else None
 
 
 def _mask_folders(root: Path) -> list[Path]:
     return [root / name for name in ("masks", "labels") if (root / name).is_dir()]
 
 
-def _group_channels(files: list[Path], channels: int | None) -> tuple[Case, ...]:
+def _separate(files: list[Path], channels: int | None) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
+    """The cases whose names are their own, and a problem for each name that several inputs have."""
+    by_ending: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_ending[path.name[len(case_stem(path)) :]].append(path)
+    found: dict[str, list[Case]] = defaultdict(list)
+    for group in by_ending.values():
+        for case in _group_channels(group, channels):
+            found[case.name].append(case)
+    cases, problems = [], []
+    for name, (case, *others) in sorted(found.items()):
+        if not others:
+            cases.append(case)
+            continue
+        rivals = " and ".join(str(other.images[0]) for other in others)
+        message = f"and {rivals} have the same case name {name!r} and are left out; remove or rename one"
+        problems.append(Problem(str(case.images[0]), message, "error"))
+    if not cases:
+        raise InputError(f"{problems[0].file} {problems[0].message}")
+    return tuple(cases), tuple(problems)
+
+
+def _group_channels(files: list[Path], channels: int | None) -> list[Case]:
+    """The cases of files of one format: a file each, or several where they are numbered as channels."""
     cases = [Case(stem, (path,), None) for stem, path in by_stem(files).items() if channel_of(path) is None]
     for name, group in channel_files(files).items():
         expected = channels or len(group)
         complete = set(group) == set(range(expected))
-        colour = image_suffix(next(iter(group.values()))) in RASTER_SUFFIXES
+        example = next(iter(group.values()))
+        colour = image_suffix(example) in RASTER_SUFFIXES
         if complete or (expected > 1 and not colour):
-            example = next(iter(group.values()))
             images = tuple(sibling_channel(example, name, number) for number in range(expected))
             cases.append(Case(name, images, None))
         else:
             cases += [Case(case_stem(path), (path,), None) for path in group.values()]
-    twice = sorted(name for name, times in Counter(case.name for case in cases).items() if times > 1)
-    if twice:
-        raise InputError(f"several inputs have the case name {list_names(twice)}; rename them")
-    return tuple(sorted(cases, key=lambda case: case.name))
+    return cases
 
 
 def _open_folders(root: Path, *, foreground: bool) -> Dataset:
@@ -160,55 +186,10 @@ def _open_folders(root: Path, *, foreground: bool) -> Dataset:
     )
 
 
-def _open_csv(path: Path, *, foreground: bool) -> Dataset:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader if any(row.values())]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a readable CSV file ({error}); save it as UTF-8 with commas") from error
-    numbered = sorted((name for name in columns if re.fullmatch(r"image_\d+", name)), key=lambda name: int(name[6:]))
-    image_columns = numbered or [name for name in columns if name == "image"]
-    if not image_columns or "label" not in columns:
-        raise InputError(
-            f"{path} has the columns {', '.join(columns) or 'none'}, but needs image (or image_0, image_1, …) and label"
-        )
-    if not rows:
-        raise InputError(f"{path} has no rows; add one per case")
-    cases = [_csv_case(path, number, row, image_columns) for number, row in rows]
-    twice = sorted(name for name, times in Counter(case.name for case in cases).items() if times > 1)
-    if twice:
-        raise InputError(
-            f"{path} names the case {list_names(twice)} more than once; add a column case with unique names"
-        )
-    single = len(image_columns) == 1
-    return Dataset(
-        root=path.parent,
-        layout="csv",
-        cases=tuple(cases),
-        channel_names=guess_channels([case.images[0] for case in cases]) if single else tuple(image_columns),
-        guessed_channels=single,
-        foreground=foreground,
-        splits_file=find_splits(path.parent),
-    )
-
-
-def _csv_case(path: Path, number: int, row: Mapping[str, str | None], image_columns: list[str]) -> Case:
-    cells = [(row[name] or "").strip() for name in image_columns]
-    if not all(cells):
-        raise InputError(f"{path}, line {number}: {image_columns[cells.index('')]} is empty; every case needs it")
-    images = tuple(path.parent / cell for cell in cells)
-    label = (row["label"] or "").strip()
-    numbered = channel_of(images[0])
-    default = numbered[0] if numbered and len(images) > 1 else case_stem(images[0])
-    return Case((row.get("case") or "").strip() or default, images, path.parent / label if label else None)
-
-
 _OPENERS: Mapping[str, Callable[..., Dataset]] = {
-    "csv": _open_csv,
+    "csv": open_csv,
     "msd": open_decathlon,
     "nnunet": open_nnunet,
     "folders": _open_folders,
+    "bids": open_bids,
 }

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deconvseg.data.raster import RGB
+from deconvseg.data.raster import RASTER_SUFFIXES, RGB
 from deconvseg.data.reading import case_stem, count_channels, image_suffix, is_image_file
 from deconvseg.errors import InputError
 
@@ -69,4 +69,4 @@ def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
                 return RGB
         except InputError:
             continue  # the check of the dataset names it, with the reason
-    return ("grey",) if image_suffix(images[0]) not in (".nii", ".nii.gz") else ("image",)
+    return ("grey",) if image_suffix(images[0]) in RASTER_SUFFIXES else ("image",)

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.itk import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, ItkReader
 from deconvseg.data.nifti import NIFTI_SUFFIXES, NiftiReader
 from deconvseg.data.raster import RASTER_SUFFIXES, RasterReader
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
-IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *RASTER_SUFFIXES)
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *RASTER_SUFFIXES)
 
 
 class Reader(Protocol):
@@ -42,7 +43,7 @@ class Reader(Protocol):
         ...
 
 
-READERS: tuple[Reader, ...] = (NiftiReader(), RasterReader())
+READERS: tuple[Reader, ...] = (NiftiReader(), ItkReader(), RasterReader())
 
 
 def read_image(
@@ -53,7 +54,8 @@ def read_image(
 ) -> Image:
     """Read one file, or several single-channel files of the same grid as the channels of one image.
 
-    ``channels_last`` allows a 4D NIfTI whose last axis is the channels (Medical Segmentation Decathlon).
+    ``channels_last`` allows a 4D file whose last axis is the channels (Medical Segmentation Decathlon), and NRRD and
+    MetaImage with several numbers per voxel.
     Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, and channels whose
     shapes or geometries (tolerance 1e-3 mm) differ.
     """

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deconvseg.data.csv_layout import read_csv_splits
 from deconvseg.data.dataset import Dataset, list_names
 from deconvseg.data.json_files import read_json
 from deconvseg.errors import InputError
@@ -28,14 +29,14 @@ class Splits:
 
 
 def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | None = None) -> Splits:
-    """Read ``{"train", "val", "test"}`` (any may be missing), or nnU-Net's list of such folds.
+    """Read ``{"train", "val", "test"}`` (any may be missing), nnU-Net's list of such folds, or a CSV's column split.
 
     Where "train" is missing, every case of ``names`` that the file does not mention trains. ``fold`` picks an
     entry of a list (default 0). Raises `InputError` for names that are not among ``names``, a case in two
     splits, and a fold that the file does not have or whose validation cases it fixes.
     """
     path = Path(path)
-    record = read_json(path)
+    record = read_csv_splits(path) if path.suffix.lower() == ".csv" else read_json(path)
     if isinstance(record, list):
         chosen = fold or 0
         if not 0 <= chosen < len(record):

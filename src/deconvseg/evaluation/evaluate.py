@@ -16,6 +16,7 @@ from deconvseg.data import (
     count_values,
     is_dataset,
     is_image_file,
+    list_bids_masks,
     list_image_files,
     list_names,
     make_folder,
@@ -161,7 +162,7 @@ def _find_truths(truth: Path) -> _Truths:
 
 def _find_predictions(prediction: Path, truths: _Truths) -> dict[str, list[Path]]:
     if prediction.is_dir():
-        if files := _masks_in(prediction):
+        if files := _masks_in(prediction) or list_bids_masks(prediction):
             return files
         raise InputError(
             f"{prediction}: no masks in it ({', '.join(IMAGE_SUFFIXES)}); give the folder that predict wrote"

@@ -15,6 +15,7 @@ from deconvseg.data import (
     Geometry,
     Image,
     LabelMap,
+    Problem,
     atomic_write,
     is_dataset,
     make_folder,
@@ -125,7 +126,7 @@ def predict(
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    cases, load = _find_cases(Path(images), len(predictor.plan.channels))
+    cases, left_out, load = _find_cases(Path(images), len(predictor.plan.channels))
     if split is not None:
         names = [case.name for case in cases]
         # Without a splits file the run's own is meant: it alone knows what the run was validated on.
@@ -135,7 +136,7 @@ def predict(
         cases = [case for case in cases if case.name in chosen]
     elif splits is not None:
         raise InputError(f"--splits {splits}: say which part is meant with --split train, val or test")
-    return predict_cases(
+    done = predict_cases(
         predictor,
         cases,
         Path(output),
@@ -145,6 +146,8 @@ def predict(
         raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
         progress=progress,
     )
+    done.problems += [f"{problem.file} {problem.message}" for problem in left_out]
+    return done
 
 
 def predict_cases(
@@ -193,12 +196,13 @@ def _predict_case(predictor: Predictor, image: Image, case: Case, path: Path, sa
     write_label_map(predictor.mask(image, probabilities), path, like=case.images[0])
 
 
-def _find_cases(images: Path, channels: int) -> tuple[Sequence[Case], Callable[[Case], Image]]:
-    """Return the cases to predict, and how one is loaded: as its dataset says, or simply read."""
+def _find_cases(images: Path, channels: int) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
+    """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
     if is_dataset(images):
         dataset = open_dataset(images)
-        return dataset.cases, lambda case: read_image(case.images, channels_last=dataset.channels_last)
-    return open_images(images, channels=channels), lambda case: read_image(case.images, channels_last=channels > 1)
+        return dataset.cases, (), lambda case: read_image(case.images, channels_last=dataset.channels_last)
+    cases, problems = open_images(images, channels=channels)
+    return cases, problems, lambda case: read_image(case.images, channels_last=channels > 1)
 
 
 def _image_from_array(pixels: NDArray[Any], spatial_dims: int, spacing: Sequence[float] | None) -> Image:

@@ -1,0 +1,98 @@
+"""Masks as a derivative of a BIDS dataset: where each lies, and what describes them all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from deconvseg._version import __version__
+from deconvseg.data.bids_names import (
+    DESCRIPTION,
+    GENERATOR,
+    SOURCE_ENTITIES,
+    BidsFile,
+    is_generated_here,
+    join_entities,
+    parse_entities,
+    parse_name,
+)
+from deconvseg.data.dataset import Case
+from deconvseg.data.writing import atomic_write, mask_suffix
+from deconvseg.errors import InputError
+
+_BIDS_VERSION = "1.9.0"
+_MADE_HERE = ("desc", "label")
+
+
+def bids_mask_paths(
+    cases: Sequence[Case], output: str | PathLike[str], label_values: Sequence[int] = ()
+) -> dict[str, Path]:
+    """Where the mask of each case goes: ``output/sub-01/ses-2/anat/sub-01_ses-2_desc-deconvseg_dseg.nii.gz``, by name.
+
+    A mask has the entities of its case's name, or those that all its images share, and their space and folder.
+    Raises `InputError` for an image whose name is not BIDS's, and for cases whose masks would have one name.
+    """
+    paths: dict[str, Path] = {}
+    owners: dict[Path, Case] = {}
+    for case in cases:
+        path = _mask_path(case, Path(output), label_values)
+        other = owners.setdefault(path, case)
+        if other is not case:
+            raise InputError(
+                f"{case.images[0]} and {other.images[0]} would have the same mask {path}; predict them one after the "
+                "other, into two folders"
+            )
+        paths[case.name] = path
+    return paths
+
+
+def write_bids_description(output: str | PathLike[str], label_names: Mapping[int, str]) -> None:
+    """Write ``dataset_description.json`` of a derivative, and ``desc-deconvseg_dseg.tsv`` with the labels of its masks.
+
+    Raises `InputError` where ``output`` is another dataset already.
+    """
+    output = Path(output)
+    description = output / DESCRIPTION
+    if description.exists() and not is_generated_here(output):
+        raise InputError(
+            f"{description} describes another dataset; choose another output folder, as "
+            f"{output / 'derivatives' / GENERATOR}"
+        )
+    record = {
+        "Name": f"Segmentations by {GENERATOR}",
+        "BIDSVersion": _BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": GENERATOR, "Version": __version__}],
+    }
+    with atomic_write(description) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    rows = ["index\tname", *(f"{value}\t{' '.join(name.split())}" for value, name in sorted(label_names.items()))]
+    with atomic_write(output / f"desc-{GENERATOR}_dseg.tsv") as temporary:
+        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _mask_path(case: Case, output: Path, label_values: Sequence[int]) -> Path:
+    first, *others = [_parse(path) for path in case.images]
+    shared = {
+        key: value
+        for key, value in first.entities.items()
+        if key not in _MADE_HERE and all(other.entities.get(key) == value for other in others)
+    }
+    # A case of a BIDS dataset is named as its true mask is, and so is the prediction that is compared with it.
+    named = parse_entities(case.name)
+    if named is not None:
+        shared = named | {key: value for key, value in shared.items() if key not in SOURCE_ENTITIES}
+    folders = [join_entities({key: shared[key]}) for key in ("sub", "ses") if key in shared]
+    if all(other.datatype == first.datatype for other in others):
+        folders.append(first.datatype)
+    name = f"{join_entities({**shared, 'desc': GENERATOR})}_dseg{mask_suffix(case.images[0], label_values)}"
+    return output.joinpath(*folders, name)
+
+
+def _parse(path: Path) -> BidsFile:
+    file = parse_name(path)
+    if file is None:
+        raise InputError(f"{path} has no BIDS name (sub-01_T1w.nii.gz); rename it, or do without BIDS")
+    return file

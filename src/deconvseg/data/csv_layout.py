@@ -1,0 +1,120 @@
+"""A dataset that a CSV file lists: a row per case; its header names the channels."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deconvseg.data.dataset import Case, Dataset, list_names
+from deconvseg.data.listing import channel_of, find_splits, guess_channels
+from deconvseg.data.reading import case_stem
+from deconvseg.errors import InputError
+
+_SPLITS = {
+    **{"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The cases of a CSV file in the order of its rows, what its header calls the channels, and the case's splits."""
+
+    cases: tuple[Case, ...]
+    image_columns: tuple[str, ...]
+    splits: tuple[str, ...] | None
+
+
+def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
+    """A dataset of rows: the image by the column ``image``, or one per channel, the mask by ``label`` or ``mask``.
+
+    The channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2``
+    … in theirs, then named T1, T2, …. A column ``case`` names the cases, a column ``split`` their splits.
+    """
+    table = _read_table(path)
+    unnamed = table.image_columns == ("image",)
+    return Dataset(
+        root=path,
+        layout="csv",
+        cases=table.cases,
+        channel_names=guess_channels([case.images[0] for case in table.cases])
+        if unnamed
+        else tuple(name if _is_numbered(name) else name.removeprefix("image_") for name in table.image_columns),
+        guessed_channels=unnamed,
+        foreground=foreground,
+        splits_file=find_splits(path.parent) if table.splits is None else path,
+    )
+
+
+def read_csv_splits(path: Path) -> dict[str, list[str]]:
+    """The case names by the split (train, val, test) that the column ``split`` gives them; an empty cell is none."""
+    table = _read_table(path)
+    if table.splits is None:
+        raise InputError(f"{path} has no column split; add one with train, val or test, or give a .json file")
+    found: dict[str, list[str]] = {}
+    for case, split in zip(table.cases, table.splits, strict=True):
+        if split:
+            found.setdefault(split, []).append(case.name)
+    return found
+
+
+def _read_table(path: Path) -> _Table:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = [(reader.line_num, row) for row in reader if any(row.values())]
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a readable CSV file ({error}); save it as UTF-8 with commas") from error
+    image_columns = _image_columns(columns)
+    label_columns = [name for name in ("label", "mask") if name in columns]
+    if not image_columns or len(label_columns) != 1:
+        raise InputError(
+            f"{path} has the columns {', '.join(columns) or 'none'}, but needs image (or one per channel: image_0, "
+            "image_1, … or image_T1, image_T2, …) and label (or mask)"
+        )
+    if not rows:
+        raise InputError(f"{path} has no rows; add one per case")
+    cases = tuple(_case(path, number, row, image_columns, label_columns[0]) for number, row in rows)
+    twice = sorted(name for name, times in Counter(case.name for case in cases).items() if times > 1)
+    if twice:
+        raise InputError(
+            f"{path} names the case {list_names(twice)} more than once; add a column case with unique names"
+        )
+    splits = tuple(_split(path, number, row) for number, row in rows) if "split" in columns else None
+    return _Table(cases, image_columns, splits)
+
+
+def _image_columns(columns: list[str]) -> tuple[str, ...]:
+    numbered = sorted(filter(_is_numbered, columns), key=lambda name: int(name[6:]))
+    named = [name for name in columns if re.fullmatch(r"image_.+", name)]
+    return tuple(numbered or [name for name in columns if name == "image"] or named)
+
+
+def _is_numbered(column: str) -> bool:
+    return re.fullmatch(r"image_\d+", column) is not None
+
+
+def _case(path: Path, number: int, row: Mapping[str, str | None], images: tuple[str, ...], label: str) -> Case:
+    cells = [(row[name] or "").strip() for name in images]
+    if not all(cells):
+        raise InputError(f"{path}, line {number}: {images[cells.index('')]} is empty; every case needs it")
+    files = tuple(path.parent / cell for cell in cells)
+    mask = (row[label] or "").strip()
+    channel = channel_of(files[0])
+    default = channel[0] if channel and len(files) > 1 else case_stem(files[0])
+    return Case((row.get("case") or "").strip() or default, files, path.parent / mask if mask else None)
+
+
+def _split(path: Path, number: int, row: Mapping[str, str | None]) -> str:
+    given = (row["split"] or "").strip()
+    if given and given.lower() not in _SPLITS:
+        raise InputError(f"{path}, line {number}: the split is {given!r}; known are train, val and test")
+    return _SPLITS[given.lower()] if given else ""

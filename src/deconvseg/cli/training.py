@@ -25,7 +25,11 @@ def train(
     precision: Annotated[str, typer.Option("--precision", help="auto, 32, bf16 or 16.")] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=0, help="Processes that load data; 0 keeps all in one process."),
+        typer.Option("--workers", min=0, help="Processes that prepare and load data; 0 keeps all in one process."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="Keep preprocessed cases in this folder, which runs may share."),
     ] = None,
     pretrained: Annotated[Path | None, typer.Option("--pretrained", help="Start from the weights of this run.")] = None,
     values: options.Set = None,
@@ -51,6 +55,7 @@ def train(
         device=device,
         precision=precision,
         workers=workers,
+        cache=cache,
         pretrained=pretrained,
         values=options.parse_values(values),
         seed=seed,

@@ -1,6 +1,6 @@
 """Files on disk to cases and back: geometry, label maps, datasets, splits, checks, the demo set."""
 
-from deconvseg.data.augmentation import MonaiAugment
+from deconvseg.data.augmentation import Augment, Augmentation
 from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.bids_writing import bids_mask_paths, write_bids_description
 from deconvseg.data.cache import PreparedCase, prepare_cases
@@ -13,7 +13,7 @@ from deconvseg.data.json_files import read_json_object
 from deconvseg.data.labels import LabelEncoding, count_values
 from deconvseg.data.layouts import is_dataset, open_dataset, open_images
 from deconvseg.data.listing import list_image_files
-from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset
+from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.preprocessing import (
     Normalisation,
     match_channels,
@@ -36,6 +36,8 @@ from deconvseg.data.writing import atomic_write, make_folder, mask_suffix, write
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "Augment",
+    "Augmentation",
     "AxisOrder",
     "Case",
     "CaseDataset",
@@ -46,13 +48,13 @@ __all__ = [
     "Image",
     "LabelEncoding",
     "LabelMap",
-    "MonaiAugment",
     "Normalisation",
     "PatchDataset",
     "PreparedCase",
     "Problem",
     "Reader",
     "Region",
+    "Sample",
     "Splits",
     "atomic_write",
     "bids_mask_paths",
@@ -60,6 +62,7 @@ __all__ = [
     "check_dataset",
     "check_same_grid",
     "count_values",
+    "finish",
     "is_dataset",
     "is_image_file",
     "list_bids_masks",

@@ -1,83 +1,171 @@
-"""Random changes of a patch, on MONAI's transforms, each a function of the generator that is handed in."""
+"""Random changes of training patches: what is drawn for a sample, and how it is done to a batch."""
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
-# Where voxels are longer than this many times their width, turning them out of the plane shears the anatomy.
+from deconvseg.data import transforms
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+_Amount = Annotated[float, Field(ge=0)]
+_Relative = Annotated[float, Field(ge=0, lt=1)]
+_Positive = Annotated[float, Field(gt=0)]
+
+# Where voxels are longer than this many times their width, reading between their planes invents anatomy.
 _ANISOTROPIC = 3.0
 
 
-class MonaiAugment:
-    """Affine, flips, noise, smoothing, intensity scale and shift (Deconver, section IV-A3).
+class Augmentation(BaseModel):
+    """How often (a probability) and how strongly a patch is changed; angles in radians, the rest relative.
 
-    Called with pixels (C, *S), class ids (*S) and a generator; returns the changed pair as tensors. The probabilities
-    and ranges are keyword arguments, named as in the plan's recipe (angles in radians); ``spacing`` is in mm.
+    The strength is drawn uniformly: angles and shifts within plus and minus the value, factors within 1 plus and
+    minus the value or from the range, a noise's standard deviation from 0 to the value.
     """
 
-    def __init__(
-        self,
-        spacing: Sequence[float],
-        *,
-        affine: float,
-        rotation: float,
-        scaling: float,
-        flip: float,
-        noise: float,
-        noise_std: float,
-        smoothing: float,
-        smoothing_sigma: tuple[float, float],
-        intensity_scale: float,
-        intensity_scale_range: float,
-        intensity_shift: float,
-        intensity_shift_range: float,
-    ) -> None:
-        from monai import transforms
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-        spatial_dims = len(spacing)
-        both, sigma = ("image", "labels"), smoothing_sigma
-        self._compose: Any = transforms.Compose(
-            [
-                transforms.RandAffined(
-                    both,
-                    prob=affine,
-                    rotate_range=_rotations(spacing, rotation),
-                    scale_range=(scaling,) * spatial_dims,
-                    mode=("bilinear", "nearest"),
-                    padding_mode="border",
-                ),
-                *(transforms.RandFlipd(both, prob=flip, spatial_axis=axis) for axis in range(spatial_dims)),
-                transforms.RandGaussianNoised("image", prob=noise, std=noise_std),
-                transforms.RandGaussianSmoothd("image", prob=smoothing, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma),
-                transforms.RandScaleIntensityd("image", prob=intensity_scale, factors=intensity_scale_range),
-                transforms.RandShiftIntensityd("image", prob=intensity_shift, offsets=intensity_shift_range),
-            ]
+    affine: Probability = 0.3
+    rotation: _Amount = 0.52
+    scaling: _Relative = 0.3
+    scaling_per_axis: bool = False
+    flip: Probability = 0.5
+    noise: Probability = 0.1
+    noise_std: _Amount = 0.3
+    smoothing: Probability = 0.1
+    smoothing_sigma: tuple[_Positive, _Positive] = (0.5, 1.0)
+    intensity_scale: Probability = 0.15
+    intensity_scale_range: _Relative = 0.25
+    intensity_shift: Probability = 0.0
+    intensity_shift_range: _Amount = 0.1
+    contrast: Probability = 0.15
+    contrast_range: tuple[_Positive, _Positive] = (0.75, 1.25)
+    low_resolution: Probability = 0.125
+    low_resolution_zoom: tuple[_Positive, Annotated[float, Field(gt=0, le=1)]] = (0.5, 1.0)
+    gamma: Probability = 0.3
+    gamma_inverted: Probability = 0.1
+    gamma_range: tuple[_Positive, _Positive] = (0.7, 1.5)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Augmentation":
+        for name in ("smoothing_sigma", "contrast_range", "low_resolution_zoom", "gamma_range"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} goes from {low} to {high}: give the lower end first")
+        return self
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was drawn for one sample; None is "not this time". ``matrix`` maps offsets from the patch's centre."""
+
+    matrix: NDArray[np.float64] | None = None
+    flips: tuple[int, ...] = ()
+    noise: float | None = None
+    noise_seed: int = 0
+    sigmas: tuple[float, ...] | None = None
+    brightness: tuple[float, float] | None = None
+    contrast: tuple[float, ...] | None = None
+    zoom: tuple[float, ...] | None = None
+    gamma_inverted: tuple[float, ...] | None = None
+    gamma: tuple[float, ...] | None = None
+
+
+class Augment:
+    """Draws the changes of a sample and makes them, on whatever device the patches lie.
+
+    Affine, mirroring, noise, smoothing, brightness, contrast, low resolution and gamma, in that order. ``spacing`` is
+    in mm: rotations are of the body, not of the grid, and where one axis is more than three times as coarse as the
+    finest, rotation, scaling and low resolution leave it alone.
+    """
+
+    def __init__(self, spacing: Sequence[float], settings: Augmentation) -> None:
+        self.spacing = np.asarray(spacing, float)
+        self.settings = settings
+        coarse = self.spacing > _ANISOTROPIC * self.spacing.min()
+        self.axes = tuple(int(axis) for axis in np.flatnonzero(~coarse))
+
+    def draw(self, rng: np.random.Generator, channels: int) -> Change:
+        """Draw what is done to one sample of that many channels."""
+        s, dims = self.settings, len(self.spacing)
+
+        def drawn(probability: float) -> bool:
+            return bool(rng.random() < probability)
+
+        def uniform(low: float, high: float, count: int) -> tuple[float, ...]:
+            return tuple(rng.uniform(low, high, count).tolist())
+
+        return Change(
+            matrix=self._matrix(rng) if drawn(s.affine) else None,
+            flips=tuple(axis for axis in range(dims) if drawn(s.flip)),
+            noise=rng.uniform(0, s.noise_std) if drawn(s.noise) else None,
+            noise_seed=int(rng.integers(2**63)),
+            sigmas=uniform(*s.smoothing_sigma, dims) if drawn(s.smoothing) else None,
+            brightness=self._brightness(rng),
+            contrast=uniform(*s.contrast_range, channels) if drawn(s.contrast) else None,
+            zoom=self._zoom(rng) if drawn(s.low_resolution) else None,
+            gamma_inverted=uniform(*s.gamma_range, channels) if drawn(s.gamma_inverted) else None,
+            gamma=uniform(*s.gamma_range, channels) if drawn(s.gamma) else None,
         )
 
-    def __call__(
-        self, image: NDArray[np.float32], labels: NDArray[np.integer], rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the changed patch."""
-        from monai.data.meta_tensor import MetaTensor
+    def _matrix(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw a rotation (in mm) and a scaling."""
+        s, dims = self.settings, len(self.spacing)
+        matrix = np.eye(dims)
+        for first, second in itertools.combinations(self.axes, 2):
+            angle = rng.uniform(-s.rotation, s.rotation)
+            turn = np.eye(dims)
+            turn[first, first] = turn[second, second] = np.cos(angle)
+            turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+            matrix = matrix @ turn
+        factors = rng.uniform(1 - s.scaling, 1 + s.scaling, dims)
+        scale = np.ones(dims)
+        scale[list(self.axes)] = factors[list(self.axes)] if s.scaling_per_axis else factors[0]
+        result: NDArray[np.float64] = (matrix * self.spacing * scale) / self.spacing[:, None]
+        return result
 
-        self._compose.set_random_state(seed=int(rng.integers(2**32)))
-        # Metadata are of no use for a patch and cost more than the changes themselves.
-        item = self._compose(
-            {"image": torch.from_numpy(image), "labels": torch.from_numpy(labels[None].astype(np.float32))}
-        )
-        plain = [
-            value.as_tensor() if isinstance(value, MetaTensor) else value for value in (item["image"], item["labels"])
-        ]
-        return plain[0].contiguous(), plain[1][0].contiguous()
+    def _brightness(self, rng: np.random.Generator) -> tuple[float, float] | None:
+        s = self.settings
+        scaled, shifted = rng.random(2) < (s.intensity_scale, s.intensity_shift)
+        scale, shift = rng.uniform(-s.intensity_scale_range, s.intensity_scale_range), rng.uniform(-1, 1)
+        if not scaled and not shifted:
+            return None
+        return 1 + scale * bool(scaled), shift * s.intensity_shift_range * bool(shifted)
+
+    def _zoom(self, rng: np.random.Generator) -> tuple[float, ...]:
+        zoom = rng.uniform(*self.settings.low_resolution_zoom)
+        return tuple(zoom if axis in self.axes else 1.0 for axis in range(len(self.spacing)))
 
 
-def _rotations(spacing: Sequence[float], angle: float) -> tuple[float, ...]:
-    """Return the largest angle about each axis: all the same, but only in the plane where voxels are anisotropic."""
-    if len(spacing) == 2:
-        return (angle,)
-    longest = int(np.argmax(spacing))
-    in_plane = spacing[longest] > _ANISOTROPIC * min(spacing)
-    return tuple(angle if axis == longest or not in_plane else 0.0 for axis in range(3))
+# Each change of intensities by the name of its strength in a Change, in the order in which they are made.
+_INTENSITIES: dict[str, Callable[[Tensor, Tensor, Sequence[Change]], Tensor]] = {
+    "noise": lambda x, std, changes: transforms.add_noise(x, std, [change.noise_seed for change in changes]),
+    "sigmas": lambda x, sigmas, _: transforms.blur(x, sigmas.tolist()),
+    "brightness": lambda x, pairs, _: transforms.scale_and_shift(x, pairs[:, 0], pairs[:, 1]),
+    "contrast": lambda x, factors, _: transforms.change_contrast(x, factors),
+    "zoom": lambda x, zooms, _: transforms.lower_resolution(x, zooms.tolist()),
+    "gamma_inverted": lambda x, exponents, _: transforms.change_gamma(x, exponents, inverted=True),
+    "gamma": lambda x, exponents, _: transforms.change_gamma(x, exponents),
+}
+
+
+def change_intensities(image: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Return the images (B, C, *S) with their noise, smoothing, brightness, contrast, resolution and gamma changed."""
+    for name, make in _INTENSITIES.items():
+        chosen = [index for index, change in enumerate(changes) if getattr(change, name) is not None]
+        if not chosen:
+            continue
+        drawn = [changes[index] for index in chosen]
+        strengths = torch.tensor([getattr(change, name) for change in drawn], dtype=torch.float32, device=image.device)
+        if len(chosen) == len(image):
+            image = make(image, strengths, drawn)
+        else:
+            image = image.clone()
+            image[chosen] = make(image[chosen], strengths, drawn)
+    return image

@@ -33,7 +33,7 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise _writing_error(path, error) from error
+        raise writing_error(path, error) from error
     finally:
         if temporary.is_file():
             temporary.unlink()
@@ -45,7 +45,7 @@ def make_folder(path: str | PathLike[str]) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _writing_error(path, error) from error
+        raise writing_error(path, error) from error
     return path
 
 
@@ -90,7 +90,8 @@ def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> 
     return ".png" if all(0 <= value < 2**16 for value in values) else ".tif"
 
 
-def _writing_error(path: Path, error: OSError) -> DeconvsegError:
+def writing_error(path: Path, error: OSError) -> DeconvsegError:
+    """Say in one line why ``path`` could not be written, and whose matter it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DeconvsegError(f"the disk is full while writing {path}; free some space and run it again")
     if isinstance(error, (NotADirectoryError, FileExistsError)):

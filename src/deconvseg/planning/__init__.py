@@ -1,10 +1,11 @@
 """From a dataset and a machine to a plan: a file that a person can read and edit."""
 
+from deconvseg.data import Augmentation
 from deconvseg.planning.checking import check_plan
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.machine import choose_device, keep_freed_memory
 from deconvseg.planning.planner import make_plan
-from deconvseg.planning.recipes import RECIPES, Augmentation, Recipe
+from deconvseg.planning.recipes import RECIPES, Recipe
 from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, RegionPlan, read_plan
 
 __all__ = [

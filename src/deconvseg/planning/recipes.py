@@ -4,28 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deconvseg.data.augmentation import Augmentation, Probability
 from deconvseg.errors import InputError
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Augmentation(BaseModel):
-    """How often and how strongly a patch is changed; angles in radians, the rest relative."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    affine: Probability = 0.2
-    rotation: Annotated[float, Field(ge=0)] = 0.26
-    scaling: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    flip: Probability = 0.5
-    noise: Probability = 0.2
-    noise_std: Annotated[float, Field(ge=0)] = 0.1
-    smoothing: Probability = 0.2
-    smoothing_sigma: tuple[float, float] = (0.5, 1.0)
-    intensity_scale: Probability = 0.2
-    intensity_scale_range: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    intensity_shift: Probability = 0.2
-    intensity_shift_range: Annotated[float, Field(ge=0)] = 0.1
 
 
 class Recipe(BaseModel):
@@ -66,6 +46,22 @@ RECIPES: dict[str, Recipe] = {
         squared_dice=True,
         batch_dice=False,
         regions=True,
+        augmentation=Augmentation(
+            affine=0.2,
+            rotation=0.26,
+            scaling=0.2,
+            scaling_per_axis=True,
+            noise=0.2,
+            noise_std=0.1,
+            smoothing=0.2,
+            intensity_scale=0.2,
+            intensity_scale_range=0.3,
+            intensity_shift=0.2,
+            contrast=0.0,
+            low_resolution=0.0,
+            gamma=0.0,
+            gamma_inverted=0.0,
+        ),
         validate_every=20,
     ),
 }

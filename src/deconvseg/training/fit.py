@@ -1,7 +1,6 @@
 """The training loop itself, on Lightning."""
 
 import logging
-import os
 import signal
 import threading
 import warnings
@@ -11,15 +10,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch.utils.data import DataLoader
 
-from deconvseg.data import CaseDataset, EpochSampler, MonaiAugment, PatchDataset, PreparedCase
+from deconvseg.data import PreparedCase
 from deconvseg.errors import InputError, InterruptionError
 from deconvseg.models import Network
-from deconvseg.planning import Plan
 from deconvseg.runs import Run
 from deconvseg.training.callbacks import Progress, RunWriter, TimeLimit
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
+from deconvseg.training.loading import explaining_workers, train_loader, validation_loader
 from deconvseg.training.task import SegmentationTask
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -69,11 +67,12 @@ def fit(
         use_distributed_sampler=False,
         default_root_dir=run.path,
     )
-    with _interruptible(trainer, run):
+    loader = train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch)
+    with _interruptible(trainer, run), explaining_workers(loader):
         trainer.fit(
             task,
-            _train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch),
-            _validation_loader(val_cases, recipe.validation_cases) if val_cases else None,
+            loader,
+            validation_loader(val_cases, recipe.validation_cases) if val_cases else None,
             ckpt_path=run.resume_file if resume else None,
         )
 
@@ -100,37 +99,6 @@ def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
             f"{done} completed epochs are kept in {run.path}; go on with --resume" if done else "no epoch was completed"
         )
         raise InterruptionError(f"interrupted; {kept}")
-
-
-def _train_loader(
-    plan: Plan, cases: Sequence[PreparedCase], *, seed: int, device: str, workers: int | None, epoch: int
-) -> DataLoader[dict[str, Any]]:
-    recipe = plan.recipe
-    samples = recipe.steps_per_epoch * plan.batch_size
-    augment = MonaiAugment(plan.spacing, **recipe.augmentation.model_dump())
-    patches = PatchDataset(
-        cases, plan.patch_size, samples, seed=seed, foreground=recipe.foreground_oversampling, augment=augment
-    )
-    sampler = EpochSampler(samples)
-    # Worker processes draw ahead before Lightning tells the sampler its epoch.
-    sampler.set_epoch(epoch)
-    if workers is None:
-        # On a CPU the network needs the cores itself; beside a GPU they are free.
-        workers = 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
-    return DataLoader(
-        patches,
-        batch_size=plan.batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=device.startswith("cuda"),
-    )
-
-
-def _validation_loader(cases: Sequence[PreparedCase], most: int) -> DataLoader[dict[str, Any]]:
-    """Return a loader of whole cases, of a sample evenly spread over their list where there are more than ``most``."""
-    chosen = [cases[index * len(cases) // most] for index in range(most)] if len(cases) > most else cases
-    return DataLoader(CaseDataset(chosen), batch_size=1)
 
 
 def choose_precision(name: str, device: str) -> Any:

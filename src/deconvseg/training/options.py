@@ -1,7 +1,7 @@
 """What a user may ask of a training, kept in ``config.json`` and held against what is asked when a run is resumed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deconvseg.errors import InputError
@@ -25,6 +25,7 @@ class TrainOptions:
     device: str = "auto"
     precision: str = "auto"
     workers: int | None = None
+    cache: str | None = None
     pretrained: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -41,14 +42,14 @@ class TrainOptions:
     def resumed(self, run: Run) -> "TrainOptions":
         """Return the options that the run was started with; :class:`InputError` where others are asked for now.
 
-        An option at its default is not asked for. The number of workers does not matter and may change.
+        An option at its default is not asked for. The workers and the cache do not matter and may change.
         """
         known = {f.name for f in fields(self)}
         saved = TrainOptions(**{key: value for key, value in run.config.items() if key in known})
         changed = [
             f"{f.name} {getattr(saved, f.name)!r} → {getattr(self, f.name)!r}"
             for f in fields(self)
-            if f.name not in ("workers", "plan", "values", "epochs")
+            if f.name not in ("workers", "cache", "plan", "values", "epochs")
             and (f.name == "dataset" or getattr(self, f.name) != f.default)
             and getattr(self, f.name) != getattr(saved, f.name)
         ]
@@ -59,4 +60,5 @@ class TrainOptions:
             changed.append(f"plan {saved.plan!r} → {self.plan!r}")
         if changed:
             raise InputError(f"--resume: the run in {run.path} was started otherwise: {'; '.join(changed)}")
-        return saved if self.workers is None else TrainOptions(**{**asdict(saved), "workers": self.workers})
+        freely = {name: getattr(self, name) for name in ("workers", "cache") if getattr(self, name) is not None}
+        return replace(saved, **freely)

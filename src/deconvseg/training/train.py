@@ -19,6 +19,7 @@ from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.fit import choose_precision, fit
+from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import TrainOptions
 
 _Path = str | PathLike[str]
@@ -42,6 +43,7 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
+    cache: _Path | None = None,
     pretrained: _Path | None = None,
     values: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -53,9 +55,10 @@ def train(
     Plans (unless ``plan`` is given), prepares, trains, predicts the validation cases, evaluates them and writes the
     report, all in the folder ``output``. ``fold`` is the validation fold, or ``"all"`` to train on every training
     case; ``values`` replaces dotted paths of the plan (``{"recipe.learning_rate": 1e-4}``); ``max_seconds`` bounds
-    training with its validations. With ``resume`` the run in ``output`` goes on after its last completed epoch, with
-    its own options; without ``max_seconds`` its weights are then, on a CPU with as many threads, those of an
-    uninterrupted run, bit for bit.
+    training with its validations. ``workers`` processes prepare and load cases (0: none). Preprocessed cases lie in the
+    run's folder while it trains, or stay in ``cache``, which several runs may share. With ``resume`` the run in
+    ``output`` goes on after its last completed epoch, with its own options; without ``max_seconds`` its weights are
+    then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
     """
     console = console or Silent()
     options = TrainOptions(
@@ -72,6 +75,7 @@ def train(
         device=device,
         precision=precision,
         workers=workers,
+        cache=None if cache is None else _absolute(cache),
         pretrained=None if pretrained is None else _absolute(pretrained),
         values=dict(values or {}),
         seed=seed,
@@ -86,7 +90,7 @@ def train(
     problems = _validate(run, data, parts, options, console)
     plot_curves(run.metrics, run.path / "progress.png")
     console.say(f"report: {write_report(run.path)}")
-    shutil.rmtree(run.cache, ignore_errors=True)
+    shutil.rmtree(run.cache, ignore_errors=True)  # a cache that was given is not there, and stays
     run.record_hashes()
     if problems:
         raise DeconvsegError(f"trained, but {len(problems)} validation cases failed, first: {problems[0]}")
@@ -171,10 +175,12 @@ def _fit(run: Run, data: Dataset, parts: Splits, options: TrainOptions, resume: 
     cases: dict[str, list[PreparedCase]] = {
         part: prepare_cases(
             data.select(names),
-            run.cache,
+            run.cache if options.cache is None else Path(options.cache),
             spacing=plan.spacing,
             normalisations=plan.normalisations,
             encoding=plan.labels.to_encoding(),
+            patch_size=plan.patch_size,
+            workers=choose_workers(options.workers, choose_device(options.device)),
             progress=partial(console.track, text=f"preparing {part} cases"),
         )
         for part, names in (("train", parts.train), ("val", parts.val))

@@ -1,0 +1,194 @@
+"""Batches for the training loop, and what happens when a process that loads them fails."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from deconvseg.data import Augment, CaseDataset, EpochSampler, PatchDataset, PreparedCase, Sample, finish
+from deconvseg.data.workers import ended
+from deconvseg.errors import DeconvsegError
+from deconvseg.planning import Plan
+
+# Seconds between two looks at whether the processes that load data are alive, while a batch is waited for.
+_LOOK_SECONDS = 5
+# A batch takes milliseconds; processes that have not made one in this many seconds never will.
+_LONGEST_WAIT_SECONDS = 120
+_DEAD_WORKER, _LATE_WORKER = "DataLoader worker (pid", "DataLoader timed out"
+_ERROR_IN_WORKER = f"{DeconvsegError.__module__}."
+
+
+class PatchLoader(DataLoader[Any]):
+    """Gives the batches of an epoch, finished on the device that the network works on.
+
+    Beside a GPU the processes only read; changes are made on the GPU, one batch ahead, in a stream of their own, so
+    that neither the copy nor the augmentation keeps the network waiting. Otherwise they are made where they are read.
+    """
+
+    def __init__(
+        self, patches: PatchDataset, batch_size: int, sampler: EpochSampler, *, device: str, workers: int
+    ) -> None:
+        self.patches = patches
+        self.processes: dict[int | None, BaseProcess] = {}
+        self.on_gpu = torch.device(device) if device.startswith("cuda") else None
+        if workers > 0:
+            patches.reading = torch.zeros(workers, 3, dtype=torch.int64)
+            patches.reading.share_memory_()  # type: ignore[no-untyped-call]
+        super().__init__(
+            patches,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            timeout=_LOOK_SECONDS if workers > 0 else 0,
+            collate_fn=list if self.on_gpu else _Finish(patches.patch_size),
+            pin_memory=self.on_gpu is not None,
+        )
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        return self._read() if self.on_gpu is None else self._finished_on(self.on_gpu)
+
+    def _read(self) -> Iterator[Any]:
+        """Go through what is loaded; PyTorch looks for dead processes only when it gives up waiting, so ask again."""
+        others = multiprocessing.active_children()
+        batches = super().__iter__()
+        # PyTorch keeps its processes to itself, and what became of one is needed when it dies.
+        started = [process for process in multiprocessing.active_children() if process not in others]
+        self.processes.update({process.pid: process for process in started})
+        given_up = time.monotonic() + _LONGEST_WAIT_SECONDS
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if not str(error).startswith(_LATE_WORKER):
+                    self.explain_death(error)
+                    raise
+                if time.monotonic() > given_up:
+                    at = ", ".join(self._whereabouts().values())
+                    raise DeconvsegError(
+                        f"no batch came from the processes that load data in {_LONGEST_WAIT_SECONDS} s, last at case "
+                        f"{at}; check the disk of the cache, or take --workers 0"
+                    ) from error
+            else:
+                yield batch
+                given_up = time.monotonic() + _LONGEST_WAIT_SECONDS
+
+    def explain_death(self, error: BaseException) -> None:
+        """Raise an error that names the case of a loading process that has died, if one has or does in a moment."""
+        patience = time.monotonic() + _LOOK_SECONDS
+        while self.processes:
+            for pid, process in self.processes.items():
+                if process.exitcode:
+                    case = self._whereabouts().get(pid)
+                    at = f", last at case {case}," if case else ""
+                    raise DeconvsegError(f"a process that loads data{at} {ended(process.exitcode)}") from error
+            if time.monotonic() > patience:
+                return
+            time.sleep(0.05)
+
+    def _whereabouts(self) -> dict[int | None, str]:
+        """Return the name of the case that each loading process, by its id, was at last."""
+        rows = [] if self.patches.reading is None else self.patches.reading.tolist()
+        return {pid: self.patches.case(epoch, sample).name for pid, epoch, sample in rows if pid}
+
+    def _finished_on(self, device: torch.device) -> Iterator[dict[str, Any]]:
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        ahead: tuple[dict[str, Any], torch.cuda.Event] | None = None
+        for samples in self._read():
+            with torch.cuda.stream(stream):
+                moved = [
+                    sample._replace(
+                        image=sample.image.to(device, non_blocking=True),
+                        labels=sample.labels.to(device, non_blocking=True),
+                    )
+                    for sample in samples
+                ]
+                batch = finish(moved, self.patches.patch_size)
+                ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                ready.record(stream)
+            if ahead is not None:
+                yield _handed_over(*ahead)
+            ahead = batch, ready
+        if ahead is not None:
+            yield _handed_over(*ahead)
+
+
+class _Finish:
+    """Collates samples on the CPU; a class, because a process that is started anew gets it pickled."""
+
+    def __init__(self, patch_size: Sequence[int]) -> None:
+        self.patch_size = patch_size
+
+    def __call__(self, samples: list[Sample]) -> dict[str, Any]:
+        return finish(samples, self.patch_size)
+
+
+def _handed_over(batch: dict[str, Any], ready: torch.cuda.Event) -> dict[str, Any]:
+    """Let the network's stream wait for the batch, and the batch's memory for the network's stream."""
+    current = torch.cuda.current_stream(batch["image"].device)
+    current.wait_event(ready)
+    for tensor in (batch["image"], batch["labels"]):
+        tensor.record_stream(current)
+    return batch
+
+
+def choose_workers(workers: int | None, device: str) -> int:
+    """Return how many processes prepare and load cases where the user leaves it open.
+
+    On a CPU the network needs the cores itself; beside a GPU they are free.
+    """
+    if workers is not None:
+        return workers
+    return 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+
+
+def train_loader(
+    plan: Plan, cases: Sequence[PreparedCase], *, seed: int, device: str, workers: int | None, epoch: int
+) -> PatchLoader:
+    """Return the loader of a plan's training patches, from that epoch on."""
+    recipe = plan.recipe
+    samples = recipe.steps_per_epoch * plan.batch_size
+    patches = PatchDataset(
+        cases,
+        plan.patch_size,
+        samples,
+        seed=seed,
+        foreground=recipe.foreground_oversampling,
+        augment=Augment(plan.spacing, recipe.augmentation),
+    )
+    sampler = EpochSampler(samples)
+    # Worker processes draw ahead before Lightning tells the sampler its epoch.
+    sampler.set_epoch(epoch)
+    return PatchLoader(patches, plan.batch_size, sampler, device=device, workers=choose_workers(workers, device))
+
+
+def validation_loader(cases: Sequence[PreparedCase], most: int) -> DataLoader[dict[str, Any]]:
+    """Return a loader of whole cases, of a sample evenly spread over their list where there are more than ``most``."""
+    chosen = [cases[index * len(cases) // most] for index in range(most)] if len(cases) > most else cases
+    return DataLoader(CaseDataset(chosen), batch_size=1)
+
+
+@contextmanager
+def explaining_workers(loader: PatchLoader) -> Iterator[None]:
+    """Turn what PyTorch says of a loading process that failed or died into one line that names the case."""
+    try:
+        yield
+    except DeconvsegError as error:
+        # PyTorch raises the worker's error anew, its traceback in the message.
+        _, found, line = str(error).strip().rpartition(_ERROR_IN_WORKER)
+        if not found:
+            raise
+        raise type(error)(line.partition(": ")[2]) from error
+    except RuntimeError as error:
+        # The death of a child is signalled, and so raised wherever this process happens to be.
+        if _DEAD_WORKER in str(error):
+            loader.explain_death(error)
+        raise

@@ -1,0 +1,234 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deconvseg.data import Dataset, LabelEncoding, Normalisation, PreparedCase, open_dataset, prepare_cases
+from deconvseg.data.preprocessing import preprocess_image
+from deconvseg.errors import DeconvsegError, InputError
+
+ENCODING = LabelEncoding((0, 3, 7), ("background", "shell", "core"))
+
+
+def prepare(dataset: Dataset, folder: Path, **changes: object) -> list[PreparedCase]:
+    options = {"spacing": (1.0, 1.0, 2.0), "normalisations": [Normalisation()] * 2, "encoding": ENCODING}
+    return prepare_cases(dataset, folder, **{**options, **changes})
+
+
+@pytest.fixture(scope="module")
+def cases(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> list[PreparedCase]:
+    return prepare(open_dataset(balls), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The cases that are read from the dataset from now on."""
+    names: list[str] = []
+    load = Dataset.load
+
+    def listed(self: Dataset, case):  # type: ignore[no-untyped-def]
+        names.append(case.name)
+        return load(self, case)
+
+    monkeypatch.setattr(Dataset, "load", listed)
+    return names
+
+
+def test_prepared_cases_hold_consecutive_ids_and_true_centres(cases: list[PreparedCase]) -> None:
+    for case in cases:
+        assert case.image.dtype == np.float32
+        assert case.image.shape[1:] == case.labels.shape == case.shape
+        labels, centres = case.labels[...], case.centres
+        assert set(np.unique(labels)) == {0, 1, 2}
+        assert [label for label, _ in case.classes] == [1, 2]
+        ids = np.repeat([label for label, _ in case.classes], [count for _, count in case.classes])
+        assert np.array_equal(labels[tuple(centres.T)], ids)
+        assert len(np.unique(centres, axis=0)) == len(centres)
+
+
+def test_what_is_read_back_is_what_preprocessing_gives(balls: Path, cases: list[PreparedCase]) -> None:
+    dataset = open_dataset(balls)
+    image, _ = dataset.load(dataset.case(cases[1].name))
+    expected = preprocess_image(image, (1.0, 1.0, 2.0), [Normalisation()] * 2).pixels
+    assert np.array_equal(cases[1].image[...], expected)
+    part = (slice(None), slice(3, 9), slice(0, 5), slice(2, 3))
+    assert np.array_equal(cases[1].image[part], expected[part])
+
+
+def test_prepared_cases_are_kept(balls: Path, cases: list[PreparedCase], read: list[str]) -> None:
+    assert prepare(open_dataset(balls), cases[0].folder.parents[1]) == cases
+    assert not read
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spacing": (1.0, 1.0, 2.5)},
+        {"normalisations": [Normalisation("zscore_nonzero"), Normalisation()]},
+        {"encoding": replace(ENCODING, foreground_only=True)},
+    ],
+)
+def test_what_preprocessing_depends_on_makes_other_entries(balls: Path, tmp_path: Path, changes: dict) -> None:
+    dataset = open_dataset(balls).select(["ball0"])
+    (first,) = prepare(dataset, tmp_path)
+    (other,) = prepare(dataset, tmp_path, **changes)
+    assert other.folder != first.folder
+    assert prepare(dataset, tmp_path) == [first]
+
+
+def test_the_patch_decides_blocks_and_nothing_else(balls: Path, tmp_path: Path, read: list[str]) -> None:
+    dataset = open_dataset(balls).select(["ball0"])
+    small = prepare(dataset, tmp_path / "a", patch_size=(8, 8, 4))[0]
+    large = prepare(dataset, tmp_path / "b", patch_size=(64, 64, 1))[0]
+    assert np.array_equal(small.image[...], large.image[...])
+    assert small.folder.relative_to(tmp_path / "a") == large.folder.relative_to(tmp_path / "b")
+    assert small.image.blocks == (1, 2, 2, 1)  # type: ignore[attr-defined]
+    assert large.image.blocks[3] == 1  # type: ignore[attr-defined]
+
+
+def test_a_changed_file_is_prepared_again_and_the_others_are_not(balls: Path, tmp_path: Path, read: list[str]) -> None:
+    copy = tmp_path / "balls"
+    shutil.copytree(balls, copy)
+    before = prepare(open_dataset(copy), tmp_path / "cache")
+    read.clear()
+    os.utime(copy / "labelsTr" / "ball3.nii.gz", (1, 1))
+    after = prepare(open_dataset(copy), tmp_path / "cache")
+    assert read == ["ball3"]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("file", ["image.b2nd", "labels.b2nd", "centres.npy", "entry.json"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
+def test_a_damaged_entry_is_made_again(balls: Path, tmp_path: Path, read: list[str], file: str, damage: str) -> None:
+    dataset = open_dataset(balls).select(["ball0", "ball1"])
+    whole = prepare(dataset, tmp_path)
+    expected = whole[0].image[...]
+    read.clear()
+    path = whole[0].folder / file
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "changed":
+        path.write_bytes(content[:-9] + bytes(byte ^ 255 for byte in content[-9:]))
+    again = prepare(dataset, tmp_path)
+    assert read == ["ball0"]
+    assert again == whole
+    assert np.array_equal(again[0].image[...], expected)
+    assert {path.name for path in again[0].folder.iterdir()} == {
+        "image.b2nd", "labels.b2nd", "centres.npy", "entry.json",
+    }  # fmt: skip
+
+
+def test_what_a_killed_process_left_is_cleared_away_once_it_is_old(balls: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(balls).select(["ball0"])
+    place = prepare(dataset, tmp_path)[0].folder.parent
+    for name in ("old", "new"):
+        (place / f".unfinished-{name}").mkdir()
+        (place / f".unfinished-{name}" / "image.b2nd").write_bytes(b"half")
+    os.utime(place / ".unfinished-old", (1, 1))
+    prepare(dataset, tmp_path)
+    assert sorted(path.name for path in place.glob(".unfinished-*")) == [".unfinished-new"]
+
+
+def test_full_disk_while_preparing_is_one_clear_error(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DeconvsegError, match="disk is full"):
+        prepare(open_dataset(balls), tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_processes_prepare_what_one_process_does(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
+) -> None:
+    monkeypatch.setattr("deconvseg.data.cache._WORTH_PROCESSES_SECONDS", 0.0)
+    alone = prepare(open_dataset(balls), tmp_path / "0")
+    read.clear()
+    shared = prepare(open_dataset(balls), tmp_path / "2", workers=2)
+    assert read == ["ball0"]  # the others were read by other processes
+    assert [case.name for case in shared] == [case.name for case in alone]
+    for one, two in zip(alone, shared, strict=True):
+        assert {p.name: p.read_bytes() for p in one.folder.iterdir()} == {
+            p.name: p.read_bytes() for p in two.folder.iterdir()
+        }
+
+
+def test_a_bad_file_in_another_process_is_its_own_error(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deconvseg.data.cache._WORTH_PROCESSES_SECONDS", 0.0)
+    copy = tmp_path / "balls"
+    shutil.copytree(balls, copy)
+    dataset = open_dataset(copy)
+    (copy / "labelsTr" / "ball2.nii.gz").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"ball2\.nii\.gz") as error:
+        prepare(dataset, tmp_path / "cache", workers=2)
+    assert "\n" not in str(error.value)
+
+
+def test_processes_are_not_started_for_a_moment_of_work(balls: Path, tmp_path: Path, read: list[str]) -> None:
+    prepare(open_dataset(balls), tmp_path, workers=2)
+    assert len(read) == 5
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from deconvseg.data import LabelEncoding, Normalisation, open_dataset, prepare_cases
+if __name__ == "__main__":
+    for _ in range({times}):
+        cases = prepare_cases(
+            open_dataset(sys.argv[1]), Path(sys.argv[2]), spacing={spacing}, normalisations=[Normalisation()] * 2,
+            encoding=LabelEncoding((0, 3, 7), ("background", "shell", "core")), workers={workers},
+        )
+        print("ready", flush=True)
+"""
+
+
+def script(balls: Path, cache: Path, *, workers: int = 0, spacing: str = "(1.0, 1.0, 2.0)") -> subprocess.Popen:
+    code = _SCRIPT.format(times=1, workers=workers, spacing=spacing)
+    command = [sys.executable, "-c", code, str(balls), str(cache)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_runs_may_share_a_cache(balls: Path, tmp_path: Path) -> None:
+    processes = [script(balls, tmp_path) for _ in range(2)]
+    for process in processes:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+    entries = [path for path in tmp_path.glob("*/*") if path.is_dir()]
+    assert len(entries) == 5
+    for entry in entries:
+        assert json.loads((entry / "entry.json").read_text())["shape"] == [24, 20, 12]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_process_killed_while_preparing_leaves_whole_entries_only(
+    balls: Path, tmp_path: Path, read: list[str]
+) -> None:
+    """At a fine spacing preparing takes long enough to be killed in the middle of it."""
+    spacing = (0.2, 0.2, 0.4)
+    process = script(balls, tmp_path, spacing=str(spacing))
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/ball*/entry.json")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    finished = len(list(tmp_path.glob("*/ball*/entry.json")))
+    assert finished >= 1
+    cases = prepare(open_dataset(balls), tmp_path, spacing=spacing)
+    assert len(read) == 5 - finished
+    assert all(np.isfinite(case.image[...]).all() for case in cases)

@@ -1,13 +1,37 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from deconvseg.data import open_dataset, resolve_splits
-from deconvseg.errors import InputError
-from deconvseg.models import create_model
-from deconvseg.planning import Plan, check_plan, make_plan, read_plan
+from deconvseg.errors import InputError, MissingPackageError
+from deconvseg.models import create_model, list_models
+from deconvseg.planning import Plan, StepCost, check_plan, explain, read_plan
+from deconvseg.planning import make_plan as make_measured_plan
 from plans import tiny_plan
+
+MIB = 2**20
+
+
+def by_parameters(name: str, config: dict, patch: tuple, batch: int, *, regions: bool) -> StepCost:
+    """Make up what a step takes: more with every parameter and voxel, always the same."""
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in create_model(name, **config).parameters())
+    voxels = batch * math.prod(patch)
+    return StepCost(
+        seconds=1e-9 * voxels * parameters**0.5,
+        base=500 * MIB,
+        memory=500 * MIB + 16 * parameters + 4000 * voxels,
+        inference=500 * MIB + 4 * parameters + 1000 * voxels // batch,
+        parameters=parameters,
+    )
+
+
+def make_plan(*args: object, **kwargs: object) -> Plan:
+    """Plan without measuring, and with a memory that the machine of the test does not decide."""
+    return make_measured_plan(*args, **{"measure": by_parameters, "memory": 8 << 30, "device": "cpu", **kwargs})
 
 
 def write(folder: Path, tree: object) -> Path:
@@ -91,7 +115,9 @@ def test_made_plan_fits_the_dataset_and_leaves_test_cases_alone(discs: Path, tmp
     assert plan.spatial_dims == 2
     network = create_model(plan.model.name, **plan.model.config)
     assert all(p % m == 0 for p, m in zip(plan.patch_size, network.size_multiple, strict=True))
-    assert {"spacing", "patch_size", "model", "recipe"} <= plan.reasons.keys()
+    assert {"spacing", "patch_size", "batch_size", "model", "labels", "recipe.epochs"} <= plan.reasons.keys()
+    assert plan.chosen.keys() == plan.reasons.keys()
+    assert plan.chosen["batch_size"] == plan.batch_size
 
 
 def test_plan_in_3d_takes_declared_labels_and_spacing(balls: Path) -> None:
@@ -129,7 +155,8 @@ def test_a_declared_class_without_voxels_is_named(balls: Path, tmp_path: Path) -
     data = open_dataset(copy)
     plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
     assert plan.labels.values == (0, 3, 7, 9)
-    assert plan.reasons["labels"] == "warning: no training or validation mask has a voxel of tumour"
+    assert "no training or validation mask has a voxel of tumour" in plan.warnings
+    assert "no training or validation mask has a voxel of tumour" in plan.reasons["labels"]
 
 
 def test_grey_images_among_rgb_ones_are_recorded(tmp_path: Path) -> None:
@@ -146,6 +173,7 @@ def test_grey_images_among_rgb_ones_are_recorded(tmp_path: Path) -> None:
     plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
     assert len(plan.channels) == 3
     assert plan.reasons["channels"] == "1 grey images are expanded to RGB"
+    assert plan.reasons["channels"] in plan.warnings
 
 
 @pytest.mark.parametrize("model", ["nnunet", "segresnet", "unetr", "swin_unetr"])
@@ -169,9 +197,11 @@ def test_a_network_of_one_size_is_refused_with_another_patch(balls: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "segresnet"}, "model 'segresnet' has no strides and widths to be fitted"),
+        ({"model": "ensemble"}, "model 'ensemble' is made of other networks"),
         ({"model": "mednext", "preset": "isles22"}, "preset 'isles22' has no 'mednext': choose from its deconver"),
         ({"model": "nnunett"}, "model 'nnunett' is unknown: did you mean 'nnunet'"),
+        ({"dims": 1}, "--dims 1: choose 2 or 3"),
+        ({"memory": 100 * MIB}, "100 MiB of memory do not suffice for the narrowest deconver"),
         ({"preset": "brats"}, "preset 'brats' is unknown: did you mean 'brats23'"),
     ],
 )
@@ -221,3 +251,148 @@ def test_regions_and_softmax_give_the_right_number_of_outputs() -> None:
     regions = [{"name": "disc", "labels": [1], "paints": 1}]
     assert tiny_plan().outputs == 2
     assert tiny_plan(regions=regions).outputs == 1
+
+
+@pytest.mark.parametrize("model", [name for name in list_models() if name != "ensemble"])
+@pytest.mark.parametrize("data", ["discs", "balls"])
+def test_every_network_can_be_planned(request: pytest.FixtureRequest, data: str, model: str) -> None:
+    dataset = open_dataset(request.getfixturevalue(data))
+    try:
+        plan = make_plan(dataset, resolve_splits(dataset, None, fold=0), model=model, seconds=60)
+    except MissingPackageError as missing:
+        pytest.skip(str(missing))
+    check_plan(plan)
+    with torch.device("meta"):
+        network = create_model(model, **plan.model.config)
+        network.check_size(plan.patch_size)
+    assert json.loads(plan.model_dump_json())["model"]["config"] == plan.model.config
+    assert plan.predicted is not None
+    assert plan.predicted.training_seconds < 1.3 * 60
+
+
+def test_memory_and_time_decide_what_is_chosen(balls: Path) -> None:
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+    rich, poor = (make_plan(data, parts, seconds=1e6, memory=memory) for memory in (8 << 30, 545 * MIB))
+    assert rich.model.config["widths"][0] > poor.model.config["widths"][0]
+    assert poor.predicted is not None
+    assert poor.predicted.memory_bytes <= 545 * MIB
+    assert "of memory" in poor.reasons["model"]
+    hurried = make_plan(data, parts, seconds=0.5)
+    assert hurried.model.config["widths"][0] < rich.model.config["widths"][0]
+    assert "none is fast enough" in hurried.reasons["model"]
+    assert "where 700 are wanted" in hurried.warnings[0]
+    assert not rich.warnings
+
+
+def test_patches_get_smaller_before_memory_is_too_small(balls: Path) -> None:
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+    usual, small = (make_plan(data, parts, memory=memory) for memory in (8 << 30, 510 * MIB))
+    assert math.prod(small.patch_size) < math.prod(usual.patch_size)
+    assert "as memory allows no more" in small.reasons["patch_size"]
+
+
+def test_a_preset_that_does_not_fit_is_warned_of_with_figures(balls: Path) -> None:
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+    plan = make_plan(data, parts, preset="isles22", recipe="paper", seconds=60, memory=2 << 30)
+    assert plan.predicted is not None
+    assert not plan.predicted.measured
+    slow, large = plan.warnings
+    assert "the plan's 50000 steps take about" in slow
+    assert "not 60 s" in slow
+    assert "more than the 2.0 GiB" in large
+    # By voxels, from a patch that a CPU takes: as if the whole batch had been measured.
+    whole = by_parameters(plan.model.name, plan.model.config, plan.patch_size, plan.batch_size, regions=True)
+    assert plan.predicted.step_seconds == pytest.approx(whole.seconds, rel=1e-3)
+    assert plan.predicted.memory_bytes == pytest.approx(whole.memory, rel=1e-3)
+
+
+def test_a_case_too_large_for_the_memory_is_warned_of(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deconvseg.planning.planner.case_bytes", lambda *_: 9 << 30)
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0))
+    assert plan.predicted is not None
+    assert plan.predicted.memory_bytes == 500 * MIB + (9 << 30)
+    assert "more than the 8.0 GiB that it may have: its largest case does" in plan.warnings[-1]
+
+
+def test_a_value_that_was_changed_does_not_keep_the_planners_reason(balls: Path, tmp_path: Path) -> None:
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0))
+    assert plan.changed_by_hand == ()
+    changed = plan.with_values({"batch_size": plan.batch_size + 1})
+    assert changed.changed_by_hand == ("batch_size",)
+    mark = f"changed by hand; planned was {plan.batch_size}: "
+    assert changed.reasons["batch_size"] == mark + plan.reasons["batch_size"]
+    assert changed.reasons["spacing"] == plan.reasons["spacing"]
+    by_hand = {**plan.model_dump(mode="json"), "batch_size": plan.batch_size + 1}
+    assert read_plan(write(tmp_path, by_hand)) == changed
+    assert read_plan(write(tmp_path, changed.model_dump(mode="json"))) == changed
+    assert changed.with_values({"batch_size": plan.batch_size}) == plan
+
+
+def test_a_plan_of_another_version_of_the_planner_is_still_read(tmp_path: Path, plan: Plan) -> None:
+    tree = plan.model_dump(mode="json", exclude={"predicted", "data", "warnings", "chosen"})
+    read = read_plan(write(tmp_path, {**tree, "reasons": {"spacing": "as it was"}}))
+    assert read.reasons == {"spacing": "as it was"}
+    assert read.changed_by_hand == ()
+
+
+def test_ct_without_its_statistics_is_refused(tmp_path: Path, plan: Plan) -> None:
+    tree = {**plan.model_dump(mode="json"), "channels": [{"name": "CT", "normalisation": "ct"}]}
+    with pytest.raises(InputError, match=r"channels\.0: normalisation ct needs mean and std"):
+        read_plan(write(tmp_path, tree))
+
+
+def test_slices_of_a_volume_are_planned_as_patches_one_voxel_thick(balls: Path) -> None:
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+    plan = make_plan(data, parts, dims=2)
+    check_plan(plan)
+    assert plan.spatial_dims == 3
+    assert plan.patch_size[2] == 1
+    assert {stage[2] for stage in plan.model.config["kernel_size"]} == {1}
+    assert {stage[2] for stage in plan.model.config["strides"]} == {1}
+    with pytest.raises(InputError, match="model 'swin_unetr' downsamples along every axis"):
+        make_plan(data, parts, dims=2, model="swin_unetr")
+
+
+def test_slices_of_a_volume_are_trained_and_predicted(balls: Path, tmp_path: Path) -> None:
+    from deconvseg.training import train
+
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0), dims=2, seconds=5)
+    config = {**plan.model.config, "widths": [8] * len(plan.model.config["widths"])}
+    plan = plan.with_values({"model.config": config, "recipe.steps_per_epoch": 2, "recipe.epochs": 1})
+    run = train(balls, tmp_path / "run", plan=plan, device="cpu")
+    assert run.metrics[-1]["val_dice"] is not None
+    assert len(list(run.validation.glob("*.nii.gz"))) == 1
+
+
+def test_three_dimensions_of_flat_images_are_refused(discs: Path) -> None:
+    data = open_dataset(discs)
+    with pytest.raises(InputError, match="--dims 3: the images are 2D"):
+        make_plan(data, resolve_splits(data, None, fold=0), dims=3)
+
+
+def test_the_explanation_names_every_choice_and_its_reason(balls: Path) -> None:
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0)).with_values({"batch_size": 7})
+    sections = {section.title: section.rows for section in explain(plan)}
+    assert list(sections) == ["Data", "Classes", "Choices", "What it takes"]
+    assert [row[0] for row in sections["Classes"]] == ["shell", "core"]
+    choices = {row[0]: row[1:] for row in sections["Choices"]}
+    assert choices["patch"][0] == " × ".join(map(str, plan.patch_size))
+    assert choices["batch"][0] == "7"
+    assert choices["batch"][1].startswith("changed by hand")
+    assert all(why for name, (_, why) in choices.items() if name in ("spacing, mm", "patch", "network", "  loss"))
+    assert "before batch_size was changed by hand" in sections["What it takes"][0][2]
+    assert all(len(row) == len(section.headings) for section in explain(plan) for row in section.rows)
+
+
+def test_the_schema_describes_the_plan() -> None:
+    schema = Plan.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(Plan.model_fields)

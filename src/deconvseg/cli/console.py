@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+if TYPE_CHECKING:
+    from deconvseg.planning import Section
 
 _stderr = Console(stderr=True, highlight=False)
 
@@ -84,6 +87,23 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def print_explanation(sections: Iterable["Section"]) -> None:
+    """Print the sections of a plan's explanation to standard output, long texts folded into their column."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    width = None if sys.stdout.isatty() else 140
+    for section in sections:
+        table = Table(title=section.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        for heading in section.headings:
+            table.add_column(heading, overflow="fold")
+        for row in section.rows:
+            # Texts may hold brackets, which are no markup.
+            table.add_row(*(Text(text) for text in row))
+        Console(highlight=False, width=width).print(table)
 
 
 def print_json(tree: Any) -> None:

@@ -30,7 +30,22 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the plan, as recipe.learning_rate=1e-4."),
 ]
-MaxTime = Annotated[str | None, typer.Option("--max-time", help="Stop training after this time, as 90s, 15m, 1.5h.")]
+MaxTime = Annotated[
+    str | None,
+    typer.Option("--time", "--max-time", help="Plan for this time and stop training after it, as 90s, 15m, 1.5h."),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory", help="Plan for this much memory, as 800M or 8G (of 1024); 90 % of what is free if not given."
+    ),
+]
+Dims = Annotated[
+    int | None,
+    typer.Option(
+        "--dims", min=2, max=3, help="2: cut volumes into 2D slices; 3: never do. Decided by the data if not given."
+    ),
+]
 Recipe = Annotated[str, typer.Option("--recipe", help="default or paper.")]
 Model = Annotated[str, typer.Option("--model", help="A network of 'deconvseg models'.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="A paper's network, as isles22: see 'deconvseg models'.")]
@@ -42,6 +57,7 @@ SplitFold = Annotated[
 ]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_MULTIPLES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_seconds(text: str | None) -> float | None:
@@ -50,8 +66,18 @@ def parse_seconds(text: str | None) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if match is None or float(match[1]) <= 0:
-        raise InputError(f"--max-time {text}: give a number and s, m or h, as 90s, 15m or 1.5h")
+        raise InputError(f"--time {text}: give a number and s, m or h, as 90s, 15m or 1.5h")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """Read a number of bytes such as ``800M``, ``8G`` or ``1.5T`` (multiples of 1024)."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) <= 0:
+        raise InputError(f"--memory {text}: give a number and K, M, G or T, as 800M or 8G")
+    return int(float(match[1]) * _MULTIPLES[match[2].upper()])
 
 
 def parse_values(texts: list[str] | None) -> dict[str, Any]:

@@ -1,16 +1,25 @@
 """``deconvseg plan``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal
+from deconvseg.cli.console import Terminal, print_explanation, print_json, warn
+from deconvseg.errors import InputError
+
+if TYPE_CHECKING:
+    from deconvseg.planning import Plan
 
 
 def plan(
-    dataset: options.Dataset,
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATASET", help="A dataset; or a plan.json, which is then checked (with --explain also printed)."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the plan there instead of printing it.")
     ] = None,
@@ -21,32 +30,65 @@ def plan(
     fold: options.Fold = "0",
     foreground: options.Foreground = False,
     max_time: options.MaxTime = None,
+    memory: options.Memory = None,
+    dims: options.Dims = None,
     device: options.Device = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Threads that read cases; 0 keeps all in one.")
+    ] = None,
     values: options.Set = None,
     seed: options.Seed = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the data, the choices and their reasons for a person.")
+    ] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json, and end.")] = False,
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
     from deconvseg.data import atomic_write, open_dataset, resolve_splits
-    from deconvseg.planning import check_plan, keep_freed_memory, make_plan
+    from deconvseg.planning import Plan, cache_folder, check_plan, keep_freed_memory, make_plan, read_plan
 
-    keep_freed_memory()
-    data = open_dataset(dataset, foreground=foreground)
-    parts = resolve_splits(data, splits, fold=options.parse_fold(fold), seed=seed)
-    made = make_plan(
-        data,
-        parts,
-        model=model,
-        preset=preset,
-        recipe=recipe,
-        device=device,
-        seconds=options.parse_seconds(max_time),
-        progress=lambda cases: Terminal().track(cases, "fingerprint"),
-    ).with_values(options.parse_values(values))
-    check_plan(made)
-    text = made.model_dump_json(indent=2)
-    if output is None:
-        typer.echo(text)
+    if schema:
+        print_json(Plan.model_json_schema())
         return
-    with atomic_write(output) as path:
-        path.write_text(text + "\n", encoding="utf-8")
-    typer.echo(output)
+    if dataset is None:
+        raise InputError("name a dataset to plan for, or a plan.json to check")
+    if dataset.suffix == ".json" and dataset.is_file():
+        made = read_plan(dataset)
+    else:
+        keep_freed_memory()
+        data = open_dataset(dataset, foreground=foreground)
+        made = make_plan(
+            data,
+            resolve_splits(data, splits, fold=options.parse_fold(fold), seed=seed),
+            model=model,
+            preset=preset,
+            recipe=recipe,
+            device=device,
+            seconds=options.parse_seconds(max_time),
+            memory=options.parse_bytes(memory),
+            dims=dims,
+            workers=workers,
+            cache=cache_folder(),
+            progress=lambda cases: Terminal().track(cases, "fingerprint"),
+        )
+    made = made.with_values(options.parse_values(values))
+    check_plan(made)
+    if output is not None:
+        with atomic_write(output) as path:
+            path.write_text(made.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _show(made, output, explain)
+
+
+def _show(plan: "Plan", output: Path | None, explained: bool) -> None:
+    """Print the explanation, the plan, or where it was written."""
+    from deconvseg.planning import explain
+
+    if explained:
+        print_explanation(explain(plan))
+    elif output is None:
+        typer.echo(plan.model_dump_json(indent=2))
+    if not explained:
+        for warning in plan.warnings:
+            warn(warning)
+    if output is not None:
+        typer.echo(output)

@@ -21,6 +21,8 @@ def train(
     foreground: options.Foreground = False,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Number of epochs.")] = None,
     max_time: options.MaxTime = None,
+    memory: options.Memory = None,
+    dims: options.Dims = None,
     device: options.Device = "auto",
     precision: Annotated[str, typer.Option("--precision", help="auto, 32, bf16 or 16.")] = "auto",
     workers: Annotated[
@@ -52,6 +54,8 @@ def train(
         foreground=foreground,
         epochs=epochs,
         max_seconds=options.parse_seconds(max_time),
+        memory=options.parse_bytes(memory),
+        dims=dims,
         device=device,
         precision=precision,
         workers=workers,

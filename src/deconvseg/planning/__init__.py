@@ -2,11 +2,15 @@
 
 from deconvseg.data import Augmentation
 from deconvseg.planning.checking import check_plan
+from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
-from deconvseg.planning.machine import choose_device, keep_freed_memory
+from deconvseg.planning.fingerprint_cache import cache_folder
+from deconvseg.planning.fitting import register_fitting
+from deconvseg.planning.machine import available_memory, choose_device, keep_freed_memory
+from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.planner import make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
-from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, RegionPlan, read_plan
+from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, Prediction, RegionPlan, read_plan
 
 __all__ = [
     "RECIPES",
@@ -16,12 +20,20 @@ __all__ = [
     "LabelPlan",
     "ModelPlan",
     "Plan",
+    "Prediction",
     "Recipe",
     "RegionPlan",
+    "Section",
+    "StepCost",
+    "StepMeter",
+    "available_memory",
+    "cache_folder",
     "check_plan",
     "choose_device",
+    "explain",
     "keep_freed_memory",
     "make_plan",
     "read_plan",
+    "register_fitting",
     "take_fingerprint",
 ]

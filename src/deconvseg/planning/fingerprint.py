@@ -1,112 +1,223 @@
 """What a dataset is like: measured once, over the cases that may be learnt from."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from deconvseg.data import Case, Dataset
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.planning.case_facts import CaseFacts, measure_case, refuse_instances
+from deconvseg.planning.fingerprint_cache import fingerprint_key, read_cached, write_cached
 
-# At most this many voxels per case enter the intensity statistics.
-_SAMPLES_PER_CASE = 10_000
-# More distinct undeclared values than this are instances, not classes.
-_MOST_CLASSES = 64
+Count = Annotated[int, Field(ge=0)]
+# Decompression and numpy leave the interpreter's lock, so threads scale; but every one of them holds a whole case.
+_MOST_WORKERS = 4
 
 
-@dataclass(frozen=True)
-class ChannelStatistics:
-    """Of one channel: the fraction of exact zeros, and the foreground's mean, spread and percentiles."""
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Spread(_Part):
+    """The 5th percentile, the median and the 95th percentile of a quantity."""
+
+    low: float
+    median: float
+    high: float
+
+
+class ChannelStatistics(_Part):
+    """Of one channel: the fraction of exact zeros, the range, and the foreground's mean, spread and percentiles."""
 
     zero_fraction: float
+    minimum: float
+    maximum: float
     mean: float
     std: float
     percentile_0_5: float
     percentile_99_5: float
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """Shapes (canonical axes), spacings in mm, label voxel counts, and intensity statistics per channel.
+class ClassStatistics(_Part):
+    """Of one value of the masks: how many cases and voxels have it, and over those cases how much of it there is.
 
-    ``expanded_grey`` counts the grey images that were taken for RGB.
+    ``share`` is its fraction of a case's voxels, ``volume`` in mm³ (2D: mm², where a pixel without a known size is
+    1 mm wide). ``components`` counts its connected components in all cases; ``component_volume`` and
+    ``component_voxels`` are the spreads of their sizes. The background's components are not counted.
+    """
+
+    value: int
+    cases: Count
+    voxels: Count
+    share: Spread
+    volume: Spread
+    components: Count
+    component_volume: Spread | None
+    component_voxels: Spread | None
+
+
+class Fingerprint(_Part):
+    """Shapes (canonical axes), spacings in mm, orientations of the files, and statistics of classes and channels.
+
+    ``orientations`` counts the axis codes, as ``{"RAS": 10}``; ``expanded_grey`` the grey images that were taken for
+    RGB. Goes to and from JSON by pydantic: ``model_dump_json``, ``model_validate_json``.
     """
 
     spatial_dims: int
     shapes: tuple[tuple[int, ...], ...]
     spacings: tuple[tuple[float, ...], ...]
-    label_voxels: dict[int, int]
+    orientations: dict[str, Count] = {}
+    classes: tuple[ClassStatistics, ...]
     channels: tuple[ChannelStatistics, ...]
-    expanded_grey: int = 0
+    expanded_grey: Count = 0
+
+    @property
+    def label_voxels(self) -> dict[int, int]:
+        """Voxels of every value that the masks hold."""
+        return {entry.value: entry.voxels for entry in self.classes}
 
     @property
     def median_spacing(self) -> tuple[float, ...]:
         """Per-axis median spacing in mm."""
         return tuple(round(float(v), 6) for v in np.median(self.spacings, axis=0))
 
-    @property
-    def median_shape(self) -> tuple[int, ...]:
-        """Per-axis median number of voxels once every case has the median spacing."""
-        sizes = np.array(self.shapes) * np.array(self.spacings) / np.array(self.median_spacing)
-        return tuple(int(v) for v in np.round(np.median(sizes, axis=0)))
+    def shapes_at(self, spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
+        """Return the number of voxels of every case and axis once it has this spacing."""
+        sizes = np.array(self.shapes) * np.array(self.spacings) / np.array(spacing)
+        return tuple(tuple(max(1, int(n)) for n in row) for row in np.round(sizes))
+
+    def median_shape(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """Return the per-axis median number of voxels once every case has this spacing."""
+        sizes = np.array(self.shapes) * np.array(self.spacings) / np.array(spacing)
+        return tuple(max(1, int(v)) for v in np.round(np.median(sizes, axis=0)))
 
 
-def take_fingerprint(dataset: Dataset, *, progress: Callable[[Sequence[Case]], Iterable[Case]] = iter) -> Fingerprint:
-    """Read every case of the dataset once; :class:`InputError` where a case is broken or masks look like instances."""
-    shapes: list[tuple[int, ...]] = []
-    spacings: list[tuple[float, ...]] = []
-    samples: list[NDArray[np.float32]] = []
-    voxels: dict[int, int] = {}
-    zeros: list[list[float]] = []
-    expanded_grey = 0
-    for case in progress(dataset.cases):
-        image, labels = dataset.load(case)
-        if labels is None:
-            raise InputError(f"{case.images[0]}: has no mask; only cases with a mask can be trained on")
-        order = image.geometry.axis_order()
-        canonical = order.apply_geometry(image.geometry, image.shape)
-        if shapes and len(shapes[0]) != len(image.shape):
-            raise InputError(
-                f"{case.images[0]}: is {len(image.shape)}D among {len(shapes[0])}D images; split the dataset in two"
-            )
-        shapes.append(tuple(image.shape[axis] for axis in order.permutation))
-        spacings.append(canonical.spacing)
-        expanded_grey += dataset.expands_grey(case)
-        ids = (labels.pixels > 0).astype(np.uint8) if dataset.foreground else labels.pixels
-        for value, count in zip(*np.unique(ids, return_counts=True), strict=True):
-            voxels[int(value)] = voxels.get(int(value), 0) + int(count)
-        zeros.append([float((channel == 0).mean()) for channel in image.pixels])
-        samples.append(_sample(image.pixels, ids, case.name))
-        if dataset.label_names is None and len(voxels) > _MOST_CLASSES:
-            raise InputError(
-                f"{case.label}: the masks hold more than {_MOST_CLASSES} different values, as instance maps do; "
-                "use --foreground to take every label above zero as one class"
-            )
-    if not shapes:
+def take_fingerprint(
+    dataset: Dataset,
+    *,
+    workers: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> Fingerprint:
+    """Read every case of the dataset once, one at a time in each of ``workers`` threads (0: in this one).
+
+    With a ``cache`` folder the result is kept there and read again as long as the files, by name, size and time, and
+    this package's version are the same. Raises :class:`InputError` where a case is broken or masks look like
+    instances, and :class:`DeconvsegError` that names the case where reading it fails otherwise.
+    """
+    if not dataset.cases:
         raise InputError(
             f"{dataset.root}: no training cases; check the dataset with 'deconvseg data check' and the splits"
         )
-    values = np.concatenate(samples, axis=1)
-    channels = tuple(
-        _statistics(channel, float(np.mean([case_zeros[index] for case_zeros in zeros])))
-        for index, channel in enumerate(values)
-    )
+    key = None if cache is None else fingerprint_key(dataset)
+    if cache is not None and key is not None:
+        known = read_cached(Fingerprint, cache, key)
+        if known is not None:
+            return known
+    fingerprint = _merge(dataset, _measure(dataset, workers, progress))
+    if cache is not None and key is not None:
+        write_cached(fingerprint, cache, key)
+    return fingerprint
+
+
+def _measure(
+    dataset: Dataset, workers: int | None, progress: Callable[[Sequence[Case]], Iterable[Case]]
+) -> Iterator[tuple[Case, CaseFacts]]:
+    if workers is None:
+        workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+    if workers == 0:
+        for case in progress(dataset.cases):
+            yield case, _measure_named(dataset, case)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="fingerprint")
+    try:
+        futures = {case.name: pool.submit(_measure_named, dataset, case) for case in dataset.cases}
+        for case in progress(dataset.cases):
+            yield case, futures.pop(case.name).result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _measure_named(dataset: Dataset, case: Case) -> CaseFacts:
+    """Measure a case; whatever goes wrong names it."""
+    try:
+        return measure_case(dataset, case)
+    except DeconvsegError:
+        raise
+    except MemoryError as error:
+        raise DeconvsegError(
+            f"case {case.name}: not enough memory to read {case.images[0]}; try --workers 0"
+        ) from error
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise DeconvsegError(f"case {case.name}: {type(error).__name__}: {error}; look at {case.images[0]}") from error
+
+
+def _merge(dataset: Dataset, measured: Iterable[tuple[Case, CaseFacts]]) -> Fingerprint:
+    facts: list[CaseFacts] = []
+    values: set[int] = set()
+    orientations: dict[str, int] = {}
+    for case, found in measured:
+        if facts and len(facts[0].shape) != len(found.shape):
+            raise InputError(
+                f"{case.images[0]}: is {len(found.shape)}D among {len(facts[0].shape)}D images; "
+                "split the dataset in two"
+            )
+        facts.append(found)
+        values |= found.classes.keys()
+        if dataset.label_names is None:
+            refuse_instances(len(values), case)
+        if found.orientation:
+            orientations[found.orientation] = orientations.get(found.orientation, 0) + 1
     return Fingerprint(
-        len(shapes[0]), tuple(shapes), tuple(spacings), dict(sorted(voxels.items())), channels, expanded_grey
+        spatial_dims=len(facts[0].shape),
+        shapes=tuple(found.shape for found in facts),
+        spacings=tuple(found.spacing for found in facts),
+        orientations=orientations,
+        classes=tuple(_class_statistics(value, facts) for value in sorted(values)),
+        channels=tuple(_channel_statistics(index, facts) for index in range(len(facts[0].intensities))),
+        expanded_grey=sum(found.expanded_grey for found in facts),
     )
 
 
-def _sample(pixels: NDArray[np.float32], ids: NDArray[np.integer], name: str) -> NDArray[np.float32]:
-    """Return a sample (C, n) of the foreground, or of everything where there is none."""
-    inside = ids > 0
-    values = pixels[:, inside] if inside.any() else pixels.reshape(len(pixels), -1)
-    if values.shape[1] > _SAMPLES_PER_CASE:
-        rng = np.random.default_rng([len(name), *name.encode()])
-        values = values[:, rng.choice(values.shape[1], _SAMPLES_PER_CASE, replace=False)]
-    return values
+def _class_statistics(value: int, facts: Sequence[CaseFacts]) -> ClassStatistics:
+    having = [found for found in facts if value in found.classes]
+    of_class = [found.classes[value] for found in having]
+    millimetres = [float(np.prod(found.spacing)) for found in having]
+    sizes = [one.component_voxels for one in of_class]
+    volumes = [size * unit for size, unit in zip(sizes, millimetres, strict=True)]
+    return ClassStatistics(
+        value=value,
+        cases=len(having),
+        voxels=sum(one.voxels for one in of_class),
+        share=_spread([one.voxels / np.prod(found.shape) for one, found in zip(of_class, having, strict=True)]),
+        volume=_spread([one.voxels * unit for one, unit in zip(of_class, millimetres, strict=True)]),
+        components=sum(one.components for one in of_class),
+        component_volume=_spread(np.concatenate(volumes)) if value else None,
+        component_voxels=_spread(np.concatenate(sizes)) if value else None,
+    )
 
 
-def _statistics(values: NDArray[np.float32], zero_fraction: float) -> ChannelStatistics:
+def _channel_statistics(index: int, facts: Sequence[CaseFacts]) -> ChannelStatistics:
+    values = np.concatenate([found.intensities[index] for found in facts])
     low, high = np.percentile(values, (0.5, 99.5))
-    return ChannelStatistics(zero_fraction, float(values.mean()), float(values.std()), float(low), float(high))
+    return ChannelStatistics(
+        zero_fraction=float(np.mean([found.zero_fractions[index] for found in facts])),
+        minimum=float(min(found.extremes[index, 0] for found in facts)),
+        maximum=float(max(found.extremes[index, 1] for found in facts)),
+        mean=float(values.mean()),
+        std=float(values.std()),
+        percentile_0_5=float(low),
+        percentile_99_5=float(high),
+    )
+
+
+def _spread(values: Sequence[float] | NDArray[Any]) -> Spread:
+    low, median, high = np.percentile(values, (5, 50, 95))
+    # Six digits are more than anyone reads, and as many as a plan has to carry.
+    return Spread(low=float(f"{low:.6g}"), median=float(f"{median:.6g}"), high=float(f"{high:.6g}"))

@@ -2,9 +2,8 @@
 
 import ctypes
 import platform
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 from deconvseg.errors import InputError
 
@@ -44,25 +43,65 @@ def keep_freed_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def measure_step(name: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, device: str) -> float | None:
-    """Return the seconds of one training step (forward, backward) of a network; None where memory does not suffice."""
+def available_memory(device: str = "cpu") -> int:
+    """Return the bytes that a process on this device may still take: free memory, within its control groups' limits."""
+    import psutil
     import torch
 
-    from deconvseg.models import create_model
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    if device == "mps":
+        return min(free, int(torch.mps.recommended_max_memory()))
+    return min([free, *control_group_room()])
 
-    with torch.random.fork_rng(devices=[]):
-        network = create_model(name, **config).to(device)
-        image = torch.rand(batch, config["in_channels"], *patch).to(device)
-    seconds = float("inf")
-    try:
-        for _ in range(3):
-            start = time.perf_counter()
-            network(image).square().mean().backward()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            elif device == "mps":
-                torch.mps.synchronize()
-            seconds = min(seconds, time.perf_counter() - start)
-    except torch.OutOfMemoryError:
-        return None
-    return seconds
+
+def control_group_room(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> Iterator[int]:
+    """Give the bytes that are left in every control group (Linux, version 1 or 2) around this process that has a limit.
+
+    What the kernel holds of files there does not count: it gives that up where memory is wanted.
+    """
+    if not membership.is_file():
+        return
+    for line in membership.read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, names = root, ("memory.max", "memory.current", ("active_file", "inactive_file"))
+        elif "memory" in controllers.split(","):
+            base = root / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file"))
+        else:
+            continue
+        group = base / path.lstrip("/")
+        # Inside a container the path may be that of the machine outside, which is not to be seen: the root is its own.
+        for folder in dict.fromkeys([group, *group.parents, base]):
+            if folder.is_relative_to(base) and (folder / names[0]).is_file():
+                limit = (folder / names[0]).read_text(encoding="utf-8").strip()
+                if limit != "max":
+                    used = int((folder / names[1]).read_text(encoding="utf-8"))
+                    yield max(0, int(limit) - used + _held_of_files(folder / "memory.stat", names[2]))
+
+
+def _held_of_files(statistics: Path, names: tuple[str, str]) -> int:
+    if not statistics.is_file():
+        return 0
+    rows = (line.split() for line in statistics.read_text(encoding="utf-8").splitlines())
+    return sum(int(value) for name, value in rows if name in names)
+
+
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has had at one time."""
+    import psutil
+
+    status = Path("/proc/self/status")
+    if status.is_file():
+        rows = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
+        return int(rows["VmHWM"].split()[0]) * 1024
+    if platform.system() == "Windows":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    # macOS counts in bytes; what counts in kilobytes (Linux) was answered above.
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

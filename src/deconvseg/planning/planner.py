@@ -1,35 +1,72 @@
-"""The choices: from a fingerprint, a recipe and the machine to a plan, each with its reason."""
+"""From a dataset, a recipe and the machine to a plan, each choice with its reason."""
 
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from deconvseg.catalog import PRESETS
-from deconvseg.data import Case, Dataset, LabelEncoding, Splits
+from deconvseg.data import Case, Dataset, Splits
+from deconvseg.data.raster import is_rgb
 from deconvseg.errors import InputError
-from deconvseg.models import list_arguments, preset_arguments
-from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint, take_fingerprint
-from deconvseg.planning.machine import choose_device, measure_step
+from deconvseg.models import preset_arguments
+from deconvseg.planning.choices import case_bytes, plan_channel, plan_labels, plan_regions, plan_sampling
+from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
+from deconvseg.planning.fitting import check_fittable
+from deconvseg.planning.machine import available_memory, choose_device
+from deconvseg.planning.measuring import Measure, StepMeter
+from deconvseg.planning.patch import Kind, choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
-from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, RegionPlan
+from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, ModelPlan, Plan, Prediction, RegionPlan
+from deconvseg.planning.search import (
+    STEP_SHARE,
+    STEPS_WANTED,
+    Budget,
+    Found,
+    format_bytes,
+    format_time,
+    measure_preset,
+    search,
+)
 
-# Patches: voxels at most, by device; a CPU gains more from many small steps than from few large ones.
-_PATCH_VOXELS = {("cpu", 2): 256**2, ("cpu", 3): 40 * 56 * 40, ("gpu", 2): 512**2, ("gpu", 3): 128**3}
-_BATCH = {("cpu", 2): 4, ("cpu", 3): 2, ("gpu", 2): 8, ("gpu", 3): 2}
-_MOST_STAGES = {("cpu", 2): 5, ("cpu", 3): 4, ("gpu", 2): 6, ("gpu", 3): 5}
-# Multiples of the lanes of a vector: the native kernels leave other widths to PyTorch.
-_BASE_WIDTHS = {"cpu": (8, 16, 32, 48, 64), "gpu": (16, 32, 64)}
-# A larger deconvolution costs a CPU more than it has been seen to bring (Deconver, Tables I-III).
-_CPU_KERNEL = 3
-# No axis is halved below this size, so that the deepest stage still sees a neighbourhood.
-_SMALLEST_SIZE = 4
-# Enough steps for a network to learn a small dataset, and the time that a user is thought to give without saying.
-_STEPS_WANTED = 700
-_DEFAULT_SECONDS = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
-# Share of the time that is left for the network's own steps, after loading, optimiser and validation.
-_STEP_SHARE = 0.75
+# The time that a user is thought to give without saying.
+_DEFAULT_SECONDS: dict[Kind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
+# What a process takes varies by some percent from run to run; the rest of the machine needs some too.
+_MEMORY_SHARE = 0.9
 _EPOCHS_WANTED = 20
+_FEWEST_STEPS = 20
+# Validation takes every fourth epoch's time at most, and the epochs of a short training stay long enough to average.
+_VALIDATE_EVERY, _STEPS_OF_AN_EPOCH = 4, (5, 250)
+
+
+@dataclass
+class _Draft:
+    """What is known of a plan while it is made."""
+
+    dataset: Dataset
+    fingerprint: Fingerprint
+    spacing: tuple[float, ...]
+    labels: LabelPlan
+    regions: tuple[RegionPlan, ...] | None
+    channels: tuple[ChannelPlan, ...]
+    recipe: Recipe
+    reasons: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ends(self) -> dict[str, Any]:
+        """The constructor arguments that follow from the data."""
+        outputs = len(self.labels.values) if self.regions is None else len(self.regions)
+        dims = self.fingerprint.spatial_dims
+        return {"in_channels": len(self.channels), "out_channels": outputs, "spatial_dims": dims}
+
+    @property
+    def case_bytes(self) -> int:
+        """What the largest case takes beside the network."""
+        shapes = self.fingerprint.shapes_at(self.spacing)
+        return max(case_bytes(shape, self.ends["in_channels"], self.ends["out_channels"]) for shape in shapes)
 
 
 def make_plan(
@@ -41,17 +78,24 @@ def make_plan(
     recipe: str = "default",
     device: str = "auto",
     seconds: float | None = None,
+    memory: int | None = None,
+    dims: int | None = None,
+    workers: int | None = None,
+    cache: Path | None = None,
+    measure: Measure | None = None,
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> Plan:
     """Plan the training of a network on a dataset, from its training and validation cases alone.
 
     ``preset`` fixes the network, patch and batch to a paper's, and with recipe ``paper`` its epochs; otherwise they
     follow from the data and from what this machine is measured to do in ``seconds`` of training (by default 15 minutes
-    on a CPU, an hour on a GPU). A dataset with an ignore label is an :class:`InputError`.
+    on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free). ``dims=2`` takes 2D slices of
+    volumes, 3 whole volumes. ``workers`` threads read the cases, and a ``cache`` folder keeps what was read.
+    ``measure`` replaces the process that times candidates. A dataset with an ignore label is an :class:`InputError`.
     """
     named = get_recipe(recipe)
     if preset is None:
-        _check_sizable(model)
+        check_fittable(model)
     else:
         preset_arguments(model, preset)
     if dataset.ignore_label is not None:
@@ -60,173 +104,53 @@ def make_plan(
             "cannot do yet; leave those cases out, or give their voxels a class"
         )
     device = choose_device(device)
-    kind = "cpu" if device == "cpu" else "gpu"
-    dataset = dataset.select([*splits.train, *splits.val])
-    fingerprint = take_fingerprint(dataset, progress=progress)
-    reasons = {"spacing": "median of the training cases"}
-    if fingerprint.expanded_grey:
-        reasons["channels"] = f"{fingerprint.expanded_grey} grey images are expanded to RGB"
-    labels = _labels(dataset, fingerprint, reasons)
-    regions = _regions(dataset, labels, named)
-    outputs = len(labels.values) if regions is None else len(regions)
-    channels = tuple(
-        _channel(name, statistics, fingerprint.spatial_dims, reasons)
-        for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True)
-    )
-    ends: dict[str, Any] = {
-        "in_channels": len(channels),
-        "out_channels": outputs,
-        "spatial_dims": fingerprint.spatial_dims,
-    }
-    seconds = seconds or _DEFAULT_SECONDS[kind]
-    if preset is None:
-        patch, strides = _patch(fingerprint, kind, reasons)
-        config, batch, step = _network(model, ends, patch, strides, device, seconds, reasons)
-    else:
-        config, patch, batch = _from_preset(preset, model, ends)
-        step = None
-        reasons["model"] = reasons["patch_size"] = (
-            f"preset {preset}: the paper's, whatever this machine and the time given"
+    kind: Kind = "cpu" if device == "cpu" else "gpu"
+    room = int(_MEMORY_SHARE * available_memory(device)) if memory is None else memory
+    with ExitStack() as stack:
+        # Started first: it loads its libraries while the cases are read.
+        meter = measure or stack.enter_context(StepMeter(device, room))
+        draft = _draft(dataset.select([*splits.train, *splits.val]), named, workers, cache, progress)
+        slices, reason = choose_slices(draft.fingerprint, draft.spacing, dims, kind)
+        budget = Budget(
+            meter, kind, seconds or _DEFAULT_SECONDS[kind], room, draft.case_bytes, draft.regions is not None
         )
-        if recipe == "paper":
-            named = named.model_copy(update={"epochs": PRESETS[preset].epochs or named.epochs})
-    return Plan(
-        dataset=dataset.root.name,
-        spatial_dims=3 if fingerprint.spatial_dims == 3 else 2,
-        spacing=fingerprint.median_spacing,
-        patch_size=patch,
-        batch_size=batch,
-        channels=channels,
-        labels=labels,
-        regions=regions,
-        model=ModelPlan(name=model, config=config),
-        recipe=_schedule(named, step, seconds, reasons),
-        reasons=reasons,
-    )
-
-
-def _check_sizable(model: str) -> None:
-    missing = {"widths", "strides"} - set(list_arguments(model))
-    if missing:
-        raise InputError(
-            f"model {model!r} has no {' and '.join(sorted(missing))} to be fitted to the data and this machine: "
-            "name a preset that has it, or plan another model and replace model.name and model.config in the plan"
-        )
-
-
-def _labels(dataset: Dataset, fingerprint: Fingerprint, reasons: dict[str, str]) -> LabelPlan:
-    if dataset.foreground:
-        encoding = LabelEncoding.foreground()
-    elif dataset.label_names is not None:
-        encoding = LabelEncoding.from_values(dataset.label_names, dataset.label_names)
-    else:
-        encoding = LabelEncoding.from_values(fingerprint.label_voxels)
-    if len(encoding.values) < 2:
-        raise InputError(f"{dataset.root}: every mask is empty; there is no class to learn")
-    absent = [
-        name
-        for value, name in zip(encoding.values, encoding.names, strict=True)
-        if value not in fingerprint.label_voxels
-    ]
-    if absent:
-        reasons["labels"] = f"warning: no training or validation mask has a voxel of {', '.join(absent)}"
-    return LabelPlan(values=encoding.values, names=encoding.names, foreground_only=encoding.foreground_only)
-
-
-def _regions(dataset: Dataset, labels: LabelPlan, recipe: Recipe) -> tuple[RegionPlan, ...] | None:
-    ids = {value: index for index, value in enumerate(labels.values)}
-    if dataset.regions is not None:
-        return tuple(
-            RegionPlan(name=r.name, labels=tuple(ids[v] for v in r.labels), paints=ids[r.written_as])
-            for r in dataset.regions
-        )
-    if not recipe.regions:
-        return None
-    return tuple(RegionPlan(name=name, labels=(i,), paints=i) for i, name in enumerate(labels.names) if i > 0)
-
-
-def _channel(name: str, statistics: ChannelStatistics, spatial_dims: int, reasons: dict[str, str]) -> ChannelPlan:
-    if name.upper() == "CT":
-        reasons[f"channel {name}"] = "CT: foreground percentiles 0.5 and 99.5, then its mean and standard deviation"
-        clip = (statistics.percentile_0_5, statistics.percentile_99_5)
-        return ChannelPlan(
-            name=name, normalisation="ct", clip=clip, mean=statistics.mean, std=max(statistics.std, 1e-6)
-        )
-    if spatial_dims == 3 and statistics.zero_fraction > 0.25:
-        reasons[f"channel {name}"] = f"{statistics.zero_fraction:.0%} of the voxels are exactly zero: background"
-        return ChannelPlan(name=name, normalisation="zscore_nonzero")
-    return ChannelPlan(name=name, normalisation="zscore")
-
-
-def _patch(
-    fingerprint: Fingerprint, kind: str, reasons: dict[str, str]
-) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Return the patch, and the strides of each stage: an axis is halved as often as its size allows."""
-    dims, median = fingerprint.spatial_dims, fingerprint.median_shape
-    limit = _PATCH_VOXELS[kind, dims]
-    size = [float(n) for n in median]
-    while math.prod(size) > limit * 1.001:
-        # The longest axes are cut first, and to the same length.
-        longest = max(size)
-        rest = [n for n in size if n < longest]
-        count = len(size) - len(rest)
-        size = [
-            max(max(rest, default=1.0), (limit / math.prod(rest)) ** (1 / count)) if n == longest else n for n in size
-        ]
-    halvings = [min(_MOST_STAGES[kind, dims] - 1, max(0, int(math.log2(max(n, 1) / _SMALLEST_SIZE)))) for n in size]
-    rounding = math.ceil if math.prod(median) <= limit else round
-    patch = tuple(max(1, rounding(n / 2**h)) * 2**h for n, h in zip(size, halvings, strict=True))
-    stages = max(halvings) + 1
-    strides = tuple(tuple(2 if 0 < stage <= h else 1 for h in halvings) for stage in range(stages))
-    reasons["patch_size"] = f"median shape {median} at the plan's spacing, at most {limit} voxels on this device"
-    return patch, strides
-
-
-def _network(
-    model: str,
-    ends: dict[str, Any],
-    patch: tuple[int, ...],
-    strides: tuple[tuple[int, ...], ...],
-    device: str,
-    seconds: float,
-    reasons: dict[str, str],
-) -> tuple[dict[str, Any], int, float]:
-    """Return the widest network that makes enough steps in the time, its batch, and the seconds of one step."""
-    kind = "cpu" if device == "cpu" else "gpu"
-    allowed = seconds * _STEP_SHARE / _STEPS_WANTED
-    batch = _BATCH[kind, ends["spatial_dims"]]
-    chosen: tuple[dict[str, Any], int, float] | None = None
-    measured = []
-    bases = list(_BASE_WIDTHS[kind])
-    while bases:
-        widths = [min(bases[0] * 2**stage, 512) for stage in range(len(strides))]
-        config = {**ends, "widths": widths, "strides": [list(s) for s in strides]}
-        if kind == "cpu" and model == "deconver":
-            config["kernel_size"] = _CPU_KERNEL
-        step = measure_step(model, config, patch, batch, device)
-        measured.append(f"width {bases[0]}, batch {batch}: " + ("out of memory" if step is None else f"{step:.2f} s"))
-        if step is not None and (step <= allowed or (chosen is None and batch == 1)):
-            chosen = config, batch, step
-            bases.pop(0)
-        elif chosen is None and batch > 1:
-            # Even the narrowest network is too slow or too large: fewer patches a step.
-            batch //= 2
+        if preset is None:
+            draft.reasons["spatial_dims"] = reason
+            shape = draft.fingerprint.median_shape(draft.spacing)
+            found = search(model, draft.ends, shape, draft.spacing, slices, budget)
         else:
-            break
-    if chosen is None:
-        raise InputError(f"patch {patch}: not even the narrowest network fits into the device's memory")
-    reasons["model"] = (
-        f"{'widest' if chosen[2] <= allowed else 'none is fast enough, so the narrowest'} of the measured networks "
-        f"to make {_STEPS_WANTED} steps in {_duration(seconds)} (at most {allowed:.2f} s a step; {'; '.join(measured)})"
-    )
-    return chosen
+            found = measure_preset(preset, model, _from_preset(preset, model, draft.ends), budget)
+            if recipe == "paper":
+                draft.recipe = named.model_copy(update={"epochs": PRESETS[preset].epochs or named.epochs})
+    draft.reasons.update(found.reasons)
+    draft.warnings += found.warnings
+    return _finish(draft, found, model, device, budget)
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _draft(
+    dataset: Dataset,
+    recipe: Recipe,
+    workers: int | None,
+    cache: Path | None,
+    progress: Callable[[Sequence[Case]], Iterable[Case]],
+) -> _Draft:
+    fingerprint = take_fingerprint(dataset, workers=workers, cache=cache, progress=progress)
+    spacing, spacing_reason = target_spacing(fingerprint)
+    labels, labels_reason, warnings = plan_labels(dataset, fingerprint)
+    regions, regions_reason = plan_regions(dataset, labels, recipe)
+    colour = is_rgb(dataset.channel_names)
+    reasons = {"spacing": spacing_reason, "labels": labels_reason, "regions": regions_reason}
+    if fingerprint.expanded_grey:
+        warnings.append(f"{fingerprint.expanded_grey} grey images are expanded to RGB")
+        reasons["channels"] = warnings[-1]
+    channels = []
+    for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True):
+        channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
+        channels.append(channel)
+    return _Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, reasons, warnings)
 
 
-def _from_preset(name: str, model: str, ends: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...], int]:
+def _from_preset(name: str, model: str, ends: dict[str, Any]) -> dict[str, Any]:
     preset = PRESETS[name]
     if preset.ends["spatial_dims"] != ends["spatial_dims"]:
         raise InputError(
@@ -234,17 +158,88 @@ def _from_preset(name: str, model: str, ends: dict[str, Any]) -> tuple[dict[str,
             f"but a {ends['spatial_dims']}D {model} is needed here; choose another preset or leave it out"
         )
     # A plan is JSON, so its sequences are lists.
-    config = json.loads(json.dumps({**preset_arguments(model, name), **ends}))
-    return config, preset.patch_size, preset.batch_size or _BATCH["gpu", ends["spatial_dims"]]
+    config: dict[str, Any] = json.loads(json.dumps({**preset_arguments(model, name), **ends}))
+    return config
 
 
-def _schedule(recipe: Recipe, step: float | None, seconds: float, reasons: dict[str, str]) -> Recipe:
-    """Fit the default recipe's epochs into the time; the paper's recipe keeps the paper's number."""
-    if recipe.name != "default" or step is None:
-        return recipe
-    steps = max(20, int(seconds * _STEP_SHARE / step))
-    per_epoch = max(5, min(250, steps // _EPOCHS_WANTED))
-    reasons["recipe"] = f"about {steps} steps of {step:.2f} s fit into {_STEP_SHARE:.0%} of {_duration(seconds)}"
-    return recipe.model_copy(
-        update={"epochs": max(1, steps // per_epoch), "steps_per_epoch": per_epoch, "validate_every": 4}
+def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget) -> Plan:
+    recipe, draft.reasons["recipe.foreground_oversampling"], draft.reasons["recipe.batch_dice"] = plan_sampling(
+        draft.recipe, draft.fingerprint, draft.labels, found.whole
     )
+    recipe, draft.reasons["recipe.epochs"] = _schedule(recipe, found, budget)
+    predicted = _predict(recipe, found, device, budget)
+    draft.warnings += _warnings(recipe, predicted, found, budget)
+    plan = Plan(
+        dataset=draft.dataset.root.name,
+        spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,
+        spacing=draft.spacing,
+        patch_size=found.patch,
+        batch_size=found.batch,
+        channels=draft.channels,
+        labels=draft.labels,
+        regions=draft.regions,
+        model=ModelPlan(name=model, config=found.config),
+        recipe=recipe,
+        predicted=predicted,
+        data=DataSummary.of(draft.fingerprint),
+        warnings=tuple(draft.warnings),
+    )
+    return plan.with_reasons(draft.reasons)
+
+
+def _schedule(recipe: Recipe, found: Found, budget: Budget) -> tuple[Recipe, str]:
+    """Fit the default recipe's epochs into the time; a paper's network or recipe keeps its number."""
+    if recipe.name != "default" or found.preset is not None:
+        return recipe, f"recipe {recipe.name}, whatever the time given"
+    step = found.cost.seconds
+    steps = max(_FEWEST_STEPS, int(budget.seconds * STEP_SHARE / step))
+    least, most = _STEPS_OF_AN_EPOCH
+    per_epoch = max(least, min(most, steps // _EPOCHS_WANTED))
+    update = {
+        "epochs": max(1, steps // per_epoch),
+        "steps_per_epoch": per_epoch,
+        "validate_every": _VALIDATE_EVERY,
+    }
+    reason = f"about {steps} steps of {step:.2f} s fit into {STEP_SHARE:.0%} of {format_time(budget.seconds)}"
+    return recipe.model_copy(update=update), reason
+
+
+def _predict(recipe: Recipe, found: Found, device: str, budget: Budget) -> Prediction:
+    steps = recipe.epochs * recipe.steps_per_epoch
+    return Prediction(
+        device=device,
+        step_seconds=float(f"{found.cost.seconds:.4g}"),
+        training_seconds=float(f"{steps * found.cost.seconds / STEP_SHARE:.4g}"),
+        memory_bytes=budget.total(found.cost),
+        inference_memory_bytes=found.cost.inference,
+        memory_limit_bytes=budget.memory,
+        measured=found.measured,
+    )
+
+
+def _warnings(recipe: Recipe, predicted: Prediction, found: Found, budget: Budget) -> list[str]:
+    """Say with figures where the plan does not fit into the time or the memory."""
+    warnings = []
+    # Rounding to whole epochs is no reason to warn.
+    if predicted.training_seconds > 1.2 * budget.seconds:
+        steps = recipe.epochs * recipe.steps_per_epoch
+        within = int(budget.seconds * STEP_SHARE / found.cost.seconds)
+        warnings.append(
+            f"the plan's {steps} steps take about {format_time(predicted.training_seconds)} on this machine "
+            f"({found.cost.seconds:.2f} s each), not {format_time(budget.seconds)}, in which about {within} fit"
+        )
+    elif found.preset is None and found.cost.seconds > budget.step:
+        warnings.append(
+            f"only about {recipe.epochs * recipe.steps_per_epoch} steps of {found.cost.seconds:.2f} s fit into "
+            f"{format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more --time, or a faster machine"
+        )
+    if predicted.memory_bytes > budget.memory:
+        steps_do = found.cost.memory > budget.memory
+        remedy = (
+            "give a smaller patch_size or batch_size" if steps_do else "its largest case does; give a coarser spacing"
+        )
+        warnings.append(
+            f"training takes about {format_bytes(predicted.memory_bytes)} of memory, more than the "
+            f"{format_bytes(budget.memory)} that it may have: {remedy}"
+        )
+    return warnings

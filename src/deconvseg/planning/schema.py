@@ -6,11 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from deconvseg.data import LabelEncoding, Normalisation, read_json_object
 from deconvseg.errors import InputError
+from deconvseg.planning.fingerprint import ChannelStatistics, ClassStatistics, Count, Fingerprint
 from deconvseg.planning.recipes import Recipe
 
 Size = Annotated[int, Field(ge=1)]
@@ -29,6 +31,14 @@ class ChannelPlan(_Part):
     clip: tuple[float, float] | None = None
     mean: float | None = None
     std: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "ChannelPlan":
+        if self.normalisation == "ct" and (self.mean is None or self.std is None):
+            raise ValueError("normalisation ct needs mean and std: give them, or choose zscore")
+        if self.clip is not None and self.clip[0] > self.clip[1]:
+            raise ValueError(f"clip {list(self.clip)}: give the lower bound first")
+        return self
 
     def to_normalisation(self) -> Normalisation:
         """Return the data floor's form of it."""
@@ -70,8 +80,57 @@ class ModelPlan(_Part):
     config: dict[str, Any]
 
 
+class DataSummary(_Part):
+    """What the plan was made from: shapes and spacings (mm; smallest, median, largest per axis), classes, channels."""
+
+    cases: Size
+    shapes: tuple[tuple[Size, ...], tuple[Size, ...], tuple[Size, ...]]
+    spacings: tuple[tuple[Positive, ...], tuple[Positive, ...], tuple[Positive, ...]]
+    orientations: dict[str, Count]
+    classes: tuple[ClassStatistics, ...]
+    channels: tuple[ChannelStatistics, ...]
+
+    @classmethod
+    def of(cls, fingerprint: Fingerprint) -> "DataSummary":
+        """Leave out the single cases."""
+        shapes, spacings = np.array(fingerprint.shapes), np.array(fingerprint.spacings)
+        shape = [np.min(shapes, axis=0), np.median(shapes, axis=0), np.max(shapes, axis=0)]
+        spacing = [np.min(spacings, axis=0), np.median(spacings, axis=0), np.max(spacings, axis=0)]
+        small, middle, large = (tuple(int(n) for n in row) for row in shape)
+        fine, usual, coarse = (tuple(round(float(n), 6) for n in row) for row in spacing)
+        return cls(
+            cases=len(shapes),
+            shapes=(small, middle, large),
+            spacings=(fine, usual, coarse),
+            orientations=fingerprint.orientations,
+            classes=fingerprint.classes,
+            channels=fingerprint.channels,
+        )
+
+
+class Prediction(_Part):
+    """What a training with the planned network, patch and batch takes on the machine that it was planned on.
+
+    ``memory_bytes`` is the most that the process has at one time (of a GPU: the most that tensors take of its memory),
+    ``inference_memory_bytes`` the same while one window is predicted, without the image's own maps.
+    ``measured`` is False where it was estimated from a smaller patch or batch.
+    """
+
+    device: str
+    step_seconds: Positive
+    training_seconds: Positive
+    memory_bytes: Size
+    inference_memory_bytes: Size
+    memory_limit_bytes: Size
+    measured: bool = True
+
+
 class Plan(_Part):
-    """A complete plan; ``regions`` set means sigmoid outputs painted in their order, unset means softmax."""
+    """A complete plan; ``regions`` set means sigmoid outputs painted in their order, unset means softmax.
+
+    ``reasons`` are of keys (dotted paths; ``channel NAME``), and ``chosen`` holds the value that each of them was given
+    for: a reason whose value has been changed since says so.
+    """
 
     version: Literal[1] = 1
     dataset: str
@@ -84,7 +143,11 @@ class Plan(_Part):
     regions: tuple[RegionPlan, ...] | None = None
     model: ModelPlan
     recipe: Recipe
+    predicted: Prediction | None = None
+    data: DataSummary | None = None
+    warnings: tuple[str, ...] = ()
     reasons: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":
@@ -122,10 +185,51 @@ class Plan(_Part):
             _replace(tree, path, value)
         return _validate(tree, "--set")
 
+    def with_reasons(self, reasons: Mapping[str, str]) -> "Plan":
+        """Return the plan with reasons for the values that it has now; those of keys that it lacks are left out."""
+        tree = self.model_dump(mode="json")
+        given = {key: text for key, text in reasons.items() if _has_value(tree, key)}
+        return self.model_copy(update={"reasons": given, "chosen": {key: _value(tree, key) for key in given}})
+
+    @property
+    def changed_by_hand(self) -> tuple[str, ...]:
+        """The keys whose values are not those that their reasons were given for."""
+        tree = self.model_dump(mode="json")
+        return tuple(
+            key for key, value in self.chosen.items() if not _has_value(tree, key) or _value(tree, key) != value
+        )
+
+    def _with_honest_reasons(self) -> "Plan":
+        changed = self.changed_by_hand
+        reasons = dict(self.reasons)
+        for key, value in self.chosen.items():
+            if key in reasons:
+                mark = f"changed by hand; planned was {json.dumps(value)}: "
+                reasons[key] = (mark if key in changed else "") + reasons[key].removeprefix(mark)
+        return self.model_copy(update={"reasons": reasons})
+
 
 def read_plan(path: str | PathLike[str]) -> Plan:
     """Read and check a ``plan.json``; an unknown key or a wrong type is an :class:`InputError` that names it."""
     return _validate(read_json_object(Path(path)), str(path))
+
+
+def _value(tree: dict[str, Any], key: str) -> Any:
+    """Return what a reason is about; `KeyError` where there is no such thing."""
+    if key.startswith("channel "):
+        return {f"channel {channel['name']}": channel for channel in tree["channels"]}[key]
+    node: Any = tree
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _has_value(tree: dict[str, Any], key: str) -> bool:
+    try:
+        _value(tree, key)
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def _replace(tree: dict[str, Any], path: str, value: Any) -> None:
@@ -142,11 +246,12 @@ def _replace(tree: dict[str, Any], path: str, value: Any) -> None:
 
 def _validate(tree: Any, where: str) -> Plan:
     try:
-        return Plan.model_validate_json(json.dumps(tree), strict=True)
+        plan = Plan.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         # Unknown keys first: a mistyped one is the reason why another is missing.
         found = sorted(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
         raise InputError(f"{where}: {'; '.join(_describe(entry) for entry in found[:3])}") from error
+    return plan._with_honest_reasons()
 
 
 def _describe(entry: ErrorDetails) -> str:

@@ -22,6 +22,8 @@ class TrainOptions:
     foreground: bool = False
     epochs: int | None = None
     max_seconds: float | None = None
+    memory: int | None = None
+    dims: int | None = None
     device: str = "auto"
     precision: str = "auto"
     workers: int | None = None

@@ -14,7 +14,7 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, check_plan, choose_device, make_plan, read_plan
+from deconvseg.planning import Plan, cache_folder, check_plan, choose_device, make_plan, read_plan
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
 from deconvseg.training.console import Console, Silent
@@ -40,6 +40,8 @@ def train(
     foreground: bool = False,
     epochs: int | None = None,
     max_seconds: float | None = None,
+    memory: int | None = None,
+    dims: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
@@ -55,10 +57,11 @@ def train(
     Plans (unless ``plan`` is given), prepares, trains, predicts the validation cases, evaluates them and writes the
     report, all in the folder ``output``. ``fold`` is the validation fold, or ``"all"`` to train on every training
     case; ``values`` replaces dotted paths of the plan (``{"recipe.learning_rate": 1e-4}``); ``max_seconds`` bounds
-    training with its validations. ``workers`` processes prepare and load cases (0: none). Preprocessed cases lie in the
-    run's folder while it trains, or stay in ``cache``, which several runs may share. With ``resume`` the run in
-    ``output`` goes on after its last completed epoch, with its own options; without ``max_seconds`` its weights are
-    then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
+    training with its validations, and the plan that is made keeps to ``memory`` bytes and to ``dims`` (2: slices of
+    volumes; 3). ``workers`` processes prepare and load cases (0: none). Preprocessed cases lie in the run's folder
+    while it trains, or stay in ``cache``, which several runs may share. With ``resume`` the run in ``output`` goes on
+    after its last completed epoch, with its own options; without ``max_seconds`` its weights are then, on a CPU with as
+    many threads, those of an uninterrupted run, bit for bit.
     """
     console = console or Silent()
     options = TrainOptions(
@@ -72,6 +75,8 @@ def train(
         foreground=foreground,
         epochs=epochs,
         max_seconds=max_seconds,
+        memory=memory,
+        dims=dims,
         device=device,
         precision=precision,
         workers=workers,
@@ -120,8 +125,8 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
 
 def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
     if plan is not None or options.plan is not None:
-        decided = {"model": options.model, "preset": options.preset, "recipe": options.recipe}
-        asked = [f"--{key}" for key, value in decided.items() if value != getattr(TrainOptions, key)]
+        keys = ("model", "preset", "recipe", "memory", "dims")
+        asked = [f"--{key}" for key in keys if getattr(options, key) != getattr(TrainOptions, key)]
         if asked:
             raise InputError(
                 f"{', '.join(asked)} beside a plan: the plan decides that; change it with --set, or plan anew"
@@ -138,6 +143,10 @@ def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions
             recipe=options.recipe,
             device=options.device,
             seconds=options.max_seconds,
+            memory=options.memory,
+            dims=options.dims,
+            workers=options.workers,
+            cache=cache_folder(),
             progress=partial(console.track, text="fingerprint"),
         )
     plan = plan.with_values(options.plan_changes)
@@ -146,9 +155,8 @@ def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions
             "the plan was made with --foreground and this training without it, or the reverse; say the same"
         )
     check_plan(plan)
-    for key in ("channels", "labels"):
-        if key in plan.reasons:
-            console.say(plan.reasons[key])
+    for warning in plan.warnings:
+        console.say(f"warning: {warning}")
     console.say(
         f"plan: {plan.model.name}, widths {plan.model.config.get('widths')}, patch {plan.patch_size}, "
         f"batch {plan.batch_size}, spacing {plan.spacing}, classes {', '.join(plan.output_names)}"

@@ -1,0 +1,105 @@
+"""What one case is like: all that the fingerprint keeps of it, a few kilobytes whatever its size."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deconvseg.data import Case, Dataset
+from deconvseg.errors import InputError
+
+# A percentile of the foreground's intensities is settled by far fewer values than this, and 10,000 are 40 kB a channel.
+_SAMPLES_PER_CASE = 10_000
+# A noisy mask can hold a million specks; the spread of their sizes shows in a thousand of them.
+_COMPONENTS_PER_CASE = 1_000
+# More distinct undeclared values than this are instances, not classes.
+MOST_CLASSES = 64
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """Of one class in one case: its voxels, how many connected components they form, and a sample of their sizes."""
+
+    voxels: int
+    components: int
+    component_voxels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """Shape and spacing (mm) on canonical axes, axis codes of the file, classes, and a sample of the foreground (C, n).
+
+    ``zero_fractions`` are the shares of exact zeros, one per channel; ``extremes`` (C, 2) each channel's least and
+    largest value.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    orientation: str
+    classes: Mapping[int, ClassFacts]
+    intensities: NDArray[np.float32]
+    zero_fractions: tuple[float, ...]
+    extremes: NDArray[np.float32]
+    expanded_grey: bool
+
+
+def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
+    """Read a case and keep what the fingerprint needs; :class:`InputError` where it is broken or holds instances."""
+    image, labels = dataset.load(case)
+    if labels is None:
+        raise InputError(f"{case.images[0]}: has no mask; only cases with a mask can be trained on")
+    order = image.geometry.axis_order()
+    ids = (labels.pixels > 0).astype(np.uint8) if dataset.foreground else labels.pixels
+    if dataset.ignore_label is not None:
+        ids = np.where(labels.pixels == dataset.ignore_label, 0, ids)
+    values, counts = np.unique(ids, return_counts=True)
+    if dataset.label_names is None:
+        refuse_instances(len(values), case)
+    rng = np.random.default_rng([len(case.name), *case.name.encode()])
+    pixels = image.pixels.reshape(image.channels, -1)
+    return CaseFacts(
+        shape=tuple(image.shape[axis] for axis in order.permutation),
+        spacing=order.apply_geometry(image.geometry, image.shape).spacing,
+        orientation="".join(nib.aff2axcodes(image.geometry.affine)) if len(image.shape) == 3 else "",
+        classes={
+            int(value): _class_facts(ids == value, int(count), rng) if value else ClassFacts(int(count), 0, _NONE)
+            for value, count in zip(values, counts, strict=True)
+        },
+        intensities=_sample(pixels, ids.reshape(-1) > 0, rng),
+        zero_fractions=tuple(float((channel == 0).mean()) for channel in pixels),
+        extremes=np.stack([pixels.min(axis=1), pixels.max(axis=1)], axis=1),
+        expanded_grey=dataset.expands_grey(case),
+    )
+
+
+def refuse_instances(values: int, case: Case) -> None:
+    """Refuse more distinct values than a dataset has classes."""
+    if values > MOST_CLASSES:
+        raise InputError(
+            f"{case.label}: the masks hold more than {MOST_CLASSES} different values, as instance maps do; "
+            "use --foreground to take every label above zero as one class"
+        )
+
+
+_NONE: NDArray[np.int64] = np.zeros(0, np.int64)
+
+
+def _class_facts(mask: NDArray[np.bool_], voxels: int, rng: np.random.Generator) -> ClassFacts:
+    """Find the components of a class in its bounding box; voxels that touch at a corner belong together."""
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    labelled, components = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
+    sizes = np.bincount(labelled.reshape(-1))[1:]
+    if components > _COMPONENTS_PER_CASE:
+        sizes = rng.choice(sizes, _COMPONENTS_PER_CASE, replace=False)
+    return ClassFacts(voxels, int(components), sizes.astype(np.int64))
+
+
+def _sample(pixels: NDArray[np.float32], inside: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a sample (C, n) of the foreground, or of everything where there is none."""
+    values = pixels[:, inside] if inside.any() else pixels
+    if values.shape[1] > _SAMPLES_PER_CASE:
+        values = values[:, rng.choice(values.shape[1], _SAMPLES_PER_CASE, replace=False)]
+    return np.array(values)

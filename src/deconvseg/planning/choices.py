@@ -1,0 +1,124 @@
+"""The choices that follow from the data alone: labels, regions, normalisation, sampling and loss."""
+
+import math
+from collections.abc import Sequence
+
+from deconvseg.data import Dataset, LabelEncoding
+from deconvseg.errors import InputError
+from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint
+from deconvseg.planning.recipes import Recipe
+from deconvseg.planning.schema import ChannelPlan, LabelPlan, RegionPlan
+
+# A channel with this share of exact zeros was masked (skull-stripped, or padded): its zeros are no tissue.
+_MASKED = 0.25
+# Where a class fills less than this of some cases (their 5th percentile), patches without it are common.
+_RARE = 0.1
+# Foreground so sparse that hardly any patch drawn anywhere meets it; more of the patches are then centred on it.
+_SPARSE, _SPARSE_SAMPLING = 1e-3, 2 / 3
+
+
+def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, str, list[str]]:
+    """Return the classes, the reason and warnings; :class:`InputError` where there is nothing to learn."""
+    if dataset.foreground:
+        encoding, reason = LabelEncoding.foreground(), "every value above zero is one class, as asked for"
+    elif dataset.label_names is not None:
+        encoding = LabelEncoding.from_values(dataset.label_names, dataset.label_names)
+        reason = "declared by the dataset"
+    else:
+        encoding, reason = LabelEncoding.from_values(fingerprint.label_voxels), "the values that the masks hold"
+    if len(encoding.values) < 2:
+        raise InputError(f"{dataset.root}: every mask is empty; there is no class to learn")
+    absent = [
+        name
+        for value, name in zip(encoding.values, encoding.names, strict=True)
+        if value not in fingerprint.label_voxels
+    ]
+    warnings = [f"no training or validation mask has a voxel of {', '.join(absent)}"] if absent else []
+    if absent:
+        reason += f"; warning: {warnings[0]}"
+    labels = LabelPlan(values=encoding.values, names=encoding.names, foreground_only=encoding.foreground_only)
+    return labels, reason, warnings
+
+
+def plan_regions(dataset: Dataset, labels: LabelPlan, recipe: Recipe) -> tuple[tuple[RegionPlan, ...] | None, str]:
+    """Return the regions, where the dataset declares or the recipe wants them, and why."""
+    ids = {value: index for index, value in enumerate(labels.values)}
+    if dataset.regions is not None:
+        regions = tuple(
+            RegionPlan(name=r.name, labels=tuple(ids[v] for v in r.labels), paints=ids[r.written_as])
+            for r in dataset.regions
+        )
+        return regions, "declared by the dataset: they overlap, so each has a sigmoid of its own"
+    if not recipe.regions:
+        return None, "classes exclude each other: softmax"
+    single = tuple(RegionPlan(name=name, labels=(i,), paints=i) for i, name in enumerate(labels.names) if i > 0)
+    return single, f"recipe {recipe.name}: a sigmoid for each class"
+
+
+def plan_channel(name: str, statistics: ChannelStatistics, spatial_dims: int, colour: bool) -> tuple[ChannelPlan, str]:
+    """Return how a channel is normalised, and why."""
+    if name.upper() == "CT":
+        plan = ChannelPlan(
+            name=name,
+            normalisation="ct",
+            clip=(statistics.percentile_0_5, statistics.percentile_99_5),
+            mean=statistics.mean,
+            std=max(statistics.std, 1e-6),
+        )
+        return plan, (
+            "CT has one scale for all scanners: clipped to the foreground's percentiles 0.5 and 99.5, then the "
+            "foreground's mean and standard deviation in all training cases"
+        )
+    if spatial_dims == 3 and statistics.zero_fraction > _MASKED:
+        reason = f"{statistics.zero_fraction:.0%} of the voxels are exactly zero, background: the others' z-score"
+        return ChannelPlan(name=name, normalisation="zscore_nonzero"), reason
+    reason = "no scale of its own: each image's z-score"
+    if colour:
+        reason = "colour: each image's z-score of each channel, which evens out staining and exposure"
+    return ChannelPlan(name=name, normalisation="zscore"), reason
+
+
+def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, whole: bool) -> tuple[Recipe, str, str]:
+    """Return the recipe with its foreground sampling and kind of Dice, and a reason for each.
+
+    A recipe of a paper keeps the paper's. ``whole`` says that a patch holds a whole median case.
+    """
+    if recipe.name != "default":
+        return recipe, f"recipe {recipe.name}", f"recipe {recipe.name}"
+    present = [entry for entry in fingerprint.classes if entry.value in labels.values and entry.value]
+    if not present:
+        present = [entry for entry in fingerprint.classes if entry.value]
+    rarest = min(present, key=lambda entry: entry.share.low)
+    foreground = sum(entry.share.median for entry in present)
+    sampling = recipe.foreground_oversampling
+    if whole:
+        sampling_reason = "the recipe's; a patch is about as large as a case, so it decides little here"
+    elif foreground < _SPARSE:
+        sampling = round(_SPARSE_SAMPLING, 3)
+        sampling_reason = (
+            f"the foreground is {foreground:.2%} of a case (median): patches anywhere would rarely meet it"
+        )
+    else:
+        sampling_reason = (
+            f"the foreground is {foreground:.1%} of a case (median): half the patches are centred on a class"
+        )
+    cases = len(fingerprint.shapes)
+    batch_dice = rarest.share.low < _RARE or rarest.cases < cases
+    if batch_dice:
+        dice_reason = (
+            f"over the batch: value {rarest.value} is in {rarest.cases} of {cases} cases and fills "
+            f"{rarest.share.low:.2%} of those with least of it, so patches without it would count as failures"
+        )
+    else:
+        dice_reason = f"of each patch: every class fills at least {_RARE:.0%} of nearly every case"
+    changed = recipe.model_copy(update={"foreground_oversampling": sampling, "batch_dice": batch_dice})
+    return changed, sampling_reason, dice_reason
+
+
+def case_bytes(shape: Sequence[int], channels: int, outputs: int) -> int:
+    """Estimate what a whole case takes while it is prepared or validated.
+
+    Per voxel: the image before and after resampling (float32), the mask (int64), and of every output the sum of logits
+    and the probabilities (float32).
+    """
+    return math.prod(shape) * (2 * 4 * channels + 8 + 2 * 4 * outputs)

@@ -1,0 +1,130 @@
+"""A plan in words: what the data are like, what was chosen and why, and what it takes."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deconvseg.planning.fingerprint import Spread
+from deconvseg.planning.schema import DataSummary, Plan
+from deconvseg.planning.search import format_bytes, format_time
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the explanation: a title, headings, and rows of as many texts."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def explain(plan: Plan) -> tuple[Section, ...]:
+    """Return the sections of a plan's explanation, for a person to read.
+
+    A value that was changed after planning says so, instead of the reason that the planner had for its own.
+    """
+    sections = [] if plan.data is None else list(_data(plan, plan.data))
+    sections.append(Section("Choices", ("choice", "value", "why"), tuple(_choices(plan))))
+    sections.append(Section("What it takes", ("", "predicted", ""), tuple(_costs(plan))))
+    if plan.warnings:
+        sections.append(Section("Look at", ("",), tuple((warning,) for warning in plan.warnings)))
+    return tuple(sections)
+
+
+def _data(plan: Plan, data: DataSummary) -> Iterator[Section]:
+    unit = "mm" if plan.spatial_dims == 3 else "mm (or pixels)"
+    rows = [
+        ("cases", f"{data.cases}", ""),
+        ("shape", _sizes(data.shapes[1]), f"{_sizes(data.shapes[0])} to {_sizes(data.shapes[2])}"),
+        (f"spacing, {unit}", _sizes(data.spacings[1]), f"{_sizes(data.spacings[0])} to {_sizes(data.spacings[2])}"),
+    ]
+    if data.orientations:
+        counts = sorted(data.orientations.items(), key=lambda item: -item[1])
+        rows.append(("orientation", ", ".join(f"{code} ({count})" for code, count in counts), ""))
+    for channel, statistics in zip(plan.channels, data.channels, strict=False):
+        values = f"{statistics.mean:.4g} ± {statistics.std:.4g} in the foreground"
+        spread = f"{statistics.percentile_0_5:.4g} to {statistics.percentile_99_5:.4g} (0.5th and 99.5th percentile)"
+        rows.append((f"channel {channel.name}", values, spread))
+    yield Section("Data", ("", "median", "spread"), tuple(rows))
+    names = dict(zip(plan.labels.values, plan.labels.names, strict=True))
+    volume = "volume, mm³" if plan.spatial_dims == 3 else "area, mm² (or pixels)"
+    classes = [
+        (
+            names.get(entry.value, str(entry.value)),
+            f"{entry.cases}",
+            f"{entry.share.median:.2%}",
+            _spread(entry.volume),
+            f"{entry.components / max(1, entry.cases):.3g}",
+            "" if entry.component_volume is None else _spread(entry.component_volume),
+        )
+        for entry in data.classes
+        if entry.value
+    ]
+    headings = ("class", "cases", "share", f"{volume} (5 % / median / 95 %)", "parts a case", "size of a part")
+    yield Section("Classes", headings, tuple(classes))
+
+
+def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    reasons = plan.reasons
+    yield "classes", ", ".join(plan.labels.names), reasons.get("labels", "")
+    outputs = "softmax" if plan.regions is None else f"a sigmoid each: {', '.join(plan.output_names)}"
+    yield "outputs", outputs, reasons.get("regions", "")
+    for channel in plan.channels:
+        yield f"channel {channel.name}", channel.normalisation, reasons.get(f"channel {channel.name}", "")
+    slices = plan.spatial_dims == 3 and 1 in plan.patch_size
+    yield "dimensions", "2D slices" if slices else f"{plan.spatial_dims}D", reasons.get("spatial_dims", "")
+    yield "spacing, mm", _sizes(plan.spacing), reasons.get("spacing", "")
+    yield "patch", _sizes(plan.patch_size), reasons.get("patch_size", "")
+    yield "batch", f"{plan.batch_size}", reasons.get("batch_size", "")
+    yield "network", plan.model.name, reasons.get("model", "")
+    ends = ("in_channels", "out_channels", "spatial_dims")
+    for key, value in plan.model.config.items():
+        if key not in ends:
+            yield f"  {key}", _compact(value), reasons.get(f"model.config.{key}", "")
+    recipe = plan.recipe
+    yield "recipe", recipe.name, ""
+    yield "  epochs", f"{recipe.epochs} of {recipe.steps_per_epoch} steps", reasons.get("recipe.epochs", "")
+    sampled = f"{recipe.foreground_oversampling:.0%}"
+    yield "  foreground patches", sampled, reasons.get("recipe.foreground_oversampling", "")
+    loss = (
+        f"soft Dice{' (squared)' if recipe.squared_dice else ''} over the {'batch' if recipe.batch_dice else 'patch'}"
+    )
+    yield "  loss", f"{loss} + cross-entropy", reasons.get("recipe.batch_dice", "")
+
+
+def _costs(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    found = plan.predicted
+    if found is None:
+        yield "time and memory", "not known", "plan the dataset on this machine to have them measured"
+        return
+    how = "measured" if found.measured else "estimated from a smaller patch and batch"
+    changed = [key for key in plan.changed_by_hand if key.partition(".")[0] in ("patch_size", "batch_size", "model")]
+    if changed:
+        how = f"of the plan before {', '.join(changed)} was changed by hand"
+    yield "a step", f"{found.step_seconds:.3g} s", f"{how} on {found.device}"
+    yield "training", format_time(found.training_seconds), "with loading and validation"
+    limit = f"at most; {format_bytes(found.memory_limit_bytes)} may be taken"
+    yield "memory of training", format_bytes(found.memory_bytes), limit
+    yield (
+        "memory of prediction",
+        format_bytes(found.inference_memory_bytes),
+        "one window; the image's own maps come on top",
+    )
+
+
+def _spread(spread: Spread) -> str:
+    return " / ".join(f"{value:.4g}" for value in (spread.low, spread.median, spread.high))
+
+
+def _sizes(values: Sequence[float]) -> str:
+    return " × ".join(f"{value:g}" for value in values)
+
+
+def _compact(value: Any) -> str:
+    """Write a configuration's value: lists of one number per axis as 2×2×1."""
+    if isinstance(value, list) and value and all(isinstance(row, list) for row in value):
+        return ", ".join("×".join(map(str, row)) for row in value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)

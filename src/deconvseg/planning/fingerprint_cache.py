@@ -1,0 +1,80 @@
+"""Fingerprints kept between commands: files that may be deleted at any time."""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from deconvseg._version import __version__
+from deconvseg.data import Dataset, atomic_write
+from deconvseg.errors import DeconvsegError
+
+_log = logging.getLogger("deconvseg")
+
+# Raised when what a fingerprint measures changes between versions of the package.
+_FORMAT = 1
+
+Kept = TypeVar("Kept", bound=BaseModel)
+
+
+def cache_folder() -> Path:
+    """Return where this package keeps what can be made again: ``XDG_CACHE_HOME``, or the system's place for it."""
+    home = Path.home()
+    if "XDG_CACHE_HOME" in os.environ:
+        base = Path(os.environ["XDG_CACHE_HOME"])
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+    else:
+        base = home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
+    return base / "deconvseg"
+
+
+def fingerprint_key(dataset: Dataset) -> str:
+    """Return a hash of the cases' files (names, sizes, times), of how they are read, and of the code's version."""
+    files = [file for case in dataset.cases for file in (*case.images, case.label) if file is not None]
+    known = [
+        _FORMAT,
+        __version__,
+        [dataset.foreground, dataset.channels_last, dataset.channel_names, sorted((dataset.label_names or {}).items())],
+        [dataset.label_names is None, dataset.ignore_label],
+        [[str(file.resolve()), *_state(file)] for file in files],
+    ]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """Return size and time; a file that is not there gets its own error when it is read."""
+    if not file.exists():
+        return -1, -1
+    state = file.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def read_cached(kind: type[Kept], folder: Path, key: str) -> Kept | None:
+    """Return what was kept under a key, or None; a file that is damaged is named once and not used."""
+    file = _file(folder, key)
+    try:
+        return kind.model_validate_json(file.read_text(encoding="utf-8"), strict=True)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        _log.warning("%s: the kept fingerprint cannot be used (%s); measuring again", file, type(error).__name__)
+        return None
+
+
+def write_cached(value: BaseModel, folder: Path, key: str) -> None:
+    """Keep a value under a key; where the folder cannot be written that is told, and nothing is kept."""
+    try:
+        with atomic_write(_file(folder, key)) as path:
+            path.write_text(value.model_dump_json(), encoding="utf-8")
+    except DeconvsegError as error:
+        _log.warning("the fingerprint is not kept for the next time: %s", error)
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / "fingerprints" / f"{key}.json"

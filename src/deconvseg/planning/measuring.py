@@ -1,0 +1,120 @@
+"""What a training step of a network takes on this machine: seconds and memory, measured in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+import torch
+
+from deconvseg.errors import DeconvsegError
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds of a training step, and bytes: those of the process without it, with it, and with one window predicted.
+
+    On a GPU the bytes are those of its memory.
+    """
+
+    seconds: float
+    base: int
+    memory: int
+    inference: int
+    parameters: int
+
+    def scaled(self, voxels: float, *, inference: float) -> "StepCost":
+        """Estimate a batch of ``voxels`` times as many, and a window of ``inference`` times as many."""
+        # Weights, gradients and the two moments of the optimiser do not grow with the patch.
+        fixed, weights = self.base + 16 * self.parameters, self.base + 4 * self.parameters
+        return StepCost(
+            seconds=self.seconds * voxels,
+            base=self.base,
+            memory=fixed + int(max(0, self.memory - fixed) * voxels),
+            inference=weights + int(max(0, self.inference - weights) * inference),
+            parameters=self.parameters,
+        )
+
+
+class Measure(Protocol):
+    """How a candidate is measured; :class:`StepMeter` is one."""
+
+    def __call__(
+        self, name: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, *, regions: bool
+    ) -> StepCost | None:
+        """Return what a step of a network takes, or None where memory does not suffice."""
+
+
+class StepMeter:
+    """Measures on a device, in another process that starts with this object and ends with its ``with`` block.
+
+    ``memory`` is the number of bytes that a candidate may take (on a CPU under Linux it cannot take more).
+    """
+
+    def __init__(self, device: str, memory: int | None = None) -> None:
+        self.device = device
+        self.memory = memory
+        # A file and not a pipe: nobody reads while the other process writes.
+        self._messages: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        # The other process finds the very modules that this one has, and none in the working folder beside them.
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "deconvseg.planning.trial"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+        )
+
+    def __enter__(self) -> "StepMeter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._messages.close()
+
+    def __call__(
+        self, name: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, *, regions: bool
+    ) -> StepCost | None:
+        """Return what a step takes, or None where memory does not suffice; `DeconvsegError` where the network fails."""
+        request = {
+            "name": name,
+            "config": dict(config),
+            "patch": list(patch),
+            "batch": batch,
+            "device": self.device,
+            "regions": regions,
+            "threads": torch.get_num_threads(),
+            "memory": self.memory,
+        }
+        answer = self._ask(json.dumps(request))
+        if "error" in answer:
+            raise DeconvsegError(
+                f"a training step of {name} failed while it was timed ({answer['error']}); patch {tuple(patch)}, batch "
+                f"{batch}; choose another model or preset"
+            )
+        return None if "short" in answer else StepCost(**answer)
+
+    def _ask(self, request: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(request + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            status = self._process.wait()
+            self._messages.seek(0)
+            last = (self._messages.read().strip().splitlines() or ["it said nothing"])[-1]
+            raise DeconvsegError(f"the process that times training steps ended with status {status}: {last}")
+        found: dict[str, Any] = json.loads(answer)
+        return found

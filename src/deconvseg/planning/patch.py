@@ -1,0 +1,177 @@
+"""The geometry of a plan: target spacing, 2D or 3D, the size of patches, and what every stage does along each axis."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from deconvseg.errors import InputError
+from deconvseg.planning.fingerprint import Fingerprint
+
+Kind = Literal["cpu", "gpu"]
+
+# Voxels that are longer than this many times their width make a volume a stack of slices (Isensee et al., Nature
+# Methods 2021), as do fewer slices than a third of the rows and columns.
+_ANISOTROPIC = 3.0
+# Resampling to the median would invent slices for half the cases; at this percentile few lose any (the same paper).
+_FINE_PERCENTILE = 10
+# A kernel of 3 reaches as far along every axis, within this factor, once the spacings are that close.
+_CLOSE = 2.0
+# No axis is halved below this size, so that the deepest stage still sees a neighbourhood.
+_SMALLEST_SIZE = 4
+# Voxels of a patch at most: a CPU gains more from many small steps than from few large ones (3D: measured on
+# hippocampi; 2D: a quarter of a 512x512 image); a GPU needs patches that keep it busy, as those of the papers.
+PATCH_VOXELS: dict[tuple[Kind, int], int] = {
+    ("cpu", 2): 256**2,
+    ("cpu", 3): 40 * 56 * 40,
+    ("gpu", 2): 512**2,
+    ("gpu", 3): 128**3,
+}
+# The papers' depths on a GPU; one stage fewer on a CPU, whose patches are about half as long.
+_MOST_STAGES: dict[tuple[Kind, int], int] = {("cpu", 2): 5, ("cpu", 3): 4, ("gpu", 2): 6, ("gpu", 3): 5}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How patches are cut and seen: the sizes wanted (before rounding), and strides and reach of every stage and axis.
+
+    ``reaches`` is False where a stage's kernel is 1 along an axis; ``whole`` says that a patch holds the median volume,
+    ``slices`` the axis along which patches are one voxel thick.
+    """
+
+    kind: Kind
+    sizes: tuple[float, ...]
+    whole: bool
+    strides: tuple[tuple[int, ...], ...]
+    reaches: tuple[tuple[bool, ...], ...]
+    slices: int | None = None
+
+    @property
+    def seen_dims(self) -> int:
+        """The number of axes along which the network sees more than one voxel's worth: 2 for slices of a volume."""
+        return len(self.sizes) - (self.slices is not None)
+
+    @property
+    def anisotropic(self) -> bool:
+        """Whether any kernel is flat."""
+        return not all(all(stage) for stage in self.reaches)
+
+    def patch(self, multiple: Sequence[int]) -> tuple[int, ...]:
+        """Return the patch, a multiple of this on each axis; rounded up where it is the whole volume."""
+        rounding = math.ceil if self.whole else round
+        return tuple(max(1, rounding(n / m)) * m for n, m in zip(self.sizes, multiple, strict=True))
+
+
+def target_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
+    """Return the spacing in mm to which every case is resampled, and why."""
+    median = fingerprint.median_spacing
+    axis, others = _coarsest(median)
+    if len(median) == 3 and median[axis] > _ANISOTROPIC * max(others):
+        shape = fingerprint.median_shape(median)
+        if shape[axis] * _ANISOTROPIC < min(n for place, n in enumerate(shape) if place != axis):
+            fine = float(np.percentile([spacing[axis] for spacing in fingerprint.spacings], _FINE_PERCENTILE))
+            spacing = list(median)
+            # Never finer than in the plane.
+            spacing[axis] = round(max(fine, max(others)), 6)
+            return tuple(spacing), (
+                f"median of the training cases; along the coarsest axis, more than {_ANISOTROPIC:g} times the others "
+                f"and of few voxels, their {_FINE_PERCENTILE}th percentile, so that few cases lose slices"
+            )
+    return median, "median of the training cases"
+
+
+def choose_slices(
+    fingerprint: Fingerprint, spacing: Sequence[float], dims: int | None, kind: Kind
+) -> tuple[int | None, str]:
+    """Return the axis along which a volume is cut into slices, or None, and why.
+
+    ``dims`` is 2 or 3 where the user decides; :class:`InputError` where the data do not allow it.
+    """
+    if dims not in (None, 2, 3):
+        raise InputError(f"--dims {dims}: choose 2 or 3, or leave it out")
+    if fingerprint.spatial_dims == 2:
+        if dims == 3:
+            raise InputError("--dims 3: the images are 2D; leave it out")
+        return None, "the images are 2D"
+    shape = fingerprint.median_shape(spacing)
+    axis = max(range(3), key=lambda place: (round(spacing[place], 3), -shape[place], place))
+    if dims is not None:
+        return (axis, "2D slices, as asked for") if dims == 2 else (None, "3D, as asked for")
+    if shape[axis] < _SMALLEST_SIZE:
+        return axis, f"2D slices: {shape[axis]} of them in a volume (median) are no third dimension to look along"
+    plane = max(n for place, n in enumerate(spacing) if place != axis)
+    deepest = plane * 2 ** (_MOST_STAGES[kind, 3] - 1)
+    if spacing[axis] > _CLOSE * deepest:
+        return axis, (
+            f"2D slices: they lie {spacing[axis]:g} mm apart, {spacing[axis] / plane:.0f} times the spacing in them, "
+            "so even the deepest stage of a 3D network would look at single ones"
+        )
+    return None, "3D: at some depth of the network neighbouring slices are as near as voxels within one"
+
+
+def plan_grid(
+    shape: Sequence[int], spacing: Sequence[float], kind: Kind, slices: int | None, shrink: float = 1.0
+) -> tuple[Grid, str]:
+    """Cut patches from a median shape at a spacing (mm), and say why; ``shrink`` divides the voxels they may have."""
+    seen = len(shape) - (slices is not None)
+    sizes = [1.0 if axis == slices else float(n) for axis, n in enumerate(shape)]
+    limit = float(PATCH_VOXELS[kind, seen])
+    if shrink > 1:
+        limit = min(limit, math.prod(sizes)) / shrink
+    whole = math.prod(sizes) <= limit * 1.001
+    sizes = _cut(sizes, spacing, limit)
+    strides, reaches = _stages(sizes, spacing, _MOST_STAGES[kind, seen], slices)
+    one = "slice" if slices is not None else "volume" if len(shape) == 3 else "image"
+    text = f"median shape {tuple(shape)} at the plan's spacing, at most {limit:.0f} voxels on this device: "
+    text += f"the whole {one}" if whole else f"part of a {one}, its longest axes (in mm) cut to one length"
+    return Grid(kind, tuple(sizes), whole, strides, reaches, slices), text
+
+
+def _coarsest(spacing: Sequence[float]) -> tuple[int, list[float]]:
+    axis = int(np.argmax(spacing))
+    return axis, [value for place, value in enumerate(spacing) if place != axis]
+
+
+def _cut(sizes: Sequence[float], spacing: Sequence[float], limit: float) -> list[float]:
+    """Shorten the longest axes in mm, all to the same length, until the patch has no more voxels than the limit."""
+    lengths = [n * step for n, step in zip(sizes, spacing, strict=True)]
+    budget = limit * math.prod(spacing)
+    while math.prod(lengths) > budget * 1.001:
+        longest = max(lengths)
+        rest = [n for n in lengths if n < longest]
+        count = len(lengths) - len(rest)
+        wanted = max(max(rest, default=0.0), (budget / math.prod(rest)) ** (1 / count))
+        lengths = [wanted if n == longest else n for n in lengths]
+    # An axis is never less than a voxel, whatever its length in mm.
+    cut = (max(1.0, n / step) for n, step in zip(lengths, spacing, strict=True))
+    return [min(n, wanted) for n, wanted in zip(sizes, cut, strict=True)]
+
+
+def _stages(
+    sizes: Sequence[float], spacing: Sequence[float], most: int, slices: int | None
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[bool, ...], ...]]:
+    """Halve, stage by stage, the axes that are finest, until the spacings are close; kernels reach along close ones."""
+    left, current = list(sizes), list(spacing)
+    reach = _close(current, slices)
+    strides, reaches = [(1,) * len(sizes)], [tuple(reach)]
+    while len(strides) < most:
+        large = [axis for axis, n in enumerate(left) if n / 2 >= _SMALLEST_SIZE]
+        if not large:
+            break
+        finest = min(current[axis] for axis in large)
+        halved = [axis in large and current[axis] <= _CLOSE * finest for axis in range(len(sizes))]
+        left = [n / 2 if halve else n for n, halve in zip(left, halved, strict=True)]
+        current = [n * 2 if halve else n for n, halve in zip(current, halved, strict=True)]
+        # A kernel that reaches along an axis goes on doing so where the others have become coarser.
+        reach = [was or now for was, now in zip(reach, _close(current, slices), strict=True)]
+        strides.append(tuple(2 if halve else 1 for halve in halved))
+        reaches.append(tuple(reach))
+    return tuple(strides), tuple(reaches)
+
+
+def _close(spacing: Sequence[float], slices: int | None) -> list[bool]:
+    """Tell along which axes neighbours are near enough to be seen together; never across slices."""
+    near = _CLOSE * min(step for axis, step in enumerate(spacing) if axis != slices)
+    return [axis != slices and step <= near for axis, step in enumerate(spacing)]

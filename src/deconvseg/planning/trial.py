@@ -1,0 +1,176 @@
+"""The process that tries training steps out, so that their memory is measured alone and running out of it is no harm.
+
+``python -m deconvseg.planning.trial`` reads requests from standard input and writes an answer to each, JSON lines both.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.models import Network, create_model
+from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
+from deconvseg.planning.machine import keep_freed_memory, peak_memory
+
+# The first step also prepares (compiled primitives, the optimiser's state); the fastest of the others is the step.
+_STEPS = 3
+# Data that a process reserves and never touches: the stacks of its threads, arenas of its allocator.
+_UNTOUCHED = 128 * 2**20
+# How PyTorch's allocator for the CPU and oneDNN say in a plain RuntimeError that memory was refused.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not create a memory", "bad_alloc")
+# A step this slow tells enough by itself.
+_LONG = 15.0
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    # What libraries print must not come between the answers.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # What training has in memory beside its network.
+    import lightning.pytorch  # noqa: F401
+    import monai.inferers
+    import monai.losses  # noqa: F401
+
+    keep_freed_memory()
+    for line in sys.stdin:
+        request = json.loads(line)
+        # Each in a copy of this process: it begins without the memory that the one before has taken.
+        apart = request["device"] == "cpu" and platform.system() == "Linux"
+        answers.write(json.dumps(_try_apart(request) if apart else _try(request)) + "\n")
+        answers.flush()
+
+
+def _try_apart(request: Mapping[str, Any]) -> dict[str, Any]:
+    import resource
+
+    bound = None if request["memory"] is None else _bound(request["memory"])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if bound is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        with os.fdopen(writing, "w", encoding="utf-8") as answer:
+            answer.write(json.dumps(_try(request)))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as answer:
+        text = answer.read()
+    _, status = os.waitpid(child, 0)
+    if not text:
+        # A native allocation that fails ends the process, and so does the kernel where memory is short.
+        return {"short": f"ended with status {status}"}
+    found: dict[str, Any] = json.loads(text)
+    if "base" in found:
+        # A copy does not have the libraries' files in memory until it uses them; a training does.
+        files = psutil.Process().memory_info().rss - found["base"]
+        found |= {key: found[key] + files for key in ("base", "inference", "memory")}
+    return found
+
+
+def _bound(limit: int) -> int:
+    """Return the bytes of data beyond which allocations fail, before the process has more than ``limit`` in memory."""
+    now = psutil.Process().memory_info()
+    return int(now.data + max(0, limit - now.rss) + _UNTOUCHED)
+
+
+def _try(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure a request; ``{"short": ...}`` where memory does not suffice, ``{"error": ...}`` where it fails."""
+    try:
+        return measure(**{key: value for key, value in request.items() if key != "memory"})
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return {"short": first_line(error)}
+    except (DeconvsegError, *FOREIGN_ERRORS) as error:
+        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+            return {"short": first_line(error)}
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {first_line(error)}"}
+
+
+def measure(
+    name: str,
+    config: Mapping[str, Any],
+    patch: Sequence[int],
+    batch: int,
+    device: str,
+    regions: bool,
+    threads: int,
+) -> dict[str, Any]:
+    """Take a few steps of training and one window of prediction; return seconds and bytes.
+
+    ``seconds`` of a step; ``base`` bytes of the process before it; ``inference`` and ``memory`` the most that it had
+    with the prediction, and with the training. On a GPU they are those of its memory, and ``base`` is 0.
+    """
+    torch.set_num_threads(threads)
+    cuda = device.startswith("cuda")
+    base = 0 if cuda else peak_memory()
+    network = create_model(name, **config).to(device)
+    image = torch.rand(batch, network.in_channels, *patch, device=device)
+    half = torch.autocast("cuda", torch.bfloat16, enabled=cuda and torch.cuda.is_bf16_supported())
+    with torch.inference_mode(), half:
+        network.eval()(image[:1])
+    inference = _peak(device)
+    network.train()
+    network.deep_supervision = network.deep_supervision_heads > 0
+    optimiser = torch.optim.AdamW(network.parameters())
+    seconds: list[float] = []
+    while len(seconds) < _STEPS and (not seconds or seconds[0] < _LONG):
+        start = time.perf_counter()
+        optimiser.zero_grad()
+        with half:
+            loss = _loss(network, image, regions)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    return {
+        "seconds": min(seconds[1:] or seconds),
+        "base": base,
+        "inference": inference,
+        "memory": _peak(device),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+
+
+def _loss(network: Network, image: Tensor, regions: bool) -> Tensor:
+    """Return soft Dice plus cross-entropy with made-up labels: it costs what the training's own loss costs."""
+    output = network(image)
+    total = torch.zeros((), device=image.device)
+    for logits in [output] if isinstance(output, Tensor) else output:
+        level = logits.float()
+        classes = 2 if regions else level.shape[1]
+        labels = torch.randint(classes, (len(level), *level.shape[2:]), device=level.device)
+        if regions:
+            target = labels[:, None].expand_as(level).float()
+            entropy, predicted = F.binary_cross_entropy_with_logits(level, target), level.sigmoid()
+        else:
+            target = F.one_hot(labels, classes).movedim(-1, 1).float()
+            entropy, predicted = F.cross_entropy(level, target), level.softmax(1)
+        overlap = 2 * (predicted * target).sum() / (predicted.sum() + target.sum())
+        total = total + entropy + 1 - overlap
+    return total
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def _peak(device: str) -> int:
+    return int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else peak_memory()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from deconvseg.cli import main
+from deconvseg.planning import Plan
+from plans import tiny_plan
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    """Run ``deconvseg plan`` in this process; return its exit code and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["deconvseg", "plan", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.json"
+    reasons = {"reasons": {"batch_size": "as many as fit [of 8]"}, "chosen": {"batch_size": 2}}
+    path.write_text(tiny_plan(warnings=["it is slow"], **reasons).model_dump_json())
+    return path
+
+
+def test_a_plan_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    code, out, _ = run(monkeypatch, capsys, file, "--explain", "--set", "recipe.epochs=7")
+    assert code == 0
+    assert "as many as fit [of 8]" in out
+    assert "7 of 3 steps" in out
+    assert "it is slow" in out
+    assert "not known" in out
+
+
+def test_a_value_that_was_set_is_explained_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    _, out, _ = run(monkeypatch, capsys, file, "--explain", "--set", "batch_size=4")
+    assert "changed by hand; planned was 2" in " ".join(out.split())
+
+
+def test_a_plan_is_checked_and_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    code, out, err = run(monkeypatch, capsys, file)
+    assert code == 0
+    assert Plan.model_validate_json(out) == Plan.model_validate_json(file.read_text())
+    assert "warning: it is slow" in err
+    file.write_text(file.read_text().replace('"batch_size":2,', '"batch_size":0,'))
+    code, out, err = run(monkeypatch, capsys, file)
+    assert (code, out) == (2, "")
+    assert "plan.json: batch_size: Input should be greater than or equal to 1" in err
+
+
+def test_a_plan_whose_patch_does_not_fit_its_network_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    code, _, err = run(monkeypatch, capsys, file, "--set", "patch_size=[33,32]")
+    assert code == 2
+    assert "patch_size [33, 32] must be a multiple of [2, 2]" in err
+
+
+def test_the_schema_is_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(monkeypatch, capsys, "--schema")
+    assert code == 0
+    assert json.loads(out)["title"] == "Plan"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a dataset to plan for, or a plan.json to check"),
+        (["{discs}", "--memory", "much"], "--memory much: give a number and K, M, G or T"),
+    ],
+)
+def test_wrong_use_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    discs: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    code, _, err = run(monkeypatch, capsys, *(text.format(discs=discs) for text in arguments))
+    assert code == 2
+    assert message in err

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deconvseg.planning import available_memory
+from deconvseg.planning.machine import control_group_room, peak_memory
+
+GIB = 2**30
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_groups_of_version_2_are_heard_up_to_the_root(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "self": "0::/jobs/one\n",
+            "groups/jobs/memory.max": f"{8 * GIB}\n",
+            "groups/jobs/memory.current": f"{5 * GIB}\n",
+            "groups/jobs/memory.stat": f"anon 1\nactive_file {GIB}\ninactive_file {GIB}\n",
+            "groups/jobs/one/memory.max": "max\n",
+            "groups/jobs/one/memory.current": "0\n",
+            "groups/memory.max": f"{16 * GIB}\n",
+            "groups/memory.current": f"{20 * GIB}\n",
+        },
+    )
+    rooms = list(control_group_room(tmp_path / "groups", tmp_path / "self"))
+    assert rooms == [5 * GIB, 0]
+
+
+def test_groups_of_version_1_and_of_a_container_that_does_not_see_its_path(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "self": "5:cpu:/docker/abc\n4:memory,hugetlb:/docker/abc\n",
+            "groups/memory/memory.limit_in_bytes": f"{4 * GIB}\n",
+            "groups/memory/memory.usage_in_bytes": f"{3 * GIB}\n",
+            "groups/memory/memory.stat": f"total_active_file 0\ntotal_inactive_file {GIB}\n",
+        },
+    )
+    assert list(control_group_room(tmp_path / "groups", tmp_path / "self")) == [2 * GIB]
+
+
+def test_systems_without_groups_have_no_limit(tmp_path: Path) -> None:
+    assert list(control_group_room(tmp_path, tmp_path / "self")) == []
+
+
+def test_what_is_available_is_no_more_than_the_machine_has() -> None:
+    assert 0 < available_memory("cpu") <= psutil.virtual_memory().total
+
+
+def test_peak_memory_grows_with_what_was_taken_and_never_falls() -> None:
+    before = peak_memory()
+    assert before >= psutil.Process().memory_info().rss * 0.5
+    wanted = psutil.Process().memory_info().rss - before + 64 * 2**20
+    block = bytearray(b"x" * max(wanted, 64 * 2**20))
+    held = peak_memory()
+    assert held >= before
+    del block
+    assert peak_memory() >= held
+
+
+@pytest.mark.parametrize("text", ["8G", "800M", "1.5T", "8GiB", "512k"])
+def test_memory_is_read_in_multiples_of_1024(text: str) -> None:
+    from deconvseg.cli.options import parse_bytes
+
+    found = {"8G": 8 * GIB, "800M": 800 * 2**20, "1.5T": 1536 * GIB, "8GiB": 8 * GIB, "512k": 2**19}
+    assert parse_bytes(text) == found[text]

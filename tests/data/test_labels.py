@@ -67,6 +67,28 @@ def test_foreground_is_every_label_above_zero(pixels):
     assert np.array_equal(encoding.decode(ids), ids)
 
 
+@settings(deadline=None, max_examples=50)
+@given(values=values, ignore=st.integers(-(2**31), 2**31), seed=st.integers(0, 1000))
+def test_the_ignore_label_has_the_id_behind_the_last_class(values, ignore, seed):
+    if ignore == 0:
+        return
+    encoding = LabelEncoding.from_values(values, ignore=ignore)
+    known = np.asarray([*encoding.values, ignore], dtype=np.int64)
+    pixels = np.random.default_rng(seed).choice(known, size=(3, 4, 2))
+    ids = encoding.encode(pixels)
+    assert encoding.ignore_id == len(encoding) == len(known) - 1
+    assert np.array_equal(ids == encoding.ignore_id, pixels == ignore)
+    assert np.array_equal(encoding.decode(ids), pixels)
+
+
+def test_the_ignore_label_is_no_foreground_and_no_class():
+    encoding = LabelEncoding.foreground(ignore=1)
+    assert encoding.encode(np.array([0, 1, 2, 7])).tolist() == [0, 2, 1, 1]
+    assert LabelEncoding.from_values([1, 2]).ignore_id is None
+    with pytest.raises(InputError, match="the ignore label 2 is the value of a class too"):
+        LabelEncoding((0, 2), ("background", "two"), ignore=2)
+
+
 def test_an_encoding_needs_distinct_named_values():
     for values, names in (((0, 1, 1), ("a", "b", "c")), ((0, 1), ("a",))):
         with pytest.raises(InputError, match="distinct values"):

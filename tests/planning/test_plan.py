@@ -8,7 +8,7 @@ import torch
 from deconvseg.data import open_dataset, resolve_splits
 from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.models import create_model, list_models
-from deconvseg.planning import Plan, StepCost, check_plan, explain, read_plan
+from deconvseg.planning import Plan, StepCost, check_plan, explain, read_plan, supervise_deeply
 from deconvseg.planning import make_plan as make_measured_plan
 from plans import tiny_plan
 
@@ -219,7 +219,7 @@ def test_papers_preset_with_the_papers_recipe_has_its_epochs(balls: Path) -> Non
     assert plan.model.config["out_channels"] == 2
 
 
-def test_an_ignore_label_is_refused_not_learnt(balls: Path, tmp_path: Path) -> None:
+def test_an_ignore_label_is_no_class(balls: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "balls"
@@ -228,8 +228,27 @@ def test_an_ignore_label_is_refused_not_learnt(balls: Path, tmp_path: Path) -> N
     declared["labels"]["ignore"] = 8
     (copy / "dataset.json").write_text(json.dumps(declared))
     data = open_dataset(copy)
-    with pytest.raises(InputError, match="label 8 is declared to be ignored"):
-        make_plan(data, resolve_splits(data, None, fold=0), device="cpu")
+    plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
+    assert (plan.labels.values, plan.labels.ignore) == ((0, 3, 7), 8)
+    assert plan.outputs == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "widths", "heads"), [("deconver", 5, 2), ("unet", 4, 1), ("deconver", 2, 1), ("segresnet", 0, None)]
+)
+def test_deep_supervision_gives_the_network_heads_where_it_can_have_them(
+    model: str, widths: int, heads: int | None
+) -> None:
+    config = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2}
+    if widths:
+        config["widths"] = [8 * 2**stage for stage in range(widths)]
+    plan = tiny_plan(model={"name": model, "config": config}, recipe={"deep_supervision": True})
+    supervised = supervise_deeply(plan)
+    assert supervised.model.config.get("deep_supervision_heads") == heads
+    assert create_model(model, **supervised.model.config).deep_supervision_heads == (heads or 0)
+    assert "deep_supervision" in supervised.reasons
+    assert supervise_deeply(supervised) == supervised
+    assert supervise_deeply(tiny_plan()) == tiny_plan()
 
 
 def test_instance_maps_suggest_foreground(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from deconvseg.data import PatchDataset, PreparedCase, open_dataset, prepare_cas
 from deconvseg.errors import DeconvsegError
 from deconvseg.training import train
 from deconvseg.training.loading import PatchLoader, choose_workers, explaining_workers, train_loader
+from deconvseg.training.ranks import Ranks
 from plans import tiny_plan
 
 
@@ -29,7 +30,7 @@ def cases(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Prepare
 
 def loader(cases: list[PreparedCase], workers: int, device: str = "cpu", **recipe: object) -> PatchLoader:
     plan = tiny_plan(recipe={"epochs": 1, "steps_per_epoch": 6, **recipe})
-    return train_loader(plan, cases, seed=3, device=device, workers=workers, epoch=0)
+    return train_loader(plan, cases, seed=3, device=device, workers=workers, epoch=0, ranks=Ranks())
 
 
 def break_reading(monkeypatch: pytest.MonkeyPatch, fail) -> None:  # type: ignore[no-untyped-def]

@@ -48,11 +48,12 @@ def test_a_run_learns_and_its_folder_is_complete(trained: Path) -> None:
     assert hashed == {f"disc{i}" for i in range(6)}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "recipe"), [(0, {}), (2, {}), (0, {"averaging": 0.9, "deep_supervision": True})])
 def test_resumed_run_has_the_weights_of_an_uninterrupted_one(
-    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, recipe: dict
 ) -> None:
-    options = {"plan": tiny_plan(), "splits": discs / "splits.json", "epochs": 3, "device": "cpu", "seed": 5}
+    plan = tiny_plan(recipe={**tiny_plan().recipe.model_dump(mode="json"), **recipe})
+    options = {"plan": plan, "splits": discs / "splits.json", "epochs": 3, "device": "cpu", "seed": 5}
     options["workers"] = workers
     train(discs, tmp_path / "whole", **options)
 

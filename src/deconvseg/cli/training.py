@@ -33,6 +33,17 @@ def train(
         Path | None,
         typer.Option("--cache", help="Keep preprocessed cases in this folder, which runs may share."),
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", min=1, help="Train on as many devices of each machine, a process on each."),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", min=1, help="Number of machines, each started by torchrun or srun.")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", help="ddp (if not given): every device holds the network; fsdp: a part of it."),
+    ] = None,
     pretrained: Annotated[Path | None, typer.Option("--pretrained", help="Start from the weights of this run.")] = None,
     values: options.Set = None,
     seed: options.Seed = 0,
@@ -63,7 +74,11 @@ def train(
         pretrained=pretrained,
         values=options.parse_values(values),
         seed=seed,
+        devices=devices,
+        nodes=nodes,
+        strategy=strategy,
         resume=resume,
         console=Terminal(),
     )
-    typer.echo(run.path)
+    if training.Ranks.find().leads:
+        typer.echo(run.path)

@@ -179,7 +179,7 @@ def _prepare(
     ids = encoding.encode(labels.pixels, where=str(case.label))
     pixels = preprocess_image(image, spacing, normalisations).pixels
     ids = preprocess_labels(LabelMap(ids, labels.geometry), spacing).pixels
-    rows = _centres(ids, case.name)
+    rows = _centres(ids, case.name, encoding.ignore_id)
     classes = [[int(label), len(voxels)] for label, voxels in rows.items()]
     centres = np.concatenate([np.zeros((0, ids.ndim), np.int32), *rows.values()])
     blocks = _blocks(ids.shape, patch_size)
@@ -280,12 +280,13 @@ def _npy(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _centres(ids: NDArray[np.integer], name: str) -> dict[int, NDArray[np.int32]]:
-    """Return a sample of the voxels (N, D) of each class but the background."""
+def _centres(ids: NDArray[np.integer], name: str, ignore_id: int | None) -> dict[int, NDArray[np.int32]]:
+    """Return a sample of the voxels (N, D) of each class but the background; of that too, where some are ignored."""
     rng = np.random.default_rng([len(name), *name.encode()])
     rows = {}
     for label in np.unique(ids):
-        if label == 0:
+        # Where most voxels are ignored, a patch lying anywhere would often teach nothing: it needs judged ones.
+        if label == ignore_id or (label == 0 and ignore_id is None):
             continue
         voxels = np.argwhere(ids == label)
         if len(voxels) > _CENTRES_PER_CLASS:

@@ -36,7 +36,8 @@ class PatchDataset(TorchDataset[Sample]):
     """Samples of prepared cases; the index is (epoch, sample), and nothing else decides what comes back.
 
     The share ``foreground`` of any run of consecutive samples, and so of each batch, to within one, is centred on a
-    voxel of a class drawn at random; the others lie anywhere in the volume. A volume smaller than the patch is padded
+    voxel of a class drawn at random; the others lie anywhere in the volume, or, where a dataset has voxels to ignore,
+    about one of the background that somebody has judged. A volume smaller than the patch is padded
     on both sides: pixels with zero (the mean, or the background, after normalisation), labels with background.
     :func:`finish` makes patches of samples, on whatever device they lie.
     """
@@ -95,10 +96,14 @@ class PatchDataset(TorchDataset[Sample]):
     def _start(self, rng: np.random.Generator, case: PreparedCase, position: int) -> tuple[int, ...]:
         slack = [n - p for n, p in zip(case.shape, self.patch_size, strict=True)]
         share = self.foreground
-        if not case.classes or math.floor((position + 1) * share) == math.floor(position * share):
+        foreground = math.floor((position + 1) * share) != math.floor(position * share)
+        # Background is among the classes only where a dataset has voxels to ignore.
+        background = [place for place, (label, _) in enumerate(case.classes) if label == 0]
+        places = [place for place in range(len(case.classes)) if (place not in background) == foreground] or background
+        if not places:
             return tuple(int(rng.integers(0, s + 1)) if s > 0 else s // 2 for s in slack)
         counts = [count for _, count in case.classes]
-        chosen = int(rng.integers(len(counts)))
+        chosen = places[int(rng.integers(len(places)))]
         centre = case.centres[sum(counts[:chosen]) + int(rng.integers(counts[chosen]))]
         return tuple(
             int(np.clip(c - p // 2, 0, s)) if s > 0 else s // 2

@@ -11,6 +11,7 @@ from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.planner import make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
 from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, Prediction, RegionPlan, read_plan
+from deconvseg.planning.supervision import supervise_deeply
 
 __all__ = [
     "RECIPES",
@@ -35,5 +36,6 @@ __all__ = [
     "make_plan",
     "read_plan",
     "register_fitting",
+    "supervise_deeply",
     "take_fingerprint",
 ]

@@ -20,9 +20,10 @@ _SPARSE, _SPARSE_SAMPLING = 1e-3, 2 / 3
 def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, str, list[str]]:
     """Return the classes, the reason and warnings; :class:`InputError` where there is nothing to learn."""
     if dataset.foreground:
-        encoding, reason = LabelEncoding.foreground(), "every value above zero is one class, as asked for"
+        encoding = LabelEncoding.foreground(ignore=dataset.ignore_label)
+        reason = "every value above zero is one class, as asked for"
     elif dataset.label_names is not None:
-        encoding = LabelEncoding.from_values(dataset.label_names, dataset.label_names)
+        encoding = LabelEncoding.from_values(dataset.label_names, dataset.label_names, ignore=dataset.ignore_label)
         reason = "declared by the dataset"
     else:
         encoding, reason = LabelEncoding.from_values(fingerprint.label_voxels), "the values that the masks hold"
@@ -36,7 +37,14 @@ def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, 
     warnings = [f"no training or validation mask has a voxel of {', '.join(absent)}"] if absent else []
     if absent:
         reason += f"; warning: {warnings[0]}"
-    labels = LabelPlan(values=encoding.values, names=encoding.names, foreground_only=encoding.foreground_only)
+    if encoding.ignore is not None:
+        reason += f"; voxels of {encoding.ignore} are ignored"
+    labels = LabelPlan(
+        values=encoding.values,
+        names=encoding.names,
+        foreground_only=encoding.foreground_only,
+        ignore=encoding.ignore,
+    )
     return labels, reason, warnings
 
 

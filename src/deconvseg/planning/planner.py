@@ -91,18 +91,13 @@ def make_plan(
     follow from the data and from what this machine is measured to do in ``seconds`` of training (by default 15 minutes
     on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free). ``dims=2`` takes 2D slices of
     volumes, 3 whole volumes. ``workers`` threads read the cases, and a ``cache`` folder keeps what was read.
-    ``measure`` replaces the process that times candidates. A dataset with an ignore label is an :class:`InputError`.
+    ``measure`` replaces the process that times candidates.
     """
     named = get_recipe(recipe)
     if preset is None:
         check_fittable(model)
     else:
         preset_arguments(model, preset)
-    if dataset.ignore_label is not None:
-        raise InputError(
-            f"{dataset.root}: the label {dataset.ignore_label} is declared to be ignored, which training "
-            "cannot do yet; leave those cases out, or give their voxels a class"
-        )
     device = choose_device(device)
     kind: Kind = "cpu" if device == "cpu" else "gpu"
     room = int(_MEMORY_SHARE * available_memory(device)) if memory is None else memory

@@ -9,7 +9,12 @@ from deconvseg.errors import InputError
 
 
 class Recipe(BaseModel):
-    """What the training loop is told: optimiser, schedule, sampling, loss and validation."""
+    """What the training loop is told: optimiser, schedule, sampling, loss and validation.
+
+    ``deep_supervision`` gives the network further heads, one for each resolution but the lowest two, where it can have
+    them. ``averaging`` is the decay of an exponential moving average of the weights, which then is what validates,
+    and what the run keeps.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,6 +30,8 @@ class Recipe(BaseModel):
     squared_dice: bool = False
     batch_dice: bool = True
     regions: bool = False
+    deep_supervision: bool = False
+    averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
     augmentation: Augmentation = Augmentation()
     validate_every: Annotated[int, Field(ge=1)] = 5
     validation_cases: Annotated[int, Field(ge=1)] = 12

@@ -46,11 +46,12 @@ class ChannelPlan(_Part):
 
 
 class LabelPlan(_Part):
-    """The file values of the classes, in the order of their consecutive ids (background first)."""
+    """The file values of the classes, in the order of their ids (background first), and of voxels to ignore."""
 
     values: tuple[int, ...]
     names: tuple[str, ...]
     foreground_only: bool = False
+    ignore: int | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "LabelPlan":
@@ -58,11 +59,12 @@ class LabelPlan(_Part):
             raise ValueError(f"{len(self.values)} values but {len(self.names)} names")
         if len(self.values) < 2:
             raise ValueError("at least a background and one class are needed")
+        self.to_encoding()
         return self
 
     def to_encoding(self) -> LabelEncoding:
         """Return the map between file values and consecutive ids."""
-        return LabelEncoding(values=self.values, names=self.names, foreground_only=self.foreground_only)
+        return LabelEncoding(self.values, self.names, foreground_only=self.foreground_only, ignore=self.ignore)
 
 
 class RegionPlan(_Part):

@@ -1,5 +1,6 @@
 """From a dataset and a plan to a trained run."""
 
+from deconvseg.training.ranks import Ranks
 from deconvseg.training.train import train
 
-__all__ = ["train"]
+__all__ = ["Ranks", "train"]

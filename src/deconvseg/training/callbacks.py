@@ -1,12 +1,16 @@
 """What happens beside the training loop: the run folder, the clock, and the line of progress."""
 
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from deconvseg.runs import Run
+from deconvseg.training.ranks import leaders_value
 from deconvseg.training.task import SegmentationTask
 
 Report = Callable[[str, float], None]
@@ -24,13 +28,18 @@ class RunWriter(Callback):
         """Write everything; the resume state comes last, so that it never runs ahead of the rest."""
         assert isinstance(pl_module, SegmentationTask)
         row = self._row(trainer, pl_module)
-        weights = pl_module.network.state_dict()
+        # What is gathered from all processes is asked for by all of them; the first alone writes.
+        state = trainer.strategy.lightning_module_state_dict()
+        if trainer.is_global_zero:
+            self._write(row, _below(pl_module.kept_name, state))
+        trainer.save_checkpoint(self.run.resume_file)
+
+    def _write(self, row: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
         if row["val_dice"] is not None and row["val_dice"] > self.best:
             self.best = row["val_dice"]
             self.run.save_weights(weights, "weights_best")
         self.run.save_weights(weights, "weights")
         self.run.append_metrics(row)
-        trainer.save_checkpoint(self.run.resume_file)
 
     def _row(self, trainer: Trainer, task: SegmentationTask) -> dict[str, Any]:
         losses, scores = task.train_losses, task.validation_dice
@@ -50,8 +59,22 @@ class RunWriter(Callback):
         return row
 
 
+def _below(name: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the part of a state dict that belongs to one module of it."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+class EndAtOnce(Callback):
+    """Lets SIGTERM end this process: Lightning's own answer talks to the others, one of which may be gone."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signal over; what is half written is tidied up on the way out."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 class TimeLimit(Callback):
-    """Stops the run after a number of seconds of training and validation."""
+    """Stops the run after a number of seconds of training and validation, by the first process's clock."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -59,7 +82,7 @@ class TimeLimit(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Stop when the time is up; the epoch ends there, with its files."""
         assert isinstance(pl_module, SegmentationTask)
-        if pl_module.seconds >= self.seconds:
+        if leaders_value(pl_module.seconds) >= self.seconds:
             trainer.should_stop = True
 
 

@@ -15,9 +15,12 @@ from deconvseg.data import PreparedCase
 from deconvseg.errors import InputError, InterruptionError
 from deconvseg.models import Network
 from deconvseg.runs import Run
-from deconvseg.training.callbacks import Progress, RunWriter, TimeLimit
+from deconvseg.training.callbacks import EndAtOnce, Progress, RunWriter, TimeLimit
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
-from deconvseg.training.loading import explaining_workers, train_loader, validation_loader
+from deconvseg.training.launch import kept_epochs
+from deconvseg.training.loading import explaining_workers, spread, train_loader, validation_loader
+from deconvseg.training.ranks import Ranks
+from deconvseg.training.strategies import create_strategy
 from deconvseg.training.task import SegmentationTask
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -36,43 +39,65 @@ def fit(
     max_seconds: float | None,
     resume: bool,
     report: Callable[[str, float], None],
+    ranks: Ranks,
+    strategy: str,
 ) -> None:
-    """Train the network, writing weights, metrics and resume state into the run after every epoch."""
+    """Train the network, writing weights, metrics and resume state into the run after every epoch.
+
+    Of several processes (``ranks``) each takes its part of every batch and of the validation cases, and the first
+    one writes; ``strategy`` says whether every process holds the whole network ("ddp") or a part of it ("fsdp").
+    """
     plan = run.plan
     recipe = plan.recipe
     seconds_before = run.metrics[-1]["seconds"] if resume and run.metrics else 0.0
     if max_seconds is not None and seconds_before >= max_seconds:
         return
     epoch = completed_epochs(run.resume_file) if resume else 0
-    task = SegmentationTask(network, plan, seed=seed, max_seconds=max_seconds, seconds_before=seconds_before)
+    val_cases = spread(val_cases, recipe.validation_cases)
+    task = SegmentationTask(
+        network,
+        plan,
+        seed=seed,
+        max_seconds=max_seconds,
+        seconds_before=seconds_before,
+        rank=ranks.rank,
+        dealt_cases=len(val_cases),
+    )
     callbacks: list[Callback] = [RunWriter(run, plan.output_names), Progress(report)]
     if max_seconds is not None:
         callbacks.append(TimeLimit(max_seconds))
+    if ranks.size > 1:
+        callbacks.append(EndAtOnce())
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = Trainer(
         accelerator=device.partition(":")[0],
-        devices=[int(device.partition(":")[2] or 0)] if device.startswith("cuda") else 1,
+        devices=_devices(device, ranks),
+        num_nodes=ranks.nodes,
+        strategy=create_strategy(strategy, ranks.size) if ranks.size > 1 else "auto",
+        sync_batchnorm=ranks.size > 1 and strategy == "ddp" and device.startswith("cuda"),
         precision=choose_precision(precision, device),
         # With a time limit the clock decides, not the number of epochs.
         max_epochs=recipe.epochs if max_seconds is None else -1,
         gradient_clip_val=recipe.gradient_clip,
         check_val_every_n_epoch=min(recipe.validate_every, recipe.epochs),
         num_sanity_val_steps=0,
-        plugins=[SafetensorsCheckpointIO()],
+        plugins=[SafetensorsCheckpointIO(), ranks.environment()],
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        # What is put together from the parts of a network for validation is trained on again.
+        inference_mode=strategy != "fsdp",
         default_root_dir=run.path,
     )
-    loader = train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch)
+    loader = train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch, ranks=ranks)
     with _interruptible(trainer, run), explaining_workers(loader):
         trainer.fit(
             task,
             loader,
-            validation_loader(val_cases, recipe.validation_cases) if val_cases else None,
+            validation_loader(ranks.deal(val_cases)) if val_cases else None,
             ckpt_path=run.resume_file if resume else None,
         )
 
@@ -94,11 +119,13 @@ def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
         if in_main_thread:
             signal.signal(signal.SIGINT, handler)
     if trainer.interrupted:
-        done = len(run.metrics)
-        kept = (
-            f"{done} completed epochs are kept in {run.path}; go on with --resume" if done else "no epoch was completed"
-        )
-        raise InterruptionError(f"interrupted; {kept}")
+        raise InterruptionError(f"interrupted; {kept_epochs(run)}")
+
+
+def _devices(device: str, ranks: Ranks) -> list[int] | int:
+    if ranks.size > 1 or not device.startswith("cuda"):
+        return ranks.devices
+    return [int(device.partition(":")[2] or 0)]
 
 
 def choose_precision(name: str, device: str) -> Any:

@@ -15,6 +15,7 @@ from deconvseg.data import Augment, CaseDataset, EpochSampler, PatchDataset, Pre
 from deconvseg.data.workers import ended
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import Plan
+from deconvseg.training.ranks import Ranks, RankSampler, share_of_batch
 
 # Seconds between two looks at whether the processes that load data are alive, while a batch is waited for.
 _LOOK_SECONDS = 5
@@ -32,7 +33,7 @@ class PatchLoader(DataLoader[Any]):
     """
 
     def __init__(
-        self, patches: PatchDataset, batch_size: int, sampler: EpochSampler, *, device: str, workers: int
+        self, patches: PatchDataset, batch_size: int, sampler: RankSampler, *, device: str, workers: int
     ) -> None:
         self.patches = patches
         self.processes: dict[int | None, BaseProcess] = {}
@@ -151,9 +152,16 @@ def choose_workers(workers: int | None, device: str) -> int:
 
 
 def train_loader(
-    plan: Plan, cases: Sequence[PreparedCase], *, seed: int, device: str, workers: int | None, epoch: int
+    plan: Plan,
+    cases: Sequence[PreparedCase],
+    *,
+    seed: int,
+    device: str,
+    workers: int | None,
+    epoch: int,
+    ranks: Ranks,
 ) -> PatchLoader:
-    """Return the loader of a plan's training patches, from that epoch on."""
+    """Return the loader of a plan's training patches, this process's part of every batch, from that epoch on."""
     recipe = plan.recipe
     samples = recipe.steps_per_epoch * plan.batch_size
     patches = PatchDataset(
@@ -164,16 +172,21 @@ def train_loader(
         foreground=recipe.foreground_oversampling,
         augment=Augment(plan.spacing, recipe.augmentation),
     )
-    sampler = EpochSampler(samples)
+    sampler = RankSampler(EpochSampler(samples), plan.batch_size, ranks)
     # Worker processes draw ahead before Lightning tells the sampler its epoch.
     sampler.set_epoch(epoch)
-    return PatchLoader(patches, plan.batch_size, sampler, device=device, workers=choose_workers(workers, device))
+    batch = share_of_batch(plan.batch_size, ranks.size)
+    return PatchLoader(patches, batch, sampler, device=device, workers=choose_workers(workers, device))
 
 
-def validation_loader(cases: Sequence[PreparedCase], most: int) -> DataLoader[dict[str, Any]]:
-    """Return a loader of whole cases, of a sample evenly spread over their list where there are more than ``most``."""
-    chosen = [cases[index * len(cases) // most] for index in range(most)] if len(cases) > most else cases
-    return DataLoader(CaseDataset(chosen), batch_size=1)
+def validation_loader(cases: Sequence[PreparedCase]) -> DataLoader[dict[str, Any]]:
+    """Return a loader of whole cases."""
+    return DataLoader(CaseDataset(cases), batch_size=1)
+
+
+def spread(cases: Sequence[PreparedCase], most: int) -> Sequence[PreparedCase]:
+    """Return the cases, or a sample evenly spread over their list where there are more than ``most``."""
+    return [cases[index * len(cases) // most] for index in range(most)] if len(cases) > most else cases
 
 
 @contextmanager

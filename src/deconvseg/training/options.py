@@ -7,6 +7,9 @@ from typing import Any
 from deconvseg.errors import InputError
 from deconvseg.runs import Run
 
+# What decides where and by how many a run is computed, not what comes out of it.
+_SPREAD = ("workers", "cache", "devices", "nodes", "strategy")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -31,6 +34,9 @@ class TrainOptions:
     pretrained: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    devices: int | None = None
+    nodes: int | None = None
+    strategy: str | None = None
 
     @property
     def plan_changes(self) -> dict[str, Any]:
@@ -44,14 +50,15 @@ class TrainOptions:
     def resumed(self, run: Run) -> "TrainOptions":
         """Return the options that the run was started with; :class:`InputError` where others are asked for now.
 
-        An option at its default is not asked for. The workers and the cache do not matter and may change.
+        An option at its default is not asked for. What a run is spread over (workers, cache, devices, nodes, strategy)
+        does not decide what it does, and may change.
         """
         known = {f.name for f in fields(self)}
         saved = TrainOptions(**{key: value for key, value in run.config.items() if key in known})
         changed = [
             f"{f.name} {getattr(saved, f.name)!r} → {getattr(self, f.name)!r}"
             for f in fields(self)
-            if f.name not in ("workers", "cache", "plan", "values", "epochs")
+            if f.name not in (*_SPREAD, "plan", "values", "epochs")
             and (f.name == "dataset" or getattr(self, f.name) != f.default)
             and getattr(self, f.name) != getattr(saved, f.name)
         ]
@@ -62,5 +69,5 @@ class TrainOptions:
             changed.append(f"plan {saved.plan!r} → {self.plan!r}")
         if changed:
             raise InputError(f"--resume: the run in {run.path} was started otherwise: {'; '.join(changed)}")
-        freely = {name: getattr(self, name) for name in ("workers", "cache") if getattr(self, name) is not None}
-        return replace(saved, **freely)
+        asked = {name: getattr(self, name) for name in _SPREAD if getattr(self, name) != getattr(TrainOptions, name)}
+        return replace(saved, **asked)

@@ -1,5 +1,6 @@
 """One training run as a Lightning module."""
 
+import math
 import time
 from typing import Any
 
@@ -7,13 +8,16 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.inference import predict_windows
 from deconvseg.models import Network
 from deconvseg.planning import Plan
+from deconvseg.training.averaging import average_weights
 from deconvseg.training.loss import SegmentationLoss, region_masks
 from deconvseg.training.optimiser import create_optimiser
+from deconvseg.training.ranks import PeerError, leaders_value, mean_over_ranks, rows_of_ranks, texts_of_ranks
 from deconvseg.training.schedule import learning_rate_factor
 
 
@@ -21,7 +25,8 @@ class SegmentationTask(LightningModule):
     """A network, its loss and its optimiser, as the plan says.
 
     ``max_seconds`` makes the learning rate follow the clock instead of the steps; the exact resumption of a run holds
-    only without it.
+    only without it. Of several processes every one has a task, with its share of each batch; ``rank`` is its number,
+    ``dealt_cases`` how many validation cases are dealt out over all of them.
     """
 
     def __init__(
@@ -32,21 +37,32 @@ class SegmentationTask(LightningModule):
         seed: int,
         max_seconds: float | None = None,
         seconds_before: float = 0.0,
+        rank: int = 0,
+        dealt_cases: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
+        decay = plan.recipe.averaging
+        self.average = None if decay is None else average_weights(network, decay)
         self.plan = plan
-        self.seed = seed
+        self.rank = rank
+        self.dealt_cases = dealt_cases
+        # What is random in a network shall differ between the parts of a batch.
+        self.entropy = [seed] if rank == 0 else [seed, rank]
         self.total_steps = plan.recipe.epochs * plan.recipe.steps_per_epoch
         self.max_seconds = max_seconds
         self.seconds_before = seconds_before
+        self.ignore_id = plan.labels.to_encoding().ignore_id
         self.region_ids = None if plan.regions is None else [region.labels for region in plan.regions]
         recipe = plan.recipe
         self.loss = SegmentationLoss(
-            regions=self.region_ids, squared_dice=recipe.squared_dice, batch_dice=recipe.batch_dice
+            regions=self.region_ids,
+            squared_dice=recipe.squared_dice,
+            batch_dice=recipe.batch_dice,
+            ignore_id=self.ignore_id,
         )
         self.started = time.monotonic() - seconds_before
-        self.train_losses: list[float] = []
+        self.train_losses: list[float] = []  # of all processes together
         self.validation_dice: list[Tensor] = []
 
     @property
@@ -61,6 +77,20 @@ class SegmentationTask(LightningModule):
             return self.seconds / self.max_seconds
         return self.global_step / self.total_steps
 
+    @property
+    def kept_name(self) -> str:
+        """Where the network that validates and is kept stands: the average of the weights, where there is one."""
+        return "network" if self.average is None else "average.module"
+
+    def configure_model(self) -> None:
+        """Leave to each process its part of the weights, where they are to be shared out."""
+        mesh = self.device_mesh
+        if mesh is None or isinstance(self.network, FSDPModule):
+            return
+        fully_shard(self.network, mesh=mesh["data_parallel"])
+        if self.average is not None:
+            fully_shard(self.average.module, mesh=mesh["data_parallel"])
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the learning rate is set before each step."""
         return create_optimiser(self.network, self.plan.recipe)
@@ -72,39 +102,55 @@ class SegmentationTask(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's losses, and make what is random in a network a function of (seed, epoch)."""
         self.train_losses.clear()
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([*self.entropy, self.current_epoch]).generate_state(1)[0]))
         self.network.deep_supervision = self.network.deep_supervision_heads > 0
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Return the loss of one batch; a loss that is not finite stops the run and names the batch's cases."""
         recipe = self.plan.recipe
-        factor = learning_rate_factor(self.progress, warmup=recipe.warmup, warmup_from=recipe.warmup_from)
+        # By the first process's clock, so that all processes take the same step.
+        progress = self.progress if self.max_seconds is None else leaders_value(self.progress)
+        factor = learning_rate_factor(progress, warmup=recipe.warmup, warmup_from=recipe.warmup_from)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = recipe.learning_rate * factor
         loss: Tensor = self.loss(self.network(batch["image"]), batch["labels"])
-        value = float(loss.detach())
-        if not torch.isfinite(loss.detach()):
-            raise DeconvsegError(
+        value = mean_over_ranks(loss)
+        if not math.isfinite(value):
+            cases = ", ".join(texts_of_ranks(", ".join(batch["case"])))
+            raise (DeconvsegError if self.rank == 0 else PeerError)(
                 f"the loss became {value} in epoch {self.current_epoch}, step {batch_index}; cases in that batch: "
-                f"{', '.join(batch['case'])}; look at those images, or lower the learning rate "
-                f"(--set recipe.learning_rate={recipe.learning_rate / 3:.1g})"
+                f"{cases}; look at those images, or lower the learning "
+                f"rate (--set recipe.learning_rate={recipe.learning_rate / 3:.1g})"
             )
         self.train_losses.append(value)
         return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Let the average of the weights follow them."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's scores."""
         self.validation_dice.clear()
         self.network.deep_supervision = False
+        kept = self.get_submodule(self.kept_name)
+        if isinstance(kept, FSDPModule):
+            # Whole until the end, because every process validates cases of its own, at its own pace.
+            kept.unshard()
 
     def on_validation_epoch_end(self) -> None:
-        """Go back to training with every head."""
+        """Gather the scores of all processes, and go back to training with every head."""
+        self.validation_dice = list(rows_of_ranks(torch.stack(self.validation_dice), self.dealt_cases))
+        kept = self.get_submodule(self.kept_name)
+        if isinstance(kept, FSDPModule):
+            kept.reshard()
         self.network.deep_supervision = self.network.deep_supervision_heads > 0
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Add the Dice of each predicted structure of one whole case."""
         probabilities = predict_windows(
-            self.network,
+            self.get_submodule(self.kept_name),
             batch["image"],
             self.plan.patch_size,
             overlap=self.plan.recipe.overlap,
@@ -116,6 +162,9 @@ class SegmentationTask(LightningModule):
         else:
             ids = [(i,) for i in range(1, probabilities.shape[1])]
             predicted, truth = region_masks(probabilities.argmax(1), ids), region_masks(labels, ids)
+        if self.ignore_id is not None:
+            judged = (labels != self.ignore_id)[:, None]
+            predicted, truth = predicted * judged, truth * judged
         axes = tuple(range(2, labels.ndim + 1))
         size = predicted.sum(axes) + truth.sum(axes)
         # Deconver, Eq. 8: the Dice of two empty masks is 1.

@@ -14,13 +14,15 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, cache_folder, check_plan, choose_device, make_plan, read_plan
+from deconvseg.planning import Plan, cache_folder, check_plan, choose_device, make_plan, read_plan, supervise_deeply
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.fit import choose_precision, fit
+from deconvseg.training.launch import check_processes, launch, processes
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import TrainOptions
+from deconvseg.training.ranks import Ranks
 
 _Path = str | PathLike[str]
 # Below this share of fitting weights two networks have only sizes in common, not what was learnt.
@@ -49,6 +51,9 @@ def train(
     pretrained: _Path | None = None,
     values: Mapping[str, Any] | None = None,
     seed: int = 0,
+    devices: int | None = None,
+    nodes: int | None = None,
+    strategy: str | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> Run:
@@ -59,11 +64,18 @@ def train(
     case; ``values`` replaces dotted paths of the plan (``{"recipe.learning_rate": 1e-4}``); ``max_seconds`` bounds
     training with its validations, and the plan that is made keeps to ``memory`` bytes and to ``dims`` (2: slices of
     volumes; 3). ``workers`` processes prepare and load cases (0: none). Preprocessed cases lie in the run's folder
-    while it trains, or stay in ``cache``, which several runs may share. With ``resume`` the run in ``output`` goes on
-    after its last completed epoch, with its own options; without ``max_seconds`` its weights are then, on a CPU with as
-    many threads, those of an uninterrupted run, bit for bit.
+    while it trains, or stay in ``cache``, which several runs may share.
+
+    ``devices`` spreads the training over as many processes, one on each device (``strategy`` "ddp", the default: each
+    holds the whole network; "fsdp": a part of it); the plan's batch is that of all together. Where torchrun or SLURM
+    has started several processes, each calls this function with the same arguments: the first one plans, prepares and
+    writes, and all return the run.
+
+    With ``resume`` the run in ``output`` goes on after its last completed epoch, with its own options; without
+    ``max_seconds`` its weights are then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
     """
-    console = console or Silent()
+    ranks = Ranks.find()
+    console = console if console is not None and ranks.leads else Silent()
     options = TrainOptions(
         dataset=_absolute(dataset),
         model=model,
@@ -84,14 +96,26 @@ def train(
         pretrained=None if pretrained is None else _absolute(pretrained),
         values=dict(values or {}),
         seed=seed,
+        devices=devices,
+        nodes=nodes,
+        strategy=strategy,
     )
-    if resume:
+    with ranks.connected(choose_device(device)):
+        ranks.lead(partial(_prepare, output, options, plan if isinstance(plan, Plan) else None, resume, console))
         run = Run.open(output)
-        options = options.resumed(run)
-        data, parts = _reopen(run, options, console)
-    else:
-        run, data, parts = _start(output, options, plan if isinstance(plan, Plan) else None, console)
-    _fit(run, data, parts, options, resume, console)
+        options = options.resumed(run) if resume else options
+        if ranks.size == 1 and processes(options) > 1:
+            launch(run, options, resume, console)
+        else:
+            fit_run(run, options, ranks, resume, console)
+    if ranks.leads:
+        _finish(run, options, console)
+    return run
+
+
+def _finish(run: Run, options: TrainOptions, console: Console) -> None:
+    """Predict and evaluate the validation cases, write the report, and tidy up."""
+    data, parts = _cases(run, options)
     problems = _validate(run, data, parts, options, console)
     plot_curves(run.metrics, run.path / "progress.png")
     console.say(f"report: {write_report(run.path)}")
@@ -99,14 +123,26 @@ def train(
     run.record_hashes()
     if problems:
         raise DeconvsegError(f"trained, but {len(problems)} validation cases failed, first: {problems[0]}")
-    return run
 
 
 def _absolute(path: _Path) -> str:
     return str(Path(path).resolve())
 
 
-def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Console) -> tuple[Run, Dataset, Splits]:
+def _prepare(output: _Path, options: TrainOptions, plan: Plan | None, resume: bool, console: Console) -> None:
+    """Make the run folder or open it again, and prepare its cases where several processes will want them."""
+    if resume:
+        run = Run.open(output)
+        options = options.resumed(run)
+        check_processes(run.plan, options)
+        _reopen(run, console)
+    else:
+        run = _start(output, options, plan, console)
+    if processes(options) > 1:
+        _prepared_cases(run, *_cases(run, options), options, console)
+
+
+def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Console) -> Run:
     """Check everything that can be checked at once, then make the run folder."""
     data = open_dataset(options.dataset, foreground=options.foreground)
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
@@ -120,7 +156,14 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
     run = Run.create(output, plan, options.to_json(), splits=vars(parts))
     files = [file for case in data.cases for file in (*case.images, case.label) if file is not None]
     run.update_manifest(data={str(file): file_sha256(file) for file in console.track(files, "hashing the data")})
-    return run, data, parts
+    return run
+
+
+def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
+    """Return the run's cases, those that train and those that choose."""
+    data = open_dataset(options.dataset, foreground=options.foreground)
+    parts = Splits(**run.splits)
+    return data.select([*parts.train, *parts.val]), parts
 
 
 def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
@@ -149,12 +192,13 @@ def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions
             cache=cache_folder(),
             progress=partial(console.track, text="fingerprint"),
         )
-    plan = plan.with_values(options.plan_changes)
+    plan = supervise_deeply(plan.with_values(options.plan_changes))
     if plan.labels.foreground_only != options.foreground:
         raise InputError(
             "the plan was made with --foreground and this training without it, or the reverse; say the same"
         )
     check_plan(plan)
+    check_processes(plan, options)
     for warning in plan.warnings:
         console.say(f"warning: {warning}")
     console.say(
@@ -164,8 +208,8 @@ def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions
     return plan
 
 
-def _reopen(run: Run, options: TrainOptions, console: Console) -> tuple[Dataset, Splits]:
-    """Open the data of a run that goes on: the same cases in the same splits, with the same content."""
+def _reopen(run: Run, console: Console) -> None:
+    """Check that a run can go on: with a completed epoch, and with data of the same content."""
     if not run.resume_file.is_file():
         raise InputError(f"{run.resume_file}: no completed epoch to resume from; train again without --resume")
     for file, expected in console.track(list(run.manifest.get("data", {}).items()), "checking the data"):
@@ -173,14 +217,13 @@ def _reopen(run: Run, options: TrainOptions, console: Console) -> tuple[Dataset,
             raise InputError(f"{file}: has changed since the run was started; train a new run with -o")
     if run.threads_differ():
         console.say("warning: another number of threads than before; the weights will not be bit for bit the same")
-    data = open_dataset(options.dataset, foreground=options.foreground)
-    parts = Splits(**run.splits)
-    return data.select([*parts.train, *parts.val]), parts
 
 
-def _fit(run: Run, data: Dataset, parts: Splits, options: TrainOptions, resume: bool, console: Console) -> None:
+def _prepared_cases(
+    run: Run, data: Dataset, parts: Splits, options: TrainOptions, console: Console
+) -> dict[str, list[PreparedCase]]:
     plan = run.plan
-    cases: dict[str, list[PreparedCase]] = {
+    return {
         part: prepare_cases(
             data.select(names),
             run.cache if options.cache is None else Path(options.cache),
@@ -193,6 +236,13 @@ def _fit(run: Run, data: Dataset, parts: Splits, options: TrainOptions, resume: 
         )
         for part, names in (("train", parts.train), ("val", parts.val))
     }
+
+
+def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console: Console) -> None:
+    """Train the network of a run whose folder is there, as one of the processes that do."""
+    plan = run.plan
+    data, parts = _cases(run, options)
+    cases = _prepared_cases(run, data, parts, options, console)
     device = choose_device(options.device)
     manual_seed(options.seed)
     network = create_model(plan.model.name, **plan.model.config)
@@ -200,7 +250,7 @@ def _fit(run: Run, data: Dataset, parts: Splits, options: TrainOptions, resume: 
         console.say(load_pretrained(network, Run.open(options.pretrained)))
     parameters = sum(p.numel() for p in network.parameters())
     console.say(
-        f"training {parameters / 1e6:.2f} M parameters on {device}: "
+        f"training {parameters / 1e6:.2f} M parameters on {f'{ranks.size} x ' if ranks.size > 1 else ''}{device}: "
         f"{len(parts.train)} cases, {len(parts.val)} to validate"
     )
     with console.meter() as meter:
@@ -216,6 +266,8 @@ def _fit(run: Run, data: Dataset, parts: Splits, options: TrainOptions, resume: 
             max_seconds=options.max_seconds,
             resume=resume,
             report=meter,
+            ranks=ranks,
+            strategy=options.strategy or "ddp",
         )
 
 

@@ -1,0 +1,182 @@
+"""Starting the processes of a training on this machine, listening to them, and ending them together."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
+from deconvseg.planning import Plan, choose_device
+from deconvseg.runs import Run
+from deconvseg.training.console import Console
+from deconvseg.training.options import TrainOptions
+from deconvseg.training.ranks import Ranks, share_of_batch
+from deconvseg.training.strategies import STRATEGIES
+
+_ADDRESS = "127.0.0.1"
+_PATIENCE = 10.0  # seconds between asking a process to end and ending it
+_LAST_WORDS = 5.0
+_POLL = 0.1
+
+
+def processes(options: TrainOptions) -> int:
+    """Return the number of processes that train: those that were started, or those that are asked for."""
+    started = Ranks.find().size
+    return started if started > 1 else options.devices or 1
+
+
+def check_processes(plan: Plan, options: TrainOptions) -> None:
+    """Refuse a plan or options that the processes cannot share; :class:`InputError` says what to change."""
+    ranks, count = Ranks.find(), processes(options)
+    ranks.check(options.devices, options.nodes)
+    check_devices(choose_device(options.device), count // ranks.nodes, options.strategy or "ddp")
+    share_of_batch(plan.batch_size, count)
+
+
+def check_devices(device: str, count: int, strategy: str) -> None:
+    """Refuse what cannot be spread over ``count`` devices of this machine."""
+    check_choice(strategy, STRATEGIES, "--strategy")
+    if count == 1:
+        return
+    kind, _, index = device.partition(":")
+    if index or kind == "mps":
+        raise InputError(f"--device {device}: is one device alone; for --devices {count} choose cpu or cuda")
+    if kind == "cuda" and count > torch.cuda.device_count():
+        raise InputError(f"--devices {count}: this machine has {torch.cuda.device_count()} CUDA devices")
+
+
+def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> None:
+    """Train a prepared run in ``options.devices`` processes; where one fails all end, and its error is raised here."""
+    count = options.devices or 1
+    # What torchrun does: the processes meet in a store that their parent keeps.
+    store = TCPStore(_ADDRESS, 0, is_master=True, wait_for_workers=False)
+    command = [sys.executable, "-m", "deconvseg.training.worker", str(run.path.resolve())]
+    command += [json.dumps(options.to_json()), "resume" if resume else "start"]
+    reader, writer = os.pipe()
+    with tempfile.TemporaryFile() as chatter, console.meter() as meter:
+        processes = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, **_environment(rank, count, store.port)},
+                stdout=writer,
+                stderr=None if rank == 0 else chatter,
+                # Ctrl-C comes to this process alone, which then ends the others.
+                start_new_session=True,
+            )
+            for rank in range(count)
+        ]
+        os.close(writer)
+        listener = _Listener(os.fdopen(reader, encoding="utf-8"), console, meter)
+        listener.start()
+        try:
+            with _ended(processes):
+                _wait(processes)
+        except KeyboardInterrupt as interruption:
+            raise InterruptionError(f"interrupted; {kept_epochs(run)}") from interruption
+        listener.join()
+        chatter.seek(0)
+        _check([process.returncode for process in processes], listener.errors, run, chatter.read())
+
+
+def kept_epochs(run: Run) -> str:
+    """Return what an interrupted run has kept, and how it goes on."""
+    done = len(run.metrics)
+    if not done:
+        return "no epoch was completed"
+    return f"{done} completed epochs are kept in {run.path}; go on with --resume"
+
+
+class _Listener(threading.Thread):
+    """Reads the lines that the processes write, tells what they tell, and keeps their errors."""
+
+    def __init__(self, lines: IO[str], console: Console, meter: Callable[[str, float], None]) -> None:
+        super().__init__(daemon=True)
+        self.lines = lines
+        self.console = console
+        self.meter = meter
+        self.errors: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Read until every process has closed its end."""
+        with self.lines:
+            for line in self.lines:
+                message = json.loads(line)
+                if "error" in message:
+                    self.errors.append(message)
+                elif "say" in message:
+                    self.console.say(message["say"])
+                else:
+                    self.meter(message["text"], message["fraction"])
+
+
+def _environment(rank: int, count: int, port: int) -> dict[str, str]:
+    """Return what torchrun would tell a process, and its share of the processor."""
+    threads = max(1, torch.get_num_threads() // count)
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": _ADDRESS,
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "deconvseg",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": str(threads),
+    }
+
+
+def _wait(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Wait until all have ended, or for a while after one has failed: the others may have something to tell."""
+    deadline = math.inf
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        if deadline == math.inf and any(process.poll() for process in processes):
+            deadline = time.monotonic() + _LAST_WORDS
+        time.sleep(_POLL)
+
+
+@contextmanager
+def _ended(processes: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
+    """Leave no process behind, whatever ends the block."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + _PATIENCE
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _check(codes: Sequence[int], errors: Sequence[dict[str, Any]], run: Run, chatter: bytes) -> None:
+    if not any(codes):
+        return
+    # A process that lost another one, or was asked to end, is not the cause.
+    for error in errors:
+        if not error["peer"]:
+            raise (InputError if error["code"] == InputError.exit_code else DeconvsegError)(error["error"])
+    killed = [rank for rank, code in enumerate(codes) if code < 0 and -code != signal.SIGTERM]
+    rank = killed[0] if killed else next(rank for rank, code in enumerate(codes) if code)
+    how = f"was killed by signal {-codes[rank]}" if codes[rank] < 0 else f"ended with code {codes[rank]}"
+    hint = ", as it is where memory runs out" if -codes[rank] == signal.SIGKILL else ""
+    last = chatter.decode(errors="replace").strip().splitlines()[-1:]
+    raise DeconvsegError(
+        f"training process {rank + 1} of {len(codes)} {how}{hint}{f' ({last[0]})' if last else ''}, and the others "
+        f"with it; {kept_epochs(run)}"
+    )

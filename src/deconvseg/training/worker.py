@@ -1,0 +1,74 @@
+"""One of several training processes: ``python -m deconvseg.training.worker RUN OPTIONS resume|start``.
+
+``launch`` starts it, in the environment of torchrun. It writes JSON lines to standard output: what there is to say, how
+far the training is (the first process only), and the error it ends with.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from deconvseg.errors import DeconvsegError, InterruptionError
+from deconvseg.planning import choose_device, keep_freed_memory
+from deconvseg.runs import Run
+from deconvseg.training.console import Console, Silent
+from deconvseg.training.options import TrainOptions
+from deconvseg.training.ranks import PeerError, Ranks
+from deconvseg.training.train import fit_run
+
+
+class Relay:
+    """A console that tells the parent process."""
+
+    def say(self, text: str) -> None:
+        """Hand a line on."""
+        _tell(say=text)
+
+    def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
+        """Go through the items; the parent has shown this already."""
+        return items
+
+    @contextmanager
+    def meter(self) -> Iterator[Callable[[str, float], None]]:
+        """Give a function that hands progress on."""
+        yield lambda text, fraction: _tell(text=text, fraction=fraction)
+
+
+def main(path: str, options: str, how: str) -> int:
+    """Train, as one of several; return the exit code."""
+    ranks = Ranks.find()
+    console: Console = Relay() if ranks.leads else Silent()
+    chosen = TrainOptions(**json.loads(options))
+    keep_freed_memory()
+    try:
+        with ranks.connected(choose_device(chosen.device)):
+            fit_run(Run.open(path), chosen, ranks, how == "resume", console)
+    except DeconvsegError as error:
+        _tell(error=str(error), code=error.exit_code, peer=isinstance(error, PeerError | InterruptionError))
+        return error.exit_code
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BrokenPipeError:
+        # The parent was killed: nobody listens any more.
+        return 1
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        text = f"unexpected {type(error).__name__} in a training process: {' '.join(str(error).split())}"
+        _tell(error=text, code=1, peer=False)
+        return 1
+    return 0
+
+
+def _tell(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
+
+
+if __name__ == "__main__":
+    code = main(*sys.argv[1:])
+    sys.stderr.flush()
+    # Without tidying up: where a process is gone, taking the group of processes apart would wait for it.
+    os._exit(code)

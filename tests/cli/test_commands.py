@@ -1,3 +1,4 @@
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -56,6 +57,29 @@ def test_the_whole_way(deconvseg, discs: Path, tmp_path: Path) -> None:  # type:
     assert (tmp_path / "page.html").read_text().lstrip().lower().startswith("<!doctype html>")
 
 
+def test_cross_validation_prints_its_table_and_fails_with_a_fold(  # type: ignore[no-untyped-def]
+    deconvseg, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, run = tmp_path / "plan.json", tmp_path / "run"
+    plan.write_text(tiny_plan().model_dump_json())
+    # The package's name of this module is its function's.
+    module = importlib.import_module("deconvseg.training.train")
+    predicting = module.predict_cases
+
+    def predict_some(predictor, cases, output, **options):  # type: ignore[no-untyped-def]
+        return predicting(predictor, cases[1:] if output.parent.name == "fold_1" else cases, output, **options)
+
+    monkeypatch.setattr(module, "predict_cases", predict_some)
+    done = deconvseg("crossval", discs, "-o", run, "--plan", plan, "--folds", 2, "--device", "cpu", "--epochs", 1)
+    assert done.code == 1
+    assert "no prediction has this name" in done.err
+    assert "5 cases, each by the fold that did not see it" in done.out
+    assert "disc " in done.out
+    assert "post-processing: " in done.out
+    again = deconvseg("crossval", discs, "-o", run, "--resume", "--json")
+    assert len(json.loads(again.out)["cases"]) == 5
+
+
 def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert deconvseg("data", "demo", tmp_path / "demo", "--cases", 5).code == 0
     checked = deconvseg("data", "check", tmp_path / "demo", "--json")
@@ -82,6 +106,10 @@ def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # ty
         (["report", "{tmp}"], "{tmp}"),
         (["train", "{discs}", "-o", "{tmp}/run", "--seed", "-1"], "--seed"),
         (["predict", "-i", "{discs}", "-o", "{tmp}/out", "-m", "{tmp}", "--split", "tset"], "--split tset"),
+        (["crossval", "{discs}", "-o", "{tmp}/run", "--folds", "1"], "--folds"),
+        (["crossval", "{discs}", "-o", "{tmp}/run", "--folds", "7"], "6 cases cannot make 7 folds"),
+        (["crossval", "{discs}", "-o", "{tmp}/run", "--stratify", "site"], "with --table"),
+        (["crossval", "{discs}", "-o", "{tmp}/run", "--resume"], "no cross-validation to resume"),
         (["frobnicate"], "No such command"),
         (["train"], "Missing argument"),
     ],

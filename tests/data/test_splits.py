@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvseg.data import Case, Dataset, Splits, make_folds, read_splits, resolve_splits
+from deconvseg.data import (
+    Case,
+    Dataset,
+    Splits,
+    make_folds,
+    make_stratified_folds,
+    read_splits,
+    resolve_folds,
+    resolve_splits,
+)
 from deconvseg.errors import InputError
 
 NAMES = tuple(f"case{number}" for number in range(12))
@@ -146,3 +155,90 @@ def test_impossible_folds_and_unlabelled_training_cases_are_refused(tmp_path):
         resolve_splits(dataset, write(tmp_path / "s.json", {"train": NAMES[:5]}), fold=0)
     path = write(tmp_path / "s.json", {"train": NAMES[3:9], "test": ["case2"]})
     assert resolve_splits(dataset, path, fold=0).test == ("case2",)
+
+
+volumes = st.dictionaries(st.text("abcdef0123", min_size=1, max_size=6), st.floats(0, 1e6), min_size=2, max_size=40)
+
+
+@settings(deadline=None, max_examples=80)
+@given(strata=volumes, folds=st.integers(2, 7), seed=st.integers(0, 99), shuffled=st.randoms())
+def test_stratified_folds_partition_the_cases_and_share_out_neighbours(strata, folds, seed, shuffled):
+    if folds > len(strata):
+        with pytest.raises(InputError, match=f"{len(strata)} cases cannot make {folds} folds"):
+            make_stratified_folds(strata, folds, seed)
+        return
+    made = make_stratified_folds(strata, folds, seed)
+    assert sorted(name for _, val in made for name in val) == sorted(strata)
+    sizes = [len(val) for _, val in made]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(sorted((*train, *val)) == sorted(strata) for train, val in made)
+    if len(set(strata.values())) == len(strata):
+        ranks = {name: place for place, name in enumerate(sorted(strata, key=strata.__getitem__))}
+        for _, val in made:
+            groups = sorted(ranks[name] // folds for name in val)
+            assert groups == list(range(len(groups)))
+    items = list(strata.items())
+    shuffled.shuffle(items)
+    assert make_stratified_folds(dict(items), folds, seed) == made
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sites=st.lists(st.sampled_from(["rome", "oslo", "lima"]), min_size=6, max_size=40),
+    folds=st.integers(2, 6),
+    seed=st.integers(0, 9),
+)
+def test_a_category_is_dealt_out_evenly(sites, folds, seed):
+    strata = {f"case{number}": site for number, site in enumerate(sites)}
+    for site in set(sites):
+        counts = [sum(strata[n] == site for n in val) for _, val in make_stratified_folds(strata, folds, seed)]
+        assert max(counts) - min(counts) <= 1
+
+
+def no_strata(dataset):
+    raise AssertionError("nothing is measured where the folds are given or impossible")
+
+
+def test_folds_of_a_file_are_respected(tmp_path):
+    folds = [{"train": train, "val": val} for train, val in make_folds(NAMES, 3)]
+    path = write(tmp_path / "splits_final.json", folds)
+    dataset = dataset_of(tmp_path, splits_file=path)
+    made = resolve_folds(dataset, None, strata=no_strata)
+    assert [(part.train, part.val) for part in made] == make_folds(NAMES, 3)
+    assert resolve_folds(dataset, None, folds=3, strata=no_strata) == made
+    with pytest.raises(InputError, match="has 3 folds, but 5 were asked for"):
+        resolve_folds(dataset, None, folds=5, strata=no_strata)
+
+
+def test_folds_are_made_of_all_cases_but_the_test_cases(tmp_path):
+    path = write(tmp_path / "splits.json", {"train": NAMES[:6], "val": NAMES[6:8], "test": NAMES[8:]})
+    measured = []
+
+    def strata(dataset):
+        measured.extend(dataset.names)
+        return dict.fromkeys(dataset.names, 1.0)
+
+    made = resolve_folds(dataset_of(tmp_path), path, folds=4, strata=strata, seed=1)
+    assert measured == list(NAMES[:8])
+    assert sorted(name for part in made for name in part.val) == sorted(NAMES[:8])
+    assert all(part.test == NAMES[8:] for part in made)
+    with pytest.raises(InputError, match="8 cases cannot make 9 folds"):
+        resolve_folds(dataset_of(tmp_path), path, folds=9, strata=no_strata)
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([{"train": NAMES[:3], "val": NAMES[3:4]}], "needs two folds or more"),
+        ([{"train": NAMES[:3], "val": NAMES[3:5]}, {"train": NAMES[:3], "val": NAMES[4:6]}], "validate on case4;"),
+        (
+            [{"train": NAMES[:3], "val": NAMES[3:4], "test": NAMES[6:7]}, {"train": NAMES[5:7], "val": NAMES[4:5]}],
+            "case6 are test cases of one fold and not of another",
+        ),
+        ([{"train": NAMES[:3], "val": NAMES[3:4]}, {"train": NAMES[:3]}], "each with cases to train and to validate"),
+    ],
+)
+def test_folds_that_are_no_cross_validation(tmp_path, folds, message):
+    path = write(tmp_path / "splits_final.json", folds)
+    with pytest.raises(InputError, match=message):
+        resolve_folds(dataset_of(tmp_path), path, strata=no_strata)

@@ -13,7 +13,9 @@ from PIL import Image
 
 from deconvseg.data import Geometry, LabelMap, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.evaluation import Evaluation, dice, evaluate, hausdorff95
+from deconvseg.evaluation import Evaluation, dice, evaluate, hausdorff95, merge_evaluations, read_evaluation
+from deconvseg.runs import Run
+from plans import tiny_plan
 
 
 def save(path, pixels, spacing=(1.0, 1.0, 2.0), origin=(0.0, 0.0, 0.0)):
@@ -238,6 +240,115 @@ class TestIgnoreLabel:
         assert evaluation.warnings == ()
 
 
+class TestRegions:
+    """BraTS's: whole tumour, core and enhancing tumour are unions of labels."""
+
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        truth = mask((1, 1, 8), (2, 2, 6), (3, 3, 5))
+        prediction = mask((1, 1, 7), (2, 2, 5), (3, 2, 4))
+        truth[9:, :2] = 9
+        prediction[9:, :2] = 3
+        save(tmp_path / "data" / "imagesTr" / "a_0000.nii.gz", truth)
+        save(tmp_path / "data" / "labelsTr" / "a.nii.gz", truth)
+        save(tmp_path / "prediction" / "a.nii.gz", prediction)
+        record = {
+            "channel_names": {"0": "T1"},
+            "labels": {"background": 0, "WT": [1, 2, 3], "TC": [2, 3], "ET": 3, "ignore": 9},
+            "regions_class_order": [1, 2, 3],
+        }
+        (tmp_path / "data" / "dataset.json").write_text(json.dumps(record))
+        return tmp_path / "data", tmp_path / "prediction", truth, prediction
+
+    def test_each_is_the_union_of_its_labels_outside_ignored_voxels(self, dataset):
+        data, folder, truth, prediction = dataset
+        evaluation = evaluate(data, folder)
+        assert evaluation.labels == {1: "WT", 2: "TC", 3: "ET"}
+        assert evaluation.warnings == ()
+        (case,) = evaluation.cases
+        kept = truth != 9
+        for value, members in ((1, (1, 2, 3)), (2, (2, 3)), (3, (3,))):
+            masks = [np.isin(pixels, members) & kept for pixels in (truth, prediction)]
+            assert case.metrics[value]["dsc"] == dice(*masks)
+            assert case.metrics[value]["hd95"] == hausdorff95(*masks, (1.0, 1.0, 2.0))
+            assert case.metrics[value]["n_truth"] == masks[0].sum()
+
+    def test_files_name_them_as_nnunet_does_and_say_their_labels(self, dataset, tmp_path):
+        evaluate(*dataset[:2], tmp_path / "metrics.json")
+        assert set(json.loads((tmp_path / "summary.json").read_text())["mean"]) == {"(1, 2, 3)", "(2, 3)", "3"}
+        record = json.loads((tmp_path / "metrics.json").read_text())
+        assert record["regions"] == {"1": [1, 2, 3], "2": [2, 3]}
+        assert record["ignore_label"] == 9
+
+    def test_labels_that_are_asked_for_are_labels(self, dataset):
+        evaluation = evaluate(*dataset[:2], labels={1: "edema"})
+        assert evaluation.cases[0].metrics[1]["n_truth"] == (dataset[2] == 1).sum()
+
+    def test_a_runs_plan_says_what_is_scored(self, dataset, tmp_path):
+        data, folder, truth, _ = dataset
+        regions = [
+            {"name": "all", "labels": [1, 2, 3], "paints": 1},
+            {"name": "inner", "labels": [2, 3], "paints": 3},
+        ]
+        labels = {"values": [0, 1, 2, 3], "names": ["background", "a", "b", "c"]}
+        for name, changes in (("regions", {"regions": regions}), ("labels", {})):
+            Run.create(tmp_path / name, tiny_plan(labels=labels, **changes), {}, {})
+        by_region = evaluate(data / "labelsTr", folder, run=tmp_path / "regions")
+        assert by_region.labels == {1: "all", 3: "inner"}
+        assert by_region.cases[0].metrics[3]["n_truth"] == np.isin(truth, (2, 3)).sum()
+        by_label = evaluate(data, folder, run=tmp_path / "labels")
+        assert by_label.labels == {1: "a", 2: "b", 3: "c"}
+        assert by_label.regions == {}
+        with pytest.raises(InputError, match="leave all but one out"):
+            evaluate(data, folder, run=tmp_path / "labels", foreground=True)
+
+    def test_a_run_on_the_foreground(self, dataset, tmp_path):
+        labels = {"values": [0, 1], "names": ["background", "foreground"], "foreground_only": True}
+        Run.create(tmp_path / "run", tiny_plan(labels=labels), {}, {})
+        evaluation = evaluate(*dataset[:2], run=tmp_path / "run")
+        assert evaluation.foreground
+        assert evaluation.labels == {1: "foreground"}
+
+    def test_two_regions_written_as_one_value(self, dataset):
+        description = dataset[0] / "dataset.json"
+        record = json.loads(description.read_text()) | {"regions_class_order": [1, 2, 2]}
+        description.write_text(json.dumps(record))
+        with pytest.raises(InputError, match="the regions TC are written as a value of another region"):
+            evaluate(*dataset[:2])
+
+
+class TestReadingAndMerging:
+    def test_what_was_written_comes_back(self, folders, tmp_path):
+        written = evaluate(*folders[:2], tmp_path / "metrics.json")
+        read = read_evaluation(tmp_path / "metrics.json")
+        assert read.to_json(tmp_path) == written.to_json(tmp_path)
+
+    def test_parts_make_the_whole(self, folders, tmp_path):
+        truth, prediction = folders[:2]
+        whole = evaluate(truth, prediction)
+        parts = [evaluate(truth / f"{n}.nii.gz", prediction / f"{n}.nii.gz", labels=whole.labels) for n in "cab"]
+        merged = merge_evaluations(parts, ["d: lost"])
+        assert merged.summary == whole.summary
+        assert [case.name for case in merged.cases] == ["a", "b", "c"]
+        assert merged.problems == ("d: lost",)
+
+    def test_other_classes_or_units_are_not_joined(self, folders):
+        first = evaluate(*folders[:2])
+        with pytest.raises(InputError, match="evaluations with labels"):
+            merge_evaluations([first, evaluate(*folders[:2], labels={1: "a"})])
+        with pytest.raises(InputError, match="in mm and in voxels"):
+            merge_evaluations([first, evaluate(*folders[:2], unit="voxel")])
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [("[]", "JSON object"), ('{"version": 2}', "version 1"), ('{"version": 1}', "incomplete")],
+    )
+    def test_something_else_is_refused(self, tmp_path, content, message):
+        (tmp_path / "metrics.json").write_text(content)
+        with pytest.raises(InputError, match=message):
+            read_evaluation(tmp_path / "metrics.json")
+
+
 class TestFiles:
     def test_metrics_json_is_the_evaluation_and_moves_with_its_folder(self, folders, tmp_path):
         truth, prediction = folders[:2]
@@ -340,7 +451,7 @@ class TestBadInput:
             evaluate(folders[0], tmp_path / "empty")
 
     def test_foreground_has_no_labels(self, folders):
-        with pytest.raises(InputError, match="leave one of the two out"):
+        with pytest.raises(InputError, match="leave all but one out"):
             evaluate(*folders[:2], foreground=True, labels={1: "a"})
 
     def test_unit(self, folders):

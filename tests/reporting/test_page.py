@@ -16,7 +16,9 @@ from PIL import Image
 from deconvseg.data import Geometry, LabelMap, write_label_map
 from deconvseg.errors import InputError
 from deconvseg.evaluation import evaluate
-from deconvseg.reporting import write_report
+from deconvseg.reporting import sections, write_report
+from deconvseg.reporting.overlay import case_views
+from deconvseg.reporting.records import read_evaluation
 from deconvseg.reporting.sections import choose_cases
 
 LABELS = {1: "head", 2: "tail <&>"}
@@ -278,3 +280,29 @@ def test_2d_cases_in_pixels_and_many_classes(tmp_path):
     text = Page(write_report(tmp_path)).text
     assert "HD95 (pixels)" in text
     assert "NSD at 1 pixel" in text
+
+
+def test_pictures_leave_out_ignored_voxels_and_paint_regions_in_their_order(tmp_path, monkeypatch):
+    """What is drawn is what is scored."""
+    truth, prediction = np.zeros((6, 8), np.int16), np.zeros((6, 8), np.int16)
+    truth[0, :4], truth[1, :4], truth[2, :4], truth[4:] = 1, 2, 4, 9
+    prediction[0, :3], prediction[1, :3], prediction[2, :3], prediction[4:] = 1, 2, 4, 2
+    for side, pixels in (("imagesTr/a_0000", truth), ("labelsTr/a", truth), ("found/a", prediction)):
+        write_label_map(LabelMap(pixels, Geometry.identity(2)), tmp_path / f"{side}.png")
+    labels = {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "ignore": 9}
+    record = {"channel_names": {"0": "grey"}, "labels": labels, "regions_class_order": [1, 2]}
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    evaluate(tmp_path, tmp_path / "found", tmp_path / "metrics.json")
+    drawn = []
+
+    def draw(image, truth, prediction, **options):
+        drawn.append((truth, prediction, options["labels"]))
+        return case_views(image, truth, prediction, **options)
+
+    monkeypatch.setattr(sections, "case_views", draw)
+    sections.describe_evaluation(read_evaluation(tmp_path / "metrics.json"))
+    ((true, found, names),) = drawn
+    assert names == {1: "whole", 2: "core"}
+    assert true.tolist() == np.select([np.isin(truth, (2, 4)), truth == 1], [2, 1]).tolist()
+    assert not found[4:].any()
+    assert found[:3, :3].tolist() == [[1] * 3, [2] * 3, [2] * 3]

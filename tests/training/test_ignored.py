@@ -58,7 +58,7 @@ def test_patches_lie_on_judged_voxels(tmp_path: Path, foreground: float) -> None
     judged = [case for case in cases if (np.asarray(case.labels) != encoding.ignore_id).any()]
     patches = PatchDataset(judged, (8, 8), 20, seed=0, foreground=foreground)
     for sample in range(20):
-        assert (patches[0, sample]["labels"] != encoding.ignore_id).any()
+        assert (patches[0, sample].labels != encoding.ignore_id).any()
 
 
 def test_an_ignore_label_that_is_a_class_is_refused() -> None:

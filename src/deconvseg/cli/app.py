@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from deconvseg._version import __version__
-from deconvseg.cli import complexity, data, evaluating, information, planning, predicting, training
+from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
 from deconvseg.cli.console import error
 from deconvseg.errors import DeconvsegError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("plan")(planning.plan)
 app.command("train")(training.train)
+app.command("crossval")(crossval.crossval)
 app.command("predict")(predicting.predict)
 app.command("evaluate")(evaluating.evaluate)
 app.command("report")(evaluating.report)

@@ -22,6 +22,9 @@ def evaluate(
     unit: Annotated[str, typer.Option("--unit", help="Unit of distances: mm or voxel.")] = "mm",
     tolerance: Annotated[float, typer.Option("--tolerance", min=0.0, help="Tolerance of NSD, in that unit.")] = 1.0,
     foreground: options.Foreground = False,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Score the classes or regions that this run predicts, by its plan.")
+    ] = None,
     splits: options.Splits = None,
     split: options.Split = None,
     fold: options.SplitFold = None,
@@ -40,6 +43,7 @@ def evaluate(
         unit=chosen,
         tolerance=tolerance,
         foreground=foreground,
+        run=run,
         splits=splits,
         split=options.parse_split(split),
         fold=fold,

@@ -12,9 +12,14 @@ from deconvseg.cli.console import Terminal, error, print_json
 def predict(
     images: Annotated[Path, typer.Option("-i", "--input", help="An image, a folder of images, or a dataset.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
-    models: Annotated[list[Path], typer.Option("-m", "--model", help="A run folder; give several to average them.")],
+    models: Annotated[
+        list[Path], typer.Option("-m", "--model", help="A run or cross-validation; give several to average them.")
+    ],
     device: options.Device = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrorings: slower, often a little better.")] = False,
+    postprocessing: Annotated[
+        bool, typer.Option(help="Apply the post-processing that a cross-validation has chosen.")
+    ] = True,
     overlap: Annotated[
         float | None,
         typer.Option("--overlap", min=0.0, max=0.95, help="Overlap of windows; the plan's (0.5) if not given."),
@@ -38,6 +43,7 @@ def predict(
         device=device,
         overlap=overlap,
         tta=tta,
+        postprocess=postprocessing,
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
         splits=splits,

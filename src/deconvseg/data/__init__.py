@@ -9,7 +9,7 @@ from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names
 from deconvseg.data.dataset_report import DatasetReport
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.geometry import AxisOrder, Geometry
-from deconvseg.data.json_files import read_json_object
+from deconvseg.data.json_files import read_json, read_json_object
 from deconvseg.data.labels import LabelEncoding, count_values
 from deconvseg.data.layouts import is_dataset, open_dataset, open_images
 from deconvseg.data.listing import list_image_files
@@ -30,7 +30,15 @@ from deconvseg.data.reading import (
     read_image,
     read_label_map,
 )
-from deconvseg.data.splits import Splits, make_folds, read_splits, resolve_splits
+from deconvseg.data.splits import (
+    Splits,
+    make_folds,
+    make_stratified_folds,
+    read_splits,
+    resolve_folds,
+    resolve_splits,
+)
+from deconvseg.data.tables import read_column
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.data.writing import atomic_write, make_folder, mask_suffix, write_label_map
 
@@ -71,6 +79,7 @@ __all__ = [
     "make_demo_dataset",
     "make_folder",
     "make_folds",
+    "make_stratified_folds",
     "mask_suffix",
     "match_channels",
     "open_dataset",
@@ -78,10 +87,13 @@ __all__ = [
     "prepare_cases",
     "preprocess_image",
     "preprocess_labels",
+    "read_column",
     "read_image",
+    "read_json",
     "read_json_object",
     "read_label_map",
     "read_splits",
+    "resolve_folds",
     "resolve_splits",
     "restore",
     "write_bids_description",

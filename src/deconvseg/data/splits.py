@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -80,6 +80,94 @@ def make_folds(
             )
         )
     return pairs
+
+
+def make_stratified_folds(
+    strata: Mapping[str, float | str], folds: int = DEFAULT_FOLDS, seed: int = 0
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Split cases into (train, val) pairs whose validation sets are alike in a number or a category of each case.
+
+    ``strata`` gives it by case name. Of every ``folds`` cases that are neighbours in that number each fold gets
+    one; categories, and numbers of no more different values than folds, are dealt out in turn. A function of the cases
+    and the seed alone; every case is in one validation set, their sizes differ by at most one. Raises `InputError` for
+    fewer cases than folds, and fewer than two folds.
+    """
+    _check_number(folds, len(strata))
+    rng = np.random.default_rng(seed)
+    names = sorted(strata)
+    shuffled = [names[index] for index in rng.permutation(len(names))]
+    # Sorting is stable: cases of equal value stay shuffled.
+    ordered = sorted(shuffled, key=lambda name: _rank(strata[name]))
+    continuous = len(set(strata.values())) > folds and not any(isinstance(value, str) for value in strata.values())
+    order = rng.permutation(folds)
+    fold_of: dict[str, int] = {}
+    for place, name in enumerate(ordered):
+        if continuous and place % folds == 0:
+            order = rng.permutation(folds)
+        fold_of[name] = int(order[place % folds])
+    return [
+        (tuple(n for n in names if fold_of[n] != fold), tuple(n for n in names if fold_of[n] == fold))
+        for fold in range(folds)
+    ]
+
+
+def resolve_folds(
+    dataset: Dataset,
+    splits_file: str | PathLike[str] | None,
+    *,
+    folds: int | None = None,
+    strata: Callable[[Dataset], Mapping[str, float | str]],
+    seed: int = 0,
+) -> tuple[Splits, ...]:
+    """The folds of a cross-validation: those of a splits file that is a list (nnU-Net's), or stratified ones.
+
+    Folds are made of all labelled cases but the test cases of ``splits_file`` or the dataset's own file, by what
+    ``strata`` says of each. Raises `InputError` for a number of folds that the file or the cases do not allow, for a
+    case that two folds validate on or that is tested elsewhere, and for a case without a mask.
+    """
+    source = Path(splits_file) if splits_file is not None else dataset.splits_file
+    record = None if source is None else read_json(source)
+    if source is not None and isinstance(record, list):
+        if folds is not None and folds != len(record):
+            raise InputError(f"{source} has {len(record)} folds, but {folds} were asked for; leave --folds out")
+        given = tuple(read_splits(source, dataset.names, fold=fold) for fold in range(len(record)))
+        _check_folds(dataset, given, source)
+        return given
+    names = dataset.labelled_names
+    test: tuple[str, ...] = ()
+    if source is not None:
+        parts = read_splits(source, dataset.names)
+        _check_labelled(dataset, parts, source)
+        names, test = (*parts.train, *parts.val), parts.test
+    folds = DEFAULT_FOLDS if folds is None else folds
+    _check_number(folds, len(names))
+    pairs = make_stratified_folds(strata(dataset.select(names)), folds, seed)
+    return tuple(Splits(train, val, test) for train, val in pairs)
+
+
+def _rank(value: float | str) -> tuple[float, str]:
+    return (0.0, value) if isinstance(value, str) else (value, "")
+
+
+def _check_number(folds: int, cases: int) -> None:
+    if not 2 <= folds <= cases:
+        advice = f"ask for 2 to {cases} folds" if cases > 1 else "add cases"
+        raise InputError(f"{cases} cases cannot make {folds} folds, each of which holds out one at least: {advice}")
+
+
+def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path) -> None:
+    if len(folds) < 2 or not all(part.train and part.val for part in folds):
+        raise InputError(
+            f"{source}: cross-validation needs two folds or more, each with cases to train and to validate"
+        )
+    times = Counter(name for part in folds for name in part.val)
+    if twice := sorted(name for name, count in times.items() if count > 1):
+        raise InputError(f"{source}: several folds validate on {list_names(twice)}; each case is held out once")
+    tested = {name for part in folds for name in part.test}
+    if used := sorted(tested & {name for part in folds for name in (*part.train, *part.val)}):
+        raise InputError(f"{source}: {list_names(used)} are test cases of one fold and not of another")
+    for part in folds:
+        _check_labelled(dataset, part, source)
 
 
 def resolve_splits(

@@ -3,6 +3,7 @@
 from deconvseg.evaluation.evaluate import evaluate
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import evaluate_masks
+from deconvseg.evaluation.merging import merge_evaluations, read_evaluation
 from deconvseg.evaluation.metrics import dice, hausdorff95, normalized_surface_dice
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "evaluate",
     "evaluate_masks",
     "hausdorff95",
+    "merge_evaluations",
     "normalized_surface_dice",
+    "read_evaluation",
 ]

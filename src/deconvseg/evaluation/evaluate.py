@@ -9,8 +9,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from deconvseg.data import (
     IMAGE_SUFFIXES,
+    Region,
     case_stem,
     check_same_grid,
     count_values,
@@ -25,9 +28,11 @@ from deconvseg.data import (
     read_splits,
 )
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import both_empty, evaluate_masks
 from deconvseg.evaluation.metrics import check_tolerance
+from deconvseg.runs import Run
 
 Location = str | PathLike[str]
 
@@ -40,17 +45,16 @@ class _Truths:
     names: Sequence[str]
     images: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     labels: Mapping[int, str] | None = None
+    regions: Sequence[Region] | None = None
     ignore: int | None = None
     splits_file: Path | None = None
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is evaluated: label values with names, and whether others are added where they occur."""
+    """What is evaluated, and in which unit."""
 
-    labels: dict[int, str]
-    extend: bool
-    foreground: bool
+    classes: Classes
     unit: str
     tolerance: float
 
@@ -64,6 +68,7 @@ def evaluate(
     tolerance: float = 1.0,
     foreground: bool = False,
     labels: Mapping[int, str] | None = None,
+    run: Location | None = None,
     splits: Location | None = None,
     split: Literal["train", "val", "test"] | None = None,
     fold: int | None = None,
@@ -74,8 +79,9 @@ def evaluate(
 
     ``truth`` is a dataset, a folder of masks or one mask; ``prediction`` a folder of masks or one mask; they are
     matched by case name. ``splits`` and ``split`` choose some; ``fold`` picks an entry of a splits file that is a
-    list. Evaluated are the values of ``labels``, else those that the dataset declares, else all that occur;
-    ``foreground`` takes every label > 0 as one class. Voxels of a dataset's ignore label count nowhere.
+    list. Evaluated are the values of ``labels``, or what the plan of ``run`` predicts, else the regions (each as the
+    union of its labels) or labels that the dataset declares, else all that occur; ``foreground`` takes every label > 0
+    as one class. Voxels of a dataset's ignore label count nowhere.
     ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``output`` is where ``metrics.json`` goes
     (a folder, or a file's own name), with ``summary.json`` and ``metrics.csv`` beside it. ``images`` are the cases'
     image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
@@ -85,8 +91,6 @@ def evaluate(
     """
     if unit not in ("mm", "voxel"):
         raise InputError(f"unknown unit {unit!r}: choose mm or voxel")
-    if foreground and labels is not None:
-        raise InputError("the foreground is one class, so it takes no labels: leave one of the two out")
     check_tolerance(tolerance)
     truths = _find_truths(Path(truth))
     if images is not None:
@@ -94,18 +98,18 @@ def evaluate(
     predictions = _find_predictions(Path(prediction), truths)
     names = _choose_cases(truths, predictions, splits, split, fold)
     target = None if output is None else _prepare_output(Path(output))
-    declared = {1: "foreground"} if foreground else labels if labels is not None else truths.labels
-    nameless = {0} if foreground else {0, truths.ignore}
-    choice = _Choice(
-        labels={value: name for value, name in sorted((declared or {}).items()) if value not in nameless},
-        extend=labels is None and not foreground,
+    classes = choose_classes(
+        labels=labels,
         foreground=foreground,
-        unit=unit,
-        tolerance=tolerance,
+        plan=None if run is None else Run.open(run).plan,
+        declared=truths.labels,
+        regions=truths.regions,
+        ignore=truths.ignore,
     )
-    run = _evaluate_cases(names if progress is None else progress(names), truths, predictions, choice)
+    choice = _Choice(classes, unit, tolerance)
+    found = _evaluate_cases(names if progress is None else progress(names), truths, predictions, choice)
     strays = set() if split else predictions.keys() - truths.files.keys()
-    evaluation = replace(run, split=split, warnings=tuple(_warn(run.cases, choice, strays)))
+    evaluation = replace(found, split=split, warnings=tuple(_warn(found.cases, choice, strays)))
     if target is not None:
         evaluation.write(target)
     return evaluation
@@ -135,7 +139,9 @@ def _evaluate_cases(
         labels=labels,
         unit=_unit(choice.unit, cases),
         tolerance=choice.tolerance,
-        foreground=choice.foreground,
+        foreground=choice.classes.foreground,
+        regions=choice.classes.members,
+        ignore_label=truths.ignore,
         missing=tuple(missing),
         problems=tuple(problems),
     )
@@ -155,6 +161,7 @@ def _find_truths(truth: Path) -> _Truths:
         names=dataset.names,
         images={case.name: case.images for case in dataset.cases},
         labels=dataset.label_names,
+        regions=dataset.regions,
         ignore=dataset.ignore_label,
         splits_file=dataset.splits_file,
     )
@@ -224,14 +231,24 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
     check_same_grid(truth, truth_file, prediction, prediction_file)
     ignored = None if truths.ignore is None else truth.pixels == truths.ignore
     masks = [truth.pixels, prediction.pixels]
-    if choice.foreground:
+    if choice.classes.foreground:
         masks = [mask > 0 for mask in masks]
-    labels = dict(choice.labels)
-    if choice.extend:
-        values = {value for mask in masks for value in count_values(mask)} - {0, truths.ignore}
+    if ignored is not None:
+        masks = [np.where(ignored, 0, mask) for mask in masks]
+    labels = dict(choice.classes.names)
+    if choice.classes.extend:
+        values = {value for mask in masks for value in count_values(mask)} - {0}
         labels.update({value: f"label {value}" for value in sorted(values - labels.keys())})
     spacing = (1.0,) * truth.pixels.ndim if choice.unit == "voxel" else truth.geometry.spacing
-    metrics = evaluate_masks(masks[0], masks[1], labels, spacing=spacing, tolerance=choice.tolerance, ignored=ignored)
+    metrics = evaluate_masks(
+        masks[0],
+        masks[1],
+        labels,
+        members=choice.classes.members,
+        spacing=spacing,
+        tolerance=choice.tolerance,
+        ignored=ignored,
+    )
     return CaseMetrics(
         name,
         truth.shape,
@@ -240,14 +257,16 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         truth_file,
         prediction_file,
         tuple(truths.images.get(name, ())),
-        tuple(sorted(count_values(masks[1]).keys() - {0, truths.ignore})),
+        tuple(sorted(count_values(masks[1]).keys() - {0})),
     )
 
 
 def _all_labels(cases: Sequence[CaseMetrics], choice: _Choice) -> dict[int, str]:
     """Return the declared labels and those of the truths; those of predictions alone only where nothing else is."""
+    if not choice.classes.extend:
+        return dict(choice.classes.names)
     rows = [(value, row) for case in cases for value, row in case.metrics.items()]
-    names = choice.labels | {value: str(row["name"]) for value, row in rows if row["n_truth"]}
+    names = dict(choice.classes.names) | {value: str(row["name"]) for value, row in rows if row["n_truth"]}
     names = names or {value: str(row["name"]) for value, row in rows}
     if cases and not names:
         raise InputError("every mask is empty and nothing names the labels; give them, or evaluate the foreground")
@@ -268,8 +287,9 @@ def _unit(unit: str, cases: Sequence[CaseMetrics]) -> str:
 
 
 def _warn(cases: Sequence[CaseMetrics], choice: _Choice, strays: Set[str]) -> Iterator[str]:
-    scored = {value for case in cases for value in case.metrics}
-    if choice.labels and (others := sorted(scored - choice.labels.keys())):
+    known = choice.classes.values
+    scored = known | {value for case in cases for value in case.metrics}
+    if known and (others := sorted(scored - known)):
         yield f"label values that the dataset does not declare were evaluated too: {list_names(others)}"
     # A class that only predictions have would score 1 wherever it is rightly absent, and lift every mean.
     if others := sorted({value for case in cases for value in case.predicted_labels} - scored):

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class CaseMetrics:
 class Evaluation:
     """Metrics of many cases; ``problems`` says which could not be evaluated and why, one line each.
 
+    ``regions`` are the label values of those classes that are unions of several, in the order of painting.
     ``unit`` is that of distances ("mm" or "voxel"), volumes are in its cube (2D: areas, its square).
     """
 
@@ -61,6 +62,8 @@ class Evaluation:
     unit: str
     tolerance: float
     foreground: bool = False
+    regions: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    ignore_label: int | None = None
     split: str | None = None
     missing: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -99,6 +102,8 @@ class Evaluation:
             "split": self.split,
             "empty_masks": dict(POLICY),
             "labels": {str(value): name for value, name in self.labels.items()},
+            "regions": {str(value): list(members) for value, members in self.regions.items()},
+            "ignore_label": self.ignore_label,
             "counts": self.counts,
             "summary": self.summary,
             "problems": list(self.problems),
@@ -118,11 +123,11 @@ class Evaluation:
             ],
         }
 
-    def write(self, output: Path) -> None:
-        """Write ``output`` (JSON, everything), nnU-Net's ``summary.json`` and a flat CSV beside it."""
+    def write(self, output: Path, further: Mapping[str, Any] | None = None) -> None:
+        """Write ``output`` (JSON: everything, ``further`` too), nnU-Net's ``summary.json`` and a flat CSV beside it."""
         prefix = "" if output.stem == "metrics" else f"{output.stem}_"
         for file, tree in (
-            (output, self.to_json(output.parent.absolute())),
+            (output, {**self.to_json(output.parent.absolute()), **(further or {})}),
             (output.with_name(f"{prefix}summary.json"), self.to_nnunet()),
         ):
             with atomic_write(file) as path:
@@ -148,7 +153,7 @@ class Evaluation:
         per_case = [
             {
                 "metrics": {
-                    str(value): {key: row[ours] for key, ours in _NNUNET_KEYS.items()}
+                    self._nnunet_key(value): {key: row[ours] for key, ours in _NNUNET_KEYS.items()}
                     for value, row in case.metrics.items()
                 },
                 "prediction_file": str(case.prediction_file),
@@ -157,12 +162,16 @@ class Evaluation:
             for case in self.cases
         ]
         mean = (
-            {str(value): _mean([case.metrics[value] for case in self.cases]) for value in self.labels}
+            {self._nnunet_key(value): _mean([case.metrics[value] for case in self.cases]) for value in self.labels}
             if self.cases
             else {}
         )
         foreground = {key: float(np.mean([row[key] for row in mean.values()])) for key in _NNUNET_KEYS} if mean else {}
         return {"metric_per_case": per_case, "mean": mean, "foreground_mean": foreground}
+
+    def _nnunet_key(self, value: int) -> str:
+        """Return a label's value, or a region's labels as nnU-Net writes them: ``(1, 2, 3)``."""
+        return str(self.regions.get(value, value))
 
 
 def _mean(rows: Sequence[ClassMetrics]) -> dict[str, float]:

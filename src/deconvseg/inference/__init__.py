@@ -1,15 +1,31 @@
 """From images and finished runs to masks on the images' own grids."""
 
 from deconvseg.inference.masks import labels_from_probabilities
+from deconvseg.inference.postprocessing import (
+    Postprocessing,
+    Step,
+    Trial,
+    apply,
+    component_volumes,
+    make_step,
+    read_postprocessing,
+)
 from deconvseg.inference.predict import Prediction, predict, predict_cases
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [
+    "Postprocessing",
     "Prediction",
     "Predictor",
+    "Step",
+    "Trial",
+    "apply",
+    "component_volumes",
     "labels_from_probabilities",
+    "make_step",
     "predict",
     "predict_cases",
     "predict_windows",
+    "read_postprocessing",
 ]

@@ -27,9 +27,10 @@ from deconvseg.data import (
     write_label_map,
 )
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.planning import choose_device
-from deconvseg.runs import Run
+from deconvseg.runs import open_runs
 
 Path_ = str | PathLike[str]
 
@@ -60,6 +61,7 @@ def predict(
     device: str = ...,
     overlap: float | None = ...,
     tta: bool = ...,
+    postprocess: bool = ...,
 ) -> NDArray[np.integer]: ...
 @overload
 def predict(
@@ -69,6 +71,7 @@ def predict(
     device: str = ...,
     overlap: float | None = ...,
     tta: bool = ...,
+    postprocess: bool = ...,
 ) -> LabelMap: ...
 @overload
 def predict(
@@ -79,6 +82,7 @@ def predict(
     device: str = ...,
     overlap: float | None = ...,
     tta: bool = ...,
+    postprocess: bool = ...,
     save_probabilities: bool = ...,
     skip_existing: bool = ...,
     splits: Path_ | None = ...,
@@ -95,6 +99,7 @@ def predict(
     device: str = "auto",
     overlap: float | None = None,
     tta: bool = False,
+    postprocess: bool = True,
     save_probabilities: bool = False,
     skip_existing: bool = False,
     splits: Path_ | None = None,
@@ -102,17 +107,25 @@ def predict(
     fold: int | None = None,
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> NDArray[np.integer] | LabelMap | Prediction:
-    """Segment images with one trained run, or with the mean of several.
+    """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
     ``images`` is an array (C, *S) or (*S) with ``spacing`` in mm (default 1), a :class:`~deconvseg.data.Image`, a file,
     a folder of files, or a dataset, of which ``split`` takes a part (as the first run's splits say, or the file
     ``splits``, of which ``fold`` picks an entry where it is a list). Arrays give an array of
     label values (*S), images a label map; files give masks named after their case in ``output``, each on the grid and
     with the geometry of its image. A file that fails is reported in ``problems`` and the others are done; where
-    it is the only one, its error is raised.
+    it is the only one, its error is raised. Masks go through the post-processing that a cross-validation has chosen,
+    unless ``postprocess`` is false.
     """
-    runs = [Run.open(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
-    predictor = Predictor(runs, device=choose_device(device), overlap=overlap, tta=tta)
+    folders = [Path(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
+    runs = [run for folder in folders for run in open_runs(folder)]
+    predictor = Predictor(
+        runs,
+        device=choose_device(device),
+        overlap=overlap,
+        tta=tta,
+        postprocessing=_common_postprocessing(folders) if postprocess else None,
+    )
     if isinstance(images, np.ndarray):
         image = _image_from_array(images, predictor.plan.spatial_dims, spacing)
         return predictor.mask(image, predictor.probabilities(image)).pixels
@@ -194,6 +207,16 @@ def _predict_case(predictor: Predictor, image: Image, case: Case, path: Path, sa
         with atomic_write(path.with_name(f"{case.name}.npz")) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, probabilities=probabilities)
     write_label_map(predictor.mask(image, probabilities), path, like=case.images[0])
+
+
+def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
+    found = [read_postprocessing(folder) for folder in folders]
+    if any(other.steps != found[0].steps for other in found):
+        raise InputError(
+            f"{', '.join(map(str, folders))}: their post-processing differs, and none was chosen for their mean; "
+            "predict with --no-postprocessing"
+        )
+    return found[0]
 
 
 def _find_cases(images: Path, channels: int) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:

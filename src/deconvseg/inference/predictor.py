@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from deconvseg.data import Image, LabelMap, match_channels, preprocess_image, restore
 from deconvseg.errors import InputError
 from deconvseg.inference.masks import labels_from_probabilities
+from deconvseg.inference.postprocessing import Postprocessing, apply
 from deconvseg.inference.windows import predict_windows
 from deconvseg.models import create_model
 from deconvseg.planning import Plan
@@ -19,7 +20,13 @@ class Predictor:
     """The mean of the probabilities of one or several runs, each with its own plan, on an image's own grid."""
 
     def __init__(
-        self, runs: Sequence[Run], *, device: str = "cpu", overlap: float | None = None, tta: bool = False
+        self,
+        runs: Sequence[Run],
+        *,
+        device: str = "cpu",
+        overlap: float | None = None,
+        tta: bool = False,
+        postprocessing: Postprocessing | None = None,
     ) -> None:
         if not runs:
             raise InputError("no run given: name at least one run folder")
@@ -27,6 +34,7 @@ class Predictor:
         self.device = torch.device(device)
         self.overlap = overlap
         self.tta = tta
+        self.postprocessing = postprocessing or Postprocessing()
         for run, plan in zip(runs, self.plans, strict=True):
             if (plan.labels, plan.regions) != (self.plan.labels, self.plan.regions):
                 raise InputError(
@@ -69,7 +77,8 @@ class Predictor:
     def mask(self, image: Image, probabilities: NDArray[np.float32]) -> LabelMap:
         """Return the mask, in the values that the training labels had, on the image's grid."""
         ids = labels_from_probabilities(probabilities, self.plan)
-        return LabelMap(self.plan.labels.to_encoding().decode(ids), image.geometry)
+        mask = LabelMap(self.plan.labels.to_encoding().decode(ids), image.geometry)
+        return apply(self.postprocessing, mask)
 
     def _load(self, run: Run, plan: Plan) -> torch.nn.Module:
         network = create_model(plan.model.name, **plan.model.config)

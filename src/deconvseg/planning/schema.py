@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from deconvseg.data import LabelEncoding, Normalisation, read_json_object
+from deconvseg.data import LabelEncoding, Normalisation, Region, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, ClassStatistics, Count, Fingerprint
 from deconvseg.planning.recipes import Recipe
@@ -171,6 +171,14 @@ class Plan(_Part):
     def output_names(self) -> tuple[str, ...]:
         """Names of the predicted foreground structures: the regions, or the classes without background."""
         return self.labels.names[1:] if self.regions is None else tuple(r.name for r in self.regions)
+
+    @property
+    def structures(self) -> tuple[Region, ...]:
+        """The predicted structures as unions of the values that masks have in files, in the order of painting."""
+        values = self.labels.values
+        if self.regions is None:
+            return tuple(Region(n, (v,), v) for v, n in zip(values[1:], self.labels.names[1:], strict=True))
+        return tuple(Region(r.name, tuple(values[i] for i in r.labels), values[r.paints]) for r in self.regions)
 
     @property
     def normalisations(self) -> tuple[Normalisation, ...]:

@@ -11,7 +11,7 @@ from deconvseg.data import atomic_write
 from deconvseg.errors import InputError
 from deconvseg.reporting.curves import draw_curves
 from deconvseg.reporting.facts import describe_origin, describe_plan, describe_training, flatten, is_hash
-from deconvseg.reporting.records import EvaluationRecord, RunRecord, read_evaluation, read_run
+from deconvseg.reporting.records import CROSSVAL, EvaluationRecord, RunRecord, read_evaluation, read_run
 from deconvseg.reporting.sections import describe_evaluation
 from deconvseg.reporting.style import figure_uri
 
@@ -21,9 +21,10 @@ Location = str | PathLike[str]
 def write_report(run: Location, *, evaluations: Sequence[Location] = (), output: Location | None = None) -> Path:
     """Write a run as one self-contained HTML page and return its path (default: ``report.html`` in the run).
 
-    ``evaluations`` are further ``metrics.json`` files, as of the held-out test; the run's own ``validation``
-    is found. Whatever is missing is said on the page. Raises :class:`InputError` where ``run`` is no folder,
-    holds neither a plan nor metrics, or an evaluation that was given cannot be read.
+    ``evaluations`` are further ``metrics.json`` files, as of the held-out test; the run's own ``validation``, or a
+    cross-validation's ``crossval.json``, is found. Whatever is missing is said on the page. Raises
+    :class:`InputError` where ``run`` is no folder, holds neither a plan nor metrics, or an evaluation that was given
+    cannot be read.
     """
     record = read_run(Path(run))
     given = [read_evaluation(Path(path)) for path in evaluations]
@@ -31,7 +32,10 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
         _check_labels(record, evaluation)
     gaps = list(record.gaps)
     validation = record.path / "validation" / "metrics.json"
-    if validation.is_file():
+    crossval = record.path / CROSSVAL
+    if crossval.is_file():
+        given.append(read_evaluation(crossval, "Cross-validation"))
+    elif validation.is_file():
         given.append(read_evaluation(validation, "Validation"))
     else:
         gaps.append("validation/metrics.json (the validation metrics) is not in the run folder.")

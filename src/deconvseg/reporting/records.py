@@ -9,6 +9,8 @@ from typing import Any
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
 
+CROSSVAL = "crossval.json"
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -45,7 +47,8 @@ def read_run(path: Path) -> RunRecord:
         plan=_read_part(path / "plan.json", "the plan", gaps),
         config=_read_part(path / "config.json", "what was asked for", gaps),
         manifest=_read_part(path / "manifest.json", "versions, machine and hashes", gaps),
-        metrics=_read_rows(path / "metrics.jsonl", gaps),
+        # A cross-validation has learning curves in its folds alone.
+        metrics=[] if (path / CROSSVAL).is_file() else _read_rows(path / "metrics.jsonl", gaps),
         gaps=gaps,
     )
 

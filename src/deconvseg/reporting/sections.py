@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deconvseg.data import LabelMap, read_image, read_label_map
 from deconvseg.errors import DeconvsegError
@@ -31,6 +32,7 @@ def describe_evaluation(record: EvaluationRecord) -> dict[str, Any]:
         "cards": [_describe_metric(key, summary["mean"][key]) for key in _DIGITS] if cases else [],
         "classes": [_describe_row(row["name"], row) for row in summary["classes"].values()] if cases else [],
         "mean": _describe_row("mean over classes", summary["mean"]) if len(tree["labels"]) > 1 and cases else None,
+        "folds": _describe_folds(tree),
         "charts": _draw_charts(cases, tree["labels"], unit, dims) if cases else [],
         "panels": [_describe_panel(record, rank, case) for rank, case in choose_cases(cases)],
         "cases": [_describe_case(case) for case in sorted(cases, key=_mean_dice)],
@@ -66,13 +68,43 @@ def _describe_metric(key: str, statistics: Mapping[str, Any]) -> dict[str, str]:
         "mean": f"{statistics['mean']:.{digits}f}",
         "interval": format_interval(statistics, digits),
         "median": f"{statistics['median']:.{digits}f}",
-        "std": DASH if statistics["std"] is None else f"{statistics['std']:.{digits}f}",
+        "std": _number(statistics["std"], digits),
     }
 
 
 def _describe_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     counts = {key: row.get(key) for key in ("missed", "spurious", "both_empty")}
     return {"name": name, "metrics": [_describe_metric(key, row[key]) for key in _DIGITS], **counts}
+
+
+def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the table of a cross-validation: each class in each fold, and the spread over folds and cases."""
+    spread = tree.get("spread")
+    if not spread:
+        return None
+    rows = [(row["name"], row["dsc"]) for row in spread["classes"].values()]
+    rows += [("mean over classes", spread["mean"]["dsc"])] if len(rows) > 1 else []
+    post = tree.get("postprocessing") or {}
+    gains = [
+        f"{name} {row['before']:.4f} → {row['after']:.4f}" for name, row in post.get("dice_by_other_folds", {}).items()
+    ]
+    return {
+        "names": [f"fold {entry['fold']}" for entry in tree["folds"] if entry["cases"]],
+        "rows": [
+            {
+                "name": name,
+                "values": [f"{mean:.3f}" for mean in dice["fold_means"]],
+                "spread": [f"{dice['mean']:.3f}", *(_number(dice[key], 3) for key in ("std_folds", "std_cases"))],
+            }
+            for name, dice in rows
+        ],
+        "steps": post.get("steps", []),
+        "gains": gains,
+    }
+
+
+def _number(value: float | None, digits: int) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"
 
 
 def _describe_case(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +140,7 @@ def _describe_panel(record: EvaluationRecord, rank: str, case: Mapping[str, Any]
 
 
 def _draw_case(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[CaseViews, str]:
-    truth, prediction = (_read_mask(record, case[key]) for key in ("truth_file", "prediction_file"))
+    truth, prediction = _read_masks(record, case)
     notes = []
     image = None
     try:
@@ -131,9 +163,26 @@ def _draw_case(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[CaseV
     return drawn, "; ".join(notes)
 
 
-def _read_mask(record: EvaluationRecord, file: str) -> LabelMap:
-    mask = read_label_map(record.resolve(file)).canonical()
-    kept = [int(value) for value in record.tree["labels"]]
+def _read_masks(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[LabelMap, LabelMap]:
+    """Return truth and prediction as they are scored: without ignored voxels, regions painted in their order."""
+    truth, prediction = (
+        read_label_map(record.resolve(case[key])).canonical() for key in ("truth_file", "prediction_file")
+    )
+    pixels = [mask.pixels for mask in (truth, prediction)]
+    ignore = record.tree.get("ignore_label")
+    if ignore is not None and pixels[0].shape == pixels[1].shape:
+        pixels = [np.where(truth.pixels == ignore, 0, part) for part in pixels]
+    first, second = (_paint_classes(record, part) for part in pixels)
+    return LabelMap(first, truth.geometry), LabelMap(second, prediction.geometry)
+
+
+def _paint_classes(record: EvaluationRecord, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if record.tree.get("foreground"):
-        return LabelMap((mask.pixels > 0).astype(np.uint8), mask.geometry)
-    return LabelMap(np.where(np.isin(mask.pixels, kept), mask.pixels, 0), mask.geometry)
+        return (pixels > 0).astype(np.uint8)
+    labels, regions = record.tree["labels"], record.tree.get("regions")
+    if not regions:
+        return np.where(np.isin(pixels, [int(value) for value in labels]), pixels, 0)
+    painted = np.zeros(pixels.shape, np.int64)
+    for value in labels:
+        painted[np.isin(pixels, regions.get(value, [int(value)]))] = int(value)
+    return painted

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deconvseg.data import atomic_write, make_folder, read_json_object
+from deconvseg.data import atomic_write, make_folder, read_json, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.manifest import describe_environment, file_sha256
@@ -16,6 +16,8 @@ from deconvseg.runs.manifest import describe_environment, file_sha256
 if TYPE_CHECKING:
     import torch
 
+# nnU-Net's name for a list of folds; the folder that has it is a cross-validation.
+FOLDS = "splits_final.json"
 Weights = Literal["weights", "weights_best"]
 
 
@@ -35,7 +37,7 @@ class Run:
     ) -> "Run":
         """Make a new run folder with its plan, configuration, splits and manifest; one with weights is refused."""
         run = cls(path)
-        if any(path.exists() for path in (run.resume_file, run.path / "weights.safetensors")):
+        if any(path.exists() for path in (run.resume_file, run.path / "weights.safetensors", run.path / FOLDS)):
             raise InputError(
                 f"{run.path}: holds a run already; continue it with --resume or choose another folder with -o"
             )
@@ -80,6 +82,11 @@ class Run:
     def resume_file(self) -> Path:
         """Everything needed to continue from the last completed epoch: one safetensors file with a JSON header."""
         return self.path / "resume" / "state.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end, its validation and report included: their hashes are recorded last."""
+        return "report.html" in self.manifest["files"]
 
     @property
     def cache(self) -> Path:
@@ -168,6 +175,21 @@ class Run:
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         with atomic_write(self.path / name) as path:
             path.write_text(_dumps(tree), encoding="utf-8")
+
+
+def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
+    """Open a run folder, or the folds of a cross-validation; :class:`InputError` where one of them is not finished."""
+    path = Path(path)
+    if not (path / FOLDS).is_file():
+        return (Run.open(path),)
+    folds = [Run(path / f"fold_{fold}") for fold in range(len(read_json(path / FOLDS)))]
+    missing = [run.path.name for run in folds if not ((run.path / "plan.json").is_file() and run.finished)]
+    if missing:
+        raise InputError(
+            f"{path}: {', '.join(missing)} of {len(folds)} folds did not finish; go on with "
+            f"'deconvseg crossval … --resume', or give the finished folds one by one (-m {path / 'fold_K'})"
+        )
+    return tuple(folds)
 
 
 def _dumps(tree: Mapping[str, Any]) -> str:

@@ -152,7 +152,7 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()
     data = data.select([*parts.train, *parts.val])
-    plan = _plan(data, parts, plan, options, console)
+    plan = decide_plan(data, parts, plan, options, console)
     run = Run.create(output, plan, options.to_json(), splits=vars(parts))
     files = [file for case in data.cases for file in (*case.images, case.label) if file is not None]
     run.update_manifest(data={str(file): file_sha256(file) for file in console.track(files, "hashing the data")})
@@ -166,7 +166,8 @@ def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
     return data.select([*parts.train, *parts.val]), parts
 
 
-def _plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
+def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
+    """Return the plan that was given or a new one, with the values that were asked for, checked."""
     if plan is not None or options.plan is not None:
         keys = ("model", "preset", "recipe", "memory", "dims")
         asked = [f"--{key}" for key in keys if getattr(options, key) != getattr(TrainOptions, key)]
@@ -276,7 +277,6 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
     if not parts.val:
         return []
     shutil.rmtree(run.validation, ignore_errors=True)
-    labels = run.plan.labels
     cases = data.select(parts.val).cases
     prediction = predict_cases(
         Predictor([run], device=choose_device(options.device)),
@@ -289,8 +289,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         options.dataset,
         run.validation,
         run.validation / "metrics.json",
-        foreground=options.foreground,
-        labels=None if options.foreground else dict(zip(labels.values[1:], labels.names[1:], strict=True)),
+        run=run.path,
         splits=run.path / "splits.json",
         split="val",
         images={case.name: case.images for case in cases},

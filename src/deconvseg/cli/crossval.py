@@ -1,0 +1,119 @@
+"""``deconvseg crossval``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deconvseg.cli import options
+from deconvseg.cli.console import Terminal, error, print_json, print_table
+
+if TYPE_CHECKING:
+    from deconvseg.experiments import CrossValidation
+
+
+def crossval(
+    dataset: options.Dataset,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The folder to make: a run for each fold, and metrics.")
+    ],
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Number of folds; 5, or those of splits_final.json.")
+    ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option("--stratify", metavar="COLUMN", help="Make folds alike in this column, not in foreground volume."),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", help="CSV or TSV file with case names and that column; a CSV dataset itself."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Folds to train at once; 1, or one on each of several GPUs.")
+    ] = None,
+    model: options.Model = "deconver",
+    preset: options.Preset = None,
+    plan: Annotated[Path | None, typer.Option("--plan", help="Use this plan.json instead of making one.")] = None,
+    recipe: options.Recipe = "default",
+    splits: options.Splits = None,
+    foreground: options.Foreground = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Number of epochs of each fold.")] = None,
+    max_time: Annotated[
+        str | None, typer.Option("--max-time", help="Stop training each fold after this time, as 90s, 15m, 1.5h.")
+    ] = None,
+    device: options.Device = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="auto, 32, bf16 or 16.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes that load data, for each fold.")
+    ] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option("--pretrained", help="Start every fold from the weights of this run.")
+    ] = None,
+    values: options.Set = None,
+    seed: options.Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the finished folds, go on with the others.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Train on every fold, score each case by the fold that did not see it, and choose the post-processing by that.
+
+    'deconvseg predict -m' takes the folder as the mean of its folds.
+    """
+    from deconvseg import experiments, planning
+
+    planning.keep_freed_memory()
+    result = experiments.crossval(
+        dataset,
+        output,
+        folds=folds,
+        stratify=stratify,
+        table=table,
+        jobs=jobs,
+        model=model,
+        preset=preset,
+        plan=plan,
+        recipe=recipe,
+        splits=splits,
+        foreground=foreground,
+        epochs=epochs,
+        max_seconds=options.parse_seconds(max_time),
+        device=device,
+        precision=precision,
+        workers=workers,
+        pretrained=pretrained,
+        values=options.parse_values(values),
+        seed=seed,
+        resume=resume,
+        console=Terminal(),
+    )
+    if json:
+        print_json(result.to_json())
+    else:
+        _print(result)
+    for problem in result.problems:
+        error(problem)
+    if result.problems:
+        raise typer.Exit(1)
+
+
+def _print(result: "CrossValidation") -> None:
+    """Print the mean and its spread for each class, and the post-processing."""
+    if not result.evaluation.cases:
+        return
+    spread = result.spread()
+    rows = list(spread["classes"].values())
+    rows += [{"name": "mean", **spread["mean"]}] if len(rows) > 1 else []
+    print_table(
+        f"{len(result.evaluation.cases)} cases, each by the fold that did not see it: mean ± SD of folds (of cases)",
+        ["class", "Dice", f"HD95 {result.evaluation.unit}", "NSD"],
+        [[row["name"], *(_cell(row[key]) for key in ("dsc", "hd95", "nsd"))] for row in rows],
+    )
+    for line in result.describe_postprocessing():
+        typer.echo(line)
+    typer.echo(result.path)
+
+
+def _cell(statistics: dict[str, Any]) -> str:
+    mean, folds, cases = (
+        "–" if statistics[key] is None else f"{statistics[key]:.4f}" for key in ("mean", "std_folds", "std_cases")
+    )
+    return f"{mean} ± {folds} ({cases})"

@@ -1,0 +1,62 @@
+"""What a table says about cases: age, site, scanner, whatever they are to be stratified by."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from deconvseg.data.dataset import list_names
+from deconvseg.data.reading import case_stem
+from deconvseg.errors import InputError
+
+_CASE_COLUMNS = ("case", "case_id", "name", "participant_id", "subject", "image", "image_0")
+
+
+def read_column(path: str | PathLike[str], column: str, names: Sequence[str]) -> dict[str, float | str]:
+    """The values of a column of a CSV or TSV file by case name: numbers where all are, else texts.
+
+    Cases are found in the column ``case`` (or ``case_id``, ``name``, ``participant_id``, ``subject``, or the file names
+    of ``image``), else in the first one. Raises `InputError` for a missing column, a case of ``names`` without a value,
+    and a case with two rows.
+    """
+    path = Path(path)
+    columns, rows = _read_rows(path)
+    if column not in columns:
+        raise InputError(f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}")
+    key = next((name for name in _CASE_COLUMNS if name in columns), columns[0])
+    texts: dict[str, str] = {}
+    for row in rows:
+        name = case_stem((row[key] or "").strip())
+        if name in texts:
+            raise InputError(f"{path} has several rows for the case {name!r} (column {key!r}); keep one")
+        texts[name] = (row[column] or "").strip()
+    if missing := [name for name in names if not texts.get(name)]:
+        raise InputError(
+            f"{path} has no {column} for {list_names(missing)} (cases are read from the column {key!r}); add it"
+        )
+    chosen = {name: texts[name] for name in names}
+    try:
+        numbers = {name: float(text) for name, text in chosen.items()}
+    except ValueError:
+        return dict(chosen)
+    return dict(numbers) if all(map(math.isfinite, numbers.values())) else dict(chosen)
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(
+                stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True
+            )
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            return columns, [row for row in reader if any(row.values())]
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; give a .csv or .tsv file with case names"
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a readable table ({error}); save it as UTF-8 with commas or tabs") from error

@@ -1,0 +1,68 @@
+"""What an evaluation scores: single labels, unions of labels (regions), or all foreground as one class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from deconvseg.data import Region, list_names
+from deconvseg.errors import InputError
+from deconvseg.planning import Plan
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names by key, and the label values of a class that is a union of several; ``extend`` adds others that occur.
+
+    The key of a class is its label value; that of a region the value that it is written as.
+    """
+
+    names: Mapping[int, str]
+    members: Mapping[int, tuple[int, ...]]
+    extend: bool = False
+    foreground: bool = False
+
+    @property
+    def values(self) -> set[int]:
+        """All label values that belong to a class."""
+        return {value for key in self.names for value in self.members.get(key, (key,))}
+
+
+def choose_classes(
+    *,
+    labels: Mapping[int, str] | None,
+    foreground: bool,
+    plan: Plan | None,
+    declared: Mapping[int, str] | None,
+    regions: Sequence[Region] | None,
+    ignore: int | None,
+) -> Classes:
+    """Return the classes that were asked for: foreground, ``labels``, a plan's, else what the dataset declares.
+
+    Raises :class:`InputError` where two of the first three are given, or two regions are written as one value.
+    """
+    if sum((foreground, labels is not None, plan is not None)) > 1:
+        raise InputError(
+            "the classes are those of labels, of a run, or the foreground as a single one: leave all but one out"
+        )
+    if foreground or (plan is not None and plan.labels.foreground_only):
+        return Classes({1: "foreground"}, {}, foreground=True)
+    if plan is not None:
+        return _of_regions(plan.structures)
+    if labels is None and regions:
+        return _of_regions(regions)
+    named = (labels if labels is not None else declared) or {}
+    names = {value: name for value, name in sorted(named.items()) if value not in (0, ignore)}
+    return Classes(names, {}, extend=labels is None)
+
+
+def _of_regions(regions: Sequence[Region]) -> Classes:
+    names = {region.written_as: region.name for region in regions}
+    if len(names) < len(regions):
+        twice = [region.name for region in regions if names[region.written_as] != region.name]
+        raise InputError(
+            f"the regions {list_names(twice)} are written as a value of another region; give each its own value in "
+            "regions_class_order"
+        )
+    unions = {r.written_as: tuple(r.labels) for r in regions if tuple(r.labels) != (r.written_as,)}
+    return Classes(names, unions)

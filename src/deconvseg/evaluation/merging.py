@@ -1,0 +1,81 @@
+"""Evaluations read back, and several joined into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data import read_json_object
+from deconvseg.errors import InputError
+from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
+
+
+def read_evaluation(path: str | PathLike[str]) -> Evaluation:
+    """Read what :meth:`Evaluation.write` wrote; :class:`InputError` where it is missing or something else."""
+    path = Path(path)
+    tree = read_json_object(path)
+    if tree.get("version") != 1:
+        raise InputError(f"{path}: not a metrics.json of version 1; write it with 'deconvseg evaluate -o'")
+    try:
+        return Evaluation(
+            cases=tuple(_read_case(row, path.parent) for row in tree["cases"]),
+            labels={int(value): name for value, name in tree["labels"].items()},
+            unit=tree["unit"],
+            tolerance=tree["tolerance"],
+            foreground=tree["foreground"],
+            regions={int(value): tuple(members) for value, members in tree["regions"].items()},
+            ignore_label=tree["ignore_label"],
+            split=tree["split"],
+            problems=tuple(tree["problems"]),
+            warnings=tuple(tree["warnings"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: incomplete or of another shape ({error!r}); evaluate again") from error
+
+
+def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ()) -> Evaluation:
+    """Return one evaluation of the cases of several that score the same classes in the same unit.
+
+    ``problems`` are added to theirs. Raises :class:`InputError` where classes, unit or tolerance differ.
+    """
+    first = parts[0]
+    for other in parts[1:]:
+        for key in ("labels", "regions", "tolerance", "foreground", "ignore_label"):
+            if getattr(other, key) != getattr(first, key):
+                raise InputError(
+                    f"evaluations with {key} {getattr(first, key)} and {getattr(other, key)} cannot be joined; "
+                    "evaluate them alike"
+                )
+    return replace(
+        first,
+        unit=_common_unit(parts),
+        cases=tuple(sorted((case for part in parts for case in part.cases), key=lambda case: case.name)),
+        missing=tuple(name for part in parts for name in part.missing),
+        problems=(*(text for part in parts for text in part.problems), *problems),
+        warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
+    )
+
+
+def _common_unit(parts: Sequence[Evaluation]) -> str:
+    units = {part.unit for part in parts}
+    if len(units) == 1:
+        return units.pop()
+    # Files without a voxel size count as one unit to a voxel: among others in mm their numbers are the same.
+    if any(set(case.spacing) != {1.0} for part in parts if part.unit == "voxel" for case in part.cases):
+        raise InputError("evaluations in mm and in voxels cannot be joined; evaluate them alike")
+    return "mm"
+
+
+def _read_case(row: dict[str, Any], folder: Path) -> CaseMetrics:
+    return CaseMetrics(
+        name=row["name"],
+        shape=tuple(row["shape"]),
+        spacing=tuple(row["spacing"]),
+        metrics={int(value): metrics for value, metrics in row["classes"].items()},
+        truth_file=folder / row["truth_file"],
+        prediction_file=folder / row["prediction_file"],
+        image_files=tuple(folder / file for file in row["image_files"]),
+    )

@@ -1,0 +1,298 @@
+"""Cross-validation: one plan, a run for each fold, every case predicted by the run that did not see it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvseg.data import (
+    Dataset,
+    LabelMap,
+    Splits,
+    atomic_write,
+    count_values,
+    list_names,
+    open_dataset,
+    read_column,
+    read_json,
+    read_label_map,
+    resolve_folds,
+)
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation import Evaluation, merge_evaluations, read_evaluation
+from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose_executor
+from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
+from deconvseg.experiments.result import CrossValidation
+from deconvseg.planning import Plan, choose_device
+from deconvseg.reporting import write_report
+from deconvseg.runs import FOLDS, Run
+from deconvseg.training import Console, Silent, TrainOptions, choose_precision, decide_plan
+
+_Path = str | PathLike[str]
+
+
+def crossval(
+    dataset: _Path,
+    output: _Path,
+    *,
+    folds: int | None = None,
+    stratify: str | None = None,
+    table: _Path | None = None,
+    jobs: int | None = None,
+    model: str = "deconver",
+    preset: str | None = None,
+    plan: _Path | None = None,
+    recipe: str = "default",
+    splits: _Path | None = None,
+    foreground: bool = False,
+    epochs: int | None = None,
+    max_seconds: float | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    pretrained: _Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    console: Console | None = None,
+    executor: Executor | None = None,
+) -> CrossValidation:
+    """Train a run on every fold of a dataset; return how well each case was predicted by the run that did not see it.
+
+    The folds are those of a splits file that is a list (``splits``, or the dataset's ``splits_final.json``), else
+    ``folds`` (5) of all cases that are not declared to be test cases, alike in foreground volume, or in the column
+    ``stratify`` of a ``table`` with case names (a CSV dataset is its own). One plan, made on all these cases, serves
+    all folds. ``jobs`` folds are trained at once (by default one, or one on each GPU), ``max_seconds`` each. The
+    other arguments are those of :func:`deconvseg.train`.
+
+    In the folder ``output`` lie the runs ``fold_0``, …, ``crossval.json`` with metrics, and ``postprocessing.json``,
+    chosen by them. A fold that fails does not stop the others; with ``resume`` finished folds are kept, and the others
+    go on.
+    """
+    console = console or Silent()
+    options = TrainOptions(
+        dataset=_absolute(dataset),
+        model=model,
+        preset=preset,
+        plan=None if plan is None else _absolute(plan),
+        recipe=recipe,
+        splits=None if splits is None else _absolute(splits),
+        foreground=foreground,
+        epochs=epochs,
+        max_seconds=max_seconds,
+        device=device,
+        precision=precision,
+        workers=workers,
+        pretrained=None if pretrained is None else _absolute(pretrained),
+        values=dict(values or {}),
+        seed=seed,
+    )
+    if executor is None:
+        executor = _choose_executor(jobs, device)
+    strata = {"stratify": stratify, "table": None if table is None else _absolute(table)}
+    if resume:
+        run, data, parts = _reopen(Path(output), options, folds, strata)
+        options = options.resumed(run)
+    else:
+        run, data, parts = _start(Path(output), options, folds, strata, executor, console)
+    tasks = [_make_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)]
+    console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
+    failed = executor.run(_spread_over_devices(tasks, options.device, executor), console)
+    result = _gather(run, data, parts, failed, console)
+    result.write()
+    console.say(f"report: {write_report(run.path)}")
+    if not failed:
+        shutil.rmtree(run.cache, ignore_errors=True)
+    run.record_hashes()
+    return result
+
+
+def _absolute(path: _Path) -> str:
+    return str(Path(path).resolve())
+
+
+def _choose_executor(jobs: int | None, device: str) -> Executor:
+    import torch
+
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs}: give the number of folds to train at once, 1 or more")
+    # A device that was named is the only one to be used.
+    devices = torch.cuda.device_count() if choose_device(device) == "cuda" else 1
+    return choose_executor(jobs, devices, torch.get_num_threads())
+
+
+def _start(
+    output: Path,
+    options: TrainOptions,
+    folds: int | None,
+    strata: Mapping[str, str | None],
+    executor: Executor,
+    console: Console,
+) -> tuple[Run, Dataset, tuple[Splits, ...]]:
+    """Decide the folds and the plan, and make the folder."""
+    if (output / FOLDS).exists():
+        raise InputError(
+            f"{output}: holds a cross-validation already; go on with --resume or choose another folder with -o"
+        )
+    if runs := [path.parent for path in output.glob("fold_*/plan.json")]:
+        raise InputError(f"{runs[0]}: holds a run already; choose another folder with -o")
+    choose_precision(options.precision, choose_device(options.device))
+    if options.pretrained is not None:
+        Run.open(options.pretrained).load_weights()
+    data = open_dataset(options.dataset, foreground=options.foreground)
+    measure = partial(_strata, stratify=strata["stratify"], table=strata["table"], options=options, console=console)
+    parts = resolve_folds(data, options.splits, folds=folds, strata=measure, seed=options.seed)
+    names = tuple(dict.fromkeys(name for part in parts for name in (*part.train, *part.val)))
+    everything = Splits(names, (), parts[0].test)
+    data = data.select(names)
+    with _threads_of_a_fold(executor):
+        plan = decide_plan(data, everything, None, options, console)
+    config = {**options.to_json(), **strata, "folds": len(parts)}
+    run = Run.create(output, plan, config, splits=vars(everything))
+    with atomic_write(run.path / FOLDS) as path:
+        path.write_text(json.dumps([vars(part) for part in parts], indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return run, data, parts
+
+
+def _reopen(
+    output: Path, options: TrainOptions, folds: int | None, strata: Mapping[str, str | None]
+) -> tuple[Run, Dataset, tuple[Splits, ...]]:
+    if not (output / FOLDS).is_file():
+        raise InputError(f"{output}: no cross-validation to resume ({FOLDS} is missing); start it without --resume")
+    run = Run.open(output)
+    parts = tuple(
+        Splits(*(tuple(entry[key]) for key in ("train", "val", "test"))) for entry in read_json(output / FOLDS)
+    )
+    if folds not in (None, len(parts)):
+        raise InputError(f"--resume: {output} has {len(parts)} folds, but {folds} were asked for; leave --folds out")
+    for key, value in strata.items():
+        if value not in (None, run.config.get(key)):
+            raise InputError(f"--resume: {output} was started with --{key} {run.config.get(key)}; leave --{key} out")
+    data = open_dataset(options.dataset, foreground=options.foreground or run.plan.labels.foreground_only)
+    return run, data.select(run.splits["train"]), parts
+
+
+@contextmanager
+def _threads_of_a_fold(executor: Executor) -> Iterator[None]:
+    """Let the planner time this machine with as many threads as a fold will have."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(executor.threads if isinstance(executor, Processes) else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _strata(
+    data: Dataset, *, stratify: str | None, table: str | None, options: TrainOptions, console: Console
+) -> Mapping[str, float | str]:
+    """Return what the folds are to be alike in: a column, or the foreground's volume in mm³."""
+    if stratify is not None:
+        source = table or (options.dataset if data.layout == "csv" else None)
+        if source is None:
+            raise InputError(f"--stratify {stratify}: name the .csv or .tsv file that has this column with --table")
+        return read_column(source, stratify, data.names)
+    if table is not None:
+        raise InputError(f"--table {table}: say which column the folds are to be alike in with --stratify")
+    volumes: dict[str, float | str] = {}
+    for case in console.track(data.cases, "measuring the foreground"):
+        label = data.load_label(case)
+        assert label is not None
+        counts = count_values(label.pixels)
+        voxels = sum(count for value, count in counts.items() if value not in (0, data.ignore_label))
+        volumes[case.name] = voxels * float(np.prod(label.geometry.spacing))
+    return volumes
+
+
+def _fold(run: Run, fold: int) -> Run:
+    return Run(run.path / f"fold_{fold}")
+
+
+def _finished(run: Run, fold: int) -> bool:
+    own = _fold(run, fold)
+    return (own.path / "plan.json").is_file() and own.finished
+
+
+def _make_task(run: Run, fold: int, options: TrainOptions) -> FoldTask:
+    own = _fold(run, fold)
+    # One cache for all folds: every case is preprocessed once.
+    shared = {"workers": options.workers, "cache": str(run.cache)}
+    arguments: dict[str, Any] = {"dataset": options.dataset, "output": str(own.path), **shared}
+    if own.resume_file.is_file():
+        return FoldTask(fold, {**arguments, "resume": True})
+    if (own.path / "plan.json").is_file():
+        # Without a completed epoch there is nothing to go on from, and nothing to keep.
+        shutil.rmtree(own.path)
+    kept = ("foreground", "max_seconds", "device", "precision", "pretrained", "seed")
+    chosen = {key: getattr(options, key) for key in kept}
+    plan, splits = str(run.path / "plan.json"), str(run.path / FOLDS)
+    return FoldTask(fold, {**arguments, **chosen, "plan": plan, "splits": splits, "fold": fold})
+
+
+def _spread_over_devices(tasks: Sequence[FoldTask], device: str, executor: Executor) -> list[FoldTask]:
+    """Give the folds that are trained at once a GPU each, in turn."""
+    import torch
+
+    if not isinstance(executor, Processes) or choose_device(device) != "cuda":
+        return list(tasks)
+    count = torch.cuda.device_count()
+    return [
+        task
+        if task.arguments.get("resume")
+        else FoldTask(task.fold, {**task.arguments, "device": f"cuda:{task.fold % count}"})
+        for task in tasks
+    ]
+
+
+def _gather(
+    run: Run, data: Dataset, parts: Sequence[Splits], failed: Mapping[int, str], console: Console
+) -> CrossValidation:
+    """Join the folds' validations; choose the post-processing where none is missing."""
+    done = [fold for fold in range(len(parts)) if _finished(run, fold)]
+    if not done:
+        raise DeconvsegError(f"every fold failed, the first: {next(iter(failed.values()))}")
+    absent = [
+        f"{name}: fold {fold} did not finish"
+        for fold in range(len(parts))
+        if fold not in done
+        for name in parts[fold].val
+    ]
+    found = {fold: read_evaluation(_fold(run, fold).validation / "metrics.json") for fold in done}
+    merged = merge_evaluations(list(found.values()), absent)
+    folds = {fold: tuple(case.name for case in evaluation.cases) for fold, evaluation in found.items()}
+    # A fold that finished with cases that could not be predicted or evaluated has them in its evaluation.
+    failed = {fold: text for fold, text in failed.items() if fold not in done}
+    result = CrossValidation(run.path, merged, folds, failed)
+    if failed:
+        console.say(f"post-processing is not chosen before all folds are there: {list_names(failed)} failed")
+        return result
+    plan = run.plan
+    cases = _hold_out(found, plan, console)
+    chosen = choose_postprocessing(
+        cases, plan.structures, progress=partial(console.track, text="choosing the post-processing")
+    )
+    chosen.write(run.path)
+    return CrossValidation(run.path, merged, folds, failed, chosen)
+
+
+def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> list[HeldOutCase]:
+    entries = [(fold, case, part.ignore_label) for fold, part in found.items() for case in part.cases]
+    cases = []
+    for fold, case, ignore in console.track(entries, "reading the held-out masks"):
+        truth, prediction = read_label_map(case.truth_file), read_label_map(case.prediction_file)
+        pixels = [mask.pixels > 0 if plan.labels.foreground_only else mask.pixels for mask in (truth, prediction)]
+        if ignore is not None:
+            pixels = [np.where(truth.pixels == ignore, 0, part) for part in pixels]
+        masks = [LabelMap(part.astype(np.uint8) if part.dtype == bool else part, truth.geometry) for part in pixels]
+        cases.append(HeldOutCase.pack(masks[0], masks[1], fold))
+    return cases

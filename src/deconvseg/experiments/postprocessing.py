@@ -1,0 +1,188 @@
+"""The choice of post-processing: a step is taken where predictions of cases that no network saw get better by it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.data import Geometry, LabelMap, Region
+from deconvseg.evaluation import dice
+from deconvseg.inference import Postprocessing, Step, Trial, apply, component_volumes, make_step
+
+# A step is taken where it raises the mean Dice by more than this,
+_LEAST_GAIN = 0.001
+# and at least so many cases, and more of them than it lowers, so that no single case decides.
+_LEAST_IMPROVED = 2
+# Differences of Dice below this are rounding.
+_ROUNDING = 1e-9
+# Candidates for the smallest volume that is kept: shares of the smallest true component, quantiles of all of them.
+_SHARES, _QUANTILES = (0.1, 0.5, 1.0), (0.05, 0.25)
+
+Labels = npt.NDArray[Any]
+Scores = npt.NDArray[np.float64]
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class HeldOutCase:
+    """A true mask and its prediction (label maps on one grid, values as in files) by the fold that did not see it.
+
+    Both are kept compressed and cropped to their foreground, so that hundreds fit into memory.
+    """
+
+    fold: int
+    geometry: Geometry = field(repr=False)
+    shape: tuple[int, ...]
+    packed: tuple[bytes, bytes] = field(repr=False)
+    types: tuple[str, str]
+
+    @classmethod
+    def pack(cls, truth: LabelMap, prediction: LabelMap, fold: int) -> HeldOutCase:
+        """Crop and compress the masks of a case."""
+        pixels = [np.asarray(mask.pixels) for mask in (truth, prediction)]
+        box = _foreground_box(pixels[0] != 0, pixels[1] != 0)
+        parts = [np.ascontiguousarray(part[box]) for part in pixels]
+        first, second = (zlib.compress(part.tobytes(), 1) for part in parts)
+        return cls(fold, truth.geometry, parts[0].shape, (first, second), (parts[0].dtype.str, parts[1].dtype.str))
+
+    @property
+    def truth(self) -> LabelMap:
+        """The true mask's foreground box."""
+        return self._unpack(0)
+
+    @property
+    def prediction(self) -> LabelMap:
+        """The predicted mask in the same box."""
+        return self._unpack(1)
+
+    def _unpack(self, which: int) -> LabelMap:
+        pixels = np.frombuffer(zlib.decompress(self.packed[which]), self.types[which]).reshape(self.shape)
+        return LabelMap(pixels, self.geometry)
+
+
+def choose_postprocessing(
+    cases: Sequence[HeldOutCase], structures: Sequence[Region], *, progress: Progress = iter
+) -> Postprocessing:
+    """Return the steps that raise the Dice of held-out predictions, structure by structure, outer ones first.
+
+    For each of ``structures`` (in the order in which masks are painted), and for all labels together where they are
+    no regions, the best of keeping the largest component and of removing components below a few volumes is tried,
+    then filling holes, on top of the steps taken so far. A step is taken if the mean Dice of its structure over the
+    cases rises by more than 0.001, two cases or more get better and more than get worse, and no structure's mean falls.
+    All are dropped again if the same way of choosing, by the other folds' cases alone, does not raise the mean Dice of
+    each fold's cases: then they fit these cases and no others.
+    """
+    choice = _Choice(cases, structures)
+    chosen = choice.choose(range(len(cases)), progress)
+    before, after = choice.estimate()
+    means = {s.name: (float(b), float(a)) for s, b, a in zip(structures, before, after, strict=True)}
+    confirmed = after.mean() > before.mean() + _ROUNDING
+    return chosen.model_copy(update={"by_other_folds": means, "steps": chosen.steps if confirmed else ()})
+
+
+class _Choice:
+    """Scores of cases after steps, each computed once."""
+
+    def __init__(self, cases: Sequence[HeldOutCase], structures: Sequence[Region]) -> None:
+        self.cases = cases
+        self.structures = structures
+        self._scores: dict[tuple[int, str], Scores] = {}
+        self._volumes: dict[str, npt.NDArray[np.float64]] = {}
+
+    def choose(self, indices: Sequence[int], progress: Progress = iter) -> Postprocessing:
+        steps: tuple[Step, ...] = ()
+        trials: list[Trial] = []
+        for structure in progress(self._targets()):
+            removals = [make_step("keep_largest", structure, self.structures)]
+            removals += [
+                make_step("remove_small", structure, self.structures, volume) for volume in self._sizes(structure)
+            ]
+            filling = [make_step("fill_holes", structure, self.structures)] if structure in self.structures else []
+            for candidates in (removals, filling):
+                tried = [self._try(indices, steps, step, structure) for step in candidates]
+                helpful = [pair for pair in tried if pair[0].taken]
+                best = max(helpful, key=lambda pair: pair[0].dice_after, default=None)
+                trials += [t.model_copy(update={"taken": best is not None and t is best[0]}) for t, _ in tried]
+                steps = steps if best is None else (*steps, best[1])
+        return Postprocessing(steps=steps, trials=tuple(trials))
+
+    def estimate(self) -> tuple[Scores, Scores]:
+        """Return each structure's mean Dice before and after steps that cases of other folds choose."""
+        before, after = [], []
+        for fold in sorted({case.fold for case in self.cases}):
+            others = [index for index, case in enumerate(self.cases) if case.fold != fold]
+            own = [index for index, case in enumerate(self.cases) if case.fold == fold]
+            before.append(self.scores(own, ()))
+            after.append(self.scores(own, self.choose(others).steps if others else ()))
+        return np.concatenate(before).mean(axis=0), np.concatenate(after).mean(axis=0)
+
+    def scores(self, indices: Sequence[int], steps: tuple[Step, ...]) -> Scores:
+        """Return the Dice (cases, structures) of some cases after steps."""
+        return np.array([self._score(index, steps) for index in indices])
+
+    def _try(
+        self, indices: Sequence[int], steps: tuple[Step, ...], step: Step, structure: Region
+    ) -> tuple[Trial, Step]:
+        before, after = self.scores(indices, steps), self.scores(indices, (*steps, step))
+        columns = [self.structures.index(structure)] if structure in self.structures else range(len(self.structures))
+        old, new = (table[:, columns].mean(axis=1) for table in (before, after))
+        improved, worsened = int((new > old + _ROUNDING).sum()), int((new < old - _ROUNDING).sum())
+        taken = (
+            new.mean() - old.mean() > _LEAST_GAIN
+            and improved >= _LEAST_IMPROVED
+            and improved > worsened
+            and bool((after.mean(axis=0) >= before.mean(axis=0) - _ROUNDING).all())
+        )
+        trial = Trial(
+            step=step.step,
+            structure=structure.name,
+            minimum_volume=step.minimum_volume,
+            dice_before=float(old.mean()),
+            dice_after=float(new.mean()),
+            improved=improved,
+            worsened=worsened,
+            taken=bool(taken),
+        )
+        return trial, step
+
+    def _targets(self) -> list[Region]:
+        """Return the structures, outer ones first; labels that are no regions have all foreground around them."""
+        ordered = sorted(self.structures, key=lambda structure: -len(structure.labels))
+        labels = tuple(sorted({value for structure in ordered for value in structure.labels}))
+        if len(ordered) == 1 or any(set(structure.labels) == set(labels) for structure in ordered):
+            return ordered
+        return [Region("all foreground", labels, labels[0]), *ordered]
+
+    def _score(self, index: int, steps: tuple[Step, ...]) -> Scores:
+        key = (index, str(steps))
+        if key not in self._scores:
+            case = self.cases[index]
+            truth, mask = case.truth.pixels, apply(Postprocessing(steps=steps), case.prediction).pixels
+            self._scores[key] = np.array(
+                [dice(np.isin(truth, s.labels), np.isin(mask, s.labels)) for s in self.structures]
+            )
+        return self._scores[key]
+
+    def _sizes(self, structure: Region) -> list[float]:
+        """Return the candidates for the smallest volume, in mm³, from the true components of all cases."""
+        if structure.name not in self._volumes:
+            masks = ((np.isin(case.truth.pixels, structure.labels), case.geometry.spacing) for case in self.cases)
+            self._volumes[structure.name] = np.concatenate([component_volumes(*mask) for mask in masks])
+        volumes = self._volumes[structure.name]
+        if volumes.size == 0:
+            return []
+        shares = [share * volumes.min() for share in _SHARES]
+        return sorted({float(f"{size:.4g}") for size in (*shares, *np.quantile(volumes, _QUANTILES))})
+
+
+def _foreground_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    from scipy.ndimage import find_objects
+
+    found = find_objects(np.logical_or(*masks).view(np.uint8))
+    # One voxel where both are empty: label maps have no sides of length zero.
+    return found[0] if found else (slice(0, 1),) * masks[0].ndim

@@ -1,0 +1,101 @@
+"""What a cross-validation found: every case by the fold that did not see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvseg.evaluation import Evaluation
+from deconvseg.inference import Postprocessing
+
+METRICS = ("dsc", "hd95", "nsd")
+FILE_NAME = "crossval.json"
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The held-out metrics of a cross-validation in ``path``, and what was chosen by them.
+
+    ``folds`` has the evaluated cases of each fold that finished; ``failed`` why others did not. Without all folds no
+    post-processing is chosen.
+    """
+
+    path: Path
+    evaluation: Evaluation
+    folds: Mapping[int, tuple[str, ...]]
+    failed: Mapping[int, str]
+    postprocessing: Postprocessing | None = None
+
+    @property
+    def mean_dice(self) -> float:
+        """The mean over cases of the mean Dice over classes."""
+        return self.evaluation.mean_dice
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Folds that failed, then cases that could not be evaluated."""
+        return (*(f"fold {fold}: {text}" for fold, text in self.failed.items()), *self.evaluation.problems)
+
+    def spread(self) -> dict[str, Any]:
+        """Return mean, deviation over cases, the folds' means and their deviation, of each class and their mean."""
+        names = self.evaluation.labels
+        return {
+            "classes": {
+                str(value): {"name": name, **self._describe(lambda case, key, v=value: float(case.metrics[v][key]))}
+                for value, name in names.items()
+            },
+            "mean": self._describe(lambda case, key: case.mean[key]),
+        }
+
+    def describe_postprocessing(self) -> list[str]:
+        """Return lines about what was chosen, and what it does to cases that had no part in choosing."""
+        if self.postprocessing is None:
+            return []
+        gains = ", ".join(f"{n} {b:.4f} → {a:.4f}" for n, (b, a) in self.postprocessing.by_other_folds.items())
+        steps = [f"post-processing: {step.describe()}" for step in self.postprocessing.steps]
+        if not steps and any(trial.taken for trial in self.postprocessing.trials):
+            steps = ["post-processing: none, as what helps these cases does not help those of another fold"]
+        none = [f"post-processing: none, as none of {len(self.postprocessing.trials)} steps helped"]
+        return [*(steps or none), f"mean Dice with the steps that the other folds choose: {gains}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evaluation's plain types, and the folds, the spread and the post-processing."""
+        return {**self.evaluation.to_json(self.path.absolute()), **self._further()}
+
+    def write(self) -> Path:
+        """Write ``crossval.json``, ``crossval_summary.json`` (nnU-Net's shape), ``crossval.csv``; return the first."""
+        self.evaluation.write(self.path / FILE_NAME, self._further())
+        return self.path / FILE_NAME
+
+    def _further(self) -> dict[str, Any]:
+        chosen = self.postprocessing
+        return {
+            "folds": [{"fold": fold, "cases": list(names)} for fold, names in self.folds.items()],
+            "failed_folds": {str(fold): text for fold, text in self.failed.items()},
+            "spread": self.spread() if self.evaluation.cases else None,
+            "postprocessing": None
+            if chosen is None
+            else {
+                "steps": [step.describe() for step in chosen.steps],
+                "dice_by_other_folds": {n: {"before": b, "after": a} for n, (b, a) in chosen.by_other_folds.items()},
+            },
+        }
+
+    def _describe(self, value_of: Any) -> dict[str, Any]:
+        by_fold = [[case for case in self.evaluation.cases if case.name in set(names)] for names in self.folds.values()]
+        return {key: _statistics([[value_of(case, key) for case in cases] for cases in by_fold]) for key in METRICS}
+
+
+def _statistics(by_fold: Sequence[Sequence[float]]) -> dict[str, Any]:
+    values = np.concatenate([np.asarray(fold, float) for fold in by_fold])
+    means = [float(np.mean(fold)) for fold in by_fold if fold]
+    return {
+        "mean": float(values.mean()),
+        "std_cases": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "fold_means": means,
+        "std_folds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+    }

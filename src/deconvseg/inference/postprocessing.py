@@ -1,0 +1,222 @@
+"""Post-processing of finished masks: islands removed, holes filled; which steps is a file that a person can read.
+
+A step works on a structure, the union of some label values. What is removed from it becomes background, or the
+structure that encloses it where regions are nested. Islands are connected by faces, edges and corners, holes by faces
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deconvseg.data import LabelMap, Region, atomic_write, read_json_object
+from deconvseg.errors import InputError
+
+Labels = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+StepName = Literal["keep_largest", "remove_small", "fill_holes"]
+FILE_NAME = "postprocessing.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Step(_Part):
+    """One step on one structure.
+
+    ``keep_largest`` removes all components but the largest, ``remove_small`` those below ``minimum_volume`` (mm³, in 2D
+    mm²), ``fill_holes`` gives the structure the holes that lie wholly in it. ``labels`` are the values in the mask that
+    make up the structure, ``written_as`` the one that fills holes, ``enclosing`` what a removed value becomes; a
+    value that it does not name becomes background.
+    """
+
+    step: StepName
+    structure: str
+    labels: tuple[int, ...] = Field(min_length=1)
+    written_as: int
+    enclosing: dict[int, int] = {}
+    minimum_volume: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Step:
+        if (self.step == "remove_small") != (self.minimum_volume is not None):
+            raise ValueError("minimum_volume belongs to remove_small, which needs it")
+        if self.written_as not in self.labels or 0 in self.labels:
+            raise ValueError("labels are the structure's values, written_as one of them, and 0 is the background")
+        if not set(self.enclosing) <= set(self.labels) or set(self.enclosing.values()) & set(self.labels):
+            raise ValueError("enclosing maps the structure's values to values outside it")
+        return self
+
+    def describe(self) -> str:
+        """Return the step as a line."""
+        limit = "" if self.minimum_volume is None else f" (below {self.minimum_volume:g} mm³, in 2D mm²)"
+        return f"{self.structure}: {self.step.replace('_', ' ')}{limit}"
+
+
+class Trial(_Part):
+    """What a step that was tried did to the Dice of the held-out cases."""
+
+    step: StepName
+    structure: str
+    minimum_volume: float | None = None
+    dice_before: float
+    dice_after: float
+    improved: int
+    worsened: int
+    taken: bool
+
+
+class Postprocessing(_Part):
+    """The steps that are applied to every finished mask, outer structures first, and how they were chosen.
+
+    ``trials`` are all that were tried; ``by_other_folds`` is each structure's mean Dice before and after the steps that
+    the cases of the other folds choose.
+    """
+
+    version: Literal[1] = 1
+    steps: tuple[Step, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    by_other_folds: dict[str, tuple[float, float]] = {}
+
+    def write(self, folder: Path) -> None:
+        """Write ``postprocessing.json`` into the folder of a cross-validation."""
+        with atomic_write(folder / FILE_NAME) as path:
+            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_postprocessing(folder: str | PathLike[str]) -> Postprocessing:
+    """Read a folder's ``postprocessing.json``, no steps where there is none; :class:`InputError` names a wrong key."""
+    path = Path(folder) / FILE_NAME
+    if not path.exists():
+        return Postprocessing()
+    read_json_object(path)
+    try:
+        return Postprocessing.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {key}: {message}; correct it, or predict with --no-postprocessing") from error
+
+
+def make_step(
+    name: StepName, structure: Region, structures: Sequence[Region], minimum_volume: float | None = None
+) -> Step:
+    """Return a step on a structure of a mask that is painted with ``structures`` in their order."""
+    enclosing = {}
+    for value in structure.labels:
+        around = [
+            other.written_as
+            for other in structures
+            if value in other.labels and other.written_as not in structure.labels and other != structure
+        ]
+        if around:
+            enclosing[value] = around[-1]
+    return Step(
+        step=name,
+        structure=structure.name,
+        labels=structure.labels,
+        written_as=structure.written_as,
+        enclosing=enclosing,
+        minimum_volume=minimum_volume,
+    )
+
+
+def apply(postprocessing: Postprocessing, mask: LabelMap) -> LabelMap:
+    """Return the mask after all steps: removals until nothing changes, then holes; applied again it changes nothing.
+
+    Only the filling of holes adds to a structure, and only voxels of the background or of what encloses the structure.
+    """
+    removals = [step for step in postprocessing.steps if step.step != "fill_holes"]
+    fillings = [step for step in postprocessing.steps if step.step == "fill_holes"]
+    box = _bounding_box(mask.pixels != 0) if postprocessing.steps else None
+    if box is None:
+        return mask
+    whole = mask.pixels.copy()
+    labels = whole[box]
+    spacing = mask.geometry.spacing
+    changed = bool(removals)
+    while changed:
+        # Again, as a structure may come apart when what joined its parts was removed from another one.
+        found = [_remove(labels, step, spacing) for step in removals]
+        changed = any(found) and len(removals) > 1
+    for step in fillings:
+        _fill_holes(labels, step)
+    return LabelMap(whole, mask.geometry)
+
+
+def component_volumes(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return the volume of each connected component of a mask (*S), in mm³ (2D: mm²)."""
+    box = _bounding_box(mask)
+    if box is None:
+        return np.zeros(0)
+    volumes: npt.NDArray[np.float64] = _sizes(_components(mask[box])) * np.prod(spacing)
+    return volumes
+
+
+def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
+    """Remove components in place; return whether there was something to remove."""
+    structure = np.isin(labels, step.labels)
+    box = _bounding_box(structure)
+    if box is None:
+        return False
+    components = _components(structure[box])
+    sizes = _sizes(components)
+    if step.minimum_volume is None:
+        removed = np.arange(len(sizes)) != sizes.argmax()
+    else:
+        removed = sizes * np.prod(spacing) < step.minimum_volume
+    if not removed.any():
+        return False
+    gone = np.concatenate([[False], removed])[components]
+    part = labels[box]
+    values = part[gone]
+    part[gone] = 0
+    for value, becomes in step.enclosing.items():
+        part[gone] = np.where(values == value, becomes, part[gone])
+    return True
+
+
+def _fill_holes(labels: Labels, step: Step) -> None:
+    """Fill in place the holes in which no other structure lies."""
+    from scipy import ndimage
+
+    structure = np.isin(labels, step.labels)
+    box = _bounding_box(structure)
+    if box is None:
+        return
+    part = labels[box]
+    holes = ndimage.binary_fill_holes(structure[box]) & ~structure[box]
+    if not holes.any():
+        return
+    components, count = ndimage.label(holes)
+    foreign = ~np.isin(part, [0, *step.enclosing.values()])
+    kept = np.zeros(count + 1, bool)
+    kept[components[holes & foreign]] = True
+    part[holes & ~kept[components]] = step.written_as
+
+
+def _components(mask: Mask) -> Labels:
+    from scipy import ndimage
+
+    components: Labels = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))[0]
+    return components
+
+
+def _sizes(components: Labels) -> npt.NDArray[np.intp]:
+    return np.bincount(components.ravel())[1:]
+
+
+def _bounding_box(mask: Mask) -> tuple[slice, ...] | None:
+    from scipy.ndimage import find_objects
+
+    boxes = find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else None

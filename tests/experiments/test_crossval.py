@@ -1,0 +1,253 @@
+"""The whole way of a cross-validation, its resumption, and what happens when a fold fails."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deconvseg.errors import DeconvsegError, InputError, InterruptionError
+from deconvseg.evaluation import evaluate, read_evaluation
+from deconvseg.experiments import FoldTask, Processes, crossval
+from deconvseg.inference import Predictor, predict, read_postprocessing
+from deconvseg.runs import Run, open_runs
+from deconvseg.training.callbacks import RunWriter
+from plans import tiny_plan
+
+RECIPE = {"epochs": 1, "steps_per_epoch": 40, "validate_every": 1, "learning_rate": 0.01}
+
+
+@pytest.fixture(scope="module")
+def plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plan") / "plan.json"
+    path.write_text(tiny_plan(recipe=RECIPE).model_dump_json())
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(discs: Path, plan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folds of the six cases of ``discs`` that are no test cases."""
+    output = tmp_path_factory.mktemp("crossval") / "run"
+    result = crossval(discs, output, folds=3, plan=plan_file, device="cpu")
+    assert result.problems == ()
+    return output
+
+
+def splits_of(output: Path) -> list[dict[str, list[str]]]:
+    return json.loads((output / "splits_final.json").read_text())
+
+
+def test_every_case_is_held_out_once_and_test_cases_never_appear(finished: Path) -> None:
+    folds = splits_of(finished)
+    assert sorted(name for fold in folds for name in fold["val"]) == [f"disc{i}" for i in range(6)]
+    for number, fold in enumerate(folds):
+        assert set(fold["train"]) | set(fold["val"]) == {f"disc{i}" for i in range(6)}
+        run = Run(finished / f"fold_{number}")
+        assert run.splits == fold
+        assert run.plan == Run(finished).plan
+        assert {path.stem for path in run.validation.glob("*.png")} == set(fold["val"])
+        assert not any(Path(file).stem in ("disc6", "disc7") for file in run.manifest["data"])
+
+
+def test_the_metrics_are_those_of_the_masks(finished: Path, discs: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        for file in (finished / f"fold_{number}" / "validation").glob("*.png"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    again = evaluate(discs, tmp_path)
+    tree = json.loads((finished / "crossval.json").read_text(), parse_constant=pytest.fail)
+    assert tree["summary"] == again.summary | {"classes": tree["summary"]["classes"]}
+    means = [np.mean([c.mean["dsc"] for c in again.cases if c.name in fold["val"]]) for fold in splits_of(finished)]
+    spread = tree["spread"]["mean"]["dsc"]
+    assert spread["fold_means"] == pytest.approx(means)
+    assert spread["std_folds"] == pytest.approx(np.std(means, ddof=1))
+    assert spread["std_cases"] == pytest.approx(np.std([c.mean["dsc"] for c in again.cases], ddof=1))
+    nnunet = json.loads((finished / "crossval_summary.json").read_text())
+    assert len(nnunet["metric_per_case"]) == 6
+    with (finished / "crossval.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 6
+    assert tree["cases"][0]["prediction_file"].startswith("fold_")
+
+
+def test_the_page_shows_each_fold(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert "Cross-validation" in page
+    assert all(f"<th>fold {number}</th>" in page for number in range(3))
+    assert "Not in this report" not in page
+
+
+def test_the_manifest_has_the_hash_of_every_file(finished: Path) -> None:
+    files = Run(finished).manifest["files"]
+    assert {"crossval.json", "postprocessing.json", "splits_final.json", "fold_2/weights.safetensors"} <= files.keys()
+
+
+def test_predict_takes_the_folder_as_the_mean_of_its_folds(finished: Path, discs: Path, tmp_path: Path) -> None:
+    folds = [finished / f"fold_{number}" for number in range(3)]
+    predict(discs, finished, tmp_path / "folder", split="test", device="cpu")
+    predict(discs, folds, tmp_path / "folds", split="test", device="cpu")
+    names = sorted(path.name for path in (tmp_path / "folder").iterdir())
+    assert names == ["disc6.png", "disc7.png"]
+    for name in names:
+        assert (tmp_path / "folder" / name).read_bytes() == (tmp_path / "folds" / name).read_bytes()
+    assert len(Predictor(open_runs(finished)).networks) == 3
+    assert evaluate(discs, tmp_path / "folder", run=finished, split="test").mean_dice > 0.8
+
+
+def test_predict_applies_what_was_chosen(finished: Path, discs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    for file in finished.rglob("*"):
+        if file.is_file():
+            (copy / file.relative_to(finished)).parent.mkdir(parents=True, exist_ok=True)
+            (copy / file.relative_to(finished)).write_bytes(file.read_bytes())
+    assert read_postprocessing(finished).trials
+    everything = {"step": "remove_small", "structure": "disc", "labels": [255], "written_as": 255}
+    tree = {"version": 1, "steps": [{**everything, "minimum_volume": 1e6}]}
+    (copy / "postprocessing.json").write_text(json.dumps(tree))
+    image = np.asarray(_read(discs / "images" / "disc6.png"))
+    assert not predict(image, copy, device="cpu").any()
+    raw = predict(image, copy, device="cpu", postprocess=False)
+    assert np.array_equal(raw, predict(image, finished, device="cpu", postprocess=False))
+    assert raw.any()
+    with pytest.raises(InputError, match="--no-postprocessing"):
+        predict(image, [copy, finished / "fold_0"], device="cpu")
+
+
+def _read(path: Path):  # type: ignore[no-untyped-def]
+    from PIL import Image
+
+    return Image.open(path)
+
+
+def test_a_failing_fold_loses_no_other_and_is_resumed(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_text(tiny_plan().model_dump_json())
+    after_epoch = RunWriter.on_train_epoch_end
+
+    def broken(self: RunWriter, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
+        after_epoch(self, trainer, pl_module)
+        if self.run.path.name == "fold_1":
+            raise DeconvsegError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "on_train_epoch_end", broken)
+        result = crossval(discs, output, folds=2, plan=plan_file, device="cpu")
+    assert result.problems[0] == "fold 1: power cut"
+    assert len(result.evaluation.cases) == 3
+    assert sum("fold 1 did not finish" in problem for problem in result.problems) == 3
+    assert result.postprocessing is None
+    with pytest.raises(InputError, match="fold_1 of 2 folds did not finish"):
+        predict(np.zeros((40, 48)), output, device="cpu")
+
+    hashes = Run(output / "fold_0").manifest["files"]
+    again = crossval(discs, output, resume=True)
+    assert again.problems == ()
+    assert len(again.evaluation.cases) == 6
+    assert Run(output / "fold_0").manifest["files"] == hashes
+    assert [row["epoch"] for row in Run(output / "fold_1").metrics] == [0, 1]
+
+
+def test_an_interruption_stops_all_folds(
+    discs: Path, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: RunWriter, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
+        raise InterruptionError("interrupted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "on_train_epoch_end", interrupted)
+        with pytest.raises(InterruptionError):
+            crossval(discs, tmp_path / "run", folds=2, plan=plan_file, device="cpu")
+    assert not (tmp_path / "run" / "fold_1").exists()
+
+
+def test_processes_train_what_this_process_trains(finished: Path, discs: Path, plan_file: Path, tmp_path: Path) -> None:
+    lines = []
+
+    class Listening:
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    common = {"dataset": str(discs), "plan": str(plan_file), "splits": str(finished / "splits_final.json")}
+    tasks = [
+        FoldTask(fold, {**common, "output": str(tmp_path / f"fold_{fold}"), "fold": fold, "device": "cpu"})
+        for fold in (0, 7)
+    ]
+    problems = Processes(2, threads=2).run(tasks, Listening())  # type: ignore[arg-type]
+    assert list(problems) == [7]
+    assert "fold 7 was asked for" in problems[7]
+    assert Run(tmp_path / "fold_0").finished
+    assert any(line.startswith("fold 0: 100%") for line in lines)
+    ours, theirs = (path / "validation" / "metrics.json" for path in (tmp_path / "fold_0", finished / "fold_0"))
+    assert read_evaluation(ours).summary == read_evaluation(theirs).summary
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 9}, "6 cases cannot make 9 folds"),
+        ({"folds": 1}, "6 cases cannot make 1 folds"),
+        ({"jobs": 0}, "--jobs 0"),
+        ({"precision": "8"}, "--precision 8"),
+        ({"pretrained": "nowhere"}, "not a run folder"),
+        ({"stratify": "site"}, "name the .csv or .tsv file that has this column with --table"),
+        ({"table": "sites.csv"}, "say which column"),
+        ({"resume": True}, "no cross-validation to resume"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_is_trained(
+    discs: Path, plan_file: Path, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        crossval(discs, tmp_path / "run", plan=plan_file, device="cpu", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_making_is_no_fold(trained: Path, discs: Path, plan_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "fold_1").mkdir()
+    for name in ("plan.json", "manifest.json", "report.html"):
+        (tmp_path / "fold_1" / name).write_bytes((trained / name).read_bytes())
+    with pytest.raises(InputError, match="fold_1: holds a run already"):
+        crossval(discs, tmp_path, folds=2, plan=plan_file, device="cpu")
+
+
+def test_a_cross_validation_is_not_overwritten_or_continued_otherwise(finished: Path, discs: Path) -> None:
+    with pytest.raises(InputError, match="holds a cross-validation already"):
+        crossval(discs, finished, device="cpu")
+    with pytest.raises(InputError, match="seed 0 → 4"):
+        crossval(discs, finished, seed=4, resume=True)
+    with pytest.raises(InputError, match="has 3 folds, but 4 were asked for"):
+        crossval(discs, finished, folds=4, resume=True)
+    with pytest.raises(InputError, match="was started with --stratify None; leave --stratify out"):
+        crossval(discs, finished, stratify="site", resume=True)
+
+
+def test_a_dataset_with_regions_is_scored_by_region(balls: Path, tmp_path: Path) -> None:
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for file in (balls / folder).iterdir():
+            (tmp_path / "data" / folder / file.name).write_bytes(file.read_bytes())
+    record = json.loads((balls / "dataset.json").read_text())
+    regions = {"labels": {"background": 0, "ball": [3, 7], "core": 7}, "regions_class_order": [3, 7]}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(record | regions))
+    config = {"in_channels": 2, "out_channels": 2, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}
+    plan = tiny_plan(
+        spatial_dims=3,
+        spacing=[1.0, 1.0, 2.0],
+        patch_size=[8, 8, 4],
+        channels=[{"name": "T1"}, {"name": "T2"}],
+        labels={"values": [0, 3, 7], "names": ["background", "label 3", "core"]},
+        regions=[{"name": "ball", "labels": [1, 2], "paints": 1}, {"name": "core", "labels": [2], "paints": 2}],
+        model={"name": "deconver", "config": config},
+        recipe={"epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "learning_rate": 0.01},
+    )
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    result = crossval(tmp_path / "data", tmp_path / "run", folds=2, plan=tmp_path / "plan.json", device="cpu")
+    assert result.evaluation.labels == {3: "ball", 7: "core"}
+    summary = json.loads((tmp_path / "run" / "fold_0" / "validation" / "summary.json").read_text())
+    assert set(summary["mean"]) == {"(3, 7)", "7"}
+    assert result.postprocessing is not None
+    assert {trial.structure for trial in result.postprocessing.trials} == {"ball", "core"}
+    whole = sum(case.metrics[3]["n_truth"] for case in result.evaluation.cases)
+    assert whole > sum(case.metrics[7]["n_truth"] for case in result.evaluation.cases) > 0

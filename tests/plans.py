@@ -1,6 +1,7 @@
 """A plan small enough for a test."""
 
 import json
+from collections.abc import Sequence
 
 from deconvseg.planning import Plan
 
@@ -29,3 +30,28 @@ def tiny_plan(**changes: object) -> Plan:
         "recipe": {"epochs": 2, "steps_per_epoch": 3, "validate_every": 1, "learning_rate": 0.003},
     }
     return Plan.model_validate_json(json.dumps({**tree, **changes}))
+
+
+UNCHANGED = {"name": "image", "normalisation": "ct", "mean": 0.0, "std": 1.0}
+
+
+def plan_of(
+    dims: int,
+    classes: int,
+    window: Sequence[int],
+    spacing: Sequence[float],
+    regions: bool = False,
+    overlap: float = 0.5,
+) -> Plan:
+    """A plan that leaves intensities as they are, of so many classes (or regions)."""
+    painted = [{"name": f"r{i}", "labels": [i], "paints": i} for i in range(1, classes + 1)]
+    values = range(classes + 1) if regions else range(classes)
+    return tiny_plan(
+        spatial_dims=dims,
+        spacing=list(spacing),
+        patch_size=list(window),
+        channels=[UNCHANGED],
+        labels={"values": list(values), "names": [str(value) for value in values]},
+        regions=painted if regions else None,
+        recipe={"overlap": overlap},
+    )

@@ -74,7 +74,7 @@ def test_maps_come_back_to_the_images_own_grid(
     world = np.einsum("ij,jxyz->ixyz", affine, voxels)[:3].astype(np.float32)
     image = Image(world, Geometry(affine))
     target = (1.0, 1.0, 1.0)
-    there = preprocess_image(image, target, [_identity] * 3)
+    there = preprocess_image(image, target, [Normalisation("ct", mean=0.0, std=1.0)] * 3)
     assert np.allclose(there.geometry.spacing, target, atol=0.6)
     back = restore(there.pixels, image)
     assert back.shape == world.shape
@@ -82,16 +82,12 @@ def test_maps_come_back_to_the_images_own_grid(
     assert np.allclose(back[inside], world[inside], atol=1e-2)
 
 
-def _identity(pixels: np.ndarray) -> np.ndarray:
-    return pixels
-
-
 def test_without_a_change_of_grid_restoring_is_exact() -> None:
     rng = np.random.default_rng(0)
     affine = np.array([[0, -1.0, 0, 2], [0, 0, 2.0, 3], [-1.5, 0, 0, 4], [0, 0, 0, 1]])
     image = Image(rng.normal(size=(2, 5, 6, 7)).astype(np.float32), Geometry(affine))
     canonical = image.canonical()
-    there = preprocess_image(image, canonical.geometry.spacing, [_identity] * 2)
+    there = preprocess_image(image, canonical.geometry.spacing, [Normalisation("ct", mean=0.0, std=1.0)] * 2)
     assert np.array_equal(restore(there.pixels, image), image.pixels)
 
 
@@ -100,7 +96,7 @@ def test_labels_land_on_the_images_grid() -> None:
     image = Image(np.zeros((1, 11, 9, 5), np.float32), Geometry(affine))
     labels = LabelMap(np.ones((11, 9, 5), np.uint8), Geometry(affine))
     there = preprocess_labels(labels, (1.0, 1.0, 1.0))
-    assert there.shape == preprocess_image(image, (1.0, 1.0, 1.0), [_identity]).shape
+    assert there.shape == preprocess_image(image, (1.0, 1.0, 1.0), [Normalisation("ct", mean=0.0, std=1.0)]).shape
     assert (there.pixels == 1).all()
 
 

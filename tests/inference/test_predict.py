@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 import deconvseg
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference import labels_from_probabilities, predict, predict_windows
+from deconvseg.inference import Predictor, PreparedImage, labels_from_probabilities, predict, predict_windows
 from deconvseg.models import create_model
 from deconvseg.runs import Run
 from plans import tiny_plan
@@ -176,16 +176,14 @@ def test_a_mask_never_replaces_its_image(trained: Path, discs: Path, tmp_path: P
 def test_running_out_of_memory_on_one_image_does_not_lose_the_others(
     trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deconvseg.inference import Predictor
+    prepare = Predictor.prepare
 
-    probabilities = Predictor.probabilities
-
-    def hungry(self: Predictor, image: Image, where: str = "") -> np.ndarray:
+    def hungry(self: Predictor, image: Image, where: str = "") -> PreparedImage:
         if "disc6" in where:
             raise torch.OutOfMemoryError("too large")
-        return probabilities(self, image, where)
+        return prepare(self, image, where)
 
-    monkeypatch.setattr(Predictor, "probabilities", hungry)
+    monkeypatch.setattr(Predictor, "prepare", hungry)
     done = predict(discs, trained, tmp_path, split="test")
     assert [path.name for path in done.written] == ["disc7.png"]
     assert "disc6.png: not enough memory" in done.problems[0]

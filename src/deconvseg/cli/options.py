@@ -56,6 +56,11 @@ SplitFold = Annotated[
     typer.Option("--fold", min=0, help="Which entry of a splits file that is a list (nnU-Net's); 0 if not given."),
 ]
 
+CaseMemory = Annotated[
+    str | None,
+    typer.Option("--memory", help="What a case may take beside the loaded model, as 4G or 800M."),
+]
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _MULTIPLES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

@@ -16,7 +16,9 @@ def predict(
         list[Path], typer.Option("-m", "--model", help="A run or cross-validation; give several to average them.")
     ],
     device: options.Device = "auto",
-    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrorings: slower, often a little better.")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta/--disable_tta", help="Average over mirrorings: slower, often a little better.")
+    ] = False,
     postprocessing: Annotated[
         bool, typer.Option(help="Apply the post-processing that a cross-validation has chosen.")
     ] = True,
@@ -24,6 +26,11 @@ def predict(
         float | None,
         typer.Option("--overlap", min=0.0, max=0.95, help="Overlap of windows; the plan's (0.5) if not given."),
     ] = None,
+    crop: Annotated[
+        bool,
+        typer.Option("--crop/--no-crop", help="Take what lies around all non-zero voxels for background unseen."),
+    ] = True,
+    memory: options.CaseMemory = None,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Write CASE.npz beside each mask.")
     ] = False,
@@ -36,21 +43,26 @@ def predict(
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
     from deconvseg import inference
 
-    done = inference.predict(
-        images,
-        models,
-        output,
-        device=device,
-        overlap=overlap,
-        tta=tta,
-        postprocess=postprocessing,
-        save_probabilities=save_probabilities,
-        skip_existing=skip_existing,
-        splits=splits,
-        split=options.parse_split(split),
-        fold=fold,
-        progress=lambda cases: Terminal().track(cases, "predicting"),
-    )
+    terminal = Terminal()
+    with terminal.meter() as progress:
+        done = inference.predict(
+            images,
+            models,
+            output,
+            device=device,
+            overlap=overlap,
+            tta=tta,
+            postprocess=postprocessing,
+            crop=crop,
+            memory=options.parse_bytes(memory),
+            save_probabilities=save_probabilities,
+            skip_existing=skip_existing,
+            splits=splits,
+            split=options.parse_split(split),
+            fold=fold,
+            progress=progress,
+            say=terminal.say,
+        )
     if json:
         print_json(done.to_json())
     else:

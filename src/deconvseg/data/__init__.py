@@ -17,6 +17,7 @@ from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset, Samp
 from deconvseg.data.preprocessing import (
     Normalisation,
     match_channels,
+    nonzero_box,
     preprocess_image,
     preprocess_labels,
     restore,
@@ -82,6 +83,7 @@ __all__ = [
     "make_stratified_folds",
     "mask_suffix",
     "match_channels",
+    "nonzero_box",
     "open_dataset",
     "open_images",
     "prepare_cases",

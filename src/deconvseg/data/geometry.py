@@ -24,9 +24,14 @@ class AxisOrder:
 
     def apply(self, array: Array) -> Array:
         """Reorder the last n axes of ``array`` (..., *S); the leading axes stay, the result is contiguous."""
+        return np.ascontiguousarray(self.view(array))
+
+    def view(self, array: Array) -> Array:
+        """The same order as a view: what is written into it lands in ``array``."""
         leading = array.ndim - len(self.permutation)
         moved = array.transpose(*range(leading), *(leading + axis for axis in self.permutation))
-        return np.ascontiguousarray(np.flip(moved, self._flipped_axes(leading)))
+        # An axis of one voxel is its own mirror image, and keeps a stride that PyTorch takes.
+        return np.flip(moved, tuple(axis for axis in self._flipped_axes(leading) if moved.shape[axis] > 1))
 
     def undo(self, array: Array) -> Array:
         """Put the last n axes of a reordered ``array`` back: the inverse of `apply`, exactly."""

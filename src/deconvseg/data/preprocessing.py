@@ -11,6 +11,9 @@ from deconvseg.data.raster import is_rgb
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
+# Voxels that are normalised at a time.
+_BLOCK = 2**20
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -27,19 +30,44 @@ class Normalisation:
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the normalised channel, any shape."""
+        normalised = np.array(pixels, np.float32, order="C")
+        self.apply(normalised)
+        return normalised
+
+    def apply(self, pixels: NDArray[np.float32]) -> None:
+        """Normalise a contiguous channel in place; a few megabytes are held beside it, however large it is."""
+        flat = pixels.reshape(-1)
+        blocks = [flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK)]
         if self.clip is not None:
-            pixels = np.clip(pixels, *self.clip)
+            for block in blocks:
+                np.clip(block, *self.clip, out=block)
         if self.kind == "ct":
             if self.mean is None or self.std is None:
                 raise InputError("normalisation 'ct' needs 'mean' and 'std' in the plan's channel")
-            return ((pixels - self.mean) / self.std).astype(np.float32)
-        inside = pixels != 0 if self.kind == "zscore_nonzero" else np.ones(pixels.shape, bool)
-        values = pixels[inside]
-        # A constant channel has no scale of its own: it becomes zero everywhere.
-        if values.size == 0 or values.std(dtype=np.float64) <= 1e-8 * max(1.0, float(np.abs(values).max())):
-            return np.zeros_like(pixels)
-        mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        return np.where(inside, (pixels - mean) / std, 0).astype(np.float32)
+            for block in blocks:
+                block -= self.mean
+                block /= self.std
+            return
+        mean, std, largest = self._statistics(blocks)
+        for block in blocks:
+            # A constant channel has no scale of its own: it becomes zero everywhere.
+            if std <= 1e-8 * max(1.0, largest):
+                block[:] = 0
+            else:
+                np.copyto(block, (block - mean) / std, where=self._inside(block), casting="same_kind")
+
+    def _statistics(self, blocks: Sequence[NDArray[np.float32]]) -> tuple[np.float64, np.float64, float]:
+        """Mean and standard deviation, in double precision, and the largest magnitude; zeros where there is nothing."""
+        count = sum(int(np.count_nonzero(self._inside(block))) for block in blocks)
+        if count == 0:
+            return np.float64(0), np.float64(0), 0.0
+        total = sum(block.sum(dtype=np.float64, where=self._inside(block)) for block in blocks)
+        mean = np.float64(total / count)
+        squares = sum(np.square(block - mean).sum(where=self._inside(block)) for block in blocks)
+        return mean, np.float64(np.sqrt(squares / count)), max(float(np.abs(block).max()) for block in blocks)
+
+    def _inside(self, block: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return block != 0 if self.kind == "zscore_nonzero" else np.ones(block.shape, bool)
 
 
 def match_channels(image: Image, names: Sequence[str], where: str = "the image") -> Image:
@@ -57,10 +85,26 @@ def match_channels(image: Image, names: Sequence[str], where: str = "the image")
 
 def preprocess_image(image: Image, spacing: Sequence[float], normalisations: Sequence[Normalisation]) -> Image:
     """Return the image in canonical axis order, resampled (linearly) to the spacing in mm, each channel normalised."""
-    image = image.canonical()
-    image = image.resampled(resampled_shape(image.shape, image.geometry.spacing, spacing))
-    pixels = np.stack([normalise(channel) for normalise, channel in zip(normalisations, image.pixels, strict=True)])
-    return Image(pixels, image.geometry)
+    canonical = image.canonical()
+    resampled = canonical.resampled(resampled_shape(canonical.shape, canonical.geometry.spacing, spacing))
+    pixels = resampled.pixels.copy() if np.may_share_memory(resampled.pixels, image.pixels) else resampled.pixels
+    for normalisation, channel in zip(normalisations, pixels, strict=True):
+        normalisation.apply(channel)
+    return Image(pixels, resampled.geometry)
+
+
+def nonzero_box(image: Image) -> tuple[range, ...] | None:
+    """Return the smallest box, in canonical axis order, of all voxels that are not zero in every channel."""
+    pixels = image.geometry.axis_order().view(image.pixels)
+    box = []
+    for axis in range(1, pixels.ndim):
+        found = np.flatnonzero(pixels.any(axis=tuple(other for other in range(pixels.ndim) if other != axis)))
+        if not found.size:
+            return None
+        box.append(range(int(found[0]), int(found[-1]) + 1))
+        # The next axes need only be searched in what is left.
+        pixels = pixels[(slice(None),) * axis + (slice(box[-1].start, box[-1].stop),)]
+    return tuple(box)
 
 
 def preprocess_labels(labels: LabelMap, spacing: Sequence[float]) -> LabelMap:

@@ -1,6 +1,8 @@
 """From images and finished runs to masks on the images' own grids."""
 
+from deconvseg.inference.cases import Prediction, predict_cases
 from deconvseg.inference.masks import labels_from_probabilities
+from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import (
     Postprocessing,
     Step,
@@ -10,14 +12,16 @@ from deconvseg.inference.postprocessing import (
     make_step,
     read_postprocessing,
 )
-from deconvseg.inference.predict import Prediction, predict, predict_cases
-from deconvseg.inference.predictor import Predictor
+from deconvseg.inference.predict import predict
+from deconvseg.inference.predictor import Predictor, PreparedImage
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [
+    "Estimate",
     "Postprocessing",
     "Prediction",
     "Predictor",
+    "PreparedImage",
     "Step",
     "Trial",
     "apply",

@@ -1,13 +1,11 @@
 """Predict arrays, images, files or folders."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from deconvseg.data import (
@@ -16,40 +14,20 @@ from deconvseg.data import (
     Image,
     LabelMap,
     Problem,
-    atomic_write,
     is_dataset,
-    make_folder,
-    mask_suffix,
     open_dataset,
     open_images,
     read_image,
     read_splits,
-    write_label_map,
 )
-from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.errors import InputError
+from deconvseg.inference.cases import Prediction, predict_cases
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.planning import choose_device
 from deconvseg.runs import open_runs
 
 Path_ = str | PathLike[str]
-
-
-@dataclass
-class Prediction:
-    """What was written, what was there already, and what failed and why."""
-
-    written: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain lists of strings."""
-        return {
-            "written": [str(p) for p in self.written],
-            "skipped": [str(p) for p in self.skipped],
-            "problems": self.problems,
-        }
 
 
 @overload
@@ -62,6 +40,8 @@ def predict(
     overlap: float | None = ...,
     tta: bool = ...,
     postprocess: bool = ...,
+    crop: bool = ...,
+    memory: int | None = ...,
 ) -> NDArray[np.integer]: ...
 @overload
 def predict(
@@ -72,6 +52,8 @@ def predict(
     overlap: float | None = ...,
     tta: bool = ...,
     postprocess: bool = ...,
+    crop: bool = ...,
+    memory: int | None = ...,
 ) -> LabelMap: ...
 @overload
 def predict(
@@ -83,12 +65,15 @@ def predict(
     overlap: float | None = ...,
     tta: bool = ...,
     postprocess: bool = ...,
+    crop: bool = ...,
+    memory: int | None = ...,
     save_probabilities: bool = ...,
     skip_existing: bool = ...,
     splits: Path_ | None = ...,
     split: Literal["train", "val", "test"] | None = ...,
     fold: int | None = ...,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = ...,
+    progress: Callable[[str, float], None] = ...,
+    say: Callable[[str], None] = ...,
 ) -> Prediction: ...
 def predict(
     images: NDArray[Any] | Image | Path_,
@@ -100,12 +85,15 @@ def predict(
     overlap: float | None = None,
     tta: bool = False,
     postprocess: bool = True,
+    crop: bool = True,
+    memory: int | None = None,
     save_probabilities: bool = False,
     skip_existing: bool = False,
     splits: Path_ | None = None,
     split: Literal["train", "val", "test"] | None = None,
     fold: int | None = None,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    progress: Callable[[str, float], None] = lambda text, fraction: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> NDArray[np.integer] | LabelMap | Prediction:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
@@ -116,6 +104,9 @@ def predict(
     with the geometry of its image. A file that fails is reported in ``problems`` and the others are done; where
     it is the only one, its error is raised. Masks go through the post-processing that a cross-validation has chosen,
     unless ``postprocess`` is false.
+
+    ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
+    ``progress`` and ``say`` those of :func:`~deconvseg.inference.predict_cases`.
     """
     folders = [Path(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
     runs = [run for folder in folders for run in open_runs(folder)]
@@ -124,13 +115,15 @@ def predict(
         device=choose_device(device),
         overlap=overlap,
         tta=tta,
+        crop=crop,
+        memory=memory,
         postprocessing=_common_postprocessing(folders) if postprocess else None,
     )
     if isinstance(images, np.ndarray):
         image = _image_from_array(images, predictor.plan.spatial_dims, spacing)
-        return predictor.mask(image, predictor.probabilities(image)).pixels
+        return predictor.segment(image).pixels
     if isinstance(images, Image):
-        return predictor.mask(images, predictor.probabilities(images))
+        return predictor.segment(images)
     if not isinstance(images, str | PathLike):
         raise InputError(f"images: give an array, a deconvseg.data.Image or a path, not a {type(images).__name__}")
     if output is None:
@@ -158,55 +151,10 @@ def predict(
         skip_existing=skip_existing,
         raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
         progress=progress,
+        say=say,
     )
     done.problems += [f"{problem.file} {problem.message}" for problem in left_out]
     return done
-
-
-def predict_cases(
-    predictor: Predictor,
-    cases: Sequence[Case],
-    output: Path,
-    *,
-    load: Callable[[Case], Image],
-    save_probabilities: bool = False,
-    skip_existing: bool = False,
-    raise_problems: bool = False,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
-) -> Prediction:
-    """Write the mask of each case (and, on request, its probabilities as ``CASE.npz``) into the folder ``output``.
-
-    A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead.
-    """
-    result = Prediction()
-    make_folder(output)
-    for case in progress(cases):
-        path = output / f"{case.name}{mask_suffix(case.images[0], predictor.plan.labels.values)}"
-        if skip_existing and path.exists():
-            result.skipped.append(path)
-            continue
-        try:
-            _predict_case(predictor, load(case), case, path, save_probabilities)
-        except DeconvsegError as error:
-            if raise_problems:
-                raise
-            result.problems.append(str(error))
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            result.problems.append(f"{case.images[0]}: not enough memory for this image ({error}); the others go on")
-        else:
-            result.written.append(path)
-    return result
-
-
-def _predict_case(predictor: Predictor, image: Image, case: Case, path: Path, save_probabilities: bool) -> None:
-    if any(path.resolve() == file.resolve() for file in case.images):
-        raise InputError(f"{path}: the mask would replace its own image; choose another output folder with -o")
-    probabilities = predictor.probabilities(image, str(case.images[0]))
-    # The mask comes last: with --continue, a case is done when its mask is there.
-    if save_probabilities:
-        with atomic_write(path.with_name(f"{case.name}.npz")) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, probabilities=probabilities)
-    write_label_map(predictor.mask(image, probabilities), path, like=case.images[0])
 
 
 def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:

@@ -1,10 +1,13 @@
-"""Sliding windows over an image of any size."""
+"""Sliding windows over an array of any size that fits into memory."""
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from deconvseg.inference.grids import GridAxis, chunks_of
+from deconvseg.inference.runner import WindowMemoryError, WindowRunner
+from deconvseg.inference.sweeping import Sweep
 
 
 @torch.inference_mode()
@@ -17,27 +20,30 @@ def predict_windows(
     regions: bool = False,
     tta: bool = False,
 ) -> Tensor:
-    """Return probabilities (B, K, *S), on the CPU, of an image (B, C, *S) of any size.
+    """Return probabilities (B, K, \\*S), on the CPU, of an image (B, C, \\*S) of any size.
 
     Logits are averaged over Gaussian-weighted windows; only windows are on the image's device, never the whole result.
 
-    ``overlap`` is the fraction that neighbouring windows share (Deconver, section IV-A3: 0.5); ``regions`` takes the
-    sigmoid of each output instead of the softmax over all; ``tta`` averages over the mirrorings of all sets of axes.
-    An image smaller than the window is padded with zeros and cropped back.
+    ``overlap`` is the fraction that neighbouring windows share at least (Deconver, section IV-A3: 0.5); ``regions``
+    takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of every window's
+    mirrorings along all sets of axes. An image smaller than the window is padded with zeros and cropped back.
     """
-    from monai.inferers import sliding_window_inference
+    runner = WindowRunner(network, window, device=image.device, tta=tta)
+    while True:
+        try:
+            return torch.stack([_predict_sample(runner, sample, overlap, regions) for sample in image])
+        except WindowMemoryError as error:
+            if not error.runner.shrink():
+                raise error.__cause__ or error from None
 
-    def probabilities(flipped: Tensor) -> Tensor:
-        logits = sliding_window_inference(
-            flipped, tuple(window), 1, network, overlap=overlap, mode="gaussian", device=torch.device("cpu")
-        )
-        return torch.sigmoid(logits.float()) if regions else torch.softmax(logits.float(), dim=1)
 
-    if not tta:
-        return probabilities(image)
-    axes = range(2, image.ndim)
-    mirrorings = [flip for count in range(image.ndim - 1) for flip in itertools.combinations(axes, count)]
-    total = torch.zeros(())
-    for flip in mirrorings:
-        total = total + probabilities(image.flip(flip)).flip(flip)
-    return total / len(mirrorings)
+def activate(logits: Tensor, regions: bool) -> Tensor:
+    """Turn logits (K, \\*S) into probabilities: of each region by itself, or of classes that exclude each other."""
+    return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=0)
+
+
+def _predict_sample(runner: WindowRunner, image: Tensor, overlap: float, regions: bool) -> Tensor:
+    axes = [GridAxis.make(size, side, overlap) for size, side in zip(image.shape[1:], runner.window, strict=True)]
+    chunks, whole = chunks_of(range(axes[0].size), axes[0].window), [range(axis.size) for axis in axes[1:]]
+    slabs = Sweep(runner, image, axes, store=torch.device("cpu")).slabs(chunks, whole)
+    return torch.cat([activate(slab, regions) for slab in slabs], dim=1)

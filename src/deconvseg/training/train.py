@@ -278,13 +278,14 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         return []
     shutil.rmtree(run.validation, ignore_errors=True)
     cases = data.select(parts.val).cases
-    prediction = predict_cases(
-        Predictor([run], device=choose_device(options.device)),
-        cases,
-        run.validation,
-        load=data.load_image,
-        progress=partial(console.track, text="predicting validation cases"),
-    )
+    with console.meter() as progress:
+        prediction = predict_cases(
+            Predictor([run], device=choose_device(options.device)),
+            cases,
+            run.validation,
+            load=data.load_image,
+            progress=lambda case, fraction: progress(f"predicting {case}", fraction),
+        )
     result = evaluate(
         options.dataset,
         run.validation,

@@ -1,0 +1,114 @@
+"""One axis of the grid that a network sees, and of the grid that its maps are brought to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deconvseg.inference.tiling import window_starts
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Between which two voxels of an axis each output voxel lies, and how near to the second one (0 to 1)."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    fraction: NDArray[np.float32]
+
+    @property
+    def reach(self) -> range:
+        """The voxels that the outputs are made of."""
+        return range(int(self.low[0]), int(self.high[-1]) + 1)
+
+    def apply(self, maps: Tensor, axis: int, offset: int) -> Tensor:
+        """Interpolate maps linearly along ``axis``, whose first voxel is number ``offset``."""
+        if len(self.reach) == len(self.low) and not self.fraction.any():
+            return maps.narrow(axis, self.reach.start - offset, len(self.low))
+        low, high = (torch.from_numpy(index - offset).to(maps.device) for index in (self.low, self.high))
+        fraction = torch.from_numpy(self.fraction).to(maps.device)
+        if axis == maps.ndim - 1:
+            # Along the innermost axis a product with a matrix of two entries a column beats picking single elements.
+            matrix = torch.zeros(maps.shape[-1], len(low), device=maps.device)
+            outputs = torch.arange(len(low), device=maps.device)
+            matrix.index_put_((low, outputs), 1 - fraction, accumulate=True)
+            matrix.index_put_((high, outputs), fraction, accumulate=True)
+            return maps @ matrix
+        weights = fraction.reshape(-1, *[1] * (maps.ndim - axis - 1))
+        return maps.index_select(axis, low).lerp_(maps.index_select(axis, high), weights)
+
+
+@dataclass(frozen=True)
+class GridAxis:
+    """One axis: ``size`` voxels for the network, of which those of ``box`` are predicted, and ``outputs`` for the maps.
+
+    ``window`` is the length of a window, ``starts`` where they start, counted from the box's first voxel.
+    """
+
+    size: int
+    box: range
+    outputs: int
+    window: int
+    starts: tuple[int, ...]
+
+    @classmethod
+    def make(
+        cls, size: int, window: int, overlap: float, *, outputs: int | None = None, wanted: range | None = None
+    ) -> GridAxis:
+        """Lay windows over the voxels that the ``wanted`` outputs (default: all) cover, or are made of.
+
+        Where these are fewer than a window holds, voxels around them take part as far as there are any.
+        """
+        outputs = size if outputs is None else outputs
+        wanted = range(outputs) if wanted is None else wanted
+        reach = _source(size, range(size), outputs, wanted).reach
+        first = min(reach.start, wanted.start * size // outputs)
+        last = max(reach.stop, -(-wanted.stop * size // outputs))
+        missing = max(0, min(window, size) - (last - first))
+        start = min(max(0, first - missing // 2), size - (last - first) - missing)
+        box = range(start, start + last - first + missing)
+        return cls(size, box, outputs, window, window_starts(len(box), window, overlap))
+
+    def source(self, outputs: range) -> Source:
+        """Say of which voxels, counted from the box's first, these outputs are made."""
+        return _source(self.size, self.box, self.outputs, outputs)
+
+    def starts_over(self, reach: range) -> tuple[int, ...]:
+        """The windows that touch these voxels of the box."""
+        return tuple(start for start in self.starts if start < reach.stop and start + self.window > reach.start)
+
+
+def _source(size: int, box: range, outputs: int, wanted: range) -> Source:
+    """Half-pixel centres and clamped edges, in the single precision of ``torch.nn.functional.interpolate``."""
+    scale = np.float32(size) / np.float32(outputs)
+    centres = (np.arange(wanted.start, wanted.stop, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    places = np.clip(centres - np.float32(box.start), 0, len(box) - 1).astype(np.float32)
+    low = np.floor(places).astype(np.int64)
+    high = np.minimum(low + 1, len(box) - 1)
+    fraction = (places - low).astype(np.float32)
+    # What has no weight needs not be there.
+    return Source(low, np.where(fraction > 0, high, low), fraction)
+
+
+def chunks_of(outputs: range, length: int) -> list[range]:
+    """Cut a range into pieces of at most ``length``."""
+    return [range(first, min(first + length, outputs.stop)) for first in range(outputs.start, outputs.stop, length)]
+
+
+def parts_of(outputs: range, count: int) -> list[range]:
+    """Cut a range into ``count`` pieces of nearly the same length."""
+    return chunks_of(outputs, math.ceil(len(outputs) / count))
+
+
+def in_sweep_order(values: Sequence[Item], axis: int) -> list[Item]:
+    """Put the axis that is swept along first."""
+    return [values[axis], *values[:axis], *values[axis + 1 :]]

@@ -1,0 +1,106 @@
+"""How a volume is swept so that the sums of its logits fit into memory."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from deconvseg.inference.grids import GridAxis, chunks_of, in_sweep_order, parts_of
+
+_FLOAT = 4
+# Of the slabs of output planes: large enough that calling PyTorch costs nothing, small enough to stay in a cache.
+_SLAB_BYTES = 32 * 10**6
+_THICKEST_SLAB = 16
+# Blocks along an axis. More would compute most windows twice or more.
+_MOST_BLOCKS = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to sweep: along an axis of the canonical grid, the cross-section in one or more blocks.
+
+    Attributes:
+        swept: the axis that is swept along.
+        chunks: the output planes of each slab.
+        blocks: the parts of the cross-section, one range of outputs for each other axis.
+        windows: how many windows are computed, by all networks together.
+        bytes: what the sums of logits and the slabs take.
+
+    """
+
+    swept: int
+    chunks: list[range]
+    blocks: list[tuple[range, ...]]
+    windows: int
+    bytes: int
+
+
+def choose_layout(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outputs: int, budget: int) -> Layout:
+    """Choose the layout with the fewest windows among those within ``budget`` bytes, or else the smallest one.
+
+    ``grids`` are the axes of each network that takes part, ``wanted`` the output voxels that they predict together,
+    ``outputs`` the number of maps.
+    """
+    layouts = list(_layouts(grids, wanted, outputs))
+    fitting = [layout for layout in layouts if layout.bytes <= budget]
+    if fitting:
+        return min(fitting, key=lambda layout: (layout.windows, math.prod(layout.counts), layout.bytes)).lay_out(wanted)
+    return min(layouts, key=lambda layout: layout.bytes).lay_out(wanted)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A way to sweep, before its ranges are written down: how often each other axis is cut, how thick slabs are."""
+
+    swept: int
+    counts: tuple[int, ...]
+    thickness: int
+    windows: int
+    bytes: int
+
+    def lay_out(self, wanted: Sequence[range]) -> Layout:
+        rows, *columns = in_sweep_order(wanted, self.swept)
+        blocks = list(itertools.product(*(parts_of(*pair) for pair in zip(columns, self.counts, strict=True))))
+        return Layout(self.swept, chunks_of(rows, self.thickness), blocks, self.windows, self.bytes)
+
+
+def _layouts(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outputs: int) -> Iterator[_Candidate]:
+    cuts = [_cuts([grid[axis] for grid in grids], part) for axis, part in enumerate(wanted)]
+    for swept in range(len(wanted)):
+        for cut in itertools.product(*in_sweep_order(cuts, swept)[1:]):
+            plane = _FLOAT * outputs * math.prod(each.longest for each in cut)
+            thickness = max(1, min(_THICKEST_SLAB, len(wanted[swept]), _SLAB_BYTES // plane))
+            # A slab and the two that interpolation makes it of.
+            windows, peak = 0, 3 * len(grids) * plane * thickness
+            for number, grid in enumerate(grids):
+                rows = grid[swept]
+                depth = rows.window + math.ceil(thickness * rows.size / rows.outputs) + 2
+                peak += _FLOAT * (outputs + 1) * depth * math.prod(each.reaches[number] for each in cut)
+                windows += len(rows.starts) * math.prod(each.windows[number] for each in cut)
+            yield _Candidate(swept, tuple(each.count for each in cut), thickness, windows, peak)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """An axis cut into ``count`` parts of at most ``longest`` outputs.
+
+    For each network: how many voxels the largest part reaches over, and how many windows touch the parts, together.
+    """
+
+    count: int
+    longest: int
+    reaches: list[int]
+    windows: list[int]
+
+
+def _cuts(axes: Sequence[GridAxis], wanted: range) -> list[_Cut]:
+    """Every way to cut one axis, which each network has its own grid of."""
+    cuts = []
+    for count in range(1, 1 + min(_MOST_BLOCKS, len(wanted), max(len(axis.starts) for axis in axes))):
+        parts = parts_of(wanted, count)
+        reaches = [[axis.source(part).reach for part in parts] for axis in axes]
+        windows = [sum(len(axis.starts_over(reach)) for reach in row) for axis, row in zip(axes, reaches, strict=True)]
+        cuts.append(_Cut(count, len(parts[0]), [max(map(len, row)) for row in reaches], windows))
+    return cuts

@@ -1,0 +1,88 @@
+"""How much memory a case takes, and how much it may take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference.runner import WindowRunner
+from deconvseg.models.complexity import complexity
+
+_log = logging.getLogger("deconvseg")
+
+# Beyond this, larger sums of logits save a few windows that would be computed twice, and nothing else.
+_ENOUGH = 10**9
+_LEAST = 10**7
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What predicting a case takes beside the loaded networks, foreseen before it starts.
+
+    Attributes:
+        bytes: the peak of memory on the host, reading and writing included.
+        reading: the part of it that reading the image's files takes.
+        windows: how many windows are computed, all networks together.
+        blocks: into how many blocks the cross-section is cut so that it fits.
+
+    """
+
+    bytes: int
+    reading: int
+    windows: int
+    blocks: int
+
+    def __str__(self) -> str:
+        parts = f" in {self.blocks} parts" if self.blocks > 1 else ""
+        return f"{self.windows} windows{parts}, about {show_bytes(self.bytes)} of memory above the loaded model"
+
+
+def show_bytes(count: int) -> str:
+    """Write an amount of memory for people."""
+    return f"{count / 1e9:.2g} GB" if count >= 10**9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def sums_budget(memory: int | None, other: int) -> int:
+    """Return the bytes that the sums of logits may take on the host: what ``other`` things leave of ``memory``.
+
+    Without ``memory``, a quarter of what the system has available, at most 1 GB.
+    """
+    if memory is not None:
+        return max(memory - other, _LEAST)
+    import psutil
+
+    return max(min(_ENOUGH, int(psutil.virtual_memory().available) // 4), _LEAST)
+
+
+def device_budget(device: torch.device) -> int:
+    """Return the bytes of a GPU that the sums of logits may take: half of what is free."""
+    return torch.cuda.mem_get_info(device)[0] // 2
+
+
+class WindowMemory:
+    """Foresees what a network's activations take for a batch of windows, each size once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], int] = {}
+
+    def __call__(self, runner: WindowRunner, channels: int) -> int:
+        """Return bytes; 0, logged once, for a network that cannot be followed."""
+        shape = (runner.batch, channels, *runner.window)
+        key = (id(runner), *shape)
+        if key not in self._known:
+            try:
+                self._known[key] = complexity(runner.network, shape, training=False).inference_bytes
+            except DeconvsegError as reason:
+                _log.warning("the estimate of memory leaves out the network's activations: %s", reason)
+                self._known[key] = 0
+        return self._known[key]
+
+
+def largest_windows(memory: WindowMemory, runners: Sequence[WindowRunner], channels: Sequence[int]) -> int:
+    """Return the bytes of the hungriest network's activations on the host."""
+    pairs = zip(runners, channels, strict=True)
+    return max(memory(runner, count) if runner.device.type == "cpu" else 0 for runner, count in pairs)

@@ -1,0 +1,137 @@
+"""Logits of a volume, slab by slab: what no window touches any more is brought to the output's grid, and let go."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from deconvseg.inference.grids import GridAxis, Source
+from deconvseg.inference.runner import WindowRunner
+from deconvseg.inference.tiling import gaussian_weights
+
+
+class Sweep:
+    """Moves a network's windows along the first of ``axes`` over an image (C, \\*S), which stays where it is.
+
+    ``image`` and ``axes`` are in sweep order: ``swept`` says which of the network's own axes comes first there.
+    ``store`` is the device that holds the sums (default: the network's); ``tell`` is called after each window.
+    """
+
+    def __init__(
+        self,
+        runner: WindowRunner,
+        image: Tensor,
+        axes: Sequence[GridAxis],
+        *,
+        swept: int = 0,
+        store: torch.device | None = None,
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.runner = runner
+        self.axes = axes
+        self.swept = swept
+        self.tell = tell
+        self.store = runner.device if store is None else store
+        box = (slice(None), *(slice(axis.box.start, axis.box.stop) for axis in axes))
+        self.image = image[box]
+        self.weights = gaussian_weights([axis.window for axis in axes]).to(self.store)
+
+    def slabs(self, chunks: Sequence[range], block: Sequence[range]) -> Iterator[Tensor]:
+        """Yield logits (K, P, \\*block) for each chunk of P output planes, in order.
+
+        ``chunks`` are ranges of the first axis' outputs, ``block`` one range of the outputs of each other axis.
+        """
+        rows, *columns = self.axes
+        across = [axis.source(outputs) for axis, outputs in zip(columns, block, strict=True)]
+        waiting = [rows.source(chunk) for chunk in reversed(chunks)]
+        depth = rows.window + max(len(source.reach) for source in waiting)
+        ring = _Ring(depth, [source.reach for source in across], self.store)
+        places = list(itertools.product(*(a.starts_over(s.reach) for a, s in zip(columns, across, strict=True))))
+        for start, following in itertools.zip_longest(rows.starts, rows.starts[1:]):
+            self._add_row(ring, start, places)
+            ring.finish(len(rows.box) if following is None else following)
+            while waiting and waiting[-1].reach.stop <= ring.finished:
+                yield ring.interpolate(waiting.pop(), across)
+            if not waiting:
+                return
+            ring.drop_before(min(waiting[-1].reach.start, ring.finished))
+
+    def _add_row(self, ring: "_Ring", start: int, places: Sequence[tuple[int, ...]]) -> None:
+        for first in range(0, len(places), self.runner.batch):
+            group = [(start, *place) for place in places[first : first + self.runner.batch]]
+            for place, logits in zip(group, self.runner([self._cut(place) for place in group]), strict=True):
+                ring.add(place, logits.movedim(1 + self.swept, 1).to(self.store), self.weights)
+                self.tell()
+
+    def _cut(self, place: Sequence[int]) -> Tensor:
+        """Copy a window, with zeros where it reaches out of the box, in the network's own order of axes."""
+        inside, padding = [slice(None)], []
+        for axis, start in zip(self.axes, place, strict=True):
+            begin, end = max(start, 0), min(start + axis.window, len(axis.box))
+            inside.append(slice(begin, end))
+            padding.append((begin - start, start + axis.window - end))
+        flat = [length for pair in reversed(padding) for length in pair]
+        window = torch.nn.functional.pad(self.image[tuple(inside)], flat)
+        return window.movedim(1, 1 + self.swept).contiguous()
+
+
+class _Ring:
+    """Sums of weighted logits in the planes that windows still touch, and the finished planes that are still needed.
+
+    Holds ``depth`` planes of the part ``region`` of each other axis; ``base`` is the number of its first plane, and the
+    planes before ``finished`` are means.
+    """
+
+    def __init__(self, depth: int, region: Sequence[range], store: torch.device) -> None:
+        self.region = region
+        self.base = self.finished = 0
+        self.totals = torch.zeros((depth, *map(len, region)), device=store)
+        self.sums: Tensor | None = None
+
+    def add(self, place: Sequence[int], logits: Tensor, weights: Tensor) -> None:
+        """Add the logits (K, \\*W) of the window that starts at ``place``."""
+        if self.sums is None:
+            self.sums = torch.zeros((len(logits), *self.totals.shape), device=self.totals.device)
+        into, out_of = [slice(None)], [slice(None)]
+        planes = range(self.base, self.base + len(self.totals))
+        for start, length, part in zip(place, weights.shape, (planes, *self.region), strict=True):
+            begin, end = max(start, part.start), min(start + length, part.stop)
+            into.append(slice(begin - part.start, end - part.start))
+            out_of.append(slice(begin - start, end - start))
+        weights = weights[tuple(out_of[1:])]
+        self.sums[tuple(into)].addcmul_(logits[tuple(out_of)], weights)
+        self.totals[tuple(into[1:])] += weights
+
+    def finish(self, end: int) -> None:
+        """Divide by the weights what no later window touches: the planes before ``end``."""
+        done = slice(self.finished - self.base, end - self.base)
+        self._sums[:, done] /= self.totals[done]
+        self.finished = end
+
+    def drop_before(self, plane: int) -> None:
+        """Make room behind: forget the planes before this one."""
+        shift, depth = plane - self.base, len(self.totals)
+        if shift == 0:
+            return
+        # In pieces no longer than the shift, source and target never overlap.
+        for begin in range(shift, depth, shift):
+            end = min(begin + shift, depth)
+            self._sums[:, begin - shift : end - shift] = self._sums[:, begin:end]
+            self.totals[begin - shift : end - shift] = self.totals[begin:end]
+        self._sums[:, -shift:] = 0
+        self.totals[-shift:] = 0
+        self.base = plane
+
+    def interpolate(self, planes: Source, across: Sequence[Source]) -> Tensor:
+        """Bring finished planes to the output's grid: innermost axis first, while there is least of it."""
+        maps = self._sums.narrow(1, planes.reach.start - self.base, len(planes.reach))
+        sources = [planes, *across]
+        for axis in (len(across), *range(len(across))):
+            maps = sources[axis].apply(maps, 1 + axis, sources[axis].reach.start)
+        return maps
+
+    @property
+    def _sums(self) -> Tensor:
+        assert self.sums is not None, "a row of windows comes first"
+        return self.sums

@@ -1,0 +1,28 @@
+"""Where sliding windows lie along an axis, and what their voxels weigh."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
+    """Where the windows along an axis start: evenly spread, neighbours sharing at least the fraction ``overlap``.
+
+    A window longer than the axis starts before it, so that both ends are padded alike.
+    """
+    if size <= window:
+        return (-((window - size) // 2),)
+    step = max(1, int(window * (1 - overlap) + 1e-9))
+    gaps = math.ceil((size - window) / step)
+    return tuple(round(index * (size - window) / gaps) for index in range(gaps + 1))
+
+
+def gaussian_weights(window: Sequence[int]) -> Tensor:
+    """Weights (\\*window) of a window's voxels: a Gaussian about its centre, σ an eighth of a side, at least 1e-3."""
+    weights = torch.ones(())
+    for size in window:
+        distance = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+        weights = weights[..., None] * torch.exp(-(distance**2) / (2 * (0.125 * size) ** 2))
+    return weights.clamp_min(max(float(weights.min()), 1e-3))

@@ -1,0 +1,175 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import deconvseg.inference.cases as engine
+from deconvseg.data import Case, Geometry, Image, read_label_map
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference import Predictor, predict_cases
+from plans import plan_of
+
+Cases = Callable[..., list[Case]]
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    torch.manual_seed(0)
+    return Predictor([(nn.Conv3d(1, 3, 1), plan_of(3, 3, (8, 8, 8), (1.0, 1.0, 1.0)))])
+
+
+@pytest.fixture
+def cases_of(tmp_path_factory: pytest.TempPathFactory) -> Cases:
+    """Cases by name, whose files have the grid of :func:`make_image`, and nothing in them."""
+    folder = tmp_path_factory.mktemp("scans")
+
+    def make(*names: str) -> list[Case]:
+        for name in names:
+            nib.save(nib.Nifti1Image(np.zeros((9, 12, 7), np.uint8), np.eye(4)), folder / f"{name}.nii.gz")
+        return [Case(name, (folder / f"{name}.nii.gz",), None) for name in names]
+
+    return make
+
+
+def make_image(case: Case) -> Image:
+    seed = sum(case.name.encode())
+    return Image(np.random.default_rng(seed).normal(size=(1, 9, 12, 7)).astype(np.float32), Geometry.identity(3))
+
+
+def test_every_case_is_written_in_order_and_as_the_predictor_says(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    cases = cases_of("c", "a", "b")
+    told: list[tuple[str, float]] = []
+    done = predict_cases(
+        predictor, cases, tmp_path, load=make_image, progress=lambda *step: told.append(step), say=lambda _: None
+    )
+    assert [path.name for path in done.written] == ["c.nii.gz", "a.nii.gz", "b.nii.gz"]
+    for case, path in zip(cases, done.written, strict=True):
+        assert np.array_equal(read_label_map(path).pixels, predictor.segment(make_image(case)).pixels)
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert {name for name, _ in told} == {"a", "b", "c"}
+
+
+def test_the_next_image_is_read_while_the_network_computes(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    second_is_read = threading.Event()
+
+    def load(case: Case) -> Image:
+        if case.name == "b":
+            second_is_read.set()
+        return make_image(case)
+
+    class Waiting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            # The estimate of memory calls the network without values.
+            assert x.is_meta or second_is_read.wait(60)
+            return torch.cat([x, -x, x], dim=1)
+
+    waiting = Predictor([(Waiting(), predictor.plan)])
+    assert len(predict_cases(waiting, cases_of("a", "b"), tmp_path, load=load).written) == 2
+
+
+def test_large_images_are_read_one_after_the_other(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_MOST_READ_AHEAD", 0)
+    steps: list[str] = []
+
+    def load(case: Case) -> Image:
+        steps.append(f"read {case.name}")
+        return make_image(case)
+
+    predict_cases(
+        predictor, cases_of("a", "b"), tmp_path, load=load, progress=lambda name, _: steps.append(f"predict {name}")
+    )
+    assert steps.index("read b") > steps.index("predict a")
+    assert "predict a" not in steps[steps.index("read b") :]
+
+
+def test_the_estimate_is_told_before_a_case_that_takes_more_than_those_before(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    sizes = {"a": 9, "b": 9, "c": 40}
+
+    def load(case: Case) -> Image:
+        return Image(np.ones((1, *[sizes[case.name]] * 3), np.float32), Geometry.identity(3))
+
+    said: list[str] = []
+    predict_cases(predictor, cases_of("a", "b", "c"), tmp_path, load=load, say=said.append)
+    assert [line.split(":")[0] for line in said] == ["a", "c"]
+    assert "windows" in said[0]
+    assert "MB of memory above the loaded model" in said[0]
+
+
+def test_what_goes_wrong_while_reading_or_writing_is_a_problem_of_its_case(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(case: Case) -> Image:
+        if case.name == "b":
+            raise DeconvsegError("b.nii.gz is broken")
+        return make_image(case)
+
+    write = engine.write_label_map
+
+    def refuse(mask: object, path: Path, **options: object) -> None:
+        if path.name.startswith("c"):
+            raise DeconvsegError(f"the disk is full while writing {path}")
+        write(mask, path)
+
+    monkeypatch.setattr(engine, "write_label_map", refuse)
+    done = predict_cases(predictor, cases_of("a", "b", "c", "d"), tmp_path, load=load)
+    assert [path.name for path in done.written] == ["a.nii.gz", "d.nii.gz"]
+    assert len(done.problems) == 2
+    assert done.problems[0] == "b.nii.gz is broken"
+    assert "c.nii.gz" in done.problems[1]
+
+
+def test_an_error_of_the_network_is_no_problem_of_a_case(predictor: Predictor, cases_of: Cases, tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("a mistake in the network")
+
+    with pytest.raises(RuntimeError, match="a mistake in the network"):
+        predict_cases(Predictor([(Broken(), predictor.plan)]), cases_of("a", "b"), tmp_path, load=make_image)
+
+
+@pytest.mark.parametrize("save_probabilities", [False, True])
+def test_an_interruption_keeps_finished_masks_and_leaves_no_half_file(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path, save_probabilities: bool
+) -> None:
+    class Interrupted(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += not x.is_meta
+            if self.calls > 6:
+                raise KeyboardInterrupt
+            return torch.cat([x, -x, x], dim=1)
+
+    options = {"load": make_image, "save_probabilities": save_probabilities}
+    with pytest.raises(KeyboardInterrupt):
+        predict_cases(Predictor([(Interrupted(), predictor.plan)]), cases_of("a", "b", "c"), tmp_path, **options)
+    expected = ["a.nii.gz", "a.npz"] if save_probabilities else ["a.nii.gz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected
+    done = predict_cases(predictor, cases_of("a", "b", "c"), tmp_path, skip_existing=True, **options)
+    assert [path.name for path in done.skipped] == ["a.nii.gz"]
+    assert [path.name for path in done.written] == ["b.nii.gz", "c.nii.gz"]
+
+
+def test_probabilities_of_files_are_those_in_memory(predictor: Predictor, cases_of: Cases, tmp_path: Path) -> None:
+    (case,) = cases_of("a")
+    predict_cases(predictor, [case], tmp_path, load=make_image, save_probabilities=True)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
+        found = archive["probabilities"]
+    assert np.array_equal(found, predictor.probabilities(make_image(case)))
+    assert np.allclose(found.sum(0), 1, atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "a.npz"]

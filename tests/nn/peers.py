@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,23 @@ def _smp_unet(**options: Any) -> nn.Module:
 
 
 def look_for_peers() -> None:
-    """Find what ``make test`` installs from ``tests/peers.txt``, after everything else, and import torchvision.
+    """Import what ``make test`` installs from ``tests/peers.txt``, torchvision first; no other process finds it there.
 
     That also works where its compiled part is of another PyTorch: what is missing then, is not used here. (If nobody
     imported it so, the next package that looks for it would fail.)
     """
-    if str(_FOLDER) not in sys.path:
-        sys.path.append(str(_FOLDER))
+    sys.path.append(str(_FOLDER))
+    try:
+        _import_torchvision()
+        for name in ("dynamic_network_architectures", "segmentation_models_pytorch"):
+            with suppress(ModuleNotFoundError):
+                importlib.import_module(name)
+    finally:
+        # Processes that a test starts are given this path, and would meet the torchvision that does not fit.
+        sys.path.remove(str(_FOLDER))
+
+
+def _import_torchvision() -> None:
     try:
         importlib.import_module("torchvision")
     except RuntimeError:

@@ -211,6 +211,23 @@ def test_models_and_presets_that_cannot_be_planned_are_named(balls: Path, argume
         make_plan(data, resolve_splits(data, None, fold=0), device="cpu", **arguments)
 
 
+@pytest.mark.parametrize(("recipe", "activation"), [("default", "softmax"), ("paper", "sigmoid")])
+def test_an_ensemble_averages_the_probabilities_that_the_plan_takes(balls: Path, recipe: str, activation: str) -> None:
+    data = open_dataset(balls)
+    asked = {"preset": "isles26", "model": "ensemble", "recipe": recipe}
+    plan = make_plan(data, resolve_splits(data, None, fold=0), **asked)
+    assert plan.model.config["activation"] == activation
+
+
+def test_a_variant_of_a_preset_is_planned(balls: Path) -> None:
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+    plan = make_plan(data, parts, preset="isles26", variant="Deconver, 32 channels, 1-2-2-4")
+    assert plan.model.config["widths"] == [32, 64, 128, 256]
+    with pytest.raises(InputError, match="--variant 1-2: a variant is one of a preset; name that too"):
+        make_plan(data, parts, variant="1-2")
+
+
 def test_papers_preset_with_the_papers_recipe_has_its_epochs(balls: Path) -> None:
     data = open_dataset(balls)
     plan = make_plan(data, resolve_splits(data, None, fold=0), preset="brats23", recipe="paper", device="cpu")

@@ -201,8 +201,10 @@ def test_an_argument_is_measured_in_all_networks_of_a_preset_that_take_it():
     (table,) = measure_networks(["isles22"], [], {"deep_supervision_heads": 1}, how)
     assert [row.name for row in table.rows] == ["deconver", "nnunet", "factorizer"]
     assert notes == ["left out, as they do not take deep_supervision_heads: segresnet, unetr, swin_unetr"]
-    with pytest.raises(InputError, match=r"preset isles22: none of its deconver, .* takes sise"):
+    with pytest.raises(InputError, match=r"preset isles22: argument 'sise' is unknown: did you mean"):
         measure_networks(["isles22"], [], {"sise": 1}, how)
+    with pytest.raises(InputError, match=r"preset isles22: none of its deconver, .* takes window and ratio"):
+        measure_networks(["isles22"], [], {"window": 1, "ratio": 2}, how)
 
 
 def test_a_network_whose_package_is_missing_is_noted(monkeypatch):

@@ -49,6 +49,9 @@ Dims = Annotated[
 Recipe = Annotated[str, typer.Option("--recipe", help="default or paper.")]
 Model = Annotated[str, typer.Option("--model", help="A network of 'deconvseg models'.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="A paper's network, as isles22: see 'deconvseg models'.")]
+Variant = Annotated[
+    str | None, typer.Option("--variant", help="One of a preset's networks, by its name in 'deconvseg models'.")
+]
 Fold = Annotated[str, typer.Option("--fold", help="Validation fold (0, 1, …), or all to train on every training case.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
 SplitFold = Annotated[

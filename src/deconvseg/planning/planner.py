@@ -75,6 +75,7 @@ def make_plan(
     *,
     model: str = "deconver",
     preset: str | None = None,
+    variant: str | None = None,
     recipe: str = "default",
     device: str = "auto",
     seconds: float | None = None,
@@ -87,17 +88,19 @@ def make_plan(
 ) -> Plan:
     """Plan the training of a network on a dataset, from its training and validation cases alone.
 
-    ``preset`` fixes the network, patch and batch to a paper's, and with recipe ``paper`` its epochs; otherwise they
-    follow from the data and from what this machine is measured to do in ``seconds`` of training (by default 15 minutes
-    on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free). ``dims=2`` takes 2D slices of
-    volumes, 3 whole volumes. ``workers`` threads read the cases, and a ``cache`` folder keeps what was read.
-    ``measure`` replaces the process that times candidates.
+    ``preset`` (and one of its variants) fixes the network, patch and batch to a paper's, and with recipe ``paper`` its
+    epochs; otherwise they follow from the data and from what this machine is measured to do in ``seconds`` of training
+    (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free).
+    ``dims=2`` takes 2D slices of volumes, 3 whole volumes. ``workers`` threads read the cases, and a ``cache`` folder
+    keeps what was read. ``measure`` replaces the process that times candidates.
     """
     named = get_recipe(recipe)
     if preset is None:
+        if variant is not None:
+            raise InputError(f"--variant {variant}: a variant is one of a preset; name that too, with --preset")
         check_fittable(model)
     else:
-        preset_arguments(model, preset)
+        preset_arguments(model, preset, variant)
     device = choose_device(device)
     kind: Kind = "cpu" if device == "cpu" else "gpu"
     room = int(_MEMORY_SHARE * available_memory(device)) if memory is None else memory
@@ -114,7 +117,7 @@ def make_plan(
             shape = draft.fingerprint.median_shape(draft.spacing)
             found = search(model, draft.ends, shape, draft.spacing, slices, budget)
         else:
-            found = measure_preset(preset, model, _from_preset(preset, model, draft.ends), budget)
+            found = measure_preset(preset, model, _from_preset(preset, variant, model, draft), budget)
             if recipe == "paper":
                 draft.recipe = named.model_copy(update={"epochs": PRESETS[preset].epochs or named.epochs})
     draft.reasons.update(found.reasons)
@@ -145,7 +148,8 @@ def _draft(
     return _Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, reasons, warnings)
 
 
-def _from_preset(name: str, model: str, ends: dict[str, Any]) -> dict[str, Any]:
+def _from_preset(name: str, variant: str | None, model: str, draft: _Draft) -> dict[str, Any]:
+    ends = draft.ends
     preset = PRESETS[name]
     if preset.ends["spatial_dims"] != ends["spatial_dims"]:
         raise InputError(
@@ -153,7 +157,9 @@ def _from_preset(name: str, model: str, ends: dict[str, Any]) -> dict[str, Any]:
             f"but a {ends['spatial_dims']}D {model} is needed here; choose another preset or leave it out"
         )
     # A plan is JSON, so its sequences are lists.
-    config: dict[str, Any] = json.loads(json.dumps({**preset_arguments(model, name), **ends}))
+    config: dict[str, Any] = json.loads(json.dumps({**preset_arguments(model, name, variant), **ends}))
+    if "activation" in config:
+        config["activation"] = "softmax" if draft.regions is None else "sigmoid"
     return config
 
 

@@ -39,8 +39,6 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # What training has in memory beside its network.
     import lightning.pytorch  # noqa: F401
-    import monai.inferers
-    import monai.losses  # noqa: F401
 
     keep_freed_memory()
     for line in sys.stdin:

@@ -18,6 +18,7 @@ class TrainOptions:
     dataset: str
     model: str = "deconver"
     preset: str | None = None
+    variant: str | None = None
     plan: str | None = None
     recipe: str = "default"
     splits: str | None = None

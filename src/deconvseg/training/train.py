@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch import manual_seed, nn
+from torch import manual_seed
 
 from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
@@ -22,11 +22,10 @@ from deconvseg.training.fit import choose_precision, fit
 from deconvseg.training.launch import check_processes, launch, processes
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import TrainOptions
+from deconvseg.training.pretrained import load_pretrained
 from deconvseg.training.ranks import Ranks
 
 _Path = str | PathLike[str]
-# Below this share of fitting weights two networks have only sizes in common, not what was learnt.
-_LEAST_PRETRAINED = 0.1
 
 
 def train(
@@ -35,6 +34,7 @@ def train(
     *,
     model: str = "deconver",
     preset: str | None = None,
+    variant: str | None = None,
     plan: Plan | _Path | None = None,
     recipe: str = "default",
     splits: _Path | None = None,
@@ -80,6 +80,7 @@ def train(
         dataset=_absolute(dataset),
         model=model,
         preset=preset,
+        variant=variant,
         plan=_absolute(plan) if isinstance(plan, str | PathLike) else None,
         recipe=recipe,
         splits=None if splits is None else _absolute(splits),
@@ -169,7 +170,7 @@ def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
 def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
     """Return the plan that was given or a new one, with the values that were asked for, checked."""
     if plan is not None or options.plan is not None:
-        keys = ("model", "preset", "recipe", "memory", "dims")
+        keys = ("model", "preset", "variant", "recipe", "memory", "dims")
         asked = [f"--{key}" for key in keys if getattr(options, key) != getattr(TrainOptions, key)]
         if asked:
             raise InputError(
@@ -184,6 +185,7 @@ def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainO
             parts,
             model=options.model,
             preset=options.preset,
+            variant=options.variant,
             recipe=options.recipe,
             device=options.device,
             seconds=options.max_seconds,
@@ -297,19 +299,3 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
     )
     console.say(f"validation: mean Dice {result.mean_dice:.3f} over {len(parts.val)} cases")
     return [*prediction.problems, *result.problems]
-
-
-def load_pretrained(network: nn.Module, run: Run) -> str:
-    """Copy into the network the weights of another run that have the same names and shapes; return what was done."""
-    own, other = network.state_dict(), run.load_weights()
-    fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
-    share = sum(tensor.numel() for tensor in fitting.values()) / sum(tensor.numel() for tensor in own.values())
-    if share < _LEAST_PRETRAINED:
-        raise InputError(
-            f"--pretrained {run.path}: only {share:.0%} of the planned network's weights fit; plan the same network "
-            f"as that run's (--plan {run.path / 'plan.json'}), or leave it out"
-        )
-    network.load_state_dict(fitting, strict=False)
-    fresh = sorted(own.keys() - fitting.keys())
-    told = f"pretrained: {len(fitting)} of {len(own)} tensors ({share:.0%} of the weights) from {run.path}"
-    return f"{told}; {len(fresh)} new, as {', '.join(fresh[:3])}" if fresh else told

@@ -144,7 +144,10 @@ def _takers(preset: str | None, network: Mapping[str, Any], how: Measuring) -> l
     takers = [name for name in PRESETS[preset].networks if network.keys() <= set(list_arguments(name))]
     others = [name for name in PRESETS[preset].networks if name not in takers]
     if not takers:
-        raise InputError(f"preset {preset}: none of its {', '.join(others)} takes {', '.join(network)}")
+        for argument in network:
+            known = {name for other in others for name in list_arguments(other)}
+            check_choice(argument, sorted(known), f"preset {preset}: argument")
+        raise InputError(f"preset {preset}: none of its {', '.join(others)} takes {' and '.join(network)}")
     if others:
         how.note(f"left out, as they do not take {', '.join(network)}: {', '.join(others)}")
     return takers

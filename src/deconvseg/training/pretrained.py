@@ -1,0 +1,25 @@
+"""Weights of another run as a beginning."""
+
+from torch import nn
+
+from deconvseg.errors import InputError
+from deconvseg.runs import Run
+
+# Below this share of fitting weights two networks have only sizes in common, not what was learnt.
+_LEAST_PRETRAINED = 0.1
+
+
+def load_pretrained(network: nn.Module, run: Run) -> str:
+    """Copy into the network the weights of another run that have the same names and shapes; return what was done."""
+    own, other = network.state_dict(), run.load_weights()
+    fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
+    share = sum(tensor.numel() for tensor in fitting.values()) / sum(tensor.numel() for tensor in own.values())
+    if share < _LEAST_PRETRAINED:
+        raise InputError(
+            f"--pretrained {run.path}: only {share:.0%} of the planned network's weights fit; plan the same network "
+            f"as that run's (--plan {run.path / 'plan.json'}), or leave it out"
+        )
+    network.load_state_dict(fitting, strict=False)
+    fresh = sorted(own.keys() - fitting.keys())
+    told = f"pretrained: {len(fitting)} of {len(own)} tensors ({share:.0%} of the weights) from {run.path}"
+    return f"{told}; {len(fresh)} new, as {', '.join(fresh[:3])}" if fresh else told

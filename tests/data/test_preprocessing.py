@@ -14,7 +14,6 @@ from deconvseg.data import (
     open_dataset,
     preprocess_image,
     preprocess_labels,
-    restore,
 )
 from deconvseg.errors import InputError
 
@@ -57,6 +56,13 @@ def test_grey_becomes_rgb_and_other_channels_are_refused() -> None:
     for names in (("a", "b"), ("T1", "T2", "FLAIR")):
         with pytest.raises(InputError, match=rf"x\.png: 1 channels, but {len(names)} are needed"):
             match_channels(grey, names, "x.png")
+
+
+def restore(maps, original: Image):
+    """Bring maps (K, *S) on the network's grid back to the grid of the original, (K, *shape), linearly."""
+    order, canonical = original.geometry.axis_order(), original.canonical()
+    back = Image(maps, canonical.geometry.resampled(canonical.shape, maps.shape[1:])).resampled(canonical.shape)
+    return order.undo(back.pixels)
 
 
 @given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.tuples(*[st.floats(0.4, 3)] * 3))

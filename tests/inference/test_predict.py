@@ -11,7 +11,8 @@ from PIL import Image as PillowImage
 import deconvseg
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference import Predictor, PreparedImage, labels_from_probabilities, predict, predict_windows
+from deconvseg.inference import Predictor, PreparedImage, predict, predict_windows
+from deconvseg.inference.masks import labels_from_maps
 from deconvseg.models import create_model
 from deconvseg.runs import Run
 from plans import tiny_plan
@@ -250,7 +251,7 @@ def test_regions_are_painted_in_order() -> None:
         regions=[{"name": "whole", "labels": [1, 2], "paints": 1}, {"name": "core", "labels": [2], "paints": 2}],
     )
     probabilities = np.array([[0.9, 0.9, 0.2, 0.1], [0.1, 0.8, 0.7, 0.2]], np.float32)
-    assert labels_from_probabilities(probabilities, plan).tolist() == [1, 2, 2, 0]
+    assert labels_from_maps(torch.from_numpy(probabilities), plan, threshold=0.5).tolist() == [1, 2, 2, 0]
 
 
 def test_prediction_is_json(trained: Path, discs: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from deconvseg.data.preprocessing import (
     nonzero_box,
     preprocess_image,
     preprocess_labels,
-    restore,
 )
 from deconvseg.data.reading import (
     IMAGE_SUFFIXES,
@@ -97,7 +96,6 @@ __all__ = [
     "read_splits",
     "resolve_folds",
     "resolve_splits",
-    "restore",
     "write_bids_description",
     "write_label_map",
 ]

@@ -114,14 +114,6 @@ def preprocess_labels(labels: LabelMap, spacing: Sequence[float]) -> LabelMap:
     return labels if shape == labels.shape else labels.resampled_smooth(shape)
 
 
-def restore(maps: NDArray[np.float32], original: Image | LabelMap) -> NDArray[np.float32]:
-    """Bring maps (K, *S) on the network's grid back to the grid of the original, (K, *shape), linearly."""
-    order = original.geometry.axis_order()
-    canonical = original.canonical()
-    back = Image(maps, canonical.geometry.resampled(canonical.shape, maps.shape[1:])).resampled(canonical.shape)
-    return np.ascontiguousarray(order.undo(back.pixels))
-
-
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
     """Return the number of voxels per axis after resampling; a spacing within 1e-3 mm counts as equal."""
     return tuple(

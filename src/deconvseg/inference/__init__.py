@@ -1,7 +1,6 @@
 """From images and finished runs to masks on the images' own grids."""
 
 from deconvseg.inference.cases import Prediction, predict_cases
-from deconvseg.inference.masks import labels_from_probabilities
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import (
     Postprocessing,
@@ -26,7 +25,6 @@ __all__ = [
     "Trial",
     "apply",
     "component_volumes",
-    "labels_from_probabilities",
     "make_step",
     "predict",
     "predict_cases",

@@ -8,11 +8,6 @@ from torch import Tensor
 from deconvseg.planning import Plan
 
 
-def labels_from_probabilities(probabilities: NDArray[np.float32], plan: Plan) -> NDArray[np.uint8 | np.uint16]:
-    """Return class ids (*S) of probabilities (K, *S): the largest, or regions above 0.5 in the plan's order."""
-    return labels_from_maps(torch.from_numpy(probabilities), plan, threshold=0.5)
-
-
 def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> NDArray[np.uint8 | np.uint16]:
     """Return class ids (\\*S) of maps (K, \\*S): the first of the largest, or regions above the threshold in order."""
     few = len(plan.labels.values) <= 256

@@ -212,6 +212,14 @@ def test_changes_are_drawn_as_often_and_as_strongly_as_asked() -> None:
     assert all(low <= value <= high for change in changes if change.gamma for value in change.gamma)
 
 
+def test_only_the_chosen_axes_are_mirrored() -> None:
+    rng = np.random.default_rng(0)
+    draws = [Augment((1, 1, 1), Augmentation(flip_axes=(0, 2))).draw(rng, 1).flips for _ in range(50)]
+    assert {axis for flips in draws for axis in flips} == {0, 2}
+    assert Augmentation(flip=0).mirrored(3) == ()
+    assert Augmentation(flip_axes=(0, 2)).mirrored(2) == (0,)
+
+
 def test_rotations_are_of_the_body_and_scalings_keep_its_shape() -> None:
     """In mm the matrix is a rotation times one factor, whatever the voxels' shape."""
     spacing = np.array([0.5, 1.0, 1.4])

@@ -89,7 +89,7 @@ def test_mirrorings_are_those_of_all_sets_of_axes() -> None:
             marked[(slice(None), slice(None), *[0] * (x.ndim - 2))] = 1
             return marked
 
-    runner = WindowRunner(Corner(), (4, 4, 4), device=torch.device("cpu"), tta=True)
+    runner = WindowRunner(Corner(), (4, 4, 4), device=torch.device("cpu"), mirrored=(0, 1, 2))
     (found,) = runner([torch.randn(1, 4, 4, 4)])
     corners = list(itertools.product((0, 3), repeat=3))
     assert all(found[(0, *corner)] == 1 / 8 for corner in corners)

@@ -26,7 +26,8 @@ class Augmentation(BaseModel):
     """How often (a probability) and how strongly a patch is changed; angles in radians, the rest relative.
 
     The strength is drawn uniformly: angles and shifts within plus and minus the value, factors within 1 plus and
-    minus the value or from the range, a noise's standard deviation from 0 to the value.
+    minus the value or from the range, a noise's standard deviation from 0 to the value. ``flip`` mirrors each axis by
+    itself, and only those of ``flip_axes`` where they are given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +37,7 @@ class Augmentation(BaseModel):
     scaling: _Relative = 0.3
     scaling_per_axis: bool = False
     flip: Probability = 0.5
+    flip_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = None
     noise: Probability = 0.1
     noise_std: _Amount = 0.3
     smoothing: Probability = 0.1
@@ -59,6 +61,12 @@ class Augmentation(BaseModel):
             if low > high:
                 raise ValueError(f"{name} goes from {low} to {high}: give the lower end first")
         return self
+
+    def mirrored(self, dims: int) -> tuple[int, ...]:
+        """The axes of so many dimensions along which patches are mirrored."""
+        if self.flip == 0:
+            return ()
+        return tuple(axis for axis in range(dims) if self.flip_axes is None or axis in self.flip_axes)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class Augment:
 
         return Change(
             matrix=self._matrix(rng) if drawn(s.affine) else None,
-            flips=tuple(axis for axis in range(dims) if drawn(s.flip)),
+            flips=tuple(axis for axis in s.mirrored(dims) if drawn(s.flip)),
             noise=rng.uniform(0, s.noise_std) if drawn(s.noise) else None,
             noise_seed=int(rng.integers(2**63)),
             sigmas=uniform(*s.smoothing_sigma, dims) if drawn(s.smoothing) else None,

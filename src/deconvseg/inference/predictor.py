@@ -54,9 +54,9 @@ class Predictor:
     """The mean of the probabilities of one or several networks, each with its own plan, on an image's own grid.
 
     A model is a run, or a network with the plan that it was trained by. ``overlap`` of windows is the plan's if not
-    given; ``tta`` averages over mirrorings. With ``crop``, what lies outside the box of all voxels that are not zero
-    in every channel is background, and no window is spent on it. ``memory`` is the number of bytes that a case may
-    take beside the loaded networks; without it, sums of logits take at most 1 GB.
+    given; ``tta`` averages over mirrorings along the axes that training mirrored. With ``crop``, what lies outside the
+    box of all voxels that are not zero in every channel is background, and no window is spent on it. ``memory`` is the
+    number of bytes that a case may take beside the loaded networks; without it, sums of logits take at most 1 GB.
     """
 
     def __init__(
@@ -88,7 +88,12 @@ class Predictor:
         networks = [_load(model) if isinstance(model, Run) else model[0] for model in models]
         self.networks = [tune(network.to(self.device).eval(), self.device) for network in networks]
         self._runners = [
-            WindowRunner(network, plan.patch_size, device=self.device, tta=tta)
+            WindowRunner(
+                network,
+                plan.patch_size,
+                device=self.device,
+                mirrored=plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else (),
+            )
             for network, plan in zip(self.networks, self.plans, strict=True)
         ]
         self._window_memory = WindowMemory()

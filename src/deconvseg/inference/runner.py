@@ -29,14 +29,17 @@ class WindowRunner:
 
     Where memory runs out the batch is halved, for good; where one window alone does not fit,
     :class:`WindowMemoryError` is raised, and :meth:`shrink` makes windows smaller. Other errors of the network pass
-    through.
+    through. Logits are the mean over mirrorings along all sets of the axes ``mirrored``.
     """
 
-    def __init__(self, network: nn.Module, window: Sequence[int], *, device: torch.device, tta: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, window: Sequence[int], *, device: torch.device, mirrored: Sequence[int] = ()
+    ) -> None:
         self.network = network
         self.window = tuple(window)
         self.device = device
-        self.tta = tta
+        axes = [axis + 2 for axis in mirrored]
+        self.flips = [flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)]
         self.batch = _BATCH.get(device.type, _BATCH_ON_ACCELERATORS)
         self.constant: tuple[Tensor, Tensor] | None = None
 
@@ -75,14 +78,10 @@ class WindowRunner:
         return True
 
     def _logits(self, batch: Tensor) -> Tensor:
-        if not self.tta:
-            return _first(self.network(batch)).float()
-        axes = range(2, batch.ndim)
-        flips = [flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)]
         total = _first(self.network(batch)).float()
-        for flip in flips[1:]:
+        for flip in self.flips[1:]:
             total = total + _first(self.network(batch.flip(flip))).float().flip(flip)
-        return total / len(flips)
+        return total if len(self.flips) == 1 else total / len(self.flips)
 
     def _remembered(self, window: Tensor) -> Tensor | None:
         if self.constant is None:

@@ -28,7 +28,8 @@ def predict_windows(
     takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of every window's
     mirrorings along all sets of axes. An image smaller than the window is padded with zeros and cropped back.
     """
-    runner = WindowRunner(network, window, device=image.device, tta=tta)
+    mirrored = range(len(window)) if tta else ()
+    runner = WindowRunner(network, window, device=image.device, mirrored=mirrored)
     while True:
         try:
             return torch.stack([_predict_sample(runner, sample, overlap, regions) for sample in image])

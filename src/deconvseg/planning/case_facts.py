@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deconvseg.data import Case, Dataset
+from deconvseg.data import AxisOrder, Case, Dataset
 from deconvseg.errors import InputError
+from deconvseg.planning.symmetry import occupancy
 
 # A percentile of the foreground's intensities is settled by far fewer values than this, and 10,000 are 40 kB a channel.
 _SAMPLES_PER_CASE = 10_000
@@ -21,11 +22,15 @@ MOST_CLASSES = 64
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """Of one class in one case: its voxels, how many connected components they form, and a sample of their sizes."""
+    """Of one class in one case: its voxels, how many connected components they form, and a sample of their sizes.
+
+    ``occupancy`` is where it lies, in cells along the canonical axes; None of the background.
+    """
 
     voxels: int
     components: int
     component_voxels: NDArray[np.int64]
+    occupancy: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
         spacing=order.apply_geometry(image.geometry, image.shape).spacing,
         orientation="".join(nib.aff2axcodes(image.geometry.affine)) if len(image.shape) == 3 else "",
         classes={
-            int(value): _class_facts(ids == value, int(count), rng) if value else ClassFacts(int(count), 0, _NONE)
+            int(value): _class_facts(ids == value, int(count), order, rng)
+            if value
+            else ClassFacts(int(count), 0, _NONE)
             for value, count in zip(values, counts, strict=True)
         },
         intensities=_sample(pixels, ids.reshape(-1) > 0, rng),
@@ -87,14 +94,15 @@ def refuse_instances(values: int, case: Case) -> None:
 _NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
-def _class_facts(mask: NDArray[np.bool_], voxels: int, rng: np.random.Generator) -> ClassFacts:
+def _class_facts(mask: NDArray[np.bool_], voxels: int, order: AxisOrder, rng: np.random.Generator) -> ClassFacts:
     """Find the components of a class in its bounding box; voxels that touch at a corner belong together."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     labelled, components = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
     sizes = np.bincount(labelled.reshape(-1))[1:]
     if components > _COMPONENTS_PER_CASE:
         sizes = rng.choice(sizes, _COMPONENTS_PER_CASE, replace=False)
-    return ClassFacts(voxels, int(components), sizes.astype(np.int64))
+    cells = order.apply(occupancy(mask[box], [part.start for part in box], mask.shape, rng))
+    return ClassFacts(voxels, int(components), sizes.astype(np.int64), cells)
 
 
 def _sample(pixels: NDArray[np.float32], inside: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:

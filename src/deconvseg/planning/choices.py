@@ -16,6 +16,9 @@ _RARE = 0.1
 # Foreground so sparse that hardly any patch drawn anywhere meets it; more of the patches are then centred on it.
 _SPARSE, _SPARSE_SAMPLING = 1e-3, 2 / 3
 
+# Axes along which so many of the cases differ from their mirror images are not mirrored; fewer cases say too little.
+_ASYMMETRIC, _CASES_THAT_TELL = 0.9, 10
+
 
 def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, str, list[str]]:
     """Return the classes, the reason and warnings; :class:`InputError` where there is nothing to learn."""
@@ -121,6 +124,21 @@ def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, w
         dice_reason = f"of each patch: every class fills at least {_RARE:.0%} of nearly every case"
     changed = recipe.model_copy(update={"foreground_oversampling": sampling, "batch_dice": batch_dice})
     return changed, sampling_reason, dice_reason
+
+
+def plan_mirroring(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, str]:
+    """Return the recipe with the axes along which patches are mirrored, and why; a paper's recipe keeps its own."""
+    if recipe.name != "default":
+        return recipe, f"recipe {recipe.name}"
+    cases, shares = len(fingerprint.shapes), fingerprint.asymmetry
+    if cases < _CASES_THAT_TELL or not shares:
+        return recipe, f"all: {cases} cases are too few to tell whether the dataset looks the same in a mirror"
+    axes = tuple(axis for axis, share in enumerate(shares) if share < _ASYMMETRIC)
+    listed = ", ".join(f"{share:.0%}" for share in shares)
+    found = f"of the cases, {listed} (axis by axis) lie nearer to the others than their mirror images do"
+    rule = f"mirrored where it is less than {_ASYMMETRIC:.0%}"
+    augmentation = recipe.augmentation.model_copy(update={"flip_axes": axes})
+    return recipe.model_copy(update={"augmentation": augmentation}), f"{found}: {rule}"
 
 
 def case_bytes(shape: Sequence[int], channels: int, outputs: int) -> int:

@@ -87,6 +87,9 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
     yield "  epochs", f"{recipe.epochs} of {recipe.steps_per_epoch} steps", reasons.get("recipe.epochs", "")
     sampled = f"{recipe.foreground_oversampling:.0%}"
     yield "  foreground patches", sampled, reasons.get("recipe.foreground_oversampling", "")
+    mirrored = recipe.augmentation.mirrored(plan.spatial_dims)
+    axes = f"axes {', '.join(map(str, mirrored))}" if mirrored else "none"
+    yield "  mirrored", axes, reasons.get("recipe.augmentation.flip_axes", "")
     loss = (
         f"soft Dice{' (squared)' if recipe.squared_dice else ''} over the {'batch' if recipe.batch_dice else 'patch'}"
     )

@@ -14,6 +14,7 @@ from deconvseg.data import Case, Dataset
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.planning.case_facts import CaseFacts, measure_case, refuse_instances
 from deconvseg.planning.fingerprint_cache import fingerprint_key, read_cached, write_cached
+from deconvseg.planning.symmetry import asymmetry
 
 Count = Annotated[int, Field(ge=0)]
 # Decompression and numpy leave the interpreter's lock, so threads scale; but every one of them holds a whole case.
@@ -66,7 +67,9 @@ class Fingerprint(_Part):
     """Shapes (canonical axes), spacings in mm, orientations of the files, and statistics of classes and channels.
 
     ``orientations`` counts the axis codes, as ``{"RAS": 10}``; ``expanded_grey`` the grey images that were taken for
-    RGB. Goes to and from JSON by pydantic: ``model_dump_json``, ``model_validate_json``.
+    RGB; ``asymmetry`` says for each axis what share of the cases lie nearer to the others than their mirror images do
+    (:func:`~deconvseg.planning.symmetry.asymmetry`). Goes to and from JSON by pydantic: ``model_dump_json``,
+    ``model_validate_json``.
     """
 
     spatial_dims: int
@@ -76,6 +79,7 @@ class Fingerprint(_Part):
     classes: tuple[ClassStatistics, ...]
     channels: tuple[ChannelStatistics, ...]
     expanded_grey: Count = 0
+    asymmetry: tuple[float, ...] = ()
 
     @property
     def label_voxels(self) -> dict[int, int]:
@@ -182,7 +186,12 @@ def _merge(dataset: Dataset, measured: Iterable[tuple[Case, CaseFacts]]) -> Fing
         classes=tuple(_class_statistics(value, facts) for value in sorted(values)),
         channels=tuple(_channel_statistics(index, facts) for index in range(len(facts[0].intensities))),
         expanded_grey=sum(found.expanded_grey for found in facts),
+        asymmetry=asymmetry([_occupancies(found) for found in facts]),
     )
+
+
+def _occupancies(facts: CaseFacts) -> dict[int, NDArray[np.float32]]:
+    return {value: one.occupancy for value, one in facts.classes.items() if one.occupancy is not None}
 
 
 def _class_statistics(value: int, facts: Sequence[CaseFacts]) -> ClassStatistics:

@@ -17,7 +17,7 @@ from deconvseg.errors import DeconvsegError
 _log = logging.getLogger("deconvseg")
 
 # Raised when what a fingerprint measures changes between versions of the package.
-_FORMAT = 1
+_FORMAT = 2
 
 Kept = TypeVar("Kept", bound=BaseModel)
 

@@ -12,7 +12,14 @@ from deconvseg.data import Case, Dataset, Splits
 from deconvseg.data.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.models import preset_arguments
-from deconvseg.planning.choices import case_bytes, plan_channel, plan_labels, plan_regions, plan_sampling
+from deconvseg.planning.choices import (
+    case_bytes,
+    plan_channel,
+    plan_labels,
+    plan_mirroring,
+    plan_regions,
+    plan_sampling,
+)
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.machine import available_memory, choose_device
@@ -167,6 +174,7 @@ def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget
     recipe, draft.reasons["recipe.foreground_oversampling"], draft.reasons["recipe.batch_dice"] = plan_sampling(
         draft.recipe, draft.fingerprint, draft.labels, found.whole
     )
+    recipe, draft.reasons["recipe.augmentation.flip_axes"] = plan_mirroring(recipe, draft.fingerprint)
     recipe, draft.reasons["recipe.epochs"] = _schedule(recipe, found, budget)
     predicted = _predict(recipe, found, device, budget)
     draft.warnings += _warnings(recipe, predicted, found, budget)

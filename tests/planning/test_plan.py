@@ -268,6 +268,14 @@ def test_deep_supervision_gives_the_network_heads_where_it_can_have_them(
     assert supervise_deeply(tiny_plan()) == tiny_plan()
 
 
+def test_deep_supervision_that_the_network_cannot_have_is_refused_before_training() -> None:
+    config = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2, "widths": [4, 8], "strides": [1, 16]}
+    model = {"name": "unet", "config": config}
+    check_plan(tiny_plan(model=model))
+    with pytest.raises(InputError, match="deep_supervision_heads=2: 2 stages allow 0 to 1"):
+        check_plan(tiny_plan(model=model, recipe={"deep_supervision": True}))
+
+
 def test_instance_maps_suggest_foreground(tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image

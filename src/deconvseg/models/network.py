@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
+from deconvseg.nn.dimensions import CONV
 
 
 class Network(nn.Module):
@@ -20,10 +21,13 @@ class Network(nn.Module):
         size_multiple: every spatial size must be a multiple of this, one number per axis.
         fixed_size: the only spatial size that the network takes, or None.
         deep_supervision_heads: number of extra heads; 0 where the network has none.
+        extra_heads: those heads, highest resolution first, where the network has any.
 
     The first argument of the constructor is ``config``; a subclass gives it a copy of its ``locals()``, taken first.
 
     """
+
+    extra_heads: nn.ModuleList
 
     def __init__(
         self,
@@ -60,6 +64,17 @@ class Network(nn.Module):
                 "or more, where it takes that argument"
             )
         self._deep_supervision = bool(on)
+
+    def create_extra_heads(self, widths: Sequence[int]) -> nn.ModuleList:
+        """Make a pointwise head for each of the first ``deep_supervision_heads`` widths, highest resolution first."""
+        conv, supervised = CONV[self.spatial_dims], widths[: self.deep_supervision_heads]
+        return nn.ModuleList(conv(width, self.out_channels, kernel_size=1) for width in supervised)
+
+    def apply_heads(self, head: nn.Module, features: Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """Return the head's logits of the first features, or also the extra heads' while ``deep_supervision`` is on."""
+        if not self.deep_supervision:
+            return logits_of(head, features[0])
+        return [logits_of(each, x) for each, x in zip([head, *self.extra_heads], features, strict=False)]
 
     def load_weights(self, weights: Mapping[str, Tensor], source: str, expected: str = "this one") -> None:
         """Load a state dict of this very network; of another one it is refused, and nothing is loaded.

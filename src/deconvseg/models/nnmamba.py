@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import Network
 from deconvseg.models.per_stage import check_sizes
 from deconvseg.models.registry import register_model
 from deconvseg.nn import SiameseMamba, create_upsampling
 from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.joining import decode
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
 from deconvseg.ops.layout import channels_last
@@ -169,15 +170,12 @@ class NNMamba(Network):
         self.decoder = nn.ModuleList(
             DecoderStage(raised(2 * width, width), 2 * width, width, spatial_dims, norm) for width in widths[-2::-1]
         )
-        conv = CONV[spatial_dims]
         self.upsampling = raised(channels, in_channels)
         self.head = nn.Sequential(
             ConvUnit(channels, out_channels, 3, spatial_dims, norm=norm),
-            conv(out_channels, out_channels, kernel_size=3, padding=1),
+            CONV[spatial_dims](out_channels, out_channels, kernel_size=3, padding=1),
         )
-        self.extra_heads = nn.ModuleList(
-            conv(width, out_channels, kernel_size=1) for width in widths[:deep_supervision_heads]
-        )
+        self.extra_heads = self.create_extra_heads(widths)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
@@ -187,11 +185,5 @@ class NNMamba(Network):
         features = [self.stem(image)]
         for layer in self.encoder:
             features.append(layer(features[-1]))
-        x = features[-1]
-        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
-            x = stage(x, features[index])
-            features[index] = x
-        logits = logits_of(self.head, upsample(self.upsampling, x, image))
-        if not self.deep_supervision:
-            return logits
-        return [logits, *(logits_of(head, x) for head, x in zip(self.extra_heads, features, strict=False))]
+        features = decode(self.decoder, features)
+        return self.apply_heads(self.head, [upsample(self.upsampling, features[0], image), *features])

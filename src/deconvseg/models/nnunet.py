@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import Network
 from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
-from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.joining import decode
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _FEWEST_STAGES = 3
@@ -96,9 +96,7 @@ class NNUNet(Network):
         self.bottleneck: nn.Module = built.bottleneck
         self.upsamples: nn.ModuleList = built.upsamples
         self.output_block: nn.Module = built.output_block
-        self.extra_heads = nn.ModuleList(
-            CONV[spatial_dims](width, out_channels, kernel_size=1) for width in widths[1 : 1 + deep_supervision_heads]
-        )
+        self.extra_heads = self.create_extra_heads(widths[1:])
         dtc = dtc_arguments(config)
         use_upsampling(self, [f"upsamples.{index}" for index in range(len(self.upsamples))], upsampling, **dtc)
         use_own_norms(self)
@@ -109,13 +107,7 @@ class NNUNet(Network):
         features = [self.input_block(x)]
         for block in (*self.downsamples, self.bottleneck):
             features.append(block(features[-1]))
-        x = features[-1]
-        for index, block in zip(reversed(range(len(features) - 1)), self.upsamples, strict=True):
-            x = block(x, features[index])
-            features[index] = x
-        if not self.deep_supervision:
-            return logits_of(self.output_block, x)
-        return [logits_of(head, x) for head, x in zip([self.output_block, *self.extra_heads], features, strict=False)]
+        return self.apply_heads(self.output_block, decode(self.upsamples, features))
 
 
 def _check_reach(kernels: Sequence[Sequence[int]], steps: Sequence[Sequence[int]]) -> None:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, MissingPackageError, check_choice
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import Network
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
+from deconvseg.nn.joining import decode
 from deconvseg.nn.norm import create_norm
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
 
@@ -120,14 +121,13 @@ class ResEncUNet(Network):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
         self.check_input(x)
-        features: list[Tensor] = list(self.encoder(x))
-        x = features[-1]
-        for index, up, stage in zip(reversed(range(len(features) - 1)), self.upsampling, self.decoder, strict=True):
-            x = stage(torch.cat([upsample(up, x, features[index]), features[index]], dim=1))
-            features[index] = x
-        if not self.deep_supervision:
-            return logits_of(self.head, x)
-        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
+        stages = [partial(_decoder_stage, up, convs) for up, convs in zip(self.upsampling, self.decoder, strict=True)]
+        return self.apply_heads(self.head, decode(stages, list(self.encoder(x))))
+
+
+def _decoder_stage(upsampling: nn.Module, convs: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+    out: Tensor = convs(torch.cat([upsample(upsampling, x, skip), skip], dim=1))
+    return out
 
 
 def _import_architectures() -> Any:

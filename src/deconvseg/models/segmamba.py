@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import Network
 from deconvseg.models.per_stage import check_sizes, depths_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn import Mamba, create_upsampling
 from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.joining import decode
 from deconvseg.nn.mamba import SCAN_DIRECTIONS
 from deconvseg.nn.norm import create_norm
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
@@ -183,9 +184,7 @@ class SegMamba(Network):
             self.decoder.append(DecoderStage(up, width, spatial_dims))
         self.last = block(widths[0], widths[0])
         self.head = conv(widths[0], out_channels, kernel_size=1)
-        self.extra_heads = nn.ModuleList(
-            conv(width, out_channels, kernel_size=1) for width in levels[1 : 1 + deep_supervision_heads]
-        )
+        self.extra_heads = self.create_extra_heads(levels[1:])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
@@ -197,14 +196,8 @@ class SegMamba(Network):
         for stage, skip in zip(self.encoder, self.skips[1:], strict=True):
             x = stage(x)
             features.append(skip(weigh_by_certainty(x) if self.uncertainty else x))
-        x = features[-1]
-        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
-            x = stage(x, features[index])
-            features[index] = x
-        features[0] = self.last(x)
-        if not self.deep_supervision:
-            return logits_of(self.head, features[0])
-        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
+        highest, *lower = decode(self.decoder, features)
+        return self.apply_heads(self.head, [self.last(highest), *lower])
 
 
 def weigh_by_certainty(x: Tensor) -> Tensor:

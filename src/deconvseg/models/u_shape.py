@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import Network
 from deconvseg.nn import create_upsampling
 from deconvseg.nn.dimensions import CONV
-from deconvseg.nn.joining import join
+from deconvseg.nn.joining import decode, join
 from deconvseg.ops.layout import channels_last
 
 
@@ -96,9 +96,7 @@ class UShapedNetwork(Network):
             fusion = conv(2 * width, width, kernel_size=1, bias=False)
             self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
         self.head = conv(widths[0], out_channels, kernel_size=1)
-        self.extra_heads = nn.ModuleList(
-            conv(width, out_channels, kernel_size=1) for width in widths[1 : 1 + deep_supervision_heads]
-        )
+        self.extra_heads = self.create_extra_heads(widths[1:])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
@@ -111,9 +109,4 @@ class UShapedNetwork(Network):
         for stage in self.encoder:
             x = stage(x)
             features.append(x)
-        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
-            x = stage(x, features[index])
-            features[index] = x
-        if not self.deep_supervision:
-            return logits_of(self.head, x)
-        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
+        return self.apply_heads(self.head, decode(self.decoder, features))

@@ -5,16 +5,16 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import Network
 from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn import create_upsampling
 from deconvseg.nn.dimensions import CONV
+from deconvseg.nn.joining import decode, join
 from deconvseg.nn.norm import create_norm
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
+from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 # Where upsampling keeps the channels, the convolutions after it narrow them.
@@ -44,8 +44,7 @@ class DecoderStage(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, channels below, \\*(S / stride)) and the encoder's (B, width, \\*S) to (B, channels, \\*S)."""
-        out: Tensor = self.convs(torch.cat([skip, upsample(self.upsampling, x, skip)], dim=1))
-        return out
+        return join(skip, x, self.upsampling, self.convs)
 
 
 def decoder_channels(widths: Sequence[int], narrowing: str) -> list[int]:
@@ -138,11 +137,8 @@ class UNet(Network):
             up = create_upsampling(upsampling, *sizes, skip_channels=width, **options)
             convs = DoubleConv((width + raised, (width + raised) // 2, channels[stage]), kernels[stage], norm)
             self.decoder.append(DecoderStage(up, convs))
-        conv = CONV[spatial_dims]
-        self.head = conv(channels[0], out_channels, kernel_size=1)
-        self.extra_heads = nn.ModuleList(
-            conv(count, out_channels, kernel_size=1) for count in channels[1 : 1 + deep_supervision_heads]
-        )
+        self.head = CONV[spatial_dims](channels[0], out_channels, kernel_size=1)
+        self.extra_heads = self.create_extra_heads(channels[1:])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
@@ -150,10 +146,4 @@ class UNet(Network):
         features = [self.encoder[0](x)]
         for pool, convs in zip(self.pooling, self.encoder[1:], strict=True):
             features.append(convs(pool(features[-1])))
-        x = features[-1]
-        for index, stage in zip(reversed(range(len(features) - 1)), self.decoder, strict=True):
-            x = stage(x, features[index])
-            features[index] = x
-        if not self.deep_supervision:
-            return logits_of(self.head, x)
-        return [logits_of(head, x) for head, x in zip([self.head, *self.extra_heads], features, strict=False)]
+        return self.apply_heads(self.head, decode(self.decoder, features))

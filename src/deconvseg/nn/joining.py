@@ -1,5 +1,7 @@
 """Where a decoder joins what comes from below with what the encoder kept."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,17 @@ from deconvseg.ops import conv as convolutions
 
 _UPSAMPLING = (ConvTranspose2d, ConvTranspose3d)
 _FUSION = (Conv2d, Conv3d)
+
+
+def decode(stages: Iterable[Callable[[Tensor, Tensor], Tensor]], features: list[Tensor]) -> list[Tensor]:
+    """Walk up a decoder: each stage maps the features below and the skip connection of its own resolution.
+
+    ``features`` are the encoder's, highest resolution first, one more than there are stages. The decoder's take their
+    place in the list, all but the last, which is returned: the encoder's are not needed any more.
+    """
+    for index, stage in zip(reversed(range(len(features) - 1)), stages, strict=True):
+        features[index] = stage(features[index + 1], features[index])
+    return features
 
 
 def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> Tensor:

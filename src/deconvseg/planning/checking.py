@@ -5,12 +5,18 @@ import torch
 from deconvseg.errors import InputError
 from deconvseg.models import create_model
 from deconvseg.planning.schema import Plan
+from deconvseg.planning.supervision import supervise_deeply
 
 
 def check_plan(plan: Plan) -> None:
-    """Build the plan's network without memory; :class:`InputError` where it does not fit the plan's data and patch."""
+    """Build the network that the plan trains without memory; :class:`InputError` where it cannot be.
+
+    So it is where the network cannot have the heads that the recipe's deep supervision asks for, or does not fit the
+    plan's data and patch.
+    """
+    model = supervise_deeply(plan).model
     with torch.device("meta"):
-        network = create_model(plan.model.name, **plan.model.config)
+        network = create_model(model.name, **model.config)
     needed = {"in_channels": len(plan.channels), "out_channels": plan.outputs, "spatial_dims": plan.spatial_dims}
     for key, value in needed.items():
         if getattr(network, key) != value:

@@ -11,6 +11,7 @@ from PIL import Image as PillowImage
 import deconvseg
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, PreparedImage, predict, predict_windows
 from deconvseg.inference.masks import labels_from_maps
 from deconvseg.models import create_model
@@ -262,3 +263,38 @@ def test_prediction_is_json(trained: Path, discs: Path, tmp_path: Path) -> None:
 def test_unknown_device_is_refused(trained: Path) -> None:
     with pytest.raises(DeconvsegError, match="--device tpu: not available"):
         predict(np.ones((8, 8)), trained, device="tpu")
+
+
+def test_a_bids_derivative_is_written_that_evaluate_and_a_second_prediction_read(tmp_path: Path) -> None:
+    raw, run = tmp_path / "raw", volume_run(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    for subject in ("sub-01", "sub-02"):
+        for name, pixels in (
+            (f"{subject}/anat/{subject}_acq-fast_T1w.nii.gz", rng.normal(size=(9, 8, 7)).astype(np.float32)),
+            (f"derivatives/manual/{subject}/anat/{subject}_dseg.nii.gz", rng.choice([0, 5, 300], (9, 8, 7))),
+        ):
+            (raw / name).parent.mkdir(parents=True)
+            nib.save(nib.Nifti1Image(pixels.astype(np.uint16 if "dseg" in name else np.float32), np.eye(4)), raw / name)
+    (raw / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.9.0"}')
+    output = raw / "derivatives" / "deconvseg"
+    done = predict(raw, run, output, bids=True, save_probabilities=True)
+    names = [path.relative_to(output).as_posix() for path in done.written]
+    assert names == [f"{subject}/anat/{subject}_desc-deconvseg_dseg.nii.gz" for subject in ("sub-01", "sub-02")]
+    assert (output / names[0].replace(".nii.gz", ".npz")).is_file()
+    description = json.loads((output / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    assert (output / "desc-deconvseg_dseg.tsv").read_text().splitlines()[1:] == ["0\tbackground", "5\ta", "300\tb"]
+    scored = evaluate(raw, output, run=run)
+    assert [case.name for case in scored.cases] == ["sub-01", "sub-02"]
+    assert scored.problems == ()
+    assert [case.prediction_file for case in scored.cases] == done.written
+    assert evaluate(output, output).summary["mean"]["dsc"]["mean"] == 1.0
+    assert predict(raw, run, output, bids=True, skip_existing=True).skipped == done.written
+
+
+def test_scans_without_bids_names_are_refused_before_anything_is_written(
+    trained: Path, discs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"disc0\.png has no BIDS name \(sub-01_T1w\.nii\.gz\)"):
+        predict(discs, trained, tmp_path / "out", bids=True)
+    assert not (tmp_path / "out").exists()

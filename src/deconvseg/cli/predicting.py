@@ -35,6 +35,9 @@ def predict(
         bool, typer.Option("--save-probabilities", help="Write CASE.npz beside each mask.")
     ] = False,
     skip_existing: Annotated[bool, typer.Option("--continue", help="Leave masks that are there already.")] = False,
+    bids: Annotated[
+        bool, typer.Option("--bids", help="Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.")
+    ] = False,
     splits: options.Splits = None,
     split: options.Split = None,
     fold: options.SplitFold = None,
@@ -57,6 +60,7 @@ def predict(
             memory=options.parse_bytes(memory),
             save_probabilities=save_probabilities,
             skip_existing=skip_existing,
+            bids=bids,
             splits=splits,
             split=options.parse_split(split),
             fold=fold,

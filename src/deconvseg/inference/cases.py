@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from deconvseg.data import Case, Image, LabelMap, atomic_write, make_folder, mask_suffix, write_label_map
+from deconvseg.data import (
+    Case,
+    Image,
+    LabelMap,
+    atomic_write,
+    bids_mask_paths,
+    case_stem,
+    make_folder,
+    mask_suffix,
+    write_bids_description,
+    write_label_map,
+)
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.predictor import Predictor, PreparedImage
@@ -49,20 +60,24 @@ def predict_cases(
     load: Callable[[Case], Image],
     save_probabilities: bool = False,
     skip_existing: bool = False,
+    bids: bool = False,
     raise_problems: bool = False,
     progress: Callable[[str, float], None] = lambda text, fraction: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Prediction:
-    """Write the mask of each case (and, on request, its probabilities as ``CASE.npz``) into the folder ``output``.
+    """Write the mask of each case (and, on request, its probabilities as ``.npz`` beside it) into a folder.
+
+    A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative, its masks named as
+    :func:`~deconvseg.data.bids_mask_paths` says, which needs images with BIDS names.
 
     A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead. ``progress`` is
     told which case is at work and the fraction of all work that is done; ``say``, before it starts, the windows and the
     memory that a case takes, if it is the first or takes more than those before it.
     """
-    make_folder(output)
+    paths = _mask_paths(predictor, cases, output, bids)
     result, todo = Prediction(), []
     for case in cases:
-        path = output / f"{case.name}{mask_suffix(case.images[0], predictor.plan.labels.values)}"
+        path = paths[case.name]
         if skip_existing and path.exists():
             result.skipped.append(path)
         else:
@@ -95,6 +110,17 @@ def predict_cases(
     return result
 
 
+def _mask_paths(predictor: Predictor, cases: Sequence[Case], output: Path, bids: bool) -> dict[str, Path]:
+    """Where the mask of each case goes; the folder is there then, and described where it is a BIDS derivative."""
+    labels = predictor.plan.labels
+    if not bids:
+        make_folder(output)
+        return {case.name: output / f"{case.name}{mask_suffix(case.images[0], labels.values)}" for case in cases}
+    paths = bids_mask_paths(cases, output, labels.values)
+    write_bids_description(output, dict(zip(labels.values, labels.names, strict=True)))
+    return paths
+
+
 @dataclass(frozen=True)
 class _Job:
     """What is done for one case: in three threads, one step after the other."""
@@ -115,7 +141,7 @@ class _Job:
             mask = predictor.segment(image, probabilities=probabilities, tell=tell)
             probabilities.flush()
             with (
-                atomic_write(self.path.with_name(f"{self.case.name}.npz")) as temporary,
+                atomic_write(self.path.with_name(f"{case_stem(self.path)}.npz")) as temporary,
                 zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
             ):
                 archive.write(file, "probabilities.npy")
@@ -173,7 +199,7 @@ def _noting(result: Prediction, job: _Job, *, raise_problems: bool) -> Iterator[
 @contextmanager
 def _disk_array(beside: Path, shape: tuple[int, ...]) -> Iterator[tuple[Path, np.memmap[Any, np.dtype[np.float32]]]]:
     """Give a temporary ``.npy`` file and the array in it, which needs not fit into memory."""
-    file = beside.with_name(f".{secrets.token_hex(8)}.npy")
+    file = make_folder(beside.parent) / f".{secrets.token_hex(8)}.npy"
     try:
         yield file, np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
     except OSError as error:

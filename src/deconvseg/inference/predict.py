@@ -69,6 +69,7 @@ def predict(
     memory: int | None = ...,
     save_probabilities: bool = ...,
     skip_existing: bool = ...,
+    bids: bool = ...,
     splits: Path_ | None = ...,
     split: Literal["train", "val", "test"] | None = ...,
     fold: int | None = ...,
@@ -89,6 +90,7 @@ def predict(
     memory: int | None = None,
     save_probabilities: bool = False,
     skip_existing: bool = False,
+    bids: bool = False,
     splits: Path_ | None = None,
     split: Literal["train", "val", "test"] | None = None,
     fold: int | None = None,
@@ -106,7 +108,7 @@ def predict(
     unless ``postprocess`` is false.
 
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
-    ``progress`` and ``say`` those of :func:`~deconvseg.inference.predict_cases`.
+    ``bids``, ``progress`` and ``say`` those of :func:`~deconvseg.inference.predict_cases`.
     """
     folders = [Path(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
     runs = [run for folder in folders for run in open_runs(folder)]
@@ -149,6 +151,7 @@ def predict(
         load=load,
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
+        bids=bids,
         raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
         progress=progress,
         say=say,

@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -6,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from deconvseg.cli import main
+from deconvseg.cli.crossval import crossval
+from deconvseg.cli.training import train
 from plans import tiny_plan
 
 
@@ -129,6 +132,18 @@ def test_wrong_usage_is_one_line_and_exit_code_2(  # type: ignore[no-untyped-def
     assert "Traceback" not in done.err
     if done.err.startswith("error:"):
         assert len(done.err.strip().splitlines()) == 1
+
+
+def test_crossval_takes_the_options_of_train() -> None:
+    """All but those that are of one run alone, by the same names and the same words."""
+    known = {
+        name: inspect.signature(command).parameters for name, command in (("train", train), ("crossval", crossval))
+    }
+    shared = known["train"].keys() & known["crossval"].keys()
+    assert known["train"].keys() - shared == {"fold", "cache", "nodes"}
+    assert {"variant", "max_time", "memory", "dims", "devices", "strategy", "plan", "precision"} <= shared
+    for name in shared - {"output", "epochs", "workers", "pretrained", "resume"}:
+        assert known["train"][name] == known["crossval"][name]
 
 
 def test_a_bad_case_among_good_ones_gives_exit_code_1(  # type: ignore[no-untyped-def]

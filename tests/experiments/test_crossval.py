@@ -1,7 +1,9 @@
 """The whole way of a cross-validation, its resumption, and what happens when a fold fails."""
 
 import csv
+import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.evaluation import evaluate, read_evaluation
 from deconvseg.experiments import FoldTask, Processes, crossval
 from deconvseg.inference import Predictor, predict, read_postprocessing
+from deconvseg.planning import Plan
 from deconvseg.runs import Run, open_runs
+from deconvseg.training import Console
 from deconvseg.training.callbacks import RunWriter
 from plans import tiny_plan
 
@@ -202,6 +206,38 @@ def test_wrong_usage_is_said_before_anything_is_trained(
     with pytest.raises(InputError, match=message):
         crossval(discs, tmp_path / "run", plan=plan_file, device="cpu", **options)
     assert not (tmp_path / "run").exists()
+
+
+class Listed:
+    """An executor that only keeps what it is asked to train."""
+
+    def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
+        self.tasks = tasks
+        return {task.fold: "not trained" for task in tasks}
+
+
+def test_what_is_asked_of_the_plan_and_the_devices_reaches_every_fold(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, asked = importlib.import_module("deconvseg.training.train"), {}
+
+    def plan_of_these(data: object, parts: object, **options: object) -> Plan:
+        asked.update(options)
+        return tiny_plan(recipe=RECIPE)
+
+    monkeypatch.setattr(module, "make_plan", plan_of_these)
+    listed = Listed()
+    wanted = {"preset": "glas", "variant": "Deconver, filters of 5", "memory": 10**9, "dims": 2}
+    with pytest.raises(DeconvsegError, match="every fold failed"):
+        crossval(
+            discs, tmp_path, folds=2, device="cpu", max_seconds=60, devices=2, strategy="ddp", **wanted, executor=listed
+        )
+    assert {key: asked[key] for key in (*wanted, "seconds")} == {**wanted, "seconds": 60}
+    assert wanted.items() <= Run(tmp_path).config.items()
+    for task in listed.tasks:
+        assert {"devices": 2, "strategy": "ddp", "max_seconds": 60}.items() <= task.arguments.items()
+    with pytest.raises(InputError, match="--jobs 2 beside --devices 2"):
+        crossval(discs, tmp_path, jobs=2, devices=2, device="cpu")
 
 
 def test_a_run_of_another_making_is_no_fold(trained: Path, discs: Path, plan_file: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ Set = Annotated[
 ]
 MaxTime = Annotated[
     str | None,
-    typer.Option("--time", "--max-time", help="Plan for this time and stop training after it, as 90s, 15m, 1.5h."),
+    typer.Option("--time", "--max-time", help="Plan for this time and stop each training after it, as 90s, 15m, 1.5h."),
 ]
 Memory = Annotated[
     str | None,
@@ -51,6 +51,16 @@ Model = Annotated[str, typer.Option("--model", help="A network of 'deconvseg mod
 Preset = Annotated[str | None, typer.Option("--preset", help="A paper's network, as isles22: see 'deconvseg models'.")]
 Variant = Annotated[
     str | None, typer.Option("--variant", help="One of a preset's networks, by its name in 'deconvseg models'.")
+]
+Plan = Annotated[Path | None, typer.Option("--plan", help="Use this plan.json instead of making one.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, 32, bf16 or 16.")]
+Devices = Annotated[
+    int | None,
+    typer.Option("--devices", min=1, help="Train on as many devices of each machine, a process on each."),
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option("--strategy", help="ddp (if not given): every device holds the network; fsdp: a part of it."),
 ]
 Fold = Annotated[str, typer.Option("--fold", help="Validation fold (0, 1, …), or all to train on every training case.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]

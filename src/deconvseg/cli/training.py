@@ -15,7 +15,7 @@ def train(
     model: options.Model = "deconver",
     preset: options.Preset = None,
     variant: options.Variant = None,
-    plan: Annotated[Path | None, typer.Option("--plan", help="Use this plan.json instead of making one.")] = None,
+    plan: options.Plan = None,
     recipe: options.Recipe = "default",
     splits: options.Splits = None,
     fold: options.Fold = "0",
@@ -25,7 +25,7 @@ def train(
     memory: options.Memory = None,
     dims: options.Dims = None,
     device: options.Device = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="auto, 32, bf16 or 16.")] = "auto",
+    precision: options.Precision = "auto",
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=0, help="Processes that prepare and load data; 0 keeps all in one process."),
@@ -34,17 +34,11 @@ def train(
         Path | None,
         typer.Option("--cache", help="Keep preprocessed cases in this folder, which runs may share."),
     ] = None,
-    devices: Annotated[
-        int | None,
-        typer.Option("--devices", min=1, help="Train on as many devices of each machine, a process on each."),
-    ] = None,
+    devices: options.Devices = None,
     nodes: Annotated[
         int | None, typer.Option("--nodes", min=1, help="Number of machines, each started by torchrun or srun.")
     ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option("--strategy", help="ddp (if not given): every device holds the network; fsdp: a part of it."),
-    ] = None,
+    strategy: options.Strategy = None,
     pretrained: Annotated[Path | None, typer.Option("--pretrained", help="Start from the weights of this run.")] = None,
     values: options.Set = None,
     seed: options.Seed = 0,

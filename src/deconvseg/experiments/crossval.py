@@ -28,7 +28,7 @@ from deconvseg.data import (
 )
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import Evaluation, merge_evaluations, read_evaluation
-from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose_executor
+from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose_executor, spread_over_devices
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.planning import Plan, choose_device
@@ -49,18 +49,23 @@ def crossval(
     jobs: int | None = None,
     model: str = "deconver",
     preset: str | None = None,
+    variant: str | None = None,
     plan: _Path | None = None,
     recipe: str = "default",
     splits: _Path | None = None,
     foreground: bool = False,
     epochs: int | None = None,
     max_seconds: float | None = None,
+    memory: int | None = None,
+    dims: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
     pretrained: _Path | None = None,
     values: Mapping[str, Any] | None = None,
     seed: int = 0,
+    devices: int | None = None,
+    strategy: str | None = None,
     resume: bool = False,
     console: Console | None = None,
     executor: Executor | None = None,
@@ -70,8 +75,8 @@ def crossval(
     The folds are those of a splits file that is a list (``splits``, or the dataset's ``splits_final.json``), else
     ``folds`` (5) of all cases that are not declared to be test cases, alike in foreground volume, or in the column
     ``stratify`` of a ``table`` with case names (a CSV dataset is its own). One plan, made on all these cases, serves
-    all folds. ``jobs`` folds are trained at once (by default one, or one on each GPU), ``max_seconds`` each. The
-    other arguments are those of :func:`deconvseg.train`.
+    all folds. ``jobs`` folds are trained at once (by default one, or one on each GPU), ``max_seconds`` each, or one
+    after the other on ``devices``. The other arguments are those of :func:`deconvseg.train`.
 
     In the folder ``output`` lie the runs ``fold_0``, …, ``crossval.json`` with metrics, and ``postprocessing.json``,
     chosen by them. A fold that fails does not stop the others; with ``resume`` finished folds are kept, and the others
@@ -82,21 +87,26 @@ def crossval(
         dataset=_absolute(dataset),
         model=model,
         preset=preset,
+        variant=variant,
         plan=None if plan is None else _absolute(plan),
         recipe=recipe,
         splits=None if splits is None else _absolute(splits),
         foreground=foreground,
         epochs=epochs,
         max_seconds=max_seconds,
+        memory=memory,
+        dims=dims,
         device=device,
         precision=precision,
         workers=workers,
         pretrained=None if pretrained is None else _absolute(pretrained),
         values=dict(values or {}),
         seed=seed,
+        devices=devices,
+        strategy=strategy,
     )
     if executor is None:
-        executor = _choose_executor(jobs, device)
+        executor = _choose_executor(jobs, device, devices or 1)
     strata = {"stratify": stratify, "table": None if table is None else _absolute(table)}
     if resume:
         run, data, parts = _reopen(Path(output), options, folds, strata)
@@ -105,7 +115,7 @@ def crossval(
         run, data, parts = _start(Path(output), options, folds, strata, executor, console)
     tasks = [_make_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)]
     console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
-    failed = executor.run(_spread_over_devices(tasks, options.device, executor), console)
+    failed = executor.run(spread_over_devices(tasks, options.device, executor), console)
     result = _gather(run, data, parts, failed, console)
     result.write()
     console.say(f"report: {write_report(run.path)}")
@@ -119,11 +129,15 @@ def _absolute(path: _Path) -> str:
     return str(Path(path).resolve())
 
 
-def _choose_executor(jobs: int | None, device: str) -> Executor:
+def _choose_executor(jobs: int | None, device: str, devices_each: int) -> Executor:
     import torch
 
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs {jobs}: give the number of folds to train at once, 1 or more")
+    if devices_each > 1:
+        if jobs not in (None, 1):
+            raise InputError(f"--jobs {jobs} beside --devices {devices_each}: train folds at once, or each on several")
+        jobs = 1
     # A device that was named is the only one to be used.
     devices = torch.cuda.device_count() if choose_device(device) == "cuda" else 1
     return choose_executor(jobs, devices, torch.get_num_threads())
@@ -226,7 +240,7 @@ def _finished(run: Run, fold: int) -> bool:
 def _make_task(run: Run, fold: int, options: TrainOptions) -> FoldTask:
     own = _fold(run, fold)
     # One cache for all folds: every case is preprocessed once.
-    shared = {"workers": options.workers, "cache": str(run.cache)}
+    shared = {key: getattr(options, key) for key in ("workers", "devices", "strategy")} | {"cache": str(run.cache)}
     arguments: dict[str, Any] = {"dataset": options.dataset, "output": str(own.path), **shared}
     if own.resume_file.is_file():
         return FoldTask(fold, {**arguments, "resume": True})
@@ -237,21 +251,6 @@ def _make_task(run: Run, fold: int, options: TrainOptions) -> FoldTask:
     chosen = {key: getattr(options, key) for key in kept}
     plan, splits = str(run.path / "plan.json"), str(run.path / FOLDS)
     return FoldTask(fold, {**arguments, **chosen, "plan": plan, "splits": splits, "fold": fold})
-
-
-def _spread_over_devices(tasks: Sequence[FoldTask], device: str, executor: Executor) -> list[FoldTask]:
-    """Give the folds that are trained at once a GPU each, in turn."""
-    import torch
-
-    if not isinstance(executor, Processes) or choose_device(device) != "cuda":
-        return list(tasks)
-    count = torch.cuda.device_count()
-    return [
-        task
-        if task.arguments.get("resume")
-        else FoldTask(task.fold, {**task.arguments, "device": f"cuda:{task.fold % count}"})
-        for task in tasks
-    ]
 
 
 def _gather(

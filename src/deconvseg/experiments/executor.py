@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, cast
 
 from deconvseg.errors import DeconvsegError, InterruptionError
-from deconvseg.planning import keep_freed_memory
+from deconvseg.planning import choose_device, keep_freed_memory
 from deconvseg.training import Console, train
 
 # What a process ends with that the system has killed (SIGKILL, which Windows does not have).
@@ -173,3 +173,18 @@ def choose_executor(jobs: int | None, devices: int, threads: int) -> Serial | Pr
     """Return who trains: as many processes as ``jobs``, by default one for each of several GPUs."""
     jobs = max(1, devices) if jobs is None else jobs
     return Serial() if jobs == 1 else Processes(jobs, threads)
+
+
+def spread_over_devices(tasks: Sequence[FoldTask], device: str, executor: Executor) -> list[FoldTask]:
+    """Give the folds that are trained at once a GPU each, in turn."""
+    import torch
+
+    if not isinstance(executor, Processes) or choose_device(device) != "cuda":
+        return list(tasks)
+    count = torch.cuda.device_count()
+    return [
+        task
+        if task.arguments.get("resume")
+        else FoldTask(task.fold, {**task.arguments, "device": f"cuda:{task.fold % count}"})
+        for task in tasks
+    ]

@@ -88,3 +88,39 @@ def test_wrong_use_is_said(
     code, _, err = run(monkeypatch, capsys, *(text.format(discs=discs) for text in arguments))
     assert code == 2
     assert message in err
+
+
+@pytest.mark.parametrize("command", ["plan", "train", "crossval"])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--model", "deconvr"], "model 'deconvr' is unknown"),
+        (["--preset", "glass"], "preset 'glass' is unknown: did you mean 'glas'?"),
+        (["--preset", "glas", "--variant", "larger"], "variant 'larger'"),
+        (["--variant", "larger"], "name that too, with --preset"),
+        (["--recipe", "soup"], "unknown recipe 'soup'"),
+    ],
+)
+def test_names_that_are_unknown_are_refused_before_a_case_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    discs: Path,
+    tmp_path: Path,
+    command: str,
+    options: list[str],
+    message: str,
+) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("a case was read")
+
+    for reader in ("read_image", "read_label_map"):
+        monkeypatch.setattr(f"deconvseg.data.dataset.{reader}", read)
+    output = [] if command == "plan" else ["-o", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["deconvseg", command, str(discs), *output, *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    assert ended.value.code == 2
+    assert message in captured.err
+    assert "planning" not in captured.err
+    assert not (tmp_path / "run").exists()

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from deconvseg.data import open_dataset, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.models import create_model
 from deconvseg.runs import Run
-from deconvseg.training import train
+from deconvseg.training import Silent, TrainOptions, decide_plan, train
 from deconvseg.training.callbacks import RunWriter
 from plans import tiny_plan
 
@@ -185,8 +186,6 @@ def test_regions_and_deep_supervision_train(discs: Path, tmp_path: Path) -> None
 def test_pretrained_weights_are_taken_over(discs: Path, trained: Path, tmp_path: Path) -> None:
     told: list[str] = []
 
-    from deconvseg.training.console import Silent
-
     class Listener(Silent):
         def say(self, text: str) -> None:
             told.append(text)
@@ -204,6 +203,23 @@ def test_pretrained_weights_of_an_unlike_network_are_refused(discs: Path, traine
     plan = tiny_plan(model={"name": "deconver", "config": config})
     with pytest.raises(InputError, match="of the planned network's weights fit"):
         train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", pretrained=trained)
+
+
+@pytest.mark.parametrize("name, config", [("deconver", {"widths": [4, 8]}), ("segresnet", {"init_filters": 8})])
+def test_the_plan_is_told_with_its_widths_where_it_has_any(discs: Path, name: str, config: dict[str, object]) -> None:
+    told = []
+
+    class Listener(Silent):
+        def say(self, text: str) -> None:
+            told.append(text)
+
+    ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2}
+    plan = tiny_plan(model={"name": name, "config": {**ends, **config}})
+    data = open_dataset(discs)
+    decide_plan(data, resolve_splits(data, None, fold=0), plan, TrainOptions(str(discs), device="cpu"), Listener())
+    (line,) = [text for text in told if text.startswith("plan: ")]
+    assert ("widths [4, 8], patch" in line) == (name == "deconver")
+    assert "None" not in line
 
 
 def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path: Path) -> None:

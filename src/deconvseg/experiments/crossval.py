@@ -158,6 +158,7 @@ def _start(
         )
     if runs := [path.parent for path in output.glob("fold_*/plan.json")]:
         raise InputError(f"{runs[0]}: holds a run already; choose another folder with -o")
+    options.given_plan()
     choose_precision(options.precision, choose_device(options.device))
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()

@@ -8,7 +8,7 @@ from deconvseg.planning.fingerprint_cache import cache_folder
 from deconvseg.planning.fitting import register_fitting
 from deconvseg.planning.machine import available_memory, choose_device, keep_freed_memory
 from deconvseg.planning.measuring import StepCost, StepMeter
-from deconvseg.planning.planner import make_plan
+from deconvseg.planning.planner import check_request, make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
 from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, Prediction, RegionPlan, read_plan
 from deconvseg.planning.supervision import supervise_deeply
@@ -30,6 +30,7 @@ __all__ = [
     "available_memory",
     "cache_folder",
     "check_plan",
+    "check_request",
     "choose_device",
     "explain",
     "keep_freed_memory",

@@ -101,13 +101,8 @@ def make_plan(
     ``dims=2`` takes 2D slices of volumes, 3 whole volumes. ``workers`` threads read the cases, and a ``cache`` folder
     keeps what was read. ``measure`` replaces the process that times candidates.
     """
+    check_request(model, preset, variant, recipe)
     named = get_recipe(recipe)
-    if preset is None:
-        if variant is not None:
-            raise InputError(f"--variant {variant}: a variant is one of a preset; name that too, with --preset")
-        check_fittable(model)
-    else:
-        preset_arguments(model, preset, variant)
     device = choose_device(device)
     kind: Kind = "cpu" if device == "cpu" else "gpu"
     room = int(_MEMORY_SHARE * available_memory(device)) if memory is None else memory
@@ -130,6 +125,17 @@ def make_plan(
     draft.reasons.update(found.reasons)
     draft.warnings += found.warnings
     return _finish(draft, found, model, device, budget)
+
+
+def check_request(model: str, preset: str | None, variant: str | None, recipe: str) -> None:
+    """Refuse names that no plan can be made of, before any case is read; :class:`InputError` lists the known ones."""
+    get_recipe(recipe)
+    if preset is not None:
+        preset_arguments(model, preset, variant)
+        return
+    if variant is not None:
+        raise InputError(f"--variant {variant}: a variant is one of a preset; name that too, with --preset")
+    check_fittable(model)
 
 
 def _draft(

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deconvseg.errors import InputError
+from deconvseg.planning import Plan, check_request, read_plan
 from deconvseg.runs import Run
 
 # What decides where and by how many a run is computed, not what comes out of it.
@@ -43,6 +44,23 @@ class TrainOptions:
     def plan_changes(self) -> dict[str, Any]:
         """Dotted paths of the plan that are asked to be replaced."""
         return {**self.values, **({} if self.epochs is None else {"recipe.epochs": self.epochs})}
+
+    def given_plan(self, plan: Plan | None = None) -> Plan | None:
+        """Return the plan that is given, as such or as a file, or None where one is to be made.
+
+        Raises :class:`InputError`, before any case is read, for choices beside a plan that decides them, and for
+        a network or a recipe that no plan can be made of.
+        """
+        if plan is None and self.plan is None:
+            check_request(self.model, self.preset, self.variant, self.recipe)
+            return None
+        keys = ("model", "preset", "variant", "recipe", "memory", "dims")
+        asked = [f"--{key}" for key in keys if getattr(self, key) != getattr(TrainOptions, key)]
+        if asked:
+            raise InputError(
+                f"{', '.join(asked)} beside a plan: the plan decides that; change it with --set, or plan anew"
+            )
+        return plan if self.plan is None else read_plan(self.plan)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain types."""

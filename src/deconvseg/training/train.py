@@ -14,7 +14,7 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, cache_folder, check_plan, choose_device, make_plan, read_plan, supervise_deeply
+from deconvseg.planning import Plan, cache_folder, check_plan, choose_device, make_plan, supervise_deeply
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
 from deconvseg.training.console import Console, Silent
@@ -169,15 +169,7 @@ def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
 
 def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
     """Return the plan that was given or a new one, with the values that were asked for, checked."""
-    if plan is not None or options.plan is not None:
-        keys = ("model", "preset", "variant", "recipe", "memory", "dims")
-        asked = [f"--{key}" for key in keys if getattr(options, key) != getattr(TrainOptions, key)]
-        if asked:
-            raise InputError(
-                f"{', '.join(asked)} beside a plan: the plan decides that; change it with --set, or plan anew"
-            )
-    if options.plan is not None:
-        plan = read_plan(options.plan)
+    plan = options.given_plan(plan)
     if plan is None:
         console.say("planning: reading the training cases, timing this machine")
         plan = make_plan(
@@ -204,8 +196,9 @@ def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainO
     check_processes(plan, options)
     for warning in plan.warnings:
         console.say(f"warning: {warning}")
+    widths = plan.model.config.get("widths")
     console.say(
-        f"plan: {plan.model.name}, widths {plan.model.config.get('widths')}, patch {plan.patch_size}, "
+        f"plan: {plan.model.name}, {f'widths {widths}, ' if widths else ''}patch {plan.patch_size}, "
         f"batch {plan.batch_size}, spacing {plan.spacing}, classes {', '.join(plan.output_names)}"
     )
     return plan

@@ -1,6 +1,7 @@
 """Files to images and label maps, in every kind of pixel; what is wrong is said in one line that names the file."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -124,6 +125,27 @@ def test_nifti_is_what_nibabel_reads(tmp_path_factory, shape, dtype, suffix, slo
     image = read_image(path)
     assert np.array_equal(image.pixels[0], nib.load(path).get_fdata(dtype=np.float32))
     assert np.array_equal(image.geometry.affine, nib.load(path).affine)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.25])
+@pytest.mark.parametrize("files", [1, 3])
+def test_a_nifti_is_read_in_memory_for_its_voxels_and_the_stored_ones(tmp_path, monkeypatch, slope, files):
+    monkeypatch.setattr("deconvseg.data.nifti._VOXELS_AT_ONCE", 2**14)
+    pixels = np.random.default_rng(0).integers(-1000, 1000, (96, 96, 64), dtype=np.int16)
+    paths = [tmp_path / f"scan_{number:04d}.nii.gz" for number in range(files)]
+    for path in paths:
+        volume = nib.Nifti1Image(pixels, OBLIQUE)
+        volume.header.set_slope_inter(slope, 3.0)
+        nib.save(volume, path)
+    read_image(paths)  # whatever is loaded at the first time
+    tracemalloc.start()
+    image = read_image(paths)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(image.pixels[-1], nib.load(paths[0]).get_fdata(dtype=np.float32))
+    assert image.pixels.flags.c_contiguous
+    # The stored int16 are half as much; several files are read into their place one after the other.
+    assert peak < 1.7 * image.pixels.nbytes
 
 
 def test_several_files_are_the_channels_in_order(tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.volumeutils import apply_read_scaling
 
 from deconvseg.data.decoding import naming
 from deconvseg.data.geometry import Geometry
@@ -15,6 +16,7 @@ from deconvseg.errors import InputError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
+_VOXELS_AT_ONCE = 2**21
 _PLACEMENT_FIELDS = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units"),
@@ -35,7 +37,7 @@ class NiftiReader:
         return int(shape[3]) if channels_last and len(shape) == 4 else 1
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
-        """Intensities (C, X, Y, Z) with the header's scaling applied, in float32."""
+        """Intensities (C, X, Y, Z) with the header's scaling applied, in float32, contiguous."""
         with naming(path, "NIfTI file"):
             volume = nib.load(path)
             _check_number_type(volume, path)
@@ -48,9 +50,7 @@ class NiftiReader:
                 )
             if len(shape) not in (3, 4):
                 raise InputError(f"{path} has {len(shape)} axes {tuple(shape)}, where a 3D volume is expected")
-            pixels = volume.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
-            geometry = Geometry(volume.affine)
-        return (np.moveaxis(pixels, 3, 0) if len(shape) == 4 else pixels[None]), geometry
+            return _scaled_channels(volume.dataobj, shape), Geometry(volume.affine)
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         """Labels (X, Y, Z), as stored unless the header scales them."""
@@ -86,6 +86,22 @@ def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
+
+
+def _scaled_channels(stored: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """The numbers of a file as (C, X, Y, Z), which are those of nibabel's ``get_fdata``.
+
+    In memory are these and the stored ones: they are scaled, which is done in float64, a few planes at a time.
+    """
+    numbers = stored.get_unscaled().reshape((*shape, 1)[:4])
+    pixels = np.empty((numbers.shape[3], *shape[:3]), np.float32)
+    slope, inter = np.float64(stored.slope), np.float64(stored.inter)
+    planes = max(1, _VOXELS_AT_ONCE // max(1, shape[0] * shape[1]))
+    for channel, volume in enumerate(pixels):
+        for start in range(0, shape[2], planes):
+            part = slice(start, start + planes)
+            volume[:, :, part] = apply_read_scaling(numbers[:, :, part, channel], slope, inter)
+    return pixels
 
 
 def _check_number_type(volume: Any, path: Path) -> None:

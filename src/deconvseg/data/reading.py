@@ -62,18 +62,23 @@ def read_image(
     files = [Path(paths)] if isinstance(paths, (str, PathLike)) else [Path(path) for path in paths]
     if not files:
         raise InputError("an image needs at least one file, but none was given")
-    channels = [_read_channels(path, channels_last, readers) for path in files]
-    first = channels[0]
+    first = _read_channels(files[0], channels_last, readers)
     if len(files) == 1:
         return first
-    for path, channel in zip(files, channels, strict=True):
+    pixels = np.empty((len(files), *first.shape), np.float32)
+    for number, path in enumerate(files):
+        channel = _read_channels(path, channels_last, readers) if number else first
         if channel.channels != 1:
             raise InputError(
                 f"{path} holds {channel.channels} channels, but {len(files)} files are one channel each; "
                 "give one file per channel"
             )
         check_same_grid(first, files[0], channel, path)
-    return Image(np.concatenate([channel.pixels for channel in channels]), first.geometry)
+        pixels[number] = channel.pixels[0]
+        # Before the next file is read, what has been copied goes.
+        first = Image(pixels[:1], first.geometry)
+        del channel
+    return Image(pixels, first.geometry)
 
 
 def read_label_map(path: str | PathLike[str], *, readers: Sequence[Reader] = READERS) -> LabelMap:
@@ -148,12 +153,10 @@ def case_stem(path: str | PathLike[str]) -> str:
 def _read_channels(path: Path, channels_last: bool, readers: Sequence[Reader]) -> Image:
     pixels, geometry = _reader_of(path, readers).read_channels(path, channels_last=channels_last)
     image = Image(np.ascontiguousarray(pixels, dtype=np.float32), geometry)
-    finite = np.isfinite(image.pixels)
-    if not finite.all():
-        broken = image.pixels[~finite]
-        nans = int(np.isnan(broken).sum())
+    if not all(np.isfinite(plane).all() for channel in image.pixels for plane in channel):
+        nans, infinite = int(np.isnan(image.pixels).sum()), int(np.isinf(image.pixels).sum())
         raise InputError(
-            f"{path} has {nans} NaN and {broken.size - nans} infinite voxels of {finite.size}; "
+            f"{path} has {nans} NaN and {infinite} infinite voxels of {image.pixels.size}; "
             "replace them by finite values"
         )
     return image

@@ -239,6 +239,16 @@ class TestIgnoreLabel:
         assert evaluation.mean_dice == pytest.approx(2 * 8 / (27 + 8))
         assert evaluation.warnings == ()
 
+    def test_a_runs_plan_says_it_where_no_dataset_does(self, dataset, tmp_path):
+        data, predictions = dataset
+        labels = {"values": [0, 1], "names": ["background", "head"], "ignore": 9}
+        Run.create(tmp_path / "run", tiny_plan(labels=labels), {}, {"train": [], "val": [], "test": []})
+        assert evaluate(data / "labelsTr", predictions).mean_dice < 0.4
+        evaluation = evaluate(data / "labelsTr", predictions, run=tmp_path / "run")
+        assert evaluation.ignore_label == 9
+        assert evaluation.cases[0].metrics == evaluate(*dataset).cases[0].metrics
+        assert evaluation.warnings == ()
+
 
 class TestRegions:
     """BraTS's: whole tumour, core and enhancing tumour are unions of labels."""

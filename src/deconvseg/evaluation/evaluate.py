@@ -81,7 +81,7 @@ def evaluate(
     matched by case name. ``splits`` and ``split`` choose some; ``fold`` picks an entry of a splits file that is a
     list. Evaluated are the values of ``labels``, or what the plan of ``run`` predicts, else the regions (each as the
     union of its labels) or labels that the dataset declares, else all that occur; ``foreground`` takes every label > 0
-    as one class. Voxels of a dataset's ignore label count nowhere.
+    as one class. Voxels of the ignore label, the dataset's or else that of the plan of ``run``, count nowhere.
     ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``output`` is where ``metrics.json`` goes
     (a folder, or a file's own name), with ``summary.json`` and ``metrics.csv`` beside it. ``images`` are the cases'
     image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
@@ -92,16 +92,17 @@ def evaluate(
     if unit not in ("mm", "voxel"):
         raise InputError(f"unknown unit {unit!r}: choose mm or voxel")
     check_tolerance(tolerance)
+    plan = None if run is None else Run.open(run).plan
     truths = _find_truths(Path(truth))
-    if images is not None:
-        truths = replace(truths, images=images)
+    ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
+    truths = replace(truths, ignore=ignore, images=truths.images if images is None else images)
     predictions = _find_predictions(Path(prediction), truths)
     names = _choose_cases(truths, predictions, splits, split, fold)
     target = None if output is None else _prepare_output(Path(output))
     classes = choose_classes(
         labels=labels,
         foreground=foreground,
-        plan=None if run is None else Run.open(run).plan,
+        plan=plan,
         declared=truths.labels,
         regions=truths.regions,
         ignore=truths.ignore,

@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +206,29 @@ def test_pretrained_weights_of_an_unlike_network_are_refused(discs: Path, traine
     plan = tiny_plan(model={"name": "deconver", "config": config})
     with pytest.raises(InputError, match="of the planned network's weights fit"):
         train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", pretrained=trained)
+
+
+def test_a_validation_tells_which_case_it_is_at(discs: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    tracked: list[str] = []
+
+    class Listener(Silent):
+        def meter(self) -> AbstractContextManager[Callable[[str, float], None]]:
+            return nullcontext(lambda *step: told.append(step))
+
+        def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
+            tracked.append(text)
+            return items
+
+    plan = tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 1, "validate_every": 1})
+    train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", console=Listener())
+    validating = [text for text, _ in told if "validating" in text]
+    assert validating == [
+        f"epoch {epoch}  validating {case} of 2)" for epoch in (0, 1) for case in ("disc4 (1", "disc5 (2")
+    ]
+    fractions = [fraction for text, fraction in told if text.startswith("epoch")]
+    assert fractions == sorted(fractions) == [0.5, 0.5, 0.5, 1.0, 1.0, 1.0]
+    assert "evaluating" in tracked
 
 
 @pytest.mark.parametrize("name, config", [("deconver", {"widths": [4, 8]}), ("segresnet", {"init_filters": 8})])

@@ -102,6 +102,15 @@ class Progress(Callback):
             text += f"  validation Dice {self.dice:.3f}"
         self.report(text, min(pl_module.progress, 1.0))
 
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Report which whole case is validated on, as each may take as long as many steps."""
+        assert isinstance(pl_module, SegmentationTask)
+        count = trainer.num_val_batches[dataloader_idx]
+        text = f"epoch {trainer.current_epoch}  validating {', '.join(batch['case'])} ({batch_idx + 1} of {count})"
+        self.report(text, min(pl_module.progress, 1.0))
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the validation's Dice."""
         assert isinstance(pl_module, SegmentationTask)

@@ -289,6 +289,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         splits=run.path / "splits.json",
         split="val",
         images={case.name: case.images for case in cases},
+        progress=partial(console.track, text="evaluating"),
     )
     console.say(f"validation: mean Dice {result.mean_dice:.3f} over {len(parts.val)} cases")
     return [*prediction.problems, *result.problems]

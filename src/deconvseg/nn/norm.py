@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from deconvseg.errors import check_choice
+from deconvseg.errors import InputError, check_choice
 
 
 class InstanceNorm(nn.Module):
@@ -48,5 +48,17 @@ def create_norm(kind: str, channels: int, spatial_dims: int) -> nn.Module:
     """Make the normalisation layer of that name; an unknown name is an error that lists the known ones."""
     check_choice(kind, NORMS, "norm")
     if kind == "batch":
-        return _BATCH_NORM[spatial_dims](channels)
+        norm = _BATCH_NORM[spatial_dims](channels)
+        norm.register_forward_pre_hook(_refuse_single_values)
+        return norm
     return InstanceNorm(channels) if kind == "instance" else AffineInstanceNorm(channels)
+
+
+def _refuse_single_values(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Say what to change where PyTorch says that there is one value per channel: its deviation from itself is 0."""
+    (x,) = inputs
+    if norm.training and x.numel() == x.shape[1]:
+        raise InputError(
+            f"batch normalisation in training has a single value per channel here, of shape {tuple(x.shape)}: give a "
+            "larger batch_size or patch_size, or norm='instance' where the network takes that"
+        )

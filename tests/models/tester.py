@@ -1,5 +1,6 @@
 """The checks that every registered network passes: subclass :class:`ModelTester` and name the model."""
 
+import copy
 import json
 from typing import Any, ClassVar
 
@@ -138,6 +139,30 @@ class ModelTester:
         save_file(model.state_dict(), tmp_path / "weights.safetensors")
         other.load_weights(load_file(tmp_path / "weights.safetensors"), "weights.safetensors")
         torch.testing.assert_close(other(x), model(x), rtol=0, atol=0)
+
+    def test_bfloat16_autocast_gives_nearly_the_same_logits(self, dims: int) -> None:
+        model = self.make(dims).eval()
+        x = self.image(model)
+        with torch.no_grad():
+            expected = model(x)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found = model(x).float()
+        assert torch.isfinite(found).all()
+        # Of 8 bits; loose, as the difference grows with every layer. A lost layer differs by as much as the logits do.
+        assert (found - expected).norm() <= 0.1 * (expected - expected.mean()).norm()
+
+    def test_a_copy_gives_the_same_logits_and_shares_nothing(self, dims: int) -> None:
+        model = self.make(dims).eval()
+        x = self.image(model)
+        with torch.no_grad():
+            expected, copied = model(x), copy.deepcopy(model)
+            torch.testing.assert_close(copied(x), expected, rtol=0, atol=0)
+            for parameter in copied.parameters():
+                parameter.add_(1.0)
+            torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+        places = [{tensor.data_ptr() for tensor in m.state_dict().values()} for m in (model, copied)]
+        assert not places[0] & places[1]
+        assert copied.config == model.config
 
     def test_a_network_is_rebuilt_from_its_configuration(self, dims: int) -> None:
         model = self.make(dims).eval()

@@ -320,11 +320,19 @@ DATA_PARALLEL = """
 import os, sys
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from deconvseg.nn import DTC, NDC
+from deconvseg.nn import DTC, NDC, Mamba
 
 torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
-x = torch.rand(1, 16, 6, 5)
-for layer in (NDC(16, 3, spatial_dims=2), DTC(16, 16, 2, 2)):
+from deconvseg.models import create_model
+
+images = torch.rand(1, 16, 8, 8)
+network = create_model("deconver", in_channels=16, out_channels=2, spatial_dims=2, widths=[4, 8], upsampling="dtc")
+for layer, x in (
+    (NDC(16, 3, spatial_dims=2), images),
+    (DTC(16, 16, 2, 2), images),
+    (Mamba(16), images.flatten(2)),
+    (network, images),
+):
     layer(x).square().sum().backward()
     alone = [parameter.grad.clone() for parameter in layer.parameters()]
     layer.zero_grad()

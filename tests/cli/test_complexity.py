@@ -68,6 +68,20 @@ def test_a_preset_with_a_setting_is_counted_at_its_own_size(complexity):
     assert network["flops_per_voxel"] / 1e3 == pytest.approx(533.86, abs=0.005)
 
 
+def test_a_model_asked_for_by_name_of_which_nothing_was_measured_is_an_error(complexity):
+    """UNETR was built for 64x64x64 there; in a table with others it is a row without figures."""
+    asked = ["--preset", "isles22", "--size", "32x32x32"]
+    code, out, err = complexity(*asked, "--model", "unetr", "--model", "segresnet")
+    assert code == 1
+    assert "UNETR" in out
+    assert "left out, as it was built for 64x64x64 alone: UNETR" in err
+    assert err.strip().splitlines()[-1].startswith("error: nothing could be measured of unetr; ")
+    code, out, err = complexity(*asked)
+    assert code == 0
+    assert "Not measured" in out
+    assert "error" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, print_json, print_table
+from deconvseg.cli.console import Terminal, error, print_json, print_table
 from deconvseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +66,19 @@ def complexity(
     if output:
         for path in reports.write_complexity_page(tables, output, device=timed):
             Terminal().say(f"wrote {path}")
+    unmeasured = _unmeasured(tables, models)
+    if unmeasured:
+        error(f"nothing could be measured of {', '.join(unmeasured)}; see what was left out above")
+        raise typer.Exit(1)
+
+
+def _unmeasured(tables: "list[MeasuredTable]", models: list[str]) -> list[str]:
+    """What the user asked for and got no figure of: models by name, or else every row there is."""
+    rows = [row for table in tables for row in table.rows]
+    measured = {row.published.model if row.published else row.name for row in rows if row.complexity}
+    if models:
+        return [name for name in models if name not in measured]
+    return [] if measured else [table.title for table in tables]
 
 
 def _print(tables: "list[MeasuredTable]") -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.ops.instance_norm import instance_norm
 
 
 class InstanceNorm(nn.Module):
@@ -12,15 +13,19 @@ class InstanceNorm(nn.Module):
     Works on (B, C, \\*S) of any size, a single position included (which becomes 0), and keeps the memory format.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.channels = channels
         self.eps = eps
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, \\*S)."""
-        # As groups of one channel: `instance_norm` refuses a single position and undoes channels-last layouts.
-        return torch.group_norm(x, self.channels, None, None, self.eps)
+        return instance_norm(x, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -34,10 +39,6 @@ class AffineInstanceNorm(InstanceNorm):
         super().__init__(channels, eps)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, \\*S), then scale and shift."""
-        return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps)
 
 
 NORMS = ("instance", "batch", "instance_affine")

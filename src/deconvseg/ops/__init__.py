@@ -1,8 +1,9 @@
-"""Pure tensor functions: nonnegative deconvolution and factorisation, upsampling, reassembly, the selective scan."""
+"""Pure tensor functions: nonnegative deconvolution and factorisation, upsampling, normalisation, selective scan."""
 
 from deconvseg.ops.backends import use_backend
 from deconvseg.ops.deformable_upsample import deformable_upsample
 from deconvseg.ops.explanation import explain
+from deconvseg.ops.instance_norm import instance_norm
 from deconvseg.ops.ndc import ndc_error, ndc_reconstruct, ndc_solve, ndc_update
 from deconvseg.ops.nmf import nmf, windowed_nmf
 from deconvseg.ops.reassembly import reassemble
@@ -11,6 +12,7 @@ from deconvseg.ops.selective_scan import selective_scan
 __all__ = [
     "deformable_upsample",
     "explain",
+    "instance_norm",
     "ndc_error",
     "ndc_reconstruct",
     "ndc_solve",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deconvseg.errors import InputError
 from deconvseg.ops.backends import Choice, ExplainsBackend
 from deconvseg.ops.deformable_upsample import choose_upsample, deformable_upsample
+from deconvseg.ops.instance_norm import choose_norm, instance_norm
 from deconvseg.ops.ndc import choose_update, ndc_update
 from deconvseg.ops.selective_scan import choose_scan, selective_scan
 
@@ -16,6 +17,7 @@ _CHOOSERS: dict[Callable[..., Tensor], Callable[..., Choice]] = {
     ndc_update: choose_update,
     deformable_upsample: choose_upsample,
     selective_scan: choose_scan,
+    instance_norm: choose_norm,
 }
 
 
@@ -48,8 +50,9 @@ def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **optio
 
     ``explain(model)`` asks every module in it that has backends, for inputs like its own parameters.
     ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call, without computing anything; the other
-    functions are ``deformable_upsample`` and ``selective_scan``. Raises :class:`~deconvseg.errors.InputError` for
-    anything else, for inputs that the function refuses, and where a forced backend cannot compute.
+    functions are ``deformable_upsample``, ``selective_scan`` and ``instance_norm``. Raises
+    :class:`~deconvseg.errors.InputError` for anything else, for inputs that the function refuses, and where a forced
+    backend cannot compute.
     """
     if isinstance(subject, nn.Module) and not inputs and not options:
         modules = ((name, module) for name, module in subject.named_modules() if isinstance(module, ExplainsBackend))

@@ -1,0 +1,20 @@
+"""Instance normalisation in plain PyTorch."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deconvseg.ops.layout import in_order_of
+from deconvseg.ops.triton_support import is_channels_last
+
+
+def instance_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, negative_slope: float | None
+) -> Tensor:
+    """Normalise (B, C, \\*S) as groups of one channel, because ``F.instance_norm`` refuses a single position."""
+    # On a CPU, with the channels innermost, PyTorch sums in one pass: wrong by 6e-4 where the mean is 2 deviations.
+    inaccurate = x.device.type == "cpu" and not torch.compiler.is_compiling() and is_channels_last(x)
+    out = torch.group_norm(x.contiguous() if inaccurate else x, x.shape[1], weight, bias, eps)
+    if inaccurate:
+        out = in_order_of(x, out)
+    return out if negative_slope is None else F.leaky_relu(out, negative_slope)

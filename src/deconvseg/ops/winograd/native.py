@@ -1,0 +1,75 @@
+"""Winograd convolutions on a CPU by compiled kernels (native.cpp): float32, the channels innermost, no gradients."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deconvseg.errors import InputError
+from deconvseg.ops.layout import CHANNELS_LAST, channels_last
+from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for
+
+_PANEL = 2  # vectors of a panel of packed weights: kTileVectors of matmul.h
+
+
+def decline_weight(weight: Tensor) -> str | None:
+    """Say why weights (O, I, \\*K) cannot be packed, or None."""
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return "they compute float32 on a CPU"
+    if tuple(weight.shape[2:]) not in ((3, 3), (3, 3, 3), (1, 3, 3)):
+        return "they are for kernels of 3 x 3, 3 x 3 x 3 and 1 x 3 x 3"
+    if any(channels % lanes() or not channels for channels in weight.shape[:2]):
+        return f"{weight.shape[1]} or {weight.shape[0]} channels are not a multiple of {lanes()}"
+    return None
+
+
+def decline(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
+    """Say why the kernels cannot convolve an image, or None."""
+    tensors = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors):
+        return "they compute float32 on a CPU"
+    if x.ndim != weight.ndim or x.shape[1] != weight.shape[1]:
+        return f"they take images of {weight.shape[1]} channels"
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return "gradients are plain PyTorch's"
+    return decline_weight(weight)
+
+
+def pack(weight: Tensor) -> Tensor:
+    """Return U, the transformed weights (O, I, \\*K), in the order of the kernels of this processor."""
+    if reason := decline_weight(weight):
+        raise InputError(f"weights of shape {tuple(weight.shape)} cannot be packed: {reason}")
+    packed = weight.new_empty(_packed_size(weight.shape))
+    sizes = _sizes((1, weight.shape[1], 1, 1, 1)[: weight.ndim], weight.shape, threads=1)
+    call("deconvseg_winograd_pack", *map(pointer, (weight.detach().contiguous(), packed)), sizes)
+    return packed
+
+
+def conv(x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int]) -> Tensor:
+    """Convolve (B, I, \\*S) with packed weights (``written``, I, \\*K); the result is as large as the image."""
+    x = channels_last(x)
+    shape = (x.shape[0], written, *x.shape[2:])
+    out = torch.empty(shape, dtype=x.dtype, memory_format=CHANNELS_LAST[x.ndim])
+    if packed.numel() != _packed_size((written, x.shape[1], *kernel)):
+        raise InputError(f"{packed.numel()} packed weights are not those of {x.shape[1]} and {written} channels")
+    if out.numel():
+        threads = threads_for(x.numel() * written * math.prod(kernel))
+        sizes = _sizes(x.shape, (written, x.shape[1], *kernel), threads)
+        bias = None if bias is None else bias.contiguous()
+        call("deconvseg_winograd_conv", *map(pointer, (x, packed, bias, out)), sizes)
+    return out
+
+
+def _packed_size(weight: Sequence[int]) -> int:
+    """Return the floats of packed weights: a matrix, its columns in whole panels, for each of a tile's places."""
+    written, read, *kernel = weight
+    panel = _PANEL * lanes()
+    return math.prod(4 if length == 3 else 1 for length in kernel) * read * -(-written // panel) * panel
+
+
+def _sizes(image: Sequence[int], weight: Sequence[int], threads: int) -> object:
+    """Sizes in the order of Shape in native.cpp; the first axis of a 2D image is one of size 1."""
+    ones = [1] * (5 - len(image))
+    batch, read, *size = image
+    return integers([batch, read, weight[0], *ones, *size, *ones, *weight[2:], threads])

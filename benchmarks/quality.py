@@ -4,8 +4,9 @@
 ``nnunetv2`` on this machine's CPU for that long, segments the cases of the split ``test`` and scores them with
 :func:`deconvseg.evaluate`. Both learn from the same cases and keep the same ones for validation. nnU-Net has its own
 plans, network, augmentation, loss and mirroring; its polynomial schedule, made for 1,000 epochs, is stretched over the
-time given. Only training counts, not nnU-Net's preprocessing nor our planning and preparing beyond it. ``--threads``
-gives both as many. Prints the record as JSON and keeps it in FOLDER/record.json.
+time given. Only training counts, not nnU-Net's preprocessing nor our planning and preparing. Both average over the
+mirrorings that they trained with, which nnU-Net does by default. ``--threads`` gives both as many. Prints the record as
+JSON and keeps it in FOLDER/record.json. Needs nnunetv2.
 """
 
 import argparse
@@ -73,10 +74,11 @@ def train_ours(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         device="cpu",
     )
     trained = time.perf_counter() - start
-    predict(options.dataset, run.path, options.output / "masks", splits=options.splits, split="test", device="cpu")
+    masks = options.output / "masks"
+    predict(options.dataset, run.path, masks, splits=options.splits, split="test", device="cpu", tta=True)
     steps = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     everything = {"with_planning_and_validation": round(trained), "steps": steps}
-    return options.output / "masks", {**everything, "widths": run.plan.model.config["widths"]}
+    return masks, {**everything, "widths": run.plan.model.config["widths"]}
 
 
 def train_nnunet(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:

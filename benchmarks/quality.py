@@ -84,7 +84,7 @@ def train_ours(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 def train_nnunet(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     os.environ |= {f"nnUNet_{name}": str(options.output / name) for name in ("raw", "preprocessed", "results")}
     data = open_dataset(options.dataset, foreground=options.foreground)
-    parts = resolve_splits(data, options.splits, fold=0)
+    parts = resolve_splits(data, options.splits, fold=0, seed=options.seed)
     convert(data, parts, options.output / "raw" / _NAME)
 
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
@@ -156,6 +156,8 @@ def timed_trainer(prepared: Path, configuration: str, seconds: float) -> Any:
                 group["lr"] = self.initial_lr * max(1 - share, 1e-3) ** 0.9
 
         def on_epoch_end(self) -> None:
+            # Its picture of the curves takes as long as steps do, and here epochs are short.
+            self.logger.plot_progress_png = lambda folder: None
             super().on_epoch_end()
             if time.perf_counter() - self.began >= seconds:
                 self.num_epochs = self.current_epoch

@@ -9,6 +9,7 @@ import pytest
 from deconvseg.cli import main
 from deconvseg.cli.crossval import crossval
 from deconvseg.cli.training import train
+from deconvseg.runs import Run, file_sha256
 from plans import tiny_plan
 
 
@@ -81,6 +82,19 @@ def test_cross_validation_prints_its_table_and_fails_with_a_fold(  # type: ignor
     assert "post-processing: " in done.out
     again = deconvseg("crossval", discs, "-o", run, "--resume", "--json")
     assert len(json.loads(again.out)["cases"]) == 5
+
+
+def test_a_page_about_a_run_that_is_not_finished_leaves_its_manifest_alone(deconvseg, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = Run.create(tmp_path / "run", tiny_plan(), {}, {"train": [], "val": [], "test": []})
+    manifest = run.path / "manifest.json"
+    before = manifest.read_bytes()
+    assert deconvseg("report", run.path).code == 0
+    assert (manifest.read_bytes(), run.finished) == (before, False)
+    run.record_hashes(finished=True)
+    (run.path / "report.html").unlink()
+    assert deconvseg("report", run.path).code == 0
+    assert run.manifest["files"]["report.html"] == file_sha256(run.path / "report.html")
+    assert run.finished
 
 
 def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -89,6 +89,20 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
         Run.open(tmp_path)
 
 
+def test_only_its_end_makes_a_run_finished_not_its_files(run: Run) -> None:
+    page = run.path / "report.html"
+    page.write_text("a page about the first epochs")
+    run.record_hashes(finished=False)
+    assert run.manifest["files"].keys() == {"config.json", "splits.json", "plan.json", "report.html"}
+    assert not run.finished
+    run.record_hashes(finished=True)
+    page.write_text("a page about all")
+    files = run.manifest["files"]
+    run.record_hash("report.html")
+    assert run.manifest["files"] == {**files, "report.html": file_sha256(page)}
+    assert run.finished
+
+
 def test_metrics_of_a_repeated_epoch_replace_the_old(run: Run) -> None:
     for epoch, loss in ((0, 1.0), (1, 0.5), (2, 0.4), (1, 0.6)):
         run.append_metrics({"epoch": epoch, "train_loss": loss})

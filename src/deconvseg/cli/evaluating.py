@@ -92,6 +92,8 @@ def report(
     from deconvseg.reporting import write_report
     from deconvseg.runs import Run
 
-    typer.echo(write_report(run, evaluations=metrics or [], output=output))
-    if output is None:
-        Run.open(run).record_hashes()
+    page = write_report(run, evaluations=metrics or [], output=output)
+    typer.echo(page)
+    # The manifest of a run that is not finished is its training's, which may be at work.
+    if output is None and (record := Run.open(run)).finished:
+        record.record_hash(page.name)

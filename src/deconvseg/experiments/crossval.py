@@ -121,7 +121,7 @@ def crossval(
     console.say(f"report: {write_report(run.path)}")
     if not failed:
         shutil.rmtree(run.cache, ignore_errors=True)
-    run.record_hashes()
+    run.record_hashes(finished=not failed)
     return result
 
 

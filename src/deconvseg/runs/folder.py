@@ -85,8 +85,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end, its validation and report included: their hashes are recorded last."""
-        return "report.html" in self.manifest["files"]
+        """Whether the run came to its end, its validation and report included."""
+        return bool(self.manifest.get("finished", False))
 
     @property
     def cache(self) -> Path:
@@ -161,10 +161,15 @@ class Run:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
-    def record_hashes(self) -> None:
-        """Record the SHA-256 of every file of the run, but the manifest itself, in the manifest."""
+    def record_hashes(self, *, finished: bool) -> None:
+        """Record in the manifest the SHA-256 of every other file of the run, and whether the run came to its end."""
         files = sorted(path for path in self.path.rglob("*") if path.is_file() and path != self.path / "manifest.json")
-        self.update_manifest(files={path.relative_to(self.path).as_posix(): file_sha256(path) for path in files})
+        hashes = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in files}
+        self.update_manifest(files=hashes, finished=finished)
+
+    def record_hash(self, name: str) -> None:
+        """Record the SHA-256 of one file that was written anew after the end of the run."""
+        self.update_manifest(files={**self.manifest["files"], name: file_sha256(self.path / name)})
 
     def threads_differ(self) -> bool:
         """Whether PyTorch has another number of threads now than when the run was started."""

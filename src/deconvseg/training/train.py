@@ -121,7 +121,7 @@ def _finish(run: Run, options: TrainOptions, console: Console) -> None:
     plot_curves(run.metrics, run.path / "progress.png")
     console.say(f"report: {write_report(run.path)}")
     shutil.rmtree(run.cache, ignore_errors=True)  # a cache that was given is not there, and stays
-    run.record_hashes()
+    run.record_hashes(finished=True)
     if problems:
         raise DeconvsegError(f"trained, but {len(problems)} validation cases failed, first: {problems[0]}")
 

@@ -108,6 +108,8 @@ def test_nnunet_regions_and_ignore_label(tmp_path):
     [
         ({}, [1, 2, 0], r'"regions_class_order" has 0, but the labels of regions are 1, 2, 3,'),
         ({}, [1, 7, 4], r'"regions_class_order" has 7, 4, but the labels of regions are 1, 2, 3,'),
+        ({}, [3, 2, 1], r'"regions_class_order" has 1 for enhancing, but each .*\(3 here\).*; correct \[3, 2, 1\]'),
+        ({}, [1, 2, 2], r'"regions_class_order" has 2 for core, .* no other region\'s; correct \[1, 2, 2\]'),
         ({"core": [0, 2]}, [1, 2, 3], r'"labels\.core" has 0, but the labels of regions are 1, 2, 3, and 0 is'),
         ({"core": [2, 4]}, [1, 2, 3], r'"labels\.ignore" must be one value that no other label has, not 4'),
         ({"ignore": [4, 5]}, [1, 2, 3], r'"labels\.ignore" must be one value that no other label has, not 4, 5'),

@@ -145,9 +145,14 @@ def _regions(members: Mapping[str, tuple[int, ...]], record: Mapping[str, Any], 
                 f'{source}: "{place}" has {list_names(unknown)}, but the labels of regions are '
                 f"{', '.join(map(str, known))}, and 0 is the background; correct it"
             )
-    return tuple(
-        Region(name, values, written_as) for (name, values), written_as in zip(classes.items(), order, strict=True)
-    )
+    regions = tuple(Region(name, values, value) for (name, values), value in zip(classes.items(), order, strict=True))
+    for region in regions:
+        if region.written_as not in region.labels or order.count(region.written_as) > 1:
+            raise InputError(
+                f'{source}: "{key}" has {region.written_as} for {region.name}, but each value must be one of its own '
+                f"region's ({', '.join(map(str, region.labels))} here) and no other region's; correct {order}"
+            )
+    return regions
 
 
 def _ignore_label(members: dict[str, tuple[int, ...]], source: Path) -> int | None:

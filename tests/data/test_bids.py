@@ -15,6 +15,7 @@ from deconvseg.data import (
     list_bids_masks,
     open_dataset,
     read_image,
+    report_problems,
     write_bids_description,
     write_label_map,
 )
@@ -153,6 +154,22 @@ def test_what_is_missing_or_there_twice_is_a_problem_and_the_others_go_on(raw):
     )
     assert found["sub-02_ses-1_T1w.nii.gz"] == "has no mask"
     assert found["sub-03_T1w.nii.gz"].startswith("has no image FLAIR and is left out; add it, or give")
+
+
+def test_what_is_not_fetched_is_a_problem_though_links_to_it_are_there(raw):
+    """A dataset of DataLad's: image and mask of one visit are links to nothing, and so is a scan of no interest."""
+    tree = derivative(raw)
+    visit = VISITS[1]
+    names = {raw: f"{visit}_T1w.nii.gz", tree: f"{visit}_desc-manual_dseg.nii.gz"}
+    gone = [root / folder_of(visit) / name for root, name in names.items()]
+    for file in (*gone, raw / "sub-01" / "ses-2" / "func" / f"{visit}_task-rest_bold.nii.gz"):
+        file.unlink()
+        file.symlink_to(raw / ".git" / "annex" / "objects" / "nothing")
+    dataset = open_dataset(raw)
+    assert dataset.names == (VISITS[0], VISITS[2])
+    found = {problem.file for problem in dataset.problems if "datalad get" in problem.message}
+    assert found == {str(file) for file in gone}
+    assert report_problems(dataset, dataset.names)[0].startswith(tuple(map(str, gone)))
 
 
 def test_a_mask_of_one_run_takes_the_images_of_that_run(raw):

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from deconvseg.data import open_dataset, resolve_splits
+from deconvseg.data import Problem, open_dataset, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.models import create_model
 from deconvseg.runs import Run
@@ -242,7 +243,10 @@ def test_the_plan_is_told_with_its_widths_where_it_has_any(discs: Path, name: st
     ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2}
     plan = tiny_plan(model={"name": name, "config": {**ends, **config}})
     data = open_dataset(discs)
-    decide_plan(data, resolve_splits(data, None, fold=0), plan, TrainOptions(str(discs), device="cpu"), Listener())
+    orphan = Problem("masks/x.png", "is a mask without an image", "warning")
+    parts, options = resolve_splits(data, None, fold=0), TrainOptions(str(discs), device="cpu")
+    decide_plan(replace(data, problems=(orphan,)), parts, plan, options, Listener())
+    assert told[0] == "warning: masks/x.png is a mask without an image"
     (line,) = [text for text in told if text.startswith("plan: ")]
     assert ("widths [4, 8], patch" in line) == (name == "deconver")
     assert "None" not in line

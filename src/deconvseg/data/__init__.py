@@ -5,7 +5,7 @@ from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.bids_writing import bids_mask_paths, write_bids_description
 from deconvseg.data.cache import PreparedCase, prepare_cases
 from deconvseg.data.checking import check_dataset
-from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names
+from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
 from deconvseg.data.dataset_report import DatasetReport
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.geometry import AxisOrder, Geometry
@@ -94,6 +94,7 @@ __all__ = [
     "read_json_object",
     "read_label_map",
     "read_splits",
+    "report_problems",
     "resolve_folds",
     "resolve_splits",
     "write_bids_description",

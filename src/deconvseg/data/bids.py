@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deconvseg.data.bids_names import DESCRIPTION, MASK_SUFFIXES, BidsFile, is_generated_here, list_files
+from deconvseg.data.bids_names import DESCRIPTION, MASK_SUFFIXES, BidsFile, is_generated_here, list_files, parse_name
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.listing import find_splits
-from deconvseg.data.reading import case_stem
+from deconvseg.data.reading import case_stem, is_image_file
 from deconvseg.errors import InputError
 
 _NO_IMAGES = (*MASK_SUFFIXES, "probseg")
@@ -70,7 +70,7 @@ def open_bids(root: Path, *, foreground: bool = False) -> Dataset:
         label_names=_label_names(tree, masks) if masks else None,
         foreground=foreground,
         splits_file=find_splits(root),
-        problems=tuple(problems),
+        problems=(*_absent({raw, tree}, (*channels, *(mask.suffix for mask in masks[:1]))), *problems),
     )
 
 
@@ -157,8 +157,19 @@ def _complete(
         else:
             cases.append(Case(candidate.name, tuple(by_suffix[suffix][0].path for suffix in channels), mask))
         if message:
-            problems.append(Problem(where, message, "error"))
+            problems.append(Problem(where, message, "error", candidate.name))
     return cases, problems
+
+
+def _absent(trees: Iterable[Path], suffixes: Sequence[str]) -> list[Problem]:
+    """The files that DataLad or git-annex knows and has not fetched: links to nothing."""
+    message = "is a link to a file that is not there, and is left out; fetch it (datalad get, git annex get)"
+    links = (parse_name(path) for tree in sorted(trees) for path in sorted(tree.glob("sub-*/**/*")) if _is_dead(path))
+    return [Problem(str(link.path), message, "error") for link in links if link and link.suffix in suffixes]
+
+
+def _is_dead(path: Path) -> bool:
+    return path.is_symlink() and not path.exists() and is_image_file(path)
 
 
 def _of_mask(mask: BidsFile, images: Iterable[BidsFile]) -> list[BidsFile]:

@@ -17,11 +17,15 @@ from deconvseg.errors import InputError
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one file of a dataset: an error stops training on it, a warning does not."""
+    """Something wrong with one file of a dataset: an error stops training on it, a warning does not.
+
+    ``case`` is the name of the case that the file belongs to, or would, where its name tells.
+    """
 
     file: str
     message: str
     severity: Literal["error", "warning"]
+    case: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The problem as a plain dictionary."""
@@ -124,6 +128,23 @@ class Dataset:
     def load_label(self, case: Case) -> LabelMap | None:
         """The mask of a case with the values of its file, or None where it has none."""
         return None if case.label is None else read_label_map(case.label)
+
+
+def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 3) -> list[str]:
+    """Lines about the first problems that the listing of a dataset showed, and about how many there are.
+
+    Raises `InputError` for an error of one of the cases ``names``, those that are to be used.
+    """
+    chosen = set(names)
+    for problem in dataset.problems:
+        if problem.severity == "error" and problem.case in chosen:
+            raise InputError(
+                f"{problem.file} {problem.message}; mend it, or leave {problem.case} out of the splits (--splits)"
+            )
+    lines = [f"{problem.file} {problem.message}" for problem in dataset.problems[:limit]]
+    if (count := len(dataset.problems)) > limit:
+        lines.append(f"{count - limit} more problems of such files, {count} in all; 'deconvseg data check' names each")
+    return lines
 
 
 def list_names(names: Iterable[object], limit: int = 5) -> str:

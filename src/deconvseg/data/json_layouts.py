@@ -87,7 +87,7 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
         images = tuple(sibling_channel(example, name, number) for number in range(expected))
         cases.append(Case(name, images, labels_by_case.get(name)))
         problems += tuple(
-            Problem(str(path), f"is channel {number}, but the dataset has {len(names)} channels", "error")
+            Problem(str(path), f"is channel {number}, but the dataset has {len(names)} channels", "error", name)
             for number, path in channels.items()
             if number >= expected
         )
@@ -205,7 +205,9 @@ def _has_ending(path: Path, record: Mapping[str, Any]) -> bool:
 
 
 def _missing_masks(cases: tuple[Case, ...]) -> tuple[Problem, ...]:
-    return tuple(Problem(str(case.images[0]), "has no mask", "error") for case in cases if case.label is None)
+    return tuple(
+        Problem(str(case.images[0]), "has no mask", "error", case.name) for case in cases if case.label is None
+    )
 
 
 def _orphans(folder: Path, used: Iterable[Path | None]) -> tuple[Problem, ...]:

@@ -165,7 +165,7 @@ def _open_folders(root: Path, *, foreground: bool) -> Dataset:
         used.update(matching)
         cases.append(Case(stem, (image,), masks[matching[0]] if matching else None))
         if not matching:
-            problems.append(Problem(str(image), f"has no mask in {mask_folder.name}/", "error"))
+            problems.append(Problem(str(image), f"has no mask in {mask_folder.name}/", "error", stem))
     if not used:
         raise InputError(
             f"no image of {root / 'images'} has a mask in {mask_folder}: {cases[0].images[0].name} expects "

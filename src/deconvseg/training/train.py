@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import manual_seed
 
-from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases, resolve_splits
+from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases, report_problems, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
@@ -170,6 +170,8 @@ def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
 def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
     """Return the plan that was given or a new one, with the values that were asked for, checked."""
     plan = options.given_plan(plan)
+    for problem in report_problems(data, data.names):
+        console.say(f"warning: {problem}")
     if plan is None:
         console.say("planning: reading the training cases, timing this machine")
         plan = make_plan(

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -63,6 +64,26 @@ def test_a_plan_whose_patch_does_not_fit_its_network_is_refused(
     code, _, err = run(monkeypatch, capsys, file, "--set", "patch_size=[33,32]")
     assert code == 2
     assert "patch_size [33, 32] must be a multiple of [2, 2]" in err
+
+
+def test_a_plan_that_is_there_takes_no_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    code, _, err = run(monkeypatch, capsys, file, "--memory", "8G", "--time", "1h", "--device", "cpu", "--seed", "0")
+    assert code == 2
+    assert f"--time, --memory, --device, --seed beside {file}: that plan is there" in err
+
+
+def test_the_description_of_a_dataset_is_a_dataset_and_its_problems_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], balls: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(balls, tmp_path / "balls")
+    (tmp_path / "balls" / "labelsTr" / "ball1.nii.gz").unlink()
+    monkeypatch.setattr("deconvseg.planning.make_plan", lambda *_, **__: tiny_plan())
+    code, out, err = run(monkeypatch, capsys, tmp_path / "balls" / "dataset.json", "--device", "cpu")
+    assert code == 0
+    assert Plan.model_validate_json(out) == tiny_plan()
+    assert "ball1_0000.nii.gz has no mask" in " ".join(err.split())
 
 
 def test_the_schema_is_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

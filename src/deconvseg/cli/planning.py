@@ -12,8 +12,12 @@ from deconvseg.errors import InputError
 if TYPE_CHECKING:
     from deconvseg.planning import Plan
 
+# What may be asked of a plan that is there; all else decides how one is made.
+_OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema")
+
 
 def plan(
+    context: typer.Context,
     dataset: Annotated[
         Path | None,
         typer.Argument(
@@ -45,7 +49,7 @@ def plan(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json, and end.")] = False,
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
-    from deconvseg.data import atomic_write, open_dataset, resolve_splits
+    from deconvseg.data import atomic_write, is_dataset, open_dataset, report_problems, resolve_splits
     from deconvseg.planning import Plan, cache_folder, check_plan, keep_freed_memory, make_plan, read_plan
 
     if schema:
@@ -53,14 +57,18 @@ def plan(
         return
     if dataset is None:
         raise InputError("name a dataset to plan for, or a plan.json to check")
-    if dataset.suffix == ".json" and dataset.is_file():
+    if dataset.suffix == ".json" and dataset.is_file() and not is_dataset(dataset):
+        _refuse_choices(context, dataset)
         made = read_plan(dataset)
     else:
         keep_freed_memory()
         data = open_dataset(dataset, foreground=foreground)
+        parts = resolve_splits(data, splits, fold=options.parse_fold(fold), seed=seed)
+        for problem in report_problems(data, (*parts.train, *parts.val)):
+            warn(problem)
         made = make_plan(
             data,
-            resolve_splits(data, splits, fold=options.parse_fold(fold), seed=seed),
+            parts,
             model=model,
             preset=preset,
             variant=variant,
@@ -79,6 +87,20 @@ def plan(
         with atomic_write(output) as path:
             path.write_text(made.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _show(made, output, explain)
+
+
+def _refuse_choices(context: typer.Context, file: Path) -> None:
+    """Refuse options about a plan to be made where one is there to be checked."""
+    asked = []
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source is not None and source.name == "COMMANDLINE" and option.name not in _OF_A_PLAN_THAT_IS_THERE:
+            asked.append(next(name for name in option.opts if name.startswith("--")))
+    if asked:
+        raise InputError(
+            f"{', '.join(asked)} beside {file}: that plan is there and only checked; change it with --set, or give "
+            "the dataset to plan anew"
+        )
 
 
 def _show(plan: "Plan", output: Path | None, explained: bool) -> None:

@@ -166,6 +166,34 @@ def test_processes_prepare_what_one_process_does(
         }
 
 
+def test_a_preparation_that_goes_on_asks_a_new_case_whether_processes_are_worth_it(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
+) -> None:
+    dataset = open_dataset(balls)
+    prepare(dataset.select(["ball0", "ball1"]), tmp_path)
+    read.clear()
+    # More than it takes to look at those that are there, less than a slow case and those after it.
+    monkeypatch.setattr("deconvseg.data.cache._WORTH_PROCESSES_SECONDS", 1.0)
+    load = Dataset.load
+
+    def slow(self: Dataset, case):  # type: ignore[no-untyped-def]
+        time.sleep(0.6)
+        return load(self, case)
+
+    monkeypatch.setattr(Dataset, "load", slow)
+    made = prepare(dataset, tmp_path, workers=2)
+    assert read == ["ball2"]
+    assert [case.name for case in made] == list(dataset.names)
+
+
+def test_a_case_whose_file_is_gone_is_named(balls: Path, tmp_path: Path) -> None:
+    shutil.copytree(balls, tmp_path / "balls")
+    dataset = open_dataset(tmp_path / "balls")
+    (tmp_path / "balls" / "imagesTr" / "ball3_0001.nii.gz").unlink()
+    with pytest.raises(DeconvsegError, match=r"preparing case ball3: FileNotFoundError.*ball3_0001\.nii\.gz"):
+        prepare(dataset, tmp_path / "cache")
+
+
 def test_a_bad_file_in_another_process_is_its_own_error(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

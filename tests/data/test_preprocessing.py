@@ -15,6 +15,7 @@ from deconvseg.data import (
     preprocess_image,
     preprocess_labels,
 )
+from deconvseg.data.preprocessing import resampled_shape
 from deconvseg.errors import InputError
 
 
@@ -95,6 +96,13 @@ def test_without_a_change_of_grid_restoring_is_exact() -> None:
     canonical = image.canonical()
     there = preprocess_image(image, canonical.geometry.spacing, [Normalisation("ct", mean=0.0, std=1.0)] * 2)
     assert np.array_equal(restore(there.pixels, image), image.pixels)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-6])
+def test_spacings_that_differ_by_rounding_alone_are_equal_in_any_unit(unit: float) -> None:
+    shape, spacing = (40, 30), (0.5 * unit, 0.25 * unit)
+    assert resampled_shape(shape, spacing, [length * (1 + 1e-4) for length in spacing]) == shape
+    assert resampled_shape(shape, spacing, [length * 2 for length in spacing]) == (20, 15)
 
 
 def test_labels_land_on_the_images_grid() -> None:

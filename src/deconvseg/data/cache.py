@@ -1,6 +1,5 @@
 """Preprocessed cases on disk: written once, compressed in blocks, so that a patch costs the blocks that it touches."""
 
-import itertools
 import json
 import shutil
 import time
@@ -9,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,44 +19,26 @@ from numpy.typing import NDArray
 from deconvseg.data.dataset import Case, Dataset
 from deconvseg.data.labels import LabelEncoding
 from deconvseg.data.preprocessing import Normalisation, preprocess_image, preprocess_labels
+from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_npy
 from deconvseg.data.types import LabelMap
-from deconvseg.data.workers import map_in_processes
+from deconvseg.data.workers import map_in_processes, naming
 from deconvseg.data.writing import make_folder, writing_error
 from deconvseg.errors import DeconvsegError
 
 # Part of every key: raise it when preprocessing or the files below change, and old entries are made again.
-_FORMAT = 1
+_FORMAT = 2
 # At most this many voxels of each class are remembered as centres for foreground patches.
 _CENTRES_PER_CLASS = 2000
 # Where no patch is given, blocks fit one of this many voxels per axis.
 _USUAL_PATCH = {2: 256, 3: 64}
 # A patch is about this many blocks long: fewer read more than they need, more compress worse.
-_BLOCKS_PER_PATCH, _BLOCKS_PER_CHUNK = 4, 4
+_BLOCKS_PER_PATCH = 4
 # Processes take seconds to start; less work than this is done without them.
 _WORTH_PROCESSES_SECONDS = 5.0
 _RECORD = "entry.json"
 _UNFINISHED = ".unfinished-"
 # An unfinished entry this old was left by a process that was killed.
 _ABANDONED_SECONDS = 86400
-
-
-class StoredArray(Protocol):
-    """An array in a file: an index reads, and decompresses, only the blocks that it touches."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of its elements."""
-
-    @property
-    def ndim(self) -> int:
-        """The number of its axes."""
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        """Read a part; ``[...]`` reads everything."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +56,12 @@ class PreparedCase:
     @property
     def image(self) -> StoredArray:
         """Pixels (C, *S) float32."""
-        return _open(self.folder / "image.b2nd")
+        return open_stored(self.folder / "image.b2nd")
 
     @property
     def labels(self) -> StoredArray:
         """Class ids (*S)."""
-        return _open(self.folder / "labels.b2nd")
+        return open_stored(self.folder / "labels.b2nd")
 
     @property
     def centres(self) -> NDArray[np.int32]:
@@ -126,24 +108,28 @@ def prepare_cases(
         encoding=encoding,
         patch_size=None if patch_size is None else tuple(patch_size),
     )
-    return list(_spread(prepare, dataset.cases, workers, progress))
+    new = [case for case in dataset.cases if _is_new(place, case)]
+    results = _spread(prepare, dataset.cases, new, workers)
+    return [result for _, result in zip(progress(dataset.cases), results, strict=True)]
 
 
 def _spread(
-    prepare: Callable[[Case], PreparedCase],
-    cases: Sequence[Case],
-    workers: int,
-    progress: Callable[[Sequence[Case]], Iterable[Case]],
+    prepare: Callable[[Case], PreparedCase], cases: Sequence[Case], new: Sequence[Case], workers: int
 ) -> Iterator[PreparedCase]:
-    """Prepare the first case here; it tells whether the others are worth the start of processes."""
-    shown = iter(progress(cases))
+    """Prepare the first new case here; it tells whether the others are worth the start of processes."""
+    if not cases:
+        return
+    # One that is there already takes a fraction of the time, and stands for the others only where all are.
+    alike = new or cases
+    first = cases.index(alike[0])
     started = time.monotonic()
-    for _ in itertools.islice(shown, 1):
-        yield from map_in_processes(prepare, cases[:1], 0, _describe)
-    seconds = (time.monotonic() - started) * (len(cases) - 1)
+    (result,) = map_in_processes(prepare, alike[:1], 0, _describe)
+    seconds = (time.monotonic() - started) * (len(alike) - 1)
     workers = workers if seconds >= _WORTH_PROCESSES_SECONDS else 0
-    for _, result in zip(shown, map_in_processes(prepare, cases[1:], workers, _describe), strict=True):
-        yield result
+    others = map_in_processes(prepare, [*cases[:first], *cases[first + 1 :]], workers, _describe)
+    yield from islice(others, first)
+    yield result
+    yield from others
 
 
 def _describe(case: Case) -> str:
@@ -154,9 +140,15 @@ def _digest(tree: Any) -> str:
     return sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _identity(case: Case) -> str:
+def _is_new(place: Path, case: Case) -> bool:
+    with naming(_describe(case)):
+        return not (_folder(place, case) / _RECORD).is_file()
+
+
+def _folder(place: Path, case: Case) -> Path:
     files = [path.resolve() for path in (*case.images, case.label) if path is not None]
-    return _digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    identity = _digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    return place / f"{case.name}-{identity}"
 
 
 def _prepare(
@@ -169,7 +161,7 @@ def _prepare(
     encoding: LabelEncoding,
     patch_size: Sequence[int] | None,
 ) -> PreparedCase:
-    folder = place / f"{case.name}-{_identity(case)}"
+    folder = _folder(place, case)
     known = _read_entry(case.name, folder)
     if known is not None:
         return known
@@ -184,9 +176,9 @@ def _prepare(
     centres = np.concatenate([np.zeros((0, ids.ndim), np.int32), *rows.values()])
     blocks = _blocks(ids.shape, patch_size)
     files = {
-        "image.b2nd": _compressed(pixels, (1, *blocks)),
-        "labels.b2nd": _compressed(ids, blocks),
-        "centres.npy": _npy(centres),
+        "image.b2nd": compress(pixels, (1, *blocks)),
+        "labels.b2nd": compress(ids, blocks),
+        "centres.npy": to_npy(centres),
     }
     _write_entry(folder, files, {"shape": list(ids.shape), "classes": classes})
     made = _read_entry(case.name, folder)
@@ -246,50 +238,16 @@ def _blocks(shape: Sequence[int], patch_size: Sequence[int] | None) -> tuple[int
     return tuple(max(1, min(n, round(p / _BLOCKS_PER_PATCH))) for n, p in zip(shape, patch, strict=True))
 
 
-def _compressed(array: NDArray[Any], blocks: Sequence[int]) -> bytes:
-    """Return the array as a Blosc2 frame, in memory: a full disk is then told by the system, as what it is."""
-    import blosc2
-
-    chunks = [min(n, _BLOCKS_PER_CHUNK * block) for n, block in zip(array.shape, blocks, strict=True)]
-    frame: bytes = blosc2.asarray(
-        np.ascontiguousarray(array),
-        chunks=chunks,
-        blocks=list(blocks),
-        # The fastest to decompress; zstandard is a tenth smaller and takes three times as long to read.
-        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1},
-    ).to_cframe()
-    return frame
-
-
-def _open(path: Path) -> StoredArray:
-    import blosc2
-
-    try:
-        # One thread: a patch is a few blocks, and the cores are the network's.
-        array: StoredArray = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DeconvsegError(f"{path}: cannot be read from the cache ({error}); start again with --resume") from error
-    return array
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
 def _centres(ids: NDArray[np.integer], name: str, ignore_id: int | None) -> dict[int, NDArray[np.int32]]:
     """Return a sample of the voxels (N, D) of each class but the background; of that too, where some are ignored."""
     rng = np.random.default_rng([len(name), *name.encode()])
     rows = {}
-    for label in np.unique(ids):
-        # Where most voxels are ignored, a patch lying anywhere would often teach nothing: it needs judged ones.
-        if label == ignore_id or (label == 0 and ignore_id is None):
+    # Where most voxels are ignored, a patch lying anywhere would often teach nothing: it needs judged ones.
+    for label in range(1 if ignore_id is None else 0, int(ids.max()) + 1):
+        # One index for a voxel, not one for each axis: a class may be most of a large volume.
+        if label == ignore_id or not len(voxels := np.flatnonzero(ids == label)):
             continue
-        voxels = np.argwhere(ids == label)
         if len(voxels) > _CENTRES_PER_CLASS:
             voxels = voxels[rng.choice(len(voxels), _CENTRES_PER_CLASS, replace=False)]
-        rows[int(label)] = voxels.astype(np.int32)
+        rows[label] = np.stack(np.unravel_index(voxels, ids.shape), axis=1).astype(np.int32)
     return rows

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, get_worker_info
 
 from deconvseg.data.augmentation import Augment, Change, change_intensities
-from deconvseg.data.cache import PreparedCase, StoredArray
+from deconvseg.data.cache import PreparedCase
+from deconvseg.data.stored_arrays import StoredArray
 from deconvseg.data.transforms import resample
 from deconvseg.data.workers import naming
 

@@ -115,8 +115,8 @@ def preprocess_labels(labels: LabelMap, spacing: Sequence[float]) -> LabelMap:
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
-    """Return the number of voxels per axis after resampling; a spacing within 1e-3 mm counts as equal."""
+    """Return the number of voxels per axis after resampling; a spacing within 1e-3 mm and 1 % counts as equal."""
     return tuple(
-        n if abs(old - new) <= 1e-3 else max(1, round(n * old / new))
+        n if abs(old - new) <= min(1e-3, 0.01 * new) else max(1, round(n * old / new))
         for n, old, new in zip(shape, spacing, target, strict=True)
     )

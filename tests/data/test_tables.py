@@ -2,7 +2,7 @@
 
 import pytest
 
-from deconvseg.data import read_column
+from deconvseg.data import open_dataset, read_column
 from deconvseg.errors import InputError
 
 
@@ -19,6 +19,26 @@ def test_numbers_are_numbers_and_texts_texts(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     assert read_column(tmp_path / name, "age", ["a", "c"]) == {"a": 3.0, "c": 9.0}
     assert read_column(tmp_path / name, "site", ["b", "a"]) == {"b": "oslo", "a": "rome"}
+
+
+def test_a_bids_case_has_what_its_subject_has(tmp_path):
+    table = tmp_path / "participants.tsv"
+    table.write_text("participant_id\tage\nsub-01\t30\nsub-02\t40\nsub-02_ses-2\t41\n")
+    names = ["sub-01_ses-1", "sub-01_ses-2_run-1", "sub-02", "sub-02_ses-2"]
+    assert read_column(table, "age", names) == dict(zip(names, (30.0, 30.0, 40.0, 41.0), strict=True))
+    with pytest.raises(InputError, match="has no age for sub-03_ses-1"):
+        read_column(table, "age", [*names, "sub-03_ses-1"])
+
+
+@pytest.mark.parametrize("header", ["image_0,image_1", "image_T1,image_T2"])
+def test_a_csv_dataset_names_its_cases_as_it_is_opened(tmp_path, header):
+    rows = "".join(f"{name}_0000.nii.gz,{name}_0001.nii.gz,{name}.nii.gz,{site}\n" for name, site in ("ax", "by"))
+    (tmp_path / "data.csv").write_text(f"{header},label,site\n{rows}")
+    dataset = open_dataset(tmp_path / "data.csv")
+    found = read_column(tmp_path / "data.csv", "site", dataset.names, lists_dataset=True)
+    assert found == {"a": "x", "b": "y"}
+    with pytest.raises(InputError, match=f"has no column 'age'; it has {header.replace(',', ', ')}, label, site"):
+        read_column(tmp_path / "data.csv", "age", dataset.names, lists_dataset=True)
 
 
 def test_a_number_that_is_missing_makes_them_texts(tmp_path):

@@ -22,8 +22,10 @@ _SPLITS = {
 
 @dataclass(frozen=True)
 class _Table:
-    """The cases of a CSV file in the order of its rows, what its header calls the channels, and the case's splits."""
+    """A CSV file, its cases in the order of its rows, its channels' columns, and the cases' splits."""
 
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, str | None], ...]
     cases: tuple[Case, ...]
     image_columns: tuple[str, ...]
     splits: tuple[str, ...] | None
@@ -62,6 +64,14 @@ def read_csv_splits(path: Path) -> dict[str, list[str]]:
     return found
 
 
+def read_csv_column(path: Path, column: str) -> dict[str, str]:
+    """The texts of a column by the names that its cases have as a dataset; `InputError` where there is no such."""
+    table = _read_table(path)
+    if column not in table.columns:
+        raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
+    return {case.name: (row[column] or "").strip() for case, row in zip(table.cases, table.rows, strict=True)}
+
+
 def _read_table(path: Path) -> _Table:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -89,7 +99,7 @@ def _read_table(path: Path) -> _Table:
             f"{path} names the case {list_names(twice)} more than once; add a column case with unique names"
         )
     splits = tuple(_split(path, number, row) for number, row in rows) if "split" in columns else None
-    return _Table(cases, image_columns, splits)
+    return _Table(tuple(columns), tuple(row for _, row in rows), cases, image_columns, splits)
 
 
 def _image_columns(columns: list[str]) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
+from deconvseg.data.bids_names import parse_entities
+from deconvseg.data.csv_layout import read_csv_column
 from deconvseg.data.dataset import list_names
 from deconvseg.data.reading import case_stem
 from deconvseg.errors import InputError
@@ -15,14 +17,31 @@ from deconvseg.errors import InputError
 _CASE_COLUMNS = ("case", "case_id", "name", "participant_id", "subject", "image", "image_0")
 
 
-def read_column(path: str | PathLike[str], column: str, names: Sequence[str]) -> dict[str, float | str]:
+def read_column(
+    path: str | PathLike[str], column: str, names: Sequence[str], *, lists_dataset: bool = False
+) -> dict[str, float | str]:
     """The values of a column of a CSV or TSV file by case name: numbers where all are, else texts.
 
     Cases are found in the column ``case`` (or ``case_id``, ``name``, ``participant_id``, ``subject``, or the file names
-    of ``image``), else in the first one. Raises `InputError` for a missing column, a case of ``names`` without a value,
-    and a case with two rows.
+    of ``image``), else in the first one; with ``lists_dataset`` the file is a CSV dataset, whose cases have the names
+    that `open_dataset` gives them. A BIDS case without a row of its own (``sub-01_ses-1``) has its subject's
+    (``sub-01``). Raises `InputError` for a missing column, a case of ``names`` without a value, and a case with two
+    rows.
     """
     path = Path(path)
+    texts, source = (read_csv_column(path, column), "their images") if lists_dataset else _read_texts(path, column)
+    chosen = {name: texts.get(name) or texts.get(_subject(name), "") for name in names}
+    if missing := [name for name, text in chosen.items() if not text]:
+        raise InputError(f"{path} has no {column} for {list_names(missing)} (cases are read from {source}); add it")
+    try:
+        numbers = {name: float(text) for name, text in chosen.items()}
+    except ValueError:
+        return dict(chosen)
+    return dict(numbers) if all(map(math.isfinite, numbers.values())) else dict(chosen)
+
+
+def _read_texts(path: Path, column: str) -> tuple[dict[str, str], str]:
+    """The texts of a column by case name, and where the names are from."""
     columns, rows = _read_rows(path)
     if column not in columns:
         raise InputError(f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}")
@@ -33,16 +52,13 @@ def read_column(path: str | PathLike[str], column: str, names: Sequence[str]) ->
         if name in texts:
             raise InputError(f"{path} has several rows for the case {name!r} (column {key!r}); keep one")
         texts[name] = (row[column] or "").strip()
-    if missing := [name for name in names if not texts.get(name)]:
-        raise InputError(
-            f"{path} has no {column} for {list_names(missing)} (cases are read from the column {key!r}); add it"
-        )
-    chosen = {name: texts[name] for name in names}
-    try:
-        numbers = {name: float(text) for name, text in chosen.items()}
-    except ValueError:
-        return dict(chosen)
-    return dict(numbers) if all(map(math.isfinite, numbers.values())) else dict(chosen)
+    return texts, f"the column {key!r}"
+
+
+def _subject(name: str) -> str:
+    """The subject of a BIDS case, ``sub-01``, or the name itself."""
+    entities = parse_entities(name)
+    return name if entities is None else f"sub-{entities['sub']}"
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:

@@ -5,6 +5,7 @@ import pytest
 
 from deconvseg.data import Geometry, LabelMap, Region
 from deconvseg.experiments import HeldOutCase, choose_postprocessing
+from deconvseg.experiments.postprocessing import _Choice
 from deconvseg.inference import apply
 
 ORGAN, LESION = Region("organ", (1,), 1), Region("lesion", (2,), 2)
@@ -111,6 +112,20 @@ def test_what_the_cases_of_other_folds_would_not_choose_is_dropped():
     assert any(trial.taken for trial in chosen.trials)
     assert chosen.steps == ()
     assert chosen.by_other_folds["organ"][0] == chosen.by_other_folds["organ"][1] < 1
+
+
+def test_what_other_folds_choose_does_not_depend_on_the_cases_left_out():
+    """Not on the sizes of their true components either, though these are candidates for the smallest volume."""
+    pairs = [(truth(n), with_islands(truth(n), size=3 + n % 2)) for n in range(9)]
+    for number in range(0, 9, 3):
+        mask = (truth(number) > 0).astype(np.uint8)
+        mask[1, 1 : 2 + number] = 1
+        pairs[number] = (mask, with_islands(mask))
+    cases = held_out(pairs)
+    others = [index for index, case in enumerate(cases) if case.fold != 0]
+    alone = _Choice([cases[index] for index in others], (ORGAN, LESION)).choose(range(len(others)))
+    assert alone == _Choice(cases, (ORGAN, LESION)).choose(others)
+    assert alone.trials != _Choice(cases, (ORGAN, LESION)).choose(range(len(cases))).trials
 
 
 def test_empty_masks_and_other_values_survive_packing():

@@ -92,7 +92,7 @@ class _Choice:
         self.cases = cases
         self.structures = structures
         self._scores: dict[tuple[int, str], Scores] = {}
-        self._volumes: dict[str, npt.NDArray[np.float64]] = {}
+        self._volumes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
 
     def choose(self, indices: Sequence[int], progress: Progress = iter) -> Postprocessing:
         steps: tuple[Step, ...] = ()
@@ -100,7 +100,8 @@ class _Choice:
         for structure in progress(self._targets()):
             removals = [make_step("keep_largest", structure, self.structures)]
             removals += [
-                make_step("remove_small", structure, self.structures, volume) for volume in self._sizes(structure)
+                make_step("remove_small", structure, self.structures, volume)
+                for volume in self._sizes(indices, structure)
             ]
             filling = [make_step("fill_holes", structure, self.structures)] if structure in self.structures else []
             for candidates in (removals, filling):
@@ -168,12 +169,14 @@ class _Choice:
             )
         return self._scores[key]
 
-    def _sizes(self, structure: Region) -> list[float]:
-        """Return the candidates for the smallest volume, in mm³, from the true components of all cases."""
-        if structure.name not in self._volumes:
-            masks = ((np.isin(case.truth.pixels, structure.labels), case.geometry.spacing) for case in self.cases)
-            self._volumes[structure.name] = np.concatenate([component_volumes(*mask) for mask in masks])
-        volumes = self._volumes[structure.name]
+    def _sizes(self, indices: Sequence[int], structure: Region) -> list[float]:
+        """Return the candidates for the smallest volume, in mm³, from the true components of some cases."""
+        for key in ((index, structure.name) for index in indices):
+            if key not in self._volumes:
+                case = self.cases[key[0]]
+                mask = np.isin(case.truth.pixels, structure.labels)
+                self._volumes[key] = component_volumes(mask, case.geometry.spacing)
+        volumes = np.concatenate([self._volumes[index, structure.name] for index in indices])
         if volumes.size == 0:
             return []
         shares = [share * volumes.min() for share in _SHARES]

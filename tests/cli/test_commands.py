@@ -154,7 +154,7 @@ def test_crossval_takes_the_options_of_train() -> None:
         name: inspect.signature(command).parameters for name, command in (("train", train), ("crossval", crossval))
     }
     shared = known["train"].keys() & known["crossval"].keys()
-    assert known["train"].keys() - shared == {"fold", "cache", "nodes"}
+    assert known["train"].keys() - shared == {"fold", "nodes"}
     assert {"variant", "max_time", "memory", "dims", "devices", "strategy", "plan", "precision"} <= shared
     for name in shared - {"output", "epochs", "workers", "pretrained", "resume"}:
         assert known["train"][name] == known["crossval"][name]

@@ -228,14 +228,13 @@ def test_what_is_asked_of_the_plan_and_the_devices_reaches_every_fold(
     monkeypatch.setattr(module, "make_plan", plan_of_these)
     listed = Listed()
     wanted = {"preset": "glas", "variant": "Deconver, filters of 5", "memory": 10**9, "dims": 2}
+    others = {"max_seconds": 60, "devices": 2, "strategy": "ddp", "cache": tmp_path / "cache"}
     with pytest.raises(DeconvsegError, match="every fold failed"):
-        crossval(
-            discs, tmp_path, folds=2, device="cpu", max_seconds=60, devices=2, strategy="ddp", **wanted, executor=listed
-        )
+        crossval(discs, tmp_path, folds=2, device="cpu", **others, **wanted, executor=listed)
     assert {key: asked[key] for key in (*wanted, "seconds")} == {**wanted, "seconds": 60}
     assert wanted.items() <= Run(tmp_path).config.items()
     for task in listed.tasks:
-        assert {"devices": 2, "strategy": "ddp", "max_seconds": 60}.items() <= task.arguments.items()
+        assert {**others, "cache": str(tmp_path / "cache")}.items() <= task.arguments.items()
     with pytest.raises(InputError, match="--jobs 2 beside --devices 2"):
         crossval(discs, tmp_path, jobs=2, devices=2, device="cpu")
 

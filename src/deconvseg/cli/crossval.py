@@ -47,6 +47,7 @@ def crossval(
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, help="Processes that load data, for each fold.")
     ] = None,
+    cache: options.Cache = None,
     pretrained: Annotated[
         Path | None, typer.Option("--pretrained", help="Start every fold from the weights of this run.")
     ] = None,
@@ -85,6 +86,7 @@ def crossval(
         device=device,
         precision=precision,
         workers=workers,
+        cache=cache,
         pretrained=pretrained,
         values=options.parse_values(values),
         seed=seed,

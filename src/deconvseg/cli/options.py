@@ -54,6 +54,9 @@ Variant = Annotated[
 ]
 Plan = Annotated[Path | None, typer.Option("--plan", help="Use this plan.json instead of making one.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, 32, bf16 or 16.")]
+Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Keep preprocessed cases in this folder, which runs may share.")
+]
 Devices = Annotated[
     int | None,
     typer.Option("--devices", min=1, help="Train on as many devices of each machine, a process on each."),

@@ -30,10 +30,7 @@ def train(
         int | None,
         typer.Option("--workers", min=0, help="Processes that prepare and load data; 0 keeps all in one process."),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", help="Keep preprocessed cases in this folder, which runs may share."),
-    ] = None,
+    cache: options.Cache = None,
     devices: options.Devices = None,
     nodes: Annotated[
         int | None, typer.Option("--nodes", min=1, help="Number of machines, each started by torchrun or srun.")

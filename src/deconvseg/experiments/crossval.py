@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -18,24 +19,25 @@ from deconvseg.data import (
     LabelMap,
     Splits,
     atomic_write,
-    count_values,
     list_names,
     open_dataset,
-    read_column,
     read_json,
     read_label_map,
     resolve_folds,
 )
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import Evaluation, merge_evaluations, read_evaluation
-from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose_executor, spread_over_devices
+from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose_executor
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
-from deconvseg.planning import Plan, choose_device
+from deconvseg.experiments.strata import measure_strata
+from deconvseg.planning import Plan, available_memory, choose_device
 from deconvseg.reporting import write_report
 from deconvseg.runs import FOLDS, Run
-from deconvseg.training import Console, Silent, TrainOptions, choose_precision, decide_plan
+from deconvseg.training import Console, Ranks, Silent, TrainOptions, choose_precision, decide_plan
 
+# Of the memory that is free; what a process takes varies by some percent, and the rest of the machine needs some too.
+_MEMORY_SHARE = 0.9
 _Path = str | PathLike[str]
 
 
@@ -61,6 +63,7 @@ def crossval(
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
+    cache: _Path | None = None,
     pretrained: _Path | None = None,
     values: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -76,13 +79,19 @@ def crossval(
     ``folds`` (5) of all cases that are not declared to be test cases, alike in foreground volume, or in the column
     ``stratify`` of a ``table`` with case names (a CSV dataset is its own). One plan, made on all these cases, serves
     all folds. ``jobs`` folds are trained at once (by default one, or one on each GPU), ``max_seconds`` each, or one
-    after the other on ``devices``. The other arguments are those of :func:`deconvseg.train`.
+    after the other on ``devices``; those on one device share its ``memory``. The other arguments are those of
+    :func:`deconvseg.train`.
 
     In the folder ``output`` lie the runs ``fold_0``, …, ``crossval.json`` with metrics, and ``postprocessing.json``,
     chosen by them. A fold that fails does not stop the others; with ``resume`` finished folds are kept, and the others
     go on.
     """
     console = console or Silent()
+    if (started := Ranks.find().size) > 1:
+        raise InputError(
+            f"a cross-validation is one process, but torchrun or SLURM tells of {started}: start it once (SLURM: "
+            "--ntasks=1), and spread it with --jobs or --devices"
+        )
     options = TrainOptions(
         dataset=_absolute(dataset),
         model=model,
@@ -99,23 +108,24 @@ def crossval(
         device=device,
         precision=precision,
         workers=workers,
+        cache=None if cache is None else _absolute(cache),
         pretrained=None if pretrained is None else _absolute(pretrained),
         values=dict(values or {}),
         seed=seed,
         devices=devices,
         strategy=strategy,
     )
-    if executor is None:
-        executor = _choose_executor(jobs, device, devices or 1)
     strata = {"stratify": stratify, "table": None if table is None else _absolute(table)}
     if resume:
         run, data, parts = _reopen(Path(output), options, folds, strata)
         options = options.resumed(run)
-    else:
+    if executor is None:
+        executor = choose_executor(jobs, options.device, options.devices or 1)
+    if not resume:
         run, data, parts = _start(Path(output), options, folds, strata, executor, console)
     tasks = [_make_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)]
     console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
-    failed = executor.run(spread_over_devices(tasks, options.device, executor), console)
+    failed = executor.run(tasks, console)
     result = _gather(run, data, parts, failed, console)
     result.write()
     console.say(f"report: {write_report(run.path)}")
@@ -127,20 +137,6 @@ def crossval(
 
 def _absolute(path: _Path) -> str:
     return str(Path(path).resolve())
-
-
-def _choose_executor(jobs: int | None, device: str, devices_each: int) -> Executor:
-    import torch
-
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs {jobs}: give the number of folds to train at once, 1 or more")
-    if devices_each > 1:
-        if jobs not in (None, 1):
-            raise InputError(f"--jobs {jobs} beside --devices {devices_each}: train folds at once, or each on several")
-        jobs = 1
-    # A device that was named is the only one to be used.
-    devices = torch.cuda.device_count() if choose_device(device) == "cuda" else 1
-    return choose_executor(jobs, devices, torch.get_num_threads())
 
 
 def _start(
@@ -163,13 +159,14 @@ def _start(
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()
     data = open_dataset(options.dataset, foreground=options.foreground)
-    measure = partial(_strata, stratify=strata["stratify"], table=strata["table"], options=options, console=console)
+    stratify, table = strata["stratify"], strata["table"]
+    measure = partial(measure_strata, stratify=stratify, table=table, root=options.dataset, console=console)
     parts = resolve_folds(data, options.splits, folds=folds, strata=measure, seed=options.seed)
     names = tuple(dict.fromkeys(name for part in parts for name in (*part.train, *part.val)))
     everything = Splits(names, (), parts[0].test)
     data = data.select(names)
     with _threads_of_a_fold(executor):
-        plan = decide_plan(data, everything, None, options, console)
+        plan = decide_plan(data, everything, None, _share_memory(options, executor, len(parts)), console)
     config = {**options.to_json(), **strata, "folds": len(parts)}
     run = Run.create(output, plan, config, splits=vars(everything))
     with atomic_write(run.path / FOLDS) as path:
@@ -195,6 +192,17 @@ def _reopen(
     return run, data.select(run.splits["train"]), parts
 
 
+def _share_memory(options: TrainOptions, executor: Executor, folds: int) -> TrainOptions:
+    """Let the planner give a fold its share of the memory where several are trained on one device at once."""
+    together = executor.count_on_device(folds) if isinstance(executor, Processes) else 1
+    if together == 1 or options.plan is not None:
+        return options
+    memory = options.memory
+    if memory is None:
+        memory = int(_MEMORY_SHARE * available_memory(choose_device(options.device)))
+    return replace(options, memory=memory // together)
+
+
 @contextmanager
 def _threads_of_a_fold(executor: Executor) -> Iterator[None]:
     """Let the planner time this machine with as many threads as a fold will have."""
@@ -208,27 +216,6 @@ def _threads_of_a_fold(executor: Executor) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _strata(
-    data: Dataset, *, stratify: str | None, table: str | None, options: TrainOptions, console: Console
-) -> Mapping[str, float | str]:
-    """Return what the folds are to be alike in: a column, or the foreground's volume in mm³."""
-    if stratify is not None:
-        source = table or (options.dataset if data.layout == "csv" else None)
-        if source is None:
-            raise InputError(f"--stratify {stratify}: name the .csv or .tsv file that has this column with --table")
-        return read_column(source, stratify, data.names)
-    if table is not None:
-        raise InputError(f"--table {table}: say which column the folds are to be alike in with --stratify")
-    volumes: dict[str, float | str] = {}
-    for case in console.track(data.cases, "measuring the foreground"):
-        label = data.load_label(case)
-        assert label is not None
-        counts = count_values(label.pixels)
-        voxels = sum(count for value, count in counts.items() if value not in (0, data.ignore_label))
-        volumes[case.name] = voxels * float(np.prod(label.geometry.spacing))
-    return volumes
-
-
 def _fold(run: Run, fold: int) -> Run:
     return Run(run.path / f"fold_{fold}")
 
@@ -240,9 +227,10 @@ def _finished(run: Run, fold: int) -> bool:
 
 def _make_task(run: Run, fold: int, options: TrainOptions) -> FoldTask:
     own = _fold(run, fold)
+    shared = {key: getattr(options, key) for key in ("workers", "devices", "strategy")}
     # One cache for all folds: every case is preprocessed once.
-    shared = {key: getattr(options, key) for key in ("workers", "devices", "strategy")} | {"cache": str(run.cache)}
-    arguments: dict[str, Any] = {"dataset": options.dataset, "output": str(own.path), **shared}
+    cache = options.cache or str(run.cache)
+    arguments: dict[str, Any] = {"dataset": options.dataset, "output": str(own.path), "cache": cache, **shared}
     if own.resume_file.is_file():
         return FoldTask(fold, {**arguments, "resume": True})
     if (own.path / "plan.json").is_file():

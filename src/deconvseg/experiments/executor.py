@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, cast
 
-from deconvseg.errors import DeconvsegError, InterruptionError
+from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.planning import choose_device, keep_freed_memory
 from deconvseg.training import Console, train
 
@@ -20,6 +22,7 @@ from deconvseg.training import Console, train
 _KILLED = -9
 # Long enough for a fold that was interrupted to write its last state.
 _PATIENCE = 60.0
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -56,26 +59,35 @@ class Serial:
 
 
 class Processes:
-    """Trains ``jobs`` folds at once, each in a process of its own that has its share of the threads."""
+    """Trains ``jobs`` folds at once, each in a process of its own that has its share of the threads.
 
-    def __init__(self, jobs: int, threads: int) -> None:
+    Of ``gpus`` (names as in ``CUDA_VISIBLE_DEVICES``) each takes the one on which the fewest folds are trained.
+    """
+
+    def __init__(self, jobs: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.jobs = jobs
         self.threads = max(1, threads // jobs)
+        self.gpus = gpus
+
+    def count_on_device(self, folds: int) -> int:
+        """Return how many of so many folds are trained on one device at once."""
+        return math.ceil(min(self.jobs, folds) / max(1, len(self.gpus)))
 
     def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
         """Train every fold; a process that dies is a problem of its fold."""
         waiting = list(tasks)
-        running: dict[Connection, tuple[int, SpawnProcess]] = {}
+        running: dict[Connection, tuple[int, SpawnProcess, str | None]] = {}
         problems: dict[int, str] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
-                    task = waiting.pop(0)
-                    receiver, process = self._start(task)
-                    running[receiver] = task.fold, process
+                    task, taken = waiting.pop(0), [gpu for _, _, gpu in running.values()]
+                    gpu = min(self.gpus, key=taken.count, default=None)
+                    receiver, process = self._start(task, gpu)
+                    running[receiver] = task.fold, process, gpu
                 for ready in wait(list(running)):
                     receiver = cast("Connection", ready)
-                    fold, process = running[receiver]
+                    fold, process, _ = running[receiver]
                     try:
                         kind, text = json.loads(receiver.recv_bytes())
                     except EOFError:
@@ -91,16 +103,18 @@ class Processes:
             # The terminal has sent the signal to the folds too.
             raise InterruptionError("interrupted; completed epochs are kept, go on with --resume") from None
         finally:
-            for _, process in running.values():
+            for _, process, _ in running.values():
                 process.join(_PATIENCE)
                 process.terminate()
         return problems
 
-    def _start(self, task: FoldTask) -> tuple[Connection, SpawnProcess]:
+    def _start(self, task: FoldTask, gpu: str | None) -> tuple[Connection, SpawnProcess]:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_train_fold, args=(task, self.threads, sender), name=f"fold {task.fold}")
-        process.start()
+        # Before it starts: CUDA looks once.
+        with _seeing(gpu):
+            process.start()
         # Only the process holds its end from now on: when it dies, however it does, this end says so.
         sender.close()
         return receiver, process
@@ -169,22 +183,44 @@ class _Sending:
         yield tell
 
 
-def choose_executor(jobs: int | None, devices: int, threads: int) -> Serial | Processes:
-    """Return who trains: as many processes as ``jobs``, by default one for each of several GPUs."""
-    jobs = max(1, devices) if jobs is None else jobs
-    return Serial() if jobs == 1 else Processes(jobs, threads)
+def choose_executor(jobs: int | None, device: str, devices_each: int) -> Serial | Processes:
+    """Return who trains: as many processes as ``jobs``, by default one, or one for each of several GPUs.
 
-
-def spread_over_devices(tasks: Sequence[FoldTask], device: str, executor: Executor) -> list[FoldTask]:
-    """Give the folds that are trained at once a GPU each, in turn."""
+    A device that is named is the only one to be used. Raises :class:`InputError` for ``jobs`` below 1, and for several
+    beside folds that are themselves trained on several devices.
+    """
     import torch
 
-    if not isinstance(executor, Processes) or choose_device(device) != "cuda":
-        return list(tasks)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs}: give the number of folds to train at once, 1 or more")
+    if devices_each > 1:
+        if jobs not in (None, 1):
+            raise InputError(f"--jobs {jobs} beside --devices {devices_each}: train folds at once, or each on several")
+        jobs = 1
+    gpus = _list_gpus() if choose_device(device) == "cuda" else []
+    jobs = max(1, len(gpus)) if jobs is None else jobs
+    return Serial() if jobs == 1 else Processes(jobs, torch.get_num_threads(), gpus)
+
+
+def _list_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
     count = torch.cuda.device_count()
-    return [
-        task
-        if task.arguments.get("resume")
-        else FoldTask(task.fold, {**task.arguments, "device": f"cuda:{task.fold % count}"})
-        for task in tasks
-    ]
+    named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
+    return named[:count] or [str(number) for number in range(count)]
+
+
+@contextmanager
+def _seeing(gpu: str | None) -> Iterator[None]:
+    """Let processes that are started meanwhile see one GPU alone; a run can go on on whichever is free."""
+    before = os.environ.get(_VISIBLE)
+    if gpu is not None:
+        os.environ[_VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_VISIBLE] = before
+        elif gpu is not None:
+            del os.environ[_VISIBLE]

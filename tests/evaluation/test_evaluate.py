@@ -240,6 +240,13 @@ class TestIgnoreLabel:
         assert evaluation.mean_dice == pytest.approx(2 * 8 / (27 + 8))
         assert evaluation.warnings == ()
 
+    def test_its_voxels_are_no_true_negatives_of_the_classes_of_other_cases(self, dataset):
+        data, predictions = dataset
+        for file in (data / "imagesTr" / "b_0000.nii.gz", data / "labelsTr" / "b.nii.gz", predictions / "b.nii.gz"):
+            save(file, mask((5, 1, 4)))
+        row = evaluate(data, predictions).cases[0].metrics[5]
+        assert (row["status"], row["tn"]) == ("both empty", 8 * 10 * 6)
+
     def test_a_runs_plan_says_it_where_no_dataset_does(self, dataset, tmp_path):
         data, predictions = dataset
         labels = {"values": [0, 1], "names": ["background", "head"], "ignore": 9}
@@ -328,9 +335,11 @@ class TestRegions:
 
 class TestReadingAndMerging:
     def test_what_was_written_comes_back(self, folders, tmp_path):
+        (folders[1] / "b.nii.gz").unlink()
         written = evaluate(*folders[:2], tmp_path / "metrics.json")
         read = read_evaluation(tmp_path / "metrics.json")
         assert read.to_json(tmp_path) == written.to_json(tmp_path)
+        assert read.counts["missing_predictions"] == merge_evaluations([read]).counts["missing_predictions"] == 1
 
     def test_parts_make_the_whole(self, folders, tmp_path):
         truth, prediction = folders[:2]

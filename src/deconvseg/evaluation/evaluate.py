@@ -16,7 +16,6 @@ from deconvseg.data import (
     Region,
     case_stem,
     check_same_grid,
-    count_values,
     is_dataset,
     is_image_file,
     list_bids_masks,
@@ -30,7 +29,7 @@ from deconvseg.data import (
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
-from deconvseg.evaluation.masks import both_empty, evaluate_masks
+from deconvseg.evaluation.masks import both_empty, evaluate_masks, find_labels
 from deconvseg.evaluation.metrics import check_tolerance
 from deconvseg.runs import Run
 
@@ -234,11 +233,10 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
     masks = [truth.pixels, prediction.pixels]
     if choice.classes.foreground:
         masks = [mask > 0 for mask in masks]
-    if ignored is not None:
-        masks = [np.where(ignored, 0, mask) for mask in masks]
+    predicted = find_labels(masks[1], ignored)
     labels = dict(choice.classes.names)
     if choice.classes.extend:
-        values = {value for mask in masks for value in count_values(mask)} - {0}
+        values = find_labels(masks[0], ignored) | predicted
         labels.update({value: f"label {value}" for value in sorted(values - labels.keys())})
     spacing = (1.0,) * truth.pixels.ndim if choice.unit == "voxel" else truth.geometry.spacing
     metrics = evaluate_masks(
@@ -258,7 +256,8 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         truth_file,
         prediction_file,
         tuple(truths.images.get(name, ())),
-        tuple(sorted(count_values(masks[1]).keys() - {0})),
+        tuple(sorted(predicted)),
+        0 if ignored is None else int(np.count_nonzero(ignored)),
     )
 
 
@@ -276,7 +275,7 @@ def _all_labels(cases: Sequence[CaseMetrics], choice: _Choice) -> dict[int, str]
 
 def _fill_in(case: CaseMetrics, labels: Mapping[int, str]) -> CaseMetrics:
     """Give a case the classes that occur in others only: here both masks are empty."""
-    voxels = math.prod(case.shape)
+    voxels = math.prod(case.shape) - case.ignored_voxels
     rows = {value: case.metrics.get(value) or both_empty(name, voxels) for value, name in labels.items()}
     return replace(case, metrics=rows)
 

@@ -32,7 +32,7 @@ _NNUNET_KEYS = {
 
 @dataclass(frozen=True)
 class CaseMetrics:
-    """The metrics of one case by label value, with its grid, its files and the label values that were predicted."""
+    """The metrics of one case by label value, with its grid, its files, and what was predicted and ignored in it."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,6 +42,7 @@ class CaseMetrics:
     prediction_file: Path
     image_files: tuple[Path, ...] = ()
     predicted_labels: tuple[int, ...] = ()
+    ignored_voxels: int = 0
 
     @property
     def mean(self) -> dict[str, float]:
@@ -106,6 +107,7 @@ class Evaluation:
             "ignore_label": self.ignore_label,
             "counts": self.counts,
             "summary": self.summary,
+            "missing": list(self.missing),
             "problems": list(self.problems),
             "warnings": list(self.warnings),
             "cases": [

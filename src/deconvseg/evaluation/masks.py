@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.data import count_values
 from deconvseg.errors import InputError
 from deconvseg.evaluation.metrics import MaskPair, check_grids, check_tolerance, grid_diagonal
 
@@ -49,7 +50,7 @@ def evaluate_masks(
             )
     voxels = truth.size
     if ignored is not None:
-        truth, prediction = np.where(ignored, 0, truth), np.where(ignored, 0, prediction)
+        truth, prediction = (np.where(ignored, mask.dtype.type(0), mask) for mask in (truth, prediction))
         voxels -= int(np.count_nonzero(ignored))
     classes = {key: tuple((members or {}).get(key, (key,))) for key in sorted(labels) if key != 0}
     values = sorted({value for union in classes.values() for value in union})
@@ -65,6 +66,11 @@ def evaluate_masks(
             return _describe(pair, labels[key], voxels, tolerance)
 
         return dict(zip(classes, pool.map(measure, classes), strict=True))
+
+
+def find_labels(mask: Labels, ignored: npt.NDArray[np.bool_] | None) -> set[int]:
+    """Return the label values of a mask (*S), the background's and those of ``ignored`` voxels (*S) left out."""
+    return set(count_values(mask if ignored is None else mask[~ignored])) - {0}
 
 
 def both_empty(name: str, voxels: int) -> ClassMetrics:

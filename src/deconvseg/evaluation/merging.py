@@ -29,6 +29,7 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
             regions={int(value): tuple(members) for value, members in tree["regions"].items()},
             ignore_label=tree["ignore_label"],
             split=tree["split"],
+            missing=tuple(tree["missing"]),
             problems=tuple(tree["problems"]),
             warnings=tuple(tree["warnings"]),
         )

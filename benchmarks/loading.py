@@ -18,6 +18,7 @@ from common import machine, report
 from deconvseg.data import Augment, PatchDataset, PreparedCase, finish, open_dataset, prepare_cases, resolve_splits
 from deconvseg.models import create_model
 from deconvseg.planning import Plan, choose_device, make_plan, read_plan
+from deconvseg.training import Ranks, choose_precision
 from deconvseg.training.loading import train_loader
 from deconvseg.training.loss import SegmentationLoss
 from deconvseg.training.optimiser import create_optimiser
@@ -93,9 +94,9 @@ def time_steps(plan: Plan, cases: Sequence[PreparedCase], device: str, workers: 
     optimiser = create_optimiser(network, plan.recipe)
     warm = 5
     recipe = plan.recipe.model_copy(update={"steps_per_epoch": steps + warm})
-    loader = train_loader(
-        plan.model_copy(update={"recipe": recipe}), cases, seed=0, device=device, workers=workers, epoch=0
-    )
+    shorter = plan.model_copy(update={"recipe": recipe})
+    loader = train_loader(shorter, cases, seed=0, device=device, workers=workers, epoch=0, ranks=Ranks())
+    half = choose_precision("auto", device) == "bf16-mixed"
     batches = iter(loader)
     waits, works = [], []
     for _ in range(steps + warm):
@@ -103,7 +104,8 @@ def time_steps(plan: Plan, cases: Sequence[PreparedCase], device: str, workers: 
         batch = next(batches)
         ready = time.perf_counter()
         optimiser.zero_grad()
-        value = loss(network(batch["image"].to(device)), batch["labels"].to(device))
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+            value = loss(network(batch["image"].to(device)), batch["labels"].to(device))
         value.backward()
         optimiser.step()
         float(value.detach())  # waits for a GPU, as the training's guard against losses that are not finite does

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy import ndimage
 from deconvseg.data import Case, Dataset, Image, LabelMap, open_dataset
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.planning import Fingerprint, cache_folder, take_fingerprint
+from deconvseg.planning.case_facts import CaseFacts, measure_case, measuring_bytes
 
 
 @pytest.fixture
@@ -67,6 +69,31 @@ def test_intensities_are_those_of_the_foreground(discs: Path) -> None:
 def test_any_number_of_workers_measures_the_same(balls: Path, workers: int) -> None:
     data = open_dataset(balls)
     assert take_fingerprint(data, workers=workers) == take_fingerprint(data)
+
+
+@pytest.mark.parametrize(("cases", "most"), [(0.5, 1), (1.5, 1), (2.5, 2), (100, 3)])
+def test_no_more_cases_are_read_at_once_than_memory_holds(
+    balls: Path, monkeypatch: pytest.MonkeyPatch, cases: float, most: int
+) -> None:
+    from deconvseg.planning import fingerprint
+
+    at_once: list[int] = []
+    reading: set[int] = set()
+
+    def noting(dataset: Dataset, case: Case) -> CaseFacts:
+        reading.add(id(case))
+        at_once.append(len(reading))
+        time.sleep(0.02)
+        found = measure_case(dataset, case)
+        reading.remove(id(case))
+        return found
+
+    monkeypatch.setattr(fingerprint, "measure_case", noting)
+    data = open_dataset(balls)
+    one = measuring_bytes(measure_case(data, data.cases[0]))
+    found = take_fingerprint(data, workers=3, memory=int(cases * one))
+    assert max(at_once) == most
+    assert found == take_fingerprint(data, workers=0)
 
 
 def test_a_fingerprint_survives_json(balls: Path) -> None:

@@ -1,5 +1,6 @@
 """What one case is like: all that the fingerprint keeps of it, a few kilobytes whatever its size."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deconvseg.data import AxisOrder, Case, Dataset
+from deconvseg.data import AxisOrder, Case, Dataset, count_values
 from deconvseg.errors import InputError
 from deconvseg.planning.symmetry import occupancy
 
@@ -51,6 +52,15 @@ class CaseFacts:
     expanded_grey: bool
 
 
+def measuring_bytes(facts: CaseFacts) -> int:
+    """Return what the reading and measuring of a case took, which are gone.
+
+    Per voxel: of each channel the values as they are read and a copy (float32), the mask, and two integers of its size
+    (int64) while values and components are counted.
+    """
+    return math.prod(facts.shape) * (2 * 4 * len(facts.intensities) + 3 * 8)
+
+
 def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
     """Read a case and keep what the fingerprint needs; :class:`InputError` where it is broken or holds instances."""
     image, labels = dataset.load(case)
@@ -60,9 +70,9 @@ def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
     ids = (labels.pixels > 0).astype(np.uint8) if dataset.foreground else labels.pixels
     if dataset.ignore_label is not None:
         ids = np.where(labels.pixels == dataset.ignore_label, 0, ids)
-    values, counts = np.unique(ids, return_counts=True)
+    counts = count_values(ids)
     if dataset.label_names is None:
-        refuse_instances(len(values), case)
+        refuse_instances(len(counts), case)
     rng = np.random.default_rng([len(case.name), *case.name.encode()])
     pixels = image.pixels.reshape(image.channels, -1)
     return CaseFacts(
@@ -70,10 +80,8 @@ def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
         spacing=order.apply_geometry(image.geometry, image.shape).spacing,
         orientation="".join(nib.aff2axcodes(image.geometry.affine)) if len(image.shape) == 3 else "",
         classes={
-            int(value): _class_facts(ids == value, int(count), order, rng)
-            if value
-            else ClassFacts(int(count), 0, _NONE)
-            for value, count in zip(values, counts, strict=True)
+            value: _class_facts(ids == value, count, order, rng) if value else ClassFacts(count, 0, _NONE)
+            for value, count in counts.items()
         },
         intensities=_sample(pixels, ids.reshape(-1) > 0, rng),
         zero_fractions=tuple(float((channel == 0).mean()) for channel in pixels),

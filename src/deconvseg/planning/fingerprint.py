@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deconvseg.data import Case, Dataset
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.planning.case_facts import CaseFacts, measure_case, refuse_instances
+from deconvseg.planning.case_facts import CaseFacts, measure_case, measuring_bytes, refuse_instances
 from deconvseg.planning.fingerprint_cache import fingerprint_key, read_cached, write_cached
+from deconvseg.planning.machine import available_memory
 from deconvseg.planning.symmetry import asymmetry
 
 Count = Annotated[int, Field(ge=0)]
@@ -106,14 +107,16 @@ def take_fingerprint(
     dataset: Dataset,
     *,
     workers: int | None = None,
+    memory: int | None = None,
     cache: Path | None = None,
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> Fingerprint:
     """Read every case of the dataset once, one at a time in each of ``workers`` threads (0: in this one).
 
-    With a ``cache`` folder the result is kept there and read again as long as the files, by name, size and time, and
-    this package's version are the same. Raises :class:`InputError` where a case is broken or masks look like
-    instances, and :class:`DeconvsegError` that names the case where reading it fails otherwise.
+    They are fewer where ``memory`` bytes (by default what is free) do not hold as many of the largest case. With a
+    ``cache`` folder the result is kept there and read again as long as the files, by name, size and time, and this
+    package's version are the same. Raises :class:`InputError` where a case is broken or masks look like instances, and
+    :class:`DeconvsegError` that names the case where reading it fails otherwise.
     """
     if not dataset.cases:
         raise InputError(
@@ -124,14 +127,17 @@ def take_fingerprint(
         known = read_cached(Fingerprint, cache, key)
         if known is not None:
             return known
-    fingerprint = _merge(dataset, _measure(dataset, workers, progress))
+    fingerprint = _merge(dataset, _measure(dataset, workers, memory, progress))
     if cache is not None and key is not None:
         write_cached(fingerprint, cache, key)
     return fingerprint
 
 
 def _measure(
-    dataset: Dataset, workers: int | None, progress: Callable[[Sequence[Case]], Iterable[Case]]
+    dataset: Dataset,
+    workers: int | None,
+    memory: int | None,
+    progress: Callable[[Sequence[Case]], Iterable[Case]],
 ) -> Iterator[tuple[Case, CaseFacts]]:
     if workers is None:
         workers = min(_MOST_WORKERS, os.cpu_count() or 1)
@@ -139,13 +145,22 @@ def _measure(
         for case in progress(dataset.cases):
             yield case, _measure_named(dataset, case)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="fingerprint")
+    # The largest case, by its files, comes first and alone: it says how many may be in memory at the same time.
+    largest = max(dataset.cases, key=_file_bytes)
+    first = _measure_named(dataset, largest)
+    room = available_memory() if memory is None else memory
+    pool = ThreadPoolExecutor(max(1, min(workers, room // measuring_bytes(first))), thread_name_prefix="fingerprint")
     try:
-        futures = {case.name: pool.submit(_measure_named, dataset, case) for case in dataset.cases}
+        others = (case for case in dataset.cases if case is not largest)
+        futures = {case.name: pool.submit(_measure_named, dataset, case) for case in others}
         for case in progress(dataset.cases):
-            yield case, futures.pop(case.name).result()
+            yield case, first if case is largest else futures.pop(case.name).result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _file_bytes(case: Case) -> int:
+    return sum(path.stat().st_size for path in case.images if path.is_file())
 
 
 def _measure_named(dataset: Dataset, case: Case) -> CaseFacts:

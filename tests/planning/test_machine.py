@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +74,17 @@ def test_memory_is_read_in_multiples_of_1024(text: str) -> None:
 
     found = {"8G": 8 * GIB, "800M": 800 * 2**20, "1.5T": 1536 * GIB, "8GiB": 8 * GIB, "512k": 2**19}
     assert parse_bytes(text) == found[text]
+
+
+def test_messages_on_standard_output_are_kept_apart_from_what_libraries_print() -> None:
+    script = """
+import os
+from deconvseg.planning import take_over_stdout
+messages = take_over_stdout()
+print("from Python", flush=True)
+os.write(1, b"from elsewhere\\n")
+messages.write("a message\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "a message\n"
+    assert "from Python\nfrom elsewhere\n" in done.stderr

@@ -2,12 +2,15 @@
 
 import platform
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import StepCost, StepMeter
+from deconvseg.planning.trial import explain_end, measure
 
 CONFIG = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2, "widths": [16, 32], "kernel_size": 3}
 MIB = 2**20
@@ -60,3 +63,26 @@ def test_costs_scale_with_voxels_but_not_the_weights() -> None:
     cost = StepCost(seconds=0.5, base=100, memory=100 + 16 * 10 + 40, inference=100 + 4 * 10 + 8, parameters=10)
     twice = cost.scaled(4.0, inference=2.0)
     assert twice == StepCost(seconds=2.0, base=100, memory=260 + 160, inference=140 + 16, parameters=10)
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"),
+    [
+        (-signal.SIGKILL, {"short": "its process was ended by SIGKILL"}),
+        (-signal.SIGABRT, {"short": "its process was ended by SIGABRT"}),
+        (-signal.SIGSEGV, {"error": "its process was ended by SIGSEGV"}),
+        (3, {"error": "its process ended with code 3"}),
+    ],
+)
+def test_only_ends_that_memory_explains_are_taken_for_short_memory(code: int, answer: dict) -> None:
+    assert explain_end(code) == answer
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the memory of a GPU")
+def test_a_candidate_on_a_gpu_is_not_charged_for_the_one_before() -> None:
+    def memory(side: int) -> int:
+        return measure("deconver", CONFIG, (side, side), 1, "cuda", regions=False, threads=1)["memory"]
+
+    small = memory(64)
+    assert memory(512) > small
+    assert memory(64) == pytest.approx(small, rel=0.05)

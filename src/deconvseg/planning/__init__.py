@@ -6,7 +6,7 @@ from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
 from deconvseg.planning.fitting import register_fitting
-from deconvseg.planning.machine import available_memory, choose_device, keep_freed_memory
+from deconvseg.planning.machine import available_memory, choose_device, keep_freed_memory, take_over_stdout
 from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.planner import check_request, make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
@@ -39,4 +39,5 @@ __all__ = [
     "register_fitting",
     "supervise_deeply",
     "take_fingerprint",
+    "take_over_stdout",
 ]

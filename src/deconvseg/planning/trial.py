@@ -6,6 +6,7 @@
 import json
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from deconvseg.errors import DeconvsegError
 from deconvseg.models import Network, create_model
 from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
-from deconvseg.planning.machine import keep_freed_memory, peak_memory
+from deconvseg.planning.machine import keep_freed_memory, peak_memory, take_over_stdout
 
 # The first step also prepares (compiled primitives, the optimiser's state); the fastest of the others is the step.
 _STEPS = 3
@@ -34,9 +35,7 @@ _LONG = 15.0
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # What libraries print must not come between the answers.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    answers = take_over_stdout()
     # What training has in memory beside its network.
     import lightning.pytorch  # noqa: F401
 
@@ -66,14 +65,22 @@ def _try_apart(request: Mapping[str, Any]) -> dict[str, Any]:
         text = answer.read()
     _, status = os.waitpid(child, 0)
     if not text:
-        # A native allocation that fails ends the process, and so does the kernel where memory is short.
-        return {"short": f"ended with status {status}"}
+        return explain_end(os.waitstatus_to_exitcode(status))
     found: dict[str, Any] = json.loads(text)
     if "base" in found:
         # A copy does not have the libraries' files in memory until it uses them; a training does.
         files = psutil.Process().memory_info().rss - found["base"]
         found |= {key: found[key] + files for key in ("base", "inference", "memory")}
     return found
+
+
+def explain_end(code: int) -> dict[str, Any]:
+    """Say why a process ended without an answer, by its exit code (negative: a signal)."""
+    if code >= 0:
+        return {"error": f"its process ended with code {code}"}
+    # A native allocation that fails aborts, and where the machine's memory is short the kernel kills.
+    key = "short" if -code in (signal.SIGABRT, signal.SIGKILL) else "error"
+    return {key: f"its process was ended by {signal.Signals(-code).name}"}
 
 
 def _bound(limit: int) -> int:
@@ -111,6 +118,10 @@ def measure(
     """
     torch.set_num_threads(threads)
     cuda = device.startswith("cuda")
+    if cuda:
+        # This process has tried other candidates before, where it is not a copy for each.
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     base = 0 if cuda else peak_memory()
     network = create_model(name, **config).to(device)
     image = torch.rand(batch, network.in_channels, *patch, device=device)

@@ -10,10 +10,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from deconvseg.errors import DeconvsegError, InterruptionError
-from deconvseg.planning import choose_device, keep_freed_memory
+from deconvseg.planning import choose_device, keep_freed_memory, take_over_stdout
 from deconvseg.runs import Run
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.options import TrainOptions
@@ -22,11 +22,19 @@ from deconvseg.training.train import fit_run
 
 
 class Relay:
-    """A console that tells the parent process."""
+    """A console that tells the parent process, by JSON lines in ``messages``."""
+
+    def __init__(self, messages: TextIO) -> None:
+        self.messages = messages
+
+    def tell(self, **message: Any) -> None:
+        """Write one message."""
+        self.messages.write(json.dumps(message) + "\n")
+        self.messages.flush()
 
     def say(self, text: str) -> None:
         """Hand a line on."""
-        _tell(say=text)
+        self.tell(say=text)
 
     def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
         """Go through the items; the parent has shown this already."""
@@ -35,20 +43,21 @@ class Relay:
     @contextmanager
     def meter(self) -> Iterator[Callable[[str, float], None]]:
         """Give a function that hands progress on."""
-        yield lambda text, fraction: _tell(text=text, fraction=fraction)
+        yield lambda text, fraction: self.tell(text=text, fraction=fraction)
 
 
 def main(path: str, options: str, how: str) -> int:
     """Train, as one of several; return the exit code."""
+    relay = Relay(take_over_stdout())
     ranks = Ranks.find()
-    console: Console = Relay() if ranks.leads else Silent()
+    console: Console = relay if ranks.leads else Silent()
     chosen = TrainOptions(**json.loads(options))
     keep_freed_memory()
     try:
         with ranks.connected(choose_device(chosen.device)):
             fit_run(Run.open(path), chosen, ranks, how == "resume", console)
     except DeconvsegError as error:
-        _tell(error=str(error), code=error.exit_code, peer=isinstance(error, PeerError | InterruptionError))
+        relay.tell(error=str(error), code=error.exit_code, peer=isinstance(error, PeerError | InterruptionError))
         return error.exit_code
     except SystemExit as end:
         return int(end.code or 0)
@@ -58,13 +67,9 @@ def main(path: str, options: str, how: str) -> int:
     except Exception as error:  # noqa: BLE001
         traceback.print_exc()
         text = f"unexpected {type(error).__name__} in a training process: {' '.join(str(error).split())}"
-        _tell(error=text, code=1, peer=False)
+        relay.tell(error=text, code=1, peer=False)
         return 1
     return 0
-
-
-def _tell(**message: Any) -> None:
-    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":

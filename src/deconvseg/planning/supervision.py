@@ -1,6 +1,8 @@
 """Deep supervision: from a recipe's wish to the heads of a plan's network."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -26,7 +28,17 @@ def supervise_deeply(plan: Plan) -> Plan:
         heads = min(halvings, max(1, halvings - 2))
     if not heads:
         reason = f"this {model.name} has no further resolutions to supervise: it is trained at the full one alone"
-        return plan.model_copy(update={"reasons": {**plan.reasons, "deep_supervision": reason}})
+        return _explained(plan, {}, "recipe.deep_supervision", True, reason)
     model = model.model_copy(update={"config": {**model.config, _ARGUMENT: heads}})
     reason = f"{heads} of the lower resolutions, all but the lowest two: a loss at each, its weight halving"
-    return plan.model_copy(update={"model": model, "reasons": {**plan.reasons, "deep_supervision": reason}})
+    # The reason for the network is one for the network with its heads, unless somebody has changed it before.
+    network = {} if "model" in plan.changed_by_hand else {"model": model.model_dump(mode="json")}
+    supervised = plan.model_copy(update={"model": model})
+    return _explained(supervised, network, f"model.config.{_ARGUMENT}", heads, reason)
+
+
+def _explained(plan: Plan, chosen: Mapping[str, Any], key: str, value: int, reason: str) -> Plan:
+    """Return the plan with a reason for a value, and with other values for which it has reasons already."""
+    known = {name: tree for name, tree in chosen.items() if name in plan.chosen}
+    update = {"reasons": {**plan.reasons, key: reason}, "chosen": {**plan.chosen, **known, key: value}}
+    return plan.model_copy(update=update)

@@ -2,8 +2,9 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.constants import default_pg_timeout
 from torch.utils.data import Sampler
 
 from deconvseg.data import EpochSampler
@@ -23,6 +26,8 @@ from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 _Item = TypeVar("_Item")
 # The first process may hash and prepare a large dataset while the others wait.
 _PATIENCE = timedelta(days=7)
+# Processes that srun starts may load their libraries from a slow disk; without srun the others never come.
+_PATIENCE_WITH_SRUN, _PATIENCE_WITHOUT = timedelta(minutes=10), timedelta(seconds=45)
 
 
 class PeerError(DeconvsegError):
@@ -108,12 +113,14 @@ class Ranks:
             yield
             return
         environment = _environment()
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo",
-            init_method=f"tcp://{environment.main_address}:{environment.main_port}",
-            rank=self.rank,
-            world_size=self.size,
-        )
+        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        address = environment.main_address, environment.main_port
+        if isinstance(environment, SLURMEnvironment):
+            store = meet(*address, self.rank, self.size)
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size)
+        else:
+            init_method = f"tcp://{address[0]}:{address[1]}"
+            dist.init_process_group(backend, init_method=init_method, rank=self.rank, world_size=self.size)
         try:
             with _named_connection_errors():
                 yield
@@ -229,6 +236,30 @@ class _SumOverRanks(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         # Every process differentiates the same function of the sum, so there is nothing more to gather.
         return gradient * dist.get_world_size()
+
+
+def meet(address: str, port: int, rank: int, size: int) -> Store:
+    """Wait for the processes that SLURM announces, and return the store that they have in common.
+
+    Raises :class:`InputError` where not all of them come, as in a batch script that does without srun.
+    """
+    patience = _PATIENCE_WITH_SRUN if "SLURM_STEP_ID" in os.environ else _PATIENCE_WITHOUT
+    deadline = time.monotonic() + patience.total_seconds()
+    came = 1
+    # Where the first process is not there, or has given up before, there is no store.
+    with suppress(dist.DistError):
+        store = TCPStore(address, port, size, is_master=rank == 0, timeout=patience, wait_for_workers=False)
+        came = store.add("came", 1)
+        while came < size and time.monotonic() < deadline:
+            time.sleep(0.1)
+            came = store.add("came", 0)
+    if came < size:
+        raise InputError(
+            f"SLURM announces {size} processes, and {came} came in {patience.total_seconds():.0f} s: start the "
+            "training with srun (srun deconvseg train …), or ask for a single task"
+        )
+    store.set_timeout(default_pg_timeout)
+    return PrefixStore("group", store)
 
 
 def _nodes(environment: ClusterEnvironment, size: int) -> int:

@@ -160,6 +160,14 @@ class Plan(_Part):
         for region in self.regions or ():
             if not region.labels or any(i not in ids for i in (*region.labels, region.paints)):
                 raise ValueError(f"region {region.name!r}: labels are ids from 1 to {len(self.labels.values) - 1}")
+            if region.paints not in region.labels:
+                raise ValueError(
+                    f"region {region.name!r} paints {region.paints}, none of its labels {list(region.labels)}; choose "
+                    "one of them (in a dataset: correct regions_class_order)"
+                )
+        painted = [region.paints for region in self.regions or ()]
+        if len(set(painted)) < len(painted):
+            raise ValueError(f"regions paint {painted}: give each an id of its own (regions_class_order)")
         return self
 
     @property

@@ -80,10 +80,16 @@ class TimeLimit(Callback):
         self.seconds = seconds
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop when the time is up; the epoch ends there, with its files."""
+        """Stop when the time is up; the epoch ends there, with its files, and is not validated any more."""
         assert isinstance(pl_module, SegmentationTask)
         if leaders_value(pl_module.seconds) >= self.seconds:
             trainer.should_stop = True
+            trainer.limit_val_batches = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where the time was up in the midst of a validation."""
+        assert isinstance(pl_module, SegmentationTask)
+        trainer.should_stop |= pl_module.out_of_time
 
 
 class Progress(Callback):

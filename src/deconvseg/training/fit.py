@@ -36,6 +36,7 @@ def fit(
     device: str,
     precision: str,
     workers: int | None,
+    max_epochs: int | None,
     max_seconds: float | None,
     resume: bool,
     report: Callable[[str, float], None],
@@ -45,7 +46,8 @@ def fit(
     """Train the network, writing weights, metrics and resume state into the run after every epoch.
 
     Of several processes (``ranks``) each takes its part of every batch and of the validation cases, and the first
-    one writes; ``strategy`` says whether every process holds the whole network ("ddp") or a part of it ("fsdp").
+    one writes; ``strategy`` says whether every process holds the whole network ("ddp") or a part of it ("fsdp"). The
+    training ends after ``max_epochs`` or ``max_seconds``, whichever comes first.
     """
     plan = run.plan
     recipe = plan.recipe
@@ -58,6 +60,7 @@ def fit(
         network,
         plan,
         seed=seed,
+        max_epochs=max_epochs,
         max_seconds=max_seconds,
         seconds_before=seconds_before,
         rank=ranks.rank,
@@ -76,8 +79,7 @@ def fit(
         strategy=create_strategy(strategy, ranks.size) if ranks.size > 1 else "auto",
         sync_batchnorm=ranks.size > 1 and strategy == "ddp" and device.startswith("cuda"),
         precision=choose_precision(precision, device),
-        # With a time limit the clock decides, not the number of epochs.
-        max_epochs=recipe.epochs if max_seconds is None else -1,
+        max_epochs=-1 if max_epochs is None else max_epochs,
         gradient_clip_val=recipe.gradient_clip,
         check_val_every_n_epoch=min(recipe.validate_every, recipe.epochs),
         num_sanity_val_steps=0,

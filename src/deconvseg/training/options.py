@@ -45,6 +45,15 @@ class TrainOptions:
         """Dotted paths of the plan that are asked to be replaced."""
         return {**self.values, **({} if self.epochs is None else {"recipe.epochs": self.epochs})}
 
+    def max_epochs(self, plan: Plan) -> int | None:
+        """Return the number of epochs that end the training, or None where the clock alone does.
+
+        Beside a time limit the epochs of a plan are what was thought to fit; those that somebody asked for, by an
+        option, by hand or by a paper's recipe, are kept to.
+        """
+        asked = "recipe.epochs" in (*self.plan_changes, *plan.changed_by_hand) or plan.recipe.name != "default"
+        return plan.recipe.epochs if asked or self.max_seconds is None else None
+
     def given_plan(self, plan: Plan | None = None) -> Plan | None:
         """Return the plan that is given, as such or as a file, or None where one is to be made.
 

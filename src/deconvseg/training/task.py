@@ -11,22 +11,29 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.inference import predict_windows
 from deconvseg.models import Network
 from deconvseg.planning import Plan
 from deconvseg.training.averaging import average_weights
-from deconvseg.training.loss import SegmentationLoss, region_masks
+from deconvseg.training.loss import SegmentationLoss
 from deconvseg.training.optimiser import create_optimiser
-from deconvseg.training.ranks import PeerError, leaders_value, mean_over_ranks, rows_of_ranks, texts_of_ranks
+from deconvseg.training.ranks import (
+    PeerError,
+    largest_over_ranks,
+    leaders_value,
+    mean_over_ranks,
+    rows_of_ranks,
+    texts_of_ranks,
+)
 from deconvseg.training.schedule import learning_rate_factor
+from deconvseg.training.validation import OutOfTimeError, dice_of_case
 
 
 class SegmentationTask(LightningModule):
     """A network, its loss and its optimiser, as the plan says.
 
-    ``max_seconds`` makes the learning rate follow the clock instead of the steps; the exact resumption of a run holds
-    only without it. Of several processes every one has a task, with its share of each batch; ``rank`` is its number,
-    ``dealt_cases`` how many validation cases are dealt out over all of them.
+    The learning rate follows the steps of ``max_epochs`` and the clock of ``max_seconds``, whichever is further on; the
+    exact resumption of a run holds only without the clock. Of several processes every one has a task, with its share
+    of each batch; ``rank`` is its number, ``dealt_cases`` how many validation cases are dealt out over all of them.
     """
 
     def __init__(
@@ -35,6 +42,7 @@ class SegmentationTask(LightningModule):
         plan: Plan,
         *,
         seed: int,
+        max_epochs: int | None,
         max_seconds: float | None = None,
         seconds_before: float = 0.0,
         rank: int = 0,
@@ -49,21 +57,21 @@ class SegmentationTask(LightningModule):
         self.dealt_cases = dealt_cases
         # What is random in a network shall differ between the parts of a batch.
         self.entropy = [seed] if rank == 0 else [seed, rank]
-        self.total_steps = plan.recipe.epochs * plan.recipe.steps_per_epoch
+        self.total_steps = None if max_epochs is None else max_epochs * plan.recipe.steps_per_epoch
         self.max_seconds = max_seconds
         self.seconds_before = seconds_before
-        self.ignore_id = plan.labels.to_encoding().ignore_id
-        self.region_ids = None if plan.regions is None else [region.labels for region in plan.regions]
         recipe = plan.recipe
         self.loss = SegmentationLoss(
-            regions=self.region_ids,
+            regions=None if plan.regions is None else [region.labels for region in plan.regions],
             squared_dice=recipe.squared_dice,
             batch_dice=recipe.batch_dice,
-            ignore_id=self.ignore_id,
+            ignore_id=plan.labels.to_encoding().ignore_id,
         )
         self.started = time.monotonic() - seconds_before
         self.train_losses: list[float] = []  # of all processes together
         self.validation_dice: list[Tensor] = []
+        self.out_of_time = False  # in the midst of a validation
+        self.last_step: tuple[Tensor, int, list[str]] | None = None
 
     @property
     def seconds(self) -> float:
@@ -72,10 +80,9 @@ class SegmentationTask(LightningModule):
 
     @property
     def progress(self) -> float:
-        """Fraction of the run that is done, by the clock where the run has a time limit, by steps otherwise."""
-        if self.max_seconds is not None:
-            return self.seconds / self.max_seconds
-        return self.global_step / self.total_steps
+        """Fraction of the run that is done, by its steps and its clock, of which the first to end will end it."""
+        by_steps = 0.0 if self.total_steps is None else self.global_step / self.total_steps
+        return by_steps if self.max_seconds is None else max(by_steps, self.seconds / self.max_seconds)
 
     @property
     def kept_name(self) -> str:
@@ -106,7 +113,7 @@ class SegmentationTask(LightningModule):
         self.network.deep_supervision = self.network.deep_supervision_heads > 0
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """Return the loss of one batch; a loss that is not finite stops the run and names the batch's cases."""
+        """Return the loss of one batch."""
         recipe = self.plan.recipe
         # By the first process's clock, so that all processes take the same step.
         progress = self.progress if self.max_seconds is None else leaders_value(self.progress)
@@ -114,25 +121,37 @@ class SegmentationTask(LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = recipe.learning_rate * factor
         loss: Tensor = self.loss(self.network(batch["image"]), batch["labels"])
+        self.last_step = loss.detach(), batch_index, batch["case"]
+        return loss
+
+    def on_after_backward(self) -> None:
+        """Note the loss; one that is not finite stops the run before the weights follow it, and names its cases."""
+        assert self.last_step is not None
+        # Not earlier: reading the loss waits for a GPU, which has the gradients to compute meanwhile.
+        loss, batch_index, names = self.last_step
         value = mean_over_ranks(loss)
         if not math.isfinite(value):
-            cases = ", ".join(texts_of_ranks(", ".join(batch["case"])))
+            cases = ", ".join(texts_of_ranks(", ".join(names)))
             raise (DeconvsegError if self.rank == 0 else PeerError)(
                 f"the loss became {value} in epoch {self.current_epoch}, step {batch_index}; cases in that batch: "
                 f"{cases}; look at those images, or lower the learning "
-                f"rate (--set recipe.learning_rate={recipe.learning_rate / 3:.1g})"
+                f"rate (--set recipe.learning_rate={self.plan.recipe.learning_rate / 3:.1g})"
             )
         self.train_losses.append(value)
-        return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Let the average of the weights follow them."""
         if self.average is not None:
             self.average.update_parameters(self.network)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave whole cases where they are: only their windows go to the network's device."""
+        return batch if self.trainer.validating else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's scores."""
         self.validation_dice.clear()
+        self.out_of_time = False
         self.network.deep_supervision = False
         kept = self.get_submodule(self.kept_name)
         if isinstance(kept, FSDPModule):
@@ -140,33 +159,34 @@ class SegmentationTask(LightningModule):
             kept.unshard()
 
     def on_validation_epoch_end(self) -> None:
-        """Gather the scores of all processes, and go back to training with every head."""
-        self.validation_dice = list(rows_of_ranks(torch.stack(self.validation_dice), self.dealt_cases))
+        """Gather the scores of all processes, if all are there, and go back to training with every head."""
+        self.out_of_time = bool(largest_over_ranks(torch.tensor(float(self.out_of_time))))
+        self.validation_dice = (
+            [] if self.out_of_time else list(rows_of_ranks(torch.stack(self.validation_dice), self.dealt_cases))
+        )
         kept = self.get_submodule(self.kept_name)
         if isinstance(kept, FSDPModule):
             kept.reshard()
         self.network.deep_supervision = self.network.deep_supervision_heads > 0
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Add the Dice of each predicted structure of one whole case."""
-        probabilities = predict_windows(
-            self.get_submodule(self.kept_name),
-            batch["image"],
-            self.plan.patch_size,
-            overlap=self.plan.recipe.overlap,
-            regions=self.region_ids is not None,
-        )
-        labels = batch["labels"].cpu()
-        if self.region_ids is not None:
-            predicted, truth = (probabilities > 0.5).float(), region_masks(labels, self.region_ids)
+        """Add the Dice of each predicted structure of one whole case, unless the time is up."""
+        if self.out_of_time:
+            return
+        try:
+            dice = dice_of_case(
+                self.get_submodule(self.kept_name),
+                self.plan,
+                batch["image"][0],
+                batch["labels"][0],
+                device=self.device,
+                tell=self._look_at_the_clock,
+            )
+        except OutOfTimeError:
+            self.out_of_time = True
         else:
-            ids = [(i,) for i in range(1, probabilities.shape[1])]
-            predicted, truth = region_masks(probabilities.argmax(1), ids), region_masks(labels, ids)
-        if self.ignore_id is not None:
-            judged = (labels != self.ignore_id)[:, None]
-            predicted, truth = predicted * judged, truth * judged
-        axes = tuple(range(2, labels.ndim + 1))
-        size = predicted.sum(axes) + truth.sum(axes)
-        # Deconver, Eq. 8: the Dice of two empty masks is 1.
-        dice = torch.where(size > 0, 2 * (predicted * truth).sum(axes) / size.clamp_min(1), 1.0)
-        self.validation_dice.append(dice[0].cpu())
+            self.validation_dice.append(dice)
+
+    def _look_at_the_clock(self) -> None:
+        if self.max_seconds is not None and self.seconds >= self.max_seconds:
+            raise OutOfTimeError

@@ -62,9 +62,9 @@ def train(
     Plans (unless ``plan`` is given), prepares, trains, predicts the validation cases, evaluates them and writes the
     report, all in the folder ``output``. ``fold`` is the validation fold, or ``"all"`` to train on every training
     case; ``values`` replaces dotted paths of the plan (``{"recipe.learning_rate": 1e-4}``); ``max_seconds`` bounds
-    training with its validations, and the plan that is made keeps to ``memory`` bytes and to ``dims`` (2: slices of
-    volumes; 3). ``workers`` processes prepare and load cases (0: none). Preprocessed cases lie in the run's folder
-    while it trains, or stay in ``cache``, which several runs may share.
+    training with its validations (as ``epochs`` do, if they end first), and the plan that is made keeps to ``memory``
+    bytes and to ``dims`` (2: slices of volumes; 3). ``workers`` processes prepare and load cases (0: none).
+    Preprocessed cases lie in the run's folder while it trains, or stay in ``cache``, which several runs may share.
 
     ``devices`` spreads the training over as many processes, one on each device (``strategy`` "ddp", the default: each
     holds the whole network; "fsdp": a part of it); the plan's batch is that of all together. Where torchrun or SLURM
@@ -162,9 +162,8 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
 
 def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
     """Return the run's cases, those that train and those that choose."""
-    data = open_dataset(options.dataset, foreground=options.foreground)
     parts = Splits(**run.splits)
-    return data.select([*parts.train, *parts.val]), parts
+    return open_dataset(options.dataset, foreground=options.foreground).select([*parts.train, *parts.val]), parts
 
 
 def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
@@ -261,6 +260,7 @@ def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console
             device=device,
             precision=options.precision,
             workers=options.workers,
+            max_epochs=options.max_epochs(plan),
             max_seconds=options.max_seconds,
             resume=resume,
             report=meter,
@@ -283,6 +283,8 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
             load=data.load_image,
             progress=lambda case, fraction: progress(f"predicting {case}", fraction),
         )
+    if not prediction.written:
+        raise DeconvsegError(f"trained, but no validation case could be predicted, first: {prediction.problems[0]}")
     result = evaluate(
         options.dataset,
         run.validation,

@@ -1,0 +1,98 @@
+"""How well a network segments a whole case while it is trained: slab by slab, so that no map of the case is held."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.inference.grids import GridAxis, in_sweep_order
+from deconvseg.inference.layout import Layout, choose_layout
+from deconvseg.inference.masks import labels_from_maps
+from deconvseg.inference.memory import device_budget, sums_budget
+from deconvseg.inference.runner import WindowMemoryError, WindowRunner
+from deconvseg.inference.sweeping import Sweep
+from deconvseg.planning import Plan
+from deconvseg.training.loss import region_masks
+
+
+class OutOfTimeError(Exception):
+    """The time of the training is up in the midst of a case."""
+
+
+@torch.inference_mode()
+def dice_of_case(
+    network: nn.Module,
+    plan: Plan,
+    image: Tensor,
+    labels: Tensor,
+    *,
+    device: torch.device,
+    tell: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Return the Dice (K) of each predicted structure of an image (C, \\*S) with class ids (\\*S), both on the CPU.
+
+    Only windows, and sums of their logits where there is room, are on the network's ``device``. ``tell`` is called
+    after each window. The Dice of two empty masks is 1 (Deconver, Eq. 8); voxels to ignore count nowhere.
+    """
+    runner = WindowRunner(network, plan.patch_size, device=device)
+    while True:
+        try:
+            common, sizes = _count(runner, plan, image, labels, tell)
+        except WindowMemoryError as error:
+            if not error.runner.shrink():
+                raise error.__cause__ or error from None
+        else:
+            return torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0).float()
+
+
+def _count(
+    runner: WindowRunner, plan: Plan, image: Tensor, labels: Tensor, tell: Callable[[], None]
+) -> tuple[Tensor, Tensor]:
+    """Count for each structure the voxels (K) that mask and prediction share, and those of both together."""
+    sides = zip(labels.shape, runner.window, strict=True)
+    axes = [GridAxis.make(size, side, plan.recipe.overlap) for size, side in sides]
+    layout, store = _lay_out(axes, plan.outputs, runner.device)
+    counts = torch.zeros(2, len(plan.output_names), dtype=torch.int64)
+    truth = labels.movedim(layout.swept, 0)
+    for block in layout.blocks:
+        sweep = Sweep(
+            runner,
+            image.movedim(1 + layout.swept, 1),
+            in_sweep_order(axes, layout.swept),
+            swept=layout.swept,
+            store=store,
+            tell=tell,
+        )
+        for chunk, logits in zip(layout.chunks, sweep.slabs(layout.chunks, block), strict=True):
+            place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
+            counts += _count_slab(logits, truth[place], plan)
+    return counts[0], counts[1]
+
+
+def _lay_out(axes: Sequence[GridAxis], outputs: int, device: torch.device) -> tuple[Layout, torch.device]:
+    """Choose how the case is swept, and the device that holds the sums of logits."""
+    wanted = [range(axis.outputs) for axis in axes]
+    if device.type == "cuda":
+        room = device_budget(device)
+        layout = choose_layout([axes], wanted, outputs, room)
+        if layout.bytes <= room:
+            return layout, device
+    return choose_layout([axes], wanted, outputs, sums_budget(None, 0)), torch.device("cpu")
+
+
+def _count_slab(logits: Tensor, labels: Tensor, plan: Plan) -> Tensor:
+    """Count the shared voxels and those of both masks (2, K) in a slab of logits (N, \\*P) and class ids (\\*P)."""
+    ignored = plan.labels.to_encoding().ignore_id
+    if plan.regions is None:
+        classes = len(plan.labels.values)
+        found = torch.from_numpy(labels_from_maps(logits, plan, threshold=0.0).astype("int64"))
+        # Voxels to ignore have the id behind the last class: their row is left out.
+        pairs = torch.bincount((labels * classes + found).flatten(), minlength=(classes + 1) * classes)
+        confusion = pairs.reshape(classes + 1, classes)[:classes]
+        return torch.stack([confusion.diagonal(), confusion.sum(0) + confusion.sum(1)])[:, 1:]
+    predicted = (logits > 0).cpu()
+    truth = region_masks(labels[None], [region.labels for region in plan.regions])[0] > 0
+    if ignored is not None:
+        judged = labels != ignored
+        predicted, truth = predicted & judged, truth & judged
+    return torch.stack([(predicted & truth).flatten(1).sum(1), predicted.flatten(1).sum(1) + truth.flatten(1).sum(1)])

@@ -13,6 +13,8 @@ from deconvseg.planning import make_plan as make_measured_plan
 from plans import tiny_plan
 
 MIB = 2**20
+THREE = {"labels": {"values": [0, 1, 2], "names": ["background", "rim", "core"]}}
+WHOLE = {"name": "whole", "labels": [1, 2], "paints": 1}
 
 
 def by_parameters(name: str, config: dict, patch: tuple, batch: int, *, regions: bool) -> StepCost:
@@ -56,6 +58,8 @@ def test_a_plan_survives_its_file(tmp_path: Path, plan: Plan) -> None:
         ({"version": 2}, "version"),
         ({"labels": {"values": [0], "names": ["background"]}}, "at least a background and one class"),
         ({"regions": [{"name": "r", "labels": [2], "paints": 1}]}, "labels are ids from 1 to 1"),
+        ({**THREE, "regions": [WHOLE, {"name": "core", "labels": [2], "paints": 1}]}, "'core' paints 1, none of its"),
+        ({**THREE, "regions": [WHOLE, {**WHOLE, "name": "core"}]}, r"regions paint \[1, 1\]: give each an id"),
     ],
 )
 def test_a_wrong_plan_names_file_and_key(tmp_path: Path, plan: Plan, change: dict, message: str) -> None:
@@ -263,9 +267,21 @@ def test_deep_supervision_gives_the_network_heads_where_it_can_have_them(
     supervised = supervise_deeply(plan)
     assert supervised.model.config.get("deep_supervision_heads") == heads
     assert create_model(model, **supervised.model.config).deep_supervision_heads == (heads or 0)
-    assert "deep_supervision" in supervised.reasons
+    key = "model.config.deep_supervision_heads" if heads else "recipe.deep_supervision"
+    assert "resolutions" in supervised.reasons[key]
+    assert supervised.changed_by_hand == ()
     assert supervise_deeply(supervised) == supervised
     assert supervise_deeply(tiny_plan()) == tiny_plan()
+
+
+def test_heads_are_no_change_by_hand_but_other_changes_of_the_network_are(balls: Path) -> None:
+    data = open_dataset(balls)
+    plan = make_plan(data, resolve_splits(data, None, fold=0)).with_values({"recipe.deep_supervision": True})
+    assert supervise_deeply(plan).model.config["deep_supervision_heads"] > 0
+    assert supervise_deeply(plan).changed_by_hand == ()
+    changed = supervise_deeply(plan.with_values({"model.config.norm": "instance"}))
+    assert changed.changed_by_hand == ("model",)
+    assert changed.reasons["model"].startswith("changed by hand")
 
 
 def test_deep_supervision_that_the_network_cannot_have_is_refused_before_training() -> None:
@@ -327,6 +343,25 @@ def test_memory_and_time_decide_what_is_chosen(balls: Path) -> None:
     assert "none is fast enough" in hurried.reasons["model"]
     assert "where 700 are wanted" in hurried.warnings[0]
     assert not rich.warnings
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_the_batch_is_for_all_processes_and_the_share_of_one_is_measured(balls: Path, processes: int) -> None:
+    shares: list[int] = []
+
+    def noting(name: str, config: dict, patch: tuple, batch: int, *, regions: bool) -> StepCost:
+        shares.append(batch)
+        return by_parameters(name, config, patch, batch, regions=regions)
+
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+    plan = make_plan(data, parts, processes=processes, measure=noting)
+    assert plan.batch_size == processes * shares[-1]
+    assert f"{shares[-1]} on each of {processes} devices" in plan.reasons["batch_size"]
+    assert plan.predicted is not None
+    assert (plan.predicted.processes, plan.predicted.memory_limit_bytes) == (processes, (8 << 30) // processes)
+    costs = {section.title: section.rows for section in explain(plan)}["What it takes"]
+    assert any(f"by each of {processes} processes" in row[2] for row in costs)
 
 
 def test_patches_get_smaller_before_memory_is_too_small(balls: Path) -> None:
@@ -431,7 +466,8 @@ def test_the_explanation_names_every_choice_and_its_reason(balls: Path) -> None:
     assert choices["patch"][0] == " × ".join(map(str, plan.patch_size))
     assert choices["batch"][0] == "7"
     assert choices["batch"][1].startswith("changed by hand")
-    assert all(why for name, (_, why) in choices.items() if name in ("spacing, mm", "patch", "network", "  loss"))
+    explained = ("spacing, mm", "patch", "network", "  loss", "  validation")
+    assert all(why for name, (_, why) in choices.items() if name in explained)
     assert "before batch_size was changed by hand" in sections["What it takes"][0][2]
     assert all(len(row) == len(section.headings) for section in explain(plan) for row in section.rows)
 

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +17,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deconvseg.data import EpochSampler
+from deconvseg.data import EpochSampler, open_dataset, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.planning import StepCost, make_plan
 from deconvseg.runs import Run
-from deconvseg.training import Ranks, train
+from deconvseg.training import Ranks, Silent, TrainOptions, decide_plan, ranks, train
 from deconvseg.training.callbacks import RunWriter
 from deconvseg.training.launch import check_devices
-from deconvseg.training.ranks import RankSampler, share_of_batch
+from deconvseg.training.ranks import RankSampler, meet, share_of_batch
 from plans import tiny_plan
 from sparse import sparse_plan, write_sparse_discs
 
@@ -75,6 +79,17 @@ def test_what_cannot_be_spread_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_an_automatic_plan_is_one_for_as_many_devices(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = StepCost(seconds=0.01, base=1, memory=1, inference=1, parameters=1)
+    monkeypatch.setattr(
+        sys.modules["deconvseg.training.train"], "make_plan", partial(make_plan, measure=lambda *_, **__: cost)
+    )
+    data = open_dataset(balls)
+    options = TrainOptions(str(balls), device="cpu", devices=4, max_seconds=60)
+    plan = decide_plan(data, resolve_splits(data, None, fold=0), None, options, Silent())
+    assert plan.batch_size == 4
+
+
 def test_devices_are_those_of_this_machine() -> None:
     with pytest.raises(InputError, match="--device cuda:1: is one device alone"):
         check_devices("cuda:1", 2, "ddp")
@@ -104,6 +119,41 @@ def test_slurm_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in started.items():
         monkeypatch.setenv(name, value)
     assert Ranks.find() == Ranks(rank=6, size=8, local_rank=2, nodes=2)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_slurm_announces_and_nobody_starts_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    started = {
+        "SLURM_NTASKS": "4", "SLURM_NNODES": "1", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank),
+        "SLURM_NODEID": "0", "SLURM_JOB_NAME": "deconvseg", "SLURM_NTASKS_PER_NODE": "4",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+    }  # fmt: skip
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    monkeypatch.setattr(ranks, "_PATIENCE_WITHOUT", timedelta(seconds=1))
+    with (
+        pytest.raises(InputError, match="SLURM announces 4 processes, and 1 came in 1 s: start the training with srun"),
+        Ranks.find().connected("cpu"),
+    ):
+        pass
+
+
+def test_processes_that_srun_starts_meet_in_one_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    port = free_port()
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda rank: meet("127.0.0.1", port, rank, 2), range(2))
+    first.set("word", "said")
+    assert second.get("word") == b"said"
 
 
 @pytest.fixture(scope="module")

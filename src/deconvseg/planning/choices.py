@@ -16,6 +16,9 @@ _RARE = 0.1
 # Foreground so sparse that hardly any patch drawn anywhere meets it; more of the patches are then centred on it.
 _SPARSE, _SPARSE_SAMPLING = 1e-3, 2 / 3
 
+# Bytes that the sums of logits take at most while a case is predicted.
+_MOST_SUMS = 10**9
+
 # Axes along which so many of the cases differ from their mirror images are not mirrored; fewer cases say too little.
 _ASYMMETRIC, _CASES_THAT_TELL = 0.9, 10
 
@@ -144,7 +147,8 @@ def plan_mirroring(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, st
 def case_bytes(shape: Sequence[int], channels: int, outputs: int) -> int:
     """Estimate what a whole case takes while it is prepared or validated.
 
-    Per voxel: the image before and after resampling (float32), the mask (int64), and of every output the sum of logits
-    and the probabilities (float32).
+    Per voxel: the image before and after resampling (float32) and the mask (int64). Of every output, the sums of logits
+    and a part of it at work (float32), which validation lets go slab by slab, so that they are no more than 1 GB.
     """
-    return math.prod(shape) * (2 * 4 * channels + 8 + 2 * 4 * outputs)
+    voxels = math.prod(shape)
+    return voxels * (2 * 4 * channels + 8) + min(_MOST_SUMS, voxels * 2 * 4 * outputs)

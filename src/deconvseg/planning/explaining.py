@@ -90,6 +90,8 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
     mirrored = recipe.augmentation.mirrored(plan.spatial_dims)
     axes = f"axes {', '.join(map(str, mirrored))}" if mirrored else "none"
     yield "  mirrored", axes, reasons.get("recipe.augmentation.flip_axes", "")
+    validated = f"{recipe.validation_cases} cases at most, every {recipe.validate_every} epochs"
+    yield "  validation", validated, reasons.get("recipe.validate_every", "")
     loss = (
         f"soft Dice{' (squared)' if recipe.squared_dice else ''} over the {'batch' if recipe.batch_dice else 'patch'}"
     )
@@ -108,6 +110,7 @@ def _costs(plan: Plan) -> Iterator[tuple[str, str, str]]:
     yield "a step", f"{found.step_seconds:.3g} s", f"{how} on {found.device}"
     yield "training", format_time(found.training_seconds), "with loading and validation"
     limit = f"at most; {format_bytes(found.memory_limit_bytes)} may be taken"
+    limit += f", by each of {found.processes} processes" if found.processes > 1 else ""
     yield "memory of training", format_bytes(found.memory_bytes), limit
     yield (
         "memory of prediction",

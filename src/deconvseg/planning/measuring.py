@@ -52,12 +52,14 @@ class Measure(Protocol):
 class StepMeter:
     """Measures on a device, in another process that starts with this object and ends with its ``with`` block.
 
-    ``memory`` is the number of bytes that a candidate may take (on a CPU under Linux it cannot take more).
+    ``memory`` is the number of bytes that a candidate may take (on a CPU under Linux it cannot take more); ``threads``
+    are those that it has, by default as many as this process.
     """
 
-    def __init__(self, device: str, memory: int | None = None) -> None:
+    def __init__(self, device: str, memory: int | None = None, threads: int | None = None) -> None:
         self.device = device
         self.memory = memory
+        self.threads = threads
         # A file and not a pipe: nobody reads while the other process writes.
         self._messages: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         # The other process finds the very modules that this one has, and none in the working folder beside them.
@@ -91,7 +93,7 @@ class StepMeter:
             "batch": batch,
             "device": self.device,
             "regions": regions,
-            "threads": torch.get_num_threads(),
+            "threads": self.threads or torch.get_num_threads(),
             "memory": self.memory,
         }
         answer = self._ask(json.dumps(request))

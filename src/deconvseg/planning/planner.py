@@ -22,21 +22,14 @@ from deconvseg.planning.choices import (
 )
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
+from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
 from deconvseg.planning.machine import available_memory, choose_device
 from deconvseg.planning.measuring import Measure, StepMeter
 from deconvseg.planning.patch import Kind, choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
-from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, ModelPlan, Plan, Prediction, RegionPlan
-from deconvseg.planning.search import (
-    STEP_SHARE,
-    STEPS_WANTED,
-    Budget,
-    Found,
-    format_bytes,
-    format_time,
-    measure_preset,
-    search,
-)
+from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, ModelPlan, Plan, RegionPlan
+from deconvseg.planning.search import STEP_SHARE, Budget, Found, format_time, measure_preset, search
+from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
 
 # The time that a user is thought to give without saying.
 _DEFAULT_SECONDS: dict[Kind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
@@ -44,8 +37,8 @@ _DEFAULT_SECONDS: dict[Kind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
 _MEMORY_SHARE = 0.9
 _EPOCHS_WANTED = 20
 _FEWEST_STEPS = 20
-# Validation takes every fourth epoch's time at most, and the epochs of a short training stay long enough to average.
-_VALIDATE_EVERY, _STEPS_OF_AN_EPOCH = 4, (5, 250)
+# The epochs of a short training stay long enough to average.
+_STEPS_OF_AN_EPOCH = (5, 250)
 
 
 @dataclass
@@ -59,6 +52,7 @@ class _Draft:
     regions: tuple[RegionPlan, ...] | None
     channels: tuple[ChannelPlan, ...]
     recipe: Recipe
+    validated: int
     reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -88,6 +82,8 @@ def make_plan(
     seconds: float | None = None,
     memory: int | None = None,
     dims: int | None = None,
+    processes: int = 1,
+    threads: int | None = None,
     workers: int | None = None,
     cache: Path | None = None,
     measure: Measure | None = None,
@@ -98,21 +94,34 @@ def make_plan(
     ``preset`` (and one of its variants) fixes the network, patch and batch to a paper's, and with recipe ``paper`` its
     epochs; otherwise they follow from the data and from what this machine is measured to do in ``seconds`` of training
     (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free).
-    ``dims=2`` takes 2D slices of volumes, 3 whole volumes. ``workers`` threads read the cases, and a ``cache`` folder
-    keeps what was read. ``measure`` replaces the process that times candidates.
+    ``dims=2`` takes 2D slices of volumes, 3 whole volumes. Of several ``processes`` that train, one on each device, the
+    share of the batch that one takes is measured, with ``threads`` of a CPU (by default this process's); on a CPU they
+    share the memory. At most ``workers`` threads read the cases, and a ``cache`` folder keeps what was read.
+    ``measure`` replaces the process that times candidates.
     """
     check_request(model, preset, variant, recipe)
     named = get_recipe(recipe)
     device = choose_device(device)
     kind: Kind = "cpu" if device == "cpu" else "gpu"
     room = int(_MEMORY_SHARE * available_memory(device)) if memory is None else memory
+    host = room if kind == "cpu" else int(_MEMORY_SHARE * available_memory())
+    # Each has a GPU of its own, but a CPU's memory is that of all.
+    room = room // processes if kind == "cpu" else room
     with ExitStack() as stack:
         # Started first: it loads its libraries while the cases are read.
-        meter = measure or stack.enter_context(StepMeter(device, room))
-        draft = _draft(dataset.select([*splits.train, *splits.val]), named, workers, cache, progress)
+        meter = measure or stack.enter_context(StepMeter(device, room, threads))
+        learnt = dataset.select([*splits.train, *splits.val])
+        fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, progress=progress)
+        draft = _draft(learnt, fingerprint, named, len(splits.val))
         slices, reason = choose_slices(draft.fingerprint, draft.spacing, dims, kind)
         budget = Budget(
-            meter, kind, seconds or _DEFAULT_SECONDS[kind], room, draft.case_bytes, draft.regions is not None
+            meter,
+            kind,
+            seconds or _DEFAULT_SECONDS[kind],
+            room,
+            draft.case_bytes,
+            draft.regions is not None,
+            processes,
         )
         if preset is None:
             draft.reasons["spatial_dims"] = reason
@@ -138,14 +147,7 @@ def check_request(model: str, preset: str | None, variant: str | None, recipe: s
     check_fittable(model)
 
 
-def _draft(
-    dataset: Dataset,
-    recipe: Recipe,
-    workers: int | None,
-    cache: Path | None,
-    progress: Callable[[Sequence[Case]], Iterable[Case]],
-) -> _Draft:
-    fingerprint = take_fingerprint(dataset, workers=workers, cache=cache, progress=progress)
+def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, validated: int) -> _Draft:
     spacing, spacing_reason = target_spacing(fingerprint)
     labels, labels_reason, warnings = plan_labels(dataset, fingerprint)
     regions, regions_reason = plan_regions(dataset, labels, recipe)
@@ -158,7 +160,9 @@ def _draft(
     for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True):
         channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
         channels.append(channel)
-    return _Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, reasons, warnings)
+    # Where the folds are not known yet, as many as a validation takes.
+    validated = validated or recipe.validation_cases
+    return _Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, validated, reasons, warnings)
 
 
 def _from_preset(name: str, variant: str | None, model: str, draft: _Draft) -> dict[str, Any]:
@@ -182,8 +186,19 @@ def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget
     )
     recipe, draft.reasons["recipe.augmentation.flip_axes"] = plan_mirroring(recipe, draft.fingerprint)
     recipe, draft.reasons["recipe.epochs"] = _schedule(recipe, found, budget)
-    predicted = _predict(recipe, found, device, budget)
-    draft.warnings += _warnings(recipe, predicted, found, budget)
+    cost = ValidationCost.of(
+        draft.fingerprint.shapes_at(draft.spacing),
+        found.patch,
+        recipe.overlap,
+        patch_seconds=found.cost.seconds / budget.share(found.batch),
+        processes=budget.processes,
+    )
+    if recipe.name == "default":
+        recipe = plan_validation(recipe, draft.validated, recipe.steps_per_epoch * found.cost.seconds, cost)
+    draft.reasons["recipe.validate_every"] = _validation_reason(recipe, cost)
+    predicted = forecast(recipe, found, device, budget, cost, draft.validated)
+    draft.warnings += warnings_of(recipe, predicted, found, budget)
+    draft.warnings += validation_warnings(recipe, cost, draft.validated, budget.seconds)
     plan = Plan(
         dataset=draft.dataset.root.name,
         spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,
@@ -213,48 +228,12 @@ def _schedule(recipe: Recipe, found: Found, budget: Budget) -> tuple[Recipe, str
     update = {
         "epochs": max(1, steps // per_epoch),
         "steps_per_epoch": per_epoch,
-        "validate_every": _VALIDATE_EVERY,
     }
     reason = f"about {steps} steps of {step:.2f} s fit into {STEP_SHARE:.0%} of {format_time(budget.seconds)}"
     return recipe.model_copy(update=update), reason
 
 
-def _predict(recipe: Recipe, found: Found, device: str, budget: Budget) -> Prediction:
-    steps = recipe.epochs * recipe.steps_per_epoch
-    return Prediction(
-        device=device,
-        step_seconds=float(f"{found.cost.seconds:.4g}"),
-        training_seconds=float(f"{steps * found.cost.seconds / STEP_SHARE:.4g}"),
-        memory_bytes=budget.total(found.cost),
-        inference_memory_bytes=found.cost.inference,
-        memory_limit_bytes=budget.memory,
-        measured=found.measured,
-    )
-
-
-def _warnings(recipe: Recipe, predicted: Prediction, found: Found, budget: Budget) -> list[str]:
-    """Say with figures where the plan does not fit into the time or the memory."""
-    warnings = []
-    # Rounding to whole epochs is no reason to warn.
-    if predicted.training_seconds > 1.2 * budget.seconds:
-        steps = recipe.epochs * recipe.steps_per_epoch
-        within = int(budget.seconds * STEP_SHARE / found.cost.seconds)
-        warnings.append(
-            f"the plan's {steps} steps take about {format_time(predicted.training_seconds)} on this machine "
-            f"({found.cost.seconds:.2f} s each), not {format_time(budget.seconds)}, in which about {within} fit"
-        )
-    elif found.preset is None and found.cost.seconds > budget.step:
-        warnings.append(
-            f"only about {recipe.epochs * recipe.steps_per_epoch} steps of {found.cost.seconds:.2f} s fit into "
-            f"{format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more --time, or a faster machine"
-        )
-    if predicted.memory_bytes > budget.memory:
-        steps_do = found.cost.memory > budget.memory
-        remedy = (
-            "give a smaller patch_size or batch_size" if steps_do else "its largest case does; give a coarser spacing"
-        )
-        warnings.append(
-            f"training takes about {format_bytes(predicted.memory_bytes)} of memory, more than the "
-            f"{format_bytes(budget.memory)} that it may have: {remedy}"
-        )
-    return warnings
+def _validation_reason(recipe: Recipe, cost: ValidationCost) -> str:
+    if recipe.name != "default":
+        return f"recipe {recipe.name}; {cost}"
+    return f"{cost}: as often, and as many, as take {VALIDATION_SHARE:.0%} of the steps' time, at least one"

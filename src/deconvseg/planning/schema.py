@@ -115,7 +115,8 @@ class Prediction(_Part):
 
     ``memory_bytes`` is the most that the process has at one time (of a GPU: the most that tensors take of its memory),
     ``inference_memory_bytes`` the same while one window is predicted, without the image's own maps.
-    ``measured`` is False where it was estimated from a smaller patch or batch.
+    ``measured`` is False where it was estimated from a smaller patch or batch. Of several ``processes``, one on each
+    device, each takes that memory.
     """
 
     device: str
@@ -124,6 +125,7 @@ class Prediction(_Part):
     memory_bytes: Size
     inference_memory_bytes: Size
     memory_limit_bytes: Size
+    processes: Size = 1
     measured: bool = True
 
 

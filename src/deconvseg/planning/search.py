@@ -26,7 +26,10 @@ _SHRINKING = (1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may take: ``seconds``, and ``memory`` bytes, of which the largest case needs ``case_bytes``."""
+    """What a training may take: ``seconds``, and ``memory`` bytes, of which the largest case needs ``case_bytes``.
+
+    Of several ``processes`` each may take that memory, and takes its share of the batch.
+    """
 
     measure: Measure
     kind: Kind
@@ -34,11 +37,16 @@ class Budget:
     memory: int
     case_bytes: int
     regions: bool
+    processes: int = 1
 
     @property
     def step(self) -> float:
         """The seconds that a step may take, so that there are enough of them."""
         return self.seconds * STEP_SHARE / STEPS_WANTED
+
+    def share(self, batch: int) -> int:
+        """Return the samples of a usual batch that each process takes, at least one."""
+        return max(1, batch // self.processes)
 
     def total(self, cost: StepCost) -> int:
         """Return the bytes of a whole training: its steps, or a whole case before and after them."""
@@ -48,7 +56,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Found:
-    """A network, a patch and a batch, with what a step of them takes."""
+    """A network, a patch and a batch, with what a step of them takes (of each process, its share of the batch)."""
 
     config: dict[str, Any]
     patch: tuple[int, ...]
@@ -98,17 +106,16 @@ def search(
         chosen = _widest(model, patch, grid, sizes, budget, trials)
         if chosen is None:
             continue
-        config, batch, cost = chosen
+        config, share, cost = chosen
         if shrink > 1:
             patch_reason += f"; {shrink:g} times fewer than usual, as memory allows no more"
         reasons = {
             **_geometry_reasons(grid),
             "patch_size": patch_reason,
-            "batch_size": f"{'the usual' if batch == _BATCH[budget.kind, grid.seen_dims] else 'fewer than usual'} "
-            "on this device; fewer where even the narrowest network is too slow or too large",
+            "batch_size": _batch_reason(share, _BATCH[budget.kind, grid.seen_dims], budget),
             "model": _model_reason(cost, budget, trials),
         }
-        return Found(config, patch, batch, cost, grid.whole, reasons)
+        return Found(config, patch, share * budget.processes, cost, grid.whole, reasons)
     needed = "" if trials.least is None else f": the least that was measured is {format_bytes(trials.least)}"
     raise InputError(
         f"{format_bytes(budget.memory)} of memory do not suffice for the narrowest {model} on patches of "
@@ -119,7 +126,7 @@ def search(
 def _widest(
     model: str, patch: tuple[int, ...], grid: Grid, sizes: Sequence[Size], budget: Budget, trials: _Trials
 ) -> tuple[dict[str, Any], int, StepCost] | None:
-    batch = _BATCH[budget.kind, grid.seen_dims]
+    batch = budget.share(_BATCH[budget.kind, grid.seen_dims])
     chosen: tuple[dict[str, Any], int, StepCost] | None = None
     waiting = list(sizes)
     while waiting:
@@ -137,6 +144,16 @@ def _widest(
         else:
             break
     return chosen
+
+
+def _batch_reason(share: int, usual: int, budget: Budget) -> str:
+    reason = (
+        f"{'the usual' if share == budget.share(usual) else 'fewer than usual'} on this device; fewer where even the "
+        "narrowest network is too slow or too large"
+    )
+    if budget.processes > 1:
+        reason += f"; {share} on each of {budget.processes} devices, which is what was measured"
+    return reason
 
 
 def _model_reason(cost: StepCost, budget: Budget, trials: _Trials) -> str:
@@ -176,7 +193,8 @@ def measure_preset(name: str, model: str, config: dict[str, Any], budget: Budget
     preset = PRESETS[name]
     patch = preset.patch_size
     batch = preset.batch_size or _BATCH["gpu", config["spatial_dims"]]
-    tried, tried_batch, tried_config = patch, batch, config
+    share = budget.share(batch)
+    tried, tried_batch, tried_config = patch, share, config
     if budget.kind == "cpu":
         tried, tried_config = _smaller(model, config, patch)
         tried_batch = 1
@@ -187,9 +205,9 @@ def measure_preset(name: str, model: str, config: dict[str, Any], budget: Budget
             f"{list(tried)}; choose another preset, or leave it out to have a network planned for this machine"
         )
     voxels = math.prod(patch) / math.prod(tried)
-    same = (tried, tried_batch) == (patch, batch)
+    same = (tried, tried_batch) == (patch, share)
     if not same:
-        cost = cost.scaled(voxels * batch / tried_batch, inference=voxels)
+        cost = cost.scaled(voxels * share / tried_batch, inference=voxels)
     reason = f"preset {name}: the paper's, whatever this machine and the time given"
     reasons = dict.fromkeys(("model", "patch_size", "batch_size"), reason)
     return Found(config, patch, batch, cost, False, reasons, preset=name, measured=same)

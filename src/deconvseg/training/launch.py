@@ -36,6 +36,12 @@ def processes(options: TrainOptions) -> int:
     return started if started > 1 else options.devices or 1
 
 
+def threads_of_each(options: TrainOptions) -> int:
+    """Return the threads of each process: as they were started, or their share of this process's."""
+    started = Ranks.find().size > 1
+    return max(1, torch.get_num_threads() // (1 if started else processes(options)))
+
+
 def check_processes(plan: Plan, options: TrainOptions) -> None:
     """Refuse a plan or options that the processes cannot share; :class:`InputError` says what to change."""
     ranks, count = Ranks.find(), processes(options)
@@ -68,7 +74,7 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> N
         processes = [
             subprocess.Popen(
                 command,
-                env={**os.environ, **_environment(rank, count, store.port)},
+                env={**os.environ, **_environment(rank, count, store.port, threads_of_each(options))},
                 stdout=writer,
                 stderr=None if rank == 0 else chatter,
                 # Ctrl-C comes to this process alone, which then ends the others.
@@ -120,9 +126,8 @@ class _Listener(threading.Thread):
                     self.meter(message["text"], message["fraction"])
 
 
-def _environment(rank: int, count: int, port: int) -> dict[str, str]:
+def _environment(rank: int, count: int, port: int, threads: int) -> dict[str, str]:
     """Return what torchrun would tell a process, and its share of the processor."""
-    threads = max(1, torch.get_num_threads() // count)
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

@@ -19,7 +19,7 @@ from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.fit import choose_precision, fit
-from deconvseg.training.launch import check_processes, launch, processes
+from deconvseg.training.launch import check_processes, launch, processes, threads_of_each
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.pretrained import load_pretrained
@@ -184,6 +184,8 @@ def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainO
             seconds=options.max_seconds,
             memory=options.memory,
             dims=options.dims,
+            processes=processes(options),
+            threads=threads_of_each(options),
             workers=options.workers,
             cache=cache_folder(),
             progress=partial(console.track, text="fingerprint"),

@@ -1,0 +1,69 @@
+"""What a planned training will take on this machine, and warnings where that is more than it may."""
+
+from deconvseg.planning.recipes import Recipe
+from deconvseg.planning.schema import Prediction
+from deconvseg.planning.search import STEP_SHARE, STEPS_WANTED, Budget, Found, format_bytes, format_time
+from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost
+
+
+def forecast(
+    recipe: Recipe, found: Found, device: str, budget: Budget, cost: ValidationCost, validated: int
+) -> Prediction:
+    """Predict time and memory; ``validated`` cases are there to validate."""
+    steps = recipe.epochs * recipe.steps_per_epoch * found.cost.seconds
+    validation = max(1, recipe.epochs // recipe.validate_every) * cost.once(min(validated, recipe.validation_cases))
+    # The time that steps leave has room for the usual validations.
+    training = steps / STEP_SHARE + max(0.0, validation - VALIDATION_SHARE * steps)
+    return Prediction(
+        device=device,
+        step_seconds=float(f"{found.cost.seconds:.4g}"),
+        training_seconds=float(f"{training:.4g}"),
+        memory_bytes=budget.total(found.cost),
+        inference_memory_bytes=found.cost.inference,
+        memory_limit_bytes=budget.memory,
+        processes=budget.processes,
+        measured=found.measured,
+    )
+
+
+def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Budget) -> list[str]:
+    """Say with figures where the plan does not fit into the time or the memory."""
+    warnings = []
+    steps = recipe.epochs * recipe.steps_per_epoch
+    # Rounding to whole epochs is no reason to warn.
+    if steps * found.cost.seconds / STEP_SHARE > 1.2 * budget.seconds:
+        within = int(budget.seconds * STEP_SHARE / found.cost.seconds)
+        warnings.append(
+            f"the plan's {steps} steps take about {format_time(predicted.training_seconds)} on this machine "
+            f"({found.cost.seconds:.2f} s each), not {format_time(budget.seconds)}, in which about {within} fit"
+        )
+    elif found.preset is None and found.cost.seconds > budget.step:
+        warnings.append(
+            f"only about {steps} steps of {found.cost.seconds:.2f} s fit into "
+            f"{format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more --time, or a faster machine"
+        )
+    if predicted.memory_bytes > budget.memory:
+        steps_do = found.cost.memory > budget.memory
+        remedy = (
+            "give a smaller patch_size or batch_size" if steps_do else "its largest case does; give a coarser spacing"
+        )
+        warnings.append(
+            f"training takes about {format_bytes(predicted.memory_bytes)} of memory, more than the "
+            f"{format_bytes(budget.memory)} that it may have: {remedy}"
+        )
+    return warnings
+
+
+def validation_warnings(recipe: Recipe, cost: ValidationCost, validated: int, seconds: float) -> list[str]:
+    """Say where one validation takes much of the time, or the prediction of all cases after it longer than it."""
+    warnings = []
+    once = cost.once(min(validated, recipe.validation_cases))
+    if once > 2 * (1 - STEP_SHARE) * seconds:
+        warnings.append(f"a validation ({cost}) is cut short, without a score, where the time is up before it ends")
+    afterwards = validated * cost.seconds
+    if afterwards > seconds:
+        warnings.append(
+            f"predicting the {validated} validation cases after the training takes about {format_time(afterwards)} "
+            f"more ({cost}): have fewer of them, a coarser spacing or a smaller recipe.overlap"
+        )
+    return warnings

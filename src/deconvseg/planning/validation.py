@@ -1,0 +1,72 @@
+"""How often a training validates, and on how many whole cases, so that it takes a small share of the time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deconvseg.planning.recipes import Recipe
+from deconvseg.planning.search import format_time
+
+# Of the time that the steps take; with the reading of patches it is what they leave.
+VALIDATION_SHARE = 0.2
+# Validation comes after so many epochs where that is affordable; rarer ones come before fewer cases.
+_VALIDATE_EVERY, _FEWEST_VALIDATIONS = 4, 3
+# Of a training step; the rest is the way back, with twice the multiplications of the way forward.
+_FORWARD = 1 / 3
+
+
+@dataclass(frozen=True)
+class ValidationCost:
+    """What validation takes: ``windows`` and ``seconds`` of a case (the mean), of which ``processes`` take one each."""
+
+    windows: float
+    seconds: float
+    processes: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        shapes: Sequence[Sequence[int]],
+        window: Sequence[int],
+        overlap: float,
+        *,
+        patch_seconds: float,
+        processes: int = 1,
+    ) -> "ValidationCost":
+        """Estimate it for cases of these shapes from the seconds that a patch takes in a training step."""
+        windows = sum(count_windows(shape, window, overlap) for shape in shapes) / len(shapes)
+        return cls(windows, windows * patch_seconds * _FORWARD, processes)
+
+    def __str__(self) -> str:
+        seconds = f"{self.seconds:.2g} s" if self.seconds < 10 else format_time(self.seconds)
+        return f"{self.windows:.0f} windows, about {seconds} a case"
+
+    def once(self, cases: int) -> float:
+        """Return the seconds of a validation of so many cases."""
+        return math.ceil(cases / self.processes) * self.seconds
+
+
+def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> int:
+    """Return how many windows cover a case, neighbours sharing at least the fraction ``overlap``."""
+    return math.prod(
+        1 if size <= side else 1 + math.ceil((size - side) / max(1, int(side * (1 - overlap) + 1e-9)))
+        for size, side in zip(shape, window, strict=True)
+    )
+
+
+def plan_validation(recipe: Recipe, cases: int, epoch_seconds: float, cost: ValidationCost) -> Recipe:
+    """Return the recipe with validations of up to ``cases`` cases that take at most their share of the time.
+
+    ``epoch_seconds`` are those of an epoch's steps. One case at the end is the least, even where it takes longer.
+    """
+    cases = min(cases, recipe.validation_cases)
+    each_epoch = VALIDATION_SHARE * epoch_seconds
+    usual = min(_VALIDATE_EVERY, recipe.epochs)
+    every = max(usual, math.ceil(cost.once(cases) / each_epoch))
+    rarest = max(usual, recipe.epochs // _FEWEST_VALIDATIONS)
+    if every <= rarest:
+        return recipe.model_copy(update={"validate_every": every})
+    rounds = max(1, int(rarest * each_epoch / cost.seconds))
+    fewer = min(cases, rounds * cost.processes)
+    every = max(rarest, min(recipe.epochs, math.ceil(cost.once(fewer) / each_epoch)))
+    return recipe.model_copy(update={"validate_every": every, "validation_cases": fewer})

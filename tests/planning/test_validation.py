@@ -1,0 +1,69 @@
+"""How often and on how many cases a planned training validates."""
+
+import math
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deconvseg.data import open_dataset, resolve_splits
+from deconvseg.inference.tiling import window_starts
+from deconvseg.planning import Recipe, StepCost, make_plan
+from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, count_windows, plan_validation
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 64)), min_size=1, max_size=3), st.floats(0, 0.9))
+def test_windows_are_counted_as_they_are_laid(axes: list[tuple[int, int]], overlap: float) -> None:
+    shape, window = zip(*axes, strict=True)
+    laid = math.prod(len(window_starts(size, side, overlap)) for size, side in axes)
+    assert count_windows(shape, window, overlap) == laid
+
+
+@given(
+    epochs=st.integers(1, 200),
+    cases=st.integers(1, 30),
+    seconds=st.floats(1e-3, 1e4),
+    epoch_seconds=st.floats(0.1, 1e3),
+    processes=st.integers(1, 4),
+)
+@settings(max_examples=200, deadline=None)
+def test_validations_take_their_share_at_most_unless_one_case_takes_more(
+    epochs: int, cases: int, seconds: float, epoch_seconds: float, processes: int
+) -> None:
+    cost = ValidationCost(1, seconds, processes)
+    planned = plan_validation(Recipe(epochs=epochs), cases, epoch_seconds, cost)
+    assert 1 <= planned.validation_cases <= 12
+    once = cost.once(min(cases, planned.validation_cases))
+    share = VALIDATION_SHARE * epochs * epoch_seconds
+    assert epochs // planned.validate_every * once <= share * (1 + 1e-6) or once == seconds >= share
+    usual = min(4, epochs)
+    if usual * VALIDATION_SHARE * epoch_seconds > 1.001 * cost.once(min(cases, 12)):
+        assert (planned.validate_every, planned.validation_cases) == (usual, 12)
+
+
+def test_large_cases_are_validated_rarely_and_few_of_them() -> None:
+    shape, patch, step = (512, 512, 300), (50, 50, 32), 4.5
+    cost = ValidationCost.of([shape], patch, 0.5, patch_seconds=step / 2)
+    assert cost.windows > 6000
+    planned = plan_validation(Recipe(epochs=20, steps_per_epoch=7), 20, 7 * step, cost)
+    assert (planned.validation_cases, planned.validate_every) == (1, 20)
+
+
+def test_a_plan_says_what_validation_takes_and_warns_where_it_takes_too_long(balls: Path) -> None:
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+
+    def slow(*_: object, **__: object) -> StepCost:
+        return StepCost(seconds=3.0, base=1, memory=1, inference=1, parameters=1)
+
+    usual, finer = (
+        make_plan(data, parts, device="cpu", memory=8 << 30, seconds=300, measure=slow, dims=dims) for dims in (3, 2)
+    )
+    assert "1 windows, about 1 s a case" in usual.reasons["recipe.validate_every"]
+    # A window for each of the 12 slices.
+    assert "12 windows, about" in finer.reasons["recipe.validate_every"]
+    assert usual.recipe.validate_every == 4
+    assert not [warning for warning in usual.warnings if "validation" in warning]
+    hurried = make_plan(data, parts, device="cpu", memory=8 << 30, seconds=1, measure=slow, dims=2)
+    assert any("is cut short, without a score" in warning for warning in hurried.warnings)
+    assert any("predicting the 1 validation cases after the training" in warning for warning in hurried.warnings)

@@ -19,7 +19,7 @@ from deconvseg.errors import InputError
 # A damaged header leads a decoder anywhere: every kind below was met, or follows from the same arithmetic.
 _DECODER_ERRORS = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError),
-    *(MemoryError, struct.error, zlib.error),
+    *(struct.error, zlib.error),
     *(ImageFileError, HeaderDataError, WrapStructError, DecompressionBombError, TiffFileError),
 )
 
@@ -33,6 +33,14 @@ def naming(path: Path, kind: str) -> Iterator[None]:
         if str(error).startswith(str(path)):
             raise
         raise InputError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit into memory in the size that its header tells ({_reason(error)}); free some memory, "
+            f"or copy it again if that is not the size of the {kind}"
+        ) from error
     except _DECODER_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is truncated or not a readable {kind} ({reason}); copy it again") from error
+        raise InputError(f"{path} is truncated or not a readable {kind} ({_reason(error)}); copy it again") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -62,15 +62,16 @@ def _peak(make: Callable[..., Step], arguments: tuple[object, ...], device: str)
         torch.cuda.reset_peak_memory_stats()
         step()
         return (torch.cuda.max_memory_allocated() - loaded) / 1e6
-    loaded = _status("VmRSS")
+    loaded = memory_megabytes("VmRSS")
     step()
     gc.collect()
-    _reset_peak()
+    reset_peak()
     step()
-    return _status("VmHWM") - loaded
+    return memory_megabytes("VmHWM") - loaded
 
 
-def _status(field: str) -> float:
+def memory_megabytes(field: str) -> float:
+    """What ``/proc`` says of this process: ``VmRSS`` now, ``VmHWM`` at its peak, which other systems give for both."""
     path = Path("/proc/self/status")
     if not path.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
@@ -78,7 +79,8 @@ def _status(field: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
+    """Let the peak begin anew, where the system can."""
     path = Path("/proc/self/clear_refs")
     if path.exists():
         path.write_text("5")

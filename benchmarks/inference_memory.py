@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from common import _reset_peak, _status, machine, report
+from common import machine, memory_megabytes, report, reset_peak
 
 from deconvseg.data import open_images, read_image
 from deconvseg.inference import Predictor, predict_cases
@@ -61,8 +61,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     plan = make_plan(options)
     predictor = Predictor([(create_model("unet", **plan.model.config), plan)], memory=options.memory)
     gc.collect()
-    _reset_peak()
-    loaded, start, told = _status("VmRSS"), time.perf_counter(), []
+    reset_peak()
+    loaded, start, told = memory_megabytes("VmRSS"), time.perf_counter(), []
     done = predict_cases(
         predictor,
         open_images(volume, channels=1),
@@ -74,7 +74,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "estimate": told,
         "loaded_megabytes": loaded,
-        "peak_over_loaded_megabytes": _status("VmHWM") - loaded,
+        "peak_over_loaded_megabytes": memory_megabytes("VmHWM") - loaded,
         "whole_volume_of_logits_megabytes": 4e-6 * options.classes * float(np.prod(options.shape)),
         "seconds": time.perf_counter() - start,
         "labels_found": np.unique(np.asarray(nib.load(done.written[0]).dataobj)).tolist(),

@@ -102,7 +102,7 @@ def test_slabs_give_the_mask_of_the_whole_volume_of_logits(problem: tuple[Image,
     image, plan, budget = problem
     network = random_network(plan.spatial_dims, plan.outputs)
     predictor = Predictor([(network, plan)], crop=False)
-    with patch("deconvseg.inference.predictor.sums_budget", lambda *_: budget):
+    with patch("deconvseg.inference.fitting.sums_budget", lambda *_: budget):
         mask = predictor.segment(image)
     prepared = torch.from_numpy(preprocess_image(image, plan.spacing, plan.normalisations).pixels)
     order = image.geometry.axis_order()
@@ -151,12 +151,10 @@ def test_thin_volumes_are_resampled_and_come_back(shape: tuple[int, ...]) -> Non
 def test_windows_whose_voxels_are_alike_are_computed_once_and_change_nothing() -> None:
     pixels = np.zeros((1, 40, 40, 40), np.float32)
     pixels[0, 15:22, 16:20, 12:30] = np.random.default_rng(0).random((7, 4, 18))
-    counted = Threshold()
-    mask = Predictor([(counted, plan_of(3, 2, (8, 8, 8), (1, 1, 1)))], crop=False).segment(
-        Image(pixels, Geometry.identity(3))
-    )
+    predictor = Predictor([(Threshold(), plan_of(3, 2, (8, 8, 8), (1, 1, 1)))], crop=False)
+    mask = predictor.segment(Image(pixels, Geometry.identity(3)))
     assert np.array_equal(mask.pixels, pixels[0] > 0.5)
-    assert 0 < counted.windows < 9**3 / 4
+    assert 0 < predictor.networks[0].windows < 9**3 / 4
 
 
 def test_computing_like_windows_once_changes_no_voxel_of_a_real_image(real_data: Path) -> None:
@@ -203,6 +201,15 @@ def test_a_layout_keeps_to_its_budget_or_takes_the_least() -> None:
         assert voxels == 200 * 180 * 120
 
 
+@pytest.mark.parametrize("overlap", [-0.5, 1.0])
+def test_windows_that_leave_gaps_or_do_not_move_are_refused(overlap: float) -> None:
+    network = random_network(2, 2)
+    with pytest.raises(InputError, match=f"overlap {overlap}: give a fraction"):
+        Predictor([(network, plan_of(2, 2, (8, 8), (1, 1)))], overlap=overlap)
+    with pytest.raises(InputError, match=f"overlap {overlap}: give a fraction"):
+        predict_windows(network, torch.zeros(1, 1, 20, 20), (8, 8), overlap=overlap)
+
+
 def test_too_little_memory_is_refused_before_anything_is_computed() -> None:
     predictor = Predictor([(random_network(3, 4), plan_of(3, 4, (16, 16, 16), (1, 1, 1)))], memory=1000)
     with pytest.raises(InputError, match="scan.nii.gz: needs about .* MB beside the loaded model, more than"):
@@ -210,14 +217,13 @@ def test_too_little_memory_is_refused_before_anything_is_computed() -> None:
 
 
 def test_the_estimate_counts_the_windows_that_are_computed() -> None:
-    counted = Threshold()
-    predictor = Predictor([(counted, plan_of(3, 2, (8, 8, 8), (1, 1, 1)))])
+    predictor = Predictor([(Threshold(), plan_of(3, 2, (8, 8, 8), (1, 1, 1)))])
     prepared = predictor.prepare(
         Image(np.random.default_rng(0).random((1, 20, 9, 30), np.float32), Geometry.identity(3))
     )
     told: list[float] = []
     predictor.segment(prepared, tell=told.append)
-    assert counted.windows == predictor.estimate(prepared).windows == len(told)
+    assert predictor.networks[0].windows == predictor.estimate(prepared).windows == len(told)
     assert told == sorted(told)
     assert told[-1] == 1.0
 

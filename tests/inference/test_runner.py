@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deconvseg.errors import DeconvsegError
 from deconvseg.inference import predict_windows
 from deconvseg.inference.runner import WindowRunner, is_out_of_memory
 from deconvseg.inference.tuning import tune
 from deconvseg.models import create_model
+from deconvseg.ops.native.interface import KernelMemoryError
 
 
 class Hungry(nn.Module):
@@ -30,7 +32,7 @@ def allocator_error() -> RuntimeError:
     return caught.value
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), allocator_error()], ids=["accelerator", "cpu"])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), allocator_error(), KernelMemoryError("full")])
 def test_fewer_windows_at_a_time_where_memory_runs_out(error: Exception) -> None:
     network = nn.Conv2d(1, 3, 3, padding=1)
     windows = [torch.randn(1, 8, 8) for _ in range(6)]
@@ -40,6 +42,12 @@ def test_fewer_windows_at_a_time_where_memory_runs_out(error: Exception) -> None
         found = runner(windows)
         assert runner.batch == 2
         assert all(torch.allclose(a, network(w[None])[0], atol=1e-6) for a, w in zip(found, windows, strict=True))
+
+
+def test_other_allocators_and_kernels_say_that_memory_ran_out() -> None:
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory. Tried to allocate 256 bytes on shared pool."))
+    assert is_out_of_memory(KernelMemoryError("selective_scan: not enough memory for its work"))
+    assert not is_out_of_memory(DeconvsegError("no native kernels"))
 
 
 def test_smaller_windows_where_not_one_fits(monkeypatch: pytest.MonkeyPatch) -> None:

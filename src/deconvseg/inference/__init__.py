@@ -12,7 +12,8 @@ from deconvseg.inference.postprocessing import (
     read_postprocessing,
 )
 from deconvseg.inference.predict import predict
-from deconvseg.inference.predictor import Predictor, PreparedImage
+from deconvseg.inference.predictor import Predictor
+from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [

@@ -28,7 +28,8 @@ from deconvseg.data import (
 )
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.memory import Estimate
-from deconvseg.inference.predictor import Predictor, PreparedImage
+from deconvseg.inference.predictor import Predictor
+from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.runner import is_out_of_memory
 
 # After an image that took more to read, the next one is not read before the work on it is done.

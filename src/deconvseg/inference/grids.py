@@ -36,13 +36,15 @@ class Source:
             return maps.narrow(axis, self.reach.start - offset, len(self.low))
         low, high = (torch.from_numpy(index - offset).to(maps.device) for index in (self.low, self.high))
         fraction = torch.from_numpy(self.fraction).to(maps.device)
-        if axis == maps.ndim - 1:
+        if axis == maps.ndim - 1 and maps.device.type == "cpu":
             # Along the innermost axis a product with a matrix of two entries a column beats picking single elements.
-            matrix = torch.zeros(maps.shape[-1], len(low), device=maps.device)
-            outputs = torch.arange(len(low), device=maps.device)
+            matrix = torch.zeros(maps.shape[-1], len(low))
+            outputs = torch.arange(len(low))
             matrix.index_put_((low, outputs), 1 - fraction, accumulate=True)
             matrix.index_put_((high, outputs), fraction, accumulate=True)
-            return maps @ matrix
+            # The caller's autocast is for the network: logits in half precision would change places with each other.
+            with torch.autocast("cpu", enabled=False):
+                return maps @ matrix
         weights = fraction.reshape(-1, *[1] * (maps.ndim - axis - 1))
         return maps.index_select(axis, low).lerp_(maps.index_select(axis, high), weights)
 

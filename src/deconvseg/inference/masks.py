@@ -1,11 +1,54 @@
 """From maps to class ids."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference.windows import activate
 from deconvseg.planning import Plan
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The mask of an image, painted slab by slab from the logits of one or several networks.
+
+    Attributes:
+        plan: what the classes are.
+        where: how messages call the image.
+        ids: class ids (\\*S), in the order in which the image is swept.
+        probabilities: (K, \\*S) in the same order, where they are wanted.
+
+    """
+
+    plan: Plan
+    where: str
+    ids: NDArray[np.uint8 | np.uint16]
+    probabilities: NDArray[np.float32] | None = None
+
+    def paint(self, place: tuple[slice, ...], logits: Sequence[Tensor]) -> None:
+        """Fill in a slab, of which every network gives logits (K, P, ...).
+
+        Raises :class:`~deconvseg.errors.DeconvsegError` for logits that are not a number or infinitely large.
+        """
+        # The largest is NaN where any is; one pass, without a map of what is finite.
+        if not all(bool(torch.isfinite(each.amax())) for each in logits):
+            raise DeconvsegError(
+                f"{self.where}: the network's logits are NaN or infinite; look for extreme intensities in the image, "
+                "and whether the training has diverged"
+            )
+        if len(logits) == 1:
+            self.ids[place] = labels_from_maps(logits[0], self.plan, threshold=0.0)
+        if len(logits) > 1 or self.probabilities is not None:
+            average = torch.stack([activate(each, self.plan.regions is not None) for each in logits]).mean(0)
+            if len(logits) > 1:
+                self.ids[place] = labels_from_maps(average, self.plan, threshold=0.5)
+            if self.probabilities is not None:
+                np.moveaxis(self.probabilities, 0, -1)[place] = average.movedim(0, -1).cpu().numpy()
 
 
 def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> NDArray[np.uint8 | np.uint16]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
 from itertools import count
 
 import numpy as np
@@ -12,51 +12,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deconvseg.data import Geometry, Image, LabelMap, match_channels, nonzero_box, preprocess_image
+from deconvseg.data import Geometry, Image, LabelMap
 from deconvseg.errors import InputError
-from deconvseg.inference.grids import GridAxis, in_sweep_order
-from deconvseg.inference.layout import Layout, choose_layout
-from deconvseg.inference.masks import fill_background, labels_from_maps
-from deconvseg.inference.memory import Estimate, WindowMemory, device_budget, largest_windows, show_bytes, sums_budget
+from deconvseg.inference.fitting import Fit, Fitter
+from deconvseg.inference.grids import in_sweep_order
+from deconvseg.inference.masks import Canvas, fill_background
+from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import Postprocessing, apply
+from deconvseg.inference.preparing import PreparedImage, prepare
 from deconvseg.inference.runner import WindowMemoryError, WindowRunner
 from deconvseg.inference.sweeping import Sweep
+from deconvseg.inference.tiling import check_overlap
 from deconvseg.inference.tuning import tune
-from deconvseg.inference.windows import activate
 from deconvseg.models import create_model
+from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
 from deconvseg.planning import Plan
 from deconvseg.runs import Run
 
 Ids = NDArray[np.uint8 | np.uint16]
-
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """An image on the grid of each network; its own pixels are no longer needed.
-
-    Attributes:
-        shape: the spatial shape of the image as it was given, which its mask will have.
-        geometry: where that grid lies.
-        pixels: (C, \\*S) for each network, normalised; networks that see the same share one tensor.
-        box: the voxels to predict, in canonical axis order; None where there is nothing but zeros.
-        where: how messages call the image.
-
-    """
-
-    shape: tuple[int, ...]
-    geometry: Geometry
-    pixels: list[Tensor]
-    box: tuple[range, ...] | None
-    where: str
+_log = logging.getLogger("deconvseg")
 
 
 class Predictor:
     """The mean of the probabilities of one or several networks, each with its own plan, on an image's own grid.
 
-    A model is a run, or a network with the plan that it was trained by. ``overlap`` of windows is the plan's if not
-    given; ``tta`` averages over mirrorings along the axes that training mirrored. With ``crop``, what lies outside the
-    box of all voxels that are not zero in every channel is background, and no window is spent on it. ``memory`` is the
-    number of bytes that a case may take beside the loaded networks; without it, sums of logits take at most 1 GB.
+    A model is a run, or a network with the plan that it was trained by, which is copied with the weights that it has
+    now. ``overlap`` of windows (a fraction from 0 to below 1) is the plan's if not given; ``tta`` averages over
+    mirrorings along the axes that training mirrored. With ``crop``, what lies outside the box of all voxels that are
+    not zero in every channel is background, and no window is spent on it. ``memory`` is the number of bytes that a case
+    may take beside the loaded networks while it is computed; without it, sums of logits take at most 1 GB.
     """
 
     def __init__(
@@ -72,31 +56,32 @@ class Predictor:
     ) -> None:
         if not models:
             raise InputError("no run given: name at least one run folder")
+        if overlap is not None:
+            check_overlap(overlap)
         self.device = torch.device(device)
-        self.overlap = overlap
         self.crop = crop
         self.memory = memory
         self.postprocessing = postprocessing or Postprocessing()
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
-        for number, (model, plan) in enumerate(zip(models, self.plans, strict=True)):
+        names = [str(model.path) if isinstance(model, Run) else f"model {n}" for n, model in enumerate(models)]
+        for name, plan in zip(names, self.plans, strict=True):
             if (plan.labels, plan.regions) != (self.plan.labels, self.plan.regions):
                 raise InputError(
-                    f"{_name(model, number)}: its classes {plan.output_names} differ from those of "
-                    f"{_name(models[0], 0)}, {self.plan.output_names}; average only runs that were trained on the "
-                    "same labels"
+                    f"{name}: its classes {plan.output_names} differ from those of {names[0]}, "
+                    f"{self.plan.output_names}; average only runs that were trained on the same labels"
                 )
-        networks = [_load(model) if isinstance(model, Run) else model[0] for model in models]
+        mirrored = [plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else () for plan in self.plans]
+        for name, axes in zip(names, mirrored, strict=True):
+            if tta and not axes:
+                _log.warning("--tta: %s was trained without mirroring, so it changes nothing there", name)
+        networks = [_load(model) if isinstance(model, Run) else _copy(model[0]) for model in models]
         self.networks = [tune(network.to(self.device).eval(), self.device) for network in networks]
         self._runners = [
-            WindowRunner(
-                network,
-                plan.patch_size,
-                device=self.device,
-                mirrored=plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else (),
-            )
-            for network, plan in zip(self.networks, self.plans, strict=True)
+            WindowRunner(network, plan.patch_size, device=self.device, mirrored=axes)
+            for network, plan, axes in zip(self.networks, self.plans, mirrored, strict=True)
         ]
-        self._window_memory = WindowMemory()
+        overlaps = [plan.recipe.overlap if overlap is None else overlap for plan in self.plans]
+        self._fitter = Fitter(self._runners, overlaps, self.plan, memory, bool(self.postprocessing.steps))
         self._store = self.device if self.device.type == "cuda" else torch.device("cpu")
 
     @property
@@ -106,32 +91,11 @@ class Predictor:
 
     def prepare(self, image: Image, where: str = "the image") -> PreparedImage:
         """Bring an image to the grid and the intensities of each network."""
-        seen: list[tuple[Plan, Tensor]] = []
-        for plan in self.plans:
-            if len(image.shape) != plan.spatial_dims:
-                raise InputError(
-                    f"{where}: has {len(image.shape)} dimensions, but the run needs {plan.spatial_dims}D images"
-                )
-            alike = (pixels for other, pixels in seen if _sees(other) == _sees(plan))
-            pixels = next(alike, None)
-            if pixels is None:
-                channels = match_channels(image, [channel.name for channel in plan.channels], where)
-                pixels = torch.from_numpy(preprocess_image(channels, plan.spacing, plan.normalisations).pixels)
-            seen.append((plan, pixels))
-        order = image.geometry.axis_order()
-        box = nonzero_box(image) if self.crop else tuple(range(image.shape[axis]) for axis in order.permutation)
-        return PreparedImage(image.shape, image.geometry, [pixels for _, pixels in seen], box, where)
+        return prepare(image, self.plans, crop=self.crop, where=where)
 
     def estimate(self, image: PreparedImage) -> Estimate:
         """Foresee the memory and the windows that :meth:`segment` takes, of reading and writing the files too."""
-        # A file is read into one array and copied into another; so it is when its axes are put in order.
-        reading = 2 * image.pixels[0].element_size() * len(image.pixels[0]) * math.prod(image.shape)
-        if image.box is None:
-            return Estimate(max(reading, self._held(image)), reading, 0, 1)
-        layout, _ = self._lay_out(image, image.box)
-        sums = layout.bytes if self._store.type == "cpu" else 0
-        peak = max(reading, self._held(image) + self._activations(image) + sums)
-        return Estimate(peak, reading, layout.windows, len(layout.blocks))
+        return self._fitter.estimate(image, self._store)
 
     def segment(
         self,
@@ -144,7 +108,9 @@ class Predictor:
         """Return the mask, in the values that the training labels had, on the image's own grid.
 
         Logits are reduced to classes slab by slab; ``probabilities`` (K, \\*S), on the image's grid too, are filled in
-        where they are given. ``tell`` is called with the fraction of windows that are done.
+        where they are given. ``tell`` is called with the fraction of windows that are done. Raises
+        :class:`~deconvseg.errors.DeconvsegError` where logits are not finite, and
+        :class:`~deconvseg.errors.InputError` where ``memory`` does not suffice.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, where)
         ids: Ids = np.zeros(prepared.shape, np.uint8 if len(self.plan.labels.values) <= 256 else np.uint16)
@@ -174,38 +140,47 @@ class Predictor:
         tell: Callable[[float], None],
     ) -> None:
         """Fill in the ids (and probabilities) of a box, with less at a time where memory runs out."""
-        order = image.geometry.axis_order()
         while True:
             try:
-                layout, grids = self._lay_out(image, box)
-                canonical = np.moveaxis(order.view(ids), layout.swept, 0)
-                maps = None if probabilities is None else np.moveaxis(order.view(probabilities), 1 + layout.swept, 1)
-                for place, logits in self._slabs(image, layout, grids, tell):
-                    if len(logits) == 1:
-                        canonical[place] = labels_from_maps(logits[0], self.plan, threshold=0.0)
-                    if len(logits) > 1 or maps is not None:
-                        average = torch.stack([activate(each, self.plan.regions is not None) for each in logits]).mean(
-                            0
-                        )
-                    if len(logits) > 1:
-                        canonical[place] = labels_from_maps(average, self.plan, threshold=0.5)
-                    if maps is not None:
-                        np.moveaxis(maps, 0, -1)[place] = average.movedim(0, -1).cpu().numpy()
+                self._sweep(image, self._fitter.fit(image, box, self._store), ids, probabilities, tell)
                 return
-            except WindowMemoryError as error:
-                if not error.runner.shrink():
-                    raise error.__cause__ or error from None
-            except torch.OutOfMemoryError:
-                if self._store.type == "cpu":
-                    raise
-                self._store = torch.device("cpu")
+            except (WindowMemoryError, torch.OutOfMemoryError) as error:
+                self._make_room(error)
+            # Only now, with the error, are the sums gone that this attempt has made.
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def _make_room(self, error: WindowMemoryError | torch.OutOfMemoryError) -> None:
+        """Keep the sums of logits on the host, or, if they are there, take smaller windows; the error if neither."""
+        if self._store.type != "cpu":
+            _log.warning("not enough memory on %s: going on with the sums of logits on the host", self._store)
+            self._store = torch.device("cpu")
+        elif not (isinstance(error, WindowMemoryError) and error.runner.shrink()):
+            raise error.__cause__ or error from None
+
+    def _sweep(
+        self,
+        image: PreparedImage,
+        fit: Fit,
+        ids: Ids,
+        probabilities: NDArray[np.float32] | None,
+        tell: Callable[[float], None],
+    ) -> None:
+        order, swept = image.geometry.axis_order(), fit.layout.swept
+        maps = None if probabilities is None else np.moveaxis(order.view(probabilities), 1 + swept, 1)
+        canvas = Canvas(self.plan, image.where, np.moveaxis(order.view(ids), swept, 0), maps)
+        for place, logits in self._slabs(image, fit, tell):
+            canvas.paint(place, logits)
+            # They may be a view of a block's sums, which are to be gone before those of the next block are made.
+            del logits
+
     def _slabs(
-        self, image: PreparedImage, layout: Layout, grids: Sequence[Sequence[GridAxis]], tell: Callable[[float], None]
+        self, image: PreparedImage, fit: Fit, tell: Callable[[float], None]
     ) -> Iterator[tuple[tuple[slice, ...], tuple[Tensor, ...]]]:
         """Yield where in sweep order each slab lies, and every network's logits (K, P, ...) of it."""
-        done = count(1)
+        done, layout = count(1), fit.layout
+        for runner, window in zip(self._runners, fit.windows, strict=True):
+            runner.resize(window)
         for block in layout.blocks:
             sweeps = [
                 Sweep(
@@ -216,57 +191,28 @@ class Predictor:
                     store=self._store,
                     tell=lambda: tell(next(done) / layout.windows),
                 ).slabs(layout.chunks, block)
-                for runner, pixels, grid in zip(self._runners, image.pixels, grids, strict=True)
+                for runner, pixels, grid in zip(self._runners, image.pixels, fit.grids, strict=True)
             ]
-            for chunk, *logits in zip(layout.chunks, *sweeps, strict=True):
-                yield tuple(slice(part.start, part.stop) for part in (chunk, *block)), tuple(logits)
-
-    def _lay_out(self, image: PreparedImage, box: tuple[range, ...]) -> tuple[Layout, list[list[GridAxis]]]:
-        """Lay windows over the box, and choose how it is swept."""
-        order = image.geometry.axis_order()
-        outputs = [image.shape[axis] for axis in order.permutation]
-        grids = [
-            [
-                GridAxis.make(size, side, overlap, outputs=length, wanted=wanted)
-                for size, side, length, wanted in zip(pixels.shape[1:], runner.window, outputs, box, strict=True)
-            ]
-            for pixels, runner, overlap in zip(image.pixels, self._runners, self._overlaps, strict=True)
-        ]
-        if self._store.type == "cuda":
-            layout = choose_layout(grids, box, self.plan.outputs, device_budget(self._store))
-        else:
-            other = 0 if self.memory is None else self._held(image) + self._activations(image)
-            layout = choose_layout(grids, box, self.plan.outputs, sums_budget(self.memory, other))
-            if self.memory is not None and other + layout.bytes > self.memory:
-                raise InputError(
-                    f"{image.where}: needs about {show_bytes(other + layout.bytes)} beside the loaded model, more "
-                    f"than the {show_bytes(self.memory)} that --memory allows; allow more, or predict parts of it"
-                )
-        return layout, grids
-
-    @property
-    def _overlaps(self) -> list[float]:
-        return [plan.recipe.overlap if self.overlap is None else self.overlap for plan in self.plans]
-
-    def _held(self, image: PreparedImage) -> int:
-        """Bytes of the prepared pixels, of a mask at work and of one that is being written."""
-        pixels = {id(each): each.nbytes for each in image.pixels}
-        return sum(pixels.values()) + 3 * math.prod(image.shape) * (1 if len(self.plan.labels.values) <= 256 else 2)
-
-    def _activations(self, image: PreparedImage) -> int:
-        return largest_windows(self._window_memory, self._runners, [len(pixels) for pixels in image.pixels])
-
-
-def _sees(plan: Plan) -> tuple[object, ...]:
-    """What decides how an image is brought to the network's grid."""
-    return plan.spacing, plan.channels
-
-
-def _name(model: Run | tuple[nn.Module, Plan], number: int) -> str:
-    return str(model.path) if isinstance(model, Run) else f"model {number}"
+            # Not by `zip`, which keeps what it gave until it gives the next.
+            for chunk in layout.chunks:
+                place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
+                yield place, tuple(next(sweep) for sweep in sweeps)
 
 
 def _load(run: Run) -> nn.Module:
     network = create_model(run.plan.model.name, **run.plan.model.config)
     network.load_weights(run.load_weights(), str(run.path / "weights.safetensors"), "plan.json describes")
     return network
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    """Copy somebody's network, which may be at training; one that cannot be copied is taken as it is."""
+    try:
+        return deepcopy(network)
+    except FOREIGN_ERRORS as reason:
+        _log.warning(
+            "%s cannot be copied (%s): it is put into evaluation itself, and is not to be trained meanwhile",
+            type(network).__name__,
+            first_line(reason),
+        )
+        return network

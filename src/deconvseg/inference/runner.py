@@ -28,15 +28,20 @@ class WindowRunner:
     """Gives the logits of windows; a window whose voxels are all alike is computed once, and remembered.
 
     Where memory runs out the batch is halved, for good; where one window alone does not fit,
-    :class:`WindowMemoryError` is raised, and :meth:`shrink` makes windows smaller. Other errors of the network pass
-    through. Logits are the mean over mirrorings along all sets of the axes ``mirrored``.
+    :class:`WindowMemoryError` is raised, and :meth:`shrink` makes windows smaller, for good too. Other errors of the
+    network pass through. Logits are the mean over mirrorings along all sets of the axes ``mirrored``.
+
+    Attributes:
+        window: the size of windows now.
+        largest: the size that they have where nothing asks for less.
+
     """
 
     def __init__(
         self, network: nn.Module, window: Sequence[int], *, device: torch.device, mirrored: Sequence[int] = ()
     ) -> None:
         self.network = network
-        self.window = tuple(window)
+        self.window = self.largest = tuple(window)
         self.device = device
         axes = [axis + 2 for axis in mirrored]
         self.flips = [flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)]
@@ -62,20 +67,33 @@ class WindowRunner:
             others = others[len(group) :]
         return [result for result in results if result is not None]
 
-    def shrink(self) -> bool:
-        """Halve the longest side that can be halved, to a size that the network takes; say whether there is one."""
+    def smaller(self, window: Sequence[int]) -> tuple[int, ...] | None:
+        """Halve the longest side that can be halved to a size that the network takes; None where there is none."""
         network = self.network
         if not isinstance(network, Network) or network.fixed_size is not None:
-            return False
-        halves = [side // 2 // step * step for side, step in zip(self.window, network.size_multiple, strict=True)]
+            return None
+        halves = [side // 2 // step * step for side, step in zip(window, network.size_multiple, strict=True)]
         sides = [axis for axis, half in enumerate(halves) if half > 0]
         if not sides:
+            return None
+        longest = max(sides, key=lambda axis: window[axis])
+        return (*window[:longest], halves[longest], *window[longest + 1 :])
+
+    def shrink(self) -> bool:
+        """Take smaller windows from now on; say whether there are any."""
+        smaller = self.smaller(self.window)
+        if smaller is None:
             return False
-        longest = max(sides, key=lambda axis: self.window[axis])
-        before, self.constant = self.window, None
-        self.window = (*before[:longest], halves[longest], *before[longest + 1 :])
-        _log.warning("not enough memory for a window of %s: going on with windows of %s", before, self.window)
+        _log.warning("not enough memory for a window of %s: going on with windows of %s", self.window, smaller)
+        self.window, self.largest, self.constant = smaller, smaller, None
         return True
+
+    def resize(self, window: tuple[int, ...]) -> None:
+        """Take windows of this size for an image; where they are smaller than the largest ones, the log says so."""
+        if window != self.largest:
+            _log.warning("--memory: windows of %s instead of %s, so that this image fits", window, self.largest)
+        if window != self.window:
+            self.window, self.constant = window, None
 
     def _logits(self, batch: Tensor) -> Tensor:
         total = _first(self.network(batch)).float()
@@ -103,10 +121,10 @@ class WindowRunner:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: CUDA's own kind, Python's, or that of PyTorch's CPU allocator."""
+    """Whether an error says that memory ran out: CUDA's own kind, Python's, or those of other allocators of PyTorch."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "you tried to allocate" in str(error)
+    return isinstance(error, RuntimeError) and "tried to allocate" in str(error).lower()
 
 
 def _first(output: Tensor | Sequence[Tensor]) -> Tensor:

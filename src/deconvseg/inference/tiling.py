@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from deconvseg.errors import InputError
+
 
 def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
     """Where the windows along an axis start: evenly spread, neighbours sharing at least the fraction ``overlap``.
@@ -17,6 +19,12 @@ def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
     step = max(1, int(window * (1 - overlap) + 1e-9))
     gaps = math.ceil((size - window) / step)
     return tuple(round(index * (size - window) / gaps) for index in range(gaps + 1))
+
+
+def check_overlap(overlap: float) -> None:
+    """Refuse a fraction that windows cannot share: below 0 they would leave gaps, at 1 they would not move."""
+    if not 0 <= overlap < 1:
+        raise InputError(f"overlap {overlap}: give a fraction of a window from 0 to below 1, as 0.5")
 
 
 def gaussian_weights(window: Sequence[int]) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from deconvseg.inference.grids import GridAxis, chunks_of
 from deconvseg.inference.runner import WindowMemoryError, WindowRunner
 from deconvseg.inference.sweeping import Sweep
+from deconvseg.inference.tiling import check_overlap
 
 
 @torch.inference_mode()
@@ -27,7 +28,9 @@ def predict_windows(
     ``overlap`` is the fraction that neighbouring windows share at least (Deconver, section IV-A3: 0.5); ``regions``
     takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of every window's
     mirrorings along all sets of axes. An image smaller than the window is padded with zeros and cropped back.
+    Raises :class:`~deconvseg.errors.InputError` for an overlap that is not from 0 to below 1.
     """
+    check_overlap(overlap)
     mirrored = range(len(window)) if tta else ()
     runner = WindowRunner(network, window, device=image.device, mirrored=mirrored)
     while True:

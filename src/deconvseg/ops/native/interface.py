@@ -14,6 +14,10 @@ OPERATIONS_PER_THREAD = 4_000_000
 LANES = {"avx512": 16, "avx2": 8, "neon": 4}
 
 
+class KernelMemoryError(DeconvsegError, MemoryError):
+    """A kernel found too little memory for its work."""
+
+
 def lanes() -> int:
     """Return how many floats the loaded library computes at once: channels in multiples of it are fast."""
     return LANES[instruction_set() or "neon"]
@@ -45,9 +49,13 @@ def floats(values: Sequence[float]) -> ctypes.Array[ctypes.c_float]:
 
 
 def call(function: str, *arguments: object) -> None:
-    """Call a kernel; raises :class:`~deconvseg.errors.DeconvsegError` without a library, or where memory is short."""
+    """Call a kernel.
+
+    Raises :class:`~deconvseg.errors.DeconvsegError` without a library, and where memory is short the kind of it that is
+    a ``MemoryError`` too.
+    """
     kernels = library()
     if kernels is None:
         raise DeconvsegError(f"no native kernels: {unavailable()}")
     if getattr(kernels, function)(*arguments):
-        raise DeconvsegError(f"{function}: not enough memory for its work: use smaller patches or fewer threads")
+        raise KernelMemoryError(f"{function}: not enough memory for its work: use smaller patches or fewer threads")

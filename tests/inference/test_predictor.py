@@ -1,0 +1,91 @@
+"""The networks of a predictor: whose they are, in what precision and in which mirrorings they see an image."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import weight_norm
+
+from deconvseg.data import Geometry, Image
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference import Predictor
+from deconvseg.inference.grids import GridAxis
+from plans import plan_of
+
+IMAGE = Image(np.random.default_rng(0).normal(size=(1, 16, 12)).astype(np.float32), Geometry.identity(2))
+
+
+def convolution(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Conv2d(1, 3, 3, padding=1)
+
+
+def test_a_network_stays_as_it_is_and_the_predictor_keeps_the_weights_that_it_had() -> None:
+    network = nn.Sequential(convolution(0), nn.Dropout2d(0.5))
+    predictor = Predictor([(network, plan_of(2, 3, (16, 16), (1, 1)))])
+    before = predictor.probabilities(IMAGE)
+    assert network.training
+    assert all(module.training for module in network)
+    nn.init.zeros_(network[0].weight)
+    assert np.array_equal(predictor.probabilities(IMAGE), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_network_that_cannot_be_copied_is_used_itself(caplog: pytest.LogCaptureFixture) -> None:
+    network = weight_norm(convolution(0))
+    predictor = Predictor([(network, plan_of(2, 3, (16, 12), (1, 1)))])
+    assert predictor.networks == [network]
+    with torch.no_grad():
+        expected = network(torch.from_numpy(IMAGE.pixels)).softmax(0)
+    assert np.allclose(predictor.probabilities(IMAGE), expected.numpy(), atol=1e-6)
+    assert "Conv2d cannot be copied (Only Tensors created explicitly" in caplog.text
+
+
+def test_each_run_is_mirrored_along_its_own_axes(caplog: pytest.LogCaptureFixture) -> None:
+    plan = plan_of(2, 3, (16, 12), (1, 1))
+    models, expected = [], []
+    with torch.no_grad():
+        for seed, axes in ((0, [0]), (1, [1]), (2, [])):
+            network = convolution(seed)
+            models.append((network, plan.with_values({"recipe.augmentation.flip_axes": axes})))
+            x = torch.from_numpy(IMAGE.pixels)
+            logits = [network(x), *(network(x.flip(1 + axis)).flip(1 + axis) for axis in axes)]
+            expected.append(torch.stack(logits).mean(0).softmax(0))
+    found = Predictor(models, tta=True).probabilities(IMAGE)
+    assert np.allclose(found, torch.stack(expected).mean(0).numpy(), atol=1e-6)
+    assert "--tta: model 2 was trained without mirroring, so it changes nothing there" in caplog.text
+    assert "model 0" not in caplog.text
+    caplog.clear()
+    Predictor(models)
+    assert caplog.text == ""
+
+
+def test_autocast_around_a_predictor_leaves_the_interpolation_in_float32() -> None:
+    source = GridAxis.make(10, 10, 0.5, outputs=17).source(range(17))
+    logits = torch.randn(3, 4, 10)
+    plain = source.apply(logits, 2, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(source.apply(logits, 2, 0), plain)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_never_become_background(regions: bool, value: float) -> None:
+    class Diverged(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, -x, torch.full_like(x, value)], dim=1)
+
+    diverged = (Diverged(), plan_of(2, 3, (8, 8), (1, 1), regions))
+    sound = (nn.Conv2d(1, 3, 1), plan_of(2, 3, (8, 8), (1, 1), regions))
+    for models in ([diverged], [sound, diverged]):
+        with pytest.raises(DeconvsegError, match="scan.png: the network's logits are NaN or infinite"):
+            Predictor(models).segment(IMAGE, "scan.png")
+
+
+def test_a_class_that_a_network_rules_out_is_never_chosen() -> None:
+    class RuledOut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, -x, torch.full_like(x, -float("inf"))], dim=1)
+
+    mask = Predictor([(RuledOut(), plan_of(2, 3, (8, 8), (1, 1)))]).segment(IMAGE)
+    assert np.array_equal(mask.pixels, IMAGE.pixels[0] < 0)

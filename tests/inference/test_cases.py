@@ -1,4 +1,7 @@
+import errno
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +14,8 @@ from torch import Tensor, nn
 import deconvseg.inference.cases as engine
 from deconvseg.data import Case, Geometry, Image, read_label_map
 from deconvseg.errors import DeconvsegError
-from deconvseg.inference import Predictor, predict_cases
+from deconvseg.inference import Predictor, PreparedImage, predict_cases
+from deconvseg.ops.native.interface import KernelMemoryError
 from plans import plan_of
 
 Cases = Callable[..., list[Case]]
@@ -81,7 +85,7 @@ def test_the_next_image_is_read_while_the_network_computes(
 def test_large_images_are_read_one_after_the_other(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_MOST_READ_AHEAD", 0)
+    monkeypatch.setattr(engine, "available_memory", lambda: 0)
     steps: list[str] = []
 
     def load(case: Case) -> Image:
@@ -93,6 +97,45 @@ def test_large_images_are_read_one_after_the_other(
     )
     assert steps.index("read b") > steps.index("predict a")
     assert "predict a" not in steps[steps.index("read b") :]
+
+
+def test_an_image_is_gone_before_the_next_is_read(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "available_memory", lambda: 0)
+    prepare, alive = Predictor.prepare, []
+
+    def watched(self: Predictor, image: Image, where: str) -> PreparedImage:
+        prepared = prepare(self, image, where)
+        alive.append(weakref.ref(prepared))
+        return prepared
+
+    def load(case: Case) -> Image:
+        assert [reference() for reference in alive] == [None] * len(alive)
+        if case.name == "c":
+            raise DeconvsegError("c.nii.gz is broken")
+        return make_image(case)
+
+    monkeypatch.setattr(Predictor, "prepare", watched)
+    assert len(predict_cases(predictor, cases_of("a", "b", "c", "d"), tmp_path, load=load).written) == 3
+    assert len(alive) == 3
+
+
+def test_a_larger_image_is_not_read_ahead_into_the_memory_that_is_allowed(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    cases = cases_of("a", "b")
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 100), np.uint8)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), cases[1].images[0])
+    limited = Predictor([(predictor.networks[0], predictor.plan)], memory=10**7)
+    steps: list[str] = []
+
+    def load(case: Case) -> Image:
+        steps.append(f"read {case.name}")
+        return make_image(case)
+
+    predict_cases(limited, cases, tmp_path, load=load, progress=lambda name, _: steps.append(f"predict {name}"))
+    assert steps.index("read b") > steps.index("predict a")
 
 
 def test_the_estimate_is_told_before_a_case_that_takes_more_than_those_before(
@@ -173,3 +216,41 @@ def test_probabilities_of_files_are_those_in_memory(predictor: Predictor, cases_
     assert np.array_equal(found, predictor.probabilities(make_image(case)))
     assert np.allclose(found.sum(0), 1, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "a.npz"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room on a disk")
+def test_a_disk_without_room_for_probabilities_is_a_problem_of_the_case(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        done = predict_cases(predictor, cases_of("a"), tmp_path, load=make_image, save_probabilities=True)
+    assert done.written == []
+    assert "the probabilities: No space left on device; free 1 MB there" in done.problems[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_that_are_no_numbers_are_a_problem_and_no_mask(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    class Diverged(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, -x, x + torch.where(x > 2, float("nan"), 0.0)], dim=1)
+
+    done = predict_cases(Predictor([(Diverged(), predictor.plan)]), cases_of("a"), tmp_path, load=make_image)
+    assert done.written == []
+    assert "a.nii.gz: the network's logits are NaN or infinite" in done.problems[0]
+
+
+def test_a_kernel_without_memory_is_a_problem_that_names_the_image(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    class Full(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise KernelMemoryError("scan: not enough memory for its work")
+
+    done = predict_cases(Predictor([(Full(), predictor.plan)]), cases_of("a"), tmp_path, load=make_image)
+    assert "a.nii.gz: not enough memory for this image (scan: " in done.problems[0]

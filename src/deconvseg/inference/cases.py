@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 import secrets
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,13 +30,11 @@ from deconvseg.data import (
     write_label_map,
 )
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference.memory import Estimate
+from deconvseg.inference.memory import Estimate, show_bytes
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.runner import is_out_of_memory
-
-# After an image that took more to read, the next one is not read before the work on it is done.
-_MOST_READ_AHEAD = 4 * 10**8
+from deconvseg.planning import available_memory
 
 
 @dataclass
@@ -82,29 +83,24 @@ def predict_cases(
         if skip_existing and path.exists():
             result.skipped.append(path)
         else:
-            todo.append(_Job(case, path, save_probabilities))
+            todo.append(case)
     noting = partial(_noting, result, raise_problems=raise_problems)
-    largest, ahead = -1, None
-    with _one_thread() as reader, _one_thread() as writer:
-        writing = _Writing(writer, result)
-        for number, job in enumerate(todo):
+    with ExitStack() as stack:
+        scratch = stack.enter_context(_scratch(output)) if save_probabilities else None
+        reading = _Reading(stack.enter_context(_reader()), predictor, load)
+        # A mask that is finished is written, whatever happens to the next one.
+        writing = _Writing(stack.enter_context(ThreadPoolExecutor(1)), result)
+        computing = _Computing(predictor, reading, say)
+        jobs = [_Job(case, paths[case.name], scratch and scratch / f"{number}.npy") for number, case in enumerate(todo)]
+        for number, job in enumerate(jobs):
             with noting(job):
-                upcoming, ahead = ahead or reader.submit(job.prepare, predictor, load), None
-                image = upcoming.result()
-                estimate = predictor.estimate(image)
-                if number + 1 < len(todo) and _has_room(estimate, predictor.memory):
-                    ahead = reader.submit(todo[number + 1].prepare, predictor, load)
-                    estimate = replace(estimate, bytes=estimate.bytes + estimate.reading)
-                if estimate.bytes > largest:
-                    say(f"{job.case.name}: {estimate}")
-                    largest = estimate.bytes
-                tell = partial(_tell_part, progress, job.case.name, number, len(todo))
-                tell(0.0)
-                mask = job.segment(predictor, image, tell)
+                tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
+                mask = computing(job, jobs[number + 1 : number + 2], tell)
                 if writing.job is not None:
                     with noting(writing.job):
                         writing.finish()
                 writing.start(job, mask)
+                del mask
         if writing.job is not None:
             with noting(writing.job):
                 writing.finish()
@@ -124,11 +120,18 @@ def _mask_paths(predictor: Predictor, cases: Sequence[Case], output: Path, bids:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is done for one case: in three threads, one step after the other."""
+    """What is done for one case: in three threads, one step after the other.
+
+    ``probabilities`` is the file that holds them until they are packed, where they are wanted.
+    """
 
     case: Case
     path: Path
-    save_probabilities: bool
+    probabilities: Path | None
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.case.images if file.exists())
 
     def prepare(self, predictor: Predictor, load: Callable[[Case], Image]) -> PreparedImage:
         if any(self.path.resolve() == file.resolve() for file in self.case.images):
@@ -136,21 +139,73 @@ class _Job:
         return predictor.prepare(load(self.case), str(self.case.images[0]))
 
     def segment(self, predictor: Predictor, image: PreparedImage, tell: Callable[[float], None]) -> LabelMap:
-        if not self.save_probabilities:
+        if self.probabilities is None:
             return predictor.segment(image, tell=tell)
-        with _disk_array(self.path, (predictor.plan.outputs, *image.shape)) as (file, probabilities):
-            mask = predictor.segment(image, probabilities=probabilities, tell=tell)
-            probabilities.flush()
-            with (
-                atomic_write(self.path.with_name(f"{case_stem(self.path)}.npz")) as temporary,
-                zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-            ):
-                archive.write(file, "probabilities.npy")
+        with ExitStack() as failing:
+            failing.callback(self.probabilities.unlink, missing_ok=True)
+            maps = _disk_array(self.probabilities, (predictor.plan.outputs, *image.shape))
+            mask = predictor.segment(image, probabilities=maps, tell=tell)
+            failing.pop_all()
         return mask
 
     def write(self, mask: LabelMap) -> None:
+        if self.probabilities is not None:
+            try:
+                with (
+                    atomic_write(self.path.with_name(f"{case_stem(self.path)}.npz")) as temporary,
+                    zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+                ):
+                    archive.write(self.probabilities, "probabilities.npy")
+            finally:
+                self.probabilities.unlink()
         # The mask comes last: with --continue, a case is done when its mask is there.
         write_label_map(mask, self.path, like=self.case.images[0])
+
+
+class _Reading:
+    """Images, brought to the networks' grids; at most one before its turn."""
+
+    def __init__(self, thread: ThreadPoolExecutor, predictor: Predictor, load: Callable[[Case], Image]) -> None:
+        self.thread = thread
+        self.predictor = predictor
+        self.load = load
+        self.ahead: Future[PreparedImage] | None = None
+
+    def start(self, job: _Job) -> None:
+        self.ahead = self._submit(job)
+
+    def finish(self, job: _Job) -> PreparedImage:
+        future, self.ahead = self.ahead or self._submit(job), None
+        return future.result()
+
+    def _submit(self, job: _Job) -> Future[PreparedImage]:
+        return self.thread.submit(job.prepare, self.predictor, self.load)
+
+
+class _Computing:
+    """Masks, each in a call of its own: when it ends, its image goes, before another one is read."""
+
+    def __init__(self, predictor: Predictor, reading: _Reading, say: Callable[[str], None]) -> None:
+        self.predictor = predictor
+        self.reading = reading
+        self.say = say
+        self.largest = -1
+
+    def __call__(self, job: _Job, following: Sequence[_Job], tell: Callable[[float], None]) -> LabelMap:
+        image = self.reading.finish(job)
+        estimate = self.predictor.estimate(image)
+        for upcoming in following:
+            # Its files say how large it is, as far as they are packed alike.
+            growth = max(1.0, upcoming.stored_bytes / max(1, job.stored_bytes))
+            both = replace(estimate, bytes=estimate.bytes + round(growth * estimate.reading))
+            if _has_room(both, self.predictor.memory):
+                self.reading.start(upcoming)
+                estimate = both
+        if estimate.bytes > self.largest:
+            self.say(f"{job.case.name}: {estimate}")
+            self.largest = estimate.bytes
+        tell(0.0)
+        return job.segment(self.predictor, image, tell)
 
 
 class _Writing:
@@ -173,7 +228,7 @@ class _Writing:
 
 
 @contextmanager
-def _one_thread() -> Iterator[ThreadPoolExecutor]:
+def _reader() -> Iterator[ThreadPoolExecutor]:
     """Give a thread that, when the block ends or fails, finishes what it is at and nothing more."""
     thread = ThreadPoolExecutor(1)
     try:
@@ -187,33 +242,45 @@ def _noting(result: Prediction, job: _Job, *, raise_problems: bool) -> Iterator[
     """Make what goes wrong with one case a problem of the result, and go on."""
     try:
         yield
-    except DeconvsegError as error:
-        if raise_problems:
+    except (DeconvsegError, MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            problem = f"{job.case.images[0]}: not enough memory for this image ({error}); the others go on"
+        elif isinstance(error, DeconvsegError) and not raise_problems:
+            problem = str(error)
+        else:
             raise
-        result.problems.append(str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        result.problems.append(f"{job.case.images[0]}: not enough memory for this image ({error}); the others go on")
+        result.problems.append(problem)
 
 
 @contextmanager
-def _disk_array(beside: Path, shape: tuple[int, ...]) -> Iterator[tuple[Path, np.memmap[Any, np.dtype[np.float32]]]]:
-    """Give a temporary ``.npy`` file and the array in it, which needs not fit into memory."""
-    file = make_folder(beside.parent) / f".{secrets.token_hex(8)}.npy"
+def _scratch(output: Path) -> Iterator[Path]:
+    """Give a hidden folder on the disk of the masks; what is left in it goes when the block ends or fails."""
+    folder = make_folder(output / f".{secrets.token_hex(8)}")
     try:
-        yield file, np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _disk_array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """Make a ``.npy`` file and give the array in it, which needs not fit into memory."""
+    try:
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Where a disk is full, writing to a page of a file with holes in it ends the process.
+            with file.open("r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
     except OSError as error:
         raise DeconvsegError(
-            f"cannot write {file}: {error.strerror or error}; free some space and run it again"
+            f"cannot write {file}, the probabilities: {error.strerror or error}; free "
+            f"{show_bytes(4 * math.prod(shape))} there and run it again"
         ) from error
-    finally:
-        file.unlink(missing_ok=True)
+    return array
 
 
 def _has_room(estimate: Estimate, memory: int | None) -> bool:
-    """Whether the next image may be read beside the one at work, if it is as large."""
-    return estimate.reading <= (_MOST_READ_AHEAD if memory is None else memory - estimate.bytes)
+    """Whether an image may be read beside one at work, if both together take so much."""
+    return estimate.bytes <= (available_memory() // 2 if memory is None else memory)
 
 
 def _tell_part(progress: Callable[[str, float], None], name: str, number: int, count: int, fraction: float) -> None:

@@ -65,7 +65,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     loaded, start, told = memory_megabytes("VmRSS"), time.perf_counter(), []
     done = predict_cases(
         predictor,
-        open_images(volume, channels=1),
+        open_images(volume, channels=1)[0],
         folder / "masks",
         load=lambda case: read_image(case.images),
         raise_problems=True,

@@ -31,13 +31,11 @@ from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
-from deconvseg.planning import Plan, available_memory, choose_device
+from deconvseg.planning import Plan, choose_device, plannable_memory
 from deconvseg.reporting import write_report
 from deconvseg.runs import FOLDS, Run
 from deconvseg.training import Console, Ranks, Silent, TrainOptions, choose_precision, decide_plan
 
-# Of the memory that is free; what a process takes varies by some percent, and the rest of the machine needs some too.
-_MEMORY_SHARE = 0.9
 _Path = str | PathLike[str]
 
 
@@ -197,9 +195,7 @@ def _share_memory(options: TrainOptions, executor: Executor, folds: int) -> Trai
     together = executor.count_on_device(folds) if isinstance(executor, Processes) else 1
     if together == 1 or options.plan is not None:
         return options
-    memory = options.memory
-    if memory is None:
-        memory = int(_MEMORY_SHARE * available_memory(choose_device(options.device)))
+    memory = plannable_memory(choose_device(options.device)) if options.memory is None else options.memory
     return replace(options, memory=memory // together)
 
 

@@ -6,7 +6,13 @@ from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
 from deconvseg.planning.fitting import register_fitting
-from deconvseg.planning.machine import available_memory, choose_device, keep_freed_memory, take_over_stdout
+from deconvseg.planning.machine import (
+    available_memory,
+    choose_device,
+    keep_freed_memory,
+    plannable_memory,
+    take_over_stdout,
+)
 from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.planner import check_request, make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
@@ -35,6 +41,7 @@ __all__ = [
     "explain",
     "keep_freed_memory",
     "make_plan",
+    "plannable_memory",
     "read_plan",
     "register_fitting",
     "supervise_deeply",

@@ -12,6 +12,8 @@ from deconvseg.errors import InputError
 
 # Parameters of glibc's mallopt, from its malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+# What a process takes varies by some percent from run to run; the rest of the machine needs some too.
+_PLANNED_SHARE = 0.9
 
 
 def choose_device(name: str = "auto") -> str:
@@ -65,6 +67,11 @@ def available_memory(device: str = "cpu") -> int:
     if device == "mps":
         return min(free, int(torch.mps.recommended_max_memory()))
     return min([free, *control_group_room()])
+
+
+def plannable_memory(device: str = "cpu") -> int:
+    """Return the bytes that a plan may count on: 90 % of what is available."""
+    return int(_PLANNED_SHARE * available_memory(device))
 
 
 def control_group_room(

@@ -23,7 +23,7 @@ from deconvseg.planning.choices import (
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
-from deconvseg.planning.machine import available_memory, choose_device
+from deconvseg.planning.machine import choose_device, plannable_memory
 from deconvseg.planning.measuring import Measure, StepMeter
 from deconvseg.planning.patch import Kind, choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
@@ -33,8 +33,6 @@ from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan
 
 # The time that a user is thought to give without saying.
 _DEFAULT_SECONDS: dict[Kind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
-# What a process takes varies by some percent from run to run; the rest of the machine needs some too.
-_MEMORY_SHARE = 0.9
 _EPOCHS_WANTED = 20
 _FEWEST_STEPS = 20
 # The epochs of a short training stay long enough to average.
@@ -103,8 +101,8 @@ def make_plan(
     named = get_recipe(recipe)
     device = choose_device(device)
     kind: Kind = "cpu" if device == "cpu" else "gpu"
-    room = int(_MEMORY_SHARE * available_memory(device)) if memory is None else memory
-    host = room if kind == "cpu" else int(_MEMORY_SHARE * available_memory())
+    room = plannable_memory(device) if memory is None else memory
+    host = room if kind == "cpu" else plannable_memory()
     # Each has a GPU of its own, but a CPU's memory is that of all.
     room = room // processes if kind == "cpu" else room
     with ExitStack() as stack:

@@ -116,8 +116,7 @@ def train(
 
 def _finish(run: Run, options: TrainOptions, console: Console) -> None:
     """Predict and evaluate the validation cases, write the report, and tidy up."""
-    data, parts = _cases(run, options)
-    problems = _validate(run, data, parts, options, console)
+    problems = _validate(run, *_cases(run, options), options, console)
     plot_curves(run.metrics, run.path / "progress.png")
     console.say(f"report: {write_report(run.path)}")
     shutil.rmtree(run.cache, ignore_errors=True)  # a cache that was given is not there, and stays

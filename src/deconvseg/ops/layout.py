@@ -3,10 +3,25 @@
 import torch
 from torch import Tensor
 
-from deconvseg.ops.triton_support import is_channels_last
-
 # PyTorch's name of the order with the channels innermost, by the number of an image's axes.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def is_channels_last(image: Tensor) -> bool:
+    """Say whether the channels of a (B, C, \\*S) image, not its last axis, are innermost in memory: its order.
+
+    There may be gaps between positions. What kernels read without a copy is said by :func:`is_dense`.
+    """
+    return image.shape[1] > 1 and image.stride(1) == 1 and image.shape[2:].numel() > 1
+
+
+def is_dense(image: Tensor, *, last: bool) -> bool:
+    """Say whether an image has no gaps, with the channels ``last``, innermost in memory, or in PyTorch's own order.
+
+    Where sizes of 1 make the two the same, it has both.
+    """
+    form = CHANNELS_LAST.get(image.ndim) if last else torch.contiguous_format
+    return form is not None and image.is_contiguous(memory_format=form)
 
 
 def in_order_of(like: Tensor, image: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from deconvseg.ops.layout import is_channels_last
+
 OLDEST_TRITON = (3, 3)
 STORED = (torch.float32, torch.bfloat16, torch.float16)
 _MAX_INT32 = 2**31 - 1
@@ -70,11 +72,6 @@ def needs_int64(*tensors: Tensor) -> bool:
         > _MAX_INT32
         for tensor in tensors
     )
-
-
-def is_channels_last(tensor: Tensor) -> bool:
-    """Whether the channels of a (B, C, \\*S) tensor, not its last axis, are contiguous in memory."""
-    return tensor.shape[1] > 1 and tensor.stride(1) == 1 and tensor.shape[2:].numel() > 1
 
 
 def empty_image(like: Tensor, channels: int, dtype: torch.dtype, size: torch.Size | None = None) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.conv import library, native
+from deconvseg.ops.layout import is_dense
 
 __all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
 
@@ -54,7 +55,7 @@ def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Ten
     result = conv(skip, of_skip, total, stride=ones, padding=zeros)
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (result, x, weight))
     native_too = choose_conv_transpose(x, weight, None, stride=kernel).backend == "native"
-    if differentiated or not native_too or not native.is_channels_last(result):
+    if differentiated or not native_too or not is_dense(result, last=True):
         return result + conv_transpose(x, weight, None, stride=kernel)
     library.add_conv_transpose(result, x, weight)
     return result

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.errors import InputError
-from deconvseg.ops.layout import CHANNELS_LAST, channels_last
+from deconvseg.ops.layout import CHANNELS_LAST, channels_last, is_dense
 from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for
 
 
@@ -43,7 +43,7 @@ def _decline(
         return "they compute float32 on a CPU"
     if x.ndim not in CHANNELS_LAST or x.ndim != weight.ndim or x.shape[1] != read:
         return f"they take images of {read} channels and of two or three axes"
-    if not is_channels_last(x):
+    if not is_dense(x, last=True):
         return "they take images with the channels innermost in memory"
     if written % lanes():
         return f"{written} channels are not a multiple of {lanes()}"
@@ -51,11 +51,6 @@ def _decline(
     if padding and any(length + 2 * pad < kernel for length, kernel, pad in sizes):
         return "the image is smaller than the kernel"
     return None
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Say whether the channels of an image are innermost in memory; sizes of 1 leave no doubt open."""
-    return x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
 
 def low_size(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> list[int]:
@@ -89,7 +84,7 @@ def add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor) -> None:
     """Add :func:`conv_transpose` to (B, O, \\*(S * K)) with the channels innermost in memory."""
     x, weight, kernel = _last(x), weight.contiguous(), weight.shape[2:]
     size = [n * k for n, k in zip(x.shape[2:], kernel, strict=True)]
-    if list(out.shape) != [x.shape[0], weight.shape[1], *size] or not is_channels_last(out):
+    if list(out.shape) != [x.shape[0], weight.shape[1], *size] or not is_dense(out, last=True):
         raise InputError(f"an image of shape {tuple(out.shape)} cannot take what is made here, {size} positions")
     if out.numel():
         sizes = _sizes(x, out, kernel, kernel, [0] * len(kernel))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops import triton_support as support
+from deconvseg.ops.layout import is_channels_last
 from deconvseg.ops.shapes import finer_size
 
 # Output points of a program, with its lanes along the channels: 256 elements, two in each thread of four warps.
@@ -126,7 +127,7 @@ def _geometry(
 
 
 def _layout(image: Tensor, tensors: tuple[Tensor, ...]) -> dict[str, Any]:
-    last = support.is_channels_last(image) and image.shape[1] >= CHANNELS_LAST_LANES // 2
+    last = is_channels_last(image) and image.shape[1] >= CHANNELS_LAST_LANES // 2
     return {
         "POINTS": CHANNELS_LAST_POINTS if last else POINTS,
         "LANES": CHANNELS_LAST_LANES if last else 1,

@@ -37,7 +37,7 @@ def instance_norm_(
     negative_slope: float | None = None,
 ) -> Tensor:
     """Return :func:`instance_norm`, in the place of ``x`` where that is possible: use only the result."""
-    can = not torch.compiler.is_compiling() and native.is_dense(x)
+    can = not torch.compiler.is_compiling() and native.can_read(x)
     if can and choose_norm(x, weight, bias).backend == "native":
         library.instance_norm_(x, weight, bias, eps, 1.0 if negative_slope is None else negative_slope)
         return x

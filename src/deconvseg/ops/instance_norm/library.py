@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.instance_norm import native
-from deconvseg.ops.layout import CHANNELS_LAST
+from deconvseg.ops.layout import CHANNELS_LAST, is_dense
 
 # Defined by their schemas: ``torch.library.custom_op`` would import PyTorch's compiler at the first call.
 _ARGUMENTS = "Tensor? weight, Tensor? bias, float eps, float negative_slope"
@@ -18,9 +18,8 @@ instance_norm_ = torch.ops.deconvseg.instance_norm_
 
 
 def _fake(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, negative_slope: float) -> Tensor:
-    last = CHANNELS_LAST.get(x.ndim)
-    keeps = last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=last)
-    return torch.empty_like(x, memory_format=last if keeps else torch.contiguous_format)
+    keeps = is_dense(x, last=True) and not is_dense(x, last=False)
+    return torch.empty_like(x, memory_format=CHANNELS_LAST[x.ndim] if keeps else torch.contiguous_format)
 
 
 torch.library.register_fake("deconvseg::instance_norm", _fake)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.errors import InputError
-from deconvseg.ops.layout import CHANNELS_LAST
+from deconvseg.ops.layout import is_dense
 from deconvseg.ops.native.interface import call, floats, integers, pointer, threads_for
 
 # What an element costs, in multiplications: it is read twice and written once.
@@ -31,7 +31,7 @@ def decline(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> str | None
 
 def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, negative_slope: float) -> Tensor:
     """Normalise (B, C, \\*S); a slope of 1 leaves values below zero as they are."""
-    x = x if is_dense(x) else x.contiguous()
+    x = x if can_read(x) else x.contiguous()
     out = torch.empty_like(x)
     _normalise(x, weight, bias, out, eps, negative_slope)
     return out
@@ -39,7 +39,7 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
 
 def instance_norm_(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, negative_slope: float) -> None:
     """Normalise (B, C, \\*S) in its place; it must be contiguous, or have its channels innermost in memory."""
-    if not is_dense(x):
+    if not can_read(x):
         raise InputError(f"an image with strides {x.stride()} cannot be normalised in its place: give a contiguous one")
     _normalise(x, weight, bias, x, eps, negative_slope)
 
@@ -59,7 +59,6 @@ def _normalise(
     )
 
 
-def is_dense(x: Tensor) -> bool:
-    """Say whether an image is contiguous, or has its channels innermost in memory."""
-    last = CHANNELS_LAST.get(x.ndim)
-    return x.is_contiguous() or (last is not None and x.is_contiguous(memory_format=last))
+def can_read(x: Tensor) -> bool:
+    """Say whether an image lies in either order of memory, so that it need not be copied."""
+    return is_dense(x, last=False) or is_dense(x, last=True)

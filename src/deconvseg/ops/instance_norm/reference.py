@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvseg.ops.layout import in_order_of
-from deconvseg.ops.triton_support import is_channels_last
+from deconvseg.ops.layout import in_order_of, is_channels_last
 
 
 def instance_norm(

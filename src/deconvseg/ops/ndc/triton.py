@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops import triton_support as support
+from deconvseg.ops.layout import is_channels_last
 
 # (depth, height, width, groups) of a program's tile, 512 elements each: with 4 warps, 4 elements of every source in a
 # thread, whose loads are independent. Volumes come first, since a tile that extends along every axis reads the
@@ -212,7 +213,7 @@ def _problem(filters: Tensor, groups: int, *images: Tensor) -> _Problem:
         channels=channels // groups,
         sources=sources,
         kernel=(*(1,) * (3 - len(kernel)), *kernel),
-        tile=choose_tile(size, groups, support.is_channels_last(output)),
+        tile=choose_tile(size, groups, is_channels_last(output)),
         step=min(4, 1 << (sources - 1).bit_length()),
         wide=support.needs_int64(*images),
     )

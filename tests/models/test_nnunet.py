@@ -11,6 +11,7 @@ from models.tester import ModelTester
 class TestNNUNet(ModelTester):
     name = "nnunet"
     arguments = {"widths": (4, 8, 8)}  # noqa: RUF012
+    prepared = {"widths": (16, 16, 32)}  # noqa: RUF012
 
 
 class TestResidualNNUNetWithDTC(ModelTester):
@@ -23,6 +24,7 @@ class TestResidualNNUNetWithDTC(ModelTester):
         "upsampling": "dtc+transposed",
     }
     supervised = {"deep_supervision_heads": 3}  # noqa: RUF012
+    prepared = {"widths": (16, 16, 16, 32)}  # noqa: RUF012
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -18,6 +18,7 @@ architectures = pytest.importorskip(
 class TestResEncUNet(ModelTester):
     name = "nnunet_resenc"
     arguments = {"widths": (4, 8, 8), "depths": (1, 2, 1)}  # noqa: RUF012
+    prepared = {"widths": (16, 16, 32)}  # noqa: RUF012
 
 
 def test_it_is_the_packages_network_without_the_second_names():

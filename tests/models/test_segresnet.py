@@ -11,6 +11,7 @@ from models.tester import ModelTester
 class TestSegResNet(ModelTester):
     name = "segresnet"
     arguments = {"init_filters": 8, "depths": (1, 1, 2)}  # noqa: RUF012
+    prepared = {"init_filters": 16}  # noqa: RUF012
     supervised = None
 
 

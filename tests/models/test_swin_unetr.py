@@ -23,11 +23,13 @@ class SwinTester(ModelTester):
 class TestSwinUNETR(SwinTester):
     name = "swin_unetr"
     arguments = SMALL
+    prepared = {"feature_size": 48}  # noqa: RUF012
 
 
 class TestSwinUNETRV2(SwinTester):
     name = "swin_unetr_v2"
     arguments = {**SMALL, "depths": (1, 1, 1, 1), "upsampling": "dtc+transposed"}  # noqa: RUF012
+    prepared = {"feature_size": 48}  # noqa: RUF012
 
 
 @pytest.mark.parametrize("ours", [SwinUNETR, SwinUNETRV2])

@@ -10,16 +10,19 @@ from models.tester import ModelTester
 class TestUNet(ModelTester):
     name = "unet"
     arguments = {"widths": (4, 6, 8)}  # noqa: RUF012
+    prepared = {"widths": (16, 16, 32)}  # noqa: RUF012
 
 
 class TestUNetWithTransposedConvolutions(ModelTester):
     name = "unet"
     arguments = {"widths": (4, 8), "upsampling": "transposed", "norm": "instance"}  # noqa: RUF012
+    prepared = {"widths": (16, 32)}  # noqa: RUF012
 
 
 class TestUNetWithFADEAndDTC(ModelTester):
     name = "unet"
     arguments = {"widths": (4, 8), "upsampling": "dtc+fade"}  # noqa: RUF012
+    prepared = {"widths": (16, 32)}  # noqa: RUF012
 
 
 def parameters(**arguments):

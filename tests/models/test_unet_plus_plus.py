@@ -13,6 +13,7 @@ class TestUNetPlusPlus(ModelTester):
     name = "unet_plus_plus"
     arguments = {"widths": WIDTHS, "last_width": 4}  # noqa: RUF012
     supervised = None
+    prepared = {"widths": (16, 16, 16, 16, 32), "last_width": 16}  # noqa: RUF012
 
 
 def test_it_is_monais_network_without_the_heads_of_other_nodes():

@@ -12,6 +12,7 @@ SMALL = {"feature_size": 4, "hidden_size": 8, "mlp_dim": 8, "num_heads": 2}
 
 class TestUNETR(ModelTester):
     name = "unetr"
+    prepared = {"feature_size": 16}  # noqa: RUF012
     supervised = None
 
     def arguments_in(self, dims):

@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError
+from deconvseg.inference.tuning import tune
 from deconvseg.models import Network, create_model
+from deconvseg.ops import native
 
 
 class ModelTester:
@@ -22,6 +24,8 @@ class ModelTester:
     supervised: ClassVar[dict[str, Any] | None] = {"deep_supervision_heads": 1}
     in_channels: ClassVar[int] = 2
     out_channels: ClassVar[int] = 3
+    # What makes channels multiples of a vector's lanes, so that there is something to prepare; None where there is not.
+    prepared: ClassVar[dict[str, Any] | None] = None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "dims" in metafunc.fixturenames:
@@ -180,6 +184,16 @@ class ModelTester:
         expected = model(other)
         # Another order of additions, whose size follows the largest logit.
         torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+    @pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
+    def test_a_network_prepared_for_a_cpu_gives_the_same_logits(self, dims: int) -> None:
+        model = self.make(dims, **self.prepared or {}).eval()
+        x, tuned = self.image(model), tune(model, torch.device("cpu"))
+        assert (tuned is model) == (self.prepared is None)
+        with torch.inference_mode():
+            expected = model(x)
+            # Another order of additions, whose size follows the largest logit.
+            torch.testing.assert_close(tuned(x), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
     def test_deep_supervision_changes_the_output_only(self, dims: int) -> None:
         if self.supervised is None:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network, logits_of
-from deconvseg.models.parts import use_own_norms
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import check_channels
+from deconvseg.nn.norm import use_own_norms
 
 _HALVINGS = 4
 

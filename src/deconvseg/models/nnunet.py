@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network
-from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
+from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn.joining import decode
+from deconvseg.nn.norm import use_own_norms
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _FEWEST_STAGES = 3

@@ -1,4 +1,4 @@
-"""What networks of other packages need to fit in: our normalisations and upsamplings in place of theirs."""
+"""What networks of other packages need to fit in: their names of normalisations, and our upsamplings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.nn import create_upsampling
-from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm
 from deconvseg.nn.upsampling import SummedUpsampling, upsample
 
 # How MONAI names the normalisations of `deconvseg.nn.norm.NORMS`.
@@ -16,32 +15,6 @@ MONAI_NORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "batch": ("BATCH", {}),
     "instance_affine": ("INSTANCE", {"affine": True}),
 }
-
-
-def use_own_norms(network: nn.Module) -> None:
-    """Replace PyTorch's instance normalisations, and group normalisations by channel, by ours of the same weights.
-
-    The values and the names in the state dict stay; ours are faster on a CPU and take a single position too.
-    """
-    for parent in network.modules():
-        for name, norm in parent.named_children():
-            own = _own_norm(norm)
-            if own is not None:
-                setattr(parent, name, own)
-
-
-def _own_norm(norm: nn.Module) -> nn.Module | None:
-    if isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d) and not norm.track_running_stats:
-        channels = norm.num_features
-    elif isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
-        channels = norm.num_channels
-    else:
-        return None
-    if not norm.affine:
-        return InstanceNorm(channels, norm.eps)
-    own = AffineInstanceNorm(channels, norm.eps)
-    own.load_state_dict(norm.state_dict(), assign=True)
-    return own
 
 
 class UpBlock(nn.Module):

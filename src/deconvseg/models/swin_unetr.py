@@ -9,10 +9,11 @@ from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network, logits_of
-from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
+from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import per_axis
+from deconvseg.nn.norm import use_own_norms
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _STAGES = 4

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network
-from deconvseg.models.parts import MONAI_NORMS, use_own_norms
+from deconvseg.models.parts import MONAI_NORMS
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import check_channels
+from deconvseg.nn.norm import use_own_norms
 
 _STAGES = 5
 _HEADS_OF_OTHER_NODES = ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3")

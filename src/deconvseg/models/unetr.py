@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network, logits_of
-from deconvseg.models.parts import MONAI_NORMS, use_own_norms, use_upsampling
+from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import check_channels, per_axis
+from deconvseg.nn.norm import use_own_norms
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
 
 _PATCH = 16

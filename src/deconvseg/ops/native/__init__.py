@@ -12,7 +12,7 @@ import torch
 __all__ = ["ABI_VERSION", "instruction_set", "library", "unavailable"]
 
 # The same number as in abi.h.
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 _HERE = Path(__file__).resolve().parent
 _BUILD = "python -m deconvseg.ops.native.build"

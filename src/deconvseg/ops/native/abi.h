@@ -2,4 +2,4 @@
 #pragma once
 
 // Raise it, here and in __init__.py, whenever a function's arguments or meaning change, or one is added.
-#define DECONVSEG_ABI_VERSION 4
+#define DECONVSEG_ABI_VERSION 5

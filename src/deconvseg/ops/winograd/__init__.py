@@ -1,4 +1,4 @@
-"""Convolutions with kernels of 3 along each axis, by Winograd's minimal filtering, with weights packed beforehand."""
+"""Convolutions with kernels of 3 along two axes or three, by Winograd's minimal filtering."""
 
 import torch
 import torch.nn.functional as F
@@ -6,28 +6,23 @@ from torch import Tensor
 
 from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.winograd import library, native
+from deconvseg.ops.winograd.packing import Packing
 
-__all__ = ["choose_packing", "choose_winograd", "pack_weight", "winograd_conv"]
+__all__ = ["Packing", "choose_packing", "choose_winograd", "winograd_conv"]
 
 _CONV = {4: F.conv2d, 5: F.conv3d}
 
 
-def winograd_conv(x: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor | None = None) -> Tensor:
+def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | None = None) -> Tensor:
     """Convolve (B, I, \\*S) with weights (O, I, \\*K), zeros around it, to (B, O, \\*S), without gradients.
 
-    K is 3 x 3, 3 x 3 x 3 or 1 x 3 x 3, and ``packed`` is :func:`pack_weight` of the weights. The kernel returns the
-    channels innermost in memory; where it cannot run, PyTorch's convolution does.
+    K is 3 x 3, 3 x 3 x 3 or that with 1 along one axis; ``packing`` keeps the transformed weights for the next call.
+    The kernel returns the channels innermost in memory; where it cannot run, PyTorch's convolution does.
     """
-    eager = not torch.compiler.is_compiling()
-    if eager and packed is not None and choose_winograd(x, weight, bias).backend == "native":
-        result: Tensor = library.conv(x, packed, bias, weight.shape[0], list(weight.shape[2:]))
+    if not torch.compiler.is_compiling() and choose_winograd(x, weight, bias).backend == "native":
+        result: Tensor = library.conv(x, packing.of(weight), bias, weight.shape[0], list(weight.shape[2:]))
         return result
     return _CONV[weight.ndim](x, weight, bias, padding=tuple(length // 2 for length in weight.shape[2:]))
-
-
-def pack_weight(weight: Tensor) -> Tensor | None:
-    """Return the transformed weights (O, I, \\*K), or None where no kernel would take them."""
-    return native.pack(weight) if choose_packing(weight).backend == "native" else None
 
 
 def choose_winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Choice:

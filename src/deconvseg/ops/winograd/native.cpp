@@ -1,4 +1,4 @@
-// Convolutions with kernels of 3 along each axis (or 1 along some), stride 1 and channels innermost, by Winograd's minimal
+// Convolutions with kernels of 3 along each axis (or 1 along one), stride 1 and channels innermost, by Winograd's minimal
 // filtering F(2, 3): two results along an axis take four products instead of six. Plain C functions.
 //
 // Results are made in tiles of two along each axis whose kernel is 3, from four voxels of the image, a few dozen tiles at a
@@ -184,8 +184,8 @@ Shape shape_of(const int64_t* sizes) {
 
 }  // namespace
 
-// Images are (batch, depth, height, width, channels), sizes those of Shape in order: kernels (3, 3, 3) or (1, 3, 3),
-// and channels in multiples of the lanes. A bias may be null. Each returns 0, or 1 where memory ran out.
+// Images are (batch, depth, height, width, channels), sizes those of Shape in order: kernels (3, 3, 3), or 1 along
+// one axis, and channels in multiples of the lanes. A bias may be null. Each returns 0, or 1 where memory ran out.
 
 // Packed weights hold, for each place of a tile, as many floats as packed_size() says.
 extern "C" int deconvseg_winograd_pack(const float* weight, float* packed, const int64_t* sizes) {
@@ -197,7 +197,10 @@ extern "C" int deconvseg_winograd_conv(const float* image, const float* packed, 
     const Shape shape = shape_of(sizes);
     prefer_large_pages(out, shape.batch * shape.written * shape.size[0] * shape.size[1] * shape.size[2] * sizeof(float));
     return guarded([&] {
-        const auto run = shape.kernel[0] == 1 ? convolve<1, 4, 4> : convolve<4, 4, 4>;
+        const auto run = shape.kernel[0] == 1   ? convolve<1, 4, 4>
+                         : shape.kernel[1] == 1 ? convolve<4, 1, 4>
+                         : shape.kernel[2] == 1 ? convolve<4, 4, 1>
+                                                : convolve<4, 4, 4>;
         run(shape, image, packed, bias, out);
     });
 }

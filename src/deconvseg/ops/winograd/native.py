@@ -10,6 +10,7 @@ from deconvseg.errors import InputError
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for
 
+_KERNELS = ((3, 3), (3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 3, 1))
 _PANEL = 2  # vectors of a panel of packed weights: kTileVectors of matmul.h
 
 
@@ -17,10 +18,12 @@ def decline_weight(weight: Tensor) -> str | None:
     """Say why weights (O, I, \\*K) cannot be packed, or None."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return "they compute float32 on a CPU"
-    if tuple(weight.shape[2:]) not in ((3, 3), (3, 3, 3), (1, 3, 3)):
-        return "they are for kernels of 3 x 3, 3 x 3 x 3 and 1 x 3 x 3"
+    if tuple(weight.shape[2:]) not in _KERNELS:
+        return "they are for kernels of 3 x 3, 3 x 3 x 3, and that with 1 along one axis"
     if any(channels % lanes() or not channels for channels in weight.shape[:2]):
         return f"{weight.shape[1]} or {weight.shape[0]} channels are not a multiple of {lanes()}"
+    if weight.is_inference():
+        return "nothing tells when weights that were made in inference mode change"
     return None
 
 
@@ -40,9 +43,9 @@ def pack(weight: Tensor) -> Tensor:
     """Return U, the transformed weights (O, I, \\*K), in the order of the kernels of this processor."""
     if reason := decline_weight(weight):
         raise InputError(f"weights of shape {tuple(weight.shape)} cannot be packed: {reason}")
-    packed = weight.new_empty(_packed_size(weight.shape))
+    weight, packed = weight.detach().contiguous(), weight.new_empty(_packed_size(weight.shape))
     sizes = _sizes((1, weight.shape[1], 1, 1, 1)[: weight.ndim], weight.shape, threads=1)
-    call("deconvseg_winograd_pack", *map(pointer, (weight.detach().contiguous(), packed)), sizes)
+    call("deconvseg_winograd_pack", *map(pointer, (weight, packed)), sizes)
     return packed
 
 

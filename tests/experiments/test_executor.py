@@ -76,11 +76,11 @@ def test_folds_that_are_trained_at_once_share_the_memory(
             return {task.fold: "not trained" for task in tasks}
 
     monkeypatch.setattr(planning, "make_plan", plan_of_these)
-    monkeypatch.setattr(module, "available_memory", lambda device: 10**10)
+    monkeypatch.setattr(module, "plannable_memory", lambda device: 10**10)
     # Of eight jobs, two folds need two.
     for jobs, memory in ((2, 10**9), (8, 10**9), (2, None), (1, None)):
         output = tmp_path / f"{jobs}-{memory}"
         with pytest.raises(DeconvsegError, match="every fold failed"):
             crossval(discs, output, folds=2, device="cpu", memory=memory, executor=Idle(jobs, 8))
         assert Run(output).config["memory"] == memory
-    assert asked == [10**9 // 2, 10**9 // 2, int(0.9 * 10**10) // 2, None]
+    assert asked == [10**9 // 2, 10**9 // 2, 10**10 // 2, None]

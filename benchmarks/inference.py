@@ -32,7 +32,7 @@ CASES: Mapping[str, Sequence[str]] = {
 }
 # Of the voxels of the box that is not zero. nnU-Net adds up logits in half precision, and its weights become smaller
 # than a thousandth towards a window's corners.
-LEAST_AGREEMENT = {"monai": 0.9999, "nnunet": 0.95}
+LEAST_AGREEMENT = {"monai": 0.9999, "nnunet": 0.9}
 Step = Callable[[], Path]
 
 

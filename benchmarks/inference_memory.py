@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from common import machine, memory_megabytes, report, reset_peak
 
-from deconvseg.data import open_images, read_image
+from deconvseg.data import Geometry, Image, open_images, read_image
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
 from deconvseg.planning import Plan, keep_freed_memory
@@ -60,6 +60,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     plan = make_plan(options)
     predictor = Predictor([(create_model("unet", **plan.model.config), plan)], memory=options.memory)
+    # The first estimate imports PyTorch's compiler, which belongs to what is loaded.
+    predictor.estimate(predictor.prepare(Image(np.ones((1, 8, 8, 8), np.float32), Geometry(np.eye(4)))))
     gc.collect()
     reset_peak()
     loaded, start, told = memory_megabytes("VmRSS"), time.perf_counter(), []

@@ -12,7 +12,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvseg.data import Geometry, case_stem, is_image_file, read_image, read_label_map
+from deconvseg.data import Geometry, Header, case_stem, is_image_file, read_image, read_label_map
 from deconvseg.data.decoding import naming
 from deconvseg.errors import InputError
 
@@ -327,8 +327,8 @@ def test_a_reader_from_above_takes_part(tmp_path):
         def accepts(self, path):
             return path.suffix == ".constant"
 
-        def count_channels(self, path, *, channels_last=False):
-            return 1
+        def read_header(self, path):
+            return Header(1, (2, 2, 2), 8)
 
         def read_channels(self, path, *, channels_last=False):
             return np.full((1, 2, 2, 2), 7), Geometry.identity(3)

@@ -150,7 +150,7 @@ def test_the_estimate_is_told_before_a_case_that_takes_more_than_those_before(
     predict_cases(predictor, cases_of("a", "b", "c"), tmp_path, load=load, say=said.append)
     assert [line.split(":")[0] for line in said] == ["a", "c"]
     assert "windows" in said[0]
-    assert "MB of memory above the loaded model" in said[0]
+    assert "KiB of memory above the loaded model" in said[0]
 
 
 def test_what_goes_wrong_while_reading_or_writing_is_a_problem_of_its_case(
@@ -229,7 +229,7 @@ def test_a_disk_without_room_for_probabilities_is_a_problem_of_the_case(
         patched.setattr(os, "posix_fallocate", full)
         done = predict_cases(predictor, cases_of("a"), tmp_path, load=make_image, save_probabilities=True)
     assert done.written == []
-    assert "the probabilities: No space left on device; free 1 MB there" in done.problems[0]
+    assert "the probabilities: No space left on device; free 9 KiB there" in done.problems[0]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -114,7 +114,7 @@ def test_windows_are_smaller_only_for_images_that_do_not_fit_otherwise(caplog: p
     assert "instead of (32, 32, 32), so that this image fits" in caplog.text
     # Whatever came before it.
     assert np.array_equal(limited.segment(small).pixels, free.segment(small).pixels)
-    with pytest.raises(InputError, match="a.nii: needs about .* MB .* allow that much, or predict parts of the image"):
+    with pytest.raises(InputError, match="a.nii: needs about .* KiB .* allow that much, or predict parts of the image"):
         Predictor([(network, plan)], memory=5 * 10**4).segment(small, "a.nii")
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
-from deconvseg.planning import available_memory
+from deconvseg.errors import DeconvsegError
+from deconvseg.ops.native.interface import KernelMemoryError
+from deconvseg.planning import available_memory, is_out_of_memory
 from deconvseg.planning.machine import control_group_room, peak_memory
 
 GIB = 2**30
@@ -88,3 +91,33 @@ messages.write("a message\\n")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "a message\n"
     assert "from Python\nfrom elsewhere\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory. Tried to allocate 256 bytes on shared pool."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 256 bytes."),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+        KernelMemoryError("selective_scan: not enough memory for its work"),
+    ],
+)
+def test_allocators_and_kernels_say_that_memory_ran_out(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DeconvsegError("no native kernels"), RuntimeError("expected something else"), ValueError("std::bad_alloc")],
+)
+def test_other_errors_are_none_of_memory(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_pytorchs_own_refusal_is_known() -> None:
+    with pytest.raises(RuntimeError) as refusal:
+        torch.empty(2**55)
+    assert is_out_of_memory(refusal.value)

@@ -3,6 +3,7 @@
 from deconvseg.data.augmentation import Augment, Augmentation
 from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.bids_writing import bids_mask_paths, write_bids_description
+from deconvseg.data.boxes import bounding_box, nonzero_box
 from deconvseg.data.cache import PreparedCase, prepare_cases
 from deconvseg.data.checking import check_dataset
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
@@ -17,7 +18,6 @@ from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset, Samp
 from deconvseg.data.preprocessing import (
     Normalisation,
     match_channels,
-    nonzero_box,
     preprocess_image,
     preprocess_labels,
 )
@@ -27,6 +27,7 @@ from deconvseg.data.reading import (
     case_stem,
     check_same_grid,
     is_image_file,
+    read_header,
     read_image,
     read_label_map,
 )
@@ -39,7 +40,7 @@ from deconvseg.data.splits import (
     resolve_splits,
 )
 from deconvseg.data.tables import read_column
-from deconvseg.data.types import Image, LabelMap
+from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.data.writing import atomic_write, make_folder, mask_suffix, write_label_map
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "DatasetReport",
     "EpochSampler",
     "Geometry",
+    "Header",
     "Image",
     "LabelEncoding",
     "LabelMap",
@@ -66,6 +68,7 @@ __all__ = [
     "Splits",
     "atomic_write",
     "bids_mask_paths",
+    "bounding_box",
     "case_stem",
     "check_dataset",
     "check_same_grid",
@@ -89,6 +92,7 @@ __all__ = [
     "preprocess_image",
     "preprocess_labels",
     "read_column",
+    "read_header",
     "read_image",
     "read_json",
     "read_json_object",

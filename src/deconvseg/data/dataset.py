@@ -10,7 +10,7 @@ from typing import Any, Literal
 from deconvseg.data.listing import guess_channels
 from deconvseg.data.preprocessing import match_channels
 from deconvseg.data.raster import is_rgb
-from deconvseg.data.reading import check_same_grid, count_channels, read_image, read_label_map
+from deconvseg.data.reading import check_same_grid, read_header, read_image, read_label_map
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
@@ -123,7 +123,7 @@ class Dataset:
 
     def expands_grey(self, case: Case) -> bool:
         """Whether `load_image` repeats this case's single grey channel as red, green and blue."""
-        return is_rgb(self.channel_names) and len(case.images) == 1 and count_channels(case.images[0]) == 1
+        return is_rgb(self.channel_names) and len(case.images) == 1 and read_header(case.images[0]).channels == 1
 
     def load_label(self, case: Case) -> LabelMap | None:
         """The mask of a case with the values of its file, or None where it has none."""

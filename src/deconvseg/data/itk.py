@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from deconvseg.data.decoding import naming
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.types import Header
 from deconvseg.errors import InputError
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".seg.nrrd")
@@ -49,10 +50,18 @@ class ItkReader:
         """Whether the name ends in .nrrd, .nhdr, .mha or .mhd."""
         return path.name.lower().endswith((*NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
 
-    def count_channels(self, path: Path, *, channels_last: bool = False) -> int:
-        """The numbers per voxel, or the length of a fourth axis; 1 where there is neither."""
+    def read_header(self, path: Path) -> Header:
+        """The numbers per voxel, or a fourth axis, are the channels."""
+        import SimpleITK as sitk  # noqa: N813
+
         with _decoding(path):
-            return _count_channels(_open(path)) if channels_last else 1
+            header = _open(path)
+            # Of a number, whatever the voxels have of them.
+            number = sitk.Image([1] * header.GetDimension(), header.GetPixelID(), header.GetNumberOfComponents())
+            dims = min(header.GetDimension(), 3)
+            shape = tuple(header.GetSize())[:dims]
+            shape = shape if dims == 3 else shape[::-1]
+            return Header(_count_channels(header), shape, number.GetSizeOfPixelComponent())
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (C, X, Y, Z) or (C, rows, columns) in float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from deconvseg.data.decoding import naming
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.types import Header
 from deconvseg.errors import InputError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -30,11 +32,12 @@ class NiftiReader:
         """Whether the name ends in .nii or .nii.gz."""
         return path.name.lower().endswith(NIFTI_SUFFIXES)
 
-    def count_channels(self, path: Path, *, channels_last: bool = False) -> int:
-        """The length of the channel axis, 1 where there is none."""
+    def read_header(self, path: Path) -> Header:
+        """The fourth and later axes are the channels."""
         with naming(path, "NIfTI file"):
-            shape = _without_trailing_ones(nib.load(path).shape)
-        return int(shape[3]) if channels_last and len(shape) == 4 else 1
+            volume = nib.load(path)
+            shape = tuple(map(int, volume.shape))
+            return Header(math.prod(shape[3:]), shape[:3], volume.get_data_dtype().itemsize)
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (C, X, Y, Z) with the header's scaling applied, in float32, contiguous."""

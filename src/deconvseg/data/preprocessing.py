@@ -93,20 +93,6 @@ def preprocess_image(image: Image, spacing: Sequence[float], normalisations: Seq
     return Image(pixels, resampled.geometry)
 
 
-def nonzero_box(image: Image) -> tuple[range, ...] | None:
-    """Return the smallest box, in canonical axis order, of all voxels that are not zero in every channel."""
-    pixels = image.geometry.axis_order().view(image.pixels)
-    box = []
-    for axis in range(1, pixels.ndim):
-        found = np.flatnonzero(pixels.any(axis=tuple(other for other in range(pixels.ndim) if other != axis)))
-        if not found.size:
-            return None
-        box.append(range(int(found[0]), int(found[-1]) + 1))
-        # The next axes need only be searched in what is left.
-        pixels = pixels[(slice(None),) * axis + (slice(box[-1].start, box[-1].stop),)]
-    return tuple(box)
-
-
 def preprocess_labels(labels: LabelMap, spacing: Sequence[float]) -> LabelMap:
     """Return the label map in canonical axis order on the grid that :func:`preprocess_image` makes."""
     labels = labels.canonical()

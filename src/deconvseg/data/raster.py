@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from deconvseg.data.decoding import naming
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.types import Header
 from deconvseg.errors import InputError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -39,14 +40,16 @@ class RasterReader:
         """Whether the name has one of the raster suffixes."""
         return path.suffix.lower() in RASTER_SUFFIXES
 
-    def count_channels(self, path: Path, *, channels_last: bool = False) -> int:
-        """1 for grey, 3 for colour."""
+    def read_header(self, path: Path) -> Header:
+        """Grey has 1 channel, colour 3."""
         with naming(path, "image"):
             opened = _open(path)
             if opened is None:
-                return 1 if _read_tiff(path).ndim == 2 else 3
+                pixels = _read_tiff(path)
+                return Header(1 if pixels.ndim == 2 else 3, pixels.shape[:2], pixels.itemsize)
             with opened:
-                return 1 if _is_grey(opened) else 3
+                channels, (width, height) = 1 if _is_grey(opened) else 3, opened.size
+                return Header(channels, (height, width), _itemsize(opened))
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (1, H, W) or (3, H, W)."""
@@ -138,6 +141,10 @@ def _is_grey(opened: PIL.Image.Image) -> bool:
         palette = np.asarray(opened.getpalette("RGB")).reshape(-1, 3)
         return bool((palette == palette[:, :1]).all())
     return opened.mode in _GREY_MODES or opened.mode.startswith("I;16")
+
+
+def _itemsize(opened: PIL.Image.Image) -> int:
+    return 2 if opened.mode.startswith("I;16") else 4 if opened.mode in ("I", "F") else 1
 
 
 def _pixels(opened: PIL.Image.Image, mode: str) -> npt.NDArray[Any]:

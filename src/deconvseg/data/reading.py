@@ -14,8 +14,9 @@ from deconvseg.data.geometry import Geometry
 from deconvseg.data.itk import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, ItkReader
 from deconvseg.data.nifti import NIFTI_SUFFIXES, NiftiReader
 from deconvseg.data.raster import RASTER_SUFFIXES, RasterReader
-from deconvseg.data.types import Image, LabelMap
+from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.errors import InputError
+from deconvseg.units import format_bytes
 
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *RASTER_SUFFIXES)
 
@@ -30,8 +31,8 @@ class Reader(Protocol):
         """Whether this reader takes the file, judged by its name alone."""
         ...
 
-    def count_channels(self, path: Path, *, channels_last: bool = False) -> int:
-        """The number of channels of the image, from its header alone."""
+    def read_header(self, path: Path) -> Header:
+        """What is known of the image before its numbers are read."""
         ...
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
@@ -50,18 +51,21 @@ def read_image(
     paths: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     channels_last: bool = False,
+    memory: int | None = None,
     readers: Sequence[Reader] = READERS,
 ) -> Image:
     """Read one file, or several single-channel files of the same grid as the channels of one image.
 
     ``channels_last`` allows a 4D file whose last axis is the channels (Medical Segmentation Decathlon), and NRRD and
-    MetaImage with several numbers per voxel.
-    Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, and channels whose
-    shapes or geometries (tolerance 1e-3 mm) differ.
+    MetaImage with several numbers per voxel. ``memory`` is the number of bytes that reading may take.
+    Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, channels whose
+    shapes or geometries (tolerance 1e-3 mm) differ, and, before any number is read, for too little memory.
     """
     files = [Path(paths)] if isinstance(paths, (str, PathLike)) else [Path(path) for path in paths]
     if not files:
         raise InputError("an image needs at least one file, but none was given")
+    if memory is not None:
+        _check_memory(files, memory, readers)
     first = _read_channels(files[0], channels_last, readers)
     if len(files) == 1:
         return first
@@ -104,12 +108,10 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Reader] = REA
     return LabelMap(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")), geometry)
 
 
-def count_channels(
-    path: str | PathLike[str], *, channels_last: bool = False, readers: Sequence[Reader] = READERS
-) -> int:
-    """The number of channels of an image file, from its header alone."""
+def read_header(path: str | PathLike[str], *, readers: Sequence[Reader] = READERS) -> Header:
+    """What a file says of its image before its numbers are read."""
     path = Path(path)
-    return _reader_of(path, readers).count_channels(path, channels_last=channels_last)
+    return _reader_of(path, readers).read_header(path)
 
 
 def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | LabelMap, second_path: Path) -> None:
@@ -162,10 +164,27 @@ def _read_channels(path: Path, channels_last: bool, readers: Sequence[Reader]) -
     return image
 
 
+def _check_memory(files: Sequence[Path], memory: int, readers: Sequence[Reader]) -> None:
+    headers = [read_header(path, readers=readers) for path in files]
+    # All channels in float32, and one file's numbers as they are stored, and in float32 if they are to be joined.
+    joined = 4 if len(files) > 1 else 0
+    needed = sum(4 * header.numbers for header in headers)
+    needed += max((header.itemsize + joined) * header.numbers for header in headers)
+    if needed > memory:
+        shape = " x ".join(map(str, headers[0].shape))
+        channels = sum(header.channels for header in headers)
+        raise InputError(
+            f"{files[0]}: an image of {shape} voxels and {channels} channels takes {format_bytes(needed)} of memory "
+            f"while it is read, more than the {format_bytes(memory)} that it may take; give more, or cut it into parts"
+        )
+
+
 def _reader_of(path: Path, readers: Sequence[Reader]) -> Reader:
     reader = next((reader for reader in readers if reader.accepts(path)), None)
     if reader is None:
         raise InputError(f"{path} has no known image suffix; known are {', '.join(IMAGE_SUFFIXES)}")
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; copy that file too")
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,20 @@ from deconvseg.errors import InputError
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before that is read: channels, spatial shape, bytes of each stored number."""
+
+    channels: int
+    shape: tuple[int, ...]
+    itemsize: int
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the image has."""
+        return self.channels * math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.data import bounding_box
 from deconvseg.errors import InputError
 from deconvseg.evaluation.surfaces import boundary_voxels, distances_to, surface_elements
 
@@ -114,7 +115,7 @@ def pair_masks(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequenc
     """Check two masks (*S) and crop them to the box of their union."""
     masks = np.asarray(truth).astype(bool, copy=False), np.asarray(prediction).astype(bool, copy=False)
     shape = check_grids(*masks, spacing)
-    box = _box(masks[0] | masks[1])
+    box = bounding_box(masks[0] | masks[1]) or (slice(0, 0),) * masks[0].ndim
     return MaskPair(masks[0][box], masks[1][box], tuple(map(float, spacing)), grid_diagonal(shape, spacing))
 
 
@@ -150,9 +151,3 @@ def _percentile95(distances: npt.NDArray[np.float64]) -> float:
     above = min(below + 1, len(distances) - 1)
     ordered = np.partition(distances, (below, above))
     return float(ordered[below] + (rank - below) * (ordered[above] - ordered[below]))
-
-
-def _box(mask: Mask) -> tuple[slice, ...]:
-    from scipy.ndimage import find_objects
-
-    return (find_objects(mask.view(np.uint8)) or [(slice(0, 0),) * mask.ndim])[0]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data import Geometry, LabelMap, Region
+from deconvseg.data import Geometry, LabelMap, Region, bounding_box
 from deconvseg.evaluation import dice
 from deconvseg.inference import Postprocessing, Step, Trial, apply, component_volumes, make_step
 
@@ -45,7 +45,8 @@ class HeldOutCase:
     def pack(cls, truth: LabelMap, prediction: LabelMap, fold: int) -> HeldOutCase:
         """Crop and compress the masks of a case."""
         pixels = [np.asarray(mask.pixels) for mask in (truth, prediction)]
-        box = _foreground_box(pixels[0] != 0, pixels[1] != 0)
+        # One voxel where both are empty: label maps have no sides of length zero.
+        box = bounding_box((pixels[0] != 0) | (pixels[1] != 0)) or (slice(0, 1),) * pixels[0].ndim
         parts = [np.ascontiguousarray(part[box]) for part in pixels]
         first, second = (zlib.compress(part.tobytes(), 1) for part in parts)
         return cls(fold, truth.geometry, parts[0].shape, (first, second), (parts[0].dtype.str, parts[1].dtype.str))
@@ -181,11 +182,3 @@ class _Choice:
             return []
         shares = [share * volumes.min() for share in _SHARES]
         return sorted({float(f"{size:.4g}") for size in (*shares, *np.quantile(volumes, _QUANTILES))})
-
-
-def _foreground_box(*masks: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    from scipy.ndimage import find_objects
-
-    found = find_objects(np.logical_or(*masks).view(np.uint8))
-    # One voxel where both are empty: label maps have no sides of length zero.
-    return found[0] if found else (slice(0, 1),) * masks[0].ndim

@@ -26,15 +26,16 @@ from deconvseg.data import (
     case_stem,
     make_folder,
     mask_suffix,
+    read_header,
     write_bids_description,
     write_label_map,
 )
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference.memory import Estimate, show_bytes
+from deconvseg.inference.memory import Estimate
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
-from deconvseg.inference.runner import is_out_of_memory
-from deconvseg.planning import available_memory
+from deconvseg.planning import available_memory, is_out_of_memory
+from deconvseg.units import format_bytes
 
 
 @dataclass
@@ -130,8 +131,9 @@ class _Job:
     probabilities: Path | None
 
     @property
-    def stored_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.case.images if file.exists())
+    def numbers(self) -> int:
+        """How many numbers the image has, as its files' headers say."""
+        return sum(read_header(file).numbers for file in self.case.images)
 
     def prepare(self, predictor: Predictor, load: Callable[[Case], Image]) -> PreparedImage:
         if any(self.path.resolve() == file.resolve() for file in self.case.images):
@@ -195,10 +197,8 @@ class _Computing:
         image = self.reading.finish(job)
         estimate = self.predictor.estimate(image)
         for upcoming in following:
-            # Its files say how large it is, as far as they are packed alike.
-            growth = max(1.0, upcoming.stored_bytes / max(1, job.stored_bytes))
-            both = replace(estimate, bytes=estimate.bytes + round(growth * estimate.reading))
-            if _has_room(both, self.predictor.memory):
+            both = _with_next(estimate, job, upcoming)
+            if both is not None and _has_room(both, self.predictor.memory):
                 self.reading.start(upcoming)
                 estimate = both
         if estimate.bytes > self.largest:
@@ -273,9 +273,18 @@ def _disk_array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[n
     except OSError as error:
         raise DeconvsegError(
             f"cannot write {file}, the probabilities: {error.strerror or error}; free "
-            f"{show_bytes(4 * math.prod(shape))} there and run it again"
+            f"{format_bytes(4 * math.prod(shape))} there and run it again"
         ) from error
     return array
+
+
+def _with_next(estimate: Estimate, job: _Job, upcoming: _Job) -> Estimate | None:
+    """Foresee what a case takes while the next one is read; None where its headers are damaged, which is told then."""
+    try:
+        growth = max(1.0, upcoming.numbers / job.numbers)
+    except InputError:
+        return None
+    return replace(estimate, bytes=estimate.bytes + round(growth * estimate.reading))
 
 
 def _has_room(estimate: Estimate, memory: int | None) -> bool:

@@ -12,10 +12,11 @@ import torch
 from deconvseg.errors import InputError
 from deconvseg.inference.grids import GridAxis
 from deconvseg.inference.layout import Layout, choose_layout
-from deconvseg.inference.memory import Estimate, WindowMemory, device_budget, show_bytes, sums_budget
+from deconvseg.inference.memory import Estimate, WindowMemory, device_budget, sums_budget
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.runner import WindowRunner
 from deconvseg.planning import Plan
+from deconvseg.units import format_bytes
 
 # Bytes a voxel: a copy of the mask, a structure and what is removed of it, components as int32 and, counted, as int64.
 _POSTPROCESSING = 1 + 1 + 4 + 8
@@ -78,8 +79,8 @@ class Fitter:
             smaller = self._smaller(image, windows) if self._held(image) < self.memory else None
             if smaller is None:
                 raise InputError(
-                    f"{image.where}: needs about {show_bytes(min(needed))} beside the loaded model, more than the "
-                    f"{show_bytes(self.memory)} that --memory allows; allow that much, or predict parts of the image"
+                    f"{image.where}: needs about {format_bytes(min(needed))} beside the loaded model, more than the "
+                    f"{format_bytes(self.memory)} that --memory allows; allow that much, or predict parts of the image"
                 )
             windows = smaller
 

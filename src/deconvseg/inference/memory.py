@@ -13,6 +13,7 @@ from deconvseg.errors import DeconvsegError
 from deconvseg.inference.runner import WindowRunner
 from deconvseg.models.complexity import complexity
 from deconvseg.planning import available_memory
+from deconvseg.units import format_bytes
 
 _log = logging.getLogger("deconvseg")
 
@@ -41,12 +42,7 @@ class Estimate:
 
     def __str__(self) -> str:
         parts = f" in {self.blocks} parts" if self.blocks > 1 else ""
-        return f"{self.windows} windows{parts}, about {show_bytes(self.bytes)} of memory above the loaded model"
-
-
-def show_bytes(count: int) -> str:
-    """Write an amount of memory for people."""
-    return f"{count / 1e9:.2g} GB" if count >= 10**9 else f"{max(1, round(count / 1e6))} MB"
+        return f"{self.windows} windows{parts}, about {format_bytes(self.bytes)} of memory above the loaded model"
 
 
 def sums_budget(memory: int | None, other: int) -> int:

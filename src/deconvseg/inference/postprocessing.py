@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from deconvseg.data import LabelMap, Region, atomic_write, read_json_object
+from deconvseg.data import LabelMap, Region, atomic_write, bounding_box, read_json_object
 from deconvseg.errors import InputError
 
 Labels = npt.NDArray[Any]
@@ -137,7 +137,7 @@ def apply(postprocessing: Postprocessing, mask: LabelMap) -> LabelMap:
     """
     removals = [step for step in postprocessing.steps if step.step != "fill_holes"]
     fillings = [step for step in postprocessing.steps if step.step == "fill_holes"]
-    box = _bounding_box(mask.pixels != 0) if postprocessing.steps else None
+    box = bounding_box(mask.pixels != 0) if postprocessing.steps else None
     if box is None:
         return mask
     whole = mask.pixels.copy()
@@ -155,7 +155,7 @@ def apply(postprocessing: Postprocessing, mask: LabelMap) -> LabelMap:
 
 def component_volumes(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.float64]:
     """Return the volume of each connected component of a mask (*S), in mm³ (2D: mm²)."""
-    box = _bounding_box(mask)
+    box = bounding_box(mask)
     if box is None:
         return np.zeros(0)
     volumes: npt.NDArray[np.float64] = _sizes(_components(mask[box])) * np.prod(spacing)
@@ -165,7 +165,7 @@ def component_volumes(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.fl
 def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
     """Remove components in place; return whether there was something to remove."""
     structure = np.isin(labels, step.labels)
-    box = _bounding_box(structure)
+    box = bounding_box(structure)
     if box is None:
         return False
     components = _components(structure[box])
@@ -190,7 +190,7 @@ def _fill_holes(labels: Labels, step: Step) -> None:
     from scipy import ndimage
 
     structure = np.isin(labels, step.labels)
-    box = _bounding_box(structure)
+    box = bounding_box(structure)
     if box is None:
         return
     part = labels[box]
@@ -213,10 +213,3 @@ def _components(mask: Mask) -> Labels:
 
 def _sizes(components: Labels) -> npt.NDArray[np.intp]:
     return np.bincount(components.ravel())[1:]
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, ...] | None:
-    from scipy.ndimage import find_objects
-
-    boxes = find_objects(mask.view(np.uint8))
-    return boxes[0] if boxes else None

@@ -24,7 +24,7 @@ from deconvseg.errors import InputError
 from deconvseg.inference.cases import Prediction, predict_cases
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
-from deconvseg.planning import choose_device
+from deconvseg.planning import available_memory, choose_device
 from deconvseg.runs import open_runs
 
 Path_ = str | PathLike[str]
@@ -134,7 +134,7 @@ def predict(
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    cases, left_out, load = _find_cases(Path(images), len(predictor.plan.channels))
+    cases, left_out, load = _find_cases(Path(images), len(predictor.plan.channels), memory)
     if split is not None:
         names = [case.name for case in cases]
         # Without a splits file the run's own is meant: it alone knows what the run was validated on.
@@ -170,13 +170,23 @@ def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
     return found[0]
 
 
-def _find_cases(images: Path, channels: int) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
+def _find_cases(
+    images: Path, channels: int, memory: int | None
+) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
     """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
+    problems: Sequence[Problem] = ()
     if is_dataset(images):
         dataset = open_dataset(images)
-        return dataset.cases, (), lambda case: read_image(case.images, channels_last=dataset.channels_last)
-    cases, problems = open_images(images, channels=channels)
-    return cases, problems, lambda case: read_image(case.images, channels_last=channels > 1)
+        cases, channels_last = dataset.cases, dataset.channels_last
+    else:
+        cases, problems = open_images(images, channels=channels)
+        channels_last = channels > 1
+
+    def load(case: Case) -> Image:
+        room = available_memory() if memory is None else memory
+        return read_image(case.images, channels_last=channels_last, memory=room)
+
+    return cases, problems, load
 
 
 def _image_from_array(pixels: NDArray[Any], spatial_dims: int, spacing: Sequence[float] | None) -> Image:

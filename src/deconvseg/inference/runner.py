@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.models import Network
+from deconvseg.planning import is_out_of_memory
 
 _log = logging.getLogger("deconvseg")
 
@@ -118,13 +119,6 @@ class WindowRunner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         _log.warning("not enough memory for %d windows at a time: going on with %d", 2 * self.batch, self.batch)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: CUDA's own kind, Python's, or those of other allocators of PyTorch."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "tried to allocate" in str(error).lower()
 
 
 def _first(output: Tensor | Sequence[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from deconvseg.planning.fitting import register_fitting
 from deconvseg.planning.machine import (
     available_memory,
     choose_device,
+    is_out_of_memory,
     keep_freed_memory,
     plannable_memory,
     take_over_stdout,
@@ -39,6 +40,7 @@ __all__ = [
     "check_request",
     "choose_device",
     "explain",
+    "is_out_of_memory",
     "keep_freed_memory",
     "make_plan",
     "plannable_memory",

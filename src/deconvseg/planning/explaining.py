@@ -7,7 +7,7 @@ from typing import Any
 
 from deconvseg.planning.fingerprint import Spread
 from deconvseg.planning.schema import DataSummary, Plan
-from deconvseg.planning.search import format_bytes, format_time
+from deconvseg.units import format_bytes, format_time
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from deconvseg.planning.recipes import Recipe
 from deconvseg.planning.schema import Prediction
-from deconvseg.planning.search import STEP_SHARE, STEPS_WANTED, Budget, Found, format_bytes, format_time
+from deconvseg.planning.search import STEP_SHARE, STEPS_WANTED, Budget, Found
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost
+from deconvseg.units import format_bytes, format_time
 
 
 def forecast(

@@ -12,6 +12,8 @@ from deconvseg.errors import InputError
 
 # Parameters of glibc's mallopt, from its malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+# How PyTorch's allocators and oneDNN say in a plain RuntimeError that memory was refused.
+_OUT_OF_MEMORY = ("ried to allocate", "could not create a primitive", "could not create a memory", "bad_alloc")
 # What a process takes varies by some percent from run to run; the rest of the machine needs some too.
 _PLANNED_SHARE = 0.9
 
@@ -67,6 +69,15 @@ def available_memory(device: str = "cpu") -> int:
     if device == "mps":
         return min(free, int(torch.mps.recommended_max_memory()))
     return min([free, *control_group_room()])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: CUDA's own kind, Python's, or those of other allocators of PyTorch."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def plannable_memory(device: str = "cpu") -> int:

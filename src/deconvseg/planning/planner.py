@@ -28,8 +28,9 @@ from deconvseg.planning.measuring import Measure, StepMeter
 from deconvseg.planning.patch import Kind, choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
 from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, ModelPlan, Plan, RegionPlan
-from deconvseg.planning.search import STEP_SHARE, Budget, Found, format_time, measure_preset, search
+from deconvseg.planning.search import STEP_SHARE, Budget, Found, measure_preset, search
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
+from deconvseg.units import format_time
 
 # The time that a user is thought to give without saying.
 _DEFAULT_SECONDS: dict[Kind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}

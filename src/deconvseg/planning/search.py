@@ -13,6 +13,7 @@ from deconvseg.models import create_model
 from deconvseg.planning.fitting import Size, fit_network
 from deconvseg.planning.measuring import Measure, StepCost
 from deconvseg.planning.patch import PATCH_VOXELS, Grid, Kind, plan_grid
+from deconvseg.units import format_bytes, format_time
 
 # Enough steps for a network to learn a small dataset.
 STEPS_WANTED = 700
@@ -225,15 +226,3 @@ def _smaller(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> tupl
             break
         patch, config = half, smaller
     return patch, config
-
-
-def format_bytes(count: int) -> str:
-    """Write a number of bytes for people."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
-
-
-def format_time(seconds: float) -> str:
-    """Write a time for people."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -21,14 +21,12 @@ from torch.nn import functional as F
 from deconvseg.errors import DeconvsegError
 from deconvseg.models import Network, create_model
 from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
-from deconvseg.planning.machine import keep_freed_memory, peak_memory, take_over_stdout
+from deconvseg.planning.machine import is_out_of_memory, keep_freed_memory, peak_memory, take_over_stdout
 
 # The first step also prepares (compiled primitives, the optimiser's state); the fastest of the others is the step.
 _STEPS = 3
 # Data that a process reserves and never touches: the stacks of its threads, arenas of its allocator.
 _UNTOUCHED = 128 * 2**20
-# How PyTorch's allocator for the CPU and oneDNN say in a plain RuntimeError that memory was refused.
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not create a memory", "bad_alloc")
 # A step this slow tells enough by itself.
 _LONG = 15.0
 
@@ -93,10 +91,8 @@ def _try(request: Mapping[str, Any]) -> dict[str, Any]:
     """Measure a request; ``{"short": ...}`` where memory does not suffice, ``{"error": ...}`` where it fails."""
     try:
         return measure(**{key: value for key, value in request.items() if key != "memory"})
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return {"short": first_line(error)}
-    except (DeconvsegError, *FOREIGN_ERRORS) as error:
-        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+    except (DeconvsegError, MemoryError, *FOREIGN_ERRORS) as error:
+        if is_out_of_memory(error):
             return {"short": first_line(error)}
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {first_line(error)}"}

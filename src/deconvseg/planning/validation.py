@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deconvseg.planning.recipes import Recipe
-from deconvseg.planning.search import format_time
+from deconvseg.units import format_time
 
 # Of the time that the steps take; with the reading of patches it is what they leave.
 VALIDATION_SHARE = 0.2

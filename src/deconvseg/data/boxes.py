@@ -1,0 +1,27 @@
+"""Where in an array something is."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from deconvseg.data.types import Image
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """Return the smallest box that holds all of a mask (\\*S), or None where it is empty."""
+    boxes = find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else None
+
+
+def nonzero_box(image: Image) -> tuple[range, ...] | None:
+    """Return the smallest box, in canonical axis order, of all voxels that are not zero in every channel."""
+    pixels = image.geometry.axis_order().view(image.pixels)
+    box = []
+    for axis in range(1, pixels.ndim):
+        found = np.flatnonzero(pixels.any(axis=tuple(other for other in range(pixels.ndim) if other != axis)))
+        if not found.size:
+            return None
+        box.append(range(int(found[0]), int(found[-1]) + 1))
+        # The next axes need only be searched in what is left.
+        pixels = pixels[(slice(None),) * axis + (slice(box[-1].start, box[-1].stop),)]
+    return tuple(box)

@@ -67,6 +67,18 @@ def test_one_bad_case_never_hides_the_others(tmp_path):
         assert f"error: {problem.file}: {problem.message}" in report.to_text().splitlines()
 
 
+def test_a_link_to_a_file_that_is_gone_is_an_error_of_its_case(tmp_path):
+    plain = pairs(tmp_path / "plain", {name: np.eye(5) for name in "abc"})
+    raw = nnunet(tmp_path / "raw", {name: np.ones((2, 3, 4)) for name in "abc"}, {"background": 0, "organ": 1})
+    for root, gone in ((plain, "images/b.png"), (plain, "masks/c.png"), (raw, "imagesTr/a_0000.nii.gz")):
+        (root / gone).unlink()
+        (root / gone).symlink_to(tmp_path / "nothing")
+    for root, expected in ((plain, ["images/b.png", "masks/c.png"]), (raw, ["imagesTr/a_0000.nii.gz"])):
+        report = check_dataset(open_dataset(root))
+        assert [problem.file.removeprefix(f"{root}/") for problem in report.errors] == expected
+        assert all(f"is a link to {tmp_path / 'nothing'}, which does not exist" in p.message for p in report.errors)
+
+
 def test_a_dataset_without_one_readable_case_is_still_reported(tmp_path):
     pairs(tmp_path, {"a": np.eye(5)})
     (tmp_path / "images" / "a.png").write_bytes(b"")

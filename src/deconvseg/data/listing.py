@@ -8,15 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deconvseg.data.raster import RASTER_SUFFIXES, RGB
-from deconvseg.data.reading import case_stem, count_channels, image_suffix, is_image_file
+from deconvseg.data.reading import case_stem, image_suffix, is_image_file, read_header
 from deconvseg.errors import InputError
 
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def list_image_files(folder: Path) -> list[Path]:
-    """The image files of a folder, not of its subfolders, sorted; hidden and ``._`` files are left out."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_image_file(path))
+    """The image files of a folder, not of its subfolders, sorted; hidden and ``._`` files are left out.
+
+    Links to files that are gone are among them, so that reading says so instead of nobody missing them.
+    """
+    return sorted(path for path in folder.iterdir() if is_image_file(path) and (path.is_file() or not path.exists()))
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:
@@ -65,7 +68,7 @@ def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
     """Channel names for single-file images: colour where any is; a file that won't open is passed over."""
     for path in images:
         try:
-            if count_channels(path) == 3:
+            if read_header(path).channels == 3:
                 return RGB
         except InputError:
             continue  # the check of the dataset names it, with the reason

@@ -57,11 +57,11 @@ def _peak(make: Callable[..., Step], arguments: tuple[object, ...], device: str)
     step = make(*arguments)
     gc.collect()
     if device.startswith("cuda"):
-        loaded = torch.cuda.memory_allocated()
+        allocated = torch.cuda.memory_allocated()
         step()
         torch.cuda.reset_peak_memory_stats()
         step()
-        return (torch.cuda.max_memory_allocated() - loaded) / 1e6
+        return (torch.cuda.max_memory_allocated() - allocated) / 1e6
     loaded = memory_megabytes("VmRSS")
     step()
     gc.collect()

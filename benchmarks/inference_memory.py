@@ -64,7 +64,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     predictor.estimate(predictor.prepare(Image(np.ones((1, 8, 8, 8), np.float32), Geometry(np.eye(4)))))
     gc.collect()
     reset_peak()
-    loaded, start, told = memory_megabytes("VmRSS"), time.perf_counter(), []
+    told: list[str] = []
+    loaded, start = memory_megabytes("VmRSS"), time.perf_counter()
     done = predict_cases(
         predictor,
         open_images(volume, channels=1)[0],

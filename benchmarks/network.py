@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from deconvseg import create_model
 from deconvseg.catalog import PRESETS
-from deconvseg.models import list_models, load_official, preset_arguments
+from deconvseg.models import Deconver, list_models, load_official, preset_arguments
 from deconvseg.ops import explain, use_backend
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -102,7 +102,9 @@ def check_equality(networks: dict[str, nn.Module], options: argparse.Namespace) 
     found: dict[str, float] = {}
     with torch.inference_mode():
         if "official" in networks:
-            load_official(networks["ours"], networks["official"].state_dict())
+            ours = networks["ours"]
+            assert isinstance(ours, Deconver), "the authors' repository has nothing else"
+            load_official(ours, networks["official"].state_dict())
             found["official"] = relative_error(networks["ours"](image), networks["official"](image))
         with use_backend("reference"):
             expected = networks["ours"](image)

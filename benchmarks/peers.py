@@ -25,7 +25,7 @@ from deconvseg import create_model
 from deconvseg.models import Network
 from deconvseg.ops import selective_scan, use_backend
 
-CHANNELS = {"in_channels": 1, "out_channels": 2}
+CHANNELS: dict[str, Any] = {"in_channels": 1, "out_channels": 2}
 WIDTHS = (32, 64, 128, 256, 512)
 
 
@@ -116,7 +116,7 @@ def make_network(name: str, side: str, options: argparse.Namespace) -> nn.Module
     if side == "peer":
         network = theirs(options.dims, options.size)
     else:
-        fixed = {"image_size": options.size} if name == "unetr" else {}
+        fixed: dict[str, Any] = {"image_size": options.size} if name == "unetr" else {}
         network = create_model(name, spatial_dims=options.dims, **CHANNELS, **fixed, **arguments)
     return network.train(options.train)
 

@@ -172,10 +172,11 @@ def _check_memory(files: Sequence[Path], memory: int, readers: Sequence[Reader])
     needed += max((header.itemsize + joined) * header.numbers for header in headers)
     if needed > memory:
         shape = " x ".join(map(str, headers[0].shape))
-        channels = sum(header.channels for header in headers)
+        count = sum(header.channels for header in headers)
+        channels = f" and {count} channels" if count > 1 else ""
         raise InputError(
-            f"{files[0]}: an image of {shape} voxels and {channels} channels takes {format_bytes(needed)} of memory "
-            f"while it is read, more than the {format_bytes(memory)} that it may take; give more, or cut it into parts"
+            f"{files[0]}: an image of {shape} voxels{channels} takes {format_bytes(needed)} of memory to read, "
+            f"more than the {format_bytes(memory)} that it may take; give more, or cut it into parts"
         )
 
 

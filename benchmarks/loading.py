@@ -72,7 +72,7 @@ def time_samples(plan: Plan, cases: Sequence[PreparedCase], count: int) -> dict[
         count,
         seed=0,
         foreground=plan.recipe.foreground_oversampling,
-        augment=Augment(plan.spacing, plan.recipe.augmentation),
+        augment=Augment(plan.spacing, plan.patch_size, plan.recipe.augmentation),
     )
     reading, changing = [], []
     for sample in range(count):

@@ -27,8 +27,11 @@ def sample_of(shape: tuple[int, ...], change: Change, channels: int = 2, seed: i
     return Sample(image_of(shape, channels, seed), labels, centre, change, f"case{seed}")
 
 
+CUBE = (16, 16, 16)
+
+
 def draws(config: dict[str, float], count: int, spacing: tuple[float, ...] = (1.0, 1.0, 1.0)) -> list[Change]:
-    augment = Augment(spacing, Augmentation(**config))
+    augment = Augment(spacing, CUBE[: len(spacing)], Augmentation(**config))
     rng = np.random.default_rng(0)
     return [augment.draw(rng, 2) for _ in range(count)]
 
@@ -92,7 +95,7 @@ def test_resampling_is_scipys(dims: int) -> None:
 @given(shapes, st.integers(0, 100))
 @settings(max_examples=20, deadline=None)
 def test_label_values_are_never_new(shape: tuple[int, ...], seed: int) -> None:
-    change = Augment((1.0,) * len(shape), Augmentation(**ALWAYS)).draw(np.random.default_rng(seed), 2)
+    change = Augment((1.0,) * len(shape), shape, Augmentation(**ALWAYS)).draw(np.random.default_rng(seed), 2)
     sample = sample_of(shape, change)
     sample = sample._replace(labels=sample.labels * 60)  # far apart: interpolated ones would lie between
     assert set(finish([sample], shape)["labels"].unique().tolist()) <= {0, 60, 120, 180}
@@ -214,7 +217,7 @@ def test_changes_are_drawn_as_often_and_as_strongly_as_asked() -> None:
 
 def test_only_the_chosen_axes_are_mirrored() -> None:
     rng = np.random.default_rng(0)
-    draws = [Augment((1, 1, 1), Augmentation(flip_axes=(0, 2))).draw(rng, 1).flips for _ in range(50)]
+    draws = [Augment((1, 1, 1), CUBE, Augmentation(flip_axes=(0, 2))).draw(rng, 1).flips for _ in range(50)]
     assert {axis for flips in draws for axis in flips} == {0, 2}
     assert Augmentation(flip=0).mirrored(3) == ()
     assert Augmentation(flip_axes=(0, 2)).mirrored(2) == (0,)
@@ -223,7 +226,7 @@ def test_only_the_chosen_axes_are_mirrored() -> None:
 def test_rotations_are_of_the_body_and_scalings_keep_its_shape() -> None:
     """In mm the matrix is a rotation times one factor, whatever the voxels' shape."""
     spacing = np.array([0.5, 1.0, 1.4])
-    augment = Augment(spacing, Augmentation(**{**ALWAYS, "rotation": 0.7, "scaling": 0.2}))
+    augment = Augment(spacing, CUBE, Augmentation(**{**ALWAYS, "rotation": 0.7, "scaling": 0.2}))
     for seed in range(10):
         matrix = augment.draw(np.random.default_rng(seed), 1).matrix
         assert matrix is not None
@@ -243,6 +246,22 @@ def test_a_coarse_axis_is_left_alone() -> None:
         assert change.zoom[0] == 1
         assert change.zoom[1] == change.zoom[2] < 1
     assert any(change.matrix is not None and change.matrix[0, 1] != 0 for change in draws(ALWAYS, 20, (2.5, 1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("patch", "axes"), [((64, 64, 1), (0, 1)), ((96, 96, 8), (0, 1)), ((96, 96, 32), (0, 1, 2)), ((1, 64, 64), (1, 2))]
+)
+def test_a_thin_patch_is_not_turned_out_of_its_plane(patch: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    augment = Augment((1, 1, 1), patch, Augmentation(**ALWAYS))
+    assert augment.axes == axes
+    left = [axis for axis in range(3) if axis not in axes]
+    for _ in range(5):
+        change = augment.draw(np.random.default_rng(0), 1)
+        assert change.matrix is not None
+        assert change.zoom is not None
+        assert np.array_equal(change.matrix[left], np.eye(3)[left])
+        assert np.array_equal(change.matrix[:, left], np.eye(3)[:, left])
+        assert all(change.zoom[axis] == 1 for axis in left)
 
 
 def test_intensities_leave_the_given_images_as_they_are() -> None:

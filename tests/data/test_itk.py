@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from deconvseg.data import Geometry, LabelMap, mask_suffix, open_dataset, read_image, read_label_map, write_label_map
+from deconvseg.data.reading import files_of
 from deconvseg.errors import InputError
+from deconvseg.planning.fingerprint_cache import fingerprint_key
 
 RNG = np.random.default_rng(0)
 SUFFIXES = [".nrrd", ".nhdr", ".mha", ".mhd"]
@@ -336,3 +338,26 @@ def test_a_segmentation_of_slicer_is_the_mask_of_its_scan(tmp_path):
         save(tmp_path / folder / name, np.ones((3, 4, 5), np.uint8), np.eye(4))
     dataset = open_dataset(tmp_path)
     assert (dataset.names, dataset.labelled_names, dataset.channel_names) == (("scan",), ("scan",), ("image",))
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_a_case_changes_with_the_voxels_beside_its_header(tmp_path, suffix):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        image = sitk.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
+        sitk.WriteImage(image, str(tmp_path / folder / f"a{suffix}"), False)
+    dataset = open_dataset(tmp_path)
+    case = dataset.cases[0]
+    beside = {path.name for path in (tmp_path / "masks").iterdir()} - {case.label.name}
+    assert len(beside) == 1
+    assert {path.name for path in case.files} == {case.label.name, *beside}
+    key = fingerprint_key(dataset)
+    voxels = case.label.with_name(*beside)
+    voxels.write_bytes(b"\0" + voxels.read_bytes()[1:])
+    assert fingerprint_key(dataset) != key
+
+
+def test_a_list_of_voxel_files_is_followed(tmp_path):
+    header = tmp_path / "a.mhd"
+    header.write_text("ObjectType = Image\nNDims = 3\nElementDataFile = LIST\none.raw\ntwo.raw\n")
+    assert files_of(header) == (header, tmp_path / "one.raw", tmp_path / "two.raw")

@@ -17,6 +17,7 @@ from deconvseg.data import (
     open_images,
     read_json_object,
     read_splits,
+    resolve_folds,
 )
 from deconvseg.errors import InputError
 
@@ -143,6 +144,7 @@ def test_nnunet_reports_what_does_not_fit(tmp_path):
     (tmp_path / "labelsTr" / "b.nii.gz").unlink()
     for name in ("labelsTr/orphan", "imagesTr/unnumbered", "imagesTr/a_0002"):
         volume(tmp_path / f"{name}.nii.gz")
+    volume(tmp_path / "imagesTr" / "c_0000.nii")
     (tmp_path / "imagesTr" / "b_0001.nii.gz").unlink()
     dataset = open_dataset(tmp_path)
     found = {
@@ -153,6 +155,9 @@ def test_nnunet_reports_what_does_not_fit(tmp_path):
         ("labelsTr/orphan.nii.gz", "warning"): "is a mask without an image",
         ("imagesTr/unnumbered.nii.gz", "error"): "does not end in a channel number (CASE_0000.ext) and is left out",
         ("imagesTr/a_0002.nii.gz", "error"): "is channel 2, but the dataset has 2 channels",
+        ("imagesTr/c_0000.nii", "error"): (
+            "does not end in .nii.gz, as dataset.json says of all files, and is left out"
+        ),
     }
     assert dataset.labelled_names == ("a",)
     with pytest.raises(InputError, match=r"b_0001\.nii\.gz does not exist"):
@@ -232,6 +237,16 @@ def test_grey_among_colour_is_expanded(tmp_path):
     assert grey.channels == colour.channels == 3
     assert (grey.pixels == grey.pixels[:1]).all()
     assert [dataset.expands_grey(case) for case in dataset.cases] == [True, True, False]
+
+
+def test_one_volume_with_channels_does_not_make_the_others_colour(tmp_path):
+    for name in "ab":
+        volume(tmp_path / "images" / f"{name}.nii.gz")
+        volume(tmp_path / "masks" / f"{name}.nii.gz", values=2)
+    volume(tmp_path / "images" / "c.nii.gz", (4, 5, 6, 3))
+    dataset = open_dataset(tmp_path)
+    assert dataset.channel_names == ("image",)
+    assert dataset.load_image(dataset.case("a")).channels == 1
 
 
 def test_colour_is_what_the_selected_images_show(tmp_path):
@@ -342,6 +357,18 @@ def test_the_header_of_a_csv_names_the_channels(tmp_path):
     assert open_dataset(table).channel_names == ("CT",)
     table.write_text("image,image_id,label\na_T1.nii.gz,7,a.nii.gz\n")
     assert open_dataset(table).channel_names == ("image",)
+
+
+def test_folds_are_made_of_a_csv_but_its_test_cases(tmp_path):
+    for name in "abcde":
+        raster(tmp_path / f"{name}.png")
+    table = tmp_path / "data.csv"
+    parts = dict(zip("abcde", ["train", "train", "val", "train", "test"], strict=True))
+    table.write_text("image,label,split\n" + "".join(f"{n}.png,{n}.png,{part}\n" for n, part in parts.items()))
+    dataset = open_dataset(table)
+    folds = resolve_folds(dataset, None, folds=2, strata=lambda data: dict.fromkeys(data.names, 1.0))
+    assert sorted(name for fold in folds for name in fold.val) == ["a", "b", "c", "d"]
+    assert {fold.test for fold in folds} == {("e",)}
 
 
 def test_splits_of_a_csv_are_known_ones(tmp_path):

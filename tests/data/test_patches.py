@@ -34,7 +34,7 @@ def cases(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Prepare
 
 
 def test_patch_is_a_function_of_seed_epoch_and_sample(cases: list[PreparedCase]) -> None:
-    augment = Augment((1.0, 1.0, 2.0), Augmentation())
+    augment = Augment((1.0, 1.0, 2.0), (8, 8, 8), Augmentation())
 
     def make(seed: int) -> PatchDataset:
         return PatchDataset(cases, (8, 8, 8), 6, seed=seed, foreground=0.5, augment=augment)
@@ -94,7 +94,7 @@ def test_a_turned_patch_shows_what_the_volume_has_beyond_the_patch(cases: list[P
     """Turned by 45 degrees a patch needs corners of the volume that the straight one does not have."""
     case = cases[0]
     settings = Augmentation(**{**_NOTHING, "affine": 1.0, "rotation": 0.8})
-    patches = PatchDataset([case], (10, 10, 4), 40, seed=0, augment=Augment((1, 1, 9), settings))
+    patches = PatchDataset([case], (10, 10, 4), 40, seed=0, augment=Augment((1, 1, 9), (10, 10, 4), settings))
     whole = case.image[...]
     for sample in range(40):
         read = patches[(0, sample)]

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,8 @@ from deconvseg.data import (
 )
 from deconvseg.data.preprocessing import resampled_shape
 from deconvseg.errors import InputError
+
+RNG_VALUES = np.random.default_rng(0).normal(3, 1, (20, 20)).astype(np.float32)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(-1e4, 1e4), st.floats(1e-3, 1e3))
@@ -119,3 +122,24 @@ def test_real_case_is_normalised(real_data: Path) -> None:
     image = preprocess_image(dataset.load_image(dataset.cases[0]), (1.0, 1.0, 1.0), [Normalisation()])
     assert image.pixels.mean() == pytest.approx(0, abs=1e-4)
     assert image.pixels.std() == pytest.approx(1, abs=1e-4)
+
+
+def test_images_of_tiny_values_keep_their_scale() -> None:
+    pixels = RNG_VALUES * np.float32(1e-10)
+    assert np.allclose(Normalisation("zscore")(pixels), Normalisation("zscore")(RNG_VALUES), atol=1e-4)
+    constant = np.full((5, 5), 3e-10, np.float32)
+    assert not Normalisation("zscore")(constant).any()
+
+
+def test_image_and_mask_stay_on_one_grid_where_their_headers_differ_in_the_last_digit(tmp_path: Path) -> None:
+    for folder, spacing in (("images", 1.5), ("masks", 1.5000001)):
+        (tmp_path / folder).mkdir()
+        pixels = np.ones((63, 5, 4), np.uint8)
+        nib.save(nib.Nifti1Image(pixels, np.diag([spacing, 1, 1, 1])), tmp_path / folder / "a.nii.gz")
+    dataset = open_dataset(tmp_path)
+    image, labels = dataset.load(dataset.cases[0])
+    assert labels is not None
+    assert np.array_equal(labels.geometry.affine, image.geometry.affine)
+    target = (1.0, 1.0, 1.0)
+    prepared = preprocess_image(image, target, [Normalisation()])
+    assert preprocess_labels(labels, target).shape == prepared.shape

@@ -510,3 +510,17 @@ def make_evaluation(dices):
     rows = [{1: {"name": "a", "status": "ok", "dsc": d, "hd95": 1.0, "nsd": 1.0}} for d in dices]
     cases = [CaseMetrics(str(i), (4, 4), (1.0, 1.0), row, Path("t"), Path("p")) for i, row in enumerate(rows)]
     return Evaluation(tuple(cases), {1: "a"}, unit="mm", tolerance=1.0)
+
+
+def test_a_case_that_its_dataset_leaves_out_is_a_problem_and_its_prediction_no_stray(tmp_path):
+    root = tmp_path / "raw"
+    for name in ("a", "b"):
+        save(root / "labelsTr" / f"{name}.nii.gz", mask((1, 1, 4)))
+        save(tmp_path / "prediction" / f"{name}.nii.gz", mask((1, 1, 4)))
+    save(root / "imagesTr" / "a_0000.nii.gz", mask())
+    save(root / "imagesTr" / "b.nii.gz", mask())
+    (root / "dataset.json").write_text('{"channel_names": {"0": "MR"}, "labels": {"background": 0, "x": 1}}')
+    evaluation = evaluate(root, tmp_path / "prediction")
+    assert [case.name for case in evaluation.cases] == ["a"]
+    (problem,) = evaluation.problems
+    assert "imagesTr/b.nii.gz does not end in a channel number" in problem

@@ -212,7 +212,7 @@ def test_windows_that_leave_gaps_or_do_not_move_are_refused(overlap: float) -> N
 
 def test_too_little_memory_is_refused_before_anything_is_computed() -> None:
     predictor = Predictor([(random_network(3, 4), plan_of(3, 4, (16, 16, 16), (1, 1, 1)))], memory=1000)
-    with pytest.raises(InputError, match="scan.nii.gz: needs about .* MiB beside the loaded model, more than"):
+    with pytest.raises(InputError, match=r"scan.nii.gz: takes .* on the network's grid \(200 x 200 x 90 voxels\)"):
         predictor.segment(Image(np.ones((1, 200, 200, 90), np.float32), Geometry.identity(3)), "scan.nii.gz")
 
 

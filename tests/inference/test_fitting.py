@@ -114,8 +114,11 @@ def test_windows_are_smaller_only_for_images_that_do_not_fit_otherwise(caplog: p
     assert "instead of (32, 32, 32), so that this image fits" in caplog.text
     # Whatever came before it.
     assert np.array_equal(limited.segment(small).pixels, free.segment(small).pixels)
+    # Enough for the image on both grids, and no more.
+    coarse = Image(np.ones((1, 17, 10, 9), np.float32), Geometry(np.diag([2.0, 2.0, 2.0, 1.0])))
+    tight = Predictor([(network, plan)], memory=9 * coarse.pixels.nbytes)
     with pytest.raises(InputError, match="a.nii: needs about .* KiB .* allow that much, or predict parts of the image"):
-        Predictor([(network, plan)], memory=5 * 10**4).segment(small, "a.nii")
+        tight.segment(coarse, "a.nii")
 
 
 def test_mirrorings_and_post_processing_are_foreseen() -> None:

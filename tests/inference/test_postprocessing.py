@@ -184,3 +184,13 @@ class TestFile:
         (tmp_path / "postprocessing.json").write_text(json.dumps(tree))
         with pytest.raises(InputError, match=message):
             read_postprocessing(tmp_path)
+
+
+def test_values_that_the_masks_type_does_not_hold_are_written_whole():
+    nested = (Region("outer", (1, 300), 300), Region("inner", (1,), 1))
+    pixels = np.zeros((6, 9), np.uint8)
+    pixels[1:5, 1:5] = pixels[2, 7] = 1
+    pixels[2, 2] = 0
+    largest = make_step("keep_largest", nested[1], nested)
+    assert set(np.unique(processed(pixels, largest))) == {0, 1, 300}
+    assert processed(pixels, make_step("fill_holes", nested[0], nested))[2, 2] == 300

@@ -1,5 +1,7 @@
 import itertools
 import json
+import shutil
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -168,7 +170,7 @@ def test_a_mask_never_replaces_its_image(trained: Path, discs: Path, tmp_path: P
     scan = tmp_path / "scan.png"
     scan.write_bytes((discs / "images" / "disc6.png").read_bytes())
     before = scan.read_bytes()
-    with pytest.raises(InputError, match="would replace its own image"):
+    with pytest.raises(InputError, match="is a file of the data, which a mask would replace"):
         predict(scan, trained, tmp_path)
     with pytest.raises(InputError, match="masks among them would be taken for images"):
         predict(tmp_path, trained, tmp_path)
@@ -298,3 +300,77 @@ def test_scans_without_bids_names_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match=r"disc0\.png has no BIDS name \(sub-01_T1w\.nii\.gz\)"):
         predict(discs, trained, tmp_path / "out", bids=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_never_replaces_a_true_one(trained: Path, discs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "discs"
+    shutil.copytree(discs, root)
+    before = {file.name: file.read_bytes() for file in (root / "masks").iterdir()}
+    with pytest.raises(InputError, match="is a file of the data, which a mask would replace"):
+        predict(root, trained, root / "masks")
+    assert {file.name: file.read_bytes() for file in (root / "masks").iterdir()} == before
+
+
+def test_channels_are_found_by_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("t1", "flair"):
+        pixels = rng.normal(size=(10, 9, 8)).astype(np.float32)
+        nib.save(nib.Nifti1Image(pixels, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((10, 9, 8), np.uint8), np.eye(4)), tmp_path / "mask.nii.gz")
+    config = {"in_channels": 2, "out_channels": 3, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}
+    channels = [{"name": "T1"}, {"name": "FLAIR"}]
+    run = volume_run(tmp_path / "run", channels=channels, model={"name": "deconver", "config": config})
+
+    def masks(header: str, *files: str) -> np.ndarray:
+        table = tmp_path / "table.csv"
+        table.write_text(f"case,{header},label\na,{','.join(files)},mask.nii.gz\n")
+        (written,) = predict(table, run, tmp_path / "out").written
+        return np.asarray(nib.load(written).dataobj)
+
+    expected = masks("image_T1,image_FLAIR", "t1.nii.gz", "flair.nii.gz")
+    assert not np.array_equal(masks("image_X,image_Y", "flair.nii.gz", "t1.nii.gz"), expected)
+    assert "takes X, Y for the run's T1, FLAIR, in this order" in caplog.text
+    assert np.array_equal(masks("image_flair,image_T1", "flair.nii.gz", "t1.nii.gz"), expected)
+    with pytest.raises(InputError, match="has the channels T1, T2, but the run needs T1, FLAIR"):
+        masks("image_T1,image_T2", "t1.nii.gz", "flair.nii.gz")
+    other = volume_run(tmp_path / "other", channels=channels[::-1], model={"name": "deconver", "config": config})
+    with pytest.raises(InputError, match="its channels FLAIR, T1 differ from those of .*, T1, FLAIR"):
+        predict(tmp_path / "table.csv", [run, other], tmp_path / "out")
+
+
+def test_files_that_a_dataset_leaves_out_are_problems(tmp_path: Path) -> None:
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / "raw" / folder).mkdir(parents=True)
+    image = nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4))
+    for name in ("a_0000", "b"):
+        nib.save(image, tmp_path / "raw" / "imagesTr" / f"{name}.nii.gz")
+    (tmp_path / "raw" / "dataset.json").write_text(
+        '{"channel_names": {"0": "MR"}, "labels": {"background": 0, "x": 1}}'
+    )
+    done = predict(tmp_path / "raw", volume_run(tmp_path / "run"), tmp_path / "out")
+    assert [path.name for path in done.written] == ["a.nii.gz"]
+    (problem,) = done.problems
+    assert "b.nii.gz does not end in a channel number (CASE_0000.ext) and is left out" in problem
+
+
+def test_cases_that_trained_a_run_are_no_test_of_it(
+    trained: Path, discs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"train": ["disc5"], "val": [], "test": ["disc0", "disc6"]}))
+    predict(discs, trained, tmp_path / "masks", splits=splits, split="test")
+    assert "1 of the 2 cases of the split test trained one of the runs" in caplog.text
+    assert "disc0" in caplog.text
+    with pytest.raises(InputError, match="--fold 1: say which part is meant with --split"):
+        predict(discs, trained, tmp_path / "masks", fold=1)
+
+
+def test_an_image_whose_grid_memory_does_not_hold_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    coarse = Image(np.ones((1, 40, 40, 40), np.float32), Geometry(np.diag([8.0, 8.0, 8.0, 1.0])))
+    run = Run.open(volume_run(tmp_path / "run"))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"on the network's grid \(320 x 320 x 320 voxels\), more than the 20 MiB"):
+        Predictor([run], memory=coarse.pixels.nbytes + 20 * 2**20).prepare(coarse)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**7

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deconvseg.inference import predict_windows
+from deconvseg.inference import predict_windows, runner
 from deconvseg.inference.runner import WindowRunner
 from deconvseg.inference.tuning import tune
 from deconvseg.models import create_model
@@ -41,6 +41,18 @@ def test_fewer_windows_at_a_time_where_memory_runs_out(error: Exception) -> None
         found = runner(windows)
         assert runner.batch == 2
         assert all(torch.allclose(a, network(w[None])[0], atol=1e-6) for a, w in zip(found, windows, strict=True))
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
+def test_no_window_is_lost_where_the_batch_gets_smaller_within_a_row(
+    overlap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_BATCH", {"cpu": 4})
+    network = nn.Conv2d(1, 3, 3, padding=1)
+    image = torch.randn(1, 1, 24, 100)
+    expected = predict_windows(network, image, (8, 8), overlap=overlap)
+    hungry = Hungry(network, 2 * 64, torch.OutOfMemoryError("full"))
+    assert torch.allclose(predict_windows(hungry, image, (8, 8), overlap=overlap), expected, atol=1e-6)
 
 
 def test_smaller_windows_where_not_one_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,3 +202,23 @@ def test_ignored_voxels_are_no_class_and_no_foreground(balls: Path) -> None:
     assert found.classes[1] == whole.classes[2]
     # The core is brighter than the shell around it.
     assert found.channels[0].mean > whole.channels[0].mean
+
+
+def test_cases_without_foreground_say_nothing_of_its_intensities(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    for name in "abcd":
+        image = rng.normal(-1000, 5, (12, 12, 6)).astype(np.float32)
+        mask = np.zeros(image.shape, np.uint8)
+        if name != "d":
+            mask[4:8, 4:8, 2:4] = 1
+            image[mask > 0] = rng.normal(80, 5, int(mask.sum()))
+        nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "imagesTr" / f"{name}_0000.nii.gz")
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "labelsTr" / f"{name}.nii.gz")
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    channel = take_fingerprint(open_dataset(tmp_path)).channels[0]
+    assert 75 < channel.mean < 85
+    assert channel.percentile_0_5 > 50
+    assert channel.std < 10

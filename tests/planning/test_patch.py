@@ -96,6 +96,7 @@ def test_a_patch_that_holds_the_volume_is_rounded_up_and_another_to_the_nearest(
         ((200, 200, 20), (1.0, 1.0, 5.0), None, "3D"),
         ((256, 256, 12), (0.4, 0.4, 10.0), 2, "25 times the spacing in them"),
         ((3, 256, 256), (2.0, 1.0, 1.0), 0, "3 of them in a volume"),
+        ((512, 512, 1), (1.2, 1.2, 1.0), 2, "1 of them in a volume"),
         ((256, 256), (1.0, 1.0), None, "the images are 2D"),
     ],
 )

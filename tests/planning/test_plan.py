@@ -1,7 +1,10 @@
 import json
 import math
+import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -109,8 +112,6 @@ def test_values_of_unknown_key_or_wrong_type_are_refused(plan: Plan, values: dic
 
 def test_made_plan_fits_the_dataset_and_leaves_test_cases_alone(discs: Path, tmp_path: Path) -> None:
     broken = tmp_path / "discs"
-    import shutil
-
     shutil.copytree(discs, broken)
     (broken / "images" / "disc6.png").write_bytes(b"not a picture")
     data = open_dataset(broken)
@@ -149,8 +150,6 @@ def test_preset_of_other_dimensions_is_refused(discs: Path) -> None:
 
 
 def test_a_declared_class_without_voxels_is_named(balls: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "balls"
     shutil.copytree(balls, copy)
     declared = json.loads((copy / "dataset.json").read_text())
@@ -163,8 +162,37 @@ def test_a_declared_class_without_voxels_is_named(balls: Path, tmp_path: Path) -
     assert "no training or validation mask has a voxel of tumour" in plan.reasons["labels"]
 
 
+def test_declared_classes_without_one_voxel_are_refused(balls: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "balls"
+    shutil.copytree(balls, empty)
+    for file in (empty / "labelsTr").iterdir():
+        known = nib.load(file)
+        nib.save(nib.Nifti1Image(np.zeros(known.shape, np.uint8), known.affine), file)
+    data = open_dataset(empty)
+    with pytest.raises(InputError, match="every mask is empty; there is no class to learn"):
+        make_plan(data, resolve_splits(data, None, fold=0))
+
+
+def test_dice_is_over_the_batch_where_a_class_is_missing_from_a_case(tmp_path: Path) -> None:
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    for number in range(6):
+        mask = np.zeros((16, 16, 16), np.uint8)
+        mask[:4] = 1
+        # In half of the cases, where it fills more of them than the other class does.
+        mask[8:] = 2 * (number % 2)
+        image = np.random.default_rng(number).normal(size=mask.shape).astype(np.float32)
+        nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "imagesTr" / f"{number}_0000.nii.gz")
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "labelsTr" / f"{number}.nii.gz")
+    description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    data = open_dataset(tmp_path)
+    plan = make_plan(data, resolve_splits(data, None, fold=0))
+    assert plan.recipe.batch_dice
+    assert "value 2 is in 3 of 6 cases" in plan.reasons["recipe.batch_dice"]
+
+
 def test_grey_images_among_rgb_ones_are_recorded(tmp_path: Path) -> None:
-    import numpy as np
     from PIL import Image
 
     for kind in ("images", "masks"):
@@ -241,8 +269,6 @@ def test_papers_preset_with_the_papers_recipe_has_its_epochs(balls: Path) -> Non
 
 
 def test_an_ignore_label_is_no_class(balls: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "balls"
     shutil.copytree(balls, copy)
     declared = json.loads((copy / "dataset.json").read_text())
@@ -293,7 +319,6 @@ def test_deep_supervision_that_the_network_cannot_have_is_refused_before_trainin
 
 
 def test_instance_maps_suggest_foreground(tmp_path: Path) -> None:
-    import numpy as np
     from PIL import Image
 
     for kind in ("images", "labels"):

@@ -73,8 +73,20 @@ def test_a_start_that_failed_does_not_block_the_folder(run: Run, plan: Plan) -> 
 
 def test_a_folder_in_use_is_refused(run: Run, plan: Plan) -> None:
     run.save_weights({"a": torch.zeros(1)})
+    with pytest.raises(InputError, match="cannot be resumed"):
+        Run.create(run.path, plan, {}, NO_SPLITS)
+    run.resume_file.parent.mkdir()
+    run.resume_file.write_bytes(b"")
     with pytest.raises(InputError, match="--resume"):
         Run.create(run.path, plan, {}, NO_SPLITS)
+
+
+@pytest.mark.parametrize("name", ["splits.json", "validation", "cache", "plan.json"])
+def test_a_folder_of_something_else_is_not_written_over(tmp_path: Path, plan: Plan, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"holds {name}, which is no run's but would be replaced by one"):
+        Run.create(tmp_path, plan, {}, NO_SPLITS)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_an_output_whose_parent_is_a_file_is_refused(tmp_path: Path, plan: Plan) -> None:

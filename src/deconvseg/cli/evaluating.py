@@ -1,5 +1,6 @@
 """``deconvseg evaluate`` and ``deconvseg report``."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -89,11 +90,14 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
+    from deconvseg.errors import InputError
     from deconvseg.reporting import write_report
     from deconvseg.runs import Run
 
     page = write_report(run, evaluations=metrics or [], output=output)
     typer.echo(page)
     # The manifest of a run that is not finished is its training's, which may be at work.
-    if output is None and (record := Run.open(run)).finished:
-        record.record_hash(page.name)
+    # What is missing or damaged is said on the page.
+    with suppress(InputError):
+        if output is None and (record := Run.open(run)).finished:
+            record.record_hash(page.name)

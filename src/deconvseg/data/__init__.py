@@ -20,6 +20,7 @@ from deconvseg.data.preprocessing import (
     match_channels,
     preprocess_image,
     preprocess_labels,
+    resampled_shape,
 )
 from deconvseg.data.reading import (
     IMAGE_SUFFIXES,
@@ -99,6 +100,7 @@ __all__ = [
     "read_label_map",
     "read_splits",
     "report_problems",
+    "resampled_shape",
     "resolve_folds",
     "resolve_splits",
     "write_bids_description",

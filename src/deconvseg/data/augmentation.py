@@ -18,7 +18,8 @@ _Amount = Annotated[float, Field(ge=0)]
 _Relative = Annotated[float, Field(ge=0, lt=1)]
 _Positive = Annotated[float, Field(gt=0)]
 
-# Where voxels are longer than this many times their width, reading between their planes invents anatomy.
+# Where voxels are longer than this many times their width, reading between their planes invents anatomy; where a patch
+# is so many times as wide as it is thick, turning it out of its plane leaves most of it outside of what was read.
 _ANISOTROPIC = 3.0
 
 
@@ -89,15 +90,16 @@ class Augment:
     """Draws the changes of a sample and makes them, on whatever device the patches lie.
 
     Affine, mirroring, noise, smoothing, brightness, contrast, low resolution and gamma, in that order. ``spacing`` is
-    in mm: rotations are of the body, not of the grid, and where one axis is more than three times as coarse as the
-    finest, rotation, scaling and low resolution leave it alone.
+    in mm: rotations are of the body, not of the grid, and where an axis is more than three times as coarse as the
+    finest, or a patch more than three times as wide as along it, rotation, scaling and low resolution leave it alone.
     """
 
-    def __init__(self, spacing: Sequence[float], settings: Augmentation) -> None:
+    def __init__(self, spacing: Sequence[float], patch_size: Sequence[int], settings: Augmentation) -> None:
         self.spacing = np.asarray(spacing, float)
         self.settings = settings
         coarse = self.spacing > _ANISOTROPIC * self.spacing.min()
-        self.axes = tuple(int(axis) for axis in np.flatnonzero(~coarse))
+        thin = _ANISOTROPIC * np.asarray(patch_size) < max(patch_size)
+        self.axes = tuple(int(axis) for axis in np.flatnonzero(~(coarse | thin)))
 
     def draw(self, rng: np.random.Generator, channels: int) -> Change:
         """Draw what is done to one sample of that many channels."""

@@ -26,7 +26,7 @@ from deconvseg.data.writing import make_folder, writing_error
 from deconvseg.errors import DeconvsegError
 
 # Part of every key: raise it when preprocessing or the files below change, and old entries are made again.
-_FORMAT = 2
+_FORMAT = 3
 # At most this many voxels of each class are remembered as centres for foreground patches.
 _CENTRES_PER_CLASS = 2000
 # Where no patch is given, blocks fit one of this many voxels per axis.
@@ -146,7 +146,7 @@ def _is_new(place: Path, case: Case) -> bool:
 
 
 def _folder(place: Path, case: Case) -> Path:
-    files = [path.resolve() for path in (*case.images, case.label) if path is not None]
+    files = [path.resolve() for path in case.files]
     identity = _digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
     return place / f"{case.name}-{identity}"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from deconvseg.data.listing import guess_channels
 from deconvseg.data.preprocessing import match_channels
 from deconvseg.data.raster import is_rgb
-from deconvseg.data.reading import check_same_grid, read_header, read_image, read_label_map
+from deconvseg.data.reading import check_same_grid, files_of, read_header, read_image, read_label_map
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
@@ -43,6 +43,12 @@ class Case:
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or any(mark in self.name for mark in "/\\\0"):
             raise InputError(f"the case name {self.name!r} cannot be a file name; rename the case of {self.images}")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files, those too that hold the voxels of a header (MetaImage, NRRD)."""
+        named = (*self.images, *(() if self.label is None else (self.label,)))
+        return tuple(file for path in named for file in files_of(path))
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,12 @@ class Dataset:
                 return case
         raise InputError(f"{self.root} has no case {name!r}; it has {list_names(self.names)}")
 
+    @property
+    def left_out(self) -> tuple[Problem, ...]:
+        """The errors of files and cases that are not among `cases`."""
+        names = set(self.names)
+        return tuple(p for p in self.problems if p.severity == "error" and p.case not in names)
+
     def select(self, names: Iterable[str]) -> Dataset:
         """The dataset of these cases alone, in this order.
 
@@ -112,9 +124,11 @@ class Dataset:
     def load(self, case: Case) -> tuple[Image, LabelMap | None]:
         """The image and the mask of a case; `InputError` names both files where their grids differ."""
         image, label_map = self.load_image(case), self.load_label(case)
-        if label_map is not None and case.label is not None:
-            check_same_grid(image, case.images[0], label_map, case.label)
-        return image, label_map
+        if label_map is None or case.label is None:
+            return image, None
+        check_same_grid(image, case.images[0], label_map, case.label)
+        # One geometry for both, to the last digit: resampling must not round them to different sizes.
+        return image, LabelMap(label_map.pixels, image.geometry)
 
     def load_image(self, case: Case) -> Image:
         """The image of a case, grey expanded to RGB in a colour dataset; `InputError` for other channels."""

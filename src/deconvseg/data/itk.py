@@ -87,6 +87,17 @@ class ItkReader:
             return _channels_first(image)[0].copy(order="C"), _geometry(image)
 
 
+def voxel_files(path: Path) -> tuple[Path, ...]:
+    """The other files that hold the voxels of a NRRD or MetaImage, where it names them; not those of a pattern."""
+    header = _header_text(path)
+    named = _DATA_FILE.search(header)
+    if named is None or named[1].split(b" ")[0] != b"LIST":
+        single = _data_file(path, header)
+        return () if single is None else (single,)
+    names = header[named.end() :].decode("utf-8", "replace").splitlines()
+    return tuple(path.parent / name.strip() for name in names if name.strip())
+
+
 def save_nrrd(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like: Path | None) -> None:
     """Write labels (X, Y, Z) or (rows, columns), gzipped, in the world (RAS, LPS, LAS) of a ``like`` that is a NRRD."""
     axes, origin = _itk_axes(geometry)

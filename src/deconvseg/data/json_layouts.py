@@ -70,7 +70,8 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
     """An nnU-Net raw dataset: ``imagesTr/CASE_0000.ext``, one file per channel, and ``labelsTr/CASE.ext``."""
     source = root / "dataset.json"
     record = read_json_object(source) if source.is_file() else {}
-    files = [path for path in list_image_files(root / "imagesTr") if _has_ending(path, record)]
+    found = list_image_files(root / "imagesTr")
+    files = [path for path in found if _has_ending(path, record)]
     masks = [path for path in list_image_files(root / "labelsTr") if _has_ending(path, record)]
     grouped, labels_by_case = channel_files(files), by_stem(masks)
     if not grouped:
@@ -79,7 +80,7 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
         )
     names = _numbered(record, ("channel_names", "modality"), source)
     names = names or tuple(f"channel {number}" for number in range(1 + max(max(group) for group in grouped.values())))
-    cases, problems = [], _unnumbered(files)
+    cases, problems = [], _unnumbered(files) + _other_endings([path for path in found if path not in files], record)
     for name, channels in grouped.items():
         colour = len(names) == 3 and set(channels) == {0} and image_suffix(channels[0]) in RASTER_SUFFIXES
         example = next(iter(channels.values()))
@@ -202,6 +203,11 @@ def _numbered(record: Mapping[str, Any], keys: tuple[str, ...], source: Path) ->
 def _has_ending(path: Path, record: Mapping[str, Any]) -> bool:
     ending = record.get("file_ending")
     return not isinstance(ending, str) or path.name.lower().endswith(ending.lower())
+
+
+def _other_endings(files: Iterable[Path], record: Mapping[str, Any]) -> tuple[Problem, ...]:
+    message = f"does not end in {record.get('file_ending')}, as dataset.json says of all files, and is left out"
+    return tuple(Problem(str(path), message, "error") for path in files)
 
 
 def _missing_masks(cases: tuple[Case, ...]) -> tuple[Problem, ...]:

@@ -68,7 +68,7 @@ def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
     """Channel names for single-file images: colour where any is; a file that won't open is passed over."""
     for path in images:
         try:
-            if read_header(path).channels == 3:
+            if image_suffix(path) in RASTER_SUFFIXES and read_header(path).channels == 3:
                 return RGB
         except InputError:
             continue  # the check of the dataset names it, with the reason

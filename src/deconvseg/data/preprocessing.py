@@ -51,7 +51,7 @@ class Normalisation:
         mean, std, largest = self._statistics(blocks)
         for block in blocks:
             # A constant channel has no scale of its own: it becomes zero everywhere.
-            if std <= 1e-8 * max(1.0, largest):
+            if std <= 1e-8 * largest:
                 block[:] = 0
             else:
                 np.copyto(block, (block - mean) / std, where=self._inside(block), casting="same_kind")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deconvseg.data.geometry import Geometry
-from deconvseg.data.itk import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, ItkReader
+from deconvseg.data.itk import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, ItkReader, voxel_files
 from deconvseg.data.nifti import NIFTI_SUFFIXES, NiftiReader
 from deconvseg.data.raster import RASTER_SUFFIXES, RasterReader
 from deconvseg.data.types import Header, Image, LabelMap
@@ -112,6 +112,11 @@ def read_header(path: str | PathLike[str], *, readers: Sequence[Reader] = READER
     """What a file says of its image before its numbers are read."""
     path = Path(path)
     return _reader_of(path, readers).read_header(path)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A file and those that hold its voxels: what an image changes with."""
+    return (path, *voxel_files(path)) if ItkReader().accepts(path) and path.is_file() else (path,)
 
 
 def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | LabelMap, second_path: Path) -> None:

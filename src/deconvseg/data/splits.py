@@ -126,7 +126,7 @@ def resolve_folds(
     case that two folds validate on or that is tested elsewhere, and for a case without a mask.
     """
     source = Path(splits_file) if splits_file is not None else dataset.splits_file
-    record = None if source is None else read_json(source)
+    record = None if source is None or source.suffix.lower() == ".csv" else read_json(source)
     if source is not None and isinstance(record, list):
         if folds is not None and folds != len(record):
             raise InputError(f"{source} has {len(record)} folds, but {folds} were asked for; leave --folds out")

@@ -13,6 +13,7 @@ import numpy as np
 
 from deconvseg.data import (
     IMAGE_SUFFIXES,
+    Problem,
     Region,
     case_stem,
     check_same_grid,
@@ -47,6 +48,7 @@ class _Truths:
     regions: Sequence[Region] | None = None
     ignore: int | None = None
     splits_file: Path | None = None
+    left_out: Sequence[Problem] = ()
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,14 @@ def evaluate(
     )
     choice = _Choice(classes, unit, tolerance)
     found = _evaluate_cases(names if progress is None else progress(names), truths, predictions, choice)
-    strays = set() if split else predictions.keys() - truths.files.keys()
-    evaluation = replace(found, split=split, warnings=tuple(_warn(found.cases, choice, strays)))
+    left_out = () if split else truths.left_out
+    strays = set() if split else predictions.keys() - truths.files.keys() - {problem.case for problem in left_out}
+    evaluation = replace(
+        found,
+        split=split,
+        warnings=tuple(_warn(found.cases, choice, strays)),
+        problems=(*found.problems, *(f"{problem.file} {problem.message}" for problem in left_out)),
+    )
     if target is not None:
         evaluation.write(target)
     return evaluation
@@ -164,6 +172,7 @@ def _find_truths(truth: Path) -> _Truths:
         regions=dataset.regions,
         ignore=dataset.ignore_label,
         splits_file=dataset.splits_file,
+        left_out=dataset.left_out,
     )
 
 

@@ -34,7 +34,7 @@ from deconvseg.experiments.strata import measure_strata
 from deconvseg.planning import Plan, choose_device, plannable_memory
 from deconvseg.reporting import write_report
 from deconvseg.runs import FOLDS, Run
-from deconvseg.training import Console, Ranks, Silent, TrainOptions, choose_precision, decide_plan
+from deconvseg.training import Console, Ranks, Silent, TrainOptions, choose_precision, decide_plan, remove_cache
 
 _Path = str | PathLike[str]
 
@@ -128,13 +128,13 @@ def crossval(
     result.write()
     console.say(f"report: {write_report(run.path)}")
     if not failed:
-        shutil.rmtree(run.cache, ignore_errors=True)
+        remove_cache(run, options)
     run.record_hashes(finished=not failed)
     return result
 
 
 def _absolute(path: _Path) -> str:
-    return str(Path(path).resolve())
+    return str(Path(path).absolute())
 
 
 def _start(

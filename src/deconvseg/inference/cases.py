@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -78,6 +78,7 @@ def predict_cases(
     memory that a case takes, if it is the first or takes more than those before it.
     """
     paths = _mask_paths(predictor, cases, output, bids)
+    _refuse_replacing(cases, paths.values())
     result, todo = Prediction(), []
     for case in cases:
         path = paths[case.name]
@@ -108,6 +109,16 @@ def predict_cases(
     return result
 
 
+def _refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
+    """Refuse masks that would lie where images or true masks are."""
+    given = {file.resolve() for case in cases for file in case.files}
+    for path in paths:
+        if path.resolve() in given:
+            raise InputError(
+                f"{path}: is a file of the data, which a mask would replace; choose another folder with -o"
+            )
+
+
 def _mask_paths(predictor: Predictor, cases: Sequence[Case], output: Path, bids: bool) -> dict[str, Path]:
     """Where the mask of each case goes; the folder is there then, and described where it is a BIDS derivative."""
     labels = predictor.plan.labels
@@ -136,8 +147,6 @@ class _Job:
         return sum(read_header(file).numbers for file in self.case.images)
 
     def prepare(self, predictor: Predictor, load: Callable[[Case], Image]) -> PreparedImage:
-        if any(self.path.resolve() == file.resolve() for file in self.case.images):
-            raise InputError(f"{self.path}: the mask would replace its own image; choose another output folder with -o")
         return predictor.prepare(load(self.case), str(self.case.images[0]))
 
     def segment(self, predictor: Predictor, image: PreparedImage, tell: Callable[[float], None]) -> LabelMap:

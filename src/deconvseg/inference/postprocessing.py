@@ -140,7 +140,9 @@ def apply(postprocessing: Postprocessing, mask: LabelMap) -> LabelMap:
     box = bounding_box(mask.pixels != 0) if postprocessing.steps else None
     if box is None:
         return mask
-    whole = mask.pixels.copy()
+    # A mask that was read has the smallest type of the values in it, and a step may write others.
+    written = [value for step in postprocessing.steps for value in (step.written_as, *step.enclosing.values())]
+    whole = mask.pixels.astype(np.result_type(mask.pixels.dtype, *map(np.min_scalar_type, written)))
     labels = whole[box]
     spacing = mask.geometry.spacing
     changed = bool(removals)

@@ -1,5 +1,6 @@
 """Predict arrays, images, files or folders."""
 
+import logging
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,7 @@ from deconvseg.data import (
     LabelMap,
     Problem,
     is_dataset,
+    list_names,
     open_dataset,
     open_images,
     read_image,
@@ -25,7 +27,9 @@ from deconvseg.inference.cases import Prediction, predict_cases
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.planning import available_memory, choose_device
-from deconvseg.runs import open_runs
+from deconvseg.runs import Run, open_runs
+
+_log = logging.getLogger("deconvseg")
 
 Path_ = str | PathLike[str]
 
@@ -134,7 +138,7 @@ def predict(
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    cases, left_out, load = _find_cases(Path(images), len(predictor.plan.channels), memory)
+    cases, left_out, load = _find_cases(Path(images), [channel.name for channel in predictor.plan.channels], memory)
     if split is not None:
         names = [case.name for case in cases]
         # Without a splits file the run's own is meant: it alone knows what the run was validated on.
@@ -142,8 +146,10 @@ def predict(
         if not chosen:
             raise InputError(f"{splits or runs[0].path}: has no cases in {split!r}")
         cases = [case for case in cases if case.name in chosen]
-    elif splits is not None:
-        raise InputError(f"--splits {splits}: say which part is meant with --split train, val or test")
+        _warn_of_seen(cases, runs, split)
+    elif splits is not None or fold is not None:
+        given = f"--fold {fold}" if splits is None else f"--splits {splits}"
+        raise InputError(f"{given}: say which part is meant with --split train, val or test")
     done = predict_cases(
         predictor,
         cases,
@@ -170,23 +176,54 @@ def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
     return found[0]
 
 
+def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str) -> None:
+    seen = {case.name for case in cases} & {name for run in runs for name in run.splits["train"]}
+    if seen and split != "train":
+        _log.warning(
+            "%d of the %d cases of the split %s trained one of the runs, so their masks are better than those of new "
+            "cases would be: %s",
+            *(len(seen), len(cases), split, list_names(sorted(seen))),
+        )
+
+
 def _find_cases(
-    images: Path, channels: int, memory: int | None
+    images: Path, channels: Sequence[str], memory: int | None
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
     """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
-    problems: Sequence[Problem] = ()
+    order = tuple(range(len(channels)))
     if is_dataset(images):
         dataset = open_dataset(images)
-        cases, channels_last = dataset.cases, dataset.channels_last
+        cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
+        if not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
+            order = _channel_order(dataset.channel_names, channels, images)
     else:
-        cases, problems = open_images(images, channels=channels)
-        channels_last = channels > 1
+        cases, problems = open_images(images, channels=len(channels))
+        channels_last = len(channels) > 1
 
     def load(case: Case) -> Image:
         room = available_memory() if memory is None else memory
-        return read_image(case.images, channels_last=channels_last, memory=room)
+        files = [case.images[place] for place in order] if len(case.images) == len(order) else case.images
+        image = read_image(files, channels_last=channels_last, memory=room)
+        if len(files) == len(order) or order == tuple(range(image.channels)) or image.channels != len(order):
+            return image
+        return Image(image.pixels[list(order)], image.geometry)
 
     return cases, problems, load
+
+
+def _channel_order(given: Sequence[str], wanted: Sequence[str], where: Path) -> tuple[int, ...]:
+    """Return where each of the network's channels is in a dataset, by name; as they come where no name is shared."""
+    have, need = [name.lower() for name in given], [name.lower() for name in wanted]
+    if sorted(have) == sorted(need) and len(set(have)) == len(have):
+        return tuple(have.index(name) for name in need)
+    if len(need) > 1 and set(have) & set(need):
+        raise InputError(
+            f"{where}: has the channels {', '.join(given)}, but the run needs {', '.join(wanted)}; name them alike, or "
+            "give a folder of images in that order"
+        )
+    if len(need) > 1:
+        _log.warning("%s: takes %s for the run's %s, in this order", where, ", ".join(given), ", ".join(wanted))
+    return tuple(range(len(need)))
 
 
 def _image_from_array(pixels: NDArray[Any], spatial_dims: int, spacing: Sequence[float] | None) -> Image:

@@ -70,6 +70,12 @@ class Predictor:
                     f"{name}: its classes {plan.output_names} differ from those of {names[0]}, "
                     f"{self.plan.output_names}; average only runs that were trained on the same labels"
                 )
+            channels, others = ([channel.name for channel in one.channels] for one in (self.plan, plan))
+            if channels != others and len(others) > 1:
+                raise InputError(
+                    f"{name}: its channels {', '.join(others)} differ from those of {names[0]}, {', '.join(channels)}; "
+                    "average only runs that were trained on the same channels"
+                )
         mirrored = [plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else () for plan in self.plans]
         for name, axes in zip(names, mirrored, strict=True):
             if tta and not axes:
@@ -91,7 +97,7 @@ class Predictor:
 
     def prepare(self, image: Image, where: str = "the image") -> PreparedImage:
         """Bring an image to the grid and the intensities of each network."""
-        return prepare(image, self.plans, crop=self.crop, where=where)
+        return prepare(image, self.plans, crop=self.crop, memory=self.memory, where=where)
 
     def estimate(self, image: PreparedImage) -> Estimate:
         """Foresee the memory and the windows that :meth:`segment` takes, of reading and writing the files too."""

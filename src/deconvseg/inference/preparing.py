@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deconvseg.data import Geometry, Image, match_channels, nonzero_box, preprocess_image
+from deconvseg.data import Geometry, Image, match_channels, nonzero_box, preprocess_image, resampled_shape
 from deconvseg.errors import InputError
-from deconvseg.planning import Plan
+from deconvseg.planning import Plan, available_memory
+from deconvseg.units import format_bytes
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,21 @@ class PreparedImage:
         return list({id(pixels): pixels for pixels in self.pixels}.values())
 
 
-def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str) -> PreparedImage:
+def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memory: int | None = None) -> PreparedImage:
     """Bring an image to the grid and the intensities of each network.
 
-    With ``crop`` only the box of all voxels that are not zero in every channel is to be predicted.
+    With ``crop`` only the box of all voxels that are not zero in every channel is to be predicted. Raises
+    :class:`~deconvseg.errors.InputError` for an image that the networks do not fit, and for one that takes more than
+    ``memory`` bytes on their grids, or, without that, more than there are.
     """
-    seen: list[tuple[Plan, Tensor]] = []
     for plan in plans:
         if len(image.shape) != plan.spatial_dims:
             raise InputError(
                 f"{where}: has {len(image.shape)} dimensions, but the run needs {plan.spatial_dims}D images"
             )
+    _check_memory(image, plans, memory, where)
+    seen: list[tuple[Plan, Tensor]] = []
+    for plan in plans:
         alike = (pixels for other, pixels in seen if _sees(other) == _sees(plan))
         pixels = next(alike, None)
         if pixels is None:
@@ -81,6 +86,22 @@ def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str) -> P
     order = image.geometry.axis_order()
     box = nonzero_box(image) if crop else tuple(range(image.shape[axis]) for axis in order.permutation)
     return PreparedImage(image.shape, image.geometry, [pixels for _, pixels in seen], box, where)
+
+
+def _check_memory(image: Image, plans: Sequence[Plan], memory: int | None, where: str) -> None:
+    order = image.geometry.axis_order()
+    canonical = order.apply_geometry(image.geometry, image.shape).spacing
+    shape = [image.shape[axis] for axis in order.permutation]
+    grids = {_sees(plan): resampled_shape(shape, canonical, plan.spacing) for plan in plans}
+    made = sum(4 * image.channels * math.prod(grid) for grid in grids.values())
+    # The image itself is there already.
+    room = available_memory() if memory is None else memory - image.pixels.nbytes
+    if made > room:
+        sizes = " and ".join(" x ".join(map(str, grid)) for grid in grids.values())
+        raise InputError(
+            f"{where}: takes {format_bytes(made)} of memory on the network's grid ({sizes} voxels), more than the "
+            f"{format_bytes(max(0, room))} that are left; check its spacing, give more, or cut it into parts"
+        )
 
 
 def _sees(plan: Plan) -> tuple[object, ...]:

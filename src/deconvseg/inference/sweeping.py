@@ -58,8 +58,10 @@ class Sweep:
             ring.drop_before(min(waiting[-1].reach.start, ring.finished))
 
     def _add_row(self, ring: "_Ring", start: int, places: Sequence[tuple[int, ...]]) -> None:
-        for first in range(0, len(places), self.runner.batch):
-            group = [(start, *place) for place in places[first : first + self.runner.batch]]
+        # The runner's own batch becomes smaller where memory runs out; it then takes a group in several.
+        batch = self.runner.batch
+        for first in range(0, len(places), batch):
+            group = [(start, *place) for place in places[first : first + batch]]
             for place, logits in zip(group, self.runner([self._cut(place) for place in group]), strict=True):
                 ring.add(place, logits.movedim(1 + self.swept, 1).to(self.store), self.weights)
                 self.tell()

@@ -114,8 +114,8 @@ def _class_facts(mask: NDArray[np.bool_], voxels: int, order: AxisOrder, rng: np
 
 
 def _sample(pixels: NDArray[np.float32], inside: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a sample (C, n) of the foreground, or of everything where there is none."""
-    values = pixels[:, inside] if inside.any() else pixels
+    """Return a sample (C, n) of the foreground."""
+    values = pixels[:, inside]
     if values.shape[1] > _SAMPLES_PER_CASE:
         values = values[:, rng.choice(values.shape[1], _SAMPLES_PER_CASE, replace=False)]
     return np.array(values)

@@ -33,7 +33,7 @@ def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, 
         reason = "declared by the dataset"
     else:
         encoding, reason = LabelEncoding.from_values(fingerprint.label_voxels), "the values that the masks hold"
-    if len(encoding.values) < 2:
+    if not any(value in fingerprint.label_voxels for value in encoding.values if value != 0):
         raise InputError(f"{dataset.root}: every mask is empty; there is no class to learn")
     absent = [
         name
@@ -100,9 +100,6 @@ def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, w
     if recipe.name != "default":
         return recipe, f"recipe {recipe.name}", f"recipe {recipe.name}"
     present = [entry for entry in fingerprint.classes if entry.value in labels.values and entry.value]
-    if not present:
-        present = [entry for entry in fingerprint.classes if entry.value]
-    rarest = min(present, key=lambda entry: entry.share.low)
     foreground = sum(entry.share.median for entry in present)
     sampling = recipe.foreground_oversampling
     if whole:
@@ -117,6 +114,8 @@ def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, w
             f"the foreground is {foreground:.1%} of a case (median): half the patches are centred on a class"
         )
     cases = len(fingerprint.shapes)
+    # Of a case that lacks it a class fills nothing.
+    rarest = min(present, key=lambda entry: entry.share.low * (entry.cases == cases))
     batch_dice = rarest.share.low < _RARE or rarest.cases < cases
     if batch_dice:
         dice_reason = (

@@ -229,6 +229,8 @@ def _class_statistics(value: int, facts: Sequence[CaseFacts]) -> ClassStatistics
 
 def _channel_statistics(index: int, facts: Sequence[CaseFacts]) -> ChannelStatistics:
     values = np.concatenate([found.intensities[index] for found in facts])
+    # Without any foreground nothing can be planned, which is said of the labels.
+    values = values if values.size else np.zeros(1, np.float32)
     low, high = np.percentile(values, (0.5, 99.5))
     return ChannelStatistics(
         zero_fraction=float(np.mean([found.zero_fractions[index] for found in facts])),

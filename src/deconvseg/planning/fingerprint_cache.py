@@ -17,7 +17,7 @@ from deconvseg.errors import DeconvsegError
 _log = logging.getLogger("deconvseg")
 
 # Raised when what a fingerprint measures changes between versions of the package.
-_FORMAT = 2
+_FORMAT = 3
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 def fingerprint_key(dataset: Dataset) -> str:
     """Return a hash of the cases' files (names, sizes, times), of how they are read, and of the code's version."""
-    files = [file for case in dataset.cases for file in (*case.images, case.label) if file is not None]
+    files = [file for case in dataset.cases for file in case.files]
     known = [
         _FORMAT,
         __version__,

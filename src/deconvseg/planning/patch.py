@@ -96,10 +96,11 @@ def choose_slices(
             raise InputError("--dims 3: the images are 2D; leave it out")
         return None, "the images are 2D"
     shape = fingerprint.median_shape(spacing)
-    axis = max(range(3), key=lambda place: (round(spacing[place], 3), -shape[place], place))
+    thin = [place for place in range(3) if shape[place] < _SMALLEST_SIZE]
+    axis = max(thin or range(3), key=lambda place: (round(spacing[place], 3), -shape[place], place))
     if dims is not None:
         return (axis, "2D slices, as asked for") if dims == 2 else (None, "3D, as asked for")
-    if shape[axis] < _SMALLEST_SIZE:
+    if thin:
         return axis, f"2D slices: {shape[axis]} of them in a volume (median) are no third dimension to look along"
     plane = max(n for place, n in enumerate(spacing) if place != axis)
     deepest = plane * 2 ** (_MOST_STAGES[kind, 3] - 1)

@@ -52,6 +52,8 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
 
 def _check_labels(run: RunRecord, evaluation: EvaluationRecord) -> None:
     """Refuse metrics of labels that the run does not know: they are of another dataset."""
+    if evaluation.tree.get("foreground"):
+        return
     known = {str(value) for value in run.plan.get("labels", {}).get("values", [])}
     if known and (others := sorted(evaluation.tree["labels"].keys() - known)):
         raise InputError(

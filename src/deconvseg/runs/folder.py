@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # nnU-Net's name for a list of folds; the folder that has it is a cross-validation.
 FOLDS = "splits_final.json"
 Weights = Literal["weights", "weights_best"]
+# What a run writes, and at its end removes, where something else may lie.
+_OWN = ("config.json", "splits.json", "manifest.json", "plan.json", "validation", "cache", "report.html")
 
 
 class Run:
@@ -35,12 +37,12 @@ class Run:
         config: Mapping[str, Any],
         splits: Mapping[str, Sequence[str]],
     ) -> "Run":
-        """Make a new run folder with its plan, configuration, splits and manifest; one with weights is refused."""
+        """Make a new run folder with its plan, configuration, splits and manifest.
+
+        Raises :class:`InputError` for one with weights, and for a folder of something else with files of these names.
+        """
         run = cls(path)
-        if any(path.exists() for path in (run.resume_file, run.path / "weights.safetensors", run.path / FOLDS)):
-            raise InputError(
-                f"{run.path}: holds a run already; continue it with --resume or choose another folder with -o"
-            )
+        run._check_free()
         make_folder(run.path)
         run._write_json("config.json", config)
         run._write_json("splits.json", splits)
@@ -176,6 +178,24 @@ class Run:
         import torch
 
         return bool(self.manifest["machine"]["threads"] != torch.get_num_threads())
+
+    def _check_free(self) -> None:
+        if self.resume_file.exists() or (self.path / FOLDS).exists():
+            raise InputError(
+                f"{self.path}: holds a run already; continue it with --resume or choose another folder with -o"
+            )
+        if (self.path / "weights.safetensors").exists():
+            raise InputError(
+                f"{self.path}: holds weights of a run that cannot be resumed; move it away, or choose another "
+                "folder with -o"
+            )
+        begun = (self.path / "plan.json").is_file() and (self.path / "manifest.json").is_file()
+        taken = [name for name in _OWN if (self.path / name).exists()]
+        if taken and not begun:
+            raise InputError(
+                f"{self.path}: holds {taken[0]}, which is no run's but would be replaced by one; choose another folder "
+                "with -o"
+            )
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         with atomic_write(self.path / name) as path:

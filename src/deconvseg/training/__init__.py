@@ -4,6 +4,6 @@ from deconvseg.training.console import Console, Silent
 from deconvseg.training.fit import choose_precision
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks
-from deconvseg.training.train import decide_plan, train
+from deconvseg.training.train import decide_plan, remove_cache, train
 
-__all__ = ["Console", "Ranks", "Silent", "TrainOptions", "choose_precision", "decide_plan", "train"]
+__all__ = ["Console", "Ranks", "Silent", "TrainOptions", "choose_precision", "decide_plan", "remove_cache", "train"]

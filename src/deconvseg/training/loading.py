@@ -170,7 +170,7 @@ def train_loader(
         samples,
         seed=seed,
         foreground=recipe.foreground_oversampling,
-        augment=Augment(plan.spacing, recipe.augmentation),
+        augment=Augment(plan.spacing, plan.patch_size, recipe.augmentation),
     )
     sampler = RankSampler(EpochSampler(samples), plan.batch_size, ranks)
     # Worker processes draw ahead before Lightning tells the sampler its epoch.

@@ -119,14 +119,21 @@ def _finish(run: Run, options: TrainOptions, console: Console) -> None:
     problems = _validate(run, *_cases(run, options), options, console)
     plot_curves(run.metrics, run.path / "progress.png")
     console.say(f"report: {write_report(run.path)}")
-    shutil.rmtree(run.cache, ignore_errors=True)  # a cache that was given is not there, and stays
+    remove_cache(run, options)
     run.record_hashes(finished=True)
     if problems:
         raise DeconvsegError(f"trained, but {len(problems)} validation cases failed, first: {problems[0]}")
 
 
+def remove_cache(run: Run, options: TrainOptions) -> None:
+    """Remove the preprocessed cases of a run; a cache that was given stays, wherever it is."""
+    if options.cache is None or Path(options.cache).resolve() != run.cache.resolve():
+        shutil.rmtree(run.cache, ignore_errors=True)
+
+
 def _absolute(path: _Path) -> str:
-    return str(Path(path).resolve())
+    # Links stay what they are: what lies beside them, and their names, say how a dataset is to be read.
+    return str(Path(path).absolute())
 
 
 def _prepare(output: _Path, options: TrainOptions, plan: Plan | None, resume: bool, console: Console) -> None:
@@ -154,7 +161,7 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
     data = data.select([*parts.train, *parts.val])
     plan = decide_plan(data, parts, plan, options, console)
     run = Run.create(output, plan, options.to_json(), splits=vars(parts))
-    files = [file for case in data.cases for file in (*case.images, case.label) if file is not None]
+    files = [file for case in data.cases for file in case.files]
     run.update_manifest(data={str(file): file_sha256(file) for file in console.track(files, "hashing the data")})
     return run
 
@@ -209,7 +216,7 @@ def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainO
 def _reopen(run: Run, console: Console) -> None:
     """Check that a run can go on: with a completed epoch, and with data of the same content."""
     if not run.resume_file.is_file():
-        raise InputError(f"{run.resume_file}: no completed epoch to resume from; train again without --resume")
+        raise InputError(f"{run.resume_file}: no completed epoch to resume from; train anew in another folder")
     for file, expected in console.track(list(run.manifest.get("data", {}).items()), "checking the data"):
         if file_sha256(Path(file)) != expected:
             raise InputError(f"{file}: has changed since the run was started; train a new run with -o")

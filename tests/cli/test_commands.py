@@ -97,6 +97,17 @@ def test_a_page_about_a_run_that_is_not_finished_leaves_its_manifest_alone(decon
     assert run.finished
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("{")])
+@pytest.mark.parametrize("name", ["plan.json", "manifest.json"])
+def test_a_page_about_half_a_run_is_no_failure(deconvseg, tmp_path: Path, name: str, damage) -> None:  # type: ignore[no-untyped-def]
+    run = Run.create(tmp_path / "run", tiny_plan(), {}, {"train": [], "val": [], "test": []})
+    run.append_metrics({"epoch": 0, "step": 3, "seconds": 1.0, "train_loss": 0.5, "learning_rate": 0.1})
+    run.record_hashes(finished=True)
+    damage(run.path / name)
+    assert deconvseg("report", run.path).code == 0
+    assert (run.path / "report.html").is_file()
+
+
 def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert deconvseg("data", "demo", tmp_path / "demo", "--cases", 5).code == 0
     checked = deconvseg("data", "check", tmp_path / "demo", "--json")

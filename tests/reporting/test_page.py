@@ -206,6 +206,17 @@ class TestFurtherEvaluations:
         text = Page(path).text
         assert text.index("Held-out test") < text.index("Validation")
 
+    def test_metrics_of_the_foreground_stand_for_any_labels(self, run, tmp_path):
+        plan = json.loads((run / "plan.json").read_text())
+        labels = {"values": [0, 255], "names": ["background", "blob"]}
+        (run / "plan.json").write_text(json.dumps({**plan, "labels": labels}))
+        masks, metrics = run / "validation", tmp_path / "metrics.json"
+        evaluate(masks, masks, metrics, foreground=True)
+        assert "foreground" in Page(write_report(run, evaluations=[metrics])).text
+        evaluate(masks, masks, metrics)
+        with pytest.raises(InputError, match="has metrics of the labels 1, 2, which .* was not trained on"):
+            write_report(run, evaluations=[metrics])
+
     def test_something_else_is_refused(self, run):
         with pytest.raises(InputError, match="not a metrics.json of version 1"):
             write_report(run, evaluations=[run / "plan.json"])

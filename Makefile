@@ -9,7 +9,7 @@ export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 
 .PHONY: demo test format clean
 
-demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: about five minutes on two cores.
+demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: under four minutes on two cores, once installed.
 	rm -rf $(DEMO)
 	$(BIN)/deconvseg data demo $(DEMO)/synthetic
 	$(BIN)/deconvseg train $(DEMO)/synthetic -o $(DEMO)/run --splits $(DEMO)/synthetic/splits.json --max-time 200s

@@ -11,13 +11,14 @@ from deconvseg.errors import InputError
 
 Dataset = Annotated[
     Path,
-    typer.Argument(help="nnU-Net raw, Medical Segmentation Decathlon, images/ with masks/ or labels/, or a CSV."),
+    typer.Argument(help="nnU-Net raw, Medical Segmentation Decathlon, images/ with masks/ or labels/, BIDS, or a CSV."),
 ]
 Splits = Annotated[
     Path | None,
     typer.Option(
         "--splits",
-        help='JSON file {"train": [...], "val": [...], "test": [...]} or nnU-Net\'s splits_final.json.',
+        help='JSON file {"train": [...], "val": [...], "test": [...]}, nnU-Net\'s splits_final.json, or a CSV with a '
+        "column split.",
     ),
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Take only the cases of that split: train, val or test.")]

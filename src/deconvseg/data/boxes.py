@@ -14,7 +14,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 
 def nonzero_box(image: Image) -> tuple[range, ...] | None:
-    """Return the smallest box, in canonical axis order, of all voxels that are not zero in every channel."""
+    """Return the smallest box, in canonical axis order, of all voxels that are not zero in at least one channel."""
     pixels = image.geometry.axis_order().view(image.pixels)
     box = []
     for axis in range(1, pixels.ndim):

@@ -39,7 +39,7 @@ class Predictor:
     A model is a run, or a network with the plan that it was trained by, which is copied with the weights that it has
     now. ``overlap`` of windows (a fraction from 0 to below 1) is the plan's if not given; ``tta`` averages over
     mirrorings along the axes that training mirrored. With ``crop``, what lies outside the box of all voxels that are
-    not zero in every channel is background, and no window is spent on it. ``memory`` is the number of bytes that a case
+    not zero in some channel is background, and no window is spent on it. ``memory`` is the number of bytes that a case
     may take beside the loaded networks while it is computed; without it, sums of logits take at most 1 GB.
     """
 

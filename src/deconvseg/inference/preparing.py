@@ -65,7 +65,7 @@ class PreparedImage:
 def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memory: int | None = None) -> PreparedImage:
     """Bring an image to the grid and the intensities of each network.
 
-    With ``crop`` only the box of all voxels that are not zero in every channel is to be predicted. Raises
+    With ``crop`` only the box of all voxels that are not zero in some channel is to be predicted. Raises
     :class:`~deconvseg.errors.InputError` for an image that the networks do not fit, and for one that takes more than
     ``memory`` bytes on their grids, or, without that, more than there are.
     """

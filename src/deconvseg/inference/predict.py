@@ -177,7 +177,8 @@ def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
 
 
 def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str) -> None:
-    seen = {case.name for case in cases} & {name for run in runs for name in run.splits["train"]}
+    known = [run.splits["train"] for run in runs if (run.path / "splits.json").is_file()]
+    seen = {case.name for case in cases} & {name for names in known for name in names}
     if seen and split != "train":
         _log.warning(
             "%d of the %d cases of the split %s trained one of the runs, so their masks are better than those of new "

@@ -80,7 +80,7 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
         )
     names = _numbered(record, ("channel_names", "modality"), source)
     names = names or tuple(f"channel {number}" for number in range(1 + max(max(group) for group in grouped.values())))
-    cases, problems = [], _unnumbered(files) + _other_endings([path for path in found if path not in files], record)
+    cases, problems = [], _unnumbered(files) + _other_endings(found, files, record)
     for name, channels in grouped.items():
         colour = len(names) == 3 and set(channels) == {0} and image_suffix(channels[0]) in RASTER_SUFFIXES
         example = next(iter(channels.values()))
@@ -205,9 +205,11 @@ def _has_ending(path: Path, record: Mapping[str, Any]) -> bool:
     return not isinstance(ending, str) or path.name.lower().endswith(ending.lower())
 
 
-def _other_endings(files: Iterable[Path], record: Mapping[str, Any]) -> tuple[Problem, ...]:
+def _other_endings(found: Iterable[Path], taken: Iterable[Path], record: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Name the files that are there in no other format either."""
+    known = {case_stem(path) for path in taken}
     message = f"does not end in {record.get('file_ending')}, as dataset.json says of all files, and is left out"
-    return tuple(Problem(str(path), message, "error") for path in files)
+    return tuple(Problem(str(path), message, "error") for path in found if case_stem(path) not in known)
 
 
 def _missing_masks(cases: tuple[Case, ...]) -> tuple[Problem, ...]:

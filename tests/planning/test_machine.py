@@ -63,9 +63,9 @@ def test_what_is_available_is_no_more_than_the_machine_has() -> None:
 def test_peak_memory_grows_with_what_was_taken_and_never_falls() -> None:
     before = peak_memory()
     assert before >= psutil.Process().memory_info().rss * 0.5
-    wanted = before - psutil.Process().memory_info().rss + 64 * 2**20
+    # More than is looked for: meanwhile the process may give memory back, and Linux pages of files.
+    wanted = before - psutil.Process().memory_info().rss + 256 * 2**20
     block = np.ones(wanted, np.uint8)
-    # Linux counts pages in batches, so that what it says is some kilobytes off.
     assert peak_memory() > before + 60 * 2**20
     del block
     assert peak_memory() > before + 60 * 2**20

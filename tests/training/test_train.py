@@ -95,6 +95,20 @@ def test_number_of_workers_does_not_change_the_weights(discs: Path, tmp_path: Pa
     assert equal(weights(tmp_path / "0"), weights(tmp_path / "2"))
 
 
+def test_a_linked_table_is_read_where_the_link_lies_and_a_given_cache_stays(discs: Path, tmp_path: Path) -> None:
+    """As DataLad keeps datasets: the table is a link to a file of another name, beside which no image lies."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(discs, data)
+    rows = [f"images/disc{n}.png,masks/disc{n}.png,{'val' if n == 5 else 'train'}" for n in range(6)]
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "blob").write_text("\n".join(["image,label,split", *rows]) + "\n")
+    (data / "table.csv").symlink_to(tmp_path / "store" / "blob")
+    done = train(data / "table.csv", run, plan=tiny_plan(), epochs=1, device="cpu", cache=run / "cache")
+    assert done.splits["val"] == ["disc5"]
+    assert any(done.cache.rglob("image.b2nd"))
+    assert not train(data / "table.csv", tmp_path / "other", plan=tiny_plan(), epochs=1, device="cpu").cache.exists()
+
+
 def test_other_seed_gives_other_weights(discs: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         train(

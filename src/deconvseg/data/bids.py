@@ -12,7 +12,7 @@ from deconvseg.data.bids_names import DESCRIPTION, MASK_SUFFIXES, BidsFile, is_g
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.listing import find_splits
-from deconvseg.data.reading import case_stem, is_image_file
+from deconvseg.data.reading import case_stem, is_dead_link, is_image_file
 from deconvseg.errors import InputError
 
 _NO_IMAGES = (*MASK_SUFFIXES, "probseg")
@@ -164,12 +164,14 @@ def _complete(
 def _absent(trees: Iterable[Path], suffixes: Sequence[str]) -> list[Problem]:
     """The files that DataLad or git-annex knows and has not fetched: links to nothing."""
     message = "is a link to a file that is not there, and is left out; fetch it (datalad get, git annex get)"
-    links = (parse_name(path) for tree in sorted(trees) for path in sorted(tree.glob("sub-*/**/*")) if _is_dead(path))
+    dead = (
+        path
+        for tree in sorted(trees)
+        for path in sorted(tree.glob("sub-*/**/*"))
+        if is_image_file(path) and is_dead_link(path)
+    )
+    links = map(parse_name, dead)
     return [Problem(str(link.path), message, "error") for link in links if link and link.suffix in suffixes]
-
-
-def _is_dead(path: Path) -> bool:
-    return path.is_symlink() and not path.exists() and is_image_file(path)
 
 
 def _of_mask(mask: BidsFile, images: Iterable[BidsFile]) -> list[BidsFile]:

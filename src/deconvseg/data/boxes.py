@@ -2,13 +2,14 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from deconvseg.data.types import Image
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     """Return the smallest box that holds all of a mask (\\*S), or None where it is empty."""
+    from scipy.ndimage import find_objects
+
     boxes = find_objects(mask.view(np.uint8))
     return boxes[0] if boxes else None
 

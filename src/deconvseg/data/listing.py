@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deconvseg.data.raster import RASTER_SUFFIXES, RGB
-from deconvseg.data.reading import case_stem, image_suffix, is_image_file, read_header
+from deconvseg.data.reading import case_stem, image_suffix, is_dead_link, is_image_file, read_header
 from deconvseg.errors import InputError
 
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -19,7 +19,7 @@ def list_image_files(folder: Path) -> list[Path]:
 
     Links to files that are gone are among them, so that reading says so instead of nobody missing them.
     """
-    return sorted(path for path in folder.iterdir() if is_image_file(path) and (path.is_file() or not path.exists()))
+    return sorted(path for path in folder.iterdir() if is_image_file(path) and (path.is_file() or is_dead_link(path)))
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:

@@ -140,6 +140,11 @@ def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | L
     )
 
 
+def is_dead_link(path: Path) -> bool:
+    """Whether the path is a link to something that is not there."""
+    return path.is_symlink() and not path.exists()
+
+
 def is_image_file(path: Path) -> bool:
     """Whether the name is that of an image: a known suffix, not hidden, no AppleDouble ``._`` file."""
     return not path.name.startswith(".") and image_suffix(path) != ""
@@ -189,7 +194,7 @@ def _reader_of(path: Path, readers: Sequence[Reader]) -> Reader:
     reader = next((reader for reader in readers if reader.accepts(path)), None)
     if reader is None:
         raise InputError(f"{path} has no known image suffix; known are {', '.join(IMAGE_SUFFIXES)}")
-    if path.is_symlink() and not path.exists():
+    if is_dead_link(path):
         raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; copy that file too")
     if not path.exists():
         raise InputError(f"{path} does not exist")

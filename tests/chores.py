@@ -1,7 +1,9 @@
 """Work for other processes, which import it from here: some of it fails."""
 
 import os
+import signal
 import time
+from pathlib import Path
 
 from deconvseg.errors import InputError
 
@@ -35,3 +37,14 @@ def die_at(bad: int, how: int, number: int) -> int:
 
 def process_id(number: int) -> int:
     return os.getpid()
+
+
+def misbehave(path: Path) -> None:
+    """Do what the content of a file says."""
+    content = path.read_text()
+    if content == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if content == "hang":
+        time.sleep(60)
+    if content == "other":
+        raise KeyError(content)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deconvseg.data import Geometry, LabelMap, atomic_write, make_folder, mask_suffix, read_label_map, write_label_map
+from deconvseg.data import Geometry, LabelMap, mask_suffix, read_label_map, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 
 OBLIQUE = np.array([[0.1, -2, 0.2, 5], [0.9, 0.1, 0, -7], [0, 0.3, 3, 11], [0, 0, 0, 1]])
@@ -153,34 +153,6 @@ def test_an_output_below_a_file_is_bad_input(tmp_path):
         write_label_map(LabelMap(np.zeros((2, 2), np.uint8), Geometry.identity(2)), tmp_path / "folder.png")
 
 
-def test_any_other_refusal_of_the_system_names_the_file(tmp_path):
-    with (
-        pytest.raises(DeconvsegError, match=r"cannot write .*out\.txt: Permission denied"),
-        atomic_write(tmp_path / "out.txt"),
-    ):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-
-def test_an_atomic_write_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    with atomic_write(path) as temporary:
-        assert temporary.parent == path.parent
-        assert temporary.name.endswith(".safetensors")
-        temporary.write_text("first")
-        assert not path.exists()
-    assert path.read_text() == "first"
-
-    def interrupted():
-        with atomic_write(path) as temporary:
-            temporary.write_text("half of the sec")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert path.read_text() == "first"
-    assert [file.name for file in tmp_path.iterdir()] == ["weights.safetensors"]
-
-
 def test_mask_suffixes_follow_the_image():
     assert mask_suffix("a.nii") == mask_suffix("a.NII.GZ") == ".nii.gz"
     assert mask_suffix("a.jpg") == mask_suffix("b.tif", [0, 65535]) == ".png"
@@ -197,23 +169,3 @@ def test_a_mask_of_any_values_can_be_written_under_its_suffix(tmp_path, image, v
     path = tmp_path / f"mask{mask_suffix(image, [0, value])}"
     write_label_map(LabelMap(pixels, Geometry.identity(dims)), path)
     assert np.array_equal(read_label_map(path).pixels, pixels)
-
-
-def test_a_folder_is_made_with_its_parents_or_refused_like_a_file(tmp_path, monkeypatch):
-    folder = tmp_path / "a" / "b"
-    assert make_folder(folder) == make_folder(str(folder)) == folder
-    assert folder.is_dir()
-    (tmp_path / "file").write_text("in the way")
-    for target in (tmp_path / "file", tmp_path / "file" / "deeper" / "still"):
-        with pytest.raises(InputError, match=rf"cannot write {target}: {tmp_path / 'file'} is a file") as failure:
-            make_folder(target)
-        assert failure.value.exit_code == 2
-    for number, message in ((errno.ENOSPC, "the disk is full"), (errno.EACCES, "Permission denied")):
-
-        def refuse(*args, number=number, **kwargs):
-            raise OSError(number, "Permission denied")
-
-        monkeypatch.setattr(Path, "mkdir", refuse)
-        with pytest.raises(DeconvsegError, match=message) as failure:
-            make_folder(tmp_path / "new")
-        assert failure.value.exit_code == 1

@@ -49,8 +49,9 @@ def plan(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json, and end.")] = False,
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
-    from deconvseg.data import atomic_write, is_dataset, open_dataset, report_problems, resolve_splits
+    from deconvseg.data import is_dataset, open_dataset, report_problems, resolve_splits
     from deconvseg.planning import Plan, cache_folder, check_plan, keep_freed_memory, make_plan, read_plan
+    from deconvseg.system import atomic_write
 
     if schema:
         print_json(Plan.model_json_schema())

@@ -42,7 +42,7 @@ from deconvseg.data.splits import (
 )
 from deconvseg.data.tables import read_column
 from deconvseg.data.types import Header, Image, LabelMap
-from deconvseg.data.writing import atomic_write, make_folder, mask_suffix, write_label_map
+from deconvseg.data.writing import mask_suffix, write_label_map
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -67,7 +67,6 @@ __all__ = [
     "Region",
     "Sample",
     "Splits",
-    "atomic_write",
     "bids_mask_paths",
     "bounding_box",
     "case_stem",
@@ -81,7 +80,6 @@ __all__ = [
     "list_image_files",
     "list_names",
     "make_demo_dataset",
-    "make_folder",
     "make_folds",
     "make_stratified_folds",
     "mask_suffix",

@@ -19,8 +19,9 @@ from deconvseg.data.bids_names import (
     parse_name,
 )
 from deconvseg.data.dataset import Case
-from deconvseg.data.writing import atomic_write, mask_suffix
+from deconvseg.data.writing import mask_suffix
 from deconvseg.errors import InputError
+from deconvseg.system import atomic_write
 
 _BIDS_VERSION = "1.9.0"
 _MADE_HERE = ("desc", "label")

@@ -22,8 +22,8 @@ from deconvseg.data.preprocessing import Normalisation, preprocess_image, prepro
 from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_npy
 from deconvseg.data.types import LabelMap
 from deconvseg.data.workers import map_in_processes, naming
-from deconvseg.data.writing import make_folder, writing_error
 from deconvseg.errors import DeconvsegError
+from deconvseg.system import make_folder, writing_error
 
 # Part of every key: raise it when preprocessing or the files below change, and old entries are made again.
 _FORMAT = 3

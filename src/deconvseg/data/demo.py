@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from deconvseg.data.geometry import Geometry
 from deconvseg.data.nifti import save_nifti
-from deconvseg.data.writing import atomic_write
+from deconvseg.system import atomic_write
 
 Volume = npt.NDArray[np.float64]
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
@@ -14,39 +11,8 @@ from deconvseg.data.nifti import NIFTI_SUFFIXES, save_nifti
 from deconvseg.data.raster import save_raster
 from deconvseg.data.reading import IMAGE_SUFFIXES, image_suffix
 from deconvseg.data.types import LabelMap, smallest_integer_dtype
-from deconvseg.errors import DeconvsegError, InputError
-
-
-@contextmanager
-def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and with its suffix; move it there if the block succeeds.
-
-    Missing folders are made; when the block fails the temporary file is removed and ``path`` is as it was. An
-    `OSError` becomes one line that names ``path``: `InputError` where a file stands in the way,
-    `DeconvsegError` where the disk is full or refuses.
-    """
-    path = Path(path)
-    suffix = image_suffix(path) or path.suffix
-    temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise writing_error(path, error) from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
-
-
-def make_folder(path: str | PathLike[str]) -> Path:
-    """Make a folder and its parents where they are missing, and return it; errors are those of `atomic_write`."""
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise writing_error(path, error) from error
-    return path
+from deconvseg.errors import InputError
+from deconvseg.system import atomic_write
 
 
 def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Path | None = None) -> None:
@@ -88,15 +54,3 @@ def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> 
         if suffix in suffixes:
             return written
     return ".png" if all(0 <= value < 2**16 for value in values) else ".tif"
-
-
-def writing_error(path: Path, error: OSError) -> DeconvsegError:
-    """Say in one line why ``path`` could not be written, and whose matter it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DeconvsegError(f"the disk is full while writing {path}; free some space and run it again")
-    if isinstance(error, (NotADirectoryError, FileExistsError)):
-        in_the_way = next((place for place in (path, *path.parents) if place.is_file()), path.parent)
-        return InputError(f"cannot write {path}: {in_the_way} is a file, not a folder; choose another output")
-    if isinstance(error, IsADirectoryError):
-        return InputError(f"cannot write {path}: it is a folder; choose another output")
-    return DeconvsegError(f"cannot write {path}: {error.strerror or error}; check the folder's permissions")

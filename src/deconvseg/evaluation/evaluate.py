@@ -22,7 +22,6 @@ from deconvseg.data import (
     list_bids_masks,
     list_image_files,
     list_names,
-    make_folder,
     open_dataset,
     read_label_map,
     read_splits,
@@ -33,6 +32,7 @@ from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import both_empty, evaluate_masks, find_labels
 from deconvseg.evaluation.metrics import check_tolerance
 from deconvseg.runs import Run
+from deconvseg.system import make_folder
 
 Location = str | PathLike[str]
 

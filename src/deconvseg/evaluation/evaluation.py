@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from deconvseg._version import __version__
-from deconvseg.data import atomic_write
 from deconvseg.evaluation.masks import ClassMetrics
 from deconvseg.evaluation.metrics import POLICY
 from deconvseg.evaluation.summary import METRICS, count_statuses, summarize
+from deconvseg.system import atomic_write
 
 _NNUNET_KEYS = {
     "Dice": "dsc",

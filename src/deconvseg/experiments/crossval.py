@@ -18,7 +18,6 @@ from deconvseg.data import (
     Dataset,
     LabelMap,
     Splits,
-    atomic_write,
     list_names,
     open_dataset,
     read_json,
@@ -34,6 +33,7 @@ from deconvseg.experiments.strata import measure_strata
 from deconvseg.planning import Plan, choose_device, plannable_memory
 from deconvseg.reporting import write_report
 from deconvseg.runs import FOLDS, Run
+from deconvseg.system import atomic_write
 from deconvseg.training import Console, Ranks, Silent, TrainOptions, choose_precision, decide_plan, remove_cache
 
 _Path = str | PathLike[str]

@@ -21,10 +21,8 @@ from deconvseg.data import (
     Case,
     Image,
     LabelMap,
-    atomic_write,
     bids_mask_paths,
     case_stem,
-    make_folder,
     mask_suffix,
     read_header,
     write_bids_description,
@@ -35,6 +33,7 @@ from deconvseg.inference.memory import Estimate
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.planning import available_memory, is_out_of_memory
+from deconvseg.system import atomic_write, make_folder
 from deconvseg.units import format_bytes
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from deconvseg.data import LabelMap, Region, atomic_write, bounding_box, read_json_object
+from deconvseg.data import LabelMap, Region, bounding_box, read_json_object
 from deconvseg.errors import InputError
+from deconvseg.system import atomic_write
 
 Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

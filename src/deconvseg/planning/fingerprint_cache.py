@@ -11,8 +11,9 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from deconvseg._version import __version__
-from deconvseg.data import Dataset, atomic_write
+from deconvseg.data import Dataset
 from deconvseg.errors import DeconvsegError
+from deconvseg.system import atomic_write
 
 _log = logging.getLogger("deconvseg")
 

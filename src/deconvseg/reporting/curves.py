@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from deconvseg.data import atomic_write
 from deconvseg.errors import InputError
 from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, new_figure, style_axes
+from deconvseg.system import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

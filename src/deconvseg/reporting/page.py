@@ -7,13 +7,13 @@ from os import PathLike
 from pathlib import Path
 
 from deconvseg._version import __version__
-from deconvseg.data import atomic_write
 from deconvseg.errors import InputError
 from deconvseg.reporting.curves import draw_curves
 from deconvseg.reporting.facts import describe_origin, describe_plan, describe_training, flatten, is_hash
 from deconvseg.reporting.records import CROSSVAL, EvaluationRecord, RunRecord, read_evaluation, read_run
 from deconvseg.reporting.sections import describe_evaluation
 from deconvseg.reporting.style import figure_uri
+from deconvseg.system import atomic_write
 
 Location = str | PathLike[str]
 

@@ -8,10 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deconvseg.data import atomic_write, make_folder, read_json, read_json_object
+from deconvseg.data import read_json, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.manifest import describe_environment, file_sha256
+from deconvseg.system import atomic_write, make_folder
 
 if TYPE_CHECKING:
     import torch

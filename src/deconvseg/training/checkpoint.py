@@ -9,8 +9,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from deconvseg.data import atomic_write
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.system import atomic_write
 
 
 class SafetensorsCheckpointIO(CheckpointIO):

@@ -5,12 +5,12 @@ from os import PathLike
 from pathlib import Path
 
 from deconvseg.catalog import PUBLISHED_TABLES
-from deconvseg.data import atomic_write
 from deconvseg.errors import InputError
 from deconvseg.reporting.complexity.measuring import MeasuredTable
 from deconvseg.reporting.complexity.table import cells, reasons_of, text_of_reason, true_cost
 from deconvseg.reporting.tradeoff import TradeOff, draw_tradeoff
 from deconvseg.runs import describe_environment
+from deconvseg.system import atomic_write
 
 # What Deconver's Fig. 3 draws.
 _DRAWN, _DATASET = PUBLISHED_TABLES[0], "ISLES'22"

@@ -1,0 +1,15 @@
+"""What every floor stands on: atomic files, locks of folders, processes that start and end safely."""
+
+from deconvseg.system.files import atomic_write, current_folder, make_folder, remove_unfinished, writing_error
+from deconvseg.system.locks import LOCK, LockedError, hold
+
+__all__ = [
+    "LOCK",
+    "LockedError",
+    "atomic_write",
+    "current_folder",
+    "hold",
+    "make_folder",
+    "remove_unfinished",
+    "writing_error",
+]

@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from deconvseg.nn import DeconverBlock, DeconvMixer
+from deconvseg.errors import InputError
+from deconvseg.nn import NDC, DeconverBlock, DeconvMixer
+from deconvseg.nn.conv import Conv2d, ConvTranspose2d
+from deconvseg.nn.joining import join
+from deconvseg.nn.norm import InstanceNorm
 from deconvseg.ops import native, use_backend
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
@@ -141,3 +145,128 @@ def test_an_image_of_another_rank_is_refused_as_by_the_layers():
         make(dims=2)(torch.randn(1, 16, 8, 8, 8))
     with torch.device("meta"):
         assert make(dims=3)(torch.empty(1, 16, 4, 4, 4)).shape == (1, 16, 4, 4, 4)
+
+
+def by_both(block, x):
+    """The result as computed by default, and by the layers."""
+    with torch.no_grad():
+        found = block(x)
+        with use_backend("reference"):
+            return found, block(x)
+
+
+@needs_native
+@pytest.mark.parametrize("norm", ["norm1", "norm2"])
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_normalisation_that_got_a_weight_or_a_bias_applies_it(norm, name):
+    block, x = make(), torch.randn(1, 16, 4, 4)
+    plain = block(x)
+    setattr(getattr(block, norm), name, nn.Parameter(torch.full((16,), 3.0)))
+    assert "a normalisation was given a weight or a bias" in reason(block)
+    found, expected = by_both(block, x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, plain)
+
+
+@needs_native
+def test_other_groups_are_refused_as_by_the_layers():
+    block = make()
+    block.mixer.ndc.groups = 1
+    assert "1 groups of 16 channels" in reason(block)
+    with pytest.raises(InputError):
+        block(torch.randn(1, 16, 4, 4))
+
+
+@needs_native
+@pytest.mark.parametrize("kind", [NDC, DeconvMixer, InstanceNorm, Conv2d, nn.Conv2d, nn.GELU, nn.Sequential])
+def test_a_forward_replaced_on_a_class_is_called(kind):
+    block, x, calls = make(), torch.randn(1, 16, 4, 4), []
+    original = kind.forward
+
+    def forward(self, input):
+        calls.append(kind)
+        return original(self, input)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "forward", forward)
+        assert f"replaced on the class {'Conv2d' if kind is nn.Conv2d else kind.__name__}" in reason(block)
+        block(x)
+        assert calls
+    assert backend(block) == "native"
+
+
+@needs_native
+@pytest.mark.parametrize("kind", [Conv2d, nn.Conv2d])
+def test_how_a_convolution_computes_may_be_replaced_on_its_class_or_in_one_layer(kind):
+    def zeros(self, input, weight, bias):
+        return torch.zeros(input.shape[0], weight.shape[0], *input.shape[2:])
+
+    block, x = make(), torch.randn(1, 16, 4, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "_conv_forward", zeros)
+        assert torch.equal(block(x), x)
+        assert not Conv2d(16, 16, 1)(x.contiguous(memory_format=torch.channels_last)).any()
+    assert backend(block) == "native"
+    block.mlp[2]._conv_forward = zeros.__get__(block.mlp[2])
+    block.mixer.project_out._conv_forward = zeros.__get__(block.mixer.project_out)
+    assert torch.equal(block(x), x)
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["gelu", "conv2d"])
+def test_a_replaced_function_of_pytorch_is_called(name, monkeypatch):
+    block, x, calls = make(), torch.randn(1, 16, 4, 4), []
+    original = getattr(nn.functional, name)
+    monkeypatch.setattr(nn.functional, name, lambda *args, **kwargs: calls.append(name) or original(*args, **kwargs))
+    assert f"torch.nn.functional.{name} was replaced" in reason(block)
+    block(x)
+    assert len(calls) == {"gelu": 1, "conv2d": 5}[name]
+
+
+@needs_native
+def test_modes_see_the_functions_of_the_layers_and_a_device_is_none():
+    seen = []
+
+    class Functions(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    class Operators(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    block, x = make(), torch.randn(1, 16, 4, 4)
+    with Functions():
+        block(x)
+        assert "gelu" in seen
+        assert "conv2d" in seen
+    seen.clear()
+    with Operators():
+        block(x)
+        assert "gelu.default" in seen
+    with torch.device("cpu"):
+        assert backend(block) == "native"
+
+
+@needs_native
+def test_a_call_replaced_for_all_modules_is_seen(monkeypatch):
+    block, called, call = make(), [], nn.Module.__call__
+    monkeypatch.setattr(nn.Module, "__call__", lambda self, *args: called.append(type(self)) or call(self, *args))
+    block(torch.randn(1, 16, 4, 4))
+    assert {NDC, DeconvMixer, nn.GELU} <= set(called)
+
+
+@needs_native
+def test_an_upsampling_and_a_fusion_with_replaced_methods_are_called():
+    form = torch.channels_last
+    skip, x = torch.randn(1, 16, 32, 32).to(memory_format=form), torch.randn(1, 32, 16, 16).to(memory_format=form)
+    up, fusion = ConvTranspose2d(32, 16, 2, stride=2), Conv2d(32, 16, 1, bias=False)
+    expected, calls = join(skip, x, up, fusion), []
+    for kind in (nn.ConvTranspose2d, nn.Conv2d):
+        original = kind.forward
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kind, "forward", lambda *args, f=original, kind=kind: calls.append(kind) or f(*args))
+            torch.testing.assert_close(join(skip, x, up, fusion), expected, rtol=1e-4, atol=1e-4)
+    assert calls == [nn.ConvTranspose2d, nn.Conv2d]

@@ -76,8 +76,8 @@ class DeconverBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply both halves, each with its residual connection, to (B, C, \\*S).
 
-        On a CPU one native operator computes the whole block where that makes no difference: see
-        :meth:`explain_backend`.
+        On a CPU one native operator computes the whole block where that makes no difference, see
+        :meth:`explain_backend`: hooks, replaced modules and replaced methods are respected.
         """
         by_layers = torch.compiler.is_compiling() or x.device.type != "cpu"
         if not by_layers and self._choose(x).backend == "native":
@@ -104,6 +104,11 @@ class DeconverBlock(nn.Module):
             return f"it takes one update, not {ndc.iterations}"
         if self.norm1.eps != self.norm2.eps or self.mlp[1].approximate != "none":
             return "the settings of its normalisations or of its GELU were changed"
+        norms = cast(tuple[InstanceNorm, ...], (self.norm1, self.norm2))
+        if any(norm.weight is not None or norm.bias is not None for norm in norms):
+            return "a normalisation was given a weight or a bias"
+        if ndc.groups != ndc.filters.shape[0]:
+            return f"its deconvolution has {ndc.groups} groups of {ndc.filters.shape[0]} channels"
         biased = [conv.bias is not None for conv in (ndc.initial_source, *convolutions)]
         if self.mixer.project_in.bias is not None or not all(biased):
             return "biases were added or removed"

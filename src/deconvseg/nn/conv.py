@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from deconvseg.nn.fusion import has_own_methods
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
@@ -14,12 +15,13 @@ SPECIAL = Choice("conv", "reference", {"native": _PLAIN, "triton": _PLAIN})
 class _Conv(nn.modules.conv._ConvNd):
     """A convolution by :func:`deconvseg.ops.conv.conv`, where it is one with zero padding and one group."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (B, I, \\*S)."""
-        if self.is_special() or input.ndim != self.weight.ndim or torch.compiler.is_compiling():
-            out: Tensor = super().forward(input)
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # Not `forward`: other code replaces that of PyTorch's class, or this method of one layer, to change a layer.
+        special = self.is_special() or input.ndim != weight.ndim or torch.compiler.is_compiling()
+        if special or not has_own_methods(type(self)):
+            out: Tensor = super()._conv_forward(input, weight, bias)
             return out
-        return conv(input, self.weight, self.bias, stride=self.stride, padding=self._zeros())
+        return conv(input, weight, bias, stride=self.stride, padding=self._zeros())
 
     def explain_backend(self) -> Choice:
         """Choose for an image as large as the kernel, without a gradient, with the channels innermost in memory."""
@@ -42,7 +44,7 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve (B, I, \\*S), transposed."""
         special = self.is_special() or output_size is not None or input.ndim != self.weight.ndim
-        if special or torch.compiler.is_compiling():
+        if special or torch.compiler.is_compiling() or not has_own_methods(type(self)):
             out: Tensor = super().forward(input, output_size)
             return out
         return conv_transpose(input, self.weight, self.bias, stride=self.stride)

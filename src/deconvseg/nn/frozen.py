@@ -4,14 +4,14 @@ They are PyTorch's own layers with another way to compute the same, to rounding:
 layer and nothing else, so that names, weights and settings stay where other code looks for them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
-from deconvseg.nn.fusion import is_watched, why_special
+from deconvseg.nn.fusion import has_own_methods, is_watched, why_special
 from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm, use_own_norms
 from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.instance_norm import instance_norm, instance_norm_
@@ -22,18 +22,17 @@ from deconvseg.ops.winograd import Packing, choose_packing, winograd_conv
 class _Frozen(nn.modules.conv._ConvNd):
     """A convolution that brings the channels of its image innermost, and leaves them there."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (B, I, \\*S)."""
-        if torch.compiler.is_compiling() or input.ndim != self.weight.ndim:
-            out: Tensor = super().forward(input)
-            return out
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        plain: Callable[..., Tensor] = super()._conv_forward
+        if torch.compiler.is_compiling() or input.ndim != weight.ndim:
+            return plain(input, weight, bias)
         x, padding = channels_last(input), self.padding
-        special = self.padding_mode != "zeros" or x.dtype != torch.float32 or why_not_native(x, self.weight)
+        special = self.padding_mode != "zeros" or x.dtype != torch.float32 or why_not_native(x, weight)
         onednn = torch._C._has_mkldnn and torch.backends.mkldnn.enabled
-        if special or isinstance(padding, str) or not onednn:
-            return cast(Tensor, super().forward(x))
+        if special or isinstance(padding, str) or not onednn or is_watched() or not has_own_methods(type(self)):
+            return plain(x, weight, bias)
         # For few channels or few threads PyTorch would take other kernels, which are slow with the channels innermost.
-        return torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
+        return torch.mkldnn_convolution(x, weight, bias, padding, self.stride, self.dilation, self.groups)
 
 
 class _Winograd(nn.modules.conv._ConvNd):
@@ -41,11 +40,10 @@ class _Winograd(nn.modules.conv._ConvNd):
 
     packing: Packing
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (B, I, \\*S)."""
-        if input.ndim == self.weight.ndim:
-            return winograd_conv(input, self.weight, self.packing, self.bias)
-        out: Tensor = super().forward(input)
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if input.ndim == weight.ndim and has_own_methods(type(self)):
+            return winograd_conv(input, weight, self.packing, bias)
+        out: Tensor = super()._conv_forward(input, weight, bias)
         return out
 
     def explain_backend(self) -> Choice:

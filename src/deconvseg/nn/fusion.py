@@ -1,21 +1,29 @@
 """When modules may be computed together, as one operator, instead of being called one by one."""
 
+import sys
 from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.modules import module as calls
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+from deconvseg.ops.watching import why_watched
+
+# The methods that say what a layer computes.
+_METHODS = ("forward", "_conv_forward")
+
+# The methods of each class that was asked about: its own, and those of the bases that define one.
+_originals: dict[type, tuple[tuple[type, str, object], ...]] = {}
 
 
 def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str | None:
-    """Say why the modules inside ``root`` must be called one by one, or None where nobody could tell the difference.
+    """Say why the modules inside ``root`` must be called one by one, or None where that makes no difference.
 
-    They must be just the expected ones, by path and exact type (a parametrisation changes the type), without hooks, and
-    convolutions must be pointwise.
+    They must be just the expected ones, by path and exact type (a parametrisation changes the type), without hooks and
+    with the methods of their classes, and convolutions must be pointwise.
     """
-    if is_watched():
-        return "there is a hook on all modules"
+    if why := why_calls_watched():
+        return why
     modules = dict(root.named_modules())
     del modules[""]
     if modules.keys() != expected.keys():
@@ -29,19 +37,63 @@ def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str 
 
 
 def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
-    """Say why a module must be called, or None where it is of one of these very types and nobody watches its calls."""
-    if type(module) not in types or "forward" in vars(module):
-        return f"was replaced or parametrised ({type(module).__name__})"
-    return "has a hook" if any(vars(module)[kind] for kind in _HOOKS) else None
+    """Say why a module must be called, or None: it has one of these exact types, its own methods, and no hooks."""
+    kind, attributes = type(module), vars(module)
+    if kind not in types or "forward" in attributes or "_conv_forward" in attributes:
+        return f"was replaced or parametrised ({kind.__name__})"
+    if (
+        attributes["_forward_hooks"]
+        or attributes["_forward_pre_hooks"]
+        or attributes["_backward_hooks"]
+        or attributes["_backward_pre_hooks"]
+    ):
+        return "has a hook"
+    return None if has_own_methods(kind) else f"has a method that was replaced on the class {kind.__name__}"
+
+
+def has_own_methods(kind: type[nn.Module]) -> bool:
+    """Say whether a class computes by the methods that it was defined with, not by others assigned to it later."""
+    originals = _originals.get(kind)
+    if originals is None:
+        bases = kind.__mro__[: kind.__mro__.index(nn.Module)]
+        defined = [(base, name, vars(base)[name]) for base in bases for name in _METHODS if name in vars(base)]
+        if not all(_is_defined_by(*each) for each in defined):
+            return False
+        inherited = [(kind, name, getattr(kind, name)) for name in _METHODS if hasattr(kind, name)]
+        originals = _originals[kind] = (*defined, *inherited)
+    return all(getattr(base, name) is method for base, name, method in originals)
 
 
 def is_watched() -> bool:
-    """Say whether there is a hook on all modules."""
-    module = torch.nn.modules.module
-    return any(getattr(module, f"_global{kind}") for kind in _HOOKS)
+    """Say whether something sees all calls of modules or of PyTorch's functions."""
+    return why_calls_watched() is not None
+
+
+def why_calls_watched() -> str | None:
+    """Say what sees all calls of modules, of PyTorch's functions or of its operators, or None."""
+    if (
+        calls._global_forward_hooks
+        or calls._global_forward_pre_hooks
+        or calls._global_backward_hooks
+        or calls._global_backward_pre_hooks
+    ):
+        return "there is a hook on all modules"
+    for function in (nn.Module.__call__, nn.Module._wrapped_call_impl, nn.Module._call_impl):
+        if getattr(function, "__globals__", None) is not vars(calls):
+            return "the way in which modules are called was replaced"
+    if torch._C._len_torch_dispatch_stack():
+        return "a TorchDispatchMode sees each operator of PyTorch"
+    return why_watched()
 
 
 def is_pointwise(conv: nn.Conv2d | nn.Conv3d) -> bool:
     """Say whether a convolution maps the channels of each position, and nothing else."""
     sizes = (*conv.kernel_size, *conv.stride)
     return sizes == (1,) * len(sizes) and not any(conv.padding) and conv.groups == 1
+
+
+def _is_defined_by(base: type, name: str, method: object) -> bool:
+    """Say whether a method is from the body of the class, not assigned to it from elsewhere."""
+    module = sys.modules.get(base.__module__)
+    at_home = module is not None and getattr(method, "__globals__", None) is vars(module)
+    return at_home and getattr(method, "__qualname__", None) == f"{base.__qualname__}.{name}"

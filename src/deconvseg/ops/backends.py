@@ -19,6 +19,7 @@ from deconvseg.errors import InputError, check_choice
 from deconvseg.ops import native
 from deconvseg.ops.compilation import constant_to_compilers
 from deconvseg.ops.precision import autocast_is_on, in_full_precision
+from deconvseg.ops.watching import why_watched
 
 BACKENDS = ("reference", "native", "triton")
 VARIABLE = "DECONVSEG_BACKEND"
@@ -182,7 +183,7 @@ def why_not_native(*tensors: Tensor) -> str | None:
         return f"{forced} is forced"
     if autocast_is_on(device):
         return "autocast lowers the precision of some layers"
-    return why_reference(*tensors) or native.unavailable()
+    return why_watched() or why_reference(*tensors) or native.unavailable()
 
 
 @constant_to_compilers

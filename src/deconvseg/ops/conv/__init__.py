@@ -13,8 +13,9 @@ from deconvseg.ops.layout import is_dense
 
 __all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
 
-_CONV = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
-_TRANSPOSE = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
+# By name, because other code may replace a function, and is to be called then.
+_CONV = {3: "conv1d", 4: "conv2d", 5: "conv3d"}
+_TRANSPOSE = {3: "conv_transpose1d", 4: "conv_transpose2d", 5: "conv_transpose3d"}
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
@@ -25,7 +26,8 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
     if choose_conv(x, weight, bias, stride=stride, padding=padding).backend == "native":
         result: Tensor = library.conv(x, weight, bias, list(stride), list(padding))
         return result
-    return _CONV[weight.ndim](x, weight, bias, tuple(stride), tuple(padding))
+    convolved: Tensor = getattr(F, _CONV[weight.ndim])(x, weight, bias, tuple(stride), tuple(padding))
+    return convolved
 
 
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Tensor:
@@ -33,7 +35,8 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Se
     if choose_conv_transpose(x, weight, bias, stride=stride).backend == "native":
         result: Tensor = library.conv_transpose(x, weight, bias)
         return result
-    return _TRANSPOSE[weight.ndim](x, weight, bias, tuple(stride))
+    convolved: Tensor = getattr(F, _TRANSPOSE[weight.ndim])(x, weight, bias, tuple(stride))
+    return convolved
 
 
 def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Tensor) -> Tensor:

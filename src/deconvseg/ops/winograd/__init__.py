@@ -10,7 +10,7 @@ from deconvseg.ops.winograd.packing import Packing
 
 __all__ = ["Packing", "choose_packing", "choose_winograd", "winograd_conv"]
 
-_CONV = {4: F.conv2d, 5: F.conv3d}
+_CONV = {4: "conv2d", 5: "conv3d"}
 
 
 def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | None = None) -> Tensor:
@@ -22,7 +22,9 @@ def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | No
     if not torch.compiler.is_compiling() and choose_winograd(x, weight, bias).backend == "native":
         result: Tensor = library.conv(x, packing.of(weight), bias, weight.shape[0], list(weight.shape[2:]))
         return result
-    return _CONV[weight.ndim](x, weight, bias, padding=tuple(length // 2 for length in weight.shape[2:]))
+    padding = tuple(length // 2 for length in weight.shape[2:])
+    convolved: Tensor = getattr(F, _CONV[weight.ndim])(x, weight, bias, padding=padding)
+    return convolved
 
 
 def choose_winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Choice:

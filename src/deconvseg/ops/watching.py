@@ -1,0 +1,38 @@
+"""Other code that watches PyTorch's functions, or replaced one: then those functions are called, not our kernels."""
+
+import types
+
+import torch
+import torch.nn.functional as F
+from torch.utils._device import DeviceContext
+
+# What the layers call for which a kernel stands.
+_FUNCTIONS = (
+    *((F, f"conv{axes}d") for axes in (1, 2, 3)),
+    *((F, f"conv_transpose{axes}d") for axes in (1, 2, 3)),
+    *((F, name) for name in ("gelu", "relu", "leaky_relu", "linear", "group_norm", "instance_norm")),
+    *((torch, name) for name in ("relu", "group_norm", "instance_norm")),
+)
+
+
+def _is_own(owner: types.ModuleType, name: str) -> bool:
+    function = getattr(owner, name)
+    return isinstance(function, types.BuiltinFunctionType) or getattr(function, "__globals__", None) is vars(owner)
+
+
+# None for a function that was replaced before this module was imported.
+_ORIGINALS = tuple((owner, name, getattr(owner, name) if _is_own(owner, name) else None) for owner, name in _FUNCTIONS)
+
+
+def why_watched() -> str | None:
+    """Say which function of PyTorch was replaced, or that a mode sees all of them; None where nothing of this is so.
+
+    ``with torch.device(...)`` is such a mode too, but changes only where tensors are made.
+    """
+    for position in range(torch._C._len_torch_function_stack()):
+        if type(torch._C._get_function_stack_at(position)) is not DeviceContext:
+            return "a TorchFunctionMode sees each function of PyTorch"
+    for owner, name, original in _ORIGINALS:
+        if getattr(owner, name) is not original:
+            return f"{owner.__name__}.{name} was replaced"
+    return None

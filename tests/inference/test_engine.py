@@ -174,13 +174,16 @@ def test_computing_like_windows_once_changes_no_voxel_of_a_real_image(real_data:
 def test_cropping_leaves_background_around_the_nonzero_box_and_saves_windows() -> None:
     pixels = np.zeros((1, 30, 30), np.float32)
     pixels[0, 10:18, 4:25] = 1 + np.random.default_rng(0).random((8, 21))
-    plan = plan_of(2, 2, (8, 8), (1, 1))
+    whole = plan_of(2, 2, (8, 8), (1, 1))
+    plan = whole.with_values({"crop_to_nonzero": True})
     always_foreground = nn.Conv2d(1, 2, 1)
     nn.init.zeros_(always_foreground.weight)
     always_foreground.bias.data = torch.tensor([0.0, 1.0])
     image = Image(pixels, Geometry.identity(2))
     assert np.array_equal(Predictor([(always_foreground, plan)]).segment(image).pixels, pixels[0] > 0)
     assert Predictor([(always_foreground, plan)], crop=False).segment(image).pixels.all()
+    # One plan that does not allow it is enough to have the whole image predicted.
+    assert Predictor([(always_foreground, plan), (always_foreground, whole)]).segment(image).pixels.all()
     nothing = Image(np.zeros_like(pixels), image.geometry)
     assert not Predictor([(always_foreground, plan)]).segment(nothing).pixels.any()
     maps = Predictor([(always_foreground, plan)]).probabilities(nothing)

@@ -248,13 +248,15 @@ def test_mirroring_makes_the_prediction_equivariant() -> None:
     assert not torch.allclose(predict_windows(network, image.flip(2), (16, 16)).flip(2), straight, atol=1e-6)
 
 
-def test_regions_are_painted_in_order() -> None:
-    plan = tiny_plan(
-        labels={"values": [0, 1, 2], "names": ["background", "edema", "core"]},
-        regions=[{"name": "whole", "labels": [1, 2], "paints": 1}, {"name": "core", "labels": [2], "paints": 2}],
-    )
+@pytest.mark.parametrize("inside_out", [False, True])
+def test_a_region_is_painted_after_those_that_contain_it(inside_out: bool) -> None:
+    regions = [{"name": "whole", "labels": [1, 2], "paints": 1}, {"name": "core", "labels": [2], "paints": 2}]
     probabilities = np.array([[0.9, 0.9, 0.2, 0.1], [0.1, 0.8, 0.7, 0.2]], np.float32)
-    assert labels_from_maps(torch.from_numpy(probabilities), plan, threshold=0.5).tolist() == [1, 2, 2, 0]
+    turn = -1 if inside_out else 1
+    plan = tiny_plan(labels={"values": [0, 1, 2], "names": ["background", "edema", "core"]}, regions=regions[::turn])
+    maps = torch.from_numpy(probabilities[::turn].copy())
+    assert labels_from_maps(maps, plan, threshold=0.5).tolist() == [1, 2, 2, 0]
+    assert [structure.name for structure in plan.structures] == ["whole", "core"]
 
 
 def test_prediction_is_json(trained: Path, discs: Path, tmp_path: Path) -> None:

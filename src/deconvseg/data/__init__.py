@@ -14,6 +14,7 @@ from deconvseg.data.json_files import read_json, read_json_object
 from deconvseg.data.labels import LabelEncoding, count_values
 from deconvseg.data.layouts import is_dataset, open_dataset, open_images
 from deconvseg.data.listing import list_image_files
+from deconvseg.data.painting import Paint, check_painting, painting_order
 from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.preprocessing import (
     Normalisation,
@@ -60,6 +61,7 @@ __all__ = [
     "LabelEncoding",
     "LabelMap",
     "Normalisation",
+    "Paint",
     "PatchDataset",
     "PreparedCase",
     "Problem",
@@ -71,6 +73,7 @@ __all__ = [
     "bounding_box",
     "case_stem",
     "check_dataset",
+    "check_painting",
     "check_same_grid",
     "count_values",
     "finish",
@@ -87,6 +90,7 @@ __all__ = [
     "nonzero_box",
     "open_dataset",
     "open_images",
+    "painting_order",
     "prepare_cases",
     "preprocess_image",
     "preprocess_labels",

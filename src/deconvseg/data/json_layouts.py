@@ -17,6 +17,7 @@ from deconvseg.data.listing import (
     list_image_files,
     sibling_channel,
 )
+from deconvseg.data.painting import Paint, check_painting
 from deconvseg.data.raster import RASTER_SUFFIXES
 from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix
 from deconvseg.errors import InputError
@@ -153,6 +154,8 @@ def _regions(members: Mapping[str, tuple[int, ...]], record: Mapping[str, Any], 
                 f'{source}: "{key}" has {region.written_as} for {region.name}, but each value must be one of its own '
                 f"region's ({', '.join(map(str, region.labels))} here) and no other region's; correct {order}"
             )
+    paints = [Paint(region.name, frozenset(region.labels), region.written_as) for region in regions]
+    check_painting(paints, str(source), f'correct "labels" or "{key}"')
     return regions
 
 

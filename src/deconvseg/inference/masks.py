@@ -52,7 +52,7 @@ class Canvas:
 
 
 def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> NDArray[np.uint8 | np.uint16]:
-    """Return class ids (\\*S) of maps (K, \\*S): the first of the largest, or regions above the threshold in order."""
+    """Return class ids (\\*S) of maps (K, \\*S): the first of the largest, or regions above the threshold, painted."""
     few = len(plan.labels.values) <= 256
     ids = torch.zeros(maps.shape[1:], dtype=torch.uint8 if few else torch.int32, device=maps.device)
     if plan.regions is None:
@@ -62,8 +62,8 @@ def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> NDArray[n
             ids.masked_fill_(values > largest, number)
             torch.maximum(largest, values, out=largest)
     else:
-        for region, values in zip(plan.regions, maps, strict=True):
-            ids.masked_fill_(values > threshold, region.paints)
+        for place in plan.painting_order:
+            ids.masked_fill_(maps[place] > threshold, plan.regions[place].paints)
     return ids.cpu().numpy().astype(np.uint8 if few else np.uint16, copy=False)
 
 

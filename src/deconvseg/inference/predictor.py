@@ -38,8 +38,9 @@ class Predictor:
 
     A model is a run, or a network with the plan that it was trained by, which is copied with the weights that it has
     now. ``overlap`` of windows (a fraction from 0 to below 1) is the plan's if not given; ``tta`` averages over
-    mirrorings along the axes that training mirrored. With ``crop``, what lies outside the box of all voxels that are
-    not zero in some channel is background, and no window is spent on it. ``memory`` is the number of bytes that a case
+    mirrorings along the axes that training mirrored. With ``crop``, where every plan says that it
+    may be cropped, what lies outside the box of all voxels that are not zero in some channel is background, and no
+    window is spent on it. ``memory`` is the number of bytes that a case
     may take beside the loaded networks while it is computed; without it, sums of logits take at most 1 GB.
     """
 
@@ -59,10 +60,10 @@ class Predictor:
         if overlap is not None:
             check_overlap(overlap)
         self.device = torch.device(device)
-        self.crop = crop
         self.memory = memory
         self.postprocessing = postprocessing or Postprocessing()
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
+        self.crop = crop and all(plan.crop_to_nonzero for plan in self.plans)
         names = [str(model.path) if isinstance(model, Run) else f"model {n}" for n, model in enumerate(models)]
         for name, plan in zip(names, self.plans, strict=True):
             if (plan.labels, plan.regions) != (self.plan.labels, self.plan.regions):

@@ -2,6 +2,7 @@
 
 from deconvseg.data import Augmentation
 from deconvseg.planning.checking import check_plan
+from deconvseg.planning.choices import plan_cropping
 from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
@@ -14,6 +15,7 @@ from deconvseg.planning.machine import (
     plannable_memory,
     take_over_stdout,
 )
+from deconvseg.planning.matching import channel_order, check_pretrained, match_plan
 from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.planner import check_request, make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
@@ -36,13 +38,17 @@ __all__ = [
     "StepMeter",
     "available_memory",
     "cache_folder",
+    "channel_order",
     "check_plan",
+    "check_pretrained",
     "check_request",
     "choose_device",
     "explain",
     "is_out_of_memory",
     "keep_freed_memory",
     "make_plan",
+    "match_plan",
+    "plan_cropping",
     "plannable_memory",
     "read_plan",
     "register_fitting",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deconvseg.data import AxisOrder, Case, Dataset, count_values
+from deconvseg.data import AxisOrder, Case, Dataset, count_values, nonzero_box
 from deconvseg.errors import InputError
 from deconvseg.planning.symmetry import occupancy
 
@@ -39,7 +39,8 @@ class CaseFacts:
     """Shape and spacing (mm) on canonical axes, axis codes of the file, classes, and a sample of the foreground (C, n).
 
     ``zero_fractions`` are the shares of exact zeros, one per channel; ``extremes`` (C, 2) each channel's least and
-    largest value.
+    largest value; ``foreground_outside`` counts voxels of a class outside the box of all voxels that are not zero in
+    some channel.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +51,7 @@ class CaseFacts:
     zero_fractions: tuple[float, ...]
     extremes: NDArray[np.float32]
     expanded_grey: bool
+    foreground_outside: int
 
 
 def measuring_bytes(facts: CaseFacts) -> int:
@@ -87,7 +89,15 @@ def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
         zero_fractions=tuple(float((channel == 0).mean()) for channel in pixels),
         extremes=np.stack([pixels.min(axis=1), pixels.max(axis=1)], axis=1),
         expanded_grey=dataset.expands_grey(case),
+        foreground_outside=_count_outside(ids > 0, nonzero_box(image), order),
     )
+
+
+def _count_outside(foreground: NDArray[np.bool_], box: tuple[range, ...] | None, order: AxisOrder) -> int:
+    inside = 0
+    if box is not None:
+        inside = int(np.count_nonzero(order.view(foreground)[tuple(slice(part.start, part.stop) for part in box)]))
+    return int(np.count_nonzero(foreground)) - inside
 
 
 def refuse_instances(values: int, case: Case) -> None:

@@ -143,6 +143,14 @@ def plan_mirroring(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, st
     return recipe.model_copy(update={"augmentation": augmentation}), f"{found}: {rule}"
 
 
+def plan_cropping(fingerprint: Fingerprint) -> tuple[bool, str]:
+    """Return whether prediction may leave out what lies around all non-zero voxels, and why."""
+    cases, outside = len(fingerprint.shapes), fingerprint.foreground_outside
+    if outside:
+        return False, f"{outside} of {cases} masks have a class where the image is zero to its border: all is predicted"
+    return True, f"none of {cases} masks has a class outside the box of the image's non-zero voxels: that is background"
+
+
 def case_bytes(shape: Sequence[int], channels: int, outputs: int) -> int:
     """Estimate what a whole case takes while it is prepared or validated.
 

@@ -75,6 +75,8 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
     slices = plan.spatial_dims == 3 and 1 in plan.patch_size
     yield "dimensions", "2D slices" if slices else f"{plan.spatial_dims}D", reasons.get("spatial_dims", "")
     yield "spacing, mm", _sizes(plan.spacing), reasons.get("spacing", "")
+    predicted = "the box of non-zero voxels" if plan.crop_to_nonzero else "the whole image"
+    yield "predicted", predicted, reasons.get("crop_to_nonzero", "")
     yield "patch", _sizes(plan.patch_size), reasons.get("patch_size", "")
     yield "batch", f"{plan.batch_size}", reasons.get("batch_size", "")
     yield "network", plan.model.name, reasons.get("model", "")

@@ -69,8 +69,9 @@ class Fingerprint(_Part):
 
     ``orientations`` counts the axis codes, as ``{"RAS": 10}``; ``expanded_grey`` the grey images that were taken for
     RGB; ``asymmetry`` says for each axis what share of the cases lie nearer to the others than their mirror images do
-    (:func:`~deconvseg.planning.symmetry.asymmetry`). Goes to and from JSON by pydantic: ``model_dump_json``,
-    ``model_validate_json``.
+    (:func:`~deconvseg.planning.symmetry.asymmetry`); ``foreground_outside`` counts the cases with
+    foreground outside the box of all voxels that are not zero in some channel. Goes to and from JSON by pydantic:
+    ``model_dump_json``, ``model_validate_json``.
     """
 
     spatial_dims: int
@@ -81,6 +82,7 @@ class Fingerprint(_Part):
     channels: tuple[ChannelStatistics, ...]
     expanded_grey: Count = 0
     asymmetry: tuple[float, ...] = ()
+    foreground_outside: Count = 0
 
     @property
     def label_voxels(self) -> dict[int, int]:
@@ -202,6 +204,7 @@ def _merge(dataset: Dataset, measured: Iterable[tuple[Case, CaseFacts]]) -> Fing
         channels=tuple(_channel_statistics(index, facts) for index in range(len(facts[0].intensities))),
         expanded_grey=sum(found.expanded_grey for found in facts),
         asymmetry=asymmetry([_occupancies(found) for found in facts]),
+        foreground_outside=sum(found.foreground_outside > 0 for found in facts),
     )
 
 

@@ -15,6 +15,7 @@ from deconvseg.models import preset_arguments
 from deconvseg.planning.choices import (
     case_bytes,
     plan_channel,
+    plan_cropping,
     plan_labels,
     plan_mirroring,
     plan_regions,
@@ -195,6 +196,7 @@ def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget
     if recipe.name == "default":
         recipe = plan_validation(recipe, draft.validated, recipe.steps_per_epoch * found.cost.seconds, cost)
     draft.reasons["recipe.validate_every"] = _validation_reason(recipe, cost)
+    cropped, draft.reasons["crop_to_nonzero"] = plan_cropping(draft.fingerprint)
     predicted = forecast(recipe, found, device, budget, cost, draft.validated)
     draft.warnings += warnings_of(recipe, predicted, found, budget)
     draft.warnings += validation_warnings(recipe, cost, draft.validated, budget.seconds)
@@ -207,6 +209,7 @@ def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget
         channels=draft.channels,
         labels=draft.labels,
         regions=draft.regions,
+        crop_to_nonzero=cropped,
         model=ModelPlan(name=model, config=found.config),
         recipe=recipe,
         predicted=predicted,

@@ -10,7 +10,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from deconvseg.data import LabelEncoding, Normalisation, Region, read_json_object
+from deconvseg.data import (
+    LabelEncoding,
+    Normalisation,
+    Paint,
+    Region,
+    check_painting,
+    painting_order,
+    read_json_object,
+)
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, ClassStatistics, Count, Fingerprint
 from deconvseg.planning.recipes import Recipe
@@ -130,7 +138,11 @@ class Prediction(_Part):
 
 
 class Plan(_Part):
-    """A complete plan; ``regions`` set means sigmoid outputs painted in their order, unset means softmax.
+    """A complete plan; ``regions`` set means a sigmoid output each, unset means softmax.
+
+    A mask is painted region by region, each after those that contain it, whatever their order here. With
+    ``crop_to_nonzero`` prediction takes what lies outside the box of all voxels that are not zero in some channel for
+    background unseen; unset where nothing is known of the training masks.
 
     ``reasons`` are of keys (dotted paths; ``channel NAME``), and ``chosen`` holds the value that each of them was given
     for: a reason whose value has been changed since says so.
@@ -145,6 +157,7 @@ class Plan(_Part):
     channels: tuple[ChannelPlan, ...]
     labels: LabelPlan
     regions: tuple[RegionPlan, ...] | None = None
+    crop_to_nonzero: bool = False
     model: ModelPlan
     recipe: Recipe
     predicted: Prediction | None = None
@@ -170,7 +183,21 @@ class Plan(_Part):
         painted = [region.paints for region in self.regions or ()]
         if len(set(painted)) < len(painted):
             raise ValueError(f"regions paint {painted}: give each an id of its own (regions_class_order)")
+        check_painting(self._paints, "regions", "change the labels of a region or the id that it paints")
         return self
+
+    @property
+    def _paints(self) -> tuple[Paint, ...]:
+        """The regions in the order of the network's outputs, with the values that masks have in files."""
+        values = self.labels.values
+        return tuple(
+            Paint(r.name, frozenset(values[i] for i in r.labels), values[r.paints]) for r in self.regions or ()
+        )
+
+    @property
+    def painting_order(self) -> tuple[int, ...]:
+        """The places of the regions in the order in which a mask is painted: a region after those that contain it."""
+        return painting_order(self._paints)
 
     @property
     def outputs(self) -> int:
@@ -188,7 +215,8 @@ class Plan(_Part):
         values = self.labels.values
         if self.regions is None:
             return tuple(Region(n, (v,), v) for v, n in zip(values[1:], self.labels.names[1:], strict=True))
-        return tuple(Region(r.name, tuple(values[i] for i in r.labels), values[r.paints]) for r in self.regions)
+        ordered = [self.regions[place] for place in self.painting_order]
+        return tuple(Region(r.name, tuple(values[i] for i in r.labels), values[r.paints]) for r in ordered)
 
     @property
     def normalisations(self) -> tuple[Normalisation, ...]:

@@ -9,17 +9,18 @@ from typing import Any
 
 from torch import manual_seed
 
-from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases, report_problems, resolve_splits
+from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, cache_folder, check_plan, choose_device, make_plan, supervise_deeply
+from deconvseg.planning import Plan, choose_device
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
 from deconvseg.training.console import Console, Silent
+from deconvseg.training.deciding import decide_plan
 from deconvseg.training.fit import choose_precision, fit
-from deconvseg.training.launch import check_processes, launch, processes, threads_of_each
+from deconvseg.training.launch import check_processes, launch, processes
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.pretrained import load_pretrained
@@ -170,47 +171,6 @@ def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
     """Return the run's cases, those that train and those that choose."""
     parts = Splits(**run.splits)
     return open_dataset(options.dataset, foreground=options.foreground).select([*parts.train, *parts.val]), parts
-
-
-def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
-    """Return the plan that was given or a new one, with the values that were asked for, checked."""
-    plan = options.given_plan(plan)
-    for problem in report_problems(data, data.names):
-        console.say(f"warning: {problem}")
-    if plan is None:
-        console.say("planning: reading the training cases, timing this machine")
-        plan = make_plan(
-            data,
-            parts,
-            model=options.model,
-            preset=options.preset,
-            variant=options.variant,
-            recipe=options.recipe,
-            device=options.device,
-            seconds=options.max_seconds,
-            memory=options.memory,
-            dims=options.dims,
-            processes=processes(options),
-            threads=threads_of_each(options),
-            workers=options.workers,
-            cache=cache_folder(),
-            progress=partial(console.track, text="fingerprint"),
-        )
-    plan = supervise_deeply(plan.with_values(options.plan_changes))
-    if plan.labels.foreground_only != options.foreground:
-        raise InputError(
-            "the plan was made with --foreground and this training without it, or the reverse; say the same"
-        )
-    check_plan(plan)
-    check_processes(plan, options)
-    for warning in plan.warnings:
-        console.say(f"warning: {warning}")
-    widths = plan.model.config.get("widths")
-    console.say(
-        f"plan: {plan.model.name}, {f'widths {widths}, ' if widths else ''}patch {plan.patch_size}, "
-        f"batch {plan.batch_size}, spacing {plan.spacing}, classes {', '.join(plan.output_names)}"
-    )
-    return plan
 
 
 def _reopen(run: Run, console: Console) -> None:

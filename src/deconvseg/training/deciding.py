@@ -1,0 +1,87 @@
+"""The plan that a training carries out: the one that was given, or one that is made for the dataset."""
+
+from functools import partial
+
+from deconvseg.data import Dataset, Splits, report_problems
+from deconvseg.errors import InputError
+from deconvseg.planning import (
+    Plan,
+    cache_folder,
+    check_plan,
+    check_pretrained,
+    make_plan,
+    match_plan,
+    plan_cropping,
+    supervise_deeply,
+    take_fingerprint,
+)
+from deconvseg.runs import Run
+from deconvseg.training.console import Console
+from deconvseg.training.launch import check_processes, processes, threads_of_each
+from deconvseg.training.options import TrainOptions
+
+
+def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
+    """Return the plan that was given or a new one, with the values that were asked for, matched to the dataset."""
+    given = options.given_plan(plan)
+    for problem in report_problems(data, data.names):
+        console.say(f"warning: {problem}")
+    plan = (given or _make(data, parts, options, console)).with_values(options.plan_changes)
+    if plan.labels.foreground_only != options.foreground:
+        raise InputError(
+            "the plan was made with --foreground and this training without it, or the reverse; say the same"
+        )
+    plan, notes = match_plan(plan, data)
+    plan = supervise_deeply(plan)
+    check_plan(plan)
+    check_processes(plan, options)
+    if options.pretrained is not None:
+        notes += check_pretrained(plan, Run.open(options.pretrained).plan, f"--pretrained {options.pretrained}")
+    if plan.crop_to_nonzero and (given is not None or "crop_to_nonzero" in options.plan_changes):
+        plan, told = _check_cropping(plan, data, console)
+        notes += told
+    for note in notes:
+        console.say(f"note: {note}")
+    for warning in plan.warnings:
+        console.say(f"warning: {warning}")
+    widths = plan.model.config.get("widths")
+    console.say(
+        f"plan: {plan.model.name}, {f'widths {widths}, ' if widths else ''}patch {plan.patch_size}, "
+        f"batch {plan.batch_size}, spacing {plan.spacing}, classes {', '.join(plan.output_names)}"
+    )
+    return plan
+
+
+def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
+    console.say("planning: reading the training cases, timing this machine")
+    return make_plan(
+        data,
+        parts,
+        model=options.model,
+        preset=options.preset,
+        variant=options.variant,
+        recipe=options.recipe,
+        device=options.device,
+        seconds=options.max_seconds,
+        memory=options.memory,
+        dims=options.dims,
+        processes=processes(options),
+        threads=threads_of_each(options),
+        workers=options.workers,
+        cache=cache_folder(),
+        progress=partial(console.track, text="fingerprint"),
+    )
+
+
+def _check_cropping(plan: Plan, data: Dataset, console: Console) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan without cropping, and a line about it, where a mask of these cases lies outside of the box."""
+    watch = partial(console.track, text="looking for foreground outside of the non-zero box")
+    cropped, reason = plan_cropping(take_fingerprint(data, cache=cache_folder(), progress=watch))
+    if cropped:
+        return plan, ()
+    update = {
+        "crop_to_nonzero": False,
+        "reasons": {**plan.reasons, "crop_to_nonzero": reason},
+        "chosen": {**plan.chosen, "crop_to_nonzero": False},
+    }
+    return plan.model_copy(update=update), (f"no cropping to the non-zero box: {reason}",)

@@ -29,11 +29,16 @@ def main(folder: Path) -> None:
     )
     print("mean Dice after a few steps:", round(result.mean_dice, 3))
 
-    # An array goes in, a mask in the dataset's own label values comes out, on the array's grid.
+    # An array goes in, a mask in the dataset's own label values comes out, on the array's grid. The affine says which
+    # way the array's axes run: without it left and right would be guessed.
     case = json.loads(splits.read_text())["test"][0]
     scan = nib.load(dataset / "imagesTr" / f"{case}_0000.nii.gz")
-    mask = deconvseg.predict(np.asarray(scan.dataobj), run.path, spacing=scan.header.get_zooms())
+    mask = deconvseg.predict(np.asarray(scan.dataobj), run.path, affine=scan.affine)
     print("array:", mask.shape, mask.dtype)
+
+    # An image of nibabel (or SimpleITK) has its geometry with it, and gives a mask of the same kind.
+    image = deconvseg.predict(scan, run.path)
+    print("the same mask:", bool(np.array_equal(np.asarray(image.dataobj), mask)))
 
 
 if __name__ == "__main__":

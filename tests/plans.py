@@ -2,8 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
+
+from deconvseg.models import create_model
 from deconvseg.planning import Plan
+from deconvseg.runs import Run
 
 
 def tiny_plan(**changes: object) -> Plan:
@@ -55,3 +60,22 @@ def plan_of(
         regions=painted if regions else None,
         recipe={"overlap": overlap},
     )
+
+
+def volume_run(folder: Path, **changes: object) -> Path:
+    """An untrained 3D run: enough to see where voxels go."""
+    config = {"in_channels": 1, "out_channels": 3, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}
+    plan = tiny_plan(
+        **{
+            "spatial_dims": 3,
+            "spacing": [1.0, 1.0, 1.0],
+            "patch_size": [8, 8, 8],
+            "labels": {"values": [0, 5, 300], "names": ["background", "a", "b"]},
+            "model": {"name": "deconver", "config": config},
+            **changes,
+        }
+    )
+    run = Run.create(folder, plan, {}, {"train": [], "val": [], "test": []})
+    torch.manual_seed(0)
+    run.save_weights(create_model("deconver", **plan.model.config).state_dict())
+    return folder

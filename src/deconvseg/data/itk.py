@@ -87,6 +87,11 @@ class ItkReader:
             return _channels_first(image)[0].copy(order="C"), _geometry(image)
 
 
+def image_from_itk(image: Any) -> tuple[npt.NDArray[Any], Geometry]:
+    """Intensities (C, X, Y, Z) or (C, rows, columns) of SimpleITK's image, in its own type, and their geometry."""
+    return _channels_first(image).copy(order="C"), _geometry(image)
+
+
 def voxel_files(path: Path) -> tuple[Path, ...]:
     """The other files that hold the voxels of a NRRD or MetaImage, where it names them; not those of a pattern."""
     header = _header_text(path)

@@ -44,6 +44,8 @@ class Image:
                 f"an image {self.pixels.shape} does not fit a {self.geometry.spatial_dims}D geometry: "
                 "its shape is (channels, *spatial)"
             )
+        if self.pixels.dtype.kind not in "biuf":
+            raise InputError(f"an image holds real numbers, but these pixels are {self.pixels.dtype}")
         object.__setattr__(self, "pixels", np.asarray(self.pixels, dtype=np.float32))
 
     @property

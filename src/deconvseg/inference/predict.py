@@ -9,24 +9,14 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from deconvseg.data import (
-    Case,
-    Geometry,
-    Image,
-    LabelMap,
-    Problem,
-    is_dataset,
-    list_names,
-    open_dataset,
-    open_images,
-    read_image,
-    read_splits,
-)
+from deconvseg.data import Case, Image, LabelMap, is_dataset, list_names, read_splits
 from deconvseg.errors import InputError
+from deconvseg.inference.arrays import image_of
 from deconvseg.inference.cases import Prediction, predict_cases
+from deconvseg.inference.finding import find_cases
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
-from deconvseg.planning import available_memory, choose_device
+from deconvseg.planning import choose_device
 from deconvseg.runs import Run, open_runs
 
 _log = logging.getLogger("deconvseg")
@@ -40,6 +30,7 @@ def predict(
     models: Path_ | Sequence[Path_],
     *,
     spacing: Sequence[float] | None = ...,
+    affine: Any = ...,
     device: str = ...,
     overlap: float | None = ...,
     tta: bool = ...,
@@ -80,12 +71,28 @@ def predict(
     progress: Callable[[str, float], None] = ...,
     say: Callable[[str], None] = ...,
 ) -> Prediction: ...
+@overload
 def predict(
-    images: NDArray[Any] | Image | Path_,
+    images: Any,
+    models: Path_ | Sequence[Path_],
+    *,
+    spacing: Sequence[float] | None = ...,
+    affine: Any = ...,
+    device: str = ...,
+    overlap: float | None = ...,
+    tta: bool = ...,
+    postprocess: bool = ...,
+    crop: bool = ...,
+    memory: int | None = ...,
+    save_probabilities: bool = ...,
+) -> Any: ...
+def predict(
+    images: Any,
     models: Path_ | Sequence[Path_],
     output: Path_ | None = None,
     *,
     spacing: Sequence[float] | None = None,
+    affine: Any = None,
     device: str = "auto",
     overlap: float | None = None,
     tta: bool = False,
@@ -100,20 +107,40 @@ def predict(
     fold: int | None = None,
     progress: Callable[[str, float], None] = lambda text, fraction: None,
     say: Callable[[str], None] = lambda text: None,
-) -> NDArray[np.integer] | LabelMap | Prediction:
+) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
-    ``images`` is an array (C, *S) or (*S) with ``spacing`` in mm (default 1), a :class:`~deconvseg.data.Image`, a file,
-    a folder of files, or a dataset, of which ``split`` takes a part (as the first run's splits say, or the file
-    ``splits``, of which ``fold`` picks an entry where it is a list). Arrays give an array of
-    label values (*S), images a label map; files give masks named after their case in ``output``, each on the grid and
-    with the geometry of its image. A file that fails is reported in ``problems`` and the others are done; where
+    ``images`` is a file, a folder of files, a dataset, or an image in memory:
+
+    * an array or a tensor (C, *S) or (*S), 3D in nibabel's order of axes, 2D as (row, column), gives an array or a
+      tensor of label values (*S) on the same axes. ``affine`` (4, 4) maps its voxels to RAS millimetres, as
+      ``nibabel.load(file).affine`` does; in 2D it is (3, 3). A MONAI ``MetaTensor`` brings its own. With ``spacing``
+      (mm, default 1) alone the axes are taken for those of the training files if these all had one orientation, else
+      for RAS; where the run tells directions apart, a line in the log says which. Arrays made by SimpleITK's
+      ``GetArrayFromImage`` are (z, y, x): give the image itself.
+    * a :class:`~deconvseg.data.Image` gives a label map; an image of nibabel or SimpleITK gives one of the same
+      library. Each keeps its geometry.
+
+    With ``save_probabilities`` an image in memory gives the pair of its mask and its probabilities (K, *S), float32,
+    on the array's axes.
+
+    Files give masks named after their case in ``output``, each on the grid and with the geometry of its image. Of a
+    dataset ``split`` takes a part (as the first run's splits say, or the file ``splits``, of which ``fold`` picks an
+    entry where it is a list). A file that fails is reported in ``problems`` and the others are done; where
     it is the only one, its error is raised. Masks go through the post-processing that a cross-validation has chosen,
     unless ``postprocess`` is false.
 
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
-    ``bids``, ``progress`` and ``say`` those of :func:`~deconvseg.inference.predict_cases`.
+    ``save_probabilities``, ``skip_existing``, ``bids``, ``progress`` and ``say`` those of
+    :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
+    does not fit, and for an argument that does not belong to the kind of ``images``.
     """
+    from_files = isinstance(images, str | PathLike)
+    if from_files:
+        _refuse(spacing=spacing, affine=affine, why="files have a geometry of their own")
+    else:
+        _refuse(output=output, splits=splits, split=split, fold=fold, why="an image in memory is one case, not saved")
+        _refuse(skip_existing=skip_existing or None, bids=bids or None, why="an image in memory is not saved")
     folders = [Path(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
     runs = [run for folder in folders for run in open_runs(folder)]
     predictor = Predictor(
@@ -125,20 +152,18 @@ def predict(
         memory=memory,
         postprocessing=_common_postprocessing(folders) if postprocess else None,
     )
-    if isinstance(images, np.ndarray):
-        image = _image_from_array(images, predictor.plan.spatial_dims, spacing)
-        return predictor.segment(image).pixels
-    if isinstance(images, Image):
-        return predictor.segment(images)
-    if not isinstance(images, str | PathLike):
-        raise InputError(f"images: give an array, a deconvseg.data.Image or a path, not a {type(images).__name__}")
+    if not from_files:
+        one = image_of(images, predictor.plan, spacing=spacing, affine=affine)
+        maps = predictor.new_maps(one.image.shape) if save_probabilities else None
+        mask = one.give_back(predictor.segment(one.image, probabilities=maps))
+        return mask if maps is None else (mask, maps)
     if output is None:
         raise InputError("images from files need an output folder for their masks (-o)")
     if Path(images).is_dir() and Path(images).resolve() == Path(output).resolve():
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    cases, left_out, load = _find_cases(Path(images), [channel.name for channel in predictor.plan.channels], memory)
+    cases, left_out, load = find_cases(Path(images), [channel.name for channel in predictor.plan.channels], memory)
     if split is not None:
         names = [case.name for case in cases]
         # Without a splits file the run's own is meant: it alone knows what the run was validated on.
@@ -166,6 +191,13 @@ def predict(
     return done
 
 
+def _refuse(*, why: str, **arguments: object) -> None:
+    """Refuse arguments that would be ignored."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise InputError(f"{name}: {why}; leave it out")
+
+
 def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
     found = [read_postprocessing(folder) for folder in folders]
     if any(other.steps != found[0].steps for other in found):
@@ -185,59 +217,3 @@ def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str) -> Non
             "cases would be: %s",
             *(len(seen), len(cases), split, list_names(sorted(seen))),
         )
-
-
-def _find_cases(
-    images: Path, channels: Sequence[str], memory: int | None
-) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
-    """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
-    order = tuple(range(len(channels)))
-    if is_dataset(images):
-        dataset = open_dataset(images)
-        cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
-        if not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
-            order = _channel_order(dataset.channel_names, channels, images)
-    else:
-        cases, problems = open_images(images, channels=len(channels))
-        channels_last = len(channels) > 1
-
-    def load(case: Case) -> Image:
-        room = available_memory() if memory is None else memory
-        files = [case.images[place] for place in order] if len(case.images) == len(order) else case.images
-        image = read_image(files, channels_last=channels_last, memory=room)
-        if len(files) == len(order) or order == tuple(range(image.channels)) or image.channels != len(order):
-            return image
-        return Image(image.pixels[list(order)], image.geometry)
-
-    return cases, problems, load
-
-
-def _channel_order(given: Sequence[str], wanted: Sequence[str], where: Path) -> tuple[int, ...]:
-    """Return where each of the network's channels is in a dataset, by name; as they come where no name is shared."""
-    have, need = [name.lower() for name in given], [name.lower() for name in wanted]
-    if sorted(have) == sorted(need) and len(set(have)) == len(have):
-        return tuple(have.index(name) for name in need)
-    if len(need) > 1 and set(have) & set(need):
-        raise InputError(
-            f"{where}: has the channels {', '.join(given)}, but the run needs {', '.join(wanted)}; name them alike, or "
-            "give a folder of images in that order"
-        )
-    if len(need) > 1:
-        _log.warning("%s: takes %s for the run's %s, in this order", where, ", ".join(given), ", ".join(wanted))
-    return tuple(range(len(need)))
-
-
-def _image_from_array(pixels: NDArray[Any], spatial_dims: int, spacing: Sequence[float] | None) -> Image:
-    if pixels.ndim == spatial_dims:
-        pixels = pixels[None]
-    if pixels.ndim != spatial_dims + 1 or pixels.size == 0:
-        raise InputError(
-            f"the array has shape {pixels.shape}; give (channels, *size), channels first, or (*size), "
-            f"with {spatial_dims} spatial axes"
-        )
-    steps = np.ones(spatial_dims) if spacing is None else np.asarray(spacing, float)
-    if steps.shape != (spatial_dims,) or not (steps > 0).all():
-        raise InputError(f"spacing {spacing}: give {spatial_dims} positive numbers, in mm")
-    if not np.isfinite(pixels).all():
-        raise InputError("the array has NaN or infinite values; replace them first")
-    return Image(pixels.astype(np.float32), Geometry(np.diag([*steps, 1.0])))

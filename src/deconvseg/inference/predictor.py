@@ -98,6 +98,11 @@ class Predictor:
 
     def prepare(self, image: Image, where: str = "the image") -> PreparedImage:
         """Bring an image to the grid and the intensities of each network."""
+        if not isinstance(image, Image):
+            raise InputError(
+                f"{where}: give a deconvseg.data.Image (pixels, channels first, and a Geometry), not a "
+                f"{type(image).__name__}; deconvseg.predict takes arrays too"
+            )
         return prepare(image, self.plans, crop=self.crop, memory=self.memory, where=where)
 
     def estimate(self, image: PreparedImage) -> Estimate:
@@ -129,9 +134,13 @@ class Predictor:
 
     def probabilities(self, image: Image, where: str = "the image") -> NDArray[np.float32]:
         """Return probabilities (K, \\*S) on the image's own grid; they are all in memory."""
-        maps: NDArray[np.float32] = np.empty((self.plan.outputs, *image.shape), np.float32)
+        maps = self.new_maps(image.shape)
         self.segment(image, where, probabilities=maps)
         return maps
+
+    def new_maps(self, shape: Sequence[int]) -> NDArray[np.float32]:
+        """Return room for the probabilities (K, \\*S) of an image of that spatial shape."""
+        return np.empty((self.plan.outputs, *shape), np.float32)
 
     def _finish(self, ids: Ids, geometry: Geometry) -> LabelMap:
         """Make the mask of class ids (\\*S) on the image's grid."""

@@ -1,0 +1,291 @@
+"""Images that come as objects of Python: arrays, tensors, and the images of nibabel and SimpleITK."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deconvseg.data import Geometry, Image, LabelMap
+from deconvseg.data.itk import image_from_itk
+from deconvseg.errors import InputError
+from deconvseg.planning import Plan
+
+_log = logging.getLogger("deconvseg")
+
+# Of a voxel's side: how far a spacing may be from that of the affine beside it.
+_TOLERANCE = 1e-3
+_WORLD_AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
+# More channels than this are taken for the planes of a volume.
+_MOST_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class GivenImage:
+    """An image, and how its mask is given back: in the type that belongs to what was given."""
+
+    image: Image
+    give_back: Callable[[LabelMap], Any]
+
+
+def image_of(
+    given: Any,
+    plan: Plan,
+    *,
+    spacing: Sequence[float] | None = None,
+    affine: Any = None,
+) -> GivenImage:
+    """Take an array, a tensor or an image of nibabel, SimpleITK or this package for an image that a plan fits.
+
+    Arrays and tensors are (C, *S) or (*S), in the order of axes of nibabel (2D: row, column); ``affine`` maps their
+    voxels to RAS millimetres, as nibabel's does. A MONAI ``MetaTensor`` brings its own. Images have a geometry already
+    and take neither ``spacing`` nor ``affine``.
+
+    Without an affine the axes are those of the training files where these all had one orientation, else RAS; a line in
+    the log says so where it matters. Raises :class:`~deconvseg.errors.InputError` for types, shapes, numbers and
+    geometries that cannot be meant.
+    """
+    if isinstance(given, Image):
+        _refuse_geometry(spacing, affine, "an Image")
+        return GivenImage(given, lambda mask: mask)
+    if isinstance(given, nib.spatialimages.SpatialImage):
+        _refuse_geometry(spacing, affine, "an image of nibabel")
+        return _from_nibabel(given, plan)
+    if type(given).__module__.partition(".")[0] == "SimpleITK" and hasattr(given, "GetDirection"):
+        _refuse_geometry(spacing, affine, "an image of SimpleITK")
+        return _from_itk(given, plan)
+    if isinstance(given, torch.Tensor):
+        if affine is None and spacing is None:
+            affine = _own_affine(given, plan.spatial_dims)
+        pixels = _numbers_of_tensor(given)
+        return GivenImage(
+            Image(_channels_first(pixels, plan), _geometry(plan, spacing, affine)),
+            lambda mask: torch.from_numpy(np.ascontiguousarray(mask.pixels)),
+        )
+    if isinstance(given, np.ndarray):
+        pixels = _channels_first(_numbers(given), plan)
+        return GivenImage(Image(pixels, _geometry(plan, spacing, affine)), lambda mask: mask.pixels)
+    if isinstance(given, list | tuple):
+        raise InputError(
+            f"images: a {type(given).__name__} of {len(given)} is several images or several channels; call predict for "
+            "each image, and stack channels in one array (numpy.stack)"
+        )
+    raise InputError(
+        "images: give an array, a tensor, an image of deconvseg, nibabel or SimpleITK, or a path, not "
+        f"{type(given).__module__}.{type(given).__name__}"
+    )
+
+
+def _refuse_geometry(spacing: object, affine: object, what: str) -> None:
+    if spacing is not None or affine is not None:
+        name = "spacing" if affine is None else "affine"
+        raise InputError(f"{name}: {what} has a geometry of its own; leave {name} out, or give its array")
+
+
+def _from_nibabel(given: Any, plan: Plan) -> GivenImage:
+    if given.affine is None:
+        raise InputError("images: this image of nibabel has no affine; give its array with an affine")
+    if plan.spatial_dims != 3:
+        raise InputError("images: an image of nibabel is a volume, but the run needs 2D images; give arrays of slices")
+    pixels = np.asanyarray(given.dataobj)
+    while pixels.ndim > 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 4:
+        pixels = np.moveaxis(pixels, -1, 0)
+    units = given.header.get_xyzt_units()[0] if hasattr(given.header, "get_xyzt_units") else "mm"
+    scale = {"meter": 1000.0, "micron": 0.001}.get(units, 1.0)
+    affine = np.diag([scale, scale, scale, 1.0]) @ given.affine
+
+    def give_back(mask: LabelMap) -> Any:
+        # NIfTI has no bool and nibabel asks before it stores 64-bit integers; label values fit into fewer.
+        made = nib.Nifti1Image(mask.pixels, given.affine, dtype=mask.pixels.dtype)
+        made.header.set_xyzt_units(units)
+        return made
+
+    return GivenImage(Image(_channels_first(_numbers(pixels), plan), _checked_geometry(affine)), give_back)
+
+
+def _from_itk(given: Any, plan: Plan) -> GivenImage:
+    import SimpleITK as sitk  # noqa: N813
+
+    pixels, geometry = image_from_itk(given)
+    if geometry.spatial_dims != plan.spatial_dims:
+        raise InputError(
+            f"images: this image of SimpleITK has {geometry.spatial_dims} dimensions, but the run needs "
+            f"{plan.spatial_dims}D images"
+        )
+
+    def give_back(mask: LabelMap) -> Any:
+        # Array axes of SimpleITK are (z, y, x); of 2D images (row, column), as here.
+        axes = mask.pixels.transpose() if mask.pixels.ndim == 3 else mask.pixels
+        made = sitk.GetImageFromArray(np.ascontiguousarray(axes))
+        dims = mask.pixels.ndim
+        made.SetSpacing(given.GetSpacing()[:dims])
+        made.SetOrigin(given.GetOrigin()[:dims])
+        direction = np.reshape(given.GetDirection(), (given.GetDimension(),) * 2)[:dims, :dims]
+        made.SetDirection(direction.ravel().tolist())
+        return made
+
+    return GivenImage(Image(_numbers(pixels), geometry), give_back)
+
+
+def _own_affine(tensor: torch.Tensor, dims: int) -> NDArray[np.float64] | None:
+    """Return the affine of a MONAI MetaTensor in RAS, None for another tensor."""
+    found = getattr(tensor, "affine", None)
+    if found is None:
+        return None
+    affine = np.asarray(torch.as_tensor(found).detach().cpu(), np.float64)
+    space = str(getattr(tensor, "meta", {}).get("space", "RAS"))
+    if affine.shape == (4, 4) and dims == 3:
+        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine if space.rpartition(".")[2].upper() == "LPS" else affine
+    if affine.shape == (4, 4) and dims == 2:
+        if affine[:2, 2].any() or affine[2, :2].any():
+            raise InputError(
+                "images: the affine of this tensor turns its slice in space, but the run needs 2D images; give its "
+                "array with spacing"
+            )
+        # A picture has no patient's left and right: only the size of its pixels is taken.
+        return np.diag([*np.linalg.norm(affine[:2, :2], axis=0), 1.0])
+    return affine
+
+
+def _numbers_of_tensor(tensor: torch.Tensor) -> NDArray[np.float32]:
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        raise InputError("images: a sparse or quantised tensor; give a dense one, as tensor.to_dense() or dequantize()")
+    tensor = tensor.detach().cpu().as_subclass(torch.Tensor)
+    if tensor.is_complex():
+        raise InputError("images: the tensor has complex numbers; give its magnitude (abs), or parts as channels")
+    return _numbers((tensor.float() if tensor.is_floating_point() else tensor).resolve_conj().resolve_neg().numpy())
+
+
+def _numbers(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return an array as float32; refuse one whose numbers that would change beyond rounding."""
+    if isinstance(pixels, np.ma.MaskedArray):
+        if np.ma.getmaskarray(pixels).any():
+            raise InputError("images: the array has masked elements; fill them first (numpy.ma.filled)")
+        pixels = pixels.data
+    if pixels.dtype.kind == "c":
+        raise InputError(
+            "images: the array has complex numbers; give its magnitude (numpy.abs), or its parts as channels"
+        )
+    if pixels.dtype.kind not in "biuf":
+        raise InputError(f"images: the array has elements of type {pixels.dtype}; give real numbers, as float32")
+    # Numbers beyond float32 become infinite, which is refused.
+    with np.errstate(over="ignore"):
+        numbers: NDArray[np.float32] = np.array(pixels, np.float32, order="C", subok=False)
+    if not np.isfinite(numbers).all():
+        raise InputError("the array has NaN or infinite values (in float32); replace them first")
+    return numbers
+
+
+def _channels_first(pixels: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
+    """Return (C, *S); a shape that has no such meaning is refused, with the one that was probably meant."""
+    dims, channels = plan.spatial_dims, len(plan.channels)
+    if pixels.ndim == dims and pixels.size:
+        if channels > 1 and dims == 3 and channels in (pixels.shape[0], pixels.shape[-1]):
+            raise InputError(
+                f"the array has shape {pixels.shape}: {channels} channels of a 2D image, or one channel of a volume; "
+                f"the run needs {channels} channels of a volume"
+            )
+        return pixels[None]
+    if pixels.ndim != dims + 1 or pixels.size == 0:
+        batch = ", without an axis for the batch" if pixels.ndim == dims + 2 else ""
+        raise InputError(
+            f"the array has shape {pixels.shape}; give (channels, *size), channels first{batch}, or (*size), "
+            f"with {dims} spatial axes"
+        )
+    if len(pixels) != channels and pixels.shape[-1] in (channels, 1, 3, 4) and len(pixels) not in (1, 3):
+        raise InputError(
+            f"the array has shape {pixels.shape}, which looks like channels last; give (channels, *size): "
+            "numpy.moveaxis(array, -1, 0)"
+        )
+    if len(pixels) > max(channels, _MOST_CHANNELS):
+        raise InputError(
+            f"the array has shape {pixels.shape}: {len(pixels)} channels of a {dims}D image, where the run needs "
+            f"{channels}; give (channels, *size)" + (", a volume slice by slice" if dims == 2 else "")
+        )
+    return pixels
+
+
+def _geometry(plan: Plan, spacing: Sequence[float] | None, affine: Any) -> Geometry:
+    dims = plan.spatial_dims
+    steps = None if spacing is None else _spacing(spacing, dims)
+    if affine is None:
+        return _assumed_geometry(plan, steps)
+    if isinstance(affine, torch.Tensor):
+        affine = affine.detach().cpu().numpy()
+    matrix = np.asarray(affine)
+    if matrix.shape != (dims + 1, dims + 1) or matrix.dtype.kind not in "iuf":
+        raise InputError(
+            f"affine: has the shape {matrix.shape}; give real numbers ({dims + 1}, {dims + 1}), from voxels to "
+            f"millimetres{' in RAS, as nibabel does' if dims == 3 else ' along rows and columns'}"
+        )
+    geometry = _checked_geometry(matrix.astype(np.float64))
+    if steps is not None and not np.allclose(steps, geometry.spacing, rtol=_TOLERANCE, atol=0):
+        found = ", ".join(f"{step:.6g}" for step in geometry.spacing)
+        raise InputError(f"spacing {tuple(map(float, steps))}: the affine says ({found}); leave one of them out")
+    return geometry
+
+
+def _spacing(spacing: Sequence[float], dims: int) -> NDArray[np.float64]:
+    try:
+        steps = np.asarray(spacing, np.float64)
+    except (TypeError, ValueError):
+        steps = np.zeros(0)
+    if steps.shape != (dims,) or not (np.isfinite(steps) & (steps > 0)).all():
+        raise InputError(f"spacing {spacing}: give {dims} positive numbers, in mm")
+    return steps
+
+
+def _checked_geometry(affine: NDArray[np.float64]) -> Geometry:
+    if not np.array_equal(affine[-1], [0.0] * (len(affine) - 1) + [1.0]):
+        raise InputError(f"affine: its last row is {affine[-1].tolist()}, but zeros and a one belong there; transpose?")
+    return Geometry(affine)
+
+
+def _assumed_geometry(plan: Plan, steps: NDArray[np.float64] | None) -> Geometry:
+    """Return the geometry of an array that comes without one; the log says what was assumed where that matters."""
+    dims = plan.spatial_dims
+    if steps is None and any(abs(side - 1) > _TOLERANCE for side in plan.spacing):
+        _log.warning(
+            "the array comes without spacing and affine: its voxels are taken for 1 mm wide, but the run works at %s "
+            "mm; give them if that is not so",
+            " x ".join(f"{side:g}" for side in plan.spacing),
+        )
+    steps = np.ones(dims) if steps is None else steps
+    if dims != 3:
+        return Geometry(np.diag([*steps, 1.0]))
+    axes, trained = _training_axes(plan)
+    matrix = np.eye(4)
+    for axis, (world, direction) in enumerate(nib.orientations.axcodes2ornt(tuple(axes))):
+        matrix[:3, axis] = 0
+        matrix[int(world), axis] = direction * steps[axis]
+    if _tells_directions(plan):
+        _log.warning(
+            "the array comes without an affine: its axes are taken for %s (%s), and the masks of one that lies "
+            "otherwise are wrong; give affine=, or an image of nibabel",
+            axes,
+            "as those of all training files" if trained else "x to the right, y to the front, z up",
+        )
+    return Geometry(matrix)
+
+
+def _training_axes(plan: Plan) -> tuple[str, bool]:
+    """Return the orientation that all training files had, and True; RAS and False where there is not one."""
+    known = [] if plan.data is None else list(plan.data.orientations)
+    usable = len(known) == 1 and sorted(_WORLD_AXES.get(code, -1) for code in known[0]) == [0, 1, 2]
+    return (known[0], True) if usable else ("RAS", False)
+
+
+def _tells_directions(plan: Plan) -> bool:
+    """Whether the run sees a difference between the axes of a volume, or between their two directions."""
+    mirrored = set(plan.recipe.augmentation.mirrored(3)) == {0, 1, 2}
+    alike = len(set(plan.spacing)) == 1 and len(set(plan.patch_size)) == 1
+    one_way = plan.data is not None and len(plan.data.orientations) == 1
+    return not (mirrored and alike) or one_way

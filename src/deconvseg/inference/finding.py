@@ -1,0 +1,51 @@
+"""The cases of a path that is to be predicted."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from deconvseg.data import Case, Image, Problem, is_dataset, open_dataset, open_images, read_image
+from deconvseg.errors import InputError
+from deconvseg.planning import available_memory
+
+_log = logging.getLogger("deconvseg")
+
+
+def find_cases(
+    images: Path, channels: Sequence[str], memory: int | None
+) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
+    """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
+    order = tuple(range(len(channels)))
+    if is_dataset(images):
+        dataset = open_dataset(images)
+        cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
+        if not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
+            order = _channel_order(dataset.channel_names, channels, images)
+    else:
+        cases, problems = open_images(images, channels=len(channels))
+        channels_last = len(channels) > 1
+
+    def load(case: Case) -> Image:
+        room = available_memory() if memory is None else memory
+        files = [case.images[place] for place in order] if len(case.images) == len(order) else case.images
+        image = read_image(files, channels_last=channels_last, memory=room)
+        if len(files) == len(order) or order == tuple(range(image.channels)) or image.channels != len(order):
+            return image
+        return Image(image.pixels[list(order)], image.geometry)
+
+    return cases, problems, load
+
+
+def _channel_order(given: Sequence[str], wanted: Sequence[str], where: Path) -> tuple[int, ...]:
+    """Return where each of the network's channels is in a dataset, by name; as they come where no name is shared."""
+    have, need = [name.lower() for name in given], [name.lower() for name in wanted]
+    if sorted(have) == sorted(need) and len(set(have)) == len(have):
+        return tuple(have.index(name) for name in need)
+    if len(need) > 1 and set(have) & set(need):
+        raise InputError(
+            f"{where}: has the channels {', '.join(given)}, but the run needs {', '.join(wanted)}; name them alike, or "
+            "give a folder of images in that order"
+        )
+    if len(need) > 1:
+        _log.warning("%s: takes %s for the run's %s, in this order", where, ", ".join(given), ", ".join(wanted))
+    return tuple(range(len(need)))

@@ -137,7 +137,7 @@ def test_deformable_upsampling_on_an_emulated_processor_agrees_with_the_referenc
 
     def by_reference(dtype: torch.dtype) -> list[Tensor]:
         leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in (features, offsets, weights)]
-        out = reference.sample(leaves[0], reference.positions(leaves[1], leaves[2], size, 4.0))
+        out = reference.sample(leaves[0], reference.positions(leaves[1], leaves[2], size, scale, 4.0))
         return [out.detach(), *torch.autograd.grad(out, leaves, grad.to(dtype))]
 
     out = native.forward(features, offsets, weights, scale, 4.0)

@@ -100,7 +100,7 @@ def test_what_a_model_does_afterwards_or_the_image_is_made_of_does_not_matter():
     assert x.any()
     assert np.array_equal(drawn.image, x)
     offsets, weights = model.up.predict(model.stem(x[None]))
-    expected = torch.stack(positions(offsets, weights, (8, 8), model.up.receptive_field), dim=1)
+    expected = torch.stack(positions(offsets, weights, (8, 8), model.up.scale, model.up.receptive_field), dim=1)
     assert np.allclose(drawn.positions, expected.detach(), atol=1e-6)
     backwards = sampling_map(model, x.numpy()[:, ::-1, ::-1])
     assert np.allclose(backwards.positions, sampling_map(model, x.flip(1, 2)).positions)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models.network import Network
+from deconvseg.models.network import Network, log_sigmoid
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import create_model, model_name, register_model
 
@@ -78,7 +78,7 @@ class Ensemble(Network):
         logits = torch.stack([member(x) for member in self.members])
         if self.activation == "softmax":
             return _log_of_mean(F.log_softmax(logits, dim=2))
-        return _log_of_mean(F.logsigmoid(logits)) - _log_of_mean(F.logsigmoid(-logits))
+        return _log_of_mean(log_sigmoid(logits)) - _log_of_mean(log_sigmoid(-logits))
 
 
 def _log_of_mean(log_probabilities: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
@@ -126,6 +127,11 @@ def logits_of(head: nn.Module, features: Tensor) -> Tensor:
     """Apply a head to (B, C, \\*S), and put the logits in the usual memory order."""
     logits: Tensor = head(features)
     return logits.contiguous()
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    """Compute log sigmoid(x), also in exports: to ONNX ``F.logsigmoid`` becomes Log(Sigmoid(x)), -inf below -104."""
+    return -F.softplus(-x)
 
 
 def _jsonable(value: Any) -> Any:

@@ -4,10 +4,9 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvseg.models.network import Network
+from deconvseg.models.network import Network, log_sigmoid
 from deconvseg.models.per_stage import check_sizes, depths_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn import Mamba, create_upsampling
@@ -206,7 +205,7 @@ def weigh_by_certainty(x: Tensor) -> Tensor:
     That is the feature-level uncertainty estimation (FUE). Shapes: input and output (B, C, \\*S).
     """
     mean = x.mean(dim=1, keepdim=True)
-    uncertainty = -torch.sigmoid(mean) * F.logsigmoid(mean)
+    uncertainty = -torch.sigmoid(mean) * log_sigmoid(mean)
     return x * (2 - uncertainty)
 
 

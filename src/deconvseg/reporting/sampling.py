@@ -215,7 +215,7 @@ def _positions(layer: "DTC | DySample", x: "Tensor") -> Array:
     predicted = layer.predict(x)
     offsets, weights = predicted if isinstance(predicted, tuple) else (predicted, None)
     weights = None if weights is None else weights.float()
-    where = positions(offsets.float(), weights, x.shape[2:], layer.receptive_field)
+    where = positions(offsets.float(), weights, x.shape[2:], layer.scale, layer.receptive_field)
     out: Array = torch.stack(where, dim=1).double().cpu().numpy()
     return out
 

@@ -47,7 +47,7 @@ def by_reference(
     moves = (offsets,) if weights is None else (offsets, weights)
     full_features, full_offsets, *full_weights = in_full_precision(features, *moves)
     where = reference.positions(
-        full_offsets, full_weights[0] if full_weights else None, features.shape[2:], receptive_field
+        full_offsets, full_weights[0] if full_weights else None, features.shape[2:], scale, receptive_field
     )
     sampled = reference.sample(full_features, where)
     return (sampled if base is None else sampled + base).to(features.dtype)

@@ -11,21 +11,24 @@ import torch
 from torch import Tensor
 
 
-def positions(offsets: Tensor, weights: Tensor | None, size: Sequence[int], receptive_field: float) -> list[Tensor]:
+def positions(
+    offsets: Tensor, weights: Tensor | None, size: Sequence[int], scale: Sequence[int], receptive_field: float
+) -> list[Tensor]:
     """Where to sample on each input axis, in pixels from the centre of the first one: Eq. 1.
 
     Eq. 1 is written in ``grid_sample`` coordinates, in which an axis of ``size`` pixels spans [-1, 1], so that one unit
-    is ``size / 2`` pixels. ``offsets`` and ``weights`` are (B, axes, \\*scaled size), the last array axis first.
+    is ``size / 2`` pixels. ``offsets`` and ``weights`` are (B, axes, \\*(size * scale)), the last array axis first.
+    No size is divided: converters of exported programs know no quotient of sizes that are open.
     """
     moves = (offsets if weights is None else offsets * weights).flip(1)
     where = []
-    for axis, length in enumerate(size):
-        scaled = offsets.shape[2 + axis]
-        centres = torch.arange(scaled, dtype=offsets.dtype, device=offsets.device) + 0.5
-        grid = centres * (length / scaled) - 0.5
-        along_axis = [scaled if other == axis else 1 for other in range(len(size))]
-        factor = 1.0 if math.isinf(receptive_field) else receptive_field / (2 * length)
-        where.append(grid.view(along_axis) + moves[:, axis] * (factor * length / 2))
+    for axis, (length, factor) in enumerate(zip(size, scale, strict=True)):
+        centres = torch.arange(length * factor, dtype=offsets.dtype, device=offsets.device) + 0.5
+        grid = centres * (1 / factor) - 0.5
+        along_axis = [-1 if other == axis else 1 for other in range(len(size))]
+        # λ = receptive_field / (2 * size), or 1, times size / 2.
+        move = moves[:, axis] * (0.5 if math.isinf(receptive_field) else receptive_field / 4)
+        where.append(grid.view(along_axis) + (move * length if math.isinf(receptive_field) else move))
     return where
 
 

@@ -19,10 +19,15 @@ def adjoint_filters(filters: Tensor, groups: int) -> Tensor:
     return transposed.flip(tuple(range(2, filters.ndim)))
 
 
-def correlate(x: Tensor, adjoint: Tensor, groups: int) -> Tensor:
-    """X ∗ V⁻ of Eq. 3, with zero padding."""
+def correlate(x: Tensor, adjoint: Tensor, groups: int, eps: float = 0.0) -> Tensor:
+    """X ∗ V⁻ + ε of Eq. 7, with zero padding.
+
+    ε is the bias of the convolution. As a scalar addition it is lost in an export: ONNX optimisers remove ``x + c``
+    where c is within 1e-8 of zero, whatever x is.
+    """
     padding = [size // 2 for size in adjoint.shape[2:]]
-    return _CONV[adjoint.ndim - 2](x, adjoint, padding=padding, groups=groups)
+    bias = adjoint.new_full(adjoint.shape[:1], eps) if eps > 0 else None
+    return _CONV[adjoint.ndim - 2](x, adjoint, bias, padding=padding, groups=groups)
 
 
 def reconstruct(source: Tensor, adjoint: Tensor, groups: int) -> Tensor:
@@ -38,11 +43,10 @@ def reconstruct(source: Tensor, adjoint: Tensor, groups: int) -> Tensor:
 def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
     """One multiplicative update, Eq. 7; Eq. 3 where ``eps`` is 0, with the appendix's 0/0 = 0."""
     adjoint = adjoint_filters(filters, groups)
-    numerator = correlate(x, adjoint, groups)
-    denominator = correlate(reconstruct(source, adjoint, groups), adjoint, groups)
+    numerator = correlate(x, adjoint, groups, eps)
+    denominator = correlate(reconstruct(source, adjoint, groups), adjoint, groups, eps)
     if eps > 0:
-        # In place: these are the largest tensors of a network, and nothing needs them without eps.
-        return source * (numerator.add_(eps) / denominator.add_(eps))
+        return source * (numerator / denominator)
     positive = denominator > 0
     # The inner `where` keeps the division, hence its gradients, finite at the entries that the outer one drops.
     ratio = numerator / torch.where(positive, denominator, 1.0)

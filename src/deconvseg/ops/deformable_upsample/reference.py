@@ -23,9 +23,10 @@ def positions(
     moves = (offsets if weights is None else offsets * weights).flip(1)
     where = []
     for axis, (length, factor) in enumerate(zip(size, scale, strict=True)):
-        centres = torch.arange(length * factor, dtype=offsets.dtype, device=offsets.device) + 0.5
+        scaled = length * factor
+        centres = torch.arange(scaled, dtype=offsets.dtype, device=offsets.device) + 0.5
         grid = centres * (1 / factor) - 0.5
-        along_axis = [-1 if other == axis else 1 for other in range(len(size))]
+        along_axis = [scaled if other == axis else 1 for other in range(len(size))]
         # λ = receptive_field / (2 * size), or 1, times size / 2.
         move = moves[:, axis] * (0.5 if math.isinf(receptive_field) else receptive_field / 4)
         where.append(grid.view(along_axis) + (move * length if math.isinf(receptive_field) else move))

@@ -121,15 +121,15 @@ def test_few_classes_missing_in_some_cases_are_not_instances(tmp_path):
 
 def test_a_declared_class_without_voxels_is_a_warning_that_names_it(tmp_path):
     labels = {"background": 0, "organ": 1, "ghost": 5, "ignore": 6}
-    dataset = open_dataset(nnunet(tmp_path, {"a": np.ones((2, 2, 2))}, labels))
+    dataset = open_dataset(nnunet(tmp_path, {"a": np.eye(2)[None]}, labels))
     (problem,) = check_dataset(dataset).problems
     assert (problem.severity, problem.message) == ("warning", "the class ghost (5) has no voxel in any mask")
 
 
 def test_the_ignore_label_is_known_and_counted_but_never_missed(tmp_path):
     labels = {"background": 0, "organ": 1, "ignore": 6}
-    mask = np.ones((2, 2, 2))
-    mask[0] = 6
+    mask = np.ones((3, 2, 2))
+    mask[0], mask[1] = 6, 0
     report = check_dataset(open_dataset(nnunet(tmp_path, {"a": mask}, labels)))
     assert report.problems == ()
     assert vars(report.labels[6]) == {"name": "ignore", "voxels": 4, "cases": 1}
@@ -144,7 +144,7 @@ def test_a_class_that_training_lacks_is_a_warning(tmp_path):
 
 
 def test_undeclared_values_are_an_error_of_their_file(tmp_path):
-    masks = {"a": np.ones((2, 2, 2)), "b": np.full((2, 2, 2), 9)}
+    masks = {"a": np.eye(2)[None], "b": np.full((2, 2, 2), 9)}
     report = check_dataset(open_dataset(nnunet(tmp_path, masks, {"background": 0, "organ": 1})))
     (problem,) = report.problems
     assert problem.file.endswith("labelsTr/b.nii.gz")
@@ -155,7 +155,10 @@ def test_undeclared_values_are_an_error_of_their_file(tmp_path):
 def test_jpeg_masks_are_a_warning(tmp_path):
     pairs(tmp_path, {"a": np.eye(5)})
     (tmp_path / "masks" / "a.png").unlink()
-    PIL.Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "masks" / "a.jpg")
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:8, :8] = 255
+    for folder in ("images", "masks"):
+        PIL.Image.fromarray(mask).save(tmp_path / folder / f"a.{'jpg' if folder == 'masks' else 'png'}")
     (problem,) = check_dataset(open_dataset(tmp_path)).problems
     assert (problem.severity, problem.message[:9]) == ("warning", "is a JPEG")
 

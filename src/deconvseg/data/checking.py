@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.dataset_report import DatasetReport, LabelFrequency, Spread
+from deconvseg.data.label_findings import class_names, common_labels, describe_masks, find_label_problems
 from deconvseg.data.labels import count_values
+from deconvseg.data.mask_values import BlurredMaskError, TransparentMaskError
 from deconvseg.data.reading import image_suffix
 from deconvseg.data.splits import Splits
 from deconvseg.data.types import LabelMap
@@ -34,10 +38,13 @@ def check_dataset(
     spacings: dict[str, tuple[float, ...]] = {}
     counts: dict[str, dict[int, int]] = {}
     problems = list(dataset.problems)
+    alike: dict[type[InputError], list[Problem]] = {}
     expanded = 0
     for case in progress(dataset.cases):
         try:
             image, label_map = dataset.load(case)
+        except (BlurredMaskError, TransparentMaskError) as error:
+            alike.setdefault(type(error), []).append(_case_problem(case, error))
         except InputError as error:
             problems.append(_case_problem(case, error))
         else:
@@ -45,13 +52,16 @@ def check_dataset(
             expanded += dataset.expands_grey(case)
             if label_map is not None:
                 counts[case.name] = _count_labels(dataset, label_map)
+    problems += [_group(found) for found in alike.values()]
     problems += _mixed_dimensions(dataset, shapes)
+    try:
+        counts = _unite(counts, common_labels(dataset, counts))
+    except InputError as error:
+        problems.append(Problem(str(dataset.root), str(error), "error"))
     problems += _undeclared_labels(dataset, counts)
     problems += _unlikely_labels(dataset, counts)
-    problems += _absent_classes(dataset, counts, "any mask")
-    if splits is not None:
-        training = {name: counts[name] for name in splits.train if name in counts}
-        problems += _absent_classes(dataset, training, "the training masks", present=_total(counts))
+    problems += find_label_problems(dataset, counts, None if splits is None else splits.train)
+    notes = [f"grey images expanded to RGB: {expanded}"] if expanded else []
     return DatasetReport(
         root=str(dataset.root),
         layout=dataset.layout,
@@ -61,7 +71,7 @@ def check_dataset(
         shapes=Spread.of(list(shapes.values())),
         spacings=Spread.of(list(spacings.values())),
         labels=_frequencies(dataset, counts),
-        notes=(f"grey images expanded to RGB: {expanded}",) if expanded else (),
+        notes=(*notes, *describe_masks(counts)),
         problems=tuple(problems),
         splits=None if splits is None else {name: len(names) for name, names in vars(splits).items()},
     )
@@ -72,6 +82,20 @@ def _count_labels(dataset: Dataset, label_map: LabelMap) -> dict[int, int]:
     return count_values(pixels)
 
 
+def _unite(counts: Mapping[str, Mapping[int, int]], common: Mapping[int, int]) -> dict[str, dict[int, int]]:
+    """The counts by what the values stand for; a mask has at most one value of each class."""
+    return {name: {common[value]: count for value, count in found.items()} for name, found in counts.items()}
+
+
+def _group(problems: Sequence[Problem]) -> Problem:
+    """One problem for files that have the same: the first's, with the number and names of the others."""
+    first, *others = problems
+    if not others:
+        return first
+    names = list_names((Path(problem.file).name for problem in others), limit=3)
+    return replace(first, message=f"{first.message} ({len(others)} more such masks: {names})")
+
+
 def _total(counts: Mapping[str, Mapping[int, int]]) -> Counter[int]:
     total: Counter[int] = Counter()
     for found in counts.values():
@@ -79,14 +103,8 @@ def _total(counts: Mapping[str, Mapping[int, int]]) -> Counter[int]:
     return total
 
 
-def _names(dataset: Dataset) -> Mapping[int, str]:
-    if dataset.foreground:
-        return {0: "background", 1: "foreground"}
-    return dataset.label_names or {0: "background"}
-
-
 def _frequencies(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> dict[int, LabelFrequency]:
-    total, names = _total(counts), dict(_names(dataset))
+    total, names = _total(counts), dict(class_names(dataset))
     if dataset.ignore_label is not None and not dataset.foreground:
         names[dataset.ignore_label] = "ignore"
     return {
@@ -131,11 +149,12 @@ def _undeclared_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]
 
 
 def _unlikely_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> list[Problem]:
-    problems = [
+    lossy = [
         Problem(str(case.label), "is a JPEG, which changes label values; save the mask as PNG", "warning")
         for case in dataset.cases
-        if case.label is not None and image_suffix(case.label) in (".jpg", ".jpeg")
+        if case.name in counts and case.label is not None and image_suffix(case.label) in (".jpg", ".jpeg")
     ]
+    problems = [_group(lossy)] if lossy else []
     if dataset.foreground or dataset.label_names is not None or not counts:
         return problems
     values = len(_total(counts))
@@ -149,25 +168,3 @@ def _unlikely_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) 
         message = f"the masks count up to {min(highest)} … {max(highest)}, like instances; {advice}"
         problems.append(Problem(str(dataset.root), message, "warning"))
     return problems
-
-
-def _absent_classes(
-    dataset: Dataset,
-    counts: Mapping[str, Mapping[int, int]],
-    where: str,
-    present: Mapping[int, int] | None = None,
-) -> list[Problem]:
-    """Warnings for the classes (declared, or ``present`` elsewhere) without a voxel in ``counts``."""
-    if not counts:
-        return []
-    total, names = _total(counts), _names(dataset)
-    expected = set(names if present is None else present) - {0, dataset.ignore_label}
-    return [
-        Problem(
-            str(dataset.root),
-            f"the class {names.get(value, f'label {value}')} ({value}) has no voxel in {where}",
-            "warning",
-        )
-        for value in sorted(expected)
-        if not total[value]
-    ]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deconvseg.data.listing import guess_channels
+from deconvseg.data.mask_values import read_mask
 from deconvseg.data.preprocessing import match_channels
 from deconvseg.data.raster import is_rgb
-from deconvseg.data.reading import check_same_grid, files_of, read_header, read_image, read_label_map
+from deconvseg.data.reading import check_same_grid, files_of, read_header, read_image
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
@@ -140,8 +141,8 @@ class Dataset:
         return is_rgb(self.channel_names) and len(case.images) == 1 and read_header(case.images[0]).channels == 1
 
     def load_label(self, case: Case) -> LabelMap | None:
-        """The mask of a case with the values of its file, or None where it has none."""
-        return None if case.label is None else read_label_map(case.label)
+        """The mask of a case with the values of its file, or None where it has none (`read_mask`)."""
+        return None if case.label is None else read_mask(case.label, foreground=self.foreground)
 
 
 def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 3) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy.typing as npt
 
 from deconvseg.data.types import smallest_integer_dtype
 from deconvseg.errors import InputError
+
+# What a mask of one class holds beside 0, by its storage: a number or 1 bit, 8 bits, 16 bits.
+WHITE = (1, 255, 65535)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class LabelEncoding:
     def encode(self, pixels: npt.NDArray[Any], *, where: str = "") -> npt.NDArray[Any]:
         """Consecutive ids of label values, shape kept: uint8, or int16 beyond 256 ids.
 
+        With one class of value 1, 255 or 65535 a mask of 0 and another of these is that class too.
         Raises `InputError` that lists the values without an id, and ``where`` (a file) they were found.
         """
         if self.foreground_only:
@@ -66,6 +71,7 @@ class LabelEncoding:
             if self.ignore_id is not None:
                 ids[pixels == self.ignore] = self.ignore_id
             return ids
+        pixels = self.align(pixels)
         values = self._values_by_id()
         id_type = np.uint8 if len(values) <= 256 else np.int16
         order = np.argsort(values)
@@ -79,6 +85,12 @@ class LabelEncoding:
                 f"{', '.join(str(value) for value in ascending)}; correct the mask, or train with them too"
             )
         return order.astype(id_type)[positions]
+
+    def align(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Label values as the encoding has them: another storage's white becomes that of a single class."""
+        if self.foreground_only or len(self) != 2 or self.values[0] != 0:
+            return pixels
+        return align_white(pixels, self.values[1], ignore=self.ignore)
 
     def decode(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Label values of consecutive ids, shape kept, in the smallest type that holds every value."""
@@ -97,3 +109,43 @@ def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     values, voxels = np.unique(pixels, return_counts=True)
     return {int(value): int(count) for value, count in zip(values, voxels, strict=True)}
+
+
+def align_white(pixels: npt.NDArray[Any], value: int, *, ignore: int | None = None) -> npt.NDArray[Any]:
+    """Give a mask of one class the class's ``value``, where it is stored as another of 1, 255 and 65535.
+
+    Any other array is returned as it is.
+    """
+    if value not in WHITE or not pixels.size:
+        return pixels
+    judged = pixels if ignore is None else pixels[pixels != ignore]
+    own = int(judged.max(initial=0))
+    if own == value or own not in WHITE or own == ignore or not ((judged == 0) | (judged == own)).all():
+        return pixels
+    kind = np.promote_types(pixels.dtype, smallest_integer_dtype(np.asarray([value])))
+    return np.where(pixels == own, kind.type(value), pixels).astype(kind)
+
+
+def common_values(masks: Mapping[str, Collection[int]]) -> dict[int, int]:
+    """What each label value of a dataset's masks stands for: itself, or the common value of a single class.
+
+    ``masks`` has the values of each mask by its file. One object is 1 in a file of 1 bit or a palette, 255 in 8 bits
+    and 65535 in 16. Where every mask is 0 and one of these, all are one class, whose value is the most frequent.
+    Raises `InputError` that names a file of each kind where masks of several kinds lie among label maps.
+    """
+    foreground = {file: set(values) - {0} for file, values in masks.items()}
+    kinds = {file: next(iter(values)) for file, values in foreground.items() if len(values) == 1}
+    found = Counter(value for value in kinds.values() if value in WHITE)
+    everything = {value for values in foreground.values() for value in values}
+    if len(found) < 2:
+        return {value: value for value in everything}
+    if everything <= set(WHITE) and all(len(values) < 2 for values in foreground.values()):
+        common = max(found, key=lambda value: (found[value], value))
+        return dict.fromkeys(everything, common)
+    examples = {value: next(file for file, kind in kinds.items() if kind == value) for value in sorted(found)}
+    several = next(file for file, values in foreground.items() if values and not values <= {kinds.get(file)} & set(WHITE))
+    listed = "; ".join(f"{file} holds 0 and {value}" for value, file in examples.items())
+    raise InputError(
+        f"{listed}; and {several} holds {', '.join(map(str, sorted(foreground[several])))}: what is one label here may be "
+        "another there; store all masks as one number per class"
+    )

@@ -1,0 +1,106 @@
+"""What the label values of a dataset's masks show: classes that are missing, masks that teach nothing, mixed storage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from deconvseg.data.dataset import Dataset, Problem, list_names
+from deconvseg.data.labels import WHITE, common_values
+from deconvseg.errors import InputError
+
+CaseValues = Mapping[str, Collection[int]]
+
+
+def class_names(dataset: Dataset) -> Mapping[int, str]:
+    """The names of the classes that a dataset declares, by label value, the background's among them."""
+    if dataset.foreground:
+        return {0: "background", 1: "foreground"}
+    return dataset.label_names or {0: "background"}
+
+
+def common_labels(dataset: Dataset, values: CaseValues) -> dict[int, int]:
+    """What the label values of these cases stand for (`common_values`); themselves where labels are declared."""
+    if dataset.foreground or dataset.label_names is not None:
+        return {value: value for found in values.values() for value in found}
+    return {0: 0} | common_values({_mask(dataset, name): found for name, found in values.items()})
+
+
+def find_label_problems(
+    dataset: Dataset, values: CaseValues, training: Collection[str] | None = None
+) -> tuple[Problem, ...]:
+    """The problems that the label values of these cases show; with ``training`` cases, classes that those lack too."""
+    if not values:
+        return ()
+    root, ignore = str(dataset.root), dataset.ignore_label
+    everything = {value for found in values.values() for value in found}
+    if not everything - {0, ignore}:
+        return (Problem(root, "every mask is empty: there is no class to learn; give masks with labels", "error"),)
+    problems = []
+    if 0 not in everything and len(everything - {ignore}) == 1:
+        problems.append(
+            Problem(root, "no mask has a pixel of background (0); look at the masks, or invert them", "warning")
+        )
+    problems += _other_white(dataset, values)
+    problems += _absent(dataset, everything, set(class_names(dataset)), "any mask")
+    if training is not None:
+        taught = {value for name in training if name in values for value in values[name]}
+        problems += _absent(dataset, taught, everything, "the training masks")
+    return tuple(problems)
+
+
+def describe_masks(values: CaseValues) -> list[str]:
+    """Lines about masks that have no foreground, or no background, where others have."""
+    lines = []
+    for what, chosen in (
+        ("empty", [name for name, found in values.items() if not set(found) - {0}]),
+        ("foreground everywhere", [name for name, found in values.items() if 0 not in found]),
+    ):
+        if chosen:
+            lines.append(f"{len(chosen)} of {len(values)} masks are {what}: {list_names(chosen)}")
+    return lines
+
+
+def describe_absent_class(name: str, value: int, where: str) -> str:
+    """The sentence about a class without a voxel in some masks."""
+    return f"the class {name} ({value}) has no voxel in {where}"
+
+
+def _absent(dataset: Dataset, found: Collection[int], expected: Collection[int], where: str) -> list[Problem]:
+    names = class_names(dataset)
+    absent = sorted(set(expected) - {0, dataset.ignore_label} - set(found))
+    return [
+        Problem(
+            str(dataset.root), describe_absent_class(names.get(value, f"label {value}"), value, where), "warning"
+        )
+        for value in absent
+    ]
+
+
+def _other_white(dataset: Dataset, values: CaseValues) -> list[Problem]:
+    """A warning where each mask has one class, and white is only one of several values."""
+    if dataset.foreground or dataset.label_names is not None:
+        return []
+    kinds: dict[int, list[str]] = {}
+    for name, found in values.items():
+        others = set(found) - {0}
+        if len(others) > 1:
+            return []
+        for value in others:
+            kinds.setdefault(value, []).append(name)
+    white = [value for value in kinds if value in WHITE[1:]]
+    if not white or len(kinds) < 2:
+        return []
+    examples = "; ".join(f"{value} in {_mask(dataset, names[0])}" for value, names in sorted(kinds.items()))
+    message = (
+        f"each mask has one label, but not the same ({examples}), and each value is taken for a class of its own; "
+        "store one object as one value, or take all as one class (--foreground)"
+    )
+    return [Problem(str(dataset.root), message, "warning")]
+
+
+def _mask(dataset: Dataset, name: str) -> str:
+    label: Path | None = dataset.case(name).label
+    if label is None:
+        raise InputError(f"the case {name} of {dataset.root} has no mask")
+    return str(label)

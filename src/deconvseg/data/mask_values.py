@@ -1,0 +1,144 @@
+"""Masks as they are learnt from and scored: what compression, smoothing and transparency did to labels is refused."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from deconvseg.data.decoding import naming
+from deconvseg.data.labels import count_values
+from deconvseg.data.raster import RASTER_SUFFIXES, TIFF_SUFFIXES
+from deconvseg.data.reading import image_suffix, read_label_map
+from deconvseg.data.types import LabelMap
+from deconvseg.errors import InputError
+
+# Fewer grey levels than this between two ends are classes.
+_FEWEST_LEVELS = 3
+# A mask whose largest value is below this holds label numbers.
+_LEAST_WHITE = 8
+# A lossy mask below this cannot be told from the noise of its compression.
+_LEAST_LOSSY_WHITE = 32
+# Values within this share of the range are at its ends.
+_END = 0.1
+# A grey level lies on an edge where both ends are so near; it is a class where fewer of its pixels do.
+_REACH, _SHARE_ON_EDGES = 3, 0.8
+_SAMPLES = 1000
+# Even thin lines that were smoothed have no more grey pixels than this for each white one; noise has.
+_MOST_BETWEEN = 4
+# JPEG, JPEG 2000 and their relatives, as TIFF numbers them.
+_LOSSY_TIFF = (6, 7, 33003, 33004, 33005, 34712)
+_ADVICE = "or take what lies above half as one class (--foreground)"
+
+
+class BlurredMaskError(InputError):
+    """A mask whose grey levels come from compression, smoothing or resizing, and stand for no class."""
+
+
+class TransparentMaskError(InputError):
+    """A mask whose shape lies in its alpha channel, which is not read."""
+
+
+def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMap:
+    """Read a mask for training or scoring: label values as `read_label_map` gives them, where they are labels.
+
+    With ``foreground`` a mask of two ends with grey levels between them (anti-aliased, resized, or compressed with
+    losses) is thresholded at half of its largest value; without it that is a `BlurredMaskError`, as is a lossy mask of
+    several classes. Raises `TransparentMaskError` for a mask of one colour whose alpha channel varies.
+    """
+    path = Path(path)
+    found = read_label_map(path)
+    pixels = found.pixels
+    raster = image_suffix(path) in RASTER_SUFFIXES
+    if not pixels.size or pixels.min() < 0:
+        return found
+    highest = int(pixels.max())
+    if raster and highest == int(pixels.min()):
+        _check_alpha(path)
+    counts = count_values(pixels) if highest >= 2 else {}
+    levels = len(set(counts) - {0, highest})
+    lossy = levels > 0 and raster and is_lossy(path)
+    if not lossy and (levels < _FEWEST_LEVELS or highest < _LEAST_WHITE):
+        return found
+    two_ended = _is_two_ended(pixels, highest, lossy)
+    if not lossy and not two_ended:
+        return found
+    if foreground and two_ended and not (lossy and highest < _LEAST_LOSSY_WHITE):
+        # Not pixels > highest / 2: a division of the whole volume by a float takes eight bytes per voxel.
+        return LabelMap(np.where(pixels > highest // 2, pixels.dtype.type(highest), 0), found.geometry)
+    raise BlurredMaskError(_describe(path, levels, highest, lossy, two_ended))
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a raster file is compressed with losses, by its content: JPEG, lossy WebP, JPEG in TIFF."""
+    with naming(path, "image"), path.open("rb") as stream:
+        start = stream.read(16)
+    if start[:3] == b"\xff\xd8\xff" or (start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8 "):
+        return True
+    if image_suffix(path) not in TIFF_SUFFIXES or start[:2] not in (b"II", b"MM"):
+        return False
+    import tifffile
+
+    with naming(path, "image"), tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        return int(page.compression) in _LOSSY_TIFF
+
+
+def _is_two_ended(pixels: npt.NDArray[Any], highest: int, lossy: bool) -> bool:
+    """Whether the values between the ends lie on edges, where both ends are a few pixels away."""
+    low, high = _END * highest, (1 - _END) * highest
+    between = np.flatnonzero((pixels > low) & (pixels < high))
+    if not between.size:
+        return lossy
+    if between.size > _MOST_BETWEEN * np.count_nonzero(pixels >= high):
+        return False
+    if between.size > _SAMPLES:
+        between = np.random.default_rng(0).choice(between, _SAMPLES, replace=False)
+    places = np.stack(np.unravel_index(between, pixels.shape), axis=1)
+    window = np.stack(
+        np.meshgrid(*(np.arange(-_REACH, _REACH + 1) for _ in pixels.shape), indexing="ij"), axis=-1
+    ).reshape(-1, pixels.ndim)
+    near = np.clip(places[:, None] + window[None], 0, np.asarray(pixels.shape) - 1)
+    values = pixels[tuple(np.moveaxis(near, -1, 0))]
+    on_edge = (values <= low).any(axis=1) & (values >= high).any(axis=1)
+    return bool(on_edge.mean() >= _SHARE_ON_EDGES)
+
+
+def _describe(path: Path, levels: int, highest: int, lossy: bool, two_ended: bool) -> str:
+    if not lossy:
+        return (
+            f"{path} has {levels} grey levels between 0 and {highest}, all along edges, as an anti-aliased or resized "
+            f"mask has; save it with one value per class, {_ADVICE}"
+        )
+    kind = "JPEG" if image_suffix(path) in (".jpg", ".jpeg") else "lossy image"
+    if two_ended and highest >= _LEAST_LOSSY_WHITE:
+        return (
+            f"{path} is a {kind} whose compression has spread the labels 0 and {highest} over {levels + 2} values; "
+            f"save the mask as PNG, {_ADVICE}"
+        )
+    return (
+        f"{path} is a {kind} with {levels + 2} values up to {highest}: compression has changed the labels; "
+        "save the mask as PNG from its source"
+    )
+
+
+def _check_alpha(path: Path) -> None:
+    """Refuse a mask of one colour whose transparency varies."""
+    with naming(path, "image"):
+        try:
+            opened = PIL.Image.open(path)
+        except PIL.UnidentifiedImageError:
+            return  # a TIFF of a depth that Pillow cannot read, which has been read otherwise
+        with opened:
+            if "A" not in opened.mode and "transparency" not in opened.info:
+                return
+            least, most = opened.convert("RGBA").getchannel("A").getextrema()
+    if least != most:
+        raise TransparentMaskError(
+            f"{path} is a mask of one colour whose shape is in its alpha channel, which is not read; save the alpha "
+            "channel as a grey mask"
+        )

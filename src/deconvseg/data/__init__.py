@@ -11,9 +11,16 @@ from deconvseg.data.dataset_report import DatasetReport
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.geometry import AxisOrder, Geometry
 from deconvseg.data.json_files import read_json, read_json_object
-from deconvseg.data.labels import LabelEncoding, count_values
+from deconvseg.data.label_findings import (
+    common_labels,
+    describe_absent_class,
+    find_absent_classes,
+    find_label_problems,
+)
+from deconvseg.data.labels import WHITE, LabelEncoding, align_white, count_values
 from deconvseg.data.layouts import is_dataset, open_dataset, open_images
 from deconvseg.data.listing import list_image_files
+from deconvseg.data.mask_values import read_mask
 from deconvseg.data.painting import Paint, check_painting, painting_order
 from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.preprocessing import (
@@ -47,6 +54,7 @@ from deconvseg.data.writing import mask_suffix, write_label_map
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "WHITE",
     "Augment",
     "Augmentation",
     "AxisOrder",
@@ -69,13 +77,18 @@ __all__ = [
     "Region",
     "Sample",
     "Splits",
+    "align_white",
     "bids_mask_paths",
     "bounding_box",
     "case_stem",
     "check_dataset",
     "check_painting",
     "check_same_grid",
+    "common_labels",
     "count_values",
+    "describe_absent_class",
+    "find_absent_classes",
+    "find_label_problems",
     "finish",
     "is_dataset",
     "is_image_file",
@@ -100,6 +113,7 @@ __all__ = [
     "read_json",
     "read_json_object",
     "read_label_map",
+    "read_mask",
     "read_splits",
     "report_problems",
     "resampled_shape",

@@ -26,7 +26,7 @@ from deconvseg.errors import DeconvsegError
 from deconvseg.system import make_folder, writing_error
 
 # Part of every key: raise it when preprocessing or the files below change, and old entries are made again.
-_FORMAT = 3
+_FORMAT = 4
 # At most this many voxels of each class are remembered as centres for foreground patches.
 _CENTRES_PER_CLASS = 2000
 # Where no patch is given, blocks fit one of this many voxels per axis.

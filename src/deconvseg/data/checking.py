@@ -11,7 +11,13 @@ import numpy as np
 
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.dataset_report import DatasetReport, LabelFrequency, Spread
-from deconvseg.data.label_findings import class_names, common_labels, describe_masks, find_label_problems
+from deconvseg.data.label_findings import (
+    class_names,
+    common_labels,
+    describe_masks,
+    find_absent_classes,
+    find_label_problems,
+)
 from deconvseg.data.labels import count_values
 from deconvseg.data.mask_values import BlurredMaskError, TransparentMaskError
 from deconvseg.data.reading import image_suffix
@@ -60,7 +66,9 @@ def check_dataset(
         problems.append(Problem(str(dataset.root), str(error), "error"))
     problems += _undeclared_labels(dataset, counts)
     problems += _unlikely_labels(dataset, counts)
-    problems += find_label_problems(dataset, counts, None if splits is None else splits.train)
+    problems += find_label_problems(dataset, counts)
+    problems += find_absent_classes(dataset, counts)
+    problems += () if splits is None else find_absent_classes(dataset, counts, splits.train)
     notes = [f"grey images expanded to RGB: {expanded}"] if expanded else []
     return DatasetReport(
         root=str(dataset.root),

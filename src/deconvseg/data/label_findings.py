@@ -1,4 +1,4 @@
-"""What the label values of a dataset's masks show: classes that are missing, masks that teach nothing, mixed storage."""
+"""What the label values of masks show: classes that are missing, masks that teach nothing, one object as two values."""
 
 from __future__ import annotations
 
@@ -26,27 +26,36 @@ def common_labels(dataset: Dataset, values: CaseValues) -> dict[int, int]:
     return {0: 0} | common_values({_mask(dataset, name): found for name, found in values.items()})
 
 
-def find_label_problems(
-    dataset: Dataset, values: CaseValues, training: Collection[str] | None = None
-) -> tuple[Problem, ...]:
-    """The problems that the label values of these cases show; with ``training`` cases, classes that those lack too."""
-    if not values:
-        return ()
+def find_label_problems(dataset: Dataset, values: CaseValues) -> tuple[Problem, ...]:
+    """The problems that the label values of all these masks show together."""
     root, ignore = str(dataset.root), dataset.ignore_label
     everything = {value for found in values.values() for value in found}
-    if not everything - {0, ignore}:
+    if everything and not everything - {0, ignore}:
         return (Problem(root, "every mask is empty: there is no class to learn; give masks with labels", "error"),)
     problems = []
     if 0 not in everything and len(everything - {ignore}) == 1:
         problems.append(
             Problem(root, "no mask has a pixel of background (0); look at the masks, or invert them", "warning")
         )
-    problems += _other_white(dataset, values)
-    problems += _absent(dataset, everything, set(class_names(dataset)), "any mask")
+    return (*problems, *_other_white(dataset, values))
+
+
+def find_absent_classes(
+    dataset: Dataset, values: CaseValues, training: Collection[str] | None = None
+) -> tuple[Problem, ...]:
+    """Warnings for the declared classes that no mask has; with ``training`` cases, for those that these alone lack."""
+    everything = {value for found in values.values() for value in found}
+    expected, found, where = set(class_names(dataset)), everything, "any mask"
     if training is not None:
-        taught = {value for name in training if name in values for value in values[name]}
-        problems += _absent(dataset, taught, everything, "the training masks")
-    return tuple(problems)
+        expected, where = everything, "the training masks"
+        found = {value for name in training if name in values for value in values[name]}
+    if not everything - {0, dataset.ignore_label}:
+        return ()
+    names = class_names(dataset)
+    return tuple(
+        Problem(str(dataset.root), describe_absent_class(names.get(value, f"label {value}"), value, where), "warning")
+        for value in sorted(expected - {0, dataset.ignore_label} - found)
+    )
 
 
 def describe_masks(values: CaseValues) -> list[str]:
@@ -64,17 +73,6 @@ def describe_masks(values: CaseValues) -> list[str]:
 def describe_absent_class(name: str, value: int, where: str) -> str:
     """The sentence about a class without a voxel in some masks."""
     return f"the class {name} ({value}) has no voxel in {where}"
-
-
-def _absent(dataset: Dataset, found: Collection[int], expected: Collection[int], where: str) -> list[Problem]:
-    names = class_names(dataset)
-    absent = sorted(set(expected) - {0, dataset.ignore_label} - set(found))
-    return [
-        Problem(
-            str(dataset.root), describe_absent_class(names.get(value, f"label {value}"), value, where), "warning"
-        )
-        for value in absent
-    ]
 
 
 def _other_white(dataset: Dataset, values: CaseValues) -> list[Problem]:

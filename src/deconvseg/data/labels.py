@@ -120,7 +120,7 @@ def align_white(pixels: npt.NDArray[Any], value: int, *, ignore: int | None = No
         return pixels
     judged = pixels if ignore is None else pixels[pixels != ignore]
     own = int(judged.max(initial=0))
-    if own == value or own not in WHITE or own == ignore or not ((judged == 0) | (judged == own)).all():
+    if own in (value, ignore) or own not in WHITE or not ((judged == 0) | (judged == own)).all():
         return pixels
     kind = np.promote_types(pixels.dtype, smallest_integer_dtype(np.asarray([value])))
     return np.where(pixels == own, kind.type(value), pixels).astype(kind)
@@ -143,9 +143,10 @@ def common_values(masks: Mapping[str, Collection[int]]) -> dict[int, int]:
         common = max(found, key=lambda value: (found[value], value))
         return dict.fromkeys(everything, common)
     examples = {value: next(file for file, kind in kinds.items() if kind == value) for value in sorted(found)}
-    several = next(file for file, values in foreground.items() if values and not values <= {kinds.get(file)} & set(WHITE))
+    several = next(file for file, values in foreground.items() if len(values) > 1 or not values <= set(WHITE))
+    labels = ", ".join(map(str, sorted(foreground[several])))
     listed = "; ".join(f"{file} holds 0 and {value}" for value, file in examples.items())
     raise InputError(
-        f"{listed}; and {several} holds {', '.join(map(str, sorted(foreground[several])))}: what is one label here may be "
-        "another there; store all masks as one number per class"
+        f"{listed}; and {several} holds {labels}: what is one label here may be another there; "
+        "store all masks as one number per class"
     )

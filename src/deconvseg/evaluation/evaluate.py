@@ -23,7 +23,7 @@ from deconvseg.data import (
     list_image_files,
     list_names,
     open_dataset,
-    read_label_map,
+    read_mask,
     read_splits,
 )
 from deconvseg.errors import DeconvsegError, InputError
@@ -31,6 +31,7 @@ from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import both_empty, evaluate_masks, find_labels
 from deconvseg.evaluation.metrics import check_tolerance
+from deconvseg.evaluation.storage import align_masks, describe_aligned, unite_cases
 from deconvseg.runs import Run
 from deconvseg.system import make_folder
 
@@ -141,6 +142,7 @@ def _evaluate_cases(
             cases.append(_evaluate_case(name, truths, predictions[name], choice))
         except DeconvsegError as error:
             problems.append(f"{name}: {error}")
+    cases = unite_cases(cases, choice.classes)
     labels = _all_labels(cases, choice)
     return Evaluation(
         cases=tuple(_fill_in(case, labels) for case in cases),
@@ -236,12 +238,16 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         if len(files) > 1:
             raise InputError(f"{len(files)} {role} have this name ({', '.join(map(str, files))}); keep one")
     truth_file, prediction_file = truths.files[name][0], found[0]
-    truth, prediction = read_label_map(truth_file), read_label_map(prediction_file)
+    truth, prediction = (
+        read_mask(file, foreground=choice.classes.foreground) for file in (truth_file, prediction_file)
+    )
     check_same_grid(truth, truth_file, prediction, prediction_file)
     ignored = None if truths.ignore is None else truth.pixels == truths.ignore
-    masks = [truth.pixels, prediction.pixels]
+    stored = truth.pixels, prediction.pixels
+    masks = align_masks(*stored, choice.classes, truths.ignore)
+    aligned = any(one is not other for one, other in zip(masks, stored, strict=True))
     if choice.classes.foreground:
-        masks = [mask > 0 for mask in masks]
+        masks = masks[0] > 0, masks[1] > 0
     predicted = find_labels(masks[1], ignored)
     labels = dict(choice.classes.names)
     if choice.classes.extend:
@@ -267,6 +273,7 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         tuple(truths.images.get(name, ())),
         tuple(sorted(predicted)),
         0 if ignored is None else int(np.count_nonzero(ignored)),
+        aligned,
     )
 
 
@@ -303,5 +310,6 @@ def _warn(cases: Sequence[CaseMetrics], choice: _Choice, strays: Set[str]) -> It
     # A class that only predictions have would score 1 wherever it is rightly absent, and lift every mean.
     if others := sorted({value for case in cases for value in case.predicted_labels} - scored):
         yield f"label values that only predictions have are not scored as classes: {list_names(others)}"
+    yield from describe_aligned(cases)
     if strays:
         yield f"predictions without a truth were left out: {list_names(sorted(strays))}"

@@ -32,7 +32,10 @@ _NNUNET_KEYS = {
 
 @dataclass(frozen=True)
 class CaseMetrics:
-    """The metrics of one case by label value, with its grid, its files, and what was predicted and ignored in it."""
+    """The metrics of one case by label value, with its grid, its files, and what was predicted and ignored in it.
+
+    ``aligned`` says that its masks store the value of their one class in different ways.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -43,6 +46,7 @@ class CaseMetrics:
     image_files: tuple[Path, ...] = ()
     predicted_labels: tuple[int, ...] = ()
     ignored_voxels: int = 0
+    aligned: bool = False
 
     @property
     def mean(self) -> dict[str, float]:

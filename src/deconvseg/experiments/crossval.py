@@ -21,7 +21,7 @@ from deconvseg.data import (
     list_names,
     open_dataset,
     read_json,
-    read_label_map,
+    read_mask,
     resolve_folds,
 )
 from deconvseg.errors import DeconvsegError, InputError
@@ -273,8 +273,10 @@ def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> 
     entries = [(fold, case, part.ignore_label) for fold, part in found.items() for case in part.cases]
     cases = []
     for fold, case, ignore in console.track(entries, "reading the held-out masks"):
-        truth, prediction = read_label_map(case.truth_file), read_label_map(case.prediction_file)
-        pixels = [mask.pixels > 0 if plan.labels.foreground_only else mask.pixels for mask in (truth, prediction)]
+        single = plan.labels.foreground_only
+        truth, prediction = (read_mask(file, foreground=single) for file in (case.truth_file, case.prediction_file))
+        aligned = [plan.labels.to_encoding().align(mask.pixels) for mask in (truth, prediction)]
+        pixels = [mask > 0 if single else mask for mask in aligned]
         if ignore is not None:
             pixels = [np.where(truth.pixels == ignore, 0, part) for part in pixels]
         masks = [LabelMap(part.astype(np.uint8) if part.dtype == bool else part, truth.geometry) for part in pixels]

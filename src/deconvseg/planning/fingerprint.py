@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from deconvseg.data import Case, Dataset
+from deconvseg.data import Case, Dataset, common_labels
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.planning.case_facts import CaseFacts, measure_case, measuring_bytes, refuse_instances
 from deconvseg.planning.fingerprint_cache import fingerprint_key, read_cached, write_cached
@@ -68,7 +69,8 @@ class Fingerprint(_Part):
     """Shapes (canonical axes), spacings in mm, orientations of the files, and statistics of classes and channels.
 
     ``orientations`` counts the axis codes, as ``{"RAS": 10}``; ``expanded_grey`` the grey images that were taken for
-    RGB; ``asymmetry`` says for each axis what share of the cases lie nearer to the others than their mirror images do
+    RGB; ``case_values`` are the label values of each case, in the order of the dataset; ``asymmetry`` says for each
+    axis what share of the cases lie nearer to the others than their mirror images do
     (:func:`~deconvseg.planning.symmetry.asymmetry`); ``foreground_outside`` counts the cases with
     foreground outside the box of all voxels that are not zero in some channel. Goes to and from JSON by pydantic:
     ``model_dump_json``, ``model_validate_json``.
@@ -83,6 +85,7 @@ class Fingerprint(_Part):
     expanded_grey: Count = 0
     asymmetry: tuple[float, ...] = ()
     foreground_outside: Count = 0
+    case_values: tuple[tuple[int, ...], ...] = ()
 
     @property
     def label_voxels(self) -> dict[int, int]:
@@ -195,6 +198,11 @@ def _merge(dataset: Dataset, measured: Iterable[tuple[Case, CaseFacts]]) -> Fing
             refuse_instances(len(values), case)
         if found.orientation:
             orientations[found.orientation] = orientations.get(found.orientation, 0) + 1
+    common = common_labels(
+        dataset, {case.name: found.classes for case, found in zip(dataset.cases, facts, strict=True)}
+    )
+    facts = [replace(found, classes={common[v]: one for v, one in found.classes.items()}) for found in facts]
+    values = {common[value] for value in values}
     return Fingerprint(
         spatial_dims=len(facts[0].shape),
         shapes=tuple(found.shape for found in facts),
@@ -205,6 +213,7 @@ def _merge(dataset: Dataset, measured: Iterable[tuple[Case, CaseFacts]]) -> Fing
         expanded_grey=sum(found.expanded_grey for found in facts),
         asymmetry=asymmetry([_occupancies(found) for found in facts]),
         foreground_outside=sum(found.foreground_outside > 0 for found in facts),
+        case_values=tuple(tuple(found.classes) for found in facts),
     )
 
 

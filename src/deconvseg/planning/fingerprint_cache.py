@@ -43,7 +43,7 @@ def fingerprint_key(dataset: Dataset) -> str:
         __version__,
         [dataset.foreground, dataset.channels_last, dataset.channel_names, sorted((dataset.label_names or {}).items())],
         [dataset.label_names is None, dataset.ignore_label],
-        [[str(file.resolve()), *_state(file)] for file in files],
+        [[os.path.realpath(file), *_state(file)] for file in files],
     ]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 

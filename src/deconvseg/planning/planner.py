@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.catalog import PRESETS
-from deconvseg.data import Case, Dataset, Splits
+from deconvseg.data import Case, Dataset, Splits, find_absent_classes, find_label_problems
 from deconvseg.data.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.models import preset_arguments
@@ -112,7 +112,7 @@ def make_plan(
         meter = measure or stack.enter_context(StepMeter(device, room, threads))
         learnt = dataset.select([*splits.train, *splits.val])
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, progress=progress)
-        draft = _draft(learnt, fingerprint, named, len(splits.val))
+        draft = _draft(learnt, fingerprint, named, splits)
         slices, reason = choose_slices(draft.fingerprint, draft.spacing, dims, kind)
         budget = Budget(
             meter,
@@ -147,9 +147,12 @@ def check_request(model: str, preset: str | None, variant: str | None, recipe: s
     check_fittable(model)
 
 
-def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, validated: int) -> _Draft:
+def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits) -> _Draft:
     spacing, spacing_reason = target_spacing(fingerprint)
     labels, labels_reason, warnings = plan_labels(dataset, fingerprint)
+    values = dict(zip(dataset.names, fingerprint.case_values, strict=True))
+    found = (*find_label_problems(dataset, values), *find_absent_classes(dataset, values, splits.train))
+    warnings += [problem.message for problem in found]
     regions, regions_reason = plan_regions(dataset, labels, recipe)
     colour = is_rgb(dataset.channel_names)
     reasons = {"spacing": spacing_reason, "labels": labels_reason, "regions": regions_reason}
@@ -161,7 +164,7 @@ def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, validated
         channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
         channels.append(channel)
     # Where the folds are not known yet, as many as a validation takes.
-    validated = validated or recipe.validation_cases
+    validated = len(splits.val) or recipe.validation_cases
     return _Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, validated, reasons, warnings)
 
 

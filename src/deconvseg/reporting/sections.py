@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data import LabelMap, read_image, read_label_map
+from deconvseg.data import LabelMap, align_white, read_image, read_mask
 from deconvseg.errors import DeconvsegError
 from deconvseg.reporting.charts import draw_dice_distribution, draw_volume_agreement
 from deconvseg.reporting.overlay import CaseViews, case_views
@@ -166,7 +166,8 @@ def _draw_case(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[CaseV
 def _read_masks(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[LabelMap, LabelMap]:
     """Return truth and prediction as they are scored: without ignored voxels, regions painted in their order."""
     truth, prediction = (
-        read_label_map(record.resolve(case[key])).canonical() for key in ("truth_file", "prediction_file")
+        read_mask(record.resolve(case[key]), foreground=bool(record.tree.get("foreground"))).canonical()
+        for key in ("truth_file", "prediction_file")
     )
     pixels = [mask.pixels for mask in (truth, prediction)]
     ignore = record.tree.get("ignore_label")
@@ -180,6 +181,8 @@ def _paint_classes(record: EvaluationRecord, pixels: npt.NDArray[Any]) -> npt.ND
     if record.tree.get("foreground"):
         return (pixels > 0).astype(np.uint8)
     labels, regions = record.tree["labels"], record.tree.get("regions")
+    if not regions and len(labels) == 1:
+        pixels = align_white(pixels, int(next(iter(labels))))
     if not regions:
         return np.where(np.isin(pixels, [int(value) for value in labels]), pixels, 0)
     painted = np.zeros(pixels.shape, np.int64)

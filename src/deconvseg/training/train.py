@@ -1,7 +1,7 @@
 """The whole way from a dataset to a finished run folder."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -9,7 +9,15 @@ from typing import Any
 
 from torch import manual_seed
 
-from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases, resolve_splits
+from deconvseg.data import (
+    Dataset,
+    PreparedCase,
+    Splits,
+    describe_absent_class,
+    open_dataset,
+    prepare_cases,
+    resolve_splits,
+)
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
@@ -203,11 +211,24 @@ def _prepared_cases(
     }
 
 
+def _absent_classes(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
+    """Return a sentence for each class of the plan that no training mask has on the plan's grid."""
+    taught = {label for case in cases for label, _ in case.classes}
+    absent = [index for index in range(1, len(plan.labels.values)) if index not in taught]
+    return [
+        describe_absent_class(plan.labels.names[index], plan.labels.values[index], "the training masks")
+        for index in absent
+    ]
+
+
 def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console: Console) -> None:
     """Train the network of a run whose folder is there, as one of the processes that do."""
     plan = run.plan
     data, parts = _cases(run, options)
     cases = _prepared_cases(run, data, parts, options, console)
+    for text in _absent_classes(plan, cases["train"]):
+        if not resume and text not in plan.warnings:
+            console.say(f"warning: {text}")
     device = choose_device(options.device)
     manual_seed(options.seed)
     network = create_model(plan.model.name, **plan.model.config)

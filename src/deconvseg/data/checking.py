@@ -20,7 +20,7 @@ from deconvseg.data.label_findings import (
 )
 from deconvseg.data.labels import count_values
 from deconvseg.data.mask_values import BlurredMaskError, TransparentMaskError
-from deconvseg.data.reading import image_suffix
+from deconvseg.data.reading import image_suffix, read_header
 from deconvseg.data.splits import Splits
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import InputError
@@ -54,6 +54,7 @@ def check_dataset(
         except InputError as error:
             problems.append(_case_problem(case, error))
         else:
+            problems += _notes(case)
             shapes[case.name], spacings[case.name] = image.shape, image.geometry.spacing
             expanded += dataset.expands_grey(case)
             if label_map is not None:
@@ -129,6 +130,12 @@ def _case_problem(case: Case, error: InputError) -> Problem:
     files = [str(path) for path in (*case.images, case.label) if path is not None]
     file = next((path for path in files if str(error).startswith(path)), files[0])
     return Problem(file, str(error).removeprefix(file).lstrip(": "), "error")
+
+
+def _notes(case: Case) -> list[Problem]:
+    """What the readers had to assume about the files of a case."""
+    files = (*case.images, *(() if case.label is None else (case.label,)))
+    return [Problem(str(path), note, "warning") for path in files for note in read_header(path).notes]
 
 
 def _mixed_dimensions(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:

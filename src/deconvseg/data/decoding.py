@@ -1,26 +1,37 @@
-"""One place where what a decoder raises for a damaged file becomes an error that names the file."""
+"""What all decoders share: errors that name the file, sizes checked first, streams read to their end."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
-from PIL.Image import DecompressionBombError
 from tifffile import TiffFileError
 
-from deconvseg.errors import InputError
+from deconvseg.data.free_memory import free_memory
+from deconvseg.errors import InputError, MissingPackageError
+from deconvseg.units import format_bytes
 
+# Deflate and bzip2 make no more bytes than this of one.
+DEFLATE_RATIO, BZIP2_RATIO = 1033, 50_000
+
+CHUNK = 2**20
+
+_MOST_TRAILING_BYTES = 2**26
+_SMALL = 2**28  # bytes that are taken without a look at what is free
 # A damaged header leads a decoder anywhere: every kind below was met, or follows from the same arithmetic.
 _DECODER_ERRORS = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError),
-    *(struct.error, zlib.error),
-    *(ImageFileError, HeaderDataError, WrapStructError, DecompressionBombError, TiffFileError),
+    *(RuntimeError, AssertionError, struct.error, zlib.error),
+    *(ImageFileError, HeaderDataError, WrapStructError, TiffFileError),
 )
 
 
@@ -32,15 +43,70 @@ def naming(path: Path, kind: str) -> Iterator[None]:
     except InputError as error:
         if str(error).startswith(str(path)):
             raise
-        raise InputError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
     except MemoryError as error:
         raise InputError(
             f"{path} does not fit into memory in the size that its header tells ({_reason(error)}); free some memory, "
             f"or copy it again if that is not the size of the {kind}"
         ) from error
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except _DECODER_ERRORS as error:
+        if "requires the 'imagecodecs' package" in str(error):
+            raise MissingPackageError(
+                f"{path} needs the package imagecodecs ({_reason(error)}); install it with 'pip install imagecodecs'"
+            ) from error
         raise InputError(f"{path} is truncated or not a readable {kind} ({_reason(error)}); copy it again") from error
 
 
+def check_described(path: Path, described: int, held: int, ratio: int = 1) -> None:
+    """Check the bytes of numbers that a header describes before memory is taken for them.
+
+    ``held`` bytes of the file hold them, compressed at most ``ratio`` to one. Raises `OSError` where they cannot hold
+    that many, and `InputError` where that much memory is not free.
+    """
+    if described > held * ratio:
+        raise OSError(f"it describes {described} bytes of numbers, more than {held} bytes can hold")
+    if described > _SMALL and described > (free := free_memory()):
+        raise InputError(
+            f"{path} takes {format_bytes(described)} of memory to read, and {format_bytes(free)} are free; free some "
+            "memory, or cut it into parts"
+        )
+
+
+def fill(count: int, dtype: np.dtype[Any], chunks: Iterable[bytes], *, exactly: bool) -> npt.NDArray[Any]:
+    """``count`` numbers from chunks of bytes, which are read to their end so that checksums are compared.
+
+    Raises `OSError` where the chunks hold less, or more: a byte more with ``exactly``, 64 MiB otherwise.
+    """
+    numbers = np.empty(count, dtype)
+    view = numbers.view(np.uint8).data
+    place = behind = 0
+    for chunk in chunks:
+        part = chunk[: len(view) - place] if place < len(view) else b""
+        view[place : place + len(part)] = part
+        place += len(part)
+        behind += len(chunk) - len(part)
+        if behind > (0 if exactly else _MOST_TRAILING_BYTES):
+            raise OSError(f"it holds more than the {len(view)} bytes of numbers that its header describes")
+    if place < len(view):
+        raise OSError(f"it ends after {place} of the {len(view)} bytes of numbers that its header describes")
+    return numbers
+
+
+def read_chunks(stream: Any) -> Iterator[bytes]:
+    """The rest of a stream, in chunks of 1 MiB."""
+    while chunk := stream.read(CHUNK):
+        yield chunk
+
+
+def check_number_type(path: Path, dtype: np.dtype[Any]) -> None:
+    """Raise an `InputError` for numbers that are not real."""
+    if dtype.kind == "c":
+        raise InputError(f"{path} stores complex numbers, where real ones are expected; write one real image per part")
+    if dtype.kind not in "biuf":
+        raise InputError(f"{path} stores {dtype}, where real numbers are expected; convert it to one number per voxel")
+
+
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:300] or type(error).__name__

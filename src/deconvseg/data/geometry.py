@@ -14,6 +14,8 @@ from deconvseg.errors import InputError
 
 Array = npt.NDArray[Any]
 
+_POSSIBLE_SPACING = (1e-7, 1e7)  # mm: a tenth of a nanometre, ten kilometres
+
 
 @dataclass(frozen=True)
 class AxisOrder:
@@ -48,7 +50,7 @@ class AxisOrder:
         for axis, (source, flipped) in enumerate(zip(self.permutation, self.flips, strict=True)):
             to_input[source, axis] = -1.0 if flipped else 1.0
             to_input[source, -1] = shape[source] - 1.0 if flipped else 0.0
-        return Geometry(geometry.affine @ to_input)
+        return Geometry(geometry.affine @ to_input, geometry.placed)
 
     def _flipped_axes(self, leading: int) -> tuple[int, ...]:
         return tuple(leading + axis for axis, flipped in enumerate(self.flips) if flipped)
@@ -59,11 +61,13 @@ class Geometry:
     """The map from voxel indices to world millimetres: an affine (n + 1, n + 1) in nibabel's convention.
 
     In 3D the world is RAS (x to the right, y to the front, z up). In 2D the axes are (row, column), and the
-    affine is the identity unless the file says otherwise. Raises `InputError` for a singular or non-finite
-    affine.
+    affine is the identity unless the file says otherwise. ``placed`` is False where the file gives the distances
+    between voxels alone, and neither orientation nor origin. Raises `InputError` for a singular or non-finite affine,
+    and for voxels of an impossible size.
     """
 
     affine: npt.NDArray[np.float64]
+    placed: bool = True
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -73,6 +77,10 @@ class Geometry:
             raise InputError("the affine has NaN or infinite entries; repair the file's header")
         if np.linalg.matrix_rank(affine[:-1, :-1]) < affine.shape[0] - 1:
             raise InputError("the affine is singular (an axis has no extent); repair the file's header")
+        spacing = np.linalg.norm(affine[:-1, :-1], axis=0)
+        if not ((spacing >= _POSSIBLE_SPACING[0]) & (spacing <= _POSSIBLE_SPACING[1])).all():
+            sizes = ", ".join(f"{length:g}" for length in spacing)
+            raise InputError(f"the affine gives voxels of ({sizes}) mm; repair the file's header")
         affine.flags.writeable = False
         object.__setattr__(self, "affine", affine)
 
@@ -102,16 +110,39 @@ class Geometry:
         """The world position in millimetres of the first voxel's centre."""
         return tuple(float(value) for value in self.affine[:-1, -1])
 
-    def matches(self, other: Geometry, tolerance: float = 1e-3) -> bool:
-        """Whether both affines have one size and agree entry by entry within ``tolerance`` (mm)."""
-        return self.affine.shape == other.affine.shape and bool(np.abs(self.affine - other.affine).max() <= tolerance)
+    @property
+    def tolerance(self) -> float:
+        """The difference in millimetres that is taken for rounding: 1 % of the smallest voxel, at most 1e-3 mm."""
+        return min(1e-3, 0.01 * min(self.spacing))
+
+    def matches(self, other: Geometry, tolerance: float | None = None) -> bool:
+        """Whether both affines have one size and agree entry by entry within ``tolerance`` (mm).
+
+        By default that is the smaller `tolerance` of both, and what float32, in which headers are stored, rounds off
+        large entries. Where one of them is not placed, the spacings alone are compared.
+        """
+        if self.affine.shape != other.affine.shape:
+            return False
+        if not (self.placed and other.placed):
+            return self.agrees(self.spacing, other.spacing, other, tolerance)
+        return self.agrees(self.affine, other.affine, other, tolerance)
+
+    def agrees(self, ours: Any, theirs: Any, other: Geometry, tolerance: float | None = None) -> bool:
+        """Whether two arrays of lengths, ours and those of ``other``, agree entry by entry as in `matches`."""
+        ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+        if tolerance is None:
+            rounding = 4 * np.finfo(np.float32).eps * np.maximum(np.abs(ours), np.abs(theirs))
+            allowed = np.maximum(min(self.tolerance, other.tolerance), np.minimum(rounding, 1e-3))
+        else:
+            allowed = np.full(ours.shape, tolerance)
+        return bool((np.abs(ours - theirs) <= allowed).all())
 
     def resampled(self, old_shape: Sequence[int], new_shape: Sequence[int]) -> Geometry:
         """The geometry after resampling ``old_shape`` to ``new_shape``, the volume's outer edges kept."""
         scale = np.asarray(old_shape, dtype=np.float64) / np.asarray(new_shape, dtype=np.float64)
         to_old = np.diag([*scale, 1.0])
         to_old[:-1, -1] = (scale - 1.0) / 2.0
-        return Geometry(self.affine @ to_old)
+        return Geometry(self.affine @ to_old, self.placed)
 
     def axis_order(self) -> AxisOrder:
         """The order that brings the array closest to canonical axes: RAS in 3D, unchanged otherwise."""

@@ -21,6 +21,9 @@ from deconvseg.units import format_bytes
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *RASTER_SUFFIXES)
 
 
+_LABEL_NOISE = 1e-4  # what arithmetic leaves of a whole number in float32, and no interpolated mask consists of
+
+
 class Reader(Protocol):
     """What a file format needs to take part; a floor above may pass readers of more formats (DICOM, for one).
 
@@ -59,7 +62,7 @@ def read_image(
     ``channels_last`` allows a 4D file whose last axis is the channels (Medical Segmentation Decathlon), and NRRD and
     MetaImage with several numbers per voxel. ``memory`` is the number of bytes that reading may take.
     Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, channels whose
-    shapes or geometries (tolerance 1e-3 mm) differ, and, before any number is read, for too little memory.
+    shapes or geometries (see `Geometry.matches`) differ, and, before any number is read, for too little memory.
     """
     files = [Path(paths)] if isinstance(paths, (str, PathLike)) else [Path(path) for path in paths]
     if not files:
@@ -96,15 +99,18 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Reader] = REA
     if pixels.dtype == np.bool_:
         return LabelMap(pixels.astype(np.uint8), geometry)
     if np.issubdtype(pixels.dtype, np.floating):
-        whole = np.isfinite(pixels) & (pixels == np.rint(pixels)) & (np.abs(pixels) < 2**53)
+        whole = np.isfinite(pixels) & (np.abs(pixels) < 2**53)
+        whole[whole] = np.abs(pixels[whole] - np.rint(pixels[whole])) <= _LABEL_NOISE
         fractional = pixels[~whole]
         if fractional.size:
-            seen = ", ".join(f"{value:g}" for value in np.unique(fractional)[:5])
+            seen = ", ".join(f"{value:.9g}" for value in np.unique(fractional)[:5])
             raise InputError(
                 f"{path} is not a label map: {fractional.size} voxels are not whole numbers ({seen}, …); "
                 "give a mask with one integer per class"
             )
-        pixels = pixels.astype(np.int64)
+        pixels = np.rint(pixels).astype(np.int64)
+    if pixels.dtype.kind == "u" and pixels.itemsize == 8 and pixels.size and int(pixels.max()) >= 2**63:
+        raise InputError(f"{path} is not a label map: it has the value {pixels.max()}, which no label is as large as")
     return LabelMap(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")), geometry)
 
 
@@ -120,7 +126,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 
 def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | LabelMap, second_path: Path) -> None:
-    """Raise an `InputError` with both files and both values where shapes or geometries (1e-3 mm) differ."""
+    """Raise an `InputError` with both files and both values where shapes or geometries differ."""
     if first.shape != second.shape:
         raise InputError(
             f"{second_path} has the shape {_show(second.shape)}, but {first_path} has {_show(first.shape)}; "
@@ -130,13 +136,15 @@ def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | L
         return
 
     def differs(name: str) -> bool:
-        return bool(np.abs(np.subtract(getattr(first.geometry, name), getattr(second.geometry, name))).max() > 1e-3)
+        ours, theirs = getattr(first.geometry, name), getattr(second.geometry, name)
+        return not first.geometry.agrees(ours, theirs, second.geometry)
 
     name = next((name for name in ("spacing", "origin") if differs(name)), "direction")
     ours, theirs = (np.ravel(getattr(side.geometry, name)) for side in (first, second))
+    tolerance = min(first.geometry.tolerance, second.geometry.tolerance)
     raise InputError(
-        f"{second_path} has the {name} {_show(theirs)}, but {first_path} has {_show(ours)} (tolerance 1e-3 mm); "
-        "resample one of them or repair its header"
+        f"{second_path} has the {name} {_show(theirs)}, but {first_path} has {_show(ours)} (tolerance {tolerance:.2g} "
+        "mm); resample one of them or repair its header"
     )
 
 
@@ -200,6 +208,8 @@ def _reader_of(path: Path, readers: Sequence[Reader]) -> Reader:
         raise InputError(f"{path} does not exist")
     if path.is_dir():
         raise InputError(f"{path} is a folder, where an image file is expected")
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe or a device, where an image file is expected")
     return reader
 
 

@@ -19,11 +19,15 @@ Integers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before that is read: channels, spatial shape, bytes of each stored number."""
+    """What a file says of its image before that is read: channels, spatial shape, bytes of each stored number.
+
+    ``notes`` are what the reader had to assume or found doubtful, as sentences that follow the file's name.
+    """
 
     channels: int
     shape: tuple[int, ...]
     itemsize: int
+    notes: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> int:
@@ -122,12 +126,14 @@ class LabelMap:
 
 
 def smallest_integer_dtype(pixels: Integers) -> np.dtype[Any]:
-    """The smallest of uint8, uint16, int32 and int64 that holds every value of ``pixels``."""
+    """The smallest of uint8, uint16, int32 and int64 that holds every value; `InputError` where none does."""
     low, high = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
     for candidate in (np.uint8, np.uint16, np.int32):
         limits = np.iinfo(candidate)
         if limits.min <= low and high <= limits.max:
             return np.dtype(candidate)
+    if high > np.iinfo(np.int64).max:
+        raise InputError(f"the label {high} is larger than the largest that a mask can hold, {np.iinfo(np.int64).max}")
     return np.dtype(np.int64)
 
 

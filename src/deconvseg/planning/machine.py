@@ -4,10 +4,10 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from deconvseg.data.free_memory import free_memory
 from deconvseg.errors import InputError
 
 # Parameters of glibc's mallopt, from its malloc.h.
@@ -60,15 +60,16 @@ def take_over_stdout() -> TextIO:
 
 def available_memory(device: str = "cpu") -> int:
     """Return the bytes that a process on this device may still take: free memory, within its control groups' limits."""
-    import psutil
+    if device == "cpu":
+        return free_memory()
     import torch
 
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
-    free = int(psutil.virtual_memory().available)
+    free = free_memory()
     if device == "mps":
         return min(free, int(torch.mps.recommended_max_memory()))
-    return min([free, *control_group_room()])
+    return free
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -83,41 +84,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 def plannable_memory(device: str = "cpu") -> int:
     """Return the bytes that a plan may count on: 90 % of what is available."""
     return int(_PLANNED_SHARE * available_memory(device))
-
-
-def control_group_room(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> Iterator[int]:
-    """Give the bytes that are left in every control group (Linux, version 1 or 2) around this process that has a limit.
-
-    What the kernel holds of files there does not count: it gives that up where memory is wanted.
-    """
-    if not membership.is_file():
-        return
-    for line in membership.read_text(encoding="utf-8").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, names = root, ("memory.max", "memory.current", ("active_file", "inactive_file"))
-        elif "memory" in controllers.split(","):
-            base = root / "memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file"))
-        else:
-            continue
-        group = base / path.lstrip("/")
-        # Inside a container the path may be that of the machine outside, which is not to be seen: the root is its own.
-        for folder in dict.fromkeys([group, *group.parents, base]):
-            if folder.is_relative_to(base) and (folder / names[0]).is_file():
-                limit = (folder / names[0]).read_text(encoding="utf-8").strip()
-                if limit != "max":
-                    used = int((folder / names[1]).read_text(encoding="utf-8"))
-                    yield max(0, int(limit) - used + _held_of_files(folder / "memory.stat", names[2]))
-
-
-def _held_of_files(statistics: Path, names: tuple[str, str]) -> int:
-    if not statistics.is_file():
-        return 0
-    rows = (line.split() for line in statistics.read_text(encoding="utf-8").splitlines())
-    return sum(int(value) for name, value in rows if name in names)
 
 
 def peak_memory() -> int:

@@ -11,7 +11,7 @@ import typer
 
 from deconvseg._version import __version__
 from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
-from deconvseg.cli.console import error
+from deconvseg.cli.console import error, show_log
 from deconvseg.errors import DeconvsegError
 
 _INTERRUPTED = 130
@@ -54,6 +54,7 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit."""
+    show_log()
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

@@ -1,6 +1,6 @@
 """Where the command line writes: results to standard output, everything for people's eyes to standard error."""
 
-import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +17,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from deconvseg.text import dump_json, escape_controls
+
 if TYPE_CHECKING:
     from deconvseg.planning import Section
 
-_stderr = Console(stderr=True, highlight=False)
+_stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
 class Terminal:
@@ -28,11 +30,16 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        _stderr.print(text, markup=False, soft_wrap=True)
+        _print_line(text)
 
     def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
         """Go through items under a bar."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal) as bar:
             yield from bar.track(items, description=text)
 
@@ -43,14 +50,14 @@ class Terminal:
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
         )
         if not _stderr.is_terminal:
             yield _tenths()
             return
         with Progress(*columns, console=_stderr) as bar:
             task = bar.add_task("starting", total=1.0)
-            yield lambda text, fraction: bar.update(task, completed=fraction, description=text)
+            yield lambda text, fraction: bar.update(task, completed=fraction, description=escape_controls(text))
 
 
 def _tenths() -> Callable[[str, float], None]:
@@ -61,31 +68,59 @@ def _tenths() -> Callable[[str, float], None]:
         nonlocal told
         if int(fraction * 10) > told:
             told = int(fraction * 10)
-            _stderr.print(f"{fraction:4.0%}  {text}", markup=False)
+            _print_line(f"{fraction:4.0%}  {text}")
 
     return tell
 
 
 def error(text: str) -> None:
     """Print one line about what went wrong."""
-    _stderr.print(f"error: {text}", style="red", markup=False, soft_wrap=True)
+    _print_line(f"error: {text}", "red")
 
 
 def warn(text: str) -> None:
     """Print one line about something to look at."""
-    _stderr.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+    _print_line(f"warning: {text}", "yellow")
+
+
+def show_log() -> None:
+    """Print what the package logs as warnings."""
+    log = logging.getLogger("deconvseg")
+    if not any(isinstance(handler, _Warnings) for handler in log.handlers):
+        log.addHandler(_Warnings())
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(self.format(record))
+
+
+def echo(text: str) -> None:
+    """Print lines to standard output."""
+    typer.echo("\n".join(map(escape_controls, text.split("\n"))))
+
+
+def echo_path(path: object) -> None:
+    """Print a path to standard output: escaped on a terminal, as it is for another program."""
+    typer.echo(escape_controls(str(path)) if sys.stdout.isatty() else path)
+
+
+def _print_line(text: str, style: str | None = None) -> None:
+    # A name may hold ANSI escapes, line breaks or Rich's markup: none of it is acted on.
+    _stderr.print(escape_controls(text), style=style, markup=False, soft_wrap=True)
 
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table to standard output, as wide as it needs to be where that is not a terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=Text(escape_controls(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(escape_controls(text)) for text in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -97,15 +132,17 @@ def print_explanation(sections: Iterable["Section"]) -> None:
 
     width = None if sys.stdout.isatty() else 140
     for section in sections:
-        table = Table(title=section.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table = Table(
+            title=Text(escape_controls(section.title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD
+        )
         for heading in section.headings:
             table.add_column(heading, overflow="fold")
         for row in section.rows:
             # Texts may hold brackets, which are no markup.
-            table.add_row(*(Text(text) for text in row))
+            table.add_row(*(Text(escape_controls(text)) for text in row))
         Console(highlight=False, width=width).print(table)
 
 
 def print_json(tree: Any) -> None:
     """Print a JSON document to standard output."""
-    typer.echo(json.dumps(tree, indent=2, ensure_ascii=False))
+    typer.echo(dump_json(tree))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, print_json
+from deconvseg.cli.console import Terminal, echo, echo_path, print_json
 
 app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ def check(
     if json:
         print_json(report.to_json())
     else:
-        typer.echo(report.to_text())
+        echo(report.to_text())
     if report.errors:
         raise typer.Exit(1)
 
@@ -42,4 +42,4 @@ def demo(
     """Make the built-in synthetic dataset: blurred volumes of an organ with lesions, in nnU-Net's raw layout."""
     from deconvseg.data import make_demo_dataset
 
-    typer.echo(make_demo_dataset(output, cases=cases, seed=seed))
+    echo_path(make_demo_dataset(output, cases=cases, seed=seed))

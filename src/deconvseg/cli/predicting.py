@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, error, print_json
+from deconvseg.cli.console import Terminal, echo, error, print_json
 
 
 def predict(
@@ -75,7 +75,7 @@ def predict(
         print_json(done.to_json())
     else:
         skipped = f", {len(done.skipped)} were there already" if done.skipped else ""
-        typer.echo(f"{len(done.written)} masks written to {output}{skipped}")
+        echo(f"{len(done.written)} masks written to {output}{skipped}")
     for problem in done.problems:
         error(problem)
     if done.problems:

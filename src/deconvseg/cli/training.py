@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal
+from deconvseg.cli.console import Terminal, echo_path
 
 
 def train(
@@ -74,4 +74,4 @@ def train(
         console=Terminal(),
     )
     if training.Ranks.find().leads:
-        typer.echo(run.path)
+        echo_path(run.path)

@@ -1,0 +1,43 @@
+"""Text that came from files and their names, made safe to print and to store."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# C0 and C1 control characters (ANSI escapes, line breaks), invisible and zero-width characters, marks that turn the
+# direction of text, line separators, halves of surrogate pairs (bytes of a file name that are no UTF-8), tags.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def escape_controls(text: str) -> str:
+    """Return a text in which characters that act on a terminal or hide on a page are shown as Python escapes them."""
+    return _UNPRINTABLE.sub(lambda match: _escape(match[0]), text)
+
+
+def dump_json(tree: Any) -> str:
+    """Return strict JSON, indented: NaN and infinities are null, and unprintable characters are escaped."""
+    text = json.dumps(_finite(tree), indent=2, ensure_ascii=False, allow_nan=False)
+    # Line breaks between entries are JSON's own; those in strings are escaped already.
+    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    form = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return _SHORT.get(character, form)
+
+
+def _finite(tree: Any) -> Any:
+    if isinstance(tree, float):
+        return tree if math.isfinite(tree) else None
+    if isinstance(tree, Mapping):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_finite(value) for value in tree]
+    return tree

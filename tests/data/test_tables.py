@@ -1,8 +1,13 @@
 """A column of a table, by case."""
 
-import pytest
+import csv
 
-from deconvseg.data import open_dataset, read_column
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deconvseg.data import open_dataset, read_column, write_table
+from deconvseg.data.tables import guard_cell, unguard_cell
 from deconvseg.errors import InputError
 
 
@@ -65,3 +70,22 @@ def test_what_is_missing_is_named(tmp_path, text, message):
 def test_no_such_file(tmp_path):
     with pytest.raises(InputError, match="No such file or directory; give a .csv or .tsv"):
         read_column(tmp_path / "none.csv", "age", ["a"])
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=6), max_size=8))
+def test_no_text_begins_a_formula_and_every_text_comes_back(texts):
+    for text in (*texts, "=1+1", "+cmd|'/c calc'!A1", "-2", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-1", "＝1"):
+        cell = guard_cell(text)
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert unguard_cell(cell) == text
+
+
+def test_cells_of_a_table_are_safe_and_numbers_stay_numbers(tmp_path):
+    rows = [{"case": "=HYPERLINK(1)", "x": -1.5, "site": "+oslo"}, {"case": "-7", "x": -2, "site": "'=rome"}]
+    write_table(tmp_path / "table.csv", rows)
+    with (tmp_path / "table.csv").open(newline="") as stream:
+        cells = [list(line.values()) for line in csv.DictReader(stream)]
+    assert cells == [["'=HYPERLINK(1)", "-1.5", "'+oslo"], ["'-7", "-2", "''=rome"]]
+    names = ["=HYPERLINK(1)", "-7"]
+    assert read_column(tmp_path / "table.csv", "x", names) == {"=HYPERLINK(1)": -1.5, "-7": -2.0}
+    assert read_column(tmp_path / "table.csv", "site", names) == {"=HYPERLINK(1)": "+oslo", "-7": "'=rome"}

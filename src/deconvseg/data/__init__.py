@@ -48,7 +48,7 @@ from deconvseg.data.splits import (
     resolve_folds,
     resolve_splits,
 )
-from deconvseg.data.tables import read_column
+from deconvseg.data.tables import read_column, write_table
 from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.data.writing import mask_suffix, write_label_map
 
@@ -121,4 +121,5 @@ __all__ = [
     "resolve_splits",
     "write_bids_description",
     "write_label_map",
+    "write_table",
 ]

@@ -1,20 +1,52 @@
-"""What a table says about cases: age, site, scanner, whatever they are to be stratified by."""
+"""Tables of cases: what a column says (age, site, scanner), and tables that are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from deconvseg.data.bids_names import parse_entities
 from deconvseg.data.csv_layout import read_csv_column
 from deconvseg.data.dataset import list_names
 from deconvseg.data.reading import case_stem
+from deconvseg.data.writing import atomic_write
 from deconvseg.errors import InputError
 
 _CASE_COLUMNS = ("case", "case_id", "name", "participant_id", "subject", "image", "image_0")
+
+# A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection"), full-width forms too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def write_table(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
+    """Write rows as a CSV file, atomically: its header is ``columns`` and every further key of the rows.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, which `read_column` takes away again;
+    numbers stay numbers.
+    """
+    header = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
+    with (
+        atomic_write(path) as target,
+        # Bytes of a file name that are no UTF-8 stay these bytes.
+        target.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow([guard_cell(key) for key in header])
+        writer.writerows([guard_cell(row.get(key)) for key in header] for row in rows)
+
+
+def guard_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet runs: a text with an apostrophe in front where it would be a formula."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA) else value
+
+
+def unguard_cell(text: str) -> str:
+    """Return the text that `guard_cell` was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text
 
 
 def read_column(
@@ -48,10 +80,10 @@ def _read_texts(path: Path, column: str) -> tuple[dict[str, str], str]:
     key = next((name for name in _CASE_COLUMNS if name in columns), columns[0])
     texts: dict[str, str] = {}
     for row in rows:
-        name = case_stem((row[key] or "").strip())
+        name = case_stem(unguard_cell((row[key] or "").strip()))
         if name in texts:
             raise InputError(f"{path} has several rows for the case {name!r} (column {key!r}); keep one")
-        texts[name] = (row[column] or "").strip()
+        texts[name] = unguard_cell((row[column] or "").strip())
     return texts, f"the column {key!r}"
 
 

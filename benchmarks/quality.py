@@ -55,7 +55,7 @@ def score(options: argparse.Namespace, masks: Path) -> dict[str, Any]:
     scores = {
         name: {metric: entry[metric]["mean"] for metric in ("dsc", "hd95", "nsd")} for name, entry in classes.items()
     }
-    mean = {metric: float(np.mean([one[metric] for one in scores.values()])) for metric in ("dsc", "hd95", "nsd")}
+    mean = {metric: found["summary"]["mean"][metric]["mean"] for metric in ("dsc", "hd95", "nsd")}
     return {"cases": found["counts"]["cases"], "mean": mean, "classes": scores}
 
 

@@ -524,3 +524,96 @@ def test_a_case_that_its_dataset_leaves_out_is_a_problem_and_its_prediction_no_s
     assert [case.name for case in evaluation.cases] == ["a"]
     (problem,) = evaluation.problems
     assert "imagesTr/b.nii.gz does not end in a channel number" in problem
+
+
+class TestCohort:
+    """No case leaves the cohort silently, and masks are not compared with themselves."""
+
+    @pytest.mark.parametrize("how", ["folder", "symlink", "hard link", "copy", "saved again"])
+    def test_masks_against_themselves_are_told(self, folders, tmp_path, how):
+        truth, _, truths, _ = folders
+        other = truth if how == "folder" else tmp_path / "other"
+        other.mkdir(exist_ok=True)
+        for name, pixels in truths.items() if how != "folder" else ():
+            source, target = truth / f"{name}.nii.gz", other / f"{name}.nii.gz"
+            if how == "symlink":
+                target.symlink_to(source)
+            elif how == "hard link":
+                target.hardlink_to(source)
+            elif how == "copy":
+                target.write_bytes(source.read_bytes())
+            else:
+                save(other / f"{name}.nii", pixels)
+        (warning,) = evaluate(truth, other).warnings
+        assert "themselves" in warning
+        assert ("the same file" in warning) == (how in ("folder", "symlink", "hard link"))
+
+    def test_one_linked_mask_among_others_is_named(self, folders):
+        truth, prediction = folders[:2]
+        (prediction / "c.nii.gz").unlink()
+        (prediction / "c.nii.gz").symlink_to(truth / "c.nii.gz")
+        (warning,) = evaluate(truth, prediction).warnings
+        assert "1 of 3 predictions are the same file as their true mask (c)" in warning
+
+    def test_good_masks_are_not_called_copies(self, folders):
+        assert evaluate(*folders[:2]).warnings == ()
+
+    def test_predictions_without_a_truth_are_counted(self, folders, tmp_path):
+        truth, prediction, truths, _ = folders
+        save(prediction / "stray.nii.gz", truths["a"])
+        evaluation = evaluate(truth, prediction, tmp_path / "metrics.json")
+        assert evaluation.unmatched == ("stray",)
+        assert evaluation.counts["unmatched_predictions"] == 1
+        assert json.loads((tmp_path / "metrics.json").read_text())["unmatched"] == ["stray"]
+        assert read_evaluation(tmp_path / "metrics.json").unmatched == ("stray",)
+        # A single file is a choice among the predictions.
+        assert evaluate(truth / "a.nii.gz", prediction).unmatched == ()
+
+    def test_masks_of_a_dataset_that_says_more_of_them(self, tmp_path):
+        root = tmp_path / "data"
+        truth = mask((1, 1, 4), (2, 4, 6))
+        truth[9:] = 9
+        for file in ("imagesTr/a_0000", "labelsTr/a"):
+            save(root / f"{file}.nii.gz", truth)
+        save(tmp_path / "found" / "a.nii.gz", mask((1, 1, 3), (2, 4, 6)))
+        labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 9}
+        record = {"channel_names": {"0": "MR"}, "labels": labels, "regions_class_order": [1, 2]}
+        (root / "dataset.json").write_text(json.dumps(record))
+        expected = f"{root} declares the ignore label 9 and the regions whole, core"
+        for given in (root / "labelsTr", root / "labelsTr" / "a.nii.gz"):
+            warning = evaluate(given, tmp_path / "found").warnings[-1]
+            assert expected in warning
+            assert f"-g {root}" in warning
+        assert "regions" not in evaluate(root / "labelsTr", tmp_path / "found", foreground=True).warnings[-1]
+        assert not any("declares" in text for text in evaluate(root, tmp_path / "found").warnings)
+
+
+class TestOrigin:
+    def test_masks_in_a_run_are_that_runs(self, folders, tmp_path):
+        truth, prediction = folders[:2]
+        for name in ("one", "two"):
+            Run.create(tmp_path / name, tiny_plan(), {}, {"train": [], "val": [], "test": []})
+        prediction.rename(tmp_path / "one" / "validation")
+        origin = evaluate(truth, tmp_path / "one" / "validation").origin
+        assert origin["run"]["name"] == "one"
+        assert len(origin["run"]["plan_sha256"]) == 64
+        assert (origin["truth"], origin["prediction"]) == ("truth", "validation")
+
+    def test_others_are_of_the_run_that_was_named_or_of_none(self, folders, tmp_path):
+        truth, prediction = folders[:2]
+        labels = {"values": [0, 1, 2], "names": ["background", "a", "b"]}
+        Run.create(tmp_path / "one", tiny_plan(labels=labels), {}, {"train": [], "val": [], "test": []})
+        assert evaluate(truth, prediction).origin["run"] is None
+        assert evaluate(truth, prediction, run=tmp_path / "one").origin["run"]["name"] == "one"
+
+
+def test_names_that_are_no_utf8_or_a_formula_are_written(folders, tmp_path):
+    truth, prediction, truths, predictions = folders
+    for name in ("=cmd()", "caf\udce9", "a\u202eb"):
+        save(truth / f"{name}.nii.gz", truths["a"])
+        save(prediction / f"{name}.nii.gz", predictions["a"])
+    evaluate(truth, prediction, tmp_path / "metrics.json")
+    found = read_evaluation(tmp_path / "metrics.json")
+    assert {"=cmd()", "caf\udce9", "a\u202eb"} <= {case.name for case in found.cases}
+    assert b"\n'=cmd()," in (tmp_path / "metrics.csv").read_bytes()
+    assert "\u202e" not in (tmp_path / "metrics.json").read_text(encoding="utf-8")

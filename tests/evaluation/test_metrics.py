@@ -16,7 +16,8 @@ from PIL import Image
 from scipy import ndimage
 
 from deconvseg.errors import InputError
-from deconvseg.evaluation import dice, hausdorff95, normalized_surface_dice
+from deconvseg.evaluation import dice, evaluate_masks, hausdorff95, normalized_surface_dice
+from deconvseg.evaluation.metrics import TOLERANCE_SLACK
 
 spacings = st.floats(0.2, 5.0).map(lambda x: round(x, 2))
 
@@ -24,7 +25,8 @@ spacings = st.floats(0.2, 5.0).map(lambda x: round(x, 2))
 @st.composite
 def mask_pairs(draw, empty=False):
     dims = draw(st.sampled_from((2, 3)))
-    shape = draw(hnp.array_shapes(min_dims=dims, max_dims=dims, min_side=1, max_side=7))
+    # A volume of a single slice is measured in 2D: TestSingleSlices.
+    shape = draw(hnp.array_shapes(min_dims=dims, max_dims=dims, min_side=dims - 1, max_side=7))
     masks = [draw(hnp.arrays(np.bool_, shape)) for _ in range(2)]
     if not empty:
         for mask in masks:
@@ -67,7 +69,7 @@ class TestAgainstOtherPackages:
     @given(mask_pairs(), st.floats(0.0, 6.0).map(lambda x: round(x, 2)))
     def test_nsd_is_that_of_surface_distance(self, pair, tolerance):
         truth, prediction, spacing = pair
-        expected = reference_nsd(truth, prediction, spacing, tolerance)
+        expected = reference_nsd(truth, prediction, spacing, tolerance * (1 + TOLERANCE_SLACK))
         assert normalized_surface_dice(truth, prediction, spacing, tolerance) == pytest.approx(expected, abs=1e-6)
 
     @pytest.mark.parametrize(
@@ -95,6 +97,75 @@ class TestAgainstOtherPackages:
                     assert normalized_surface_dice(truth, prediction, spacing, tolerance) == pytest.approx(
                         reference_nsd(truth, prediction, spacing, tolerance), abs=1e-6
                     )
+
+
+class TestRoundedSpacing:
+    """A distance of exactly the tolerance is within it, however the spacing was stored."""
+
+    @settings(deadline=None, max_examples=40)
+    @given(
+        st.floats(0.05, 6.0),
+        st.integers(1, 3),
+        st.integers(0, 2),
+        st.sampled_from((0.0, 3e-8, -3e-8, 1e-6, -1e-6, 3e-5)),
+    )
+    def test_a_shift_by_the_tolerance(self, length, steps, axis, noise):
+        truth = np.zeros((12, 12, 12), bool)
+        truth[3:7, 3:7, 3:7] = True
+        spacing = [length * (1 + noise), length, length]
+        moved = np.roll(truth, steps, axis)
+        tolerance = steps * length
+        assert normalized_surface_dice(truth, moved, spacing, tolerance) == 1.0
+        assert normalized_surface_dice(truth, moved, np.float32(spacing), tolerance) == 1.0
+        assert normalized_surface_dice(truth, moved, spacing, tolerance * 0.999) < 1.0
+
+    def test_a_turned_grid(self):
+        from deconvseg.data import Geometry
+
+        angle = np.radians(17.0)
+        turn = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+        affine = np.eye(4)
+        affine[:3, :3] = turn @ np.diag([0.8, 0.8, 2.5])
+        spacing = Geometry(affine.astype(np.float32).astype(float)).spacing
+        truth = np.zeros((12, 12, 6), bool)
+        truth[3:7, 3:7, 1:4] = True
+        for axis, tolerance in ((0, 0.8), (1, 0.8), (2, 2.5)):
+            assert normalized_surface_dice(truth, np.roll(truth, 1, axis), spacing, tolerance) == 1.0
+
+
+class TestSingleSlices:
+    """A volume with one voxel along an axis is that slice, whichever axis it is."""
+
+    @settings(deadline=None, max_examples=40)
+    @given(mask_pairs(empty=True), st.integers(0, 2), spacings)
+    def test_distances_are_those_of_the_picture(self, pair, axis, thickness):
+        truth, prediction, spacing = pair
+        if truth.ndim == 3:
+            truth, prediction, spacing = truth[0], prediction[0], spacing[1:]
+        volume = [np.expand_dims(mask, axis) for mask in (truth, prediction)]
+        steps = [*spacing[:axis], thickness, *spacing[axis:]]
+        if 1 not in truth.shape:
+            assert measure(*volume, steps) == measure(truth, prediction, spacing)
+        (row,) = evaluate_masks(*(mask.astype(np.uint8) for mask in volume), {1: "a"}, spacing=steps).values()
+        assert (row["dsc"], row["hd95"], row["nsd"]) == measure(*volume, steps)
+        assert row["volume_truth"] == pytest.approx(truth.sum() * np.prod(steps))
+
+    @settings(deadline=None, max_examples=25)
+    @given(mask_pairs(), st.permutations(range(3)), st.integers(0, 1))
+    def test_the_order_of_axes_does_not_matter_where_several_have_one_voxel(self, pair, order, thin):
+        masks = [mask[(slice(None), *(slice(0, 1),) * (mask.ndim - 1))].reshape(-1, 1, 1) for mask in pair[:2]]
+        spacing = (1.0, 0.5 + thin, 2.0)
+        turned = [mask.transpose(order) for mask in masks]
+        expected = measure(*masks, spacing)
+        assert measure(*turned, [spacing[axis] for axis in order]) == pytest.approx(expected, abs=1e-9)
+
+    def test_a_hole_in_the_middle_is_far_from_the_edge(self):
+        truth = np.zeros((40, 40, 1), bool)
+        truth[5:35, 5:35] = True
+        prediction = truth.copy()
+        prediction[13:27, 13:27] = False
+        assert hausdorff95(truth, prediction, (1.0, 1.0, 5.0)) == hausdorff95(truth[..., 0], prediction[..., 0], (1, 1))
+        assert hausdorff95(truth, prediction, (1.0, 1.0, 5.0)) > 5
 
 
 class TestInvariants:

@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+from hashlib import sha256
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -162,7 +163,8 @@ class TestContent:
             assert f"{row['dsc']['mean']:.3f}" in text
             assert "{:.3f} – {:.3f}".format(*row["dsc"]["ci95"]) in text
             assert f"{row['hd95']['mean']:.2f}" in text
-        assert "Missed / spurious 2 / 0" in text
+        assert "Missed 2 of 8" in text
+        assert "False alarms 0 of 0" in text
         assert "NSD at 1 mm" in text
 
     def test_best_median_and_worst_case(self, text):
@@ -204,7 +206,7 @@ class TestFurtherEvaluations:
         path = write_report(run, evaluations=[tmp_path / "test" / "metrics.json"], output=tmp_path / "page.html")
         assert path == tmp_path / "page.html"
         text = Page(path).text
-        assert text.index("Held-out test") < text.index("Validation")
+        assert text.index("Held-out test: test") < text.index("Validation")
 
     def test_metrics_of_the_foreground_stand_for_any_labels(self, run, tmp_path):
         plan = json.loads((run / "plan.json").read_text())
@@ -222,6 +224,105 @@ class TestFurtherEvaluations:
             write_report(run, evaluations=[run / "plan.json"])
         with pytest.raises(InputError, match="does not exist"):
             write_report(run, evaluations=[run / "nowhere.json"])
+
+
+class TestSources:
+    """A section says whose masks it is about."""
+
+    def test_the_runs_own_are_said_to_be(self, text):
+        assert "metrics.json of validation, in this run's folder" in text
+        assert "another run" not in text
+
+    def test_another_runs_are_labelled(self, run, folder, tmp_path):
+        other = Path(shutil.copytree(folder, tmp_path / "other"))
+        plan = json.loads((other / "plan.json").read_text())
+        (other / "plan.json").write_text(json.dumps({**plan, "dataset": "Other"}))
+        text = Page(write_report(run, evaluations=[other / "validation" / "metrics.json"])).text
+        assert "Evaluation: validation (another run)" in text
+        assert "masks made by another run, other" in text
+        assert "Not this run's masks" in text
+
+    def test_what_was_recorded_counts_wherever_the_file_lies(self, run, folder, tmp_path):
+        truth, metrics = tmp_path / "truth", tmp_path / "metrics.json"
+        shutil.copytree(folder / "validation", truth)
+        evaluate(truth, truth, metrics, labels=LABELS)
+        assert "does not say which run made the masks" in Page(write_report(run, evaluations=[metrics])).text
+        tree = json.loads(metrics.read_text())
+        for plan, expected in ((run / "plan.json", "masks made by this run"), (run / "config.json", "another run, x")):
+            origin = {"run": {"name": "x", "plan_sha256": sha256(plan.read_bytes()).hexdigest()}}
+            metrics.write_text(json.dumps({**tree, "origin": origin}))
+            assert expected in Page(write_report(run, evaluations=[metrics])).text
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory):
+    root = tmp_path_factory.mktemp("blank")
+    for index in range(28):
+        true = np.zeros((20, 24), np.uint8)
+        true[5:9, 6:12] = index >= 15
+        name = f"{'lesion' if index >= 15 else 'healthy'}{index:02d}"
+        for side, pixels in (("truth", true), ("found", np.zeros_like(true))):
+            write_label_map(LabelMap(pixels, Geometry.identity(2)), root / side / f"{name}.png")
+    evaluate(root / "truth", root / "found", root / "validation" / "metrics.json", labels={1: "lesion"})
+    return root
+
+
+class TestBlankModel:
+    """Nothing on the page looks good."""
+
+    def test_cards_and_chosen_cases(self, blank):
+        text = Page(write_report(blank)).text
+        assert "Mean Dice 0.536" in text
+        assert "Dice with truth 0.000" in text
+        assert "13 of 28 cases have any" in text
+        assert "Missed 13 of 13" in text
+        assert "False alarms 0 of 15" in text
+        assert "every prediction is empty: 13 of 13 structures are missed" in text
+        for rank in ("Best", "Median", "Worst"):
+            assert f"{rank} lesion" in text
+
+    def test_a_false_alarm_in_a_healthy_case_is_shown_beside_them(self, blank, tmp_path):
+        root = Path(shutil.copytree(blank, tmp_path / "alarm"))
+        write_label_map(LabelMap(np.ones((20, 24), np.uint8), Geometry.identity(2)), root / "found" / "healthy03.png")
+        evaluate(root / "truth", root / "found", root / "validation" / "metrics.json", labels={1: "lesion"})
+        text = Page(write_report(root)).text
+        assert "Largest false alarm healthy03" in text
+        assert "False alarms 1 of 15" in text
+
+    def test_no_truth_at_all(self, blank, tmp_path):
+        root = Path(shutil.copytree(blank, tmp_path / "healthy"))
+        for side in ("truth", "found"):
+            for file in (root / side).glob("lesion*"):
+                file.unlink()
+        evaluate(root / "truth", root / "found", root / "validation" / "metrics.json", labels={1: "lesion"})
+        text = Page(write_report(root)).text
+        assert "Dice with truth –" in text
+        assert "no true mask has any of the classes" in text
+
+
+def test_names_cannot_hide_or_reorder_what_a_page_says(tmp_path):
+    name = "scan\u202egnp\x1b[31m\u200b[red]"
+    for side in ("truth", "found"):
+        write_label_map(LabelMap(np.eye(8, dtype=np.uint8), Geometry.identity(2)), tmp_path / side / f"{name}.png")
+    evaluate(tmp_path / "truth", tmp_path / "found", tmp_path / "validation" / "metrics.json", labels={1: "a\u202eb"})
+    page = Page(write_report(tmp_path))
+    assert r"scan\u202egnp\x1b[31m\u200b[red]" in page.text
+    assert r"a\u202eb" in page.text
+    assert not set(page.source) & {"\u202e", "\x1b", "\u200b"}
+
+
+def test_the_mean_says_how_many_classes_it_is_over(tmp_path):
+    labels = {value: f"organ {value}" for value in range(1, 118)}
+    pixels = np.zeros((12, 12), np.uint8)
+    pixels[3:8, 3:8] = 1
+    for side, mask in (("truth", pixels), ("found", np.zeros_like(pixels))):
+        write_label_map(LabelMap(mask, Geometry.identity(2)), tmp_path / side / "a.png")
+    evaluate(tmp_path / "truth", tmp_path / "found", tmp_path / "validation" / "metrics.json", labels=labels)
+    text = Page(write_report(tmp_path)).text
+    assert "Mean Dice 0.000" in text
+    assert "116 classes in no mask left out" in text
+    assert "mean over 1 of 117 classes" in text
+    assert "organ 2 in no mask, not in the mean" in text
 
 
 class TestGaps:
@@ -311,7 +412,7 @@ def test_pictures_leave_out_ignored_voxels_and_paint_regions_in_their_order(tmp_
         return case_views(image, truth, prediction, **options)
 
     monkeypatch.setattr(sections, "case_views", draw)
-    sections.describe_evaluation(read_evaluation(tmp_path / "metrics.json"))
+    sections.describe_evaluation(read_evaluation(tmp_path / "metrics.json", tmp_path))
     ((true, found, names),) = drawn
     assert names == {1: "whole", 2: "core"}
     assert true.tolist() == np.select([np.isin(truth, (2, 4)), truth == 1], [2, 1]).tolist()

@@ -9,7 +9,7 @@ from deconvseg.inference import predict_windows
 from deconvseg.models.complexity.memory import StorageTracker
 from deconvseg.planning import Plan
 from deconvseg.training.loss import region_masks
-from deconvseg.training.validation import OutOfTimeError, dice_of_case
+from deconvseg.training.validation import OutOfTimeError, ValidationScore, dice_of_case
 from plans import plan_of, tiny_plan
 
 REGIONS = [{"name": "whole", "labels": [1, 2], "paints": 1}, {"name": "core", "labels": [2], "paints": 2}]
@@ -53,7 +53,7 @@ def test_a_case_scores_as_by_its_whole_maps(
     image = torch.randn(1, *shape)
     # The id behind the last class is that of voxels to ignore.
     labels = torch.randint(0, 3 if ignore is None else 4, shape)
-    found = dice_of_case(network, plan, image, labels, device=torch.device("cpu"))
+    found, _ = dice_of_case(network, plan, image, labels, device=torch.device("cpu"))
     # A voxel whose maps are as good as equal may go either way.
     assert found.numpy() == pytest.approx(dice_of_maps(network, plan, image, labels), abs=2e-3)
 
@@ -67,10 +67,10 @@ def test_the_dice_of_two_empty_masks_is_one() -> None:
 
     labels = torch.zeros(30, 20, dtype=torch.int64)
     empty = dice_of_case(Nothing(), plan, torch.randn(1, 30, 20), labels, device=torch.device("cpu"))
-    assert empty.tolist() == [1.0, 1.0]
+    assert empty.tolist() == [[1.0, 1.0], [0.0, 0.0]]
     labels[3, 3] = 1
     missed = dice_of_case(Nothing(), plan, torch.randn(1, 30, 20), labels, device=torch.device("cpu"))
-    assert missed.tolist() == [0.0, 1.0]
+    assert missed.tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
 def test_no_maps_of_the_whole_case_are_held() -> None:
@@ -78,7 +78,7 @@ def test_no_maps_of_the_whole_case_are_held() -> None:
     network = network_for(plan)
     image, labels = torch.randn(1, 32, 256, 32), torch.randint(0, 6, (32, 256, 32))
     with StorageTracker([image, labels, *network.parameters()]) as tracker:
-        dice = dice_of_case(network, plan, image, labels, device=torch.device("cpu"))
+        dice, _ = dice_of_case(network, plan, image, labels, device=torch.device("cpu"))
     assert len(dice) == 5
     maps = 4 * plan.outputs * labels.numel()
     assert tracker.peak < maps / 2
@@ -97,3 +97,20 @@ def test_a_case_can_be_given_up_after_any_window() -> None:
     with pytest.raises(OutOfTimeError):
         dice_of_case(network_for(plan), plan, torch.randn(1, 60, 60), labels, device=torch.device("cpu"), tell=tell)
     assert len(told) == 5
+
+
+def test_a_blank_network_scores_zero_over_the_cases_with_truth() -> None:
+    healthy, missed = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0]])
+    found = ValidationScore.of([healthy] * 15 + [missed] * 13)
+    assert (found.mean, found.with_truth, found.cases) == (pytest.approx(15 / 28), 0.0, 28)
+    assert ValidationScore.of([healthy]).with_truth is None
+
+
+def test_classes_in_no_true_mask_do_not_lift_the_mean() -> None:
+    row = torch.tensor([[0.2, *[1.0] * 116], [1.0, *[0.0] * 116]])
+    assert ValidationScore.of([row, row]).mean == pytest.approx(0.2)
+    # A false alarm in one of them would come and go: epochs are compared over the same classes.
+    alarm = row.clone()
+    alarm[0, 5] = 0.0
+    assert ValidationScore.of([row, alarm]).mean == pytest.approx(0.2)
+    assert ValidationScore.of([row, alarm]).classes[5] == 0.5

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, error, print_json, print_table
+from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, print_table, warn
 
 if TYPE_CHECKING:
     from deconvseg.experiments import CrossValidation
@@ -99,6 +99,8 @@ def crossval(
         print_json(result.to_json())
     else:
         _print(result)
+    for text in result.evaluation.warnings:
+        warn(text)
     for problem in result.problems:
         error(problem)
     if result.problems:
@@ -114,15 +116,22 @@ def _print(result: "CrossValidation") -> None:
     rows += [{"name": "mean", **spread["mean"]}] if len(rows) > 1 else []
     print_table(
         f"{len(result.evaluation.cases)} cases, each by the fold that did not see it: mean ± SD of folds (of cases)",
-        ["class", "Dice", f"HD95 {result.evaluation.unit}", "NSD"],
-        [[row["name"], *(_cell(row[key]) for key in ("dsc", "hd95", "nsd"))] for row in rows],
+        ["class", "Dice", "Dice with truth", f"HD95 {result.evaluation.unit}", "NSD"],
+        [[_name(row), *(_cell(row[key]) for key in ("dsc", "with_truth", "hd95", "nsd"))] for row in rows],
     )
+    echo(result.evaluation.describe())
     for line in result.describe_postprocessing():
-        typer.echo(line)
-    typer.echo(result.path)
+        echo(line)
+    echo_path(result.path)
 
 
-def _cell(statistics: dict[str, Any]) -> str:
+def _name(row: dict[str, Any]) -> str:
+    return row["name"] if row.get("counted", True) else f"{row['name']} (not in the mean)"
+
+
+def _cell(statistics: dict[str, Any] | None) -> str:
+    if statistics is None:
+        return "–"
     mean, folds, cases = (
         "–" if statistics[key] is None else f"{statistics[key]:.4f}" for key in ("mean", "std_folds", "std_cases")
     )

@@ -2,12 +2,13 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, error, print_json, warn
+from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, warn
+from deconvseg.text import escape_controls
 
 if TYPE_CHECKING:
     from deconvseg.evaluation import Evaluation
@@ -53,30 +54,53 @@ def evaluate(
     if json:
         print_json(result.to_json())
     else:
-        typer.echo(_table(result))
+        echo(_table(result))
     for text in result.warnings:
         warn(str(text))
     for problem in result.problems:
         error(str(problem))
-    if result.problems:
+    if result.problems or result.unmatched:
         raise typer.Exit(1)
 
 
 def _table(result: "Evaluation") -> str:
-    """Return one line per class, and one for the mean over classes."""
-    lines = [f"{'class':16} {'Dice':22} {'HD95 ' + result.unit:>9} {'NSD':>6} {'missed':>7} {'spurious':>9}"]
-    rows = [*result.summary["classes"].values(), {"name": "mean", **result.summary["mean"]}]
-    for row in rows if result.cases else []:
-        interval = row["dsc"]["ci95"]
-        dice = f"{row['dsc']['mean']:.4f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
-        counts = f"{row['missed']:7} {row['spurious']:9}" if "missed" in row else ""
-        lines.append(
-            f"{row['name']:16} {dice:22} {row['hd95']['mean']:9.2f} {row['nsd']['mean']:6.3f} {counts}".rstrip()
+    """Return one line per class and one for the mean over classes, then what they are over."""
+    rows = list(result.summary["classes"].values())
+    if rows:
+        rows.append({"name": "mean", **result.counts, **result.summary["mean"]})
+    heads = ("class", "Dice", "with truth", f"HD95 {result.unit}", "NSD", "missed", "false alarms", "both empty")
+    cells = [heads, *(_row(row) for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(heads))]
+    lines = [
+        "  ".join(
+            f"{text:{'<' if place < 2 else '>'}{width}}"
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
         )
+        for row in cells
+    ]
     count, problems = len(result.cases), len(result.problems)
     failed = f"; {problems} failed and are NOT in these means" if problems else ""
     lines.append(f"{count} of {count + problems} cases{failed}; the brackets hold 95 % of bootstrapped means")
+    if rows:
+        lines.append(result.describe())
     return "\n".join(lines)
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a class, or of the mean over classes, whose counts are those of all classes together."""
+    interval, true = row["dsc"]["ci95"], row["with_truth"]
+    dice = f"{row['dsc']['mean']:.4f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    with_truth = row.get("with_truth_masks", row["cases_with_truth"])
+    return (
+        escape_controls(row["name"]) + ("" if row.get("counted", True) else " (not in the mean)"),
+        dice,
+        "–" if true is None else f"{true['dsc']['mean']:.4f}",
+        f"{row['hd95']['mean']:.2f}",
+        f"{row['nsd']['mean']:.3f}",
+        f"{row['missed']} of {with_truth}",
+        f"{row['spurious']} of {row.get('without_truth_masks', row['cases'] - row['cases_with_truth'])}",
+        str(row["both_empty"]),
+    )
 
 
 def report(
@@ -95,7 +119,7 @@ def report(
     from deconvseg.runs import Run
 
     page = write_report(run, evaluations=metrics or [], output=output)
-    typer.echo(page)
+    echo_path(page)
     # The manifest of a run that is not finished is its training's, which may be at work.
     # What is missing or damaged is said on the page.
     with suppress(InputError):

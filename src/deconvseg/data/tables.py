@@ -13,8 +13,8 @@ from deconvseg.data.bids_names import parse_entities
 from deconvseg.data.csv_layout import read_csv_column
 from deconvseg.data.dataset import list_names
 from deconvseg.data.reading import case_stem
-from deconvseg.data.writing import atomic_write
 from deconvseg.errors import InputError
+from deconvseg.system import atomic_write
 
 _CASE_COLUMNS = ("case", "case_id", "name", "participant_id", "subject", "image", "image_0")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -27,11 +27,13 @@ from deconvseg.data import (
     read_splits,
 )
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation.cautions import caution, caution_of_dataset
 from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import both_empty, evaluate_masks, find_labels
 from deconvseg.evaluation.metrics import check_tolerance
-from deconvseg.evaluation.storage import align_masks, describe_aligned, unite_cases
+from deconvseg.evaluation.origin import find_origin
+from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.runs import Run
 from deconvseg.system import make_folder
 
@@ -88,8 +90,9 @@ def evaluate(
     (a folder, or a file's own name), with ``summary.json`` and ``metrics.csv`` beside it. ``images`` are the cases'
     image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
 
-    A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, and the
-    other cases are evaluated. Raises :class:`InputError` where nothing can be.
+    A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, a prediction
+    without a truth in ``unmatched``, and the other cases are evaluated; ``warnings`` says what makes the scores worth
+    less than they look, as masks compared with themselves. Raises :class:`InputError` where nothing can be evaluated.
     """
     if unit not in ("mm", "voxel"):
         raise InputError(f"unknown unit {unit!r}: choose mm or voxel")
@@ -112,12 +115,21 @@ def evaluate(
     choice = _Choice(classes, unit, tolerance)
     found = _evaluate_cases(names if progress is None else progress(names), truths, predictions, choice)
     left_out = () if split else truths.left_out
-    strays = set() if split else predictions.keys() - truths.files.keys() - {problem.case for problem in left_out}
+    # A split, or a single file, is a choice among the predictions.
+    chosen = split is not None or Path(truth).is_file()
+    known = truths.files.keys() | {problem.case for problem in left_out}
+    unmatched = [] if chosen else sorted(predictions.keys() - known)
+    unasked = labels is None and plan is None and not foreground
     evaluation = replace(
         found,
         split=split,
-        warnings=tuple(_warn(found.cases, choice, strays)),
+        unmatched=tuple(unmatched),
+        warnings=(
+            *caution(found.cases, classes.values, unmatched),
+            *caution_of_dataset(Path(truth), ignore=truths.ignore is None, regions=unasked),
+        ),
         problems=(*found.problems, *(f"{problem.file} {problem.message}" for problem in left_out)),
+        origin=find_origin(Path(truth), Path(prediction), run),
     )
     if target is not None:
         evaluation.write(target)
@@ -300,16 +312,3 @@ def _unit(unit: str, cases: Sequence[CaseMetrics]) -> str:
     # 2D files without a pixel size are read with unit spacing: their distances are in pixels in any case.
     flat = bool(cases) and all(len(case.shape) == 2 and set(case.spacing) == {1.0} for case in cases)
     return "voxel" if flat else unit
-
-
-def _warn(cases: Sequence[CaseMetrics], choice: _Choice, strays: Set[str]) -> Iterator[str]:
-    known = choice.classes.values
-    scored = known | {value for case in cases for value in case.metrics}
-    if known and (others := sorted(scored - known)):
-        yield f"label values that the dataset does not declare were evaluated too: {list_names(others)}"
-    # A class that only predictions have would score 1 wherever it is rightly absent, and lift every mean.
-    if others := sorted({value for case in cases for value in case.predicted_labels} - scored):
-        yield f"label values that only predictions have are not scored as classes: {list_names(others)}"
-    yield from describe_aligned(cases)
-    if strays:
-        yield f"predictions without a truth were left out: {list_names(sorted(strays))}"

@@ -1,9 +1,7 @@
 """What an evaluation found, and its files."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from deconvseg._version import __version__
+from deconvseg.data import write_table
 from deconvseg.evaluation.masks import ClassMetrics
 from deconvseg.evaluation.metrics import POLICY
-from deconvseg.evaluation.summary import METRICS, count_statuses, summarize
+from deconvseg.evaluation.summary import METRICS, ScoreTable, count_statuses, summarize
 from deconvseg.system import atomic_write
+from deconvseg.text import dump_json
 
 _NNUNET_KEYS = {
     "Dice": "dsc",
@@ -35,6 +35,7 @@ class CaseMetrics:
     """The metrics of one case by label value, with its grid, its files, and what was predicted and ignored in it.
 
     ``aligned`` says that its masks store the value of their one class in different ways.
+    ``counted`` are the label values that means over classes are over; the :class:`Evaluation` of the case sets them.
     """
 
     name: str
@@ -47,17 +48,30 @@ class CaseMetrics:
     predicted_labels: tuple[int, ...] = ()
     ignored_voxels: int = 0
     aligned: bool = False
+    counted: tuple[int, ...] = ()
 
     @property
     def mean(self) -> dict[str, float]:
-        """DSC, HD95 and NSD averaged over the classes."""
-        return {key: float(np.mean([float(row[key]) for row in self.metrics.values()])) for key in METRICS}
+        """DSC, HD95 and NSD averaged over the counted classes."""
+        return _average([self.metrics[value] for value in self.counted or self.metrics])
+
+    @property
+    def mean_with_truth(self) -> dict[str, float] | None:
+        """DSC, HD95 and NSD averaged over the classes that the true mask has; None for an empty true mask."""
+        rows = [row for value, row in self.metrics.items() if self.has_truth(value)]
+        return _average(rows) if rows else None
+
+    def has_truth(self, value: int) -> bool:
+        """Whether the true mask has that class."""
+        return self.metrics[value]["status"] in ("ok", "missed")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics of many cases; ``problems`` says which could not be evaluated and why, one line each.
 
+    ``missing`` are cases without a prediction, ``unmatched`` predictions without a true mask. ``origin`` says what was
+    compared and which run made the predictions, as :func:`~deconvseg.evaluation.origin.find_origin` finds it.
     ``regions`` are the label values of those classes that are unions of several, in the order of painting.
     ``unit`` is that of distances ("mm" or "voxel"), volumes are in its cube (2D: areas, its square).
     """
@@ -71,12 +85,21 @@ class Evaluation:
     ignore_label: int | None = None
     split: str | None = None
     missing: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Tell every case which classes occur in some mask of the whole set: its mean is over these."""
+        if self.cases and self.labels:
+            table = ScoreTable([case.metrics for case in self.cases], self.labels)
+            counted = tuple(value for value, use in zip(self.labels, table.counted, strict=True) if use)
+            object.__setattr__(self, "cases", tuple(replace(case, counted=counted) for case in self.cases))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Mean, median, deviation and 95 % bootstrap interval per class ("classes") and over classes ("mean")."""
+        """Statistics per class ("classes") and over classes ("mean"), as :func:`summarize` gives them."""
         return summarize([case.metrics for case in self.cases], self.labels)
 
     @property
@@ -85,16 +108,43 @@ class Evaluation:
         return float(self.summary["mean"]["dsc"]["mean"]) if self.cases else 0.0
 
     @property
+    def dice_with_truth(self) -> float | None:
+        """The mean Dice of the cases whose true mask is not empty, over the classes it has; None if all are empty."""
+        found = self.summary["mean"].get("with_truth")
+        return float(found["dsc"]["mean"]) if found else None
+
+    @property
     def counts(self) -> dict[str, int]:
-        """How many cases were evaluated, missing or failed, and masks missed, spurious or both empty."""
+        """How many cases were evaluated, missing or failed, and masks missed, spurious or both empty.
+
+        A class in a case counts as one: ``with_truth_masks`` could be missed, ``without_truth_masks`` be spurious.
+        """
         rows = [row for case in self.cases for row in case.metrics.values()]
+        with_truth = sum(case.has_truth(value) for case in self.cases for value in case.metrics)
         return {
             "cases": len(self.cases) + len(self.problems),
             "evaluated": len(self.cases),
             "missing_predictions": len(self.missing),
             "failed": len(self.problems) - len(self.missing),
+            "unmatched_predictions": len(self.unmatched),
+            "cases_with_truth": sum(case.mean_with_truth is not None for case in self.cases),
+            "with_truth_masks": with_truth,
+            "without_truth_masks": len(rows) - with_truth,
             **count_statuses(rows),
         }
+
+    def describe(self) -> str:
+        """Return one line: the mean Dice, the mean Dice of cases with truth, and what was missed."""
+        text = f"mean Dice {self.mean_dice:.3f} over {len(self.cases)} cases"
+        counts, absent = self.counts, self.summary["mean"].get("absent_classes", 0)
+        if absent:
+            text += f" and {len(self.labels) - absent} of {len(self.labels)} classes (the others are in no mask)"
+        if self.dice_with_truth is None:
+            return f"{text}, none of which has a structure in its true mask"
+        return (
+            f"{text}; {self.dice_with_truth:.3f} over the {counts['cases_with_truth']} with a structure in the true "
+            f"mask, {counts['missed']} of {counts['with_truth_masks']} structures missed"
+        )
 
     def to_json(self, folder: Path | None = None) -> dict[str, Any]:
         """Return everything as plain types; files below ``folder`` are named relative to it."""
@@ -103,6 +153,7 @@ class Evaluation:
             "deconvseg": __version__,
             "unit": self.unit,
             "tolerance": self.tolerance,
+            "origin": dict(self.origin),
             "foreground": self.foreground,
             "split": self.split,
             "empty_masks": dict(POLICY),
@@ -112,6 +163,7 @@ class Evaluation:
             "counts": self.counts,
             "summary": self.summary,
             "missing": list(self.missing),
+            "unmatched": list(self.unmatched),
             "problems": list(self.problems),
             "warnings": list(self.warnings),
             "cases": [
@@ -123,6 +175,7 @@ class Evaluation:
                     "prediction_file": _name_file(case.prediction_file, folder),
                     "image_files": [_name_file(file, folder) for file in case.image_files],
                     "mean": case.mean,
+                    "mean_with_truth": case.mean_with_truth,
                     "classes": {str(value): dict(row) for value, row in case.metrics.items()},
                 }
                 for case in self.cases
@@ -130,31 +183,59 @@ class Evaluation:
         }
 
     def write(self, output: Path, further: Mapping[str, Any] | None = None) -> None:
-        """Write ``output`` (JSON: everything, ``further`` too), nnU-Net's ``summary.json`` and a flat CSV beside it."""
+        """Write ``output`` (JSON: everything, ``further`` too), and beside it two CSV files and nnU-Net's summary.
+
+        ``metrics.csv`` has a row per case and class, ``summary.csv`` one per class, ``summary.json`` nnU-Net's shape.
+        For another ``output`` than ``metrics.json`` their names begin with its own.
+        """
         prefix = "" if output.stem == "metrics" else f"{output.stem}_"
-        for file, tree in (
-            (output, {**self.to_json(output.parent.absolute()), **(further or {})}),
-            (output.with_name(f"{prefix}summary.json"), self.to_nnunet()),
-        ):
-            with atomic_write(file) as path:
-                path.write_text(
-                    json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-                )
-        with (
-            atomic_write(output.with_suffix(".csv")) as path,
-            path.open("w", newline="", encoding="utf-8") as stream,
-        ):
-            rows = [
-                {"case": case.name, "label": value, **row} for case in self.cases for value, row in case.metrics.items()
-            ]
-            writer = csv.DictWriter(stream, list(rows[0]) if rows else ["case", "label"])
-            writer.writeheader()
-            writer.writerows(rows)
+        _write_json(output, {**self.to_json(output.parent.absolute()), **(further or {})})
+        _write_json(output.with_name(f"{prefix}summary.json"), self.to_nnunet())
+        rows = [
+            {
+                "case": case.name,
+                "label": value,
+                **row,
+                # Empty where there is no truth: the mean of the column is the mean over cases with truth.
+                "dsc_with_truth": row["dsc"] if case.has_truth(value) else None,
+            }
+            for case in self.cases
+            for value, row in case.metrics.items()
+        ]
+        write_table(output.with_suffix(".csv"), rows, ["case", "label"])
+        write_table(output.with_name(f"{prefix}summary.csv"), self._summary_rows(), ["label", "class"])
+
+    def _summary_rows(self) -> list[dict[str, Any]]:
+        """Return a row per class, and one of their mean."""
+        if not self.cases:
+            return []
+        counts = self.counts
+        entries: list[tuple[int | str, str, Any]] = [
+            (int(value), row["name"], row) for value, row in self.summary["classes"].items()
+        ]
+        mean = {**self.summary["mean"], **{key: counts[key] for key in ("missed", "spurious", "both_empty")}}
+        rows = []
+        for value, name, row in [*entries, ("mean", "mean over classes", mean)]:
+            true = row["with_truth"] or {}
+            rows.append(
+                {
+                    "label": value,
+                    "class": name,
+                    "counted": row.get("counted", row.get("classes")),
+                    "cases": row["cases"],
+                    "cases_with_truth": row["cases_with_truth"],
+                    **{key: row[key] for key in ("missed", "spurious", "both_empty")},
+                    **{key: row[key]["mean"] for key in METRICS},
+                    **{f"{key}_with_truth": true[key]["mean"] if true else None for key in METRICS},
+                }
+            )
+        return rows
 
     def to_nnunet(self) -> dict[str, Any]:
         """Return nnU-Net's ``summary.json`` (``metric_per_case``, ``mean``, ``foreground_mean``), HD95 and NSD added.
 
-        Absent classes follow the rule for empty masks, so that no mean is ever NaN.
+        A class that a case does not have follows the rule for empty masks, so that no mean is ever NaN;
+        ``foreground_mean`` is over the classes that occur in some mask.
         """
         per_case = [
             {
@@ -172,12 +253,22 @@ class Evaluation:
             if self.cases
             else {}
         )
-        foreground = {key: float(np.mean([row[key] for row in mean.values()])) for key in _NNUNET_KEYS} if mean else {}
+        counted = [mean[self._nnunet_key(value)] for value in (self.cases[0].counted if self.cases else ())]
+        foreground = {key: float(np.mean([row[key] for row in counted])) for key in _NNUNET_KEYS} if counted else {}
         return {"metric_per_case": per_case, "mean": mean, "foreground_mean": foreground}
 
     def _nnunet_key(self, value: int) -> str:
         """Return a label's value, or a region's labels as nnU-Net writes them: ``(1, 2, 3)``."""
         return str(self.regions.get(value, value))
+
+
+def _average(rows: Sequence[ClassMetrics]) -> dict[str, float]:
+    return {key: float(np.mean([float(row[key]) for row in rows])) for key in METRICS}
+
+
+def _write_json(file: Path, tree: Mapping[str, Any]) -> None:
+    with atomic_write(file) as path:
+        path.write_text(dump_json(tree) + "\n", encoding="utf-8")
 
 
 def _mean(rows: Sequence[ClassMetrics]) -> dict[str, float]:

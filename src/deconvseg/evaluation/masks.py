@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from deconvseg.data import count_values
 from deconvseg.errors import InputError
-from deconvseg.evaluation.metrics import MaskPair, check_grids, check_tolerance, grid_diagonal
+from deconvseg.evaluation.metrics import MaskPair, check_grids, check_tolerance, grid_diagonal, single_slice_axis
 
 Labels = npt.NDArray[Any]
 ClassMetrics = dict[str, float | int | str]
@@ -34,9 +34,9 @@ def evaluate_masks(
     ``status`` ("ok", "both empty", "missed", "spurious"), ``dsc``, ``iou``, ``hd95``, ``nsd``, ``volume_truth``,
     ``volume_prediction``, ``volume_difference`` (prediction minus truth), and the voxel counts ``tp``, ``fp``,
     ``fn``, ``tn``, ``n_truth``, ``n_prediction``. Distances and ``tolerance`` are in the unit of ``spacing``, volumes
-    in its cube (2D: areas, its square). Voxels of ``ignored`` (*S) are background in both and not counted. Raises
-    :class:`InputError` for arrays that are not integers or not on one grid. As many classes are measured side by
-    side as PyTorch has threads.
+    in its cube (2D: areas, its square); distances in a volume of a single slice are measured in 2D. Voxels of
+    ``ignored`` (*S) are background in both and not counted. Raises :class:`InputError` for arrays that are not integers
+    or not on one grid. As many classes are measured side by side as PyTorch has threads.
     """
     import torch
 
@@ -54,7 +54,12 @@ def evaluate_masks(
         voxels -= int(np.count_nonzero(ignored))
     classes = {key: tuple((members or {}).get(key, (key,))) for key in sorted(labels) if key != 0}
     values = sorted({value for union in classes.values() for value in union})
-    steps, diagonal = tuple(map(float, spacing)), grid_diagonal(shape, spacing)
+    volume = float(np.prod(spacing))
+    axis = single_slice_axis(shape, spacing)
+    if axis is not None:
+        truth, prediction = truth.squeeze(axis), prediction.squeeze(axis)
+        spacing = [length for place, length in enumerate(spacing) if place != axis]
+    steps, diagonal = tuple(map(float, spacing)), grid_diagonal(truth.shape, spacing)
     # Threads, as nearly all the time goes into calls of NumPy and SciPy that let others run meanwhile.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         boxes = list(pool.map(lambda mask: _boxes(mask, values), (truth, prediction)))
@@ -63,7 +68,7 @@ def evaluate_masks(
             union = classes[key]
             box = _union([found[value] for found in boxes for value in union if value in found], truth.ndim)
             pair = MaskPair(_belongs(truth[box], union), _belongs(prediction[box], union), steps, diagonal)
-            return _describe(pair, labels[key], voxels, tolerance)
+            return _describe(pair, labels[key], voxels, volume, tolerance)
 
         return dict(zip(classes, pool.map(measure, classes), strict=True))
 
@@ -76,12 +81,12 @@ def find_labels(mask: Labels, ignored: npt.NDArray[np.bool_] | None) -> set[int]
 def both_empty(name: str, voxels: int) -> ClassMetrics:
     """Return the metrics of a class that neither mask of a case has."""
     nothing = np.zeros((0, 0), bool)
-    return _describe(MaskPair(nothing, nothing, (1.0, 1.0), 0.0), name, voxels, 0.0)
+    return _describe(MaskPair(nothing, nothing, (1.0, 1.0), 0.0), name, voxels, 1.0, 0.0)
 
 
-def _describe(pair: MaskPair, name: str, voxels: int, tolerance: float) -> ClassMetrics:
+def _describe(pair: MaskPair, name: str, voxels: int, volume: float, tolerance: float) -> ClassMetrics:
+    """Measure a pair in an image of that many ``voxels``, each of that ``volume``."""
     n_truth, n_prediction, both = pair.counts
-    volume = float(np.prod(pair.spacing))
     return {
         "name": name,
         "status": pair.status,

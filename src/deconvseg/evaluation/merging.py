@@ -10,6 +10,7 @@ from typing import Any
 
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
+from deconvseg.evaluation.cautions import caution_of_emptiness
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 
 
@@ -30,11 +31,15 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
             ignore_label=tree["ignore_label"],
             split=tree["split"],
             missing=tuple(tree["missing"]),
+            unmatched=tuple(tree.get("unmatched", ())),
+            origin=dict(tree.get("origin", {})),
             problems=tuple(tree["problems"]),
             warnings=tuple(tree["warnings"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}: incomplete or of another shape ({error!r}); evaluate again") from error
+        raise InputError(
+            f"{path}: not a metrics.json of version 1, or incomplete ({error!r}); write it with 'deconvseg evaluate -o'"
+        ) from error
 
 
 def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ()) -> Evaluation:
@@ -50,13 +55,18 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
                     f"evaluations with {key} {getattr(first, key)} and {getattr(other, key)} cannot be joined; "
                     "evaluate them alike"
                 )
+    cases = tuple(sorted((case for part in parts for case in part.cases), key=lambda case: case.name))
+    # That every mask of a part is empty says nothing about the whole.
+    kept = [text for part in parts for text in part.warnings if text not in caution_of_emptiness(part.cases)]
     return replace(
         first,
         unit=_common_unit(parts),
-        cases=tuple(sorted((case for part in parts for case in part.cases), key=lambda case: case.name)),
+        cases=cases,
         missing=tuple(name for part in parts for name in part.missing),
+        unmatched=tuple(name for part in parts for name in part.unmatched),
+        origin={},
         problems=(*(text for part in parts for text in part.problems), *problems),
-        warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
+        warnings=tuple(dict.fromkeys((*kept, *caution_of_emptiness(cases)))),
     )
 
 

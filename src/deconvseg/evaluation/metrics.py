@@ -16,6 +16,10 @@ from deconvseg.evaluation.surfaces import boundary_voxels, distances_to, surface
 Mask = npt.NDArray[np.bool_]
 Status = Literal["ok", "both empty", "missed", "spurious"]
 
+# Spacings come from headers in single precision, and from matrices of turned axes: a distance of exactly the tolerance
+# may come out larger by some 1e-7 of it. A ten-thousandth is far above that and far below what any scanner resolves.
+TOLERANCE_SLACK = 1e-4
+
 POLICY: Mapping[str, str] = MappingProxyType(
     {
         "both empty": "DSC 1, HD95 0, NSD 1",
@@ -68,14 +72,15 @@ class MaskPair:
         return max(_percentile95(there), _percentile95(back))
 
     def normalized_surface_dice(self, tolerance: float) -> float:
-        """The share of both surfaces that lies within ``tolerance`` of the other one."""
+        """The share of both surfaces that lies within ``tolerance`` (and its `TOLERANCE_SLACK`) of the other one."""
         if self.status != "ok":
             return 1.0 if self.status == "both empty" else 0.0
+        reach = tolerance * (1 + TOLERANCE_SLACK)
         (truth, truth_area), (prediction, prediction_area) = (
             surface_elements(mask, self.spacing) for mask in (self.truth, self.prediction)
         )
-        near = truth_area[distances_to(truth, prediction, self.spacing, tolerance) <= tolerance].sum()
-        near += prediction_area[distances_to(prediction, truth, self.spacing, tolerance) <= tolerance].sum()
+        near = truth_area[distances_to(truth, prediction, self.spacing, reach) <= reach].sum()
+        near += prediction_area[distances_to(prediction, truth, self.spacing, reach) <= reach].sum()
         return float(near / (truth_area.sum() + prediction_area.sum()))
 
 
@@ -93,8 +98,8 @@ def hausdorff95(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequen
 
     ``spacing`` is per array axis. Boundary voxels are those with a face outside their mask; the value is the
     larger of the two directed percentiles, interpolated linearly, as in MONAI's
-    ``compute_hausdorff_distance``. Both masks empty: 0. One empty: the diagonal of the image. Raises
-    :class:`InputError` for shapes that do not fit.
+    ``compute_hausdorff_distance``. Both masks empty: 0. One empty: the diagonal of the image. A volume of a single
+    slice is measured as that slice, in 2D. Raises :class:`InputError` for shapes that do not fit.
     """
     return pair_masks(truth, prediction, spacing).hausdorff95()
 
@@ -105,8 +110,9 @@ def normalized_surface_dice(
     """Return the surface Dice of two masks (*S), 2D or 3D, at a tolerance in the unit of ``spacing``.
 
     The share of both surfaces, by area, that lies within ``tolerance`` of the other (Nikolov et al., arXiv
-    1809.04430), as in the surface-distance package. Both masks empty: 1. One empty: 0. Raises
-    :class:`InputError` for shapes that do not fit or a negative tolerance.
+    1809.04430), as in the surface-distance package; a distance counts as within it up to a ten-thousandth more, so that
+    rounding of the spacing decides nothing. Both masks empty: 1. One empty: 0. A volume of a single slice is measured
+    as that slice, in 2D. Raises :class:`InputError` for shapes that do not fit or a negative tolerance.
     """
     return pair_masks(truth, prediction, spacing).normalized_surface_dice(check_tolerance(tolerance))
 
@@ -114,9 +120,21 @@ def normalized_surface_dice(
 def pair_masks(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequence[float]) -> MaskPair:
     """Check two masks (*S) and crop them to the box of their union."""
     masks = np.asarray(truth).astype(bool, copy=False), np.asarray(prediction).astype(bool, copy=False)
-    shape = check_grids(*masks, spacing)
+    axis = single_slice_axis(check_grids(*masks, spacing), spacing)
+    if axis is not None:
+        masks = masks[0].squeeze(axis), masks[1].squeeze(axis)
+        spacing = [length for place, length in enumerate(spacing) if place != axis]
     box = bounding_box(masks[0] | masks[1]) or (slice(0, 0),) * masks[0].ndim
-    return MaskPair(masks[0][box], masks[1][box], tuple(map(float, spacing)), grid_diagonal(shape, spacing))
+    return MaskPair(masks[0][box], masks[1][box], tuple(map(float, spacing)), grid_diagonal(masks[0].shape, spacing))
+
+
+def single_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int | None:
+    """Return the axis along which a volume has a single voxel, the thickest of several; None for other arrays.
+
+    Every voxel of a single slice would be on the boundary in 3D, and masks in it could hardly differ in distance.
+    """
+    flat = [axis for axis, n in enumerate(shape) if n == 1] if len(shape) == 3 else []
+    return max(flat, key=lambda axis: spacing[axis], default=None)
 
 
 def check_grids(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], spacing: Sequence[float]) -> tuple[int, ...]:

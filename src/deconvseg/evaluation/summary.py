@@ -1,4 +1,4 @@
-"""Statistics over cases, per class and over classes, with bootstrap confidence intervals."""
+"""Means over classes and cases, defined once for every part of the package, with bootstrap confidence intervals."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,35 +13,99 @@ METRICS = ("dsc", "hd95", "nsd")
 _RESAMPLES, _SEED = 10_000, 0
 _CHUNK = 500
 
+Flags = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.float64]
+
+
+def counted_classes(occurs: Flags) -> Flags:
+    """Return which classes (K) enter a mean over classes, given which occur in the masks of each case (cases, K).
+
+    A class that occurs in no case is left out: it would score 1 everywhere and lift the mean. Where no class occurs in
+    any case, all are kept, and the rule for empty masks decides.
+    """
+    found: Flags = np.any(occurs, axis=0, keepdims=True)[0]
+    if not found.any():
+        found[:] = True
+    return found
+
+
+def mean_over_classes(scores: Scores, counted: Flags) -> Scores:
+    """Return the mean (cases, ...) over the counted classes (K) of scores (cases, K, ...)."""
+    means: Scores = scores[:, counted].mean(axis=1)
+    return means
+
+
+def mean_over_true_classes(scores: Scores, in_truth: Flags) -> Scores:
+    """Return the mean (cases, ...) of scores (cases, K, ...) over the classes of each true mask; NaN where it is empty.
+
+    ``in_truth`` (cases, K) says which classes each true mask has.
+    """
+    weights = in_truth.reshape(*in_truth.shape, *(1,) * (scores.ndim - 2)).astype(float)
+    totals, counts = (scores * weights).sum(axis=1), weights.sum(axis=1)
+    means: Scores = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+    return means
+
+
+class ScoreTable:
+    """The metrics of some cases as arrays: ``scores`` (cases, K, 3), and which masks have which class (cases, K)."""
+
+    def __init__(self, cases: Sequence[Mapping[int, ClassMetrics]], labels: Mapping[int, str]) -> None:
+        shape = len(cases), len(labels)
+        rows = [[case[value] for value in labels] for case in cases]
+        self.scores = np.array([[[row[key] for key in METRICS] for row in case] for case in rows], dtype=float).reshape(
+            *shape, len(METRICS)
+        )
+        statuses = np.array([[row["status"] for row in case] for case in rows], dtype=object).reshape(shape)
+        self.in_truth: Flags = (statuses == "ok") | (statuses == "missed")
+        self.counted = counted_classes(statuses != "both empty") if labels else np.zeros(0, bool)
+
+    @property
+    def means(self) -> Scores:
+        """The mean (cases, 3) over the counted classes."""
+        return mean_over_classes(self.scores, self.counted)
+
+    @property
+    def true_means(self) -> Scores:
+        """The mean (cases, 3) over the classes of each true mask, NaN for an empty one."""
+        return mean_over_true_classes(self.scores, self.in_truth)
+
 
 def summarize(cases: Sequence[Mapping[int, ClassMetrics]], labels: Mapping[int, str]) -> dict[str, Any]:
     """Return ``{"classes": {value: {...}}, "mean": {...}}``: statistics per class and of the cases' means.
 
     Each metric has ``mean``, ``median``, ``std`` (n - 1) and ``ci95``, the percentile bootstrap interval of
-    the mean over 10,000 resamples of the cases with a fixed seed; of one case alone the last two are None. A
-    class also has its ``name`` and how many cases were ``both_empty``, ``missed`` and ``spurious``.
+    the mean over 10,000 resamples of the cases with a fixed seed; of one case alone the last two are None.
+    ``with_truth`` has the same statistics over the ``cases_with_truth`` alone, None where there are none; for the mean,
+    over the classes that each true mask has. A class also has its ``name``, how many cases were ``both_empty``,
+    ``missed`` and ``spurious``, and whether it is ``counted`` in the mean over classes: one that is in no mask of any
+    case is not. The mean says how many ``classes`` it is over, and how many are ``absent_classes``.
     """
     if not cases:
         return {"classes": {}, "mean": {}}
-    values = np.array(
-        [[[case[value][metric] for metric in METRICS] for value in labels] for case in cases], dtype=float
-    )
-    table = np.concatenate([values, values.mean(axis=1, keepdims=True)], axis=1)
-    rows = _statistics(table.reshape(len(cases), -1))
-    per_class = [
-        dict(zip(METRICS, rows[start : start + len(METRICS)], strict=True))
-        for start in range(0, len(rows), len(METRICS))
-    ]
+    table = ScoreTable(cases, labels)
+    everywhere = np.concatenate([table.scores, table.means[:, None]], axis=1)
+    in_truth = np.concatenate([table.in_truth, table.in_truth.any(axis=1, keepdims=True)], axis=1)
+    where_true = np.concatenate([table.scores, table.true_means[:, None]], axis=1)
+    where_true = np.where(in_truth[:, :, None], where_true, np.nan)
+    columns = np.stack([everywhere, where_true], axis=2)
+    found = iter(_statistics(columns.reshape(len(cases), -1)))
+    rows = []
+    for with_truth in in_truth.sum(axis=0).tolist():
+        metrics, true_metrics = ({key: next(found) for key in METRICS} for _ in range(2))
+        rows.append({"cases_with_truth": with_truth, **metrics, "with_truth": true_metrics if with_truth else None})
     classes = {
         str(value): {
             "name": name,
             "cases": len(cases),
+            "counted": bool(counted),
             **count_statuses([case[value] for case in cases]),
-            **metrics,
+            **row,
         }
-        for (value, name), metrics in zip(labels.items(), per_class, strict=False)
+        for (value, name), counted, row in zip(labels.items(), table.counted, rows, strict=False)
     }
-    return {"classes": classes, "mean": {"cases": len(cases), **per_class[-1]}}
+    counted = int(table.counted.sum())
+    sizes = {"cases": len(cases), "classes": counted, "absent_classes": len(labels) - counted}
+    return {"classes": classes, "mean": {**sizes, **rows[-1]}}
 
 
 def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:
@@ -50,21 +114,46 @@ def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:
     return {"both_empty": found["both empty"], "missed": found["missed"], "spurious": found["spurious"]}
 
 
-def _statistics(columns: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Describe every column of (cases, columns)."""
+def _statistics(columns: Scores) -> list[dict[str, Any]]:
+    """Describe every column of (cases, columns); NaN is a case that does not belong to it."""
     n = len(columns)
-    means, medians = columns.mean(axis=0), np.median(columns, axis=0)
-    if n < 2:
-        return [
-            {"mean": float(m), "median": float(d), "std": None, "ci95": None}
-            for m, d in zip(means, medians, strict=True)
-        ]
-    deviations = columns.std(axis=0, ddof=1)
+    belongs = ~np.isnan(columns)
+    bounds = _bootstrap(columns, belongs) if n > 1 else np.full((2, columns.shape[1]), np.nan)
+    rows = []
+    for column, inside, (low, high) in zip(columns.T, belongs.T, bounds.T, strict=True):
+        values = column[inside]
+        several = len(values) > 1
+        rows.append(
+            {
+                "mean": float(values.mean()) if len(values) else None,
+                "median": float(np.median(values)) if len(values) else None,
+                "std": float(values.std(ddof=1)) if several else None,
+                "ci95": [float(low), float(high)] if several else None,
+            }
+        )
+    return rows
+
+
+def _bootstrap(columns: Scores, belongs: Flags) -> Scores:
+    """Return the 2.5th and 97.5th percentile (2, columns) of resampled means."""
+    n = len(columns)
+    values, weights = np.where(belongs, columns, 0.0), belongs.astype(float)
     rng = np.random.default_rng(_SEED)
-    # A resample only enters through how often each case was drawn.
-    resampled = [rng.multinomial(n, np.full(n, 1 / n), _CHUNK) / n @ columns for _ in range(_RESAMPLES // _CHUNK)]
-    bounds = np.quantile(np.concatenate(resampled), (0.025, 0.975), axis=0)
-    return [
-        {"mean": float(m), "median": float(d), "std": float(s), "ci95": [float(low), float(high)]}
-        for m, d, s, low, high in zip(means, medians, deviations, *bounds, strict=True)
-    ]
+    whole = belongs.all(axis=0)
+    resampled = []
+    for _ in range(_RESAMPLES // _CHUNK):
+        # A resample only enters through how often each case was drawn.
+        shares = rng.multinomial(n, np.full(n, 1 / n), _CHUNK) / n
+        sums = shares @ values
+        drawn = shares @ weights[:, ~whole]
+        with np.errstate(invalid="ignore"):
+            sums[:, ~whole] /= drawn
+        resampled.append(sums)
+    means = np.concatenate(resampled)
+    bounds: Scores = np.quantile(means, (0.025, 0.975), axis=0)
+    # A resample may hold no case of a rare class.
+    for place in np.flatnonzero(np.isnan(bounds).any(axis=0)):
+        known = means[~np.isnan(means[:, place]), place]
+        if len(known):
+            bounds[:, place] = np.quantile(known, (0.025, 0.975))
+    return bounds

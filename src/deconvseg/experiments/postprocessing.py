@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from deconvseg.data import Geometry, LabelMap, Region, bounding_box
 from deconvseg.evaluation import dice
+from deconvseg.evaluation.summary import counted_classes, mean_over_classes
 from deconvseg.inference import Postprocessing, Step, Trial, apply, component_volumes, make_step
 
 # A step is taken where it raises the mean Dice by more than this,
@@ -82,7 +83,8 @@ def choose_postprocessing(
     chosen = choice.choose(range(len(cases)), progress)
     before, after = choice.estimate()
     means = {s.name: (float(b), float(a)) for s, b, a in zip(structures, before, after, strict=True)}
-    confirmed = after.mean() > before.mean() + _ROUNDING
+    counted = choice.counted
+    confirmed = after[counted].mean() > before[counted].mean() + _ROUNDING
     return chosen.model_copy(update={"by_other_folds": means, "steps": chosen.steps if confirmed else ()})
 
 
@@ -94,6 +96,8 @@ class _Choice:
         self.structures = structures
         self._scores: dict[tuple[int, str], Scores] = {}
         self._volumes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
+        # Of the masks before any step, so that means before and after it are over the same structures.
+        self.counted = counted_classes(np.array([self._occurring(case) for case in cases]))
 
     def choose(self, indices: Sequence[int], progress: Progress = iter) -> Postprocessing:
         steps: tuple[Step, ...] = ()
@@ -131,8 +135,9 @@ class _Choice:
         self, indices: Sequence[int], steps: tuple[Step, ...], step: Step, structure: Region
     ) -> tuple[Trial, Step]:
         before, after = self.scores(indices, steps), self.scores(indices, (*steps, step))
-        columns = [self.structures.index(structure)] if structure in self.structures else range(len(self.structures))
-        old, new = (table[:, columns].mean(axis=1) for table in (before, after))
+        alone = np.array([other == structure for other in self.structures])
+        columns = alone if alone.any() else self.counted
+        old, new = (mean_over_classes(table, columns) for table in (before, after))
         improved, worsened = int((new > old + _ROUNDING).sum()), int((new < old - _ROUNDING).sum())
         taken = (
             new.mean() - old.mean() > _LEAST_GAIN
@@ -151,6 +156,10 @@ class _Choice:
             taken=bool(taken),
         )
         return trial, step
+
+    def _occurring(self, case: HeldOutCase) -> list[bool]:
+        found = np.union1d(np.unique(case.truth.pixels), np.unique(case.prediction.pixels))
+        return [bool(np.isin(found, structure.labels).any()) for structure in self.structures]
 
     def _targets(self) -> list[Region]:
         """Return the structures, outer ones first; labels that are no regions have all foreground around them."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deconvseg.evaluation import Evaluation
+from deconvseg.evaluation import CaseMetrics, Evaluation
+from deconvseg.evaluation.summary import METRICS
 from deconvseg.inference import Postprocessing
 
-METRICS = ("dsc", "hd95", "nsd")
 FILE_NAME = "crossval.json"
+_ScoresOf = Callable[[CaseMetrics], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,26 @@ class CrossValidation:
         return (*(f"fold {fold}: {text}" for fold, text in self.failed.items()), *self.evaluation.problems)
 
     def spread(self) -> dict[str, Any]:
-        """Return mean, deviation over cases, the folds' means and their deviation, of each class and their mean."""
-        names = self.evaluation.labels
+        """Return mean, deviation over cases, the folds' means and their deviation, of each class and their mean.
+
+        ``with_truth`` is the same of the Dice over the ``cases_with_truth`` alone, None where there are none. The mean
+        is over the classes that some mask of any fold has; ``counted`` says which these are.
+        """
+        evaluation = self.evaluation
+        counts = evaluation.summary
         return {
             "classes": {
-                str(value): {"name": name, **self._describe(lambda case, key, v=value: float(case.metrics[v][key]))}
-                for value, name in names.items()
+                str(value): {
+                    "name": name,
+                    "counted": counts["classes"][str(value)]["counted"],
+                    **self._describe(partial(_class_scores, value=value), partial(_true_scores, value=value)),
+                }
+                for value, name in evaluation.labels.items()
             },
-            "mean": self._describe(lambda case, key: case.mean[key]),
+            "mean": {
+                **{key: counts["mean"][key] for key in ("classes", "absent_classes")},
+                **self._describe(lambda case: case.mean, lambda case: case.mean_with_truth),
+            },
         }
 
     def describe_postprocessing(self) -> list[str]:
@@ -85,9 +99,23 @@ class CrossValidation:
             },
         }
 
-    def _describe(self, value_of: Any) -> dict[str, Any]:
+    def _describe(self, scores_of: _ScoresOf, true_scores_of: _ScoresOf) -> dict[str, Any]:
         by_fold = [[case for case in self.evaluation.cases if case.name in set(names)] for names in self.folds.values()]
-        return {key: _statistics([[value_of(case, key) for case in cases] for cases in by_fold]) for key in METRICS}
+        scores = [[found for case in cases if (found := scores_of(case))] for cases in by_fold]
+        true = [[found for case in cases if (found := true_scores_of(case))] for cases in by_fold]
+        return {
+            **{key: _statistics([[float(row[key]) for row in fold] for fold in scores]) for key in METRICS},
+            "cases_with_truth": sum(map(len, true)),
+            "with_truth": _statistics([[float(row["dsc"]) for row in fold] for fold in true]) if any(true) else None,
+        }
+
+
+def _class_scores(case: CaseMetrics, value: int) -> Mapping[str, Any]:
+    return case.metrics[value]
+
+
+def _true_scores(case: CaseMetrics, value: int) -> Mapping[str, Any] | None:
+    return case.metrics[value] if case.has_truth(value) else None
 
 
 def _statistics(by_fold: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deconvseg.errors import InputError
 from deconvseg.reporting.style import GRID, INK, MUTED, SERIES, add_legend, new_figure, style_axes
 
 if TYPE_CHECKING:
@@ -17,12 +18,20 @@ _MOST_CLASSES = 16
 def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> "Figure":
     """Return a figure with one row per class: points for cases, a box of quartiles, a diamond at the mean.
 
-    ``cases`` and ``labels`` are those of a ``metrics.json``.
+    ``cases`` and ``labels`` are those of a ``metrics.json``. A case is drawn where its true mask has the class: two
+    empty masks have a Dice of 1, and would hide the others. :class:`InputError` where no true mask has any.
     """
-    shown = list(labels)[:_MOST_CLASSES]
-    rows = [(labels[value], [case["classes"][value]["dsc"] for case in cases]) for value in shown]
+    found = {
+        value: [row["dsc"] for case in cases if (row := case["classes"][value])["volume_truth"]] for value in labels
+    }
+    true = [value for value in labels if found[value]]
+    if not true:
+        raise InputError("no true mask has any of the classes: there is no Dice to draw")
+    shown = true[:_MOST_CLASSES]
+    rows = [(labels[value], found[value]) for value in shown]
     if len(labels) > 1:
-        rows.append(("mean over classes", [case["mean"]["dsc"] for case in cases]))
+        means = [case.get("mean_with_truth", case["mean"]) for case in cases]
+        rows.append(("mean over classes", [mean["dsc"] for mean in means if mean]))
     figure = new_figure(5.8, 1.25 + 0.52 * len(rows))
     axes = figure.subplots()
     for place, (name, values) in enumerate(rows):
@@ -32,8 +41,8 @@ def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[s
     lowest = min(value for _, values in rows for value in values)
     axes.set_xlim(max(0.0, math.floor(lowest * 10 - 0.2) / 10) - 0.01, 1.01)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    more = f" ({_MOST_CLASSES} of {len(labels)} classes)" if len(labels) > len(shown) else ""
-    style_axes(axes, f"Dice of every case{more}", "Dice similarity coefficient")
+    more = f" ({len(shown)} of {len(labels)} classes)" if len(labels) > len(shown) else ""
+    style_axes(axes, f"Dice of every case with truth{more}", "Dice similarity coefficient")
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", colors=INK)
     return figure

@@ -6,6 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from deconvseg.errors import InputError
+from deconvseg.reporting.facts import describe_sample
 from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, new_figure, style_axes
 from deconvseg.system import atomic_write
 
@@ -52,8 +53,14 @@ def _draw_dice(axes: Any, metrics: Rows) -> None:
         label = key.removeprefix(_CLASS_PREFIX) if len(classes) <= 6 else None
         colour = SERIES[position % len(SERIES)]
         _draw_series(axes, metrics, key, label=label, color=colour, linewidth=1.1, alpha=0.8)
-    _draw_series(axes, metrics, "val_dice", label="mean" if several else None, color=INK, marker="o", markersize=3)
-    style_axes(axes, "Validation Dice", "epoch")
+    _draw_series(axes, metrics, "val_dice", label="mean", color=INK, marker="o", markersize=3)
+    with_truth = [row for row in metrics if _is_finite(row.get("val_with_truth"))]
+    # Where every true mask has something in it the two are one.
+    if any(row["val_with_truth"] != row.get("val_dice") for row in with_truth):
+        _draw_series(axes, metrics, "val_with_truth", label="cases with truth", color=INK, linestyle=(0, (4, 3)))
+        several = True
+    sample = next((text for row in reversed(metrics) if (text := describe_sample(row))), "")
+    style_axes(axes, "Validation Dice" + (f" ({sample})" if sample else ""), "epoch")
     drawn = [(row["val_dice"], row["epoch"]) for row in metrics if _is_finite(row.get("val_dice"))]
     if drawn:
         best, epoch = max(drawn, key=lambda pair: pair[0])

@@ -32,8 +32,16 @@ def describe_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     scored = [row for row in rows if row.get("val_dice") is not None]
     if scored:
         best = max(scored, key=lambda row: row["val_dice"])
-        facts["Best Dice"] = f"{best['val_dice']:.3f} (epoch {best['epoch']})"
+        facts["Best Dice"] = f"{best['val_dice']:.3f} (epoch {best['epoch']}{describe_sample(best, ', ')})"
+        if best.get("val_with_truth") is not None:
+            facts["with truth"] = f"{best['val_with_truth']:.3f}"
     return facts
+
+
+def describe_sample(row: Mapping[str, Any], before: str = "") -> str:
+    """Return of how many validation cases an epoch's Dice is, where it is not of all; "" where it is, or not said."""
+    cases, every = row.get("val_cases"), row.get("val_cases_of")
+    return f"{before}{cases} of {every} cases" if cases and every and cases < every else ""
 
 
 def describe_plan(plan: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from deconvseg._version import __version__
 from deconvseg.errors import InputError
@@ -14,6 +15,7 @@ from deconvseg.reporting.records import CROSSVAL, EvaluationRecord, RunRecord, r
 from deconvseg.reporting.sections import describe_evaluation
 from deconvseg.reporting.style import figure_uri
 from deconvseg.system import atomic_write
+from deconvseg.text import escape_controls
 
 Location = str | PathLike[str]
 
@@ -22,21 +24,24 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
     """Write a run as one self-contained HTML page and return its path (default: ``report.html`` in the run).
 
     ``evaluations`` are further ``metrics.json`` files, as of the held-out test; the run's own ``validation``, or a
-    cross-validation's ``crossval.json``, is found. Whatever is missing is said on the page. Raises
+    cross-validation's ``crossval.json``, is found. Every section names its source, and says so where the masks are
+    another run's. Whatever is missing is said on the page. Raises
     :class:`InputError` where ``run`` is no folder, holds neither a plan nor metrics, or an evaluation that was given
     cannot be read.
     """
     record = read_run(Path(run))
-    given = [read_evaluation(Path(path)) for path in evaluations]
+    given = [read_evaluation(Path(path), record.path) for path in evaluations]
     for evaluation in given:
         _check_labels(record, evaluation)
     gaps = list(record.gaps)
     validation = record.path / "validation" / "metrics.json"
     crossval = record.path / CROSSVAL
-    if crossval.is_file():
-        given.append(read_evaluation(crossval, "Cross-validation"))
-    elif validation.is_file():
-        given.append(read_evaluation(validation, "Validation"))
+    own, title = (crossval, "Cross-validation") if crossval.is_file() else (validation, "Validation")
+    if own.is_file():
+        try:
+            given.append(read_evaluation(own, record.path, title))
+        except InputError as error:
+            gaps.append(f"{error}.")
     else:
         gaps.append("validation/metrics.json (the validation metrics) is not in the run folder.")
     if not (record.plan or record.metrics or given):
@@ -62,12 +67,18 @@ def _check_labels(run: RunRecord, evaluation: EvaluationRecord) -> None:
         )
 
 
+def _show(value: Any) -> Any:
+    """Return what a page shows of a value: of a text from outside, characters that hide or reorder it as escapes."""
+    # What the template itself has put together is markup already.
+    return escape_controls(value) if type(value) is str else value
+
+
 def _render(run: RunRecord, evaluations: Sequence[EvaluationRecord], gaps: Sequence[str]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     source = resources.files("deconvseg.reporting").joinpath("report.html.jinja").read_text(encoding="utf-8")
     template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_show
     ).from_string(source)
     return template.render(
         title=run.plan.get("dataset") or run.path.absolute().name,

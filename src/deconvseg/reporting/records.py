@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deconvseg import evaluation
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
+from deconvseg.evaluation.origin import describe_run, find_run
+from deconvseg.runs import Run
 
 CROSSVAL = "crossval.json"
 
@@ -26,11 +29,16 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """A ``metrics.json`` as plain data."""
+    """A ``metrics.json`` as plain data, and whose masks it is about.
+
+    ``source`` says that in a line; ``foreign`` is whether another run than the report's made the masks.
+    """
 
     path: Path
     title: str
     tree: Mapping[str, Any]
+    source: str = ""
+    foreign: bool = False
 
     def resolve(self, file: str) -> Path:
         """Return a file that the evaluation names; a relative one lies below its folder."""
@@ -53,14 +61,38 @@ def read_run(path: Path) -> RunRecord:
     )
 
 
-def read_evaluation(path: Path, title: str | None = None) -> EvaluationRecord:
-    """Read a ``metrics.json``; :class:`InputError` where it is missing or something else."""
-    tree = read_json_object(path)
-    if tree.get("version") != 1 or not {"cases", "summary", "labels", "counts", "unit"} <= tree.keys():
-        raise InputError(f"{path}: not a metrics.json of version 1; write it with 'deconvseg evaluate -o'")
+def read_evaluation(path: Path, run: Path, title: str | None = None) -> EvaluationRecord:
+    """Read a ``metrics.json`` for the report of a run; :class:`InputError` where it is missing or something else.
+
+    Its means are computed anew from its cases, so that they are what this version means by them.
+    """
+    tree = {**read_json_object(path), **evaluation.read_evaluation(path).to_json(path.parent.absolute())}
     split = {"train": "Training cases", "val": "Validation", "test": "Held-out test"}.get(str(tree.get("split")))
     name = path.absolute().parent.name if path.stem == "metrics" else path.stem
-    return EvaluationRecord(path, title or split or f"Evaluation: {name}", tree)
+    source, foreign = _find_source(path, tree, run)
+    return EvaluationRecord(path, title or f"{split or 'Evaluation'}: {name}", tree, source, foreign)
+
+
+def _find_source(path: Path, tree: Mapping[str, Any], run: Path) -> tuple[str, bool]:
+    """Return a line about which run made the masks, and whether it is another one."""
+    masks = f"{path.name} of {path.absolute().parent.name}"
+    if path.resolve().is_relative_to(run.resolve()):
+        return f"{masks}, in this run's folder", False
+    made_by = tree["origin"].get("run") or _run_around(path, tree)
+    if made_by is None:
+        return f"{masks}; it does not say which run made the masks", False
+    own = describe_run(Run(run))
+    same = [made_by.get(key) == own[key] for key in ("plan_sha256", "weights_sha256") if own[key] and made_by.get(key)]
+    if same and all(same):
+        return f"{masks}; masks made by this run", False
+    return f"{masks}; masks made by another run, {made_by.get('name')}", True
+
+
+def _run_around(path: Path, tree: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the run whose folder a ``metrics.json``, or the first of its predictions, lies in."""
+    files = [path, *(path.parent / case["prediction_file"] for case in tree["cases"][:1])]
+    found = next((run for file in files if (run := find_run(file)) is not None), None)
+    return None if found is None else describe_run(found)
 
 
 def _read_part(path: Path, meaning: str, gaps: list[str]) -> dict[str, Any]:

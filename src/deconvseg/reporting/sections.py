@@ -14,6 +14,7 @@ from deconvseg.reporting.records import EvaluationRecord
 from deconvseg.reporting.style import figure_uri, pixels_uri
 
 DASH = "–"
+_ODD = ("missed", "spurious", "both empty")
 _DIGITS = {"dsc": 3, "hd95": 2, "nsd": 3}
 
 
@@ -24,16 +25,20 @@ def describe_evaluation(record: EvaluationRecord) -> dict[str, Any]:
     unit = tree["unit"] if tree["unit"] == "mm" else "voxels" if dims == 3 else "pixels"
     summary = tree["summary"]
     return {
-        "title": record.title,
+        "title": f"{record.title} (another run)" if record.foreign else record.title,
+        "source": record.source,
+        "foreign": record.foreign,
         "unit": unit,
         "tolerance": f"{tree['tolerance']:g} {unit.removesuffix('s') if tree['tolerance'] == 1 else unit}",
         "counts": tree["counts"],
+        "absent_classes": summary["mean"]["absent_classes"] if cases else 0,
         "size": "area" if dims == 2 else "volume",
         "cards": [_describe_metric(key, summary["mean"][key]) for key in _DIGITS] if cases else [],
         "classes": [_describe_row(row["name"], row) for row in summary["classes"].values()] if cases else [],
-        "mean": _describe_row("mean over classes", summary["mean"]) if len(tree["labels"]) > 1 and cases else None,
+        "with_truth": _describe_true(summary["mean"]) if cases else None,
+        "mean": _describe_mean(tree) if len(tree["labels"]) > 1 and cases else None,
         "folds": _describe_folds(tree),
-        "charts": _draw_charts(cases, tree["labels"], unit, dims) if cases else [],
+        "charts": _draw_charts(cases, _occurring_labels(tree), unit, dims) if cases else [],
         "panels": [_describe_panel(record, rank, case) for rank, case in choose_cases(cases)],
         "cases": [_describe_case(case) for case in sorted(cases, key=_mean_dice)],
         "problems": tree.get("problems", []),
@@ -42,11 +47,27 @@ def describe_evaluation(record: EvaluationRecord) -> dict[str, Any]:
 
 
 def choose_cases(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the best, the median and the worst case by mean Dice, none twice."""
-    ordered = sorted(cases, key=lambda case: (-case["mean"]["dsc"], case["name"]))
+    """Return the best, the median and the worst case by their Dice over what their true masks have, none twice.
+
+    They are chosen among the cases whose true mask is not empty, as an empty prediction of an empty mask has a Dice of
+    1; among all where every true mask is empty. The largest false alarm in an empty one comes last.
+    """
+    true = [(mean, case) for case in cases if (mean := case.get("mean_with_truth", case["mean"]))]
+    others = [case for case in cases if not case.get("mean_with_truth", case["mean"])]
+    if not true:
+        true, others = [(case["mean"], case) for case in cases], []
+    ordered = [case for _, case in sorted(true, key=lambda pair: (-pair[0]["dsc"], pair[1]["name"]))]
     if len(ordered) < 3:
-        return list(zip(("Best", "Worst") if len(ordered) == 2 else ("Only case",), ordered, strict=False))
-    return [("Best", ordered[0]), ("Median", ordered[len(ordered) // 2]), ("Worst", ordered[-1])]
+        names = ("Best", "Worst") if len(ordered) == 2 else ("Only case",) if not others else ("Only case with truth",)
+        chosen = list(zip(names, ordered, strict=False))
+    else:
+        chosen = [("Best", ordered[0]), ("Median", ordered[len(ordered) // 2]), ("Worst", ordered[-1])]
+    alarms = [case for case in others if _predicted_volume(case) > 0]
+    return [*chosen, *(("Largest false alarm", case) for case in sorted(alarms, key=_predicted_volume)[-1:])]
+
+
+def _predicted_volume(case: Mapping[str, Any]) -> float:
+    return sum(float(row["volume_prediction"]) for row in case["classes"].values())
 
 
 def format_interval(statistics: Mapping[str, Any], digits: int) -> str:
@@ -73,8 +94,35 @@ def _describe_metric(key: str, statistics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _describe_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    counts = {key: row.get(key) for key in ("missed", "spurious", "both_empty")}
-    return {"name": name, "metrics": [_describe_metric(key, row[key]) for key in _DIGITS], **counts}
+    with_truth = row["cases_with_truth"]
+    return {
+        "name": name,
+        "counted": row.get("counted", True),
+        "metrics": [_describe_metric(key, row[key]) for key in _DIGITS],
+        "with_truth": _describe_true(row),
+        "missed": f"{row['missed']} of {with_truth}",
+        "spurious": f"{row['spurious']} of {row['cases'] - with_truth}",
+        "both_empty": row["both_empty"],
+    }
+
+
+def _describe_mean(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of the mean over classes, whose counts are those of all classes together."""
+    mean, counts = tree["summary"]["mean"], tree["counts"]
+    absent = mean["absent_classes"]
+    name = f"mean over {mean['classes']} of {mean['classes'] + absent} classes" if absent else "mean over classes"
+    row = _describe_row(name, {**mean, **{key: counts[key] for key in ("missed", "spurious", "both_empty")}})
+    return row | {
+        "missed": f"{counts['missed']} of {counts['with_truth_masks']}",
+        "spurious": f"{counts['spurious']} of {counts['without_truth_masks']}",
+    }
+
+
+def _describe_true(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the Dice over cases with truth, dashes where there are none."""
+    if row["with_truth"] is None:
+        return {"mean": DASH, "interval": DASH}
+    return _describe_metric("dsc", row["with_truth"]["dsc"])
 
 
 def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -108,21 +156,38 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _describe_case(case: Mapping[str, Any]) -> dict[str, Any]:
-    odd = [f"{row['name']} {row['status']}" for row in case["classes"].values() if row["status"] != "ok"]
+    # What is missed comes first: among many classes, what is rightly empty would hide it.
+    rows = sorted((row for row in case["classes"].values() if row["status"] in _ODD), key=_status_order)
+    odd = [f"{row['name']} {row['status']}" for row in rows]
     values = [f"{case['mean'][key]:.{digits}f}" for key, digits in _DIGITS.items()]
-    return {"name": case["name"], "values": values, "remarks": ", ".join(odd)}
+    true = case["mean_with_truth"]
+    with_truth = DASH if true is None else f"{true['dsc']:.3f}"
+    return {"name": case["name"], "values": values, "with_truth": with_truth, "remarks": _list_briefly(odd)}
+
+
+def _status_order(row: Mapping[str, Any]) -> int:
+    return _ODD.index(row["status"])
+
+
+def _list_briefly(remarks: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(remarks) - most} more" if len(remarks) > most else ""
+    return ", ".join(remarks[:most]) + more
+
+
+def _occurring_labels(tree: Mapping[str, Any]) -> dict[str, str]:
+    return {value: row["name"] for value, row in tree["summary"]["classes"].items() if row["counted"]}
 
 
 def _draw_charts(
     cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str], unit: str, dims: int
 ) -> list[dict[str, str]]:
     volume_unit = unit + ("²" if dims == 2 else "³") if unit == "mm" else unit
-    distribution = draw_dice_distribution(cases, labels)
+    charts = []
+    if any(case["mean_with_truth"] for case in cases):
+        text = "Dice of every case with truth, by class, with quartiles and mean"
+        charts.append({"uri": figure_uri(draw_dice_distribution(cases, labels)), "text": text})
     volumes = draw_volume_agreement(cases, labels, volume_unit)
-    return [
-        {"uri": figure_uri(distribution), "text": "Dice of every case, by class, with quartiles and mean"},
-        {"uri": figure_uri(volumes), "text": "Bland-Altman plot of predicted and true sizes"},
-    ]
+    return [*charts, {"uri": figure_uri(volumes), "text": "Bland-Altman plot of predicted and true sizes"}]
 
 
 def _describe_panel(record: EvaluationRecord, rank: str, case: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,16 +12,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from deconvseg.runs import Run
 from deconvseg.training.ranks import leaders_value
 from deconvseg.training.task import SegmentationTask
+from deconvseg.training.validation import ValidationScore
 
 Report = Callable[[str, float], None]
 
 
 class RunWriter(Callback):
-    """After each epoch: metrics, weights, the best weights, the curves, and the state to resume from."""
+    """After each epoch: metrics, weights, the best weights, the curves, and the state to resume from.
 
-    def __init__(self, run: Run, names: tuple[str, ...]) -> None:
+    ``validation_cases`` are all there are; a validation may be of some of them.
+    """
+
+    def __init__(self, run: Run, names: tuple[str, ...], validation_cases: int) -> None:
         self.run = run
         self.names = names
+        self.validation_cases = validation_cases
         self.best = max((row["val_dice"] or -1.0 for row in run.metrics), default=-1.0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,10 +56,11 @@ class RunWriter(Callback):
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "val_dice": None,
         }
-        mean = torch.stack(scores).mean(0).tolist() if scores else []
-        if mean:
-            row["val_dice"] = sum(mean) / len(mean)
-        row.update({f"val_dice_{name}": value for name, value in zip(self.names, mean, strict=False)})
+        if scores:
+            found = ValidationScore.of(scores)
+            row |= {"val_dice": found.mean, "val_with_truth": found.with_truth}
+            row |= {"val_cases": found.cases, "val_cases_of": self.validation_cases}
+            row |= {f"val_dice_{name}": value for name, value in zip(self.names, found.classes, strict=True)}
         scores.clear()
         return row
 
@@ -95,17 +101,21 @@ class TimeLimit(Callback):
 class Progress(Callback):
     """Tells how far the run is: a line of text and a fraction, several times a second at most."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, validation_cases: int) -> None:
         self.report = report
-        self.dice: float | None = None
+        self.validation_cases = validation_cases
+        self.score: ValidationScore | None = None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Report the loss of the last steps and the last validation's Dice."""
         assert isinstance(pl_module, SegmentationTask)
         recent = pl_module.train_losses[-20:]
         text = f"epoch {trainer.current_epoch}  loss {sum(recent) / len(recent):.3f}"
-        if self.dice is not None:
-            text += f"  validation Dice {self.dice:.3f}"
+        if self.score is not None:
+            sample = f" ({self.score.cases} of {self.validation_cases} cases)"
+            text += (
+                f"  validation Dice {self.score.mean:.3f}{sample if self.score.cases < self.validation_cases else ''}"
+            )
         self.report(text, min(pl_module.progress, 1.0))
 
     def on_validation_batch_start(
@@ -121,4 +131,4 @@ class Progress(Callback):
         """Remember the validation's Dice."""
         assert isinstance(pl_module, SegmentationTask)
         if pl_module.validation_dice:
-            self.dice = float(torch.stack(pl_module.validation_dice).mean())
+            self.score = ValidationScore.of(pl_module.validation_dice)

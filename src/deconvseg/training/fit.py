@@ -55,6 +55,7 @@ def fit(
     if max_seconds is not None and seconds_before >= max_seconds:
         return
     epoch = completed_epochs(run.resume_file) if resume else 0
+    validation_cases = len(val_cases)
     val_cases = spread(val_cases, recipe.validation_cases)
     task = SegmentationTask(
         network,
@@ -66,7 +67,10 @@ def fit(
         rank=ranks.rank,
         dealt_cases=len(val_cases),
     )
-    callbacks: list[Callback] = [RunWriter(run, plan.output_names), Progress(report)]
+    callbacks: list[Callback] = [
+        RunWriter(run, plan.output_names, validation_cases),
+        Progress(report, validation_cases),
+    ]
     if max_seconds is not None:
         callbacks.append(TimeLimit(max_seconds))
     if ranks.size > 1:

@@ -284,5 +284,14 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         images={case.name: case.images for case in cases},
         progress=partial(console.track, text="evaluating"),
     )
-    console.say(f"validation: mean Dice {result.mean_dice:.3f} over {len(parts.val)} cases")
+    console.say(f"validation: {result.describe()}")
+    if (last := next((row for row in reversed(run.metrics) if row["val_dice"] is not None), None)) and (
+        last.get("val_cases", len(parts.val)) < len(parts.val)
+    ):
+        console.say(
+            f"while training it was Dice {last['val_dice']:.3f} over {last['val_cases']} of these cases (epoch "
+            f"{last['epoch']}), which the recipe's validation_cases chose"
+        )
+    for warning in result.warnings:
+        console.say(f"warning: {warning}")
     return [*prediction.problems, *result.problems]

@@ -1,10 +1,13 @@
 """How well a network segments a whole case while it is trained: slab by slab, so that no map of the case is held."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deconvseg.evaluation.summary import counted_classes, mean_over_classes, mean_over_true_classes
 from deconvseg.inference.grids import GridAxis, in_sweep_order
 from deconvseg.inference.layout import Layout, choose_layout
 from deconvseg.inference.masks import labels_from_maps
@@ -19,6 +22,35 @@ class OutOfTimeError(Exception):
     """The time of the training is up in the midst of a case."""
 
 
+@dataclass(frozen=True)
+class ValidationScore:
+    """The Dice of a validation while training: of each class (K), and means by the rules of an evaluation.
+
+    ``mean`` is over cases and over the classes that some true mask of theirs has. Classes that are only predicted are
+    left out: they come and go from epoch to epoch, and scores are to be compared. ``with_truth`` is over the cases
+    whose true mask is not empty, and its classes; None where there are none.
+    """
+
+    classes: tuple[float, ...]
+    mean: float
+    with_truth: float | None
+    cases: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Tensor]) -> "ValidationScore":
+        """Summarise what `dice_of_case` gave for each case."""
+        table = torch.stack(list(rows)).double().numpy()
+        dice, in_truth = table[:, 0], table[:, 1] > 0
+        true = mean_over_true_classes(dice, in_truth)
+        found = true[~np.isnan(true)]
+        return cls(
+            classes=tuple(dice.mean(axis=0).tolist()),
+            mean=float(mean_over_classes(dice, counted_classes(in_truth)).mean()),
+            with_truth=float(found.mean()) if len(found) else None,
+            cases=len(dice),
+        )
+
+
 @torch.inference_mode()
 def dice_of_case(
     network: nn.Module,
@@ -29,30 +61,31 @@ def dice_of_case(
     device: torch.device,
     tell: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Return the Dice (K) of each predicted structure of an image (C, \\*S) with class ids (\\*S), both on the CPU.
+    """Return the Dice of each predicted structure of a case, and 1 or 0 for whether its true mask has it: (2, K).
 
-    Only windows, and sums of their logits where there is room, are on the network's ``device``. ``tell`` is called
-    after each window. The Dice of two empty masks is 1 (Deconver, Eq. 8); voxels to ignore count nowhere.
+    The image (C, \\*S) and its class ids (\\*S) are on the CPU; only windows, and sums of their logits where there is
+    room, are on the network's ``device``. ``tell`` is called after each window. The Dice of two empty masks is 1
+    (Deconver, Eq. 8); voxels to ignore count nowhere.
     """
     runner = WindowRunner(network, plan.patch_size, device=device)
     while True:
         try:
-            common, sizes = _count(runner, plan, image, labels, tell)
+            common, predicted, true = _count(runner, plan, image, labels, tell)
         except WindowMemoryError as error:
             if not error.runner.shrink():
                 raise error.__cause__ or error from None
         else:
-            return torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0).float()
+            sizes = predicted + true
+            dice = torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0)
+            return torch.stack([dice.float(), (true > 0).float()])
 
 
-def _count(
-    runner: WindowRunner, plan: Plan, image: Tensor, labels: Tensor, tell: Callable[[], None]
-) -> tuple[Tensor, Tensor]:
-    """Count for each structure the voxels (K) that mask and prediction share, and those of both together."""
+def _count(runner: WindowRunner, plan: Plan, image: Tensor, labels: Tensor, tell: Callable[[], None]) -> Tensor:
+    """Count for each structure the voxels that mask and prediction share, those predicted and the true ones: (3, K)."""
     sides = zip(labels.shape, runner.window, strict=True)
     axes = [GridAxis.make(size, side, plan.recipe.overlap) for size, side in sides]
     layout, store = _lay_out(axes, plan.outputs, runner.device)
-    counts = torch.zeros(2, len(plan.output_names), dtype=torch.int64)
+    counts = torch.zeros(3, len(plan.output_names), dtype=torch.int64)
     truth = labels.movedim(layout.swept, 0)
     for block in layout.blocks:
         sweep = Sweep(
@@ -66,7 +99,7 @@ def _count(
         for chunk, logits in zip(layout.chunks, sweep.slabs(layout.chunks, block), strict=True):
             place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
             counts += _count_slab(logits, truth[place], plan)
-    return counts[0], counts[1]
+    return counts
 
 
 def _lay_out(axes: Sequence[GridAxis], outputs: int, device: torch.device) -> tuple[Layout, torch.device]:
@@ -81,7 +114,7 @@ def _lay_out(axes: Sequence[GridAxis], outputs: int, device: torch.device) -> tu
 
 
 def _count_slab(logits: Tensor, labels: Tensor, plan: Plan) -> Tensor:
-    """Count the shared voxels and those of both masks (2, K) in a slab of logits (N, \\*P) and class ids (\\*P)."""
+    """Count the shared, the predicted and the true voxels (3, K) in a slab of logits (N, \\*P) and class ids (\\*P)."""
     ignored = plan.labels.to_encoding().ignore_id
     if plan.regions is None:
         classes = len(plan.labels.values)
@@ -89,10 +122,10 @@ def _count_slab(logits: Tensor, labels: Tensor, plan: Plan) -> Tensor:
         # Voxels to ignore have the id behind the last class: their row is left out.
         pairs = torch.bincount((labels * classes + found).flatten(), minlength=(classes + 1) * classes)
         confusion = pairs.reshape(classes + 1, classes)[:classes]
-        return torch.stack([confusion.diagonal(), confusion.sum(0) + confusion.sum(1)])[:, 1:]
+        return torch.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])[:, 1:]
     predicted = (logits > 0).cpu()
     truth = region_masks(labels[None], [region.labels for region in plan.regions])[0] > 0
     if ignored is not None:
         judged = labels != ignored
         predicted, truth = predicted & judged, truth & judged
-    return torch.stack([(predicted & truth).flatten(1).sum(1), predicted.flatten(1).sum(1) + truth.flatten(1).sum(1)])
+    return torch.stack([part.flatten(1).sum(1) for part in (predicted & truth, predicted, truth)])

@@ -1,0 +1,95 @@
+"""What the command line shows of scores, and of names that it did not choose."""
+
+import json
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+from deconvseg.cli import main
+from deconvseg.cli.console import Terminal, error, print_json, print_table, show_log, warn
+from deconvseg.data import Geometry, LabelMap, write_label_map
+
+EVIL = "c[red]\x1b[31m\u202e\u200b\n:smile:"
+SHOWN = r"c[red]\x1b[31m\u202e\u200b\n:smile:"
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys, tmp_path):
+    """Write pairs of masks by name, and run ``deconvseg evaluate`` on them."""
+
+    def run(truths, predictions, *arguments):
+        for side, masks in (("truth", truths), ("found", predictions)):
+            for name, pixels in masks.items():
+                file = tmp_path / side / f"{name}.png"
+                write_label_map(LabelMap(np.asarray(pixels, np.uint8), Geometry.identity(2)), file)
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["deconvseg", "evaluate", "-g", str(tmp_path / "truth"), "-p", str(tmp_path / "found"), *arguments],
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def square(value=1, stop=8):
+    pixels = np.zeros((20, 24), np.uint8)
+    pixels[4:stop, 4:stop] = value
+    return pixels
+
+
+def test_the_table_of_a_blank_model(evaluate):
+    truths = {f"c{i:02d}": square(int(i >= 15)) for i in range(28)}
+    code, out, err = evaluate(truths, dict.fromkeys(truths, square(0)))
+    assert code == 0
+    for row in ("label 1", "mean"):
+        (line,) = (line for line in out.splitlines() if line.startswith(f"{row}  "))
+        assert "0.5357" in line
+        assert "0.0000" in line
+        assert "13 of 13" in line
+        assert "0 of 15" in line
+    assert "mean Dice 0.536 over 28 cases; 0.000 over the 13 with a structure in the true mask, 13 of 13" in out
+    assert "warning: every prediction is empty" in err
+
+
+def test_predictions_without_a_truth_give_exit_code_1(evaluate):
+    code, _, err = evaluate({"a": square()}, {"a": square(stop=7), "b": square()})
+    assert code == 1
+    assert "predictions without a truth were left out: b" in err
+
+
+def test_a_truth_without_a_prediction_gives_exit_code_1(evaluate):
+    code, out, err = evaluate({"a": square(), "b": square()}, {"a": square(stop=7)})
+    assert code == 1
+    assert "b: no prediction has this name" in err
+    assert "1 of 2 cases; 1 failed and are NOT in these means" in out
+
+
+def test_names_are_shown_and_never_obeyed(evaluate):
+    name = EVIL.replace("\n", "")
+    code, out, err = evaluate({name: square()}, {name: square(stop=7), f"{name}2": square()})
+    assert code == 1
+    assert not set(out + err) & {"\x1b", "\u202e", "\u200b"}
+    assert SHOWN.replace(r"\n", "") in err
+    code, out, _ = evaluate({}, {}, "--json")
+    assert json.loads(out)["cases"][0]["name"] == name
+    assert not set(out) & {"\x1b", "\u202e", "\u200b"}
+
+
+def test_every_way_to_print_escapes(capsys):
+    show_log()
+    with Terminal().meter() as meter:
+        meter(EVIL, 0.5)
+    for say in (error, warn, Terminal().say, logging.getLogger("deconvseg").warning):
+        say(EVIL)
+    print_table(EVIL, ["name"], [[EVIL]])
+    print_json({EVIL: EVIL})
+    out, err = capsys.readouterr()
+    assert not set(out + err) & {"\x1b", "\u202e", "\u200b"}
+    assert err.count(SHOWN) == 5
+    assert out.count("[red]") == 4
+    assert err.count("\n") == 5

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import deconvseg.inference.cases as engine
 from deconvseg.data import Case, Geometry, Image, read_label_map
-from deconvseg.errors import DeconvsegError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
 from deconvseg.ops.native.interface import KernelMemoryError
 from plans import plan_of
@@ -254,3 +254,19 @@ def test_a_kernel_without_memory_is_a_problem_that_names_the_image(
 
     done = predict_cases(Predictor([(Full(), predictor.plan)]), cases_of("a"), tmp_path, load=make_image)
     assert "a.nii.gz: not enough memory for this image (scan: " in done.problems[0]
+
+
+def test_parts_of_a_dataset_are_written_into_one_folder_and_no_mask_by_two(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    def load(case: Case) -> Image:
+        # Another prediction is started while this one is at work.
+        if case.name == "a":
+            with pytest.raises(InputError, match=rf"b\.nii\.gz is in use by process {os.getpid()} "):
+                predict_cases(predictor, cases_of("b", "c"), tmp_path, load=make_image)
+            predict_cases(predictor, cases_of("c"), tmp_path, load=make_image)
+        return make_image(case)
+
+    done = predict_cases(predictor, cases_of("a", "b"), tmp_path, load=load)
+    assert not done.problems
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]

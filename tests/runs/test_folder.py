@@ -59,12 +59,26 @@ def test_missing_weights_say_so(run: Run) -> None:
         run.load_weights()
 
 
-def test_a_kill_between_manifest_and_weights_leaves_the_old_weights_valid(run: Run) -> None:
+def test_kills_between_manifest_and_weights_leave_the_old_weights_valid(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run.save_weights({"a": torch.zeros(1)})
-    old = (run.path / "weights.safetensors").read_bytes()
+    replace = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if target.suffix == ".safetensors":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        for value in (1.0, 2.0, 3.0):  # as when a full disk or a time limit ends one attempt after the other
+            with pytest.raises(KeyboardInterrupt):
+                run.save_weights({"a": torch.full((1,), value)})
+            assert torch.equal(run.load_weights()["a"], torch.zeros(1))
     run.save_weights({"a": torch.ones(1)})
-    (run.path / "weights.safetensors").write_bytes(old)
-    assert torch.equal(run.load_weights()["a"], torch.zeros(1))
+    assert torch.equal(run.load_weights()["a"], torch.ones(1))
+    assert run.manifest["replaced"] == {}
 
 
 def test_a_start_that_failed_does_not_block_the_folder(run: Run, plan: Plan) -> None:
@@ -73,11 +87,28 @@ def test_a_start_that_failed_does_not_block_the_folder(run: Run, plan: Plan) -> 
 
 def test_a_folder_in_use_is_refused(run: Run, plan: Plan) -> None:
     run.save_weights({"a": torch.zeros(1)})
+    for epoch in range(2):
+        run.append_metrics({"epoch": epoch})
     with pytest.raises(InputError, match="cannot be resumed"):
         Run.create(run.path, plan, {}, NO_SPLITS)
     run.resume_file.parent.mkdir()
     run.resume_file.write_bytes(b"")
     with pytest.raises(InputError, match="--resume"):
+        Run.create(run.path, plan, {}, NO_SPLITS)
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_is_replaced(run: Run, plan: Plan) -> None:
+    run.save_weights({"a": torch.zeros(1)}, "weights_best")
+    run.save_weights({"a": torch.zeros(1)})
+    run.append_metrics({"epoch": 0})
+    (run.path / ".unfinished-0123.safetensors").write_bytes(b"half")
+    (run.path / "notes.txt").write_text("the user's")
+    assert run.replaceable
+    Run.create(run.path, plan, {"seed": 1}, NO_SPLITS)
+    files = {"manifest.json", "plan.json", "config.json", "splits.json", "notes.txt"}
+    assert {path.name for path in run.path.iterdir()} == files
+    run.update_manifest(finished=True)
+    with pytest.raises(InputError):
         Run.create(run.path, plan, {}, NO_SPLITS)
 
 

@@ -1,5 +1,8 @@
 """What ends a training: its time, its epochs, or validation cases that cannot be predicted."""
 
+import errno
+import importlib
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor
 from deconvseg.runs import Run
-from deconvseg.training import TrainOptions, train
+from deconvseg.training import TrainOptions, decide_plan, train
 from deconvseg.training.task import SegmentationTask
 from deconvseg.training.validation import OutOfTimeError
 from plans import tiny_plan
@@ -68,3 +71,107 @@ def test_validation_cases_that_all_fail_are_told_by_the_first(
     with pytest.raises(DeconvsegError, match="no validation case could be predicted, first: this image cannot be"):
         train(discs, tmp_path / "run", plan=tiny_plan(), splits=discs / "splits.json", device="cpu")
     assert not Run(tmp_path / "run").finished
+
+
+class Stopped(BaseException):
+    """What ends a training like a kill: nothing catches it."""
+
+
+def stop_at(write: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process stop just before its n-th file is moved into its place."""
+    replace, count = Path.replace, 0
+
+    def counted(self: Path, target: Path) -> Path:
+        nonlocal count
+        count += self.name.startswith(".unfinished-")
+        if count == write:
+            raise Stopped
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", counted)
+
+
+def test_a_run_that_is_stopped_at_any_write_is_taken_up_or_replaced(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start meets what the one before has left: first without, then with a completed epoch."""
+    recipe = {"epochs": 1, "steps_per_epoch": 1, "validate_every": 1, "validation_cases": 1}
+    options = {"plan": tiny_plan(recipe=recipe), "splits": discs / "splits.json", "device": "cpu"}
+    run, resume = Run(tmp_path / "run"), False
+    for write in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 15, 1, 2, 3, 4):
+        with monkeypatch.context() as patch:
+            stop_at(write, patch)
+            with pytest.raises(Stopped):
+                train(discs, run.path, **options, resume=resume)
+        assert not (run.path / ".lock").exists()
+        resume = run.resume_file.exists()
+    assert resume
+    with pytest.raises(InputError, match="continue it with --resume"):
+        train(discs, run.path, **options)
+    train(discs, run.path, **options, resume=True)
+    assert run.finished
+
+
+def test_a_run_without_a_completed_epoch_begins_anew_as_it_was_asked_for(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_plan(recipe={"epochs": 1, "steps_per_epoch": 1})
+    run = Run(tmp_path / "run")
+    for write, message in ((2, "stopped before it had begun; start it without --resume"), (8, "")):
+        with monkeypatch.context() as patch:
+            stop_at(write, patch)
+            with pytest.raises(Stopped):
+                train(discs, run.path, plan=plan, splits=discs / "splits.json", device="cpu", seed=3)
+        if message:
+            with pytest.raises(InputError, match=message):
+                train(discs, run.path, resume=True)
+    train(discs, run.path, resume=True)
+    assert run.finished
+    assert run.plan == plan
+    assert run.config["seed"] == 3
+
+
+def test_a_full_disk_says_how_the_training_goes_on(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {"epochs": 2, "steps_per_epoch": 1, "validate_every": 1, "validation_cases": 1}
+    options = {"plan": tiny_plan(recipe=recipe), "splits": discs / "splits.json", "device": "cpu"}
+    save = Run.save_weights
+
+    def full(self: Run, *args: object) -> None:
+        if self.resume_file.exists():
+            monkeypatch.setattr("os.fsync", _full)
+        save(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Run, "save_weights", full)
+    with pytest.raises(DeconvsegError, match=r"disk is full while writing .*; free some space and go on with --resume"):
+        train(discs, tmp_path / "run", **options)
+    monkeypatch.undo()
+    assert train(discs, tmp_path / "run", **options, resume=True).finished
+
+
+def _full(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_two_trainings_in_one_folder_are_refused(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = {"epochs": 1, "steps_per_epoch": 1}
+    options = {"plan": tiny_plan(recipe=recipe), "splits": discs / "splits.json", "device": "cpu"}
+    # The package's name of the module is that of its function.
+    module = importlib.import_module("deconvseg.training.train")
+    monkeypatch.setattr(module, "decide_plan", _Meanwhile(discs, tmp_path / "run", options))
+    assert train(discs, tmp_path / "run", **options).finished
+
+
+class _Meanwhile:
+    """Deciding the plan, while another training is started in the same folder."""
+
+    def __init__(self, discs: Path, output: Path, options: dict[str, object]) -> None:
+        self.second = (discs, output)
+        self.options = options
+
+    def __call__(self, *arguments: object) -> object:
+        for resume in (False, True):
+            with pytest.raises(InputError, match=f"is in use by process {os.getpid()} "):
+                train(*self.second, **self.options, resume=resume)  # type: ignore[arg-type]
+        return decide_plan(*arguments)  # type: ignore[arg-type]

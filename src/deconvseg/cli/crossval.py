@@ -103,6 +103,8 @@ def crossval(
         warn(text)
     for problem in result.problems:
         error(problem)
+    if result.failed:
+        error("not all folds are there; go on with --resume")
     if result.problems:
         raise typer.Exit(1)
 

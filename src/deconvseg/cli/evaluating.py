@@ -10,6 +10,9 @@ from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, warn
 from deconvseg.text import escape_controls
 
+# Seconds that another report of the run may take to record its page.
+_PATIENCE = 10.0
+
 if TYPE_CHECKING:
     from deconvseg.evaluation import Evaluation
 
@@ -117,11 +120,13 @@ def report(
     from deconvseg.errors import InputError
     from deconvseg.reporting import write_report
     from deconvseg.runs import Run
+    from deconvseg.system import hold
 
     page = write_report(run, evaluations=metrics or [], output=output)
     echo_path(page)
     # The manifest of a run that is not finished is its training's, which may be at work.
-    # What is missing or damaged is said on the page.
+    # What is missing or damaged is said on the page; a run that is resumed now records all its files at its end.
     with suppress(InputError):
         if output is None and (record := Run.open(run)).finished:
-            record.record_hash(page.name)
+            with hold(run, patience=_PATIENCE):
+                record.record_hash(page.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +32,7 @@ from deconvseg.experiments.strata import measure_strata
 from deconvseg.planning import Plan, choose_device, plannable_memory
 from deconvseg.reporting import write_report
 from deconvseg.runs import FOLDS, Run
-from deconvseg.system import atomic_write
+from deconvseg.system import atomic_write, hold, remove_unfinished
 from deconvseg.training import Console, Ranks, Silent, TrainOptions, choose_precision, decide_plan, remove_cache
 
 _Path = str | PathLike[str]
@@ -114,13 +113,27 @@ def crossval(
         strategy=strategy,
     )
     strata = {"stratify": stratify, "table": None if table is None else _absolute(table)}
-    if resume:
-        run, data, parts = _reopen(Path(output), options, folds, strata)
-        options = options.resumed(run)
-    if executor is None:
-        executor = choose_executor(jobs, options.device, options.devices or 1)
-    if not resume:
-        run, data, parts = _start(Path(output), options, folds, strata, executor, console)
+    with hold(output):
+        if resume:
+            run, data, parts = _reopen(Path(output), options, folds, strata)
+            options = options.resumed(run)
+        if executor is None:
+            executor = choose_executor(jobs, options.device, options.devices or 1)
+        if not resume:
+            run, data, parts = _start(Path(output), options, folds, strata, executor, console)
+        with run.advising():
+            return _train_folds(run, data, parts, options, executor, console)
+
+
+def _train_folds(
+    run: Run,
+    data: Dataset,
+    parts: Sequence[Splits],
+    options: TrainOptions,
+    executor: Executor,
+    console: Console,
+) -> CrossValidation:
+    """Train the folds that are not finished, and write what all of them found."""
     tasks = [_make_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)]
     console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
     failed = executor.run(tasks, console)
@@ -128,7 +141,7 @@ def crossval(
     result.write()
     console.say(f"report: {write_report(run.path)}")
     if not failed:
-        remove_cache(run, options)
+        remove_cache(run, options, console)
     run.record_hashes(finished=not failed)
     return result
 
@@ -178,6 +191,7 @@ def _reopen(
     if not (output / FOLDS).is_file():
         raise InputError(f"{output}: no cross-validation to resume ({FOLDS} is missing); start it without --resume")
     run = Run.open(output)
+    remove_unfinished(output)
     parts = tuple(
         Splits(*(tuple(entry[key]) for key in ("train", "val", "test"))) for entry in read_json(output / FOLDS)
     )
@@ -229,9 +243,6 @@ def _make_task(run: Run, fold: int, options: TrainOptions) -> FoldTask:
     arguments: dict[str, Any] = {"dataset": options.dataset, "output": str(own.path), "cache": cache, **shared}
     if own.resume_file.is_file():
         return FoldTask(fold, {**arguments, "resume": True})
-    if (own.path / "plan.json").is_file():
-        # Without a completed epoch there is nothing to go on from, and nothing to keep.
-        shutil.rmtree(own.path)
     kept = ("foreground", "max_seconds", "device", "precision", "pretrained", "seed")
     chosen = {key: getattr(options, key) for key in kept}
     plan, splits = str(run.path / "plan.json"), str(run.path / FOLDS)
@@ -244,7 +255,7 @@ def _gather(
     """Join the folds' validations; choose the post-processing where none is missing."""
     done = [fold for fold in range(len(parts)) if _finished(run, fold)]
     if not done:
-        raise DeconvsegError(f"every fold failed, the first: {next(iter(failed.values()))}")
+        raise DeconvsegError(f"every fold failed, the first: {next(iter(failed.values()))}; go on with --resume")
     absent = [
         f"{name}: fold {fold} did not finish"
         for fold in range(len(parts))

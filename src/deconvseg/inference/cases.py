@@ -33,7 +33,7 @@ from deconvseg.inference.memory import Estimate
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.planning import available_memory, is_out_of_memory
-from deconvseg.system import atomic_write, make_folder
+from deconvseg.system import atomic_write, hold, make_folder
 from deconvseg.units import format_bytes
 
 
@@ -87,6 +87,9 @@ def predict_cases(
             todo.append(case)
     noting = partial(_noting, result, raise_problems=raise_problems)
     with ExitStack() as stack:
+        # Several may write into one folder, as parts of a dataset do; a mask is one's alone.
+        if todo:
+            stack.enter_context(hold(output, [paths[case.name].relative_to(output).as_posix() for case in todo]))
         scratch = stack.enter_context(_scratch(output)) if save_probabilities else None
         reading = _Reading(stack.enter_context(_reader()), predictor, load)
         # A mask that is finished is written, whatever happens to the next one.

@@ -2,7 +2,9 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -12,7 +14,7 @@ from deconvseg.data import read_json, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.manifest import describe_environment, file_sha256
-from deconvseg.system import atomic_write, make_folder
+from deconvseg.system import LOCK, DiskFullError, atomic_write, make_folder, remove_unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,11 @@ FOLDS = "splits_final.json"
 Weights = Literal["weights", "weights_best"]
 # What a run writes, and at its end removes, where something else may lie.
 _OWN = ("config.json", "splits.json", "manifest.json", "plan.json", "validation", "cache", "report.html")
+# What a run that has no completed epoch leaves for the one that replaces it to remove; prepared cases are kept.
+_REPLACED = (
+    *("plan.json", "config.json", "splits.json", "weights.safetensors", "weights_best.safetensors", "metrics.jsonl"),
+    *("metrics.csv", "progress.png", "report.html", "resume", "validation"),
+)
 
 
 class Run:
@@ -40,15 +47,21 @@ class Run:
     ) -> "Run":
         """Make a new run folder with its plan, configuration, splits and manifest.
 
-        Raises :class:`InputError` for one with weights, and for a folder of something else with files of these names.
+        A run of this package that was stopped before its first epoch was completed is replaced, whichever file it
+        stopped after. Raises :class:`InputError` for any other run, and for a folder of something else with files
+        of these names.
         """
         run = cls(path)
         run._check_free()
         make_folder(run.path)
+        # The manifest comes first: it tells that whatever is there later is a run's.
+        run._write_json("manifest.json", {**describe_environment(), "files": {}})
+        for name in _REPLACED:
+            _remove(run.path / name)
+        remove_unfinished(run.path)
+        run._write_json("plan.json", plan.model_dump(mode="json"))
         run._write_json("config.json", config)
         run._write_json("splits.json", splits)
-        run._write_json("manifest.json", {**describe_environment(), "files": {}})
-        run._write_json("plan.json", plan.model_dump(mode="json"))
         return run
 
     @classmethod
@@ -116,10 +129,15 @@ class Run:
             # As bytes, because safetensors' own writing hides what the operating system says of a full disk.
             file.write_bytes(content)
             # The manifest comes first and keeps the old hash too: killed in between, the old weights stay valid.
-            manifest = self.manifest
-            manifest["replaced"] = {**manifest.get("replaced", {}), name: manifest["files"].get(name)}
-            manifest["files"] = {**manifest["files"], name: sha256(content).hexdigest()}
-            self._write_json("manifest.json", manifest)
+            manifest, digest = self.manifest, sha256(content).hexdigest()
+            replaced, files = manifest.get("replaced", {}), manifest["files"]
+            # Before the weights are in their place, an earlier attempt may have been stopped there too.
+            older = [*replaced.get(name, []), files[name]] if name in files else []
+            self._write_json(
+                "manifest.json",
+                {**manifest, "replaced": {**replaced, name: older}, "files": {**files, name: digest}},
+            )
+        self.update_manifest(replaced={key: value for key, value in replaced.items() if key != name})
 
     def load_weights(self, kind: Weights = "weights") -> dict[str, "torch.Tensor"]:
         """Read weights, after checking their SHA-256 against the manifest."""
@@ -135,12 +153,16 @@ class Run:
             raise InputError(
                 f"{path}: not a safetensors file, nothing was loaded (pickled weights are never read): {error}"
             ) from error
-        manifest = self.manifest
-        if file_sha256(path) not in (manifest["files"].get(path.name), manifest.get("replaced", {}).get(path.name)):
+        # The second look is for a training that has replaced both files meanwhile.
+        if not any(file_sha256(path) in self._valid_hashes(path.name) for _ in range(2)):
             raise InputError(
                 f"{path}: its SHA-256 is not the one in manifest.json; the file is damaged: copy the run again"
             )
         return weights
+
+    def _valid_hashes(self, name: str) -> list[str]:
+        manifest = self.manifest
+        return [manifest["files"].get(name), *manifest.get("replaced", {}).get(name, [])]
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's metrics to ``metrics.jsonl`` and ``metrics.csv``; a repeated epoch replaces its row."""
@@ -166,7 +188,11 @@ class Run:
 
     def record_hashes(self, *, finished: bool) -> None:
         """Record in the manifest the SHA-256 of every other file of the run, and whether the run came to its end."""
-        files = sorted(path for path in self.path.rglob("*") if path.is_file() and path != self.path / "manifest.json")
+        files = sorted(
+            path
+            for path in self.path.rglob("*")
+            if path.is_file() and path != self.path / "manifest.json" and LOCK not in path.relative_to(self.path).parts
+        )
         hashes = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in files}
         self.update_manifest(files=hashes, finished=finished)
 
@@ -180,19 +206,49 @@ class Run:
 
         return bool(self.manifest["machine"]["threads"] != torch.get_num_threads())
 
+    @property
+    def replaceable(self) -> bool:
+        """Whether this is a run that was stopped before it had completed an epoch, and so has nothing to keep."""
+        if self.resume_file.exists() or (self.path / FOLDS).exists() or not self._is_own():
+            return False
+        # In the first epoch weights and metrics are written, and the state to resume from after them.
+        return not self.finished and len(self.metrics) <= 1
+
+    @contextmanager
+    def advising(self) -> Iterator[None]:
+        """Let the error of a full disk say that the run goes on with ``--resume``, where there is something to keep."""
+        try:
+            yield
+        except DiskFullError as error:
+            if self.resume_file.exists() or (self.path / FOLDS).exists():
+                raise DiskFullError(error.path, " and go on with --resume") from error
+            raise
+
+    @property
+    def described(self) -> bool:
+        """Whether all files are there that say what the run does."""
+        return all((self.path / name).is_file() for name in ("plan.json", "config.json", "splits.json"))
+
+    def _is_own(self) -> bool:
+        try:
+            return "deconvseg" in self.manifest
+        except InputError:
+            return False
+
     def _check_free(self) -> None:
         if self.resume_file.exists() or (self.path / FOLDS).exists():
             raise InputError(
                 f"{self.path}: holds a run already; continue it with --resume or choose another folder with -o"
             )
+        if self.replaceable:
+            return
         if (self.path / "weights.safetensors").exists():
             raise InputError(
                 f"{self.path}: holds weights of a run that cannot be resumed; move it away, or choose another "
                 "folder with -o"
             )
-        begun = (self.path / "plan.json").is_file() and (self.path / "manifest.json").is_file()
         taken = [name for name in _OWN if (self.path / name).exists()]
-        if taken and not begun:
+        if taken:
             raise InputError(
                 f"{self.path}: holds {taken[0]}, which is no run's but would be replaced by one; choose another folder "
                 "with -o"
@@ -216,6 +272,13 @@ def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
             f"'deconvseg crossval … --resume', or give the finished folds one by one (-m {path / 'fold_K'})"
         )
     return tuple(folds)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _dumps(tree: Mapping[str, Any]) -> str:

@@ -15,6 +15,14 @@ from deconvseg.errors import DeconvsegError, InputError
 _UNFINISHED = ".unfinished-"
 
 
+class DiskFullError(DeconvsegError):
+    """The disk was full while ``path`` was written; ``advice`` says how the work goes on then."""
+
+    def __init__(self, path: Path, advice: str = "") -> None:
+        super().__init__(f"the disk is full while writing {path}; free some space{advice}")
+        self.path = path
+
+
 @contextmanager
 def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and with its suffix; move it there if the block succeeds.
@@ -70,7 +78,7 @@ def current_folder() -> Path:
 def writing_error(path: Path, error: OSError) -> DeconvsegError:
     """Say in one line why ``path`` could not be written; `InputError` where another path has to be given."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DeconvsegError(f"the disk is full while writing {path}; free some space and run it again")
+        return DiskFullError(path)
     if isinstance(error, (NotADirectoryError, FileExistsError)):
         in_the_way = next((place for place in (path, *path.parents) if place.is_file()), path.parent)
         return InputError(f"cannot write {path}: {in_the_way} is a file, not a folder; choose another output")

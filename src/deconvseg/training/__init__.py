@@ -3,8 +3,9 @@
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.fit import choose_precision
+from deconvseg.training.folders import remove_cache
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks
-from deconvseg.training.train import remove_cache, train
+from deconvseg.training.train import train
 
 __all__ = ["Console", "Ranks", "Silent", "TrainOptions", "choose_precision", "decide_plan", "remove_cache", "train"]

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -25,9 +26,11 @@ from deconvseg.models import create_model
 from deconvseg.planning import Plan, choose_device
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run, file_sha256
+from deconvseg.system import hold
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.fit import choose_precision, fit
+from deconvseg.training.folders import cache_of, open_stopped, remove_cache, using_cache
 from deconvseg.training.launch import check_processes, launch, processes
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import TrainOptions
@@ -110,16 +113,23 @@ def train(
         nodes=nodes,
         strategy=strategy,
     )
-    with ranks.connected(choose_device(device)):
-        ranks.lead(partial(_prepare, output, options, plan if isinstance(plan, Plan) else None, resume, console))
-        run = Run.open(output)
-        options = options.resumed(run) if resume else options
-        if ranks.size == 1 and processes(options) > 1:
-            launch(run, options, resume, console)
-        else:
-            fit_run(run, options, ranks, resume, console)
-    if ranks.leads:
-        _finish(run, options, console)
+    with ExitStack() as held:
+        with ranks.connected(choose_device(device)), ExitStack() as cached:
+            given = plan if isinstance(plan, Plan) else None
+            ranks.lead(partial(_prepare, Path(output), options, given, resume, console, held))
+            run = Run.open(output)
+            options = options.resumed(run) if resume else options
+            if ranks.leads:
+                cached.enter_context(using_cache(cache_of(run, options)))
+            # A run that was stopped before its first epoch was completed begins anew.
+            resume = resume and run.resume_file.is_file()
+            if ranks.size == 1 and processes(options) > 1:
+                launch(run, options, resume, console)
+            else:
+                fit_run(run, options, ranks, resume, console)
+        if ranks.leads:
+            with run.advising():
+                _finish(run, options, console)
     return run
 
 
@@ -128,16 +138,12 @@ def _finish(run: Run, options: TrainOptions, console: Console) -> None:
     problems = _validate(run, *_cases(run, options), options, console)
     plot_curves(run.metrics, run.path / "progress.png")
     console.say(f"report: {write_report(run.path)}")
-    remove_cache(run, options)
+    remove_cache(run, options, console)
     run.record_hashes(finished=True)
     if problems:
-        raise DeconvsegError(f"trained, but {len(problems)} validation cases failed, first: {problems[0]}")
-
-
-def remove_cache(run: Run, options: TrainOptions) -> None:
-    """Remove the preprocessed cases of a run; a cache that was given stays, wherever it is."""
-    if options.cache is None or Path(options.cache).resolve() != run.cache.resolve():
-        shutil.rmtree(run.cache, ignore_errors=True)
+        raise DeconvsegError(
+            f"trained, but {len(problems)} validation cases failed, first: {problems[0]}; then go on with --resume"
+        )
 
 
 def _absolute(path: _Path) -> str:
@@ -145,10 +151,16 @@ def _absolute(path: _Path) -> str:
     return str(Path(path).absolute())
 
 
-def _prepare(output: _Path, options: TrainOptions, plan: Plan | None, resume: bool, console: Console) -> None:
-    """Make the run folder or open it again, and prepare its cases where several processes will want them."""
+def _prepare(
+    output: Path, options: TrainOptions, plan: Plan | None, resume: bool, console: Console, held: ExitStack
+) -> None:
+    """Make the run folder or open it again, and prepare its cases where several processes will want them.
+
+    ``held`` keeps the folder for this process from now on.
+    """
+    held.enter_context(hold(output))
     if resume:
-        run = Run.open(output)
+        run = open_stopped(output)
         options = options.resumed(run)
         check_processes(run.plan, options)
         _reopen(run, console)
@@ -183,7 +195,9 @@ def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
 
 def _reopen(run: Run, console: Console) -> None:
     """Check that a run can go on: with a completed epoch, and with data of the same content."""
-    if not run.resume_file.is_file():
+    if run.replaceable:
+        console.say("no epoch was completed before; the training begins anew, with the same plan and options")
+    elif not run.resume_file.is_file():
         raise InputError(f"{run.resume_file}: no completed epoch to resume from; train anew in another folder")
     for file, expected in console.track(list(run.manifest.get("data", {}).items()), "checking the data"):
         if file_sha256(Path(file)) != expected:
@@ -199,7 +213,7 @@ def _prepared_cases(
     return {
         part: prepare_cases(
             data.select(names),
-            run.cache if options.cache is None else Path(options.cache),
+            cache_of(run, options),
             spacing=plan.spacing,
             normalisations=plan.normalisations,
             encoding=plan.labels.to_encoding(),
@@ -239,7 +253,7 @@ def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console
         f"training {parameters / 1e6:.2f} M parameters on {f'{ranks.size} x ' if ranks.size > 1 else ''}{device}: "
         f"{len(parts.train)} cases, {len(parts.val)} to validate"
     )
-    with console.meter() as meter:
+    with run.advising(), console.meter() as meter:
         fit(
             run,
             network,
@@ -273,7 +287,10 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
             progress=lambda case, fraction: progress(f"predicting {case}", fraction),
         )
     if not prediction.written:
-        raise DeconvsegError(f"trained, but no validation case could be predicted, first: {prediction.problems[0]}")
+        raise DeconvsegError(
+            f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; then go on with "
+            "--resume"
+        )
     result = evaluate(
         options.dataset,
         run.validation,

@@ -1,0 +1,56 @@
+"""A run's folder and its cache: how a run that was stopped begins again, and who may remove what."""
+
+import os
+import shutil
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+
+from deconvseg.errors import InputError
+from deconvseg.runs import Run
+from deconvseg.system import LOCK, LockedError, hold, remove_unfinished
+from deconvseg.training.console import Console
+from deconvseg.training.options import TrainOptions
+
+
+def open_stopped(output: Path) -> Run:
+    """Open a run that is to go on; one without a completed epoch is made ready to begin anew, as it was asked for."""
+    run = Run(output)
+    if not run.replaceable:
+        for folder in (run.path, run.resume_file.parent):
+            remove_unfinished(folder)
+        return Run.open(output)
+    if not run.described:
+        raise InputError(f"{output}: the run was stopped before it had begun; start it without --resume")
+    data = run.manifest.get("data")
+    run = Run.create(output, run.plan, run.config, run.splits)
+    if data is not None:
+        run.update_manifest(data=data)
+    return run
+
+
+def cache_of(run: Run, options: TrainOptions) -> Path:
+    """Return where the preprocessed cases of a run are."""
+    return run.cache if options.cache is None else Path(options.cache)
+
+
+def using_cache(cache: Path) -> AbstractContextManager[None]:
+    """Keep other runs from removing a cache as long as the block lasts; one that is read-only is not removed anyway."""
+    return nullcontext() if cache.is_dir() and not os.access(cache, os.W_OK) else hold(cache, ())
+
+
+def remove_cache(run: Run, options: TrainOptions, console: Console) -> None:
+    """Remove the preprocessed cases of a run; a cache that was given stays, and one that another run uses too."""
+    given = options.cache is not None and Path(options.cache).resolve() == run.cache.resolve()
+    if given or not run.cache.is_dir():
+        return
+    try:
+        with hold(run.cache):
+            for path in run.cache.iterdir():
+                if path.name != LOCK:
+                    shutil.rmtree(path, ignore_errors=True)
+    except LockedError as error:
+        console.say(f"the prepared cases are kept: {error}")
+        return
+    # Another run may have begun to fill it.
+    with suppress(OSError):
+        run.cache.rmdir()

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils import prune
 
 from deconvseg.errors import InputError
 from deconvseg.nn import Mamba, SiameseMamba
@@ -206,3 +209,119 @@ def test_what_does_not_fit_is_named():
             Mamba(**sizes)
     with pytest.raises(InputError, match="10 steps do not divide into slices=4: choose a divisor, or pad"):
         make(4, ("slices",), slices=4)(sequence(1, 4, 10))
+
+
+class LoRA(nn.Module):
+    """A linear layer, which it holds, plus a product of two smaller matrices."""
+
+    def __init__(self, base, rank=2):
+        super().__init__()
+        self.base_layer = base
+        self.a = nn.Parameter(torch.randn(rank, base.in_features, dtype=torch.float64))
+        self.b = nn.Parameter(torch.randn(base.out_features, rank, dtype=torch.float64))
+
+    @property
+    def weight(self):
+        return self.base_layer.weight
+
+    @property
+    def bias(self):
+        return self.base_layer.bias
+
+    def forward(self, x):
+        return self.base_layer(x) + x @ self.a.T @ self.b.T
+
+
+PROJECTIONS = ("in_proj", "scans.0.x_proj", "scans.0.dt_proj", "out_proj")
+
+
+@pytest.mark.parametrize("path", PROJECTIONS)
+def test_a_wrapped_projection_is_what_the_block_computes_with(path):
+    mamba, merged, x = make(), make(), sequence(2, 6, 9)
+    lora = LoRA(mamba.get_submodule(path))
+    mamba.set_submodule(path, lora)
+    with torch.no_grad():
+        merged.get_submodule(path).weight += lora.b @ lora.a
+    torch.testing.assert_close(mamba(x), merged(x))
+    mamba(x).square().sum().backward()
+    assert lora.a.grad.any()
+    assert lora.b.grad.any()
+
+
+@pytest.mark.parametrize("path", [*PROJECTIONS, "scans.0.conv"])
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_on_projections_are_called(path, register):
+    mamba, called = make(), []
+    getattr(mamba.get_submodule(path), register)(lambda *_: called.append(path))
+    mamba(sequence(1, 6, 5))
+    assert called == [path]
+
+
+@pytest.mark.parametrize("path", [*PROJECTIONS, "scans.0.conv"])
+def test_any_module_of_the_same_shapes_may_take_a_projection_s_place(path):
+    mamba = make()
+    mamba.set_submodule(path, nn.Sequential(mamba.get_submodule(path), nn.Identity()))
+    torch.testing.assert_close(mamba(sequence(1, 6, 5)), make()(sequence(1, 6, 5)))
+
+
+def test_a_bias_of_a_projection_is_added():
+    mamba, x = make(), sequence(2, 6, 9)
+    for path in ("in_proj", "scans.0.x_proj"):
+        layer = mamba.get_submodule(path)
+        layer.bias = nn.Parameter(torch.randn(layer.out_features, dtype=torch.float64))
+    plain = mamba(x)
+    for path in PROJECTIONS:
+        mamba.get_submodule(path).register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(plain, mamba(x))
+
+
+def test_pruned_and_normalised_projections_follow_the_optimiser():
+    mamba, x = make(), sequence(2, 6, 9)
+    prune.l1_unstructured(mamba.in_proj, "weight", amount=0.5)
+    nn.utils.parametrizations.weight_norm(mamba.scans[0].x_proj)
+    nn.utils.parametrizations.spectral_norm(mamba.scans[0].dt_proj)
+    optimiser = torch.optim.SGD(mamba.parameters(), lr=0.1)
+    for _ in range(2):
+        optimiser.zero_grad()
+        mamba(x).square().mean().backward()
+        optimiser.step()
+    mamba.eval()(x)
+    torch.testing.assert_close(mamba.in_proj.weight, mamba.in_proj.weight_orig * mamba.in_proj.weight_mask)
+
+
+def test_a_forward_replaced_on_the_linear_class_is_called(monkeypatch):
+    mamba, called, forward = make(), [], nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: called.append(type(self)) or forward(self, x))
+    mamba(sequence(1, 6, 5))
+    assert len(called) == 4
+
+
+def test_other_parameters_may_be_given_for_a_call():
+    mamba, other, x = make(), make(), sequence(2, 6, 9)
+    for parameter in other.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    torch.testing.assert_close(torch.func.functional_call(mamba, dict(other.named_parameters()), (x,)), other(x))
+
+
+@pytest.mark.parametrize("recorded", [5, 300])
+@pytest.mark.parametrize("kind", ["plain", "slices", "siamese", "pointwise"])
+def test_a_traced_block_is_right_for_other_lengths_and_batches(kind, recorded):
+    block = {
+        "plain": lambda: make(),
+        "slices": lambda: make(directions=SCAN_DIRECTIONS, slices=5),
+        "siamese": lambda: SiameseMamba(6).double(),
+        "pointwise": lambda: make(kernel_size=1),
+    }[kind]().eval()
+    program = torch.jit.trace(block, sequence(1, 6, recorded), check_trace=False)
+    for batch, steps in ((1, 5), (2, 130), (3, 700)):
+        x = sequence(batch, 6, steps)
+        torch.testing.assert_close(program(x), block(x))
+
+
+def test_a_program_of_make_fx_is_right_or_an_error():
+    block = make().eval()
+    program = make_fx(lambda x: block(x))(sequence(2, 6, 300))
+    torch.testing.assert_close(program(sequence(2, 6, 300, seed=5)), block(sequence(2, 6, 300, seed=5)))
+    for steps in (1, 299, 301, 900):
+        with pytest.raises(RuntimeError):
+            program(sequence(2, 6, steps))

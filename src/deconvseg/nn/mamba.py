@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.nn.fusion import is_watched, why_special
 from deconvseg.ops import selective_scan
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.selective_scan import choose_scan
@@ -51,6 +52,8 @@ class CausalScan(nn.Module):
 
     def __init__(self, channels: int, states: int, kernel_size: int, rank: int) -> None:
         super().__init__()
+        self.kernel_size = kernel_size
+        self.rank = rank
         self.conv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size - 1, groups=channels)
         self.x_proj = nn.Linear(channels, rank + 2 * states, bias=False)
         self.dt_proj = TimeSteps(rank, channels)
@@ -69,13 +72,15 @@ class CausalScan(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scan (B, channels, L)."""
-        u = F.silu(self.conv(x)[..., : x.shape[-1]])
-        states = self.A_log.shape[1]
-        sizes = [self.dt_proj.in_features, states, states]
-        delta, b, c = torch.split(_project(self.x_proj.weight, u), sizes, dim=1)
-        delta = _project(self.dt_proj.weight, delta)
-        a, bias = -torch.exp(self.A_log), self.dt_proj.bias
-        return selective_scan(u, delta, a, b, c, skip=self.D, delta_bias=bias, softplus=True)
+        convolved = self.conv(x)
+        if self.kernel_size > 1:
+            # The steps behind the last one, cut off without the length, which a traced program would keep.
+            convolved = convolved[..., : 1 - self.kernel_size]
+        u, states = F.silu(convolved), self.A_log.shape[1]
+        sizes = [self.rank, states, states]
+        delta, b, c = torch.split(_project(self.x_proj, u), sizes, dim=1)
+        delta, bias = _project_without_bias(self.dt_proj, delta)
+        return selective_scan(u, delta, -torch.exp(self.A_log), b, c, skip=self.D, delta_bias=bias, softplus=True)
 
     def explain_backend(self) -> Choice:
         """Choose for inputs like the parameters."""
@@ -134,7 +139,7 @@ class Mamba(nn.Module):
             raise InputError(
                 f"{x.shape[-1]} steps do not divide into slices={self.slices}: choose a divisor, or pad the sequence"
             )
-        x, gate = _project(self.in_proj.weight, x).chunk(2, dim=1)
+        x, gate = _project(self.in_proj, x).chunk(2, dim=1)
         total: Tensor | None = None
         for direction, scan in zip(self.directions, self.scans, strict=True):
             y = _restore(scan(_reorder(x, direction, self.slices)), direction, self.slices)
@@ -167,13 +172,31 @@ class SiameseMamba(nn.Module):
         """Mix (B, channels, L) along L."""
         orders: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
         flipped = torch.stack([x.flip(axes) for axes in orders])
-        mixed = self.mamba(flipped.flatten(0, 1)).reshape(flipped.shape)
+        mixed = torch.unflatten(self.mamba(flipped.flatten(0, 1)), 0, (len(orders), -1))
         return torch.stack([y.flip(axes) for y, axes in zip(mixed, orders, strict=True)]).mean(dim=0)
 
 
-def _project(weight: Tensor, x: Tensor) -> Tensor:
-    """Map the channels of (B, I, L) by (O, I); each channel of the result is contiguous, as scans read it."""
-    return torch.bmm(weight.expand(x.shape[0], -1, -1), x)
+_LINEAR = nn.Linear, TimeSteps
+
+
+def _project(layer: nn.Module, x: Tensor) -> Tensor:
+    """Map the channels of (B, I, L) by a linear layer to (B, O, L)."""
+    out, bias = _project_without_bias(layer, x)
+    return out if bias is None else out + bias[:, None]
+
+
+def _project_without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Map the channels of (B, I, L) by a linear layer to (B, O, L), and return the bias that is still to be added.
+
+    The layer is called, but where that makes no difference: then it is a product by which each channel of the result
+    is contiguous, as scans read it.
+    """
+    special = torch.compiler.is_compiling() or is_watched() or why_special(layer, _LINEAR)
+    if special or type(layer.weight) not in (Tensor, nn.Parameter):
+        mapped: Tensor = layer(x.mT).mT
+        return mapped, None
+    assert isinstance(layer, nn.Linear)
+    return torch.bmm(layer.weight.expand(x.shape[0], -1, -1), x), layer.bias
 
 
 def _reorder(x: Tensor, direction: str, slices: int) -> Tensor:

@@ -75,8 +75,9 @@ def _scan(inputs: Inputs, softplus: bool) -> Tensor:
     inputs = inputs.convert(in_full_precision)
     if forced_backend() == "reference":
         return reference.scan(inputs, softplus)
-    # Computing chunks again is for training; transforms and exports hold plain operators.
-    return chunked.scan(inputs, softplus, recompute=why_reference() is None)
+    # Computing chunks again is for training; transforms, exports and `make_fx` hold plain operators.
+    recorded = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+    return chunked.scan(inputs, softplus, recompute=why_reference() is None and not recorded)
 
 
 def _why_not_mamba(inputs: Inputs) -> str | None:

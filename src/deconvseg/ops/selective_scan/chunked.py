@@ -16,15 +16,15 @@ from deconvseg.ops.selective_scan.inputs import Inputs
 from deconvseg.ops.selective_scan.reference import finish, time_steps
 
 CHUNK = 128
-# A program that holds plain operators has as many of each as there are chunks: no more than so many.
-_MOST_CHUNKS = 8
+# How often chunks of chunks are made where the number of steps is open: for 128 ** 4 steps, more than memory holds.
+_MOST_LEVELS = 4
 
 
 def scan(inputs: Inputs, softplus: bool, *, recompute: bool = True) -> Tensor:
     """Scan as ``reference.scan`` does.
 
     ``recompute=False`` leaves the gradients to PyTorch, which keeps all states: for exports, transforms and derivatives
-    of derivatives.
+    of derivatives. It calls the same operators for any number of steps, so that a traced program is right for others.
     """
     delta = time_steps(inputs, softplus)
     tensors = delta, delta * inputs.u, inputs.b, inputs.c, inputs.a
@@ -49,14 +49,41 @@ def solve(decay: Tensor, value: Tensor) -> Tensor:
 
 def _scan(delta: Tensor, weighted: Tensor, b: Tensor, c: Tensor, a: Tensor) -> Tensor:
     """Return y from Δ and Δ · u."""
-    state = delta.new_zeros(*delta.shape[:2], a.shape[1])
-    outputs = []
-    length = max(CHUNK, -(-delta.shape[-1] // _MOST_CHUNKS))
-    for chunk in zip(*(torch.split(tensor, length, dim=-1) for tensor in (delta, weighted, b, c)), strict=True):
-        _, states = _states(state, a, *chunk[:3])
-        outputs.append((states * _of_channels(chunk[3], states)).sum(-1))
-        state = states[..., -1, :]
-    return torch.cat(outputs, -1)
+    decay = torch.exp(delta[..., None] * a[:, None])
+    states = _all_states(decay, weighted[..., None] * _of_channels(b, weighted), _levels(delta.shape[-1]))
+    return (states * _of_channels(c, states)).sum(-1)
+
+
+def _levels(steps: int) -> int:
+    """Return how often chunks of chunks are made; a tracer's number of steps, which is open, has another type."""
+    if type(steps) is not int:
+        return _MOST_LEVELS
+    return next(level for level in range(1, 64) if CHUNK**level >= steps)
+
+
+def _all_states(decay: Tensor, value: Tensor, levels: int) -> Tensor:
+    """Return what :func:`solve` does, by operators whose number depends on ``levels`` alone."""
+    steps = value.shape[-2]
+    decay, value = _cut(decay), _cut(value)
+    distance = 1
+    while distance < CHUNK:
+        earlier = value[..., :-distance, :]
+        later = value[..., distance:, :] + decay[..., distance:, :] * earlier
+        value = torch.cat([value[..., :distance, :], later], -2)
+        decay = torch.cat([decay[..., :distance, :], decay[..., distance:, :] * decay[..., :-distance, :]], -2)
+        distance *= 2
+    if levels > 1:
+        ends = _all_states(decay[..., -1, :], value[..., -1, :], levels - 1)
+        before = F.pad(ends, (0, 0, 1, 0))[..., :-1, :]
+        value = value + decay * before[..., None, :]
+    return value.flatten(-3, -2)[..., :steps, :]
+
+
+def _cut(image: Tensor) -> Tensor:
+    """Cut (..., T, N) into chunks (..., chunks, CHUNK, N), zeros behind the last step."""
+    steps = image.shape[-2]
+    chunks = (steps + CHUNK - 1) // CHUNK
+    return F.pad(image, (0, 0, 0, chunks * CHUNK - steps)).reshape(*image.shape[:-2], chunks, CHUNK, image.shape[-1])
 
 
 def _states(state: Tensor, a: Tensor, delta: Tensor, weighted: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deconvseg.data.bids_names import DESCRIPTION, MASK_SUFFIXES, BidsFile, is_generated_here, list_files, parse_name
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.json_files import read_json_object
+from deconvseg.data.left_out import find_left_out
 from deconvseg.data.listing import find_splits
 from deconvseg.data.reading import case_stem, is_dead_link, is_image_file
 from deconvseg.errors import InputError
 
+# Folders of a tree that hold no images of its own.
+_OTHER_FOLDERS = ("derivatives", "sourcedata", "rawdata", "code", "stimuli", "phenotype", "figures", "logs")
 _NO_IMAGES = (*MASK_SUFFIXES, "probseg")
 _ADVICE = "give the pairs in a .csv file with the columns image_T1w, image_FLAIR, … and label"
 
@@ -70,7 +74,12 @@ def open_bids(root: Path, *, foreground: bool = False) -> Dataset:
         label_names=_label_names(tree, masks) if masks else None,
         foreground=foreground,
         splits_file=find_splits(root),
-        problems=(*_absent({raw, tree}, (*channels, *(mask.suffix for mask in masks[:1]))), *problems),
+        problems=(
+            *_misnamed(raw, "error"),
+            *(_misnamed(tree, "warning") if tree != raw else ()),
+            *_absent({raw, tree}, (*channels, *(mask.suffix for mask in masks[:1]))),
+            *problems,
+        ),
     )
 
 
@@ -172,6 +181,13 @@ def _absent(trees: Iterable[Path], suffixes: Sequence[str]) -> list[Problem]:
     )
     links = map(parse_name, dead)
     return [Problem(str(link.path), message, "error") for link in links if link and link.suffix in suffixes]
+
+
+def _misnamed(tree: Path, severity: Literal["error", "warning"]) -> tuple[Problem, ...]:
+    """The images of a tree whose names or formats keep them from being seen."""
+    named = (path for path in tree.glob("sub-*/**/*") if is_image_file(path) and parse_name(path) is not None)
+    because = "whose names or folders are not those of BIDS (sub-01/anat/sub-01_T1w.nii.gz)"
+    return find_left_out(tree, named, severity=severity, because=because, skip=_OTHER_FOLDERS)
 
 
 def _of_mask(mask: BidsFile, images: Iterable[BidsFile]) -> list[BidsFile]:

@@ -1,6 +1,7 @@
 """Preprocessed cases on disk: written once, compressed in blocks, so that a patch costs the blocks that it touches."""
 
 import json
+import os
 import shutil
 import time
 import zlib
@@ -146,7 +147,7 @@ def _is_new(place: Path, case: Case) -> bool:
 
 
 def _folder(place: Path, case: Case) -> Path:
-    files = [path.resolve() for path in case.files]
+    files = [Path(os.path.realpath(path)) for path in case.files]
     identity = _digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
     return place / f"{case.name}-{identity}"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deconvseg.data.dataset import Case, Dataset, list_names
+from deconvseg.data.left_out import find_unlisted
 from deconvseg.data.listing import channel_of, find_splits, guess_channels
 from deconvseg.data.reading import case_stem
 from deconvseg.errors import InputError
@@ -39,6 +40,7 @@ def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
     """
     table = _read_table(path)
     unnamed = table.image_columns == ("image",)
+    listed = [file for case in table.cases for file in (*case.images, case.label) if file is not None]
     return Dataset(
         root=path,
         layout="csv",
@@ -49,6 +51,7 @@ def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
         guessed_channels=unnamed,
         foreground=foreground,
         splits_file=find_splits(path.parent) if table.splits is None else path,
+        problems=find_unlisted(path, (file.parent for case in table.cases for file in case.images), listed),
     )
 
 

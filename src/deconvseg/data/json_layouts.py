@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names
 from deconvseg.data.json_files import read_json_object
+from deconvseg.data.left_out import find_left_out, find_unlisted, name_left_out
 from deconvseg.data.listing import (
     by_stem,
     channel_files,
@@ -63,7 +65,7 @@ def open_decathlon(root: Path, *, foreground: bool = False) -> Dataset:
         channels_last=True,
         foreground=foreground,
         splits_file=find_splits(root),
-        problems=_missing_masks(cases) + _orphans(root / "labelsTr", listed),
+        problems=_missing_masks(cases) + _orphans(root / "labelsTr", listed) + _unlisted(source, cases, record),
     )
 
 
@@ -73,15 +75,19 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
     record = read_json_object(source) if source.is_file() else {}
     found = list_image_files(root / "imagesTr")
     files = [path for path in found if _has_ending(path, record)]
-    masks = [path for path in list_image_files(root / "labelsTr") if _has_ending(path, record)]
+    found_masks = list_image_files(root / "labelsTr")
+    masks = [path for path in found_masks if _has_ending(path, record)]
     grouped, labels_by_case = channel_files(files), by_stem(masks)
+    left_out = find_left_out(root / "imagesTr", found)
     if not grouped:
         raise InputError(
             f"{root / 'imagesTr'} holds no image named CASE_0000.ext; known suffixes are {', '.join(IMAGE_SUFFIXES)}"
+            f"{name_left_out(left_out)}"
         )
     names = _numbered(record, ("channel_names", "modality"), source)
     names = names or tuple(f"channel {number}" for number in range(1 + max(max(group) for group in grouped.values())))
-    cases, problems = [], _unnumbered(files) + _other_endings(found, files, record)
+    cases, problems = [], left_out + find_left_out(root / "labelsTr", found_masks, severity="warning")
+    problems += _unnumbered(files) + _other_endings(found, files, record)
     for name, channels in grouped.items():
         colour = len(names) == 3 and set(channels) == {0} and image_suffix(channels[0]) in RASTER_SUFFIXES
         example = next(iter(channels.values()))
@@ -221,14 +227,21 @@ def _missing_masks(cases: tuple[Case, ...]) -> tuple[Problem, ...]:
     )
 
 
+def _unlisted(source: Path, cases: tuple[Case, ...], record: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """The images beside the training images that a dataset.json lists neither for training nor for tests."""
+    tests = [source.parent / entry for entry in record.get("test", []) if isinstance(entry, str)]
+    images = [path for case in cases for path in case.images]
+    return find_unlisted(source, (path.parent for path in images), (*images, *tests))
+
+
 def _orphans(folder: Path, used: Iterable[Path | None]) -> tuple[Problem, ...]:
     if not folder.is_dir():
         return ()
-    known = {path.resolve() for path in used if path is not None}
+    known = {os.path.realpath(path) for path in used if path is not None}
     return tuple(
         Problem(str(path), "is a mask without an image", "warning")
         for path in list_image_files(folder)
-        if path.resolve() not in known
+        if os.path.realpath(path) not in known
     )
 
 

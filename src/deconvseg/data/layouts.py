@@ -12,6 +12,7 @@ from deconvseg.data.csv_layout import open_csv
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.json_layouts import is_decathlon, open_decathlon, open_nnunet
+from deconvseg.data.left_out import find_dicom, find_left_out, name_left_out
 from deconvseg.data.listing import (
     by_stem,
     channel_files,
@@ -52,6 +53,8 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False) -> Data
     layout = _layout_of(path)
     if layout is not None:
         return _OPENERS[layout](path, foreground=foreground)
+    if (dicom := find_dicom(path)) is not None:
+        raise InputError(dicom)
     if not path.is_dir():
         state = "is not a dataset" if path.exists() else "does not exist"
         raise InputError(f"{path} {state}; give a folder or a .csv file: {_KNOWN_LAYOUTS}")
@@ -154,9 +157,15 @@ def _open_folders(root: Path, *, foreground: bool) -> Dataset:
         )
     images = by_stem(list_image_files(root / "images"))
     masks = by_stem(list_image_files(mask_folder))
+    left_out = find_left_out(root / "images", images.values())
+    masks_left_out = find_left_out(mask_folder, masks.values(), severity="warning")
     if not images:
-        raise InputError(f"{root / 'images'} holds no image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-    cases, problems, used = [], [], set()
+        raise InputError(
+            f"{root / 'images'} holds no image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}"
+            f"{name_left_out(left_out)}"
+        )
+    cases, used = [], set()
+    problems = [*left_out, *masks_left_out]
     for stem, image in images.items():
         matching = [stem + ending for ending in _MASK_ENDINGS if stem + ending in masks]
         if len(matching) > 1:
@@ -170,6 +179,7 @@ def _open_folders(root: Path, *, foreground: bool) -> Dataset:
         raise InputError(
             f"no image of {root / 'images'} has a mask in {mask_folder}: {cases[0].images[0].name} expects "
             f"{cases[0].name}.ext or {cases[0].name}_mask.ext; rename the masks or give pairs in a .csv file"
+            f"{name_left_out(masks_left_out)}"
         )
     problems += [
         Problem(str(path), "is a mask without an image", "warning") for name, path in masks.items() if name not in used

@@ -549,7 +549,7 @@ def test_numbered_frames_are_not_channels(tmp_path):
     [
         ("a.nii", "a.nii.gz"),
         ("a.png", "a.jpg", "a.tif"),
-        ("a_0000.nii.gz", "a_0001.nii.gz", "a_0000.nii"),
+        ("a_0000.nii.gz", "a_0001.nii.gz", "a.nii"),
         ("a.nii.gz", "a_0000.nii.gz", "a_0001.nii.gz"),
     ],
 )

@@ -10,6 +10,7 @@ from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, r
 from deconvseg.data.dataset_report import DatasetReport
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.geometry import AxisOrder, Geometry
+from deconvseg.data.inputs import open_images
 from deconvseg.data.json_files import read_json, read_json_object
 from deconvseg.data.label_findings import (
     common_labels,
@@ -18,7 +19,7 @@ from deconvseg.data.label_findings import (
     find_label_problems,
 )
 from deconvseg.data.labels import WHITE, LabelEncoding, align_white, count_values
-from deconvseg.data.layouts import is_dataset, open_dataset, open_images
+from deconvseg.data.layouts import is_dataset, open_dataset
 from deconvseg.data.listing import list_image_files
 from deconvseg.data.mask_values import read_mask
 from deconvseg.data.painting import Paint, check_painting, painting_order

@@ -92,7 +92,7 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
         colour = len(names) == 3 and set(channels) == {0} and image_suffix(channels[0]) in RASTER_SUFFIXES
         example = next(iter(channels.values()))
         expected = 1 if colour else len(names)
-        images = tuple(sibling_channel(example, name, number) for number in range(expected))
+        images = tuple(sibling_channel(example, number) for number in range(expected))
         cases.append(Case(name, images, labels_by_case.get(name)))
         problems += tuple(
             Problem(str(path), f"is channel {number}, but the dataset has {len(names)} channels", "error", name)

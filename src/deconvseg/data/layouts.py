@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -13,17 +12,8 @@ from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.json_layouts import is_decathlon, open_decathlon, open_nnunet
 from deconvseg.data.left_out import find_dicom, find_left_out, name_left_out
-from deconvseg.data.listing import (
-    by_stem,
-    channel_files,
-    channel_of,
-    find_splits,
-    guess_channels,
-    list_image_files,
-    sibling_channel,
-)
-from deconvseg.data.raster import RASTER_SUFFIXES
-from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix, is_image_file
+from deconvseg.data.listing import by_stem, find_splits, guess_channels, list_image_files
+from deconvseg.data.reading import IMAGE_SUFFIXES
 from deconvseg.errors import InputError
 
 _MASK_ENDINGS = ("", "_segmentation", "_mask", "_seg", "_label", "_gt")
@@ -62,32 +52,6 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False) -> Data
     raise InputError(f"{path} holds {entries}, which is no known layout; known are: {_KNOWN_LAYOUTS}")
 
 
-def open_images(
-    path: str | PathLike[str], *, channels: int | None = None
-) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
-    """The cases to predict: one file, or every image file of a folder, ``CASE_0000.ext`` … being one case.
-
-    ``channels`` is what the network expects; without it files that are numbered without a gap from 0000 on
-    are one case. Files that claim the same case are left out, and are the problems. Raises `InputError` for a missing
-    path, a folder without images, and one where nothing else is left.
-    """
-    path = Path(path)
-    if path.is_dir():
-        files = list_image_files(path)
-        if not files:
-            raise InputError(f"{path} holds no image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-        return _separate(files, channels)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give an image file or a folder of them")
-    if not is_image_file(path):
-        raise InputError(f"{path} is not an image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}")
-    numbered = channel_of(path)
-    if numbered is not None and numbered[1] == 0 and channels is not None and channels > 1:
-        others = (sibling_channel(path, numbered[0], number) for number in range(1, channels))
-        return tuple(_group_channels([path, *(other for other in others if other.exists())], channels)), ()
-    return (Case(case_stem(path), (path,), None),), ()
-
-
 def _without_description(path: Path) -> Path:
     """The folder that a dataset.json describes, where the path is that file."""
     return path.parent if path.name == "dataset.json" and path.is_file() else path
@@ -109,44 +73,6 @@ def _layout_of(path: Path) -> str | None:
 
 def _mask_folders(root: Path) -> list[Path]:
     return [root / name for name in ("masks", "labels") if (root / name).is_dir()]
-
-
-def _separate(files: list[Path], channels: int | None) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
-    """The cases whose names are their own, and a problem for each name that several inputs have."""
-    by_ending: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        by_ending[path.name[len(case_stem(path)) :]].append(path)
-    found: dict[str, list[Case]] = defaultdict(list)
-    for group in by_ending.values():
-        for case in _group_channels(group, channels):
-            found[case.name].append(case)
-    cases, problems = [], []
-    for name, (case, *others) in sorted(found.items()):
-        if not others:
-            cases.append(case)
-            continue
-        rivals = " and ".join(str(other.images[0]) for other in others)
-        message = f"and {rivals} have the same case name {name!r} and are left out; remove or rename one"
-        problems.append(Problem(str(case.images[0]), message, "error"))
-    if not cases:
-        raise InputError(f"{problems[0].file} {problems[0].message}")
-    return tuple(cases), tuple(problems)
-
-
-def _group_channels(files: list[Path], channels: int | None) -> list[Case]:
-    """The cases of files of one format: a file each, or several where they are numbered as channels."""
-    cases = [Case(stem, (path,), None) for stem, path in by_stem(files).items() if channel_of(path) is None]
-    for name, group in channel_files(files).items():
-        expected = channels or len(group)
-        complete = set(group) == set(range(expected))
-        example = next(iter(group.values()))
-        colour = image_suffix(example) in RASTER_SUFFIXES
-        if complete or (expected > 1 and not colour):
-            images = tuple(sibling_channel(example, name, number) for number in range(expected))
-            cases.append(Case(name, images, None))
-        else:
-            cases += [Case(case_stem(path), (path,), None) for path in group.values()]
-    return cases
 
 
 def _open_folders(root: Path, *, foreground: bool) -> Dataset:

@@ -53,9 +53,15 @@ def channel_files(files: Iterable[Path]) -> dict[str, dict[int, Path]]:
     return dict(grouped)
 
 
-def sibling_channel(path: Path, case: str, channel: int) -> Path:
-    """The file that holds another channel of the case that ``path`` belongs to."""
-    return path.with_name(f"{case}_{channel:04d}{path.name[len(case_stem(path)) :]}")
+def sibling_channel(path: Path, channel: int) -> Path:
+    """The file that holds another channel of the case of ``path``, which is named as a channel itself."""
+    ending = ending_of(path)
+    return path.with_name(f"{path.name[: len(path.name) - len(ending) - 4]}{channel:04d}{ending}")
+
+
+def ending_of(path: Path) -> str:
+    """The image suffix as it is written in the name."""
+    return path.name[len(path.name) - len(image_suffix(path)) :]
 
 
 def find_splits(root: Path) -> Path | None:

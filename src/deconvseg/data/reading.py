@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -165,9 +166,12 @@ def image_suffix(path: str | PathLike[str]) -> str:
 
 
 def case_stem(path: str | PathLike[str]) -> str:
-    """The file's name without its image suffix: ``case.01.nii.gz`` → ``case.01``."""
+    """The file's name without its image suffix, composed (NFC): ``case.01.nii.gz`` → ``case.01``.
+
+    macOS decomposes letters with accents in names; an image and its mask from two systems still have one name.
+    """
     name = Path(path).name
-    return name[: len(name) - len(image_suffix(path))]
+    return unicodedata.normalize("NFC", name[: len(name) - len(image_suffix(path))])
 
 
 def _read_channels(path: Path, channels_last: bool, readers: Sequence[Reader]) -> Image:

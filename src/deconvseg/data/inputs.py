@@ -16,7 +16,7 @@ from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix, is_d
 from deconvseg.errors import InputError
 
 _MASK = re.compile(
-    r"(?P<image>.+?)[ _.-]?[_.-](mask|masks|seg|segmentation|segmentations|label|labels|gt|manual)[_-]?\d*",
+    r"(?P<image>.+?)[ _.-]+(mask|masks|seg|segmentation|segmentations|label|labels|gt|manual)[_-]?\d*",
     re.IGNORECASE,
 )
 # The folders of images in nnU-Net's layout, where every name has a channel's number.
@@ -32,8 +32,8 @@ def open_images(
     case, where each has one channel on the same grid. A file has the same name alone as among the files of its folder:
     the number 0000 of a single channel is dropped where several files have it and none another, or the folder is
     called as nnU-Net's (imagesTs). Left out, and named by the problems, are files that claim the same case, masks
-    beside their images (``X_mask``, ``X_seg``, …), and what is not read. Raises `InputError` for a missing path, and for
-    a folder without images, or where nothing else is left.
+    beside their images (``X_mask``, ``X_seg``, …), and what is not read. Raises `InputError` for a missing path, for a
+    folder without images, and where nothing else is left.
     """
     path = Path(path)
     if path.is_dir():

@@ -117,7 +117,7 @@ def _strays(
                 continue
             elif ending in DICOM or path.name.upper() == "DICOMDIR":
                 yield _Kind("dicom"), path
-            elif ending in UNREAD and not stem.endswith(("_xfm", "_affine")):
+            elif (ending in UNREAD or ending.count(".") > 1) and not stem.endswith(("_xfm", "_affine")):
                 yield _Kind("unread", ending), path
             elif ending not in COMPANIONS and not path.name.startswith(".") and path.is_file():
                 unsure.append(path)

@@ -175,6 +175,9 @@ def predict(
     elif splits is not None or fold is not None:
         given = f"--fold {fold}" if splits is None else f"--splits {splits}"
         raise InputError(f"{given}: say which part is meant with --split train, val or test")
+    for problem in left_out:
+        if problem.severity == "warning":
+            say(f"warning: {problem.file} {problem.message}")
     done = predict_cases(
         predictor,
         cases,
@@ -187,7 +190,7 @@ def predict(
         progress=progress,
         say=say,
     )
-    done.problems += [f"{problem.file} {problem.message}" for problem in left_out]
+    done.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
     return done
 
 

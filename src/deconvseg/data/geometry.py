@@ -14,6 +14,7 @@ from deconvseg.errors import InputError
 
 Array = npt.NDArray[Any]
 
+_FARTHEST = 1e12  # mm
 _POSSIBLE_SPACING = (1e-7, 1e7)  # mm: a tenth of a nanometre, ten kilometres
 
 
@@ -75,6 +76,8 @@ class Geometry:
             raise InputError(f"an affine is a square matrix, but this one has the shape {affine.shape}")
         if not np.isfinite(affine).all():
             raise InputError("the affine has NaN or infinite entries; repair the file's header")
+        if np.abs(affine).max() > _FARTHEST:
+            raise InputError(f"the affine has the entry {np.abs(affine).max():g}; repair the file's header")
         if np.linalg.matrix_rank(affine[:-1, :-1]) < affine.shape[0] - 1:
             raise InputError("the affine is singular (an axis has no extent); repair the file's header")
         spacing = np.linalg.norm(affine[:-1, :-1], axis=0)

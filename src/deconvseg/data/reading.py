@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from deconvseg.data.geometry import Geometry
-from deconvseg.data.itk import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, ItkReader, voxel_files
+from deconvseg.data.itk import ItkReader, voxel_files
+from deconvseg.data.metaimage import METAIMAGE_SUFFIXES
 from deconvseg.data.nifti import NIFTI_SUFFIXES, NiftiReader
+from deconvseg.data.nrrd import NRRD_SUFFIXES
 from deconvseg.data.raster import RASTER_SUFFIXES, RasterReader
 from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.errors import InputError

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from deconvseg.data.itk import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, save_metaimage, save_nrrd
+from deconvseg.data.metaimage import METAIMAGE_SUFFIXES, save_metaimage
 from deconvseg.data.nifti import NIFTI_SUFFIXES, save_nifti
+from deconvseg.data.nrrd import NRRD_SUFFIXES, save_nrrd
 from deconvseg.data.raster import save_raster
 from deconvseg.data.reading import IMAGE_SUFFIXES, image_suffix
 from deconvseg.data.types import LabelMap, smallest_integer_dtype
@@ -19,7 +20,7 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
     """Write a mask by the suffix of ``path``, in the smallest integer type that holds its values, atomically.
 
     NIfTI, NRRD and MetaImage keep the affine; where ``like`` is a NIfTI on the same grid its qform and sform, their
-    codes and its units are kept too, and where it is a NRRD the world that its header is written in. Raises
+    codes and its units are kept too, and where it is a NRRD or a MetaImage the world and the unit of its header. Raises
     `InputError` for values or shapes that the format cannot hold, and for an output whose parent is a file;
     `DeconvsegError` where the disk is full.
     """
@@ -38,7 +39,7 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
         elif suffix in NRRD_SUFFIXES:
             save_nrrd(pixels, label_map.geometry, temporary, like=like)
         elif suffix in METAIMAGE_SUFFIXES:
-            save_metaimage(pixels, label_map.geometry, temporary)
+            save_metaimage(pixels, label_map.geometry, temporary, like=like)
         else:
             save_raster(pixels, temporary, name=path)
 

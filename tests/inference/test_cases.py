@@ -187,23 +187,26 @@ def test_an_error_of_the_network_is_no_problem_of_a_case(predictor: Predictor, c
 
 @pytest.mark.parametrize("save_probabilities", [False, True])
 def test_an_interruption_keeps_finished_masks_and_leaves_no_half_file(
-    predictor: Predictor, cases_of: Cases, tmp_path: Path, save_probabilities: bool
+    predictor: Predictor, cases_of: Cases, tmp_path: Path, save_probabilities: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(nn.Module):
-        calls = 0
+        left = 6
 
         def forward(self, x: Tensor) -> Tensor:
-            self.calls += not x.is_meta
-            if self.calls > 6:
+            self.left -= not x.is_meta
+            if self.left < 0:
                 raise KeyboardInterrupt
             return torch.cat([x, -x, x], dim=1)
 
     options = {"load": make_image, "save_probabilities": save_probabilities}
+    cases = cases_of("a", "b", "c")
     with pytest.raises(KeyboardInterrupt):
-        predict_cases(Predictor([(Interrupted(), predictor.plan)]), cases_of("a", "b", "c"), tmp_path, **options)
-    expected = ["a.nii.gz", "a.npz"] if save_probabilities else ["a.nii.gz"]
+        predict_cases(Predictor([(Interrupted(), predictor.plan)]), cases, tmp_path, **options)
+    expected = ["a.nii.gz", *(["a.npz"] if save_probabilities else []), "predictions.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
-    done = predict_cases(predictor, cases_of("a", "b", "c"), tmp_path, skip_existing=True, **options)
+    monkeypatch.setattr(Interrupted, "left", 100)
+    patient = Predictor([(Interrupted(), predictor.plan)])
+    done = predict_cases(patient, cases, tmp_path, skip_existing=True, **options)
     assert [path.name for path in done.skipped] == ["a.nii.gz"]
     assert [path.name for path in done.written] == ["b.nii.gz", "c.nii.gz"]
 
@@ -215,7 +218,7 @@ def test_probabilities_of_files_are_those_in_memory(predictor: Predictor, cases_
         found = archive["probabilities"]
     assert np.array_equal(found, predictor.probabilities(make_image(case)))
     assert np.allclose(found.sum(0), 1, atol=1e-5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "a.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "a.npz", "predictions.jsonl"]
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room on a disk")
@@ -269,4 +272,5 @@ def test_parts_of_a_dataset_are_written_into_one_folder_and_no_mask_by_two(
 
     done = predict_cases(predictor, cases_of("a", "b"), tmp_path, load=load)
     assert not done.problems
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    expected = ["a.nii.gz", "b.nii.gz", "c.nii.gz", "predictions.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected

@@ -110,15 +110,30 @@ def test_windows_are_smaller_only_for_images_that_do_not_fit_otherwise(caplog: p
     assert foreseen.windows > free.estimate(free.prepare(large)).windows
     with caplog.at_level(logging.WARNING):
         assert limited.segment(large).shape == large.shape
-    assert "--memory: windows of" in caplog.text
-    assert "instead of (32, 32, 32), so that this image fits" in caplog.text
+    assert "windows of (16, 32, 32) instead of the trained (32, 32, 32), for lack of memory" in caplog.text
+    assert "the mask may be worse" in caplog.text
     # Whatever came before it.
     assert np.array_equal(limited.segment(small).pixels, free.segment(small).pixels)
     # Enough for the image on both grids, and no more.
     coarse = Image(np.ones((1, 17, 10, 9), np.float32), Geometry(np.diag([2.0, 2.0, 2.0, 1.0])))
     tight = Predictor([(network, plan)], memory=9 * coarse.pixels.nbytes)
-    with pytest.raises(InputError, match="a.nii: needs about .* KiB .* allow that much, or predict parts of the image"):
+    with pytest.raises(
+        InputError,
+        match="needs about .* the smallest windows that give usable masks .* allow that much, or predict parts",
+    ):
         tight.segment(coarse, "a.nii")
+
+
+@pytest.mark.parametrize(("trained", "least"), [((32, 32), (16, 16)), ((24, 20), (12, 12)), ((4, 40), (4, 20))])
+def test_windows_are_at_least_half_as_long_as_the_trained_ones(
+    trained: tuple[int, int], least: tuple[int, int]
+) -> None:
+    network = unet(2, [4, 8, 8])
+    predictor = Predictor([(network, plan_of(2, 2, trained, (1, 1)))])
+    (runner,) = predictor._runners
+    while runner.shrink():
+        assert all(2 * side >= full for side, full in zip(runner.window, trained, strict=True))
+    assert runner.window == least
 
 
 def test_mirrorings_and_post_processing_are_foreseen() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, error, print_json
+from deconvseg.cli.console import Terminal, echo, error, print_json, warn
 
 
 def predict(
@@ -76,6 +76,8 @@ def predict(
     else:
         skipped = f", {len(done.skipped)} were there already" if done.skipped else ""
         echo(f"{len(done.written)} masks written to {output}{skipped}")
+    if done.remarks:
+        warn(f"{len(done.remarks)} of {len(done.written) + len(done.skipped)} cases have warnings; they are above")
     for problem in done.problems:
         error(problem)
     if done.problems:

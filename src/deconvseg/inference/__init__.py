@@ -1,6 +1,6 @@
 """From images and finished runs to masks on the images' own grids."""
 
-from deconvseg.inference.cases import Prediction, predict_cases
+from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import (
     Postprocessing,
@@ -14,6 +14,7 @@ from deconvseg.inference.postprocessing import (
 from deconvseg.inference.predict import predict
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
+from deconvseg.inference.records import Prediction
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [

@@ -2,56 +2,35 @@
 
 from __future__ import annotations
 
-import math
-import os
-import secrets
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from deconvseg.data import (
     Case,
     Image,
     LabelMap,
     bids_mask_paths,
-    case_stem,
     mask_suffix,
     read_header,
     write_bids_description,
     write_label_map,
 )
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.inference.keeping import Verdict, judge, maps_path, retire
+from deconvseg.inference.masks import EMPTY
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
+from deconvseg.inference.records import FileState, Prediction, Record, Records, states_of
+from deconvseg.inference.scratch import disk_array, scratch_folder
 from deconvseg.planning import available_memory, is_out_of_memory
+from deconvseg.runs import file_sha256
 from deconvseg.system import atomic_write, hold, make_folder
-from deconvseg.units import format_bytes
-
-
-@dataclass
-class Prediction:
-    """What was written, what was there already, and what failed and why."""
-
-    written: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain lists of strings."""
-        return {
-            "written": [str(p) for p in self.written],
-            "skipped": [str(p) for p in self.skipped],
-            "problems": self.problems,
-        }
 
 
 def predict_cases(
@@ -72,29 +51,31 @@ def predict_cases(
     A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative, its masks named as
     :func:`~deconvseg.data.bids_mask_paths` says, which needs images with BIDS names.
 
-    A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead. ``progress`` is
-    told which case is at work and the fraction of all work that is done; ``say``, before it starts, the windows and the
-    memory that a case takes, if it is the first or takes more than those before it.
+    A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead. An earlier mask
+    of it gets the ending ``.old``, so that nothing takes it for a new one. With ``skip_existing`` masks stay that were
+    made from the same images by the same networks with the same options, as ``predictions.jsonl`` beside them records
+    (and that have their probabilities, where these are wanted); masks without a record stay if they fit their image.
+
+    ``progress`` is told which case is at work and the fraction of all work that is done; ``say``, before it starts, the
+    windows and the memory that a case takes, if it is the first or takes more than those before it.
     """
     paths = _mask_paths(predictor, cases, output, bids)
     _refuse_replacing(cases, paths.values())
-    result, todo = Prediction(), []
-    for case in cases:
-        path = paths[case.name]
-        if skip_existing and path.exists():
-            result.skipped.append(path)
-        else:
-            todo.append(case)
+    result = Prediction()
     noting = partial(_noting, result, raise_problems=raise_problems)
     with ExitStack() as stack:
         # Several may write into one folder, as parts of a dataset do; a mask is one's alone.
-        if todo:
-            stack.enter_context(hold(output, [paths[case.name].relative_to(output).as_posix() for case in todo]))
-        scratch = stack.enter_context(_scratch(output)) if save_probabilities else None
+        if cases:
+            stack.enter_context(hold(output, [paths[case.name].relative_to(output).as_posix() for case in cases]))
+        records, todo = Records(output), list(cases)
+        if skip_existing:
+            judged = partial(judge, predictor=predictor, records=records, load=load, probabilities=save_probabilities)
+            todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]
+        scratch = stack.enter_context(scratch_folder(output)) if save_probabilities else None
         reading = _Reading(stack.enter_context(_reader()), predictor, load)
         # A mask that is finished is written, whatever happens to the next one.
-        writing = _Writing(stack.enter_context(ThreadPoolExecutor(1)), result)
-        computing = _Computing(predictor, reading, say)
+        writing = _Writing(stack.enter_context(ThreadPoolExecutor(1)), result, records, predictor.identity)
+        computing = _Computing(predictor, reading, say, result)
         jobs = [_Job(case, paths[case.name], scratch and scratch / f"{number}.npy") for number, case in enumerate(todo)]
         for number, job in enumerate(jobs):
             with noting(job):
@@ -108,7 +89,24 @@ def predict_cases(
         if writing.job is not None:
             with noting(writing.job):
                 writing.finish()
+    if result.empty and len(result.written) > 1:
+        result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result
+
+
+def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], result: Prediction) -> bool:
+    """Note what becomes of a case's mask with ``skip_existing``: whether it stands."""
+    if not path.is_file():
+        return False
+    verdict = judged(path, case)
+    text = verdict.text
+    if verdict.retire:
+        text = f"{text}; the earlier one is now {retire(path)}"
+    if text is not None:
+        result.remark(case.name, text)
+    if verdict.stands:
+        result.skipped.append(path)
+    return verdict.stands
 
 
 def _refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
@@ -143,29 +141,42 @@ class _Job:
     path: Path
     probabilities: Path | None
 
+    @cached_property
+    def states(self) -> tuple[FileState, ...]:
+        """The image's files as they were when this was first asked for."""
+        return states_of(self.case)
+
     @property
     def numbers(self) -> int:
         """How many numbers the image has, as its files' headers say."""
         return sum(read_header(file).numbers for file in self.case.images)
 
     def prepare(self, predictor: Predictor, load: Callable[[Case], Image]) -> PreparedImage:
+        # Before they are read: a file that changes meanwhile is another one to a later prediction.
+        self.states  # noqa: B018
         return predictor.prepare(load(self.case), str(self.case.images[0]))
 
-    def segment(self, predictor: Predictor, image: PreparedImage, tell: Callable[[float], None]) -> LabelMap:
+    def segment(
+        self,
+        predictor: Predictor,
+        image: PreparedImage,
+        tell: Callable[[float], None],
+        note: Callable[[str], None],
+    ) -> LabelMap:
         if self.probabilities is None:
-            return predictor.segment(image, tell=tell)
+            return predictor.segment(image, tell=tell, note=note)
         with ExitStack() as failing:
             failing.callback(self.probabilities.unlink, missing_ok=True)
-            maps = _disk_array(self.probabilities, (predictor.plan.outputs, *image.shape))
-            mask = predictor.segment(image, probabilities=maps, tell=tell)
+            maps = disk_array(self.probabilities, (predictor.plan.outputs, *image.shape))
+            mask = predictor.segment(image, probabilities=maps, tell=tell, note=note)
             failing.pop_all()
         return mask
 
-    def write(self, mask: LabelMap) -> None:
+    def write(self, mask: LabelMap, records: Records, made_by: str, warnings: Sequence[str]) -> None:
         if self.probabilities is not None:
             try:
                 with (
-                    atomic_write(self.path.with_name(f"{case_stem(self.path)}.npz")) as temporary,
+                    atomic_write(maps_path(self.path)) as temporary,
                     zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
                 ):
                     archive.write(self.probabilities, "probabilities.npy")
@@ -173,6 +184,8 @@ class _Job:
                 self.probabilities.unlink()
         # The mask comes last: with --continue, a case is done when its mask is there.
         write_label_map(mask, self.path, like=self.case.images[0])
+        made = records.name_of(self.path), file_sha256(self.path), made_by
+        records.add(Record(*made, self.states, self.probabilities is not None, tuple(warnings)))
 
 
 class _Reading:
@@ -198,10 +211,11 @@ class _Reading:
 class _Computing:
     """Masks, each in a call of its own: when it ends, its image goes, before another one is read."""
 
-    def __init__(self, predictor: Predictor, reading: _Reading, say: Callable[[str], None]) -> None:
+    def __init__(self, predictor: Predictor, reading: _Reading, say: Callable[[str], None], result: Prediction) -> None:
         self.predictor = predictor
         self.reading = reading
         self.say = say
+        self.result = result
         self.largest = -1
 
     def __call__(self, job: _Job, following: Sequence[_Job], tell: Callable[[float], None]) -> LabelMap:
@@ -216,26 +230,32 @@ class _Computing:
             self.say(f"{job.case.name}: {estimate}")
             self.largest = estimate.bytes
         tell(0.0)
-        return job.segment(self.predictor, image, tell)
+        return job.segment(self.predictor, image, tell, partial(self.result.remark, job.case.name))
 
 
 class _Writing:
     """The mask that is being written, at most one."""
 
-    def __init__(self, thread: ThreadPoolExecutor, result: Prediction) -> None:
+    def __init__(self, thread: ThreadPoolExecutor, result: Prediction, records: Records, made_by: str) -> None:
         self.thread = thread
         self.result = result
+        self.records = records
+        self.made_by = made_by
         self.job: _Job | None = None
         self.future: Future[None] | None = None
 
     def start(self, job: _Job, mask: LabelMap) -> None:
-        self.job, self.future = job, self.thread.submit(job.write, mask)
+        remarks = tuple(self.result.remarks.get(job.case.name, ()))
+        self.job, self.future = job, self.thread.submit(job.write, mask, self.records, self.made_by, remarks)
 
     def finish(self) -> None:
         job, future, self.job, self.future = self.job, self.future, None, None
-        if job is not None and future is not None:
-            future.result()
-            self.result.written.append(job.path)
+        if job is None or future is None:
+            return
+        future.result()
+        self.result.written.append(job.path)
+        if EMPTY in self.result.remarks.get(job.case.name, ()):
+            self.result.empty.append(job.path)
 
 
 @contextmanager
@@ -256,37 +276,17 @@ def _noting(result: Prediction, job: _Job, *, raise_problems: bool) -> Iterator[
     except (DeconvsegError, MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             problem = f"{job.case.images[0]}: not enough memory for this image ({error}); the others go on"
-        elif isinstance(error, DeconvsegError) and not raise_problems:
+        elif isinstance(error, DeconvsegError):
             problem = str(error)
+            if raise_problems:
+                earlier = retire(job.path)
+                if earlier is not None:
+                    result.remark(job.case.name, f"its earlier mask is now {earlier}")
+                raise
         else:
             raise
-        result.problems.append(problem)
-
-
-@contextmanager
-def _scratch(output: Path) -> Iterator[Path]:
-    """Give a hidden folder on the disk of the masks; what is left in it goes when the block ends or fails."""
-    folder = make_folder(output / f".{secrets.token_hex(8)}")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _disk_array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
-    """Make a ``.npy`` file and give the array in it, which needs not fit into memory."""
-    try:
-        array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            # Where a disk is full, writing to a page of a file with holes in it ends the process.
-            with file.open("r+b") as opened:
-                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
-    except OSError as error:
-        raise DeconvsegError(
-            f"cannot write {file}, the probabilities: {error.strerror or error}; free "
-            f"{format_bytes(4 * math.prod(shape))} there and run it again"
-        ) from error
-    return array
+        earlier = retire(job.path)
+        result.problems.append(problem if earlier is None else f"{problem}; its earlier mask is now {earlier}")
 
 
 def _with_next(estimate: Estimate, job: _Job, upcoming: _Job) -> Estimate | None:

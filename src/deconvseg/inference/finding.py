@@ -1,6 +1,5 @@
 """The cases of a path that is to be predicted."""
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,11 +7,9 @@ from deconvseg.data import Case, Image, Problem, is_dataset, open_dataset, open_
 from deconvseg.errors import InputError
 from deconvseg.planning import available_memory
 
-_log = logging.getLogger("deconvseg")
-
 
 def find_cases(
-    images: Path, channels: Sequence[str], memory: int | None
+    images: Path, channels: Sequence[str], memory: int | None, *, warn: Callable[[str], None]
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
     """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
     order = tuple(range(len(channels)))
@@ -20,7 +17,7 @@ def find_cases(
         dataset = open_dataset(images)
         cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
         if not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
-            order = _channel_order(dataset.channel_names, channels, images)
+            order = _channel_order(dataset.channel_names, channels, images, warn)
     else:
         cases, problems = open_images(images, channels=len(channels))
         channels_last = len(channels) > 1
@@ -36,7 +33,9 @@ def find_cases(
     return cases, problems, load
 
 
-def _channel_order(given: Sequence[str], wanted: Sequence[str], where: Path) -> tuple[int, ...]:
+def _channel_order(
+    given: Sequence[str], wanted: Sequence[str], where: Path, warn: Callable[[str], None]
+) -> tuple[int, ...]:
     """Return where each of the network's channels is in a dataset, by name; as they come where no name is shared."""
     have, need = [name.lower() for name in given], [name.lower() for name in wanted]
     if sorted(have) == sorted(need) and len(set(have)) == len(have):
@@ -47,5 +46,5 @@ def _channel_order(given: Sequence[str], wanted: Sequence[str], where: Path) -> 
             "give a folder of images in that order"
         )
     if len(need) > 1:
-        _log.warning("%s: takes %s for the run's %s, in this order", where, ", ".join(given), ", ".join(wanted))
+        warn(f"{where}: takes {', '.join(given)} for the run's {', '.join(wanted)}, in this order")
     return tuple(range(len(need)))

@@ -64,7 +64,8 @@ class Fitter:
     def fit(self, image: PreparedImage, box: Sequence[range], store: torch.device) -> Fit:
         """Lay windows over the box, smaller ones where the image does not fit into the memory otherwise.
 
-        Raises :class:`~deconvseg.errors.InputError` where it does not even then.
+        They are at least half as long as the trained ones. Raises :class:`~deconvseg.errors.InputError` where the image
+        does not fit even then.
         """
         windows = [runner.largest for runner in self.runners]
         needed = []
@@ -76,11 +77,12 @@ class Fitter:
             needed.append(other + _on_host(layout, store))
             if self.memory is None or needed[-1] <= self.memory:
                 return Fit(windows, grids, layout)
-            smaller = self._smaller(image, windows) if self._held(image) < self.memory else None
+            smaller = self._smaller(image, windows)
             if smaller is None:
                 raise InputError(
-                    f"{image.where}: needs about {format_bytes(min(needed))} beside the loaded model, more than the "
-                    f"{format_bytes(self.memory)} that --memory allows; allow that much, or predict parts of the image"
+                    f"{image.where}: needs about {format_bytes(min(needed))} beside the loaded model with the smallest "
+                    f"windows that give usable masks ({format_bytes(needed[0])} with the trained ones), more than the "
+                    f"{format_bytes(self.memory)} of memory allowed; allow that much, or predict parts of the image"
                 )
             windows = smaller
 

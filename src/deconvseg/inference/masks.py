@@ -8,9 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deconvseg.data import LabelMap
 from deconvseg.errors import DeconvsegError
 from deconvseg.inference.windows import activate
 from deconvseg.planning import Plan
+
+EMPTY = "the mask is empty"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,17 @@ def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> NDArray[n
         for place in plan.painting_order:
             ids.masked_fill_(maps[place] > threshold, plan.regions[place].paints)
     return ids.cpu().numpy().astype(np.uint8 if few else np.uint16, copy=False)
+
+
+def describe_monotony(mask: LabelMap, plan: Plan) -> str | None:
+    """Say what a mask consists of where that is one value alone; None where it holds several."""
+    first = mask.pixels.flat[0]
+    if (mask.pixels != first).any():
+        return None
+    if first == plan.labels.values[0]:
+        return EMPTY
+    names = dict(zip(plan.labels.values, plan.labels.names, strict=True))
+    return f"the mask is {names.get(int(first), first)} everywhere"
 
 
 def fill_background(probabilities: NDArray[np.float32], plan: Plan) -> None:

@@ -1,6 +1,5 @@
 """Predict arrays, images, files or folders."""
 
-import logging
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,14 +11,13 @@ from numpy.typing import NDArray
 from deconvseg.data import Case, Image, LabelMap, is_dataset, list_names, read_splits
 from deconvseg.errors import InputError
 from deconvseg.inference.arrays import image_of
-from deconvseg.inference.cases import Prediction, predict_cases
+from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.finding import find_cases
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
+from deconvseg.inference.records import Prediction
 from deconvseg.planning import choose_device
 from deconvseg.runs import Run, open_runs
-
-_log = logging.getLogger("deconvseg")
 
 Path_ = str | PathLike[str]
 
@@ -152,6 +150,13 @@ def predict(
         memory=memory,
         postprocessing=_common_postprocessing(folders) if postprocess else None,
     )
+    told = Prediction(models=[_describe(run) for run in runs])
+    for run in told.models:
+        if not run["finished"]:
+            told.warn(
+                f"{run['run']}: its training did not finish ({run['epochs']} of {run['planned_epochs']} epochs), so "
+                "its masks are not those of the trained network; resume it first"
+            )
     if not from_files:
         one = image_of(images, predictor.plan, spacing=spacing, affine=affine)
         maps = predictor.new_maps(one.image.shape) if save_probabilities else None
@@ -163,7 +168,8 @@ def predict(
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    cases, left_out, load = find_cases(Path(images), [channel.name for channel in predictor.plan.channels], memory)
+    channels = [channel.name for channel in predictor.plan.channels]
+    cases, left_out, load = find_cases(Path(images), channels, memory, warn=told.warn)
     if split is not None:
         names = [case.name for case in cases]
         # Without a splits file the run's own is meant: it alone knows what the run was validated on.
@@ -171,13 +177,13 @@ def predict(
         if not chosen:
             raise InputError(f"{splits or runs[0].path}: has no cases in {split!r}")
         cases = [case for case in cases if case.name in chosen]
-        _warn_of_seen(cases, runs, split)
+        _warn_of_seen(cases, runs, split, told)
     elif splits is not None or fold is not None:
         given = f"--fold {fold}" if splits is None else f"--splits {splits}"
         raise InputError(f"{given}: say which part is meant with --split train, val or test")
     for problem in left_out:
         if problem.severity == "warning":
-            say(f"warning: {problem.file} {problem.message}")
+            told.warn(f"{problem.file} {problem.message}")
     done = predict_cases(
         predictor,
         cases,
@@ -190,8 +196,22 @@ def predict(
         progress=progress,
         say=say,
     )
+    done.models = told.models
+    done.warnings[:0] = told.warnings
     done.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
     return done
+
+
+def _describe(run: Run) -> dict[str, Any]:
+    """Say which weights of a run are used, and how far its training went."""
+    planned = run.config.get("epochs") or run.plan.recipe.epochs
+    return {
+        "run": str(run.path),
+        "weights": "weights.safetensors",
+        "finished": run.finished,
+        "epochs": len(run.metrics),
+        "planned_epochs": planned,
+    }
 
 
 def _refuse(*, why: str, **arguments: object) -> None:
@@ -211,12 +231,11 @@ def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
     return found[0]
 
 
-def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str) -> None:
+def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str, told: Prediction) -> None:
     known = [run.splits["train"] for run in runs if (run.path / "splits.json").is_file()]
     seen = {case.name for case in cases} & {name for names in known for name in names}
     if seen and split != "train":
-        _log.warning(
-            "%d of the %d cases of the split %s trained one of the runs, so their masks are better than those of new "
-            "cases would be: %s",
-            *(len(seen), len(cases), split, list_names(sorted(seen))),
+        told.warn(
+            f"{len(seen)} of the {len(cases)} cases of the split {split} trained one of the runs, so their masks are "
+            f"better than those of new cases would be: {list_names(sorted(seen))}"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import cached_property, partial
+from hashlib import sha256
 from itertools import count
 
 import numpy as np
@@ -16,7 +18,7 @@ from deconvseg.data import Geometry, Image, LabelMap
 from deconvseg.errors import InputError
 from deconvseg.inference.fitting import Fit, Fitter
 from deconvseg.inference.grids import in_sweep_order
-from deconvseg.inference.masks import Canvas, fill_background
+from deconvseg.inference.masks import Canvas, describe_monotony, fill_background
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import Postprocessing, apply
 from deconvseg.inference.preparing import PreparedImage, prepare
@@ -91,6 +93,22 @@ class Predictor:
         self._fitter = Fitter(self._runners, overlaps, self.plan, memory, bool(self.postprocessing.steps))
         self._store = self.device if self.device.type == "cuda" else torch.device("cpu")
 
+    @cached_property
+    def identity(self) -> str:
+        """A hash of what decides a mask: weights, plans, overlap, mirroring, cropping and post-processing."""
+        digest = sha256()
+        for network in self.networks:
+            for name, value in network.state_dict().items():
+                if isinstance(value, Tensor):
+                    digest.update(name.encode())
+                    digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        for plan, overlap, runner in zip(self.plans, self._fitter.overlaps, self._runners, strict=True):
+            seen = plan.model_dump_json(include={"spacing", "patch_size", "channels", "labels", "regions", "model"})
+            digest.update(f"{seen} {overlap} {runner.flips}".encode())
+        steps = [step.model_dump_json() for step in self.postprocessing.steps]
+        digest.update(f"{self.crop} {steps}".encode())
+        return digest.hexdigest()
+
     @property
     def plan(self) -> Plan:
         """The first model's plan, whose labels all models share."""
@@ -116,11 +134,13 @@ class Predictor:
         *,
         probabilities: NDArray[np.float32] | None = None,
         tell: Callable[[float], None] = lambda fraction: None,
+        note: Callable[[str], None] | None = None,
     ) -> LabelMap:
         """Return the mask, in the values that the training labels had, on the image's own grid.
 
         Logits are reduced to classes slab by slab; ``probabilities`` (K, \\*S), on the image's grid too, are filled in
-        where they are given. ``tell`` is called with the fraction of windows that are done. Raises
+        where they are given. ``tell`` is called with the fraction of windows that are done, ``note`` with each sentence
+        about why the mask may be wrong (without it, the log has it). Raises
         :class:`~deconvseg.errors.DeconvsegError` where logits are not finite, and
         :class:`~deconvseg.errors.InputError` where ``memory`` does not suffice.
         """
@@ -128,9 +148,14 @@ class Predictor:
         ids: Ids = np.zeros(prepared.shape, np.uint8 if len(self.plan.labels.values) <= 256 else np.uint16)
         if probabilities is not None:
             fill_background(probabilities, self.plan)
+        note = note or partial(_log.warning, "%s: %s", prepared.where)
         if prepared.box is not None:
-            self._paint(prepared, prepared.box, ids, probabilities, tell)
-        return self._finish(ids, prepared.geometry)
+            self._paint(prepared, prepared.box, ids, probabilities, tell, note)
+        mask = self._finish(ids, prepared.geometry)
+        remark = describe_monotony(mask, self.plan)
+        if remark is not None:
+            note(remark)
+        return mask
 
     def probabilities(self, image: Image, where: str = "the image") -> NDArray[np.float32]:
         """Return probabilities (K, \\*S) on the image's own grid; they are all in memory."""
@@ -154,11 +179,19 @@ class Predictor:
         ids: Ids,
         probabilities: NDArray[np.float32] | None,
         tell: Callable[[float], None],
+        note: Callable[[str], None],
     ) -> None:
         """Fill in the ids (and probabilities) of a box, with less at a time where memory runs out."""
         while True:
             try:
-                self._sweep(image, self._fitter.fit(image, box, self._store), ids, probabilities, tell)
+                fit = self._fitter.fit(image, box, self._store)
+                for runner, window in zip(self._runners, fit.windows, strict=True):
+                    if window != runner.trained:
+                        note(
+                            f"windows of {window} instead of the trained {runner.trained}, for lack of memory; the "
+                            "mask may be worse: allow more memory for the trained size"
+                        )
+                self._sweep(image, fit, ids, probabilities, tell)
                 return
             except (WindowMemoryError, torch.OutOfMemoryError) as error:
                 self._make_room(error)

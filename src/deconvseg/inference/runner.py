@@ -35,6 +35,7 @@ class WindowRunner:
     Attributes:
         window: the size of windows now.
         largest: the size that they have where nothing asks for less.
+        trained: the size that the network was trained on; windows are never smaller than half of it along any axis.
 
     """
 
@@ -42,7 +43,7 @@ class WindowRunner:
         self, network: nn.Module, window: Sequence[int], *, device: torch.device, mirrored: Sequence[int] = ()
     ) -> None:
         self.network = network
-        self.window = self.largest = tuple(window)
+        self.window = self.largest = self.trained = tuple(window)
         self.device = device
         axes = [axis + 2 for axis in mirrored]
         self.flips = [flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)]
@@ -69,12 +70,15 @@ class WindowRunner:
         return [result for result in results if result is not None]
 
     def smaller(self, window: Sequence[int]) -> tuple[int, ...] | None:
-        """Halve the longest side that can be halved to a size that the network takes; None where there is none."""
+        """Make the longest side half the trained one, in a size that the network takes; None where none is longer.
+
+        What a network says of windows that are still smaller has little to do with what it has learnt.
+        """
         network = self.network
         if not isinstance(network, Network) or network.fixed_size is not None:
             return None
-        halves = [side // 2 // step * step for side, step in zip(window, network.size_multiple, strict=True)]
-        sides = [axis for axis, half in enumerate(halves) if half > 0]
+        halves = [-(-side // (2 * step)) * step for side, step in zip(self.trained, network.size_multiple, strict=True)]
+        sides = [axis for axis, half in enumerate(halves) if half < window[axis]]
         if not sides:
             return None
         longest = max(sides, key=lambda axis: window[axis])
@@ -90,9 +94,7 @@ class WindowRunner:
         return True
 
     def resize(self, window: tuple[int, ...]) -> None:
-        """Take windows of this size for an image; where they are smaller than the largest ones, the log says so."""
-        if window != self.largest:
-            _log.warning("--memory: windows of %s instead of %s, so that this image fits", window, self.largest)
+        """Take windows of this size for an image."""
         if window != self.window:
             self.window, self.constant = window, None
 

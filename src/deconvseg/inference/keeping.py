@@ -1,0 +1,122 @@
+"""Masks of earlier predictions: which of them stand, and what becomes of the others."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deconvseg.data import Case, Image, LabelMap, case_stem, check_same_grid, read_label_map
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference.predictor import Predictor
+from deconvseg.inference.records import Records, image_files
+from deconvseg.runs import file_sha256
+from deconvseg.system import writing_error
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an existing mask stands, and what there is to say about that; ``retire``: it is not ours to replace."""
+
+    stands: bool
+    text: str | None = None
+    retire: bool = False
+
+
+def maps_path(mask: Path) -> Path:
+    """Return where the probabilities of a mask lie."""
+    return mask.with_name(f"{case_stem(mask)}.npz")
+
+
+def judge(
+    path: Path,
+    case: Case,
+    predictor: Predictor,
+    records: Records,
+    *,
+    load: Callable[[Case], Image],
+    probabilities: bool,
+) -> Verdict:
+    """Say whether the mask at ``path`` is what predicting the case now would give, as far as its record tells.
+
+    A mask with a record stands if its file, its image's files and the predictor are those of the record, and if its
+    probabilities are there where they are wanted. One without a record, or one that was edited since, stands if it can
+    be read, lies on the image's grid, holds the run's labels and is not older than its image.
+    """
+    record = records[path]
+    known = record is not None and record.sha256 == file_sha256(path)
+    if record is not None and known:
+        if record.made_by != predictor.identity:
+            return Verdict(False, "its mask was made by another run or with other options, and is predicted again")
+        files = image_files(case)
+        states = zip(record.images, files, strict=False)
+        if len(record.images) != len(files) or not all(state.holds_for(file) for state, file in states):
+            return Verdict(False, "its image has changed since its mask was made, which is predicted again")
+    else:
+        reason = _reason_against(path, case, predictor, load)
+        if reason is not None:
+            return Verdict(False, f"its mask {reason}, and is predicted again", retire=True)
+    if probabilities and not _hold_maps(maps_path(path), path, predictor):
+        return Verdict(False, "its probabilities are missing or damaged, and it is predicted again", retire=not known)
+    if known:
+        return Verdict(True)
+    how = "was not made" if record is None else "was changed after it was made"
+    return Verdict(True, f"its mask {how} by this command as far as {records.file.name} tells; it is left as it is")
+
+
+def retire(path: Path) -> str | None:
+    """Move an earlier mask and its probabilities out of the way, and say where it is now; None where there is none."""
+    moved = None
+    for file in (maps_path(path), path):
+        if file.is_file() or file.is_symlink():
+            try:
+                moved = file.replace(file.with_name(f"{file.name}.old"))
+            except OSError as error:
+                raise writing_error(file, error) from error
+    return None if moved is None else moved.name
+
+
+def _reason_against(path: Path, case: Case, predictor: Predictor, load: Callable[[Case], Image]) -> str | None:
+    try:
+        mask = read_label_map(path)
+    except DeconvsegError as error:
+        return f"is damaged ({error})"
+    values = predictor.plan.labels.values
+    foreign = np.setdiff1d(np.unique(mask.pixels), values)
+    if foreign.size:
+        found = ", ".join(map(str, foreign[:5]))
+        return f"holds the values {found}, but the run's labels are {', '.join(map(str, values))}"
+    try:
+        image = load(case)
+    except DeconvsegError:
+        return "belongs to an image that cannot be read"
+    reason = _grid_differs(image, case, mask, path)
+    if reason is None and path.stat().st_mtime_ns < max(file.stat().st_mtime_ns for file in image_files(case)):
+        return "is older than its image"
+    return reason
+
+
+def _grid_differs(image: Image, case: Case, mask: LabelMap, path: Path) -> str | None:
+    try:
+        check_same_grid(image, case.images[0], mask, path)
+    except DeconvsegError as error:
+        return f"lies on another grid ({error})"
+    return None
+
+
+def _hold_maps(file: Path, mask: Path, predictor: Predictor) -> bool:
+    """Whether a file holds, undamaged, probabilities of the size of a mask."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if archive.testzip() is not None:
+                return False
+            with archive.open("probabilities.npy") as stream:
+                np.lib.format.read_magic(stream)
+                shape = np.lib.format.read_array_header_1_0(stream)[0]
+        return tuple(shape) == (predictor.plan.outputs, *read_label_map(mask).shape)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, DeconvsegError):
+        return False

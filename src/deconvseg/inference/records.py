@@ -1,0 +1,162 @@
+"""What was predicted, told at the end and kept beside the masks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data import Case
+from deconvseg.errors import DeconvsegError
+from deconvseg.runs import file_sha256
+
+_log = logging.getLogger("deconvseg")
+
+FILE_NAME = "predictions.jsonl"
+
+
+@dataclass
+class Prediction:
+    """What was written, what was there already, what failed and why, and what there is to look at.
+
+    ``models`` describes each run that took part; ``warnings`` holds what concerns all cases, ``remarks`` what concerns
+    one, by its name; ``empty`` are the masks, of those written, that hold background alone.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    empty: list[Path] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Note and log a warning about all cases."""
+        self.warnings.append(text)
+        _log.warning("%s", text)
+
+    def remark(self, name: str, text: str) -> None:
+        """Note and log a warning about one case, once."""
+        known = self.remarks.setdefault(name, [])
+        if text not in known:
+            known.append(text)
+            _log.warning("%s: %s", name, text)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and dictionaries; ``warnings`` are those of all cases and of each, in words."""
+        of_cases = [f"{name}: {text}" for name, texts in self.remarks.items() for text in texts]
+        return {
+            "written": [str(p) for p in self.written],
+            "skipped": [str(p) for p in self.skipped],
+            "problems": self.problems,
+            "warnings": [*self.warnings, *of_cases],
+            "case_warnings": self.remarks,
+            "empty": [str(p) for p in self.empty],
+            "models": self.models,
+        }
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file by its name, size, time (ns) and SHA-256; -1 and nothing for one that cannot be read."""
+
+    name: str
+    size: int
+    time: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Return the state of a file."""
+        try:
+            state = path.stat()
+            return cls(path.name, state.st_size, state.st_mtime_ns, file_sha256(path))
+        except OSError:
+            return cls(path.name, -1, -1, "")
+
+    def holds_for(self, path: Path) -> bool:
+        """Whether a file is as it was: by its size and time or, where these differ, by its content."""
+        try:
+            state = path.stat()
+        except OSError:
+            return False
+        same = (state.st_size, state.st_mtime_ns) == (self.size, self.time)
+        return path.name == self.name and (same or (state.st_size == self.size and file_sha256(path) == self.sha256))
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a mask was made: from which image files and by what, and the SHA-256 of its own file.
+
+    ``made_by`` is the identity of the predictor: its weights, plans and options.
+    """
+
+    mask: str
+    sha256: str
+    made_by: str
+    images: tuple[FileState, ...]
+    probabilities: bool
+    warnings: tuple[str, ...] = ()
+
+
+class Records:
+    """The file of records in a folder of masks: a line of JSON for each, the last one of a mask counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FILE_NAME
+        self._known = {record.mask: record for record in _read(self.file)}
+
+    def __getitem__(self, mask: Path) -> Record | None:
+        return self._known.get(self.name_of(mask))
+
+    def name_of(self, mask: Path) -> str:
+        """Return how a mask in the folder, or in one below it, is called."""
+        return mask.relative_to(self.file.parent).as_posix()
+
+    def add(self, record: Record) -> None:
+        """Append a record; several processes may write into one folder."""
+        line = json.dumps(asdict(record), ensure_ascii=False) + "\n"
+        try:
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(line)
+        except OSError as error:
+            raise DeconvsegError(
+                f"cannot write {self.file}: {error.strerror or error}; without it --continue does not know its masks"
+            ) from error
+        self._known[record.mask] = record
+
+
+def states_of(case: Case) -> tuple[FileState, ...]:
+    """Return the state of each file that the image of a case is read from."""
+    return tuple(map(FileState.of, image_files(case)))
+
+
+def image_files(case: Case) -> tuple[Path, ...]:
+    """Return the files that the image of a case is read from, those of a detached header's voxels too."""
+    return replace(case, label=None).files
+
+
+def _read(file: Path) -> Iterable[Record]:
+    try:
+        lines: Sequence[bytes] = file.read_bytes().splitlines()
+    except OSError:
+        return []
+    return [record for record in map(_parse, lines) if record is not None]
+
+
+def _parse(line: bytes) -> Record | None:
+    """Return a line's record; None for one that is damaged, as the last one of a process that was killed may be."""
+    try:
+        tree = json.loads(line)
+        images = tuple(
+            FileState(str(file["name"]), int(file["size"]), int(file["time"]), str(file["sha256"]))
+            for file in tree["images"]
+        )
+        mask, digest, made_by = (str(tree[key]) for key in ("mask", "sha256", "made_by"))
+        return Record(mask, digest, made_by, images, bool(tree["probabilities"]), tuple(map(str, tree["warnings"])))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,44 @@
+"""Arrays on the disk, for what memory need not hold."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.system import make_folder
+from deconvseg.units import format_bytes
+
+
+@contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """Give a hidden folder on the disk of the masks; what is left in it goes when the block ends or fails."""
+    folder = make_folder(output / f".{secrets.token_hex(8)}")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def disk_array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """Make a ``.npy`` file and give the array in it, which needs not fit into memory."""
+    try:
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Where a disk is full, writing to a page of a file with holes in it ends the process.
+            with file.open("r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    except OSError as error:
+        raise DeconvsegError(
+            f"cannot write {file}, the probabilities: {error.strerror or error}; free "
+            f"{format_bytes(4 * math.prod(shape))} there and run it again"
+        ) from error
+    return array

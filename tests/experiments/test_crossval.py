@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -219,7 +220,7 @@ class Listed:
 def test_what_is_asked_of_the_plan_and_the_devices_reaches_every_fold(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, asked = importlib.import_module("deconvseg.training.train"), {}
+    module, asked = importlib.import_module("deconvseg.training.deciding"), {}
 
     def plan_of_these(data: object, parts: object, **options: object) -> Plan:
         asked.update(options)
@@ -286,3 +287,27 @@ def test_a_dataset_with_regions_is_scored_by_region(balls: Path, tmp_path: Path)
     assert {trial.structure for trial in result.postprocessing.trials} == {"ball", "core"}
     whole = sum(case.metrics[3]["n_truth"] for case in result.evaluation.cases)
     assert whole > sum(case.metrics[7]["n_truth"] for case in result.evaluation.cases) > 0
+
+
+def test_a_finished_cross_validation_tells_no_path(finished: Path) -> None:
+    for path in finished.rglob("*"):
+        if path.suffix in (".json", ".csv", ".html"):
+            assert str(finished.parent) not in path.read_text(), path
+
+
+def test_a_cross_validation_does_not_go_on_with_other_masks_or_folds(
+    finished: Path, discs: Path, tmp_path: Path
+) -> None:
+    data, output = (Path(shutil.copytree(*pair)) for pair in ((discs, tmp_path / "data"), (finished, tmp_path / "cv")))
+    mask = data / "masks" / "disc1.png"
+    kept = mask.read_bytes()
+    shutil.copy2(data / "masks" / "disc2.png", mask)
+    with pytest.raises(InputError, match=r"masks/disc1\.png: has changed since the run was started"):
+        crossval(data, output, resume=True)
+    mask.write_bytes(kept)
+    folds = json.loads((output / "splits_final.json").read_text())
+    first = folds[0]["val"][0]
+    folds[0]["val"], folds[0]["train"] = folds[0]["val"][1:], [*folds[0]["train"], first]
+    (output / "splits_final.json").write_text(json.dumps(folds))
+    with pytest.raises(InputError, match=r"splits_final\.json: has other cases for fold 0 than .*fold_0 was"):
+        crossval(data, output, resume=True)

@@ -63,7 +63,7 @@ def test_folds_that_are_trained_at_once_share_the_memory(
 ) -> None:
     # The packages' names of these modules are those of their functions.
     planning, module = (
-        importlib.import_module(f"deconvseg.{name}") for name in ("training.train", "experiments.crossval")
+        importlib.import_module(f"deconvseg.{name}") for name in ("training.deciding", "experiments.crossval")
     )
     asked = []
 

@@ -82,7 +82,7 @@ def test_what_cannot_be_spread_is_refused_before_anything_is_written(
 def test_an_automatic_plan_is_one_for_as_many_devices(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cost = StepCost(seconds=0.01, base=1, memory=1, inference=1, parameters=1)
     monkeypatch.setattr(
-        sys.modules["deconvseg.training.train"], "make_plan", partial(make_plan, measure=lambda *_, **__: cost)
+        sys.modules["deconvseg.training.deciding"], "make_plan", partial(make_plan, measure=lambda *_, **__: cost)
     )
     data = open_dataset(balls)
     options = TrainOptions(str(balls), device="cpu", devices=4, max_seconds=60)

@@ -24,6 +24,7 @@ from deconvseg.data.listing import list_image_files
 from deconvseg.data.mask_values import read_mask
 from deconvseg.data.painting import Paint, check_painting, painting_order
 from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset, Sample, finish
+from deconvseg.data.places import find_beside, name_beside
 from deconvseg.data.preprocessing import (
     Normalisation,
     match_channels,
@@ -41,10 +42,12 @@ from deconvseg.data.reading import (
     read_image,
     read_label_map,
 )
+from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
 from deconvseg.data.splits import (
     Splits,
     make_folds,
     make_stratified_folds,
+    read_folds,
     read_splits,
     resolve_folds,
     resolve_splits,
@@ -83,12 +86,16 @@ __all__ = [
     "bounding_box",
     "case_stem",
     "check_dataset",
+    "check_dataset_unchanged",
     "check_painting",
     "check_same_grid",
     "common_labels",
     "count_values",
     "describe_absent_class",
+    "file_sha256",
+    "file_state",
     "find_absent_classes",
+    "find_beside",
     "find_label_problems",
     "finish",
     "is_dataset",
@@ -101,6 +108,7 @@ __all__ = [
     "make_stratified_folds",
     "mask_suffix",
     "match_channels",
+    "name_beside",
     "nonzero_box",
     "open_dataset",
     "open_images",
@@ -109,6 +117,7 @@ __all__ = [
     "preprocess_image",
     "preprocess_labels",
     "read_column",
+    "read_folds",
     "read_header",
     "read_image",
     "read_json",
@@ -116,6 +125,7 @@ __all__ = [
     "read_label_map",
     "read_mask",
     "read_splits",
+    "record_dataset",
     "report_problems",
     "resampled_shape",
     "resolve_folds",

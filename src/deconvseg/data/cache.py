@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from deconvseg.data.dataset import Case, Dataset
 from deconvseg.data.labels import LabelEncoding
 from deconvseg.data.preprocessing import Normalisation, preprocess_image, preprocess_labels
+from deconvseg.data.recording import file_state
 from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_npy
 from deconvseg.data.types import LabelMap
 from deconvseg.data.workers import map_in_processes, naming
@@ -40,6 +41,8 @@ _RECORD = "entry.json"
 _UNFINISHED = ".unfinished-"
 # An unfinished entry this old was left by a process that was killed.
 _ABANDONED_SECONDS = 86400
+# Bytes of a case's name in that of its folder; file systems take 255 in all.
+_LONGEST_NAME = 180
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,10 @@ def prepare_cases(
     """Preprocess every case of the dataset into the cache ``folder`` and return them in the dataset's order.
 
     An entry's place follows from all that its content depends on: spacing, normalisations and labels, and the case's
-    files with their sizes and times. One that is there and undamaged is kept, whoever made it; it is written beside
-    its place and moved there, so a process may be killed at any time, and several may share a folder. ``patch_size``
-    sizes the blocks and decides nothing else. Where that pays, ``workers`` processes do the work (0: none); an error
-    or the death of one is a :class:`DeconvsegError` that names its case.
+    files with their sizes, times and inodes. One that is there and undamaged is kept, whoever made it; it is written
+    beside its place and moved there, so a process may be killed at any time, and several may share a folder.
+    ``patch_size`` sizes the blocks and decides nothing else. Where that pays, ``workers`` processes do the work (0:
+    none); an error or the death of one is a :class:`DeconvsegError` that names its case.
     """
     settings = {
         "format": _FORMAT,
@@ -148,8 +151,10 @@ def _is_new(place: Path, case: Case) -> bool:
 
 def _folder(place: Path, case: Case) -> Path:
     files = [Path(os.path.realpath(path)) for path in case.files]
-    identity = _digest([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
-    return place / f"{case.name}-{identity}"
+    identity = _digest([case.name, *([str(path), *file_state(path)] for path in files)])
+    # A long name is cut, by bytes and without half a character: the rest of it is in the hash.
+    name = case.name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return place / f"{name}-{identity}"
 
 
 def _prepare(

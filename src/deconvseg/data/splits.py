@@ -126,11 +126,10 @@ def resolve_folds(
     case that two folds validate on or that is tested elsewhere, and for a case without a mask.
     """
     source = Path(splits_file) if splits_file is not None else dataset.splits_file
-    record = None if source is None or source.suffix.lower() == ".csv" else read_json(source)
-    if source is not None and isinstance(record, list):
-        if folds is not None and folds != len(record):
-            raise InputError(f"{source} has {len(record)} folds, but {folds} were asked for; leave --folds out")
-        given = tuple(read_splits(source, dataset.names, fold=fold) for fold in range(len(record)))
+    given = None if source is None else read_folds(source, dataset)
+    if source is not None and given is not None:
+        if folds is not None and folds != len(given):
+            raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave --folds out")
         _check_folds(dataset, given, source)
         return given
     names = dataset.labelled_names
@@ -143,6 +142,14 @@ def resolve_folds(
     _check_number(folds, len(names))
     pairs = make_stratified_folds(strata(dataset.select(names)), folds, seed)
     return tuple(Splits(train, val, test) for train, val in pairs)
+
+
+def read_folds(path: Path, dataset: Dataset) -> tuple[Splits, ...] | None:
+    """The folds of a splits file that is a list of them, None for any other."""
+    record = None if path.suffix.lower() == ".csv" else read_json(path)
+    if not isinstance(record, list):
+        return None
+    return tuple(read_splits(path, dataset.names, fold=fold) for fold in range(len(record)))
 
 
 def _rank(value: float | str) -> tuple[float, str]:

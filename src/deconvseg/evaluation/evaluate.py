@@ -132,7 +132,8 @@ def evaluate(
         origin=find_origin(Path(truth), Path(prediction), run),
     )
     if target is not None:
-        evaluation.write(target)
+        shared = run is not None and target.absolute().is_relative_to(Path(run).absolute())
+        evaluation.write(target, shared=shared)
     return evaluation
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deconvseg._version import __version__
-from deconvseg.data import write_table
+from deconvseg.data import name_beside, write_table
 from deconvseg.evaluation.masks import ClassMetrics
 from deconvseg.evaluation.metrics import POLICY
 from deconvseg.evaluation.summary import METRICS, ScoreTable, count_statuses, summarize
@@ -146,8 +146,8 @@ class Evaluation:
             f"mask, {counts['missed']} of {counts['with_truth_masks']} structures missed"
         )
 
-    def to_json(self, folder: Path | None = None) -> dict[str, Any]:
-        """Return everything as plain types; files below ``folder`` are named relative to it."""
+    def to_json(self, folder: Path | None = None, *, shared: bool = False) -> dict[str, Any]:
+        """Return everything as plain types; files below ``folder`` (``shared``: all) are named relative to it."""
         return {
             "version": 1,
             "deconvseg": __version__,
@@ -171,9 +171,9 @@ class Evaluation:
                     "name": case.name,
                     "shape": list(case.shape),
                     "spacing": list(case.spacing),
-                    "truth_file": _name_file(case.truth_file, folder),
-                    "prediction_file": _name_file(case.prediction_file, folder),
-                    "image_files": [_name_file(file, folder) for file in case.image_files],
+                    "truth_file": _name_file(case.truth_file, folder, shared),
+                    "prediction_file": _name_file(case.prediction_file, folder, shared),
+                    "image_files": [_name_file(file, folder, shared) for file in case.image_files],
                     "mean": case.mean,
                     "mean_with_truth": case.mean_with_truth,
                     "classes": {str(value): dict(row) for value, row in case.metrics.items()},
@@ -182,15 +182,17 @@ class Evaluation:
             ],
         }
 
-    def write(self, output: Path, further: Mapping[str, Any] | None = None) -> None:
+    def write(self, output: Path, further: Mapping[str, Any] | None = None, *, shared: bool = False) -> None:
         """Write ``output`` (JSON: everything, ``further`` too), and beside it two CSV files and nnU-Net's summary.
 
         ``metrics.csv`` has a row per case and class, ``summary.csv`` one per class, ``summary.json`` nnU-Net's shape.
-        For another ``output`` than ``metrics.json`` their names begin with its own.
+        For another ``output`` than ``metrics.json`` their names begin with its own. In what is ``shared``, as a run is,
+        no file is named by its whole path.
         """
+        folder = output.parent.absolute()
         prefix = "" if output.stem == "metrics" else f"{output.stem}_"
-        _write_json(output, {**self.to_json(output.parent.absolute()), **(further or {})})
-        _write_json(output.with_name(f"{prefix}summary.json"), self.to_nnunet())
+        _write_json(output, {**self.to_json(folder, shared=shared), **(further or {})})
+        _write_json(output.with_name(f"{prefix}summary.json"), self.to_nnunet(folder if shared else None))
         rows = [
             {
                 "case": case.name,
@@ -231,11 +233,11 @@ class Evaluation:
             )
         return rows
 
-    def to_nnunet(self) -> dict[str, Any]:
+    def to_nnunet(self, folder: Path | None = None) -> dict[str, Any]:
         """Return nnU-Net's ``summary.json`` (``metric_per_case``, ``mean``, ``foreground_mean``), HD95 and NSD added.
 
-        A class that a case does not have follows the rule for empty masks, so that no mean is ever NaN;
-        ``foreground_mean`` is over the classes that occur in some mask.
+        Files are named relative to ``folder``, if given. A class that a case does not have follows the rule for empty
+        masks, so that no mean is ever NaN; ``foreground_mean`` is over the classes that occur in some mask.
         """
         per_case = [
             {
@@ -243,8 +245,8 @@ class Evaluation:
                     self._nnunet_key(value): {key: row[ours] for key, ours in _NNUNET_KEYS.items()}
                     for value, row in case.metrics.items()
                 },
-                "prediction_file": str(case.prediction_file),
-                "reference_file": str(case.truth_file),
+                "prediction_file": _name_file(case.prediction_file, folder, shared=True),
+                "reference_file": _name_file(case.truth_file, folder, shared=True),
             }
             for case in self.cases
         ]
@@ -275,7 +277,11 @@ def _mean(rows: Sequence[ClassMetrics]) -> dict[str, float]:
     return {key: float(np.mean([float(row[ours]) for row in rows])) for key, ours in _NNUNET_KEYS.items()}
 
 
-def _name_file(file: Path, folder: Path | None) -> str:
+def _name_file(file: Path, folder: Path | None, shared: bool) -> str:
     # Relative where it lies below, so that a run folder can be moved with its masks.
     path = file.absolute()
-    return path.relative_to(folder).as_posix() if folder and path.is_relative_to(folder) else str(path)
+    if folder is None:
+        return str(path)
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return name_beside(file, folder) if shared else str(path)

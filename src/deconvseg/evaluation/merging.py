@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from deconvseg.data import read_json_object
+from deconvseg.data import find_beside, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.cautions import caution_of_emptiness
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
@@ -86,7 +86,7 @@ def _read_case(row: dict[str, Any], folder: Path) -> CaseMetrics:
         shape=tuple(row["shape"]),
         spacing=tuple(row["spacing"]),
         metrics={int(value): metrics for value, metrics in row["classes"].items()},
-        truth_file=folder / row["truth_file"],
-        prediction_file=folder / row["prediction_file"],
-        image_files=tuple(folder / file for file in row["image_files"]),
+        truth_file=find_beside(row["truth_file"], folder),
+        prediction_file=find_beside(row["prediction_file"], folder),
+        image_files=tuple(find_beside(file, folder) for file in row["image_files"]),
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,11 @@ from deconvseg.data import (
     Splits,
     list_names,
     open_dataset,
+    read_folds,
     read_json,
     read_mask,
+    read_splits,
+    record_dataset,
     resolve_folds,
 )
 from deconvseg.errors import DeconvsegError, InputError
@@ -33,7 +36,19 @@ from deconvseg.planning import Plan, choose_device, plannable_memory
 from deconvseg.reporting import write_report
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import atomic_write, hold, remove_unfinished
-from deconvseg.training import Console, Ranks, Silent, TrainOptions, choose_precision, decide_plan, remove_cache
+from deconvseg.training import (
+    Console,
+    Ranks,
+    Silent,
+    TrainOptions,
+    check_resumable,
+    check_same_plan,
+    choose_precision,
+    decide_plan,
+    forget_places,
+    record_own,
+    remove_cache,
+)
 
 _Path = str | PathLike[str]
 
@@ -115,8 +130,7 @@ def crossval(
     strata = {"stratify": stratify, "table": None if table is None else _absolute(table)}
     with hold(output):
         if resume:
-            run, data, parts = _reopen(Path(output), options, folds, strata)
-            options = options.resumed(run)
+            run, data, parts, options = _reopen(Path(output), options, folds, strata, console)
         if executor is None:
             executor = choose_executor(jobs, options.device, options.devices or 1)
         if not resume:
@@ -142,6 +156,7 @@ def _train_folds(
     console.say(f"report: {write_report(run.path)}")
     if not failed:
         remove_cache(run, options, console)
+        forget_places(run)
     run.record_hashes(finished=not failed)
     return result
 
@@ -178,16 +193,21 @@ def _start(
     data = data.select(names)
     with _threads_of_a_fold(executor):
         plan = decide_plan(data, everything, None, _share_memory(options, executor, len(parts)), console)
-    config = {**options.to_json(), **strata, "folds": len(parts)}
+    named = None if table is None else PurePath(table).name
+    config = {**options.to_config(), "stratify": stratify, "table": named, "folds": len(parts)}
     run = Run.create(output, plan, config, splits=vars(everything))
+    options.write_places(run)
+    record_own(run)
+    run.update_manifest(**record_dataset(data, partial(console.track, text="hashing the data")))
     with atomic_write(run.path / FOLDS) as path:
         path.write_text(json.dumps([vars(part) for part in parts], indent=2, ensure_ascii=False) + "\n", "utf-8")
     return run, data, parts
 
 
 def _reopen(
-    output: Path, options: TrainOptions, folds: int | None, strata: Mapping[str, str | None]
-) -> tuple[Run, Dataset, tuple[Splits, ...]]:
+    output: Path, options: TrainOptions, folds: int | None, strata: Mapping[str, str | None], console: Console
+) -> tuple[Run, Dataset, tuple[Splits, ...], TrainOptions]:
+    """Open a cross-validation again; :class:`InputError` where it, its data, its folds or its plan have changed."""
     if not (output / FOLDS).is_file():
         raise InputError(f"{output}: no cross-validation to resume ({FOLDS} is missing); start it without --resume")
     run = Run.open(output)
@@ -198,10 +218,43 @@ def _reopen(
     if folds not in (None, len(parts)):
         raise InputError(f"--resume: {output} has {len(parts)} folds, but {folds} were asked for; leave --folds out")
     for key, value in strata.items():
-        if value not in (None, run.config.get(key)):
-            raise InputError(f"--resume: {output} was started with --{key} {run.config.get(key)}; leave --{key} out")
-    data = open_dataset(options.dataset, foreground=options.foreground or run.plan.labels.foreground_only)
-    return run, data.select(run.splits["train"]), parts
+        kept = run.config.get(key)
+        if value is not None and kept not in (value, PurePath(value).name):
+            raise InputError(f"--resume: {output} was started with --{key} {kept}; leave --{key} out")
+    given = options.given_plan()
+    foreground = options.foreground or run.plan.labels.foreground_only
+    options = options.resumed(run)
+    data = open_dataset(options.dataset, foreground=foreground)
+    track = partial(console.track, text="checking the data")
+    check_resumable(run, data, track)
+    check_same_plan(run, given, options, data)
+    _check_same_folds(run, parts, options, data)
+    for fold, part in enumerate(parts):
+        own = _fold(run, fold)
+        if (own.path / "splits.json").is_file() and (own.path / "manifest.json").is_file():
+            if {key: tuple(names) for key, names in own.splits.items()} != vars(part):
+                raise InputError(f"{output / FOLDS}: has other cases for fold {fold} than {own.path} was started with")
+            check_resumable(own, data, track)
+    return run, data.select(run.splits["train"]), parts, options
+
+
+def _check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, data: Dataset) -> None:
+    """Compare the folds with the splits file that they come from, where there is one."""
+    source = data.splits_file if options.splits is None else Path(options.splits)
+    # Of a finished one only the name is known.
+    if source is None or not source.is_absolute() or not source.is_file():
+        return
+    folds = read_folds(source, data)
+    if folds is None:
+        now = read_splits(source, data.names)
+        same = {*now.train, *now.val} == set(run.splits["train"]) and set(now.test) == set(run.splits["test"])
+    else:
+        same = folds == tuple(parts)
+    if not same:
+        raise InputError(
+            f"{source}: has other cases than when the cross-validation in {run.path} was started; choose another "
+            "folder with -o"
+        )
 
 
 def _share_memory(options: TrainOptions, executor: Executor, folds: int) -> TrainOptions:

@@ -82,7 +82,7 @@ class CrossValidation:
 
     def write(self) -> Path:
         """Write ``crossval.json``, ``crossval_summary.json`` (nnU-Net's shape), ``crossval.csv``; return the first."""
-        self.evaluation.write(self.path / FILE_NAME, self._further())
+        self.evaluation.write(self.path / FILE_NAME, self._further(), shared=True)
         return self.path / FILE_NAME
 
     def _further(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from deconvseg._version import __version__
-from deconvseg.data import Dataset
+from deconvseg.data import Dataset, file_state
 from deconvseg.errors import DeconvsegError
 from deconvseg.system import atomic_write
 
@@ -36,24 +36,16 @@ def cache_folder() -> Path:
 
 
 def fingerprint_key(dataset: Dataset) -> str:
-    """Return a hash of the cases' files (names, sizes, times), of how they are read, and of the code's version."""
+    """Return a hash of the cases' files (names, sizes, times, inodes), how they are read, and the code's version."""
     files = [file for case in dataset.cases for file in case.files]
     known = [
         _FORMAT,
         __version__,
         [dataset.foreground, dataset.channels_last, dataset.channel_names, sorted((dataset.label_names or {}).items())],
         [dataset.label_names is None, dataset.ignore_label],
-        [[os.path.realpath(file), *_state(file)] for file in files],
+        [[os.path.realpath(file), *file_state(file)] for file in files],
     ]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
-
-
-def _state(file: Path) -> tuple[int, int]:
-    """Return size and time; a file that is not there gets its own error when it is read."""
-    if not file.exists():
-        return -1, -1
-    state = file.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 def read_cached(kind: type[Kept], folder: Path, key: str) -> Kept | None:

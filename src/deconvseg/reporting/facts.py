@@ -19,6 +19,10 @@ _RECIPE = {
 }
 
 
+# Parts of a manifest that say nothing of versions and machine.
+_NO_ORIGIN = ("command", "states")
+
+
 def describe_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return what the metrics' rows say in total."""
     if not rows:
@@ -86,7 +90,7 @@ def describe_origin(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return versions, machine and commit as rows of (name, value), the command and the hashes left out."""
     return [
         (name.removeprefix("packages.").replace(".", " ").replace("_", " "), value)
-        for name, value in flatten({key: value for key, value in manifest.items() if key != "command"})
+        for name, value in flatten({key: value for key, value in manifest.items() if key not in _NO_ORIGIN})
         if not is_hash(value) or name == "git_commit"
     ]
 

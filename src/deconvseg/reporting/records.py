@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg import evaluation
-from deconvseg.data import read_json_object
+from deconvseg.data import find_beside, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.origin import describe_run, find_run
 from deconvseg.runs import Run
@@ -41,8 +41,8 @@ class EvaluationRecord:
     foreign: bool = False
 
     def resolve(self, file: str) -> Path:
-        """Return a file that the evaluation names; a relative one lies below its folder."""
-        return self.path.parent / file
+        """Return a file that the evaluation names, relative to its folder."""
+        return find_beside(file, self.path.parent)
 
 
 def read_run(path: Path) -> RunRecord:

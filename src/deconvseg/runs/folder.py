@@ -10,10 +10,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deconvseg.data import read_json, read_json_object
+from deconvseg.data import file_sha256, read_json, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
-from deconvseg.runs.manifest import describe_environment, file_sha256
+from deconvseg.runs.manifest import describe_environment
 from deconvseg.system import LOCK, DiskFullError, atomic_write, make_folder, remove_unfinished
 
 if TYPE_CHECKING:

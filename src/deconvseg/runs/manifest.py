@@ -1,16 +1,15 @@
 """What a run was made with: versions, machine, command, commit, and the hashes of its files."""
 
-import hashlib
+import os
 import platform
 import shlex
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from deconvseg._version import __version__
-from deconvseg.errors import InputError
 
 _PACKAGES = ("torch", "numpy", "scipy", "nibabel", "monai", "lightning", "safetensors")
 
@@ -32,21 +31,23 @@ def describe_environment() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(shorten_path(argument) for argument in sys.argv),
         "git_commit": _git_commit(),
     }
 
 
-def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
+def shorten_path(text: str) -> str:
+    """Return an argument with the path that it is, or that follows its option, cut down to the last name.
+
+    Where a run was made, and by whom, is of no use to those who get it.
+    """
+    option, separator, value = text.partition("=") if text.startswith("-") else ("", "", text)
+    if option and not separator:
+        # A short option may hold its value, as -o/home/me/run.
+        option, value = (text[:2], text[2:]) if "/" in text[2:] or os.sep in text[2:] else (text, "")
+    if "/" in value or os.sep in value:
+        value = PurePath(value).name
+    return f"{option}{separator}{value}"
 
 
 def _version(package: str) -> str | None:

@@ -4,8 +4,22 @@ from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.fit import choose_precision
 from deconvseg.training.folders import remove_cache
-from deconvseg.training.options import TrainOptions
+from deconvseg.training.options import TrainOptions, forget_places
 from deconvseg.training.ranks import Ranks
+from deconvseg.training.resuming import check_resumable, check_same_plan, record_own
 from deconvseg.training.train import train
 
-__all__ = ["Console", "Ranks", "Silent", "TrainOptions", "choose_precision", "decide_plan", "remove_cache", "train"]
+__all__ = [
+    "Console",
+    "Ranks",
+    "Silent",
+    "TrainOptions",
+    "check_resumable",
+    "check_same_plan",
+    "choose_precision",
+    "decide_plan",
+    "forget_places",
+    "record_own",
+    "remove_cache",
+    "train",
+]

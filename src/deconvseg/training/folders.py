@@ -10,6 +10,7 @@ from deconvseg.runs import Run
 from deconvseg.system import LOCK, LockedError, hold, remove_unfinished
 from deconvseg.training.console import Console
 from deconvseg.training.options import TrainOptions
+from deconvseg.training.resuming import check_own, record_own
 
 
 def open_stopped(output: Path) -> Run:
@@ -21,10 +22,11 @@ def open_stopped(output: Path) -> Run:
         return Run.open(output)
     if not run.described:
         raise InputError(f"{output}: the run was stopped before it had begun; start it without --resume")
-    data = run.manifest.get("data")
+    check_own(run)
+    record = {key: run.manifest[key] for key in ("listing", "data", "states") if key in run.manifest}
     run = Run.create(output, run.plan, run.config, run.splits)
-    if data is not None:
-        run.update_manifest(data=data)
+    record_own(run)
+    run.update_manifest(**record)
     return run
 
 

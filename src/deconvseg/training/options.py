@@ -1,15 +1,21 @@
 """What a user may ask of a training, kept in ``config.json`` and held against what is asked when a run is resumed."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path, PurePath
 from typing import Any
 
+from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, check_request, read_plan
 from deconvseg.runs import Run
+from deconvseg.system import atomic_write
 
 # What decides where and by how many a run is computed, not what comes out of it.
 _SPREAD = ("workers", "cache", "devices", "nodes", "strategy")
+# Where something lies on this machine; the contents are compared, and the run's description keeps the names alone.
+_PLACES = ("dataset", "plan", "splits", "cache", "pretrained")
 
 
 @dataclass(frozen=True)
@@ -75,27 +81,66 @@ class TrainOptions:
         """Return plain types."""
         return asdict(self)
 
+    def to_config(self) -> dict[str, Any]:
+        """Return plain types for ``config.json``, which is shared with the run: of paths the last name alone."""
+        named = {key: None if (path := getattr(self, key)) is None else PurePath(path).name for key in _PLACES}
+        return {**self.to_json(), **named}
+
+    def write_places(self, run: Run) -> None:
+        """Keep whole paths beside the configuration, as long as the run is not finished."""
+        with atomic_write(_places_file(run)) as path:
+            path.write_text(json.dumps({key: getattr(self, key) for key in _PLACES}), encoding="utf-8")
+
     def resumed(self, run: Run) -> "TrainOptions":
         """Return the options that the run was started with; :class:`InputError` where others are asked for now.
 
         An option at its default is not asked for. What a run is spread over (workers, cache, devices, nodes, strategy)
-        does not decide what it does, and may change.
+        does not decide what it does, and may change; so may the place of the dataset, whose contents are compared by
+        :func:`~deconvseg.training.resuming.check_resumable`, as those of a plan and of splits are.
         """
-        known = {f.name for f in fields(self)}
-        saved = TrainOptions(**{key: value for key, value in run.config.items() if key in known})
+        saved = TrainOptions(**{**_known(run.config), **_known(_read_places(run))})
         changed = [
             f"{f.name} {getattr(saved, f.name)!r} → {getattr(self, f.name)!r}"
             for f in fields(self)
-            if f.name not in (*_SPREAD, "plan", "values", "epochs")
-            and (f.name == "dataset" or getattr(self, f.name) != f.default)
-            and getattr(self, f.name) != getattr(saved, f.name)
+            if f.name not in (*_SPREAD, "dataset", "plan", "splits", "values", "epochs")
+            and getattr(self, f.name) != f.default
+            and not _same(f.name, getattr(self, f.name), getattr(saved, f.name))
         ]
         plan = run.plan
         if plan.with_values(self.plan_changes) != plan:
             changed += [f"{key} → {value!r}" for key, value in self.plan_changes.items()]
-        if self.plan is not None and self.plan != saved.plan:
-            changed.append(f"plan {saved.plan!r} → {self.plan!r}")
         if changed:
             raise InputError(f"--resume: the run in {run.path} was started otherwise: {'; '.join(changed)}")
         asked = {name: getattr(self, name) for name in _SPREAD if getattr(self, name) != getattr(TrainOptions, name)}
-        return replace(saved, **asked)
+        asked |= {key: getattr(self, key) for key in ("splits", "pretrained") if getattr(self, key) is not None}
+        return replace(saved, **asked, dataset=self.dataset)
+
+
+def forget_places(run: Run) -> None:
+    """Remove the whole paths of a run that is finished."""
+    _places_file(run).unlink(missing_ok=True)
+
+
+def _places_file(run: Run) -> Path:
+    return run.path / "places.json"
+
+
+def _read_places(run: Run) -> dict[str, Any]:
+    """Return the whole paths; of a finished run, which has only their names, the cache is not known any more."""
+    file = _places_file(run)
+    if file.is_file():
+        return read_json_object(file)
+    kept = run.config.get("cache")
+    return {} if kept is None or PurePath(kept).is_absolute() else {"cache": None}
+
+
+def _known(tree: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(TrainOptions)}
+    return {key: value for key, value in tree.items() if key in names}
+
+
+def _same(name: str, asked: Any, saved: Any) -> bool:
+    """Compare an option; of a path of which only the name is known, that."""
+    if name in _PLACES and saved is not None and not PurePath(saved).is_absolute():
+        return bool(PurePath(asked).name == saved)
+    return bool(asked == saved)

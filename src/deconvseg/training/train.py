@@ -17,6 +17,7 @@ from deconvseg.data import (
     describe_absent_class,
     open_dataset,
     prepare_cases,
+    record_dataset,
     resolve_splits,
 )
 from deconvseg.errors import DeconvsegError, InputError
@@ -25,7 +26,7 @@ from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
 from deconvseg.planning import Plan, choose_device
 from deconvseg.reporting import plot_curves, write_report
-from deconvseg.runs import Run, file_sha256
+from deconvseg.runs import Run
 from deconvseg.system import hold
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
@@ -33,9 +34,10 @@ from deconvseg.training.fit import choose_precision, fit
 from deconvseg.training.folders import cache_of, open_stopped, remove_cache, using_cache
 from deconvseg.training.launch import check_processes, launch, processes
 from deconvseg.training.loading import choose_workers
-from deconvseg.training.options import TrainOptions
+from deconvseg.training.options import TrainOptions, forget_places
 from deconvseg.training.pretrained import load_pretrained
 from deconvseg.training.ranks import Ranks
+from deconvseg.training.resuming import check_resumable, check_same_plan, check_same_splits, record_own
 
 _Path = str | PathLike[str]
 
@@ -139,6 +141,7 @@ def _finish(run: Run, options: TrainOptions, console: Console) -> None:
     plot_curves(run.metrics, run.path / "progress.png")
     console.say(f"report: {write_report(run.path)}")
     remove_cache(run, options, console)
+    forget_places(run)
     run.record_hashes(finished=True)
     if problems:
         raise DeconvsegError(
@@ -161,9 +164,10 @@ def _prepare(
     held.enter_context(hold(output))
     if resume:
         run = open_stopped(output)
+        given = options.given_plan(plan)
         options = options.resumed(run)
         check_processes(run.plan, options)
-        _reopen(run, console)
+        _reopen(run, options, given, console)
     else:
         run = _start(output, options, plan, console)
     if processes(options) > 1:
@@ -181,9 +185,10 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
         Run.open(options.pretrained).load_weights()
     data = data.select([*parts.train, *parts.val])
     plan = decide_plan(data, parts, plan, options, console)
-    run = Run.create(output, plan, options.to_json(), splits=vars(parts))
-    files = [file for case in data.cases for file in case.files]
-    run.update_manifest(data={str(file): file_sha256(file) for file in console.track(files, "hashing the data")})
+    run = Run.create(output, plan, options.to_config(), splits=vars(parts))
+    options.write_places(run)
+    record_own(run)
+    run.update_manifest(**record_dataset(data, partial(console.track, text="hashing the data")))
     return run
 
 
@@ -193,15 +198,16 @@ def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
     return open_dataset(options.dataset, foreground=options.foreground).select([*parts.train, *parts.val]), parts
 
 
-def _reopen(run: Run, console: Console) -> None:
-    """Check that a run can go on: with a completed epoch, and with data of the same content."""
+def _reopen(run: Run, options: TrainOptions, plan: Plan | None, console: Console) -> None:
+    """Check that a run can go on: with a completed epoch, and with the data, splits and plan that it began with."""
     if run.replaceable:
         console.say("no epoch was completed before; the training begins anew, with the same plan and options")
     elif not run.resume_file.is_file():
         raise InputError(f"{run.resume_file}: no completed epoch to resume from; train anew in another folder")
-    for file, expected in console.track(list(run.manifest.get("data", {}).items()), "checking the data"):
-        if file_sha256(Path(file)) != expected:
-            raise InputError(f"{file}: has changed since the run was started; train a new run with -o")
+    data = open_dataset(options.dataset, foreground=options.foreground)
+    check_resumable(run, data, partial(console.track, text="checking the data"))
+    check_same_splits(run, options, data)
+    check_same_plan(run, plan, options, data)
     if run.threads_differ():
         console.say("warning: another number of threads than before; the weights will not be bit for bit the same")
 

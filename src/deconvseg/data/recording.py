@@ -1,0 +1,124 @@
+"""What a dataset is when a run starts on it, and whether it still is that: its listing, and what its files hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data.dataset import Dataset, list_names
+from deconvseg.errors import InputError
+
+Track = Callable[[Sequence[Any]], Iterable[Any]]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def file_state(path: Path) -> list[int]:
+    """Return what changes with a file's contents: size, times of change of contents and inode (ns), inode number.
+
+    A file that is replaced by one of the same size and date (an archive with fixed dates, ``cp -p``) has another inode
+    or another time of change of it. Of a file that is not there: -1.
+    """
+    if not path.exists():
+        return [-1]
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
+
+
+def name_files(dataset: Dataset) -> dict[str, Path]:
+    """Return the files of all cases by names that tell nothing of where the dataset lies.
+
+    They are relative to the dataset's folder; a file elsewhere is named by its case and its own name.
+    """
+    folder = _plain(dataset.root if dataset.root.is_dir() else dataset.root.parent)
+    named: dict[str, Path] = {}
+    for case in dataset.cases:
+        for file in case.files:
+            path = _plain(file)
+            inside = path.is_relative_to(folder)
+            name = path.relative_to(folder).as_posix() if inside else f"{case.name}/{path.name}"
+            if not inside and named.get(name, path) != path:
+                name = f"{case.name}/{len(named)}/{path.name}"
+            named[name] = path
+    return named
+
+
+def record_dataset(dataset: Dataset, track: Track = iter) -> dict[str, Any]:
+    """Return what :func:`check_dataset_unchanged` compares: hashes of the listing, SHA-256 and state of every file.
+
+    Keys are ``listing``, ``data`` (SHA-256 by the names of :func:`name_files`) and ``states``.
+    """
+    named = name_files(dataset)
+    data, states = {}, {}
+    for name in track(list(named)):
+        # The state first: a file that is written meanwhile then differs from it.
+        states[name] = file_state(named[name])
+        data[name] = file_sha256(named[name])
+    return {"listing": _describe_listing(dataset, named), "data": data, "states": states}
+
+
+def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, track: Track = iter) -> None:
+    """Raise an `InputError` that names what has changed since :func:`record_dataset` gave the record.
+
+    Other cases, files, channels or labels are a change; a file is read where its state differs, and its contents
+    decide. Records of before have absolute paths and no listing; then the files that they name are read.
+    """
+    data, states = record.get("data", {}), record.get("states", {})
+    advice = "train a new run with -o"
+    if "listing" not in record:
+        for name in track(list(data)):
+            if file_sha256(Path(name)) != data[name]:
+                raise InputError(f"{name}: has changed since the run was started; {advice}")
+        return
+    named = name_files(dataset)
+    if missing := sorted(data.keys() ^ named.keys()):
+        raise InputError(
+            f"{dataset.root}: lists other files than when the run was started ({list_names(missing)}); {advice}"
+        )
+    for part, digest in _describe_listing(dataset, named).items():
+        if record["listing"].get(part) != digest:
+            raise InputError(f"{dataset.root}: lists other {part} than when the run was started; {advice}")
+    for name in track(list(named)):
+        path = named[name]
+        if file_state(path) != states.get(name) and file_sha256(path) != data[name]:
+            raise InputError(f"{path}: has changed since the run was started; {advice}")
+
+
+def _describe_listing(dataset: Dataset, named: Mapping[str, Path]) -> dict[str, str]:
+    names = {path: name for name, path in named.items()}
+
+    def name(path: Path | None) -> str | None:
+        return None if path is None else names[_plain(path)]
+
+    labels = sorted((dataset.label_names or {}).items())
+    regions = [[region.name, list(region.labels), region.written_as] for region in dataset.regions or ()]
+    return {
+        "cases or files of cases": _digest(
+            [[c.name, [name(i) for i in c.images], name(c.label)] for c in dataset.cases]
+        ),
+        "channels": _digest([dataset.channel_names, dataset.channels_last]),
+        "labels": _digest([labels, dataset.label_names is None, regions, dataset.ignore_label, dataset.foreground]),
+    }
+
+
+def _plain(path: Path) -> Path:
+    """Return the absolute path without steps up and down; links stay what they are."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _digest(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree).encode()).hexdigest()

@@ -90,7 +90,7 @@ def test_masks_that_were_touched_or_moved_are_the_same(data: Path, run: Path, tm
 
 
 def test_a_finished_run_tells_no_path_and_still_predicts_without_lists_of_files(
-    trained: Path, discs: Path, tmp_path: Path
+    trained: Path, discs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from deconvseg.inference import predict
 
@@ -107,6 +107,10 @@ def test_a_finished_run_tells_no_path_and_still_predicts_without_lists_of_files(
     kept = {key: value for key, value in Run(copy).manifest.items() if key not in ("data", "states", "listing")}
     (copy / "manifest.json").write_text(json.dumps({**kept, "files": {"weights.safetensors": weights}}))
     assert predict(discs / "images" / "disc6.png", copy, tmp_path / "masks").written
+    assert not caplog.records
+    (copy / "manifest.json").write_text(json.dumps(kept | {"files": {}}))
+    assert predict(discs / "images" / "disc7.png", copy, tmp_path / "masks").written
+    assert "weights.safetensors: manifest.json has no hash of it" in caplog.text
 
 
 def test_runs_of_before_with_whole_paths_go_on(trained: Path, data: Path, tmp_path: Path) -> None:
@@ -123,6 +127,24 @@ def test_runs_of_before_with_whole_paths_go_on(trained: Path, data: Path, tmp_pa
     shutil.copy(data / "masks" / "disc2.png", data / "masks" / "disc1.png")
     with pytest.raises(InputError, match=r"masks/disc1\.png: has changed"):
         check_resumable(copy, open_dataset(data), iter)
+
+
+def test_a_run_stopped_before_its_first_epoch_begins_anew_with_what_it_was_started_with(data: Path, run: Path) -> None:
+    from deconvseg.training.folders import open_stopped
+
+    for name in ("resume", "weights.safetensors", "weights_best.safetensors", "metrics.jsonl"):
+        path = run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    Run(run).update_manifest(finished=False)
+    before = Run(run).manifest
+    again = open_stopped(run)
+    assert {key: again.manifest[key] for key in ("listing", "data", "states")} == {
+        key: before[key] for key in ("listing", "data", "states")
+    }
+    assert TrainOptions(str(data)).resumed(again).splits == str(data / "splits.json")
+    edit_plan(data, run)
+    with pytest.raises(InputError, match=r"plan\.json: has changed since"):
+        open_stopped(run)
 
 
 def test_a_plan_is_hashed_when_the_run_starts(trained: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # nnU-Net's name for a list of folds; the folder that has it is a cross-validation.
 FOLDS = "splits_final.json"
+_log = logging.getLogger("deconvseg")
+
 Weights = Literal["weights", "weights_best"]
 # What a run writes, and at its end removes, where something else may lie.
 _OWN = ("config.json", "splits.json", "manifest.json", "plan.json", "validation", "cache", "report.html")
@@ -154,15 +157,20 @@ class Run:
                 f"{path}: not a safetensors file, nothing was loaded (pickled weights are never read): {error}"
             ) from error
         # The second look is for a training that has replaced both files meanwhile.
-        if not any(file_sha256(path) in self._valid_hashes(path.name) for _ in range(2)):
+        if not self._valid_hashes(path.name):
+            _log.warning("%s: manifest.json has no hash of it, so it is not checked for damage", path)
+        elif not any(file_sha256(path) in self._valid_hashes(path.name) for _ in range(2)):
             raise InputError(
                 f"{path}: its SHA-256 is not the one in manifest.json; the file is damaged: copy the run again"
             )
         return weights
 
     def _valid_hashes(self, name: str) -> list[str]:
+        """Return the hashes that weights may have, none where the manifest's lists were removed."""
         manifest = self.manifest
-        return [manifest["files"].get(name), *manifest.get("replaced", {}).get(name, [])]
+        older = manifest.get("replaced", {}).get(name)
+        known = [manifest.get("files", {}).get(name), *(older if isinstance(older, list) else [older])]
+        return [digest for digest in known if digest is not None]
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's metrics to ``metrics.jsonl`` and ``metrics.csv``; a repeated epoch replaces its row."""

@@ -136,7 +136,8 @@ def test_the_ignore_label_is_known_and_counted_but_never_missed(tmp_path):
 
 
 def test_a_class_that_training_lacks_is_a_warning(tmp_path):
-    pairs(tmp_path, {"a": np.eye(3), "b": np.eye(3) * 7, "c": np.eye(3)})
+    images = {name: np.full((3, 3), number, np.uint8) for number, name in enumerate("abc")}
+    pairs(tmp_path, {"a": np.eye(3), "b": np.eye(3) * 7, "c": np.eye(3)}, images)
     report = check_dataset(open_dataset(tmp_path), splits=Splits(("a", "c"), (), ("b",)))
     (problem,) = report.problems
     assert problem.message == "the class label 7 (7) has no voxel in the training masks"

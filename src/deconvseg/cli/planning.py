@@ -49,7 +49,7 @@ def plan(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json, and end.")] = False,
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
-    from deconvseg.data import is_dataset, open_dataset, report_problems, resolve_splits
+    from deconvseg.data import find_leaks, is_dataset, open_dataset, report_problems, resolve_splits
     from deconvseg.planning import Plan, cache_folder, check_plan, keep_freed_memory, make_plan, read_plan
     from deconvseg.system import atomic_write
 
@@ -65,7 +65,7 @@ def plan(
         keep_freed_memory()
         data = open_dataset(dataset, foreground=foreground)
         parts = resolve_splits(data, splits, fold=options.parse_fold(fold), seed=seed)
-        for problem in report_problems(data, (*parts.train, *parts.val)):
+        for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):
             warn(problem)
         made = make_plan(
             data,

@@ -9,6 +9,7 @@ from deconvseg.data.checking import check_dataset
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
 from deconvseg.data.dataset_report import DatasetReport
 from deconvseg.data.demo import make_demo_dataset
+from deconvseg.data.folds import make_folds, make_stratified_folds
 from deconvseg.data.geometry import AxisOrder, Geometry
 from deconvseg.data.inputs import open_images
 from deconvseg.data.json_files import read_json, read_json_object
@@ -20,6 +21,7 @@ from deconvseg.data.label_findings import (
 )
 from deconvseg.data.labels import WHITE, LabelEncoding, align_white, count_values
 from deconvseg.data.layouts import is_dataset, open_dataset
+from deconvseg.data.leaks import find_leaks
 from deconvseg.data.listing import list_image_files
 from deconvseg.data.mask_values import read_mask
 from deconvseg.data.painting import Paint, check_painting, painting_order
@@ -45,8 +47,6 @@ from deconvseg.data.reading import (
 from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
 from deconvseg.data.splits import (
     Splits,
-    make_folds,
-    make_stratified_folds,
     read_folds,
     read_splits,
     resolve_folds,
@@ -97,6 +97,7 @@ __all__ = [
     "find_absent_classes",
     "find_beside",
     "find_label_problems",
+    "find_leaks",
     "finish",
     "is_dataset",
     "is_image_file",

@@ -72,6 +72,12 @@ def parse_entities(text: str) -> dict[str, str] | None:
     return entities if len(entities) == len(pairs) and "sub" in entities else None
 
 
+def subject_of(name: str) -> str:
+    """The subject of a BIDS case, ``sub-01``, or the name itself."""
+    entities = parse_entities(name)
+    return name if entities is None else f"sub-{entities['sub']}"
+
+
 def list_bids_masks(tree: Path) -> dict[str, list[Path]]:
     """The masks of a BIDS tree by the names of their cases; none in a folder that is no such tree."""
     found: dict[str, list[Path]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +20,11 @@ from deconvseg.data.label_findings import (
     find_label_problems,
 )
 from deconvseg.data.labels import count_values
+from deconvseg.data.leaks import find_leaks
 from deconvseg.data.mask_values import BlurredMaskError, TransparentMaskError
 from deconvseg.data.reading import image_suffix, read_header
 from deconvseg.data.splits import Splits
-from deconvseg.data.types import LabelMap
+from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
 MOST_LABELS = 64  # more distinct values without declared names look like instances
@@ -45,6 +47,7 @@ def check_dataset(
     counts: dict[str, dict[int, int]] = {}
     problems = list(dataset.problems)
     alike: dict[type[InputError], list[Problem]] = {}
+    contents: dict[str, bytes] = {}
     expanded = 0
     for case in progress(dataset.cases):
         try:
@@ -57,10 +60,18 @@ def check_dataset(
             problems += _notes(case)
             shapes[case.name], spacings[case.name] = image.shape, image.geometry.spacing
             expanded += dataset.expands_grey(case)
+            if (digest := _digest(image)) is not None:
+                contents[case.name] = digest
             if label_map is not None:
                 counts[case.name] = _count_labels(dataset, label_map)
     problems += [_group(found) for found in alike.values()]
     problems += _mixed_dimensions(dataset, shapes)
+    problems += _same_images(dataset, contents)
+    problems += (
+        []
+        if splits is None
+        else [Problem(str(dataset.root), text, "warning") for text in find_leaks(dataset, [splits])]
+    )
     try:
         counts = _unite(counts, common_labels(dataset, counts))
     except InputError as error:
@@ -89,6 +100,32 @@ def check_dataset(
 def _count_labels(dataset: Dataset, label_map: LabelMap) -> dict[int, int]:
     pixels = (label_map.pixels > 0).astype(np.uint8) if dataset.foreground else label_map.pixels
     return count_values(pixels)
+
+
+def _digest(image: Image) -> bytes | None:
+    """A hash of the intensities; None where they are all the same, which says nothing of where they are from."""
+    if not image.pixels.size or image.pixels.min() == image.pixels.max():
+        return None
+    return (
+        hashlib.blake2b(np.ascontiguousarray(image.pixels).data, digest_size=16).digest() + repr(image.shape).encode()
+    )
+
+
+def _same_images(dataset: Dataset, contents: Mapping[str, bytes]) -> list[Problem]:
+    """A warning about images with the same intensities under several names, whatever their format and compression."""
+    groups: dict[bytes, list[str]] = {}
+    for name, content in contents.items():
+        groups.setdefault(content, []).append(str(dataset.case(name).images[0]))
+    same = [names for names in groups.values() if len(names) > 1]
+    if not same:
+        return []
+    more = (
+        f" ({len(same) - 1} more images have several names: {list_names(names[0] for names in same[1:])})"
+        if same[1:]
+        else ""
+    )
+    message = f"is the same image as {list_names(same[0][1:], limit=3)}; keep one, or keep them in one split{more}"
+    return [Problem(same[0][0], message, "warning")]
 
 
 def _unite(counts: Mapping[str, Mapping[int, int]], common: Mapping[int, int]) -> dict[str, dict[int, int]]:

@@ -20,6 +20,9 @@ _SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 
+# The columns that say which scans belong together, the first that has a text.
+_GROUPS = ("group", "subject", "subject_id", "patient", "patient_id", "participant_id")
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -36,7 +39,8 @@ def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
     """A dataset of rows: the image by the column ``image``, or one per channel, the mask by ``label`` or ``mask``.
 
     The channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2``
-    … in theirs, then named T1, T2, …. A column ``case`` names the cases, a column ``split`` their splits.
+    … in theirs, then named T1, T2, …. A column ``case`` names the cases, a column ``split`` their splits; ``group`` (or
+    ``subject``, ``patient``, with or without ``_id``, or ``participant_id``) says what stays together in folds.
     """
     table = _read_table(path)
     unnamed = table.image_columns == ("image",)
@@ -123,7 +127,8 @@ def _case(path: Path, number: int, row: Mapping[str, str | None], images: tuple[
     mask = (row[label] or "").strip()
     channel = channel_of(files[0])
     default = channel[0] if channel and len(files) > 1 else case_stem(files[0])
-    return Case((row.get("case") or "").strip() or default, files, path.parent / mask if mask else None)
+    group = next((text for column in _GROUPS if (text := (row.get(column) or "").strip())), None)
+    return Case((row.get("case") or "").strip() or default, files, path.parent / mask if mask else None, group)
 
 
 def _split(path: Path, number: int, row: Mapping[str, str | None]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deconvseg.data.bids_names import subject_of
 from deconvseg.data.listing import guess_channels
 from deconvseg.data.mask_values import read_mask
 from deconvseg.data.preprocessing import match_channels
@@ -35,11 +36,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Case:
-    """One subject: its image files (one, or one per channel), and its mask where it has one."""
+    """One scan: its image files (one, or one per channel), its mask where it has one, and the subject it is of.
+
+    ``group`` is what a table says (`Dataset.groups`).
+    """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or any(mark in self.name for mark in "/\\\0"):
@@ -95,6 +100,11 @@ class Dataset:
     def labelled_names(self) -> tuple[str, ...]:
         """The names of the cases that have a mask, in order."""
         return tuple(case.name for case in self.cases if case.label is not None)
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """What must not be divided between splits, by case name: what a table says, a BIDS subject, else the case."""
+        return {case.name: case.group or subject_of(case.name) for case in self.cases}
 
     def case(self, name: str) -> Case:
         """The case of that name; `InputError` where there is none."""

@@ -9,14 +9,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deconvseg.data.csv_layout import read_csv_splits
 from deconvseg.data.dataset import Dataset, list_names
+from deconvseg.data.folds import DEFAULT_FOLDS, check_number, make_folds, make_stratified_folds
 from deconvseg.data.json_files import read_json
 from deconvseg.errors import InputError
-
-DEFAULT_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -58,59 +55,6 @@ def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | 
     return Splits(train, val, test)
 
 
-def make_folds(
-    names: Sequence[str], folds: int = DEFAULT_FOLDS, seed: int = 0
-) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Split cases into (train, val) pairs for cross-validation, by the set of names and the seed alone.
-
-    Every case is in one validation set; their sizes differ by at most one. With fewer cases than ``folds``
-    each fold leaves one case out. Raises `InputError` for fewer than two cases.
-    """
-    if len(names) < 2:
-        raise InputError(f"{len(names)} case(s) cannot be split into folds; add cases, or use all of them (--fold all)")
-    ordered = sorted(names)
-    shuffled = np.random.default_rng(seed).permutation(len(ordered))
-    pairs = []
-    for chosen in np.array_split(shuffled, min(folds, len(ordered))):
-        held_out = {ordered[index] for index in chosen}
-        pairs.append(
-            (
-                tuple(name for name in ordered if name not in held_out),
-                tuple(name for name in ordered if name in held_out),
-            )
-        )
-    return pairs
-
-
-def make_stratified_folds(
-    strata: Mapping[str, float | str], folds: int = DEFAULT_FOLDS, seed: int = 0
-) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Split cases into (train, val) pairs whose validation sets are alike in a number or a category of each case.
-
-    ``strata`` gives it by case name. Of every ``folds`` cases that are neighbours in that number each fold gets
-    one; categories, and numbers of no more different values than folds, are dealt out in turn. A function of the cases
-    and the seed alone; every case is in one validation set, their sizes differ by at most one. Raises `InputError` for
-    fewer cases than folds, and fewer than two folds.
-    """
-    _check_number(folds, len(strata))
-    rng = np.random.default_rng(seed)
-    names = sorted(strata)
-    shuffled = [names[index] for index in rng.permutation(len(names))]
-    # Sorting is stable: cases of equal value stay shuffled.
-    ordered = sorted(shuffled, key=lambda name: _rank(strata[name]))
-    continuous = len(set(strata.values())) > folds and not any(isinstance(value, str) for value in strata.values())
-    order = rng.permutation(folds)
-    fold_of: dict[str, int] = {}
-    for place, name in enumerate(ordered):
-        if continuous and place % folds == 0:
-            order = rng.permutation(folds)
-        fold_of[name] = int(order[place % folds])
-    return [
-        (tuple(n for n in names if fold_of[n] != fold), tuple(n for n in names if fold_of[n] == fold))
-        for fold in range(folds)
-    ]
-
-
 def resolve_folds(
     dataset: Dataset,
     splits_file: str | PathLike[str] | None,
@@ -122,8 +66,9 @@ def resolve_folds(
     """The folds of a cross-validation: those of a splits file that is a list (nnU-Net's), or stratified ones.
 
     Folds are made of all labelled cases but the test cases of ``splits_file`` or the dataset's own file, by what
-    ``strata`` says of each. Raises `InputError` for a number of folds that the file or the cases do not allow, for a
-    case that two folds validate on or that is tested elsewhere, and for a case without a mask.
+    ``strata`` says of each; those of one group (`Dataset.groups`) stay together. Raises `InputError` for a number of
+    folds that the file or the cases do not allow, for a case that two folds validate on or that is tested elsewhere,
+    and for a case without a mask.
     """
     source = Path(splits_file) if splits_file is not None else dataset.splits_file
     given = None if source is None else read_folds(source, dataset)
@@ -139,8 +84,9 @@ def resolve_folds(
         _check_labelled(dataset, parts, source)
         names, test = (*parts.train, *parts.val), parts.test
     folds = DEFAULT_FOLDS if folds is None else folds
-    _check_number(folds, len(names))
-    pairs = make_stratified_folds(strata(dataset.select(names)), folds, seed)
+    groups = dataset.groups
+    check_number(folds, len(names))
+    pairs = make_stratified_folds(strata(dataset.select(names)), folds, seed, groups=groups)
     return tuple(Splits(train, val, test) for train, val in pairs)
 
 
@@ -150,16 +96,6 @@ def read_folds(path: Path, dataset: Dataset) -> tuple[Splits, ...] | None:
     if not isinstance(record, list):
         return None
     return tuple(read_splits(path, dataset.names, fold=fold) for fold in range(len(record)))
-
-
-def _rank(value: float | str) -> tuple[float, str]:
-    return (0.0, value) if isinstance(value, str) else (value, "")
-
-
-def _check_number(folds: int, cases: int) -> None:
-    if not 2 <= folds <= cases:
-        advice = f"ask for 2 to {cases} folds" if cases > 1 else "add cases"
-        raise InputError(f"{cases} cases cannot make {folds} folds, each of which holds out one at least: {advice}")
 
 
 def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path) -> None:
@@ -182,7 +118,8 @@ def resolve_splits(
 ) -> Splits:
     """The splits of a run: from ``splits_file``, the dataset's own file, or folds of all labelled cases.
 
-    Where the file gives no "val", fold ``fold`` (default 0) of the 5 folds of its train cases is held out;
+    Where the file gives no "val", fold ``fold`` (default 0) of the 5 folds of its train cases is held out, whose cases
+    of one group (`Dataset.groups`) stay together;
     with ``fold="all"`` everything but the test cases trains and "val" is empty. Raises `InputError` for a
     fold that does not exist, and for train or validation cases without a mask.
     """
@@ -201,7 +138,7 @@ def resolve_splits(
         return Splits((*given.train, *given.val), (), given.test)
     if given.val:
         return given
-    folds = make_folds(given.train, seed=seed)
+    folds = make_folds(given.train, seed=seed, groups=dataset.groups)
     if not 0 <= (number or 0) < len(folds):
         raise InputError(f"fold {number} does not exist: {len(given.train)} cases make the folds 0 … {len(folds) - 1}")
     train, val = folds[number or 0]

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from deconvseg.data.bids_names import parse_entities
+from deconvseg.data.bids_names import subject_of
 from deconvseg.data.csv_layout import read_csv_column
 from deconvseg.data.dataset import list_names
 from deconvseg.data.reading import case_stem
@@ -62,7 +62,7 @@ def read_column(
     """
     path = Path(path)
     texts, source = (read_csv_column(path, column), "their images") if lists_dataset else _read_texts(path, column)
-    chosen = {name: texts.get(name) or texts.get(_subject(name), "") for name in names}
+    chosen = {name: texts.get(name) or texts.get(subject_of(name), "") for name in names}
     if missing := [name for name, text in chosen.items() if not text]:
         raise InputError(f"{path} has no {column} for {list_names(missing)} (cases are read from {source}); add it")
     try:
@@ -85,12 +85,6 @@ def _read_texts(path: Path, column: str) -> tuple[dict[str, str], str]:
             raise InputError(f"{path} has several rows for the case {name!r} (column {key!r}); keep one")
         texts[name] = unguard_cell((row[column] or "").strip())
     return texts, f"the column {key!r}"
-
-
-def _subject(name: str) -> str:
-    """The subject of a BIDS case, ``sub-01``, or the name itself."""
-    entities = parse_entities(name)
-    return name if entities is None else f"sub-{entities['sub']}"
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:

@@ -17,6 +17,7 @@ from deconvseg.data import (
     Dataset,
     LabelMap,
     Splits,
+    find_leaks,
     list_names,
     open_dataset,
     read_folds,
@@ -188,6 +189,8 @@ def _start(
     stratify, table = strata["stratify"], strata["table"]
     measure = partial(measure_strata, stratify=stratify, table=table, root=options.dataset, console=console)
     parts = resolve_folds(data, options.splits, folds=folds, strata=measure, seed=options.seed)
+    for text in find_leaks(data, parts):
+        console.say(f"warning: {text}")
     names = tuple(dict.fromkeys(name for part in parts for name in (*part.train, *part.val)))
     everything = Splits(names, (), parts[0].test)
     data = data.select(names)

@@ -15,6 +15,7 @@ from deconvseg.data import (
     PreparedCase,
     Splits,
     describe_absent_class,
+    find_leaks,
     open_dataset,
     prepare_cases,
     record_dataset,
@@ -180,6 +181,8 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
     if not parts.train:
         raise InputError(f"{options.dataset}: no training cases; check the splits")
+    for text in find_leaks(data, [parts]):
+        console.say(f"warning: {text}")
     choose_precision(options.precision, choose_device(options.device))
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()

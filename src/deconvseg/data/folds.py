@@ -1,0 +1,133 @@
+"""Dealing cases out to the folds of a cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from deconvseg.errors import InputError
+
+DEFAULT_FOLDS = 5
+
+
+def make_folds(
+    names: Sequence[str], folds: int = DEFAULT_FOLDS, seed: int = 0, *, groups: Mapping[str, str] | None = None
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Split cases into (train, val) pairs for cross-validation, by the set of names and the seed alone.
+
+    Every case is in one validation set; their sizes differ by at most one. With fewer cases than ``folds``
+    each fold leaves one case out. ``groups`` are those of the cases by name (scans of one subject): a group is in one
+    validation set, the largest dealt out first, each to the smallest set. Raises `InputError` for fewer than two cases
+    or groups.
+    """
+    if len(names) < 2:
+        raise InputError(f"{len(names)} case(s) cannot be split into folds; add cases, or use all of them (--fold all)")
+    members = _members(names, groups)
+    if len(members) < len(names):
+        return _fold_groups(members, folds, seed)
+    ordered = sorted(names)
+    shuffled = np.random.default_rng(seed).permutation(len(ordered))
+    pairs = []
+    for chosen in np.array_split(shuffled, min(folds, len(ordered))):
+        held_out = {ordered[index] for index in chosen}
+        pairs.append(
+            (
+                tuple(name for name in ordered if name not in held_out),
+                tuple(name for name in ordered if name in held_out),
+            )
+        )
+    return pairs
+
+
+def make_stratified_folds(
+    strata: Mapping[str, float | str],
+    folds: int = DEFAULT_FOLDS,
+    seed: int = 0,
+    *,
+    groups: Mapping[str, str] | None = None,
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Split cases into (train, val) pairs whose validation sets are alike in a number or a category of each case.
+
+    ``strata`` gives it by case name. Of every ``folds`` cases that are neighbours in that number each fold gets
+    one; categories, and numbers of no more different values than folds, are dealt out in turn. A function of the cases
+    and the seed alone; every case is in one validation set, their sizes differ by at most one. Cases of one of the
+    ``groups`` stay together, by the mean or the most frequent of what they are to be alike in. Raises `InputError` for
+    fewer cases (groups) than folds, and fewer than two folds.
+    """
+    members = _members(list(strata), groups)
+    if len(members) < len(strata):
+        check_number(folds, len(members), "groups of cases")
+        of_groups = {group: _common_stratum([strata[name] for name in names]) for group, names in members.items()}
+        pairs = make_stratified_folds(of_groups, folds, seed)
+        return [_expand(members, *pair) for pair in pairs]
+    check_number(folds, len(strata))
+    rng = np.random.default_rng(seed)
+    names = sorted(strata)
+    shuffled = [names[index] for index in rng.permutation(len(names))]
+    # Sorting is stable: cases of equal value stay shuffled.
+    ordered = sorted(shuffled, key=lambda name: _rank(strata[name]))
+    continuous = len(set(strata.values())) > folds and not any(isinstance(value, str) for value in strata.values())
+    order = rng.permutation(folds)
+    fold_of: dict[str, int] = {}
+    for place, name in enumerate(ordered):
+        if continuous and place % folds == 0:
+            order = rng.permutation(folds)
+        fold_of[name] = int(order[place % folds])
+    return [
+        (tuple(n for n in names if fold_of[n] != fold), tuple(n for n in names if fold_of[n] == fold))
+        for fold in range(folds)
+    ]
+
+
+def _members(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
+    """The names of each group, both in order."""
+    members: dict[str, list[str]] = {}
+    for name in sorted(names):
+        members.setdefault(name if groups is None else groups.get(name, name), []).append(name)
+    return dict(sorted(members.items()))
+
+
+def _fold_groups(
+    members: Mapping[str, Sequence[str]], folds: int, seed: int
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    if len(members) < 2:
+        raise InputError(
+            f"all cases are of the group {next(iter(members))!r}, which cannot be split; add others, or use all cases "
+            "(--fold all)"
+        )
+    groups = list(members)
+    shuffled = [groups[index] for index in np.random.default_rng(seed).permutation(len(groups))]
+    held_out: list[list[str]] = [[] for _ in range(min(folds, len(groups)))]
+    sizes = [0] * len(held_out)
+    for group in sorted(shuffled, key=lambda group: -len(members[group])):
+        smallest = sizes.index(min(sizes))
+        held_out[smallest].append(group)
+        sizes[smallest] += len(members[group])
+    return [_expand(members, [group for group in groups if group not in chosen], chosen) for chosen in held_out]
+
+
+def _expand(
+    members: Mapping[str, Sequence[str]], train: Sequence[str], val: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The cases of the groups that train and of those that validate."""
+    first, second = (sorted(name for group in part for name in members[group]) for part in (train, val))
+    return tuple(first), tuple(second)
+
+
+def _common_stratum(values: Sequence[float | str]) -> float | str:
+    numbers = [value for value in values if not isinstance(value, str)]
+    if len(numbers) == len(values):
+        return float(np.mean(numbers))
+    return max(sorted(map(str, values)), key=[str(value) for value in values].count)
+
+
+def _rank(value: float | str) -> tuple[float, str]:
+    return (0.0, value) if isinstance(value, str) else (value, "")
+
+
+def check_number(folds: int, cases: int, what: str = "cases") -> None:
+    """Raise an `InputError` for fewer than two folds, and for more folds than cases (or ``what`` is dealt out)."""
+    if not 2 <= folds <= cases:
+        advice = f"ask for 2 to {cases} folds" if cases > 1 else "add cases"
+        raise InputError(f"{cases} {what} cannot make {folds} folds, each of which holds out one at least: {advice}")

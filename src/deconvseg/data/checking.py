@@ -171,8 +171,11 @@ def _case_problem(case: Case, error: InputError) -> Problem:
 
 def _notes(case: Case) -> list[Problem]:
     """What the readers had to assume about the files of a case."""
-    files = (*case.images, *(() if case.label is None else (case.label,)))
-    return [Problem(str(path), note, "warning") for path in files for note in read_header(path).notes]
+    found = [(path, note) for path in case.images for note in read_header(path).notes]
+    if case.label is not None:
+        header = read_header(case.label)
+        found += [(case.label, note) for note in (*header.notes, *header.mask_notes)]
+    return [Problem(str(path), note, "warning") for path, note in found]
 
 
 def _mixed_dimensions(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:

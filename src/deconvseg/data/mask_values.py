@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from deconvseg.data.decoding import naming
 from deconvseg.data.labels import count_values
-from deconvseg.data.raster import RASTER_SUFFIXES, TIFF_SUFFIXES
+from deconvseg.data.raster import RASTER_SUFFIXES, TIFF_SUFFIXES, read_alpha
 from deconvseg.data.reading import image_suffix, read_label_map
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import InputError
@@ -141,16 +140,8 @@ def _describe(path: Path, levels: int, highest: int, lossy: bool, two_ended: boo
 
 def _check_alpha(path: Path) -> None:
     """Refuse a mask of one colour whose transparency varies."""
-    with naming(path, "image"):
-        try:
-            opened = PIL.Image.open(path)
-        except PIL.UnidentifiedImageError:
-            return  # a TIFF of a depth that Pillow cannot read, which has been read otherwise
-        with opened:
-            if "A" not in opened.mode and "transparency" not in opened.info:
-                return
-            least, most = opened.convert("RGBA").getchannel("A").getextrema()
-    if least != most:
+    alpha = read_alpha(path)
+    if alpha is not None and alpha.min() != alpha.max():
         raise TransparentMaskError(
             f"{path} is a mask of one colour whose shape is in its alpha channel, which is not read; save the alpha "
             "channel as a grey mask"

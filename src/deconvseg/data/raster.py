@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from deconvseg.data.decoding import naming
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.pictures import read_picture, read_picture_alpha, read_picture_header
+from deconvseg.data.tiff import TIFF_MAGIC, read_tiff, read_tiff_alpha, read_tiff_header
 from deconvseg.data.types import Header
 from deconvseg.errors import InputError
 
@@ -22,8 +23,6 @@ RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
 # The names that colour channels are given, and that a dataset may declare them by.
 RGB = ("red", "green", "blue")
 
-_GREY_MODES = ("1", "L", "I", "F", "LA", "La")
-
 
 def is_rgb(channel_names: Sequence[str]) -> bool:
     """Whether these are the channels of a colour image, by their names."""
@@ -31,9 +30,9 @@ def is_rgb(channel_names: Sequence[str]) -> bool:
 
 
 class RasterReader:
-    """Reads 2D images: grey of any depth, RGB, RGBA (alpha is dropped), palette.
+    """Reads 2D images as they are shown: grey of any depth, RGB, RGBA (alpha is dropped), palette, CMYK in RGB.
 
-    16-bit colour keeps its depth in TIFF; in PNG it is read at 8 bits, as Pillow decodes it.
+    The content says which format a file is, and the name only that it is an image.
     """
 
     def accepts(self, path: Path) -> bool:
@@ -43,39 +42,18 @@ class RasterReader:
     def read_header(self, path: Path) -> Header:
         """Grey has 1 channel, colour 3."""
         with naming(path, "image"):
-            opened = _open(path)
-            if opened is None:
-                pixels = _read_tiff(path)
-                return Header(1 if pixels.ndim == 2 else 3, pixels.shape[:2], pixels.itemsize)
-            with opened:
-                channels, (width, height) = 1 if _is_grey(opened) else 3, opened.size
-                return Header(channels, (height, width), _itemsize(opened))
+            return read_tiff_header(path) if _is_tiff(path) else read_picture_header(path)
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (1, H, W) or (3, H, W)."""
         with naming(path, "image"):
-            opened = _open(path)
-            if opened is None:
-                pixels = _read_tiff(path)
-            else:
-                with opened:
-                    pixels = _pixels(opened, "L" if _is_grey(opened) else "RGB")
+            pixels = _read(path, labels=False)
         return (pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)), Geometry.identity(2)
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         """Labels (H, W): grey values, palette indices, or a colour whose channels are equal."""
         with naming(path, "image"):
-            opened = _open(path)
-            if opened is None:
-                pixels = _read_tiff(path)
-            else:
-                with opened:
-                    indexed = opened.mode in ("P", "PA")
-                    pixels = (
-                        np.asarray(opened.getchannel(0))
-                        if indexed
-                        else _pixels(opened, "L" if _is_grey(opened) else "RGB")
-                    )
+            pixels = _read(path, labels=True)
         if pixels.ndim == 3:
             differing = (pixels != pixels[..., :1]).any(axis=-1)
             if differing.any():
@@ -86,6 +64,12 @@ class RasterReader:
                 )
             pixels = pixels[..., 0]
         return pixels, Geometry.identity(2)
+
+
+def read_alpha(path: Path) -> npt.NDArray[Any] | None:
+    """The alpha channel (H, W) of an image as it is stored, or None where it has none."""
+    with naming(path, "image"):
+        return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
 
 
 def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
@@ -116,61 +100,10 @@ def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
     PIL.Image.fromarray(pixels).save(path)
 
 
-def _open(path: Path) -> PIL.Image.Image | None:
-    """The opened file, or None for a TIFF that Pillow can't read at its own depth (16-bit colour, float64)."""
-    try:
-        opened = PIL.Image.open(path)
-    except PIL.UnidentifiedImageError:
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            return None
-        raise
-    frames = getattr(opened, "n_frames", 1)
-    if frames > 1:
-        opened.close()
-        raise _pages_error(path, frames)
-    if isinstance(opened, TiffImageFile) and opened.mode in ("RGB", "RGBA", "RGBX", "LA"):
-        bits = opened.tag_v2.get(BITSPERSAMPLE, (8,))
-        if max(bits) > 8:
-            opened.close()
-            return None
-    return opened
+def _read(path: Path, *, labels: bool) -> npt.NDArray[Any]:
+    return read_tiff(path, labels=labels) if _is_tiff(path) else read_picture(path, labels=labels)
 
 
-def _is_grey(opened: PIL.Image.Image) -> bool:
-    if opened.mode in ("P", "PA"):
-        palette = np.asarray(opened.getpalette("RGB")).reshape(-1, 3)
-        return bool((palette == palette[:, :1]).all())
-    return opened.mode in _GREY_MODES or opened.mode.startswith("I;16")
-
-
-def _itemsize(opened: PIL.Image.Image) -> int:
-    return 2 if opened.mode.startswith("I;16") else 4 if opened.mode in ("I", "F") else 1
-
-
-def _pixels(opened: PIL.Image.Image, mode: str) -> npt.NDArray[Any]:
-    """The array of ``opened`` as grey ("L", at the file's own depth) or colour ("RGB")."""
-    keeps_depth = opened.mode in ("1", "I", "F") or opened.mode.startswith("I;16")
-    return np.asarray(opened if keeps_depth else opened.convert(mode))
-
-
-def _read_tiff(path: Path) -> npt.NDArray[Any]:
-    """A TIFF's single page as (H, W) or (H, W, 3), alpha dropped."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        if len(tiff.pages) > 1:
-            raise _pages_error(path, len(tiff.pages))
-        page = tiff.pages[0]
-        pixels = np.asarray(page.asarray())
-        axes = str(page.axes)
-    if axes == "SYX":
-        pixels = np.moveaxis(pixels, 0, -1)
-    if pixels.ndim == 2:
-        return pixels
-    if pixels.ndim != 3 or pixels.shape[-1] not in (2, 3, 4):
-        raise InputError(f"{path} has the axes {axes} {pixels.shape}, where grey, RGB or RGBA is expected")
-    return pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]
-
-
-def _pages_error(path: Path, pages: int) -> InputError:
-    return InputError(f"{path} holds {pages} pages, where one 2D image is expected; split it, or write .nii.gz")
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) in TIFF_MAGIC

@@ -102,6 +102,7 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Reader] = REA
     if pixels.dtype == np.bool_:
         return LabelMap(pixels.astype(np.uint8), geometry)
     if np.issubdtype(pixels.dtype, np.floating):
+        pixels = pixels.astype(np.promote_types(pixels.dtype, np.float32), copy=False)
         whole = np.isfinite(pixels) & (np.abs(pixels) < 2**53)
         whole[whole] = np.abs(pixels[whole] - np.rint(pixels[whole])) <= _LABEL_NOISE
         fractional = pixels[~whole]

@@ -21,13 +21,15 @@ Integers = npt.NDArray[Any]
 class Header:
     """What a file says of its image before that is read: channels, spatial shape, bytes of each stored number.
 
-    ``notes`` are what the reader had to assume or found doubtful, as sentences that follow the file's name.
+    ``notes`` are what the reader had to assume or found doubtful, as sentences that follow the file's name;
+    ``mask_notes`` are those that matter for a mask alone.
     """
 
     channels: int
     shape: tuple[int, ...]
     itemsize: int
     notes: tuple[str, ...] = ()
+    mask_notes: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> int:

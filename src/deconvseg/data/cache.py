@@ -153,7 +153,7 @@ def _folder(place: Path, case: Case) -> Path:
     files = [Path(os.path.realpath(path)) for path in case.files]
     identity = _digest([case.name, *([str(path), *file_state(path)] for path in files)])
     # A long name is cut, by bytes and without half a character: the rest of it is in the hash.
-    name = case.name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    name = case.name.encode(errors="surrogatepass")[:_LONGEST_NAME].decode(errors="ignore")
     return place / f"{name}-{identity}"
 
 

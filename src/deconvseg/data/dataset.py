@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deconvseg.data.bids_names import subject_of
+from deconvseg.data.case_names import check_case_name
 from deconvseg.data.listing import guess_channels
 from deconvseg.data.mask_values import read_mask
 from deconvseg.data.preprocessing import match_channels
@@ -47,8 +48,7 @@ class Case:
     group: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or self.name in (".", "..") or any(mark in self.name for mark in "/\\\0"):
-            raise InputError(f"the case name {self.name!r} cannot be a file name; rename the case of {self.images}")
+        check_case_name(self.name, self.images)
 
     @property
     def files(self) -> tuple[Path, ...]:

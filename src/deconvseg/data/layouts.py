@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 from deconvseg.data.bids import is_bids, open_bids
+from deconvseg.data.case_names import describe_unportable_names
 from deconvseg.data.csv_layout import open_csv
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.json_files import read_json_object
@@ -42,7 +44,8 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False) -> Data
     path = _without_description(Path(path))
     layout = _layout_of(path)
     if layout is not None:
-        return _OPENERS[layout](path, foreground=foreground)
+        dataset = _OPENERS[layout](path, foreground=foreground)
+        return replace(dataset, problems=(*dataset.problems, *_unportable_names(dataset)))
     if (dicom := find_dicom(path)) is not None:
         raise InputError(dicom)
     if not path.is_dir():
@@ -50,6 +53,13 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False) -> Data
         raise InputError(f"{path} {state}; give a folder or a .csv file: {_KNOWN_LAYOUTS}")
     entries = list_names(sorted(entry.name for entry in path.iterdir()), limit=8) or "nothing"
     raise InputError(f"{path} holds {entries}, which is no known layout; known are: {_KNOWN_LAYOUTS}")
+
+
+def _unportable_names(dataset: Dataset) -> list[Problem]:
+    return [
+        Problem(str(dataset.case(name).images[0]), message, "warning", name)
+        for name, message in describe_unportable_names(dataset.names)
+    ]
 
 
 def _without_description(path: Path) -> Path:

@@ -34,7 +34,6 @@ from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocess
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
 from deconvseg.planning import Plan, choose_device, plannable_memory
-from deconvseg.reporting import write_report
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import atomic_write, hold, remove_unfinished
 from deconvseg.training import (
@@ -46,6 +45,7 @@ from deconvseg.training import (
     check_same_plan,
     choose_precision,
     decide_plan,
+    describe_run,
     forget_places,
     record_own,
     remove_cache,
@@ -154,7 +154,7 @@ def _train_folds(
     failed = executor.run(tasks, console)
     result = _gather(run, data, parts, failed, console)
     result.write()
-    console.say(f"report: {write_report(run.path)}")
+    describe_run(run, console)
     if not failed:
         remove_cache(run, options, console)
         forget_places(run)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deconvseg.errors import InputError
-from deconvseg.reporting.style import GRID, INK, MUTED, SERIES, add_legend, new_figure, style_axes
+from deconvseg.reporting.style import GRID, INK, MUTED, SERIES, add_legend, new_figure, plain, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_CLASSES = 16
+# Characters of a class's name that are shown.
+_NAME = 24
 
 
 def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> "Figure":
@@ -37,7 +39,7 @@ def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[s
     for place, (name, values) in enumerate(rows):
         colour = INK if name == "mean over classes" else SERIES[place % len(SERIES)]
         _draw_row(axes, values, len(rows) - 1 - place, colour)
-    axes.set_yticks(range(len(rows)), [_shorten(name) for name, _ in reversed(rows)])
+    axes.set_yticks(range(len(rows)), [plain(name, _NAME) for name, _ in reversed(rows)])
     lowest = min(value for _, values in rows for value in values)
     axes.set_xlim(max(0.0, math.floor(lowest * 10 - 0.2) / 10) - 0.01, 1.01)
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -66,7 +68,7 @@ def draw_volume_agreement(cases: Sequence[Mapping[str, Any]], labels: Mapping[st
         difference, colour = prediction - truth, SERIES[place % len(SERIES)]
         bias, spread = difference.mean(), 1.96 * difference.std(ddof=1) if len(difference) > 1 else 0.0
         numbers = f"{_signed(bias)} ({_signed(bias - spread)} to {_signed(bias + spread)})"
-        label = f"{_shorten(labels[value])}: {numbers}"
+        label = f"{plain(labels[value], _NAME)}: {numbers}"
         axes.scatter((truth + prediction) / 2, difference, s=16, color=colour, alpha=0.7, linewidths=0, label=label)
         if len(shown) <= 3:
             axes.axhline(bias, color=colour, linewidth=1.2)
@@ -110,7 +112,3 @@ def _scale(cases: Sequence[Mapping[str, Any]], unit: str) -> tuple[float, str]:
 
 def _signed(value: float) -> str:
     return (f"{value:+.0f}" if abs(value) >= 100 else f"{value:+.3g}").replace("-", "−")
-
-
-def _shorten(name: str, limit: int = 24) -> str:
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deconvseg.errors import InputError
 from deconvseg.reporting.facts import describe_sample
-from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, new_figure, style_axes
+from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, new_figure, plain, save_figure, style_axes
 from deconvseg.system import atomic_write
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def plot_curves(metrics: Rows, path: str | PathLike[str]) -> None:
     """
     figure = draw_curves(metrics)
     with atomic_write(path) as file:
-        figure.savefig(file, dpi=150, facecolor="white")
+        save_figure(figure, file, dpi=150, facecolor="white")
 
 
 def draw_curves(metrics: Rows) -> "Figure":
@@ -50,7 +50,7 @@ def _draw_dice(axes: Any, metrics: Rows) -> None:
     classes = dict.fromkeys(key for row in metrics for key in row if key.startswith(_CLASS_PREFIX))
     several = len(classes) > 1
     for position, key in enumerate(classes if several else ()):
-        label = key.removeprefix(_CLASS_PREFIX) if len(classes) <= 6 else None
+        label = plain(key.removeprefix(_CLASS_PREFIX)) if len(classes) <= 6 else None
         colour = SERIES[position % len(SERIES)]
         _draw_series(axes, metrics, key, label=label, color=colour, linewidth=1.1, alpha=0.8)
     _draw_series(axes, metrics, "val_dice", label="mean", color=INK, marker="o", markersize=3)

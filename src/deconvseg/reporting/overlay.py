@@ -17,6 +17,7 @@ from deconvseg.reporting.style import (
     WRONG_CLASS,
     class_colour,
     new_figure,
+    plain,
     rgb,
 )
 
@@ -64,9 +65,9 @@ def case_panel(
         axes.set_axis_off()
     from matplotlib.patches import Patch
 
-    patches = [Patch(color=colour, label=name) for name, colour in {**drawn.classes, **drawn.errors}.items()]
+    patches = [Patch(color=colour, label=plain(name)) for name, colour in {**drawn.classes, **drawn.errors}.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 8), frameon=False, fontsize=9)
-    figure.suptitle(title, fontsize=11, fontweight="bold", color=INK)
+    figure.suptitle(plain(title, 100), fontsize=11, fontweight="bold", color=INK)
     return figure
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from deconvseg.errors import DeconvsegError, InputError, check_choice
 from deconvseg.reporting.overlay import axial, window
-from deconvseg.reporting.style import INK, MUTED, new_figure
+from deconvseg.reporting.style import INK, MUTED, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +101,7 @@ class SamplingMap:
             axes.set_title(name, fontsize=10, color=MUTED)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        figure.suptitle(self.layer, fontsize=11, fontweight="bold", color=INK)
+        figure.suptitle(plain(self.layer, 100), fontsize=11, fontweight="bold", color=INK)
         figure.supxlabel(str(self), fontsize=9, color=MUTED)
         return figure
 

@@ -1,11 +1,14 @@
 """What all pictures share: colours, axes, and their forms as files and data URIs."""
 
 import base64
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from deconvseg.text import escape_controls
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +31,25 @@ def class_colour(position: int) -> str:
 def rgb(colour: str) -> npt.NDArray[np.float32]:
     """Return red, green and blue in 0…1 of a colour written as #rrggbb."""
     return (np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255).astype(np.float32)
+
+
+def plain(name: str, limit: int = 40) -> str:
+    """Return a name as matplotlib is to draw it: no part of it is a formula, and no legend leaves it out.
+
+    Longer ones are cut, and characters that cannot be drawn are shown as escapes.
+    """
+    text = escape_controls(name)
+    text = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    # Two dollar signs enclose a formula, and a legend leaves out what begins with an underscore.
+    text = text.replace("$", r"\$")
+    return f" {text}" if not text or text.startswith("_") else text
+
+
+def save_figure(figure: "Figure", target: Any, **options: Any) -> None:
+    """Write a figure to a file or a buffer; a character that the font lacks is drawn as a box."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure.savefig(target, **options)
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -58,7 +80,7 @@ def add_legend(axes: Any, **options: Any) -> None:
 def figure_uri(figure: "Figure") -> str:
     """Return a figure as a scalable picture with a transparent ground, in a data URI."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    save_figure(figure, buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     return _uri(buffer.getvalue(), "image/svg+xml")
 
 

@@ -2,6 +2,7 @@
 
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
+from deconvseg.training.describing import describe_run
 from deconvseg.training.fit import choose_precision
 from deconvseg.training.folders import remove_cache
 from deconvseg.training.options import TrainOptions, forget_places
@@ -18,6 +19,7 @@ __all__ = [
     "check_same_plan",
     "choose_precision",
     "decide_plan",
+    "describe_run",
     "forget_places",
     "record_own",
     "remove_cache",

@@ -26,11 +26,11 @@ from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
 from deconvseg.planning import Plan, choose_device
-from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run
 from deconvseg.system import hold
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
+from deconvseg.training.describing import describe_run
 from deconvseg.training.fit import choose_precision, fit
 from deconvseg.training.folders import cache_of, open_stopped, remove_cache, using_cache
 from deconvseg.training.launch import check_processes, launch, processes
@@ -139,8 +139,7 @@ def train(
 def _finish(run: Run, options: TrainOptions, console: Console) -> None:
     """Predict and evaluate the validation cases, write the report, and tidy up."""
     problems = _validate(run, *_cases(run, options), options, console)
-    plot_curves(run.metrics, run.path / "progress.png")
-    console.say(f"report: {write_report(run.path)}")
+    describe_run(run, console)
     remove_cache(run, options, console)
     forget_places(run)
     run.record_hashes(finished=True)

@@ -1,0 +1,31 @@
+"""The pictures and the page of a run, which never decide whether the run is finished."""
+
+from collections.abc import Callable
+from typing import Any
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
+from deconvseg.reporting import plot_curves, write_report
+from deconvseg.runs import Run
+from deconvseg.training.console import Console
+
+
+def describe_run(run: Run, console: Console) -> None:
+    """Draw the curves of a run or of a cross-validation, and write its page; what fails is told in a line."""
+    if rows := run.metrics:
+        _try("progress.png", lambda: plot_curves(rows, run.path / "progress.png"), run, console)
+    page = _try("report.html", lambda: write_report(run.path), run, console)
+    if page is not None:
+        console.say(f"report: {page}")
+
+
+def _try(name: str, make: Callable[[], Any], run: Run, console: Console) -> Any:
+    # What drawing a figure and filling a page can raise: weeks of training do not end on a name that cannot be drawn.
+    try:
+        return make()
+    except (DeconvsegError, OSError, MemoryError, *FOREIGN_ERRORS) as error:
+        console.say(
+            f"warning: {name} could not be made ({type(error).__name__}: {first_line(error)}); the run is finished "
+            f"without it: try 'deconvseg report {run.path}'"
+        )
+        return None

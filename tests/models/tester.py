@@ -1,5 +1,6 @@
 """The checks that every registered network passes: subclass :class:`ModelTester` and name the model."""
 
+import contextlib
 import copy
 import json
 from typing import Any, ClassVar
@@ -7,12 +8,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError
 from deconvseg.inference.tuning import tune
 from deconvseg.models import Network, create_model
-from deconvseg.ops import native
+from deconvseg.ops import native, use_backend
 
 
 class ModelTester:
@@ -184,6 +186,19 @@ class ModelTester:
         expected = model(other)
         # Another order of additions, whose size follows the largest logit.
         torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+    def test_pytorch_counts_the_flops_of_the_plain_layers(self, dims: int) -> None:
+        model, counts = self.make(dims, **self.prepared or {}).eval(), []
+        x = torch.randn(1, model.in_channels, *(model.fixed_size or model.size_multiple), requires_grad=True)
+        for backend in (None, "reference"):
+            with use_backend(backend) if backend else contextlib.nullcontext():
+                with FlopCounterMode(display=False) as forward:
+                    loss = model(x).square().mean()
+                with FlopCounterMode(display=False) as backward:
+                    loss.backward()
+            counts.append((forward.get_total_flops(), backward.get_total_flops()))
+        assert counts[0] == counts[1]
+        assert min(counts[0]) > 0
 
     @pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
     def test_a_network_prepared_for_a_cpu_gives_the_same_logits(self, dims: int) -> None:

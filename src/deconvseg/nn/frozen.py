@@ -41,7 +41,7 @@ class _Winograd(nn.modules.conv._ConvNd):
     packing: Packing
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.ndim == weight.ndim and has_own_methods(type(self)):
+        if input.ndim == weight.ndim and (torch.compiler.is_compiling() or has_own_methods(type(self))):
             return winograd_conv(input, weight, self.packing, bias)
         out: Tensor = super()._conv_forward(input, weight, bias)
         return out

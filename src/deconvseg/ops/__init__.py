@@ -3,6 +3,7 @@
 from deconvseg.ops.backends import use_backend
 from deconvseg.ops.deformable_upsample import deformable_upsample
 from deconvseg.ops.explanation import explain
+from deconvseg.ops.flops import register_flops
 from deconvseg.ops.instance_norm import instance_norm
 from deconvseg.ops.ndc import ndc_error, ndc_reconstruct, ndc_solve, ndc_update
 from deconvseg.ops.nmf import nmf, windowed_nmf
@@ -23,3 +24,5 @@ __all__ = [
     "use_backend",
     "windowed_nmf",
 ]
+
+register_flops()

@@ -8,6 +8,7 @@ from torch import Tensor
 from deconvseg.errors import InputError
 from deconvseg.ops.backends import forced_backend, why_reference
 from deconvseg.ops.cost import counted
+from deconvseg.ops.flops import is_counting_flops
 from deconvseg.ops.nmf import cost, reference
 from deconvseg.ops.nmf.places import Windows, shifts_per_axis
 from deconvseg.ops.nmf.windows import by_parts, factorise
@@ -34,7 +35,8 @@ def nmf(x: Tensor, start: Tensor, *, iterations: int = 5) -> tuple[Tensor, Tenso
     _check_iterations(iterations)
     with without_autocast(x.device.type):
         full_x, full_start = in_full_precision(x, start)
-        compute = reference.factorise if forced_backend() == "reference" else factorise
+        by_definition = forced_backend() == "reference" or is_counting_flops()
+        compute = reference.factorise if by_definition else factorise
         f, g = compute(full_x, full_start, iterations)
         return f.to(x.dtype), g.to(x.dtype)
 
@@ -65,7 +67,8 @@ def windowed_nmf(
     _check_iterations(iterations)
     with without_autocast(x.device.type):
         full_x, full_start = in_full_precision(x, start.detach())
-        forced = forced_backend() == "reference"
+        # A counter of FLOPs is to see the products of the definition, whatever computes them.
+        forced = forced_backend() == "reference" or is_counting_flops()
         if forced or torch.compiler.is_compiling() or why_reference() or x.numel() == 0:
             explained = reference.windowed(full_x, full_start, windows, iterations)
         else:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.backends import Choice, as_stored, choose, chosen, forced_backend, why_reference
+from deconvseg.ops.compilation import constant_to_compilers
 from deconvseg.ops.cost import counted
 from deconvseg.ops.precision import in_full_precision, without_autocast
 from deconvseg.ops.selective_scan import chunked, cost, library, mamba, reference
@@ -76,8 +77,12 @@ def _scan(inputs: Inputs, softplus: bool) -> Tensor:
     if forced_backend() == "reference":
         return reference.scan(inputs, softplus)
     # Computing chunks again is for training; transforms, exports and `make_fx` hold plain operators.
-    recorded = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
-    return chunked.scan(inputs, softplus, recompute=why_reference() is None and not recorded)
+    return chunked.scan(inputs, softplus, recompute=why_reference() is None and not _is_recorded())
+
+
+@constant_to_compilers
+def _is_recorded() -> bool:
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def _why_not_mamba(inputs: Inputs) -> str | None:

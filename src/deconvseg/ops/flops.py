@@ -1,0 +1,158 @@
+"""FLOPs of this package's operators for PyTorch's ``FlopCounterMode``.
+
+That mode counts convolutions and products of matrices, twice their multiply-accumulates, and nothing else. A kernel
+counts as the plain PyTorch that it stands for, and so do its gradients; PyTorch's count for the weights of a grouped
+convolution is too large by the number of groups. Interpolation, normalisation and scans have no such product and count
+as 0: :mod:`deconvseg.models.complexity` counts them.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import math
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deconvseg.ops.compilation import constant_to_compilers
+from deconvseg.ops.ndc import cost
+
+_COUNTER = "torch.utils.flop_counter"
+# Their operators are registered when they are imported, which not all are from the beginning.
+_PACKAGES = ("conv", "deconver_block", "winograd")
+_FREE = ("instance_norm", "instance_norm_", "selective_scan", "deformable_upsample")
+_FREE_BACKWARD = ("selective_scan_backward", "deformable_upsample_backward")
+
+
+def register_flops() -> None:
+    """Register the formulas as soon as PyTorch's counter is imported: importing it here would import Triton."""
+    if _COUNTER in sys.modules:
+        _register(sys.modules[_COUNTER])
+    elif not any(isinstance(finder, _Registering) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Registering())
+
+
+@constant_to_compilers
+def is_counting_flops() -> bool:
+    """Say whether PyTorch's counter counts what is called here."""
+    kind = getattr(sys.modules.get(_COUNTER), "_FlopCounterMode", None)
+    depth = torch._C._len_torch_dispatch_stack()
+    return kind is not None and any(
+        isinstance(torch._C._get_dispatch_stack_at(position), kind) for position in range(depth)
+    )
+
+
+class _Registering(importlib.abc.MetaPathFinder):
+    """Finds PyTorch's counter where it is, and has the formulas registered behind its import."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find that one module."""
+        if name != _COUNTER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                _register(module)
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+def _register(counter: ModuleType) -> None:
+    for package in _PACKAGES:
+        importlib.import_module(f"deconvseg.ops.{package}")
+    formulas = {
+        **dict.fromkeys((*_FREE, *_FREE_BACKWARD), _nothing),
+        "conv": _conv,
+        "conv_transpose": _conv_transpose,
+        "conv_transpose_add_": _add_conv_transpose,
+        "conv_weight_gradient": _conv_weight_gradient,
+        "winograd_conv": _winograd_conv,
+        "ndc_update": _update,
+        "ndc_update_backward": _update_backward,
+        "deconver_block": _block,
+        "deconver_block_backward": _block_backward,
+    }
+    for name, formula in formulas.items():
+        packet = getattr(torch.ops.deconvseg, name)
+        if packet not in counter.flop_registry:
+            counter.register_flop_formula(packet, get_raw=True)(formula)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> int:
+    return 0
+
+
+def _conv(x: Tensor, weight: Tensor, *args: Any, out_val: Tensor, **kwargs: Any) -> int:
+    return 2 * out_val.shape[0] * math.prod(out_val.shape[2:]) * weight.numel()
+
+
+def _conv_transpose(x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
+    return 2 * x.shape[0] * math.prod(x.shape[2:]) * weight.numel()
+
+
+def _add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> int:
+    return _conv_transpose(x, weight)
+
+
+def _conv_weight_gradient(low: Tensor, high: Tensor, kernel: Sequence[int], *args: Any, **kwargs: Any) -> int:
+    return 2 * low.numel() * high.shape[1] * math.prod(kernel)
+
+
+def _winograd_conv(
+    x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int], **kwargs: Any
+) -> int:
+    """As many as the convolution by its definition has, not the fewer ones by which it is computed."""
+    products: int = 2 * x.numel() * written * math.prod(kernel)
+    return products
+
+
+def _update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, **kwargs: Any) -> int:
+    return 2 * cost.update(x, source, filters, groups=groups, eps=eps).macs
+
+
+def _update_backward(
+    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, **kwargs: Any
+) -> int:
+    sources = source.shape[1]
+    # X ∗ V⁻ and (S ∗ V) ∗ V⁻ make the channels of S, S ∗ V those of X.
+    to_source = _of_gradients(x.shape, (sources, x.shape[1] // groups, *filters.shape[2:]), groups)
+    return 2 * to_source + _of_gradients(source.shape, filters.shape, groups)
+
+
+def _block(x: Tensor, *rest: Any, **kwargs: Any) -> int:
+    project_in, filters, source, _, project_out, _, expand, _, contract, _ = rest[:10]
+    positions = x.shape[0] * math.prod(x.shape[2:])
+    pointwise = sum(weight.numel() for weight in (project_in, source, project_out, expand, contract))
+    products: int = 2 * positions * (pointwise + 3 * filters.numel())
+    return products
+
+
+def _block_backward(grad: Tensor, x: Tensor, between: Tensor, *rest: Any, **kwargs: Any) -> int:
+    project_in, filters, source, _, project_out, _, expand, _, contract, _ = rest[:10]
+    batch, channels, *size = x.shape
+    layers = [(batch, weight.shape[1], *size) for weight in (project_in, source, project_out, expand, contract)]
+    weights = [weight.shape for weight in (project_in, source, project_out, expand, contract)]
+    pointwise = sum(_of_gradients(image, weight, 1) for image, weight in zip(layers, weights, strict=True))
+    sources = x.new_empty((batch, source.shape[0], *size), device="meta")
+    return pointwise + _update_backward(sources, x, sources, filters, channels, 0.0)
+
+
+def _of_gradients(image: Sequence[int], weight: Sequence[int], groups: int) -> int:
+    """FLOPs of both gradients of a convolution that keeps the size, as PyTorch counts them."""
+    ones, image, weight = [1] * (len(image) - 2), list(image), list(weight)
+    written = [image[0], weight[0], *image[2:]]
+    settings = (ones, [length // 2 for length in weight[2:]], ones, False, [0] * len(ones), groups)
+    formula: Callable[..., int] = sys.modules[_COUNTER].flop_registry[torch.ops.aten.convolution_backward]
+    return formula(written, image, weight, None, *settings, [True, True, False], out_val=(image, weight, None))

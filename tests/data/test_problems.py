@@ -13,12 +13,17 @@ def dataset_of(problems: tuple[Problem, ...]) -> Dataset:
     return Dataset(Path("data"), "folders", cases, ("grey",), problems=problems)
 
 
-def test_the_first_are_told_and_the_others_counted() -> None:
+def test_each_kind_is_a_line_that_counts_the_others() -> None:
     problems = tuple(Problem(f"m{number}.png", "is a mask without an image", "warning") for number in range(30))
-    told = report_problems(dataset_of(problems), ("a", "b"))
-    assert told[:3] == [f"m{number}.png is a mask without an image" for number in range(3)]
-    assert told[3:] == ["27 more problems of such files, 30 in all; 'deconvseg data check' names each"]
-    assert len(report_problems(dataset_of(problems[:3]), ("a", "b"))) == 3
+    problems += (Problem("images", "holds 2 files ending in .webp (a.webp, b.webp)", "error"),)
+    assert report_problems(dataset_of(problems), ("a", "b")) == [
+        "m0.png is a mask without an image (29 more files: m1.png, m2.png and 27 more)",
+        "images holds 2 files ending in .webp (a.webp, b.webp)",
+    ]
+    kinds = tuple(Problem(f"m{number}.png", f"has the fault {number}", "warning") for number in range(30))
+    told = report_problems(dataset_of(kinds), ("a", "b"), limit=3)
+    assert told[:3] == [f"m{number}.png has the fault {number}" for number in range(3)]
+    assert told[3:] == ["27 more kinds of problems; 'deconvseg data check' names each file"]
     assert report_problems(dataset_of(()), ("a", "b")) == []
 
 

@@ -155,8 +155,8 @@ class Dataset:
         return None if case.label is None else read_mask(case.label, foreground=self.foreground)
 
 
-def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 3) -> list[str]:
-    """Lines about the first problems that the listing of a dataset showed, and about how many there are.
+def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> list[str]:
+    """A line for each kind of problem that the listing of a dataset showed, with the first file and how many there are.
 
     Raises `InputError` for an error of one of the cases ``names``, those that are to be used.
     """
@@ -166,9 +166,15 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 3) -> l
             raise InputError(
                 f"{problem.file} {problem.message}; mend it, or leave {problem.case} out of the splits (--splits)"
             )
-    lines = [f"{problem.file} {problem.message}" for problem in dataset.problems[:limit]]
-    if (count := len(dataset.problems)) > limit:
-        lines.append(f"{count - limit} more problems of such files, {count} in all; 'deconvseg data check' names each")
+    alike: dict[str, list[str]] = {}
+    for problem in dataset.problems:
+        alike.setdefault(problem.message, []).append(problem.file)
+    lines = []
+    for message, files in list(alike.items())[:limit]:
+        others = list_names((Path(file).name for file in files[1:]), limit=2)
+        lines.append(f"{files[0]} {message}{f' ({len(files) - 1} more files: {others})' if others else ''}")
+    if (count := len(alike)) > limit:
+        lines.append(f"{count - limit} more kinds of problems; 'deconvseg data check' names each file")
     return lines
 
 

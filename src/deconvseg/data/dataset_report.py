@@ -32,6 +32,11 @@ class Spread:
         statistics = values.min(axis=0), np.median(values, axis=0), values.max(axis=0)
         return cls(*(tuple(float(value) for value in statistic) for statistic in statistics))
 
+    @property
+    def are_ones(self) -> bool:
+        """Whether every value is 1."""
+        return {*self.minimum, *self.maximum} == {1.0}
+
     def __str__(self) -> str:
         texts = ["×".join(f"{value:.4g}" for value in row) for row in vars(self).values()]
         return texts[0] if len(set(texts)) == 1 else f"{texts[0]} … {texts[1]} … {texts[2]}"
@@ -71,6 +76,12 @@ class DatasetReport:
         """The problems that must be mended."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
+    @property
+    def spacing_unit(self) -> str:
+        """The unit of `spacings`: "mm", or "pixel" for 2D images, whose formats give no size of a pixel."""
+        without = self.spacings is not None and len(self.spacings.median) == 2 and self.spacings.are_ones
+        return "pixel" if without else "mm"
+
     def to_json(self) -> dict[str, Any]:
         """The report as plain dictionaries, label values as strings."""
         return {
@@ -81,6 +92,7 @@ class DatasetReport:
             "channels": list(self.channels),
             "shapes": None if self.shapes is None else self.shapes.to_json(),
             "spacings": None if self.spacings is None else self.spacings.to_json(),
+            "spacing_unit": self.spacing_unit,
             "labels": {str(value): vars(frequency) for value, frequency in self.labels.items()},
             "notes": list(self.notes),
             "splits": None if self.splits is None else dict(self.splits),
@@ -94,7 +106,7 @@ class DatasetReport:
             f"{self.root}: {self.cases} cases{unlabelled}, layout {self.layout}",
             f"channels  {', '.join(self.channels)}",
             f"shapes    {self.shapes or 'none could be read'}",
-            f"spacings  {self.spacings or 'none could be read'} mm",
+            f"spacings  {self._describe_spacings()}",
         ]
         if self.splits is not None:
             lines.append("splits    " + ", ".join(f"{count} {name}" for name, count in self.splits.items()))
@@ -102,6 +114,11 @@ class DatasetReport:
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{problem.severity}: {problem.file}: {problem.message}" for problem in self.problems]
         return "\n".join(lines if self.problems else [*lines, "no problems"])
+
+    def _describe_spacings(self) -> str:
+        if self.spacings is None:
+            return "none could be read"
+        return f"{self.spacings} mm" if self.spacing_unit == "mm" else "pixels (the files give no size of a pixel)"
 
     def _label_lines(self) -> list[str]:
         voxels = max(sum(frequency.voxels for frequency in self.labels.values()), 1)

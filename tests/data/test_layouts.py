@@ -407,7 +407,7 @@ def test_a_broken_csv_is_named(tmp_path, content, message):
 
 
 def test_a_csv_that_is_no_text_is_named(tmp_path):
-    (tmp_path / "pairs.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "pairs.csv").write_bytes(b"image,label\n\xff\x80,\x81\n")
     with pytest.raises(InputError, match=r"pairs\.csv is not a readable CSV file"):
         open_dataset(tmp_path / "pairs.csv")
 

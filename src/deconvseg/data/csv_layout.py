@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
-from deconvseg.data.dataset import Case, Dataset, list_names
+from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.delimited import read_table
+from deconvseg.data.json_files import read_json
 from deconvseg.data.left_out import find_unlisted
-from deconvseg.data.listing import channel_of, find_splits, guess_channels
+from deconvseg.data.listing import channel_of, find_splits, guess_channels, locate
 from deconvseg.data.reading import case_stem
 from deconvseg.errors import InputError
 
@@ -22,6 +24,7 @@ _SPLITS = {
 
 # The columns that say which scans belong together, the first that has a text.
 _GROUPS = ("group", "subject", "subject_id", "patient", "patient_id", "participant_id")
+_MEANINGS = frozenset(("image", "label", "mask", "case", "split", *_GROUPS))
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class _Table:
     """A CSV file, its cases in the order of its rows, its channels' columns, and the cases' splits."""
 
     columns: tuple[str, ...]
-    rows: tuple[Mapping[str, str | None], ...]
+    rows: tuple[Mapping[str, str], ...]
     cases: tuple[Case, ...]
     image_columns: tuple[str, ...]
     splits: tuple[str, ...] | None
@@ -44,6 +47,7 @@ def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
     """
     table = _read_table(path)
     unnamed = table.image_columns == ("image",)
+    splits_file, told = (None, ()) if table.splits is not None else _splits_beside(path, table.cases)
     listed = [file for case in table.cases for file in (*case.images, case.label) if file is not None]
     return Dataset(
         root=path,
@@ -54,9 +58,37 @@ def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
         else tuple(name if _is_numbered(name) else name.removeprefix("image_") for name in table.image_columns),
         guessed_channels=unnamed,
         foreground=foreground,
-        splits_file=find_splits(path.parent) if table.splits is None else path,
-        problems=find_unlisted(path, (file.parent for case in table.cases for file in case.images), listed),
+        splits_file=splits_file if table.splits is None else path,
+        problems=(*told, *find_unlisted(path, (file.parent for case in table.cases for file in case.images), listed)),
     )
+
+
+def _splits_beside(path: Path, cases: Sequence[Case]) -> tuple[Path | None, tuple[Problem, ...]]:
+    """A splits file beside a table, where it names cases of the table and no others, and what is to be told of it."""
+    found = find_splits(path.parent)
+    if found is None:
+        return None, ()
+    names = {case.name for case in cases}
+    try:
+        listed = _names_in(read_json(found))
+    except InputError as error:
+        return None, (Problem(str(found), f"is not used: {str(error).removeprefix(str(found)).strip()}", "warning"),)
+    if listed and listed <= names:
+        message = f"is used, as it names cases of {path.name}; a column split, or --splits, says otherwise"
+        return found, (Problem(str(found), message, "warning"),)
+    others = list_names(sorted(listed - names), limit=3)
+    why = f"names {others}, which {path.name} does not have" if others else "names no case"
+    return None, (Problem(str(found), f"is not used, as it {why}; give it with --splits if it is meant", "warning"),)
+
+
+def _names_in(record: object) -> set[str]:
+    """The names in splits, whatever their form."""
+    if isinstance(record, str):
+        return {normalize("NFC", record)}
+    parts: Iterable[object] = (
+        record.values() if isinstance(record, dict) else record if isinstance(record, list) else ()
+    )
+    return {name for part in parts for name in _names_in(part)}
 
 
 def read_csv_splits(path: Path) -> dict[str, list[str]]:
@@ -76,20 +108,13 @@ def read_csv_column(path: Path, column: str) -> dict[str, str]:
     table = _read_table(path)
     if column not in table.columns:
         raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
-    return {case.name: (row[column] or "").strip() for case, row in zip(table.cases, table.rows, strict=True)}
+    return {case.name: row[column] for case, row in zip(table.cases, table.rows, strict=True)}
 
 
 def _read_table(path: Path) -> _Table:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader if any(row.values())]
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a readable CSV file ({error}); save it as UTF-8 with commas") from error
+    table = read_table(path)
+    columns = [_known(name) for name in table.columns]
+    rows = [(line, {_known(name): cell for name, cell in row.items()}) for line, row in table.rows]
     image_columns = _image_columns(columns)
     label_columns = [name for name in ("label", "mask") if name in columns]
     if not image_columns or len(label_columns) != 1:
@@ -109,6 +134,14 @@ def _read_table(path: Path) -> _Table:
     return _Table(tuple(columns), tuple(row for _, row in rows), cases, image_columns, splits)
 
 
+def _known(column: str) -> str:
+    """The name of a column, those that mean something here in lower case; a channel keeps its own."""
+    lower = column.lower()
+    if lower.startswith("image_"):
+        return f"image_{column[6:]}"
+    return lower if lower in _MEANINGS else column
+
+
 def _image_columns(columns: list[str]) -> tuple[str, ...]:
     numbered = sorted(filter(_is_numbered, columns), key=lambda name: int(name[6:]))
     named = [name for name in columns if re.fullmatch(r"image_.+", name)]
@@ -119,20 +152,20 @@ def _is_numbered(column: str) -> bool:
     return re.fullmatch(r"image_\d+", column) is not None
 
 
-def _case(path: Path, number: int, row: Mapping[str, str | None], images: tuple[str, ...], label: str) -> Case:
-    cells = [(row[name] or "").strip() for name in images]
+def _case(path: Path, number: int, row: Mapping[str, str], images: tuple[str, ...], label: str) -> Case:
+    cells = [row[name] for name in images]
     if not all(cells):
         raise InputError(f"{path}, line {number}: {images[cells.index('')]} is empty; every case needs it")
-    files = tuple(path.parent / cell for cell in cells)
-    mask = (row[label] or "").strip()
+    files = tuple(locate(path.parent, cell) for cell in cells)
+    mask = locate(path.parent, row[label]) if row[label] else None
     channel = channel_of(files[0])
     default = channel[0] if channel and len(files) > 1 else case_stem(files[0])
-    group = next((text for column in _GROUPS if (text := (row.get(column) or "").strip())), None)
-    return Case((row.get("case") or "").strip() or default, files, path.parent / mask if mask else None, group)
+    group = next((row[column] for column in _GROUPS if row.get(column)), None)
+    return Case(normalize("NFC", row.get("case", "")) or default, files, mask, group)
 
 
-def _split(path: Path, number: int, row: Mapping[str, str | None]) -> str:
-    given = (row["split"] or "").strip()
+def _split(path: Path, number: int, row: Mapping[str, str]) -> str:
+    given = row["split"]
     if given and given.lower() not in _SPLITS:
         raise InputError(f"{path}, line {number}: the split is {given!r}; known are train, val and test")
     return _SPLITS[given.lower()] if given else ""

@@ -16,7 +16,9 @@ from deconvseg.data.listing import (
     channel_files,
     channel_of,
     find_splits,
+    is_there,
     list_image_files,
+    locate,
     sibling_channel,
 )
 from deconvseg.data.painting import Paint, check_painting
@@ -40,7 +42,7 @@ def is_decathlon(record: Mapping[str, Any], root: Path) -> bool:
     if not isinstance(training, list) or not training or "channel_names" in record:
         return False
     pairs = _training_pairs(record, root)
-    return any(image.exists() for image, _ in pairs) or not (root / "imagesTr").is_dir()
+    return any(is_there(image) for image, _ in pairs) or not (root / "imagesTr").is_dir()
 
 
 def open_decathlon(root: Path, *, foreground: bool = False) -> Dataset:
@@ -197,7 +199,7 @@ def _training_pairs(record: Mapping[str, Any], root: Path) -> list[tuple[Path, P
                 f'{root / "dataset.json"}: each entry of "training" needs "image" and "label", not {entry!r}'
             )
         label = entry.get("label")
-        pairs.append((root / entry["image"], root / label if isinstance(label, str) else None))
+        pairs.append((locate(root, entry["image"]), locate(root, label) if isinstance(label, str) else None))
     return pairs
 
 
@@ -229,7 +231,9 @@ def _missing_masks(cases: tuple[Case, ...]) -> tuple[Problem, ...]:
 
 def _unlisted(source: Path, cases: tuple[Case, ...], record: Mapping[str, Any]) -> tuple[Problem, ...]:
     """The images beside the training images that a dataset.json lists neither for training nor for tests."""
-    tests = [source.parent / entry for entry in record.get("test", []) if isinstance(entry, str)]
+    entries = record.get("test")
+    named = [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list) else []
+    tests = [locate(source.parent, entry) for entry in named]
     images = [path for case in cases for path in case.images]
     return find_unlisted(source, (path.parent for path in images), (*images, *tests))
 

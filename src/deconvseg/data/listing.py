@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from deconvseg.data.raster import RASTER_SUFFIXES, RGB
 from deconvseg.data.reading import case_stem, image_suffix, is_dead_link, is_image_file, read_header
@@ -62,6 +64,26 @@ def sibling_channel(path: Path, channel: int) -> Path:
 def ending_of(path: Path) -> str:
     """The image suffix as it is written in the name."""
     return path.name[len(path.name) - len(image_suffix(path)) :]
+
+
+def locate(folder: Path, text: str) -> Path:
+    """The file that a list names relative to ``folder``, also where it writes backslashes, or letters decomposed.
+
+    Raises `InputError` for a text that cannot be a path.
+    """
+    if "\0" in text:
+        raise InputError(f"{text!r} is no file name; correct the list in {folder}")
+    slashes = text.replace("\\", "/")
+    spellings = (text, slashes, normalize("NFC", slashes), normalize("NFD", slashes))
+    return next((folder / one for one in spellings if os.path.lexists(folder / one)), folder / slashes)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there; a name that the system cannot have is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def find_splits(root: Path) -> Path | None:

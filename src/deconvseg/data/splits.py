@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from deconvseg.data.csv_layout import read_csv_splits
 from deconvseg.data.dataset import Dataset, list_names
@@ -134,6 +135,11 @@ def resolve_splits(
     else:
         given = read_splits(source, dataset.names, fold=number)
         _check_labelled(dataset, given, source)
+        if fold != "all" and not given.val and _names_empty_val(source, number):
+            raise InputError(
+                f'{source}: "val" is empty; name cases to validate on, leave "val" out to hold out a part of the '
+                "training cases, or train on all of them (--fold all)"
+            )
     if fold == "all":
         return Splits((*given.train, *given.val), (), given.test)
     if given.val:
@@ -145,11 +151,18 @@ def resolve_splits(
     return Splits(train, val, given.test)
 
 
+def _names_empty_val(path: Path, fold: int | None) -> bool:
+    """Whether a splits file has a "val" of no cases, which is not the same as none."""
+    record = None if path.suffix.lower() == ".csv" else read_json(path)
+    record = record[fold or 0] if isinstance(record, list) else record
+    return isinstance(record, Mapping) and "val" in record
+
+
 def _names_in(record: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     names = record.get(key, [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f'{path}: "{key}" must be a list of case names, not {names!r:.80}')
-    return tuple(names)
+    return tuple(normalize("NFC", name) for name in names)
 
 
 def _check_names(path: Path, names: Sequence[str], *splits: tuple[str, ...]) -> None:

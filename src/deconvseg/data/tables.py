@@ -12,6 +12,7 @@ from typing import Any
 from deconvseg.data.bids_names import subject_of
 from deconvseg.data.csv_layout import read_csv_column
 from deconvseg.data.dataset import list_names
+from deconvseg.data.delimited import read_table
 from deconvseg.data.reading import case_stem
 from deconvseg.errors import InputError
 from deconvseg.system import atomic_write
@@ -74,31 +75,15 @@ def read_column(
 
 def _read_texts(path: Path, column: str) -> tuple[dict[str, str], str]:
     """The texts of a column by case name, and where the names are from."""
-    columns, rows = _read_rows(path)
+    table = read_table(path)
+    columns, rows = table.columns, [row for _, row in table.rows]
     if column not in columns:
         raise InputError(f"{path} has no column {column!r}; it has {', '.join(columns) or 'none'}")
     key = next((name for name in _CASE_COLUMNS if name in columns), columns[0])
     texts: dict[str, str] = {}
     for row in rows:
-        name = case_stem(unguard_cell((row[key] or "").strip()))
+        name = case_stem(unguard_cell(row[key]))
         if name in texts:
             raise InputError(f"{path} has several rows for the case {name!r} (column {key!r}); keep one")
-        texts[name] = unguard_cell((row[column] or "").strip())
+        texts[name] = unguard_cell(row[column])
     return texts, f"the column {key!r}"
-
-
-def _read_rows(path: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(
-                stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True
-            )
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            return columns, [row for row in reader if any(row.values())]
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}; give a .csv or .tsv file with case names"
-        ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a readable table ({error}); save it as UTF-8 with commas or tabs") from error

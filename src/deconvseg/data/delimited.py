@@ -1,0 +1,83 @@
+"""Tables as programs write them: commas, semicolons or tabs, with or without a byte order mark."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deconvseg.errors import InputError
+
+_DELIMITERS = (",", ";", "\t", "|")
+_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table in order, and its rows that are not empty, each with its line in the file."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, Mapping[str, str]], ...]
+
+
+def read_table(path: Path) -> Table:
+    """Read a table whose first line names the columns; cells are stripped, those that a row lacks are empty.
+
+    The delimiter is the one that the first line has most of (a line ``sep=;`` before it says which). Raises
+    `InputError` for a missing file, one that is no text in UTF-8 (or UTF-16 with a byte order mark), a column that is
+    there twice, and a row of more cells than columns.
+    """
+    text = _read_text(path)
+    lines = io.StringIO(text, newline="")
+    skipped, delimiter = 0, None
+    first = lines.readline()
+    if first.strip().strip('"').lower().startswith("sep=") and len(first.strip().strip('"')) == 5:
+        skipped, delimiter = 1, first.strip().strip('"')[4]
+        first = lines.readline()
+    delimiter = delimiter or max(_DELIMITERS, key=first.count)
+    lines = io.StringIO("".join(text.splitlines(keepends=True)[skipped:]), newline="")
+    try:
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+        rows = [(reader.line_num + skipped, row) for row in reader]
+    except csv.Error as error:
+        raise _no_table(path, error) from error
+    header = rows.pop(0)[1] if rows else []
+    columns = tuple(cell.strip() for cell in header)
+    named = [column for column in columns if column]
+    twice = next((column for column in named if named.count(column) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has the column {twice} twice; rename or remove one")
+    return Table(columns, tuple((line, _row(path, line, columns, cells)) for line, cells in rows if any(cells)))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        text = content.decode(_MARKS.get(content[:2], "utf-8-sig"))
+    except UnicodeError as error:
+        raise _no_table(path, error) from error
+    if "\0" in text:
+        raise _no_table(path, ValueError("it has NUL bytes"))
+    return text
+
+
+def _row(path: Path, line: int, columns: tuple[str, ...], cells: list[str]) -> dict[str, str]:
+    if any(cell.strip() for cell in cells[len(columns) :]):
+        raise InputError(
+            f"{path}, line {line}: has {len(cells)} cells for {len(columns)} columns; put a cell that holds the "
+            "delimiter in quotation marks"
+        )
+    padded = [cell.strip() for cell in cells] + [""] * len(columns)
+    return dict(zip(columns, padded[: len(columns)], strict=True))
+
+
+def _no_table(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"{path} is not a readable CSV file ({reason:.200}); save it as UTF-8 with commas")

@@ -77,13 +77,14 @@ class Ensemble(Network):
         self.check_input(x)
         logits = torch.stack([member(x) for member in self.members])
         if self.activation == "softmax":
-            return _log_of_mean(F.log_softmax(logits, dim=2))
-        return _log_of_mean(log_sigmoid(logits)) - _log_of_mean(log_sigmoid(-logits))
+            return _log_of_mean(F.log_softmax(logits, dim=2), len(self.members))
+        positive, negative = (_log_of_mean(log_sigmoid(side), len(self.members)) for side in (logits, -logits))
+        return positive - negative
 
 
-def _log_of_mean(log_probabilities: Tensor) -> Tensor:
-    """Average over the first axis what is given by its logarithm."""
-    return torch.logsumexp(log_probabilities, dim=0) - math.log(len(log_probabilities))
+def _log_of_mean(log_probabilities: Tensor, count: int) -> Tensor:
+    """Average over the first axis, of that length, what is given by its logarithm."""
+    return torch.logsumexp(log_probabilities, dim=0) - math.log(count)
 
 
 def _make(index: int, entry: Mapping[str, Any], ends: Mapping[str, int]) -> Network:

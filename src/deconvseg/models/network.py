@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV
+from deconvseg.ops.overriding import is_symbolic
 
 
 class Network(nn.Module):
@@ -95,6 +96,8 @@ class Network(nn.Module):
 
     def check_input(self, x: Tensor) -> None:
         """Refuse an input of the wrong shape, naming the size to pad to."""
+        if is_symbolic(x):
+            return
         name = type(self).__name__
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             raise InputError(

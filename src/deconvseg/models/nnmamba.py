@@ -14,7 +14,7 @@ from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import decode
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
-from deconvseg.ops.layout import channels_last
+from deconvseg.ops.layout import innermost_on_cpu
 
 _STAGES = 4
 # Channels of a skip connection for every number that describes all of them.
@@ -181,7 +181,7 @@ class NNMamba(Network):
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
         self.check_input(x)
         # Convolutions are faster on a CPU with the channels innermost.
-        image = channels_last(x) if x.device.type == "cpu" else x
+        image = innermost_on_cpu(x)
         features = [self.stem(image)]
         for layer in self.encoder:
             features.append(layer(features[-1]))

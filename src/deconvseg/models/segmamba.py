@@ -16,7 +16,7 @@ from deconvseg.nn.mamba import SCAN_DIRECTIONS
 from deconvseg.nn.norm import create_norm
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
 from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
-from deconvseg.ops.layout import channels_last
+from deconvseg.ops.layout import innermost_on_cpu
 
 _NORM = "instance"
 # Of the leaky ReLUs of the convolutional blocks, as in UNETR.
@@ -188,9 +188,8 @@ class SegMamba(Network):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
         self.check_input(x)
-        if x.device.type == "cpu":
-            # Convolutions are faster on a CPU with the channels innermost.
-            x = channels_last(x)
+        # Convolutions are faster on a CPU with the channels innermost.
+        x = innermost_on_cpu(x)
         features = [self.skips[0](x)]
         for stage, skip in zip(self.encoder, self.skips[1:], strict=True):
             x = stage(x)

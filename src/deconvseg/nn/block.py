@@ -14,6 +14,8 @@ from deconvseg.nn.ndc import NDC
 from deconvseg.nn.norm import InstanceNorm, create_norm
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.deconver_block import choose_block, deconver_block
+from deconvseg.ops.layout import in_order_of
+from deconvseg.ops.overriding import is_symbolic
 
 
 class DeconvMixer(nn.Module):
@@ -74,16 +76,15 @@ class DeconverBlock(nn.Module):
         self.mlp = pointwise_mlp(channels, mlp_ratio, axes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both halves, each with its residual connection, to (B, C, \\*S).
+        """Apply both halves, each with its residual connection, to (B, C, \\*S); its order in memory is kept.
 
         On a CPU one native operator computes the whole block where that makes no difference, see
         :meth:`explain_backend`: hooks, replaced modules and replaced methods are respected.
         """
-        by_layers = torch.compiler.is_compiling() or x.device.type != "cpu"
+        by_layers = is_symbolic(x) or torch.compiler.is_compiling() or x.device.type != "cpu"
         if not by_layers and self._choose(x).backend == "native":
-            return deconver_block(
-                x, self._weights(), eps=self.mixer.ndc.eps, norm_eps=cast(InstanceNorm, self.norm1).eps
-            )
+            norm_eps = cast(InstanceNorm, self.norm1).eps
+            return in_order_of(x, deconver_block(x, self._weights(), eps=self.mixer.ndc.eps, norm_eps=norm_eps))
         x = x + self.mixer(self.norm1(x))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out

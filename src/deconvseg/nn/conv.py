@@ -7,6 +7,7 @@ from deconvseg.nn.fusion import has_own_methods
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
+from deconvseg.ops.overriding import is_symbolic
 
 _PLAIN = "dilations, groups and paddings of other kinds are PyTorch's"
 SPECIAL = Choice("conv", "reference", {"native": _PLAIN, "triton": _PLAIN})
@@ -17,8 +18,8 @@ class _Conv(nn.modules.conv._ConvNd):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Not `forward`: other code replaces that of PyTorch's class, or this method of one layer, to change a layer.
-        special = self.is_special() or input.ndim != weight.ndim or torch.compiler.is_compiling()
-        if special or not has_own_methods(type(self)):
+        unbatched = not is_symbolic(input) and input.ndim != weight.ndim
+        if self.is_special() or unbatched or torch.compiler.is_compiling() or not has_own_methods(type(self)):
             out: Tensor = super()._conv_forward(input, weight, bias)
             return out
         return conv(input, weight, bias, stride=self.stride, padding=self._zeros())
@@ -43,7 +44,8 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve (B, I, \\*S), transposed."""
-        special = self.is_special() or output_size is not None or input.ndim != self.weight.ndim
+        unbatched = not is_symbolic(input) and input.ndim != self.weight.ndim
+        special = self.is_special() or output_size is not None or unbatched
         if special or torch.compiler.is_compiling() or not has_own_methods(type(self)):
             out: Tensor = super().forward(input, output_size)
             return out

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from deconvseg.ops.overriding import is_symbolic
 
 CONV: dict[int, Callable[..., nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 CONV_TRANSPOSE: dict[int, Callable[..., nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
@@ -32,6 +33,8 @@ def check_channels(**channels: int) -> None:
 
 def check_image(x: Tensor, channels: int, spatial_dims: int, layer: str) -> None:
     """Refuse an input that is not (B, channels, \\*S) with as many sizes as the layer has axes."""
+    if is_symbolic(x):
+        return
     if x.ndim != spatial_dims + 2 or x.shape[1] != channels:
         raise InputError(
             f"{layer} got a tensor of shape {tuple(x.shape)}: give (batch, {channels} channels, {spatial_dims} spatial "

@@ -13,8 +13,9 @@ from deconvseg.nn.fusion import why_apart
 from deconvseg.nn.mlp import pointwise_mlp
 from deconvseg.ops import windowed_nmf
 from deconvseg.ops.backends import why_reference
-from deconvseg.ops.layout import channels_last
+from deconvseg.ops.layout import channels_last, in_order_of
 from deconvseg.ops.nmf.places import shifts_per_axis
+from deconvseg.ops.overriding import is_symbolic, overridable
 
 # Positions that go through all the pointwise layers together: their hidden channels stay in a CPU's cache.
 _POSITIONS = 8192
@@ -26,7 +27,7 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (B, C, \\*S)."""
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+        return in_order_of(input, super().forward(input.movedim(1, -1)).movedim(-1, 1))
 
 
 class PositionEmbedding(nn.Module):
@@ -38,10 +39,15 @@ class PositionEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add to (B, C, \\*S)."""
-        vectors: Tensor = self.vectors
-        if x.shape[2:] != vectors.shape[2:]:
-            vectors = F.interpolate(vectors, x.shape[2:], mode=_INTERPOLATION[x.ndim - 2], align_corners=False)
-        return x + vectors
+        return add_vectors(x, self.vectors)
+
+
+@overridable
+def add_vectors(x: Tensor, vectors: Tensor) -> Tensor:
+    """Add vectors (1, C, \\*P) to the positions of (B, C, \\*S), interpolated linearly where P is not S."""
+    if x.shape[2:] != vectors.shape[2:]:
+        vectors = F.interpolate(vectors, x.shape[2:], mode=_INTERPOLATION[x.ndim - 2], align_corners=False)
+    return x + vectors
 
 
 class NMFMixer(nn.Module):
@@ -119,7 +125,7 @@ class FactorizerBlock(nn.Module):
     """A transformer-like block with an :class:`NMFMixer` in place of attention.
 
     ``mlp_ratio`` is the expansion factor of the MLP; the other arguments are those of :class:`NMFMixer`. Shapes: input
-    and output (B, C, \\*S), the output with the channels innermost in memory.
+    and output (B, C, \\*S), in the same order of memory.
     """
 
     def __init__(
@@ -144,12 +150,14 @@ class FactorizerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply both halves, each with its residual connection, to (B, C, \\*S).
 
-        On a CPU, without a gradient and where nobody could tell the difference, the layers that look at one position
-        take the image part by part.
+        On a CPU, without a gradient and where that makes no difference, the layers that look at one position take the
+        image part by part.
         """
-        x = channels_last(x)
-        special = torch.compiler.is_compiling() or why_reference(x) is not None
-        whole = torch.is_grad_enabled() or special or x.device.type != "cpu"
+        return in_order_of(x, self._mix(channels_last(x)))
+
+    def _mix(self, x: Tensor) -> Tensor:
+        special = is_symbolic(x) or torch.compiler.is_compiling() or why_reference(x) is not None
+        whole = special or torch.is_grad_enabled() or x.device.type != "cpu"
         if whole or why_apart(self, _MODULES):
             x = x + self.mixer(self.norm1(x))
             out: Tensor = x + self.mlp(self.norm2(x))

@@ -9,6 +9,7 @@ from deconvseg.nn.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
 from deconvseg.nn.fusion import is_pointwise, is_watched, why_special
 from deconvseg.nn.upsampling import SummedUpsampling, needs_skip, upsample
 from deconvseg.ops import conv as convolutions
+from deconvseg.ops.overriding import is_symbolic
 
 _UPSAMPLING = (ConvTranspose2d, ConvTranspose3d)
 _FUSION = (Conv2d, Conv3d)
@@ -32,7 +33,7 @@ def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> T
     native convolutions take them and nobody could tell the difference.
     """
     base, added = _parts(upsampling)
-    one = None if torch.compiler.is_compiling() else _as_one_map(x, base, fusion)
+    one = None if is_symbolic(x) or torch.compiler.is_compiling() else _as_one_map(x, base, fusion)
     if one is not None:
         joined = convolutions.join(skip, x, *one)
         if added is None:

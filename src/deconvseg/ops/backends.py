@@ -18,6 +18,7 @@ from torch import Tensor
 from deconvseg.errors import InputError, check_choice
 from deconvseg.ops import native
 from deconvseg.ops.compilation import constant_to_compilers
+from deconvseg.ops.overriding import is_plain
 from deconvseg.ops.precision import autocast_is_on, in_full_precision
 from deconvseg.ops.watching import why_watched
 
@@ -162,9 +163,9 @@ def _sketch(tensor: Tensor | None, image: bool) -> _Sketch | None:
 
 
 def why_reference(*tensors: Tensor) -> str | None:
-    """Say what only the reference serves: transforms, exports, tensor subclasses, float64; None without it."""
-    if not all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors):
-        return "tensor subclasses need plain PyTorch"
+    """Say what only the reference serves: transforms, exports, subclasses that compute, float64; None without it."""
+    if not all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors) and not _all_plain(tensors):
+        return "tensor subclasses that compute themselves need plain PyTorch"
     others = [tensor.dtype for tensor in tensors if tensor.dtype not in _DTYPES]
     return _state_for_reference(torch.compiler.is_dynamo_compiling()) or (
         f"{others[0]} needs plain PyTorch" if others else None
@@ -192,6 +193,10 @@ def _chosen_while_compiling(
 ) -> str:
     tensors = [sketch and torch.empty(sketch[0], dtype=sketch[1], device=sketch[2]) for sketch in sketches]
     return _choose(Operator(name, package, images), tensors, special).backend
+
+
+def _all_plain(tensors: Sequence[Tensor]) -> bool:
+    return not torch.compiler.is_dynamo_compiling() and all(map(is_plain, tensors))
 
 
 @constant_to_compilers

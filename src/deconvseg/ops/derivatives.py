@@ -1,9 +1,20 @@
-"""Second derivatives, which the backends leave to the reference."""
+"""Derivatives that the backends leave to the reference: second ones, and several at once."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from deconvseg.ops.backends import why_reference
+
+
+def is_differentiated_or_batched(grad: Tensor) -> bool:
+    """Say whether a backward pass must be plain PyTorch: it is to be differentiated, or is one of many at once.
+
+    The latter are ``vmap`` and the older ``is_grads_batched`` and ``vectorize=True`` of ``torch.autograd``.
+    """
+    batched = torch._C._functorch.is_legacy_batchedtensor(grad) or why_reference() is not None
+    return torch.is_grad_enabled() or batched
 
 
 def second_derivatives(

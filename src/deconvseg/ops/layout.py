@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from deconvseg.ops.compilation import constant_to_compilers
+from deconvseg.ops.overriding import overridable
+
 # PyTorch's name of the order with the channels innermost, by the number of an image's axes.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -24,11 +27,27 @@ def is_dense(image: Tensor, *, last: bool) -> bool:
     return form is not None and image.is_contiguous(memory_format=form)
 
 
+@overridable
 def in_order_of(like: Tensor, image: Tensor) -> Tensor:
     """Return a (B, C, \\*S) image densely in the memory order of another one, copied only where it is not."""
     return image.movedim(1, -1).contiguous().movedim(-1, 1) if is_channels_last(like) else image.contiguous()
 
 
+@overridable
 def channels_last(image: Tensor) -> Tensor:
-    """Return a (B, C, \\*S) image of two or three spatial axes with the channels innermost in memory."""
-    return image.contiguous(memory_format=CHANNELS_LAST[image.ndim])
+    """Return a (B, C, \\*S) image of two or three spatial axes with the channels innermost in memory.
+
+    Under transforms of ``torch.func``, as ``vmap``, which cannot ask for an order, the image is returned as it is.
+    """
+    return image if _transformed() else image.contiguous(memory_format=CHANNELS_LAST[image.ndim])
+
+
+@overridable
+def innermost_on_cpu(image: Tensor) -> Tensor:
+    """Return :func:`channels_last` on a CPU, where convolutions are faster so, and the image as it is elsewhere."""
+    return channels_last(image) if image.device.type == "cpu" else image
+
+
+@constant_to_compilers
+def _transformed() -> bool:
+    return torch._C._are_functorch_transforms_active()

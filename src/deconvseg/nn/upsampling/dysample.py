@@ -9,6 +9,7 @@ from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.pixelshuffle import pixel_shuffle
 from deconvseg.ops import deformable_upsample
+from deconvseg.ops.layout import in_order_of
 
 
 class DySample(nn.Module):
@@ -69,14 +70,17 @@ class DySample(nn.Module):
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
         check_image(x, self.in_channels, len(self.scale), "DySample")
         features, offsets = self.project(x), self.predict(x)
-        by_group = features.reshape(offsets.shape[0], -1, *x.shape[2:])
-        out = deformable_upsample(by_group, offsets, None, scale=self.scale, receptive_field=self.receptive_field)
-        return out.reshape(x.shape[0], -1, *out.shape[2:])
+        out = deformable_upsample(
+            self._by_group(features), offsets, None, scale=self.scale, receptive_field=self.receptive_field
+        )
+        return in_order_of(x, out.unflatten(0, (-1, self.groups)).flatten(1, 2))
 
     def predict(self, x: Tensor) -> Tensor:
         """Predict the offsets of each group, (B * groups, axes, \\*(S * scale)), the last array axis first."""
-        moves = pixel_shuffle(self.coordinates(x), self.scale)
-        return moves.reshape(x.shape[0] * self.groups, len(self.scale), *moves.shape[2:])
+        return self._by_group(pixel_shuffle(self.coordinates(x), self.scale))
+
+    def _by_group(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.groups, -1)).flatten(0, 1)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

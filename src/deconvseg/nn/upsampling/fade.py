@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.ops import reassemble
+from deconvseg.ops.overriding import is_symbolic
 from deconvseg.ops.shapes import finer_size
 
 
@@ -73,18 +74,24 @@ class FADE(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the size of ``skip``."""
         check_image(x, self.in_channels, len(self.scale), "FADE")
-        expected = (x.shape[0], self.skip_channels, *finer_size(x.shape[2:], self.scale))
-        if skip is None or tuple(skip.shape) != expected:
-            found = "none" if skip is None else f"one of shape {tuple(skip.shape)}"
-            raise InputError(f"FADE needs the skip connection of shape {expected} and got {found}")
-        x, skip = self.project(x), self.project_skip(skip)
+        given = self._check_skip(x, skip)
+        x, skip = self.project(x), self.project_skip(given)
         logits = self._spread(self.kernels(self.compress(x))) + self.kernels(self.compress_skip(skip))
         assembled = reassemble(x, torch.softmax(logits, dim=1), scale=self.scale)
         gate = self._spread(torch.sigmoid(self.gate(x)))
         return assembled + gate * (skip - assembled)
 
+    def _check_skip(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        if skip is not None and is_symbolic(x):
+            return skip
+        expected = (x.shape[0], self.skip_channels, *finer_size(x.shape[2:], self.scale))
+        if skip is None or tuple(skip.shape) != expected:
+            found = "none" if skip is None else f"one of shape {tuple(skip.shape)}"
+            raise InputError(f"FADE needs the skip connection of shape {expected} and got {found}")
+        return skip
+
     def _spread(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, size=finer_size(x.shape[2:], self.scale), mode="nearest")
+        return F.interpolate(x, scale_factor=tuple(map(float, self.scale)), mode="nearest")
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

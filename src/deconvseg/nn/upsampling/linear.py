@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
-from deconvseg.ops.shapes import finer_size
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -41,8 +40,8 @@ class LinearUpsampling(nn.Module):
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
         check_image(x, self.in_channels, len(self.scale), "LinearUpsampling")
         # The 1x1 convolution commutes with interpolation (whose weights sum to one) and is cheaper before it.
-        size = finer_size(x.shape[2:], self.scale)
-        return F.interpolate(self.project(x), size=size, mode=self.mode, align_corners=self.align_corners)
+        scale = tuple(map(float, self.scale))
+        return F.interpolate(self.project(x), scale_factor=scale, mode=self.mode, align_corners=self.align_corners)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

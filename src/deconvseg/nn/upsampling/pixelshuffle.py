@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
+from deconvseg.ops.layout import is_channels_last
+from deconvseg.ops.overriding import overridable
 from deconvseg.ops.shapes import finer_size
 
 
@@ -47,12 +49,17 @@ class PixelShuffleUpsampling(nn.Module):
         return f"scale={self.scale}"
 
 
+@overridable
 def pixel_shuffle(x: Tensor, scale: Sequence[int]) -> Tensor:
     """Put channels in place as finer pixels: (B, C * prod(scale), \\*S) to (B, C, \\*(S * scale)).
 
     ``torch.nn.functional.pixel_shuffle`` for any number of axes, each with a scale of its own.
     """
     axes, size = len(scale), x.shape[2:]
-    finer = x.reshape(x.shape[0], x.shape[1] // math.prod(scale), *scale, *size)
+    channels = x.shape[1] // math.prod(scale)
+    finer = x.reshape(x.shape[0], channels, *scale, *size)
     order = [position for axis in range(axes) for position in (2 + axes + axis, 2 + axis)]
-    return finer.permute(0, 1, *order).reshape(x.shape[0], -1, *finer_size(size, scale))
+    if is_channels_last(x):
+        shuffled = finer.permute(0, *order, 1).reshape(x.shape[0], *finer_size(size, scale), channels)
+        return shuffled.movedim(-1, 1)
+    return finer.permute(0, 1, *order).reshape(x.shape[0], channels, *finer_size(size, scale))

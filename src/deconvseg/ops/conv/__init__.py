@@ -10,6 +10,7 @@ from torch import Tensor
 from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.conv import library, native
 from deconvseg.ops.layout import is_dense
+from deconvseg.ops.overriding import overridable
 
 __all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
 
@@ -18,6 +19,7 @@ _CONV = {3: "conv1d", 4: "conv2d", 5: "conv3d"}
 _TRANSPOSE = {3: "conv_transpose1d", 4: "conv_transpose2d", 5: "conv_transpose3d"}
 
 
+@overridable
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
     """Convolve (B, I, \\*S) with weights (O, I, \\*K), as ``torch.nn.functional.conv3d`` and its like do.
 
@@ -30,6 +32,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
     return convolved
 
 
+@overridable
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Tensor:
     """Convolve (B, I, \\*S) with weights (I, O, \\*K), transposed, as ``conv_transpose3d`` and its like do."""
     if choose_conv_transpose(x, weight, bias, stride=stride).backend == "native":
@@ -39,6 +42,7 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Se
     return convolved
 
 
+@overridable
 def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Tensor) -> Tensor:
     """Convolve (B, I, \\*S) transposed, put it behind (B, O, \\*(S * K)), and map the channels of both to new ones.
 

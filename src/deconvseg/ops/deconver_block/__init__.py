@@ -7,6 +7,7 @@ from torch import Tensor
 
 from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.deconver_block import library, native
+from deconvseg.ops.overriding import overridable
 
 __all__ = ["choose_block", "deconver_block"]
 
@@ -24,6 +25,7 @@ def choose_block(x: Tensor, weights: Sequence[Tensor], apart: str | None = None)
     return Choice("deconver_block", "native", {"reference": "native is faster", "triton": triton})
 
 
+@overridable
 def deconver_block(x: Tensor, weights: Sequence[Tensor], *, eps: float, norm_eps: float) -> Tensor:
     """Apply a Deconver block with a group per channel and one update to (B, C, \\*S) of two or three axes (Eq. 4 to 7).
 

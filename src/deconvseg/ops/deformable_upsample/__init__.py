@@ -8,12 +8,14 @@ from deconvseg.errors import InputError
 from deconvseg.ops.backends import Choice, as_stored, choose, chosen
 from deconvseg.ops.cost import counted
 from deconvseg.ops.deformable_upsample import cost, library
+from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import without_autocast
 from deconvseg.ops.shapes import finer_size
 
 __all__ = ["choose_upsample", "deformable_upsample"]
 
 
+@overridable
 @counted(cost.upsample)
 def deformable_upsample(
     features: Tensor,

@@ -5,10 +5,12 @@ from torch import Tensor
 
 from deconvseg.ops.backends import Choice, why_not_native
 from deconvseg.ops.instance_norm import library, native, reference
+from deconvseg.ops.overriding import overridable
 
 __all__ = ["choose_norm", "instance_norm", "instance_norm_"]
 
 
+@overridable
 def instance_norm(
     x: Tensor,
     weight: Tensor | None = None,
@@ -28,6 +30,7 @@ def instance_norm(
     return reference.instance_norm(x, weight, bias, eps, negative_slope)
 
 
+@overridable
 def instance_norm_(
     x: Tensor,
     weight: Tensor | None = None,

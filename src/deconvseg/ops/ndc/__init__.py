@@ -8,11 +8,13 @@ from deconvseg.ops.backends import Choice, as_stored, choose, chosen
 from deconvseg.ops.cost import counted
 from deconvseg.ops.ndc import cost, library, reference
 from deconvseg.ops.ndc.checks import check_filters, check_image, check_problem, check_source
+from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import in_full_precision, without_autocast
 
 __all__ = ["choose_update", "ndc_error", "ndc_reconstruct", "ndc_solve", "ndc_update"]
 
 
+@overridable
 @counted(cost.reconstruct)
 def ndc_reconstruct(source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
     """Correlate a source with its filters: X̂ = S ∗ V with zero padding (Deconver, Eq. 1).
@@ -29,6 +31,7 @@ def ndc_reconstruct(source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
         return reference.reconstruct(full_source, adjoint, groups).to(source.dtype)
 
 
+@overridable
 @counted(cost.update)
 def ndc_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: float = 1e-8) -> Tensor:
     """Refine a source by one multiplicative update (Deconver, Eq. 7).
@@ -56,6 +59,7 @@ def choose_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, ep
     return choose(library.UPDATE, *as_stored(x, source, filters))
 
 
+@overridable
 @counted(cost.error)
 def ndc_error(x: Tensor, source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
     """Squared reconstruction error ‖X − S ∗ V‖²_F of each sample, (B,) (Deconver, Eq. 2).
@@ -68,6 +72,7 @@ def ndc_error(x: Tensor, source: Tensor, filters: Tensor, *, groups: int) -> Ten
         return reference.error(full_x, full_source, full_filters, groups).to(x.dtype)
 
 
+@overridable
 @counted(cost.solve)
 def ndc_solve(
     x: Tensor,

@@ -9,14 +9,17 @@ from deconvseg.errors import InputError
 from deconvseg.ops.backends import forced_backend, why_reference
 from deconvseg.ops.cost import counted
 from deconvseg.ops.flops import is_counting_flops
+from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.nmf import cost, reference
 from deconvseg.ops.nmf.places import Windows, shifts_per_axis
 from deconvseg.ops.nmf.windows import by_parts, factorise
+from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import in_full_precision, without_autocast
 
 __all__ = ["nmf", "windowed_nmf"]
 
 
+@overridable
 @counted(cost.factorise)
 def nmf(x: Tensor, start: Tensor, *, iterations: int = 5) -> tuple[Tensor, Tensor]:
     """Approximate matrices by a product of nonnegative factors, X ≈ F Gᵀ, by sweeps of HALS.
@@ -41,6 +44,7 @@ def nmf(x: Tensor, start: Tensor, *, iterations: int = 5) -> tuple[Tensor, Tenso
         return f.to(x.dtype), g.to(x.dtype)
 
 
+@overridable
 @counted(cost.windowed)
 def windowed_nmf(
     x: Tensor,
@@ -58,7 +62,8 @@ def windowed_nmf(
     ``window`` positions (one number, or one per axis, dividing S) and heads of ``head_dim`` neighbouring channels, each
     of these matrices (head_dim, positions) is approximated by :func:`nmf`, and the image is put together and rolled
     back. ``start`` (positions of a window, R), the first G of all, is a constant without a gradient. Returns the mean
-    over the shifts, (B, C, \\*S) in the type of ``x``. Half types and autocast regions compute in float32.
+    over the shifts, (B, C, \\*S) in the type and memory order of ``x``. Half types and autocast regions compute in
+    float32.
 
     The backward pass factorises again instead of keeping what the sweeps made. Raises
     :class:`~deconvseg.errors.InputError` where shapes, windows, shifts or ``iterations`` do not fit.
@@ -73,7 +78,7 @@ def windowed_nmf(
             explained = reference.windowed(full_x, full_start, windows, iterations)
         else:
             explained = by_parts(full_x, full_start, windows, iterations)
-        return explained.to(x.dtype)
+        return in_order_of(x, explained.to(x.dtype))
 
 
 def _check_iterations(iterations: int) -> None:

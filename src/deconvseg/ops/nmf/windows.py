@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deconvseg.ops.derivatives import is_differentiated_or_batched
 from deconvseg.ops.nmf import rank_one, reference
 from deconvseg.ops.nmf.places import Windows, extend, fold, matrices_of, shifted, to_places
 from deconvseg.ops.precision import without_autocast
@@ -49,9 +50,11 @@ class _ByParts(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, start = ctx.saved_tensors
         windows, iterations = ctx.windows, ctx.iterations
-        if torch.is_grad_enabled():
-            again = reference.windowed(x, start, windows, iterations)
-            (of_x,) = torch.autograd.grad(again, x, grad, create_graph=True)
+        if is_differentiated_or_batched(grad):
+            differentiable = torch.is_grad_enabled()
+            with torch.enable_grad():
+                again = reference.windowed(x, start, windows, iterations)
+            (of_x,) = torch.autograd.grad(again, x, grad, create_graph=differentiable)
             return of_x, None, None, None
         margins = windows.margins
         rows, grads = (extend(image.movedim(1, -1), margins) for image in (x, grad))

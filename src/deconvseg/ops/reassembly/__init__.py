@@ -6,19 +6,23 @@ from torch import Tensor
 
 from deconvseg.errors import InputError
 from deconvseg.ops.cost import counted
+from deconvseg.ops.layout import in_order_of
+from deconvseg.ops.overriding import overridable
 from deconvseg.ops.reassembly import cost, reference
 from deconvseg.ops.shapes import finer_size
 
 __all__ = ["reassemble"]
 
 
+@overridable
 @counted(cost.reassemble)
 def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int]) -> Tensor:
     """Make each output position a weighted sum of the neighbourhood of the input position that it lies in.
 
     ``features`` is (B, C, \\*S) with two or three spatial axes, ``weights`` (B, K ** axes, \\*(S * scale)) with odd K,
     neighbours in the order of the array, the same for all channels; beyond the border are zeros. ``scale`` is one
-    integer or one per axis. Returns (B, C, \\*(S * scale)) in the type of ``features``. Raises
+    integer or one per axis. Returns (B, C, \\*(S * scale)) in the type and memory order of
+    ``features``. Raises
     :class:`~deconvseg.errors.InputError` where the shapes do not fit.
     """
     axes = features.ndim - 2
@@ -34,4 +38,4 @@ def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int])
             f"weights of shape {tuple(weights.shape)} do not fit features of shape {tuple(features.shape)} with "
             f"scale={scale}: give {(features.shape[0], f'K**{axes}', *size)} with odd K"
         )
-    return reference.reassemble(features, weights.to(features.dtype), factors, kernel)
+    return in_order_of(features, reference.reassemble(features, weights.to(features.dtype), factors, kernel))

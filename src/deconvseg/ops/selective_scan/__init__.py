@@ -6,6 +6,7 @@ from torch import Tensor
 from deconvseg.ops.backends import Choice, as_stored, choose, chosen, forced_backend, why_reference
 from deconvseg.ops.compilation import constant_to_compilers
 from deconvseg.ops.cost import counted
+from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import in_full_precision, without_autocast
 from deconvseg.ops.selective_scan import chunked, cost, library, mamba, reference
 from deconvseg.ops.selective_scan.inputs import Inputs
@@ -13,6 +14,7 @@ from deconvseg.ops.selective_scan.inputs import Inputs
 __all__ = ["choose_scan", "selective_scan"]
 
 
+@overridable
 @counted(cost.scan)
 def selective_scan(
     u: Tensor,

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deconvseg.ops.backends import Choice, why_not_native
+from deconvseg.ops.overriding import overridable
 from deconvseg.ops.winograd import library, native
 from deconvseg.ops.winograd.packing import Packing
 
@@ -13,6 +14,7 @@ __all__ = ["Packing", "choose_packing", "choose_winograd", "winograd_conv"]
 _CONV = {4: "conv2d", 5: "conv3d"}
 
 
+@overridable
 def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | None = None) -> Tensor:
     """Convolve (B, I, \\*S) with weights (O, I, \\*K), zeros around it, to (B, O, \\*S), without gradients.
 

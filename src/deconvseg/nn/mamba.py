@@ -12,6 +12,8 @@ from deconvseg.errors import InputError, check_choice
 from deconvseg.nn.fusion import is_watched, why_special
 from deconvseg.ops import selective_scan
 from deconvseg.ops.backends import Choice
+from deconvseg.ops.layout import in_order_of
+from deconvseg.ops.overriding import is_symbolic
 from deconvseg.ops.selective_scan import choose_scan
 
 SCAN_DIRECTIONS = ("forward", "backward", "slices")
@@ -135,7 +137,8 @@ class Mamba(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix (B, channels, L) along L."""
-        if "slices" in self.directions and x.shape[-1] % self.slices:
+        given = x
+        if "slices" in self.directions and not is_symbolic(x) and x.shape[-1] % self.slices:
             raise InputError(
                 f"{x.shape[-1]} steps do not divide into slices={self.slices}: choose a divisor, or pad the sequence"
             )
@@ -148,7 +151,7 @@ class Mamba(nn.Module):
         # A gate belongs to a position, whatever the order: one for the sum is one for every scan.
         mixed = total * F.silu(gate)
         out: Tensor = self.out_proj(mixed.mT)
-        return out.mT
+        return in_order_of(given, out.mT)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -173,7 +176,7 @@ class SiameseMamba(nn.Module):
         orders: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
         flipped = torch.stack([x.flip(axes) for axes in orders])
         mixed = torch.unflatten(self.mamba(flipped.flatten(0, 1)), 0, (len(orders), -1))
-        return torch.stack([y.flip(axes) for y, axes in zip(mixed, orders, strict=True)]).mean(dim=0)
+        return torch.stack([mixed[index].flip(axes) for index, axes in enumerate(orders)]).mean(dim=0)
 
 
 _LINEAR = nn.Linear, TimeSteps

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
@@ -73,14 +74,14 @@ class DySample(nn.Module):
         out = deformable_upsample(
             self._by_group(features), offsets, None, scale=self.scale, receptive_field=self.receptive_field
         )
-        return in_order_of(x, out.unflatten(0, (-1, self.groups)).flatten(1, 2))
+        return in_order_of(x, torch.unflatten(out, 0, (-1, self.groups)).flatten(1, 2))
 
     def predict(self, x: Tensor) -> Tensor:
         """Predict the offsets of each group, (B * groups, axes, \\*(S * scale)), the last array axis first."""
         return self._by_group(pixel_shuffle(self.coordinates(x), self.scale))
 
     def _by_group(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.groups, -1)).flatten(0, 1)
+        return torch.unflatten(x, 1, (self.groups, -1)).flatten(0, 1)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

@@ -58,7 +58,10 @@ def test_the_whole_way(deconvseg, discs: Path, tmp_path: Path) -> None:  # type:
     assert {"metrics.json", "summary.json", "metrics.csv"} <= {path.name for path in masks.iterdir()}
     page = deconvseg("report", run, "--metrics", metrics, "-o", tmp_path / "page.html")
     assert page.code == 0
-    assert (tmp_path / "page.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    text = (tmp_path / "page.html").read_text()
+    assert text.lstrip().lower().startswith("<!doctype html>")
+    assert "masks made by this run" in text
+    assert json.loads(metrics.read_text())["origin"]["runs"][0]["name"] == "run"
 
 
 def test_cross_validation_prints_its_table_and_fails_with_a_fold(  # type: ignore[no-untyped-def]

@@ -595,16 +595,25 @@ class TestOrigin:
             Run.create(tmp_path / name, tiny_plan(), {}, {"train": [], "val": [], "test": []})
         prediction.rename(tmp_path / "one" / "validation")
         origin = evaluate(truth, tmp_path / "one" / "validation").origin
-        assert origin["run"]["name"] == "one"
-        assert len(origin["run"]["plan_sha256"]) == 64
+        (made_by,) = origin["runs"]
+        assert made_by["name"] == "one"
+        assert len(made_by["plan_sha256"]) == 64
         assert (origin["truth"], origin["prediction"]) == ("truth", "validation")
 
     def test_others_are_of_the_run_that_was_named_or_of_none(self, folders, tmp_path):
         truth, prediction = folders[:2]
         labels = {"values": [0, 1, 2], "names": ["background", "a", "b"]}
         Run.create(tmp_path / "one", tiny_plan(labels=labels), {}, {"train": [], "val": [], "test": []})
-        assert evaluate(truth, prediction).origin["run"] is None
-        assert evaluate(truth, prediction, run=tmp_path / "one").origin["run"]["name"] == "one"
+        assert evaluate(truth, prediction).origin["runs"] == []
+        assert evaluate(truth, prediction, run=tmp_path / "one").origin["runs"][0]["name"] == "one"
+
+    def test_what_predict_recorded_of_masks_that_are_there_counts(self, folders, tmp_path):
+        truth, prediction = folders[:2]
+        runs = {name: {"name": name, "plan_sha256": "a" * 64, "weights_sha256": name * 64} for name in "xyz"}
+        records = [("a.nii.gz", "x"), ("b.nii.gz", "y"), ("gone.nii.gz", "z"), ("a.nii.gz", "y")]
+        lines = [json.dumps({"mask": mask, "runs": [runs[name]]}) for mask, name in records]
+        (prediction / "predictions.jsonl").write_text("\n".join([*lines, "{damaged", "3", "[]"]))
+        assert evaluate(truth, prediction).origin["runs"] == [runs["y"]]
 
 
 def test_names_that_are_no_utf8_or_a_formula_are_written(folders, tmp_path):

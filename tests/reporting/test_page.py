@@ -249,7 +249,7 @@ class TestSources:
         assert "does not say which run made the masks" in Page(write_report(run, evaluations=[metrics])).text
         tree = json.loads(metrics.read_text())
         for plan, expected in ((run / "plan.json", "masks made by this run"), (run / "config.json", "another run, x")):
-            origin = {"run": {"name": "x", "plan_sha256": sha256(plan.read_bytes()).hexdigest()}}
+            origin = {"runs": [{"name": "x", "plan_sha256": sha256(plan.read_bytes()).hexdigest()}]}
             metrics.write_text(json.dumps({**tree, "origin": origin}))
             assert expected in Page(write_report(run, evaluations=[metrics])).text
 

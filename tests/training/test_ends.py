@@ -9,8 +9,9 @@ import pytest
 
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor
+from deconvseg.reporting.curves import draw_curves
 from deconvseg.runs import Run
-from deconvseg.training import TrainOptions, decide_plan, train
+from deconvseg.training import Silent, TrainOptions, decide_plan, train
 from deconvseg.training.task import SegmentationTask
 from deconvseg.training.validation import OutOfTimeError
 from plans import tiny_plan
@@ -175,3 +176,27 @@ class _Meanwhile:
             with pytest.raises(InputError, match=f"is in use by process {os.getpid()} "):
                 train(*self.second, **self.options, resume=resume)  # type: ignore[arg-type]
         return decide_plan(*arguments)  # type: ignore[arg-type]
+
+
+class _Listening(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_the_end_tells_the_dice_of_all_cases_beside_that_of_the_sample(discs: Path, tmp_path: Path) -> None:
+    console = _Listening()
+    plan = tiny_plan(recipe={"epochs": 1, "steps_per_epoch": 1, "validate_every": 1, "validation_cases": 1})
+    run = train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", console=console)
+    (row,) = run.metrics
+    assert (row["val_cases"], row["val_cases_of"]) == (1, 2)
+    assert row["val_with_truth"] == row["val_dice"]
+    (end,) = (text for text in console.told if text.startswith("validation: mean Dice"))
+    assert "over 2 cases" in end
+    assert "over the 2 with a structure in the true mask" in end
+    assert f"while training it was Dice {row['val_dice']:.3f} over 1 of these cases (epoch 0)" in "\n".join(
+        console.told
+    )
+    assert draw_curves(run.metrics).axes[1].get_title(loc="left") == "Validation Dice (1 of 2 cases)"

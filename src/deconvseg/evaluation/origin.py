@@ -1,52 +1,44 @@
-"""Which run made the masks of an evaluation, so that a report can tell its own from another's."""
+"""Which runs made the masks of an evaluation, so that a report can tell its own from another's."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from deconvseg.errors import InputError
-from deconvseg.runs import Run, file_sha256
+from deconvseg.runs import PREDICTIONS, Run, describe_run, find_run
 
 
 def find_origin(truth: Path, prediction: Path, run: str | PathLike[str] | None) -> dict[str, Any]:
-    """Return the names of what was compared, and the run that made the predictions where that is known.
+    """Return the names of what was compared, and the ``runs`` that made the predictions, as far as that is known.
 
-    It is the run whose folder the predictions lie in, else the ``run`` that was named: its folder's name and the
-    SHA-256 of its plan and of its weights, None where there is no such file.
+    They are those that ``predict`` has recorded beside its masks, else the run whose folder the predictions lie in,
+    else the ``run`` that was named; each with its folder's name and the SHA-256 of its plan and of its weights. Masks
+    of several predictions in one folder have all their runs.
     """
-    made_by = find_run(prediction) or (None if run is None else Run.open(run))
-    return {
-        "truth": truth.absolute().name,
-        "prediction": prediction.absolute().name,
-        "run": None if made_by is None else describe_run(made_by),
-    }
+    folder = prediction if prediction.is_dir() else prediction.parent
+    runs = list({json.dumps(made_by, sort_keys=True): made_by for made_by in _recorded_runs(folder)}.values())
+    if not runs:
+        found = find_run(prediction) or (None if run is None else Run.open(run))
+        runs = [] if found is None else [describe_run(found)]
+    return {"truth": truth.absolute().name, "prediction": prediction.absolute().name, "runs": runs}
 
 
-def find_run(path: Path) -> Run | None:
-    """Return the innermost run whose folder holds a file or folder, or None."""
-    return next((Run(folder) for folder in path.absolute().parents if _is_run(folder)), None)
-
-
-def describe_run(run: Run) -> dict[str, Any]:
-    """Return the name of a run's folder and the SHA-256 of its plan and of its weights."""
-    plan = run.path / "plan.json"
-    return {
-        "name": run.path.absolute().name,
-        "plan_sha256": file_sha256(plan) if plan.is_file() else None,
-        "weights_sha256": _weights_hash(run),
-    }
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "plan.json").is_file() and (folder / "manifest.json").is_file()
-
-
-def _weights_hash(run: Run) -> str | None:
+def _recorded_runs(folder: Path) -> Iterator[dict[str, Any]]:
+    """Give the runs of every mask that is still in the folder, by its last record; a damaged line is none."""
     try:
-        found = run.manifest.get("files", {}).get("weights.safetensors")
-    except (InputError, AttributeError):
-        # A report says itself that the manifest is damaged.
-        return None
-    return found if isinstance(found, str) else None
+        lines = (folder / PREDICTIONS).read_bytes().splitlines()
+    except OSError:
+        return
+    last: dict[str, Any] = {}
+    for line in lines:
+        try:
+            record = json.loads(line)
+            last[record["mask"]] = record["runs"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    for mask, runs in last.items():
+        if isinstance(runs, list) and (folder / mask).is_file():
+            yield from (run for run in runs if isinstance(run, dict))

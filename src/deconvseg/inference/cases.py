@@ -67,7 +67,7 @@ def predict_cases(
         # Several may write into one folder, as parts of a dataset do; a mask is one's alone.
         if cases:
             stack.enter_context(hold(output, [paths[case.name].relative_to(output).as_posix() for case in cases]))
-        records, todo = Records(output), list(cases)
+        records, todo = Records(output, predictor.runs), list(cases)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, probabilities=save_probabilities)
             todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]

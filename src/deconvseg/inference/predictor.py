@@ -29,7 +29,7 @@ from deconvseg.inference.tuning import tune
 from deconvseg.models import create_model
 from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
 from deconvseg.planning import Plan
-from deconvseg.runs import Run
+from deconvseg.runs import Run, describe_run
 
 Ids = NDArray[np.uint8 | np.uint16]
 _log = logging.getLogger("deconvseg")
@@ -64,6 +64,7 @@ class Predictor:
         self.device = torch.device(device)
         self.memory = memory
         self.postprocessing = postprocessing or Postprocessing()
+        self.runs = [describe_run(model) for model in models if isinstance(model, Run)]
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
         self.crop = crop and all(plan.crop_to_nonzero for plan in self.plans)
         names = [str(model.path) if isinstance(model, Run) else f"model {n}" for n, model in enumerate(models)]

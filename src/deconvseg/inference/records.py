@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deconvseg.data import Case
 from deconvseg.errors import DeconvsegError
-from deconvseg.runs import file_sha256
+from deconvseg.runs import PREDICTIONS, file_sha256
 
 _log = logging.getLogger("deconvseg")
-
-FILE_NAME = "predictions.jsonl"
 
 
 @dataclass
@@ -104,10 +102,14 @@ class Record:
 
 
 class Records:
-    """The file of records in a folder of masks: a line of JSON for each, the last one of a mask counts."""
+    """The file of records in a folder of masks: a line of JSON for each, the last one of a mask counts.
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / FILE_NAME
+    ``runs`` describes those that make the masks: each line names them, for who finds the mask.
+    """
+
+    def __init__(self, folder: Path, runs: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.file = folder / PREDICTIONS
+        self.runs = runs
         self._known = {record.mask: record for record in _read(self.file)}
 
     def __getitem__(self, mask: Path) -> Record | None:
@@ -119,7 +121,7 @@ class Records:
 
     def add(self, record: Record) -> None:
         """Append a record; several processes may write into one folder."""
-        line = json.dumps(asdict(record), ensure_ascii=False) + "\n"
+        line = json.dumps({**asdict(record), "runs": [dict(run) for run in self.runs]}, ensure_ascii=False) + "\n"
         try:
             with self.file.open("a", encoding="utf-8") as stream:
                 stream.write(line)

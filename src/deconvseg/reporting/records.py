@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg import evaluation
-from deconvseg.data import find_beside, read_json_object
+from deconvseg.data import find_beside, list_names, read_json_object
 from deconvseg.errors import InputError
-from deconvseg.evaluation.origin import describe_run, find_run
-from deconvseg.runs import Run
+from deconvseg.runs import Run, describe_run, find_run
 
 CROSSVAL = "crossval.json"
 
@@ -74,25 +73,32 @@ def read_evaluation(path: Path, run: Path, title: str | None = None) -> Evaluati
 
 
 def _find_source(path: Path, tree: Mapping[str, Any], run: Path) -> tuple[str, bool]:
-    """Return a line about which run made the masks, and whether it is another one."""
+    """Return a line about which runs made the masks, and whether others than this one did."""
     masks = f"{path.name} of {path.absolute().parent.name}"
     if path.resolve().is_relative_to(run.resolve()):
         return f"{masks}, in this run's folder", False
-    made_by = tree["origin"].get("run") or _run_around(path, tree)
-    if made_by is None:
+    made_by = tree["origin"].get("runs") or _runs_around(path, tree)
+    if not made_by:
         return f"{masks}; it does not say which run made the masks", False
-    own = describe_run(Run(run))
-    same = [made_by.get(key) == own[key] for key in ("plan_sha256", "weights_sha256") if own[key] and made_by.get(key)]
-    if same and all(same):
+    own = [describe_run(Run(folder)) for folder in (run, *sorted(run.glob("fold_*")))]
+    others = [each for each in made_by if not any(_is_same(each, one) for one in own)]
+    if not others:
         return f"{masks}; masks made by this run", False
-    return f"{masks}; masks made by another run, {made_by.get('name')}", True
+    names = list_names([str(each.get("name")) for each in others])
+    return f"{masks}; masks made by {'another run' if len(others) == 1 else 'other runs'}, {names}", True
 
 
-def _run_around(path: Path, tree: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two descriptions of runs agree in what both of them have."""
+    keys = [key for key in ("plan_sha256", "weights_sha256") if one.get(key) and other.get(key)]
+    return bool(keys) and all(one[key] == other[key] for key in keys)
+
+
+def _runs_around(path: Path, tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the run whose folder a ``metrics.json``, or the first of its predictions, lies in."""
     files = [path, *(path.parent / case["prediction_file"] for case in tree["cases"][:1])]
     found = next((run for file in files if (run := find_run(file)) is not None), None)
-    return None if found is None else describe_run(found)
+    return [] if found is None else [describe_run(found)]
 
 
 def _read_part(path: Path, meaning: str, gaps: list[str]) -> dict[str, Any]:

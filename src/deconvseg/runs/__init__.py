@@ -3,5 +3,16 @@
 from deconvseg.data import file_sha256
 from deconvseg.runs.folder import FOLDS, Run, open_runs
 from deconvseg.runs.manifest import describe_environment, shorten_path
+from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run
 
-__all__ = ["FOLDS", "Run", "describe_environment", "file_sha256", "open_runs", "shorten_path"]
+__all__ = [
+    "FOLDS",
+    "PREDICTIONS",
+    "Run",
+    "describe_environment",
+    "describe_run",
+    "file_sha256",
+    "find_run",
+    "open_runs",
+    "shorten_path",
+]

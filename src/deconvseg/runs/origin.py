@@ -1,0 +1,41 @@
+"""Which run a file is of, and by what it is recognised when its folder has another name or place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data import file_sha256
+from deconvseg.errors import InputError
+from deconvseg.runs.folder import Run
+
+# Beside the masks of `predict`: a line of JSON for each, whose "runs" are described as below.
+PREDICTIONS = "predictions.jsonl"
+
+
+def find_run(path: Path) -> Run | None:
+    """Return the innermost run whose folder holds a file or folder, or None."""
+    return next((Run(folder) for folder in path.absolute().parents if _is_run(folder)), None)
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """Return the name of a run's folder and the SHA-256 of its plan and of its weights, None where there are none."""
+    plan = run.path / "plan.json"
+    return {
+        "name": run.path.absolute().name,
+        "plan_sha256": file_sha256(plan) if plan.is_file() else None,
+        "weights_sha256": _weights_hash(run),
+    }
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "plan.json").is_file() and (folder / "manifest.json").is_file()
+
+
+def _weights_hash(run: Run) -> str | None:
+    try:
+        found = run.manifest.get("files", {}).get("weights.safetensors")
+    except (InputError, AttributeError):
+        # A report says itself that the manifest is damaged.
+        return None
+    return found if isinstance(found, str) else None

@@ -60,5 +60,5 @@ def test_naming_gives_one_line() -> None:
 
 def test_how_a_process_ended_is_told_with_what_to_do() -> None:
     assert "SIGKILL" in ended(-9)
-    assert "__main__" in ended(1)
+    assert "exit code 1" in ended(1)
     assert "--workers 0" in ended(None)

@@ -1,7 +1,6 @@
 """Who trains the folds: on which device, and with how much of the memory."""
 
 import importlib
-import multiprocessing
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.experiments import FoldTask, Processes, crossval
-from deconvseg.experiments.executor import _seeing
 from deconvseg.planning import Plan
 from deconvseg.runs import Run
 from deconvseg.training import Console, Silent
@@ -28,34 +26,41 @@ def test_what_torchrun_or_slurm_started_several_times_is_refused(
 
 
 class Ended:
-    """A process of a fold that is over."""
+    """A process of a fold that ends when its end of the pipe is closed."""
 
-    exitcode = 0
+    def __init__(self) -> None:
+        reader, self.writer = os.pipe()
+        self.stdout = os.fdopen(reader)
 
-    def join(self, timeout: float | None = None) -> None:
-        pass
+    def close(self) -> None:
+        if self.writer >= 0:
+            os.close(self.writer)
+        self.writer = -1
+
+    def poll(self) -> int:
+        return 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        return 0
 
 
 def test_a_fold_takes_the_gpu_that_the_fewest_others_are_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """All folds but the first end at once, and leave their GPU to the next, whatever their numbers."""
-    taken, ends = {}, {}
+    taken: dict[int, str | None] = {}
+    ends: dict[int, Ended] = {}
 
     class Started(Processes):
         def _start(self, task: FoldTask, gpu: str | None):  # type: ignore[no-untyped-def]
             taken[task.fold] = gpu
-            receiver, ends[task.fold] = multiprocessing.Pipe(duplex=False)
+            ends[task.fold] = Ended()
             for fold in {0: (), 6: (6, 0)}.get(task.fold, (task.fold,)):
                 ends[fold].close()
-            return receiver, Ended()
+            return ends[task.fold]
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     executor = Started(2, 2, ["GPU-a", "GPU-b"])
     assert executor.run([FoldTask(fold, {}) for fold in (0, 4, 2, 6)], Silent()) == {}
     assert taken == {0: "GPU-a", 4: "GPU-b", 2: "GPU-b", 6: "GPU-b"}
     assert [Processes(jobs, 8, ["0", "1"]).count_on_device(5) for jobs in (1, 2, 3, 9)] == [1, 1, 2, 3]
-    with _seeing("GPU-b"):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
 
 
 def test_folds_that_are_trained_at_once_share_the_memory(

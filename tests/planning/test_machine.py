@@ -40,7 +40,7 @@ def test_memory_is_read_in_multiples_of_1024(text: str) -> None:
 def test_messages_on_standard_output_are_kept_apart_from_what_libraries_print() -> None:
     script = """
 import os
-from deconvseg.planning import take_over_stdout
+from deconvseg.system import take_over_stdout
 messages = take_over_stdout()
 print("from Python", flush=True)
 os.write(1, b"from elsewhere\\n")

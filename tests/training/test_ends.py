@@ -3,6 +3,8 @@
 import errno
 import importlib
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,3 +202,29 @@ def test_the_end_tells_the_dice_of_all_cases_beside_that_of_the_sample(discs: Pa
         console.told
     )
     assert draw_curves(run.metrics).axes[1].get_title(loc="left") == "Validation Dice (1 of 2 cases)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_sigterm_ends_a_training_with_its_code_and_leaves_it_to_be_resumed(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {"epochs": 2, "steps_per_epoch": 2, "validate_every": 2, "validation_cases": 1}
+    options = {"plan": tiny_plan(recipe=recipe), "splits": discs / "splits.json", "device": "cpu"}
+    step = SegmentationTask.training_step
+
+    def signalled(self: SegmentationTask, *arguments: object) -> object:
+        if self.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    # As the command line does.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.setattr(SegmentationTask, "training_step", signalled)
+            train(discs, tmp_path / "run", **options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 143
+    assert not (tmp_path / "run" / ".lock").exists()
+    assert train(discs, tmp_path / "run", **options, resume=True).finished

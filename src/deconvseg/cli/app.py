@@ -1,8 +1,9 @@
 """The ``deconvseg`` command: parses, calls one function of a lower floor, prints, and sets the exit code.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage or bad input, 130 interrupted.
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or bad input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
 """
 
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -13,8 +14,9 @@ from deconvseg._version import __version__
 from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
 from deconvseg.cli.console import error, show_log
 from deconvseg.errors import DeconvsegError
+from deconvseg.system import leave_current_folder
 
-_INTERRUPTED = 130
+_ENDED = {130: "interrupted", 129: "ended by SIGHUP", 143: "ended by SIGTERM"}
 
 app = typer.Typer(
     name="deconvseg",
@@ -55,13 +57,15 @@ def _options(
 def main() -> None:
     """Run the command line and exit."""
     show_log()
+    leave_current_folder()
+    _end_tidily()
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            error("interrupted; what was written is kept")
+        if end.code in _ENDED:
+            error(f"{_ENDED[end.code]}; what was written is kept (train and crossval go on with --resume)")
         raise
     except DeconvsegError as problem:
         if debug:
@@ -75,3 +79,12 @@ def main() -> None:
         text = " ".join(str(problem).split())
         error(f"unexpected {type(problem).__name__}: {text} (run again with --debug for the whole story)")
         sys.exit(1)
+
+
+def _end_tidily() -> None:
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does: other processes end too, nothing half written is left."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What nohup ignores stays ignored.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda received, frame: sys.exit(128 + received))

@@ -1,7 +1,5 @@
 """``deconvseg predict``."""
 
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -48,8 +46,6 @@ def predict(
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
     from deconvseg import inference
 
-    # Leaves nothing unfinished behind, as Ctrl-C does: a cluster ends what takes too long by SIGTERM.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     terminal = Terminal()
     with terminal.meter() as progress:
         done = inference.predict(

@@ -1,19 +1,16 @@
 """Work spread over processes, whose errors and deaths reach the caller as one line that names the item."""
 
-import multiprocessing
+import pickle
 import signal
-import traceback
-from collections import deque
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from deconvseg.errors import DeconvsegError
-
-if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext, SpawnContext
+from deconvseg.system import child_environment, python_command
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -49,10 +46,7 @@ def ended(exit_code: int | None) -> str:
     if exit_code is None:
         return "ended without a word; take --workers 0 to see more"
     if exit_code >= 0:
-        return (
-            f"ended with exit code {exit_code}; what it printed says why (a script that starts processes needs "
-            "its calls under: if __name__ == '__main__'), or take --workers 0"
-        )
+        return f"ended with exit code {exit_code}; what it printed says why, or take --workers 0"
     number = signal.Signals(-exit_code)
     return f"was ended by {number.name}; {_HINTS.get(number.name, 'take --workers 0 to see more')}"
 
@@ -76,80 +70,71 @@ def map_in_processes(
                 result = function(item)
             yield result
         return
-    context = _context()
-    waiting, served = deque(range(len(items))), 0
-    done: dict[int, _Result] = {}
-    team: dict[Connection[Any, Any], tuple[BaseProcess, int]] = {}
+    team = [_Worker(function, describe) for _ in range(min(workers, len(items)))]
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+    for worker in team:
+        idle.put(worker)
+
+    def work(item: _Item) -> _Result:
+        worker = idle.get()
+        try:
+            answer: _Result = worker.ask(item)
+        finally:
+            idle.put(worker)
+        return answer
+
+    threads = ThreadPoolExecutor(len(team))
     try:
-        for _ in range(min(workers, len(items))):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, function, describe), daemon=True)
-            process.start()
-            theirs.close()
-            team[ours] = (process, _hand_out(ours, waiting, items))
-        while served < len(items):
-            if served in done:
-                yield done.pop(served)
-                served += 1
-                continue
-            answered = wait([connection for connection, (_, index) in team.items() if index >= 0])
-            for connection in [connection for connection in team if connection in answered]:
-                worker, index = team[connection]
-                done[index] = _receive(connection, worker, describe(items[index]))
-                team[connection] = (worker, _hand_out(connection, waiting, items))
+        futures = [threads.submit(work, item) for item in items]
+        waiting = set(futures)
+        for future in futures:
+            while not future.done():
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for failed in done:
+                    failed.result()
+            yield future.result()
     finally:
-        for connection, (worker, _) in team.items():
-            connection.close()
-            worker.terminate()
-            worker.join()
+        for worker in team:
+            worker.end()
+        threads.shutdown(cancel_futures=True)
 
 
-def _context() -> "ForkServerContext | SpawnContext":
-    """Return the way to start processes that knows nothing of this one's threads: from one that has only imported."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deconvseg.data"])
-    return context
+class _Worker:
+    """A process that computes items, one after the other."""
 
+    def __init__(self, function: Callable[[Any], Any], describe: Callable[[Any], str]) -> None:
+        self.task = (function, describe)
+        self.process = subprocess.Popen(
+            python_command("deconvseg.data.serving"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=child_environment(OMP_NUM_THREADS="1"),
+        )
+        self.started = False
 
-def _hand_out(connection: "Connection[Any, Any]", waiting: "deque[int]", items: Sequence[Any]) -> int:
-    """Send the next item and return its index; -1 when there is none."""
-    if not waiting:
-        return -1
-    index = waiting.popleft()
-    # Where the process is dead, waiting for its answer tells how it ended.
-    with suppress(BrokenPipeError):
-        connection.send(items[index])
-    return index
-
-
-def _receive(connection: "Connection[Any, Any]", process: BaseProcess, what: str) -> Any:
-    try:
-        result, error, text = connection.recv()
-    except (EOFError, ConnectionResetError):
-        process.join()
-        raise DeconvsegError(f"{what}: the process that worked on it {ended(process.exitcode)}") from None
-    if error is not None:
-        raise error from WorkerTraceback(text)
-    return result
-
-
-def _serve(connection: "Connection[Any, Any]", function: Callable[[Any], Any], describe: Callable[[Any], str]) -> None:
-    """Answer items until the connection is closed; Ctrl-C is the caller's, who ends this process."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    while True:
+    def ask(self, item: Any) -> Any:
+        """Return the result of an item, or raise its error."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        request = pickle.dumps(item if self.started else (*self.task, item))
+        self.started = True
         try:
-            item = connection.recv()
-        except EOFError:
-            return
-        answer: tuple[Any, DeconvsegError | None, str]
-        try:
-            with naming(describe(item)):
-                answer = (function(item), None, "")
-        except DeconvsegError as error:
-            answer = (None, error, traceback.format_exc())
-        connection.send(answer)
+            self.process.stdin.write(request)
+            self.process.stdin.flush()
+            # Written by this package's own process, which was started here.
+            result, error, text = pickle.load(self.process.stdout)  # noqa: S301
+        except (EOFError, OSError, pickle.UnpicklingError):
+            end = ended(self.process.wait())
+            raise DeconvsegError(f"{self.task[1](item)}: the process that worked on it {end}") from None
+        if error is not None:
+            raise error from WorkerTraceback(text)
+        return result
+
+    def end(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with suppress(OSError):
+                pipe.close()

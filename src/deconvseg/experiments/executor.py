@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol, cast
+from queue import SimpleQueue
+from typing import Any, Protocol
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
-from deconvseg.planning import choose_device, keep_freed_memory
+from deconvseg.planning import choose_device
+from deconvseg.system import child_environment, ending, python_command
 from deconvseg.training import Console, train
 
 # What a process ends with that the system has killed (SIGKILL, which Windows does not have).
 _KILLED = -9
-# Long enough for a fold that was interrupted to write its last state.
-_PATIENCE = 60.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -74,72 +72,61 @@ class Processes:
         return math.ceil(min(self.jobs, folds) / max(1, len(self.gpus)))
 
     def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
-        """Train every fold; a process that dies is a problem of its fold."""
+        """Train every fold; a process that dies is a problem of its fold, and none outlives this call."""
         waiting = list(tasks)
-        running: dict[Connection, tuple[int, SpawnProcess, str | None]] = {}
+        running: dict[int, tuple[subprocess.Popen[str], str | None]] = {}
         problems: dict[int, str] = {}
+        told: SimpleQueue[tuple[int, dict[str, Any] | None]] = SimpleQueue()
+        started: list[subprocess.Popen[str]] = []
         try:
-            while waiting or running:
-                while waiting and len(running) < self.jobs:
-                    task, taken = waiting.pop(0), [gpu for _, _, gpu in running.values()]
-                    gpu = min(self.gpus, key=taken.count, default=None)
-                    receiver, process = self._start(task, gpu)
-                    running[receiver] = task.fold, process, gpu
-                for ready in wait(list(running)):
-                    receiver = cast("Connection", ready)
-                    fold, process, _ = running[receiver]
-                    try:
-                        kind, text = json.loads(receiver.recv_bytes())
-                    except EOFError:
-                        process.join()
-                        del running[receiver]
-                        if process.exitcode:
-                            problems.setdefault(fold, _describe_end(process.exitcode))
-                        continue
-                    if kind == "problem":
-                        problems[fold] = text
-                    console.say(f"fold {fold}: {text if kind == 'line' else f'failed: {text}'}")
+            with ending(started):
+                while waiting or running:
+                    while waiting and len(running) < self.jobs:
+                        task, taken = waiting.pop(0), [gpu for _, gpu in running.values()]
+                        gpu = min(self.gpus, key=taken.count, default=None)
+                        process = self._start(task, gpu)
+                        started.append(process)
+                        running[task.fold] = process, gpu
+                        threading.Thread(target=_listen, args=(task.fold, process, told), daemon=True).start()
+                    fold, message = told.get()
+                    if message is None:
+                        process, _ = running.pop(fold)
+                        if code := process.wait():
+                            problems.setdefault(fold, _describe_end(code))
+                    elif "error" in message:
+                        problems[fold] = message["error"]
+                        console.say(f"fold {fold}: failed: {message['error']}")
+                    else:
+                        console.say(f"fold {fold}: {message['say']}")
         except KeyboardInterrupt:
-            # The terminal has sent the signal to the folds too.
             raise InterruptionError("interrupted; completed epochs are kept, go on with --resume") from None
-        finally:
-            for _, process, _ in running.values():
-                process.join(_PATIENCE)
-                process.terminate()
         return problems
 
-    def _start(self, task: FoldTask, gpu: str | None) -> tuple[Connection, SpawnProcess]:
-        context = multiprocessing.get_context("spawn")
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_train_fold, args=(task, self.threads, sender), name=f"fold {task.fold}")
-        # Before it starts: CUDA looks once.
-        with _seeing(gpu):
-            process.start()
-        # Only the process holds its end from now on: when it dies, however it does, this end says so.
-        sender.close()
-        return receiver, process
+    def _start(self, task: FoldTask, gpu: str | None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            python_command("deconvseg.experiments.worker", json.dumps(dict(task.arguments)), str(self.threads)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            # CUDA looks once; a run can go on on whichever device is free.
+            env=child_environment(**({} if gpu is None else {_VISIBLE: gpu})),
+            text=True,
+            encoding="utf-8",
+        )
 
 
-def _train_fold(task: FoldTask, threads: int, sender: Connection) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    try:
-        train(**task.arguments, console=_Sending(sender))
-    except DeconvsegError as error:
-        _send(sender, "problem", str(error))
-        sys.exit(error.exit_code)
+def _listen(fold: int, process: subprocess.Popen[str], told: SimpleQueue[tuple[int, dict[str, Any] | None]]) -> None:
+    """Hand on the messages of a process, and None when it has closed its end: however it ends, it does."""
+    assert process.stdout is not None
+    with process.stdout as lines:
+        for line in lines:
+            told.put((fold, json.loads(line)))
+    told.put((fold, None))
 
 
 def _describe_end(code: int) -> str:
     if code == _KILLED:
         return "its process was killed, probably for want of memory: run fewer folds at once (--jobs)"
     return f"its process ended with {code}; what it printed says more"
-
-
-def _send(sender: Connection, kind: str, text: str) -> None:
-    sender.send_bytes(json.dumps([kind, text]).encode())
 
 
 class _Prefixed:
@@ -156,31 +143,6 @@ class _Prefixed:
 
     def meter(self) -> AbstractContextManager[Callable[[str, float], None]]:
         return self.console.meter()
-
-
-class _Sending:
-    """The console of a fold in another process: sends lines, one for each tenth of the way."""
-
-    def __init__(self, sender: Connection) -> None:
-        self.sender = sender
-
-    def say(self, text: str) -> None:
-        _send(self.sender, "line", text)
-
-    def track(self, items: Sequence[Any], text: str) -> Sequence[Any]:
-        return items
-
-    @contextmanager
-    def meter(self) -> Iterator[Callable[[str, float], None]]:
-        told = -1
-
-        def tell(text: str, fraction: float) -> None:
-            nonlocal told
-            if int(fraction * 10) > told:
-                told = int(fraction * 10)
-                self.say(f"{fraction:4.0%}  {text}")
-
-        yield tell
 
 
 def choose_executor(jobs: int | None, device: str, devices_each: int) -> Serial | Processes:
@@ -209,18 +171,3 @@ def _list_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
     return named[:count] or [str(number) for number in range(count)]
-
-
-@contextmanager
-def _seeing(gpu: str | None) -> Iterator[None]:
-    """Let processes that are started meanwhile see one GPU alone; a run can go on on whichever is free."""
-    before = os.environ.get(_VISIBLE)
-    if gpu is not None:
-        os.environ[_VISIBLE] = gpu
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[_VISIBLE] = before
-        elif gpu is not None:
-            del os.environ[_VISIBLE]

@@ -13,7 +13,6 @@ from deconvseg.planning.machine import (
     is_out_of_memory,
     keep_freed_memory,
     plannable_memory,
-    take_over_stdout,
 )
 from deconvseg.planning.matching import channel_order, check_pretrained, match_plan
 from deconvseg.planning.measuring import StepCost, StepMeter
@@ -54,5 +53,4 @@ __all__ = [
     "register_fitting",
     "supervise_deeply",
     "take_fingerprint",
-    "take_over_stdout",
 ]

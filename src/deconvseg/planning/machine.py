@@ -1,11 +1,8 @@
 """What the machine at hand can do."""
 
 import ctypes
-import os
 import platform
-import sys
 from pathlib import Path
-from typing import TextIO
 
 from deconvseg.data.free_memory import free_memory
 from deconvseg.errors import InputError
@@ -48,14 +45,6 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def take_over_stdout() -> TextIO:
-    """Return standard output for this process's messages alone: what anything else prints goes to standard error."""
-    messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # The descriptor itself, because libraries in other languages print without asking Python.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return messages
 
 
 def available_memory(device: str = "cpu") -> int:

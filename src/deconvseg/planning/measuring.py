@@ -1,9 +1,7 @@
 """What a training step of a network takes on this machine: seconds and memory, measured in a process of its own."""
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import IO, Any, Protocol
 import torch
 
 from deconvseg.errors import DeconvsegError
+from deconvseg.system import child_environment, python_command
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,14 @@ class StepMeter:
         self.threads = threads
         # A file and not a pipe: nobody reads while the other process writes.
         self._messages: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        # The other process finds the very modules that this one has, and none in the working folder beside them.
-        path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "deconvseg.planning.trial"],
+            python_command("deconvseg.planning.trial"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+            env=child_environment(),
         )
 
     def __enter__(self) -> "StepMeter":

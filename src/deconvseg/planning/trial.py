@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from deconvseg.errors import DeconvsegError
 from deconvseg.models import Network, create_model
 from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
-from deconvseg.planning.machine import is_out_of_memory, keep_freed_memory, peak_memory, take_over_stdout
+from deconvseg.planning.machine import is_out_of_memory, keep_freed_memory, peak_memory
+from deconvseg.system import end_with_parent, take_over_stdout
 
 # The first step also prepares (compiled primitives, the optimiser's state); the fastest of the others is the step.
 _STEPS = 3
@@ -53,6 +54,7 @@ def _try_apart(request: Mapping[str, Any]) -> dict[str, Any]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        end_with_parent()
         if bound is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         with os.fdopen(writing, "w", encoding="utf-8") as answer:

@@ -9,15 +9,29 @@ from deconvseg.system.files import (
     writing_error,
 )
 from deconvseg.system.locks import LOCK, LockedError, hold
+from deconvseg.system.processes import (
+    child_environment,
+    end_with_parent,
+    ending,
+    leave_current_folder,
+    python_command,
+    take_over_stdout,
+)
 
 __all__ = [
     "LOCK",
     "DiskFullError",
     "LockedError",
     "atomic_write",
+    "child_environment",
     "current_folder",
+    "end_with_parent",
+    "ending",
     "hold",
+    "leave_current_folder",
     "make_folder",
+    "python_command",
     "remove_unfinished",
+    "take_over_stdout",
     "writing_error",
 ]

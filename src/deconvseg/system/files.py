@@ -20,7 +20,11 @@ class DiskFullError(DeconvsegError):
 
     def __init__(self, path: Path, advice: str = "") -> None:
         super().__init__(f"the disk is full while writing {path}; free some space{advice}")
-        self.path = path
+        self.path, self.advice = path, advice
+
+    def __reduce__(self) -> tuple[type["DiskFullError"], tuple[Path, str]]:
+        # From one process to another.
+        return DiskFullError, (self.path, self.advice)
 
 
 @contextmanager

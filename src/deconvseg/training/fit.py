@@ -118,8 +118,9 @@ def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
             # Lightning tells the developer of a loop what a user of this package cannot act on.
             warnings.filterwarnings("ignore", module="lightning")
             yield
-    except SystemExit:
-        if not trainer.interrupted:
+    except SystemExit as end:
+        # Its answer to Ctrl-C; that to SIGTERM and SIGHUP is our own, and has another code.
+        if not trainer.interrupted or end.code != 1:
             raise
     finally:
         if in_main_thread:

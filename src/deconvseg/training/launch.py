@@ -5,12 +5,10 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import torch
@@ -19,13 +17,13 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
 from deconvseg.planning import Plan, choose_device
 from deconvseg.runs import Run
+from deconvseg.system import child_environment, ending, python_command
 from deconvseg.training.console import Console
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks, share_of_batch
 from deconvseg.training.strategies import STRATEGIES
 
 _ADDRESS = "127.0.0.1"
-_PATIENCE = 10.0  # seconds between asking a process to end and ending it
 _LAST_WORDS = 5.0
 _POLL = 0.1
 
@@ -67,18 +65,16 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> N
     count = options.devices or 1
     # What torchrun does: the processes meet in a store that their parent keeps.
     store = TCPStore(_ADDRESS, 0, is_master=True, wait_for_workers=False)
-    command = [sys.executable, "-m", "deconvseg.training.worker", str(run.path.resolve())]
-    command += [json.dumps(options.to_json()), "resume" if resume else "start"]
+    how = "resume" if resume else "start"
+    worker, chosen = "deconvseg.training.worker", json.dumps(options.to_json())
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as chatter, console.meter() as meter:
         processes = [
             subprocess.Popen(
-                command,
-                env={**os.environ, **_environment(rank, count, store.port, threads_of_each(options))},
+                python_command(worker, str(run.path.resolve()), chosen, how),
+                env=child_environment(**_environment(rank, count, store.port, threads_of_each(options))),
                 stdout=writer,
                 stderr=None if rank == 0 else chatter,
-                # Ctrl-C comes to this process alone, which then ends the others.
-                start_new_session=True,
             )
             for rank in range(count)
         ]
@@ -86,7 +82,7 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> N
         listener = _Listener(os.fdopen(reader, encoding="utf-8"), console, meter)
         listener.start()
         try:
-            with _ended(processes):
+            with ending(processes):
                 _wait(processes)
         except KeyboardInterrupt as interruption:
             raise InterruptionError(f"interrupted; {kept_epochs(run)}") from interruption
@@ -149,24 +145,6 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
         if deadline == math.inf and any(process.poll() for process in processes):
             deadline = time.monotonic() + _LAST_WORDS
         time.sleep(_POLL)
-
-
-@contextmanager
-def _ended(processes: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
-    """Leave no process behind, whatever ends the block."""
-    try:
-        yield
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-        deadline = time.monotonic() + _PATIENCE
-        for process in processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _check(codes: Sequence[int], errors: Sequence[dict[str, Any]], run: Run, chatter: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One of several training processes: ``python -m deconvseg.training.worker RUN OPTIONS resume|start``.
+"""One of several training processes, with the arguments RUN OPTIONS resume|start.
 
 ``launch`` starts it, in the environment of torchrun. It writes JSON lines to standard output: what there is to say, how
 far the training is (the first process only), and the error it ends with.
@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from deconvseg.errors import DeconvsegError, InterruptionError
-from deconvseg.planning import choose_device, keep_freed_memory, take_over_stdout
+from deconvseg.planning import choose_device, keep_freed_memory
 from deconvseg.runs import Run
+from deconvseg.system import take_over_stdout
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import PeerError, Ranks

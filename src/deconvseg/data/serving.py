@@ -1,0 +1,42 @@
+"""A process of :func:`~deconvseg.data.workers.map_in_processes`: reads items from standard input, writes results."""
+
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import torch
+
+from deconvseg.data.workers import naming
+from deconvseg.errors import DeconvsegError
+from deconvseg.system import take_over_stdout
+
+
+def main() -> None:
+    """Answer items until standard input ends; the first comes with the function, and with what describes an item."""
+    answers = take_over_stdout().buffer
+    torch.set_num_threads(1)
+    try:
+        # From the process that started this one, which is of this package.
+        function, describe, item = pickle.load(sys.stdin.buffer)  # noqa: S301
+        while True:
+            _answer(answers, function, describe, item)
+            item = pickle.load(sys.stdin.buffer)  # noqa: S301
+    except EOFError:
+        return
+
+
+def _answer(answers: BinaryIO, function: Callable[[Any], Any], describe: Callable[[Any], str], item: Any) -> None:
+    answer: tuple[Any, DeconvsegError | None, str]
+    try:
+        with naming(describe(item)):
+            answer = (function(item), None, "")
+    except DeconvsegError as error:
+        answer = (None, error, traceback.format_exc())
+    answers.write(pickle.dumps(answer))
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

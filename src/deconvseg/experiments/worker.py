@@ -1,0 +1,53 @@
+"""The process of one fold; its arguments are those of :func:`~deconvseg.training.train`, as JSON, and its threads."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.planning import keep_freed_memory
+from deconvseg.system import take_over_stdout
+from deconvseg.training import train
+from deconvseg.training.worker import Relay
+
+
+class _FoldRelay(Relay):
+    """Tells the parent process a line for each tenth of the way."""
+
+    @contextmanager
+    def meter(self) -> Iterator[Callable[[str, float], None]]:
+        told = -1
+
+        def tell(text: str, fraction: float) -> None:
+            nonlocal told
+            if int(fraction * 10) > told:
+                told = int(fraction * 10)
+                self.say(f"{fraction:4.0%}  {text}")
+
+        yield tell
+
+
+def main(arguments: str, threads: str) -> int:
+    """Train a fold; return the exit code."""
+    # The parent asks so: what is half written is tidied up on the way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    relay = _FoldRelay(take_over_stdout())
+    torch.set_num_threads(int(threads))
+    keep_freed_memory()
+    try:
+        train(**json.loads(arguments), console=relay)
+    except DeconvsegError as error:
+        relay.tell(error=" ".join(str(error).split()))
+        return error.exit_code
+    except BrokenPipeError:
+        # The parent was killed.
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""How the program ends: by which signal, with which exit code, and what it says."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+_PROGRAM = """
+import sys, time
+from deconvseg.cli.app import app, main
+
+@app.command("sleep")
+def sleep() -> None:
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        print("tidied up", flush=True)
+
+sys.argv = ["deconvseg", "sleep"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("how", "code", "text"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+    ],
+)
+def test_a_signal_ends_the_program_tidily_with_its_own_code(how: int, code: int, text: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A shell starts what it runs in the background with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(how)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert output == "tidied up\n"
+    assert f"error: {text}; what was written is kept" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_what_nohup_ignores_stays_ignored() -> None:
+    program = _PROGRAM.replace("time.sleep(60)", "time.sleep(0.5)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output) == (0, "tidied up\n")

@@ -13,8 +13,8 @@ from deconvseg.cli.app import app, main
 
 @app.command("sleep")
 def sleep() -> None:
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     finally:
         print("tidied up", flush=True)

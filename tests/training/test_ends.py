@@ -101,7 +101,9 @@ def test_a_run_that_is_stopped_at_any_write_is_taken_up_or_replaced(
     recipe = {"epochs": 1, "steps_per_epoch": 1, "validate_every": 1, "validation_cases": 1}
     options = {"plan": tiny_plan(recipe=recipe), "splits": discs / "splits.json", "device": "cpu"}
     run, resume = Run(tmp_path / "run"), False
-    for write in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 15, 1, 2, 3, 4):
+    for write in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 1, 2, 3, 4):
+        if resume and write > 4:
+            continue
         with monkeypatch.context() as patch:
             stop_at(write, patch)
             with pytest.raises(Stopped):
@@ -220,11 +222,12 @@ def test_sigterm_ends_a_training_with_its_code_and_leaves_it_to_be_resumed(
     # As the command line does.
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-            patch.setattr(SegmentationTask, "training_step", signalled)
+        monkeypatch.setattr(SegmentationTask, "training_step", signalled)
+        with pytest.raises(SystemExit) as end:
             train(discs, tmp_path / "run", **options)
     finally:
         signal.signal(signal.SIGTERM, before)
+        monkeypatch.undo()
     assert end.value.code == 143
     assert not (tmp_path / "run" / ".lock").exists()
     assert train(discs, tmp_path / "run", **options, resume=True).finished

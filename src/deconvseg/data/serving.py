@@ -15,13 +15,13 @@ from deconvseg.system import take_over_stdout
 
 def main() -> None:
     """Answer items until standard input ends; the first comes with the function, and with what describes an item."""
-    answers = take_over_stdout().buffer
+    messages = take_over_stdout()
     torch.set_num_threads(1)
     try:
         # From the process that started this one, which is of this package.
         function, describe, item = pickle.load(sys.stdin.buffer)  # noqa: S301
         while True:
-            _answer(answers, function, describe, item)
+            _answer(messages.buffer, function, describe, item)
             item = pickle.load(sys.stdin.buffer)  # noqa: S301
     except EOFError:
         return

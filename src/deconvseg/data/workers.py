@@ -111,11 +111,15 @@ class _Worker:
             env=child_environment(OMP_NUM_THREADS="1"),
         )
         self.started = False
+        self.death: DeconvsegError | None = None
 
     def ask(self, item: Any) -> Any:
         """Return the result of an item, or raise its error."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        if self.death is not None:
+            # Another item has found it dead, and names it.
+            raise self.death
         request = pickle.dumps(item if self.started else (*self.task, item))
         self.started = True
         try:
@@ -125,7 +129,8 @@ class _Worker:
             result, error, text = pickle.load(self.process.stdout)  # noqa: S301
         except (EOFError, OSError, pickle.UnpicklingError):
             end = ended(self.process.wait())
-            raise DeconvsegError(f"{self.task[1](item)}: the process that worked on it {end}") from None
+            self.death = DeconvsegError(f"{self.task[1](item)}: the process that worked on it {end}")
+            raise self.death from None
         if error is not None:
             raise error from WorkerTraceback(text)
         return result

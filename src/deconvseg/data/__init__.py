@@ -45,6 +45,7 @@ from deconvseg.data.reading import (
     read_label_map,
 )
 from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
+from deconvseg.data.segments import read_mask_pair
 from deconvseg.data.splits import (
     Splits,
     read_folds,
@@ -125,6 +126,7 @@ __all__ = [
     "read_json_object",
     "read_label_map",
     "read_mask",
+    "read_mask_pair",
     "read_splits",
     "record_dataset",
     "report_problems",

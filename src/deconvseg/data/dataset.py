@@ -14,6 +14,7 @@ from deconvseg.data.mask_values import read_mask
 from deconvseg.data.preprocessing import match_channels
 from deconvseg.data.raster import is_rgb
 from deconvseg.data.reading import check_same_grid, files_of, read_header, read_image
+from deconvseg.data.segments import uncrop
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
@@ -137,6 +138,7 @@ class Dataset:
         image, label_map = self.load_image(case), self.load_label(case)
         if label_map is None or case.label is None:
             return image, None
+        label_map = uncrop(label_map, case.label, image)
         check_same_grid(image, case.images[0], label_map, case.label)
         # One geometry for both, to the last digit: resampling must not round them to different sizes.
         return image, LabelMap(label_map.pixels, image.geometry)

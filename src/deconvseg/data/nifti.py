@@ -233,8 +233,8 @@ def _affine(header: Any, stored: tuple[int, ...], notes: list[str]) -> npt.NDArr
     if scale != 1.0:
         # Through the shortest decimal number: 0.001 m in float32 is 1 mm, not 1.0000000475.
         affine[:3] = scale * np.vectorize(lambda number: float(str(np.float32(number))))(affine[:3])
-    if not np.isfinite(affine).all():
-        return affine
+    if not np.isfinite(affine).all() or np.abs(affine).max() > 1e12:
+        return affine  # Geometry refuses it
     if code not in _MILLIMETRES:
         notes.append(f"its header names no unit of length that exists ({code}): millimetres are assumed")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[: len(used)]
@@ -283,10 +283,11 @@ def _unscaled_labels(numbers: npt.NDArray[Any], volume: _Volume) -> npt.NDArray[
     map is the one that its nearest label is stored as.
     """
     assert volume.slope is not None
-    scaled: npt.NDArray[np.float64] = numbers * np.float64(volume.slope) + np.float64(volume.inter)
-    if numbers.dtype.kind == "f" or not volume.slope or not np.isfinite(scaled).all():
+    slope, inter = np.float64(volume.slope), np.float64(volume.inter)
+    scaled: npt.NDArray[np.float64] = numbers * slope + inter
+    if numbers.dtype.kind == "f" or not slope or not np.isfinite(scaled).all():
         return scaled
     labels = np.rint(scaled)
-    if (np.abs(np.rint((labels - volume.inter) / volume.slope) - numbers) > 0).any() or np.abs(labels).max() >= 2**53:
+    if (np.abs(np.rint((labels - inter) / slope) - numbers) > 0).any() or np.abs(labels).max() >= 2**53:
         return scaled
     return labels.astype(np.int64)

@@ -98,7 +98,8 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Reader] = REA
     whose channels differ.
     """
     path = Path(path)
-    pixels, geometry = _reader_of(path, readers).read_labels(path)
+    with np.errstate(over="ignore", invalid="ignore"):
+        pixels, geometry = _reader_of(path, readers).read_labels(path)
     if pixels.dtype == np.bool_:
         return LabelMap(pixels.astype(np.uint8), geometry)
     if np.issubdtype(pixels.dtype, np.floating):
@@ -178,8 +179,10 @@ def case_stem(path: str | PathLike[str]) -> str:
 
 
 def _read_channels(path: Path, channels_last: bool, readers: Sequence[Reader]) -> Image:
-    pixels, geometry = _reader_of(path, readers).read_channels(path, channels_last=channels_last)
-    image = Image(np.ascontiguousarray(pixels, dtype=np.float32), geometry)
+    # What float32 cannot hold becomes infinite, which is refused below by its count.
+    with np.errstate(over="ignore", invalid="ignore"):
+        pixels, geometry = _reader_of(path, readers).read_channels(path, channels_last=channels_last)
+        image = Image(np.ascontiguousarray(pixels, dtype=np.float32), geometry)
     if not all(np.isfinite(plane).all() for channel in image.pixels for plane in channel):
         nans, infinite = int(np.isnan(image.pixels).sum()), int(np.isinf(image.pixels).sum())
         raise InputError(

@@ -16,14 +16,13 @@ from deconvseg.data import (
     Problem,
     Region,
     case_stem,
-    check_same_grid,
     is_dataset,
     is_image_file,
     list_bids_masks,
     list_image_files,
     list_names,
     open_dataset,
-    read_mask,
+    read_mask_pair,
     read_splits,
 )
 from deconvseg.errors import DeconvsegError, InputError
@@ -251,10 +250,7 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         if len(files) > 1:
             raise InputError(f"{len(files)} {role} have this name ({', '.join(map(str, files))}); keep one")
     truth_file, prediction_file = truths.files[name][0], found[0]
-    truth, prediction = (
-        read_mask(file, foreground=choice.classes.foreground) for file in (truth_file, prediction_file)
-    )
-    check_same_grid(truth, truth_file, prediction, prediction_file)
+    truth, prediction = read_mask_pair(truth_file, prediction_file, foreground=choice.classes.foreground)
     ignored = None if truths.ignore is None else truth.pixels == truths.ignore
     stored = truth.pixels, prediction.pixels
     masks = align_masks(*stored, choice.classes, truths.ignore)

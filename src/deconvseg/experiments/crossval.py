@@ -22,7 +22,7 @@ from deconvseg.data import (
     open_dataset,
     read_folds,
     read_json,
-    read_mask,
+    read_mask_pair,
     read_splits,
     record_dataset,
     resolve_folds,
@@ -341,7 +341,7 @@ def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> 
     cases = []
     for fold, case, ignore in console.track(entries, "reading the held-out masks"):
         single = plan.labels.foreground_only
-        truth, prediction = (read_mask(file, foreground=single) for file in (case.truth_file, case.prediction_file))
+        truth, prediction = read_mask_pair(case.truth_file, case.prediction_file, foreground=single)
         aligned = [plan.labels.to_encoding().align(mask.pixels) for mask in (truth, prediction)]
         pixels = [mask > 0 if single else mask for mask in aligned]
         if ignore is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data import LabelMap, align_white, read_image, read_mask
+from deconvseg.data import LabelMap, align_white, read_image, read_mask_pair
 from deconvseg.errors import DeconvsegError
 from deconvseg.reporting.charts import draw_dice_distribution, draw_volume_agreement
 from deconvseg.reporting.overlay import CaseViews, case_views
@@ -230,10 +230,9 @@ def _draw_case(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[CaseV
 
 def _read_masks(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[LabelMap, LabelMap]:
     """Return truth and prediction as they are scored: without ignored voxels, regions painted in their order."""
-    truth, prediction = (
-        read_mask(record.resolve(case[key]), foreground=bool(record.tree.get("foreground"))).canonical()
-        for key in ("truth_file", "prediction_file")
-    )
+    files = [record.resolve(case[key]) for key in ("truth_file", "prediction_file")]
+    pair = read_mask_pair(files[0], files[1], foreground=bool(record.tree.get("foreground")))
+    truth, prediction = (mask.canonical() for mask in pair)
     pixels = [mask.pixels for mask in (truth, prediction)]
     ignore = record.tree.get("ignore_label")
     if ignore is not None and pixels[0].shape == pixels[1].shape:

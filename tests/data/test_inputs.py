@@ -111,3 +111,13 @@ def test_any_name_is_a_case_of_its_own_name(tmp_path_factory, name):
 def test_composed_and_decomposed_letters_are_one_name(tmp_path):
     path = raster(tmp_path / "Mu\u0308ller.png")
     assert names(tmp_path) == names(path) == ["M\u00fcller"]
+
+
+def test_more_channel_files_than_the_network_takes_are_refused_and_none_is_dropped(tmp_path):
+    for case in ("a", "b"):
+        for number in range(3):
+            volume(tmp_path / f"{case}_{number:04d}.nii.gz")
+    assert names(tmp_path, channels=3) == ["a", "b"]
+    for given_path in (tmp_path, tmp_path / "a_0000.nii.gz"):
+        with pytest.raises(InputError, match="holds 3 channels of case a .*but the network takes 2"):
+            open_images(given_path, channels=2)

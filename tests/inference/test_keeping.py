@@ -15,8 +15,10 @@ from torch import nn
 from deconvseg.data import Case, Geometry, LabelMap, read_image, read_label_map, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Prediction, Predictor, predict, predict_cases
+from deconvseg.planning import Appearance
+from deconvseg.planning.appearance import look_at
 from deconvseg.runs import Run
-from plans import plan_of, volume_run
+from plans import plan_of, tiny_plan, volume_run
 
 Predict = Callable[..., Prediction]
 SHAPE = (9, 8, 7)
@@ -183,6 +185,40 @@ def test_masks_of_one_value_are_named_and_empty_ones_counted(run: Predict) -> No
     done = run(Predictor([(Constant(2), plan)]))
     assert done.warnings == []
     assert done.remarks["b"] == ["the mask is 2 everywhere"]
+
+
+def test_a_scan_unlike_the_training_scans_is_named_in_words_json_and_record(
+    run: Predict, cases: list[Case], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = [look_at(read_image(case.images)) for case in cases]
+    numbers = dict.fromkeys(("zero_fraction", "minimum", "maximum", "mean", "std", "percentile_0_5"), 0.0)
+    data = {
+        "cases": 3,
+        "shapes": [SHAPE] * 3,
+        "spacings": [[1, 1, 1]] * 3,
+        "orientations": {"RAS": 3},
+        "classes": [],
+        "channels": [{**numbers, "percentile_99_5": 1.0}],
+        "appearance": Appearance.of(looks, 3, 1).model_dump(mode="json"),
+    }
+    plan = plan_of(3, 3, (8, 8, 8), (1.0, 1.0, 1.0))
+    known = tiny_plan(**{**plan.model_dump(mode="json"), "data": data})
+    predictor = Predictor([(nn.Conv3d(1, 3, 1), known)])
+    assert not [text for texts in run(predictor).remarks.values() for text in texts if "unlike" in text]
+    pixels = read_image(cases[1].images).pixels[0]
+    nib.save(nib.Nifti1Image(pixels * 1000, np.diag([-3.0, 1, 1, 1])), cases[1].images[0])
+    caplog.clear()
+    done = run(predictor)
+    (text,) = (text for text in done.remarks["b"] if "unlike" in text)
+    assert text.startswith("unlike the training scans: axes stored as LAS (training: RAS; does its header")
+    for words in ("spacing along x 3 mm (training: 1 mm)", "size along x 27 mm", "span of the intensities of image"):
+        assert words in text
+    assert f"b: {text}" in done.to_json()["warnings"]
+    assert text in caplog.text
+    assert text in (tmp_path / "masks" / "predictions.jsonl").read_text(encoding="utf-8")
+    # A network whose training scans are not known has no say.
+    both = Predictor([(nn.Conv3d(1, 3, 1), known), (nn.Conv3d(1, 3, 1), known.model_copy(update={"data": None}))])
+    assert any("unlike" in remark for remark in run(both).remarks["b"])
 
 
 def test_a_record_of_foreign_content_is_no_record(run: Predict, tmp_path: Path) -> None:

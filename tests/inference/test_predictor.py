@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils import weight_norm
 
 from deconvseg.data import Geometry, Image
-from deconvseg.errors import DeconvsegError
-from deconvseg.inference import Predictor
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.inference import Postprocessing, Predictor, Step
 from deconvseg.inference.grids import GridAxis
 from plans import plan_of
 
@@ -89,3 +89,9 @@ def test_a_class_that_a_network_rules_out_is_never_chosen() -> None:
 
     mask = Predictor([(RuledOut(), plan_of(2, 3, (8, 8), (1, 1)))]).segment(IMAGE)
     assert np.array_equal(mask.pixels, IMAGE.pixels[0] < 0)
+
+
+def test_post_processing_of_other_labels_is_refused() -> None:
+    step = Step(step="keep_largest", structure="tumour", labels=(4,), written_as=4)
+    with pytest.raises(InputError, match="post-processing of tumour: names the labels 4, but the masks have 0, 1"):
+        Predictor([(nn.Conv2d(1, 2, 1), plan_of(2, 2, (8, 8), (1, 1)))], postprocessing=Postprocessing(steps=(step,)))

@@ -149,6 +149,12 @@ def _group_channels(files: Sequence[Path], channels: int | None) -> list[Case]:
             joined = complete and numbered
         else:
             joined = _may_be_channels(group) and (complete or image_suffix(example) not in RASTER_SUFFIXES)
+        if joined and len(group) > expected:
+            names = list_names(path.name for path in group.values())
+            raise InputError(
+                f"{example.parent} holds {len(group)} channels of case {name} ({names}), but the network takes "
+                f"{expected}; give a folder with those alone, numbered from 0000 in the run's order"
+            )
         if joined:
             cases.append(Case(name, tuple(sibling_channel(example, number) for number in range(expected)), None))
         else:

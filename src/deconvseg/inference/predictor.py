@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deconvseg.data import Geometry, Image, LabelMap
+from deconvseg.data import Geometry, Image, LabelMap, list_names
 from deconvseg.errors import InputError
 from deconvseg.inference.fitting import Fit, Fitter
 from deconvseg.inference.grids import in_sweep_order
@@ -80,6 +80,7 @@ class Predictor:
                     f"{name}: its channels {', '.join(others)} differ from those of {names[0]}, {', '.join(channels)}; "
                     "average only runs that were trained on the same channels"
                 )
+        _check_steps(self.postprocessing, self.plan)
         mirrored = [plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else () for plan in self.plans]
         for name, axes in zip(names, mirrored, strict=True):
             if tta and not axes:
@@ -150,12 +151,14 @@ class Predictor:
         if probabilities is not None:
             fill_background(probabilities, self.plan)
         note = note or partial(_log.warning, "%s: %s", prepared.where)
+        for remark in prepared.remarks:
+            note(remark)
         if prepared.box is not None:
             self._paint(prepared, prepared.box, ids, probabilities, tell, note)
         mask = self._finish(ids, prepared.geometry)
-        remark = describe_monotony(mask, self.plan)
-        if remark is not None:
-            note(remark)
+        one_value = describe_monotony(mask, self.plan)
+        if one_value is not None:
+            note(one_value)
         return mask
 
     def probabilities(self, image: Image, where: str = "the image") -> NDArray[np.float32]:
@@ -247,6 +250,17 @@ class Predictor:
             for chunk in layout.chunks:
                 place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
                 yield place, tuple(next(sweep) for sweep in sweeps)
+
+
+def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
+    """Refuse post-processing of labels that the masks do not have: it was chosen for other classes."""
+    for step in postprocessing.steps:
+        foreign = {*step.labels, step.written_as, *step.enclosing.values()} - {0, *plan.labels.values}
+        if foreign:
+            raise InputError(
+                f"post-processing of {step.structure}: names the labels {list_names(sorted(foreign))}, but the masks "
+                f"have {list_names(plan.labels.values)}; it belongs to another run: predict without it"
+            )
 
 
 def _load(run: Run) -> nn.Module:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import nibabel as nib
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ class PreparedImage:
         pixels: (C, \\*S) for each network, normalised; networks that see the same share one tensor.
         box: the voxels to predict, in canonical axis order; None where there is nothing but zeros.
         where: how messages call the image.
+        remarks: in what the image is unlike the training scans.
 
     """
 
@@ -33,6 +35,7 @@ class PreparedImage:
     pixels: list[Tensor]
     box: tuple[range, ...] | None
     where: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def canonical_shape(self) -> tuple[int, ...]:
@@ -85,7 +88,35 @@ def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memo
         seen.append((plan, pixels))
     order = image.geometry.axis_order()
     box = nonzero_box(image) if crop else tuple(range(image.shape[axis]) for axis in order.permutation)
-    return PreparedImage(image.shape, image.geometry, [pixels for _, pixels in seen], box, where)
+    remarks = _find_unusual(image, plans, where)
+    return PreparedImage(image.shape, image.geometry, [pixels for _, pixels in seen], box, where, remarks)
+
+
+def _find_unusual(image: Image, plans: Sequence[Plan], where: str) -> tuple[str, ...]:
+    """Say in what an image is unlike the scans of every training; nothing where it is like those of one of them."""
+    first: tuple[str, ...] | None = None
+    for plan in plans:
+        if plan.data is None:
+            continue
+        names = [channel.name for channel in plan.channels]
+        found = _odd_orientation(image, plan.data.orientations)
+        if plan.data.appearance is not None:
+            found += plan.data.appearance.unusual(match_channels(image, names, where), names)
+        if not found:
+            return ()
+        first = first or found
+    if first is None:
+        return ()
+    return (f"unlike the training scans: {'; '.join(first)}",)
+
+
+def _odd_orientation(image: Image, known: Mapping[str, int]) -> tuple[str, ...]:
+    if len(image.shape) != 3 or not known:
+        return ()
+    found = "".join(nib.aff2axcodes(image.geometry.affine))
+    if found in known:
+        return ()
+    return (f"axes stored as {found} (training: {', '.join(known)}; does its header tell left from right?)",)
 
 
 def _check_memory(image: Image, plans: Sequence[Plan], memory: int | None, where: str) -> None:

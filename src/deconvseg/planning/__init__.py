@@ -1,6 +1,7 @@
 """From a dataset and a machine to a plan: a file that a person can read and edit."""
 
 from deconvseg.data import Augmentation
+from deconvseg.planning.appearance import Appearance
 from deconvseg.planning.checking import check_plan
 from deconvseg.planning.choices import plan_cropping
 from deconvseg.planning.explaining import Section, explain
@@ -18,13 +19,24 @@ from deconvseg.planning.matching import channel_order, check_pretrained, match_p
 from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.planner import check_request, make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
-from deconvseg.planning.schema import ChannelPlan, LabelPlan, ModelPlan, Plan, Prediction, RegionPlan, read_plan
+from deconvseg.planning.schema import (
+    ChannelPlan,
+    DataSummary,
+    LabelPlan,
+    ModelPlan,
+    Plan,
+    Prediction,
+    RegionPlan,
+    read_plan,
+)
 from deconvseg.planning.supervision import supervise_deeply
 
 __all__ = [
     "RECIPES",
+    "Appearance",
     "Augmentation",
     "ChannelPlan",
+    "DataSummary",
     "Fingerprint",
     "LabelPlan",
     "ModelPlan",

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from deconvseg.data import AxisOrder, Case, Dataset, count_values, nonzero_box
 from deconvseg.errors import InputError
+from deconvseg.planning.appearance import look_at
 from deconvseg.planning.symmetry import occupancy
 
 # A percentile of the foreground's intensities is settled by far fewer values than this, and 10,000 are 40 kB a channel.
@@ -40,7 +41,7 @@ class CaseFacts:
 
     ``zero_fractions`` are the shares of exact zeros, one per channel; ``extremes`` (C, 2) each channel's least and
     largest value; ``foreground_outside`` counts voxels of a class outside the box of all voxels that are not zero in
-    some channel.
+    some channel; ``look`` are the figures of :func:`~deconvseg.planning.appearance.look_at`.
     """
 
     shape: tuple[int, ...]
@@ -52,6 +53,7 @@ class CaseFacts:
     extremes: NDArray[np.float32]
     expanded_grey: bool
     foreground_outside: int
+    look: tuple[float, ...]
 
 
 def measuring_bytes(facts: CaseFacts) -> int:
@@ -90,6 +92,7 @@ def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
         extremes=np.stack([pixels.min(axis=1), pixels.max(axis=1)], axis=1),
         expanded_grey=dataset.expands_grey(case),
         foreground_outside=_count_outside(ids > 0, nonzero_box(image), order),
+        look=tuple(round(float(figure), 6) for figure in look_at(image)),
     )
 
 

@@ -72,7 +72,8 @@ class Fingerprint(_Part):
     RGB; ``case_values`` are the label values of each case, in the order of the dataset; ``asymmetry`` says for each
     axis what share of the cases lie nearer to the others than their mirror images do
     (:func:`~deconvseg.planning.symmetry.asymmetry`); ``foreground_outside`` counts the cases with
-    foreground outside the box of all voxels that are not zero in some channel. Goes to and from JSON by pydantic:
+    foreground outside the box of all voxels that are not zero in some channel; ``looks`` are the figures of each case
+    (:func:`~deconvseg.planning.appearance.look_at`). Goes to and from JSON by pydantic:
     ``model_dump_json``, ``model_validate_json``.
     """
 
@@ -86,6 +87,7 @@ class Fingerprint(_Part):
     asymmetry: tuple[float, ...] = ()
     foreground_outside: Count = 0
     case_values: tuple[tuple[int, ...], ...] = ()
+    looks: tuple[tuple[float, ...], ...] = ()
 
     @property
     def label_voxels(self) -> dict[int, int]:
@@ -214,6 +216,7 @@ def _merge(dataset: Dataset, measured: Iterable[tuple[Case, CaseFacts]]) -> Fing
         asymmetry=asymmetry([_occupancies(found) for found in facts]),
         foreground_outside=sum(found.foreground_outside > 0 for found in facts),
         case_values=tuple(tuple(found.classes) for found in facts),
+        looks=tuple(found.look for found in facts),
     )
 
 

@@ -18,7 +18,7 @@ from deconvseg.system import atomic_write
 _log = logging.getLogger("deconvseg")
 
 # Raised when what a fingerprint measures changes between versions of the package.
-_FORMAT = 4
+_FORMAT = 5
 
 Kept = TypeVar("Kept", bound=BaseModel)
 

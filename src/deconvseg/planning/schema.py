@@ -20,6 +20,7 @@ from deconvseg.data import (
     read_json_object,
 )
 from deconvseg.errors import InputError
+from deconvseg.planning.appearance import Appearance
 from deconvseg.planning.fingerprint import ChannelStatistics, ClassStatistics, Count, Fingerprint
 from deconvseg.planning.recipes import Recipe
 
@@ -91,7 +92,10 @@ class ModelPlan(_Part):
 
 
 class DataSummary(_Part):
-    """What the plan was made from: shapes and spacings (mm; smallest, median, largest per axis), classes, channels."""
+    """What the plan was made from: shapes and spacings (mm; smallest, median, largest per axis), classes, channels.
+
+    With its ``appearance`` a prediction tells scans that are unlike the training scans; older plans have none.
+    """
 
     cases: Size
     shapes: tuple[tuple[Size, ...], tuple[Size, ...], tuple[Size, ...]]
@@ -99,6 +103,7 @@ class DataSummary(_Part):
     orientations: dict[str, Count]
     classes: tuple[ClassStatistics, ...]
     channels: tuple[ChannelStatistics, ...]
+    appearance: Appearance | None = None
 
     @classmethod
     def of(cls, fingerprint: Fingerprint) -> "DataSummary":
@@ -115,6 +120,9 @@ class DataSummary(_Part):
             orientations=fingerprint.orientations,
             classes=fingerprint.classes,
             channels=fingerprint.channels,
+            appearance=Appearance.of(fingerprint.looks, fingerprint.spatial_dims, len(fingerprint.channels))
+            if fingerprint.looks
+            else None,
         )
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from deconvseg.data import Dataset, Splits, report_problems
 from deconvseg.errors import InputError
 from deconvseg.planning import (
+    DataSummary,
     Plan,
     cache_folder,
     check_plan,
@@ -32,6 +33,8 @@ def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainO
             "the plan was made with --foreground and this training without it, or the reverse; say the same"
         )
     plan, notes = match_plan(plan, data)
+    if given is not None:
+        plan = _describe_data(plan, given, data, console)
     plan = supervise_deeply(plan)
     check_plan(plan)
     check_processes(plan, options)
@@ -70,6 +73,20 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
         workers=options.workers,
         cache=cache_folder(),
         progress=partial(console.track, text="fingerprint"),
+    )
+
+
+def _describe_data(plan: Plan, given: Plan, data: Dataset, console: Console) -> Plan:
+    """Return a given plan with the figures of the cases that it is about to be trained on, unless it has them.
+
+    Prediction needs them: arrays are taken to lie as the training files did, and unlike scans are named.
+    """
+    known = plan.data is not None and plan.data.appearance is not None and plan.dataset == data.root.name
+    if known and plan.channels == given.channels:
+        return plan
+    watch = partial(console.track, text="fingerprint")
+    return plan.model_copy(
+        update={"data": DataSummary.of(take_fingerprint(data, cache=cache_folder(), progress=watch))}
     )
 
 

@@ -14,7 +14,28 @@ from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError
 from deconvseg.inference.tuning import tune
 from deconvseg.models import Network, create_model
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.ops import native, use_backend
+
+
+class Adapter(torch.nn.Module):
+    """A layer and a learned change of it, with the layer's attributes, as wrappers for fine-tuning have them."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.base_layer = layer
+        self.amount = torch.nn.Parameter(torch.zeros(()))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.base_layer, name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        out = self.base_layer(*args, **kwargs)
+        # Not a scale or a shift, which a normalisation would take out again.
+        return out + self.amount * out.sin()
 
 
 class ModelTester:
@@ -186,6 +207,62 @@ class ModelTester:
         expected = model(other)
         # Another order of additions, whose size follows the largest logit.
         torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+    def test_memory_without_values_is_reset_to_a_fresh_network(self, dims: int) -> None:
+        fresh = self.make(dims)
+        with torch.device("meta"):
+            model = create_model(self.name, **fresh.config)
+        model.to_empty(device="cpu")
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.detach().fill_(float("nan") if tensor.is_floating_point() else 99)
+        torch.manual_seed(1)
+        model.apply(lambda module: getattr(module, "reset_parameters", lambda: None)())
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        for name, expected in (*fresh.named_parameters(), *fresh.named_buffers()):
+            found = tensors[name]
+            constant = expected.numel() > 1 and (expected == expected.flatten()[:1]).all()
+            if constant or not expected.is_floating_point():
+                assert torch.equal(found, expected), name  # not drawn
+            elif expected.numel() >= 200:
+                assert found.std().item() == pytest.approx(expected.std().item(), rel=0.25), name
+                assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.4 * expected.std().item())
+            else:
+                assert torch.isfinite(found).all(), name
+        if hasattr(model, "reset_parameters"):
+            torch.manual_seed(0)
+            model.reset_parameters()
+            for name, expected in (*fresh.named_parameters(), *fresh.named_buffers()):
+                assert torch.equal(tensors[name], expected), name
+
+    def test_layers_that_are_wrapped_or_hooked_are_called(self, dims: int) -> None:
+        model = self.make(dims, **self.prepared or {}).eval()
+        if isinstance(model, WrappedNetwork) and dims != min(self.dims):
+            return  # the layers of other packages are the same in 3D, and slow
+        *size, last = model.size_multiple
+        x = torch.randn(1, model.in_channels, *(model.fixed_size or (*size, 2 * last)))
+        for parameter in model.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+        with torch.no_grad():
+            expected = model(x)
+        adapters = {}
+        for name, layer in list(model.named_modules()):
+            if isinstance(layer, torch.nn.Linear | torch.nn.modules.conv._ConvNd):
+                adapters[name] = Adapter(layer)
+                model.set_submodule(name, adapters[name])
+        found = model(x)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+        found.square().sum().backward()
+        for name, adapter in adapters.items():
+            assert adapter.amount.grad is not None, name
+            assert adapter.amount.grad, name
+            model.set_submodule(name, adapter.base_layer)
+        called, layers = set(), {name: model.get_submodule(name) for name in adapters}
+        for name, layer in layers.items():
+            layer.register_forward_hook(lambda *_, name=name: called.add(name))
+        with torch.no_grad():
+            model(x)
+        assert called == adapters.keys()
 
     def test_pytorch_counts_the_flops_of_the_plain_layers(self, dims: int) -> None:
         model, counts = self.make(dims, **self.prepared or {}).eval(), []

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import check_channels
@@ -34,7 +34,7 @@ _VARIANTS: Mapping[str, _Variant] = {
 
 
 @register_model("mednext")
-class MedNeXt(Network):
+class MedNeXt(WrappedNetwork):
     """Segment by a U-shaped ConvNeXt (MedNeXt, Roy et al., MICCAI 2023), MONAI's ``MedNeXt``.
 
     Args:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -120,6 +121,24 @@ class Network(nn.Module):
             raise InputError(
                 f"{name} got spatial size {size}, which must be a multiple of {self.size_multiple}: pad to {padded}"
             )
+
+
+class WrappedNetwork(Network):
+    """A network that another package builds, whose layers start as that package has them start."""
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters and buffers as the constructor does: all of them, also those of its layers.
+
+        With the same seed they are those of a new network. What was added to the network since, such as another
+        upsampling, stays as it is.
+        """
+        with torch.device("cpu"):
+            fresh = type(self)(**self.config)
+        values = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in (*self.named_parameters(), *self.named_buffers()):
+                if name in values and values[name].shape == tensor.shape:
+                    tensor.copy_(values[name])
 
 
 def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:

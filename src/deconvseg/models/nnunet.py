@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models.network import Network
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
@@ -18,7 +18,7 @@ _FEWEST_STAGES = 3
 
 
 @register_model("nnunet")
-class NNUNet(Network):
+class NNUNet(WrappedNetwork):
     """Segment 2D or 3D images by nnU-Net's plain U-Net (Isensee et al., Nature Methods 2021), from MONAI's ``DynUNet``.
 
     The names of the state dict are DynUNet's, without the second name that it gives every tensor under ``skip_layers``.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, MissingPackageError, check_choice
-from deconvseg.models.network import Network
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
@@ -27,7 +27,7 @@ _NORMS = ("instance_affine", "batch")
 
 
 @register_model("nnunet_resenc")
-class ResEncUNet(Network):
+class ResEncUNet(WrappedNetwork):
     """Segment by nnU-Net's U-Net with a residual encoder (Isensee et al., MICCAI 2024).
 
     It is the ``ResidualEncoderUNet`` of the package ``dynamic-network-architectures``, with one convolution a decoder

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
@@ -15,7 +15,7 @@ _GROUPS = 8
 
 
 @register_model("segresnet")
-class SegResNet(Network):
+class SegResNet(WrappedNetwork):
     """Segment by a residual encoder and decoder (Myronenko, BrainLes 2018), MONAI's ``SegResNet``, without the VAE.
 
     Args:

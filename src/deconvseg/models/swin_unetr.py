@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
@@ -23,7 +23,7 @@ _DECODER = ("decoder5", "decoder4", "decoder3", "decoder2", "decoder1")
 
 
 @register_model("swin_unetr")
-class SwinUNETR(Network):
+class SwinUNETR(WrappedNetwork):
     """Segment by shifted windows of attention with a convolutional decoder, MONAI's ``SwinUNETR``.
 
     Hatamizadeh et al., BrainLes 2021.

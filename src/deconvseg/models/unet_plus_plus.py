@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models.network import Network
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import MONAI_NORMS
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
@@ -17,7 +17,7 @@ _HEADS_OF_OTHER_NODES = ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3")
 
 
 @register_model("unet_plus_plus")
-class UNetPlusPlus(Network):
+class UNetPlusPlus(WrappedNetwork):
     """Segment by nested U-Nets (UNet++, Zhou et al., DLMIA 2018), MONAI's ``BasicUNetPlusPlus`` with its last output.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.models.network import Network, logits_of
+from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
@@ -18,7 +18,7 @@ _DECODER = ("decoder5", "decoder4", "decoder3", "decoder2")
 
 
 @register_model("unetr")
-class UNETR(Network):
+class UNETR(WrappedNetwork):
     """Segment by a vision transformer with a convolutional decoder (Hatamizadeh et al., WACV 2022), MONAI's ``UNETR``.
 
     Its position embedding is of one image size, the only one that it takes. Weights of cross-attention, which MONAI

@@ -35,7 +35,12 @@ class PositionEmbedding(nn.Module):
 
     def __init__(self, channels: int, size: Sequence[int]) -> None:
         super().__init__()
-        self.vectors = nn.Parameter(torch.randn(1, channels, *size))
+        self.vectors = nn.Parameter(torch.empty(1, channels, *size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new vectors from the standard normal distribution."""
+        nn.init.normal_(self.vectors)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add to (B, C, \\*S)."""
@@ -97,7 +102,12 @@ class NMFMixer(nn.Module):
         conv = CONV[spatial_dims]
         self.project_in = conv(channels, channels, kernel_size=1, bias=False)
         self.project_out = conv(channels, channels, kernel_size=1)
-        self.register_buffer("start", torch.rand(torch.Size(self.window).numel(), rank))
+        self.register_buffer("start", torch.empty(torch.Size(self.window).numel(), rank))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the first G of the sweeps anew; the convolutions have a ``reset_parameters`` of their own."""
+        nn.init.uniform_(self.start)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix (B, C, \\*S) over the positions of its windows."""

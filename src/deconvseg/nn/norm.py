@@ -24,6 +24,13 @@ class InstanceNorm(nn.Module):
         self.register_parameter("weight", None)
         self.register_parameter("bias", None)
 
+    def reset_parameters(self) -> None:
+        """Start with a scale of one and a shift of zero, where there are any."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, \\*S)."""
         return instance_norm(x, self.weight, self.bias, eps=self.eps)
@@ -38,8 +45,9 @@ class AffineInstanceNorm(InstanceNorm):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(channels, eps)
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
 
 
 NORMS = ("instance", "batch", "instance_affine")

@@ -1,12 +1,16 @@
 """One object is one class, however its files store white; what may mean two things is an error that names both."""
 
+import struct
+import zlib
+
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deconvseg.data import LabelEncoding, align_white, check_dataset, open_dataset
+from deconvseg.data import LabelEncoding, align_white, check_dataset, open_dataset, read_image, read_label_map
 from deconvseg.data.labels import WHITE, common_values
 from deconvseg.errors import InputError
 from deconvseg.evaluation import evaluate
@@ -22,11 +26,18 @@ def palette(mask):
     return image
 
 
+def inverted_palette(mask):
+    image = PIL.Image.fromarray(1 - mask, "P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    return image
+
+
 STORED = {
     "8bit": lambda mask: PIL.Image.fromarray(mask * 255),
     "number": PIL.Image.fromarray,
     "1bit": lambda mask: PIL.Image.fromarray(mask * 255).convert("1"),
     "palette": palette,
+    "white first": inverted_palette,
     "16bit": lambda mask: PIL.Image.fromarray(mask.astype(np.uint16) * 65535),
     "rgb": lambda mask: PIL.Image.fromarray(np.repeat(mask[..., None] * 255, 3, axis=2)),
 }
@@ -113,9 +124,10 @@ def test_equal_masks_score_one_in_any_storage(tmp_path, truth, prediction):
     result = evaluate(store(tmp_path / "truth", [truth] * 2), store(tmp_path / "found", [prediction] * 2))
     assert result.mean_dice == 1
     assert len(result.labels) == 1
-    values = (("8bit", "rgb"), ("number", "1bit", "palette"), ("16bit",))
+    values = (("8bit", "rgb"), ("number", "1bit", "palette", "white first"), ("16bit",))
     alike = {kind: value for value, kinds in enumerate(values) for kind in kinds}
-    assert bool(result.warnings) == (alike[truth] != alike[prediction])
+    told = any("store it as another of 1, 255, 65535" in text for text in result.warnings)
+    assert told == (alike[truth] != alike[prediction])
 
 
 def test_a_set_whose_truths_differ_in_storage_is_one_class(tmp_path):
@@ -134,3 +146,27 @@ def test_a_lossy_truth_is_named_and_scored_as_foreground(tmp_path):
     result = evaluate(tmp_path / "truth", folder)
     assert all("is a JPEG" in problem and "--foreground" in problem for problem in result.problems)
     assert evaluate(tmp_path / "truth", folder, foreground=True).mean_dice == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("form", ["png", "tif"])
+def test_numbers_of_few_bits_are_labels_as_stored(tmp_path, bits, form):
+    """A decoder that widens 2 bits to 8 makes 170 of the label 2."""
+    labels = np.tile(np.arange(2**bits, dtype=np.uint8), (3, 4))
+    packed = np.packbits(np.unpackbits(labels[..., None], axis=-1)[..., 8 - bits :].reshape(3, -1), axis=1)
+    path = tmp_path / f"a.{form}"
+    if form == "png":
+        path.write_bytes(grey_png(packed, labels.shape, bits))
+    else:
+        tifffile.imwrite(path, labels, bitspersample=bits, photometric="minisblack")
+    assert np.array_equal(read_label_map(path).pixels, labels)
+    assert np.array_equal(read_image(path).pixels[0], labels * (255 // (2**bits - 1)))
+
+
+def grey_png(rows, shape, bits):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", shape[1], shape[0], bits, 0, 0, 0, 0)
+    picture = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", picture) + chunk(b"IEND", b"")

@@ -45,7 +45,8 @@ def read_picture_header(path: Path) -> Header:
 def read_picture(path: Path, *, labels: bool) -> npt.NDArray[Any]:
     """A picture (rows, columns) or (rows, columns, 3) as it is shown, alpha dropped.
 
-    With ``labels`` a palette gives its indices. Raises `OSError` for a wrong checksum and a file that ends early.
+    With ``labels`` a palette gives its indices (white 1 and black 0 where it has these two, white first), and grey of 2
+    and 4 bits its stored numbers. Raises `OSError` for a wrong checksum and a file that ends early.
     """
     _check_whole(path)
     with _open(path) as opened:
@@ -54,7 +55,9 @@ def read_picture(path: Path, *, labels: bool) -> npt.NDArray[Any]:
             pixels = _deep_png(path)
             pixels = pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]
         elif labels and opened.mode in ("P", "PA"):
-            pixels = np.asarray(opened.getchannel(0))
+            pixels = _indices(opened)
+        elif labels and (step := _step_of_grey(opened)) > 1:
+            pixels = np.asarray(opened) // np.uint8(step)
         else:
             pixels = _pixels(opened, "L" if _is_grey(opened) else "RGB")
     return as_shown(pixels, orientation)
@@ -208,6 +211,21 @@ def _is_grey(opened: Any) -> bool:
     if _is_deep_colour(opened):
         return str(opened.tile[0][3]).startswith("L")
     return opened.mode in _GREY_MODES or opened.mode.startswith("I;16")
+
+
+def _step_of_grey(opened: Any) -> int:
+    """What Pillow multiplies the numbers of grey pictures of 2 and 4 bits by, to fill 8; else 1."""
+    stored = str(opened.tile[0][3]) if isinstance(opened, PngImageFile) and opened.tile else ""
+    return {"L;2": 85, "L;4": 17}.get(stored, 1)
+
+
+def _indices(opened: Any) -> npt.NDArray[Any]:
+    """The indices of a palette; a mask in white and black is white where it is white, whichever comes first."""
+    palette = opened.getpalette("RGB")[:6]
+    indices: npt.NDArray[Any] = np.asarray(opened.getchannel(0))
+    if palette == [255, 255, 255, 0, 0, 0] and indices.max(initial=0) <= 1:
+        return np.asarray(1 - indices, np.uint8)
+    return indices
 
 
 def _itemsize(opened: Any) -> int:

@@ -81,8 +81,8 @@ def read_tiff_header(path: Path) -> Header:
 def read_tiff(path: Path, *, labels: bool) -> npt.NDArray[Any]:
     """A TIFF's picture (rows, columns) or (rows, columns, 3) as it is shown, alpha dropped.
 
-    With ``labels`` palettes give their indices, and stored numbers are not inverted where 0 is white, unless they are
-    single bits.
+    With ``labels`` palettes give their indices, and stored numbers are neither inverted where 0 is white, unless they
+    are single bits, nor widened from 2 or 4 bits to 8.
     """
     with _open(path) as picture:
         pixels = _samples_last(path, picture)
@@ -94,7 +94,7 @@ def read_tiff(path: Path, *, labels: bool) -> npt.NDArray[Any]:
             pixels = pixels[..., 0] if picture.is_grey else pixels[..., :3]
     if picture.photometric == _WHITE_IS_ZERO and (picture.bits == 1 or (not labels and pixels.dtype.kind == "u")):
         pixels = ~pixels if pixels.dtype == np.bool_ else (2**picture.bits - 1) - pixels
-    if picture.bits in (2, 4) and picture.photometric != _PALETTE:
+    if not labels and picture.bits in (2, 4) and picture.photometric != _PALETTE:
         pixels = pixels * np.uint8(255 // (2**picture.bits - 1))  # to 8 bits, as PNG does
     return as_shown(pixels, picture.orientation)
 

@@ -35,6 +35,54 @@ def equal_after_upgrade(model, x=None, **options):
     return model
 
 
+class Pyramid(nn.Module):
+    """Resizes the coarse map to the size of the fine one, whatever that is, as a feature pyramid does."""
+
+    def __init__(self, dims=2, by_keyword=True):
+        super().__init__()
+        conv, self.by_keyword = {2: nn.Conv2d, 3: nn.Conv3d}[dims], by_keyword
+        self.fine, self.coarse = conv(1, 8, 3, 2, 1), conv(8, 8, 3, 2, 1)
+
+    def forward(self, x):
+        fine = F.relu(self.fine(x))
+        coarse, size = self.coarse(fine), fine.shape[2:]
+        return fine + (F.interpolate(coarse, size=size) if self.by_keyword else F.interpolate(coarse, size))
+
+
+@pytest.mark.parametrize("by_keyword", [False, True])
+@pytest.mark.parametrize("kind", ["dtc", "pixelshuffle"])
+@pytest.mark.parametrize("mode", ["beside", "replace"])
+def test_a_size_that_is_asked_for_is_made_whatever_it_is(mode, kind, by_keyword):
+    torch.manual_seed(0)
+    model = Pyramid(by_keyword=by_keyword)
+    upgrade_upsampling(model, kind, mode=mode)
+    layer = model.upsampling
+    for size in ((16, 32), (50, 50), (33, 47), (2, 98)):
+        x = torch.rand(1, 1, *size)
+        fine = F.relu(model.fine(x))
+        coarse = model.coarse(fine)
+        made = F.interpolate(layer(coarse), fine.shape[2:], mode="bilinear", align_corners=False)
+        expected = fine + made + (F.interpolate(coarse, fine.shape[2:]) if mode == "beside" else 0)
+        torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_zeros_beside_leave_odd_sizes_as_they_were(dims):
+    model = Pyramid(dims)
+    before = copy.deepcopy(model)
+    upgrade_upsampling(model, init="zero")
+    x = torch.rand(1, 1, *(33, 18, 21)[:dims])
+    torch.testing.assert_close(model(x), before(x), rtol=0, atol=0)
+
+
+def test_an_upsample_of_one_size_is_refused():
+    def model():
+        return nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.Upsample(size=(32, 32)), nn.Conv2d(4, 4, 1))
+
+    refused(model(), r"it makes images of one size, \(32, 32\), and the new layer would not", mode="replace")
+    refused(model(), r"its factor is not always the same \(\(2, 1\) and \(2, 2\)\)", mode="beside")
+
+
 class TestForwards:
     def test_called_in_two_ways(self):
         model = Calling(lambda self, x: self.block(self.block(x), torch.ones(())), block=Block())

@@ -98,6 +98,18 @@ def test_every_kind_scales_each_axis_changes_the_channels_and_learns(kind, dims,
     assert all((tensor.grad != 0).any() for tensor in (x, *layer.parameters()))
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+def test_an_empty_batch_gives_one_and_zero_gradients(kind, dims):
+    layer = create_upsampling(kind, 8, 4, 2, dims, skip_channels=6)
+    x = torch.rand(0, 8, *(3, 4, 5)[:dims], requires_grad=True)
+    out = upsample(layer, x, torch.rand(0, 6, *(6, 8, 10)[:dims]))
+    assert out.shape == (0, 4, *(6, 8, 10)[:dims])
+    out.sum().backward()
+    assert x.grad is not None
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in layer.parameters())
+
+
 @pytest.mark.parametrize("base", ["transposed", "linear", "pixelshuffle", "dysample", "fade"])
 def test_sums_are_the_base_plus_dtc(base):
     layer = create_upsampling(f"dtc+{base}", 3, 8, 2, 2, skip_channels=5, receptive_field="inf")

@@ -100,6 +100,8 @@ class SwinUNETR(WrappedNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*S): logits."""
         self.check_input(x)
+        if x.shape[0] == 0:
+            raise InputError(f"{type(self).__name__} got an image of shape {tuple(x.shape)}: give one sample or more")
         return logits_of(self.body, x)
 
 

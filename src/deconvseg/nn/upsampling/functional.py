@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.observing import FOREIGN_ERRORS, Snapshot, first_line, unchanged
-from deconvseg.nn.upsampling.dtc import DTC
+from deconvseg.nn.upsampling.summed import add_beside, resample
 
 
 class TracedForward:
@@ -49,18 +49,25 @@ def interpolations(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in graph.nodes if node.op == "call_function" and node.target is F.interpolate]
 
 
-def change(graph: fx.Graph, node: fx.Node, name: str, layer: nn.Module, mode: str) -> None:
-    """Have the layer, a child of that name, work beside an ``interpolate``, or replace it."""
+def change(graph: fx.Graph, node: fx.Node, name: str, mode: str) -> None:
+    """Have the layer, a child of that name, work beside an ``interpolate``, or replace it.
+
+    Where that is given a size, the new layer's result has it too.
+    """
     image = node.args[0] if node.args else node.kwargs["input"]
+    size = node.args[1] if len(node.args) > 1 else node.kwargs.get("size")
     readers = list(node.users)
-    with graph.inserting_after(node):
-        if mode == "beside" and isinstance(layer, DTC):
-            out = added = graph.call_module(name, (image, node))
-        else:
-            out = added = graph.call_module(name, (image,))
-    if mode == "beside" and not isinstance(layer, DTC):
-        with graph.inserting_after(added):
-            out = graph.call_function(operator.add, (node, added))
+    if mode == "beside":
+        with graph.inserting_after(node):
+            module = graph.create_node("get_attr", name)
+        with graph.inserting_after(module):
+            out = graph.call_function(add_beside, (module, image, node))
+    else:
+        with graph.inserting_after(node):
+            out = made = graph.call_module(name, (image,))
+        if size is not None:
+            with graph.inserting_after(made):
+                out = graph.call_function(resample, (made, size))
     for reader in readers:
         reader.replace_input_with(node, out)
     if mode == "replace":

@@ -119,6 +119,11 @@ class ModulePlace(Place):
         hooks = (self.module._forward_hooks, self.module._forward_pre_hooks, self.module._backward_hooks)
         if mode == "replace" and any(hooks):
             raise InputError("it has hooks, which would be lost with it: remove them, or give mode='beside'")
+        if mode == "replace" and isinstance(self.module, nn.Upsample) and self.module.size is not None:
+            raise InputError(
+                f"it makes images of one size, {self.module.size}, and the new layer would not: give mode='beside', or "
+                "Upsample by scale_factor"
+            )
 
     def sizes(self) -> list[Sizes]:
         """Return its sizes: its own, if it carries them, or those seen in the run."""
@@ -170,8 +175,8 @@ class FunctionalPlace(Place):
         """Rewrite the forward."""
         named = dict(zip(functional.free_names(self.module, len(layers)), layers, strict=True))
         graph = deepcopy(self.graph)
-        for (node, _), (name, layer) in zip(self._upsampling(graph), named.items(), strict=True):
-            functional.change(graph, node, name, layer, mode)
+        for (node, _), name in zip(self._upsampling(graph), named, strict=True):
+            functional.change(graph, node, name, mode)
         functional.install(self.module, functional.compile_forward(self.module, graph, named), named)
 
     def _upsampling(self, graph: fx.Graph) -> list[tuple[fx.Node, Sequence[Resized]]]:

@@ -1,9 +1,16 @@
 """Sums of upsampling layers, and how a layer is called that may need the skip connection."""
 
+from collections.abc import Sequence
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.nn.upsampling.dtc import DTC
 from deconvseg.ops.layout import in_order_of
+from deconvseg.ops.overriding import is_symbolic, overridable
+from deconvseg.ops.shapes import finer_size
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class SummedUpsampling(nn.Module):
@@ -20,11 +27,7 @@ class SummedUpsampling(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) both ways and add; ``skip`` (B, skip channels, \\*(S * scale)) if needed."""
-        base = upsample(self.base, x, skip)
-        if isinstance(self.added, DTC):
-            # What follows rounds by the order in memory, and shall do so as without DTC.
-            return in_order_of(base, self.added(x, base))
-        return base + upsample(self.added, x, skip)
+        return add_beside(self.added, x, upsample(self.base, x, skip), skip)
 
 
 def needs_skip(layer: nn.Module) -> bool:
@@ -36,3 +39,25 @@ def upsample(layer: nn.Module, x: Tensor, skip: Tensor | None) -> Tensor:
     """Call an upsampling layer, with the skip connection where it needs one."""
     out: Tensor = layer(x, skip) if needs_skip(layer) else layer(x)
     return out
+
+
+def add_beside(layer: nn.Module, x: Tensor, base: Tensor, skip: Tensor | None = None) -> Tensor:
+    """Upsample (B, in_channels, \\*S) by a layer, and add it to another upsampling's result, in whose order of memory.
+
+    Where that is not S times the layer's scale, as where a network resizes to the size of a skip connection, the
+    layer's result is resampled to it.
+    """
+    if isinstance(layer, DTC) and (is_symbolic(x) or finer_size(x.shape[2:], layer.scale) == tuple(base.shape[2:])):
+        # What follows rounds by the order in memory, and shall do so as without DTC.
+        return in_order_of(base, layer(x, base))
+    return base + resample(upsample(layer, x, skip), base.shape[2:])
+
+
+@overridable
+def resample(image: Tensor, size: int | Sequence[int]) -> Tensor:
+    """Interpolate (B, C, \\*S) linearly to a size, one number or one per axis; of that size it is returned as it is."""
+    axes = image.ndim - 2
+    sizes = (size,) * axes if isinstance(size, int) else tuple(size)
+    if tuple(image.shape[2:]) == sizes:
+        return image
+    return F.interpolate(image, size=sizes, mode=_LINEAR[axes], align_corners=False)

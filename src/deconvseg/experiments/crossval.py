@@ -224,13 +224,12 @@ def _reopen(
         kept = run.config.get(key)
         if value is not None and kept not in (value, PurePath(value).name):
             raise InputError(f"--resume: {output} was started with --{key} {kept}; leave --{key} out")
-    given = options.given_plan()
     foreground = options.foreground or run.plan.labels.foreground_only
-    options = options.resumed(run)
+    asked, options = options, options.resumed(run)
     data = open_dataset(options.dataset, foreground=foreground)
     track = partial(console.track, text="checking the data")
     check_resumable(run, data, track)
-    check_same_plan(run, given, options, data)
+    check_same_plan(run, asked.given_plan(), options, data)
     _check_same_folds(run, parts, options, data)
     for fold, part in enumerate(parts):
         own = _fold(run, fold)

@@ -1,7 +1,7 @@
 """What one case is like: all that the fingerprint keeps of it, a few kilobytes whatever its size."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deconvseg.data import AxisOrder, Case, Dataset, count_values, nonzero_box
+from deconvseg.data import AxisOrder, Case, Dataset, count_values, list_names, nonzero_box
 from deconvseg.errors import InputError
 from deconvseg.planning.appearance import look_at
 from deconvseg.planning.symmetry import occupancy
@@ -77,6 +77,8 @@ def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
     counts = count_values(ids)
     if dataset.label_names is None:
         refuse_instances(len(counts), case)
+    elif not dataset.foreground:
+        _refuse_undeclared(dataset, counts, case)
     rng = np.random.default_rng([len(case.name), *case.name.encode()])
     pixels = image.pixels.reshape(image.channels, -1)
     return CaseFacts(
@@ -109,6 +111,15 @@ def refuse_instances(values: int, case: Case) -> None:
         raise InputError(
             f"{case.label}: the masks hold more than {MOST_CLASSES} different values, as instance maps do; "
             "use --foreground to take every label above zero as one class"
+        )
+
+
+def _refuse_undeclared(dataset: Dataset, values: Iterable[int], case: Case) -> None:
+    known = dataset.label_names or {}
+    if unknown := [value for value in values if value and value not in known]:
+        raise InputError(
+            f"{case.label}: has the label values {list_names(unknown)}, but the dataset declares "
+            f"{', '.join(map(str, known))}; correct the mask, or declare them"
         )
 
 

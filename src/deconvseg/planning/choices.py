@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from deconvseg.data import Dataset, LabelEncoding
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint
@@ -15,6 +17,13 @@ _MASKED = 0.25
 _RARE = 0.1
 # Foreground so sparse that hardly any patch drawn anywhere meets it; more of the patches are then centred on it.
 _SPARSE, _SPARSE_SAMPLING = 1e-3, 2 / 3
+
+# Of a channel's range: where the foreground's intensities spread over less, clipping to them leaves a constant.
+_NO_CONTRAST = 1e-4
+# Spacings that differ from the median by this factor are more likely in another unit than another protocol.
+_OTHER_UNIT = 10.0
+# Voxels longer than this along one axis than along another, at the plan's spacing, are hardly volumes any more.
+_FLAT = 25.0
 
 # Bytes that the sums of logits take at most while a case is predicted.
 _MOST_SUMS = 10**9
@@ -71,11 +80,17 @@ def plan_regions(dataset: Dataset, labels: LabelPlan, recipe: Recipe) -> tuple[t
 
 def plan_channel(name: str, statistics: ChannelStatistics, spatial_dims: int, colour: bool) -> tuple[ChannelPlan, str]:
     """Return how a channel is normalised, and why."""
+    low, high = statistics.percentile_0_5, statistics.percentile_99_5
+    if name.upper() == "CT" and high - low <= _NO_CONTRAST * (statistics.maximum - statistics.minimum):
+        reason = (
+            f"CT, but the foreground has hardly more than the value {low:g}, which clipping would leave alone: z-score"
+        )
+        return ChannelPlan(name=name, normalisation="zscore"), reason
     if name.upper() == "CT":
         plan = ChannelPlan(
             name=name,
             normalisation="ct",
-            clip=(statistics.percentile_0_5, statistics.percentile_99_5),
+            clip=(low, high),
             mean=statistics.mean,
             std=max(statistics.std, 1e-6),
         )
@@ -149,6 +164,29 @@ def plan_cropping(fingerprint: Fingerprint) -> tuple[bool, str]:
     if outside:
         return False, f"{outside} of {cases} masks have a class where the image is zero to its border: all is predicted"
     return True, f"none of {cases} masks has a class outside the box of the image's non-zero voxels: that is background"
+
+
+def spacing_warnings(fingerprint: Fingerprint, spacing: Sequence[float]) -> list[str]:
+    """Return what is odd about the spacings: cases in another unit, as it seems, and voxels that are nearly lines."""
+    found = []
+    ratios = np.array(fingerprint.spacings) / np.array(fingerprint.median_spacing)
+    odd = np.flatnonzero((np.maximum(ratios, 1 / ratios) >= _OTHER_UNIT).any(axis=1))
+    if odd.size:
+        example, usual = fingerprint.spacings[int(odd[0])], fingerprint.median_spacing
+        found.append(
+            f"{odd.size} of {len(ratios)} cases have spacings ten times off the median {_lengths(usual)}, as "
+            f"{_lengths(example)}; look at the units of their headers"
+        )
+    if max(spacing) / min(spacing) >= _FLAT:
+        found.append(
+            f"voxels of {_lengths(spacing)} are {max(spacing) / min(spacing):.0f} times as long along one axis as "
+            "along another; look at the headers, or set spacing"
+        )
+    return found
+
+
+def _lengths(spacing: Sequence[float]) -> str:
+    return f"{' x '.join(f'{length:g}' for length in spacing)} mm"
 
 
 def case_bytes(shape: Sequence[int], channels: int, outputs: int) -> int:

@@ -83,7 +83,7 @@ def _channel_names(plan: Plan) -> tuple[str, ...]:
 
 
 def _check_dims(plan: Plan, dataset: Dataset) -> None:
-    for case in dataset.cases[:1]:
+    for case in dataset.cases:
         found = len(read_header(case.images[0]).shape)
         if found != plan.spatial_dims:
             raise InputError(

@@ -20,6 +20,7 @@ from deconvseg.planning.choices import (
     plan_mirroring,
     plan_regions,
     plan_sampling,
+    spacing_warnings,
 )
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
@@ -153,6 +154,7 @@ def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: S
     values = dict(zip(dataset.names, fingerprint.case_values, strict=True))
     found = (*find_label_problems(dataset, values), *find_absent_classes(dataset, values, splits.train))
     warnings += [problem.message for problem in found]
+    warnings += spacing_warnings(fingerprint, spacing)
     regions, regions_reason = plan_regions(dataset, labels, recipe)
     colour = is_rgb(dataset.channel_names)
     reasons = {"spacing": spacing_reason, "labels": labels_reason, "regions": regions_reason}

@@ -28,6 +28,7 @@ from deconvseg.models import create_model
 from deconvseg.planning import Plan, choose_device
 from deconvseg.runs import Run
 from deconvseg.system import hold
+from deconvseg.training.case_warnings import warn_of_padding
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.describing import describe_run
@@ -164,10 +165,9 @@ def _prepare(
     held.enter_context(hold(output))
     if resume:
         run = open_stopped(output)
-        given = options.given_plan(plan)
-        options = options.resumed(run)
+        asked, options = options, options.resumed(run)
         check_processes(run.plan, options)
-        _reopen(run, options, given, console)
+        _reopen(run, options, asked.given_plan(plan), console)
     else:
         run = _start(output, options, plan, console)
     if processes(options) > 1:
@@ -248,7 +248,7 @@ def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console
     plan = run.plan
     data, parts = _cases(run, options)
     cases = _prepared_cases(run, data, parts, options, console)
-    for text in _absent_classes(plan, cases["train"]):
+    for text in (*_absent_classes(plan, cases["train"]), *warn_of_padding(plan, cases["train"])):
         if not resume and text not in plan.warnings:
             console.say(f"warning: {text}")
     device = choose_device(options.device)

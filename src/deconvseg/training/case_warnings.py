@@ -1,0 +1,28 @@
+"""What prepared cases show of a plan that does not fit them."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from deconvseg.data import PreparedCase
+from deconvseg.planning import Plan
+
+# A patch that is filled by less than this share of the median case teaches padding above all.
+_LEAST_FILLED = 0.25
+
+
+def warn_of_padding(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
+    """Return a line where the median case, at the plan's spacing, fills little of the plan's patch."""
+    if not cases:
+        return []
+    shape = [int(median(sizes)) for sizes in zip(*(case.shape for case in cases), strict=True)]
+    pairs = list(zip(shape, plan.patch_size, strict=True))
+    filled = math.prod(min(size, patch) / patch for size, patch in pairs)
+    if filled >= _LEAST_FILLED:
+        return []
+    sizes, patch = (" x ".join(map(str, numbers)) for numbers in (shape, plan.patch_size))
+    spacing = " x ".join(f"{length:g}" for length in plan.spacing)
+    return [
+        f"at the plan's spacing {spacing} the median case has {sizes} voxels and fills {filled:.0%} of a patch of "
+        f"{patch}: look at the spacing and the patch of the plan"
+    ]

@@ -153,3 +153,23 @@ def test_none_of_several_is_left_behind() -> None:
     with pytest.raises(SystemExit):
         fail()
     assert [process.returncode for process in processes] == [-signal.SIGTERM, -signal.SIGKILL]
+
+
+def test_a_fork_of_a_child_ends_with_the_child_and_not_before(tmp_path: Path) -> None:
+    """Its environment names the parent of the process that it is a copy of."""
+    program = tmp_path / "fork.py"
+    program.write_text(
+        "import os, time\n"
+        "from deconvseg.system.processes import end_with_parent\n"
+        "parent = os.getpid()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    end_with_parent(parent)\n"
+        "    time.sleep(0.8)\n"
+        "    os._exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, program], env=child_environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "7\n"

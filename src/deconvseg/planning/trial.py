@@ -52,9 +52,10 @@ def _try_apart(request: Mapping[str, Any]) -> dict[str, Any]:
 
     bound = None if request["memory"] is None else _bound(request["memory"])
     reading, writing = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        end_with_parent()
+        end_with_parent(parent)
         if bound is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         with os.fdopen(writing, "w", encoding="utf-8") as answer:

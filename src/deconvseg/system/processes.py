@@ -74,12 +74,13 @@ def leave_current_folder() -> None:
         os.environ.pop("PYTHONPATH", None)
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int | None = None) -> None:
     """Let this process end as soon as the one that started it has ended, however that did: it is of no use any more.
 
-    It ends at once; what it was writing is not there, as after a kill.
+    It ends at once; what it was writing is not there, as after a kill. A process that was forked names its ``parent``:
+    its environment still has that of the one that it is a copy of.
     """
-    parent = int(os.environ.get(_PARENT) or os.getppid())
+    parent = parent or int(os.environ.get(_PARENT) or os.getppid())
     threading.Thread(target=_watch, args=(parent,), daemon=True, name="end with parent").start()
 
 

@@ -56,6 +56,8 @@ def score(options: argparse.Namespace, masks: Path) -> dict[str, Any]:
         name: {metric: entry[metric]["mean"] for metric in ("dsc", "hd95", "nsd")} for name, entry in classes.items()
     }
     mean = {metric: found["summary"]["mean"][metric]["mean"] for metric in ("dsc", "hd95", "nsd")}
+    with_truth = found["summary"]["mean"]["with_truth"]
+    mean["dsc_with_truth"] = None if with_truth is None else with_truth["dsc"]["mean"]
     return {"cases": found["counts"]["cases"], "mean": mean, "classes": scores}
 
 

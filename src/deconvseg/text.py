@@ -21,10 +21,17 @@ def escape_controls(text: str) -> str:
 
 
 def dump_json(tree: Any) -> str:
-    """Return strict JSON, indented: NaN and infinities are null, and unprintable characters are escaped."""
+    """Return strict JSON, indented: NaN and infinities are null, and unprintable characters are escaped.
+
+    A byte of a file name that is no UTF-8 (half of a surrogate pair) cannot be in JSON: its escape is written as text.
+    """
     text = json.dumps(_finite(tree), indent=2, ensure_ascii=False, allow_nan=False)
     # Line breaks between entries are JSON's own; those in strings are escaped already.
-    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text)
+    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] == "\n" else _escape_in_json(match[0]), text)
+
+
+def _escape_in_json(character: str) -> str:
+    return json.dumps(_escape(character) if "\ud800" <= character <= "\udfff" else character)[1:-1]
 
 
 def _escape(character: str) -> str:

@@ -19,7 +19,7 @@ SHOWN = r"c[red]\x1b[31m\u202e\u200b\n:smile:"
 def evaluate(monkeypatch, capsys, tmp_path):
     """Write pairs of masks by name, and run ``deconvseg evaluate`` on them."""
 
-    def run(truths, predictions, *arguments):
+    def run(truths, predictions, *arguments, truth=None):
         for side, masks in (("truth", truths), ("found", predictions)):
             for name, pixels in masks.items():
                 file = tmp_path / side / f"{name}.png"
@@ -27,7 +27,15 @@ def evaluate(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(
             sys,
             "argv",
-            ["deconvseg", "evaluate", "-g", str(tmp_path / "truth"), "-p", str(tmp_path / "found"), *arguments],
+            [
+                "deconvseg",
+                "evaluate",
+                "-g",
+                str(truth or tmp_path / "truth"),
+                "-p",
+                str(tmp_path / "found"),
+                *arguments,
+            ],
         )
         with pytest.raises(SystemExit) as ended:
             main()
@@ -67,6 +75,20 @@ def test_a_truth_without_a_prediction_gives_exit_code_1(evaluate):
     assert code == 1
     assert "b: no prediction has this name" in err
     assert "1 of 2 cases; 1 failed and are NOT in these means" in out
+
+
+def test_absent_classes_are_counted_below_the_table(tmp_path, evaluate):
+    labels = {"background": 0, **{f"organ {value}": value for value in range(1, 118)}}
+    for name in ("a", "b"):
+        for file in (tmp_path / "imagesTr" / f"{name}_0000.png", tmp_path / "labelsTr" / f"{name}.png"):
+            write_label_map(LabelMap(square(), Geometry.identity(2)), file)
+    record = {"channel_names": {"0": "grey"}, "labels": labels, "file_ending": ".png", "numTraining": 2}
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    code, out, _ = evaluate({}, {"a": square(0), "b": square(0)}, truth=tmp_path)
+    assert code == 0
+    assert [line.split("  ")[0] for line in out.splitlines()[1:3]] == ["organ 1", "mean"]
+    assert "116 classes are in no true and no predicted mask (both empty in all 2 cases) and not in the mean" in out
+    assert "mean Dice 0.000 over 2 cases and 1 of 117 classes" in out
 
 
 def test_names_are_shown_and_never_obeyed(evaluate):

@@ -623,6 +623,6 @@ def test_names_that_are_no_utf8_or_a_formula_are_written(folders, tmp_path):
         save(prediction / f"{name}.nii.gz", predictions["a"])
     evaluate(truth, prediction, tmp_path / "metrics.json")
     found = read_evaluation(tmp_path / "metrics.json")
-    assert {"=cmd()", "caf\udce9", "a\u202eb"} <= {case.name for case in found.cases}
+    assert {"=cmd()", r"caf\udce9", "a\u202eb"} <= {case.name for case in found.cases}
     assert b"\n'=cmd()," in (tmp_path / "metrics.csv").read_bytes()
     assert "\u202e" not in (tmp_path / "metrics.json").read_text(encoding="utf-8")

@@ -322,7 +322,8 @@ def test_the_mean_says_how_many_classes_it_is_over(tmp_path):
     assert "Mean Dice 0.000" in text
     assert "116 classes in no mask left out" in text
     assert "mean over 1 of 117 classes" in text
-    assert "organ 2 in no mask, not in the mean" in text
+    assert "116 classes are in no true and no predicted mask of any case, and not in the mean: organ 2, organ 3" in text
+    assert "organ 117" in text
 
 
 class TestGaps:

@@ -114,21 +114,17 @@ def _print(result: "CrossValidation") -> None:
     if not result.evaluation.cases:
         return
     spread = result.spread()
-    rows = list(spread["classes"].values())
+    rows = [row for row in spread["classes"].values() if row["counted"]]
     rows += [{"name": "mean", **spread["mean"]}] if len(rows) > 1 else []
     print_table(
         f"{len(result.evaluation.cases)} cases, each by the fold that did not see it: mean ± SD of folds (of cases)",
         ["class", "Dice", "Dice with truth", f"HD95 {result.evaluation.unit}", "NSD"],
-        [[_name(row), *(_cell(row[key]) for key in ("dsc", "with_truth", "hd95", "nsd"))] for row in rows],
+        [[row["name"], *(_cell(row[key]) for key in ("dsc", "with_truth", "hd95", "nsd"))] for row in rows],
     )
     echo(result.evaluation.describe())
     for line in result.describe_postprocessing():
         echo(line)
     echo_path(result.path)
-
-
-def _name(row: dict[str, Any]) -> str:
-    return row["name"] if row.get("counted", True) else f"{row['name']} (not in the mean)"
 
 
 def _cell(statistics: dict[str, Any] | None) -> str:

@@ -68,7 +68,10 @@ def evaluate(
 
 def _table(result: "Evaluation") -> str:
     """Return one line per class and one for the mean over classes, then what they are over."""
-    rows = list(result.summary["classes"].values())
+    from deconvseg.data import list_names
+
+    classes = result.summary["classes"].values()
+    rows = [row for row in classes if row["counted"]]
     if rows:
         rows.append({"name": "mean", **result.counts, **result.summary["mean"]})
     heads = ("class", "Dice", "with truth", f"HD95 {result.unit}", "NSD", "missed", "false alarms", "both empty")
@@ -84,6 +87,11 @@ def _table(result: "Evaluation") -> str:
     count, problems = len(result.cases), len(result.problems)
     failed = f"; {problems} failed and are NOT in these means" if problems else ""
     lines.append(f"{count} of {count + problems} cases{failed}; the brackets hold 95 % of bootstrapped means")
+    if absent := [row["name"] for row in classes if not row["counted"]]:
+        lines.append(
+            f"{len(absent)} classes are in no true and no predicted mask (both empty in all {count} cases) and not in "
+            f"the mean: {list_names(absent)}"
+        )
     if rows:
         lines.append(result.describe())
     return "\n".join(lines)
@@ -95,7 +103,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     dice = f"{row['dsc']['mean']:.4f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
     with_truth = row.get("with_truth_masks", row["cases_with_truth"])
     return (
-        escape_controls(row["name"]) + ("" if row.get("counted", True) else " (not in the mean)"),
+        escape_controls(row["name"]),
         dice,
         "–" if true is None else f"{true['dsc']['mean']:.4f}",
         f"{row['hd95']['mean']:.2f}",

@@ -117,10 +117,10 @@ class Evaluation:
     def counts(self) -> dict[str, int]:
         """How many cases were evaluated, missing or failed, and masks missed, spurious or both empty.
 
-        A class in a case counts as one: ``with_truth_masks`` could be missed, ``without_truth_masks`` be spurious.
+        Each counted class in a case is one: ``with_truth_masks`` could be missed, ``without_truth_masks`` be spurious.
         """
-        rows = [row for case in self.cases for row in case.metrics.values()]
-        with_truth = sum(case.has_truth(value) for case in self.cases for value in case.metrics)
+        rows = [case.metrics[value] for case in self.cases for value in case.counted]
+        with_truth = sum(case.has_truth(value) for case in self.cases for value in case.counted)
         return {
             "cases": len(self.cases) + len(self.problems),
             "evaluated": len(self.cases),
@@ -135,7 +135,7 @@ class Evaluation:
 
     def describe(self) -> str:
         """Return one line: the mean Dice, the mean Dice of cases with truth, and what was missed."""
-        text = f"mean Dice {self.mean_dice:.3f} over {len(self.cases)} cases"
+        text = f"mean Dice {self.mean_dice:.3f} over {len(self.cases)} case{'' if len(self.cases) == 1 else 's'}"
         counts, absent = self.counts, self.summary["mean"].get("absent_classes", 0)
         if absent:
             text += f" and {len(self.labels) - absent} of {len(self.labels)} classes (the others are in no mask)"
@@ -143,7 +143,8 @@ class Evaluation:
             return f"{text}, none of which has a structure in its true mask"
         return (
             f"{text}; {self.dice_with_truth:.3f} over the {counts['cases_with_truth']} with a structure in the true "
-            f"mask, {counts['missed']} of {counts['with_truth_masks']} structures missed"
+            f"mask, {counts['missed']} of {counts['with_truth_masks']} structures missed, {counts['spurious']} of "
+            f"{counts['without_truth_masks']} false alarms"
         )
 
     def to_json(self, folder: Path | None = None, *, shared: bool = False) -> dict[str, Any]:

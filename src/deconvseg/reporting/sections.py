@@ -31,10 +31,10 @@ def describe_evaluation(record: EvaluationRecord) -> dict[str, Any]:
         "unit": unit,
         "tolerance": f"{tree['tolerance']:g} {unit.removesuffix('s') if tree['tolerance'] == 1 else unit}",
         "counts": tree["counts"],
-        "absent_classes": summary["mean"]["absent_classes"] if cases else 0,
+        "absent": [row["name"] for row in summary["classes"].values() if not row["counted"]],
         "size": "area" if dims == 2 else "volume",
         "cards": [_describe_metric(key, summary["mean"][key]) for key in _DIGITS] if cases else [],
-        "classes": [_describe_row(row["name"], row) for row in summary["classes"].values()] if cases else [],
+        "classes": [_describe_row(row["name"], row) for row in summary["classes"].values() if row["counted"]],
         "with_truth": _describe_true(summary["mean"]) if cases else None,
         "mean": _describe_mean(tree) if len(tree["labels"]) > 1 and cases else None,
         "folds": _describe_folds(tree),
@@ -97,7 +97,6 @@ def _describe_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     with_truth = row["cases_with_truth"]
     return {
         "name": name,
-        "counted": row.get("counted", True),
         "metrics": [_describe_metric(key, row[key]) for key in _DIGITS],
         "with_truth": _describe_true(row),
         "missed": f"{row['missed']} of {with_truth}",
@@ -130,8 +129,9 @@ def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
     spread = tree.get("spread")
     if not spread:
         return None
-    rows = [(row["name"], row["dsc"]) for row in spread["classes"].values()]
-    rows += [("mean over classes", spread["mean"]["dsc"])] if len(rows) > 1 else []
+    rows = [(row["name"], row["dsc"], row.get("with_truth")) for row in spread["classes"].values()]
+    if len(rows) > 1:
+        rows.append(("mean over classes", spread["mean"]["dsc"], spread["mean"].get("with_truth")))
     post = tree.get("postprocessing") or {}
     gains = [
         f"{name} {row['before']:.4f} → {row['after']:.4f}" for name, row in post.get("dice_by_other_folds", {}).items()
@@ -143,8 +143,9 @@ def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
                 "name": name,
                 "values": [f"{mean:.3f}" for mean in dice["fold_means"]],
                 "spread": [f"{dice['mean']:.3f}", *(_number(dice[key], 3) for key in ("std_folds", "std_cases"))],
+                "with_truth": DASH if true is None else f"{true['mean']:.3f}",
             }
-            for name, dice in rows
+            for name, dice, true in rows
         ],
         "steps": post.get("steps", []),
         "gains": gains,

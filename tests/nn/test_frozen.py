@@ -320,3 +320,43 @@ def test_blocks_with_a_kernel_of_their_own_keep_it_beside_other_networks() -> No
     chosen = {choice.operator: choice.backend for _, choice in explain(tune(network, CPU)).choices}
     assert chosen["deconver_block"] == "native"
     assert chosen["winograd_conv"] == "native"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"padding": (0, 0)},
+        {"stride": (2, 2)},
+        {"dilation": (2, 2)},
+        {"padding_mode": "circular", "_reversed_padding_repeated_twice": [1, 1, 1, 1]},
+        {"bias": None},
+    ],
+)
+@torch.no_grad()
+def test_settings_changed_after_freezing_hold(change):
+    torch.manual_seed(0)
+    plain, x = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1)), torch.randn(1, 16, 8, 8)
+    prepared = deepcopy(plain)
+    frozen.freeze(prepared)
+    assert type(prepared[0]) is frozen.WinogradConv2d
+    for layer in (plain[0], prepared[0]):
+        for name, value in change.items():
+            setattr(layer, name, value)
+    torch.testing.assert_close(prepared(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_replaced_methods_and_functions_hold_for_frozen_layers(monkeypatch):
+    layers = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 4, 1), nn.InstanceNorm2d(4), nn.ReLU())
+    x = torch.randn(1, 16, 8, 8)
+    frozen.freeze(layers)
+    for kind in (nn.Conv2d, nn.ReLU):
+        calls, forward = [], kind.forward
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kind, "forward", lambda self, x, f=forward, calls=calls: calls.append(1) or f(self, x))
+            layers(x)
+        assert len(calls) == {nn.Conv2d: 2, nn.ReLU: 1}[kind]
+    calls, conv2d = [], nn.functional.conv2d
+    monkeypatch.setattr(nn.functional, "conv2d", lambda *args, **kwargs: calls.append(1) or conv2d(*args, **kwargs))
+    layers(x)
+    assert len(calls) == 2

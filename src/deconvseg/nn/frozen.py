@@ -41,7 +41,9 @@ class _Winograd(nn.modules.conv._ConvNd):
     packing: Packing
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.ndim == weight.ndim and (torch.compiler.is_compiling() or has_own_methods(type(self))):
+        own = torch.compiler.is_compiling() or has_own_methods(type(self))
+        # The settings may have been changed since the layer was frozen.
+        if own and input.ndim == weight.ndim and _keeps_size(self):
             return winograd_conv(input, weight, self.packing, bias)
         out: Tensor = super()._conv_forward(input, weight, bias)
         return out
@@ -135,9 +137,12 @@ def fits_winograd(layer: nn.Module) -> bool:
     if why_special(layer, tuple(_WINOGRAD)) is not None:
         return False
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+    return _keeps_size(layer) and choose_packing(layer.weight).backend == "native"
+
+
+def _keeps_size(layer: nn.modules.conv._ConvNd) -> bool:
     once = set(layer.stride) == set(layer.dilation) == {layer.groups} == {1} and layer.padding_mode == "zeros"
-    centred = layer.padding in ("same", tuple(length // 2 for length in layer.kernel_size))
-    return once and centred and choose_packing(layer.weight).backend == "native"
+    return once and layer.padding in ("same", tuple(length // 2 for length in layer.kernel_size))
 
 
 def _change_class(layer: nn.Module, kinds: _Kinds) -> None:

@@ -60,6 +60,18 @@ def test_islands_are_removed_and_all_predictions_become_perfect():
     assert chosen.by_other_folds["lesion"] == (1, 1)
 
 
+def test_classes_that_no_mask_has_do_not_dilute_what_a_step_gains():
+    cases = held_out([(truth(n), with_islands(truth(n), size=2)) for n in range(6)])
+    absent = tuple(Region(f"organ {value}", (value,), value) for value in range(3, 60))
+    few, many = (choose_postprocessing(cases, (ORGAN, LESION, *more)) for more in ((), absent))
+    (before, after), (same_before, same_after) = (
+        next((t.dice_before, t.dice_after) for t in chosen.trials if t.structure == "all foreground")
+        for chosen in (few, many)
+    )
+    assert (same_before, same_after) == (before, after)
+    assert names(many) == names(few) != []
+
+
 def test_small_islands_go_where_true_structures_are_several():
     pairs = []
     for seed in range(6):

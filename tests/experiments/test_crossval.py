@@ -90,7 +90,7 @@ def test_predict_takes_the_folder_as_the_mean_of_its_folds(finished: Path, discs
     folds = [finished / f"fold_{number}" for number in range(3)]
     predict(discs, finished, tmp_path / "folder", split="test", device="cpu")
     predict(discs, folds, tmp_path / "folds", split="test", device="cpu")
-    names = sorted(path.name for path in (tmp_path / "folder").iterdir())
+    names = sorted(path.name for path in (tmp_path / "folder").glob("*.png"))
     assert names == ["disc6.png", "disc7.png"]
     for name in names:
         assert (tmp_path / "folder" / name).read_bytes() == (tmp_path / "folds" / name).read_bytes()

@@ -36,7 +36,7 @@ def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[
     """
     folder = truth if truth.is_dir() else truth.parent
     root = folder.parent
-    if not is_dataset(root):
+    if not (ignore or regions) or is_dataset(truth) or not is_dataset(root):
         return
     try:
         dataset = open_dataset(root)

@@ -3,9 +3,11 @@
 Exit codes: 0 done, 1 the work failed, 2 wrong usage or bad input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
 """
 
+import errno
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -14,7 +16,7 @@ from deconvseg._version import __version__
 from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
 from deconvseg.cli.console import error, show_log
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import leave_current_folder
+from deconvseg.system import leave_current_folder, protect_streams
 
 _ENDED = {130: "interrupted", 129: "ended by SIGHUP", 143: "ended by SIGTERM"}
 
@@ -59,26 +61,42 @@ def main() -> None:
     show_log()
     leave_current_folder()
     _end_tidily()
+    streams = protect_streams()
+    code = _run()
+    with suppress(OSError):
+        sys.stdout.flush()
+    for stream in streams:
+        # Where the reader of a pipe has ended ("| head"), it has had what it wanted.
+        if stream.failure is not None and stream.fileno() == 1 and stream.failure.errno != errno.EPIPE:
+            error(f"standard output cannot be written ({stream.failure.strerror}); the work is done")
+            code = code or 1
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that the arguments name, and return the exit code."""
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
     except SystemExit as end:
-        if end.code in _ENDED:
-            error(f"{_ENDED[end.code]}; what was written is kept (train and crossval go on with --resume)")
-        raise
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code in _ENDED:
+            error(f"{_ENDED[code]}; what was written is kept (train and crossval go on with --resume)")
+        return code
     except DeconvsegError as problem:
         if debug:
             traceback.print_exc()
         error(str(problem))
-        sys.exit(problem.exit_code)
+        return problem.exit_code
     except Exception as problem:  # noqa: BLE001
         if debug:
             traceback.print_exc()
         # The last resort of a program that people run: one line instead of a traceback.
         text = " ".join(str(problem).split())
         error(f"unexpected {type(problem).__name__}: {text} (run again with --debug for the whole story)")
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def _end_tidily() -> None:

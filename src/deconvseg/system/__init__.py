@@ -17,11 +17,13 @@ from deconvseg.system.processes import (
     python_command,
     take_over_stdout,
 )
+from deconvseg.system.streams import UnfailingStream, protect_streams
 
 __all__ = [
     "LOCK",
     "DiskFullError",
     "LockedError",
+    "UnfailingStream",
     "atomic_write",
     "child_environment",
     "current_folder",
@@ -30,6 +32,7 @@ __all__ = [
     "hold",
     "leave_current_folder",
     "make_folder",
+    "protect_streams",
     "python_command",
     "remove_unfinished",
     "take_over_stdout",

@@ -30,6 +30,8 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 from deconvseg.system.processes import end_with_parent
 end_with_parent()
+from deconvseg.system.streams import protect_streams
+protect_streams()
 from runpy import run_module
 run_module({module!r}, run_name="__main__", alter_sys=True)
 """

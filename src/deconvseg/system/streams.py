@@ -1,0 +1,80 @@
+"""Standard streams that never stop the work: a log that cannot be written is left unwritten."""
+
+import io
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, cast
+
+
+class UnfailingStream(io.RawIOBase):
+    """Passes bytes on until the other end refuses them, remembers why, and drops the rest."""
+
+    def __init__(self, stream: io.RawIOBase) -> None:
+        self.stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write everything, or nothing after the first failure; return the length in any case."""
+        rest = memoryview(content).cast("B")
+        length = len(rest)
+        while self.failure is None and len(rest):
+            try:
+                # None says that a pipe that does not block is full.
+                rest = rest[self.stream.write(rest) or len(rest) :]
+            except OSError as error:
+                self.failure = error
+        return length
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self.stream.fileno()
+
+    def isatty(self) -> bool:
+        """Return whether a person reads it."""
+        return self.stream.isatty()
+
+
+def protect_streams() -> list[UnfailingStream]:
+    """Let standard output and standard error never fail, whatever becomes of their other ends or is written to them.
+
+    A disk that is full, a pipe whose reader has ended and a closed descriptor stop no work; characters that the
+    terminal's encoding lacks are escaped. Returns what stands for standard output and standard error now, which know
+    what failed; less where something else than a file is in their place.
+    """
+    _open_closed(range(3))
+    found = []
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        binary = getattr(stream, "buffer", None)
+        if binary is None:
+            continue
+        # Python puts no buffer between where PYTHONUNBUFFERED asks for none.
+        buffered = hasattr(binary, "raw")
+        with suppress(OSError):
+            stream.flush()
+        unfailing = UnfailingStream(binary.raw if buffered else binary)
+        text = io.TextIOWrapper(
+            cast("Any", io.BufferedWriter(unfailing) if buffered else unfailing),
+            encoding=stream.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+            write_through=not buffered,
+        )
+        setattr(sys, name, text)
+        found.append(unfailing)
+    return found
+
+
+def _open_closed(descriptors: Iterable[int]) -> None:
+    """Open what the shell has closed (``2>&-``): the next file would get its number, and what is printed with it."""
+    for descriptor in descriptors:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

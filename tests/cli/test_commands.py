@@ -256,6 +256,20 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(deconvseg, monkeypatch: p
     assert "pip install 'deconvseg[dev]'" in done.out
 
 
+def test_doctor_warns_of_releases_that_steal_credentials(deconvseg, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    from deconvseg.cli import diagnosis
+
+    installed = diagnosis._version
+    for version, bad in (("2.6.1", False), ("2.6.2", True), ("2.6.3", True)):
+        monkeypatch.setattr(
+            diagnosis, "_version", lambda name, version=version: version if name == "lightning" else installed(name)
+        )
+        done = deconvseg("doctor")
+        (line,) = (line for line in done.out.splitlines() if line[4:].startswith("lightning "))
+        assert ("MALICIOUS" in line) == ("passwords, keys and tokens" in line) == bad
+        assert done.code == int(bad)
+
+
 def test_doctor_says_which_kernels_there_are_or_how_to_get_them(deconvseg, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     from deconvseg.cli import diagnosis
     from deconvseg.ops import native

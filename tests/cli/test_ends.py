@@ -1,9 +1,11 @@
 """How the program ends: by which signal, with which exit code, and what it says."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,20 @@ def test_what_nohup_ignores_stays_ignored() -> None:
     process.send_signal(signal.SIGHUP)
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output) == (0, "tidied up\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_masks_are_written_though_the_log_cannot_be(trained: Path, discs: Path, tmp_path: Path) -> None:
+    program = "from deconvseg.cli import main; main()"
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(discs / "images" / "disc0.png", images)
+    command = [sys.executable, "-c", program, "predict", "-i", str(images), "-m", str(trained), "-o", str(tmp_path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*command, "-d", "cpu"], stderr=full, stdout=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 0
+        assert (tmp_path / "disc0.png").exists()
+        # The results themselves are not lost without a word.
+        told = subprocess.run([*command[:3], "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert told.returncode == 1
+    assert "error: standard output cannot be written (No space left on device); the work is done" in told.stderr

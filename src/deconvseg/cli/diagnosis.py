@@ -13,6 +13,10 @@ from deconvseg._version import __version__
 # PyTorch 2.9.0 made mixed-precision 3D convolutions about four times slower (pytorch issue 166122).
 _SLOW_TORCH = "2.9.0"
 
+# Releases that steal credentials as soon as they are imported (advisory GHSA-w37p-236h-pfx3, CVE-2026-44484). The same
+# versions of the package pytorch-lightning were not affected, as the maintainers say.
+_MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -90,6 +94,12 @@ def _kernel_findings() -> list[Finding]:
 
 def _package(name: str) -> Finding:
     version = _version(name)
+    if version in _MALICIOUS.get(name, ()):
+        advice = (
+            f"this release steals credentials (GHSA-w37p-236h-pfx3): pip install '{name}!={version}', and replace the "
+            "passwords, keys and tokens of this computer"
+        )
+        return Finding(name, f"{version}, MALICIOUS", False, True, advice)
     return Finding(name, version or "missing", version is not None, True, "" if version else f"pip install {name}")
 
 

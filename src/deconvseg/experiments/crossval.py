@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +35,7 @@ from deconvseg.experiments.strata import measure_strata
 from deconvseg.planning import Plan, choose_device, plannable_memory
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import atomic_write, hold, remove_unfinished
+from deconvseg.text import dump_json
 from deconvseg.training import (
     Console,
     Ranks,
@@ -203,7 +203,7 @@ def _start(
     record_own(run)
     run.update_manifest(**record_dataset(data, partial(console.track, text="hashing the data")))
     with atomic_write(run.path / FOLDS) as path:
-        path.write_text(json.dumps([vars(part) for part in parts], indent=2, ensure_ascii=False) + "\n", "utf-8")
+        path.write_text(dump_json([vars(part) for part in parts]) + "\n", "utf-8")
     return run, data, parts
 
 

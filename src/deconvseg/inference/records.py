@@ -121,7 +121,7 @@ class Records:
 
     def add(self, record: Record) -> None:
         """Append a record; several processes may write into one folder."""
-        line = json.dumps({**asdict(record), "runs": [dict(run) for run in self.runs]}, ensure_ascii=False) + "\n"
+        line = json.dumps({**asdict(record), "runs": [dict(run) for run in self.runs]}) + "\n"
         try:
             with self.file.open("a", encoding="utf-8") as stream:
                 stream.write(line)

@@ -16,6 +16,7 @@ from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.manifest import describe_environment
 from deconvseg.system import LOCK, DiskFullError, atomic_write, make_folder, remove_unfinished
+from deconvseg.text import dump_json
 
 if TYPE_CHECKING:
     import torch
@@ -290,4 +291,4 @@ def _remove(path: Path) -> None:
 
 
 def _dumps(tree: Mapping[str, Any]) -> str:
-    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+    return dump_json(tree) + "\n"

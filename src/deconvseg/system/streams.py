@@ -49,7 +49,10 @@ def protect_streams() -> list[UnfailingStream]:
     """
     _open_closed(range(3))
     found = []
-    for name in ("stdout", "stderr"):
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            # What Python has found closed at its start.
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), "utf-8", write_through=True))
         stream = getattr(sys, name)
         binary = getattr(stream, "buffer", None)
         if binary is None:

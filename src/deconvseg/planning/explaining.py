@@ -32,8 +32,13 @@ def explain(plan: Plan) -> tuple[Section, ...]:
     return tuple(sections)
 
 
+def _unit(plan: Plan, spacing: Sequence[float]) -> str:
+    """Return what lengths are in: pictures whose files give no size of a pixel have a spacing of one."""
+    return "pixels" if plan.spatial_dims == 2 and set(spacing) == {1.0} else "mm"
+
+
 def _data(plan: Plan, data: DataSummary) -> Iterator[Section]:
-    unit = "mm" if plan.spatial_dims == 3 else "mm (or pixels)"
+    unit = _unit(plan, data.spacings[1])
     rows = [
         ("cases", f"{data.cases}", ""),
         ("shape", _sizes(data.shapes[1]), f"{_sizes(data.shapes[0])} to {_sizes(data.shapes[2])}"),
@@ -48,7 +53,7 @@ def _data(plan: Plan, data: DataSummary) -> Iterator[Section]:
         rows.append((f"channel {channel.name}", values, spread))
     yield Section("Data", ("", "median", "spread"), tuple(rows))
     names = dict(zip(plan.labels.values, plan.labels.names, strict=True))
-    volume = "volume, mm³" if plan.spatial_dims == 3 else "area, mm² (or pixels)"
+    volume = "volume, mm³" if plan.spatial_dims == 3 else f"area, {'pixels' if unit == 'pixels' else 'mm²'}"
     classes = [
         (
             names.get(entry.value, str(entry.value)),
@@ -74,7 +79,7 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield f"channel {channel.name}", channel.normalisation, reasons.get(f"channel {channel.name}", "")
     slices = plan.spatial_dims == 3 and 1 in plan.patch_size
     yield "dimensions", "2D slices" if slices else f"{plan.spatial_dims}D", reasons.get("spatial_dims", "")
-    yield "spacing, mm", _sizes(plan.spacing), reasons.get("spacing", "")
+    yield f"spacing, {_unit(plan, plan.spacing)}", _sizes(plan.spacing), reasons.get("spacing", "")
     predicted = "the box of non-zero voxels" if plan.crop_to_nonzero else "the whole image"
     yield "predicted", predicted, reasons.get("crop_to_nonzero", "")
     yield "patch", _sizes(plan.patch_size), reasons.get("patch_size", "")

@@ -11,8 +11,10 @@ from typing import Any, cast
 class UnfailingStream(io.RawIOBase):
     """Passes bytes on until the other end refuses them, remembers why, and drops the rest."""
 
-    def __init__(self, stream: io.RawIOBase) -> None:
+    def __init__(self, stream: io.RawIOBase, text: io.TextIOBase) -> None:
         self.stream = stream
+        # It would close the stream when nothing refers to it any more.
+        self.text = text
         self.failure: OSError | None = None
 
     def write(self, content: Any) -> int:
@@ -61,7 +63,7 @@ def protect_streams() -> list[UnfailingStream]:
         buffered = hasattr(binary, "raw")
         with suppress(OSError):
             stream.flush()
-        unfailing = UnfailingStream(binary.raw if buffered else binary)
+        unfailing = UnfailingStream(binary.raw if buffered else binary, stream)
         text = io.TextIOWrapper(
             cast("Any", io.BufferedWriter(unfailing) if buffered else unfailing),
             encoding=stream.encoding,

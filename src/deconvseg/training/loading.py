@@ -16,6 +16,7 @@ from deconvseg.data.workers import ended
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import Plan
 from deconvseg.training.ranks import Ranks, RankSampler, share_of_batch
+from deconvseg.training.shared_memory import bytes_of_batch, explain_full_shared_memory
 
 # Seconds between two looks at whether the processes that load data are alive, while a batch is waited for.
 _LOOK_SECONDS = 5
@@ -33,8 +34,16 @@ class PatchLoader(DataLoader[Any]):
     """
 
     def __init__(
-        self, patches: PatchDataset, batch_size: int, sampler: RankSampler, *, device: str, workers: int
+        self,
+        patches: PatchDataset,
+        batch_size: int,
+        sampler: RankSampler,
+        *,
+        device: str,
+        workers: int,
+        bytes_of_batch: int = 0,
     ) -> None:
+        self.bytes_of_batch = bytes_of_batch
         self.patches = patches
         self.processes: dict[int | None, BaseProcess] = {}
         self.on_gpu = torch.device(device) if device.startswith("cuda") else None
@@ -72,6 +81,7 @@ class PatchLoader(DataLoader[Any]):
                 if not str(error).startswith(_LATE_WORKER):
                     self.explain_death(error)
                     raise
+                explain_full_shared_memory(self.bytes_of_batch)
                 if time.monotonic() > given_up:
                     at = ", ".join(self._whereabouts().values())
                     raise DeconvsegError(
@@ -176,7 +186,14 @@ def train_loader(
     # Worker processes draw ahead before Lightning tells the sampler its epoch.
     sampler.set_epoch(epoch)
     batch = share_of_batch(plan.batch_size, ranks.size)
-    return PatchLoader(patches, batch, sampler, device=device, workers=choose_workers(workers, device))
+    return PatchLoader(
+        patches,
+        batch,
+        sampler,
+        device=device,
+        workers=choose_workers(workers, device),
+        bytes_of_batch=bytes_of_batch(plan) // ranks.size,
+    )
 
 
 def validation_loader(cases: Sequence[PreparedCase]) -> DataLoader[dict[str, Any]]:

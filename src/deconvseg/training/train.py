@@ -40,6 +40,7 @@ from deconvseg.training.options import TrainOptions, forget_places
 from deconvseg.training.pretrained import load_pretrained
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import check_resumable, check_same_plan, check_same_splits, record_own
+from deconvseg.training.shared_memory import check_shared_memory
 
 _Path = str | PathLike[str]
 
@@ -170,6 +171,7 @@ def _prepare(
         _reopen(run, options, asked.given_plan(plan), console)
     else:
         run = _start(output, options, plan, console)
+    check_shared_memory(run.plan, choose_workers(options.workers, choose_device(options.device)))
     if processes(options) > 1:
         _prepared_cases(run, *_cases(run, options), options, console)
 

@@ -1,0 +1,51 @@
+"""Whether the batches of the processes that load data fit into shared memory, where they are handed over."""
+
+import math
+import os
+from pathlib import Path
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.planning import Plan
+from deconvseg.units import format_bytes
+
+_PLACE = Path("/dev/shm")
+# PyTorch lets each process prepare two batches before they are asked for.
+_AHEAD = 2
+# An image's number is a float32, a label an int64.
+_BYTES_OF_NUMBER, _BYTES_OF_LABEL = 4, 8
+
+
+def bytes_of_batch(plan: Plan) -> int:
+    """Return the bytes of a batch of patches, images and labels."""
+    voxels = plan.batch_size * math.prod(plan.patch_size)
+    return voxels * (_BYTES_OF_NUMBER * len(plan.channels) + _BYTES_OF_LABEL)
+
+
+def check_shared_memory(plan: Plan, workers: int, place: Path = _PLACE) -> None:
+    """Refuse, before the work starts, more loading processes than shared memory has room for their batches."""
+    room, need = _room(place), _AHEAD * workers * bytes_of_batch(plan)
+    if workers > 0 and room is not None and room < need:
+        raise DeconvsegError(
+            f"shared memory ({place}) has {format_bytes(room)} free, and {workers} processes that load data need "
+            f"{format_bytes(need)} there: take --workers 0 or fewer, or a larger {place} (docker run --shm-size, or "
+            "--ipc=host)"
+        )
+
+
+def explain_full_shared_memory(batch: int, place: Path = _PLACE) -> None:
+    """Raise an error that says so where shared memory has no room for another batch of so many bytes."""
+    room = _room(place)
+    if room is not None and room < batch:
+        raise DeconvsegError(
+            f"shared memory ({place}) is full ({format_bytes(room)} free), so that the processes that load data cannot "
+            f"hand their batches over: take --workers 0 or fewer, or a larger {place}"
+        )
+
+
+def _room(place: Path) -> int | None:
+    """Return the free bytes, or None where there is no such place: only Linux has it."""
+    try:
+        state = os.statvfs(place)
+    except (OSError, AttributeError):
+        return None
+    return state.f_bavail * state.f_frsize

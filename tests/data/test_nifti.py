@@ -20,6 +20,7 @@ from deconvseg.data import (
     read_header,
     read_image,
     read_label_map,
+    report_problems,
     write_label_map,
 )
 from deconvseg.errors import InputError
@@ -128,7 +129,9 @@ def test_a_voxel_size_that_is_none_is_told_by_check(tmp_path, size):
         (tmp_path / folder).mkdir()
         sizes = [1, 2, 2, size, 0, 0, 0, 0]
         save(tmp_path / folder / "a.nii", np.eye(4, dtype=dtype)[..., None], forms=(0, 0), pixdim=sizes)
-    problems = check_dataset(open_dataset(tmp_path)).problems
+    dataset = open_dataset(tmp_path)
+    assert any("voxel sizes" in line and "a.nii" in line for line in report_problems(dataset, dataset.names))
+    problems = check_dataset(dataset).problems
     assert [problem.severity for problem in problems if "voxel sizes" in problem.message] == ["warning", "warning"]
     assert problems[0].file.endswith("a.nii")
 

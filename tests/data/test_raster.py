@@ -36,9 +36,8 @@ def test_a_picture_is_read_as_it_is_shown(tmp_path, suffix, orientation):
     exif[0x0112] = orientation
     if suffix == ".tif":
         tifffile.imwrite(path, GREY, extratags=[(274, 3, 1, orientation, True)])
-        opened = PIL.Image.open(path)
-        opened.load()  # here Pillow turns a TIFF by itself
-        shown = np.asarray(opened)
+        PIL.Image.fromarray(GREY).save(tmp_path / "same.png", exif=exif)
+        shown = np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(tmp_path / "same.png")))
     else:
         PIL.Image.fromarray(GREY).save(path, exif=exif, **({"quality": 95} if suffix == ".jpg" else {}))
         if suffix == ".late.png":  # the tag behind the picture, where PNG allows it
@@ -51,6 +50,18 @@ def test_a_picture_is_read_as_it_is_shown(tmp_path, suffix, orientation):
     assert np.array_equal(read_image(path).pixels[0], shown)
     assert np.array_equal(read_label_map(path).pixels, shown)
     assert read_header(path).shape == shown.shape == ((9, 12) if orientation > 4 else (12, 9))
+
+
+def test_sixteen_bits_are_kept_beside_an_orientation_behind_the_picture(tmp_path):
+    import imagecodecs
+
+    deep = RNG.integers(0, 2**16, (12, 9, 3), dtype=np.uint16)
+    exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    content = imagecodecs.png_encode(deep)
+    (tmp_path / "a.png").write_bytes(content[:-12] + chunk + content[-12:])
+    assert np.array_equal(read_image(tmp_path / "a.png").pixels, np.rot90(deep, -1).transpose(2, 0, 1))
+    assert read_header(tmp_path / "a.png").shape == (9, 12)
 
 
 def test_damaged_exif_orients_nothing(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.dataset import Case, Dataset, Problem, case_notes, list_names
 from deconvseg.data.dataset_report import DatasetReport, LabelFrequency, Spread
 from deconvseg.data.label_findings import (
     class_names,
@@ -22,7 +22,7 @@ from deconvseg.data.label_findings import (
 from deconvseg.data.labels import count_values
 from deconvseg.data.leaks import find_leaks
 from deconvseg.data.mask_values import BlurredMaskError, TransparentMaskError
-from deconvseg.data.reading import image_suffix, read_header
+from deconvseg.data.reading import image_suffix
 from deconvseg.data.splits import Splits
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
@@ -57,7 +57,7 @@ def check_dataset(
         except InputError as error:
             problems.append(_case_problem(case, error))
         else:
-            problems += _notes(case)
+            problems += case_notes(case)
             shapes[case.name], spacings[case.name] = image.shape, image.geometry.spacing
             expanded += dataset.expands_grey(case)
             if (digest := _digest(image)) is not None:
@@ -167,15 +167,6 @@ def _case_problem(case: Case, error: InputError) -> Problem:
     files = [str(path) for path in (*case.images, case.label) if path is not None]
     file = next((path for path in files if str(error).startswith(path)), files[0])
     return Problem(file, str(error).removeprefix(file).lstrip(": "), "error")
-
-
-def _notes(case: Case) -> list[Problem]:
-    """What the readers had to assume about the files of a case."""
-    found = [(path, note) for path in case.images for note in read_header(path).notes]
-    if case.label is not None:
-        header = read_header(case.label)
-        found += [(case.label, note) for note in (*header.notes, *header.mask_notes)]
-    return [Problem(str(path), note, "warning") for path, note in found]
 
 
 def _mixed_dimensions(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:

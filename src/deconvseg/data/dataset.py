@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -157,8 +158,19 @@ class Dataset:
         return None if case.label is None else read_mask(case.label, foreground=self.foreground)
 
 
+def case_notes(case: Case) -> list[Problem]:
+    """What the readers had to assume about the files of a case; `InputError` for a header that cannot be read."""
+    found = [(path, note) for path in case.images for note in read_header(path).notes]
+    if case.label is not None:
+        header = read_header(case.label)
+        found += [(case.label, note) for note in (*header.notes, *header.mask_notes)]
+    return [Problem(str(path), note, "warning", case.name) for path, note in found]
+
+
 def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> list[str]:
-    """A line for each kind of problem that the listing of a dataset showed, with the first file and how many there are.
+    """A line for each kind of problem that the listing of a dataset and the headers of the cases ``names`` showed.
+
+    Each names the first file and how many there are. A header that cannot be read is left to those that read its file.
 
     Raises `InputError` for an error of one of the cases ``names``, those that are to be used.
     """
@@ -169,7 +181,12 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
                 f"{problem.file} {problem.message}; mend it, or leave {problem.case} out of the splits (--splits)"
             )
     alike: dict[str, list[str]] = {}
-    for problem in dataset.problems:
+    notes: list[Problem] = []
+    for case in dataset.cases:
+        if case.name in chosen:
+            with suppress(InputError):
+                notes += case_notes(case)
+    for problem in (*dataset.problems, *notes):
         alike.setdefault(problem.message, []).append(problem.file)
     lines = []
     for message, files in list(alike.items())[:limit]:

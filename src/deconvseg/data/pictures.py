@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,11 +110,19 @@ def _recognise(start: bytes) -> Any:
 def _orientation(path: Path, opened: Any) -> tuple[int, tuple[str, ...]]:
     """EXIF's orientation, and a note where its block cannot be read."""
     if isinstance(opened, PngImageFile) and _describes_itself_late(path):
-        opened.load()
-    try:
-        found = PIL.Image.Image.getexif(opened).get(ORIENTATION_TAG, 1)
-    except (OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error):
-        return 1, ("has EXIF data that cannot be read: it is taken as it is stored, without an orientation",)
+        with _open(path) as read:  # another one: reading to the end forgets how the numbers are stored
+            read.load()
+            return _exif_orientation(read)
+    return _exif_orientation(opened)
+
+
+def _exif_orientation(opened: Any) -> tuple[int, tuple[str, ...]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about tags that are cut off
+        try:
+            found = PIL.Image.Image.getexif(opened).get(ORIENTATION_TAG, 1)
+        except (OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error):
+            return 1, ("has EXIF data that cannot be read: it is taken as it is stored, without an orientation",)
     return (found if isinstance(found, int) else 1), ()
 
 

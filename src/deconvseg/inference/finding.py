@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deconvseg.data import Case, Image, Problem, is_dataset, open_dataset, open_images, read_image
+from deconvseg.data import Case, Image, Problem, is_dataset, open_dataset, open_images, read_header, read_image
 from deconvseg.errors import InputError
 from deconvseg.planning import available_memory
 
@@ -26,6 +26,9 @@ def find_cases(
         room = available_memory() if memory is None else memory
         files = [case.images[place] for place in order] if len(case.images) == len(order) else case.images
         image = read_image(files, channels_last=channels_last, memory=room)
+        for file in files:
+            for note in read_header(file).notes:
+                warn(f"{file} {note}")
         if len(files) == len(order) or order == tuple(range(image.channels)) or image.channels != len(order):
             return image
         return Image(image.pixels[list(order)], image.geometry)

@@ -31,7 +31,7 @@ from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import both_empty, evaluate_masks, find_labels
 from deconvseg.evaluation.metrics import check_tolerance
-from deconvseg.evaluation.origin import find_origin
+from deconvseg.evaluation.origin import caution_of_prediction, find_origin
 from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.runs import Run
 from deconvseg.system import make_folder
@@ -126,6 +126,7 @@ def evaluate(
         warnings=(
             *caution(found.cases, classes.values, unmatched),
             *caution_of_dataset(Path(truth), ignore=truths.ignore is None, regions=unasked),
+            *caution_of_prediction([case.prediction_file for case in found.cases], Path(prediction)),
         ),
         problems=(*found.problems, *(f"{problem.file} {problem.message}" for problem in left_out)),
         origin=find_origin(Path(truth), Path(prediction), run),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,43 @@ def find_origin(truth: Path, prediction: Path, run: str | PathLike[str] | None) 
     return {"truth": truth.absolute().name, "prediction": prediction.absolute().name, "runs": runs}
 
 
+def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 3) -> tuple[str, ...]:
+    """Say which of the evaluated masks ``predict`` has recorded doubts about, as of scans unlike the training scans."""
+    folder = prediction if prediction.is_dir() else prediction.parent
+    evaluated = {file.absolute() for file in files}
+    doubts = [
+        f"{mask}: {text}"
+        for mask, record in _last_records(folder).items()
+        if (folder / mask).absolute() in evaluated and isinstance(record.get("warnings"), list)
+        for text in record["warnings"]
+        # What a mask itself shows is counted by the evaluation.
+        if isinstance(text, str) and not text.startswith("the mask is ")
+    ]
+    if not doubts:
+        return ()
+    more = f"; and {len(doubts) - limit} more in {PREDICTIONS}" if len(doubts) > limit else ""
+    return (f"the prediction warned of {len(doubts)} masks: {'; '.join(doubts[:limit])}{more}",)
+
+
 def _recorded_runs(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give the runs of every mask that is still in the folder, by its last record; a damaged line is none."""
+    """Give the runs of every mask that is still in the folder, by its last record."""
+    for mask, record in _last_records(folder).items():
+        if isinstance(record.get("runs"), list) and (folder / mask).is_file():
+            yield from (run for run in record["runs"] if isinstance(run, dict))
+
+
+def _last_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the last record of every mask; a damaged line is none."""
     try:
         lines = (folder / PREDICTIONS).read_bytes().splitlines()
     except OSError:
-        return
-    last: dict[str, Any] = {}
+        return {}
+    last: dict[str, dict[str, Any]] = {}
     for line in lines:
         try:
             record = json.loads(line)
-            last[record["mask"]] = record["runs"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, RecursionError):
             continue
-    for mask, runs in last.items():
-        if isinstance(runs, list) and (folder / mask).is_file():
-            yield from (run for run in runs if isinstance(run, dict))
+        if isinstance(record, dict) and isinstance(record.get("mask"), str):
+            last[record["mask"]] = record
+    return last

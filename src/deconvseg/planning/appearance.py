@@ -156,7 +156,7 @@ class Appearance(BaseModel):
     def _margin(self, name: str) -> float:
         """How far beyond the training scans a figure may lie: the further, the fewer these are."""
         few = 1 / math.sqrt(self.cases)
-        return max((0.5 + 4 * few) * self.ranges[name][2], (1 + 2 * few + 4 * few**4) * _least(name))
+        return max((0.5 + 3 * few + 12 * few**2) * self.ranges[name][2], (1 + 2 * few + 4 * few**4) * _least(name))
 
     def _scale(self, figures: Numbers) -> Numbers:
         """Return the figures (N, F) that are compared together, in units of their spread."""

@@ -124,11 +124,17 @@ def test_one_bad_file_does_not_stop_the_others(trained: Path, discs: Path, tmp_p
     assert "broken.png" in done.problems[0]
 
 
-def test_continue_leaves_what_is_there(trained: Path, discs: Path, tmp_path: Path) -> None:
-    (tmp_path / "disc6.png").write_bytes(b"mine")
+def test_continue_leaves_a_mask_of_ones_own_and_predicts_what_is_none(
+    trained: Path, discs: Path, tmp_path: Path
+) -> None:
+    PillowImage.fromarray(np.zeros((40, 48), np.uint8)).save(tmp_path / "disc6.png")
+    own = (tmp_path / "disc6.png").read_bytes()
+    (tmp_path / "disc7.png").write_bytes(b"mine")
     done = predict(discs, trained, tmp_path, splits=discs / "splits.json", split="test", skip_existing=True)
     assert [path.name for path in done.skipped] == ["disc6.png"]
-    assert (tmp_path / "disc6.png").read_bytes() == b"mine"
+    assert (tmp_path / "disc6.png").read_bytes() == own
+    assert [path.name for path in done.written] == ["disc7.png"]
+    assert (tmp_path / "disc7.png.old").read_bytes() == b"mine"
 
 
 def test_wrong_input_is_named(trained: Path, tmp_path: Path) -> None:

@@ -37,9 +37,10 @@ def in_order_of(like: Tensor, image: Tensor) -> Tensor:
 def channels_last(image: Tensor) -> Tensor:
     """Return a (B, C, \\*S) image of two or three spatial axes with the channels innermost in memory.
 
-    Under transforms of ``torch.func``, as ``vmap``, which cannot ask for an order, the image is returned as it is.
+    The image is returned as it is under transforms of ``torch.func``, as ``vmap``, which cannot ask for an order, and
+    in exports to ONNX, which has none.
     """
-    return image if _transformed() else image.contiguous(memory_format=CHANNELS_LAST[image.ndim])
+    return image if _has_no_order() else image.contiguous(memory_format=CHANNELS_LAST[image.ndim])
 
 
 @overridable
@@ -49,5 +50,5 @@ def innermost_on_cpu(image: Tensor) -> Tensor:
 
 
 @constant_to_compilers
-def _transformed() -> bool:
-    return torch._C._are_functorch_transforms_active()
+def _has_no_order() -> bool:
+    return torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()

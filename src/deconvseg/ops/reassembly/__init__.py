@@ -32,7 +32,8 @@ def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int])
     if len(factors) != axes or any(factor < 1 for factor in factors):
         raise InputError(f"scale={scale!r}: give a positive integer, or {axes} of them, one per axis")
     size = finer_size(features.shape[2:], factors)
-    kernel = round(weights.shape[1] ** (1 / axes)) if weights.ndim == features.ndim else 0
+    # An integer also where `torch.jit.trace` has a tensor for each size.
+    kernel = round(int(weights.shape[1]) ** (1 / axes)) if weights.ndim == features.ndim else 0
     if kernel % 2 == 0 or tuple(weights.shape) != (features.shape[0], kernel**axes, *size):
         raise InputError(
             f"weights of shape {tuple(weights.shape)} do not fit features of shape {tuple(features.shape)} with "

@@ -86,3 +86,15 @@ def test_masks_are_written_though_the_log_cannot_be(trained: Path, discs: Path, 
         told = subprocess.run([*command[:3], "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert told.returncode == 1
     assert "error: standard output cannot be written (No space left on device); the work is done" in told.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+@pytest.mark.parametrize("verb", [["doctor"], ["data", "check", "/data"], ["train", "data", "-o", "run"]])
+def test_a_deleted_current_folder_is_one_line(tmp_path: Path, verb: list[str]) -> None:
+    (tmp_path / "gone").mkdir()
+    gone = str(tmp_path / "gone")
+    program = f"from deconvseg.cli import main; import os; os.chdir({gone!r}); os.rmdir({gone!r}); main()"
+    done = subprocess.run([sys.executable, "-c", program, *verb], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the current folder cannot be used, it may have been deleted (")

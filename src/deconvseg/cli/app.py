@@ -16,7 +16,7 @@ from deconvseg._version import __version__
 from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
 from deconvseg.cli.console import error, show_log
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import leave_current_folder, protect_streams
+from deconvseg.system import current_folder, leave_current_folder, protect_streams
 
 _ENDED = {130: "interrupted", 129: "ended by SIGHUP", 143: "ended by SIGTERM"}
 
@@ -78,6 +78,8 @@ def _run() -> int:
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
+        # Libraries fail without it, in ways of their own.
+        current_folder()
         app(arguments)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -18,6 +18,7 @@ from torch import Tensor
 from deconvseg.errors import InputError, check_choice
 from deconvseg.ops import native
 from deconvseg.ops.compilation import constant_to_compilers
+from deconvseg.ops.forking import compute_alone_after_fork
 from deconvseg.ops.overriding import is_plain
 from deconvseg.ops.precision import autocast_is_on, in_full_precision
 from deconvseg.ops.watching import why_watched
@@ -32,6 +33,8 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _forced: ContextVar[str | None] = ContextVar("forced_backend", default=None)
 _logged: set[tuple[str, str]] = set()
 _log = logging.getLogger("deconvseg")
+
+compute_alone_after_fork()
 
 
 @dataclass(frozen=True)

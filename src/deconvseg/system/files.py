@@ -72,11 +72,13 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def current_folder() -> Path:
-    """Return the current folder; :class:`InputError` where it was deleted."""
+    """Return the current folder; :class:`InputError` where it was deleted or may not be read."""
     try:
         return Path.cwd()
-    except FileNotFoundError as error:
-        raise InputError("the current folder was deleted; change to another folder and run it again") from error
+    except OSError as error:
+        raise InputError(
+            f"the current folder cannot be used, it may have been deleted ({error.strerror}); change to another one"
+        ) from error
 
 
 def writing_error(path: Path, error: OSError) -> DeconvsegError:

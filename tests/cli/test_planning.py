@@ -134,7 +134,7 @@ def test_names_that_are_unknown_are_refused_before_a_case_is_read(
     def read(*_: object, **__: object) -> None:
         raise AssertionError("a case was read")
 
-    for reader in ("read_image", "read_label_map"):
+    for reader in ("read_image", "read_mask"):
         monkeypatch.setattr(f"deconvseg.data.dataset.{reader}", read)
     output = [] if command == "plan" else ["-o", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", ["deconvseg", command, str(discs), *output, *options])

@@ -267,7 +267,7 @@ def test_the_plan_is_told_with_its_widths_where_it_has_any(discs: Path, name: st
 
 
 def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path: Path) -> None:
-    plan = tiny_plan(labels={"values": [0, 1], "names": ["background", "disc"]})
+    plan = tiny_plan(labels={"values": [0, 7], "names": ["background", "disc"]})
     with pytest.raises(InputError, match=r"disc\d\.png has the label values 255"):
         train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu")
 

@@ -9,6 +9,7 @@ from models.tester import ModelTester
 
 class TestNNMamba(ModelTester):
     name = "nnmamba"
+    traced = False
     arguments = {"channels": 4, "blocks": 2, "states": 2}  # noqa: RUF012
     prepared = {"channels": 16}  # noqa: RUF012
 

@@ -49,6 +49,8 @@ class ModelTester:
     out_channels: ClassVar[int] = 3
     # What makes channels multiples of a vector's lanes, so that there is something to prepare; None where there is not.
     prepared: ClassVar[dict[str, Any] | None] = None
+    # Not where tracing takes seconds; tests/nn/test_mamba.py traces the layer that does.
+    traced: ClassVar[bool] = True
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "dims" in metafunc.fixturenames:
@@ -207,6 +209,17 @@ class ModelTester:
         expected = model(other)
         # Another order of additions, whose size follows the largest logit.
         torch.testing.assert_close(program.module()(other), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+    def test_traced_programs_are_right_for_other_sizes(self) -> None:
+        model = self.make(min(self.dims)).eval()
+        if isinstance(model, WrappedNetwork) or not self.traced:
+            return  # what another package's layers do with sizes is its own
+        *size, last = model.size_multiple
+        x, other = torch.randn(2, model.in_channels, *size, last), torch.randn(1, model.in_channels, *size, 2 * last)
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            program = torch.jit.trace(model, x, check_trace=False)
+            expected, found = model(other), program(other)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
     def test_memory_without_values_is_reset_to_a_fresh_network(self, dims: int) -> None:
         fresh = self.make(dims)

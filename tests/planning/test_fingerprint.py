@@ -222,3 +222,10 @@ def test_cases_without_foreground_say_nothing_of_its_intensities(tmp_path: Path)
     assert 75 < channel.mean < 85
     assert channel.percentile_0_5 > 50
     assert channel.std < 10
+
+
+def test_the_order_of_the_cases_makes_no_other_fingerprint(discs: Path, cache: Path) -> None:
+    data = open_dataset(discs)
+    first = take_fingerprint(data, cache=cache)
+    assert take_fingerprint(data.select(reversed(data.names)), cache=cache) == first
+    assert len(list(cache.rglob("*.json"))) == 1

@@ -129,6 +129,8 @@ def take_fingerprint(
         raise InputError(
             f"{dataset.root}: no training cases; check the dataset with 'deconvseg data check' and the splits"
         )
+    # In one order, so that every fold of a cross-validation finds the same one.
+    dataset = replace(dataset, cases=tuple(sorted(dataset.cases, key=lambda case: case.name)))
     key = None if cache is None else fingerprint_key(dataset)
     if cache is not None and key is not None:
         known = read_cached(Fingerprint, cache, key)

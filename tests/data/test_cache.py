@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 
 from deconvseg.data import Dataset, LabelEncoding, Normalisation, PreparedCase, open_dataset, prepare_cases
 from deconvseg.data.preprocessing import preprocess_image
+from deconvseg.data.stored_arrays import to_npy
 from deconvseg.errors import DeconvsegError, InputError
+from mutations import mutate_json
 
 ENCODING = LabelEncoding((0, 3, 7), ("background", "shell", "core"))
 
@@ -260,3 +263,43 @@ def test_a_process_killed_while_preparing_leaves_whole_entries_only(
     cases = prepare(open_dataset(balls), tmp_path, spacing=spacing)
     assert len(read) == 5 - finished
     assert all(np.isfinite(case.image[...]).all() for case in cases)
+
+
+def test_an_entry_that_contradicts_its_arrays_is_made_again_with_a_word(
+    balls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = open_dataset(balls).select(["ball0"])
+    (whole,) = prepare(dataset, tmp_path)
+    file = whole.folder / "entry.json"
+    record = json.loads(file.read_text())
+    (first, second) = record["classes"]
+    for change in (
+        {"shape": [1, 2, 3]},
+        {"shape": [24, 20]},
+        {"shape": 24},
+        {"classes": [first]},
+        {"classes": [first, [second[0], 10**30]]},
+        {"classes": [[1, 1.5]]},
+        {"classes": [[-1, first[1]], second]},
+        {"files": []},
+        {"files": {}},
+    ):
+        caplog.clear()
+        file.write_text(json.dumps({**record, **change}))
+        assert prepare(dataset, tmp_path) == [whole]
+        assert "the prepared case is damaged and is made again" in caplog.text
+    # The checksum fits, the array is another one.
+    other = to_npy(np.full_like(whole.centres, 10**6))
+    (whole.folder / "centres.npy").write_bytes(other)
+    record["files"]["centres.npy"] = [len(other), zlib.crc32(other)]
+    file.write_text(json.dumps(record))
+    assert prepare(dataset, tmp_path) == [whole]
+    assert whole.centres.max() < 24
+
+
+def test_damaged_records_of_the_cache_raise_nothing(balls: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(balls).select(["ball0"])
+    (whole,) = prepare(dataset, tmp_path)
+    for mutant in mutate_json(json.loads((whole.folder / "entry.json").read_text()), 60):
+        (whole.folder / "entry.json").write_bytes(mutant.content)
+        assert prepare(dataset, tmp_path) == [whole], mutant.name

@@ -1,6 +1,7 @@
 """Preprocessed cases on disk: written once, compressed in blocks, so that a patch costs the blocks that it touches."""
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deconvseg.data.dataset import Case, Dataset
+from deconvseg.data.json_files import read_json_object
 from deconvseg.data.labels import LabelEncoding
 from deconvseg.data.preprocessing import Normalisation, preprocess_image, preprocess_labels
 from deconvseg.data.recording import file_state
@@ -26,6 +28,8 @@ from deconvseg.data.types import LabelMap
 from deconvseg.data.workers import map_in_processes, naming
 from deconvseg.errors import DeconvsegError
 from deconvseg.system import make_folder, writing_error
+
+_log = logging.getLogger("deconvseg")
 
 # Part of every key: raise it when preprocessing or the files below change, and old entries are made again.
 _FORMAT = 4
@@ -38,6 +42,7 @@ _BLOCKS_PER_PATCH = 4
 # Processes take seconds to start; less work than this is done without them.
 _WORTH_PROCESSES_SECONDS = 5.0
 _RECORD = "entry.json"
+_FILES = ("image.b2nd", "labels.b2nd", "centres.npy")
 _UNFINISHED = ".unfinished-"
 # An unfinished entry this old was left by a process that was killed.
 _ABANDONED_SECONDS = 86400
@@ -217,16 +222,43 @@ def _write_entry(folder: Path, files: Mapping[str, bytes], record: Mapping[str, 
 
 def _read_entry(name: str, folder: Path) -> PreparedCase | None:
     """Return the entry, or None where there is none, or where its files are not those that were written."""
+    if not (folder / _RECORD).is_file():
+        return None
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        for file, (size, check) in record["files"].items():
+        record = read_json_object(folder / _RECORD)
+        for file in _FILES:
+            size, check = record["files"][file]
             path = folder / file
             if path.stat().st_size != size or zlib.crc32(path.read_bytes()) != check:
-                return None
-        classes = tuple((int(label), int(count)) for label, count in record["classes"])
-        return PreparedCase(name, folder, tuple(int(n) for n in record["shape"]), classes)
-    except (OSError, ValueError, KeyError, TypeError):
+                raise ValueError(f"{file} is not what was written")
+        shape, rows = record["shape"], record["classes"]
+        if not all(type(n) is int for n in (*shape, *(n for row in rows for n in row))):
+            raise ValueError("not whole numbers")
+        case = PreparedCase(name, folder, tuple(shape), tuple((label, count) for label, count in rows))
+        _check_arrays(case)
+    except (DeconvsegError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        _log.warning("%s: the prepared case is damaged and is made again (%.200s)", folder, reason)
         return None
+    return case
+
+
+def _check_arrays(case: PreparedCase) -> None:
+    """Raise ``ValueError`` where the record of an entry contradicts its arrays."""
+    image, labels, centres = case.image, case.labels, case.centres
+    if image.dtype != np.float32 or tuple(image.shape[1:]) != case.shape:
+        raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, not of shape {case.shape}")
+    if labels.dtype.kind not in "iu" or tuple(labels.shape) != case.shape:
+        raise ValueError(f"the labels are {labels.dtype} {tuple(labels.shape)}, not of shape {case.shape}")
+    count = sum(count for _, count in case.classes)
+    if (
+        centres.dtype != np.int32
+        or centres.shape != (count, len(case.shape))
+        or min(case.classes, default=(0, 0)) < (0, 0)
+    ):
+        raise ValueError(f"the centres are {centres.dtype} {centres.shape}, not {count}")
+    if len(centres) and not ((centres >= 0) & (centres < np.array(case.shape))).all():
+        raise ValueError("centres lie outside the image")
 
 
 def _remove_abandoned(place: Path) -> None:

@@ -54,10 +54,13 @@ def open_stored(path: Path) -> StoredArray:
 
     try:
         # One thread: a patch is a few blocks, and the cores are the network's.
-        array: StoredArray = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
+        array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
     except (OSError, RuntimeError, ValueError) as error:
         raise DeconvsegError(f"{path}: cannot be read from the cache ({error}); start again with --resume") from error
-    return array
+    if not isinstance(array, blosc2.NDArray):
+        raise DeconvsegError(f"{path}: is no array of the cache; start again with --resume")
+    stored: StoredArray = array
+    return stored
 
 
 def to_npy(array: NDArray[Any]) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from deconvseg.data import file_sha256, read_json, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
+from deconvseg.runs.checking import read_manifest, read_rows, read_split_names
 from deconvseg.runs.manifest import describe_environment
 from deconvseg.system import LOCK, DiskFullError, atomic_write, make_folder, remove_unfinished
 from deconvseg.text import dump_json
@@ -91,12 +92,12 @@ class Run:
     @property
     def splits(self) -> dict[str, Any]:
         """Names of the cases that train, choose, and are left alone: "train", "val", "test"."""
-        return read_json_object(self.path / "splits.json")
+        return read_split_names(self.path / "splits.json")
 
     @property
     def manifest(self) -> dict[str, Any]:
         """Versions, machine, command, hashes."""
-        return read_json_object(self.path / "manifest.json")
+        return read_manifest(self.path / "manifest.json")
 
     @property
     def resume_file(self) -> Path:
@@ -134,7 +135,7 @@ class Run:
             file.write_bytes(content)
             # The manifest comes first and keeps the old hash too: killed in between, the old weights stay valid.
             manifest, digest = self.manifest, sha256(content).hexdigest()
-            replaced, files = manifest.get("replaced", {}), manifest["files"]
+            replaced, files = manifest.get("replaced", {}), manifest.get("files", {})
             # Before the weights are in their place, an earlier attempt may have been stopped there too.
             older = [*replaced.get(name, []), files[name]] if name in files else []
             self._write_json(
@@ -169,8 +170,7 @@ class Run:
     def _valid_hashes(self, name: str) -> list[str]:
         """Return the hashes that weights may have, none where the manifest's lists were removed."""
         manifest = self.manifest
-        older = manifest.get("replaced", {}).get(name)
-        known = [manifest.get("files", {}).get(name), *(older if isinstance(older, list) else [older])]
+        known = [manifest.get("files", {}).get(name), *manifest.get("replaced", {}).get(name, [])]
         return [digest for digest in known if digest is not None]
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -190,10 +190,7 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One row per epoch."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return read_rows(self.path / "metrics.jsonl")
 
     def record_hashes(self, *, finished: bool) -> None:
         """Record in the manifest the SHA-256 of every other file of the run, and whether the run came to its end."""
@@ -207,13 +204,13 @@ class Run:
 
     def record_hash(self, name: str) -> None:
         """Record the SHA-256 of one file that was written anew after the end of the run."""
-        self.update_manifest(files={**self.manifest["files"], name: file_sha256(self.path / name)})
+        self.update_manifest(files={**self.manifest.get("files", {}), name: file_sha256(self.path / name)})
 
     def threads_differ(self) -> bool:
         """Whether PyTorch has another number of threads now than when the run was started."""
         import torch
 
-        return bool(self.manifest["machine"]["threads"] != torch.get_num_threads())
+        return bool(self.manifest.get("machine", {}).get("threads") != torch.get_num_threads())
 
     @property
     def replaceable(self) -> bool:

@@ -1,6 +1,7 @@
 """Lightning's checkpoints as one safetensors file with a JSON header: nothing is ever pickled."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,31 @@ class SafetensorsCheckpointIO(CheckpointIO):
         tree = _encode(checkpoint, "", tensors)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(Path(path)) as temporary:
-            temporary.write_bytes(save(tensors, metadata={"checkpoint": json.dumps(tree)}))
+            text = json.dumps(tree)
+            temporary.write_bytes(save(tensors, metadata={"checkpoint": text, "check": _check(text, tensors)}))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint back, as it was."""
+        """Read a checkpoint back, as it was; :class:`InputError` for any other file."""
         try:
             with safe_open(path, framework="pt") as file:
-                tree = json.loads(file.metadata()["checkpoint"])
+                metadata = file.metadata()
+                text = metadata["checkpoint"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            if metadata["check"] != _check(text, tensors):
+                raise ValueError("its content is not what was written")
+            checkpoint = _decode(json.loads(text), tensors)
+            kinds = {"epoch": int, "global_step": int, "state_dict": dict, "optimizer_states": list}
+            if not isinstance(checkpoint, dict):
+                raise ValueError("no tree of entries")
+            if wrong := [key for key, kind in kinds.items() if type(checkpoint.get(key)) is not kind]:
+                raise ValueError(f"no {wrong[0]}")
+        except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"{path}: not a checkpoint of deconvseg, or damaged ({error}); start the run again"
+                f"{path}: not a checkpoint of deconvseg, or damaged ({reason}); copy the run again, or train a new one"
             ) from error
-        checkpoint: dict[str, Any] = _decode(tree, tensors)
-        return checkpoint
+        found: dict[str, Any] = checkpoint
+        return found
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint."""
@@ -45,6 +57,16 @@ class SafetensorsCheckpointIO(CheckpointIO):
 def completed_epochs(path: Path) -> int:
     """Return how many epochs a checkpoint that was saved at the end of one has behind it."""
     return int(SafetensorsCheckpointIO().load_checkpoint(path)["epoch"]) + 1
+
+
+def _check(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Return a checksum of everything in a checkpoint: safetensors has none of its own."""
+    check = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        check = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), check)
+        check = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, check)
+    return f"{check:08x}"
 
 
 def _encode(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:

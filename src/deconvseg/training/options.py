@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, check_request, read_plan
@@ -98,7 +100,7 @@ class TrainOptions:
         does not decide what it does, and may change; so may the place of the dataset, whose contents are compared by
         :func:`~deconvseg.training.resuming.check_resumable`, as those of a plan and of splits are.
         """
-        saved = TrainOptions(**{**_known(run.config), **_known(_read_places(run))})
+        saved = _saved(run)
         changed = [
             f"{f.name} {getattr(saved, f.name)!r} → {getattr(self, f.name)!r}"
             for f in fields(self)
@@ -131,7 +133,20 @@ def _read_places(run: Run) -> dict[str, Any]:
     if file.is_file():
         return read_json_object(file)
     kept = run.config.get("cache")
-    return {} if kept is None or PurePath(kept).is_absolute() else {"cache": None}
+    return {"cache": None} if isinstance(kept, str) and not PurePath(kept).is_absolute() else {}
+
+
+def _saved(run: Run) -> TrainOptions:
+    """Return the options of a run's ``config.json``; :class:`InputError` names one of another type."""
+    try:
+        saved: TrainOptions = TypeAdapter(TrainOptions).validate_python(
+            {**_known(run.config), **_known(_read_places(run))}, strict=True
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{run.path / 'config.json'}: {key}: {first['msg']}; copy the run again") from error
+    return saved
 
 
 def _known(tree: Mapping[str, Any]) -> dict[str, Any]:

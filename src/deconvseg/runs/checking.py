@@ -1,0 +1,80 @@
+"""What a run's JSON files may hold: a damaged one is refused by name, and nothing that it says is believed unseen."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from deconvseg.data import read_json_object
+from deconvseg.errors import InputError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Machine(_Strict):
+    threads: int | None = None
+
+
+class _Manifest(_Strict):
+    """What is read of a manifest; lists that were removed before a run was shared are missed by nothing."""
+
+    files: dict[str, str] = {}
+    replaced: dict[str, list[str]] = {}
+    machine: _Machine = _Machine()
+    finished: bool = False
+
+
+class _Splits(_Strict):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+_ROW = TypeAdapter(dict[str, int | float | None], config=ConfigDict(strict=True))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the content of a ``manifest.json``; :class:`InputError` names a wrong key."""
+    return _checked(path, _Manifest)
+
+
+def read_split_names(path: Path) -> dict[str, list[str]]:
+    """Return the content of a run's ``splits.json``; :class:`InputError` names a wrong key."""
+    return _checked(path, _Splits)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a ``metrics.jsonl``, none where it is missing; :class:`InputError` names a wrong line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); copy the run again") from error
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            row = _ROW.validate_python(json.loads(line))
+            # Epochs count from 0, and each has one row.
+            if row.get("epoch") != len(rows) or not isinstance(row["epoch"], int):
+                raise ValueError("the epochs are not in order")
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: line {number} is no row of metrics; copy the run again") from error
+        rows.append(dict(row))
+    return rows
+
+
+def _checked(path: Path, kind: type[_Strict]) -> dict[str, Any]:
+    tree = read_json_object(path)
+    try:
+        kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {where!r}: {first['msg']}; the file is damaged: copy the run again") from error
+    return tree

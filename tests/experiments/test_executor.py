@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +63,23 @@ def test_a_fold_takes_the_gpu_that_the_fewest_others_are_trained_on(monkeypatch:
     assert executor.run([FoldTask(fold, {}) for fold in (0, 4, 2, 6)], Silent()) == {}
     assert taken == {0: "GPU-a", 4: "GPU-b", 2: "GPU-b", 6: "GPU-b"}
     assert [Processes(jobs, 8, ["0", "1"]).count_on_device(5) for jobs in (1, 2, 3, 9)] == [1, 1, 2, 3]
+
+
+def test_a_fold_that_is_killed_while_it_writes_a_message_is_a_problem_of_that_fold() -> None:
+    program = "import os; os.write(1, b'{\"say\": \"first\"}\\n{\"say\": \"sec'); os.kill(os.getpid(), 9)"
+    said = []
+
+    class Killed(Processes):
+        def _start(self, task: FoldTask, gpu: str | None) -> "subprocess.Popen[str]":
+            return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+
+    class Listening(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    problems = Killed(1, 1, []).run([FoldTask(3, {}), FoldTask(4, {})], Listening())
+    assert said == ["fold 3: first", "fold 4: first"]
+    assert [text.partition(",")[0] for text in problems.values()] == ["its process was killed"] * 2
 
 
 def test_folds_that_are_trained_at_once_share_the_memory(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.planning import choose_device
-from deconvseg.system import child_environment, ending, python_command
+from deconvseg.system import child_environment, ending, python_command, read_messages
 from deconvseg.training import Console, train
 
 # What a process ends with that the system has killed (SIGKILL, which Windows does not have).
@@ -115,12 +115,14 @@ class Processes:
 
 
 def _listen(fold: int, process: subprocess.Popen[str], told: SimpleQueue[tuple[int, dict[str, Any] | None]]) -> None:
-    """Hand on the messages of a process, and None when it has closed its end: however it ends, it does."""
+    """Put the messages of a process into the queue, and None after the last one, however the process ends."""
     assert process.stdout is not None
-    with process.stdout as lines:
-        for line in lines:
-            told.put((fold, json.loads(line)))
-    told.put((fold, None))
+    try:
+        with process.stdout as lines:
+            for message in read_messages(lines):
+                told.put((fold, message))
+    finally:
+        told.put((fold, None))
 
 
 def _describe_end(code: int) -> str:

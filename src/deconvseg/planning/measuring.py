@@ -110,7 +110,8 @@ class StepMeter:
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             answer = ""
-        if not answer:
+        # A process that is killed may leave half an answer.
+        if not answer.endswith("\n"):
             status = self._process.wait()
             self._messages.seek(0)
             last = (self._messages.read().strip().splitlines() or ["it said nothing"])[-1]

@@ -15,6 +15,7 @@ from deconvseg.system.processes import (
     ending,
     leave_current_folder,
     python_command,
+    read_messages,
     take_over_stdout,
 )
 from deconvseg.system.streams import UnfailingStream, protect_streams
@@ -34,6 +35,7 @@ __all__ = [
     "make_folder",
     "protect_streams",
     "python_command",
+    "read_messages",
     "remove_unfinished",
     "take_over_stdout",
     "writing_error",

@@ -4,12 +4,13 @@ Python looks for modules in the current folder first, also for those of its libr
 every process that ``multiprocessing`` starts anew. A folder of downloaded data would run its author's ``signal.py``.
 """
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -110,6 +111,18 @@ def take_over_stdout() -> TextIO:
     # The descriptor itself, because libraries in other languages print without asking Python.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return messages
+
+
+def read_messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Give the JSON objects that another process writes, one in each line.
+
+    Lines that are no JSON object are left out: a process that is killed may leave half of one.
+    """
+    for line in lines:
+        with suppress(ValueError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                yield message
 
 
 def _watch(parent: int) -> None:

@@ -17,7 +17,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
 from deconvseg.planning import Plan, choose_device
 from deconvseg.runs import Run
-from deconvseg.system import child_environment, ending, python_command
+from deconvseg.system import child_environment, ending, python_command, read_messages
 from deconvseg.training.console import Console
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks, share_of_batch
@@ -112,8 +112,7 @@ class _Listener(threading.Thread):
     def run(self) -> None:
         """Read until every process has closed its end."""
         with self.lines:
-            for line in self.lines:
-                message = json.loads(line)
+            for message in read_messages(self.lines):
                 if "error" in message:
                     self.errors.append(message)
                 elif "say" in message:

@@ -142,6 +142,14 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
         try_to_hold(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["gate-0123", "owner-1.json"])
+def test_what_another_process_removes_while_it_is_looked_at_does_not_hold(tmp_path: Path, name: str) -> None:
+    """A link to nothing stands for it: its name is listed, and nothing is there."""
+    (tmp_path / LOCK).mkdir()
+    (tmp_path / LOCK / name).symlink_to(tmp_path / "removed")
+    try_to_hold(tmp_path)
+
+
 def test_a_process_killed_at_the_gate_keeps_nobody_out(tmp_path: Path) -> None:
     gate = tmp_path / LOCK / "gate"
     for left in (gate, tmp_path / LOCK / "gate-0123"):

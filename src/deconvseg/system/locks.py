@@ -94,18 +94,26 @@ def _register(folder: Path, items: frozenset[str] | None, deadline: float) -> Pa
 
 def _records(lock: Path) -> list[_Record]:
     """Return the records of a lock whose processes may be at work, and remove the others."""
-    found = [_read_record(file) for file in sorted(lock.glob(_RECORDS))]
+    found = _read_records(lock)
     for record in found:
         if record.stale:
             record.file.unlink(missing_ok=True)
     return [record for record in found if not record.stale]
 
 
-def _read_record(file: Path) -> _Record:
+def _read_records(folder: Path) -> list[_Record]:
+    """Return the records in a folder; those that are removed meanwhile are left out."""
+    found = (_read_record(file) for file in sorted(folder.glob(_RECORDS)))
+    return [record for record in found if record is not None]
+
+
+def _read_record(file: Path) -> _Record | None:
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
         items = tree.get("items")
         return _Record(file, ProcessIdentity.from_json(tree), None if items is None else frozenset(map(str, items)))
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, AttributeError, TypeError):
         return _Record(file, None, None)
 
@@ -126,8 +134,10 @@ def _write_record(file: Path, items: frozenset[str] | None) -> None:
 def _tidy(lock: Path) -> None:
     """Remove what processes left that were killed on their way through the gate."""
     for left in lock.glob(f"{_GATE}-*"):
-        if not _records(left) and time.time() - left.stat().st_mtime > _GATE_PATIENCE:
-            shutil.rmtree(left, ignore_errors=True)
+        # Those of processes that wait at the gate come and go.
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _GATE_PATIENCE and not _records(left):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _drop(record: Path) -> None:
@@ -144,7 +154,7 @@ def _gate(folder: Path) -> Iterator[None]:
     deadline = time.monotonic() + _GATE_PATIENCE
     while not (record := _pass(folder, gate)):
         if time.monotonic() > deadline:
-            inside = [_read_record(file) for file in gate.glob(_RECORDS)]
+            inside = _read_records(gate)
             raise _locked(folder, inside[0] if inside else _Record(gate, None, None), None)
         time.sleep(_POLL)
     try:

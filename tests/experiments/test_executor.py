@@ -66,7 +66,7 @@ def test_a_fold_takes_the_gpu_that_the_fewest_others_are_trained_on(monkeypatch:
 
 
 def test_a_fold_that_is_killed_while_it_writes_a_message_is_a_problem_of_that_fold() -> None:
-    program = "import os; os.write(1, b'{\"say\": \"first\"}\\n{\"say\": \"sec'); os.kill(os.getpid(), 9)"
+    program = 'import os; os.write(1, b\'{"say": "first"}\\n{"say": "sec\'); os.kill(os.getpid(), 9)'
     said = []
 
     class Killed(Processes):

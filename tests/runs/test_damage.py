@@ -28,6 +28,7 @@ def test_damaged_documents_raise_our_own_error(run: Run, name: str) -> None:
         run.threads_differ()
         TrainOptions("data").resumed(run)
 
+    read()  # undamaged, it raises nothing
     path = run.path / name
     mutants = mutate_json(json.loads(path.read_text()), 60, seed=1)
     assert not foreign_failures(read, path, mutants)

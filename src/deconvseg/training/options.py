@@ -139,9 +139,9 @@ def _read_places(run: Run) -> dict[str, Any]:
 def _saved(run: Run) -> TrainOptions:
     """Return the options of a run's ``config.json``; :class:`InputError` names one of another type."""
     try:
-        saved: TrainOptions = TypeAdapter(TrainOptions).validate_python(
-            {**_known(run.config), **_known(_read_places(run))}, strict=True
-        )
+        # As JSON: strictly, a mapping is no instance of the class.
+        text = json.dumps({**_known(run.config), **_known(_read_places(run))})
+        saved: TrainOptions = TypeAdapter(TrainOptions).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -132,7 +132,7 @@ def test_a_run_without_a_completed_epoch_begins_anew_as_it_was_asked_for(
                 train(discs, run.path, resume=True)
     train(discs, run.path, resume=True)
     assert run.finished
-    assert run.plan == plan
+    assert run.plan.recipe == plan.recipe
     assert run.config["seed"] == 3
 
 

@@ -176,3 +176,16 @@ def test_missing_files_are_no_twins(tmp_path):
     cases = tuple(Case(name, (tmp_path / f"{name}.png",), None) for name in "ab")
     assert find_twins(cases) == []
     assert Dataset(tmp_path, "folders", cases, ("grey",)).groups == {"a": "a", "b": "b"}
+
+
+def test_uncompressed_copies_are_told_from_volumes_of_the_same_size(tmp_path):
+    paths = [tmp_path / f"{name}.nii" for name in "abcd"]
+    volume = np.arange(24_000, dtype=np.int16).reshape(20, 30, 40)
+    for path in paths:
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+    for path, place in zip(paths[1:3], ((0, 0, 0), (10, 15, 20)), strict=True):
+        volume = volume.copy()
+        volume[place] = -1
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+    twins = find_twins([Case(path.stem, (path,), None) for path in paths])
+    assert [[case.name for case in group] for group in twins] == [["a", "d"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,10 +111,14 @@ class Dataset:
 
     def case(self, name: str) -> Case:
         """The case of that name; `InputError` where there is none."""
-        for case in self.cases:
-            if case.name == name:
-                return case
-        raise InputError(f"{self.root} has no case {name!r}; it has {list_names(self.names)}")
+        found = self._by_name.get(name)
+        if found is None:
+            raise InputError(f"{self.root} has no case {name!r}; it has {list_names(self.names)}")
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, Case]:
+        return {case.name: case for case in self.cases}
 
     @property
     def left_out(self) -> tuple[Problem, ...]:
@@ -127,8 +132,7 @@ class Dataset:
         Channels that nothing declares are then what these cases show, and stay so in a selection from them: a
         colour image among the test cases does not make the grey ones colour.
         """
-        by_name = {case.name: case for case in self.cases}
-        cases = tuple(by_name.get(name) or self.case(name) for name in names)
+        cases = tuple(map(self.case, names))
         if not cases or not self.guessed_channels:
             return replace(self, cases=cases)
         channel_names = guess_channels([case.images[0] for case in cases])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -104,7 +105,11 @@ def _fold_groups(
         smallest = sizes.index(min(sizes))
         held_out[smallest].append(group)
         sizes[smallest] += len(members[group])
-    return [_expand(members, [group for group in groups if group not in chosen], chosen) for chosen in held_out]
+    fold_of = {group: fold for fold, chosen in enumerate(held_out) for group in chosen}
+    return [
+        _expand(members, [group for group in groups if fold_of[group] != fold], chosen)
+        for fold, chosen in enumerate(held_out)
+    ]
 
 
 def _expand(
@@ -119,7 +124,8 @@ def _common_stratum(values: Sequence[float | str]) -> float | str:
     numbers = [value for value in values if not isinstance(value, str)]
     if len(numbers) == len(values):
         return float(np.mean(numbers))
-    return max(sorted(map(str, values)), key=[str(value) for value in values].count)
+    times = Counter(map(str, values))
+    return max(sorted(times), key=times.__getitem__)
 
 
 def _rank(value: float | str) -> tuple[float, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -63,12 +64,14 @@ def open_images(
 def _masks_beside(files: Sequence[Path]) -> set[Path]:
     """The files named as the masks of others: ``X_mask`` beside ``X``, ``X_seg`` beside ``X_t1``."""
     matches = {path: _MASK.fullmatch(case_stem(path)) for path in files}
-    images = {case_stem(path) for path, match in matches.items() if match is None}
-    return {
-        path
-        for path, match in matches.items()
-        if match and any(name == match["image"] or name.startswith(f"{match['image']}_") for name in images)
-    }
+    images = sorted(case_stem(path) for path, match in matches.items() if match is None)
+
+    def has_image(name: str) -> bool:
+        places = (bisect_left(images, start) for start in (name, f"{name}_"))
+        exact, longer = (images[place] if place < len(images) else "" for place in places)
+        return exact == name or longer.startswith(f"{name}_")
+
+    return {path for path, match in matches.items() if match and has_image(match["image"])}
 
 
 def _describe_masks(folder: Path, masks: set[Path]) -> list[Problem]:
@@ -148,7 +151,7 @@ def _group_channels(files: Sequence[Path], channels: int | None) -> list[Case]:
         if expected == 1:
             joined = complete and numbered
         else:
-            joined = _may_be_channels(group) and (complete or image_suffix(example) not in RASTER_SUFFIXES)
+            joined = (complete or image_suffix(example) not in RASTER_SUFFIXES) and _may_be_channels(group)
         if joined and len(group) > expected:
             names = list_names(path.name for path in group.values())
             raise InputError(

@@ -6,14 +6,14 @@ import gzip
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from itertools import combinations
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deconvseg.data.dataset import Case, Dataset, list_names
 from deconvseg.data.splits import Splits
 
 _BYTES_AT_ONCE = 2**20
+_BYTES_COMPARED = 4096  # of a file, before it is read whole
 _EXAMPLES = 2
 
 
@@ -21,18 +21,18 @@ def find_leaks(dataset: Dataset, parts: Sequence[Splits]) -> list[str]:
     """Sentences about groups (`Dataset.groups`) and images that are in several of train, val and test.
 
     Each of ``parts`` is looked at by itself, as the folds of a cross-validation are. Images are the same where their
-    files are: links to one file, or of the same content, unpacked. Only files of the same size are read.
+    files are: links to one file, or of the same content, unpacked. Only files that agree in size and in a part are
+    read.
     """
     return [*_divided_groups(dataset, parts), *_divided_images(dataset, parts)]
 
 
 def _divided_groups(dataset: Dataset, parts: Sequence[Splits]) -> list[str]:
-    groups = dataset.groups
     members: dict[str, list[str]] = defaultdict(list)
-    for name, group in groups.items():
+    for name, group in dataset.groups.items():
         members[group].append(name)
-    several = {group: names for group, names in members.items() if len(names) > 1}
-    found = {group: pair for group, names in several.items() if (pair := _first_divided(names, parts)) is not None}
+    splits = [_split_by_case(part) for part in parts]
+    found = {group: pair for group, names in members.items() if (pair := _first_divided(names, splits)) is not None}
     if not found:
         return []
     examples = "; ".join(
@@ -46,10 +46,11 @@ def _divided_groups(dataset: Dataset, parts: Sequence[Splits]) -> list[str]:
 
 
 def _divided_images(dataset: Dataset, parts: Sequence[Splits]) -> list[str]:
-    used = {name for part in parts for name in (*part.train, *part.val, *part.test)}
+    splits = [_split_by_case(part) for part in parts]
+    used = {name for split_of in splits for name in split_of}
     lines = []
     for twins in find_twins([case for case in dataset.cases if case.name in used]):
-        pair = _first_divided([case.name for case in twins], parts)
+        pair = _first_divided([case.name for case in twins], splits)
         if pair is not None:
             (first, where), (second, there) = pair
             files = [dataset.case(name).images[0] for name in (first, second)]
@@ -62,14 +63,19 @@ def _divided_images(dataset: Dataset, parts: Sequence[Splits]) -> list[str]:
     ]
 
 
-def _first_divided(names: Sequence[str], parts: Sequence[Splits]) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """Two of these cases in different splits of one fold, with the splits."""
-    for part in parts:
-        split_of = {name: split for split, listed in vars(part).items() for name in listed}
+def _split_by_case(part: Splits) -> dict[str, str]:
+    return {name: split for split, listed in vars(part).items() for name in listed}
+
+
+def _first_divided(
+    names: Sequence[str], splits: Iterable[Mapping[str, str]]
+) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """Two of these cases in different splits of one fold, with the splits; ``splits`` are by case, for each fold."""
+    for split_of in splits:
         placed = [(name, split_of[name]) for name in names if name in split_of]
-        for first, second in combinations(placed, 2):
-            if first[1] != second[1]:
-                return first, second
+        second = next((pair for pair in placed if pair[1] != placed[0][1]), None)
+        if second is not None:
+            return placed[0], second
     return None
 
 
@@ -88,11 +94,16 @@ def find_twins(cases: Iterable[Case]) -> list[list[Case]]:
 
 
 def _likeness(path: Path) -> Hashable:
-    """What two equal files share without being read: the size, or of gzip what its last bytes say of the content."""
+    """What two equal files share: the size and a part in the middle, or of gzip what its last bytes say of the content.
+
+    Uncompressed volumes of one grid all have the same size; only those that share more are read whole.
+    """
     try:
         with path.open("rb") as stream:
             if stream.read(2) != b"\x1f\x8b":
-                return os.fstat(stream.fileno()).st_size
+                size = os.fstat(stream.fileno()).st_size
+                stream.seek(size // 2)
+                return size, stream.read(_BYTES_COMPARED)
             stream.seek(-8, os.SEEK_END)
             return stream.read(8)
     except OSError:

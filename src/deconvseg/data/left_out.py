@@ -53,7 +53,7 @@ def find_left_out(
     if not folder.is_dir():
         return ()
     files = set(known)
-    found = _sort(_strays(folder, files, skip, deep), files)
+    found = _sort(_strays([folder], files, skip, deep), files)
     return tuple(
         _describe(folder, kind, paths, because, (other or severity) if kind.why == "other" else severity)
         for kind, paths in found.items()
@@ -63,7 +63,7 @@ def find_left_out(
 def find_unlisted(table: Path, folders: Iterable[Path], listed: Iterable[Path]) -> tuple[Problem, ...]:
     """The images beside those that a file lists which it does not list: a warning for each kind."""
     files = set(listed)
-    strays = (stray for folder in sorted(set(folders)) for stray in _strays(folder, files, (), False))
+    strays = _strays(sorted(set(folders)), files, deep=False)
     because = f"that {table.name} does not list"
     return tuple(
         _describe(table.parent, kind, paths, because, "warning") for kind, paths in _sort(strays, files).items()
@@ -87,7 +87,7 @@ def find_dicom(path: Path) -> str | None:
         if _ending(path) in DICOM or path.name.upper() == "DICOMDIR" or _content(path) == "dicom":
             return f"{path} is DICOM, which is not read; {_conversion(path.parent)}"
         return None
-    files = [stray for kind, stray in _strays(path, ()) if kind.why == "dicom"] if path.is_dir() else []
+    files = [stray for kind, stray in _strays([path], ()) if kind.why == "dicom"] if path.is_dir() else []
     if not files:
         return None
     return (
@@ -101,10 +101,10 @@ def name_left_out(problems: Collection[Problem]) -> str:
 
 
 def _strays(
-    folder: Path, known: Collection[Path], skip: Collection[str] = (), deep: bool = True
+    folders: Iterable[Path], known: Collection[Path], skip: Collection[str] = (), deep: bool = True
 ) -> Iterator[tuple[_Kind, Path]]:
     beside = {(path.parent, case_stem(path)) for path in known}
-    for place, paths in _walk(folder, skip, deep):
+    for place, paths in (walked for folder in folders for walked in _walk(folder, skip, deep)):
         unsure: list[Path] = []
         for path in paths:
             if path in known or path.name.startswith("._"):

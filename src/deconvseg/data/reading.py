@@ -23,7 +23,7 @@ from deconvseg.units import format_bytes
 
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *RASTER_SUFFIXES)
 
-
+_LONGEST_FIRST = tuple(sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 _LABEL_NOISE = 1e-4  # what arithmetic leaves of a whole number in float32, and no interpolated mask consists of
 
 
@@ -166,7 +166,7 @@ def is_image_file(path: Path) -> bool:
 def image_suffix(path: str | PathLike[str]) -> str:
     """The suffix in lower case, ``.nii.gz`` whole, or an empty string where no reader knows it."""
     name = Path(path).name.lower()
-    return next((suffix for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), "")
+    return next((suffix for suffix in _LONGEST_FIRST if name.endswith(suffix)), "")
 
 
 def case_stem(path: str | PathLike[str]) -> str:

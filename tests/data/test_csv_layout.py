@@ -1,6 +1,7 @@
 """A table is read as programs of several countries and systems write it; what cannot be meant is an error."""
 
 import json
+import time
 from contextlib import suppress
 
 import numpy as np
@@ -130,3 +131,27 @@ def test_an_empty_val_is_an_error_that_says_what_to_do(files):
         assert resolve_splits(dataset, files / "s.json", fold="all").train == NAMES
     (files / "s.json").write_text(json.dumps({"train": list(NAMES)}))
     assert len(resolve_splits(dataset, files / "s.json", fold=0).val) == 2
+
+
+def test_many_folders_with_a_case_each_are_listed_quickly(tmp_path):
+    rows = ["image,label"]
+    for number in range(600):
+        folder = tmp_path / f"case{number}"
+        folder.mkdir()
+        for name in ("image.png", "mask.png"):
+            (folder / name).touch()
+        rows.append(f"case{number}/image.png,case{number}/mask.png")
+    rows[0] += ",case"
+    rows[1:] = [f"{row},case{number}" for number, row in enumerate(rows[1:])]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    started = time.process_time()
+    assert len(open_dataset(tmp_path / "pairs.csv").cases) == 600
+    assert time.process_time() - started < 2  # a tenth of a second; eight where every folder compares all files
+
+
+def test_splits_of_any_depth_beside_a_table_are_not_used(files):
+    (files / "pairs.csv").write_text(text())
+    (files / "splits.json").write_text("[" * 900 + '"other"' + "]" * 900)
+    dataset = open_dataset(files / "pairs.csv")
+    assert dataset.splits_file is None
+    assert "names other, which pairs.csv does not have" in dataset.problems[0].message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -82,13 +82,16 @@ def _splits_beside(path: Path, cases: Sequence[Case]) -> tuple[Path | None, tupl
 
 
 def _names_in(record: object) -> set[str]:
-    """The names in splits, whatever their form."""
-    if isinstance(record, str):
-        return {normalize("NFC", record)}
-    parts: Iterable[object] = (
-        record.values() if isinstance(record, dict) else record if isinstance(record, list) else ()
-    )
-    return {name for part in parts for name in _names_in(part)}
+    """The names in splits, whatever their form and depth."""
+    names: set[str] = set()
+    waiting = [record]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            names.add(normalize("NFC", part))
+        elif isinstance(part, (dict, list)):
+            waiting += part.values() if isinstance(part, dict) else part
+    return names
 
 
 def read_csv_splits(path: Path) -> dict[str, list[str]]:

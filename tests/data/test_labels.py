@@ -1,5 +1,7 @@
 """Label values to consecutive ids and back."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -104,3 +106,16 @@ def test_counts_are_numpys(pixels):
 
 def test_booleans_are_counted_as_zero_and_one():
     assert count_values(np.array([[True, False, True]])) == {0: 1, 1: 2}
+
+
+def test_counting_takes_little_memory_beside_the_mask():
+    pixels = np.zeros((128, 160, 160), np.uint8)
+    pixels[:, 3], pixels[5] = 7, 255
+    tracemalloc.start()
+    try:
+        counts = count_values(pixels)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert counts == {0: 127 * 159 * 160, 7: 127 * 160, 255: 160 * 160}
+    assert peak < 2**20 * 9 + 2**16  # a block in int64, not eight times the mask

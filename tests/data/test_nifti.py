@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import tracemalloc
 import zlib
 
 import nibabel as nib
@@ -244,3 +245,16 @@ def test_grids_are_compared_in_voxels(voxel):
     assert geometry.matches(Geometry(affine.astype(np.float32)))
     if voxel >= 0.1:
         assert geometry.matches(Geometry(affine + 0.9e-3 * np.eye(4)[:, [3, 0, 1, 2]] * [1, 1, 1, 0]))
+
+
+def test_what_lies_before_the_numbers_is_not_held_in_memory(tmp_path):
+    path = save(tmp_path / "case.nii.gz", np.zeros((2, 2, 2), np.uint8), vox_offset=2**38)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(2**25), compresslevel=1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"case\.nii\.gz is truncated"):
+            read_image(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**23

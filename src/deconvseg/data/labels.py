@@ -16,13 +16,16 @@ from deconvseg.errors import InputError
 # What a mask of one class holds beside 0, by its storage: a number or 1 bit, 8 bits, 16 bits.
 WHITE = (1, 255, 65535)
 
+# Voxels that are counted at a time.
+_BLOCK = 2**20
+
 
 @dataclass(frozen=True)
 class LabelEncoding:
     """``values[i]`` is the files' value of the consecutive id ``i``; the first is the background.
 
     With ``foreground_only`` every label above zero is id 1, whatever its value (instance maps). ``ignore`` is the
-    files' value of voxels that nobody has judged: their id, behind the last class, is neither learnt nor predicted.
+    files' value of voxels without a judgement: their id, behind the last class, is neither learnt nor predicted.
     """
 
     values: tuple[int, ...]
@@ -104,8 +107,11 @@ class LabelEncoding:
 
 def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
     """How many voxels hold each value of an integer array, in ascending order."""
-    if pixels.size and pixels.min() >= 0 and pixels.max() < 2**16:
-        counts = np.bincount(pixels.ravel())
+    if pixels.size and pixels.min() >= 0 and (highest := int(pixels.max())) < 2**16:
+        flat = pixels.reshape(-1)
+        # `np.bincount` makes int64 of what it counts: of a block at a time, not of the whole volume.
+        blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
+        counts = sum((np.bincount(block, minlength=highest + 1) for block in blocks), np.zeros(highest + 1, np.int64))
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     values, voxels = np.unique(pixels, return_counts=True)
     return {int(value): int(count) for value, count in zip(values, voxels, strict=True)}

@@ -109,8 +109,7 @@ class _Volume:
             count = math.prod(self.shape)
             held = self.path.stat().st_size - (self.offset if ratio == 1 else 0)
             check_described(self.path, count * self.dtype.itemsize, held, ratio)
-            if len(stream.read(self.offset)) < self.offset:
-                raise OSError("it ends before its numbers begin")
+            stream.seek(self.offset)
             numbers = fill(count, self.dtype, read_chunks(stream), exactly=False)
         return numbers.reshape(self.shape, order="F")
 

@@ -19,7 +19,7 @@ _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 def list_image_files(folder: Path) -> list[Path]:
     """The image files of a folder, not of its subfolders, sorted; hidden and ``._`` files are left out.
 
-    Links to files that are gone are among them, so that reading says so instead of nobody missing them.
+    Links to files that are gone are among them: reading one is an error that names it.
     """
     return sorted(path for path in folder.iterdir() if is_image_file(path) and (path.is_file() or is_dead_link(path)))
 

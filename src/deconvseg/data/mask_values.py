@@ -71,7 +71,6 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
     if not lossy and not two_ended:
         return found
     if foreground and two_ended and not (lossy and highest < _LEAST_LOSSY_WHITE):
-        # Not pixels > highest / 2: a division of the whole volume by a float takes eight bytes per voxel.
         return LabelMap(np.where(pixels > highest // 2, pixels.dtype.type(highest), 0), found.geometry)
     raise BlurredMaskError(_describe(path, levels, highest, lossy, two_ended))
 

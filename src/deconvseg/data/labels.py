@@ -25,7 +25,7 @@ class LabelEncoding:
     """``values[i]`` is the files' value of the consecutive id ``i``; the first is the background.
 
     With ``foreground_only`` every label above zero is id 1, whatever its value (instance maps). ``ignore`` is the
-    files' value of voxels without a judgement: their id, behind the last class, is neither learnt nor predicted.
+    files' value of voxels that are not annotated: their id, behind the last class, is neither learnt nor predicted.
     """
 
     values: tuple[int, ...]

@@ -81,6 +81,20 @@ def test_kills_between_manifest_and_weights_leave_the_old_weights_valid(
     assert run.manifest["replaced"] == {}
 
 
+@pytest.mark.parametrize("older", [None, "hash", "digest of the file"])
+def test_runs_of_early_versions_whose_manifest_has_one_hash_in_place_of_a_list_are_read(
+    run: Run, older: str | None
+) -> None:
+    run.save_weights({"a": torch.zeros(1)})
+    digest = run.manifest["files"]["weights.safetensors"]
+    older = digest if older == "digest of the file" else older
+    run.update_manifest(replaced={"weights.safetensors": older}, files={"weights.safetensors": digest})
+    assert torch.equal(run.load_weights()["a"], torch.zeros(1))
+    run.save_weights({"a": torch.ones(1)})
+    assert torch.equal(run.load_weights()["a"], torch.ones(1))
+    assert run.manifest["replaced"] == {}
+
+
 def test_a_start_that_failed_does_not_block_the_folder(run: Run, plan: Plan) -> None:
     assert Run.create(run.path, plan, {"seed": 1}, NO_SPLITS).config == {"seed": 1}
 

@@ -22,7 +22,8 @@ class _Manifest(_Strict):
     """What is read of a manifest; lists that were removed before a run was shared are missed by nothing."""
 
     files: dict[str, str] = {}
-    replaced: dict[str, list[str]] = {}
+    # Runs of early versions have one hash, or none, in place of a list.
+    replaced: dict[str, list[str] | str | None] = {}
     machine: _Machine = _Machine()
     finished: bool = False
 

@@ -1,6 +1,5 @@
 """One folder per run, in which a killed process leaves the last good state."""
 
-import csv
 import json
 import logging
 import shutil
@@ -11,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deconvseg.data import file_sha256, read_json, read_json_object
+from deconvseg.data import file_sha256, read_json, read_json_object, write_table
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.checking import read_manifest, read_rows, read_split_names
@@ -137,7 +136,7 @@ class Run:
             manifest, digest = self.manifest, sha256(content).hexdigest()
             replaced, files = manifest.get("replaced", {}), manifest.get("files", {})
             # Before the weights are in their place, an earlier attempt may have been stopped there too.
-            older = [*replaced.get(name, []), files[name]] if name in files else []
+            older = self._valid_hashes(name)
             self._write_json(
                 "manifest.json",
                 {**manifest, "replaced": {**replaced, name: older}, "files": {**files, name: digest}},
@@ -170,7 +169,8 @@ class Run:
     def _valid_hashes(self, name: str) -> list[str]:
         """Return the hashes that weights may have, none where the manifest's lists were removed."""
         manifest = self.manifest
-        known = [manifest.get("files", {}).get(name), *manifest.get("replaced", {}).get(name, [])]
+        older = manifest.get("replaced", {}).get(name)
+        known = [manifest.get("files", {}).get(name), *(older if isinstance(older, list) else [older])]
         return [digest for digest in known if digest is not None]
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -178,14 +178,7 @@ class Run:
         rows = [old for old in self.metrics if old["epoch"] < row["epoch"]] + [dict(row)]
         with atomic_write(self.path / "metrics.jsonl") as path:
             path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-        columns = list(dict.fromkeys(key for r in rows for key in r))
-        with (
-            atomic_write(self.path / "metrics.csv") as path,
-            path.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(self.path / "metrics.csv", rows)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

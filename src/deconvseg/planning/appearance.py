@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.spatial import KDTree
 
 from deconvseg.data import Image
 
@@ -215,12 +216,11 @@ def _distances(figures: Numbers, one: Numbers) -> Numbers:
 
 def _usual_gap(scaled: Numbers) -> float:
     """Return the 99th percentile of the distances from a scan to the nearest other one."""
-    gaps = []
-    for place, one in enumerate(scaled):
-        others = np.delete(_distances(scaled, one), place)
-        if others.size:
-            gaps.append(float(others.min()))
-    return float(np.percentile(gaps, 99)) if gaps else 0.0
+    if len(scaled) < 2:
+        return 0.0
+    # A scan is the nearest to itself, another one comes second.
+    gaps = KDTree(scaled).query(scaled, k=2)[0][:, 1] / math.sqrt(scaled.shape[1])
+    return float(np.percentile(gaps, 99))
 
 
 def _round(value: Any) -> float:

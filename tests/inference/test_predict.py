@@ -15,6 +15,7 @@ from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, PreparedImage, predict, predict_windows
+from deconvseg.inference.finding import find_cases
 from deconvseg.inference.masks import labels_from_maps
 from deconvseg.runs import Run
 from plans import tiny_plan, volume_run
@@ -297,6 +298,33 @@ def test_a_mask_never_replaces_a_true_one(trained: Path, discs: Path, tmp_path: 
     with pytest.raises(InputError, match="is a file of the data, which a mask would replace"):
         predict(root, trained, root / "masks")
     assert {file.name: file.read_bytes() for file in (root / "masks").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "order", "warned"),
+    [
+        (("FLAIR", "t1"), ("T1", "Flair"), (1, 0), False),
+        (("T1 ", "T1"), ("t1", "t1"), (0, 1), False),
+        (("R", "G", "B"), ("red", "green", "blue"), (0, 1, 2), False),
+        (("T1",), ("CT",), (0,), True),
+        (("X", "Y"), ("T1", "FLAIR"), (0, 1), True),
+    ],
+)
+def test_channels_of_a_dataset_are_ordered_as_a_plan_orders_them(
+    tmp_path: Path, given: tuple[str, ...], wanted: tuple[str, ...], order: tuple[int, ...], *, warned: bool
+) -> None:
+    for name in ("imagesTr", "labelsTr"):
+        (tmp_path / name).mkdir()
+    for place, _ in enumerate(given):
+        scan = nib.Nifti1Image(np.full((4, 4, 4), place, np.float32), np.eye(4))
+        nib.save(scan, tmp_path / "imagesTr" / f"a_{place:04}.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "labelsTr" / "a.nii.gz")
+    declared = {"channel_names": dict(enumerate(given)), "labels": {"background": 0, "a": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps({**declared, "numTraining": 1, "file_ending": ".nii.gz"}))
+    warnings: list[str] = []
+    (case,), _, load = find_cases(tmp_path, wanted, None, warn=warnings.append)
+    assert tuple(int(channel.mean()) for channel in load(case).pixels) == order
+    assert bool(warnings) == warned
 
 
 def test_channels_are_found_by_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

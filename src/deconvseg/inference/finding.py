@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deconvseg.data import Case, Image, Problem, is_dataset, open_dataset, open_images, read_header, read_image
 from deconvseg.errors import InputError
-from deconvseg.planning import available_memory
+from deconvseg.planning import available_memory, channel_order
 
 
 def find_cases(
@@ -17,7 +17,7 @@ def find_cases(
         dataset = open_dataset(images)
         cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
         if not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
-            order = _channel_order(dataset.channel_names, channels, images, warn)
+            order = _order_of_channels(dataset.channel_names, channels, images, warn)
     else:
         cases, problems = open_images(images, channels=len(channels))
         channels_last = len(channels) > 1
@@ -36,18 +36,20 @@ def find_cases(
     return cases, problems, load
 
 
-def _channel_order(
+def _order_of_channels(
     given: Sequence[str], wanted: Sequence[str], where: Path, warn: Callable[[str], None]
 ) -> tuple[int, ...]:
-    """Return where each of the network's channels is in a dataset, by name; as they come where no name is shared."""
-    have, need = [name.lower() for name in given], [name.lower() for name in wanted]
-    if sorted(have) == sorted(need) and len(set(have)) == len(have):
-        return tuple(have.index(name) for name in need)
-    if len(need) > 1 and set(have) & set(need):
+    """Return where each of the network's channels is in a dataset; as they come, with a warning, without shared names.
+
+    Raises :class:`InputError` where the dataset has only some of the names.
+    """
+    order = channel_order(given, wanted)
+    if order is not None:
+        return order
+    if {name.strip().lower() for name in given} & {name.strip().lower() for name in wanted}:
         raise InputError(
             f"{where}: has the channels {', '.join(given)}, but the run needs {', '.join(wanted)}; name them alike, or "
             "give a folder of images in that order"
         )
-    if len(need) > 1:
-        warn(f"{where}: takes {', '.join(given)} for the run's {', '.join(wanted)}, in this order")
-    return tuple(range(len(need)))
+    warn(f"{where}: takes {', '.join(given)} for the run's {', '.join(wanted)}, in this order")
+    return tuple(range(len(wanted)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from deconvseg.data import Case, Image, LabelMap, case_stem, check_same_grid, read_label_map
-from deconvseg.errors import DeconvsegError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Records, image_files
 from deconvseg.runs import file_sha256
@@ -20,7 +20,7 @@ from deconvseg.system import writing_error
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an existing mask stands, and what there is to say about that; ``retire``: it is not ours to replace."""
+    """Whether an existing mask stands, and a remark on it; with ``retire`` it is moved away and not replaced."""
 
     stands: bool
     text: str | None = None
@@ -48,7 +48,7 @@ def judge(
     be read, lies on the image's grid, holds the run's labels and is not older than its image.
     """
     record = records[path]
-    known = record is not None and record.sha256 == file_sha256(path)
+    known = record is not None and _has_hash(path, record.sha256)
     if record is not None and known:
         if record.made_by != predictor.identity:
             return Verdict(False, "its mask was made by another run or with other options, and is predicted again")
@@ -78,6 +78,14 @@ def retire(path: Path) -> str | None:
             except OSError as error:
                 raise writing_error(file, error) from error
     return None if moved is None else moved.name
+
+
+def _has_hash(path: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(path) == sha256
+    except InputError:
+        # Why it cannot be read is told when its labels are.
+        return False
 
 
 def _reason_against(path: Path, case: Case, predictor: Predictor, load: Callable[[Case], Image]) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from deconvseg.data import Case
 from deconvseg.errors import DeconvsegError
@@ -104,7 +105,7 @@ class Record:
 class Records:
     """The file of records in a folder of masks: a line of JSON for each, the last one of a mask counts.
 
-    ``runs`` describes those that make the masks: each line names them, for who finds the mask.
+    ``runs`` describes the runs that make the masks; each line holds them.
     """
 
     def __init__(self, folder: Path, runs: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -123,13 +124,22 @@ class Records:
         """Append a record; several processes may write into one folder."""
         line = json.dumps({**asdict(record), "runs": [dict(run) for run in self.runs]}) + "\n"
         try:
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.write(line)
+            # In one call of the system, so that the lines of several processes do not mix.
+            with self.file.open("ab+", buffering=0) as stream:
+                stream.write((line if _ends_line(stream) else f"\n{line}").encode())
         except OSError as error:
             raise DeconvsegError(
                 f"cannot write {self.file}: {error.strerror or error}; without it --continue does not know its masks"
             ) from error
         self._known[record.mask] = record
+
+
+def _ends_line(stream: IO[bytes]) -> bool:
+    """Whether a file ends with a whole line, or is empty: a process that is killed may leave a part of one."""
+    if stream.seek(0, os.SEEK_END) == 0:
+        return True
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
 
 
 def states_of(case: Case) -> tuple[FileState, ...]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,22 @@ def test_characters_that_the_encoding_lacks_are_escaped() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
     assert done.stdout == b"\\xe9 \\udcff\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "set_blocking"), reason="POSIX")
+def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_everything() -> None:
+    program = """
+from deconvseg.system import protect_streams
+protect_streams()
+for number in range(30000):
+    print(f"line {number}")
+"""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=writer)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        time.sleep(0.5)
+        lines = stream.read().splitlines()
+    assert process.wait() == 0
+    assert lines == [f"line {number}" for number in range(30000)]

@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,8 +24,12 @@ class UnfailingStream(io.RawIOBase):
         length = len(rest)
         while self.failure is None and len(rest):
             try:
-                # None says that a pipe that does not block is full.
-                rest = rest[self.stream.write(rest) or len(rest) :]
+                written = self.stream.write(rest)
+                if written is None:
+                    # A pipe that does not block is full: its reader is slow.
+                    select.select([], [self.fileno()], [])
+                else:
+                    rest = rest[written:]
             except OSError as error:
                 self.failure = error
         return length

@@ -219,8 +219,8 @@ def _usual_gap(scaled: Numbers) -> float:
     if len(scaled) < 2:
         return 0.0
     # A scan is the nearest to itself, another one comes second.
-    gaps = KDTree(scaled).query(scaled, k=2)[0][:, 1] / math.sqrt(scaled.shape[1])
-    return float(np.percentile(gaps, 99))
+    distances, _ = KDTree(scaled).query(scaled, k=[2])
+    return float(np.percentile(distances, 99)) / math.sqrt(scaled.shape[1])
 
 
 def _round(value: Any) -> float:

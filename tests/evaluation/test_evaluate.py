@@ -386,7 +386,8 @@ class TestFiles:
         summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
         assert set(summary) == {"metric_per_case", "mean", "foreground_mean"}
         keys = {"Dice", "IoU", "TP", "FP", "FN", "TN", "n_pred", "n_ref", "HD95", "NSD"}
-        assert set(summary["foreground_mean"]) == set(summary["mean"]["1"]) == keys
+        of_means = keys | {"Dice_with_truth", "cases_with_truth"}
+        assert set(summary["foreground_mean"]) == set(summary["mean"]["1"]) == of_means
         first = summary["metric_per_case"][0]
         assert set(first) == {"metrics", "prediction_file", "reference_file"}
         assert Path(first["reference_file"]).is_file()

@@ -108,6 +108,21 @@ def test_what_helps_some_cases_and_harms_more_is_left_alone():
     assert choose_postprocessing(held_out(pairs), (ORGAN, LESION)).steps == ()
 
 
+def test_masks_emptied_where_nothing_is_do_not_make_up_for_lesions_that_are_lost():
+    nothing = np.zeros((48, 56), np.uint8)
+    pairs = [(nothing, with_islands(nothing, size=4)) for _ in range(9)]
+    for length in (4, 6, 7):
+        mask = nothing.copy()
+        mask[20:23, 20 : 20 + length] = 1
+        mask[10:40, 5:8] = 1
+        pairs.append((mask, mask))
+    chosen = choose_postprocessing(held_out(pairs), (ORGAN,))
+    assert any(trial.dice_after > trial.dice_before + 0.5 for trial in chosen.trials)
+    assert chosen.steps == ()
+    before, after = chosen.with_truth_by_other_folds["organ"]
+    assert before == 1 > after
+
+
 def test_regions_are_kept_inside_the_region_around_them():
     pairs = [(truth(n), with_islands(truth(n), value=2)) for n in range(6)]
     chosen = choose_postprocessing(held_out(pairs), NESTED)

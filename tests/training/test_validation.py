@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.inference import predict_windows
+from deconvseg.inference.masks import labels_from_maps
 from deconvseg.models.complexity.memory import StorageTracker
 from deconvseg.planning import Plan
 from deconvseg.training.loss import region_masks
@@ -32,7 +33,8 @@ def dice_of_maps(network: nn.Module, plan: Plan, image: Tensor, labels: Tensor) 
     regions = plan.regions is not None
     maps = predict_windows(network, image[None], plan.patch_size, overlap=plan.recipe.overlap, regions=regions)
     ids = [region.labels for region in plan.regions or ()] or [(1,), (2,)]
-    predicted = maps[0] > 0.5 if regions else region_masks(maps.argmax(1), ids)[0] > 0
+    painted = torch.from_numpy(labels_from_maps(maps[0], plan, threshold=0.5)).long() if regions else maps.argmax(1)[0]
+    predicted = region_masks(painted[None], ids)[0] > 0
     truth = region_masks(labels[None], ids)[0] > 0
     judged = labels != 3
     pairs = [((p & judged).numpy(), (t & judged).numpy()) for p, t in zip(predicted, truth, strict=True)]
@@ -71,6 +73,29 @@ def test_the_dice_of_two_empty_masks_is_one() -> None:
     labels[3, 3] = 1
     missed = dice_of_case(Nothing(), plan, torch.randn(1, 30, 20), labels, device=torch.device("cpu"))
     assert missed.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_what_a_mean_is_over_stands_beside_it() -> None:
+    blank, found = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.5], [1.0]])
+    healthy = torch.tensor([[1.0], [0.0]])
+    assert ValidationScore.of([healthy, blank]).describe(2) == "0.500 (with truth 0.000)"
+    assert ValidationScore.of([healthy, blank]).describe(3) == "0.500 (2 of 3 cases, with truth 0.000)"
+    assert ValidationScore.of([found]).describe(1) == "0.500"
+    assert ValidationScore.of([healthy]).describe(1) == "1.000"
+
+
+def test_a_region_holds_what_is_painted_in_it_as_in_the_mask_that_is_written() -> None:
+    class CoreAlone(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = torch.full((len(x), 2, *x.shape[2:]), -1.0)
+            maps[:, 1] = 1.0
+            return maps
+
+    labels = torch.full((30, 20), 2)
+    found = dice_of_case(
+        CoreAlone(), plan_for((16, 16), True, None), torch.randn(1, 30, 20), labels, device=torch.device("cpu")
+    )
+    assert found.tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
 def test_no_maps_of_the_whole_case_are_held() -> None:

@@ -235,7 +235,9 @@ class Evaluation:
         return rows
 
     def to_nnunet(self, folder: Path | None = None) -> dict[str, Any]:
-        """Return nnU-Net's ``summary.json`` (``metric_per_case``, ``mean``, ``foreground_mean``), HD95 and NSD added.
+        """Return nnU-Net's ``summary.json`` (``metric_per_case``, ``mean``, ``foreground_mean``), with more metrics.
+
+        They are HD95, NSD, and in means the Dice over the ``cases_with_truth`` alone (None where there are none).
 
         Files are named relative to ``folder``, if given. A class that a case does not have follows the rule for empty
         masks, so that no mean is ever NaN; ``foreground_mean`` is over the classes that occur in some mask.
@@ -251,13 +253,19 @@ class Evaluation:
             }
             for case in self.cases
         ]
-        mean = (
-            {self._nnunet_key(value): _mean([case.metrics[value] for case in self.cases]) for value in self.labels}
-            if self.cases
+        labels = self.labels if self.cases else ()
+        means = {value: _mean([case.metrics[value] for case in self.cases]) for value in labels}
+        mean: dict[str, Any] = {
+            self._nnunet_key(value): {**row, **_true_dice(self.summary["classes"][str(value)])}
+            for value, row in means.items()
+        }
+        counted = [means[value] for value in (self.cases[0].counted if self.cases else ())]
+        foreground: dict[str, Any] = (
+            {key: float(np.mean([row[key] for row in counted])) for key in _NNUNET_KEYS}
+            | _true_dice(self.summary["mean"])
+            if counted
             else {}
         )
-        counted = [mean[self._nnunet_key(value)] for value in (self.cases[0].counted if self.cases else ())]
-        foreground = {key: float(np.mean([row[key] for row in counted])) for key in _NNUNET_KEYS} if counted else {}
         return {"metric_per_case": per_case, "mean": mean, "foreground_mean": foreground}
 
     def _nnunet_key(self, value: int) -> str:
@@ -267,6 +275,11 @@ class Evaluation:
 
 def _average(rows: Sequence[ClassMetrics]) -> dict[str, float]:
     return {key: float(np.mean([float(row[key]) for row in rows])) for key in METRICS}
+
+
+def _true_dice(row: Mapping[str, Any]) -> dict[str, Any]:
+    true = row["with_truth"]
+    return {"Dice_with_truth": true["dsc"]["mean"] if true else None, "cases_with_truth": row["cases_with_truth"]}
 
 
 def _write_json(file: Path, tree: Mapping[str, Any]) -> None:

@@ -75,17 +75,43 @@ def choose_postprocessing(
     For each of ``structures`` (in the order in which masks are painted), and for all labels together where they are
     no regions, the best of keeping the largest component and of removing components below a few volumes is tried,
     then filling holes, on top of the steps taken so far. A step is taken if the mean Dice of its structure over the
-    cases rises by more than 0.001, two cases or more get better and more than get worse, and no structure's mean falls.
-    All are dropped again if the same way of choosing, by the other folds' cases alone, does not raise the mean Dice of
-    each fold's cases: then they fit these cases and no others.
+    cases rises by more than 0.001, two cases or more get better and more than get worse, and no structure's mean falls,
+    nor by more than 0.001 its mean over the cases whose true mask has it: masks that are emptied where there is nothing
+    to find do not make up for what is lost elsewhere. All are dropped again if the same way of choosing, by the other
+    folds' cases alone, does not raise the mean Dice of each fold's cases: then they fit these cases and no others.
     """
     choice = _Choice(cases, structures)
     chosen = choice.choose(range(len(cases)), progress)
-    before, after = choice.estimate()
-    means = {s.name: (float(b), float(a)) for s, b, a in zip(structures, before, after, strict=True)}
-    counted = choice.counted
-    confirmed = after[counted].mean() > before[counted].mean() + _ROUNDING
-    return chosen.model_copy(update={"by_other_folds": means, "steps": chosen.steps if confirmed else ()})
+    order, before, after = choice.estimate()
+    names, true = [s.name for s in structures], choice.in_truth[order]
+    overall = before.mean(axis=0), after.mean(axis=0)
+    confirmed = overall[1][choice.counted].mean() > overall[0][choice.counted].mean() + _ROUNDING
+    return chosen.model_copy(
+        update={
+            "by_other_folds": _pairs(names, *overall),
+            "with_truth_by_other_folds": _pairs(names, _true_means(before, true), _true_means(after, true)),
+            "steps": chosen.steps if confirmed and _keeps_truth(before, after, true) else (),
+        }
+    )
+
+
+def _pairs(names: Sequence[str], before: Scores, after: Scores) -> dict[str, tuple[float, float]]:
+    """Return the means before and after by name, of the structures that have them."""
+    rows = zip(names, before.tolist(), after.tolist(), strict=True)
+    return {name: (old, new) for name, old, new in rows if not np.isnan(old)}
+
+
+def _true_means(scores: Scores, in_truth: npt.NDArray[np.bool_]) -> Scores:
+    """Return the mean (structures) of scores (cases, structures) over cases with truth; NaN where there are none."""
+    counts = in_truth.sum(axis=0)
+    means: Scores = np.where(counts > 0, (scores * in_truth).sum(axis=0) / np.maximum(counts, 1), np.nan)
+    return means
+
+
+def _keeps_truth(before: Scores, after: Scores, in_truth: npt.NDArray[np.bool_]) -> bool:
+    """Whether no structure's mean over the cases with truth falls by more than what counts as a gain."""
+    fall = _true_means(before, in_truth) - _true_means(after, in_truth)
+    return not bool((fall > _LEAST_GAIN).any())
 
 
 class _Choice:
@@ -97,7 +123,9 @@ class _Choice:
         self._scores: dict[tuple[int, str], Scores] = {}
         self._volumes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
         # Of the masks before any step, so that means before and after it are over the same structures.
-        self.counted = counted_classes(np.array([self._occurring(case) for case in cases]))
+        self.in_truth = np.array([self._occurring(case.truth) for case in cases])
+        predicted = np.array([self._occurring(case.prediction) for case in cases])
+        self.counted = counted_classes(self.in_truth | predicted)
 
     def choose(self, indices: Sequence[int], progress: Progress = iter) -> Postprocessing:
         steps: tuple[Step, ...] = ()
@@ -117,15 +145,17 @@ class _Choice:
                 steps = steps if best is None else (*steps, best[1])
         return Postprocessing(steps=steps, trials=tuple(trials))
 
-    def estimate(self) -> tuple[Scores, Scores]:
-        """Return each structure's mean Dice before and after steps that cases of other folds choose."""
+    def estimate(self) -> tuple[list[int], Scores, Scores]:
+        """Return the cases, fold by fold, and their Dice (cases, structures) before and after other folds' steps."""
+        order: list[int] = []
         before, after = [], []
         for fold in sorted({case.fold for case in self.cases}):
             others = [index for index, case in enumerate(self.cases) if case.fold != fold]
             own = [index for index, case in enumerate(self.cases) if case.fold == fold]
+            order += own
             before.append(self.scores(own, ()))
             after.append(self.scores(own, self.choose(others).steps if others else ()))
-        return np.concatenate(before).mean(axis=0), np.concatenate(after).mean(axis=0)
+        return order, np.concatenate(before), np.concatenate(after)
 
     def scores(self, indices: Sequence[int], steps: tuple[Step, ...]) -> Scores:
         """Return the Dice (cases, structures) of some cases after steps."""
@@ -144,6 +174,7 @@ class _Choice:
             and improved >= _LEAST_IMPROVED
             and improved > worsened
             and bool((after.mean(axis=0) >= before.mean(axis=0) - _ROUNDING).all())
+            and _keeps_truth(before, after, self.in_truth[list(indices)])
         )
         trial = Trial(
             step=step.step,
@@ -157,8 +188,8 @@ class _Choice:
         )
         return trial, step
 
-    def _occurring(self, case: HeldOutCase) -> list[bool]:
-        found = np.union1d(np.unique(case.truth.pixels), np.unique(case.prediction.pixels))
+    def _occurring(self, mask: LabelMap) -> list[bool]:
+        found = np.unique(mask.pixels)
         return [bool(np.isin(found, structure.labels).any()) for structure in self.structures]
 
     def _targets(self) -> list[Region]:

@@ -13,6 +13,7 @@ import numpy as np
 from deconvseg.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.summary import METRICS
 from deconvseg.inference import Postprocessing
+from deconvseg.reporting.facts import describe_gain
 
 FILE_NAME = "crossval.json"
 _ScoresOf = Callable[[CaseMetrics], Mapping[str, Any] | None]
@@ -69,7 +70,10 @@ class CrossValidation:
         """Return lines about what was chosen, and what it does to cases that had no part in choosing."""
         if self.postprocessing is None:
             return []
-        gains = ", ".join(f"{n} {b:.4f} → {a:.4f}" for n, (b, a) in self.postprocessing.by_other_folds.items())
+        true = self.postprocessing.with_truth_by_other_folds
+        gains = ", ".join(
+            describe_gain(name, pair, true.get(name)) for name, pair in self.postprocessing.by_other_folds.items()
+        )
         steps = [f"post-processing: {step.describe()}" for step in self.postprocessing.steps]
         if not steps and any(trial.taken for trial in self.postprocessing.trials):
             steps = ["post-processing: none, as what helps these cases does not help those of another fold"]
@@ -95,7 +99,8 @@ class CrossValidation:
             if chosen is None
             else {
                 "steps": [step.describe() for step in chosen.steps],
-                "dice_by_other_folds": {n: {"before": b, "after": a} for n, (b, a) in chosen.by_other_folds.items()},
+                "dice_by_other_folds": {n: _gain(pair) for n, pair in chosen.by_other_folds.items()},
+                "with_truth_by_other_folds": {n: _gain(pair) for n, pair in chosen.with_truth_by_other_folds.items()},
             },
         }
 
@@ -108,6 +113,10 @@ class CrossValidation:
             "cases_with_truth": sum(map(len, true)),
             "with_truth": _statistics([[float(row["dsc"]) for row in fold] for fold in true]) if any(true) else None,
         }
+
+
+def _gain(pair: tuple[float, float]) -> dict[str, float]:
+    return dict(zip(("before", "after"), pair, strict=True))
 
 
 def _class_scores(case: CaseMetrics, value: int) -> Mapping[str, Any]:

@@ -79,13 +79,14 @@ class Postprocessing(_Part):
     """The steps that are applied to every finished mask, outer structures first, and how they were chosen.
 
     ``trials`` are all that were tried; ``by_other_folds`` is each structure's mean Dice before and after the steps that
-    the cases of the other folds choose.
+    the cases of the other folds choose, ``with_truth_by_other_folds`` the same over the cases whose true mask has it.
     """
 
     version: Literal[1] = 1
     steps: tuple[Step, ...] = ()
     trials: tuple[Trial, ...] = ()
     by_other_folds: dict[str, tuple[float, float]] = {}
+    with_truth_by_other_folds: dict[str, tuple[float, float]] = {}
 
     def write(self, folder: Path) -> None:
         """Write ``postprocessing.json`` into the folder of a cross-validation."""

@@ -48,6 +48,12 @@ def describe_sample(row: Mapping[str, Any], before: str = "") -> str:
     return f"{before}{cases} of {every} cases" if cases and every and cases < every else ""
 
 
+def describe_gain(name: str, dice: tuple[float, float], with_truth: tuple[float, float] | None) -> str:
+    """Return what post-processing does to a structure's mean Dice, over all cases and over those with truth."""
+    text = f"{name} {dice[0]:.4f} → {dice[1]:.4f}"
+    return text if with_truth is None else f"{text} (with truth {with_truth[0]:.4f} → {with_truth[1]:.4f})"
+
+
 def describe_plan(plan: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return rows of (choice, value, reason)."""
     reasons = plan.get("reasons") or {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg._version import __version__
+from deconvseg.data import WHITE, list_names
 from deconvseg.errors import InputError
 from deconvseg.reporting.curves import draw_curves
 from deconvseg.reporting.facts import describe_origin, describe_plan, describe_training, flatten, is_hash
@@ -60,10 +61,15 @@ def _check_labels(run: RunRecord, evaluation: EvaluationRecord) -> None:
     if evaluation.tree.get("foreground"):
         return
     known = {str(value) for value in run.plan.get("labels", {}).get("values", [])}
-    if known and (others := sorted(evaluation.tree["labels"].keys() - known)):
+    found = set(evaluation.tree["labels"])
+    # Masks of one class are that class, however they store it.
+    white = {str(value) for value in WHITE}
+    if len(known) == 2 and len(found) == 1 and known - {"0"} <= white and found <= white:
+        return
+    if known and (others := sorted(found - known, key=int)):
         raise InputError(
-            f"{evaluation.path}: has metrics of the labels {', '.join(others)}, which {run.path} was not trained on; "
-            "give the metrics of that run's masks"
+            f"{evaluation.path}: has metrics of the labels {list_names(others)}, which {run.path} was not trained on; "
+            f"evaluate the masks with that run's classes (run={run.path}), or give the metrics of that run's masks"
         )
 
 

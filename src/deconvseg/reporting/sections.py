@@ -9,6 +9,7 @@ import numpy.typing as npt
 from deconvseg.data import LabelMap, align_white, read_image, read_mask_pair
 from deconvseg.errors import DeconvsegError
 from deconvseg.reporting.charts import draw_dice_distribution, draw_volume_agreement
+from deconvseg.reporting.facts import describe_gain
 from deconvseg.reporting.overlay import CaseViews, case_views
 from deconvseg.reporting.records import EvaluationRecord
 from deconvseg.reporting.style import figure_uri, pixels_uri
@@ -133,8 +134,10 @@ def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
     if len(rows) > 1:
         rows.append(("mean over classes", spread["mean"]["dsc"], spread["mean"].get("with_truth")))
     post = tree.get("postprocessing") or {}
+    true_gains = post.get("with_truth_by_other_folds", {})
     gains = [
-        f"{name} {row['before']:.4f} → {row['after']:.4f}" for name, row in post.get("dice_by_other_folds", {}).items()
+        describe_gain(name, _before_and_after(row), _before_and_after(true_gains[name]) if name in true_gains else None)
+        for name, row in post.get("dice_by_other_folds", {}).items()
     ]
     return {
         "names": [f"fold {entry['fold']}" for entry in tree["folds"] if entry["cases"]],
@@ -150,6 +153,10 @@ def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
         "steps": post.get("steps", []),
         "gains": gains,
     }
+
+
+def _before_and_after(row: Mapping[str, Any]) -> tuple[float, float]:
+    return float(row["before"]), float(row["after"])
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -112,10 +112,7 @@ class Progress(Callback):
         recent = pl_module.train_losses[-20:]
         text = f"epoch {trainer.current_epoch}  loss {sum(recent) / len(recent):.3f}"
         if self.score is not None:
-            sample = f" ({self.score.cases} of {self.validation_cases} cases)"
-            text += (
-                f"  validation Dice {self.score.mean:.3f}{sample if self.score.cases < self.validation_cases else ''}"
-            )
+            text += f"  validation Dice {self.score.describe(self.validation_cases)}"
         self.report(text, min(pl_module.progress, 1.0))
 
     def on_validation_batch_start(

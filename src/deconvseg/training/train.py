@@ -29,6 +29,7 @@ from deconvseg.planning import Plan, choose_device
 from deconvseg.runs import Run
 from deconvseg.system import hold
 from deconvseg.training.case_warnings import warn_of_padding
+from deconvseg.training.comparing import compare_with_training
 from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.describing import describe_run
@@ -312,13 +313,8 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         progress=partial(console.track, text="evaluating"),
     )
     console.say(f"validation: {result.describe()}")
-    if (last := next((row for row in reversed(run.metrics) if row["val_dice"] is not None), None)) and (
-        last.get("val_cases", len(parts.val)) < len(parts.val)
-    ):
-        console.say(
-            f"while training it was Dice {last['val_dice']:.3f} over {last['val_cases']} of these cases (epoch "
-            f"{last['epoch']}), which the recipe's validation_cases chose"
-        )
+    if told := compare_with_training(run.metrics, result, run.plan):
+        console.say(told)
     for warning in result.warnings:
         console.say(f"warning: {warning}")
     return [*prediction.problems, *result.problems]

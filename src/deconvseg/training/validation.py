@@ -50,6 +50,14 @@ class ValidationScore:
             cases=len(dice),
         )
 
+    def describe(self, cases: int) -> str:
+        """Return the mean, and in brackets what it is not: over all ``cases``, or over those with truth."""
+        notes = [] if self.cases == cases else [f"{self.cases} of {cases} cases"]
+        mean = f"{self.mean:.3f}"
+        if self.with_truth is not None and f"{self.with_truth:.3f}" != mean:
+            notes.append(f"with truth {self.with_truth:.3f}")
+        return f"{mean} ({', '.join(notes)})" if notes else mean
+
 
 @torch.inference_mode()
 def dice_of_case(
@@ -115,16 +123,17 @@ def _lay_out(axes: Sequence[GridAxis], outputs: int, device: torch.device) -> tu
 
 def _count_slab(logits: Tensor, labels: Tensor, plan: Plan) -> Tensor:
     """Count the shared, the predicted and the true voxels (3, K) in a slab of logits (N, \\*P) and class ids (\\*P)."""
-    ignored = plan.labels.to_encoding().ignore_id
+    found = torch.from_numpy(labels_from_maps(logits, plan, threshold=0.0).astype("int64"))
     if plan.regions is None:
         classes = len(plan.labels.values)
-        found = torch.from_numpy(labels_from_maps(logits, plan, threshold=0.0).astype("int64"))
         # Voxels to ignore have the id behind the last class: their row is left out.
         pairs = torch.bincount((labels * classes + found).flatten(), minlength=(classes + 1) * classes)
         confusion = pairs.reshape(classes + 1, classes)[:classes]
         return torch.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])[:, 1:]
-    predicted = (logits > 0).cpu()
-    truth = region_masks(labels[None], [region.labels for region in plan.regions])[0] > 0
+    # As in the mask that is written: a region holds what is painted in it, whatever its own map says.
+    ids = [region.labels for region in plan.regions]
+    predicted, truth = (region_masks(part[None], ids)[0] > 0 for part in (found, labels))
+    ignored = plan.labels.to_encoding().ignore_id
     if ignored is not None:
         judged = labels != ignored
         predicted, truth = predicted & judged, truth & judged

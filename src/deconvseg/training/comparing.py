@@ -1,0 +1,46 @@
+"""How the Dice that a training showed and that of its finished masks differ, and why."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deconvseg.data import list_names, resampled_shape
+from deconvseg.evaluation import CaseMetrics, Evaluation
+from deconvseg.planning import Plan
+
+# Figures closer than this are the same where they are shown.
+_SAME = 0.0005
+
+
+def compare_with_training(rows: Sequence[Mapping[str, Any]], result: Evaluation, plan: Plan) -> str | None:
+    """Say what the last validation while training showed, where that is another figure than the evaluation's, and why.
+
+    ``rows`` are the epochs' metrics. None where both figures are the same, or no epoch was validated.
+    """
+    last = next((row for row in reversed(rows) if row["val_dice"] is not None), None)
+    if last is None:
+        return None
+    count = last.get("val_cases", len(result.cases))
+    fewer = count < last.get("val_cases_of", count)
+    if not fewer and abs(last["val_dice"] - result.mean_dice) < _SAME:
+        return None
+    reasons = []
+    if last["epoch"] < rows[-1]["epoch"]:
+        reasons.append(f"by the weights of that epoch, not of the last ({rows[-1]['epoch']})")
+    if any(_is_resampled(case, plan) for case in result.cases):
+        sides = " x ".join(f"{side:g}" for side in plan.spacing)
+        reasons.append(f"on the network's grid ({sides}{' mm' if plan.spatial_dims == 3 else ''}), not on the masks'")
+    rows_of = result.summary["classes"].values() if result.cases else ()
+    predicted = [row["name"] for row in rows_of if row["counted"] and not row["cases_with_truth"]]
+    if predicted and result.dice_with_truth is not None:
+        reasons.append(f"without the classes that are predicted and in no true mask ({list_names(predicted)})")
+    over = f"{count} of these cases" if fewer else "these cases"
+    text = f"while training it was Dice {last['val_dice']:.3f} over {over} (epoch {last['epoch']})"
+    if fewer:
+        text += ", which the recipe's validation_cases chose"
+    return "; ".join([text, *reasons])
+
+
+def _is_resampled(case: CaseMetrics, plan: Plan) -> bool:
+    # The order of a file's axes is its own, and so is which of them is the longest step.
+    spacing, wanted = sorted(case.spacing), sorted(plan.spacing)
+    return resampled_shape([1000] * len(wanted), spacing, wanted) != (1000,) * len(wanted)

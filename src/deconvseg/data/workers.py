@@ -4,7 +4,7 @@ import pickle
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -86,13 +86,12 @@ def map_in_processes(
     threads = ThreadPoolExecutor(len(team))
     try:
         futures = [threads.submit(work, item) for item in items]
-        waiting = set(futures)
-        for future in futures:
-            while not future.done():
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for failed in done:
-                    failed.result()
-            yield future.result()
+        served = 0
+        for finished in as_completed(futures):
+            finished.result()  # an error is raised before the results that it has overtaken
+            while served < len(futures) and futures[served].done():
+                yield futures[served].result()
+                served += 1
     finally:
         for worker in team:
             worker.end()

@@ -8,10 +8,6 @@ from pathlib import Path
 from deconvseg.errors import InputError
 
 
-def square(number: int) -> int:
-    return number * number
-
-
 def slowest_first(number: int) -> int:
     time.sleep(0.3 if number == 0 else 0)
     return number

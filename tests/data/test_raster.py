@@ -13,18 +13,11 @@ import tifffile
 from deconvseg.data import check_dataset, open_dataset, read_header, read_image, read_label_map
 from deconvseg.data.raster import read_alpha
 from deconvseg.errors import InputError
+from refusals import is_refused
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 9), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (12, 9, 3), dtype=np.uint8)
-
-
-def is_refused(path, match):
-    for read in (read_image, read_label_map):
-        with pytest.raises(InputError, match=match) as failure:
-            read(path)
-        assert "\n" not in str(failure.value)
-        assert str(failure.value).startswith(str(path))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

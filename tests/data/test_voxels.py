@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 from deconvseg.data import LabelMap, read_header, read_image, read_label_map, write_label_map
 from deconvseg.data.reading import files_of
 from deconvseg.errors import InputError
+from refusals import is_refused
 
 PIXELS = np.random.default_rng(0).integers(0, 3000, (5, 4, 3), dtype=np.int16)
 RAW = PIXELS.tobytes(order="F")
@@ -37,14 +38,6 @@ def nrrd(path, data=RAW, **changed):
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
     path.write_bytes(("NRRD0004\n" + "\n".join(lines) + "\n\n").encode() + data)
     return path
-
-
-def is_refused(path, match):
-    for read in (read_image, read_label_map):
-        with pytest.raises(InputError, match=match) as failure:
-            read(path)
-        assert "\n" not in str(failure.value)
-        assert str(failure.value).startswith(str(path))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "bzip2", "zlib"])

@@ -86,8 +86,8 @@ def evaluate(
     union of its labels) or labels that the dataset declares, else all that occur; ``foreground`` takes every label > 0
     as one class. Voxels of the ignore label, the dataset's or else that of the plan of ``run``, count nowhere.
     ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``output`` is where ``metrics.json`` goes
-    (a folder, or a file's own name), with ``summary.json`` and ``metrics.csv`` beside it. ``images`` are the cases'
-    image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
+    (a folder, or a file's own name), with ``summary.json``, ``metrics.csv`` and ``summary.csv`` beside it. ``images``
+    are the cases' image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
 
     A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, a prediction
     without a truth in ``unmatched``, and the other cases are evaluated; ``warnings`` says what makes the scores worth

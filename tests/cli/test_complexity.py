@@ -28,7 +28,8 @@ def test_every_published_row_stands_beside_what_is_true(complexity, tmp_path):
     for text in ("Table I:", "Table III:", "Table 7", "nnU-Net", "607.0", "707.4", "40.13", "Factorizer"):
         assert text in out
     assert (tmp_path / "complexity.png").exists()
-    assert f"deconvseg complexity -o {tmp_path}/complexity.md" in (tmp_path / "complexity.md").read_text()
+    # The page may be shared: it names no folder of this machine.
+    assert "deconvseg complexity -o complexity.md" in (tmp_path / "complexity.md").read_text()
     assert "complexity.png" in err
 
 

@@ -29,8 +29,9 @@ def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainO
         console.say(f"warning: {problem}")
     plan = (given or _make(data, parts, options, console)).with_values(options.plan_changes)
     if plan.labels.foreground_only != options.foreground:
+        made, asked = ("with", "without") if plan.labels.foreground_only else ("without", "with")
         raise InputError(
-            "the plan was made with --foreground and this training without it, or the reverse; say the same"
+            f"the plan was made {made} foreground, but this training is started {asked} it; say the same for both"
         )
     plan, notes = match_plan(plan, data)
     if given is not None:
@@ -39,7 +40,7 @@ def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainO
     check_plan(plan)
     check_processes(plan, options)
     if options.pretrained is not None:
-        notes += check_pretrained(plan, Run.open(options.pretrained).plan, f"--pretrained {options.pretrained}")
+        notes += check_pretrained(plan, Run.open(options.pretrained).plan, options.pretrained)
     if plan.crop_to_nonzero and (given is not None or "crop_to_nonzero" in options.plan_changes):
         plan, told = _check_cropping(plan, data, console)
         notes += told

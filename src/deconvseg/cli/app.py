@@ -66,7 +66,7 @@ def main() -> None:
     with suppress(OSError):
         sys.stdout.flush()
     for stream in streams:
-        # Where the reader of a pipe has ended ("| head"), it has had what it wanted.
+        # A reader that closes its pipe ("| head") has read enough.
         if stream.failure is not None and stream.fileno() == 1 and stream.failure.errno != errno.EPIPE:
             error(f"standard output cannot be written ({stream.failure.strerror}); the work is done")
             code = code or 1
@@ -78,7 +78,7 @@ def _run() -> int:
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        # Libraries fail without it, in ways of their own.
+        # Libraries raise unclear errors where it is missing.
         current_folder()
         app(arguments)
     except SystemExit as end:
@@ -96,7 +96,7 @@ def _run() -> int:
             traceback.print_exc()
         # The last resort of a program that people run: one line instead of a traceback.
         text = " ".join(str(problem).split())
-        error(f"unexpected {type(problem).__name__}: {text} (run again with --debug for the whole story)")
+        error(f"unexpected {type(problem).__name__}: {text} (run again with --debug for the traceback)")
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Which runs made the masks of an evaluation, so that a report can tell its own from another's."""
+"""Which runs made the masks of an evaluation, so that a report can name masks of another run."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class _Prefixed:
 
 
 def choose_executor(jobs: int | None, device: str, devices_each: int) -> Serial | Processes:
-    """Return who trains: as many processes as ``jobs``, by default one, or one for each of several GPUs.
+    """Return what trains the folds: as many processes as ``jobs``, by default one, or one for each of several GPUs.
 
     A device that is named is the only one to be used. Raises :class:`InputError` for ``jobs`` below 1, and for several
     beside folds that are themselves trained on several devices.

@@ -33,7 +33,7 @@ class _FoldRelay(Relay):
 
 def main(arguments: str, threads: str) -> int:
     """Train a fold; return the exit code."""
-    # The parent asks so: what is half written is tidied up on the way out.
+    # Sent by the parent: unfinished files are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     relay = _FoldRelay(take_over_stdout())
     torch.set_num_threads(int(threads))

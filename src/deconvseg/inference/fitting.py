@@ -39,7 +39,7 @@ class Fitter:
         runners: the networks, each with windows of its own.
         overlaps: what windows share, for each network.
         plan: what the classes are.
-        memory: the bytes that a case may take on the host; None where nobody said.
+        memory: the bytes that a case may take on the host; None for no limit.
         postprocessed: whether masks are post-processed.
 
     """

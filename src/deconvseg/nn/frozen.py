@@ -83,7 +83,7 @@ class FusedSequential(nn.Sequential):
             if isinstance(layer, InstanceNorm) and why_special(layer, _NORMS) is None:
                 slope = _slope(layers[position]) if position < len(layers) else None
                 position += slope is not None
-                # What a convolution has just made nobody else has seen, so that it may be changed in its place.
+                # The output of the convolution has no other reader, so it is normalised in place.
                 normalise = instance_norm_ if private else instance_norm
                 x = normalise(x, layer.weight, layer.bias, eps=layer.eps, negative_slope=slope)
             else:

@@ -30,7 +30,7 @@ def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> T
     """Compute ``fusion(cat([skip, upsampling(x)]))``; an upsampling that needs the skip connection gets it too.
 
     On a CPU a transposed convolution and a pointwise one are computed as one, without the images between, where the
-    native convolutions take them and nobody could tell the difference.
+    native convolutions take them and the result is the same.
     """
     base, added = _parts(upsampling)
     one = None if is_symbolic(x) or torch.compiler.is_compiling() else _as_one_map(x, base, fusion)

@@ -1,4 +1,4 @@
-"""What a call of an operator costs: formulas beside the operators, and who listens to them."""
+"""What a call of an operator costs: formulas beside the operators, and the listener that collects them."""
 
 import functools
 import math
@@ -46,7 +46,7 @@ def is_heard(listener: Listener) -> bool:
 
 @contextmanager
 def told_to(listener: Listener | None) -> Iterator[None]:
-    """Tell a listener (or nobody) the cost of each operator called inside a ``with`` block, in this thread or task."""
+    """Pass to a listener, if any, the cost of each operator called in a ``with`` block, in this thread or task."""
     token = _listener.set(listener)
     try:
         yield

@@ -11,7 +11,7 @@ from deconvseg.data.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.planning.schema import LabelPlan, Plan
 
-# Names that this package gives where nothing declares any: they say nothing about what a channel or a label is.
+# Default names, given where the dataset declares none: they do not identify a channel or a label.
 _UNTOLD_CHANNEL = re.compile(r"(?:image|grey|channel)?[ _]?\d*")
 _UNTOLD_LABEL = re.compile(r"label -?\d+|background|foreground")
 
@@ -184,7 +184,7 @@ def _values_by_name(own: Mapping[int, str], declared: Mapping[int, str]) -> tupl
         return tuple(names[name] for name in given)
     if set(own) != set(declared):
         return None
-    # The same values: a name that nobody has given agrees with any.
+    # The same values: a default name agrees with any.
     pairs = ((name, declared[value].strip().lower()) for value, name in zip(own, given, strict=True))
     alike = all(a == b or _UNTOLD_LABEL.fullmatch(a) or _UNTOLD_LABEL.fullmatch(b) for a, b in pairs)
     return tuple(own) if alike else None

@@ -59,7 +59,7 @@ class StepMeter:
         self.device = device
         self.memory = memory
         self.threads = threads
-        # A file and not a pipe: nobody reads while the other process writes.
+        # A file, because a pipe that is not read while the other process writes would fill up and block it.
         self._messages: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
             python_command("deconvseg.planning.trial"),

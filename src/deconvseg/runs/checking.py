@@ -1,4 +1,4 @@
-"""What a run's JSON files may hold: a damaged one is refused by name, and nothing that it says is believed unseen."""
+"""What a run's JSON files may hold: they are validated, and an error names the damaged file."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ class _Machine(_Strict):
 
 
 class _Manifest(_Strict):
-    """What is read of a manifest; lists that were removed before a run was shared are missed by nothing."""
+    """The entries of a manifest that are read; all of them may be missing, as in a run that was shared without them."""
 
     files: dict[str, str] = {}
     # Runs of early versions have one hash, or none, in place of a list.

@@ -39,7 +39,7 @@ def describe_environment() -> dict[str, Any]:
 def shorten_path(text: str) -> str:
     """Return an argument with the path that it is, or that follows its option, cut down to the last name.
 
-    Where a run was made, and by whom, is of no use to those who get it.
+    A run that is shared names no folder and no user of the machine that made it.
     """
     option, separator, value = text.partition("=") if text.startswith("-") else ("", "", text)
     if option and not separator:

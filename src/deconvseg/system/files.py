@@ -46,7 +46,7 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise writing_error(path, error) from error
     finally:
-        # A disk that fails refuses this too; the error above is the one to tell.
+        # On a failing disk this fails too; the first error is the one to report.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _LONGEST_COMMAND = 120
-# When a process was started that the system does not tell of.
+# The start time of a process that the system gives none for.
 _UNKNOWN = "unknown"
 
 
@@ -78,7 +78,7 @@ def _started(pid: int) -> str | None:
         # After the name, which may hold spaces and brackets: the state is the first field, the start the 20th.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # A zombie has ended, and waits for its parent to look.
+        # A zombie has ended; its parent has not read its exit code yet.
         return None if fields[0] in (b"Z", b"X") else f"{boot} {int(fields[19])}"
     except (OSError, IndexError, ValueError):
         return _started_elsewhere(pid)

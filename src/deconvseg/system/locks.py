@@ -1,4 +1,4 @@
-"""Locks of folders: who writes there, as records in the folder itself, which work on network disks too.
+"""Locks of folders: records of the processes that write there, kept in the folder itself; network disks work too.
 
 A folder's lock is the folder ``.lock`` in it, with a JSON record for each process that holds it. A record is dropped
 once its process has ended. Records are compared and added by one process at a time: it has put its own folder in
@@ -161,7 +161,7 @@ def _gate(folder: Path) -> Iterator[None]:
         yield
     finally:
         _drop(record)
-        # It stays where there are records.
+        # Not empty while there are records.
         with suppress(OSError):
             gate.parent.rmdir()
 
@@ -178,7 +178,7 @@ def _pass(folder: Path, gate: Path) -> Path | None:
             gate.rmdir()
         own.rename(gate)
     except FileNotFoundError:
-        # The last holder has just removed the lock.
+        # The lock was removed by its last holder.
         return None
     except OSError as error:
         if not gate.exists() and not _is_taken(error):

@@ -78,10 +78,10 @@ def leave_current_folder() -> None:
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Let this process end as soon as the one that started it has ended, however that did: it is of no use any more.
+    """End this process as soon as the process that started it has ended.
 
-    It ends at once; what it was writing is not there, as after a kill. A process that was forked names its ``parent``:
-    its environment still has that of the one that it is a copy of.
+    It ends at once, as after a kill; a file that it was writing is not there. A forked process passes its ``parent``,
+    because its environment still names the parent of the process that it is a copy of.
     """
     parent = parent or int(os.environ.get(_PARENT) or os.getppid())
     threading.Thread(target=_watch, args=(parent,), daemon=True, name="end with parent").start()
@@ -89,7 +89,7 @@ def end_with_parent(parent: int | None = None) -> None:
 
 @contextmanager
 def ending(processes: Sequence["subprocess.Popen[Any]"]) -> Iterator[None]:
-    """Leave none of the processes behind, whatever ends the block: they are asked to end, and then ended."""
+    """Terminate the processes when the block ends, and kill those that are still running after a few seconds."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Standard streams that never stop the work: a log that cannot be written is left unwritten."""
+"""Standard streams whose errors do not stop the program: output that cannot be written is dropped."""
 
 import io
 import os
@@ -14,7 +14,7 @@ class UnfailingStream(io.RawIOBase):
 
     def __init__(self, stream: io.RawIOBase, text: io.TextIOBase) -> None:
         self.stream = stream
-        # It would close the stream when nothing refers to it any more.
+        # Kept alive: it closes the stream when it is garbage-collected.
         self.text = text
         self.failure: OSError | None = None
 
@@ -48,17 +48,17 @@ class UnfailingStream(io.RawIOBase):
 
 
 def protect_streams() -> list[UnfailingStream]:
-    """Let standard output and standard error never fail, whatever becomes of their other ends or is written to them.
+    """Replace standard output and standard error by streams that raise no errors.
 
     A disk that is full, a pipe whose reader has ended and a closed descriptor stop no work; characters that the
-    terminal's encoding lacks are escaped. Returns what stands for standard output and standard error now, which know
-    what failed; less where something else than a file is in their place.
+    terminal's encoding lacks are escaped. Returns the new raw
+    streams, whose ``failure`` is the first error; a stream that is no file is left as it is.
     """
     _open_closed(range(3))
     found = []
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            # What Python has found closed at its start.
+            # It was closed when Python started.
             setattr(sys, name, io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), "utf-8", write_through=True))
         stream = getattr(sys, name)
         binary = getattr(stream, "buffer", None)

@@ -7,7 +7,7 @@ from statistics import median
 from deconvseg.data import PreparedCase
 from deconvseg.planning import Plan
 
-# A patch that is filled by less than this share of the median case teaches padding above all.
+# Below this share of a patch, most of what is trained on is padding.
 _LEAST_FILLED = 0.25
 
 

@@ -20,7 +20,7 @@ def describe_run(run: Run, console: Console) -> None:
 
 
 def _try(name: str, make: Callable[[], Any], run: Run, console: Console) -> Any:
-    # What drawing a figure and filling a page can raise: weeks of training do not end on a name that cannot be drawn.
+    # What drawing a figure and filling a page can raise: it must not fail a finished training.
     try:
         return make()
     except (DeconvsegError, OSError, MemoryError, *FOREIGN_ERRORS) as error:

@@ -119,7 +119,7 @@ def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
             warnings.filterwarnings("ignore", module="lightning")
             yield
     except SystemExit as end:
-        # Its answer to Ctrl-C; that to SIGTERM and SIGHUP is our own, and has another code.
+        # Lightning exits with 1 on Ctrl-C; other codes are those of SIGTERM and SIGHUP.
         if not trainer.interrupted or end.code != 1:
             raise
     finally:

@@ -1,4 +1,4 @@
-"""A run's folder and its cache: how a run that was stopped begins again, and who may remove what."""
+"""A run's folder and its cache: how a stopped run begins again, and when prepared cases are removed."""
 
 import os
 import shutil

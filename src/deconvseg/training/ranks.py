@@ -1,4 +1,4 @@
-"""The processes of one training: who they are, what they add up, and how they wait for each other."""
+"""The processes of one training: their ranks, their sums, and how they wait for each other."""
 
 import math
 import os
@@ -45,7 +45,7 @@ class Ranks:
 
     @classmethod
     def find(cls) -> "Ranks":
-        """Return what the environment says; a process that nobody launched is alone."""
+        """Return what the environment says; without launcher the process is the only one."""
         environment = _environment()
         size = environment.world_size()
         if size == 1:
@@ -91,7 +91,7 @@ class Ranks:
         if self.size == 1:
             work()
             return
-        # A group of its own, because nobody knows how long the work takes.
+        # A group of its own, because the work takes an unknown time.
         group = dist.new_group(backend="gloo", timeout=_PATIENCE)
         done = torch.zeros(1)
         try:

@@ -27,8 +27,8 @@ def check_shared_memory(plan: Plan, workers: int, place: Path = _PLACE) -> None:
     if workers > 0 and room is not None and room < need:
         raise DeconvsegError(
             f"shared memory ({place}) has {format_bytes(room)} free, and {workers} processes that load data need "
-            f"{format_bytes(need)} there: take fewer workers (--workers 0 needs none of it), or a larger {place} (docker "
-            "run --shm-size, or --ipc=host)"
+            f"{format_bytes(need)} there: take fewer workers (--workers 0 needs none), or a larger {place} "
+            "(docker run --shm-size, or --ipc=host)"
         )
 
 

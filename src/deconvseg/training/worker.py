@@ -63,7 +63,7 @@ def main(path: str, options: str, how: str) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     except BrokenPipeError:
-        # The parent was killed: nobody listens any more.
+        # The parent was killed.
         return 1
     except Exception as error:  # noqa: BLE001
         traceback.print_exc()

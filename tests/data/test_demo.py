@@ -22,8 +22,8 @@ def hashes(root):
 def test_the_same_seed_writes_the_same_bytes(demo, tmp_path):
     again = hashes(make_demo_dataset(tmp_path / "again", cases=10))
     assert again == hashes(demo)
-    other = hashes(make_demo_dataset(tmp_path / "other", cases=10, seed=1))
-    assert all(other[name] != again[name] for name in again if name.endswith(".nii.gz"))
+    other = hashes(make_demo_dataset(tmp_path / "other", cases=5, seed=1))
+    assert all(other[name] != again[name] for name in other if name.endswith(".nii.gz"))
 
 
 def test_a_case_depends_on_its_number_alone(demo, tmp_path):

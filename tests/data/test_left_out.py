@@ -159,9 +159,9 @@ def test_images_that_a_list_does_not_have_are_a_warning(tmp_path, make):
 
 
 def test_many_files_are_one_line(tmp_path):
+    images = folders(tmp_path) / "images"
     for number in range(200):
-        path = folders(tmp_path) / "images" / f"c{number:03d}.webp"
-        path.write_bytes(b"RIFF....WEBP")
+        (images / f"c{number:03d}.webp").write_bytes(b"RIFF....WEBP")
     (problem,) = open_dataset(tmp_path).problems
     assert problem.message == (
         "holds 200 files ending in .webp (c000.webp, c001.webp, c002.webp and 197 more), which is not read, left out; "

@@ -25,9 +25,8 @@ from deconvseg.data.preprocessing import Normalisation, preprocess_image, prepro
 from deconvseg.data.recording import file_state
 from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_npy
 from deconvseg.data.types import LabelMap
-from deconvseg.data.workers import map_in_processes, naming
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import make_folder, writing_error
+from deconvseg.system import make_folder, map_in_processes, naming, writing_error
 
 _log = logging.getLogger("deconvseg")
 

@@ -16,7 +16,7 @@ from deconvseg.data.augmentation import Augment, Change, change_intensities
 from deconvseg.data.cache import PreparedCase
 from deconvseg.data.stored_arrays import StoredArray
 from deconvseg.data.transforms import resample
-from deconvseg.data.workers import naming
+from deconvseg.system import naming
 
 
 class Sample(NamedTuple):

@@ -19,6 +19,7 @@ from deconvseg.system.processes import (
     take_over_stdout,
 )
 from deconvseg.system.streams import UnfailingStream, protect_streams
+from deconvseg.system.workers import ended, map_in_processes, naming
 
 __all__ = [
     "LOCK",
@@ -29,10 +30,13 @@ __all__ = [
     "child_environment",
     "current_folder",
     "end_with_parent",
+    "ended",
     "ending",
     "hold",
     "leave_current_folder",
     "make_folder",
+    "map_in_processes",
+    "naming",
     "protect_streams",
     "python_command",
     "read_messages",

@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from deconvseg.data import Augment, CaseDataset, EpochSampler, PatchDataset, PreparedCase, Sample, finish
-from deconvseg.data.workers import ended
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import Plan
+from deconvseg.system import ended
 from deconvseg.training.ranks import Ranks, RankSampler, share_of_batch
 from deconvseg.training.shared_memory import bytes_of_batch, explain_full_shared_memory
 

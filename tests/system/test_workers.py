@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from chores import die_at, fail_at, process_id, refuse_at, slowest_first
-from deconvseg.data.workers import WorkerTraceback, ended, map_in_processes, naming
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.system.workers import WorkerTraceback, ended, map_in_processes, naming
 
 NAME = "item {}".format
 

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import child_environment, python_command
+from deconvseg.system.processes import child_environment, python_command
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -104,7 +104,7 @@ class _Worker:
     def __init__(self, function: Callable[[Any], Any], describe: Callable[[Any], str]) -> None:
         self.task = (function, describe)
         self.process = subprocess.Popen(
-            python_command("deconvseg.data.serving"),
+            python_command("deconvseg.system.serving"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=child_environment(OMP_NUM_THREADS="1"),

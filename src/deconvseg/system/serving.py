@@ -1,4 +1,4 @@
-"""A process of :func:`~deconvseg.data.workers.map_in_processes`: reads items from standard input, writes results."""
+"""A process of :func:`~deconvseg.system.workers.map_in_processes`: reads items from standard input, writes results."""
 
 import pickle
 import sys
@@ -6,17 +6,14 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import torch
-
-from deconvseg.data.workers import naming
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import take_over_stdout
+from deconvseg.system.processes import take_over_stdout
+from deconvseg.system.workers import naming
 
 
 def main() -> None:
     """Answer items until standard input ends; the first comes with the function, and with what describes an item."""
     messages = take_over_stdout()
-    torch.set_num_threads(1)
     try:
         # From the process that started this one, which is of this package.
         function, describe, item = pickle.load(sys.stdin.buffer)  # noqa: S301

@@ -94,6 +94,20 @@ def test_masks_beside_their_images_are_left_out(tmp_path, ending):
     assert problem.message.startswith("holds 2 files named as masks of others (b")
 
 
+@pytest.mark.parametrize(
+    "name", ["mask_{}", "seg-{}", "Label {}", "ground_truth_{}", "{}_groundtruth", "{}_annotation"]
+)
+def test_masks_named_in_other_ways_are_left_out_where_their_image_is_there(tmp_path, name):
+    for number in range(2):
+        for stem in (f"im{number}", name.format(f"im{number}")):
+            raster(tmp_path / f"{stem}.png")
+    raster(tmp_path / f"{name.format('other')}.png")
+    cases, problems = open_images(tmp_path, channels=1)
+    assert {case.name for case in cases} == {"im0", "im1", name.format("other")}
+    (problem,) = problems
+    assert problem.message.startswith("holds 2 files named as masks of others")
+
+
 def test_masks_beside_channels_are_left_out_and_masks_alone_are_images(tmp_path):
     for name in ("t_0000", "t_0001", "t_seg", "u_flair", "u_seg", "v_seg"):
         volume(tmp_path / f"{name}.nii.gz")

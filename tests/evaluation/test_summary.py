@@ -112,6 +112,18 @@ class TestCasesWithTruth:
         assert "every prediction is empty: 13 of 13 structures are missed" in warning
         assert "13 of 13 structures missed" in blank.describe()
 
+    def test_the_summary_in_the_shape_of_nnunet_has_it(self, blank):
+        summary = blank.to_nnunet()
+        for mean in (summary["mean"]["1"], summary["foreground_mean"]):
+            assert mean["Dice"] == pytest.approx(15 / 28)
+            assert (mean["Dice_with_truth"], mean["cases_with_truth"]) == (0.0, 13)
+
+    def test_masks_of_other_classes_alone_are_not_called_empty(self, tmp_path):
+        save(tmp_path / "truth", {"a": square(1)})
+        save(tmp_path / "found", {"a": square(2)})
+        (warning,) = evaluate(tmp_path / "truth", tmp_path / "found", labels={1: "lesion"}).warnings[-1:]
+        assert warning == "every prediction lacks the scored classes: 1 of 1 structures are missed"
+
     def test_both_csv_files_have_it(self, blank, tmp_path):
         with (tmp_path / "metrics.csv").open(newline="") as stream:
             cells = [line["dsc_with_truth"] for line in csv.DictReader(stream)]

@@ -70,6 +70,7 @@ def test_classes_that_no_mask_has_do_not_dilute_what_a_step_gains():
     )
     assert (same_before, same_after) == (before, after)
     assert names(many) == names(few) != []
+    assert many.by_other_folds == few.by_other_folds
 
 
 def test_small_islands_go_where_true_structures_are_several():

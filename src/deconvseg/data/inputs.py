@@ -16,10 +16,9 @@ from deconvseg.data.raster import RASTER_SUFFIXES
 from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix, is_dead_link, is_image_file, read_header
 from deconvseg.errors import InputError
 
-_MASK = re.compile(
-    r"(?P<image>.+?)[ _.-]+(mask|masks|seg|segmentation|segmentations|label|labels|gt|manual)[_-]?\d*",
-    re.IGNORECASE,
-)
+_MASK_WORD = r"(?:masks?|d?seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?|manual)"
+_MASK = re.compile(rf"(?P<image>.+?)[ _.-]+{_MASK_WORD}[_-]?\d*", re.IGNORECASE)
+_MASK_FIRST = re.compile(rf"{_MASK_WORD}[ _.-]+(?P<image>.+)", re.IGNORECASE)
 # The folders of images in nnU-Net's layout, where every name has a channel's number.
 _NNUNET_FOLDER = re.compile(r"images[A-Z][a-z]*")
 
@@ -33,7 +32,7 @@ def open_images(
     case, where each has one channel on the same grid. A file has the same name alone as among the files of its folder:
     the number 0000 of a single channel is dropped where several files have it and none another, or the folder is
     called as nnU-Net's (imagesTs). Left out, and named by the problems, are files that claim the same case, masks
-    beside their images (``X_mask``, ``X_seg``, …), and what is not read. Raises `InputError` for a missing path, for a
+    beside their images (``X_mask``, ``seg_X``, …), and what is not read. Raises `InputError` for a missing path, for a
     folder without images, and where nothing else is left.
     """
     path = Path(path)
@@ -62,8 +61,9 @@ def open_images(
 
 
 def _masks_beside(files: Sequence[Path]) -> set[Path]:
-    """The files named as the masks of others: ``X_mask`` beside ``X``, ``X_seg`` beside ``X_t1``."""
-    matches = {path: _MASK.fullmatch(case_stem(path)) for path in files}
+    """The files named as the masks of others: ``X_mask`` or ``mask_X`` beside ``X``, ``X_seg`` beside ``X_t1``."""
+    stems = {path: case_stem(path) for path in files}
+    matches = {path: _MASK.fullmatch(stem) or _MASK_FIRST.fullmatch(stem) for path, stem in stems.items()}
     images = sorted(case_stem(path) for path, match in matches.items() if match is None)
 
     def has_image(name: str) -> bool:

@@ -66,7 +66,9 @@ def caution_of_emptiness(cases: Sequence[CaseMetrics]) -> Iterator[str]:
     elif cases and not any(row["n_prediction"] for row in rows):
         empty = sum(not case.has_truth(value) for case in cases for value in case.counted)
         healthy = f"; the mean counts {empty} with nothing to find as right" if empty else ""
-        yield f"every prediction is empty: {true} of {true} structures are missed{healthy}"
+        # Of other classes there may be something in them.
+        blank = "is empty" if not any(case.predicted_labels for case in cases) else "lacks the scored classes"
+        yield f"every prediction {blank}: {true} of {true} structures are missed{healthy}"
 
 
 def _caution_of_copies(cases: Sequence[CaseMetrics]) -> Iterator[str]:

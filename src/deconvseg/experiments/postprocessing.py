@@ -83,9 +83,12 @@ def choose_postprocessing(
     choice = _Choice(cases, structures)
     chosen = choice.choose(range(len(cases)), progress)
     order, before, after = choice.estimate()
-    names, true = [s.name for s in structures], choice.in_truth[order]
+    # A structure in no mask has a Dice of 1 before and after, and is not told.
+    counted = choice.counted
+    names = [structure.name for structure, told in zip(structures, counted, strict=True) if told]
+    before, after, true = before[:, counted], after[:, counted], choice.in_truth[order][:, counted]
     overall = before.mean(axis=0), after.mean(axis=0)
-    confirmed = overall[1][choice.counted].mean() > overall[0][choice.counted].mean() + _ROUNDING
+    confirmed = overall[1].mean() > overall[0].mean() + _ROUNDING
     return chosen.model_copy(
         update={
             "by_other_folds": _pairs(names, *overall),

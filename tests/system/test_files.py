@@ -11,12 +11,29 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.system import atomic_write, make_folder, remove_unfinished
 
 
-def test_any_other_refusal_of_the_system_names_the_file(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EACCES, "check the folder's permissions"),
+        (errno.EROFS, "check the folder's permissions"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_any_other_refusal_of_the_system_names_the_file_and_what_to_check(tmp_path, number, advice):
+    reason = os.strerror(number)
     with (
-        pytest.raises(DeconvsegError, match=r"cannot write .*out\.txt: Permission denied"),
+        pytest.raises(DeconvsegError, match=rf"cannot write .*out\.txt: {reason}; {advice}"),
         atomic_write(tmp_path / "out.txt"),
     ):
-        raise PermissionError(errno.EACCES, "Permission denied")
+        raise OSError(number, reason)
+
+
+def test_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path):
+    with pytest.raises(InputError, match=r"File name too long; choose a shorter output"):
+        make_folder(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match=r"choose a shorter output"), atomic_write(tmp_path / ("x" * 300)) as path:
+        path.write_text("content")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_atomic_write_appears_whole_or_not_at_all(tmp_path):

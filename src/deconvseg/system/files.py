@@ -90,7 +90,11 @@ def writing_error(path: Path, error: OSError) -> DeconvsegError:
         return InputError(f"cannot write {path}: {in_the_way} is a file, not a folder; choose another output")
     if isinstance(error, IsADirectoryError):
         return InputError(f"cannot write {path}: it is a folder; choose another output")
-    return DeconvsegError(f"cannot write {path}: {error.strerror or error}; check the folder's permissions")
+    if error.errno == errno.ENAMETOOLONG:
+        return InputError(f"cannot write {path}: {error.strerror}; choose a shorter output, or shorter names of cases")
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    advice = "check the folder's permissions" if refused else "check the disk"
+    return DeconvsegError(f"cannot write {path}: {error.strerror or error}; {advice}")
 
 
 def _suffix(path: Path) -> str:

@@ -51,8 +51,8 @@ def protect_streams() -> list[UnfailingStream]:
     """Replace standard output and standard error by streams that raise no errors.
 
     A disk that is full, a pipe whose reader has ended and a closed descriptor stop no work; characters that the
-    terminal's encoding lacks are escaped. Returns the new raw
-    streams, whose ``failure`` is the first error; a stream that is no file is left as it is.
+    terminal's encoding lacks are escaped. Returns the new raw streams, whose ``failure`` is the first error; a stream
+    that is no file is left as it is.
     """
     _open_closed(range(3))
     found = []

@@ -186,3 +186,12 @@ def test_the_report_counts_the_splits(tmp_path):
     dataset = open_dataset(pairs(tmp_path, {f"c{number}": np.eye(3) for number in range(10)}))
     report = check_dataset(dataset, splits=resolve_splits(dataset, None, fold=0))
     assert "splits    8 train, 2 val, 0 test" in report.to_text()
+
+
+def test_masks_of_one_value_each_have_no_outline(tmp_path):
+    for number, value in enumerate((0, 255, 0)):
+        for folder, pixels in (("images", np.arange(30)), ("masks", np.full(30, value))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            PIL.Image.fromarray(pixels.reshape(5, 6).astype(np.uint8)).save(tmp_path / folder / f"{number}.png")
+    warnings = check_dataset(open_dataset(tmp_path)).problems
+    assert any(problem.severity == "warning" and "one value everywhere" in problem.message for problem in warnings)

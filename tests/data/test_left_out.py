@@ -39,6 +39,13 @@ def dicom(path):
     return path
 
 
+def bare_dicom(path):
+    """Without the preamble, as old scanners write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x08\0\x05\0\x0a\0\0\0ISO_IR 100\x08\0\x16\0" + bytes(200))
+    return path
+
+
 def folders(root):
     for name in "ab":
         raster(root / "images" / f"{name}.png")
@@ -230,3 +237,13 @@ def test_a_folder_without_a_readable_file_says_what_it_holds(tmp_path):
     raster(tmp_path / "deep" / "site" / "a.png")
     with pytest.raises(InputError, match=r"holds no image file; .*holds 1 image file in subfolders.*site/a\.png"):
         open_images(tmp_path / "deep")
+
+
+def test_dicom_without_its_preamble_is_told(tmp_path):
+    folders(tmp_path)
+    bare_dicom(tmp_path / "images" / "series" / "IM0001")
+    problem = next(problem for problem in open_dataset(tmp_path).problems if "DICOM" in problem.message)
+    assert problem.severity == "error"
+    assert "series/IM0001" in problem.message
+    with pytest.raises(InputError, match=r"1 DICOM files \(IM0001\).*dcm2niix"):
+        open_dataset(tmp_path / "images" / "series")

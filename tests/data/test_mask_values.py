@@ -44,6 +44,37 @@ def test_an_antialiased_mask_is_refused_and_its_foreground_is_what_lies_above_ha
     assert np.array_equal(read_mask(path, foreground=True).pixels > 0, pixels > 127)
 
 
+@pytest.mark.parametrize("how", ["BILINEAR", "BICUBIC", "LANCZOS", "HAMMING"])
+@pytest.mark.parametrize("values", [(128, 255), (100, 200), (255, 60)])
+def test_grey_levels_between_several_classes_are_refused_with_or_without_foreground(tmp_path, how, values):
+    outer, inner = values
+    pixels = np.where(disc(radius=10), inner, np.where(disc(radius=22), outer, 0)).astype(np.uint8)
+    resized = PIL.Image.fromarray(pixels).resize((90, 90), PIL.Image.Resampling[how])
+    path = save(np.asarray(resized), tmp_path / "a.png")
+    for foreground in (False, True):
+        with pytest.raises(
+            BlurredMaskError, match=r"a\.png has \d+ grey levels along the edges of its labels \(0, \d+"
+        ):
+            read_mask(path, foreground=foreground)
+    save(np.asarray(PIL.Image.fromarray(pixels).resize((90, 90), PIL.Image.Resampling.NEAREST)), path)
+    assert set(np.unique(read_mask(path).pixels)) == {0, *values}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32), st.integers(4, 40), st.sampled_from(["regions", "lines", "ribbons", "dots"]))
+def test_label_maps_of_many_classes_stay(tmp_path_factory, seed, count, kind):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, 48, (count, 2))
+    distances = ((np.stack(np.mgrid[:48, :48], -1)[:, :, None] - points) ** 2).sum(-1)
+    pixels = rng.permutation(count)[distances.argmin(-1)] + 8
+    if kind == "lines":
+        pixels[np.abs(np.diff(pixels, axis=0, append=8)) < 1] = 0
+    elif kind != "regions":
+        pixels[distances.min(-1) > (36 if kind == "ribbons" else 2)] = 0
+    path = save(pixels.astype(np.uint8), tmp_path_factory.mktemp("map") / "a.png")
+    assert np.array_equal(read_mask(path).pixels, pixels)
+
+
 def test_a_volume_that_was_resampled_linearly_is_refused_too(tmp_path):
     mask = np.repeat(smoothed(disc())[..., None], 5, axis=2)
     nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "a.nii.gz")

@@ -101,6 +101,48 @@ def test_a_tiff_is_unpacked_to_its_checksum(tmp_path):
     is_refused(path, "truncated or not a readable image")
 
 
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"GIF89a" + bytes(40), r"is GIF, which is not read.*convert it to"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "is HEIC, which is not read"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "is JPEG 2000, which is not read"),
+        (bytes(128) + b"DICM" + bytes(40), "is DICOM, whatever its name; convert the series with dcm2niix"),
+        (b"PK\3\4" + bytes(40), "is an archive; unpack it"),
+        (b"<!DOCTYPE html><html>404</html>", "is a web page or XML, and no image; download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS.*'git lfs pull'"),
+    ],
+)
+def test_content_of_another_kind_is_named(tmp_path, content, match):
+    for name in ("a.png", "a.jpg", "a.tif", "a.nii", "a.nii.gz", "a.mha", "a.nrrd"):
+        (tmp_path / name).write_bytes(content)
+        is_refused(tmp_path / name, match)
+
+
+def bmp(bits, palette, rows, compression=0):
+    """A BMP with a palette of so many greys and no more."""
+    colours, data = b"".join(bytes([grey, grey, grey, 0]) for grey in palette), b"".join(rows)
+    start = 54 + len(colours)
+    sizes = struct.pack("<IiiHHIIiiII", 40, 8, -len(rows), 1, bits, compression, len(data), 0, 0, len(palette), 0)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + sizes + colours + data
+
+
+@pytest.mark.parametrize(("bits", "white"), [(1, 1), (4, 1), (8, 1), (4, 15)])
+def test_bmp_with_a_palette_of_few_greys_keeps_its_indices(tmp_path, bits, white):
+    mask = (GREY[:8, :8] > 99).astype(np.uint8) * (1 if white == 1 else 7)
+    if bits == 8:
+        rows = [row.tobytes() for row in mask]
+    elif bits == 4:
+        rows = [bytes(row[::2] << 4 | row[1::2]) for row in mask]
+    else:
+        rows = [np.packbits(row).tobytes() + bytes(3) for row in mask]
+    path = tmp_path / "a.bmp"
+    path.write_bytes(bmp(bits, [0, 255] if white == 1 else list(range(16)), rows))
+    assert np.array_equal(read_label_map(path).pixels, mask)
+    if bits > 1:
+        assert np.array_equal(read_image(path).pixels[0], mask * (255 if white == 1 else 1))
+
+
 def test_a_jpeg_without_its_end_is_truncated(tmp_path):
     path = tmp_path / "a.jpg"
     PIL.Image.fromarray(COLOUR).save(path)
@@ -121,6 +163,15 @@ def test_zero_that_is_white_is_inverted_in_images_and_not_in_labels(tmp_path, dt
     assert np.array_equal(read_label_map(mask).pixels, stored > 99)
     found = [problem for problem in check_dataset(open_dataset(tmp_path)).problems if "0 is white" in problem.message]
     assert [(problem.file, problem.severity) for problem in found] == [(str(mask), "warning")]
+
+
+def test_single_bits_of_which_0_is_white_are_told(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", GREY)
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", GREY > 99, photometric="miniswhite")
+    messages = [problem.message for problem in check_dataset(open_dataset(tmp_path)).problems]
+    assert any("0 is white" in message and "shown white" in message for message in messages)
 
 
 def test_single_bits_are_shown_bits(tmp_path):

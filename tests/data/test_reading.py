@@ -315,7 +315,13 @@ def test_several_pages_are_refused(tmp_path):
 
 def test_missing_unknown_and_folder_paths_are_named(tmp_path):
     (tmp_path / "folder.png").mkdir()
-    for name, message in (("none.nii.gz", "does not exist"), ("folder.png", "is a folder"), ("a.dcm", "suffix")):
+    for name, message in (
+        ("none.nii.gz", "does not exist"),
+        ("folder.png", "is a folder"),
+        ("a.xyz", "suffix"),
+        ("a.gif", "convert"),
+        ("a.dcm", "DICOM"),
+    ):
         with pytest.raises(InputError, match=f"{name} .*{message}"):
             read_image(tmp_path / name)
     with pytest.raises(InputError, match="at least one file"):

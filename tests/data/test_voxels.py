@@ -75,6 +75,24 @@ def test_a_header_reads_nothing_outside_of_its_folder(tmp_path, name):
         assert files_of(path) == (path,)
 
 
+def test_whole_paths_lead_into_the_header_s_own_folder(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    for data in (folder / "a.raw", folder / "sub" / "b.raw"):
+        data.write_bytes(RAW)
+        for named in (data, tmp_path / "link" / data.relative_to(folder)):
+            for path in (
+                metaimage(folder / "a.mhd", b"", str(named)),
+                metaimage(folder / "list.mhd", f"{named}\n".encode(), "LIST"),
+                nrrd(folder / "a.nhdr", b"", **{"data file": str(named)}),
+            ):
+                opened = tmp_path / "link" / path.name if named.is_relative_to(tmp_path / "link") else path
+                assert np.array_equal(read_image(opened).pixels[0], PIXELS)
+    is_refused(metaimage(folder / "a.mhd", b"", str(folder / ".." / "folder" / "a.raw")), "outside of its own folder")
+    is_refused(metaimage(folder / "a.mhd", b"", f"{folder}2/a.raw"), "outside of its own folder")
+
+
 def test_several_data_files_are_one_image(tmp_path):
     for number in range(3):
         (tmp_path / f"slice{number:02d}.raw").write_bytes(PIXELS[..., number].tobytes(order="F"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,21 @@ _DECODER_ERRORS = (
     *(RuntimeError, AssertionError, struct.error, zlib.error),
     *(ImageFileError, HeaderDataError, WrapStructError, TiffFileError),
 )
+_CONVERT = "which is not read whatever its name; convert it to .nii.gz (3D) or .png (2D)"
+# How files begin that are often found under the name of an image, and what is said of them.
+_FOREIGN = (
+    (rb".{128}DICM", "is DICOM, whatever its name; convert the series with dcm2niix and give the .nii.gz file"),
+    (rb"GIF8", f"is GIF, {_CONVERT}"),
+    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", f"is JPEG 2000, {_CONVERT}"),
+    (rb".{4}ftyp(hei|hev|mif|msf)", f"is HEIC, {_CONVERT}"),
+    (rb".{4}ftypavi", f"is AVIF, {_CONVERT}"),
+    (rb"\x89HDF", f"is HDF5, {_CONVERT}"),
+    (rb"\x93NUMPY", f"is a NumPy array, {_CONVERT}"),
+    (rb"%PDF", "is a PDF document, and no image; export the image from it"),
+    (rb"PK\x03\x04|Rar!|7z\xbc\xaf", "is an archive; unpack it"),
+    (rb"version https://git-lfs", "is a pointer of Git LFS in place of the file; fetch it with 'git lfs pull'"),
+    (rb"\s*<(!doctype|!DOCTYPE|html|HTML|\?xml)", "is a web page or XML, and no image; download it again"),
+)
 
 
 @contextmanager
@@ -52,11 +68,27 @@ def naming(path: Path, kind: str) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except _DECODER_ERRORS as error:
+        if (content := foreign_content(path)) is not None:
+            raise InputError(f"{path} {content}") from error
         if "requires the 'imagecodecs' package" in str(error):
             raise MissingPackageError(
                 f"{path} needs the package imagecodecs ({_reason(error)}); install it with 'pip install imagecodecs'"
             ) from error
+        if re.search(r"COMPRESSION.* not supported", str(error)):
+            raise InputError(
+                f"{path} has a compression that is not read ({_reason(error)}); save it with LZW"
+            ) from error
         raise InputError(f"{path} is truncated or not a readable {kind} ({_reason(error)}); copy it again") from error
+
+
+def foreign_content(path: Path) -> str | None:
+    """What a file is that no reader takes, by its first bytes, as the end of a sentence; None for anything else."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        return None
+    return next((sentence for pattern, sentence in _FOREIGN if re.match(pattern, start, re.DOTALL)), None)
 
 
 def check_described(path: Path, described: int, held: int, ratio: int = 1) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ _NAMES = 3
 _NESTED = "in subfolders, where only files of the folder itself are read"
 _CONVERT = "convert to .nii.gz (3D) or .png (2D)"
 _RENAME = "give them the ending of their format"
+
+# DICOM without its preamble begins with an element of group 8 (or 2): its length or its type, by two letters, follows.
+_BARE_DICOM = re.compile(
+    rb"(\x08\x00[\x00\x01\x05\x08\x12-\x18]|\x02\x00[\x00-\x03])\x00([A-Z]{2}|[\x00-\x40]\x00\x00\x00)", re.S
+)
 
 Severity = Literal["error", "warning"]
 
@@ -190,7 +196,7 @@ def _content(path: Path) -> Literal["dicom", "image", ""]:
             start = stream.read(132)
     except OSError:
         return ""
-    if start[128:132] == b"DICM":
+    if start[128:132] == b"DICM" or _BARE_DICOM.match(start):
         return "dicom"
     return "image" if start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP") else ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from deconvseg.data.raster import RASTER_SUFFIXES, RGB
-from deconvseg.data.reading import case_stem, image_suffix, is_dead_link, is_image_file, read_header
+from deconvseg.data.reading import case_stem, image_suffix, is_image_file, read_header
 from deconvseg.errors import InputError
 
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -19,9 +19,9 @@ _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 def list_image_files(folder: Path) -> list[Path]:
     """The image files of a folder, not of its subfolders, sorted; hidden and ``._`` files are left out.
 
-    Links to files that are gone are among them: reading one is an error that names it.
+    Links to files that are gone, pipes and devices are among them: reading says what they are.
     """
-    return sorted(path for path in folder.iterdir() if is_image_file(path) and (path.is_file() or is_dead_link(path)))
+    return sorted(path for path in folder.iterdir() if is_image_file(path) and not path.is_dir())
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ _END = 0.1
 # spreads an edge over its blocks. Of 800 random maps of instances and classes none has as many such pixels.
 _REACH, _LOSSY_REACH, _SHARE_ON_EDGES = 3, 5, 0.7
 _SAMPLES = 500
+# A value of which a smaller share of the pixels has equal neighbours on all sides fills no area.
+_LEAST_FILLED = 0.1
+# Grey levels between several classes have 0.68 to 0.89 of such pixels (resized by any filter, or a JPEG once); of 560
+# random maps of regions, ribbons, lines and dots none has more than 0.45.
+_SHARE_BETWEEN_CLASSES = 0.55
 # Even thin lines that were smoothed have no more grey pixels than this for each white one; noise has.
 _MOST_BETWEEN = 4
 # Where values scatter about both ends, no more than this share of the foreground lies between them; instances spread.
@@ -68,6 +73,9 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
     if not lossy and (levels < _FEWEST_LEVELS or highest < _LEAST_WHITE):
         return found
     two_ended = _is_noisy(counts, highest) or _is_two_ended(pixels, highest, lossy)
+    classes = () if lossy else _smoothed_classes(pixels, counts)
+    if any(not two_ended or _END * highest < value < (1 - _END) * highest for value in classes):
+        raise BlurredMaskError(_describe_classes(path, levels + 2 - len(classes), classes))
     if not lossy and not two_ended:
         return found
     if foreground and two_ended and not (lossy and highest < _LEAST_LOSSY_WHITE):
@@ -109,14 +117,61 @@ def _is_two_ended(pixels: npt.NDArray[Any], highest: int, lossy: bool) -> bool:
         return False
     if between.size > _SAMPLES:
         between = np.random.default_rng(0).choice(between, _SAMPLES, replace=False)
-    places = np.stack(np.unravel_index(between, pixels.shape), axis=1)
-    reach = _LOSSY_REACH if lossy else _REACH
-    steps = np.arange(-reach, reach + 1)
-    window = np.stack(np.meshgrid(*(steps for _ in pixels.shape), indexing="ij"), axis=-1).reshape(-1, pixels.ndim)
-    near = np.clip(places[:, None] + window[None], 0, np.asarray(pixels.shape) - 1)
-    values = pixels[tuple(np.moveaxis(near, -1, 0))]
+    values = _windows(pixels, between, _LOSSY_REACH if lossy else _REACH)
     on_edge = (values <= low).any(axis=1) & (values >= high).any(axis=1)
     return bool(on_edge.mean() >= _SHARE_ON_EDGES)
+
+
+def _smoothed_classes(pixels: npt.NDArray[Any], counts: Mapping[int, int]) -> tuple[int, ...]:
+    """The values of several classes between which smoothing has put grey levels; empty for a label map.
+
+    Grey levels fill no area. Their pixels lie between smaller and larger values and mostly differ from all neighbours,
+    which pixels of thin structures and of small instances do not.
+    """
+    values = np.asarray(list(counts))
+    alike = _equal_neighbours(pixels)
+    inside = np.bincount(np.searchsorted(values, pixels[alike == 2 * pixels.ndim]), minlength=len(values))
+    filled = inside >= _LEAST_FILLED * np.asarray(list(counts.values()))
+    classes = tuple(int(value) for value in values[filled])
+    if len(values) - len(classes) < max(_FEWEST_LEVELS, len(classes)):
+        return ()
+    between = np.flatnonzero(~np.isin(pixels, classes))
+    if between.size > _SAMPLES:
+        between = np.random.default_rng(0).choice(between, _SAMPLES, replace=False)
+    near, own = _windows(pixels, between, _REACH), pixels.ravel()[between]
+    on_edge = (near.min(axis=1) < own) & (own < near.max(axis=1)) & (alike.ravel()[between] <= 1)
+    return classes if on_edge.mean() >= _SHARE_BETWEEN_CLASSES else ()
+
+
+def _equal_neighbours(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """How many of a pixel's neighbours along the axes have its value; what lies beyond the borders has."""
+    alike = np.zeros(pixels.shape, np.uint8)
+    for axis in range(pixels.ndim):
+        moved, counted = np.moveaxis(pixels, axis, 0), np.moveaxis(alike, axis, 0)
+        equal = moved[1:] == moved[:-1]
+        counted[1:] += equal
+        counted[:-1] += equal
+        counted[0] += 1
+        counted[-1] += 1
+    return alike
+
+
+def _windows(pixels: npt.NDArray[Any], places: npt.NDArray[np.intp], reach: int) -> npt.NDArray[Any]:
+    """The values around some places (flat indices), as (places, values)."""
+    centres = np.stack(np.unravel_index(places, pixels.shape), axis=1)
+    steps = np.arange(-reach, reach + 1)
+    window = np.stack(np.meshgrid(*(steps for _ in pixels.shape), indexing="ij"), axis=-1).reshape(-1, pixels.ndim)
+    near = np.clip(centres[:, None] + window[None], 0, np.asarray(pixels.shape) - 1)
+    values: npt.NDArray[Any] = pixels[tuple(np.moveaxis(near, -1, 0))]
+    return values
+
+
+def _describe_classes(path: Path, levels: int, classes: Sequence[int]) -> str:
+    listed = ", ".join(map(str, classes[:6])) + (", …" if len(classes) > 6 else "")
+    return (
+        f"{path} has {levels} grey levels along the edges of its labels ({listed}), as an anti-aliased or resized mask "
+        "has; save it with one value per class, and resize masks by nearest neighbours"
+    )
 
 
 def _describe(path: Path, levels: int, highest: int, lossy: bool, two_ended: bool) -> str:

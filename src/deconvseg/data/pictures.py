@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImagePalette
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -86,6 +87,8 @@ def _open(path: Path) -> Iterator[Any]:
         start = stream.read(16)
         stream.seek(0)
         with _recognise(start)(stream, str(path)) as opened:
+            if isinstance(opened, BmpImageFile):
+                _set_stored_bits(opened, stream)
             columns, rows = opened.size
             numbers = rows * columns * max(_itemsize(opened), len(opened.getbands()))
             png = isinstance(opened, PngImageFile)
@@ -93,6 +96,25 @@ def _open(path: Path) -> Iterator[Any]:
             if (frames := getattr(opened, "n_frames", 1)) > 1:
                 raise pages_error(path, frames)
             yield opened
+
+
+def _set_stored_bits(opened: Any, stream: IO[bytes]) -> None:
+    """Have a BMP of 4 or 8 bits read as that, whatever its palette.
+
+    Pillow takes one whose palette is black and white for 1 bit, and one of 4 bits whose palette is grey for 8.
+    """
+    place = stream.tell()
+    stream.seek(28)
+    bits = int.from_bytes(stream.read(2), "little")
+    stream.seek(place)
+    if (opened.mode, bits) not in (("1", 4), ("1", 8), ("L", 4)):
+        return
+    greys = (0, 255) if opened.mode == "1" else range(16)
+    opened.palette = PIL.ImagePalette.raw("RGB", bytes(grey for grey in greys for _ in range(3)))
+    opened._mode = "P"
+    tile = opened.tile[0]
+    if tile[0] == "raw":
+        opened.tile = [tile._replace(args=("P;4" if bits == 4 else "P", *tile.args[1:]))]
 
 
 def _recognise(start: bytes) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.image_endings import DICOM, UNREAD
 from deconvseg.data.itk import ItkReader, voxel_files
 from deconvseg.data.metaimage import METAIMAGE_SUFFIXES
 from deconvseg.data.nifti import NIFTI_SUFFIXES, NiftiReader
@@ -211,7 +212,7 @@ def _check_memory(files: Sequence[Path], memory: int, readers: Sequence[Reader])
 def _reader_of(path: Path, readers: Sequence[Reader]) -> Reader:
     reader = next((reader for reader in readers if reader.accepts(path)), None)
     if reader is None:
-        raise InputError(f"{path} has no known image suffix; known are {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(_describe_unread(path))
     if is_dead_link(path):
         raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; copy that file too")
     if not path.exists():
@@ -221,6 +222,15 @@ def _reader_of(path: Path, readers: Sequence[Reader]) -> Reader:
     if not path.is_file():
         raise InputError(f"{path} is a pipe or a device, where an image file is expected")
     return reader
+
+
+def _describe_unread(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in DICOM:
+        return f"{path} is DICOM, which is not read; convert the series with dcm2niix and give the .nii.gz file"
+    if suffix in UNREAD:
+        return f"{path} is a {suffix} file, which is not read; convert it to .nii.gz (3D) or .png (2D)"
+    return f"{path} has no known image suffix; known are {', '.join(IMAGE_SUFFIXES)}"
 
 
 def _show(values: Any) -> str:

@@ -27,6 +27,7 @@ _NAMES = {
     **{32803: "a Bayer mosaic", 32844: "LogL", 32845: "LogLuv", 34892: "raw linear values"},
 }
 _JPEG = (6, 7, 33007)
+_FAX = (2, 3, 4)  # compressions of single bits, in which 0 is white by custom
 _SUBFILE, _OLD_SUBFILE = 254, 255
 _REDUCED_OR_MASK = 1 | 4
 _ALPHA = (1, 2)
@@ -68,8 +69,9 @@ def read_tiff_header(path: Path) -> Header:
     with _open(path) as picture:
         rows, columns = picture.page.imagelength, picture.page.imagewidth
         notes: tuple[str, ...] = ()
-        if picture.photometric == _WHITE_IS_ZERO and picture.bits > 1:
-            notes = ("says that 0 is white (PhotometricInterpretation 0): its stored numbers are taken for the labels",)
+        if picture.photometric == _WHITE_IS_ZERO and int(picture.page.compression) not in _FAX:
+            taken = "its stored numbers are taken" if picture.bits > 1 else "what is shown white, stored as 0, is taken"
+            notes = (f"says that 0 is white (PhotometricInterpretation 0): {taken} for the labels",)
         return Header(
             1 if picture.is_grey else 3,
             shape_as_shown((rows, columns), picture.orientation),

@@ -182,9 +182,13 @@ def _expand(words: Sequence[str]) -> list[str]:
 
 
 def _inside(path: Path, name: str) -> Path:
-    pure = PurePosixPath(name)
+    """The data file of a header, which lies in the header's folder or below it, also where its whole path is named."""
     if "\0" in name:
         raise OSError("its header names a data file with a NUL character")
+    pure = PurePosixPath(name)
+    if pure.is_absolute() and ".." not in pure.parts:
+        folders = (path.parent.absolute(), path.parent.resolve())
+        pure = next((pure.relative_to(folder) for folder in folders if pure.is_relative_to(folder)), pure)
     if pure.is_absolute() or ".." in pure.parts or PureWindowsPath(name).drive:
         raise InputError(
             f"{path} keeps its voxels in {name}, outside of its own folder, which is not followed; put both into one "

@@ -83,6 +83,13 @@ def test_what_lies_outside_is_named_with_its_range(change: str, words: str) -> N
     assert re.search(words, text), text
 
 
+@pytest.mark.parametrize("level", [0.0, 100.0])
+def test_a_scan_of_one_intensity_is_called_that(level: float) -> None:
+    image = scan(1000)
+    found = known().unusual(Image(np.full_like(image.pixels, level), image.geometry), ["T1"])
+    assert found == ("one intensity in all of T1",)
+
+
 def test_the_order_of_axes_and_constant_factors_of_memory_change_no_look() -> None:
     assert np.allclose(look_at(scan(3)), look_at(scan(3, turned=True)), atol=0.1)
     assert not known().unusual(scan(30, turned=True), ["T1"])

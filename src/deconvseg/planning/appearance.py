@@ -145,7 +145,9 @@ class Appearance(BaseModel):
             if not self.ranges[name][0] - self._margin(name) <= figure <= self.ranges[name][1] + self._margin(name)
         ]
         if outside:
-            return self._describe(outside, channel_names)
+            return self._describe(
+                outside, channel_names, flat=[channel.min() == channel.max() for channel in image.pixels]
+            )
         if self.cases < _FEWEST_TOGETHER:
             return ()
         examples = self._scale(np.array([_parse(line) for line in self.examples]))
@@ -167,12 +169,17 @@ class Appearance(BaseModel):
         scaled: Numbers = figures[:, kept] / units
         return scaled
 
-    def _describe(self, outside: Sequence[tuple[str, float]], channel_names: Sequence[str]) -> tuple[str, ...]:
+    def _describe(
+        self, outside: Sequence[tuple[str, float]], channel_names: Sequence[str], flat: Sequence[bool]
+    ) -> tuple[str, ...]:
+        """Say what lies outside; of a ``flat`` channel, which has one intensity, the figures say nothing."""
         found: list[str] = []
         for name, figure in outside:
             low, high, _ = self.ranges[name]
             first, number, *kind = name.split()
-            if kind:
+            if kind and flat[int(number)]:
+                text = f"one intensity in all of {channel_names[int(number)]}"
+            elif kind:
                 text = _describe_channel(channel_names[int(number)], kind[0], figure, low, high)
             else:
                 unit = " mm" if self.dims == 3 else ""

@@ -67,11 +67,6 @@ def check_dataset(
     problems += [_group(found) for found in alike.values()]
     problems += _mixed_dimensions(dataset, shapes)
     problems += _same_images(dataset, contents)
-    problems += (
-        []
-        if splits is None
-        else [Problem(str(dataset.root), text, "warning") for text in find_leaks(dataset, [splits])]
-    )
     try:
         counts = _unite(counts, common_labels(dataset, counts))
     except InputError as error:
@@ -80,7 +75,9 @@ def check_dataset(
     problems += _unlikely_labels(dataset, counts)
     problems += find_label_problems(dataset, counts)
     problems += find_absent_classes(dataset, counts)
-    problems += () if splits is None else find_absent_classes(dataset, counts, splits.train)
+    if splits is not None:
+        problems += [Problem(str(dataset.root), text, "warning") for text in find_leaks(dataset, [splits])]
+        problems += find_absent_classes(dataset, counts, splits.train)
     notes = [f"grey images expanded to RGB: {expanded}"] if expanded else []
     return DatasetReport(
         root=str(dataset.root),

@@ -30,7 +30,7 @@ _JPEG = (6, 7, 33007)
 _FAX = (2, 3, 4)  # compressions of single bits, in which 0 is white by custom
 _SUBFILE, _OLD_SUBFILE = 254, 255
 _REDUCED_OR_MASK = 1 | 4
-_ALPHA = (1, 2)
+_ALPHA = {1, 2}  # ExtraSamples: associated and unassociated
 _MOST_PACKED = 100_000  # bytes that one compressed byte may be; the tightest of TIFF's compressions give some thousand
 _MOST_PAGES = 100_000
 
@@ -61,7 +61,7 @@ class _Picture:
     def has_alpha(self) -> bool:
         colours = 3 if self.photometric in (_RGB, _YCBCR) else 4 if self.photometric == _CMYK else 1
         extra = tuple(int(kind) for kind in self.page.extrasamples)
-        return self.samples == colours + 1 and (extra[:1] in ((1,), (2,)) or colours > 1)
+        return self.samples == colours + 1 and (colours > 1 or not _ALPHA.isdisjoint(extra[:1]))
 
 
 def read_tiff_header(path: Path) -> Header:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from deconvseg.errors import DeconvsegError, InputError
@@ -116,4 +117,10 @@ def test_checkpoint_that_would_need_pickling_is_refused(tmp_path: Path) -> None:
 def test_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="state.safetensors: not a checkpoint"):
+        SafetensorsCheckpointIO().load_checkpoint(tmp_path / "state.safetensors")
+
+
+def test_a_checkpoint_of_an_early_version_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "state.safetensors", metadata={"checkpoint": "{}"})
+    with pytest.raises(InputError, match=r"it has no checksum, as those of early versions\); .*train a new one"):
         SafetensorsCheckpointIO().load_checkpoint(tmp_path / "state.safetensors")

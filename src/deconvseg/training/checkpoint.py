@@ -21,7 +21,6 @@ class SafetensorsCheckpointIO(CheckpointIO):
         """Write the checkpoint atomically; a value that is neither tensor nor JSON is an error that names it."""
         tensors: dict[str, torch.Tensor] = {}
         tree = _encode(checkpoint, "", tensors)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(Path(path)) as temporary:
             text = json.dumps(tree)
             temporary.write_bytes(save(tensors, metadata={"checkpoint": text, "check": _check(text, tensors)}))
@@ -33,6 +32,8 @@ class SafetensorsCheckpointIO(CheckpointIO):
                 metadata = file.metadata()
                 text = metadata["checkpoint"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if "check" not in metadata:
+                raise ValueError("it has no checksum, as those of early versions")
             if metadata["check"] != _check(text, tensors):
                 raise ValueError("its content is not what was written")
             checkpoint = _decode(json.loads(text), tensors)

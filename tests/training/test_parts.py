@@ -82,8 +82,13 @@ def test_region_masks_are_unions() -> None:
     assert region_masks(labels, [(1, 3), (2,)]).tolist() == [[[0, 1, 0, 1], [0, 0, 1, 0]]]
 
 
+# The entries that every checkpoint of Lightning has.
+EMPTY = {"epoch": 0, "global_step": 0, "state_dict": {}, "optimizer_states": []}
+
+
 def test_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     tree = {
+        **EMPTY,
         "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(2, 3)}, 1: {"step": torch.tensor(1.0)}},
         "groups": [{"lr": 0.1, "betas": (0.9, 0.999), "params": [0, 1], "foreach": None}],
         "half": torch.ones(3, dtype=torch.bfloat16),
@@ -104,7 +109,7 @@ def test_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_checkpoint_of_shared_tensors_is_saved_once_each(tmp_path: Path) -> None:
     tensor = torch.arange(4.0)
     io = SafetensorsCheckpointIO()
-    io.save_checkpoint({"a": tensor, "b": tensor[1:]}, tmp_path / "state.safetensors")
+    io.save_checkpoint({**EMPTY, "a": tensor, "b": tensor[1:]}, tmp_path / "state.safetensors")
     assert io.load_checkpoint(tmp_path / "state.safetensors")["b"].tolist() == [1, 2, 3]
 
 

@@ -28,3 +28,13 @@ def test_a_network_whose_bottom_is_a_single_value_says_so(name, arguments):
         model(torch.rand(1, 1, *model.size_multiple))
     assert model(torch.rand(2, 1, *model.size_multiple)).isfinite().all()
     assert model.eval()(torch.rand(1, 1, *model.size_multiple)).isfinite().all()
+
+
+@pytest.mark.parametrize("norm", ["instance", "instance_affine"])
+def test_single_positions_with_the_channels_innermost_are_mapped(norm):
+    layer, x = create_norm(norm, 4, 2), torch.rand(3, 2, 1, 1, 4).movedim(-1, 2).requires_grad_()
+    with torch.no_grad():
+        found = torch.func.vmap(layer)(x)
+    assert torch.equal(found, torch.zeros_like(x))
+    (gradients,) = torch.autograd.grad(layer(x[0]).flatten(), x, torch.eye(8), is_grads_batched=True)
+    assert gradients.isfinite().all()

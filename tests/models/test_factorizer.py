@@ -176,3 +176,15 @@ def test_arguments_of_the_wrong_type_are_named():
         create_model("factorizer", in_channels=1, out_channels=1, window="four")
     with pytest.raises(InputError, match="argument 'windows' is unknown: did you mean 'window'"):
         create_model("factorizer", in_channels=1, out_channels=1, windows=4)
+
+
+@pytest.mark.parametrize("how", ["trace", "export"])
+def test_position_embeddings_recorded_at_their_own_size_take_others(how):
+    layer, x, other = layers.PositionEmbedding(4, (4, 6)), torch.rand(2, 4, 4, 6), torch.rand(1, 4, 5, 9)
+    if how == "trace":
+        program = torch.jit.trace(layer, x)
+    else:
+        sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+        program = torch.export.export(layer, (x,), dynamic_shapes=(sizes,)).module()
+    torch.testing.assert_close(program(other), layer(other))
+    torch.testing.assert_close(program(x), layer(x), rtol=0, atol=0)

@@ -196,6 +196,34 @@ def test_a_forward_replaced_on_a_class_is_called(kind):
 
 
 @needs_native
+@pytest.mark.parametrize("name", ["__call__", "_call_impl"])
+@pytest.mark.parametrize("kind", [NDC, Conv2d, nn.GELU, nn.Sequential])
+def test_a_call_replaced_on_a_class_is_made(kind, name):
+    block, x, calls = make(), torch.randn(1, 16, 4, 4), []
+    original = getattr(kind, name)
+
+    def call(self, *args):
+        calls.append(kind)
+        return original(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, name, call)
+        block(x)
+        assert calls
+    assert backend(block) == "native"
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["_call_impl", "_compiled_call_impl"])
+def test_a_layer_that_is_called_in_another_way_or_compiled_is_called(name):
+    block, x, calls = make(), torch.randn(1, 16, 4, 4), []
+    layer = block.mixer.ndc
+    setattr(layer, name, lambda *args: calls.append(name) or layer.forward(*args))
+    block(x)
+    assert calls == [name]
+
+
+@needs_native
 @pytest.mark.parametrize("kind", [Conv2d, nn.Conv2d])
 def test_how_a_convolution_computes_may_be_replaced_on_its_class_or_in_one_layer(kind):
     def zeros(self, input, weight, bias):

@@ -50,7 +50,8 @@ class PositionEmbedding(nn.Module):
 @overridable
 def add_vectors(x: Tensor, vectors: Tensor) -> Tensor:
     """Add vectors (1, C, \\*P) to the positions of (B, C, \\*S), interpolated linearly where P is not S."""
-    if x.shape[2:] != vectors.shape[2:]:
+    # A recorded program interpolates at any size, because it may get others than the one that it was recorded with.
+    if why_reference() is not None or x.shape[2:] != vectors.shape[2:]:
         vectors = F.interpolate(vectors, x.shape[2:], mode=_INTERPOLATION[x.ndim - 2], align_corners=False)
     return x + vectors
 

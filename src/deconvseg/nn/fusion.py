@@ -11,6 +11,8 @@ from deconvseg.ops.watching import why_watched
 
 # The methods that say what a layer computes.
 _METHODS = ("forward", "_conv_forward")
+# What other code gives to one layer to change how it is called; the last is of ``Module.compile``.
+_OF_ONE_LAYER = frozenset({*_METHODS, "_call_impl", "_compiled_call_impl"})
 
 # The methods of each class that was asked about: its own, and those of the bases that define one.
 _originals: dict[type, tuple[tuple[type, str, object], ...]] = {}
@@ -39,8 +41,8 @@ def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str 
 def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
     """Say why a module must be called, or None: it has one of these exact types, its own methods, and no hooks."""
     kind, attributes = type(module), vars(module)
-    if kind not in types or "forward" in attributes or "_conv_forward" in attributes:
-        return f"was replaced or parametrised ({kind.__name__})"
+    if kind not in types or not attributes.keys().isdisjoint(_OF_ONE_LAYER):
+        return f"was replaced, compiled or parametrised ({kind.__name__})"
     if (
         attributes["_forward_hooks"]
         or attributes["_forward_pre_hooks"]
@@ -52,7 +54,9 @@ def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
 
 
 def has_own_methods(kind: type[nn.Module]) -> bool:
-    """Say whether a class computes by the methods that it was defined with, not by others assigned to it later."""
+    """Say whether a class computes by the methods that it was defined with, and is called as all modules are."""
+    if kind.__call__ is not nn.Module.__call__ or kind._call_impl is not nn.Module._call_impl:
+        return False
     originals = _originals.get(kind)
     if originals is None:
         bases = kind.__mro__[: kind.__mro__.index(nn.Module)]

@@ -325,6 +325,11 @@ def test_channels_of_a_dataset_are_ordered_as_a_plan_orders_them(
     (case,), _, load = find_cases(tmp_path, wanted, None, warn=warnings.append)
     assert tuple(int(channel.mean()) for channel in load(case).pixels) == order
     assert bool(warnings) == warned
+    # The folder of its images alone, as nnU-Net is given it, belongs to the dataset.
+    if len(given) > 1:
+        for images in (tmp_path / "imagesTr", tmp_path / "imagesTr" / "a_0000.nii.gz"):
+            (case,), _, load = find_cases(images, wanted, None, warn=warnings.append)
+            assert tuple(int(channel.mean()) for channel in load(case).pixels) == order
 
 
 def test_channels_are_found_by_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from deconvseg.data.dataset_report import DatasetReport
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.folds import make_folds, make_stratified_folds
 from deconvseg.data.geometry import AxisOrder, Geometry
-from deconvseg.data.inputs import open_images
+from deconvseg.data.inputs import is_images_folder, open_images
 from deconvseg.data.json_files import read_json, read_json_object
 from deconvseg.data.label_findings import (
     common_labels,
@@ -102,6 +102,7 @@ __all__ = [
     "finish",
     "is_dataset",
     "is_image_file",
+    "is_images_folder",
     "list_bids_masks",
     "list_image_files",
     "list_names",

@@ -60,6 +60,11 @@ def open_images(
     return (case or Case(case_stem(path), (path,), None),), ()
 
 
+def is_images_folder(folder: Path) -> bool:
+    """Whether a folder is called as nnU-Net's folders of images are: imagesTr, imagesTs."""
+    return _NNUNET_FOLDER.fullmatch(folder.absolute().name) is not None
+
+
 def _masks_beside(files: Sequence[Path]) -> set[Path]:
     """The files named as the masks of others: ``X_mask`` or ``mask_X`` beside ``X``, ``X_seg`` beside ``X_t1``."""
     stems = {path: case_stem(path) for path in files}

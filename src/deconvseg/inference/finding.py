@@ -3,7 +3,18 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deconvseg.data import Case, Image, Problem, is_dataset, open_dataset, open_images, read_header, read_image
+from deconvseg.data import (
+    Case,
+    Dataset,
+    Image,
+    Problem,
+    is_dataset,
+    is_images_folder,
+    open_dataset,
+    open_images,
+    read_header,
+    read_image,
+)
 from deconvseg.errors import InputError
 from deconvseg.planning import available_memory, channel_order
 
@@ -13,14 +24,16 @@ def find_cases(
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
     """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
     order = tuple(range(len(channels)))
+    dataset: Dataset | None
     if is_dataset(images):
         dataset = open_dataset(images)
         cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
-        if not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
-            order = _order_of_channels(dataset.channel_names, channels, images, warn)
     else:
         cases, problems = open_images(images, channels=len(channels))
         channels_last = len(channels) > 1
+        dataset = _dataset_around(images) if any(len(case.images) > 1 for case in cases) else None
+    if dataset is not None and not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
+        order = _order_of_channels(dataset.channel_names, channels, dataset.root, warn)
 
     def load(case: Case) -> Image:
         room = available_memory() if memory is None else memory
@@ -34,6 +47,18 @@ def find_cases(
         return Image(image.pixels[list(order)], image.geometry)
 
     return cases, problems, load
+
+
+def _dataset_around(images: Path) -> Dataset | None:
+    """Return the dataset that images in a folder of nnU-Net's (imagesTs) belong to, whose channels are theirs."""
+    folder = images if images.is_dir() else images.parent
+    if not is_images_folder(folder) or not is_dataset(folder.parent):
+        return None
+    try:
+        return open_dataset(folder.parent)
+    except InputError:
+        # Images were given by themselves: nothing depends on whether what lies around them can be read.
+        return None
 
 
 def _order_of_channels(

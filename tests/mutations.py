@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import resource
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 
 from deconvseg.errors import DeconvsegError
 
+_FACTOR = int(os.environ.get("DECONVSEG_MUTANTS", "1"))
 _EXTREMES = (
     *(struct.pack("<B", value) for value in (0, 1, 0x7F, 0x80, 0xFF)),
     *(struct.pack("<H", value) for value in (0, 0x7FFF, 0x8000, 0xFFFF)),
@@ -59,14 +61,20 @@ def mutate_bytes(content: bytes, count: int, *, seed: int = 0, header: int = 400
     """``count`` damaged copies: flipped bits, extreme fields, words of a text header, cuts, insertions, moved blocks.
 
     Half of the places lie in the first ``header`` bytes. The same arguments give the same mutants.
+    ``DECONVSEG_MUTANTS`` multiplies the count.
     """
+    count *= _FACTOR
     rng = np.random.default_rng(seed)
     kinds = (_flip, _field, _word, _cut, _insert, _swap, _zero)
     return [kinds[number % len(kinds)](content, rng, header) for number in range(count)]
 
 
 def mutate_json(document: object, count: int, *, seed: int = 0) -> list[Mutant]:
-    """``count`` damaged copies of a JSON document: other types, missing and doubled keys, no JSON, no UTF-8."""
+    """``count`` damaged copies of a JSON document: other types, missing and doubled keys, no JSON, no UTF-8.
+
+    ``DECONVSEG_MUTANTS`` multiplies the count.
+    """
+    count *= _FACTOR
     rng = np.random.default_rng(seed)
     text = json.dumps(document)
     whole = [

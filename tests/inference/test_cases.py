@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import deconvseg.inference.cases as engine
-from deconvseg.data import Case, Geometry, Image, read_label_map
+from deconvseg.data import Case, Geometry, Image, read_image, read_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
 from deconvseg.ops.native.interface import KernelMemoryError
@@ -274,3 +274,17 @@ def test_parts_of_a_dataset_are_written_into_one_folder_and_no_mask_by_two(
     assert not done.problems
     expected = ["a.nii.gz", "b.nii.gz", "c.nii.gz", "predictions.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
+
+
+def test_a_link_to_itself_and_a_pipe_are_problems_of_their_cases(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    (good,) = cases_of("a")
+    (tmp_path / "self.nii.gz").symlink_to(tmp_path / "self.nii.gz")
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    bad = [Case(name, (tmp_path / f"{name}.nii.gz",), None) for name in ("self", "pipe")]
+    done = predict_cases(
+        predictor, [bad[0], good, bad[1]], tmp_path / "masks", load=lambda case: read_image(case.images)
+    )
+    assert [path.name for path in done.written] == ["a.nii.gz"]
+    assert [("is a link to" in text, "is a pipe" in text) for text in done.problems] == [(True, False), (False, True)]

@@ -18,6 +18,8 @@ Track = Callable[[Sequence[Any]], Iterable[Any]]
 def file_sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a pipe, a device or a folder, where a file is expected")
     try:
         with path.open("rb") as file:
             while block := file.read(1 << 20):

@@ -12,6 +12,12 @@ from deconvseg.data import find_beside, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.cautions import caution_of_emptiness
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
+from deconvseg.evaluation.masks import ClassMetrics
+
+_NUMBERS = (
+    *("dsc", "iou", "hd95", "nsd", "volume_truth", "volume_prediction", "volume_difference"),
+    *("tp", "fp", "fn", "tn", "n_truth", "n_prediction"),
+)
 
 
 def read_evaluation(path: str | PathLike[str]) -> Evaluation:
@@ -85,8 +91,18 @@ def _read_case(row: dict[str, Any], folder: Path) -> CaseMetrics:
         name=row["name"],
         shape=tuple(row["shape"]),
         spacing=tuple(row["spacing"]),
-        metrics={int(value): metrics for value, metrics in row["classes"].items()},
+        metrics={int(value): _checked(metrics) for value, metrics in row["classes"].items()},
         truth_file=find_beside(row["truth_file"], folder),
         prediction_file=find_beside(row["prediction_file"], folder),
         image_files=tuple(find_beside(file, folder) for file in row["image_files"]),
     )
+
+
+def _checked(row: dict[str, Any]) -> ClassMetrics:
+    """The scores of a class, complete; `KeyError` for one that is missing, `TypeError` for one that is no number."""
+    for key in _NUMBERS:
+        if isinstance(row[key], bool) or not isinstance(row[key], (int, float)):
+            raise TypeError(f"{key} is {row[key]!r}")
+    if not all(isinstance(row[key], str) for key in ("name", "status")):
+        raise TypeError(f"name and status are {row['name']!r} and {row['status']!r}")
+    return row

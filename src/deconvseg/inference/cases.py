@@ -111,12 +111,20 @@ def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], res
 
 def _refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
     """Refuse masks that would lie where images or true masks are."""
-    given = {file.resolve() for case in cases for file in case.files}
+    given = {_target(file) for case in cases for file in case.files}
     for path in paths:
-        if path.resolve() in given:
+        if _target(path) in given:
             raise InputError(
                 f"{path}: is a file of the data, which a mask would replace; choose another folder with -o"
             )
+
+
+def _target(path: Path) -> Path:
+    """The path without links; as it is where links lead to themselves, which reading it says."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()
 
 
 def _mask_paths(predictor: Predictor, cases: Sequence[Case], output: Path, bids: bool) -> dict[str, Path]:

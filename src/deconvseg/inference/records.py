@@ -170,5 +170,5 @@ def _parse(line: bytes) -> Record | None:
         )
         mask, digest, made_by = (str(tree[key]) for key in ("mask", "sha256", "made_by"))
         return Record(mask, digest, made_by, images, bool(tree["probabilities"]), tuple(map(str, tree["warnings"])))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

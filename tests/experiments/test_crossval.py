@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,6 +153,37 @@ def test_a_failing_fold_loses_no_other_and_is_resumed(
     assert len(again.evaluation.cases) == 6
     assert Run(output / "fold_0").manifest["files"] == hashes
     assert [row["epoch"] for row in Run(output / "fold_1").metrics] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"), [({}, "cases"), ({"learning_rate": 1e-4}, "values in its plan")], ids=["splits", "plan"]
+)
+def test_a_run_that_was_trained_by_hand_in_a_folds_place_is_not_taken_for_the_fold(
+    finished: Path, discs: Path, tmp_path: Path, changed: dict[str, float], what: str
+) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(finished, output)
+    own = Run(output / "fold_1")
+    if changed:
+        plan = own.plan.model_copy(update={"recipe": own.plan.recipe.model_copy(update=changed)})
+        own.path.joinpath("plan.json").write_text(plan.model_dump_json())
+    else:
+        names = {**own.splits, "train": own.splits["val"], "val": own.splits["train"]}
+        own.path.joinpath("splits.json").write_text(json.dumps(names))
+    with pytest.raises(InputError, match=f"fold_1: holds a run with other {what} than fold 1 .*; move it away"):
+        crossval(discs, output, resume=True)
+
+    class ByHand:
+        """Finds the fold's place taken when its turn comes."""
+
+        def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
+            shutil.copytree(tmp_path / "hand", own.path)
+            return {1: "holds a run already"}
+
+    shutil.move(own.path, tmp_path / "hand")
+    result = crossval(discs, output, resume=True, executor=ByHand())
+    assert re.search(f"fold_1: holds a run with other {what}", result.problems[0])
+    assert {case.name for case in result.evaluation.cases}.isdisjoint(splits_of(output)[1]["val"])
 
 
 def test_an_interruption_stops_all_folds(

@@ -288,3 +288,24 @@ def test_a_link_to_itself_and_a_pipe_are_problems_of_their_cases(
     )
     assert [path.name for path in done.written] == ["a.nii.gz"]
     assert [("is a link to" in text, "is a pipe" in text) for text in done.problems] == [(True, False), (False, True)]
+
+
+def test_what_a_killed_prediction_left_goes_with_the_next_one_that_is_alone(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path
+) -> None:
+    left, scratch, other = (tmp_path / f".unfinished-{end}" for end in ("0" * 16 + ".npz", "1" * 16, "thesis.txt"))
+
+    def load(case: Case) -> Image:
+        left.write_text("")
+        predict_cases(predictor, cases_of("b"), tmp_path, load=make_image)
+        assert left.exists()  # a file of the one that is at work
+        return make_image(case)
+
+    scratch.mkdir()
+    (scratch / "0.npy").write_text("")
+    other.write_text("")
+    predict_cases(predictor, cases_of("a"), tmp_path, load=load)
+    assert not scratch.exists()
+    predict_cases(predictor, cases_of("c"), tmp_path, load=make_image)
+    expected = [other.name, "a.nii.gz", "b.nii.gz", "c.nii.gz", "predictions.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected

@@ -115,7 +115,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_is_replaced(run: Run, plan: P
     run.save_weights({"a": torch.zeros(1)}, "weights_best")
     run.save_weights({"a": torch.zeros(1)})
     run.append_metrics({"epoch": 0})
-    (run.path / ".unfinished-0123.safetensors").write_bytes(b"half")
+    (run.path / ".unfinished-0123456789abcdef.safetensors").write_bytes(b"half")
     (run.path / "notes.txt").write_text("the user's")
     assert run.replaceable
     Run.create(run.path, plan, {"seed": 1}, NO_SPLITS)

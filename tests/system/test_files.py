@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.system import atomic_write, make_folder, remove_unfinished
+from deconvseg.system import atomic_write, make_folder, remove_unfinished, unfinished
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,9 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         temporary.write_text("kept")
         half = temporary.name
     (tmp_path / half).write_text("half")
-    (tmp_path / f"{half}-folder").mkdir()
-    (tmp_path / f"{half}-folder" / "a").write_text("half")
+    folder = unfinished(tmp_path)
+    folder.mkdir()
+    (folder / "a").write_text("half")
+    (tmp_path / ".unfinished-thesis.txt").write_text("somebody's")
     remove_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".unfinished-thesis.txt", "kept.txt"]

@@ -174,3 +174,27 @@ def test_a_fork_does_not_give_up_what_its_parent_holds(tmp_path: Path) -> None:
             try_to_hold(tmp_path)
     if os.getpid() != parent:
         os._exit(0)
+
+
+@pytest.mark.parametrize("pid", [-5, 0, True, 10**30])
+def test_a_record_with_no_pid_that_a_system_has_is_named(tmp_path: Path, pid: object) -> None:
+    with hold(tmp_path):
+        rewrite(tmp_path, pid=pid)
+        with pytest.raises(LockedError, match=r"locked by .*owner-.*\.json, which cannot be read; remove that file"):
+            try_to_hold(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_lock_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text("")
+    with pytest.raises(InputError, match=rf"cannot write .*{LOCK}: .*{LOCK} is a file"):
+        try_to_hold(tmp_path)
+
+
+def test_only_the_first_of_several_holders_is_alone(tmp_path: Path) -> None:
+    alone: list[str] = []
+    with hold(tmp_path, ["a"], alone=lambda: alone.append("first")):
+        with hold(tmp_path, ["b"], alone=lambda: alone.append("second")):
+            pass
+        with pytest.raises(LockedError), hold(tmp_path, alone=lambda: alone.append("third")):
+            pass
+    assert alone == ["first"]

@@ -41,6 +41,7 @@ from deconvseg.training import (
     Ranks,
     Silent,
     TrainOptions,
+    changed_keys,
     check_resumable,
     check_same_plan,
     choose_precision,
@@ -234,8 +235,8 @@ def _reopen(
     for fold, part in enumerate(parts):
         own = _fold(run, fold)
         if (own.path / "splits.json").is_file() and (own.path / "manifest.json").is_file():
-            if {key: tuple(names) for key, names in own.splits.items()} != vars(part):
-                raise InputError(f"{output / FOLDS}: has other cases for fold {fold} than {own.path} was started with")
+            if foreign := _describe_foreign(run, fold, part):
+                raise InputError(foreign)
             check_resumable(own, data, track)
     return run, data.select(run.splits["train"]), parts, options
 
@@ -290,6 +291,21 @@ def _finished(run: Run, fold: int) -> bool:
     return (own.path / "plan.json").is_file() and own.finished
 
 
+def _describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
+    """Say what tells the run in the place of a fold from that fold; None where it is the fold's."""
+    own = _fold(run, fold)
+    if {key: tuple(names) for key, names in own.splits.items()} != vars(part):
+        what = "cases"
+    elif (own.path / "plan.json").is_file() and changed_keys(run.plan, own.plan):
+        what = "values in its plan"
+    else:
+        return None
+    return (
+        f"{own.path}: holds a run with other {what} than fold {fold} of the cross-validation has; move it away and go "
+        "on with --resume"
+    )
+
+
 def _make_task(run: Run, fold: int, options: TrainOptions) -> FoldTask:
     own = _fold(run, fold)
     shared = {key: getattr(options, key) for key in ("workers", "devices", "strategy")}
@@ -308,7 +324,13 @@ def _gather(
     run: Run, data: Dataset, parts: Sequence[Splits], failed: Mapping[int, str], console: Console
 ) -> CrossValidation:
     """Join the folds' validations; choose the post-processing where none is missing."""
-    done = [fold for fold in range(len(parts)) if _finished(run, fold)]
+    finished = [fold for fold in range(len(parts)) if _finished(run, fold)]
+    # A training that was started by hand in a fold's place, before that fold's turn.
+    foreign = {fold: text for fold in finished if (text := _describe_foreign(run, fold, parts[fold]))}
+    for text in foreign.values():
+        console.say(f"warning: {text}")
+    failed = {**failed, **foreign}
+    done = [fold for fold in finished if fold not in foreign]
     if not done:
         raise DeconvsegError(f"every fold failed, the first: {next(iter(failed.values()))}; go on with --resume")
     absent = [

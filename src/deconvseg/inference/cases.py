@@ -30,7 +30,7 @@ from deconvseg.inference.records import FileState, Prediction, Record, Records, 
 from deconvseg.inference.scratch import disk_array, scratch_folder
 from deconvseg.planning import available_memory, is_out_of_memory
 from deconvseg.runs import file_sha256
-from deconvseg.system import atomic_write, hold, make_folder
+from deconvseg.system import atomic_write, hold, make_folder, remove_unfinished
 
 
 def predict_cases(
@@ -66,7 +66,9 @@ def predict_cases(
     with ExitStack() as stack:
         # Several may write into one folder, as parts of a dataset do; a mask is one's alone.
         if cases:
-            stack.enter_context(hold(output, [paths[case.name].relative_to(output).as_posix() for case in cases]))
+            names = [paths[case.name].relative_to(output).as_posix() for case in cases]
+            tidy = partial(_remove_unfinished, {output, *(path.parent for path in paths.values())})
+            stack.enter_context(hold(output, names, alone=tidy))
         records, todo = Records(output, predictor.runs), list(cases)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, probabilities=save_probabilities)
@@ -92,6 +94,12 @@ def predict_cases(
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result
+
+
+def _remove_unfinished(folders: Iterable[Path]) -> None:
+    """Remove what predictions that were killed have left."""
+    for folder in folders:
+        remove_unfinished(folder)
 
 
 def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], result: Prediction) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import make_folder
+from deconvseg.system import make_folder, unfinished
 from deconvseg.units import format_bytes
 
 
 @contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
     """Give a hidden folder on the disk of the masks; what is left in it goes when the block ends or fails."""
-    folder = make_folder(output / f".{secrets.token_hex(8)}")
+    folder = make_folder(unfinished(output))
     try:
         yield folder
     finally:

@@ -6,6 +6,7 @@ from deconvseg.system.files import (
     current_folder,
     make_folder,
     remove_unfinished,
+    unfinished,
     writing_error,
 )
 from deconvseg.system.locks import LOCK, LockedError, hold
@@ -42,5 +43,6 @@ __all__ = [
     "read_messages",
     "remove_unfinished",
     "take_over_stdout",
+    "unfinished",
     "writing_error",
 ]

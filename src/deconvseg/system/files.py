@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from deconvseg.errors import DeconvsegError, InputError
 
 # Begins the name of a file or folder that is not complete.
 _UNFINISHED = ".unfinished-"
+_UNFINISHED_NAME = re.compile(re.escape(_UNFINISHED) + r"[0-9a-f]{16}(\.\w+)*")
 
 
 class DiskFullError(DeconvsegError):
@@ -36,7 +38,7 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     ``path``: `InputError` where a file stands in the way, `DeconvsegError` where the disk is full or refuses.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}{_suffix(path)}")
+    temporary = unfinished(path.parent, _suffix(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -61,9 +63,16 @@ def make_folder(path: str | PathLike[str]) -> Path:
     return path
 
 
+def unfinished(folder: Path, suffix: str = "") -> Path:
+    """Return a new path in a folder for what is not complete, which `remove_unfinished` finds."""
+    return folder / f"{_UNFINISHED}{secrets.token_hex(8)}{suffix}"
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left half written in a folder; call it only while no other process writes there."""
     for left in folder.glob(f"{_UNFINISHED}*"):
+        if not _UNFINISHED_NAME.fullmatch(left.name):
+            continue
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:

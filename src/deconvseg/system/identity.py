@@ -39,6 +39,9 @@ class ProcessIdentity:
         kinds = {"host": str, "pid": int, "started": str, "command": str, "time": str}
         if not isinstance(tree, dict) or any(not isinstance(tree.get(key), kind) for key, kind in kinds.items()):
             raise ValueError("not the record of a process")
+        # Beyond this range no system has a pid, and asking for one fails.
+        if isinstance(tree["pid"], bool) or not 0 < tree["pid"] < 2**31:
+            raise ValueError("not the pid of a process")
         return cls(**{key: tree[key] for key in kinds})
 
     def to_json(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike
@@ -50,19 +50,26 @@ class _Record:
 
 
 @contextmanager
-def hold(folder: str | PathLike[str], items: Collection[str] | None = None, *, patience: float = 0.0) -> Iterator[None]:
+def hold(
+    folder: str | PathLike[str],
+    items: Collection[str] | None = None,
+    *,
+    patience: float = 0.0,
+    alone: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
     """Hold a folder, or ``items`` (names of files) in it, for this process as long as the block lasts.
 
     With an empty ``items`` the block only keeps others from holding the whole folder. What is held by another process,
     or by another thread of this one, is a :class:`LockedError` after ``patience`` seconds; a record whose process has
     ended, however it did, does not count. The folder is made where it is missing, and goes again where it stays empty.
+    ``alone`` is called first where no other process holds the folder or an item in it; none can begin to meanwhile.
     """
     folder, wanted = Path(folder), None if items is None else frozenset(items)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     make_folder(folder)
     owner = os.getpid()
     try:
-        record = _register(folder, wanted, time.monotonic() + patience)
+        record = _register(folder, wanted, time.monotonic() + patience, alone)
         try:
             yield
         finally:
@@ -76,13 +83,16 @@ def hold(folder: str | PathLike[str], items: Collection[str] | None = None, *, p
                     place.rmdir()
 
 
-def _register(folder: Path, items: frozenset[str] | None, deadline: float) -> Path:
+def _register(folder: Path, items: frozenset[str] | None, deadline: float, alone: Callable[[], object]) -> Path:
     """Add a record to the folder's lock, once no other conflicts with it, and return its file."""
     lock = folder / LOCK
     while True:
         with _gate(folder):
             _tidy(lock)
-            blocking = [record for record in _records(lock) if record.conflicts(items)]
+            others = _records(lock)
+            blocking = [record for record in others if record.conflicts(items)]
+            if not others:
+                alone()
             if not blocking:
                 record = lock / f"owner-{secrets.token_hex(8)}.json"
                 _write_record(record, items)
@@ -182,7 +192,7 @@ def _pass(folder: Path, gate: Path) -> Path | None:
         return None
     except OSError as error:
         if not gate.exists() and not _is_taken(error):
-            raise writing_error(folder, error) from error
+            raise writing_error(gate.parent, error) from error
         return None
     finally:
         shutil.rmtree(own, ignore_errors=True)

@@ -7,7 +7,7 @@ from deconvseg.training.fit import choose_precision
 from deconvseg.training.folders import remove_cache
 from deconvseg.training.options import TrainOptions, forget_places
 from deconvseg.training.ranks import Ranks
-from deconvseg.training.resuming import check_resumable, check_same_plan, record_own
+from deconvseg.training.resuming import changed_keys, check_resumable, check_same_plan, record_own
 from deconvseg.training.train import train
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Ranks",
     "Silent",
     "TrainOptions",
+    "changed_keys",
     "check_resumable",
     "check_same_plan",
     "choose_precision",

@@ -42,14 +42,17 @@ def check_same_plan(run: Run, given: Plan | None, options: TrainOptions, data: D
     if given is None:
         return
     matched, _ = match_plan(given.with_values(options.plan_changes), data)
-    asked, own = (
-        plan.model_dump(mode="json", exclude=set(_DESCRIPTION)) for plan in (supervise_deeply(matched), run.plan)
-    )
-    if changed := [key for key in own if own[key] != asked[key]]:
+    if changed := changed_keys(supervise_deeply(matched), run.plan):
         raise InputError(
             f"--resume: the run in {run.path} was started with another plan ({', '.join(changed)} differ); leave the "
             f"plan out, or {_ADVICE}"
         )
+
+
+def changed_keys(plan: Plan, other: Plan) -> list[str]:
+    """Return the entries in which two plans differ, of those that decide anything about a training."""
+    first, second = (entry.model_dump(mode="json", exclude=set(_DESCRIPTION)) for entry in (plan, other))
+    return [key for key in first if first[key] != second[key]]
 
 
 def check_same_splits(run: Run, options: TrainOptions, data: Dataset) -> None:

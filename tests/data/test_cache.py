@@ -14,9 +14,9 @@ import pytest
 
 from deconvseg.data import Dataset, LabelEncoding, Normalisation, PreparedCase, open_dataset, prepare_cases
 from deconvseg.data.preprocessing import preprocess_image
-from deconvseg.data.stored_arrays import to_npy
+from deconvseg.data.stored_arrays import compress, open_stored, to_npy
 from deconvseg.errors import DeconvsegError, InputError
-from mutations import mutate_json
+from mutations import mutate_bytes, mutate_json
 
 ENCODING = LabelEncoding((0, 3, 7), ("background", "shell", "core"))
 
@@ -93,8 +93,8 @@ def test_the_patch_decides_blocks_and_nothing_else(balls: Path, tmp_path: Path, 
     large = prepare(dataset, tmp_path / "b", patch_size=(64, 64, 1))[0]
     assert np.array_equal(small.image[...], large.image[...])
     assert small.folder.relative_to(tmp_path / "a") == large.folder.relative_to(tmp_path / "b")
-    assert small.image.blocks == (1, 2, 2, 1)  # type: ignore[attr-defined]
-    assert large.image.blocks[3] == 1  # type: ignore[attr-defined]
+    assert small.image.frame.blocks == (1, 2, 2, 1)  # type: ignore[attr-defined]
+    assert large.image.frame.blocks[3] == 1  # type: ignore[attr-defined]
 
 
 def test_a_changed_file_is_prepared_again_and_the_others_are_not(balls: Path, tmp_path: Path, read: list[str]) -> None:
@@ -129,6 +129,22 @@ def test_a_damaged_entry_is_made_again(balls: Path, tmp_path: Path, read: list[s
     assert {path.name for path in again[0].folder.iterdir()} == {
         "image.b2nd", "labels.b2nd", "centres.npy", "entry.json",
     }  # fmt: skip
+
+
+def test_a_frame_that_is_damaged_before_its_checksum_was_taken_is_refused_by_name(tmp_path: Path) -> None:
+    frame = compress(np.random.default_rng(0).normal(size=(1, 24, 24, 24)).astype(np.float32), (1, 8, 8, 8))
+    path, refusals = tmp_path / "case" / "image.b2nd", []
+    path.parent.mkdir()
+    for mutant in mutate_bytes(frame, 60, seed=3):
+        path.unlink(missing_ok=True)
+        path.write_bytes(mutant.content)
+        try:
+            open_stored(path)[...]
+        except DeconvsegError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 30
+    assert all(text.startswith(f"{path}: the prepared case is damaged (") for text in refusals)
+    assert all(f"remove {path.parent} " in text for text in refusals)
 
 
 def test_what_a_killed_process_left_is_cleared_away_once_it_is_old(balls: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ import deconvseg.inference.cases as engine
 from deconvseg.data import Case, Geometry, Image, read_image, read_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
+from deconvseg.inference.finding import find_cases
 from deconvseg.ops.native.interface import KernelMemoryError
 from plans import plan_of
 
@@ -309,3 +311,16 @@ def test_what_a_killed_prediction_left_goes_with_the_next_one_that_is_alone(
     predict_cases(predictor, cases_of("c"), tmp_path, load=make_image)
     expected = [other.name, "a.nii.gz", "b.nii.gz", "c.nii.gz", "predictions.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(("red", "green", "blue"), 3), (("t1", "t2", "flair"), 1)])
+def test_numbered_grey_pictures_are_the_channels_of_no_colour_image(tmp_path, channels, expected):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for number in range(3):
+        for folder in (tmp_path / "photographs", tmp_path / "imagesTs"):
+            folder.mkdir(exist_ok=True)
+            PIL.Image.fromarray(pixels).save(folder / f"IMG_{number:04d}.png")
+    cases, _, _ = find_cases(tmp_path / "photographs", channels, None, warn=pytest.fail)
+    assert len(cases) == expected
+    cases, _, _ = find_cases(tmp_path / "imagesTs", channels, None, warn=pytest.fail)
+    assert len(cases) == 1

@@ -1,6 +1,7 @@
 """Arrays as files: compressed in blocks, so that a part costs the blocks that it touches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,11 @@ from deconvseg.errors import DeconvsegError
 
 # Along each axis.
 _BLOCKS_PER_CHUNK = 4
+# What Blosc2 raises for frames that are damaged, or are of another of its kinds.
+_DAMAGED = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError),
+)
 
 
 class StoredArray(Protocol):
@@ -49,18 +55,45 @@ def compress(array: NDArray[Any], blocks: Sequence[int]) -> bytes:
 
 
 def open_stored(path: Path) -> StoredArray:
-    """Open a Blosc2 file that :func:`compress` made; :class:`DeconvsegError` where it cannot be read."""
+    """Open a Blosc2 file that :func:`compress` made.
+
+    Raises :class:`DeconvsegError`, here and where a part is read, for a file that is damaged.
+    """
     import blosc2
 
-    try:
+    with _naming(path):
         # One thread: a patch is a few blocks, and the cores are the network's.
         array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DeconvsegError(f"{path}: cannot be read from the cache ({error}); start again with --resume") from error
-    if not isinstance(array, blosc2.NDArray):
-        raise DeconvsegError(f"{path}: is no array of the cache; start again with --resume")
-    stored: StoredArray = array
-    return stored
+        if not isinstance(array, blosc2.NDArray):
+            raise ValueError("it is no array")
+        return _Frame(path, array, tuple(array.shape), np.dtype(array.dtype))
+
+
+class _Frame:
+    """An open Blosc2 file, whose errors name it."""
+
+    def __init__(self, path: Path, frame: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.path, self.frame, self.shape, self.dtype = path, frame, shape, dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        with _naming(self.path):
+            part: NDArray[Any] = self.frame[index]
+        return part
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DeconvsegError(
+            f"{path}: the prepared case is damaged ({reason:.200s}); remove {path.parent} and start again with --resume"
+        ) from error
 
 
 def to_npy(array: NDArray[Any]) -> bytes:

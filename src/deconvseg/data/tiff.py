@@ -70,8 +70,7 @@ def read_tiff_header(path: Path) -> Header:
         rows, columns = picture.page.imagelength, picture.page.imagewidth
         notes: tuple[str, ...] = ()
         if picture.photometric == _WHITE_IS_ZERO and int(picture.page.compression) not in _FAX:
-            taken = "its stored numbers are taken" if picture.bits > 1 else "what is shown white, stored as 0, is taken"
-            notes = (f"says that 0 is white (PhotometricInterpretation 0): {taken} for the labels",)
+            notes = ("says that 0 is white (PhotometricInterpretation 0): its stored numbers are taken for the labels",)
         return Header(
             1 if picture.is_grey else 3,
             shape_as_shown((rows, columns), picture.orientation),
@@ -83,8 +82,8 @@ def read_tiff_header(path: Path) -> Header:
 def read_tiff(path: Path, *, labels: bool) -> npt.NDArray[Any]:
     """A TIFF's picture (rows, columns) or (rows, columns, 3) as it is shown, alpha dropped.
 
-    With ``labels`` palettes give their indices, and stored numbers are neither inverted where 0 is white, unless they
-    are single bits, nor widened from 2 or 4 bits to 8.
+    With ``labels`` palettes give their indices, and stored numbers are neither inverted where 0 is white, except in the
+    compressions of fax, nor widened from 2 or 4 bits to 8.
     """
     with _open(path) as picture:
         pixels = _samples_last(path, picture)
@@ -94,7 +93,8 @@ def read_tiff(path: Path, *, labels: bool) -> npt.NDArray[Any]:
             pixels = _from_cmyk(pixels)
         elif picture.samples > 1:
             pixels = pixels[..., 0] if picture.is_grey else pixels[..., :3]
-    if picture.photometric == _WHITE_IS_ZERO and (picture.bits == 1 or (not labels and pixels.dtype.kind == "u")):
+    inverted = pixels.dtype.kind in "bu" and (not labels or int(picture.page.compression) in _FAX)
+    if picture.photometric == _WHITE_IS_ZERO and inverted:
         pixels = ~pixels if pixels.dtype == np.bool_ else (2**picture.bits - 1) - pixels
     if not labels and picture.bits in (2, 4) and picture.photometric != _PALETTE:
         pixels = pixels * np.uint8(255 // (2**picture.bits - 1))  # to 8 bits, as PNG does

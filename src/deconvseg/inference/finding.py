@@ -15,6 +15,7 @@ from deconvseg.data import (
     read_header,
     read_image,
 )
+from deconvseg.data.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.planning import available_memory, channel_order
 
@@ -29,7 +30,10 @@ def find_cases(
         dataset = open_dataset(images)
         cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
     else:
-        cases, problems = open_images(images, channels=len(channels))
+        folder = images if images.is_dir() else images.parent
+        # A picture in colour is one file, and a grey one is expanded: numbered pictures are cases, except in nnU-Net's.
+        in_colour = is_rgb(channels) and not is_images_folder(folder)
+        cases, problems = open_images(images, channels=1 if in_colour else len(channels))
         channels_last = len(channels) > 1
         dataset = _dataset_around(images) if any(len(case.images) > 1 for case in cases) else None
     if dataset is not None and not dataset.guessed_channels and len(channels) == len(dataset.channel_names):

@@ -26,6 +26,12 @@ main()
 """
 
 
+def _heed_signals() -> None:
+    """Undo what a shell in the background and nohup do, which start a process with these signals ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("how", "code", "text"),
@@ -42,8 +48,7 @@ def test_a_signal_ends_the_program_tidily_with_its_own_code(how: int, code: int,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # A shell starts what it runs in the background with SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_heed_signals,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

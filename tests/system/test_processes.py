@@ -103,8 +103,10 @@ def test_the_command_line_leaves_the_current_folder_at_once(hostile: Path, monke
 
 
 _PARENT = """
-import subprocess, sys
+import signal, subprocess, sys
 from deconvseg.system import child_environment, python_command
+for number in (signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_DFL)  # nohup and shells start what runs in the background with these ignored
 sys.path.append(sys.argv[1])
 child = subprocess.Popen(python_command("sleeping"), env=child_environment(), stdout=subprocess.PIPE, text=True)
 child.stdout.readline()
@@ -122,7 +124,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path, how: int) -
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     parent.send_signal(how)
-    parent.wait()
+    parent.wait(timeout=10)
     deadline = time.monotonic() + 10
     while _lives(child) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -342,6 +343,28 @@ class TestGaps:
         assert "manifest.json is not valid JSON" in text
         assert "metrics.jsonl: line 4 is not a row of metrics" in text
         assert "Optimiser steps" in text
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("model", []), ("labels", {"values": "1"}), ("channels", [3]), ("reasons", {"spacing": 1})]
+    )
+    def test_a_plan_with_entries_of_wrong_types_is_named(self, run, key, value):
+        plan = json.loads((run / "plan.json").read_text())
+        (run / "plan.json").write_text(json.dumps({**plan, key: value}))
+        assert re.search(rf"plan\.json: '{key}.*the file is damaged", Page(write_report(run)).text)
+
+    @pytest.mark.parametrize(
+        "row", [{"val_dice": [1]}, {"seconds": {}}, {"val_cases": [], "val_cases_of": 3}, {"x": "1"}]
+    )
+    def test_a_row_of_metrics_that_holds_no_numbers_is_left_out(self, run, row):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"epoch": 3, **row}))
+        assert "metrics.jsonl: line 4 is not a row of metrics" in Page(write_report(run)).text
+
+    def test_a_spread_over_folds_that_is_damaged_is_named(self, run):
+        metrics = run / "validation" / "metrics.json"
+        tree = json.loads(metrics.read_text())
+        metrics.write_text(json.dumps({**tree, "spread": {"classes": {"1": {"name": "head", "dsc": "high"}}}}))
+        assert "metrics.json: 'spread.classes.1.dsc'" in Page(write_report(run)).text
 
     def test_masks_and_images_that_are_gone(self, run):
         (run / "validation" / "good.nii.gz").unlink()

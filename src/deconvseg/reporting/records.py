@@ -1,6 +1,5 @@
 """The files that a report is made of, read so that a missing one is said and not fatal."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 from deconvseg import evaluation
 from deconvseg.data import find_beside, list_names, read_json_object
 from deconvseg.errors import InputError
-from deconvseg.runs import Run, describe_run, find_run
+from deconvseg.reporting.checking import CrossValidation, Plan, check_part
+from deconvseg.runs import Run, describe_run, find_run, parse_row
 
 CROSSVAL = "crossval.json"
 
@@ -51,7 +51,7 @@ def read_run(path: Path) -> RunRecord:
     gaps: list[str] = []
     return RunRecord(
         path=path,
-        plan=_read_part(path / "plan.json", "the plan", gaps),
+        plan=_read_part(path / "plan.json", "the plan", gaps, Plan),
         config=_read_part(path / "config.json", "what was asked for", gaps),
         manifest=_read_part(path / "manifest.json", "versions, machine and hashes", gaps),
         # A cross-validation has learning curves in its folds alone.
@@ -66,6 +66,7 @@ def read_evaluation(path: Path, run: Path, title: str | None = None) -> Evaluati
     Its means are computed anew from its cases, so that they are what this version means by them.
     """
     tree = {**read_json_object(path), **evaluation.read_evaluation(path).to_json(path.parent.absolute())}
+    check_part(path, tree, CrossValidation)
     split = {"train": "Training cases", "val": "Validation", "test": "Held-out test"}.get(str(tree.get("split")))
     name = path.absolute().parent.name if path.stem == "metrics" else path.stem
     source, foreign = _find_source(path, tree, run)
@@ -101,12 +102,15 @@ def _runs_around(path: Path, tree: Mapping[str, Any]) -> list[Mapping[str, Any]]
     return [] if found is None else [describe_run(found)]
 
 
-def _read_part(path: Path, meaning: str, gaps: list[str]) -> dict[str, Any]:
+def _read_part(path: Path, meaning: str, gaps: list[str], kind: type[Plan] | None = None) -> dict[str, Any]:
     if not path.is_file():
         gaps.append(f"{path.name} ({meaning}) is not in the run folder.")
         return {}
     try:
-        return read_json_object(path)
+        tree = read_json_object(path)
+        if kind is not None:
+            check_part(path, tree, kind)
+        return tree
     except InputError as error:
         gaps.append(f"{error}.")
         return {}
@@ -119,11 +123,7 @@ def _read_rows(path: Path, gaps: list[str]) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            row = json.loads(line)
+            rows.append(parse_row(line))
         except ValueError:
-            row = None
-        if isinstance(row, dict) and isinstance(row.get("epoch"), int):
-            rows.append(row)
-        else:
             gaps.append(f"{path.name}: line {number} is not a row of metrics and was left out.")
     return rows

@@ -1,6 +1,7 @@
 """The run folder: its files, written atomically, read safely."""
 
 from deconvseg.data import file_sha256
+from deconvseg.runs.checking import parse_row
 from deconvseg.runs.folder import FOLDS, Run, open_runs
 from deconvseg.runs.manifest import describe_environment, shorten_path
 from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run
@@ -14,5 +15,6 @@ __all__ = [
     "file_sha256",
     "find_run",
     "open_runs",
+    "parse_row",
     "shorten_path",
 ]

@@ -49,6 +49,17 @@ def read_split_names(path: Path) -> dict[str, list[str]]:
     return _checked(path, _Splits)
 
 
+def parse_row(line: str) -> dict[str, Any]:
+    """Return one line of a ``metrics.jsonl``; ``ValueError`` where it is no row of numbers with an epoch."""
+    try:
+        row: dict[str, Any] = _ROW.validate_python(json.loads(line))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(row.get("epoch"), int):
+        raise ValueError("no epoch")
+    return row
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a ``metrics.jsonl``, none where it is missing; :class:`InputError` names a wrong line."""
     try:
@@ -60,13 +71,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            row = _ROW.validate_python(json.loads(line))
+            row = parse_row(line)
             # Epochs count from 0, and each has one row.
-            if row.get("epoch") != len(rows) or not isinstance(row["epoch"], int):
+            if row["epoch"] != len(rows):
                 raise ValueError("the epochs are not in order")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{path}: line {number} is no row of metrics; copy the run again") from error
-        rows.append(dict(row))
+        rows.append(row)
     return rows
 
 

@@ -1,0 +1,102 @@
+"""The types of what a report takes from JSON files. Entries may be missing, as in runs of other versions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deconvseg.errors import InputError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Channel(_Part):
+    name: str
+    normalisation: str = ""
+
+
+class _Labels(_Part):
+    values: list[int] = []
+    names: list[str] = []
+
+
+class _Region(_Part):
+    name: str
+    labels: list[int] = []
+
+
+class _Model(_Part):
+    name: str | None = None
+
+
+class Plan(_Part):
+    """What a report shows of a plan."""
+
+    dataset: str | None = None
+    channels: list[_Channel] | None = None
+    labels: _Labels | None = None
+    regions: list[_Region] | None = None
+    model: _Model = _Model()
+    recipe: _Model = _Model()
+    reasons: dict[str, str] | None = None
+
+
+class _Mean(_Part):
+    mean: float
+
+
+class _Spread(_Mean):
+    fold_means: list[float]
+    std_folds: float | None
+    std_cases: float | None
+
+
+class _Measured(_Part):
+    dsc: _Spread
+    with_truth: _Mean | None = None
+
+
+class _NamedMeasured(_Measured):
+    name: str
+
+
+class _Spreads(_Part):
+    classes: dict[str, _NamedMeasured]
+    mean: _Measured
+
+
+class _Fold(_Part):
+    fold: int
+    cases: list[str]
+
+
+class _Gain(_Part):
+    before: float
+    after: float
+
+
+class _Postprocessing(_Part):
+    steps: list[Any] = []
+    dice_by_other_folds: dict[str, _Gain] = {}
+    with_truth_by_other_folds: dict[str, _Gain] = {}
+
+
+class CrossValidation(_Part):
+    """What a report shows of a cross-validation, beside the cases."""
+
+    spread: _Spreads | None = None
+    folds: list[_Fold] = []
+    postprocessing: _Postprocessing | None = None
+
+
+def check_part(path: Path, tree: Mapping[str, Any], kind: type[_Part]) -> None:
+    """Raise :class:`InputError`, which names the file and the entry, where one has a wrong type."""
+    try:
+        kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {where!r}: {first['msg']}; the file is damaged") from error

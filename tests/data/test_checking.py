@@ -67,6 +67,19 @@ def test_one_bad_case_never_hides_the_others(tmp_path):
         assert f"error: {problem.file}: {problem.message}" in report.to_text().splitlines()
 
 
+def test_many_files_with_the_same_problem_are_counted_in_the_text(tmp_path):
+    pairs(tmp_path, {f"{number:02d}": np.eye(5) for number in range(30)})
+    for number in range(2, 30):
+        (tmp_path / "masks" / f"{number:02d}.png").unlink()
+    (tmp_path / "images" / "00.png").write_bytes(b"\x89PNG broken")
+    report = check_dataset(open_dataset(tmp_path))
+    lines = [line for line in report.to_text().splitlines() if line.startswith("error: ")]
+    assert len(report.errors) == 29
+    assert len(lines) == 10
+    assert f"error: 20 more files (the last: {tmp_path}/images/29.png): has no mask in masks/" in lines
+    assert any("images/00.png: is truncated" in line for line in lines)
+
+
 def test_a_link_to_a_file_that_is_gone_is_an_error_of_its_case(tmp_path):
     plain = pairs(tmp_path / "plain", {name: np.eye(5) for name in "abc"})
     raw = nnunet(tmp_path / "raw", {name: np.ones((2, 3, 4)) for name in "abc"}, {"background": 0, "organ": 1})

@@ -18,7 +18,10 @@ def check(
     foreground: options.Foreground = False,
     json: options.Json = False,
 ) -> None:
-    """Read every case and report shapes, spacings, labels and every problem by file name."""
+    """Read every case and report shapes, spacings, labels and every problem by file name.
+
+    Of more than eight files with the same problem the first eight are listed and the others counted; --json lists all.
+    """
     from deconvseg.data import check_dataset, open_dataset, read_splits
 
     data = open_dataset(dataset, foreground=foreground)

@@ -12,6 +12,7 @@ import numpy as np
 from deconvseg.data.dataset import Problem
 
 _MOST_LINES = 32
+_MOST_ALIKE = 8
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ class DatasetReport:
         }
 
     def to_text(self) -> str:
-        """The report as lines for a terminal: the dataset, a line per label, a line per problem."""
+        """The report as lines for a terminal: the dataset, a line per label, a line per problem.
+
+        Of more than eight files with the same problem the first eight have a line each; the others are counted.
+        """
         unlabelled = f", {self.cases - self.labelled} without a mask" if self.labelled < self.cases else ""
         lines = [
             f"{self.root}: {self.cases} cases{unlabelled}, layout {self.layout}",
@@ -112,13 +116,24 @@ class DatasetReport:
             lines.append("splits    " + ", ".join(f"{count} {name}" for name, count in self.splits.items()))
         lines += self._label_lines()
         lines += [f"note: {note}" for note in self.notes]
-        lines += [f"{problem.severity}: {problem.file}: {problem.message}" for problem in self.problems]
+        lines += self._problem_lines()
         return "\n".join(lines if self.problems else [*lines, "no problems"])
 
     def _describe_spacings(self) -> str:
         if self.spacings is None:
             return "none could be read"
         return f"{self.spacings} mm" if self.spacing_unit == "mm" else "pixels (the files give no size of a pixel)"
+
+    def _problem_lines(self) -> list[str]:
+        alike: dict[tuple[str, str], list[str]] = {}
+        for problem in self.problems:
+            alike.setdefault((problem.severity, problem.message), []).append(problem.file)
+        lines = []
+        for (severity, message), files in alike.items():
+            lines += [f"{severity}: {file}: {message}" for file in files[:_MOST_ALIKE]]
+            if len(files) > _MOST_ALIKE:
+                lines.append(f"{severity}: {len(files) - _MOST_ALIKE} more files (the last: {files[-1]}): {message}")
+        return lines
 
     def _label_lines(self) -> list[str]:
         voxels = max(sum(frequency.voxels for frequency in self.labels.values()), 1)

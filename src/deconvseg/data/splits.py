@@ -169,7 +169,10 @@ def _check_names(path: Path, names: Sequence[str], *splits: tuple[str, ...]) -> 
     listed = [name for split in splits for name in split]
     unknown = sorted(set(listed) - set(names))
     if unknown:
-        raise InputError(f"{path} names cases that the dataset does not have: {list_names(unknown)}")
+        raise InputError(
+            f"{path} names cases that the dataset does not have: {list_names(unknown)}; take them out, or give another "
+            "file of splits (without any, cases are drawn)"
+        )
     twice = sorted(name for name, times in Counter(listed).items() if times > 1)
     if twice:
         raise InputError(f"{path} names cases more than once: {list_names(twice)}; each belongs to one split")

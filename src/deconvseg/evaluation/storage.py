@@ -62,4 +62,5 @@ def describe_aligned(cases: Sequence[CaseMetrics]) -> list[str]:
     names = [case.name for case in cases if case.aligned]
     if not names:
         return []
-    return [f"masks of one class that store it as another of {', '.join(map(str, WHITE))}: {list_names(names)}"]
+    values = ", ".join(map(str, WHITE))
+    return [f"masks of one class that store it as another of {values}: {list_names(names)}; all count as that class"]

@@ -163,7 +163,7 @@ def predict(
         mask = one.give_back(predictor.segment(one.image, probabilities=maps))
         return mask if maps is None else (mask, maps)
     if output is None:
-        raise InputError("images from files need an output folder for their masks (-o)")
+        raise InputError("images from files need a folder for their masks: give output")
     if Path(images).is_dir() and Path(images).resolve() == Path(output).resolve():
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"

@@ -112,7 +112,10 @@ class TrainOptions:
         if plan.with_values(self.plan_changes) != plan:
             changed += [f"{key} → {value!r}" for key, value in self.plan_changes.items()]
         if changed:
-            raise InputError(f"--resume: the run in {run.path} was started otherwise: {'; '.join(changed)}")
+            raise InputError(
+                f"--resume: the run in {run.path} was started otherwise: {'; '.join(changed)}; leave these out to go "
+                "on as it was started, or train into another folder"
+            )
         asked = {name: getattr(self, name) for name in _SPREAD if getattr(self, name) != getattr(TrainOptions, name)}
         asked |= {key: getattr(self, key) for key in ("splits", "pretrained") if getattr(self, key) is not None}
         return replace(saved, **asked, dataset=self.dataset)

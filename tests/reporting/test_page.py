@@ -95,6 +95,7 @@ def folder(tmp_path_factory):
         "model": {"name": "deconver", "config": {"widths": [8, 16]}},
         "recipe": {"name": "default", "epochs": 3, "learning_rate": 1e-3},
         "reasons": {"patch_size": "the whole volume fits"},
+        "warnings": ["only about 45 steps fit into 20 s"],
     }
     (run / "plan.json").write_text(json.dumps(plan))
     (run / "config.json").write_text(json.dumps({"dataset": "blobs", "seed": 7}))
@@ -299,6 +300,10 @@ class TestBlankModel:
         text = Page(write_report(root)).text
         assert "Dice with truth –" in text
         assert "no true mask has any of the classes" in text
+
+
+def test_the_warnings_of_the_plan_are_shown(text):
+    assert "only about 45 steps fit into 20 s" in text
 
 
 def test_names_cannot_hide_or_reorder_what_a_page_says(tmp_path):

@@ -97,6 +97,7 @@ def _render(run: RunRecord, evaluations: Sequence[EvaluationRecord], gaps: Seque
         curves=figure_uri(draw_curves(run.metrics)) if run.metrics else None,
         training=describe_training(run.metrics),
         plan=describe_plan(run.plan),
+        doubts=run.plan.get("warnings") or [],
         details=list(flatten({key: run.plan[key] for key in ("model", "recipe") if key in run.plan})),
         command=run.manifest.get("command"),
         origin=describe_origin(run.manifest),

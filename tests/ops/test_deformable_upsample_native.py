@@ -1,6 +1,7 @@
 """The native kernels of deformable upsampling against the reference, by the rule of the project's tolerances."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def inputs(draw, pixels):
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     scaled = [length * factor for length, factor in zip(size, scale, strict=True)]
     offsets = torch.randn(batch, axes, *scaled, generator=generator)
-    offsets, weights = away_from_kinks(offsets, size, receptive_field), None
+    offsets, weights = away_from_kinks(offsets, size, scale, receptive_field), None
     if weighted:
         # Powers of two, so that dividing by them moves no sample.
         weights = 2.0 ** torch.randint(-2, 2, offsets.shape, generator=generator)
@@ -48,12 +49,12 @@ def inputs(draw, pixels):
     return features, offsets, weights, grad, scale, receptive_field
 
 
-def away_from_kinks(offsets: Tensor, size: list[int], receptive_field: float) -> Tensor:
+def away_from_kinks(offsets: Tensor, size: Sequence[int], scale: Sequence[int], receptive_field: float) -> Tensor:
     """Move samples clear of whole pixels, where the derivative by the position jumps, and rounding chooses the side."""
     moved = offsets.clone()
     for axis, length in enumerate(size):
         channel, pixels = len(size) - 1 - axis, length / 2 if math.isinf(receptive_field) else receptive_field / 4
-        where = reference.positions(offsets.double(), None, size, receptive_field)[axis]
+        where = reference.positions(offsets.double(), None, size, scale, receptive_field)[axis]
         near = (where - where.round()).abs() < 1e-3
         moved[:, channel] += near * 0.01 / pixels
     return moved
@@ -63,7 +64,7 @@ def by_reference(features, offsets, weights, grad, scale, receptive_field, dtype
     """The result and the gradients, in plain PyTorch."""
     leaves = [None if t is None else t.to(dtype, copy=True).requires_grad_() for t in (features, offsets, weights)]
     given = [leaf for leaf in leaves if leaf is not None]
-    where = reference.positions(leaves[1], leaves[2], features.shape[2:], receptive_field)
+    where = reference.positions(leaves[1], leaves[2], features.shape[2:], scale, receptive_field)
     out = reference.sample(leaves[0], where)
     return [out.detach(), *torch.autograd.grad(out, given, grad.to(dtype))]
 
@@ -129,7 +130,7 @@ def test_rows_longer_than_a_block_agree_with_the_reference(size, scale, layout):
     generator = torch.Generator().manual_seed(0)
     scaled = [length * factor for length, factor in zip(size, scale, strict=True)]
     features, grad = (LAYOUTS[layout](torch.randn(2, 20, *s, generator=generator)) for s in (size, scaled))
-    offsets = away_from_kinks(torch.randn(2, len(size), *scaled, generator=generator), list(size), 6.0)
+    offsets = away_from_kinks(torch.randn(2, len(size), *scaled, generator=generator), list(size), scale, 6.0)
     check_against_the_reference(features, offsets, None, grad, scale, 6.0)
 
 
@@ -201,7 +202,7 @@ def test_positions_that_are_no_numbers_read_and_write_inside(wrong):
     assert out.isnan().sum() == (5 if math.isnan(wrong) else 0)
     assert (grad_offsets[:, 1] == 0).all()  # nothing changes beyond the border
     if not math.isnan(wrong):
-        torch.testing.assert_close(out, by_reference(features, offsets, None, grad, 2, 2.0, torch.float32)[0])
+        torch.testing.assert_close(out, by_reference(features, offsets, None, grad, [2, 2], 2.0, torch.float32)[0])
         assert grad_features.sum() == pytest.approx(5)
 
 

@@ -48,8 +48,9 @@ def by_reference(grad, features, offsets, weights, receptive_field, dtype):
     """Result and gradients in plain PyTorch."""
     given = [tensor for tensor in (features, offsets, weights) if tensor is not None]
     leaves = [tensor.detach().to(dtype, copy=True).requires_grad_() for tensor in given]
+    scale = [new // old for new, old in zip(offsets.shape[2:], features.shape[2:], strict=True)]
     where = reference.positions(
-        leaves[1], leaves[2] if weights is not None else None, features.shape[2:], receptive_field
+        leaves[1], leaves[2] if weights is not None else None, features.shape[2:], scale, receptive_field
     )
     out = reference.sample(leaves[0], where)
     return [out.detach(), *torch.autograd.grad(out, leaves, grad.to(dtype))]

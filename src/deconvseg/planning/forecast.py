@@ -41,7 +41,7 @@ def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Bud
     elif found.preset is None and found.cost.seconds > budget.step:
         warnings.append(
             f"only about {steps} steps of {found.cost.seconds:.2f} s fit into "
-            f"{format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more --time, or a faster machine"
+            f"{format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more time, or a faster machine"
         )
     if predicted.memory_bytes > budget.memory:
         steps_do = found.cost.memory > budget.memory

@@ -202,7 +202,7 @@ def test_positions_that_are_no_numbers_read_and_write_inside(wrong):
     assert out.isnan().sum() == (5 if math.isnan(wrong) else 0)
     assert (grad_offsets[:, 1] == 0).all()  # nothing changes beyond the border
     if not math.isnan(wrong):
-        torch.testing.assert_close(out, by_reference(features, offsets, None, grad, [2, 2], 2.0, torch.float32)[0])
+        torch.testing.assert_close(out, by_reference(features, offsets, None, grad, (2, 2, 2), 2.0, torch.float32)[0])
         assert grad_features.sum() == pytest.approx(5)
 
 

@@ -45,6 +45,21 @@ def test_a_picture_is_read_as_it_is_shown(tmp_path, suffix, orientation):
     assert read_header(path).shape == shown.shape == ((9, 12) if orientation > 4 else (12, 9))
 
 
+@pytest.mark.parametrize(("rows", "told"), [(12, "drawn on the picture as it is shown"), (9, "turn the other")])
+def test_a_picture_that_is_turned_beside_a_mask_that_is_not_is_named(tmp_path, rows, told):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    picture = PIL.Image.fromarray(np.resize(GREY, (rows, 12)))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "images" / "a.jpg", exif=exif)
+    picture.point(lambda value: 255 * (value > 99)).save(tmp_path / "masks" / "a.png")
+    (found,) = [p for p in check_dataset(open_dataset(tmp_path)).problems if "EXIF" in p.message]
+    assert told in found.message
+    picture.save(tmp_path / "images" / "a.jpg")
+    assert not [p for p in check_dataset(open_dataset(tmp_path)).problems if "EXIF" in p.message]
+
+
 def test_sixteen_bits_are_kept_beside_an_orientation_behind_the_picture(tmp_path):
     import imagecodecs
 

@@ -168,6 +168,9 @@ def case_notes(case: Case) -> list[Problem]:
     if case.label is not None:
         header = read_header(case.label)
         found += [(case.label, note) for note in (*header.notes, *header.mask_notes)]
+        if header.orientation == 1 and any(read_header(path).orientation != 1 for path in case.images):
+            turned = "is turned as EXIF says, and its mask is not: the mask must be drawn on the picture as it is shown"
+            found.append((case.images[0], turned))
     return [Problem(str(path), note, "warning", case.name) for path, note in found]
 
 

@@ -9,6 +9,11 @@ import numpy.typing as npt
 ORIENTATION_TAG = 274
 
 
+def defined(orientation: int) -> int:
+    """The orientation, or 1 (shown as it is stored) for a number that EXIF does not define."""
+    return orientation if 1 <= orientation <= 8 else 1
+
+
 def as_shown(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """A view of (rows, columns, …) as it is shown; orientations that EXIF does not define change nothing."""
     if orientation in (3, 4, 6, 7):

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from deconvseg.data.decoding import CHUNK, DEFLATE_RATIO, check_described
-from deconvseg.data.orientation import ORIENTATION_TAG, as_shown, shape_as_shown
+from deconvseg.data.orientation import ORIENTATION_TAG, as_shown, defined, shape_as_shown
 from deconvseg.data.tiff import pages_error
 from deconvseg.data.types import Header
 
@@ -41,6 +41,7 @@ def read_picture_header(path: Path) -> Header:
             shape_as_shown((rows, columns), orientation),
             2 if deep else _itemsize(opened),
             notes,
+            orientation=defined(orientation),
         )
 
 

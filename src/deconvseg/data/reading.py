@@ -136,7 +136,7 @@ def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | L
     if first.shape != second.shape:
         raise InputError(
             f"{second_path} has the shape {_show(second.shape)}, but {first_path} has {_show(first.shape)}; "
-            "they must lie on the same grid"
+            f"they must lie on the same grid{_turned(first_path, second_path)}"
         )
     if first.geometry.matches(second.geometry):
         return
@@ -152,6 +152,17 @@ def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | L
         f"{second_path} has the {name} {_show(theirs)}, but {first_path} has {_show(ours)} (tolerance {tolerance:.2g} "
         "mm); resample one of them or repair its header"
     )
+
+
+def _turned(*paths: Path) -> str:
+    """Say which of two files alone is turned by EXIF."""
+    try:
+        turned = [path for path in paths if read_header(path).orientation != 1]
+    except InputError:
+        return ""  # not files, or gone since
+    if len(turned) != 1:
+        return ""
+    return f" ({turned[0]} is turned as its EXIF orientation says: turn the other one too, or save it without EXIF)"
 
 
 def is_dead_link(path: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deconvseg.data.decoding import check_described, check_number_type
-from deconvseg.data.orientation import ORIENTATION_TAG, as_shown, shape_as_shown
+from deconvseg.data.orientation import ORIENTATION_TAG, as_shown, defined, shape_as_shown
 from deconvseg.data.types import Header
 from deconvseg.errors import InputError
 
@@ -76,6 +76,7 @@ def read_tiff_header(path: Path) -> Header:
             shape_as_shown((rows, columns), picture.orientation),
             1 if picture.photometric == _PALETTE else picture.page.dtype.itemsize,
             mask_notes=notes,
+            orientation=defined(picture.orientation),
         )
 
 

@@ -22,7 +22,7 @@ class Header:
     """What a file says of its image before that is read: channels, spatial shape, bytes of each stored number.
 
     ``notes`` are what the reader had to assume or found doubtful, as sentences that follow the file's name;
-    ``mask_notes`` are those that matter for a mask alone.
+    ``mask_notes`` are those that matter for a mask alone. ``orientation`` is EXIF's; ``shape`` is as it is shown.
     """
 
     channels: int
@@ -30,6 +30,7 @@ class Header:
     itemsize: int
     notes: tuple[str, ...] = ()
     mask_notes: tuple[str, ...] = ()
+    orientation: int = 1
 
     @property
     def numbers(self) -> int:

@@ -38,6 +38,9 @@ class StoredArray(Protocol):
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part; ``[...]`` reads everything."""
 
+    def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read everything, as :func:`numpy.asarray` does."""
+
 
 def compress(array: NDArray[Any], blocks: Sequence[int]) -> bytes:
     """Return the array as a Blosc2 frame, in memory: a full disk is then told by the system, as what it is."""
@@ -83,6 +86,9 @@ class _Frame:
         with _naming(self.path):
             part: NDArray[Any] = self.frame[index]
         return part
+
+    def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
 
 
 @contextmanager

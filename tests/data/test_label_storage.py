@@ -126,7 +126,7 @@ def test_equal_masks_score_one_in_any_storage(tmp_path, truth, prediction):
     assert len(result.labels) == 1
     values = (("8bit", "rgb"), ("number", "1bit", "palette", "white first"), ("16bit",))
     alike = {kind: value for value, kinds in enumerate(values) for kind in kinds}
-    told = any("store it as another of 1, 255, 65535" in text for text in result.warnings)
+    told = any("store it as another of 1, 255, 65535 or" in text for text in result.warnings)
     assert told == (alike[truth] != alike[prediction])
 
 
@@ -134,7 +134,10 @@ def test_a_set_whose_truths_differ_in_storage_is_one_class(tmp_path):
     kinds = ["8bit", "1bit", "palette", "16bit", "8bit"]
     result = evaluate(store(tmp_path / "truth", kinds), store(tmp_path / "found", ["8bit"] * 5))
     assert (list(result.labels), result.mean_dice) == ([255], 1)
-    line = "masks of one class that store it as another of 1, 255, 65535: c1, c2, c3; all count as that class"
+    line = (
+        "masks of one class that store it as another of 1, 255, 65535 or another depth's white: c1, c2, c3; "
+        "all count as that class"
+    )
     assert line in result.warnings
 
 
@@ -154,14 +157,63 @@ def test_a_lossy_truth_is_named_and_scored_as_foreground(tmp_path):
 def test_numbers_of_few_bits_are_labels_as_stored(tmp_path, bits, form):
     """A decoder that widens 2 bits to 8 makes 170 of the label 2."""
     labels = np.tile(np.arange(2**bits, dtype=np.uint8), (3, 4))
-    packed = np.packbits(np.unpackbits(labels[..., None], axis=-1)[..., 8 - bits :].reshape(3, -1), axis=1)
-    path = tmp_path / f"a.{form}"
-    if form == "png":
-        path.write_bytes(grey_png(packed, labels.shape, bits))
-    else:
-        tifffile.imwrite(path, labels, bitspersample=bits, photometric="minisblack")
+    path = store_bits(tmp_path / f"a.{form}", labels, bits)
     assert np.array_equal(read_label_map(path).pixels, labels)
     assert np.array_equal(read_image(path).pixels[0], labels * (255 // (2**bits - 1)))
+
+
+def store_bits(path, labels, bits):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".tif":
+        kind = np.uint8 if bits <= 8 else np.uint16
+        tifffile.imwrite(path, labels.astype(kind), bitspersample=bits, photometric="minisblack")
+    else:
+        packed = np.packbits(
+            np.unpackbits(labels[..., None], axis=-1)[..., 8 - bits :].reshape(len(labels), -1), axis=1
+        )
+        path.write_bytes(grey_png(packed, labels.shape, bits))
+    return path
+
+
+FEW_BITS = [("png", 2), ("png", 4), ("tif", 2), ("tif", 4), ("tif", 12)]
+
+
+@pytest.mark.parametrize(("form", "bits"), FEW_BITS)
+@pytest.mark.parametrize("other", ["8bit", "1bit", "16bit"])
+def test_white_of_any_depth_is_one_class(tmp_path, form, bits, other):
+    mask = MASK.astype(np.uint16) * (2**bits - 1)
+    mask = mask if bits > 8 else mask.astype(np.uint8)
+    path = store_bits(tmp_path / "few" / f"c0.{form}", mask, bits)
+    store(tmp_path / "other", [other])
+    for truth, prediction in (("few", "other"), ("other", "few")):
+        result = evaluate(tmp_path / truth, tmp_path / prediction)
+        assert (len(result.labels), result.mean_dice) == (1, 1)
+        assert any("another depth's white: c0" in text for text in result.warnings)
+    data = dataset(tmp_path / "set", [other, other])
+    (tmp_path / "set" / "masks" / "c1.png").unlink()
+    path.rename(tmp_path / "set" / "masks" / f"c1.{form}")
+    data = open_dataset(tmp_path / "set")
+    value = {"8bit": 255, "1bit": 1, "16bit": 65535}[other]
+    assert {label: found.cases for label, found in check_dataset(data).labels.items()} == {0: 2, value: 2}
+    assert take_fingerprint(data, workers=0).label_voxels.keys() == {0, value}
+    label_map = data.load(data.cases[1])[1]
+    ids = LabelEncoding.from_values([0, value]).encode(label_map.pixels, white=label_map.white)
+    assert np.array_equal(ids, MASK)
+
+
+@pytest.mark.parametrize(("form", "bits"), FEW_BITS)
+def test_the_largest_label_of_few_bits_is_that_label_among_label_maps(tmp_path, form, bits):
+    highest = 2**bits - 1
+    kind = np.uint16 if bits > 8 else np.uint8
+    for folder in ("truth", "found"):
+        store_bits(tmp_path / folder / f"c0.{form}", MASK.astype(kind) * highest, bits)
+        store_bits(tmp_path / folder / f"c1.{form}", MASK.astype(kind) * highest + np.roll(MASK, 9, axis=1), bits)
+    result = evaluate(tmp_path / "truth", tmp_path / "found")
+    assert (list(result.labels), result.mean_dice) == ([1, highest], 1)
+    files = {"a": {0, highest}, "b": {0, 1, highest}, "c": {0, 1}}
+    assert common_values(files, {"a": highest}) == {1: 1, highest: highest}
+    with pytest.raises(InputError, match="a holds 0 and .*; and b holds 1, 2: what is one label here"):
+        common_values({"a": {0, highest}, "b": {1, 2}, "c": {0, 1}}, {"a": highest})
 
 
 def grey_png(rows, shape, bits):

@@ -178,7 +178,7 @@ def _prepare(
     image, labels = dataset.load(case)
     if labels is None:
         labels = LabelMap(np.zeros(image.shape, np.uint8), image.geometry)
-    ids = encoding.encode(labels.pixels, where=str(case.label))
+    ids = encoding.encode(labels.pixels, where=str(case.label), white=labels.white)
     pixels = preprocess_image(image, spacing, normalisations).pixels
     ids = preprocess_labels(LabelMap(ids, labels.geometry), spacing).pixels
     rows = _centres(ids, case.name, encoding.ignore_id)

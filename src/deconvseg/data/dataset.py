@@ -146,7 +146,7 @@ class Dataset:
         label_map = uncrop(label_map, case.label, image)
         check_same_grid(image, case.images[0], label_map, case.label)
         # One geometry for both, to the last digit: resampling must not round them to different sizes.
-        return image, LabelMap(label_map.pixels, image.geometry)
+        return image, replace(label_map, geometry=image.geometry)
 
     def load_image(self, case: Case) -> Image:
         """The image of a case, grey expanded to RGB in a colour dataset; `InputError` for other channels."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deconvseg.data.dataset import Dataset, Problem, list_names
 from deconvseg.data.labels import WHITE, common_values
+from deconvseg.data.reading import read_label_white
 from deconvseg.errors import InputError
 
 CaseValues = Mapping[str, Collection[int]]
@@ -23,7 +24,8 @@ def common_labels(dataset: Dataset, values: CaseValues) -> dict[int, int]:
     """What the label values of these cases stand for (`common_values`); themselves where labels are declared."""
     if dataset.foreground or dataset.label_names is not None:
         return {value: value for found in values.values() for value in found}
-    return {0: 0} | common_values({_mask(dataset, name): found for name, found in values.items()})
+    masks = {_mask(dataset, name): found for name, found in values.items()}
+    return {0: 0} | common_values(masks, _whites(masks))
 
 
 def find_label_problems(dataset: Dataset, values: CaseValues) -> tuple[Problem, ...]:
@@ -76,6 +78,13 @@ def describe_masks(values: CaseValues) -> list[str]:
 def describe_absent_class(name: str, value: int, where: str) -> str:
     """The sentence about a class without a voxel in some masks."""
     return f"the class {name} ({value}) has no voxel in {where}"
+
+
+def _whites(masks: CaseValues) -> dict[str, int]:
+    """What is white in the files that hold 0 and a number which is white in an unusual depth."""
+    found = {file: max(values) for file, values in masks.items() if len(set(values) - {0}) == 1}
+    asked = {file: read_label_white(file, value) for file, value in found.items()}
+    return {file: white for file, white in asked.items() if white is not None}
 
 
 def _other_white(dataset: Dataset, values: CaseValues) -> list[Problem]:

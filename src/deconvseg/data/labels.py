@@ -13,7 +13,8 @@ import numpy.typing as npt
 from deconvseg.data.types import smallest_integer_dtype
 from deconvseg.errors import InputError
 
-# What a mask of one class holds beside 0, by its storage: a number or 1 bit, 8 bits, 16 bits.
+# What a mask of one class holds beside 0, by its storage: a number or 1 bit, 8 bits, 16 bits. Other depths have a
+# white of their own, which only the file knows (`LabelMap.white`).
 WHITE = (1, 255, 65535)
 
 # Voxels that are counted at a time.
@@ -63,10 +64,11 @@ class LabelEncoding:
         """Background, and one class for every label above zero but the one to ignore."""
         return cls((0, 1), ("background", "foreground"), foreground_only=True, ignore=ignore)
 
-    def encode(self, pixels: npt.NDArray[Any], *, where: str = "") -> npt.NDArray[Any]:
+    def encode(self, pixels: npt.NDArray[Any], *, where: str = "", white: int | None = None) -> npt.NDArray[Any]:
         """Consecutive ids of label values, shape kept: uint8, or int16 beyond 256 ids.
 
-        With one class of value 1, 255 or 65535 a mask of 0 and another of these is that class too.
+        With one class of value 1, 255 or 65535 a mask of 0 and another of these, or the file's ``white``, is that class
+        too.
         Raises `InputError` that lists the values without an id, and ``where`` (a file) they were found.
         """
         if self.foreground_only:
@@ -74,7 +76,7 @@ class LabelEncoding:
             if self.ignore_id is not None:
                 ids[pixels == self.ignore] = self.ignore_id
             return ids
-        pixels = self.align(pixels)
+        pixels = self.align(pixels, white=white)
         values = self._values_by_id()
         id_type = np.uint8 if len(values) <= 256 else np.int16
         order = np.argsort(values)
@@ -89,11 +91,11 @@ class LabelEncoding:
             )
         return order.astype(id_type)[positions]
 
-    def align(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def align(self, pixels: npt.NDArray[Any], *, white: int | None = None) -> npt.NDArray[Any]:
         """Label values as the encoding has them: another storage's white becomes that of a single class."""
         if self.foreground_only or len(self) != 2 or self.values[0] != 0:
             return pixels
-        return align_white(pixels, self.values[1], ignore=self.ignore)
+        return align_white(pixels, self.values[1], ignore=self.ignore, white=white)
 
     def decode(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Label values of consecutive ids, shape kept, in the smallest type that holds every value."""
@@ -117,8 +119,10 @@ def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(values, voxels, strict=True)}
 
 
-def align_white(pixels: npt.NDArray[Any], value: int, *, ignore: int | None = None) -> npt.NDArray[Any]:
-    """Give a mask of one class the class's ``value``, where it is stored as another of 1, 255 and 65535.
+def align_white(
+    pixels: npt.NDArray[Any], value: int, *, ignore: int | None = None, white: int | None = None
+) -> npt.NDArray[Any]:
+    """Give a mask of one class the class's ``value``, where it is stored as another of 1, 255, 65535 and ``white``.
 
     Any other array is returned as it is.
     """
@@ -126,30 +130,35 @@ def align_white(pixels: npt.NDArray[Any], value: int, *, ignore: int | None = No
         return pixels
     judged = pixels if ignore is None else pixels[pixels != ignore]
     own = int(judged.max(initial=0))
-    if own in (value, ignore) or own not in WHITE or not ((judged == 0) | (judged == own)).all():
+    if own in (value, ignore) or own not in (*WHITE, white) or not ((judged == 0) | (judged == own)).all():
         return pixels
     kind = np.promote_types(pixels.dtype, smallest_integer_dtype(np.asarray([value])))
     return np.where(pixels == own, kind.type(value), pixels).astype(kind)
 
 
-def common_values(masks: Mapping[str, Collection[int]]) -> dict[int, int]:
+def common_values(masks: Mapping[str, Collection[int]], whites: Mapping[str, int] | None = None) -> dict[int, int]:
     """What each label value of a dataset's masks stands for: itself, or the common value of a single class.
 
     ``masks`` has the values of each mask by its file. One object is 1 in a file of 1 bit or a palette, 255 in 8 bits
-    and 65535 in 16. Where every mask is 0 and one of these, all are one class, whose value is the most frequent.
+    and 65535 in 16; ``whites`` names those of other depths. Where every mask is 0 and its white, all are one class,
+    whose value is the most frequent of 1, 255 and 65535.
     Raises `InputError` that names a file of each kind where masks of several kinds lie among label maps.
     """
     foreground = {file: set(values) - {0} for file, values in masks.items()}
     kinds = {file: next(iter(values)) for file, values in foreground.items() if len(values) == 1}
-    found = Counter(value for value in kinds.values() if value in WHITE)
+    # What lies beside other labels in some mask is a number there.
+    numbers = {value for values in foreground.values() if len(values) > 1 for value in values}
+    others = {file: value for file, value in (whites or {}).items() if value not in numbers}
+    white = {file: value for file, value in kinds.items() if value in (*WHITE, others.get(file))}
+    found = Counter(white.values())
     everything = {value for values in foreground.values() for value in values}
     if len(found) < 2:
         return {value: value for value in everything}
-    if everything <= set(WHITE) and all(len(values) < 2 for values in foreground.values()):
-        common = max(found, key=lambda value: (found[value], value))
+    if all(file in white for file, values in foreground.items() if values):
+        common = max((value for value in found if value in WHITE), key=lambda value: (found[value], value), default=255)
         return dict.fromkeys(everything, common)
-    examples = {value: next(file for file, kind in kinds.items() if kind == value) for value in sorted(found)}
-    several = next(file for file, values in foreground.items() if len(values) > 1 or not values <= set(WHITE))
+    examples = {value: next(file for file, kind in white.items() if kind == value) for value in sorted(found)}
+    several = next(file for file, values in foreground.items() if values and file not in white)
     labels = ", ".join(map(str, sorted(foreground[several])))
     listed = "; ".join(f"{file} holds 0 and {value}" for value, file in examples.items())
     raise InputError(

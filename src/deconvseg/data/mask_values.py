@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
     if not lossy and not two_ended:
         return found
     if foreground and two_ended and not (lossy and highest < _LEAST_LOSSY_WHITE):
-        return LabelMap(np.where(pixels > highest // 2, pixels.dtype.type(highest), 0), found.geometry)
+        return replace(found, pixels=np.where(pixels > highest // 2, pixels.dtype.type(highest), 0))
     raise BlurredMaskError(_describe(path, levels, highest, lossy, two_ended))
 
 

@@ -42,6 +42,7 @@ def read_picture_header(path: Path) -> Header:
             2 if deep else _itemsize(opened),
             notes,
             orientation=defined(orientation),
+            white=255 // step if (step := _step_of_grey(opened)) > 1 else None,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from deconvseg.units import format_bytes
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES, *RASTER_SUFFIXES)
 
 _LONGEST_FIRST = tuple(sorted(IMAGE_SUFFIXES, key=len, reverse=True))
+# What is white in unusual depths; only there the header is asked, which costs another look at the file.
+_WHITES = {2**bits - 1 for bits in range(2, 16)} - {255}
 _LABEL_NOISE = 1e-4  # what arithmetic leaves of a whole number in float32, and no interpolated mask consists of
 
 
@@ -117,7 +120,15 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Reader] = REA
         pixels = np.rint(pixels).astype(np.int64)
     if pixels.dtype.kind == "u" and pixels.itemsize == 8 and pixels.size and int(pixels.max()) >= 2**63:
         raise InputError(f"{path} is not a label map: it has the value {pixels.max()}, which no label is as large as")
-    return LabelMap(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")), geometry)
+    label_map = LabelMap(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")), geometry)
+    return replace(label_map, white=read_label_white(path, int(pixels.max(initial=0)), readers=readers))
+
+
+def read_label_white(path: str | PathLike[str], largest: int, *, readers: Sequence[Reader] = READERS) -> int | None:
+    """The ``largest`` label of a mask if its file shows that white, in other than 1, 8 or 16 bits; else None."""
+    if largest not in _WHITES or image_suffix(path) not in RASTER_SUFFIXES:
+        return None
+    return largest if read_header(path, readers=readers).white == largest else None
 
 
 def read_header(path: str | PathLike[str], *, readers: Sequence[Reader] = READERS) -> Header:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,4 +57,4 @@ def uncrop(label_map: LabelMap, path: Path, grid: Image | LabelMap) -> LabelMap:
             f"{path} has {lost} voxels of segments outside of its image; export it with that image as its reference"
         )
     whole[inside] = part
-    return LabelMap(whole, grid.geometry)
+    return replace(label_map, pixels=whole, geometry=grid.geometry)

@@ -27,6 +27,7 @@ _NAMES = {
     **{32803: "a Bayer mosaic", 32844: "LogL", 32845: "LogLuv", 34892: "raw linear values"},
 }
 _JPEG = (6, 7, 33007)
+_ODD_BITS = (2, 4, *range(9, 16))  # of one sample, besides 1, 8 and 16
 _FAX = (2, 3, 4)  # compressions of single bits, in which 0 is white by custom
 _SUBFILE, _OLD_SUBFILE = 254, 255
 _REDUCED_OR_MASK = 1 | 4
@@ -77,6 +78,7 @@ def read_tiff_header(path: Path) -> Header:
             1 if picture.photometric == _PALETTE else picture.page.dtype.itemsize,
             mask_notes=notes,
             orientation=defined(picture.orientation),
+            white=2**picture.bits - 1 if picture.photometric == _BLACK_IS_ZERO and picture.bits in _ODD_BITS else None,
         )
 
 

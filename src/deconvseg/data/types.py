@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Header:
 
     ``notes`` are what the reader had to assume or found doubtful, as sentences that follow the file's name;
     ``mask_notes`` are those that matter for a mask alone. ``orientation`` is EXIF's; ``shape`` is as it is shown.
+    ``white`` is the number that is shown white, in grey that is stored in other than 1, 8 or 16 bits.
     """
 
     channels: int
@@ -31,6 +32,7 @@ class Header:
     notes: tuple[str, ...] = ()
     mask_notes: tuple[str, ...] = ()
     orientation: int = 1
+    white: int | None = None
 
     @property
     def numbers(self) -> int:
@@ -78,10 +80,14 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """Integer labels (*S) with the geometry of their grid; resampled as labels only, never interpolated."""
+    """Integer labels (*S) with the geometry of their grid; resampled as labels only, never interpolated.
+
+    ``white`` is that of the file's :class:`Header`, where the largest label is this number.
+    """
 
     pixels: Integers
     geometry: Geometry
+    white: int | None = None
 
     def __post_init__(self) -> None:
         if not np.issubdtype(self.pixels.dtype, np.integer):
@@ -97,7 +103,8 @@ class LabelMap:
     def canonical(self) -> LabelMap:
         """The same label map with its axes in the closest canonical order (RAS in 3D)."""
         order = self.geometry.axis_order()
-        return LabelMap(order.apply(self.pixels), order.apply_geometry(self.geometry, self.shape))
+        geometry = order.apply_geometry(self.geometry, self.shape)
+        return replace(self, pixels=order.apply(self.pixels), geometry=geometry)
 
     def one_hot(self, values: Sequence[int]) -> Floats:
         """One float32 map per value (len(values), *S): 1 where the label is that value, else 0."""

@@ -254,7 +254,7 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
     truth, prediction = read_mask_pair(truth_file, prediction_file, foreground=choice.classes.foreground)
     ignored = None if truths.ignore is None else truth.pixels == truths.ignore
     stored = truth.pixels, prediction.pixels
-    masks = align_masks(*stored, choice.classes, truths.ignore)
+    masks = align_masks(truth, prediction, choice.classes, truths.ignore)
     aligned = any(one is not other for one, other in zip(masks, stored, strict=True))
     if choice.classes.foreground:
         masks = masks[0] > 0, masks[1] > 0

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data import WHITE, align_white, list_names
+from deconvseg.data import WHITE, LabelMap, align_white, list_names
 from deconvseg.evaluation.classes import Classes
 from deconvseg.evaluation.evaluation import CaseMetrics
 from deconvseg.evaluation.masks import ClassMetrics, find_labels
@@ -17,21 +18,35 @@ from deconvseg.evaluation.masks import ClassMetrics, find_labels
 Labels = npt.NDArray[Any]
 
 
-def align_masks(truth: Labels, prediction: Labels, classes: Classes, ignore: int | None) -> tuple[Labels, Labels]:
-    """Return both masks with one value for white: that of the only class, else the truth's where both have one class.
+def align_masks(truth: LabelMap, prediction: LabelMap, classes: Classes, ignore: int | None) -> tuple[Labels, Labels]:
+    """Return both masks' pixels with one value for white: that of the only class, else one that both have as white.
 
-    Masks are returned as they are where several classes are known, or one of the masks has several.
+    Pixels are returned as they are where several classes are known, or one of the masks has several.
     """
+    pair = truth.pixels, prediction.pixels
     if classes.foreground or classes.members or len(classes.names) > 1:
-        return truth, prediction
+        return pair
     value = next(iter(classes.names), None)
     if value is None:
-        ignored = None if ignore is None else truth == ignore
-        found = [find_labels(mask, ignored) for mask in (truth, prediction)]
-        if any(len(values) > 1 or not values <= set(WHITE) for values in found) or not (found[0] or found[1]):
-            return truth, prediction
-        value = next(iter(found[0] or found[1]))
-    return align_white(truth, value, ignore=ignore), align_white(prediction, value, ignore=ignore)
+        value = _common_white(truth, prediction, None if ignore is None else truth.pixels == ignore)
+    if value is None:
+        return pair
+    first, second = (align_white(mask.pixels, value, ignore=ignore, white=mask.white) for mask in (truth, prediction))
+    return first, second
+
+
+def _common_white(truth: LabelMap, prediction: LabelMap, ignored: npt.NDArray[np.bool_] | None) -> int | None:
+    """Return what stands for white in two masks of one class; None for other masks, and for those that agree already.
+
+    That is the truth's where it is 1, 255 or 65535, else the prediction's, else 255.
+    """
+    found: list[int] = []
+    for mask in (truth, prediction):
+        values = find_labels(mask.pixels, ignored)
+        if len(values) > 1 or not values <= {*WHITE, mask.white}:
+            return None
+        found += values
+    return next((value for value in found if value in WHITE), 255) if len(set(found)) > 1 else None
 
 
 def unite_cases(cases: Sequence[CaseMetrics], classes: Classes) -> list[CaseMetrics]:
@@ -63,4 +78,5 @@ def describe_aligned(cases: Sequence[CaseMetrics]) -> list[str]:
     if not names:
         return []
     values = ", ".join(map(str, WHITE))
-    return [f"masks of one class that store it as another of {values}: {list_names(names)}; all count as that class"]
+    whites = f"another of {values} or another depth's white"
+    return [f"masks of one class that store it as {whites}: {list_names(names)}; all count as that class"]

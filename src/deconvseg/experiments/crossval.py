@@ -363,7 +363,7 @@ def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> 
     for fold, case, ignore in console.track(entries, "reading the held-out masks"):
         single = plan.labels.foreground_only
         truth, prediction = read_mask_pair(case.truth_file, case.prediction_file, foreground=single)
-        aligned = [plan.labels.to_encoding().align(mask.pixels) for mask in (truth, prediction)]
+        aligned = [plan.labels.to_encoding().align(mask.pixels, white=mask.white) for mask in (truth, prediction)]
         pixels = [mask > 0 if single else mask for mask in aligned]
         if ignore is not None:
             pixels = [np.where(truth.pixels == ignore, 0, part) for part in pixels]

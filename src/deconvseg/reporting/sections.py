@@ -245,16 +245,18 @@ def _read_masks(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[Labe
     ignore = record.tree.get("ignore_label")
     if ignore is not None and pixels[0].shape == pixels[1].shape:
         pixels = [np.where(truth.pixels == ignore, 0, part) for part in pixels]
-    first, second = (_paint_classes(record, part) for part in pixels)
+    first, second = (
+        _paint_classes(record, part, mask.white) for part, mask in zip(pixels, (truth, prediction), strict=True)
+    )
     return LabelMap(first, truth.geometry), LabelMap(second, prediction.geometry)
 
 
-def _paint_classes(record: EvaluationRecord, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _paint_classes(record: EvaluationRecord, pixels: npt.NDArray[Any], white: int | None) -> npt.NDArray[Any]:
     if record.tree.get("foreground"):
         return (pixels > 0).astype(np.uint8)
     labels, regions = record.tree["labels"], record.tree.get("regions")
     if not regions and len(labels) == 1:
-        pixels = align_white(pixels, int(next(iter(labels))))
+        pixels = align_white(pixels, int(next(iter(labels))), white=white)
     if not regions:
         return np.where(np.isin(pixels, [int(value) for value in labels]), pixels, 0)
     painted = np.zeros(pixels.shape, np.int64)

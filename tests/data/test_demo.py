@@ -47,6 +47,11 @@ def test_shapes_orientations_and_headers_vary(demo):
     volumes = [nib.load(path) for path in sorted((demo / "imagesTr").iterdir())]
     assert len({volume.shape for volume in volumes}) > 5
     assert {nib.aff2axcodes(volume.affine) for volume in volumes} >= {("R", "A", "S"), ("L", "P", "S"), ("P", "I", "R")}
+    # With as many test cases as orientations, training and test scans have the same ones.
+    in_test = {nib.aff2axcodes(volume.affine) for volume in volumes[4::5]}
+    in_training = {nib.aff2axcodes(volume.affine) for number, volume in enumerate(volumes) if number % 5 != 4}
+    assert len(in_test) == 2
+    assert in_test <= in_training
     for volume in volumes:
         assert sorted(volume.header.get_zooms()) == pytest.approx([1.0, 1.0, 1.5])
 

@@ -165,6 +165,19 @@ def test_images_that_a_list_does_not_have_are_a_warning(tmp_path, make):
     assert problem.message.endswith("and 1 more), left out")
 
 
+@pytest.mark.parametrize("make", [table, decathlon])
+def test_images_below_those_that_a_list_has_are_named_once_and_masks_are_not(tmp_path, make):
+    dataset = make(tmp_path)
+    folder = tmp_path / ("images" if make is table else "imagesTr")
+    for name in ("old/c", "old/older/d"):
+        (raster if make is table else volume)(folder / f"{name}{'.png' if make is table else '.nii.gz'}")
+    volume(tmp_path / "elsewhere" / "e.nii.gz")  # of anything else that lies in the dataset's folder
+    (problem,) = open_dataset(dataset).problems
+    assert "holds 2 image files that" in problem.message
+    assert "/old/c." in problem.message
+    assert "/old/older/d." in problem.message
+
+
 def test_many_files_are_one_line(tmp_path):
     images = folders(tmp_path) / "images"
     for number in range(200):

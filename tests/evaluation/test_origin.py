@@ -29,4 +29,4 @@ def test_doubts_that_predict_recorded_stand_among_the_warnings(tmp_path: Path) -
     text = "\n".join([*map(json.dumps, lines), '{"mask": "b.nii.g'])
     (tmp_path / "prediction" / "predictions.jsonl").write_text(text)
     (warning,) = evaluate(tmp_path / "truth", tmp_path / "prediction").warnings
-    assert warning == ("the prediction warned of 1 masks: a.nii.gz: unlike the training scans: size along x 6 mm")
+    assert warning == "the prediction warned of 1 of the masks: a.nii.gz: unlike the training scans: size along x 6 mm"

@@ -237,3 +237,17 @@ def test_a_record_of_foreign_content_is_no_record(run: Predict, tmp_path: Path) 
         assert len(run().written) == 3
     with pytest.raises(InputError, match="is a file, not a folder"):
         predict_cases(predictor_of(0), [], tmp_path / "masks" / "a.nii.gz", load=lambda c: read_image(c.images))
+
+
+def test_a_warning_that_many_cases_have_is_logged_for_three_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    told = Prediction()
+    for number in range(9):
+        told.remark(f"case{number}", "the mask is empty")
+    told.remark("case0", "one of a kind")
+    told.log_alike()
+    assert [record.message for record in caplog.records] == [
+        *(f"case{number}: the mask is empty" for number in range(3)),
+        "case0: one of a kind",
+        "6 more cases: the mask is empty",
+    ]
+    assert len(told.to_json()["warnings"]) == 10

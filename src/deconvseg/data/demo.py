@@ -36,7 +36,8 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
         rng = np.random.default_rng([seed, number])
         image, labels = _make_case(rng)
         geometry = _random_geometry(rng, image.shape)
-        orientation = _ORIENTATIONS[number % len(_ORIENTATIONS)]
+        # Shifted by one from five cases to the next, so that the test cases, a fifth, have all of them too.
+        orientation = _ORIENTATIONS[(number + number // len(_ORIENTATIONS)) % len(_ORIENTATIONS)]
         _write_volume(image, geometry, orientation, folder / "imagesTr" / f"{name}_0000.nii.gz")
         _write_volume(labels, geometry, orientation, folder / "labelsTr" / f"{name}.nii.gz")
     description = {

@@ -235,7 +235,8 @@ def _unlisted(source: Path, cases: tuple[Case, ...], record: Mapping[str, Any]) 
     named = [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list) else []
     tests = [locate(source.parent, entry) for entry in named]
     images = [path for case in cases for path in case.images]
-    return find_unlisted(source, (path.parent for path in images), (*images, *tests))
+    masks = [case.label for case in cases if case.label is not None]
+    return find_unlisted(source, (path.parent for path in images), (*images, *masks, *tests))
 
 
 def _orphans(folder: Path, used: Iterable[Path | None]) -> tuple[Problem, ...]:

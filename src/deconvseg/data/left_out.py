@@ -67,9 +67,14 @@ def find_left_out(
 
 
 def find_unlisted(table: Path, folders: Iterable[Path], listed: Iterable[Path]) -> tuple[Problem, ...]:
-    """The images beside those that a file lists which it does not list: a warning for each kind."""
-    files = set(listed)
-    strays = _strays(sorted(set(folders)), files, deep=False)
+    """The images beside those that a file lists, and below them, which it does not list: a warning for each kind.
+
+    Below the file's own folder and those above it, where anything may lie, only the ``folders`` are looked into.
+    """
+    files, places, around = set(listed), set(folders), {table.parent, *table.parent.parents}
+    apart = places - around
+    outermost = [place for place in apart if apart.isdisjoint(place.parents)]
+    strays = [*_strays(sorted(outermost), files), *_strays(sorted(places & around), files, deep=False)]
     because = f"that {table.name} does not list"
     return tuple(
         _describe(table.parent, kind, paths, because, "warning") for kind, paths in _sort(strays, files).items()

@@ -31,7 +31,7 @@ def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 
     folder = prediction if prediction.is_dir() else prediction.parent
     evaluated = {file.absolute() for file in files}
     doubts = [
-        f"{mask}: {text}"
+        (mask, text)
         for mask, record in _last_records(folder).items()
         if (folder / mask).absolute() in evaluated and isinstance(record.get("warnings"), list)
         for text in record["warnings"]
@@ -40,8 +40,9 @@ def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 
     ]
     if not doubts:
         return ()
+    shown = "; ".join(f"{mask}: {text}" for mask, text in doubts[:limit])
     more = f"; and {len(doubts) - limit} more in {PREDICTIONS}" if len(doubts) > limit else ""
-    return (f"the prediction warned of {len(doubts)} masks: {'; '.join(doubts[:limit])}{more}",)
+    return (f"the prediction warned of {len({mask for mask, _ in doubts})} of the masks: {shown}{more}",)
 
 
 def _recorded_runs(folder: Path) -> Iterator[dict[str, Any]]:

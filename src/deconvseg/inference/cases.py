@@ -91,6 +91,7 @@ def predict_cases(
         if writing.job is not None:
             with noting(writing.job):
                 writing.finish()
+    result.log_alike()
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result

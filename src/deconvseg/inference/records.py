@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from deconvseg.errors import DeconvsegError
 from deconvseg.runs import PREDICTIONS, file_sha256
 
 _log = logging.getLogger("deconvseg")
+
+# A warning of the same words is logged for so many cases; the others are counted at the end.
+_MOST_ALIKE = 3
 
 
 @dataclass
@@ -32,6 +36,7 @@ class Prediction:
     remarks: dict[str, list[str]] = field(default_factory=dict)
     empty: list[Path] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
+    _alike: Counter[str] = field(default_factory=Counter, repr=False)
 
     def warn(self, text: str) -> None:
         """Note and log a warning about all cases."""
@@ -39,11 +44,19 @@ class Prediction:
         _log.warning("%s", text)
 
     def remark(self, name: str, text: str) -> None:
-        """Note and log a warning about one case, once."""
+        """Note a warning about one case, once, and log it unless several cases had the same."""
         known = self.remarks.setdefault(name, [])
         if text not in known:
             known.append(text)
-            _log.warning("%s: %s", name, text)
+            self._alike[text] += 1
+            if self._alike[text] <= _MOST_ALIKE:
+                _log.warning("%s: %s", name, text)
+
+    def log_alike(self) -> None:
+        """Log how many more cases had the same warnings as those that were logged."""
+        for text, count in self._alike.items():
+            if count > _MOST_ALIKE:
+                _log.warning("%d more cases: %s", count - _MOST_ALIKE, text)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and dictionaries; ``warnings`` are those of all cases and of each, in words."""

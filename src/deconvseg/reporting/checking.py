@@ -1,12 +1,8 @@
 """The types of what a report takes from JSON files. Entries may be missing, as in runs of other versions."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from deconvseg.errors import InputError
+from pydantic import BaseModel, ConfigDict
 
 
 class _Part(BaseModel):
@@ -90,13 +86,3 @@ class CrossValidation(_Part):
     spread: _Spreads | None = None
     folds: list[_Fold] = []
     postprocessing: _Postprocessing | None = None
-
-
-def check_part(path: Path, tree: Mapping[str, Any], kind: type[_Part]) -> None:
-    """Raise :class:`InputError`, which names the file and the entry, where one has a wrong type."""
-    try:
-        kind.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where!r}: {first['msg']}; the file is damaged") from error

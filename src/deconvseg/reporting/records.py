@@ -8,8 +8,8 @@ from typing import Any
 from deconvseg import evaluation
 from deconvseg.data import find_beside, list_names, read_json_object
 from deconvseg.errors import InputError
-from deconvseg.reporting.checking import CrossValidation, Plan, check_part
-from deconvseg.runs import Run, describe_run, find_run, parse_row
+from deconvseg.reporting.checking import CrossValidation, Plan
+from deconvseg.runs import Run, check_entries, describe_run, find_run, parse_row
 
 CROSSVAL = "crossval.json"
 
@@ -66,7 +66,7 @@ def read_evaluation(path: Path, run: Path, title: str | None = None) -> Evaluati
     Its means are computed anew from its cases, so that they are what this version means by them.
     """
     tree = {**read_json_object(path), **evaluation.read_evaluation(path).to_json(path.parent.absolute())}
-    check_part(path, tree, CrossValidation)
+    check_entries(path, tree, CrossValidation)
     split = {"train": "Training cases", "val": "Validation", "test": "Held-out test"}.get(str(tree.get("split")))
     name = path.absolute().parent.name if path.stem == "metrics" else path.stem
     source, foreign = _find_source(path, tree, run)
@@ -109,7 +109,7 @@ def _read_part(path: Path, meaning: str, gaps: list[str], kind: type[Plan] | Non
     try:
         tree = read_json_object(path)
         if kind is not None:
-            check_part(path, tree, kind)
+            check_entries(path, tree, kind)
         return tree
     except InputError as error:
         gaps.append(f"{error}.")

@@ -1,7 +1,7 @@
 """The run folder: its files, written atomically, read safely."""
 
 from deconvseg.data import file_sha256
-from deconvseg.runs.checking import parse_row
+from deconvseg.runs.checking import check_entries, parse_row
 from deconvseg.runs.folder import FOLDS, Run, open_runs
 from deconvseg.runs.manifest import describe_environment, shorten_path
 from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run
@@ -10,6 +10,7 @@ __all__ = [
     "FOLDS",
     "PREDICTIONS",
     "Run",
+    "check_entries",
     "describe_environment",
     "describe_run",
     "file_sha256",

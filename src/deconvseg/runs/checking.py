@@ -1,6 +1,7 @@
 """What a run's JSON files may hold: they are validated, and an error names the damaged file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _checked(path: Path, kind: type[_Strict]) -> dict[str, Any]:
     tree = read_json_object(path)
+    check_entries(path, tree, kind)
+    return tree
+
+
+def check_entries(path: Path, tree: Mapping[str, Any], kind: type[BaseModel]) -> None:
+    """Raise :class:`InputError`, which names the file and the entry, where one has a wrong type."""
     try:
         kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: {where!r}: {first['msg']}; the file is damaged: copy the run again") from error
-    return tree

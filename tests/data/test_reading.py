@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvseg.data import Geometry, Header, case_stem, is_image_file, read_image, read_label_map
-from deconvseg.data.decoding import naming
+from deconvseg.data.formats.decoding import naming
 from deconvseg.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -131,7 +131,7 @@ def test_nifti_is_what_nibabel_reads(tmp_path_factory, shape, dtype, suffix, slo
 @pytest.mark.parametrize("slope", [1.0, 0.25])
 @pytest.mark.parametrize("files", [1, 3])
 def test_a_nifti_is_read_in_memory_for_its_voxels_and_the_stored_ones(tmp_path, monkeypatch, slope, files):
-    monkeypatch.setattr("deconvseg.data.nifti._VOXELS_AT_ONCE", 2**14)
+    monkeypatch.setattr("deconvseg.data.formats.nifti._VOXELS_AT_ONCE", 2**14)
     pixels = np.random.default_rng(0).integers(-1000, 1000, (96, 96, 64), dtype=np.int16)
     paths = [tmp_path / f"scan_{number:04d}.nii.gz" for number in range(files)]
     for path in paths:

@@ -1,31 +1,31 @@
 """Files on disk to cases and back: geometry, label maps, datasets, splits, checks, the demo set."""
 
-from deconvseg.data.augmentation import Augment, Augmentation
 from deconvseg.data.bids_names import list_bids_masks
-from deconvseg.data.bids_writing import bids_mask_paths, write_bids_description
 from deconvseg.data.boxes import bounding_box, nonzero_box
 from deconvseg.data.cache import PreparedCase, prepare_cases
-from deconvseg.data.checking import check_dataset
-from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
-from deconvseg.data.dataset_report import DatasetReport
-from deconvseg.data.demo import make_demo_dataset
-from deconvseg.data.folds import make_folds, make_stratified_folds
-from deconvseg.data.geometry import AxisOrder, Geometry
-from deconvseg.data.inputs import is_images_folder, open_images
-from deconvseg.data.json_files import read_json, read_json_object
-from deconvseg.data.label_findings import (
+from deconvseg.data.checks.checking import check_dataset
+from deconvseg.data.checks.dataset_report import DatasetReport
+from deconvseg.data.checks.label_findings import (
     common_labels,
     describe_absent_class,
     find_absent_classes,
     find_label_problems,
 )
-from deconvseg.data.labels import WHITE, LabelEncoding, align_white, count_values
-from deconvseg.data.layouts import is_dataset, open_dataset
-from deconvseg.data.leaks import find_leaks
+from deconvseg.data.checks.leaks import find_leaks
+from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
+from deconvseg.data.demo import make_demo_dataset
+from deconvseg.data.geometry import AxisOrder, Geometry
+from deconvseg.data.json_files import read_json, read_json_object
+from deconvseg.data.labels.encoding import WHITE, LabelEncoding, align_white, count_values
+from deconvseg.data.labels.mask_values import read_mask
+from deconvseg.data.labels.painting import Paint, check_painting, painting_order
+from deconvseg.data.labels.segments import read_mask_pair
+from deconvseg.data.layouts.bids_writing import bids_mask_paths, write_bids_description
+from deconvseg.data.layouts.inputs import is_images_folder, open_images
+from deconvseg.data.layouts.opening import is_dataset, open_dataset
 from deconvseg.data.listing import list_image_files
-from deconvseg.data.mask_values import read_mask
-from deconvseg.data.painting import Paint, check_painting, painting_order
-from deconvseg.data.patches import CaseDataset, EpochSampler, PatchDataset, Sample, finish
+from deconvseg.data.patches.augmentation import Augment, Augmentation
+from deconvseg.data.patches.sampling import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.places import find_beside, name_beside
 from deconvseg.data.preprocessing import (
     Normalisation,
@@ -45,8 +45,8 @@ from deconvseg.data.reading import (
     read_label_map,
 )
 from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
-from deconvseg.data.segments import read_mask_pair
-from deconvseg.data.splits import (
+from deconvseg.data.splits.folds import make_folds, make_stratified_folds
+from deconvseg.data.splits.resolving import (
     Splits,
     read_folds,
     read_splits,

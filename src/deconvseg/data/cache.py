@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deconvseg.data.dataset import Case, Dataset
 from deconvseg.data.json_files import read_json_object
-from deconvseg.data.labels import LabelEncoding
+from deconvseg.data.labels.encoding import LabelEncoding
 from deconvseg.data.preprocessing import Normalisation, preprocess_image, preprocess_labels
 from deconvseg.data.recording import file_state
 from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_npy

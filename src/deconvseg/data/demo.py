@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.data.formats.nifti import save_nifti
 from deconvseg.data.geometry import Geometry
-from deconvseg.data.nifti import save_nifti
 from deconvseg.system import atomic_write
 
 Volume = npt.NDArray[np.float64]

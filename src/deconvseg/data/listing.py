@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
-from deconvseg.data.raster import RASTER_SUFFIXES, RGB
+from deconvseg.data.formats.raster import RASTER_SUFFIXES, RGB
 from deconvseg.data.reading import case_stem, image_suffix, is_image_file, read_header
 from deconvseg.errors import InputError
 

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.data.formats.image_endings import DICOM, UNREAD
+from deconvseg.data.formats.itk import ItkReader, voxel_files
+from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES
+from deconvseg.data.formats.nifti import NIFTI_SUFFIXES, NiftiReader
+from deconvseg.data.formats.nrrd import NRRD_SUFFIXES
+from deconvseg.data.formats.raster import RASTER_SUFFIXES, RasterReader
 from deconvseg.data.geometry import Geometry
-from deconvseg.data.image_endings import DICOM, UNREAD
-from deconvseg.data.itk import ItkReader, voxel_files
-from deconvseg.data.metaimage import METAIMAGE_SUFFIXES
-from deconvseg.data.nifti import NIFTI_SUFFIXES, NiftiReader
-from deconvseg.data.nrrd import NRRD_SUFFIXES
-from deconvseg.data.raster import RASTER_SUFFIXES, RasterReader
 from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.errors import InputError
 from deconvseg.units import format_bytes

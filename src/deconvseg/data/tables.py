@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.data.bids_names import subject_of
-from deconvseg.data.csv_layout import read_csv_column
 from deconvseg.data.dataset import list_names
 from deconvseg.data.delimited import read_table
+from deconvseg.data.layouts.csv_layout import read_csv_column
 from deconvseg.data.reading import case_stem
 from deconvseg.errors import InputError
 from deconvseg.system import atomic_write

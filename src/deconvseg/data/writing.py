@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from deconvseg.data.metaimage import METAIMAGE_SUFFIXES, save_metaimage
-from deconvseg.data.nifti import NIFTI_SUFFIXES, save_nifti
-from deconvseg.data.nrrd import NRRD_SUFFIXES, save_nrrd
-from deconvseg.data.raster import save_raster
+from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES, save_metaimage
+from deconvseg.data.formats.nifti import NIFTI_SUFFIXES, save_nifti
+from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, save_nrrd
+from deconvseg.data.formats.raster import save_raster
 from deconvseg.data.reading import IMAGE_SUFFIXES, image_suffix
 from deconvseg.data.types import LabelMap, smallest_integer_dtype
 from deconvseg.errors import InputError

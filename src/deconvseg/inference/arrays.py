@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from deconvseg.data import Geometry, Image, LabelMap
-from deconvseg.data.itk import image_from_itk
+from deconvseg.data.formats.itk import image_from_itk
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan
 

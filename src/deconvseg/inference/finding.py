@@ -15,7 +15,7 @@ from deconvseg.data import (
     read_header,
     read_image,
 )
-from deconvseg.data.raster import is_rgb
+from deconvseg.data.formats.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.planning import available_memory, channel_order
 

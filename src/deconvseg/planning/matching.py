@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deconvseg.data import Dataset, read_header
-from deconvseg.data.raster import is_rgb
+from deconvseg.data.formats.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.planning.schema import LabelPlan, Plan
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from deconvseg.catalog import PRESETS
 from deconvseg.data import Case, Dataset, Splits, find_absent_classes, find_label_problems
-from deconvseg.data.raster import is_rgb
+from deconvseg.data.formats.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.models import preset_arguments
 from deconvseg.planning.choices import (

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deconvseg.data.augmentation import Augmentation, Probability
+from deconvseg.data.patches.augmentation import Augmentation, Probability
 from deconvseg.errors import InputError
 
 

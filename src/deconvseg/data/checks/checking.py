@@ -1,0 +1,213 @@
+"""A look at every case of a dataset before anything is learned from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deconvseg.data.checks.dataset_report import DatasetReport, LabelFrequency, Spread
+from deconvseg.data.checks.label_findings import (
+    class_names,
+    common_labels,
+    describe_masks,
+    find_absent_classes,
+    find_label_problems,
+)
+from deconvseg.data.checks.leaks import find_leaks
+from deconvseg.data.dataset import Case, Dataset, Problem, case_notes, list_names
+from deconvseg.data.labels.encoding import count_values
+from deconvseg.data.labels.mask_values import BlurredMaskError, TransparentMaskError
+from deconvseg.data.reading import image_suffix
+from deconvseg.data.splits.resolving import Splits
+from deconvseg.data.types import Image, LabelMap
+from deconvseg.errors import InputError
+
+MOST_LABELS = 64  # more distinct values without declared names look like instances
+FEWEST_INSTANCES = 8  # masks that count from 1 further than this, to varying ends, too
+
+
+def check_dataset(
+    dataset: Dataset,
+    *,
+    splits: Splits | None = None,
+    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> DatasetReport:
+    """Read every case and report shapes, spacings, label frequencies and every problem by file name.
+
+    A case that can't be read is a problem of the report and never stops the others. ``progress`` wraps the
+    sequence of cases. With ``splits`` a class that the training cases lack is a warning too.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    spacings: dict[str, tuple[float, ...]] = {}
+    counts: dict[str, dict[int, int]] = {}
+    problems = list(dataset.problems)
+    alike: dict[type[InputError], list[Problem]] = {}
+    contents: dict[str, bytes] = {}
+    expanded = 0
+    for case in progress(dataset.cases):
+        try:
+            image, label_map = dataset.load(case)
+        except (BlurredMaskError, TransparentMaskError) as error:
+            alike.setdefault(type(error), []).append(_case_problem(case, error))
+        except InputError as error:
+            problems.append(_case_problem(case, error))
+        else:
+            problems += case_notes(case)
+            shapes[case.name], spacings[case.name] = image.shape, image.geometry.spacing
+            expanded += dataset.expands_grey(case)
+            if (digest := _digest(image)) is not None:
+                contents[case.name] = digest
+            if label_map is not None:
+                counts[case.name] = _count_labels(dataset, label_map)
+    problems += [_group(found) for found in alike.values()]
+    problems += _mixed_dimensions(dataset, shapes)
+    problems += _same_images(dataset, contents)
+    try:
+        counts = _unite(counts, common_labels(dataset, counts))
+    except InputError as error:
+        problems.append(Problem(str(dataset.root), str(error), "error"))
+    problems += _undeclared_labels(dataset, counts)
+    problems += _unlikely_labels(dataset, counts)
+    problems += find_label_problems(dataset, counts)
+    problems += find_absent_classes(dataset, counts)
+    if splits is not None:
+        problems += [Problem(str(dataset.root), text, "warning") for text in find_leaks(dataset, [splits])]
+        problems += find_absent_classes(dataset, counts, splits.train)
+    notes = [f"grey images expanded to RGB: {expanded}"] if expanded else []
+    return DatasetReport(
+        root=str(dataset.root),
+        layout=dataset.layout,
+        cases=len(dataset.cases),
+        labelled=len(dataset.labelled_names),
+        channels=dataset.channel_names,
+        shapes=Spread.of(list(shapes.values())),
+        spacings=Spread.of(list(spacings.values())),
+        labels=_frequencies(dataset, counts),
+        notes=(*notes, *describe_masks(counts)),
+        problems=tuple(problems),
+        splits=None if splits is None else {name: len(names) for name, names in vars(splits).items()},
+    )
+
+
+def _count_labels(dataset: Dataset, label_map: LabelMap) -> dict[int, int]:
+    pixels = (label_map.pixels > 0).astype(np.uint8) if dataset.foreground else label_map.pixels
+    return count_values(pixels)
+
+
+def _digest(image: Image) -> bytes | None:
+    """A hash of the intensities; None where they are all the same, which says nothing of where they are from."""
+    if not image.pixels.size or image.pixels.min() == image.pixels.max():
+        return None
+    return (
+        hashlib.blake2b(np.ascontiguousarray(image.pixels).data, digest_size=16).digest() + repr(image.shape).encode()
+    )
+
+
+def _same_images(dataset: Dataset, contents: Mapping[str, bytes]) -> list[Problem]:
+    """A warning about images with the same intensities under several names, whatever their format and compression."""
+    groups: dict[bytes, list[str]] = {}
+    for name, content in contents.items():
+        groups.setdefault(content, []).append(str(dataset.case(name).images[0]))
+    same = [names for names in groups.values() if len(names) > 1]
+    if not same:
+        return []
+    more = (
+        f" ({len(same) - 1} more images have several names: {list_names(names[0] for names in same[1:])})"
+        if same[1:]
+        else ""
+    )
+    message = f"is the same image as {list_names(same[0][1:], limit=3)}; keep one, or keep them in one split{more}"
+    return [Problem(same[0][0], message, "warning")]
+
+
+def _unite(counts: Mapping[str, Mapping[int, int]], common: Mapping[int, int]) -> dict[str, dict[int, int]]:
+    """The counts by what the values stand for; a mask has at most one value of each class."""
+    return {name: {common[value]: count for value, count in found.items()} for name, found in counts.items()}
+
+
+def _group(problems: Sequence[Problem]) -> Problem:
+    """One problem for files that have the same: the first's, with the number and names of the others."""
+    first, *others = problems
+    if not others:
+        return first
+    names = list_names((Path(problem.file).name for problem in others), limit=3)
+    return replace(first, message=f"{first.message} ({len(others)} more such masks: {names})")
+
+
+def _total(counts: Mapping[str, Mapping[int, int]]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for found in counts.values():
+        total.update(found)
+    return total
+
+
+def _frequencies(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> dict[int, LabelFrequency]:
+    total, names = _total(counts), dict(class_names(dataset))
+    if dataset.ignore_label is not None and not dataset.foreground:
+        names[dataset.ignore_label] = "ignore"
+    return {
+        value: LabelFrequency(
+            name=names.get(value, f"label {value}"),
+            voxels=total[value],
+            cases=sum(value in found for found in counts.values()),
+        )
+        for value in sorted({*total, *names})
+    }
+
+
+def _case_problem(case: Case, error: InputError) -> Problem:
+    files = [str(path) for path in (*case.images, case.label) if path is not None]
+    file = next((path for path in files if str(error).startswith(path)), files[0])
+    return Problem(file, str(error).removeprefix(file).lstrip(": "), "error")
+
+
+def _mixed_dimensions(dataset: Dataset, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
+    dims = Counter(len(shape) for shape in shapes.values())
+    if len(dims) < 2:
+        return []
+    usual = dims.most_common(1)[0][0]
+    return [
+        Problem(str(dataset.case(name).images[0]), f"is {len(shape)}D, but most cases are {usual}D", "error")
+        for name, shape in shapes.items()
+        if len(shape) != usual
+    ]
+
+
+def _undeclared_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> list[Problem]:
+    if dataset.label_names is None or dataset.foreground:
+        return []
+    problems = []
+    for name, found in counts.items():
+        unknown = sorted(set(found) - set(dataset.label_names) - {dataset.ignore_label})
+        if unknown:
+            declared = ", ".join(str(value) for value in dataset.label_names)
+            message = f"has the label values {list_names(unknown)}, but the dataset declares {declared}"
+            problems.append(Problem(str(dataset.case(name).label), message, "error"))
+    return problems
+
+
+def _unlikely_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> list[Problem]:
+    lossy = [
+        Problem(str(case.label), "is a JPEG, which changes label values; save the mask as PNG", "warning")
+        for case in dataset.cases
+        if case.name in counts and case.label is not None and image_suffix(case.label) in (".jpg", ".jpeg")
+    ]
+    problems = [_group(lossy)] if lossy else []
+    if dataset.foreground or dataset.label_names is not None or not counts:
+        return problems
+    values = len(_total(counts))
+    highest = [max(found) for found in counts.values()]
+    numbered = all(set(found) - {0} == set(range(1, max(found) + 1)) for found in counts.values())
+    advice = "--foreground takes every label above 0 as one class"
+    if values > MOST_LABELS:
+        message = f"the masks have {values} distinct values, which look like instances; {advice}"
+        problems.append(Problem(str(dataset.root), message, "error"))
+    elif numbered and max(highest) > FEWEST_INSTANCES and len(set(highest)) > 2:
+        message = f"the masks count up to {min(highest)} … {max(highest)}, like instances; {advice}"
+        problems.append(Problem(str(dataset.root), message, "warning"))
+    return problems

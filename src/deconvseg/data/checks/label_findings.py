@@ -1,0 +1,116 @@
+"""What the label values of masks show: classes that are missing, masks that teach nothing, one object as two values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from deconvseg.data.dataset import Dataset, Problem, list_names
+from deconvseg.data.labels.encoding import WHITE, common_values
+from deconvseg.data.reading import read_label_white
+from deconvseg.errors import InputError
+
+CaseValues = Mapping[str, Collection[int]]
+
+
+def class_names(dataset: Dataset) -> Mapping[int, str]:
+    """The names of the classes that a dataset declares, by label value, the background's among them."""
+    if dataset.foreground:
+        return {0: "background", 1: "foreground"}
+    return dataset.label_names or {0: "background"}
+
+
+def common_labels(dataset: Dataset, values: CaseValues) -> dict[int, int]:
+    """What the label values of these cases stand for (`common_values`); themselves where labels are declared."""
+    if dataset.foreground or dataset.label_names is not None:
+        return {value: value for found in values.values() for value in found}
+    masks = {_mask(dataset, name): found for name, found in values.items()}
+    return {0: 0} | common_values(masks, _whites(masks))
+
+
+def find_label_problems(dataset: Dataset, values: CaseValues) -> tuple[Problem, ...]:
+    """The problems that the label values of all these masks show together."""
+    root, ignore = str(dataset.root), dataset.ignore_label
+    everything = {value for found in values.values() for value in found}
+    if everything and not everything - {0, ignore}:
+        return (Problem(root, "every mask is empty: there is no class to learn; give masks with labels", "error"),)
+    problems = []
+    if 0 not in everything and len(everything - {ignore}) == 1:
+        problems.append(
+            Problem(root, "no mask has a pixel of background (0); look at the masks, or invert them", "warning")
+        )
+    elif len(values) > 1 and all(len(set(found) - {ignore}) < 2 for found in values.values()):
+        message = "each mask has one value everywhere, so there is no outline to learn; look at the masks"
+        problems.append(Problem(root, message, "warning"))
+    return (*problems, *_other_white(dataset, values))
+
+
+def find_absent_classes(
+    dataset: Dataset, values: CaseValues, training: Collection[str] | None = None
+) -> tuple[Problem, ...]:
+    """Warnings for the declared classes that no mask has; with ``training`` cases, for those that these alone lack."""
+    everything = {value for found in values.values() for value in found}
+    expected, found, where = set(class_names(dataset)), everything, "any mask"
+    if training is not None:
+        expected, where = everything, "the training masks"
+        found = {value for name in training if name in values for value in values[name]}
+    if not everything - {0, dataset.ignore_label}:
+        return ()
+    names = class_names(dataset)
+    return tuple(
+        Problem(str(dataset.root), describe_absent_class(names.get(value, f"label {value}"), value, where), "warning")
+        for value in sorted(expected - {0, dataset.ignore_label} - found)
+    )
+
+
+def describe_masks(values: CaseValues) -> list[str]:
+    """Lines about masks that have no foreground, or no background, where others have."""
+    lines = []
+    for what, chosen in (
+        ("empty", [name for name, found in values.items() if not set(found) - {0}]),
+        ("foreground everywhere", [name for name, found in values.items() if 0 not in found]),
+    ):
+        if chosen:
+            lines.append(f"{len(chosen)} of {len(values)} masks are {what}: {list_names(chosen)}")
+    return lines
+
+
+def describe_absent_class(name: str, value: int, where: str) -> str:
+    """The sentence about a class without a voxel in some masks."""
+    return f"the class {name} ({value}) has no voxel in {where}"
+
+
+def _whites(masks: CaseValues) -> dict[str, int]:
+    """What is white in the files that hold 0 and a number which is white in an unusual depth."""
+    found = {file: max(values) for file, values in masks.items() if len(set(values) - {0}) == 1}
+    asked = {file: read_label_white(file, value) for file, value in found.items()}
+    return {file: white for file, white in asked.items() if white is not None}
+
+
+def _other_white(dataset: Dataset, values: CaseValues) -> list[Problem]:
+    """A warning where each mask has one class, and white is only one of several values."""
+    if dataset.foreground or dataset.label_names is not None:
+        return []
+    kinds: dict[int, list[str]] = {}
+    for name, found in values.items():
+        others = set(found) - {0}
+        if len(others) > 1:
+            return []
+        for value in others:
+            kinds.setdefault(value, []).append(name)
+    white = [value for value in kinds if value in WHITE[1:]]
+    if not white or len(kinds) < 2:
+        return []
+    examples = "; ".join(f"{value} in {_mask(dataset, names[0])}" for value, names in sorted(kinds.items()))
+    message = (
+        f"each mask has one label, but not the same ({examples}), and each value is taken for a class of its own; "
+        "store one object as one value, or take all as one class (--foreground)"
+    )
+    return [Problem(str(dataset.root), message, "warning")]
+
+
+def _mask(dataset: Dataset, name: str) -> str:
+    label: Path | None = dataset.case(name).label
+    if label is None:
+        raise InputError(f"the case {name} of {dataset.root} has no mask")
+    return str(label)

@@ -1,0 +1,1 @@
+"""File formats: one file for each, its decoding, and what decoders share."""

@@ -1,0 +1,146 @@
+"""ITK's formats, NRRD and MetaImage, to arrays.
+
+Headers are parsed here and not by ITK, which crashes or hangs on some that are damaged, follows them to any file, and
+does not compare the checksums of MetaImages. ITK is what the tests compare with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES, MetaImageHeader
+from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, NrrdHeader
+from deconvseg.data.formats.voxels import Voxels
+from deconvseg.data.formats.worlds import other_world
+from deconvseg.data.geometry import Geometry
+from deconvseg.data.types import Header
+from deconvseg.errors import InputError
+
+
+class ItkReader:
+    """Reads NRRD and MetaImage in 2D and 3D, and several numbers per voxel where channels last are asked for."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the name ends in .nrrd, .nhdr, .mha or .mhd."""
+        return path.name.lower().endswith((*NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
+
+    def read_header(self, path: Path) -> Header:
+        """The numbers per voxel, or a fourth axis, are the channels."""
+        with naming(path, _kind(path)):
+            header = _parse(path)
+            voxels = header.voxels
+            _geometry(header, voxels)
+            shape = voxels.domain[:3] if len(voxels.domain) > 2 else voxels.domain[::-1]
+            return Header(voxels.channels, shape, voxels.dtype.itemsize, _notes(header))
+
+    def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
+        """Intensities (C, X, Y, Z) or (C, rows, columns) in float32."""
+        with naming(path, _kind(path)):
+            header = _parse(path)
+            voxels = header.voxels
+            _check_axes(path, voxels, channels_last=channels_last)
+            geometry = _geometry(header, voxels)
+            return _channels_first(voxels.read()).astype(np.float32, order="C"), geometry
+
+    def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
+        """Labels (X, Y, Z) or (rows, columns), in the type of the file."""
+        with naming(path, _kind(path)):
+            header = _parse(path)
+            voxels = header.voxels
+            if voxels.numbers_per_voxel > 1:
+                raise InputError(
+                    f"{path} has {voxels.numbers_per_voxel} numbers per voxel (overlapping segments or colours), where "
+                    "a mask has one; export it as a single label map"
+                )
+            _check_axes(path, voxels, channels_last=False)
+            geometry = _geometry(header, voxels)
+            return np.ascontiguousarray(_channels_first(voxels.read())[0]), geometry
+
+
+def image_from_itk(image: Any) -> tuple[npt.NDArray[Any], Geometry]:
+    """Intensities (C, X, Y, Z) or (C, rows, columns) of SimpleITK's image, in its own type, and their geometry."""
+    return _array_of(image).copy(order="C"), _geometry_of(image)
+
+
+def voxel_files(path: Path) -> tuple[Path, ...]:
+    """The other files that hold the voxels of a NRRD or MetaImage; none where its header cannot be read."""
+    try:
+        with naming(path, _kind(path)):
+            return tuple(file for file in _parse(path).files if file != path)
+    except InputError:
+        return ()  # the error is told where the image is read
+
+
+def _kind(path: Path) -> str:
+    return "NRRD file" if path.name.lower().endswith(NRRD_SUFFIXES) else "MetaImage"
+
+
+def _parse(path: Path) -> NrrdHeader | MetaImageHeader:
+    return NrrdHeader(path) if path.name.lower().endswith(NRRD_SUFFIXES) else MetaImageHeader(path)
+
+
+def _geometry(header: NrrdHeader | MetaImageHeader, voxels: Voxels) -> Geometry:
+    affine = header.affine(voxels)
+    _, scale = header.unit()
+    affine[:-1] *= scale
+    if not np.isfinite(affine).all() or not affine[:-1, :-1].any(axis=0).all():
+        raise OSError("its spacing, directions or origin are zero, NaN or infinite")
+    return Geometry(other_world(affine))
+
+
+def _notes(header: NrrdHeader | MetaImageHeader) -> tuple[str, ...]:
+    notes = [f"its lengths are in {unit!r}, which is unknown: mm is assumed" for unit in header.unknown_units()]
+    if isinstance(header, MetaImageHeader) and not header.has_spacing():
+        notes.append("its header gives no spacing: 1 mm is assumed")
+    return tuple(notes)
+
+
+def _check_axes(path: Path, voxels: Voxels, *, channels_last: bool) -> None:
+    """Raise an `InputError` for more than 3 axes and for several numbers per voxel, unless these are the channels."""
+    size, components = voxels.domain, voxels.numbers_per_voxel
+    found = f"has {components} numbers per voxel" if components > 1 else f"is {len(size)}D {size}"
+    if len(size) not in (2, 3, 4):
+        raise InputError(f"{path} {found}, where a 2D or 3D image is expected")
+    if voxels.channels > 1 and not channels_last:
+        raise InputError(
+            f"{path} {found}, where a 2D or 3D image with one is expected; write one file per channel "
+            f"(CASE_0000{path.suffix}, CASE_0001{path.suffix}, …)"
+        )
+
+
+def _channels_first(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(components, *domain) as (C, X, Y, Z), a fourth axis of the domain among the channels; or (C, rows, columns)."""
+    if numbers.ndim == 3:
+        swapped: npt.NDArray[Any] = numbers.transpose(0, 2, 1)
+        return swapped
+    if numbers.ndim == 5:
+        moved = np.moveaxis(numbers, 4, 1)
+        joined: npt.NDArray[Any] = moved.reshape(-1, *moved.shape[2:])
+        return joined
+    return numbers
+
+
+def _array_of(image: Any) -> npt.NDArray[Any]:
+    """A view (C, X, Y, Z) or (C, rows, columns) into ``image``, valid as long as that lives."""
+    import SimpleITK as sitk  # noqa: N813
+
+    view: npt.NDArray[Any] = sitk.GetArrayViewFromImage(image)  # slowest axis first, numbers per voxel last
+    view = np.moveaxis(view, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else view
+    dims = min(image.GetDimension(), 3)
+    channels = view.reshape(-1, *view.shape[-dims:])
+    return channels.transpose(0, 3, 2, 1) if dims == 3 else channels
+
+
+def _geometry_of(image: Any) -> Geometry:
+    every = image.GetDimension()
+    dims = min(every, 3)
+    direction = np.reshape(image.GetDirection(), (every, every))[:dims, :dims]
+    affine = np.eye(dims + 1)
+    affine[:-1, :-1] = direction * np.array(image.GetSpacing()[:dims])
+    affine[:-1, -1] = image.GetOrigin()[:dims]
+    return Geometry(other_world(affine))

@@ -1,0 +1,109 @@
+"""PNG, JPEG, TIFF and BMP files to arrays and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.pictures import read_picture, read_picture_alpha, read_picture_header
+from deconvseg.data.formats.tiff import TIFF_MAGIC, read_tiff, read_tiff_alpha, read_tiff_header
+from deconvseg.data.geometry import Geometry
+from deconvseg.data.types import Header
+from deconvseg.errors import InputError
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
+
+# The names that colour channels are given, and that a dataset may declare them by.
+RGB = ("red", "green", "blue")
+
+
+def is_rgb(channel_names: Sequence[str]) -> bool:
+    """Whether these are the channels of a colour image, by their names."""
+    return tuple(name.lower() for name in channel_names) in (RGB, ("r", "g", "b"))
+
+
+class RasterReader:
+    """Reads 2D images as they are shown: grey of any depth, RGB, RGBA (alpha is dropped), palette, CMYK in RGB.
+
+    The content says which format a file is, and the name only that it is an image.
+    """
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the name has one of the raster suffixes."""
+        return path.suffix.lower() in RASTER_SUFFIXES
+
+    def read_header(self, path: Path) -> Header:
+        """Grey has 1 channel, colour 3."""
+        with naming(path, "image"):
+            return read_tiff_header(path) if _is_tiff(path) else read_picture_header(path)
+
+    def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
+        """Intensities (1, H, W) or (3, H, W)."""
+        with naming(path, "image"):
+            pixels = _read(path, labels=False)
+        return (pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)), Geometry.identity(2)
+
+    def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
+        """Labels (H, W): grey values, palette indices, or a colour whose channels are equal."""
+        with naming(path, "image"):
+            pixels = _read(path, labels=True)
+        if pixels.ndim == 3:
+            differing = (pixels != pixels[..., :1]).any(axis=-1)
+            if differing.any():
+                colour = tuple(int(value) for value in pixels[differing][0])
+                raise InputError(
+                    f"{path} is a colour image, not a label map: in {int(differing.sum())} pixels "
+                    f"the channels differ, such as {colour}; give a mask with one integer per class"
+                )
+            pixels = pixels[..., 0]
+        return pixels, Geometry.identity(2)
+
+
+def read_alpha(path: Path) -> npt.NDArray[Any] | None:
+    """The alpha channel (H, W) of an image as it is stored, or None where it has none."""
+    with naming(path, "image"):
+        return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
+
+
+def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
+    """Write labels (H, W) losslessly, by suffix; ``name`` is the file that an error speaks of.
+
+    Raises `InputError` for values that the format cannot hold, a lossy format, and arrays that are not 2D.
+    """
+    suffix = path.suffix.lower()
+    if pixels.ndim != 2:
+        raise InputError(f"{name} cannot hold a mask of shape {pixels.shape}; write it as .nii.gz")
+    if suffix in TIFF_SUFFIXES:
+        import tifffile
+
+        tifffile.imwrite(path, pixels, photometric="minisblack", compression="zlib")
+        return
+    allowed: dict[str, tuple[type[np.unsignedinteger[Any]], ...]] = {
+        ".png": (np.uint8, np.uint16),
+        ".bmp": (np.uint8,),
+    }
+    if suffix not in allowed:
+        raise InputError(f"{name}: {suffix} is lossy and would change the labels; write .png, .bmp or .tif")
+    if pixels.dtype not in allowed[suffix]:
+        limit = np.iinfo(allowed[suffix][-1]).max
+        raise InputError(
+            f"{name} cannot hold the labels {int(pixels.min())} … {int(pixels.max())} "
+            f"({suffix} holds 0 … {limit}); write it as .tif"
+        )
+    PIL.Image.fromarray(pixels).save(path)
+
+
+def _read(path: Path, *, labels: bool) -> npt.NDArray[Any]:
+    return read_tiff(path, labels=labels) if _is_tiff(path) else read_picture(path, labels=labels)
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) in TIFF_MAGIC

@@ -1,0 +1,203 @@
+"""Masks as they are learnt from and scored: what compression, smoothing and transparency did to labels is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.raster import RASTER_SUFFIXES, TIFF_SUFFIXES, read_alpha
+from deconvseg.data.labels.encoding import count_values
+from deconvseg.data.reading import image_suffix, read_label_map
+from deconvseg.data.types import LabelMap
+from deconvseg.errors import InputError
+
+# Fewer grey levels than this between two ends are classes.
+_FEWEST_LEVELS = 3
+# A mask whose largest value is below this holds label numbers.
+_LEAST_WHITE = 8
+# A lossy mask below this cannot be told from the noise of its compression.
+_LEAST_LOSSY_WHITE = 32
+# Values within this share of the range are at its ends.
+_END = 0.1
+# A grey pixel lies on an edge where both ends are so near; grey levels of which fewer do are classes. Compression
+# spreads an edge over its blocks. Of 800 random maps of instances and classes none has as many such pixels.
+_REACH, _LOSSY_REACH, _SHARE_ON_EDGES = 3, 5, 0.7
+_SAMPLES = 500
+# A value of which a smaller share of the pixels has equal neighbours on all sides fills no area.
+_LEAST_FILLED = 0.1
+# Grey levels between several classes have 0.68 to 0.89 of such pixels (resized by any filter, or a JPEG once); of 560
+# random maps of regions, ribbons, lines and dots none has more than 0.45.
+_SHARE_BETWEEN_CLASSES = 0.55
+# Even thin lines that were smoothed have no more grey pixels than this for each white one; noise has.
+_MOST_BETWEEN = 4
+# Where values scatter about both ends, no more than this share of the foreground lies between them; instances spread.
+_MOST_NOISE = 0.3
+# JPEG, JPEG 2000 and their relatives, as TIFF numbers them.
+_LOSSY_TIFF = (6, 7, 33003, 33004, 33005, 34712)
+_ADVICE = "or take what lies above half as one class (--foreground)"
+
+
+class BlurredMaskError(InputError):
+    """A mask whose grey levels come from compression, smoothing or resizing, and stand for no class."""
+
+
+class TransparentMaskError(InputError):
+    """A mask whose shape lies in its alpha channel, which is not read."""
+
+
+def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMap:
+    """Read a mask for training or scoring: label values as `read_label_map` gives them, where they are labels.
+
+    With ``foreground`` a mask of two ends with grey levels between them (anti-aliased, resized, or compressed with
+    losses) is thresholded at half of its largest value; without it that is a `BlurredMaskError`, as is a lossy mask of
+    several classes. Raises `TransparentMaskError` for a mask of one colour whose alpha channel varies.
+    """
+    path = Path(path)
+    found = read_label_map(path)
+    pixels = found.pixels
+    raster = image_suffix(path) in RASTER_SUFFIXES
+    if not pixels.size or pixels.min() < 0:
+        return found
+    highest = int(pixels.max())
+    if raster and highest == int(pixels.min()):
+        _check_alpha(path)
+    counts = count_values(pixels) if highest >= 2 else {}
+    levels = len(set(counts) - {0, highest})
+    lossy = levels > 0 and raster and is_lossy(path)
+    if not lossy and (levels < _FEWEST_LEVELS or highest < _LEAST_WHITE):
+        return found
+    two_ended = _is_noisy(counts, highest) or _is_two_ended(pixels, highest, lossy)
+    classes = () if lossy else _smoothed_classes(pixels, counts)
+    if any(not two_ended or _END * highest < value < (1 - _END) * highest for value in classes):
+        raise BlurredMaskError(_describe_classes(path, levels + 2 - len(classes), classes))
+    if not lossy and not two_ended:
+        return found
+    if foreground and two_ended and not (lossy and highest < _LEAST_LOSSY_WHITE):
+        return replace(found, pixels=np.where(pixels > highest // 2, pixels.dtype.type(highest), 0))
+    raise BlurredMaskError(_describe(path, levels, highest, lossy, two_ended))
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a raster file is compressed with losses, by its content: JPEG, lossy WebP, JPEG in TIFF."""
+    with naming(path, "image"), path.open("rb") as stream:
+        start = stream.read(16)
+    if start[:3] == b"\xff\xd8\xff" or (start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8 "):
+        return True
+    if image_suffix(path) not in TIFF_SUFFIXES or start[:2] not in (b"II", b"MM"):
+        return False
+    import tifffile
+
+    with naming(path, "image"), tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        return int(page.compression) in _LOSSY_TIFF
+
+
+def _is_noisy(counts: Mapping[int, int], highest: int) -> bool:
+    """Whether nearly all values scatter about two ends, as those of a mask that was compressed with losses once."""
+    low = [value for value in counts if 0 < value <= _END * highest]
+    high = [value for value in counts if (1 - _END) * highest <= value < highest]
+    foreground = sum(count for value, count in counts.items() if value)
+    between = foreground - sum(counts[value] for value in (*low, *high, highest))
+    return min(len(low), len(high)) >= _FEWEST_LEVELS and between <= _MOST_NOISE * foreground
+
+
+def _is_two_ended(pixels: npt.NDArray[Any], highest: int, lossy: bool) -> bool:
+    """Whether the values between the ends lie on edges, where both ends are a few pixels away."""
+    low, high = _END * highest, (1 - _END) * highest
+    between = np.flatnonzero((pixels > low) & (pixels < high))
+    if not between.size:
+        return lossy
+    if between.size > _MOST_BETWEEN * np.count_nonzero(pixels >= high):
+        return False
+    if between.size > _SAMPLES:
+        between = np.random.default_rng(0).choice(between, _SAMPLES, replace=False)
+    values = _windows(pixels, between, _LOSSY_REACH if lossy else _REACH)
+    on_edge = (values <= low).any(axis=1) & (values >= high).any(axis=1)
+    return bool(on_edge.mean() >= _SHARE_ON_EDGES)
+
+
+def _smoothed_classes(pixels: npt.NDArray[Any], counts: Mapping[int, int]) -> tuple[int, ...]:
+    """The values of several classes between which smoothing has put grey levels; empty for a label map.
+
+    Grey levels fill no area. Their pixels lie between smaller and larger values and mostly differ from all neighbours,
+    which pixels of thin structures and of small instances do not.
+    """
+    values = np.asarray(list(counts))
+    alike = _equal_neighbours(pixels)
+    inside = np.bincount(np.searchsorted(values, pixels[alike == 2 * pixels.ndim]), minlength=len(values))
+    filled = inside >= _LEAST_FILLED * np.asarray(list(counts.values()))
+    classes = tuple(int(value) for value in values[filled])
+    if len(values) - len(classes) < max(_FEWEST_LEVELS, len(classes)):
+        return ()
+    between = np.flatnonzero(~np.isin(pixels, classes))
+    if between.size > _SAMPLES:
+        between = np.random.default_rng(0).choice(between, _SAMPLES, replace=False)
+    near, own = _windows(pixels, between, _REACH), pixels.ravel()[between]
+    on_edge = (near.min(axis=1) < own) & (own < near.max(axis=1)) & (alike.ravel()[between] <= 1)
+    return classes if on_edge.mean() >= _SHARE_BETWEEN_CLASSES else ()
+
+
+def _equal_neighbours(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """How many of a pixel's neighbours along the axes have its value; what lies beyond the borders has."""
+    alike = np.zeros(pixels.shape, np.uint8)
+    for axis in range(pixels.ndim):
+        moved, counted = np.moveaxis(pixels, axis, 0), np.moveaxis(alike, axis, 0)
+        equal = moved[1:] == moved[:-1]
+        counted[1:] += equal
+        counted[:-1] += equal
+        counted[0] += 1
+        counted[-1] += 1
+    return alike
+
+
+def _windows(pixels: npt.NDArray[Any], places: npt.NDArray[np.intp], reach: int) -> npt.NDArray[Any]:
+    """The values around some places (flat indices), as (places, values)."""
+    centres = np.stack(np.unravel_index(places, pixels.shape), axis=1)
+    steps = np.arange(-reach, reach + 1)
+    window = np.stack(np.meshgrid(*(steps for _ in pixels.shape), indexing="ij"), axis=-1).reshape(-1, pixels.ndim)
+    near = np.clip(centres[:, None] + window[None], 0, np.asarray(pixels.shape) - 1)
+    values: npt.NDArray[Any] = pixels[tuple(np.moveaxis(near, -1, 0))]
+    return values
+
+
+def _describe_classes(path: Path, levels: int, classes: Sequence[int]) -> str:
+    listed = ", ".join(map(str, classes[:6])) + (", …" if len(classes) > 6 else "")
+    return (
+        f"{path} has {levels} grey levels along the edges of its labels ({listed}), as an anti-aliased or resized mask "
+        "has; save it with one value per class, and resize masks by nearest neighbours"
+    )
+
+
+def _describe(path: Path, levels: int, highest: int, lossy: bool, two_ended: bool) -> str:
+    if not lossy:
+        return (
+            f"{path} has {levels} grey levels between 0 and {highest}, all along edges, as an anti-aliased or resized "
+            f"mask has; save it with one value per class, {_ADVICE}"
+        )
+    kind = "JPEG" if image_suffix(path) in (".jpg", ".jpeg") else "lossy image"
+    if two_ended and highest >= _LEAST_LOSSY_WHITE:
+        return (
+            f"{path} is a {kind} whose compression has spread the labels 0 and {highest} over {levels + 2} values; "
+            f"save the mask as PNG, {_ADVICE}"
+        )
+    return (
+        f"{path} is a {kind} with {levels + 2} values up to {highest}: compression has changed the labels; "
+        "save the mask as PNG from its source"
+    )
+
+
+def _check_alpha(path: Path) -> None:
+    """Refuse a mask of one colour whose transparency varies."""
+    alpha = read_alpha(path)
+    if alpha is not None and alpha.min() != alpha.max():
+        raise TransparentMaskError(
+            f"{path} is a mask of one colour whose shape is in its alpha channel, which is not read; save the alpha "
+            "channel as a grey mask"
+        )

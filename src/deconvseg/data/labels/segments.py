@@ -1,0 +1,60 @@
+"""Segmentations that Slicer has cropped to their segments, back on the grid of their image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deconvseg.data.labels.mask_values import read_mask
+from deconvseg.data.reading import check_same_grid
+from deconvseg.data.types import Image, LabelMap
+from deconvseg.errors import InputError
+
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+
+_NEAR_WHOLE = 0.05  # voxels
+
+
+def read_mask_pair(truth: Path, prediction: Path, *, foreground: bool = False) -> tuple[LabelMap, LabelMap]:
+    """A true and a predicted mask, each read by `read_mask`, on one grid.
+
+    One that Slicer has cropped is put on the grid of the other. Raises `InputError` for what `read_mask` raises, and
+    for masks on different grids.
+    """
+    first, second = (read_mask(path, foreground=foreground) for path in (truth, prediction))
+    first, second = uncrop(first, truth, second), uncrop(second, prediction, first)
+    check_same_grid(first, truth, second, prediction)
+    return first, second
+
+
+def uncrop(label_map: LabelMap, path: Path, grid: Image | LabelMap) -> LabelMap:
+    """The label map of a ``.seg.nrrd`` on ``grid``, background where it holds no voxels.
+
+    Slicer writes the box of the segments alone, and its place in the header. Other files, and a grid that is not the
+    image's moved by whole voxels, are returned as they are, for `check_same_grid` to judge. Raises `InputError` for
+    segments that reach beyond the image.
+    """
+    if not path.name.lower().endswith(SEGMENTATION_SUFFIX) or len(label_map.shape) != len(grid.shape):
+        return label_map
+    if label_map.shape == grid.shape and label_map.geometry.matches(grid.geometry):
+        return label_map
+    to_grid = np.linalg.inv(grid.geometry.affine) @ label_map.geometry.affine
+    offset = np.rint(to_grid[:-1, -1]).astype(int)
+    steps = np.abs(to_grid[:-1, :-1] - np.eye(len(offset))).max() * max(label_map.shape)
+    if steps > _NEAR_WHOLE or np.abs(to_grid[:-1, -1] - offset).max() > _NEAR_WHOLE:
+        return label_map
+    whole = np.zeros(grid.shape, label_map.pixels.dtype)
+    ends = np.minimum(offset + label_map.shape, grid.shape)
+    starts = np.minimum(np.maximum(offset, 0), ends)
+    inside = tuple(slice(start, end) for start, end in zip(starts, ends, strict=True))
+    part = label_map.pixels[
+        tuple(slice(start - first, end - first) for start, end, first in zip(starts, ends, offset, strict=True))
+    ]
+    if (lost := np.count_nonzero(label_map.pixels) - np.count_nonzero(part)) > 0:
+        raise InputError(
+            f"{path} has {lost} voxels of segments outside of its image; export it with that image as its reference"
+        )
+    whole[inside] = part
+    return replace(label_map, pixels=whole, geometry=grid.geometry)

@@ -1,0 +1,174 @@
+"""A dataset that a CSV file lists: a row per case; its header names the channels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unicodedata import normalize
+
+from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.delimited import read_table
+from deconvseg.data.json_files import read_json
+from deconvseg.data.layouts.left_out import find_unlisted
+from deconvseg.data.listing import channel_of, find_splits, guess_channels, locate
+from deconvseg.data.reading import case_stem
+from deconvseg.errors import InputError
+
+_SPLITS = {
+    **{"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
+
+# The columns that say which scans belong together, the first that has a text.
+_GROUPS = ("group", "subject", "subject_id", "patient", "patient_id", "participant_id")
+_MEANINGS = frozenset(("image", "label", "mask", "case", "split", *_GROUPS))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A CSV file, its cases in the order of its rows, its channels' columns, and the cases' splits."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, str], ...]
+    cases: tuple[Case, ...]
+    image_columns: tuple[str, ...]
+    splits: tuple[str, ...] | None
+
+
+def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
+    """A dataset of rows: the image by the column ``image``, or one per channel, the mask by ``label`` or ``mask``.
+
+    The channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2``
+    … in theirs, then named T1, T2, …. A column ``case`` names the cases, a column ``split`` their splits; ``group`` (or
+    ``subject``, ``patient``, with or without ``_id``, or ``participant_id``) says what stays together in folds.
+    """
+    table = _read_table(path)
+    unnamed = table.image_columns == ("image",)
+    splits_file, told = (None, ()) if table.splits is not None else _splits_beside(path, table.cases)
+    listed = [file for case in table.cases for file in (*case.images, case.label) if file is not None]
+    return Dataset(
+        root=path,
+        layout="csv",
+        cases=table.cases,
+        channel_names=guess_channels([case.images[0] for case in table.cases])
+        if unnamed
+        else tuple(name if _is_numbered(name) else name.removeprefix("image_") for name in table.image_columns),
+        guessed_channels=unnamed,
+        foreground=foreground,
+        splits_file=splits_file if table.splits is None else path,
+        problems=(*told, *find_unlisted(path, (file.parent for case in table.cases for file in case.images), listed)),
+    )
+
+
+def _splits_beside(path: Path, cases: Sequence[Case]) -> tuple[Path | None, tuple[Problem, ...]]:
+    """A splits file beside a table, where it names cases of the table and no others, and what is to be told of it."""
+    found = find_splits(path.parent)
+    if found is None:
+        return None, ()
+    names = {case.name for case in cases}
+    try:
+        listed = _names_in(read_json(found))
+    except InputError as error:
+        return None, (Problem(str(found), f"is not used: {str(error).removeprefix(str(found)).strip()}", "warning"),)
+    if listed and listed <= names:
+        message = f"is used, as it names cases of {path.name}; a column split, or --splits, says otherwise"
+        return found, (Problem(str(found), message, "warning"),)
+    others = list_names(sorted(listed - names), limit=3)
+    why = f"names {others}, which {path.name} does not have" if others else "names no case"
+    return None, (Problem(str(found), f"is not used, as it {why}; give it with --splits if it is meant", "warning"),)
+
+
+def _names_in(record: object) -> set[str]:
+    """The names in splits, whatever their form and depth."""
+    names: set[str] = set()
+    waiting = [record]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            names.add(normalize("NFC", part))
+        elif isinstance(part, (dict, list)):
+            waiting += part.values() if isinstance(part, dict) else part
+    return names
+
+
+def read_csv_splits(path: Path) -> dict[str, list[str]]:
+    """The case names by the split (train, val, test) that the column ``split`` gives them; an empty cell is none."""
+    table = _read_table(path)
+    if table.splits is None:
+        raise InputError(f"{path} has no column split; add one with train, val or test, or give a .json file")
+    found: dict[str, list[str]] = {}
+    for case, split in zip(table.cases, table.splits, strict=True):
+        if split:
+            found.setdefault(split, []).append(case.name)
+    return found
+
+
+def read_csv_column(path: Path, column: str) -> dict[str, str]:
+    """The texts of a column by the names that its cases have as a dataset; `InputError` where there is no such."""
+    table = _read_table(path)
+    if column not in table.columns:
+        raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
+    return {case.name: row[column] for case, row in zip(table.cases, table.rows, strict=True)}
+
+
+def _read_table(path: Path) -> _Table:
+    table = read_table(path)
+    columns = [_known(name) for name in table.columns]
+    rows = [(line, {_known(name): cell for name, cell in row.items()}) for line, row in table.rows]
+    image_columns = _image_columns(columns)
+    label_columns = [name for name in ("label", "mask") if name in columns]
+    if not image_columns or len(label_columns) != 1:
+        raise InputError(
+            f"{path} has the columns {', '.join(columns) or 'none'}, but needs image (or one per channel: image_0, "
+            "image_1, … or image_T1, image_T2, …) and label (or mask)"
+        )
+    if not rows:
+        raise InputError(f"{path} has no rows; add one per case")
+    cases = tuple(_case(path, number, row, image_columns, label_columns[0]) for number, row in rows)
+    twice = sorted(name for name, times in Counter(case.name for case in cases).items() if times > 1)
+    if twice:
+        raise InputError(
+            f"{path} names the case {list_names(twice)} more than once; add a column case with unique names"
+        )
+    splits = tuple(_split(path, number, row) for number, row in rows) if "split" in columns else None
+    return _Table(tuple(columns), tuple(row for _, row in rows), cases, image_columns, splits)
+
+
+def _known(column: str) -> str:
+    """The name of a column, those that mean something here in lower case; a channel keeps its own."""
+    lower = column.lower()
+    if lower.startswith("image_"):
+        return f"image_{column[6:]}"
+    return lower if lower in _MEANINGS else column
+
+
+def _image_columns(columns: list[str]) -> tuple[str, ...]:
+    numbered = sorted(filter(_is_numbered, columns), key=lambda name: int(name[6:]))
+    named = [name for name in columns if re.fullmatch(r"image_.+", name)]
+    return tuple(numbered or [name for name in columns if name == "image"] or named)
+
+
+def _is_numbered(column: str) -> bool:
+    return re.fullmatch(r"image_\d+", column) is not None
+
+
+def _case(path: Path, number: int, row: Mapping[str, str], images: tuple[str, ...], label: str) -> Case:
+    cells = [row[name] for name in images]
+    if not all(cells):
+        raise InputError(f"{path}, line {number}: {images[cells.index('')]} is empty; every case needs it")
+    files = tuple(locate(path.parent, cell) for cell in cells)
+    mask = locate(path.parent, row[label]) if row[label] else None
+    channel = channel_of(files[0])
+    default = channel[0] if channel and len(files) > 1 else case_stem(files[0])
+    group = next((row[column] for column in _GROUPS if row.get(column)), None)
+    return Case(normalize("NFC", row.get("case", "")) or default, files, mask, group)
+
+
+def _split(path: Path, number: int, row: Mapping[str, str]) -> str:
+    given = row["split"]
+    if given and given.lower() not in _SPLITS:
+        raise InputError(f"{path}, line {number}: the split is {given!r}; known are train, val and test")
+    return _SPLITS[given.lower()] if given else ""

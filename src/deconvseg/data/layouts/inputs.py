@@ -1,0 +1,184 @@
+"""The cases of a file or a flat folder of images: what is one case, what are its channels, and what is left out."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from deconvseg.data.dataset import Case, Problem, list_names
+from deconvseg.data.formats.raster import RASTER_SUFFIXES
+from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left_out
+from deconvseg.data.listing import by_stem, channel_files, channel_of, ending_of, list_image_files, sibling_channel
+from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix, is_dead_link, is_image_file, read_header
+from deconvseg.errors import InputError
+
+_MASK_WORD = r"(?:masks?|d?seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?|manual)"
+_MASK = re.compile(rf"(?P<image>.+?)[ _.-]+{_MASK_WORD}[_-]?\d*", re.IGNORECASE)
+_MASK_FIRST = re.compile(rf"{_MASK_WORD}[ _.-]+(?P<image>.+)", re.IGNORECASE)
+# The folders of images in nnU-Net's layout, where every name has a channel's number.
+_NNUNET_FOLDER = re.compile(r"images[A-Z][a-z]*")
+
+
+def open_images(
+    path: str | PathLike[str], *, channels: int | None = None
+) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
+    """The cases to predict: one file, or every image file of a folder, nnU-Net's ``CASE_0000.ext`` … being one case.
+
+    ``channels`` is what the network expects; without it files that are numbered without a gap from 0000 on are one
+    case, where each has one channel on the same grid. A file has the same name alone as among the files of its folder:
+    the number 0000 of a single channel is dropped where several files have it and none another, or the folder is
+    called as nnU-Net's (imagesTs). Left out, and named by the problems, are files that claim the same case, masks
+    beside their images (``X_mask``, ``seg_X``, …), and what is not read. Raises `InputError` for a missing path, for a
+    folder without images, and where nothing else is left.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = list_image_files(path)
+        left_out = find_left_out(path, found, other="warning")
+        if not found:
+            raise InputError(
+                f"{path} holds no image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}{name_left_out(left_out)}"
+            )
+        masks = _masks_beside(found)
+        files = [file for file in found if file not in masks]
+        cases, problems = _separate(files, channels)
+        return cases, (*problems, *_describe_masks(path, masks), *_doubtful(path, files, channels), *left_out)
+    if not path.exists() and not is_dead_link(path):
+        raise InputError(f"{path} does not exist; give an image file or a folder of them")
+    if not is_image_file(path):
+        raise InputError(
+            find_dicom(path) or f"{path} is not an image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}"
+        )
+    alike = [file for file in list_image_files(path.parent) if ending_of(file) == ending_of(path)]
+    grouped = _group_channels(alike, channels) if channel_of(path) else []
+    # By its name: what was given stays as it was written, links and all.
+    case = next((case for case in grouped if path.name in [image.name for image in case.images]), None)
+    return (case or Case(case_stem(path), (path,), None),), ()
+
+
+def is_images_folder(folder: Path) -> bool:
+    """Whether a folder is called as nnU-Net's folders of images are: imagesTr, imagesTs."""
+    return _NNUNET_FOLDER.fullmatch(folder.absolute().name) is not None
+
+
+def _masks_beside(files: Sequence[Path]) -> set[Path]:
+    """The files named as the masks of others: ``X_mask`` or ``mask_X`` beside ``X``, ``X_seg`` beside ``X_t1``."""
+    stems = {path: case_stem(path) for path in files}
+    matches = {path: _MASK.fullmatch(stem) or _MASK_FIRST.fullmatch(stem) for path, stem in stems.items()}
+    images = sorted(case_stem(path) for path, match in matches.items() if match is None)
+
+    def has_image(name: str) -> bool:
+        places = (bisect_left(images, start) for start in (name, f"{name}_"))
+        exact, longer = (images[place] if place < len(images) else "" for place in places)
+        return exact == name or longer.startswith(f"{name}_")
+
+    return {path for path, match in matches.items() if match and has_image(match["image"])}
+
+
+def _describe_masks(folder: Path, masks: set[Path]) -> list[Problem]:
+    if not masks:
+        return []
+    names = list_names((path.name for path in sorted(masks)), limit=3)
+    message = (
+        f"holds {len(masks)} files named as masks of others ({names}), left out; move the images to a folder apart"
+    )
+    return [Problem(str(folder), message, "warning")]
+
+
+def _doubtful(folder: Path, files: Sequence[Path], channels: int | None) -> list[Problem]:
+    """Files numbered as several channels in a folder for a network that takes one: an error where several cases are."""
+    volumes = [path for path in files if image_suffix(path) not in RASTER_SUFFIXES]
+    groups = _channels_by_ending(volumes)
+    numbers = {tuple(sorted(group)) for group in groups.values()}
+    if channels != 1 or len(numbers) != 1 or (count := len(next(iter(numbers)))) < 2:
+        return []
+    if next(iter(numbers)) != tuple(range(count)) or not all(_may_be_channels(group) for group in groups.values()):
+        return []
+    names = list_names(path.name for path in next(iter(groups.values())).values())
+    if len(groups) > 1:
+        raise InputError(
+            f"{folder} holds {count} channels of each case by their names ({names}), but the network takes one; give a "
+            "folder with that channel alone"
+        )
+    message = f"{names} are taken for {count} cases: the network takes one channel"
+    return [Problem(str(folder), message, "warning")]
+
+
+def _separate(files: Sequence[Path], channels: int | None) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
+    """The cases whose names are their own, and a problem for each name that several inputs have."""
+    found: dict[str, list[Case]] = defaultdict(list)
+    for group in _by_ending(files).values():
+        for case in _group_channels(group, channels):
+            found[case.name].append(case)
+    cases, problems = [], []
+    for name, (case, *others) in sorted(found.items()):
+        if not others:
+            cases.append(case)
+            continue
+        rivals = " and ".join(str(other.images[0]) for other in others)
+        message = f"and {rivals} have the same case name {name!r} and are left out; remove or rename one"
+        problems.append(Problem(str(case.images[0]), message, "error"))
+    if not cases:
+        raise InputError(f"{problems[0].file} {problems[0].message}")
+    return tuple(cases), tuple(problems)
+
+
+def _by_ending(files: Sequence[Path]) -> Mapping[str, list[Path]]:
+    grouped: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        grouped[ending_of(path)].append(path)
+    return grouped
+
+
+def _channels_by_ending(files: Sequence[Path]) -> dict[tuple[str, str], dict[int, Path]]:
+    """Channel files by ending and case, then by channel number."""
+    return {
+        (ending, case): group
+        for ending, alike in _by_ending(files).items()
+        for case, group in channel_files(alike).items()
+    }
+
+
+def _group_channels(files: Sequence[Path], channels: int | None) -> list[Case]:
+    """The cases of files of one format: a file each, or several where they are numbered as channels."""
+    cases = [Case(stem, (path,), None) for stem, path in by_stem(files).items() if channel_of(path) is None]
+    groups = channel_files(files)
+    single = not cases and all(set(group) == {0} for group in groups.values())
+    numbered = single and (len(groups) > 1 or _NNUNET_FOLDER.fullmatch(files[0].parent.name) is not None)
+    for name, group in groups.items():
+        expected = channels or len(group)
+        example = next(iter(group.values()))
+        complete = set(group) == set(range(expected))
+        if expected == 1:
+            joined = complete and numbered
+        else:
+            joined = (complete or image_suffix(example) not in RASTER_SUFFIXES) and _may_be_channels(group)
+        if joined and len(group) > expected:
+            names = list_names(path.name for path in group.values())
+            raise InputError(
+                f"{example.parent} holds {len(group)} channels of case {name} ({names}), but the network takes "
+                f"{expected}; give a folder with those alone, numbered from 0000 in the run's order"
+            )
+        if joined:
+            cases.append(Case(name, tuple(sibling_channel(example, number) for number in range(expected)), None))
+        else:
+            cases += [Case(case_stem(path), (path,), None) for path in group.values()]
+    return cases
+
+
+def _may_be_channels(group: Mapping[int, Path]) -> bool:
+    """Whether files are single channels on one grid by their headers; one that cannot be read is no reason against."""
+    shapes = set()
+    for path in group.values():
+        try:
+            header = read_header(path)
+        except InputError:
+            continue  # named when its case is read
+        if header.channels != 1:
+            return False
+        shapes.add(header.shape)
+    return len(shapes) < 2

@@ -1,0 +1,239 @@
+"""Images that a folder holds and no case uses: counted, named and grouped, a line for each kind."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deconvseg.data.dataset import Problem, list_names
+from deconvseg.data.formats.image_endings import COMPANIONS, DICOM, PACKED, SIGNATURES, SYSTEM_FOLDERS, UNREAD
+from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, files_of, image_suffix
+from deconvseg.errors import InputError
+
+# So many files without a known ending are looked into in a folder; a series of DICOM shows in its first.
+_MOST_OPENED = 50
+_NAMES = 3
+_NESTED = "in subfolders, where only files of the folder itself are read"
+_CONVERT = "convert to .nii.gz (3D) or .png (2D)"
+_RENAME = "give them the ending of their format"
+
+# DICOM without its preamble begins with an element of group 8 (or 2): its length or its type, by two letters, follows.
+_BARE_DICOM = re.compile(
+    rb"(\x08\x00[\x00\x01\x05\x08\x12-\x18]|\x02\x00[\x00-\x03])\x00([A-Z]{2}|[\x00-\x40]\x00\x00\x00)", re.S
+)
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Why files are left out; ``ending`` is theirs, where that is why."""
+
+    why: Literal["dicom", "unread", "other", "hidden", "content"]
+    ending: str = ""
+
+
+def find_left_out(
+    folder: Path,
+    known: Iterable[Path],
+    *,
+    severity: Severity = "error",
+    other: Severity | None = None,
+    because: str = _NESTED,
+    skip: Collection[str] = (),
+    deep: bool = True,
+) -> tuple[Problem, ...]:
+    """The images in a folder and below it that are not among the ``known`` files: one problem for each kind.
+
+    Known are the files that are read, or named otherwise. Left alone are texts, tables and other companions, and files
+    beside a known one of the same name (previews, the voxels of a header). Files of a format that is read are left out
+    ``because`` of where they lie or how they are named, with the severity ``other``. The contents of files without a
+    known ending are looked at: DICOM often has none. Folders called one of ``skip`` are not entered, none without
+    ``deep``.
+    """
+    if not folder.is_dir():
+        return ()
+    files = set(known)
+    found = _sort(_strays([folder], files, skip, deep), files)
+    return tuple(
+        _describe(folder, kind, paths, because, (other or severity) if kind.why == "other" else severity)
+        for kind, paths in found.items()
+    )
+
+
+def find_unlisted(table: Path, folders: Iterable[Path], listed: Iterable[Path]) -> tuple[Problem, ...]:
+    """The images beside those that a file lists, and below them, which it does not list: a warning for each kind.
+
+    Below the file's own folder and those above it, where anything may lie, only the ``folders`` are looked into.
+    """
+    files, places, around = set(listed), set(folders), {table.parent, *table.parent.parents}
+    apart = places - around
+    outermost = [place for place in apart if apart.isdisjoint(place.parents)]
+    strays = [*_strays(sorted(outermost), files), *_strays(sorted(places & around), files, deep=False)]
+    because = f"that {table.name} does not list"
+    return tuple(
+        _describe(table.parent, kind, paths, because, "warning") for kind, paths in _sort(strays, files).items()
+    )
+
+
+def _sort(strays: Iterable[tuple[_Kind, Path]], known: Collection[Path]) -> dict[_Kind, list[Path]]:
+    found: dict[_Kind, list[Path]] = defaultdict(list)
+    for kind, path in strays:
+        found[kind].append(path)
+    if any(kind.ending in (".raw", ".zraw") for kind in found):
+        voxels = _voxel_files(known)
+        found.update({kind: [path for path in paths if path not in voxels] for kind, paths in found.items()})
+    ordered = sorted(found.items(), key=lambda item: (item[0].why, item[0].ending))
+    return {kind: sorted(paths) for kind, paths in ordered if paths}
+
+
+def find_dicom(path: Path) -> str | None:
+    """A sentence about a DICOM file, or about a folder that holds such files; None for anything else."""
+    if path.is_file():
+        if _ending(path) in DICOM or path.name.upper() == "DICOMDIR" or _content(path) == "dicom":
+            return f"{path} is DICOM, which is not read; {_conversion(path.parent)}"
+        return None
+    files = [stray for kind, stray in _strays([path], ()) if kind.why == "dicom"] if path.is_dir() else []
+    if not files:
+        return None
+    return (
+        f"{path} holds {len(files)} DICOM files ({_list(path, sorted(files))}), which are not read; {_conversion(path)}"
+    )
+
+
+def name_left_out(problems: Collection[Problem]) -> str:
+    """The problems as the end of another message: empty where there are none."""
+    return "".join(f"; {problem.file} {problem.message}" for problem in problems)
+
+
+def _strays(
+    folders: Iterable[Path], known: Collection[Path], skip: Collection[str] = (), deep: bool = True
+) -> Iterator[tuple[_Kind, Path]]:
+    beside = {(path.parent, case_stem(path)) for path in known}
+    for place, paths in (walked for folder in folders for walked in _walk(folder, skip, deep)):
+        unsure: list[Path] = []
+        for path in paths:
+            if path in known or path.name.startswith("._"):
+                continue
+            ending = _ending(path)
+            stem = path.name[: len(path.name) - len(ending)]
+            if image_suffix(path):
+                yield _Kind("hidden" if path.name.startswith(".") else "other"), path
+            elif (place, stem) in beside or (place, path.stem) in beside or _is_second_of_pair(path):
+                continue
+            elif ending in DICOM or path.name.upper() == "DICOMDIR":
+                yield _Kind("dicom"), path
+            elif (ending in UNREAD or ending.count(".") > 1) and not stem.endswith(("_xfm", "_affine")):
+                yield _Kind("unread", ending), path
+            elif ending not in COMPANIONS and not path.name.startswith(".") and path.is_file():
+                unsure.append(path)
+        yield from _look_into(unsure)
+
+
+def _is_second_of_pair(path: Path) -> bool:
+    """Whether the file is a header or has the voxels of one (Analyze, AFNI) that is named in its place."""
+    first = {".hdr": ".img", ".head": ".brik", ".par": ".rec"}.get(path.suffix.lower())
+    return first is not None and any(path.with_suffix(ending).exists() for ending in (first, first.upper()))
+
+
+def _walk(folder: Path, skip: Collection[str], deep: bool) -> Iterator[tuple[Path, list[Path]]]:
+    """The folders from ``folder`` down with their files, links to folders followed once, caches and previews not."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            state = place.stat()
+            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+        except OSError:
+            continue  # gone, or not to be read: nothing in it is taken either
+        if (state.st_dev, state.st_ino) in seen:
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        files = []
+        for entry in entries:
+            path = place / entry.name
+            if not _is_folder(entry) or path.suffix.lower() in (".zarr", ".n5"):
+                files.append(path)
+            elif deep and entry.name.lower() not in SYSTEM_FOLDERS and entry.name not in skip:
+                waiting.append(path)
+        yield place, files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _ending(path: Path) -> str:
+    """The ending in lower case; that of a packed image with what packed it, and of a pair that of its first file."""
+    suffix = path.suffix.lower()
+    inner = Path(path.stem).suffix.lower()
+    if suffix in PACKED and (inner in UNREAD or inner in IMAGE_SUFFIXES):
+        return inner + suffix
+    return suffix
+
+
+def _look_into(paths: list[Path]) -> Iterator[tuple[_Kind, Path]]:
+    """Files of one folder whose endings say nothing: all are DICOM where only that is found, else what is an image."""
+    contents = {path: _content(path) for path in paths[:_MOST_OPENED]}
+    if "dicom" in contents.values():
+        endless = {content for content in contents.values() if content} == {"dicom"}
+        for path in paths:
+            if contents.get(path, "dicom" if endless else "") == "dicom":
+                yield _Kind("dicom"), path
+        return
+    for path, content in contents.items():
+        if content == "image":
+            yield _Kind("content"), path
+
+
+def _content(path: Path) -> Literal["dicom", "image", ""]:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        return ""
+    if start[128:132] == b"DICM" or _BARE_DICOM.match(start):
+        return "dicom"
+    return "image" if start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP") else ""
+
+
+def _voxel_files(known: Iterable[Path]) -> set[Path]:
+    """The files that hold the voxels of headers (MetaImage, NRRD); a damaged header has none."""
+    found: set[Path] = set()
+    for path in known:
+        if image_suffix(path) in (".mhd", ".mha", ".nhdr", ".nrrd"):
+            try:
+                found.update(files_of(path))
+            except InputError:
+                continue  # named when its case is read
+    return found
+
+
+def _describe(folder: Path, kind: _Kind, paths: list[Path], because: str, severity: Severity) -> Problem:
+    count, names = len(paths), _list(folder, paths)
+    files = "file" if count == 1 else "files"
+    message = {
+        "dicom": f"holds {count} DICOM {files} ({names}), left out; {_conversion(folder)}",
+        "unread": f"holds {count} {files} ending in {kind.ending} ({names}), which is not read, left out; {_CONVERT}",
+        "content": f"holds {count} image {files} without an ending that is read ({names}), left out; {_RENAME}",
+        "other": f"holds {count} image {files} {because} ({names}), left out",
+        "hidden": f"holds {count} hidden image {files} ({names}), left out",
+    }[kind.why]
+    return Problem(str(folder), message, "warning" if kind.why == "hidden" else severity)
+
+
+def _list(folder: Path, paths: list[Path]) -> str:
+    return list_names((Path(os.path.relpath(path, folder)).as_posix() for path in paths), limit=_NAMES)
+
+
+def _conversion(folder: Path) -> str:
+    return f"convert the series with 'dcm2niix -z y -o OUTPUT {folder}' and give the .nii.gz files"

@@ -1,0 +1,181 @@
+"""Random changes of training patches: what is drawn for a sample, and how it is done to a batch."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from deconvseg.data.patches import transforms
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+_Amount = Annotated[float, Field(ge=0)]
+_Relative = Annotated[float, Field(ge=0, lt=1)]
+_Positive = Annotated[float, Field(gt=0)]
+
+# Where voxels are longer than this many times their width, reading between their planes invents anatomy; where a patch
+# is so many times as wide as it is thick, turning it out of its plane leaves most of it outside of what was read.
+_ANISOTROPIC = 3.0
+
+
+class Augmentation(BaseModel):
+    """How often (a probability) and how strongly a patch is changed; angles in radians, the rest relative.
+
+    The strength is drawn uniformly: angles and shifts within plus and minus the value, factors within 1 plus and
+    minus the value or from the range, a noise's standard deviation from 0 to the value. ``flip`` mirrors each axis by
+    itself, and only those of ``flip_axes`` where they are given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    affine: Probability = 0.3
+    rotation: _Amount = 0.52
+    scaling: _Relative = 0.3
+    scaling_per_axis: bool = False
+    flip: Probability = 0.5
+    flip_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = None
+    noise: Probability = 0.1
+    noise_std: _Amount = 0.3
+    smoothing: Probability = 0.1
+    smoothing_sigma: tuple[_Positive, _Positive] = (0.5, 1.0)
+    intensity_scale: Probability = 0.15
+    intensity_scale_range: _Relative = 0.25
+    intensity_shift: Probability = 0.0
+    intensity_shift_range: _Amount = 0.1
+    contrast: Probability = 0.15
+    contrast_range: tuple[_Positive, _Positive] = (0.75, 1.25)
+    low_resolution: Probability = 0.125
+    low_resolution_zoom: tuple[_Positive, Annotated[float, Field(gt=0, le=1)]] = (0.5, 1.0)
+    gamma: Probability = 0.3
+    gamma_inverted: Probability = 0.1
+    gamma_range: tuple[_Positive, _Positive] = (0.7, 1.5)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Augmentation":
+        for name in ("smoothing_sigma", "contrast_range", "low_resolution_zoom", "gamma_range"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} goes from {low} to {high}: give the lower end first")
+        return self
+
+    def mirrored(self, dims: int) -> tuple[int, ...]:
+        """The axes of so many dimensions along which patches are mirrored."""
+        if self.flip == 0:
+            return ()
+        return tuple(axis for axis in range(dims) if self.flip_axes is None or axis in self.flip_axes)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was drawn for one sample; None is "not this time". ``matrix`` maps offsets from the patch's centre."""
+
+    matrix: NDArray[np.float64] | None = None
+    flips: tuple[int, ...] = ()
+    noise: float | None = None
+    noise_seed: int = 0
+    sigmas: tuple[float, ...] | None = None
+    brightness: tuple[float, float] | None = None
+    contrast: tuple[float, ...] | None = None
+    zoom: tuple[float, ...] | None = None
+    gamma_inverted: tuple[float, ...] | None = None
+    gamma: tuple[float, ...] | None = None
+
+
+class Augment:
+    """Draws the changes of a sample and makes them, on whatever device the patches lie.
+
+    Affine, mirroring, noise, smoothing, brightness, contrast, low resolution and gamma, in that order. ``spacing`` is
+    in mm: rotations are of the body, not of the grid, and where an axis is more than three times as coarse as the
+    finest, or a patch more than three times as wide as along it, rotation, scaling and low resolution leave it alone.
+    """
+
+    def __init__(self, spacing: Sequence[float], patch_size: Sequence[int], settings: Augmentation) -> None:
+        self.spacing = np.asarray(spacing, float)
+        self.settings = settings
+        coarse = self.spacing > _ANISOTROPIC * self.spacing.min()
+        thin = _ANISOTROPIC * np.asarray(patch_size) < max(patch_size)
+        self.axes = tuple(int(axis) for axis in np.flatnonzero(~(coarse | thin)))
+
+    def draw(self, rng: np.random.Generator, channels: int) -> Change:
+        """Draw what is done to one sample of that many channels."""
+        s, dims = self.settings, len(self.spacing)
+
+        def drawn(probability: float) -> bool:
+            return bool(rng.random() < probability)
+
+        def uniform(low: float, high: float, count: int) -> tuple[float, ...]:
+            return tuple(rng.uniform(low, high, count).tolist())
+
+        return Change(
+            matrix=self._matrix(rng) if drawn(s.affine) else None,
+            flips=tuple(axis for axis in s.mirrored(dims) if drawn(s.flip)),
+            noise=rng.uniform(0, s.noise_std) if drawn(s.noise) else None,
+            noise_seed=int(rng.integers(2**63)),
+            sigmas=uniform(*s.smoothing_sigma, dims) if drawn(s.smoothing) else None,
+            brightness=self._brightness(rng),
+            contrast=uniform(*s.contrast_range, channels) if drawn(s.contrast) else None,
+            zoom=self._zoom(rng) if drawn(s.low_resolution) else None,
+            gamma_inverted=uniform(*s.gamma_range, channels) if drawn(s.gamma_inverted) else None,
+            gamma=uniform(*s.gamma_range, channels) if drawn(s.gamma) else None,
+        )
+
+    def _matrix(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw a rotation (in mm) and a scaling."""
+        s, dims = self.settings, len(self.spacing)
+        matrix = np.eye(dims)
+        for first, second in itertools.combinations(self.axes, 2):
+            angle = rng.uniform(-s.rotation, s.rotation)
+            turn = np.eye(dims)
+            turn[first, first] = turn[second, second] = np.cos(angle)
+            turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+            matrix = matrix @ turn
+        factors = rng.uniform(1 - s.scaling, 1 + s.scaling, dims)
+        scale = np.ones(dims)
+        scale[list(self.axes)] = factors[list(self.axes)] if s.scaling_per_axis else factors[0]
+        result: NDArray[np.float64] = (matrix * self.spacing * scale) / self.spacing[:, None]
+        return result
+
+    def _brightness(self, rng: np.random.Generator) -> tuple[float, float] | None:
+        s = self.settings
+        scaled, shifted = rng.random(2) < (s.intensity_scale, s.intensity_shift)
+        scale, shift = rng.uniform(-s.intensity_scale_range, s.intensity_scale_range), rng.uniform(-1, 1)
+        if not scaled and not shifted:
+            return None
+        return 1 + scale * bool(scaled), shift * s.intensity_shift_range * bool(shifted)
+
+    def _zoom(self, rng: np.random.Generator) -> tuple[float, ...]:
+        zoom = rng.uniform(*self.settings.low_resolution_zoom)
+        return tuple(zoom if axis in self.axes else 1.0 for axis in range(len(self.spacing)))
+
+
+# Each change of intensities by the name of its strength in a Change, in the order in which they are made.
+_INTENSITIES: dict[str, Callable[[Tensor, Tensor, Sequence[Change]], Tensor]] = {
+    "noise": lambda x, std, changes: transforms.add_noise(x, std, [change.noise_seed for change in changes]),
+    "sigmas": lambda x, sigmas, _: transforms.blur(x, sigmas.tolist()),
+    "brightness": lambda x, pairs, _: transforms.scale_and_shift(x, pairs[:, 0], pairs[:, 1]),
+    "contrast": lambda x, factors, _: transforms.change_contrast(x, factors),
+    "zoom": lambda x, zooms, _: transforms.lower_resolution(x, zooms.tolist()),
+    "gamma_inverted": lambda x, exponents, _: transforms.change_gamma(x, exponents, inverted=True),
+    "gamma": lambda x, exponents, _: transforms.change_gamma(x, exponents),
+}
+
+
+def change_intensities(image: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Return the images (B, C, *S) with their noise, smoothing, brightness, contrast, resolution and gamma changed."""
+    for name, make in _INTENSITIES.items():
+        chosen = [index for index, change in enumerate(changes) if getattr(change, name) is not None]
+        if not chosen:
+            continue
+        drawn = [changes[index] for index in chosen]
+        strengths = torch.tensor([getattr(change, name) for change in drawn], dtype=torch.float32, device=image.device)
+        if len(chosen) == len(image):
+            image = make(image, strengths, drawn)
+        else:
+            image = image.clone()
+            image[chosen] = make(image[chosen], strengths, drawn)
+    return image

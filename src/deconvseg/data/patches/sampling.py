@@ -1,0 +1,205 @@
+"""Random training patches, each a function of (seed, epoch, sample) alone."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler, get_worker_info
+
+from deconvseg.data.cache import PreparedCase
+from deconvseg.data.patches.augmentation import Augment, Change, change_intensities
+from deconvseg.data.patches.transforms import resample
+from deconvseg.data.stored_arrays import StoredArray
+from deconvseg.system import naming
+
+
+class Sample(NamedTuple):
+    """What is read for a patch: the part of a case (C, *R), (*R) that it needs, and what is to be done to it.
+
+    Without a resampling R is the patch. With one it is what the turned patch covers of the case, and ``centre`` the
+    place in it of the patch's centre.
+    """
+
+    image: Tensor
+    labels: Tensor
+    centre: tuple[float, ...]
+    change: Change
+    case: str
+
+
+class PatchDataset(TorchDataset[Sample]):
+    """Samples of prepared cases; the index is (epoch, sample), and nothing else decides what comes back.
+
+    The share ``foreground`` of any run of consecutive samples, and so of each batch, to within one, is centred on a
+    voxel of a class drawn at random; the others lie anywhere in the volume, or, where a dataset has voxels to ignore,
+    about one of the background that somebody has judged. A volume smaller than the patch is padded
+    on both sides: pixels with zero (the mean, or the background, after normalisation), labels with background.
+    :func:`finish` makes patches of samples, on whatever device they lie.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        patch_size: Sequence[int],
+        samples_per_epoch: int,
+        *,
+        seed: int,
+        foreground: float = 0.0,
+        augment: Augment | None = None,
+    ) -> None:
+        self.cases = list(cases)
+        self.patch_size = tuple(patch_size)
+        self.samples_per_epoch = samples_per_epoch
+        self.seed = seed
+        self.foreground = foreground
+        self.augment = augment
+        # One row per worker process (its id, epoch, sample), in shared memory: it outlives a process that is killed.
+        self.reading: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        epoch, sample = index
+        case = self.case(epoch, sample)
+        worker = get_worker_info()
+        if worker is not None and self.reading is not None:
+            self.reading[worker.id] = torch.tensor([os.getpid(), epoch, sample])
+        with naming(f"case {case.name}"):
+            return self._read(case, epoch, sample)
+
+    def case(self, epoch: int, sample: int) -> PreparedCase:
+        """The case of a sample: all are gone through in a new order each time round, so all are seen equally often."""
+        turn, place = divmod(epoch * self.samples_per_epoch + sample, len(self.cases))
+        order = np.random.default_rng([self.seed, 0, turn]).permutation(len(self.cases))
+        return self.cases[int(order[place])]
+
+    def _read(self, case: PreparedCase, epoch: int, sample: int) -> Sample:
+        rng = np.random.default_rng([self.seed, 1, epoch, sample])
+        image, labels = case.image, case.labels
+        start = self._start(rng, case, epoch * self.samples_per_epoch + sample)
+        change = Change() if self.augment is None else self.augment.draw(rng, image.shape[0])
+        if change.matrix is None:
+            centre: tuple[float, ...] = ()
+            pixels, ids = crop(image, start, self.patch_size), crop(labels, start, self.patch_size)
+        else:
+            box, centre = _covered(change.matrix, start, self.patch_size, case.shape)
+            whole = (slice(None), *box)
+            pixels, ids = image[whole], labels[box]
+        return Sample(torch.from_numpy(pixels), torch.from_numpy(ids), centre, change, case.name)
+
+    def _start(self, rng: np.random.Generator, case: PreparedCase, position: int) -> tuple[int, ...]:
+        slack = [n - p for n, p in zip(case.shape, self.patch_size, strict=True)]
+        share = self.foreground
+        foreground = math.floor((position + 1) * share) != math.floor(position * share)
+        # Background is among the classes only where a dataset has voxels to ignore.
+        background = [place for place, (label, _) in enumerate(case.classes) if label == 0]
+        places = [place for place in range(len(case.classes)) if (place not in background) == foreground] or background
+        if not places:
+            return tuple(int(rng.integers(0, s + 1)) if s > 0 else s // 2 for s in slack)
+        counts = [count for _, count in case.classes]
+        chosen = places[int(rng.integers(len(places)))]
+        centre = case.centres[sum(counts[:chosen]) + int(rng.integers(counts[chosen]))]
+        return tuple(
+            int(np.clip(c - p // 2, 0, s)) if s > 0 else s // 2
+            for c, p, s in zip(centre, self.patch_size, slack, strict=True)
+        )
+
+
+def finish(samples: Sequence[Sample], patch_size: Sequence[int]) -> dict[str, Any]:
+    """Make the changes of samples and return them as a batch, on the samples' device.
+
+    The batch is ``{"image": (B, C, *patch) float32, "labels": (B, *patch) int64, "case": names}``. A patch does not
+    depend on the others of its batch.
+    """
+    cases = [sample.case for sample in samples]
+    with naming(f"patches of {', '.join(cases)}"):
+        image, labels = _changed(samples, patch_size)
+    return {"image": image, "labels": labels, "case": cases}
+
+
+def _changed(samples: Sequence[Sample], patch_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    images, labels = [], []
+    for sample in samples:
+        pixels, ids, change = sample.image, sample.labels, sample.change
+        if change.matrix is not None:
+            pixels, ids = resample(pixels, ids, change.matrix.tolist(), sample.centre, patch_size)
+        if change.flips:
+            pixels, ids = pixels.flip([axis + 1 for axis in change.flips]), ids.flip(change.flips)
+        images.append(pixels)
+        labels.append(ids.long())
+    image = change_intensities(torch.stack(images), [sample.change for sample in samples])
+    return image, torch.stack(labels)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Indices (epoch, 0), (epoch, 1), …; the training loop sets the epoch."""
+
+    def __init__(self, samples_per_epoch: int) -> None:
+        self.samples_per_epoch = samples_per_epoch
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass give the samples of that epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, sample) for sample in range(self.samples_per_epoch)])
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+
+class CaseDataset(TorchDataset[dict[str, Any]]):
+    """Whole prepared cases, for validation."""
+
+    def __init__(self, cases: Sequence[PreparedCase]) -> None:
+        self.cases = list(cases)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        case = self.cases[index]
+        with naming(f"case {case.name}"):
+            image, labels = torch.from_numpy(case.image[...]), torch.from_numpy(case.labels[...]).long()
+        return {"image": image, "labels": labels, "case": case.name}
+
+
+def crop(array: StoredArray | NDArray[Any], start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
+    """Return the box of that size at ``start`` of the last axes, padded with zeros where it leaves the array."""
+    spatial = array.shape[array.ndim - len(size) :]
+    inside: list[slice] = []
+    margins: list[tuple[int, int]] = []
+    for first, length, n in zip(start, size, spatial, strict=True):
+        low, high = min(max(first, 0), n), min(max(first + length, 0), n)
+        before = min(max(-first, 0), length)
+        inside.append(slice(low, high))
+        margins.append((before, length - before - (high - low)))
+    leading = [slice(None)] * (array.ndim - len(size))
+    # The stored arrays cannot read an empty box.
+    if any(box.start == box.stop for box in inside):
+        return np.zeros((*array.shape[: len(leading)], *size), array.dtype)
+    index = (*leading, *inside)
+    box: NDArray[Any] = np.array(array[index])
+    if any(before or after for before, after in margins):
+        box = np.pad(box, [(0, 0)] * len(leading) + margins)
+    return box
+
+
+def _covered(
+    matrix: NDArray[np.float64], start: Sequence[int], patch_size: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[float, ...]]:
+    """Return the box of a volume that a turned patch reads, and where the patch's centre lies in that box."""
+    half = (np.asarray(patch_size) - 1) / 2
+    middle = np.asarray(start) + half
+    reach = np.abs(matrix) @ half
+    low = np.maximum(np.floor(middle - reach), 0).astype(int)
+    high = np.minimum(np.ceil(middle + reach) + 1, shape).astype(int)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), tuple((middle - low).tolist())

@@ -1,0 +1,184 @@
+"""Which cases train, which choose, and which are only ever tested."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+from deconvseg.data.dataset import Dataset, list_names
+from deconvseg.data.json_files import read_json
+from deconvseg.data.layouts.csv_layout import read_csv_splits
+from deconvseg.data.splits.folds import DEFAULT_FOLDS, check_number, make_folds, make_stratified_folds
+from deconvseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint case names: ``train`` to learn from, ``val`` to choose by, ``test`` for the end alone."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | None = None) -> Splits:
+    """Read ``{"train", "val", "test"}`` (any may be missing), nnU-Net's list of such folds, or a CSV's column split.
+
+    Where "train" is missing, every case of ``names`` that the file does not mention trains. ``fold`` picks an
+    entry of a list (default 0). Raises `InputError` for names that are not among ``names``, a case in two
+    splits, and a fold that the file does not have or whose validation cases it fixes.
+    """
+    path = Path(path)
+    record = read_csv_splits(path) if path.suffix.lower() == ".csv" else read_json(path)
+    if isinstance(record, list):
+        chosen = fold or 0
+        if not 0 <= chosen < len(record):
+            existing = f"the folds 0 … {len(record) - 1}" if record else "no folds"
+            raise InputError(f"{path} has {existing}, but fold {chosen} was asked for")
+        record = record[chosen]
+    elif fold and isinstance(record, Mapping) and record.get("val"):
+        raise InputError(f'{path} fixes the validation cases, so fold {fold} does not exist; use fold 0 or "all"')
+    if not isinstance(record, Mapping) or not set(record) & {"train", "val", "test"}:
+        raise InputError(f'{path} must hold {{"train": […], "val": […], "test": […]}}, or a list of folds')
+    unknown_keys = sorted(set(record) - {"train", "val", "test"})
+    if unknown_keys:
+        raise InputError(f"{path} has the unknown split {list_names(unknown_keys)}; known are train, val and test")
+    val, test = _names_in(record, "val", path), _names_in(record, "test", path)
+    mentioned = {*val, *test}
+    rest = tuple(name for name in names if name not in mentioned)
+    train = _names_in(record, "train", path) if "train" in record else rest
+    _check_names(path, names, train, val, test)
+    return Splits(train, val, test)
+
+
+def resolve_folds(
+    dataset: Dataset,
+    splits_file: str | PathLike[str] | None,
+    *,
+    folds: int | None = None,
+    strata: Callable[[Dataset], Mapping[str, float | str]],
+    seed: int = 0,
+) -> tuple[Splits, ...]:
+    """The folds of a cross-validation: those of a splits file that is a list (nnU-Net's), or stratified ones.
+
+    Folds are made of all labelled cases but the test cases of ``splits_file`` or the dataset's own file, by what
+    ``strata`` says of each; those of one group (`Dataset.groups`) stay together. Raises `InputError` for a number of
+    folds that the file or the cases do not allow, for a case that two folds validate on or that is tested elsewhere,
+    and for a case without a mask.
+    """
+    source = Path(splits_file) if splits_file is not None else dataset.splits_file
+    given = None if source is None else read_folds(source, dataset)
+    if source is not None and given is not None:
+        if folds is not None and folds != len(given):
+            raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave --folds out")
+        _check_folds(dataset, given, source)
+        return given
+    names = dataset.labelled_names
+    test: tuple[str, ...] = ()
+    if source is not None:
+        parts = read_splits(source, dataset.names)
+        _check_labelled(dataset, parts, source)
+        names, test = (*parts.train, *parts.val), parts.test
+    folds = DEFAULT_FOLDS if folds is None else folds
+    groups = dataset.groups
+    check_number(folds, len(names))
+    pairs = make_stratified_folds(strata(dataset.select(names)), folds, seed, groups=groups)
+    return tuple(Splits(train, val, test) for train, val in pairs)
+
+
+def read_folds(path: Path, dataset: Dataset) -> tuple[Splits, ...] | None:
+    """The folds of a splits file that is a list of them, None for any other."""
+    record = None if path.suffix.lower() == ".csv" else read_json(path)
+    if not isinstance(record, list):
+        return None
+    return tuple(read_splits(path, dataset.names, fold=fold) for fold in range(len(record)))
+
+
+def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path) -> None:
+    if len(folds) < 2 or not all(part.train and part.val for part in folds):
+        raise InputError(
+            f"{source}: cross-validation needs two folds or more, each with cases to train and to validate"
+        )
+    times = Counter(name for part in folds for name in part.val)
+    if twice := sorted(name for name, count in times.items() if count > 1):
+        raise InputError(f"{source}: several folds validate on {list_names(twice)}; each case is held out once")
+    tested = {name for part in folds for name in part.test}
+    if used := sorted(tested & {name for part in folds for name in (*part.train, *part.val)}):
+        raise InputError(f"{source}: {list_names(used)} are test cases of one fold and not of another")
+    for part in folds:
+        _check_labelled(dataset, part, source)
+
+
+def resolve_splits(
+    dataset: Dataset, splits_file: str | PathLike[str] | None, *, fold: int | str | None, seed: int = 0
+) -> Splits:
+    """The splits of a run: from ``splits_file``, the dataset's own file, or folds of all labelled cases.
+
+    Where the file gives no "val", fold ``fold`` (default 0) of the 5 folds of its train cases is held out, whose cases
+    of one group (`Dataset.groups`) stay together;
+    with ``fold="all"`` everything but the test cases trains and "val" is empty. Raises `InputError` for a
+    fold that does not exist, and for train or validation cases without a mask.
+    """
+    if isinstance(fold, str) and fold != "all":
+        if not fold.isdigit():
+            raise InputError(f'the fold must be a number or "all", not {fold!r}')
+        fold = int(fold)
+    source = Path(splits_file) if splits_file is not None else dataset.splits_file
+    number = None if isinstance(fold, str) else fold
+    if source is None:
+        given = Splits(dataset.labelled_names, (), ())
+    else:
+        given = read_splits(source, dataset.names, fold=number)
+        _check_labelled(dataset, given, source)
+        if fold != "all" and not given.val and _names_empty_val(source, number):
+            raise InputError(
+                f'{source}: "val" is empty; name cases to validate on, leave "val" out to hold out a part of the '
+                "training cases, or train on all of them (--fold all)"
+            )
+    if fold == "all":
+        return Splits((*given.train, *given.val), (), given.test)
+    if given.val:
+        return given
+    folds = make_folds(given.train, seed=seed, groups=dataset.groups)
+    if not 0 <= (number or 0) < len(folds):
+        raise InputError(f"fold {number} does not exist: {len(given.train)} cases make the folds 0 … {len(folds) - 1}")
+    train, val = folds[number or 0]
+    return Splits(train, val, given.test)
+
+
+def _names_empty_val(path: Path, fold: int | None) -> bool:
+    """Whether a splits file has a "val" of no cases, which is not the same as none."""
+    record = None if path.suffix.lower() == ".csv" else read_json(path)
+    record = record[fold or 0] if isinstance(record, list) else record
+    return isinstance(record, Mapping) and "val" in record
+
+
+def _names_in(record: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    names = record.get(key, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f'{path}: "{key}" must be a list of case names, not {names!r:.80}')
+    return tuple(normalize("NFC", name) for name in names)
+
+
+def _check_names(path: Path, names: Sequence[str], *splits: tuple[str, ...]) -> None:
+    listed = [name for split in splits for name in split]
+    unknown = sorted(set(listed) - set(names))
+    if unknown:
+        raise InputError(
+            f"{path} names cases that the dataset does not have: {list_names(unknown)}; take them out, or give another "
+            "file of splits (without any, cases are drawn)"
+        )
+    twice = sorted(name for name, times in Counter(listed).items() if times > 1)
+    if twice:
+        raise InputError(f"{path} names cases more than once: {list_names(twice)}; each belongs to one split")
+
+
+def _check_labelled(dataset: Dataset, splits: Splits, source: Path) -> None:
+    unlabelled = sorted({*splits.train, *splits.val} - set(dataset.labelled_names))
+    if unlabelled:
+        raise InputError(f"{source} trains or validates on cases without a mask: {list_names(unlabelled)}")

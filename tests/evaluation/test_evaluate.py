@@ -197,7 +197,7 @@ class TestDataset:
     def test_a_split_needs_its_file_and_its_name(self, dataset, folders, tmp_path):
         with pytest.raises(InputError, match="needs a splits file"):
             evaluate(dataset, folders[1], split="test")
-        with pytest.raises(InputError, match="say which one with --split"):
+        with pytest.raises(InputError, match="say which one with split: train, val or test"):
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json")
         with pytest.raises(InputError, match="'val' has no cases"):
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json", split="val")

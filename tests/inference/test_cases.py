@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import deconvseg.inference.cases as engine
+import deconvseg.inference.stages as stages
 from deconvseg.data import Case, Geometry, Image, read_image, read_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
@@ -87,7 +87,7 @@ def test_the_next_image_is_read_while_the_network_computes(
 def test_large_images_are_read_one_after_the_other(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "available_memory", lambda: 0)
+    monkeypatch.setattr(stages, "available_memory", lambda: 0)
     steps: list[str] = []
 
     def load(case: Case) -> Image:
@@ -104,7 +104,7 @@ def test_large_images_are_read_one_after_the_other(
 def test_an_image_is_gone_before_the_next_is_read(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "available_memory", lambda: 0)
+    monkeypatch.setattr(stages, "available_memory", lambda: 0)
     prepare, alive = Predictor.prepare, []
 
     def watched(self: Predictor, image: Image, where: str) -> PreparedImage:
@@ -163,14 +163,14 @@ def test_what_goes_wrong_while_reading_or_writing_is_a_problem_of_its_case(
             raise DeconvsegError("b.nii.gz is broken")
         return make_image(case)
 
-    write = engine.write_label_map
+    write = stages.write_label_map
 
     def refuse(mask: object, path: Path, **options: object) -> None:
         if path.name.startswith("c"):
             raise DeconvsegError(f"the disk is full while writing {path}")
         write(mask, path)
 
-    monkeypatch.setattr(engine, "write_label_map", refuse)
+    monkeypatch.setattr(stages, "write_label_map", refuse)
     done = predict_cases(predictor, cases_of("a", "b", "c", "d"), tmp_path, load=load)
     assert [path.name for path in done.written] == ["a.nii.gz", "d.nii.gz"]
     assert len(done.problems) == 2

@@ -52,6 +52,7 @@ from deconvseg.data.splits.resolving import (
     read_splits,
     resolve_folds,
     resolve_splits,
+    select_split,
 )
 from deconvseg.data.tables import read_column, write_table
 from deconvseg.data.types import Header, Image, LabelMap
@@ -134,6 +135,7 @@ __all__ = [
     "resampled_shape",
     "resolve_folds",
     "resolve_splits",
+    "select_split",
     "write_bids_description",
     "write_label_map",
     "write_table",

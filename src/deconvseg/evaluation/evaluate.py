@@ -23,7 +23,7 @@ from deconvseg.data import (
     list_names,
     open_dataset,
     read_mask_pair,
-    read_splits,
+    select_split,
 )
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation.cautions import caution, caution_of_dataset
@@ -218,19 +218,8 @@ def _choose_cases(
     split: str | None,
     fold: int | None,
 ) -> list[str]:
-    names = sorted(truths.files)
-    if split is not None:
-        source = splits if splits is not None else truths.splits_file
-        if source is None:
-            raise InputError(f"the split {split!r} needs a splits file: give one with --splits FILE")
-        if split not in ("train", "val", "test"):
-            raise InputError(f"unknown split {split!r}: choose train, val or test")
-        names = sorted(getattr(read_splits(source, truths.names, fold=fold), split))
-        if not names:
-            raise InputError(f"{source}: the split {split!r} has no cases")
-    elif splits is not None or fold is not None:
-        given = f"fold {fold}" if splits is None else splits
-        raise InputError(f"{given} has several splits: say which one with --split train, val or test")
+    chosen = select_split(truths.names, split, splits=splits, own=truths.splits_file, fold=fold)
+    names = sorted(truths.files if chosen is None else chosen)
     if not any(name in predictions for name in names):
         raise InputError(
             f"no prediction has the name of a case: the cases are {list_names(names)}, "

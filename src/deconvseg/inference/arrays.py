@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deconvseg.data import Geometry, Image, LabelMap
+from deconvseg.data import Image, LabelMap
 from deconvseg.data.formats.itk import image_from_itk
 from deconvseg.errors import InputError
+from deconvseg.inference.array_geometry import checked_geometry, geometry_of, own_affine
 from deconvseg.planning import Plan
 
-_log = logging.getLogger("deconvseg")
-
-# Of a voxel's side: how far a spacing may be from that of the affine beside it.
-_TOLERANCE = 1e-3
-_WORLD_AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 # More channels than this are taken for the planes of a volume.
 _MOST_CHANNELS = 4
 
@@ -62,15 +57,15 @@ def image_of(
         return _from_itk(given, plan)
     if isinstance(given, torch.Tensor):
         if affine is None and spacing is None:
-            affine = _own_affine(given, plan.spatial_dims)
+            affine = own_affine(given, plan.spatial_dims)
         pixels = _numbers_of_tensor(given)
         return GivenImage(
-            Image(_channels_first(pixels, plan), _geometry(plan, spacing, affine)),
+            Image(_channels_first(pixels, plan), geometry_of(plan, spacing, affine)),
             lambda mask: torch.from_numpy(np.ascontiguousarray(mask.pixels)),
         )
     if isinstance(given, np.ndarray):
         pixels = _channels_first(_numbers(given), plan)
-        return GivenImage(Image(pixels, _geometry(plan, spacing, affine)), lambda mask: mask.pixels)
+        return GivenImage(Image(pixels, geometry_of(plan, spacing, affine)), lambda mask: mask.pixels)
     if isinstance(given, list | tuple):
         raise InputError(
             f"images: a {type(given).__name__} of {len(given)} is several images or several channels; call predict for "
@@ -108,7 +103,7 @@ def _from_nibabel(given: Any, plan: Plan) -> GivenImage:
         made.header.set_xyzt_units(units)
         return made
 
-    return GivenImage(Image(_channels_first(_numbers(pixels), plan), _checked_geometry(affine)), give_back)
+    return GivenImage(Image(_channels_first(_numbers(pixels), plan), checked_geometry(affine)), give_back)
 
 
 def _from_itk(given: Any, plan: Plan) -> GivenImage:
@@ -133,26 +128,6 @@ def _from_itk(given: Any, plan: Plan) -> GivenImage:
         return made
 
     return GivenImage(Image(_numbers(pixels), geometry), give_back)
-
-
-def _own_affine(tensor: torch.Tensor, dims: int) -> NDArray[np.float64] | None:
-    """Return the affine of a MONAI MetaTensor in RAS, None for another tensor."""
-    found = getattr(tensor, "affine", None)
-    if found is None:
-        return None
-    affine = np.asarray(torch.as_tensor(found).detach().cpu(), np.float64)
-    space = str(getattr(tensor, "meta", {}).get("space", "RAS"))
-    if affine.shape == (4, 4) and dims == 3:
-        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine if space.rpartition(".")[2].upper() == "LPS" else affine
-    if affine.shape == (4, 4) and dims == 2:
-        if affine[:2, 2].any() or affine[2, :2].any():
-            raise InputError(
-                "images: the affine of this tensor turns its slice in space, but the run needs 2D images; give its "
-                "array with spacing"
-            )
-        # A picture has no patient's left and right: only the size of its pixels is taken.
-        return np.diag([*np.linalg.norm(affine[:2, :2], axis=0), 1.0])
-    return affine
 
 
 def _numbers_of_tensor(tensor: torch.Tensor) -> NDArray[np.float32]:
@@ -211,81 +186,3 @@ def _channels_first(pixels: NDArray[np.float32], plan: Plan) -> NDArray[np.float
             f"{channels}; give (channels, *size)" + (", a volume slice by slice" if dims == 2 else "")
         )
     return pixels
-
-
-def _geometry(plan: Plan, spacing: Sequence[float] | None, affine: Any) -> Geometry:
-    dims = plan.spatial_dims
-    steps = None if spacing is None else _spacing(spacing, dims)
-    if affine is None:
-        return _assumed_geometry(plan, steps)
-    if isinstance(affine, torch.Tensor):
-        affine = affine.detach().cpu().numpy()
-    matrix = np.asarray(affine)
-    if matrix.shape != (dims + 1, dims + 1) or matrix.dtype.kind not in "iuf":
-        raise InputError(
-            f"affine: has the shape {matrix.shape}; give real numbers ({dims + 1}, {dims + 1}), from voxels to "
-            f"millimetres{' in RAS, as nibabel does' if dims == 3 else ' along rows and columns'}"
-        )
-    geometry = _checked_geometry(matrix.astype(np.float64))
-    if steps is not None and not np.allclose(steps, geometry.spacing, rtol=_TOLERANCE, atol=0):
-        found = ", ".join(f"{step:.6g}" for step in geometry.spacing)
-        raise InputError(f"spacing {tuple(map(float, steps))}: the affine says ({found}); leave one of them out")
-    return geometry
-
-
-def _spacing(spacing: Sequence[float], dims: int) -> NDArray[np.float64]:
-    try:
-        steps = np.asarray(spacing, np.float64)
-    except (TypeError, ValueError):
-        steps = np.zeros(0)
-    if steps.shape != (dims,) or not (np.isfinite(steps) & (steps > 0)).all():
-        raise InputError(f"spacing {spacing}: give {dims} positive numbers, in mm")
-    return steps
-
-
-def _checked_geometry(affine: NDArray[np.float64]) -> Geometry:
-    if not np.array_equal(affine[-1], [0.0] * (len(affine) - 1) + [1.0]):
-        raise InputError(f"affine: its last row is {affine[-1].tolist()}, but zeros and a one belong there; transpose?")
-    return Geometry(affine)
-
-
-def _assumed_geometry(plan: Plan, steps: NDArray[np.float64] | None) -> Geometry:
-    """Return the geometry of an array that comes without one; the log says what was assumed where that matters."""
-    dims = plan.spatial_dims
-    if steps is None and any(abs(side - 1) > _TOLERANCE for side in plan.spacing):
-        _log.warning(
-            "the array comes without spacing and affine: its voxels are taken for 1 mm wide, but the run works at %s "
-            "mm; give them if that is not so",
-            " x ".join(f"{side:g}" for side in plan.spacing),
-        )
-    steps = np.ones(dims) if steps is None else steps
-    if dims != 3:
-        return Geometry(np.diag([*steps, 1.0]))
-    axes, trained = _training_axes(plan)
-    matrix = np.eye(4)
-    for axis, (world, direction) in enumerate(nib.orientations.axcodes2ornt(tuple(axes))):
-        matrix[:3, axis] = 0
-        matrix[int(world), axis] = direction * steps[axis]
-    if _tells_directions(plan):
-        _log.warning(
-            "the array comes without an affine: its axes are taken for %s (%s), and the masks of one that lies "
-            "otherwise are wrong; give affine=, or an image of nibabel",
-            axes,
-            "as those of all training files" if trained else "x to the right, y to the front, z up",
-        )
-    return Geometry(matrix)
-
-
-def _training_axes(plan: Plan) -> tuple[str, bool]:
-    """Return the orientation that all training files had, and True; RAS and False where there is not one."""
-    known = [] if plan.data is None else list(plan.data.orientations)
-    usable = len(known) == 1 and sorted(_WORLD_AXES.get(code, -1) for code in known[0]) == [0, 1, 2]
-    return (known[0], True) if usable else ("RAS", False)
-
-
-def _tells_directions(plan: Plan) -> bool:
-    """Whether the run sees a difference between the axes of a volume, or between their two directions."""
-    mirrored = set(plan.recipe.augmentation.mirrored(3)) == {0, 1, 2}
-    alike = len(set(plan.spacing)) == 1 and len(set(plan.patch_size)) == 1
-    one_way = plan.data is not None and len(plan.data.orientations) == 1
-    return not (mirrored and alike) or one_way

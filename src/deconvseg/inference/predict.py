@@ -8,16 +8,15 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from deconvseg.data import Case, Image, LabelMap, is_dataset, list_names, read_splits
+from deconvseg.data import Image, LabelMap
 from deconvseg.errors import InputError
 from deconvseg.inference.arrays import image_of
-from deconvseg.inference.cases import predict_cases
-from deconvseg.inference.finding import find_cases
+from deconvseg.inference.files import describe_runs, predict_files
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.planning import choose_device
-from deconvseg.runs import Run, open_runs
+from deconvseg.runs import open_runs
 
 Path_ = str | PathLike[str]
 
@@ -150,13 +149,7 @@ def predict(
         memory=memory,
         postprocessing=_common_postprocessing(folders) if postprocess else None,
     )
-    told = Prediction(models=[_describe(run) for run in runs])
-    for run in told.models:
-        if not run["finished"]:
-            told.warn(
-                f"{run['run']}: its training did not finish ({run['epochs']} of {run['planned_epochs']} epochs), so "
-                "its masks are not those of the trained network; resume it first"
-            )
+    told = describe_runs(runs)
     if not from_files:
         one = image_of(images, predictor.plan, spacing=spacing, affine=affine)
         maps = predictor.new_maps(one.image.shape) if save_probabilities else None
@@ -164,54 +157,21 @@ def predict(
         return mask if maps is None else (mask, maps)
     if output is None:
         raise InputError("images from files need a folder for their masks: give output")
-    if Path(images).is_dir() and Path(images).resolve() == Path(output).resolve():
-        raise InputError(
-            f"{output}: holds the images; masks among them would be taken for images: choose another folder"
-        )
-    channels = [channel.name for channel in predictor.plan.channels]
-    cases, left_out, load = find_cases(Path(images), channels, memory, warn=told.warn)
-    if split is not None:
-        names = [case.name for case in cases]
-        # Without a splits file the run's own is meant: it alone knows what the run was validated on.
-        chosen = getattr(read_splits(splits or runs[0].path / "splits.json", names, fold=fold), split)
-        if not chosen:
-            raise InputError(f"{splits or runs[0].path}: has no cases in {split!r}")
-        cases = [case for case in cases if case.name in chosen]
-        _warn_of_seen(cases, runs, split, told)
-    elif splits is not None or fold is not None:
-        given = f"--fold {fold}" if splits is None else f"--splits {splits}"
-        raise InputError(f"{given}: say which part is meant with --split train, val or test")
-    for problem in left_out:
-        if problem.severity == "warning":
-            told.warn(f"{problem.file} {problem.message}")
-    done = predict_cases(
+    return predict_files(
         predictor,
-        cases,
+        runs,
+        Path(images),
         Path(output),
-        load=load,
+        told,
+        splits=splits,
+        split=split,
+        fold=fold,
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
         bids=bids,
-        raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
         progress=progress,
         say=say,
     )
-    done.models = told.models
-    done.warnings[:0] = told.warnings
-    done.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
-    return done
-
-
-def _describe(run: Run) -> dict[str, Any]:
-    """Say which weights of a run are used, and how far its training went."""
-    planned = run.config.get("epochs") or run.plan.recipe.epochs
-    return {
-        "run": str(run.path),
-        "weights": "weights.safetensors",
-        "finished": run.finished,
-        "epochs": len(run.metrics),
-        "planned_epochs": planned,
-    }
 
 
 def _refuse(*, why: str, **arguments: object) -> None:
@@ -229,13 +189,3 @@ def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
             "predict with --no-postprocessing"
         )
     return found[0]
-
-
-def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str, told: Prediction) -> None:
-    known = [run.splits["train"] for run in runs if (run.path / "splits.json").is_file()]
-    seen = {case.name for case in cases} & {name for names in known for name in names}
-    if seen and split != "train":
-        told.warn(
-            f"{len(seen)} of the {len(cases)} cases of the split {split} trained one of the runs, so their masks are "
-            f"better than those of new cases would be: {list_names(sorted(seen))}"
-        )

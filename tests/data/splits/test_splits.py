@@ -15,6 +15,7 @@ from deconvseg.data import (
     read_splits,
     resolve_folds,
     resolve_splits,
+    select_split,
 )
 from deconvseg.errors import InputError
 
@@ -53,6 +54,26 @@ def test_folds_partition_the_cases(names, folds, seed, shuffled):
 
 def test_another_seed_gives_other_folds():
     assert make_folds(NAMES, seed=0) != make_folds(NAMES, seed=1)
+
+
+def test_a_split_is_chosen_from_the_file_that_is_given_or_else_from_ones_own(tmp_path):
+    own = write(tmp_path / "own.json", {"train": NAMES[:4], "val": [], "test": NAMES[4:]})
+    given = write(
+        tmp_path / "given.json", [{"train": NAMES[2:], "val": NAMES[:2]}, {"train": NAMES[:2], "val": NAMES[2:]}]
+    )
+    assert select_split(NAMES, None, own=own) is None
+    assert select_split(NAMES, "test", own=own) == NAMES[4:]
+    assert select_split(NAMES, "val", own=own, splits=given) == NAMES[:2]
+    assert select_split(NAMES, "val", own=own, splits=given, fold=1) == NAMES[2:]
+    for error, split, options in (
+        ("own.json: the split 'val' has no cases", "val", {"own": own}),
+        ("unknown split 'tset': choose train, val or test", "tset", {"own": own}),
+        ("the split 'val' needs a splits file", "val", {}),
+        ("given.json has several splits: say which one", None, {"own": own, "splits": given}),
+        ("fold 0 has several splits: say which one", None, {"fold": 0}),
+    ):
+        with pytest.raises(InputError, match=error):
+            select_split(NAMES, split, **options)
 
 
 def test_one_case_makes_no_folds():

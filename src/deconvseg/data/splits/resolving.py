@@ -56,6 +56,35 @@ def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | 
     return Splits(train, val, test)
 
 
+def select_split(
+    names: Sequence[str],
+    split: str | None,
+    *,
+    splits: str | PathLike[str] | None = None,
+    own: str | PathLike[str] | None = None,
+    fold: int | None = None,
+) -> tuple[str, ...] | None:
+    """Return which of the cases ``names`` are in a split of the file ``splits``, or of ``own`` where that is not given.
+
+    Without ``split`` the answer is None: no choice was asked for. Raises `InputError` where a choice has no split or no
+    file, for an unknown split, and for one without cases.
+    """
+    if split is None:
+        if splits is not None or fold is not None:
+            given = f"fold {fold}" if splits is None else splits
+            raise InputError(f"{given} has several splits: say which one with split: train, val or test")
+        return None
+    source = own if splits is None else splits
+    if source is None:
+        raise InputError(f"the split {split!r} needs a splits file: give one with splits")
+    if split not in ("train", "val", "test"):
+        raise InputError(f"unknown split {split!r}: choose train, val or test")
+    chosen: tuple[str, ...] = getattr(read_splits(source, names, fold=fold), split)
+    if not chosen:
+        raise InputError(f"{source}: the split {split!r} has no cases")
+    return chosen
+
+
 def resolve_folds(
     dataset: Dataset,
     splits_file: str | PathLike[str] | None,

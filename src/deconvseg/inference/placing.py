@@ -1,0 +1,40 @@
+"""Where masks go: a file for each case, named after it, and never a file of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from deconvseg.data import Case, bids_mask_paths, mask_suffix, write_bids_description
+from deconvseg.errors import InputError
+from deconvseg.planning import Plan
+from deconvseg.system import make_folder
+
+
+def mask_paths(plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> dict[str, Path]:
+    """Where the mask of each case goes; the folder is there then, and described where it is a BIDS derivative."""
+    labels = plan.labels
+    if not bids:
+        make_folder(output)
+        return {case.name: output / f"{case.name}{mask_suffix(case.images[0], labels.values)}" for case in cases}
+    paths = bids_mask_paths(cases, output, labels.values)
+    write_bids_description(output, dict(zip(labels.values, labels.names, strict=True)))
+    return paths
+
+
+def refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
+    """Refuse masks that would lie where images or true masks are."""
+    given = {_target(file) for case in cases for file in case.files}
+    for path in paths:
+        if _target(path) in given:
+            raise InputError(
+                f"{path}: is a file of the data, which a mask would replace; choose another folder with -o"
+            )
+
+
+def _target(path: Path) -> Path:
+    """The path without links; as it is where links lead to themselves, which reading it says."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()

@@ -20,6 +20,7 @@ from deconvseg.data import Geometry, Image, open_images, read_image
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
 from deconvseg.planning import Plan, keep_freed_memory
+from deconvseg.progress import Silent
 
 
 def make_volume(path: Path, shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
@@ -54,6 +55,14 @@ def make_plan(options: argparse.Namespace) -> Plan:
     )
 
 
+class _Estimates(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.told.append(text)
+
+
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     volume = folder / "volume.nii.gz"
     make_volume(volume, tuple(options.shape), (options.spacing,) * 3)
@@ -64,7 +73,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     predictor.estimate(predictor.prepare(Image(np.ones((1, 8, 8, 8), np.float32), Geometry(np.eye(4)))))
     gc.collect()
     reset_peak()
-    told: list[str] = []
+    console = _Estimates()
     loaded, start = memory_megabytes("VmRSS"), time.perf_counter()
     done = predict_cases(
         predictor,
@@ -72,10 +81,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         folder / "masks",
         load=lambda case: read_image(case.images),
         raise_problems=True,
-        say=told.append,
+        console=console,
     )
     return {
-        "estimate": told,
+        "estimate": console.told,
         "loaded_megabytes": loaded,
         "peak_over_loaded_megabytes": memory_megabytes("VmHWM") - loaded,
         "whole_volume_of_logits_megabytes": 4e-6 * options.classes * float(np.prod(options.shape)),

@@ -104,8 +104,8 @@ def test_names_are_shown_and_never_obeyed(evaluate):
 
 def test_every_way_to_print_escapes(capsys):
     show_log()
-    with Terminal().meter() as meter:
-        meter(EVIL, 0.5)
+    with Terminal().track(EVIL) as progress:
+        progress(0.5, EVIL)
     for say in (error, warn, Terminal().say, logging.getLogger("deconvseg").warning):
         say(EVIL)
     print_table(EVIL, ["name"], [[EVIL]])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from consoles import Listening
 from deconvseg.data import Geometry, LabelMap, Region, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import Evaluation, dice, evaluate, hausdorff95, merge_evaluations, read_evaluation
@@ -105,15 +106,15 @@ class TestEvaluate:
         evaluation = evaluate(truth / "a.nii.gz", tmp_path / "output.nii.gz")
         assert [case.name for case in evaluation.cases] == ["a"]
 
-    def test_progress_wraps_the_names(self, folders):
+    def test_the_console_counts_the_cases(self, folders):
+        console = Listening()
+        evaluate(*folders[:2], console=console)
+        assert console.told == [("evaluating", number, 3) for number in (1, 2, 3)]
+
+    def test_a_function_that_wraps_the_names_still_does(self, folders):
         seen = []
-
-        def progress(names):
-            for name in names:
-                seen.append(name)
-                yield name
-
-        evaluate(*folders[:2], progress=progress)
+        with pytest.deprecated_call(match="progress="):
+            evaluate(*folders[:2], progress=lambda names: (seen.append(name) or name for name in names))
         assert seen == ["a", "b", "c"]
 
 

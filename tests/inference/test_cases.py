@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import deconvseg.inference.stages as stages
+from consoles import Listening
 from deconvseg.data import Case, Geometry, Image, read_image, read_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
@@ -51,17 +52,15 @@ def test_every_case_is_written_in_order_and_as_the_predictor_says(
     predictor: Predictor, cases_of: Cases, tmp_path: Path
 ) -> None:
     cases = cases_of("c", "a", "b")
-    told: list[tuple[str, float]] = []
-    done = predict_cases(
-        predictor, cases, tmp_path, load=make_image, progress=lambda *step: told.append(step), say=lambda _: None
-    )
+    console = Listening()
+    done = predict_cases(predictor, cases, tmp_path, load=make_image, console=console)
     assert [path.name for path in done.written] == ["c.nii.gz", "a.nii.gz", "b.nii.gz"]
     for case, path in zip(cases, done.written, strict=True):
         assert np.array_equal(read_label_map(path).pixels, predictor.segment(make_image(case)).pixels)
-    fractions = [fraction for _, fraction in told]
+    fractions = [done for _, done, _ in console.told]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert {name for name, _ in told} == {"a", "b", "c"}
+    assert {text for text, _, _ in console.told} == {f"predicting {name}" for name in "abc"}
 
 
 def test_the_next_image_is_read_while_the_network_computes(
@@ -94,11 +93,9 @@ def test_large_images_are_read_one_after_the_other(
         steps.append(f"read {case.name}")
         return make_image(case)
 
-    predict_cases(
-        predictor, cases_of("a", "b"), tmp_path, load=load, progress=lambda name, _: steps.append(f"predict {name}")
-    )
-    assert steps.index("read b") > steps.index("predict a")
-    assert "predict a" not in steps[steps.index("read b") :]
+    predict_cases(predictor, cases_of("a", "b"), tmp_path, load=load, console=Listening(steps))
+    assert steps.index("read b") > steps.index("predicting a")
+    assert "predicting a" not in steps[steps.index("read b") :]
 
 
 def test_an_image_is_gone_before_the_next_is_read(
@@ -136,8 +133,8 @@ def test_a_larger_image_is_not_read_ahead_into_the_memory_that_is_allowed(
         steps.append(f"read {case.name}")
         return make_image(case)
 
-    predict_cases(limited, cases, tmp_path, load=load, progress=lambda name, _: steps.append(f"predict {name}"))
-    assert steps.index("read b") > steps.index("predict a")
+    predict_cases(limited, cases, tmp_path, load=load, console=Listening(steps))
+    assert steps.index("read b") > steps.index("predicting a")
 
 
 def test_the_estimate_is_told_before_a_case_that_takes_more_than_those_before(
@@ -148,8 +145,9 @@ def test_the_estimate_is_told_before_a_case_that_takes_more_than_those_before(
     def load(case: Case) -> Image:
         return Image(np.ones((1, *[sizes[case.name]] * 3), np.float32), Geometry.identity(3))
 
-    said: list[str] = []
-    predict_cases(predictor, cases_of("a", "b", "c"), tmp_path, load=load, say=said.append)
+    console = Listening()
+    predict_cases(predictor, cases_of("a", "b", "c"), tmp_path, load=load, console=console)
+    said = console.said
     assert [line.split(":")[0] for line in said] == ["a", "c"]
     assert "windows" in said[0]
     assert "KiB of memory above the loaded model" in said[0]

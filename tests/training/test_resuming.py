@@ -9,6 +9,7 @@ import pytest
 
 from deconvseg.errors import InputError
 from deconvseg.planning import read_plan
+from deconvseg.progress import SILENT
 from deconvseg.runs import Run
 from deconvseg.training import TrainOptions, check_resumable, train
 from deconvseg.training.resuming import record_own
@@ -81,9 +82,9 @@ def test_masks_that_were_touched_or_moved_are_the_same(data: Path, run: Path, tm
     from deconvseg.data import open_dataset
 
     (data / "masks" / "disc1.png").touch()
-    check_resumable(Run(run), open_dataset(data), iter)
+    check_resumable(Run(run), open_dataset(data), SILENT)
     moved = data.rename(tmp_path / "moved")
-    check_resumable(Run(run), open_dataset(moved), iter)
+    check_resumable(Run(run), open_dataset(moved), SILENT)
     options = TrainOptions(str(moved)).resumed(Run(run))
     assert options.dataset == str(moved)
     assert options.splits == str(data / "splits.json")
@@ -123,10 +124,10 @@ def test_runs_of_before_with_whole_paths_go_on(trained: Path, data: Path, tmp_pa
     (copy.path / "manifest.json").write_text(json.dumps({**kept, "data": old}))
     edit_json(copy.path / "config.json", dataset=str(data), splits=str(data / "splits.json"))
     assert TrainOptions(str(data), splits=str(data / "splits.json")).resumed(copy).dataset == str(data)
-    check_resumable(copy, open_dataset(data), iter)
+    check_resumable(copy, open_dataset(data), SILENT)
     shutil.copy(data / "masks" / "disc2.png", data / "masks" / "disc1.png")
     with pytest.raises(InputError, match=r"masks/disc1\.png: has changed"):
-        check_resumable(copy, open_dataset(data), iter)
+        check_resumable(copy, open_dataset(data), SILENT)
 
 
 def test_a_run_stopped_before_its_first_epoch_begins_anew_with_what_it_was_started_with(data: Path, run: Path) -> None:

@@ -5,12 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from safetensors.torch import load_file
 from deconvseg.data import Problem, open_dataset, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.models import create_model
+from deconvseg.progress import Progress
 from deconvseg.runs import Run
 from deconvseg.training import Silent, TrainOptions, decide_plan, train
 from deconvseg.training.callbacks import RunWriter
@@ -228,12 +227,9 @@ def test_a_validation_tells_which_case_it_is_at(discs: Path, tmp_path: Path) -> 
     tracked: list[str] = []
 
     class Listener(Silent):
-        def meter(self) -> AbstractContextManager[Callable[[str, float], None]]:
-            return nullcontext(lambda *step: told.append(step))
-
-        def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
+        def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
             tracked.append(text)
-            return items
+            return nullcontext(lambda done, what=None, /: None if total else told.append((what or text, done)))
 
     plan = tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 1, "validate_every": 1})
     train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", console=Listener())

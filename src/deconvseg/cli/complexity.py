@@ -51,7 +51,7 @@ def complexity(
     if output:
         reports.check_page(output)
     timed = choose_device(device or "auto") if latency else None
-    how = reports.Measuring(lengths, timed, lambda items: Terminal().track(items, "measuring"), Terminal().say)
+    how = reports.Measuring(lengths, timed, Terminal(), Terminal().say)
     presets, models = preset or [], model or []
     if settings:
         tables = reports.measure_networks(presets, models, options.parse_values(settings), how)

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from deconvseg import progress
 from deconvseg.text import dump_json, escape_controls
 
 if TYPE_CHECKING:
@@ -32,45 +34,25 @@ class Terminal:
         """Print a line."""
         _print_line(text)
 
-    def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
-        """Go through items under a bar."""
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal) as bar:
-            yield from bar.track(items, description=text)
-
     @contextmanager
-    def meter(self) -> Iterator[Callable[[str, float], None]]:
-        """Give a function that moves a bar to a fraction and tells a text beside it."""
-        columns = (
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}", markup=False),
-        )
+    def track(self, text: str, total: int | None = None) -> Iterator[progress.Progress]:
+        """Give a function that moves a bar; in a log file it prints a line for each tenth, and nothing for items."""
         if not _stderr.is_terminal:
-            yield _tenths()
+            yield progress.tenths(text, self.say) if total is None else progress.show_nothing
             return
-        with Progress(*columns, console=_stderr) as bar:
-            task = bar.add_task("starting", total=1.0)
-            yield lambda text, fraction: bar.update(task, completed=fraction, description=escape_controls(text))
+        with Progress(*_columns(total), console=_stderr, transient=total is not None) as bar:
+            task = bar.add_task(escape_controls(text), total=total or 1.0)
+            yield lambda done, what=None, /: bar.update(
+                task, completed=done, description=None if what is None else escape_controls(what)
+            )
 
 
-def _tenths() -> Callable[[str, float], None]:
-    """Return a meter for log files: a line for each tenth of the way."""
-    told = -1
-
-    def tell(text: str, fraction: float) -> None:
-        nonlocal told
-        if int(fraction * 10) > told:
-            told = int(fraction * 10)
-            _print_line(f"{fraction:4.0%}  {text}")
-
-    return tell
+def _columns(total: int | None) -> tuple[ProgressColumn, ...]:
+    """Return what stands beside the bar: the number of items, or a percentage and what is at work."""
+    text = TextColumn("{task.description}", markup=False)
+    if total is not None:
+        return text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), text
 
 
 def error(text: str) -> None:

@@ -27,7 +27,7 @@ def check(
     data = open_dataset(dataset, foreground=foreground)
     source = splits or data.splits_file
     parts = None if source is None else read_splits(source, data.names)
-    report = check_dataset(data, splits=parts, progress=lambda cases: Terminal().track(cases, "reading"))
+    report = check_dataset(data, splits=parts, console=Terminal())
     if json:
         print_json(report.to_json())
     else:

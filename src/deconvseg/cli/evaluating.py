@@ -52,7 +52,7 @@ def evaluate(
         splits=splits,
         split=options.parse_split(split),
         fold=fold,
-        progress=lambda cases: Terminal().track(cases, "evaluating"),
+        console=Terminal(),
     )
     if json:
         print_json(result.to_json())

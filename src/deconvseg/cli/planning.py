@@ -80,7 +80,7 @@ def plan(
             dims=dims,
             workers=workers,
             cache=cache_folder(),
-            progress=lambda cases: Terminal().track(cases, "fingerprint"),
+            console=Terminal(),
         )
     made = made.with_values(options.parse_values(values))
     check_plan(made)

@@ -46,27 +46,24 @@ def predict(
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
     from deconvseg import inference
 
-    terminal = Terminal()
-    with terminal.meter() as progress:
-        done = inference.predict(
-            images,
-            models,
-            output,
-            device=device,
-            overlap=overlap,
-            tta=tta,
-            postprocess=postprocessing,
-            crop=crop,
-            memory=options.parse_bytes(memory),
-            save_probabilities=save_probabilities,
-            skip_existing=skip_existing,
-            bids=bids,
-            splits=splits,
-            split=options.parse_split(split),
-            fold=fold,
-            progress=progress,
-            say=terminal.say,
-        )
+    done = inference.predict(
+        images,
+        models,
+        output,
+        device=device,
+        overlap=overlap,
+        tta=tta,
+        postprocess=postprocessing,
+        crop=crop,
+        memory=options.parse_bytes(memory),
+        save_probabilities=save_probabilities,
+        skip_existing=skip_existing,
+        bids=bids,
+        splits=splits,
+        split=options.parse_split(split),
+        fold=fold,
+        console=Terminal(),
+    )
     if json:
         print_json(done.to_json())
     else:

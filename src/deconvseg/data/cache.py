@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -26,6 +26,7 @@ from deconvseg.data.recording import file_state
 from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_npy
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import DeconvsegError
+from deconvseg.progress import SILENT, Console, each, takes_console
 from deconvseg.system import make_folder, map_in_processes, naming, writing_error
 
 _log = logging.getLogger("deconvseg")
@@ -78,6 +79,7 @@ class PreparedCase:
         return centres
 
 
+@takes_console
 def prepare_cases(
     dataset: Dataset,
     folder: Path,
@@ -87,7 +89,8 @@ def prepare_cases(
     encoding: LabelEncoding,
     patch_size: Sequence[int] | None = None,
     workers: int = 0,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    text: str = "preparing cases",
+    console: Console = SILENT,
 ) -> list[PreparedCase]:
     """Preprocess every case of the dataset into the cache ``folder`` and return them in the dataset's order.
 
@@ -96,6 +99,7 @@ def prepare_cases(
     beside its place and moved there, so a process may be killed at any time, and several may share a folder.
     ``patch_size`` sizes the blocks and decides nothing else. Where that pays, ``workers`` processes do the work (0:
     none); an error or the death of one is a :class:`DeconvsegError` that names its case.
+    The ``console`` shows under ``text`` how many are there.
     """
     settings = {
         "format": _FORMAT,
@@ -118,7 +122,7 @@ def prepare_cases(
     )
     new = [case for case in dataset.cases if _is_new(place, case)]
     results = _spread(prepare, dataset.cases, new, workers)
-    return [result for _, result in zip(progress(dataset.cases), results, strict=True)]
+    return [result for _, result in zip(each(dataset.cases, text, console), results, strict=True)]
 
 
 def _spread(

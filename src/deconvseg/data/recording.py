@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deconvseg.data.dataset import Dataset, list_names
 from deconvseg.errors import InputError
-
-Track = Callable[[Sequence[Any]], Iterable[Any]]
+from deconvseg.progress import SILENT, Console, each, takes_console
 
 
 def file_sha256(path: Path) -> str:
@@ -59,21 +58,23 @@ def name_files(dataset: Dataset) -> dict[str, Path]:
     return named
 
 
-def record_dataset(dataset: Dataset, track: Track = iter) -> dict[str, Any]:
+@takes_console
+def record_dataset(dataset: Dataset, console: Console = SILENT) -> dict[str, Any]:
     """Return what :func:`check_dataset_unchanged` compares: hashes of the listing, SHA-256 and state of every file.
 
     Keys are ``listing``, ``data`` (SHA-256 by the names of :func:`name_files`) and ``states``.
     """
     named = name_files(dataset)
     data, states = {}, {}
-    for name in track(list(named)):
+    for name in each(list(named), "hashing the data", console):
         # The state first: a file that is written meanwhile then differs from it.
         states[name] = file_state(named[name])
         data[name] = file_sha256(named[name])
     return {"listing": _describe_listing(dataset, named), "data": data, "states": states}
 
 
-def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, track: Track = iter) -> None:
+@takes_console
+def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, console: Console = SILENT) -> None:
     """Raise an `InputError` that names what has changed since :func:`record_dataset` gave the record.
 
     Other cases, files, channels or labels are a change; a file is read where its state differs, and its contents
@@ -82,7 +83,7 @@ def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, track: 
     data, states = record.get("data", {}), record.get("states", {})
     advice = "train a new run with -o"
     if "listing" not in record:
-        for name in track(list(data)):
+        for name in each(list(data), "checking the data", console):
             if file_sha256(Path(name)) != data[name]:
                 raise InputError(f"{name}: has changed since the run was started; {advice}")
         return
@@ -94,7 +95,7 @@ def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, track: 
     for part, digest in _describe_listing(dataset, named).items():
         if record["listing"].get(part) != digest:
             raise InputError(f"{dataset.root}: lists other {part} than when the run was started; {advice}")
-    for name in track(list(named)):
+    for name in each(list(named), "checking the data", console):
         path = named[name]
         if file_state(path) != states.get(name) and file_sha256(path) != data[name]:
             raise InputError(f"{path}: has changed since the run was started; {advice}")

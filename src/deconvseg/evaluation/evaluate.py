@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -33,6 +33,7 @@ from deconvseg.evaluation.masks import both_empty, evaluate_masks, find_labels
 from deconvseg.evaluation.metrics import check_tolerance
 from deconvseg.evaluation.origin import caution_of_prediction, find_origin
 from deconvseg.evaluation.storage import align_masks, unite_cases
+from deconvseg.progress import SILENT, Console, each, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import make_folder
 
@@ -62,6 +63,7 @@ class _Choice:
     tolerance: float
 
 
+@takes_console
 def evaluate(
     truth: Location,
     prediction: Location,
@@ -76,7 +78,7 @@ def evaluate(
     split: Literal["train", "val", "test"] | None = None,
     fold: int | None = None,
     images: Mapping[str, Sequence[Path]] | None = None,
-    progress: Callable[[Sequence[str]], Iterable[str]] | None = None,
+    console: Console = SILENT,
 ) -> Evaluation:
     """Compare predicted masks with true ones, case by case and class by class: DSC, HD95, NSD, volumes.
 
@@ -87,7 +89,7 @@ def evaluate(
     as one class. Voxels of the ignore label, the dataset's or else that of the plan of ``run``, count nowhere.
     ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``output`` is where ``metrics.json`` goes
     (a folder, or a file's own name), with ``summary.json``, ``metrics.csv`` and ``summary.csv`` beside it. ``images``
-    are the cases' image files, for pictures; a dataset knows its own. ``progress`` wraps the sequence of case names.
+    are the cases' image files, for pictures; a dataset knows its own. The ``console`` shows how many are compared.
 
     A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, a prediction
     without a truth in ``unmatched``, and the other cases are evaluated; ``warnings`` says what makes the scores worth
@@ -112,7 +114,7 @@ def evaluate(
         ignore=truths.ignore,
     )
     choice = _Choice(classes, unit, tolerance)
-    found = _evaluate_cases(names if progress is None else progress(names), truths, predictions, choice)
+    found = _evaluate_cases(each(names, "evaluating", console), truths, predictions, choice)
     left_out = () if split else truths.left_out
     # A split, or a single file, is a choice among the predictions.
     chosen = split is not None or Path(truth).is_file()

@@ -33,13 +33,12 @@ from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocess
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
 from deconvseg.planning import Plan, choose_device, plannable_memory
+from deconvseg.progress import Console, Silent, each, takes_console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import atomic_write, hold, remove_unfinished
 from deconvseg.text import dump_json
 from deconvseg.training import (
-    Console,
     Ranks,
-    Silent,
     TrainOptions,
     changed_keys,
     check_resumable,
@@ -55,6 +54,7 @@ from deconvseg.training import (
 _Path = str | PathLike[str]
 
 
+@takes_console
 def crossval(
     dataset: _Path,
     output: _Path,
@@ -202,7 +202,7 @@ def _start(
     run = Run.create(output, plan, config, splits=vars(everything))
     options.write_places(run)
     record_own(run)
-    run.update_manifest(**record_dataset(data, partial(console.track, text="hashing the data")))
+    run.update_manifest(**record_dataset(data, console))
     with atomic_write(run.path / FOLDS) as path:
         path.write_text(dump_json([vars(part) for part in parts]) + "\n", "utf-8")
     return run, data, parts
@@ -228,8 +228,7 @@ def _reopen(
     foreground = options.foreground or run.plan.labels.foreground_only
     asked, options = options, options.resumed(run)
     data = open_dataset(options.dataset, foreground=foreground)
-    track = partial(console.track, text="checking the data")
-    check_resumable(run, data, track)
+    check_resumable(run, data, console)
     check_same_plan(run, asked.given_plan(), options, data)
     _check_same_folds(run, parts, options, data)
     for fold, part in enumerate(parts):
@@ -237,7 +236,7 @@ def _reopen(
         if (own.path / "splits.json").is_file() and (own.path / "manifest.json").is_file():
             if foreign := _describe_foreign(run, fold, part):
                 raise InputError(foreign)
-            check_resumable(own, data, track)
+            check_resumable(own, data, console)
     return run, data.select(run.splits["train"]), parts, options
 
 
@@ -350,9 +349,7 @@ def _gather(
         return result
     plan = run.plan
     cases = _hold_out(found, plan, console)
-    chosen = choose_postprocessing(
-        cases, plan.structures, progress=partial(console.track, text="choosing the post-processing")
-    )
+    chosen = choose_postprocessing(cases, plan.structures, console=console)
     chosen.write(run.path)
     return CrossValidation(run.path, merged, folds, failed, chosen)
 
@@ -360,7 +357,7 @@ def _gather(
 def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> list[HeldOutCase]:
     entries = [(fold, case, part.ignore_label) for fold, part in found.items() for case in part.cases]
     cases = []
-    for fold, case, ignore in console.track(entries, "reading the held-out masks"):
+    for fold, case, ignore in each(entries, "reading the held-out masks", console):
         single = plan.labels.foreground_only
         truth, prediction = read_mask_pair(case.truth_file, case.prediction_file, foreground=single)
         aligned = [plan.labels.to_encoding().align(mask.pixels, white=mask.white) for mask in (truth, prediction)]

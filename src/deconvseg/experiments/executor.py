@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.planning import choose_device
+from deconvseg.progress import Console, Progress
 from deconvseg.system import child_environment, ending, python_command, read_messages
-from deconvseg.training import Console, train
+from deconvseg.training import train
 
 # What a process ends with that the system has killed (SIGKILL, which Windows does not have).
 _KILLED = -9
@@ -140,11 +141,8 @@ class _Prefixed:
     def say(self, text: str) -> None:
         self.console.say(f"fold {self.fold}: {text}")
 
-    def track(self, items: Sequence[Any], text: str) -> Any:
-        return self.console.track(items, f"fold {self.fold}: {text}")
-
-    def meter(self) -> AbstractContextManager[Callable[[str, float], None]]:
-        return self.console.meter()
+    def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
+        return self.console.track(f"fold {self.fold}: {text}", total)
 
 
 def choose_executor(jobs: int | None, device: str, devices_each: int) -> Serial | Processes:

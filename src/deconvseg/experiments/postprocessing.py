@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from deconvseg.data import Geometry, LabelMap, Region, bounding_box
 from deconvseg.evaluation import dice
 from deconvseg.evaluation.summary import counted_classes, mean_over_classes
 from deconvseg.inference import Postprocessing, Step, Trial, apply, component_volumes, make_step
+from deconvseg.progress import SILENT, Console, each, takes_console
 
 # A step is taken where it raises the mean Dice by more than this,
 _LEAST_GAIN = 0.001
@@ -26,7 +27,6 @@ _SHARES, _QUANTILES = (0.1, 0.5, 1.0), (0.05, 0.25)
 
 Labels = npt.NDArray[Any]
 Scores = npt.NDArray[np.float64]
-Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class HeldOutCase:
         return LabelMap(pixels, self.geometry)
 
 
+@takes_console
 def choose_postprocessing(
-    cases: Sequence[HeldOutCase], structures: Sequence[Region], *, progress: Progress = iter
+    cases: Sequence[HeldOutCase], structures: Sequence[Region], *, console: Console = SILENT
 ) -> Postprocessing:
     """Return the steps that raise the Dice of held-out predictions, structure by structure, outer ones first.
 
@@ -81,7 +82,7 @@ def choose_postprocessing(
     folds' cases alone, does not raise the mean Dice of each fold's cases: then they fit these cases and no others.
     """
     choice = _Choice(cases, structures)
-    chosen = choice.choose(range(len(cases)), progress)
+    chosen = choice.choose(range(len(cases)), console)
     order, before, after = choice.estimate()
     # A structure in no mask has a Dice of 1 before and after, and is not told.
     counted = choice.counted
@@ -130,10 +131,10 @@ class _Choice:
         predicted = np.array([self._occurring(case.prediction) for case in cases])
         self.counted = counted_classes(self.in_truth | predicted)
 
-    def choose(self, indices: Sequence[int], progress: Progress = iter) -> Postprocessing:
+    def choose(self, indices: Sequence[int], console: Console = SILENT) -> Postprocessing:
         steps: tuple[Step, ...] = ()
         trials: list[Trial] = []
-        for structure in progress(self._targets()):
+        for structure in each(self._targets(), "choosing the post-processing", console):
             removals = [make_step("keep_largest", structure, self.structures)]
             removals += [
                 make_step("remove_small", structure, self.structures, volume)

@@ -8,7 +8,7 @@ import numpy as np
 
 from deconvseg.data import Dataset, count_values, read_column
 from deconvseg.errors import InputError
-from deconvseg.training import Console
+from deconvseg.progress import Console, each
 
 
 def measure_strata(
@@ -26,7 +26,7 @@ def measure_strata(
     if table is not None:
         raise InputError(f"--table {table}: say which column the folds are to be alike in with --stratify")
     volumes: dict[str, float | str] = {}
-    for case in console.track(data.cases, "measuring the foreground"):
+    for case in each(data.cases, "measuring the foreground", console):
         label = data.load_label(case)
         assert label is not None
         counts = count_values(label.pixels)

@@ -3,13 +3,14 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import keep_freed_memory
+from deconvseg.progress import Progress, show_nothing, tenths
 from deconvseg.system import take_over_stdout
 from deconvseg.training import train
 from deconvseg.training.worker import Relay
@@ -19,16 +20,8 @@ class _FoldRelay(Relay):
     """Tells the parent process a line for each tenth of the way."""
 
     @contextmanager
-    def meter(self) -> Iterator[Callable[[str, float], None]]:
-        told = -1
-
-        def tell(text: str, fraction: float) -> None:
-            nonlocal told
-            if int(fraction * 10) > told:
-                told = int(fraction * 10)
-                self.say(f"{fraction:4.0%}  {text}")
-
-        yield tell
+    def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
+        yield show_nothing if total is not None else tenths(text, self.say)
 
 
 def main(arguments: str, threads: str) -> int:

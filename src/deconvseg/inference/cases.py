@@ -17,9 +17,11 @@ from deconvseg.inference.records import Prediction, Records
 from deconvseg.inference.scratch import scratch_folder
 from deconvseg.inference.stages import Computing, Job, Reading, Writing, reading_thread
 from deconvseg.planning import is_out_of_memory
+from deconvseg.progress import SILENT, Console, Progress, takes_console
 from deconvseg.system import hold, remove_unfinished
 
 
+@takes_console
 def predict_cases(
     predictor: Predictor,
     cases: Sequence[Case],
@@ -30,8 +32,7 @@ def predict_cases(
     skip_existing: bool = False,
     bids: bool = False,
     raise_problems: bool = False,
-    progress: Callable[[str, float], None] = lambda text, fraction: None,
-    say: Callable[[str], None] = lambda text: None,
+    console: Console = SILENT,
 ) -> Prediction:
     """Write the mask of each case (and, on request, its probabilities as ``.npz`` beside it) into a folder.
 
@@ -43,7 +44,7 @@ def predict_cases(
     made from the same images by the same networks with the same options, as ``predictions.jsonl`` beside them records
     (and that have their probabilities, where these are wanted); masks without a record stay if they fit their image.
 
-    ``progress`` is told which case is at work and the fraction of all work that is done; ``say``, before it starts, the
+    The ``console`` shows which case is at work and the fraction of all work that is done and, before it starts, the
     windows and the memory that a case takes, if it is the first or takes more than those before it.
     """
     paths = mask_paths(predictor.plan, cases, output, bids)
@@ -64,8 +65,9 @@ def predict_cases(
         reading = Reading(stack.enter_context(reading_thread()), predictor, load)
         # A mask that is finished is written, whatever happens to the next one.
         writing = Writing(stack.enter_context(ThreadPoolExecutor(1)), result, records, predictor.identity)
-        computing = Computing(predictor, reading, say, result)
+        computing = Computing(predictor, reading, console.say, result)
         jobs = [Job(case, paths[case.name], scratch and scratch / f"{number}.npy") for number, case in enumerate(todo)]
+        progress = stack.enter_context(console.track("predicting"))
         for number, job in enumerate(jobs):
             with noting(job):
                 tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
@@ -126,5 +128,5 @@ def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[N
         result.problems.append(problem if earlier is None else f"{problem}; its earlier mask is now {earlier}")
 
 
-def _tell_part(progress: Callable[[str, float], None], name: str, number: int, count: int, fraction: float) -> None:
-    progress(name, (number + fraction) / count)
+def _tell_part(progress: Progress, name: str, number: int, count: int, fraction: float) -> None:
+    progress((number + fraction) / count, f"predicting {name}")

@@ -1,6 +1,6 @@
 """Predict the files of a path: which cases they are, and what there is to be said about the runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.finding import find_cases
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction
+from deconvseg.progress import SILENT, Console
 from deconvseg.runs import Run
 
 
@@ -27,8 +28,7 @@ def predict_files(
     save_probabilities: bool = False,
     skip_existing: bool = False,
     bids: bool = False,
-    progress: Callable[[str, float], None] = lambda text, fraction: None,
-    say: Callable[[str], None] = lambda text: None,
+    console: Console = SILENT,
 ) -> Prediction:
     """Write the masks of a file, a folder or a dataset, as :func:`deconvseg.predict` says, into a folder.
 
@@ -58,8 +58,7 @@ def predict_files(
         skip_existing=skip_existing,
         bids=bids,
         raise_problems=images.is_file() and not is_dataset(images),
-        progress=progress,
-        say=say,
+        console=console,
     )
     done.models = told.models
     done.warnings[:0] = told.warnings

@@ -1,6 +1,6 @@
 """Predict arrays, images, files or folders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -16,6 +16,7 @@ from deconvseg.inference.postprocessing import Postprocessing, read_postprocessi
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.planning import choose_device
+from deconvseg.progress import SILENT, Console, takes_console
 from deconvseg.runs import open_runs
 
 Path_ = str | PathLike[str]
@@ -65,8 +66,7 @@ def predict(
     splits: Path_ | None = ...,
     split: Literal["train", "val", "test"] | None = ...,
     fold: int | None = ...,
-    progress: Callable[[str, float], None] = ...,
-    say: Callable[[str], None] = ...,
+    console: Console = ...,
 ) -> Prediction: ...
 @overload
 def predict(
@@ -83,6 +83,7 @@ def predict(
     memory: int | None = ...,
     save_probabilities: bool = ...,
 ) -> Any: ...
+@takes_console
 def predict(
     images: Any,
     models: Path_ | Sequence[Path_],
@@ -102,8 +103,7 @@ def predict(
     splits: Path_ | None = None,
     split: Literal["train", "val", "test"] | None = None,
     fold: int | None = None,
-    progress: Callable[[str, float], None] = lambda text, fraction: None,
-    say: Callable[[str], None] = lambda text: None,
+    console: Console = SILENT,
 ) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
@@ -128,7 +128,7 @@ def predict(
     unless ``postprocess`` is false.
 
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
-    ``save_probabilities``, ``skip_existing``, ``bids``, ``progress`` and ``say`` those of
+    ``save_probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
     does not fit, and for an argument that does not belong to the kind of ``images``.
     """
@@ -169,8 +169,7 @@ def predict(
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
         bids=bids,
-        progress=progress,
-        say=say,
+        console=console,
     )
 
 

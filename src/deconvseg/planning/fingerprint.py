@@ -1,7 +1,7 @@
 """What a dataset is like: measured once, over the cases that may be learnt from."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from deconvseg.planning.case_facts import CaseFacts, measure_case, measuring_byt
 from deconvseg.planning.fingerprint_cache import fingerprint_key, read_cached, write_cached
 from deconvseg.planning.machine import available_memory
 from deconvseg.planning.symmetry import asymmetry
+from deconvseg.progress import SILENT, Console, each, takes_console
 
 Count = Annotated[int, Field(ge=0)]
 # Decompression and numpy leave the interpreter's lock, so threads scale; but every one of them holds a whole case.
@@ -110,13 +111,14 @@ class Fingerprint(_Part):
         return tuple(max(1, int(v)) for v in np.round(np.median(sizes, axis=0)))
 
 
+@takes_console
 def take_fingerprint(
     dataset: Dataset,
     *,
     workers: int | None = None,
     memory: int | None = None,
     cache: Path | None = None,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    console: Console = SILENT,
 ) -> Fingerprint:
     """Read every case of the dataset once, one at a time in each of ``workers`` threads (0: in this one).
 
@@ -136,7 +138,7 @@ def take_fingerprint(
         known = read_cached(Fingerprint, cache, key)
         if known is not None:
             return known
-    fingerprint = _merge(dataset, _measure(dataset, workers, memory, progress))
+    fingerprint = _merge(dataset, _measure(dataset, workers, memory, console))
     if cache is not None and key is not None:
         write_cached(fingerprint, cache, key)
     return fingerprint
@@ -146,12 +148,12 @@ def _measure(
     dataset: Dataset,
     workers: int | None,
     memory: int | None,
-    progress: Callable[[Sequence[Case]], Iterable[Case]],
+    console: Console,
 ) -> Iterator[tuple[Case, CaseFacts]]:
     if workers is None:
         workers = min(_MOST_WORKERS, os.cpu_count() or 1)
     if workers == 0:
-        for case in progress(dataset.cases):
+        for case in each(dataset.cases, "fingerprint", console):
             yield case, _measure_named(dataset, case)
         return
     # The largest case, by its files, comes first and alone: it says how many may be in memory at the same time.
@@ -162,7 +164,7 @@ def _measure(
     try:
         others = (case for case in dataset.cases if case is not largest)
         futures = {case.name: pool.submit(_measure_named, dataset, case) for case in others}
-        for case in progress(dataset.cases):
+        for case in each(dataset.cases, "fingerprint", console):
             yield case, first if case is largest else futures.pop(case.name).result()
     finally:
         pool.shutdown(cancel_futures=True)

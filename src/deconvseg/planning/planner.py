@@ -1,14 +1,13 @@
 """From a dataset, a recipe and the machine to a plan, each choice with its reason."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deconvseg.catalog import PRESETS
-from deconvseg.data import Case, Dataset, Splits, find_absent_classes, find_label_problems
+from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems
 from deconvseg.data.formats.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.models import preset_arguments
@@ -32,6 +31,7 @@ from deconvseg.planning.recipes import Recipe, get_recipe
 from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, ModelPlan, Plan, RegionPlan
 from deconvseg.planning.search import STEP_SHARE, Budget, Found, measure_preset, search
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
+from deconvseg.progress import SILENT, Console, takes_console
 from deconvseg.units import format_time
 
 # The time that a user is thought to give without saying.
@@ -71,6 +71,7 @@ class _Draft:
         return max(case_bytes(shape, self.ends["in_channels"], self.ends["out_channels"]) for shape in shapes)
 
 
+@takes_console
 def make_plan(
     dataset: Dataset,
     splits: Splits,
@@ -88,7 +89,7 @@ def make_plan(
     workers: int | None = None,
     cache: Path | None = None,
     measure: Measure | None = None,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    console: Console = SILENT,
 ) -> Plan:
     """Plan the training of a network on a dataset, from its training and validation cases alone.
 
@@ -112,7 +113,7 @@ def make_plan(
         # Started first: it loads its libraries while the cases are read.
         meter = measure or stack.enter_context(StepMeter(device, room, threads))
         learnt = dataset.select([*splits.train, *splits.val])
-        fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, progress=progress)
+        fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
         draft = _draft(learnt, fingerprint, named, splits)
         slices, reason = choose_slices(draft.fingerprint, draft.spacing, dims, kind)
         budget = Budget(

@@ -1,6 +1,6 @@
 """From a dataset and a plan to a trained run."""
 
-from deconvseg.training.console import Console, Silent
+from deconvseg.progress import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.describing import describe_run
 from deconvseg.training.fit import choose_precision

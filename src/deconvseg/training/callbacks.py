@@ -3,18 +3,17 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from deconvseg.progress import Progress
 from deconvseg.runs import Run
 from deconvseg.training.ranks import leaders_value
 from deconvseg.training.task import SegmentationTask
 from deconvseg.training.validation import ValidationScore
-
-Report = Callable[[str, float], None]
 
 
 class RunWriter(Callback):
@@ -98,11 +97,11 @@ class TimeLimit(Callback):
         trainer.should_stop |= pl_module.out_of_time
 
 
-class Progress(Callback):
+class ProgressTeller(Callback):
     """Tells how far the run is: a line of text and a fraction, several times a second at most."""
 
-    def __init__(self, report: Report, validation_cases: int) -> None:
-        self.report = report
+    def __init__(self, progress: Progress, validation_cases: int) -> None:
+        self.progress = progress
         self.validation_cases = validation_cases
         self.score: ValidationScore | None = None
 
@@ -113,7 +112,7 @@ class Progress(Callback):
         text = f"epoch {trainer.current_epoch}  loss {sum(recent) / len(recent):.3f}"
         if self.score is not None:
             text += f"  validation Dice {self.score.describe(self.validation_cases)}"
-        self.report(text, min(pl_module.progress, 1.0))
+        self.progress(min(pl_module.progress, 1.0), text)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -122,7 +121,7 @@ class Progress(Callback):
         assert isinstance(pl_module, SegmentationTask)
         count = trainer.num_val_batches[dataloader_idx]
         text = f"epoch {trainer.current_epoch}  validating {', '.join(batch['case'])} ({batch_idx + 1} of {count})"
-        self.report(text, min(pl_module.progress, 1.0))
+        self.progress(min(pl_module.progress, 1.0), text)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the validation's Dice."""

@@ -1,7 +1,5 @@
 """The plan that a training carries out: the one that was given, or one that is made for the dataset."""
 
-from functools import partial
-
 from deconvseg.data import Dataset, Splits, report_problems
 from deconvseg.errors import InputError
 from deconvseg.planning import (
@@ -16,8 +14,8 @@ from deconvseg.planning import (
     supervise_deeply,
     take_fingerprint,
 )
+from deconvseg.progress import Console
 from deconvseg.runs import Run
-from deconvseg.training.console import Console
 from deconvseg.training.launch import check_processes, processes, threads_of_each
 from deconvseg.training.options import TrainOptions
 
@@ -73,7 +71,7 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
         threads=threads_of_each(options),
         workers=options.workers,
         cache=cache_folder(),
-        progress=partial(console.track, text="fingerprint"),
+        console=console,
     )
 
 
@@ -85,16 +83,14 @@ def _describe_data(plan: Plan, given: Plan, data: Dataset, console: Console) -> 
     known = plan.data is not None and plan.data.appearance is not None and plan.dataset == data.root.name
     if known and plan.channels == given.channels:
         return plan
-    watch = partial(console.track, text="fingerprint")
     return plan.model_copy(
-        update={"data": DataSummary.of(take_fingerprint(data, cache=cache_folder(), progress=watch))}
+        update={"data": DataSummary.of(take_fingerprint(data, cache=cache_folder(), console=console))}
     )
 
 
 def _check_cropping(plan: Plan, data: Dataset, console: Console) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan without cropping, and a line about it, where a mask of these cases lies outside of the box."""
-    watch = partial(console.track, text="looking for foreground outside of the non-zero box")
-    cropped, reason = plan_cropping(take_fingerprint(data, cache=cache_folder(), progress=watch))
+    cropped, reason = plan_cropping(take_fingerprint(data, cache=cache_folder(), console=console))
     if cropped:
         return plan, ()
     update = {

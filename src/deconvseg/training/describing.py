@@ -5,9 +5,9 @@ from typing import Any
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
+from deconvseg.progress import Console
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run
-from deconvseg.training.console import Console
 
 
 def describe_run(run: Run, console: Console) -> None:

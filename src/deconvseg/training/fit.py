@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +14,9 @@ from lightning.pytorch import Callback, Trainer
 from deconvseg.data import PreparedCase
 from deconvseg.errors import InputError, InterruptionError
 from deconvseg.models import Network
+from deconvseg.progress import Progress
 from deconvseg.runs import Run
-from deconvseg.training.callbacks import EndAtOnce, Progress, RunWriter, TimeLimit
+from deconvseg.training.callbacks import EndAtOnce, ProgressTeller, RunWriter, TimeLimit
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
 from deconvseg.training.launch import kept_epochs
 from deconvseg.training.loading import explaining_workers, spread, train_loader, validation_loader
@@ -39,7 +40,7 @@ def fit(
     max_epochs: int | None,
     max_seconds: float | None,
     resume: bool,
-    report: Callable[[str, float], None],
+    progress: Progress,
     ranks: Ranks,
     strategy: str,
 ) -> None:
@@ -69,7 +70,7 @@ def fit(
     )
     callbacks: list[Callback] = [
         RunWriter(run, plan.output_names, validation_cases),
-        Progress(report, validation_cases),
+        ProgressTeller(progress, validation_cases),
     ]
     if max_seconds is not None:
         callbacks.append(TimeLimit(max_seconds))

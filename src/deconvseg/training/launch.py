@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import IO, Any
 
 import torch
@@ -16,9 +16,9 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
 from deconvseg.planning import Plan, choose_device
+from deconvseg.progress import Console, Progress
 from deconvseg.runs import Run
 from deconvseg.system import child_environment, ending, python_command, read_messages
-from deconvseg.training.console import Console
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks, share_of_batch
 from deconvseg.training.strategies import STRATEGIES
@@ -68,7 +68,7 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> N
     how = "resume" if resume else "start"
     worker, chosen = "deconvseg.training.worker", json.dumps(options.to_json())
     reader, writer = os.pipe()
-    with tempfile.TemporaryFile() as chatter, console.meter() as meter:
+    with tempfile.TemporaryFile() as chatter, console.track("training") as progress:
         processes = [
             subprocess.Popen(
                 python_command(worker, str(run.path.resolve()), chosen, how),
@@ -79,7 +79,7 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> N
             for rank in range(count)
         ]
         os.close(writer)
-        listener = _Listener(os.fdopen(reader, encoding="utf-8"), console, meter)
+        listener = _Listener(os.fdopen(reader, encoding="utf-8"), console, progress)
         listener.start()
         try:
             with ending(processes):
@@ -102,11 +102,11 @@ def kept_epochs(run: Run) -> str:
 class _Listener(threading.Thread):
     """Reads the lines that the processes write, tells what they tell, and keeps their errors."""
 
-    def __init__(self, lines: IO[str], console: Console, meter: Callable[[str, float], None]) -> None:
+    def __init__(self, lines: IO[str], console: Console, progress: Progress) -> None:
         super().__init__(daemon=True)
         self.lines = lines
         self.console = console
-        self.meter = meter
+        self.progress = progress
         self.errors: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -118,7 +118,7 @@ class _Listener(threading.Thread):
                 elif "say" in message:
                     self.console.say(message["say"])
                 else:
-                    self.meter(message["text"], message["fraction"])
+                    self.progress(message["done"], message["text"])
 
 
 def _environment(rank: int, count: int, port: int, threads: int) -> dict[str, str]:

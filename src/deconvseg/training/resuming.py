@@ -1,16 +1,14 @@
 """Whether a run that goes on is still the one that was started: its own files, its data, its splits and its plan."""
 
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from deconvseg.data import Dataset, Splits, check_dataset_unchanged, file_sha256, resolve_splits
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, match_plan, supervise_deeply
+from deconvseg.progress import Console
 from deconvseg.runs import Run
 from deconvseg.training.options import TrainOptions
 
-Track = Callable[[Sequence[Any]], Iterable[Any]]
 # What decides nothing about a training.
 _DESCRIPTION = frozenset(("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen"))
 _ADVICE = "train a new run with -o"
@@ -30,11 +28,11 @@ def check_own(run: Run) -> None:
             raise InputError(f"{run.path / name}: has changed since the run was started; put it back, or {_ADVICE}")
 
 
-def check_resumable(run: Run, data: Dataset, track: Track) -> None:
+def check_resumable(run: Run, data: Dataset, console: Console) -> None:
     """Raise :class:`InputError` where the run's own files, or its cases in ``data``, have changed."""
     check_own(run)
     parts = Splits(**run.splits)
-    check_dataset_unchanged(run.manifest, data.select([*parts.train, *parts.val]), track)
+    check_dataset_unchanged(run.manifest, data.select([*parts.train, *parts.val]), console)
 
 
 def check_same_plan(run: Run, given: Plan | None, options: TrainOptions, data: Dataset) -> None:

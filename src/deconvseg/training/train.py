@@ -26,11 +26,11 @@ from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
 from deconvseg.planning import Plan, choose_device
+from deconvseg.progress import Console, Quiet, Silent, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import hold
 from deconvseg.training.case_warnings import warn_of_padding
 from deconvseg.training.comparing import compare_with_training
-from deconvseg.training.console import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.describing import describe_run
 from deconvseg.training.fit import choose_precision, fit
@@ -46,6 +46,7 @@ from deconvseg.training.shared_memory import check_shared_memory
 _Path = str | PathLike[str]
 
 
+@takes_console
 def train(
     dataset: _Path,
     output: _Path,
@@ -193,7 +194,7 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
     run = Run.create(output, plan, options.to_config(), splits=vars(parts))
     options.write_places(run)
     record_own(run)
-    run.update_manifest(**record_dataset(data, partial(console.track, text="hashing the data")))
+    run.update_manifest(**record_dataset(data, console))
     return run
 
 
@@ -210,7 +211,7 @@ def _reopen(run: Run, options: TrainOptions, plan: Plan | None, console: Console
     elif not run.resume_file.is_file():
         raise InputError(f"{run.resume_file}: no completed epoch to resume from; train anew in another folder")
     data = open_dataset(options.dataset, foreground=options.foreground)
-    check_resumable(run, data, partial(console.track, text="checking the data"))
+    check_resumable(run, data, console)
     check_same_splits(run, options, data)
     check_same_plan(run, plan, options, data)
     if run.threads_differ():
@@ -230,7 +231,8 @@ def _prepared_cases(
             encoding=plan.labels.to_encoding(),
             patch_size=plan.patch_size,
             workers=choose_workers(options.workers, choose_device(options.device)),
-            progress=partial(console.track, text=f"preparing {part} cases"),
+            text=f"preparing {part} cases",
+            console=console,
         )
         for part, names in (("train", parts.train), ("val", parts.val))
     }
@@ -264,7 +266,7 @@ def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console
         f"training {parameters / 1e6:.2f} M parameters on {f'{ranks.size} x ' if ranks.size > 1 else ''}{device}: "
         f"{len(parts.train)} cases, {len(parts.val)} to validate"
     )
-    with run.advising(), console.meter() as meter:
+    with run.advising(), console.track("training") as progress:
         fit(
             run,
             network,
@@ -277,7 +279,7 @@ def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console
             max_epochs=options.max_epochs(plan),
             max_seconds=options.max_seconds,
             resume=resume,
-            report=meter,
+            progress=progress,
             ranks=ranks,
             strategy=options.strategy or "ddp",
         )
@@ -289,14 +291,13 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         return []
     shutil.rmtree(run.validation, ignore_errors=True)
     cases = data.select(parts.val).cases
-    with console.meter() as progress:
-        prediction = predict_cases(
-            Predictor([run], device=choose_device(options.device)),
-            cases,
-            run.validation,
-            load=data.load_image,
-            progress=lambda case, fraction: progress(f"predicting {case}", fraction),
-        )
+    prediction = predict_cases(
+        Predictor([run], device=choose_device(options.device)),
+        cases,
+        run.validation,
+        load=data.load_image,
+        console=Quiet(console),
+    )
     if not prediction.written:
         raise DeconvsegError(
             f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; then go on with "
@@ -310,7 +311,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         splits=run.path / "splits.json",
         split="val",
         images={case.name: case.images for case in cases},
-        progress=partial(console.track, text="evaluating"),
+        console=console,
     )
     console.say(f"validation: {result.describe()}")
     if told := compare_with_training(run.metrics, result, run.plan):

@@ -8,15 +8,15 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from deconvseg.errors import DeconvsegError, InterruptionError
 from deconvseg.planning import choose_device, keep_freed_memory
+from deconvseg.progress import Console, Progress, Silent, show_nothing
 from deconvseg.runs import Run
 from deconvseg.system import take_over_stdout
-from deconvseg.training.console import Console, Silent
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import PeerError, Ranks
 from deconvseg.training.train import fit_run
@@ -37,14 +37,10 @@ class Relay:
         """Hand a line on."""
         self.tell(say=text)
 
-    def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
-        """Go through the items; the parent has shown this already."""
-        return items
-
     @contextmanager
-    def meter(self) -> Iterator[Callable[[str, float], None]]:
-        """Give a function that hands progress on."""
-        yield lambda text, fraction: self.tell(text=text, fraction=fraction)
+    def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
+        """Give a function that hands a fraction on; how many items are done, the parent has shown already."""
+        yield (lambda done, what=None, /: self.tell(done=done, text=what or text)) if total is None else show_nothing
 
 
 def main(path: str, options: str, how: str) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from consoles import Listening
 from deconvseg.data import check_dataset, open_dataset, resolve_splits
 from deconvseg.data.splits.resolving import Splits
 
@@ -188,11 +189,10 @@ def test_volumes_among_rasters_are_named(tmp_path):
     )
 
 
-def test_progress_wraps_the_cases(tmp_path):
-    seen = []
-    dataset = open_dataset(pairs(tmp_path, {"a": np.eye(5), "b": np.eye(5)}))
-    check_dataset(dataset, progress=lambda cases: (seen.append(case.name) or case for case in cases))
-    assert seen == ["a", "b"]
+def test_the_console_counts_the_cases(tmp_path):
+    console = Listening()
+    check_dataset(open_dataset(pairs(tmp_path, {"a": np.eye(5), "b": np.eye(5)})), console=console)
+    assert console.told == [("reading", 1, 2), ("reading", 2, 2)]
 
 
 def test_the_report_counts_the_splits(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,21 +26,23 @@ from deconvseg.data.reading import image_suffix
 from deconvseg.data.splits.resolving import Splits
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
+from deconvseg.progress import SILENT, Console, each, takes_console
 
 MOST_LABELS = 64  # more distinct values without declared names look like instances
 FEWEST_INSTANCES = 8  # masks that count from 1 further than this, to varying ends, too
 
 
+@takes_console
 def check_dataset(
     dataset: Dataset,
     *,
     splits: Splits | None = None,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    console: Console = SILENT,
 ) -> DatasetReport:
     """Read every case and report shapes, spacings, label frequencies and every problem by file name.
 
-    A case that can't be read is a problem of the report and never stops the others. ``progress`` wraps the
-    sequence of cases. With ``splits`` a class that the training cases lack is a warning too.
+    A case that can't be read is a problem of the report and never stops the others. The ``console``
+    shows how many are read. With ``splits`` a class that the training cases lack is a warning too.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     spacings: dict[str, tuple[float, ...]] = {}
@@ -49,7 +51,7 @@ def check_dataset(
     alike: dict[type[InputError], list[Problem]] = {}
     contents: dict[str, bytes] = {}
     expanded = 0
-    for case in progress(dataset.cases):
+    for case in each(dataset.cases, "reading", console):
         try:
             image, label_map = dataset.load(case)
         except (BlurredMaskError, TransparentMaskError) as error:

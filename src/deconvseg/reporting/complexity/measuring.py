@@ -1,7 +1,7 @@
 """Networks measured beside what the papers print about them."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from deconvseg.catalog import FURTHER_TABLES, PRESETS, PUBLISHED_TABLES, Publish
 from deconvseg.errors import InputError, MissingPackageError, check_choice
 from deconvseg.models import Network, create_model, list_arguments, list_models
 from deconvseg.models.complexity import Complexity, complexity, measure_seconds
+from deconvseg.progress import SILENT, Console, each
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class MeasuredTable:
 class Measuring:
     """How networks are measured: at which size (None: each table's own), and on which device they are timed, if any.
 
-    ``track`` is given the networks to measure, and ``note`` a line for what was asked for and is left out.
+    The ``console`` shows how many networks are measured; ``note`` is given a line for what was asked for and is left
+    out.
     """
 
     size: tuple[int, ...] | None = None
     device: str | None = None
-    track: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    console: Console = SILENT
     note: Callable[[str], object] = warnings.warn
 
 
@@ -63,7 +65,7 @@ def compare_with_published(
     chosen = _choose(presets, models, how)
     done: dict[str, tuple[Complexity | None, float | None]] = {}
     measured: dict[str, list[MeasuredNetwork]] = {table.title: [] for table, _ in chosen}
-    for table, row in how.track([(table, row) for table, rows in chosen for row in rows]):
+    for table, row in each([(table, row) for table, rows in chosen for row in rows], "measuring", how.console):
         size = how.size or table.size
         key = repr((row.model, row.preset, sorted(row.network.items()), size))
         if key not in done:
@@ -123,7 +125,7 @@ def measure_networks(
             MeasuredNetwork(
                 name, *_measure(create_model(name, preset, **_for_axes(name, preset, network, size)), size, how.device)
             )
-            for name in how.track(names)
+            for name in each(names, "measuring", how.console)
         ]
         settings = ", ".join(f"{key}={value}" for key, value in network.items())
         tables.append(MeasuredTable("; ".join(filter(None, (preset, settings))), size, tuple(rows)))

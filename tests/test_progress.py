@@ -1,0 +1,88 @@
+"""One shape of progress, and those of before, which still work."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from consoles import Listening
+from deconvseg.progress import SILENT, Console, Quiet, each, takes_console, tenths
+
+
+@takes_console
+def add(items: Sequence[int], *, console: Console = SILENT) -> int:
+    """Go through items."""
+    console.say("begins")
+    return sum(each(items, "adding", console))
+
+
+@takes_console
+def check(*, console: Console = SILENT) -> None:
+    """Tell fractions."""
+    with console.track("checking") as progress:
+        progress(0.5, "half")
+        progress(1.0)
+
+
+def test_items_are_counted_when_they_are_done_and_a_fraction_has_no_total() -> None:
+    console = Listening()
+    seen = []
+    for item in each("ab", "reading", console):
+        seen.append((item, len(console.told)))
+    assert seen == [("a", 0), ("b", 1)]
+    assert console.told == [("reading", 1, 2), ("reading", 2, 2)]
+    console = Listening()
+    assert add([1, 2], console=console) == 3
+    check(console=console)
+    assert console.told == [("adding", 1, 2), ("adding", 2, 2), ("half", 0.5, None), ("checking", 1.0, None)]
+    assert console.said == ["begins"]
+
+
+def test_a_quiet_console_shows_how_far_the_work_is_and_no_line() -> None:
+    console = Listening()
+    assert add([1], console=Quiet(console)) == 1
+    assert (console.told, console.said) == ([("adding", 1, 1)], [])
+
+
+def test_a_log_file_gets_a_line_for_each_tenth() -> None:
+    said: list[str] = []
+    progress = tenths("training", said.append)
+    for step in range(101):
+        progress(step / 100, None if step < 50 else f"step {step}")
+    assert said[0] == "  0%  training"
+    assert said[5] == " 50%  step 50"
+    assert len(said) == 11
+
+
+def test_functions_that_wrap_items_or_take_a_text_and_a_fraction_still_work() -> None:
+    seen: list[Any] = []
+    said: list[str] = []
+    with pytest.deprecated_call(match=r"add\(progress=, say=\) is going to be removed: give a console"):
+        assert add([1, 2], progress=lambda items: (seen.append(item) or item for item in items), say=said.append) == 3
+    assert (seen, said) == ([1, 2], ["begins"])
+    with pytest.deprecated_call(match="progress="):
+        check(progress=lambda text, fraction: seen.append((text, fraction)))
+    assert seen[2:] == [("half", 0.5), ("checking", 1.0)]
+
+
+def test_a_console_of_the_last_version_still_works() -> None:
+    seen: list[Any] = []
+
+    class Former:
+        def say(self, text: str) -> None:
+            seen.append(text)
+
+        def track(self, items: Sequence[Any], text: str) -> Iterable[Any]:
+            seen.append(text)
+            return items
+
+        @contextmanager
+        def meter(self) -> Iterator[Callable[[str, float], None]]:
+            yield lambda text, fraction: seen.append((text, fraction))
+            seen.append("closed")
+
+    for call in (lambda: add([1, 2], console=Former()), lambda: check(console=Former())):  # type: ignore[arg-type]
+        with pytest.deprecated_call(match=r"Former\.meter\(\)"):
+            call()
+    assert seen == ["begins", "adding", ("half", 0.5), ("checking", 1.0), "closed"]

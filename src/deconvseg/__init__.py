@@ -8,14 +8,16 @@ if TYPE_CHECKING:
     from deconvseg.evaluation import evaluate
     from deconvseg.inference import predict
     from deconvseg.models import Deconver, create_model, list_models
+    from deconvseg.runs import load_network
     from deconvseg.training import train
 
-__all__ = ["Deconver", "__version__", "create_model", "evaluate", "list_models", "predict", "train"]
+__all__ = ["Deconver", "__version__", "create_model", "evaluate", "list_models", "load_network", "predict", "train"]
 
 _HOME = {
     "Deconver": "deconvseg.models",
     "create_model": "deconvseg.models",
     "list_models": "deconvseg.models",
+    "load_network": "deconvseg.runs",
     "train": "deconvseg.training",
     "predict": "deconvseg.inference",
     "evaluate": "deconvseg.evaluation",

@@ -26,7 +26,6 @@ from deconvseg.inference.runner import WindowMemoryError, WindowRunner
 from deconvseg.inference.sweeping import Sweep
 from deconvseg.inference.tiling import check_overlap
 from deconvseg.inference.tuning import tune
-from deconvseg.models import create_model
 from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
 from deconvseg.planning import Plan
 from deconvseg.runs import Run, describe_run
@@ -85,7 +84,7 @@ class Predictor:
         for name, axes in zip(names, mirrored, strict=True):
             if tta and not axes:
                 _log.warning("--tta: %s was trained without mirroring, so it changes nothing there", name)
-        networks = [_load(model) if isinstance(model, Run) else _copy(model[0]) for model in models]
+        networks = [model.network("final") if isinstance(model, Run) else _copy(model[0]) for model in models]
         self.networks = [tune(network.to(self.device).eval(), self.device) for network in networks]
         self._runners = [
             WindowRunner(network, plan.patch_size, device=self.device, mirrored=axes)
@@ -261,12 +260,6 @@ def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
                 f"post-processing of {step.structure}: names the labels {list_names(sorted(foreign))}, but the masks "
                 f"have {list_names(plan.labels.values)}; it belongs to another run: predict without it"
             )
-
-
-def _load(run: Run) -> nn.Module:
-    network = create_model(run.plan.model.name, **run.plan.model.config)
-    network.load_weights(run.load_weights(), str(run.path / "weights.safetensors"), "plan.json describes")
-    return network
 
 
 def _copy(network: nn.Module) -> nn.Module:

@@ -5,12 +5,13 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deconvseg.data import file_sha256, read_json, read_json_object, write_table
+from deconvseg.data import file_sha256, read_json_object, write_table
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.checking import read_manifest, read_rows, read_split_names
@@ -20,6 +21,8 @@ from deconvseg.text import dump_json
 
 if TYPE_CHECKING:
     import torch
+
+    from deconvseg.models import Network
 
 # nnU-Net's name for a list of folds; the folder that has it is a cross-validation.
 FOLDS = "splits_final.json"
@@ -78,9 +81,9 @@ class Run:
             )
         return run
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
-        """The plan, checked."""
+        """The plan, checked; it is read once."""
         return read_plan(self.path / "plan.json")
 
     @property
@@ -165,6 +168,23 @@ class Run:
                 f"{path}: its SHA-256 is not the one in manifest.json; the file is damaged: copy the run again"
             )
         return weights
+
+    def network(self, which: Literal["best", "final"] = "best", device: str = "cpu") -> "Network":
+        """Return the network of the plan with its weights, in evaluation mode on ``device``.
+
+        ``which`` is "best", the weights with the highest validation Dice (the final ones of a run without validation),
+        or "final", those at the end of training, which :func:`~deconvseg.predict` uses. Its input (B, C, *S) is on the
+        plan's grid, normalised as the plan says, S a multiple of ``size_multiple``; it returns logits (B, K, *S).
+        Raises :class:`InputError` for weights that are missing, damaged, or of another network.
+        """
+        from deconvseg.models import create_model
+
+        kind: Weights = "weights"
+        if which == "best" and (self.path / "weights_best.safetensors").is_file():
+            kind = "weights_best"
+        network = create_model(self.plan.model.name, **self.plan.model.config)
+        network.load_weights(self.load_weights(kind), str(self.path / f"{kind}.safetensors"), "plan.json describes")
+        return network.to(device).eval()
 
     def _valid_hashes(self, name: str) -> list[str]:
         """Return the hashes that weights may have, none where the manifest's lists were removed."""
@@ -256,21 +276,6 @@ class Run:
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
         with atomic_write(self.path / name) as path:
             path.write_text(_dumps(tree), encoding="utf-8")
-
-
-def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
-    """Open a run folder, or the folds of a cross-validation; :class:`InputError` where one of them is not finished."""
-    path = Path(path)
-    if not (path / FOLDS).is_file():
-        return (Run.open(path),)
-    folds = [Run(path / f"fold_{fold}") for fold in range(len(read_json(path / FOLDS)))]
-    missing = [run.path.name for run in folds if not ((run.path / "plan.json").is_file() and run.finished)]
-    if missing:
-        raise InputError(
-            f"{path}: {', '.join(missing)} of {len(folds)} folds did not finish; go on with "
-            f"'deconvseg crossval … --resume', or give the finished folds one by one (-m {path / 'fold_K'})"
-        )
-    return tuple(folds)
 
 
 def _remove(path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Runs that are finished: the folds of a cross-validation, and the network of one."""
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from deconvseg.data import read_json
+from deconvseg.errors import InputError, check_choice
+from deconvseg.runs.folder import FOLDS, Run
+
+if TYPE_CHECKING:
+    from deconvseg.models import Network
+
+
+def load_network(
+    run: str | PathLike[str], which: Literal["best", "final"] = "best", *, device: str = "auto"
+) -> "Network":
+    """Return the trained network of a run folder, in evaluation mode: a module from images to logits.
+
+    ``which`` weights: "best" by validation Dice (the final ones of a run without validation), or "final", those that
+    :func:`deconvseg.predict` uses. ``device`` is auto, cpu, cuda, cuda:N or mps. The input (B, C, *S) is on the grid of
+    the run's plan, normalised as it says, S a multiple of ``network.size_multiple``; the logits are (B, K, *S).
+    Raises :class:`~deconvseg.errors.InputError` where there is no run, and for weights that are missing or damaged.
+
+    Example::
+
+        network = deconvseg.load_network("runs/liver")
+        with torch.no_grad():
+            logits = network(torch.zeros(1, network.in_channels, 64, 64, 64))
+    """
+    from deconvseg.planning import choose_device
+
+    check_choice(which, ("best", "final"), "which")
+    return Run.open(run).network(which, choose_device(device))
+
+
+def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
+    """Open a run folder, or the folds of a cross-validation; :class:`InputError` where one of them is not finished."""
+    path = Path(path)
+    if not (path / FOLDS).is_file():
+        return (Run.open(path),)
+    folds = [Run(path / f"fold_{fold}") for fold in range(len(read_json(path / FOLDS)))]
+    missing = [run.path.name for run in folds if not ((run.path / "plan.json").is_file() and run.finished)]
+    if missing:
+        raise InputError(
+            f"{path}: {', '.join(missing)} of {len(folds)} folds did not finish; go on with "
+            f"'deconvseg crossval … --resume', or give the finished folds one by one (-m {path / 'fold_K'})"
+        )
+    return tuple(folds)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import InputError
-from deconvseg.inference import Postprocessing, Predictor, Step, sweeping
+from deconvseg.inference import Postprocessing, Predictor, Step, slabs
+from deconvseg.inference.members import WindowMemoryError
 from deconvseg.inference.memory import sums_budget
-from deconvseg.inference.runner import WindowMemoryError
 from deconvseg.models import Network, create_model
 from plans import plan_of
 
@@ -34,7 +34,7 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[object]]:
     """The sums of logits that were made, each after those before it, and their slabs, were gone."""
     made: list[weakref.ref[object]] = []
 
-    class Watched(sweeping._Ring):
+    class Watched(slabs._Ring):
         def __init__(self, *arguments: object) -> None:
             assert [reference() for reference in made] == [None] * len(made)
             super().__init__(*arguments)
@@ -45,7 +45,7 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[object]]:
             made.append(weakref.ref(slab))
             return slab
 
-    monkeypatch.setattr(sweeping, "_Ring", Watched)
+    monkeypatch.setattr(slabs, "_Ring", Watched)
     return made
 
 
@@ -54,7 +54,7 @@ def test_the_sums_of_a_block_are_gone_before_those_of_the_next_are_made(
     sums: list[weakref.ref[object]], spacing: float
 ) -> None:
     predictor = Predictor([(nn.Conv3d(1, 3, 1), plan_of(3, 3, (8, 8, 8), [spacing] * 3))])
-    with patch("deconvseg.inference.fitting.sums_budget", lambda *_: 1):
+    with patch("deconvseg.inference.sweep.sums_budget", lambda *_: 1):
         prepared = predictor.prepare(image_of(20, 18, 16))
         blocks = predictor.estimate(prepared).blocks
         predictor.segment(prepared)
@@ -86,17 +86,17 @@ def test_the_sums_of_an_attempt_are_gone_before_the_next_one(
 
 def test_sums_leave_an_accelerator_before_windows_get_smaller(caplog: pytest.LogCaptureFixture) -> None:
     predictor = Predictor([(unet(2, [4, 8]), plan_of(2, 2, (32, 32), (1, 1)))])
-    (runner,) = predictor._runners
-    for error in (WindowMemoryError(runner), torch.OutOfMemoryError("full")):
-        predictor._store = torch.device("cuda")
-        predictor._make_room(error)
-        assert predictor._store == torch.device("cpu")
-        assert runner.window == (32, 32)
+    (member,), sweep = predictor._members, predictor._sweep
+    for error in (WindowMemoryError(member), torch.OutOfMemoryError("full")):
+        sweep.store = torch.device("cuda")
+        sweep._make_room(error)
+        assert sweep.store == torch.device("cpu")
+        assert member.window == (32, 32)
     assert caplog.text.count("going on with the sums of logits on the host") == 2
-    predictor._make_room(WindowMemoryError(runner))
-    assert runner.window == (16, 32)
+    sweep._make_room(WindowMemoryError(member))
+    assert member.window == (16, 32)
     with pytest.raises(torch.OutOfMemoryError):
-        predictor._make_room(torch.OutOfMemoryError("full"))
+        sweep._make_room(torch.OutOfMemoryError("full"))
 
 
 def test_windows_are_smaller_only_for_images_that_do_not_fit_otherwise(caplog: pytest.LogCaptureFixture) -> None:
@@ -130,10 +130,10 @@ def test_windows_are_at_least_half_as_long_as_the_trained_ones(
 ) -> None:
     network = unet(2, [4, 8, 8])
     predictor = Predictor([(network, plan_of(2, 2, trained, (1, 1)))])
-    (runner,) = predictor._runners
-    while runner.shrink():
-        assert all(2 * side >= full for side, full in zip(runner.window, trained, strict=True))
-    assert runner.window == least
+    (member,) = predictor._members
+    while member.shrink():
+        assert all(2 * side >= full for side, full in zip(member.window, trained, strict=True))
+    assert member.window == least
 
 
 def test_mirrorings_and_post_processing_are_foreseen() -> None:

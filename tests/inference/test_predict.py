@@ -14,9 +14,8 @@ import deconvseg
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
-from deconvseg.inference import Predictor, PreparedImage, predict, predict_windows
+from deconvseg.inference import Predictor, PreparedImage, labels_from_maps, predict, predict_windows
 from deconvseg.inference.finding import find_cases
-from deconvseg.inference.masks import labels_from_maps
 from deconvseg.runs import Run
 from plans import tiny_plan, volume_run
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deconvseg.inference import predict_windows
-from deconvseg.inference.masks import labels_from_maps
+from deconvseg.inference import labels_from_maps, predict_windows
 from deconvseg.models.complexity.memory import StorageTracker
 from deconvseg.planning import Plan
 from deconvseg.training.loss import region_masks

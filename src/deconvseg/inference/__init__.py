@@ -1,6 +1,9 @@
 """From images and finished runs to masks on the images' own grids."""
 
 from deconvseg.inference.cases import predict_cases
+from deconvseg.inference.engine import Engine
+from deconvseg.inference.masks import labels_from_maps
+from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import (
     Postprocessing,
@@ -15,18 +18,28 @@ from deconvseg.inference.predict import predict
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import Prediction
+from deconvseg.inference.slabs import Slab
+from deconvseg.inference.sweep import Sweep, Volume
+from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [
+    "Engine",
     "Estimate",
+    "Member",
     "Postprocessing",
     "Prediction",
     "Predictor",
     "PreparedImage",
+    "Slab",
     "Step",
+    "Sweep",
+    "TorchEngine",
     "Trial",
+    "Volume",
     "apply",
     "component_volumes",
+    "labels_from_maps",
     "make_step",
     "predict",
     "predict_cases",

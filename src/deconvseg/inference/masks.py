@@ -1,6 +1,5 @@
 """From maps to class ids."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,10 @@ from torch import Tensor
 
 from deconvseg.data import LabelMap
 from deconvseg.errors import DeconvsegError
-from deconvseg.inference.windows import activate
+from deconvseg.inference.slabs import Slab
 from deconvseg.planning import Plan
 
+Ids = NDArray[np.uint8 | np.uint16]
 EMPTY = "the mask is empty"
 
 
@@ -23,38 +23,54 @@ class Canvas:
     Attributes:
         plan: what the classes are.
         where: how messages call the image.
-        ids: class ids (\\*S), in the order in which the image is swept.
-        probabilities: (K, \\*S) in the same order, where they are wanted.
+        ids: class ids (\\*S).
+        probabilities: (K, \\*S), where they are wanted.
 
     """
 
     plan: Plan
     where: str
-    ids: NDArray[np.uint8 | np.uint16]
+    ids: Ids
     probabilities: NDArray[np.float32] | None = None
 
-    def paint(self, place: tuple[slice, ...], logits: Sequence[Tensor]) -> None:
-        """Fill in a slab, of which every network gives logits (K, P, ...).
+    def paint(self, slab: Slab) -> None:
+        """Fill in a slab.
 
-        Raises :class:`~deconvseg.errors.DeconvsegError` for logits that are not a number or infinitely large.
+        Raises :class:`~deconvseg.errors.DeconvsegError` for logits that are not a number or infinitely large, and for
+        another number of maps than the plan has.
         """
+        logits = slab.logits
+        if any(len(each) != self.plan.outputs for each in logits):
+            found = ", ".join(str(len(each)) for each in logits)
+            raise DeconvsegError(f"{self.where}: the network gives {found} maps, but its plan has {self.plan.outputs}")
         # The largest is NaN where any is; one pass, without a map of what is finite.
         if not all(bool(torch.isfinite(each.amax())) for each in logits):
             raise DeconvsegError(
                 f"{self.where}: the network's logits are NaN or infinite; look for extreme intensities in the image, "
                 "and whether the training has diverged"
             )
+        ids = slab.part_of(self.ids)
         if len(logits) == 1:
-            self.ids[place] = labels_from_maps(logits[0], self.plan, threshold=0.0)
+            ids[...] = labels_from_maps(logits[0], self.plan, threshold=0.0)
         if len(logits) > 1 or self.probabilities is not None:
             average = torch.stack([activate(each, self.plan.regions is not None) for each in logits]).mean(0)
             if len(logits) > 1:
-                self.ids[place] = labels_from_maps(average, self.plan, threshold=0.5)
+                ids[...] = labels_from_maps(average, self.plan, threshold=0.5)
             if self.probabilities is not None:
-                np.moveaxis(self.probabilities, 0, -1)[place] = average.movedim(0, -1).cpu().numpy()
+                slab.part_of(self.probabilities)[...] = average.cpu().numpy()
 
 
-def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> NDArray[np.uint8 | np.uint16]:
+def activate(logits: Tensor, regions: bool) -> Tensor:
+    """Turn logits (K, \\*S) into probabilities: of each region by itself, or of classes that exclude each other."""
+    return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=0)
+
+
+def ids_of(plan: Plan, shape: tuple[int, ...]) -> Ids:
+    """Return class ids (\\*S), all of them background, in the smallest type that holds the plan's."""
+    return np.zeros(shape, np.uint8 if len(plan.labels.values) <= 256 else np.uint16)
+
+
+def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> Ids:
     """Return class ids (\\*S) of maps (K, \\*S): the first of the largest, or regions above the threshold, painted."""
     few = len(plan.labels.values) <= 256
     ids = torch.zeros(maps.shape[1:], dtype=torch.uint8 if few else torch.int32, device=maps.device)

@@ -24,6 +24,8 @@ Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 StepName = Literal["keep_largest", "remove_small", "fill_holes"]
 FILE_NAME = "postprocessing.json"
+# Bytes a voxel: a copy of the mask, a structure and what is removed of it, components as int32 and, counted, as int64.
+WORKING_BYTES = 1 + 1 + 4 + 8
 
 
 class _Part(BaseModel):

@@ -3,51 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cached_property, partial
 from hashlib import sha256
-from itertools import count
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from deconvseg.data import Geometry, Image, LabelMap, list_names
+from deconvseg.data import Image, LabelMap, list_names
 from deconvseg.errors import InputError
-from deconvseg.inference.fitting import Fit, Fitter
-from deconvseg.inference.grids import in_sweep_order
-from deconvseg.inference.masks import Canvas, describe_monotony, fill_background
+from deconvseg.inference.engine import Engine
+from deconvseg.inference.masks import Canvas, describe_monotony, fill_background, ids_of
+from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
-from deconvseg.inference.postprocessing import Postprocessing, apply
+from deconvseg.inference.postprocessing import WORKING_BYTES, Postprocessing, apply
 from deconvseg.inference.preparing import PreparedImage, prepare
-from deconvseg.inference.runner import WindowMemoryError, WindowRunner
-from deconvseg.inference.sweeping import Sweep
-from deconvseg.inference.tiling import check_overlap
+from deconvseg.inference.sweep import Sweep
+from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
 from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
-from deconvseg.planning import Plan
+from deconvseg.planning import Plan, channel_order
 from deconvseg.runs import Run, describe_run
 
-Ids = NDArray[np.uint8 | np.uint16]
 _log = logging.getLogger("deconvseg")
 
 
 class Predictor:
     """The mean of the probabilities of one or several networks, each with its own plan, on an image's own grid.
 
-    A model is a run, or a network with the plan that it was trained by, which is copied with the weights that it has
-    now. ``overlap`` of windows (a fraction from 0 to below 1) is the plan's if not given; ``tta`` averages over
-    mirrorings along the axes that training mirrored. With ``crop``, where every plan says that it
-    may be cropped, what lies outside the box of all voxels that are not zero in some channel is background, and no
-    window is spent on it. ``memory`` is the number of bytes that a case
-    may take beside the loaded networks while it is computed; without it, sums of logits take at most 1 GB.
+    A model is a run, or a network or an :class:`~deconvseg.inference.Engine` with the plan that it was trained by. A
+    network is copied with the weights that it has now and runs on ``device``; an engine has a device of its own.
+    ``overlap`` of windows (a fraction from 0 to below 1) is the plan's if not given; ``tta`` averages over mirrorings
+    along the axes that training mirrored. With ``crop``, where every plan says that it may be cropped, what lies
+    outside the box of all voxels that are not zero in some channel is background, and no window is spent on it.
+    ``memory`` is the number of bytes that a case may take beside the loaded networks while it is computed; without it,
+    sums of logits take at most 1 GB.
     """
 
     def __init__(
         self,
-        models: Sequence[Run | tuple[nn.Module, Plan]],
+        models: Sequence[Run | tuple[nn.Module | Engine, Plan]],
         *,
         device: str = "cpu",
         overlap: float | None = None,
@@ -58,8 +56,6 @@ class Predictor:
     ) -> None:
         if not models:
             raise InputError("no run given: name at least one run folder")
-        if overlap is not None:
-            check_overlap(overlap)
         self.device = torch.device(device)
         self.memory = memory
         self.postprocessing = postprocessing or Postprocessing()
@@ -67,45 +63,50 @@ class Predictor:
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
         self.crop = crop and all(plan.crop_to_nonzero for plan in self.plans)
         names = [str(model.path) if isinstance(model, Run) else f"model {n}" for n, model in enumerate(models)]
-        for name, plan in zip(names, self.plans, strict=True):
-            if (plan.labels, plan.regions) != (self.plan.labels, self.plan.regions):
-                raise InputError(
-                    f"{name}: its classes {plan.output_names} differ from those of {names[0]}, "
-                    f"{self.plan.output_names}; average only runs that were trained on the same labels"
-                )
-            channels, others = ([channel.name for channel in one.channels] for one in (self.plan, plan))
-            if channels != others and len(others) > 1:
-                raise InputError(
-                    f"{name}: its channels {', '.join(others)} differ from those of {names[0]}, {', '.join(channels)}; "
-                    "average only runs that were trained on the same channels"
-                )
+        _check_alike(names, self.plans)
         _check_steps(self.postprocessing, self.plan)
-        mirrored = [plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else () for plan in self.plans]
-        for name, axes in zip(names, mirrored, strict=True):
-            if tta and not axes:
+        self._members = []
+        for name, model, plan in zip(names, models, self.plans, strict=True):
+            mirrored = plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else ()
+            if tta and not mirrored:
                 _log.warning("--tta: %s was trained without mirroring, so it changes nothing there", name)
-        networks = [model.network("final") if isinstance(model, Run) else _copy(model[0]) for model in models]
-        self.networks = [tune(network.to(self.device).eval(), self.device) for network in networks]
-        self._runners = [
-            WindowRunner(network, plan.patch_size, device=self.device, mirrored=axes)
-            for network, plan, axes in zip(self.networks, self.plans, mirrored, strict=True)
-        ]
-        overlaps = [plan.recipe.overlap if overlap is None else overlap for plan in self.plans]
-        self._fitter = Fitter(self._runners, overlaps, self.plan, memory, bool(self.postprocessing.steps))
-        self._store = self.device if self.device.type == "cuda" else torch.device("cpu")
+            engine = self._engine(model, plan)
+            self._members.append(
+                Member(
+                    engine,
+                    engine.fixed_size or plan.patch_size,
+                    overlap=plan.recipe.overlap if overlap is None else overlap,
+                    mirrored=mirrored,
+                )
+            )
+        self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
+
+    def _engine(self, model: Run | tuple[nn.Module | Engine, Plan], plan: Plan) -> Engine:
+        """Return the engine that is given, or PyTorch's for a run or a copy of a network."""
+        if isinstance(model, Run):
+            network: nn.Module = model.network("final")
+        elif isinstance(model[0], nn.Module):
+            network = _copy(model[0])
+        else:
+            return model[0]
+        tuned = tune(network.to(self.device).eval(), self.device)
+        return TorchEngine(tuned, channels=len(plan.channels), device=self.device)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The networks that PyTorch computes, as they were prepared for their device."""
+        return [member.engine.network for member in self._members if isinstance(member.engine, TorchEngine)]
 
     @cached_property
     def identity(self) -> str:
         """A hash of what decides a mask: weights, plans, overlap, mirroring, cropping and post-processing."""
         digest = sha256()
-        for network in self.networks:
-            for name, value in network.state_dict().items():
-                if isinstance(value, Tensor):
-                    digest.update(name.encode())
-                    digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        for plan, overlap, runner in zip(self.plans, self._fitter.overlaps, self._runners, strict=True):
+        for member in self._members:
+            for piece in member.engine.fingerprint():
+                digest.update(piece)
+        for plan, member in zip(self.plans, self._members, strict=True):
             seen = plan.model_dump_json(include={"spacing", "patch_size", "channels", "labels", "regions", "model"})
-            digest.update(f"{seen} {overlap} {runner.flips}".encode())
+            digest.update(f"{seen} {member.overlap} {member.flips}".encode())
         steps = [step.model_dump_json() for step in self.postprocessing.steps]
         digest.update(f"{self.crop} {steps}".encode())
         return digest.hexdigest()
@@ -126,7 +127,13 @@ class Predictor:
 
     def estimate(self, image: PreparedImage) -> Estimate:
         """Foresee the memory and the windows that :meth:`segment` takes, of reading and writing the files too."""
-        return self._fitter.estimate(image, self._store)
+        reading = image.reading_bytes
+        peak = max(reading, image.finishing_bytes(WORKING_BYTES if self.postprocessing.steps else 0))
+        if image.volume is None:
+            return Estimate(peak, reading, 0, 1)
+        fit = self._sweep.fit(image.volume)
+        peak = max(peak, self._sweep.bytes(image.volume, fit))
+        return Estimate(peak, reading, fit.layout.windows, len(fit.layout.blocks))
 
     def segment(
         self,
@@ -146,15 +153,19 @@ class Predictor:
         :class:`~deconvseg.errors.InputError` where ``memory`` does not suffice.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, where)
-        ids: Ids = np.zeros(prepared.shape, np.uint8 if len(self.plan.labels.values) <= 256 else np.uint16)
+        ids = ids_of(self.plan, prepared.shape)
         if probabilities is not None:
             fill_background(probabilities, self.plan)
         note = note or partial(_log.warning, "%s: %s", prepared.where)
         for remark in prepared.remarks:
             note(remark)
-        if prepared.box is not None:
-            self._paint(prepared, prepared.box, ids, probabilities, tell, note)
-        mask = self._finish(ids, prepared.geometry)
+        if prepared.volume is not None:
+            order = prepared.geometry.axis_order()
+            maps = None if probabilities is None else order.view(probabilities)
+            canvas = Canvas(self.plan, prepared.where, order.view(ids), maps)
+            self._sweep.map(prepared.volume, canvas.paint, tell=tell, note=note)
+        values = LabelMap(self.plan.labels.to_encoding().decode(ids), prepared.geometry)
+        mask = apply(self.postprocessing, values)
         one_value = describe_monotony(mask, self.plan)
         if one_value is not None:
             note(one_value)
@@ -170,85 +181,23 @@ class Predictor:
         """Return room for the probabilities (K, \\*S) of an image of that spatial shape."""
         return np.empty((self.plan.outputs, *shape), np.float32)
 
-    def _finish(self, ids: Ids, geometry: Geometry) -> LabelMap:
-        """Make the mask of class ids (\\*S) on the image's grid."""
-        return apply(self.postprocessing, LabelMap(self.plan.labels.to_encoding().decode(ids), geometry))
 
-    @torch.inference_mode()
-    def _paint(
-        self,
-        image: PreparedImage,
-        box: tuple[range, ...],
-        ids: Ids,
-        probabilities: NDArray[np.float32] | None,
-        tell: Callable[[float], None],
-        note: Callable[[str], None],
-    ) -> None:
-        """Fill in the ids (and probabilities) of a box, with less at a time where memory runs out."""
-        while True:
-            try:
-                fit = self._fitter.fit(image, box, self._store)
-                for runner, window in zip(self._runners, fit.windows, strict=True):
-                    if window != runner.trained:
-                        note(
-                            f"windows of {window} instead of the trained {runner.trained}, for lack of memory; the "
-                            "mask may be worse: allow more memory for the trained size"
-                        )
-                self._sweep(image, fit, ids, probabilities, tell)
-                return
-            except (WindowMemoryError, torch.OutOfMemoryError) as error:
-                self._make_room(error)
-            # Only now, with the error, are the sums gone that this attempt has made.
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-
-    def _make_room(self, error: WindowMemoryError | torch.OutOfMemoryError) -> None:
-        """Keep the sums of logits on the host, or, if they are there, take smaller windows; the error if neither."""
-        if self._store.type != "cpu":
-            _log.warning("not enough memory on %s: going on with the sums of logits on the host", self._store)
-            self._store = torch.device("cpu")
-        elif not (isinstance(error, WindowMemoryError) and error.runner.shrink()):
-            raise error.__cause__ or error from None
-
-    def _sweep(
-        self,
-        image: PreparedImage,
-        fit: Fit,
-        ids: Ids,
-        probabilities: NDArray[np.float32] | None,
-        tell: Callable[[float], None],
-    ) -> None:
-        order, swept = image.geometry.axis_order(), fit.layout.swept
-        maps = None if probabilities is None else np.moveaxis(order.view(probabilities), 1 + swept, 1)
-        canvas = Canvas(self.plan, image.where, np.moveaxis(order.view(ids), swept, 0), maps)
-        for place, logits in self._slabs(image, fit, tell):
-            canvas.paint(place, logits)
-            # They may be a view of a block's sums, which are to be gone before those of the next block are made.
-            del logits
-
-    def _slabs(
-        self, image: PreparedImage, fit: Fit, tell: Callable[[float], None]
-    ) -> Iterator[tuple[tuple[slice, ...], tuple[Tensor, ...]]]:
-        """Yield where in sweep order each slab lies, and every network's logits (K, P, ...) of it."""
-        done, layout = count(1), fit.layout
-        for runner, window in zip(self._runners, fit.windows, strict=True):
-            runner.resize(window)
-        for block in layout.blocks:
-            sweeps = [
-                Sweep(
-                    runner,
-                    pixels.movedim(1 + layout.swept, 1),
-                    in_sweep_order(grid, layout.swept),
-                    swept=layout.swept,
-                    store=self._store,
-                    tell=lambda: tell(next(done) / layout.windows),
-                ).slabs(layout.chunks, block)
-                for runner, pixels, grid in zip(self._runners, image.pixels, fit.grids, strict=True)
-            ]
-            # Not by `zip`, which keeps what it gave until it gives the next.
-            for chunk in layout.chunks:
-                place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
-                yield place, tuple(next(sweep) for sweep in sweeps)
+def _check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
+    """Refuse to average networks of other classes, or of other channels, than the first one's."""
+    first = plans[0]
+    given = [channel.name for channel in first.channels]
+    for name, plan in zip(names, plans, strict=True):
+        if (plan.labels, plan.regions) != (first.labels, first.regions):
+            raise InputError(
+                f"{name}: its classes {plan.output_names} differ from those of {names[0]}, {first.output_names}; "
+                "average only runs that were trained on the same labels"
+            )
+        wanted = [channel.name for channel in plan.channels]
+        if len(wanted) > 1 and channel_order(given, wanted) != tuple(range(len(given))):
+            raise InputError(
+                f"{name}: its channels {', '.join(wanted)} differ from those of {names[0]}, {', '.join(given)}; "
+                "average only runs that were trained on the same channels"
+            )
 
 
 def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import nibabel as nib
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from deconvseg.data import Geometry, Image, match_channels, nonzero_box, preprocess_image, resampled_shape
 from deconvseg.errors import InputError
+from deconvseg.inference.masks import ids_of
+from deconvseg.inference.sweep import Volume
 from deconvseg.planning import Plan, available_memory
 from deconvseg.units import format_bytes
 
@@ -26,6 +29,8 @@ class PreparedImage:
         pixels: (C, \\*S) for each network, normalised; networks that see the same share one tensor.
         box: the voxels to predict, in canonical axis order; None where there is nothing but zeros.
         where: how messages call the image.
+        id_bytes: bytes of one voxel of the class ids at work.
+        value_bytes: bytes of one voxel of the mask.
         remarks: in what the image is unlike the training scans.
 
     """
@@ -35,6 +40,8 @@ class PreparedImage:
     pixels: list[Tensor]
     box: tuple[range, ...] | None
     where: str
+    id_bytes: int
+    value_bytes: int
     remarks: tuple[str, ...] = ()
 
     @property
@@ -42,10 +49,22 @@ class PreparedImage:
         """The spatial shape of the image as it was given, in canonical axis order."""
         return tuple(self.shape[axis] for axis in self.geometry.axis_order().permutation)
 
+    @cached_property
+    def volume(self) -> Volume | None:
+        """What is swept; None where there is nothing but zeros."""
+        if self.box is None:
+            return None
+        return Volume(self.pixels, self.canonical_shape, self.box, self.where, self.held_bytes)
+
     @property
-    def bytes(self) -> int:
-        """What the pixels take."""
-        return sum(pixels.nbytes for pixels in self._distinct())
+    def held_bytes(self) -> int:
+        """What the pixels, the class ids at work, and a mask that is written, twice, take."""
+        pixels = sum(pixels.nbytes for pixels in self._distinct())
+        return pixels + math.prod(self.shape) * (self.id_bytes + 2 * self.value_bytes)
+
+    def finishing_bytes(self, postprocessing: int) -> int:
+        """What is taken while class ids become a mask, which is post-processed in so many bytes a voxel."""
+        return self.held_bytes + math.prod(self.shape) * (self.value_bytes + postprocessing)
 
     @property
     def reading_bytes(self) -> int:
@@ -89,7 +108,17 @@ def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memo
     order = image.geometry.axis_order()
     box = nonzero_box(image) if crop else tuple(range(image.shape[axis]) for axis in order.permutation)
     remarks = _find_unusual(image, plans, where)
-    return PreparedImage(image.shape, image.geometry, [pixels for _, pixels in seen], box, where, remarks)
+    one = ids_of(plans[0], (1,))
+    return PreparedImage(
+        image.shape,
+        image.geometry,
+        [pixels for _, pixels in seen],
+        box,
+        where,
+        one.itemsize,
+        plans[0].labels.to_encoding().decode(one).itemsize,
+        remarks,
+    )
 
 
 def _find_unusual(image: Image, plans: Sequence[Plan], where: str) -> tuple[str, ...]:

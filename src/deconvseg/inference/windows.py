@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from deconvseg.inference.grids import GridAxis, chunks_of
-from deconvseg.inference.runner import WindowMemoryError, WindowRunner
-from deconvseg.inference.sweeping import Sweep
-from deconvseg.inference.tiling import check_overlap
+from deconvseg.inference.engine import Engine
+from deconvseg.inference.masks import activate
+from deconvseg.inference.members import Member
+from deconvseg.inference.slabs import Slab
+from deconvseg.inference.sweep import Sweep, Volume
+from deconvseg.inference.torch_engine import TorchEngine
 
 
-@torch.inference_mode()
 def predict_windows(
-    network: nn.Module,
+    network: nn.Module | Engine,
     image: Tensor,
     window: Sequence[int],
     *,
@@ -23,31 +24,31 @@ def predict_windows(
 ) -> Tensor:
     """Return probabilities (B, K, \\*S), on the CPU, of an image (B, C, \\*S) of any size.
 
-    Logits are averaged over Gaussian-weighted windows; only windows are on the image's device, never the whole result.
+    Logits are averaged over Gaussian-weighted windows; the whole result is never on the network's device, which is the
+    image's unless an :class:`~deconvseg.inference.Engine` is given.
 
     ``overlap`` is the fraction that neighbouring windows share at least (Deconver, section IV-A3: 0.5); ``regions``
     takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of every window's
     mirrorings along all sets of axes. An image smaller than the window is padded with zeros and cropped back.
     Raises :class:`~deconvseg.errors.InputError` for an overlap that is not from 0 to below 1.
     """
-    check_overlap(overlap)
-    mirrored = range(len(window)) if tta else ()
-    runner = WindowRunner(network, window, device=image.device, mirrored=mirrored)
-    while True:
-        try:
-            return torch.stack([_predict_sample(runner, sample, overlap, regions) for sample in image])
-        except WindowMemoryError as error:
-            if not error.runner.shrink():
-                raise error.__cause__ or error from None
+    if isinstance(network, nn.Module):
+        network = TorchEngine(network, channels=image.shape[1], device=image.device)
+    member = Member(network, window, overlap=overlap, mirrored=range(len(window)) if tta else ())
+    # How many maps there are shows only with the first slab. All of them together take more than any slab's sums.
+    sweep = Sweep([member], outputs=1)
+    return torch.stack([_predict_sample(sweep, sample, regions) for sample in image])
 
 
-def activate(logits: Tensor, regions: bool) -> Tensor:
-    """Turn logits (K, \\*S) into probabilities: of each region by itself, or of classes that exclude each other."""
-    return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=0)
+def _predict_sample(sweep: Sweep, image: Tensor, regions: bool) -> Tensor:
+    maps = torch.empty(0)
 
+    def keep(slab: Slab) -> None:
+        nonlocal maps
+        probabilities = activate(slab.logits[0], regions)
+        if len(maps) == 0:
+            maps = torch.empty(len(probabilities), *image.shape[1:])
+        slab.part_of(maps).copy_(probabilities)
 
-def _predict_sample(runner: WindowRunner, image: Tensor, overlap: float, regions: bool) -> Tensor:
-    axes = [GridAxis.make(size, side, overlap) for size, side in zip(image.shape[1:], runner.window, strict=True)]
-    chunks, whole = chunks_of(range(axes[0].size), axes[0].window), [range(axis.size) for axis in axes[1:]]
-    slabs = Sweep(runner, image, axes, store=torch.device("cpu")).slabs(chunks, whole)
-    return torch.cat([activate(slab, regions) for slab in slabs], dim=1)
+    sweep.map(Volume.whole(image), keep)
+    return maps

@@ -8,12 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.evaluation.summary import counted_classes, mean_over_classes, mean_over_true_classes
-from deconvseg.inference.grids import GridAxis, in_sweep_order
-from deconvseg.inference.layout import Layout, choose_layout
-from deconvseg.inference.masks import labels_from_maps
-from deconvseg.inference.memory import device_budget, sums_budget
-from deconvseg.inference.runner import WindowMemoryError, WindowRunner
-from deconvseg.inference.sweeping import Sweep
+from deconvseg.inference import Member, Slab, Sweep, TorchEngine, Volume, labels_from_maps
 from deconvseg.planning import Plan
 from deconvseg.training.loss import region_masks
 
@@ -59,7 +54,6 @@ class ValidationScore:
         return f"{mean} ({', '.join(notes)})" if notes else mean
 
 
-@torch.inference_mode()
 def dice_of_case(
     network: nn.Module,
     plan: Plan,
@@ -75,50 +69,17 @@ def dice_of_case(
     room, are on the network's ``device``. ``tell`` is called after each window. The Dice of two empty masks is 1
     (Deconver, Eq. 8); voxels to ignore count nowhere.
     """
-    runner = WindowRunner(network, plan.patch_size, device=device)
-    while True:
-        try:
-            common, predicted, true = _count(runner, plan, image, labels, tell)
-        except WindowMemoryError as error:
-            if not error.runner.shrink():
-                raise error.__cause__ or error from None
-        else:
-            sizes = predicted + true
-            dice = torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0)
-            return torch.stack([dice.float(), (true > 0).float()])
+    engine = TorchEngine(network, channels=len(image), device=device)
+    sweep = Sweep([Member(engine, plan.patch_size, overlap=plan.recipe.overlap)], plan.outputs)
 
+    def count(slab: Slab) -> Tensor:
+        return _count_slab(slab.logits[0], slab.part_of(labels), plan)
 
-def _count(runner: WindowRunner, plan: Plan, image: Tensor, labels: Tensor, tell: Callable[[], None]) -> Tensor:
-    """Count for each structure the voxels that mask and prediction share, those predicted and the true ones: (3, K)."""
-    sides = zip(labels.shape, runner.window, strict=True)
-    axes = [GridAxis.make(size, side, plan.recipe.overlap) for size, side in sides]
-    layout, store = _lay_out(axes, plan.outputs, runner.device)
-    counts = torch.zeros(3, len(plan.output_names), dtype=torch.int64)
-    truth = labels.movedim(layout.swept, 0)
-    for block in layout.blocks:
-        sweep = Sweep(
-            runner,
-            image.movedim(1 + layout.swept, 1),
-            in_sweep_order(axes, layout.swept),
-            swept=layout.swept,
-            store=store,
-            tell=tell,
-        )
-        for chunk, logits in zip(layout.chunks, sweep.slabs(layout.chunks, block), strict=True):
-            place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
-            counts += _count_slab(logits, truth[place], plan)
-    return counts
-
-
-def _lay_out(axes: Sequence[GridAxis], outputs: int, device: torch.device) -> tuple[Layout, torch.device]:
-    """Choose how the case is swept, and the device that holds the sums of logits."""
-    wanted = [range(axis.outputs) for axis in axes]
-    if device.type == "cuda":
-        room = device_budget(device)
-        layout = choose_layout([axes], wanted, outputs, room)
-        if layout.bytes <= room:
-            return layout, device
-    return choose_layout([axes], wanted, outputs, sums_budget(None, 0)), torch.device("cpu")
+    counts = sweep.map(Volume.whole(image), count, tell=lambda fraction: tell())
+    common, predicted, true = torch.stack(counts).sum(0)
+    sizes = predicted + true
+    dice = torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0)
+    return torch.stack([dice.float(), (true > 0).float()])
 
 
 def _count_slab(logits: Tensor, labels: Tensor, plan: Plan) -> Tensor:

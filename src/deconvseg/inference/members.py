@@ -1,38 +1,43 @@
-"""A network, called on windows in batches as large as the memory allows."""
+"""One engine of a mean: which windows it is given, as many at a time as the memory allows."""
 
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deconvseg.models import Network
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.inference.engine import Engine
+from deconvseg.inference.tiling import check_overlap
 from deconvseg.planning import is_out_of_memory
 
 _log = logging.getLogger("deconvseg")
 
-# More windows at a time make a CPU no faster, and take its memory.
-_BATCH = {"cpu": 1}
-_BATCH_ON_ACCELERATORS = 4
+_FLOAT = 4
 
 
 class WindowMemoryError(Exception):
     """Not even one window of this size fits into memory; the cause is the allocator's own error."""
 
-    def __init__(self, runner: "WindowRunner") -> None:
-        super().__init__(f"one window of {runner.window} does not fit into memory")
-        self.runner = runner
+    def __init__(self, member: "Member") -> None:
+        super().__init__(f"one window of {member.window} does not fit into memory")
+        self.member = member
 
 
-class WindowRunner:
-    """Gives the logits of windows; a window whose voxels are all alike is computed once, and remembered.
+class Member:
+    """Gives an engine's logits of windows; a window whose voxels are all alike is computed once, and remembered.
 
     Where memory runs out the batch is halved, for good; where one window alone does not fit,
     :class:`WindowMemoryError` is raised, and :meth:`shrink` makes windows smaller, for good too. Other errors of the
-    network pass through. Logits are the mean over mirrorings along all sets of the axes ``mirrored``.
+    engine pass through. Logits are the mean over mirrorings along all sets of the axes ``mirrored``. Raises
+    :class:`~deconvseg.errors.InputError` for an ``overlap`` that is not from 0 to below 1, and for a ``window`` that
+    the engine does not take.
 
     Attributes:
+        engine: what computes the logits.
+        overlap: the fraction that neighbouring windows share at least.
         window: the size of windows now.
         largest: the size that they have where nothing asks for less.
         trained: the size that the network was trained on; windows are never smaller than half of it along any axis.
@@ -40,24 +45,26 @@ class WindowRunner:
     """
 
     def __init__(
-        self, network: nn.Module, window: Sequence[int], *, device: torch.device, mirrored: Sequence[int] = ()
+        self, engine: Engine, window: Sequence[int], *, overlap: float = 0.5, mirrored: Sequence[int] = ()
     ) -> None:
-        self.network = network
+        check_overlap(overlap)
+        _check_window(engine, tuple(window))
+        self.engine = engine
+        self.overlap = overlap
         self.window = self.largest = self.trained = tuple(window)
-        self.device = device
         axes = [axis + 2 for axis in mirrored]
         self.flips = [flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)]
-        self.batch = _BATCH.get(device.type, _BATCH_ON_ACCELERATORS)
+        self.batch = engine.batch_size
         self.constant: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, windows: Sequence[Tensor]) -> list[Tensor]:
-        """Return logits (K, \\*W), in float32 on the network's device, for each of the windows (C, \\*W)."""
+        """Return logits (K, \\*W), in float32, for each of the windows (C, \\*W)."""
         results: list[Tensor | None] = [self._remembered(window) for window in windows]
         others = [place for place, result in enumerate(results) if result is None]
         while others:
             group = others[: self.batch]
             try:
-                logits = self._logits(torch.stack([windows[place] for place in group]).to(self.device))
+                logits = self._logits([windows[place] for place in group])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -70,14 +77,14 @@ class WindowRunner:
         return [result for result in results if result is not None]
 
     def smaller(self, window: Sequence[int]) -> tuple[int, ...] | None:
-        """Make the longest side half the trained one, in a size that the network takes; None where none is longer.
+        """Make the longest side half the trained one, in a size that the engine takes; None where none is longer.
 
         What a network says of windows that are still smaller has little to do with what it has learnt.
         """
-        network = self.network
-        if not isinstance(network, Network) or network.fixed_size is not None:
+        steps = self.engine.size_multiple
+        if steps is None or self.engine.fixed_size is not None:
             return None
-        halves = [-(-side // (2 * step)) * step for side, step in zip(self.trained, network.size_multiple, strict=True)]
+        halves = [-(-side // (2 * step)) * step for side, step in zip(self.trained, steps, strict=True)]
         sides = [axis for axis, half in enumerate(halves) if half < window[axis]]
         if not sides:
             return None
@@ -98,11 +105,33 @@ class WindowRunner:
         if window != self.window:
             self.window, self.constant = window, None
 
-    def _logits(self, batch: Tensor) -> Tensor:
-        total = _first(self.network(batch)).float()
+    def bytes(self, window: Sequence[int], outputs: int) -> tuple[int, int]:
+        """Foresee what a batch of such windows takes on the host while it is computed, and what is kept after it."""
+        if self.engine.device.type != "cpu":
+            return 0, 0
+        logits = _FLOAT * outputs * math.prod(window)
+        # The sum over mirrorings, one more of them, the same mirrored back, and the new sum.
+        mirrored = 3 * self.batch * logits if len(self.flips) > 1 else 0
+        # Kept are the logits of the window whose voxels are all alike.
+        return self.engine.bytes(window, self.batch) + mirrored, logits
+
+    def _logits(self, windows: Sequence[Tensor]) -> Tensor:
+        batch = torch.stack(list(windows)).to(self.engine.device)
+        if self.engine.fixed_batch:
+            batch = torch.cat([batch, *[batch[-1:]] * (self.engine.batch_size - len(batch))])
+        total = self._computed(batch)
         for flip in self.flips[1:]:
-            total = total + _first(self.network(batch.flip(flip))).float().flip(flip)
-        return total if len(self.flips) == 1 else total / len(self.flips)
+            total = total + self._computed(batch.flip(flip)).flip(flip)
+        return (total if len(self.flips) == 1 else total / len(self.flips))[: len(windows)]
+
+    def _computed(self, batch: Tensor) -> Tensor:
+        logits = self.engine.logits(batch)
+        if (len(logits), *logits.shape[2:]) != (len(batch), *batch.shape[2:]):
+            raise DeconvsegError(
+                f"{type(self.engine).__name__}: gives logits of shape {tuple(logits.shape)} for windows of shape "
+                f"{tuple(batch.shape)}; batch and size must be the same"
+            )
+        return logits.float()
 
     def _remembered(self, window: Tensor) -> Tensor | None:
         if self.constant is None:
@@ -115,17 +144,20 @@ class WindowRunner:
             self.constant = _corner(window), logits.clone()
 
     def _take_less(self, error: Exception) -> None:
-        if self.batch == 1:
+        if self.batch == 1 or self.engine.fixed_batch:
             raise WindowMemoryError(self) from error
         self.batch //= 2
-        if self.device.type == "cuda":
+        if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
         _log.warning("not enough memory for %d windows at a time: going on with %d", 2 * self.batch, self.batch)
 
 
-def _first(output: Tensor | Sequence[Tensor]) -> Tensor:
-    """The logits at full resolution, also of a network that gives a list of them."""
-    return output if isinstance(output, Tensor) else output[0]
+def _check_window(engine: Engine, window: tuple[int, ...]) -> None:
+    if engine.fixed_size is not None and window != tuple(engine.fixed_size):
+        raise InputError(f"windows of {window}: this network takes {tuple(engine.fixed_size)} alone")
+    steps = engine.size_multiple
+    if steps is not None and (len(steps) != len(window) or any(n % m for n, m in zip(window, steps, strict=True))):
+        raise InputError(f"windows of {window}: this network takes multiples of {tuple(steps)} alone")
 
 
 def _corner(window: Tensor) -> Tensor:

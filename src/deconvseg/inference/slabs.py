@@ -2,40 +2,70 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvseg.inference.grids import GridAxis, Source
-from deconvseg.inference.runner import WindowRunner
+from deconvseg.inference.grids import GridAxis, Source, in_sweep_order
+from deconvseg.inference.members import Member
 from deconvseg.inference.tiling import gaussian_weights
 
+Array = TypeVar("Array", NDArray[Any], Tensor)
 
-class Sweep:
-    """Moves a network's windows along the first of ``axes`` over an image (C, \\*S), which stays where it is.
 
-    ``image`` and ``axes`` are in sweep order: ``swept`` says which of the network's own axes comes first there.
-    ``store`` is the device that holds the sums (default: the network's); ``tell`` is called after each window.
+@dataclass(frozen=True)
+class Slab:
+    """Some output planes across the axis that is swept along.
+
+    Attributes:
+        axis: the axis of the volume that is swept along. It comes first in ``place`` and in ``logits``, the others
+            follow in their order.
+        place: where the slab lies.
+        logits: (K, P, ...) of each member, in float32.
+
+    """
+
+    axis: int
+    place: tuple[slice, ...]
+    logits: tuple[Tensor, ...]
+
+    def part_of(self, array: Array) -> Array:
+        """Return the view of an array or a tensor (\\*S) or (K, \\*S) that has the slab's axes and place."""
+        dims = len(self.place)
+        axes = self.axis - dims, -dims
+        in_order = array.moveaxis(*axes) if isinstance(array, Tensor) else np.moveaxis(array, *axes)
+        return in_order[(slice(None),) * (array.ndim - dims) + self.place]
+
+
+class Pass:
+    """Moves a member's windows along the ``axis`` of an image (C, \\*S), which stays where it is.
+
+    ``grid`` has its axes in their own order; ``store`` is the device that holds the sums, and ``tell`` is called after
+    each window.
     """
 
     def __init__(
         self,
-        runner: WindowRunner,
+        member: Member,
         image: Tensor,
-        axes: Sequence[GridAxis],
+        grid: Sequence[GridAxis],
         *,
-        swept: int = 0,
-        store: torch.device | None = None,
+        axis: int = 0,
+        store: torch.device,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
-        self.runner = runner
-        self.axes = axes
-        self.swept = swept
+        self.member = member
+        self.axes = in_sweep_order(grid, axis)
+        self.axis = axis
         self.tell = tell
-        self.store = runner.device if store is None else store
-        box = (slice(None), *(slice(axis.box.start, axis.box.stop) for axis in axes))
-        self.image = image[box]
-        self.weights = gaussian_weights([axis.window for axis in axes]).to(self.store)
+        self.store = store
+        box = (slice(None), *(slice(side.box.start, side.box.stop) for side in self.axes))
+        self.image = image.movedim(1 + axis, 1)[box]
+        self.weights = gaussian_weights([side.window for side in self.axes]).to(store)
 
     def slabs(self, chunks: Sequence[range], block: Sequence[range]) -> Iterator[Tensor]:
         """Yield logits (K, P, \\*block) for each chunk of P output planes, in order.
@@ -58,12 +88,12 @@ class Sweep:
             ring.drop_before(min(waiting[-1].reach.start, ring.finished))
 
     def _add_row(self, ring: "_Ring", start: int, places: Sequence[tuple[int, ...]]) -> None:
-        # The runner's own batch becomes smaller where memory runs out; it then takes a group in several.
-        batch = self.runner.batch
+        # The member's own batch becomes smaller where memory runs out; it then takes a group in several.
+        batch = self.member.batch
         for first in range(0, len(places), batch):
             group = [(start, *place) for place in places[first : first + batch]]
-            for place, logits in zip(group, self.runner([self._cut(place) for place in group]), strict=True):
-                ring.add(place, logits.movedim(1 + self.swept, 1).to(self.store), self.weights)
+            for place, logits in zip(group, self.member([self._cut(place) for place in group]), strict=True):
+                ring.add(place, logits.movedim(1 + self.axis, 1).to(self.store), self.weights)
                 self.tell()
 
     def _cut(self, place: Sequence[int]) -> Tensor:
@@ -75,7 +105,7 @@ class Sweep:
             padding.append((begin - start, start + axis.window - end))
         flat = [length for pair in reversed(padding) for length in pair]
         window = torch.nn.functional.pad(self.image[tuple(inside)], flat)
-        return window.movedim(1, 1 + self.swept).contiguous()
+        return window.movedim(1, 1 + self.axis).contiguous()
 
 
 class _Ring:

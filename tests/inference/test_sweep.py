@@ -15,12 +15,10 @@ from torch import Tensor, nn
 
 from deconvseg.data import Geometry, Image, preprocess_image, read_image
 from deconvseg.errors import InputError
-from deconvseg.inference import Predictor, predict_windows
+from deconvseg.inference import Member, Predictor, TorchEngine, labels_from_maps, predict_windows
 from deconvseg.inference.grids import GridAxis
 from deconvseg.inference.layout import choose_layout
-from deconvseg.inference.masks import labels_from_maps
-from deconvseg.inference.runner import WindowRunner
-from deconvseg.inference.sweeping import Sweep
+from deconvseg.inference.slabs import Pass
 from deconvseg.inference.tiling import window_starts
 from deconvseg.planning import Plan
 from plans import plan_of
@@ -47,10 +45,11 @@ class Threshold(nn.Module):
 def network_logits(network: nn.Module, image: Tensor, window: Sequence[int], overlap: float) -> Tensor:
     """Logits (K, *S) of the whole volume on the network's own grid."""
     axes = [GridAxis.make(size, side, overlap) for size, side in zip(image.shape[1:], window, strict=True)]
-    sweep = Sweep(WindowRunner(network, window, device=torch.device("cpu")), image, axes)
+    cpu = torch.device("cpu")
+    member = Member(TorchEngine(network, channels=len(image), device=cpu), window, overlap=overlap)
     rows, *columns = (range(axis.size) for axis in axes)
     with torch.inference_mode():
-        return next(sweep.slabs([rows], columns))
+        return next(Pass(member, image, axes, store=cpu).slabs([rows], columns))
 
 
 @given(size=st.integers(1, 200), window=st.integers(1, 64), overlap=st.floats(0, 0.95))
@@ -102,7 +101,7 @@ def test_slabs_give_the_mask_of_the_whole_volume_of_logits(problem: tuple[Image,
     image, plan, budget = problem
     network = random_network(plan.spatial_dims, plan.outputs)
     predictor = Predictor([(network, plan)], crop=False)
-    with patch("deconvseg.inference.fitting.sums_budget", lambda *_: budget):
+    with patch("deconvseg.inference.sweep.sums_budget", lambda *_: budget):
         mask = predictor.segment(image)
     prepared = torch.from_numpy(preprocess_image(image, plan.spacing, plan.normalisations).pixels)
     order = image.geometry.axis_order()
@@ -164,7 +163,7 @@ def test_computing_like_windows_once_changes_no_voxel_of_a_real_image(real_data:
     for remember in (True, False):
         network, seen = random_network(3, 4), [0]
         network.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.__setitem__(0, seen[0] + 1))
-        with patch.object(WindowRunner, "_remember", WindowRunner._remember if remember else lambda *_: None):
+        with patch.object(Member, "_remember", Member._remember if remember else lambda *_: None):
             masks.append(Predictor([(network, plan)], crop=False).segment(image).pixels)
         windows.append(seen[0])
     assert np.array_equal(*masks)

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deconvseg.inference import predict_windows, runner
-from deconvseg.inference.runner import WindowRunner
+from deconvseg.inference import Member, TorchEngine, predict_windows, torch_engine
 from deconvseg.inference.tuning import tune
 from deconvseg.models import create_model
 from deconvseg.ops.native.interface import KernelMemoryError
@@ -25,6 +24,10 @@ class Hungry(nn.Module):
         return out
 
 
+def member_of(network: nn.Module, window: tuple[int, ...], mirrored: tuple[int, ...] = ()) -> Member:
+    return Member(TorchEngine(network, channels=1, device=torch.device("cpu")), window, mirrored=mirrored)
+
+
 def allocator_error() -> RuntimeError:
     with pytest.raises(RuntimeError) as caught:
         torch.zeros(2**60)
@@ -35,11 +38,11 @@ def allocator_error() -> RuntimeError:
 def test_fewer_windows_at_a_time_where_memory_runs_out(error: Exception) -> None:
     network = nn.Conv2d(1, 3, 3, padding=1)
     windows = [torch.randn(1, 8, 8) for _ in range(6)]
-    runner = WindowRunner(Hungry(network, 2 * 64, error), (8, 8), device=torch.device("cpu"))
-    runner.batch = 4
+    member = member_of(Hungry(network, 2 * 64, error), (8, 8))
+    member.batch = 4
     with torch.inference_mode():
-        found = runner(windows)
-        assert runner.batch == 2
+        found = member(windows)
+        assert member.batch == 2
         assert all(torch.allclose(a, network(w[None])[0], atol=1e-6) for a, w in zip(found, windows, strict=True))
 
 
@@ -47,7 +50,7 @@ def test_fewer_windows_at_a_time_where_memory_runs_out(error: Exception) -> None
 def test_no_window_is_lost_where_the_batch_gets_smaller_within_a_row(
     overlap: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_BATCH", {"cpu": 4})
+    monkeypatch.setattr(torch_engine, "_BATCH", {"cpu": 4})
     network = nn.Conv2d(1, 3, 3, padding=1)
     image = torch.randn(1, 1, 24, 100)
     expected = predict_windows(network, image, (8, 8), overlap=overlap)
@@ -101,8 +104,8 @@ def test_mirrorings_are_those_of_all_sets_of_axes() -> None:
             marked[(slice(None), slice(None), *[0] * (x.ndim - 2))] = 1
             return marked
 
-    runner = WindowRunner(Corner(), (4, 4, 4), device=torch.device("cpu"), mirrored=(0, 1, 2))
-    (found,) = runner([torch.randn(1, 4, 4, 4)])
+    member = member_of(Corner(), (4, 4, 4), mirrored=(0, 1, 2))
+    (found,) = member([torch.randn(1, 4, 4, 4)])
     corners = list(itertools.product((0, 3), repeat=3))
     assert all(found[(0, *corner)] == 1 / 8 for corner in corners)
     assert found.sum() == 1

@@ -1,0 +1,216 @@
+"""The way over a volume: in windows and slabs, in the memory that there is."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from deconvseg.errors import InputError
+from deconvseg.inference.grids import GridAxis
+from deconvseg.inference.layout import Layout, choose_layout
+from deconvseg.inference.members import Member, WindowMemoryError
+from deconvseg.inference.memory import device_budget, sums_budget
+from deconvseg.inference.slabs import Pass, Slab
+from deconvseg.units import format_bytes
+
+Result = TypeVar("Result")
+_log = logging.getLogger("deconvseg")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """What is swept; axes are the networks' own.
+
+    Attributes:
+        pixels: (C, \\*S) for each member of the sweep, on its own grid.
+        shape: the sizes of the grid that logits are brought to.
+        box: the voxels of that grid that are wanted.
+        where: how messages call the volume.
+        held: the bytes on the host that are taken while it is swept, by its pixels and by what is made of the slabs.
+
+    """
+
+    pixels: Sequence[Tensor]
+    shape: tuple[int, ...]
+    box: tuple[range, ...]
+    where: str = "the image"
+    held: int = 0
+
+    @classmethod
+    def whole(cls, image: Tensor) -> Volume:
+        """Return all of an image (C, \\*S), on the grid of the only member."""
+        shape = tuple(image.shape[1:])
+        return cls([image], shape, tuple(map(range, shape)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The size of each member's windows, where they lie along each axis, how they are swept, and where sums lie."""
+
+    windows: list[tuple[int, ...]]
+    grids: list[list[GridAxis]]
+    layout: Layout
+    store: torch.device
+
+
+class Sweep:
+    """Goes over volumes with the windows of one or several members, which see the same part at the same time.
+
+    ``outputs`` is the number of maps that each member gives; ``memory`` the bytes that a volume may take on the host
+    (None: no limit, but sums of logits take at most 1 GB). Sums lie on the members' GPU where there is room.
+    """
+
+    def __init__(self, members: Sequence[Member], outputs: int, *, memory: int | None = None) -> None:
+        self.members = members
+        self.outputs = outputs
+        self.memory = memory
+        device = members[0].engine.device
+        self.store = device if device.type == "cuda" else torch.device("cpu")
+        self._fits: WeakKeyDictionary[Volume, Fit] = WeakKeyDictionary()
+
+    @torch.inference_mode()
+    def map(
+        self,
+        volume: Volume,
+        each: Callable[[Slab], Result],
+        *,
+        tell: Callable[[float], None] = lambda fraction: None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> list[Result]:
+        """Return what ``each`` gives for every slab of logits; it must not keep the slab.
+
+        Where memory runs out, all of it is done again with less at a time: the sums of logits on the host, and then
+        smaller windows. ``tell`` is called after each window with the fraction that is done, ``note`` with a sentence
+        where windows are smaller than the trained ones. Raises :class:`~deconvseg.errors.InputError` where ``memory``
+        does not suffice, and the error of the allocator where there is nothing left to be made smaller.
+        """
+        while True:
+            try:
+                fit = self.fit(volume)
+                for member, window in zip(self.members, fit.windows, strict=True):
+                    if window != member.trained:
+                        note(
+                            f"windows of {window} instead of the trained {member.trained}, for lack of memory; the "
+                            "mask may be worse: allow more memory for the trained size"
+                        )
+                return self._attempt(volume, fit, each, tell)
+            except (WindowMemoryError, torch.OutOfMemoryError) as error:
+                self._make_room(error)
+            # Only now, with the error, are the sums gone that this attempt has made.
+            if any(member.engine.device.type == "cuda" for member in self.members):
+                torch.cuda.empty_cache()
+
+    def fit(self, volume: Volume) -> Fit:
+        """Lay windows over a volume, once: smaller ones where it does not fit into the memory otherwise.
+
+        They are at least half as long as the trained ones. Raises :class:`~deconvseg.errors.InputError` where the
+        volume does not fit even then.
+        """
+        if volume not in self._fits:
+            self._fits[volume] = self._search(volume)
+        return self._fits[volume]
+
+    def bytes(self, volume: Volume, fit: Fit) -> int:
+        """Foresee the bytes on the host that sweeping a volume takes."""
+        return self._beside_sums(volume, fit.windows) + _on_host(fit)
+
+    def _attempt(
+        self, volume: Volume, fit: Fit, each: Callable[[Slab], Result], tell: Callable[[float], None]
+    ) -> list[Result]:
+        done, layout, results = count(1), fit.layout, []
+        passes = []
+        for member, window, pixels, grid in zip(self.members, fit.windows, volume.pixels, fit.grids, strict=True):
+            member.resize(window)
+            passes.append(
+                Pass(
+                    member,
+                    pixels,
+                    grid,
+                    axis=layout.swept,
+                    store=fit.store,
+                    tell=lambda: tell(next(done) / layout.windows),
+                )
+            )
+        for block in layout.blocks:
+            parts = [each_pass.slabs(layout.chunks, block) for each_pass in passes]
+            for chunk in layout.chunks:
+                place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
+                # No name for the slab: it may be a view of a block's sums, which are to be gone before the next ones.
+                results.append(each(Slab(layout.swept, place, tuple(next(part) for part in parts))))
+        return results
+
+    def _make_room(self, error: WindowMemoryError | torch.OutOfMemoryError) -> None:
+        """Keep the sums of logits on the host, or, if they are there, take smaller windows; the error if neither."""
+        self._fits.clear()
+        if self.store.type != "cpu":
+            _log.warning("not enough memory on %s: going on with the sums of logits on the host", self.store)
+            self.store = torch.device("cpu")
+        elif not (isinstance(error, WindowMemoryError) and error.member.shrink()):
+            raise error.__cause__ or error from None
+
+    def _search(self, volume: Volume) -> Fit:
+        windows, needed = [member.largest for member in self.members], []
+        while True:
+            other = 0 if self.memory is None else self._beside_sums(volume, windows)
+            fit = self._lay_out(volume, windows, other)
+            needed.append(other + _on_host(fit))
+            if self.memory is None or needed[-1] <= self.memory:
+                return fit
+            smaller = self._smaller(volume, windows)
+            if smaller is None:
+                raise InputError(
+                    f"{volume.where}: needs about {format_bytes(min(needed))} beside the loaded model with the "
+                    f"smallest windows that give usable masks ({format_bytes(needed[0])} with the trained ones), more "
+                    f"than the {format_bytes(self.memory)} of memory allowed; allow that much, or predict parts of the "
+                    "image"
+                )
+            windows = smaller
+
+    def _lay_out(self, volume: Volume, windows: list[tuple[int, ...]], other: int) -> Fit:
+        """Choose the layout for windows of these sizes, beside which ``other`` bytes are taken on the host."""
+        grids = [
+            [
+                GridAxis.make(size, side, member.overlap, outputs=length, wanted=wanted)
+                for size, side, length, wanted in zip(pixels.shape[1:], window, volume.shape, volume.box, strict=True)
+            ]
+            for member, window, pixels in zip(self.members, windows, volume.pixels, strict=True)
+        ]
+        if self.store.type == "cuda":
+            room = device_budget(self.store)
+            layout = choose_layout(grids, volume.box, self.outputs, room)
+            if layout.bytes <= room:
+                return Fit(windows, grids, layout, self.store)
+        layout = choose_layout(grids, volume.box, self.outputs, sums_budget(self.memory, other))
+        return Fit(windows, grids, layout, torch.device("cpu"))
+
+    def _smaller(self, volume: Volume, windows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
+        """Make the windows smaller that take the most; None where no member takes smaller ones."""
+        halved = [member.smaller(window) for member, window in zip(self.members, windows, strict=True)]
+        sizes = {
+            number: len(pixels) * math.prod(window)
+            for number, (pixels, window, half) in enumerate(zip(volume.pixels, windows, halved, strict=True))
+            if half is not None
+        }
+        if not sizes:
+            return None
+        largest = max(sizes, key=sizes.__getitem__)
+        return [
+            half if half is not None and number == largest else window
+            for number, (window, half) in enumerate(zip(windows, halved, strict=True))
+        ]
+
+    def _beside_sums(self, volume: Volume, windows: Sequence[Sequence[int]]) -> int:
+        taken = [member.bytes(window, self.outputs) for member, window in zip(self.members, windows, strict=True)]
+        return volume.held + max(working for working, _ in taken) + sum(kept for _, kept in taken)
+
+
+def _on_host(fit: Fit) -> int:
+    return fit.layout.bytes if fit.store.type == "cpu" else 0

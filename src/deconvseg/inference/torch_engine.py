@@ -1,0 +1,60 @@
+"""The engine of PyTorch."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference.engine import Engine
+from deconvseg.models import Network
+from deconvseg.models.complexity import complexity
+
+_log = logging.getLogger("deconvseg")
+
+# More windows at a time make a CPU no faster, and take its memory.
+_BATCH = {"cpu": 1}
+_BATCH_ON_ACCELERATORS = 4
+
+
+class TorchEngine(Engine):
+    """A PyTorch module on its ``device``, in the mode that it is in; of ``channels`` its windows have.
+
+    Of a module that is no :class:`~deconvseg.models.Network` it is not known which sizes it takes.
+    """
+
+    def __init__(self, network: nn.Module, *, channels: int, device: torch.device) -> None:
+        self.network = network
+        self.channels = channels
+        self.device = device
+        self.batch_size = _BATCH.get(device.type, _BATCH_ON_ACCELERATORS)
+        if isinstance(network, Network):
+            self.size_multiple, self.fixed_size = network.size_multiple, network.fixed_size
+        self._bytes: dict[tuple[int, ...], int] = {}
+
+    def logits(self, batch: Tensor) -> Tensor:
+        """Return the logits at full resolution, also of a network that gives a list of them."""
+        output: Tensor | Sequence[Tensor] = self.network(batch)
+        return output if isinstance(output, Tensor) else output[0]
+
+    def bytes(self, window: Sequence[int], batch: int) -> int:
+        """Foresee the activations, each size once; 0, logged once, for a network that cannot be followed."""
+        shape = (batch, self.channels, *window)
+        if shape not in self._bytes:
+            try:
+                self._bytes[shape] = complexity(self.network, shape, training=False).inference_bytes
+            except DeconvsegError as reason:
+                _log.warning("the estimate of memory leaves out the network's activations: %s", reason)
+                self._bytes[shape] = 0
+        return self._bytes[shape]
+
+    def fingerprint(self) -> Iterator[builtins.bytes]:
+        """Give the names and the values of the state dict's tensors."""
+        for name, value in self.network.state_dict().items():
+            if isinstance(value, Tensor):
+                yield name.encode()
+                yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

@@ -13,7 +13,7 @@ from deconvseg.nn.norm import create_norm
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_batch_normalisation_of_a_single_value_is_refused_in_training_alone(dims):
     norm = create_norm("batch", 4, dims)
-    single, several = torch.ones(1, 4, *[1] * dims), torch.rand(2, 4, *[1] * dims)
+    single, several = torch.ones(1, 4, *[1] * dims), torch.tensor([-1.0, 1.0]).repeat(4, 1).T.reshape(2, 4, *[1] * dims)
     for layer in (norm, copy.deepcopy(norm)):
         with pytest.raises(InputError, match=r"single value per channel here, of shape \(1, 4, .*larger batch_size"):
             layer(single)

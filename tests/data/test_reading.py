@@ -131,7 +131,7 @@ def test_nifti_is_what_nibabel_reads(tmp_path_factory, shape, dtype, suffix, slo
 @pytest.mark.parametrize("slope", [1.0, 0.25])
 @pytest.mark.parametrize("files", [1, 3])
 def test_a_nifti_is_read_in_memory_for_its_voxels_and_the_stored_ones(tmp_path, monkeypatch, slope, files):
-    monkeypatch.setattr("deconvseg.data.formats.nifti._VOXELS_AT_ONCE", 2**14)
+    monkeypatch.setattr("deconvseg.data.formats.volumes._VOXELS_AT_ONCE", 2**14)
     pixels = np.random.default_rng(0).integers(-1000, 1000, (96, 96, 64), dtype=np.int16)
     paths = [tmp_path / f"scan_{number:04d}.nii.gz" for number in range(files)]
     for path in paths:
@@ -319,7 +319,7 @@ def test_missing_unknown_and_folder_paths_are_named(tmp_path):
         ("none.nii.gz", "does not exist"),
         ("folder.png", "is a folder"),
         ("a.xyz", "suffix"),
-        ("a.gif", "convert"),
+        ("a.jp2", "convert"),
         ("a.dcm", "DICOM"),
     ):
         with pytest.raises(InputError, match=f"{name} .*{message}"):
@@ -328,7 +328,7 @@ def test_missing_unknown_and_folder_paths_are_named(tmp_path):
         read_image([])
 
 
-def test_a_reader_from_above_takes_part(tmp_path):
+def test_readers_that_are_given_still_take_part_and_say_what_is_new(tmp_path):
     class ConstantReader:
         def accepts(self, path):
             return path.suffix == ".constant"
@@ -344,8 +344,9 @@ def test_a_reader_from_above_takes_part(tmp_path):
 
     path = tmp_path / "scan.constant"
     path.touch()
-    assert (read_image(path, readers=[ConstantReader()]).pixels == 7).all()
-    assert (read_label_map(path, readers=[ConstantReader()]).pixels == 7).all()
+    for read in (read_image, read_label_map):
+        with pytest.warns(DeprecationWarning, match="register_reader"):
+            assert (read(path, readers=[ConstantReader()]).pixels == 7).all()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Files on disk to cases and back: geometry, label maps, datasets, splits, checks, the demo set."""
 
+import warnings
+from typing import Any
+
 from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.boxes import bounding_box, nonzero_box
 from deconvseg.data.cache import PreparedCase, prepare_cases
@@ -12,9 +15,15 @@ from deconvseg.data.checks.label_findings import (
     find_label_problems,
 )
 from deconvseg.data.checks.leaks import find_leaks
+from deconvseg.data.colours import is_rgb
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
 from deconvseg.data.demo import make_demo_dataset
+from deconvseg.data.file_names import case_stem, is_image_file
+from deconvseg.data.formats.reader import Reader
+from deconvseg.data.formats.registry import image_suffixes, list_readers, register_reader, unregister_reader
 from deconvseg.data.geometry import AxisOrder, Geometry
+from deconvseg.data.grids import check_same_grid
+from deconvseg.data.headers import read_header
 from deconvseg.data.json_files import read_json, read_json_object
 from deconvseg.data.labels.encoding import WHITE, LabelEncoding, align_white, count_values
 from deconvseg.data.labels.mask_values import read_mask
@@ -34,16 +43,7 @@ from deconvseg.data.preprocessing import (
     preprocess_labels,
     resampled_shape,
 )
-from deconvseg.data.reading import (
-    IMAGE_SUFFIXES,
-    Reader,
-    case_stem,
-    check_same_grid,
-    is_image_file,
-    read_header,
-    read_image,
-    read_label_map,
-)
+from deconvseg.data.reading import read_image, read_label_map
 from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
 from deconvseg.data.splits.folds import make_folds, make_stratified_folds
 from deconvseg.data.splits.resolving import (
@@ -59,7 +59,6 @@ from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.data.writing import mask_suffix, write_label_map
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "WHITE",
     "Augment",
     "Augmentation",
@@ -101,12 +100,15 @@ __all__ = [
     "find_label_problems",
     "find_leaks",
     "finish",
+    "image_suffixes",
     "is_dataset",
     "is_image_file",
     "is_images_folder",
+    "is_rgb",
     "list_bids_masks",
     "list_image_files",
     "list_names",
+    "list_readers",
     "make_demo_dataset",
     "make_folds",
     "make_stratified_folds",
@@ -131,12 +133,21 @@ __all__ = [
     "read_mask_pair",
     "read_splits",
     "record_dataset",
+    "register_reader",
     "report_problems",
     "resampled_shape",
     "resolve_folds",
     "resolve_splits",
     "select_split",
+    "unregister_reader",
     "write_bids_description",
     "write_label_map",
     "write_table",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "IMAGE_SUFFIXES":
+        warnings.warn("IMAGE_SUFFIXES is deprecated: call image_suffixes()", DeprecationWarning, stacklevel=2)
+        return image_suffixes()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

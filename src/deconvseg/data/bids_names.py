@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deconvseg.data.file_names import case_stem, is_image, without_copies
 from deconvseg.data.json_files import read_json_object
-from deconvseg.data.reading import case_stem, is_image_file
 
 # The entities that say which scan it was; the others (space, desc, label, …) say what was made of it.
 SOURCE_ENTITIES = (
@@ -89,8 +89,8 @@ def list_bids_masks(tree: Path) -> dict[str, list[Path]]:
 
 def list_files(tree: Path) -> list[BidsFile]:
     """The image files below the subjects' folders of ``tree`` that have BIDS names, sorted."""
-    found = (parse_name(path) for path in sorted(tree.glob("sub-*/**/*")) if is_image_file(path) and path.is_file())
-    return [file for file in found if file is not None]
+    images = without_copies(path for path in sorted(tree.glob("sub-*/**/*")) if is_image(path) and path.exists())
+    return [file for file in map(parse_name, images) if file is not None]
 
 
 def is_generated_here(tree: Path) -> bool:

@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 from deconvseg.data.bids_names import subject_of
 from deconvseg.data.case_names import check_case_name
-from deconvseg.data.formats.raster import is_rgb
+from deconvseg.data.colours import is_rgb
+from deconvseg.data.file_names import files_of
+from deconvseg.data.grids import check_same_grid
+from deconvseg.data.headers import read_header
 from deconvseg.data.labels.mask_values import read_mask
 from deconvseg.data.labels.segments import uncrop
 from deconvseg.data.listing import guess_channels
 from deconvseg.data.preprocessing import match_channels
-from deconvseg.data.reading import check_same_grid, files_of, read_header, read_image
+from deconvseg.data.reading import read_image
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 

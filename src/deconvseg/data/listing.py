@@ -9,19 +9,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
-from deconvseg.data.formats.raster import RASTER_SUFFIXES, RGB
-from deconvseg.data.reading import case_stem, image_suffix, is_image_file, read_header
+from deconvseg.data.colours import RGB
+from deconvseg.data.file_names import case_stem, is_image, without_copies
+from deconvseg.data.formats.registry import image_suffix, is_picture
+from deconvseg.data.headers import read_header
 from deconvseg.errors import InputError
 
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def list_image_files(folder: Path) -> list[Path]:
-    """The image files of a folder, not of its subfolders, sorted; hidden and ``._`` files are left out.
+    """The images of a folder, not of its subfolders, sorted: files, and folders that are one image.
 
-    Links to files that are gone, pipes and devices are among them: reading says what they are.
+    Hidden and ``._`` files are left out, and so are previews and copies of others, and the headers of pairs. Links to
+    files that are gone, pipes and devices are among them: reading says what they are.
     """
-    return sorted(path for path in folder.iterdir() if is_image_file(path) and not path.is_dir())
+    return without_copies(sorted(path for path in folder.iterdir() if is_image(path)))
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:
@@ -96,8 +99,8 @@ def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
     """Channel names for single-file images: colour where any is; a file that won't open is passed over."""
     for path in images:
         try:
-            if image_suffix(path) in RASTER_SUFFIXES and read_header(path).channels == 3:
+            if is_picture(path) and read_header(path).channels == 3:
                 return RGB
         except InputError:
             continue  # the check of the dataset names it, with the reason
-    return ("grey",) if image_suffix(images[0]) in RASTER_SUFFIXES else ("image",)
+    return ("grey",) if is_picture(images[0]) else ("image",)

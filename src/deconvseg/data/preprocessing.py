@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deconvseg.data.formats.raster import is_rgb
+from deconvseg.data.colours import is_rgb
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 

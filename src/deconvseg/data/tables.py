@@ -12,8 +12,8 @@ from typing import Any
 from deconvseg.data.bids_names import subject_of
 from deconvseg.data.dataset import list_names
 from deconvseg.data.delimited import read_table
+from deconvseg.data.file_names import case_stem
 from deconvseg.data.layouts.csv_layout import read_csv_column
-from deconvseg.data.reading import case_stem
 from deconvseg.errors import InputError
 from deconvseg.system import atomic_write
 

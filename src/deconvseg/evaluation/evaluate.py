@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 
 from deconvseg.data import (
-    IMAGE_SUFFIXES,
     Problem,
     Region,
     case_stem,
+    image_suffixes,
     is_dataset,
     is_image_file,
     list_bids_masks,
@@ -198,7 +198,7 @@ def _find_predictions(prediction: Path, truths: _Truths) -> dict[str, list[Path]
         if files := _masks_in(prediction) or list_bids_masks(prediction):
             return files
         raise InputError(
-            f"{prediction}: no masks in it ({', '.join(IMAGE_SUFFIXES)}); give the folder that predict wrote"
+            f"{prediction}: no masks in it ({', '.join(image_suffixes())}); give the folder that predict wrote"
         )
     if not prediction.is_file():
         raise InputError(f"{prediction}: no such file or folder; give the masks that predict wrote")

@@ -10,12 +10,12 @@ from deconvseg.data import (
     Problem,
     is_dataset,
     is_images_folder,
+    is_rgb,
     open_dataset,
     open_images,
     read_header,
     read_image,
 )
-from deconvseg.data.formats.raster import is_rgb
 from deconvseg.errors import InputError
 from deconvseg.planning import available_memory, channel_order
 

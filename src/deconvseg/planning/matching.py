@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deconvseg.data import Dataset, read_header
-from deconvseg.data.formats.raster import is_rgb
+from deconvseg.data import Dataset, is_rgb, read_header
 from deconvseg.errors import InputError
 from deconvseg.planning.schema import LabelPlan, Plan
 

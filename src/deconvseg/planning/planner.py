@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.catalog import PRESETS
-from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems
-from deconvseg.data.formats.raster import is_rgb
+from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems, is_rgb
 from deconvseg.errors import InputError
 from deconvseg.models import preset_arguments
 from deconvseg.planning.choices import (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from deconvseg.data import Geometry, LabelMap, mask_suffix, open_dataset, read_image, read_label_map, write_label_map
-from deconvseg.data.reading import files_of
+from deconvseg.data.file_names import files_of
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint_cache import fingerprint_key
 

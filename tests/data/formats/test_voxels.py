@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from deconvseg.data import LabelMap, read_header, read_image, read_label_map, write_label_map
-from deconvseg.data.reading import files_of
+from deconvseg.data.file_names import files_of
 from deconvseg.errors import InputError
 from refusals import is_refused
 

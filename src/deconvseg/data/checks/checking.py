@@ -20,9 +20,9 @@ from deconvseg.data.checks.label_findings import (
 )
 from deconvseg.data.checks.leaks import find_leaks
 from deconvseg.data.dataset import Case, Dataset, Problem, case_notes, list_names
+from deconvseg.data.headers import compression_with_losses
 from deconvseg.data.labels.encoding import count_values
 from deconvseg.data.labels.mask_values import BlurredMaskError, TransparentMaskError
-from deconvseg.data.reading import image_suffix
 from deconvseg.data.splits.resolving import Splits
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
@@ -195,9 +195,9 @@ def _undeclared_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]
 
 def _unlikely_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> list[Problem]:
     lossy = [
-        Problem(str(case.label), "is a JPEG, which changes label values; save the mask as PNG", "warning")
+        Problem(str(case.label), f"is a {lossy}, which changes label values; save the mask as PNG", "warning")
         for case in dataset.cases
-        if case.name in counts and case.label is not None and image_suffix(case.label) in (".jpg", ".jpeg")
+        if case.name in counts and case.label is not None and (lossy := compression_with_losses(case.label))
     ]
     problems = [_group(lossy)] if lossy else []
     if dataset.foreground or dataset.label_names is not None or not counts:

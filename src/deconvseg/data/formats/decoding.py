@@ -38,7 +38,6 @@ _CONVERT = "which is not read whatever its name; convert it to .nii.gz (3D) or .
 # How files begin that are often found under the name of an image, and what is said of them.
 _FOREIGN = (
     (rb".{128}DICM", "is DICOM, whatever its name; convert the series with dcm2niix and give the .nii.gz file"),
-    (rb"GIF8", f"is GIF, {_CONVERT}"),
     (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", f"is JPEG 2000, {_CONVERT}"),
     (rb".{4}ftyp(hei|hev|mif|msf)", f"is HEIC, {_CONVERT}"),
     (rb".{4}ftypavi", f"is AVIF, {_CONVERT}"),

@@ -3,11 +3,11 @@
 # Written by other software: medical, scientific, microscopes, pictures, cameras and films.
 UNREAD = frozenset(
     (
-        *(".img", ".hdr", ".nia", ".mgz", ".mgh", ".mnc", ".mnc2", ".head", ".brik", ".gipl", ".vtk", ".vti", ".par"),
+        *(".nia", ".mnc", ".mnc2", ".head", ".brik", ".gipl", ".vtk", ".vti", ".par"),
         *(".rec", ".spr", ".pic", ".mrc", ".map", ".em", ".fdf", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".hdf"),
         *(".he5", ".zarr", ".n5", ".pt", ".raw", ".zraw", ".cfl", ".fits", ".fit", ".fts", ".czi", ".lif", ".lsm"),
         *(".nd2", ".oib", ".oif", ".oir", ".ims", ".vsi", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms"),
-        *(".qptiff", ".stk", ".dv", ".flex", ".lei", ".sld", ".gif", ".apng", ".webp", ".jp2", ".j2k", ".j2c"),
+        *(".qptiff", ".stk", ".dv", ".flex", ".lei", ".sld", ".apng", ".jp2", ".j2k", ".j2c"),
         *(".jpx", ".jpf", ".jpc", ".jfif", ".jpe", ".jxl", ".jxr", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".pbm"),
         *(".pnm", ".pam", ".pfm", ".tga", ".psd", ".xcf", ".exr", ".pcx", ".dds", ".dib", ".ico", ".sgi", ".rgb"),
         *(".ras", ".xbm", ".xpm", ".eps", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".avi", ".mp4"),

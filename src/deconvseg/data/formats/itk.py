@@ -6,15 +6,18 @@ does not compare the checksums of MetaImages. ITK is what the tests compare with
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from deconvseg.data.formats.decoding import naming
-from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES, MetaImageHeader
-from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, NrrdHeader
+from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES, MetaImageHeader, save_metaimage
+from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, NrrdHeader, save_nrrd
+from deconvseg.data.formats.reader import Reader
+from deconvseg.data.formats.registry import register_reader
 from deconvseg.data.formats.voxels import Voxels
 from deconvseg.data.formats.worlds import other_world
 from deconvseg.data.geometry import Geometry
@@ -22,17 +25,18 @@ from deconvseg.data.types import Header
 from deconvseg.errors import InputError
 
 
-class ItkReader:
-    """Reads NRRD and MetaImage in 2D and 3D, and several numbers per voxel where channels last are asked for."""
+class ItkReader(Reader):
+    """Reads a format of ITK in 2D and 3D, and several numbers per voxel where channels last are asked for."""
 
-    def accepts(self, path: Path) -> bool:
-        """Whether the name ends in .nrrd, .nhdr, .mha or .mhd."""
-        return path.name.lower().endswith((*NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
+    kind: ClassVar[str]
+    parse: ClassVar[type[NrrdHeader] | type[MetaImageHeader]]
+    written_as: ClassVar[str]
+    detached: ClassVar[str]
 
     def read_header(self, path: Path) -> Header:
         """The numbers per voxel, or a fourth axis, are the channels."""
-        with naming(path, _kind(path)):
-            header = _parse(path)
+        with naming(path, self.kind):
+            header = self.parse(path)
             voxels = header.voxels
             _geometry(header, voxels)
             shape = voxels.domain[:3] if len(voxels.domain) > 2 else voxels.domain[::-1]
@@ -40,8 +44,8 @@ class ItkReader:
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (C, X, Y, Z) or (C, rows, columns) in float32."""
-        with naming(path, _kind(path)):
-            header = _parse(path)
+        with naming(path, self.kind):
+            header = self.parse(path)
             voxels = header.voxels
             _check_axes(path, voxels, channels_last=channels_last)
             geometry = _geometry(header, voxels)
@@ -49,8 +53,8 @@ class ItkReader:
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         """Labels (X, Y, Z) or (rows, columns), in the type of the file."""
-        with naming(path, _kind(path)):
-            header = _parse(path)
+        with naming(path, self.kind):
+            header = self.parse(path)
             voxels = header.voxels
             if voxels.numbers_per_voxel > 1:
                 raise InputError(
@@ -61,27 +65,54 @@ class ItkReader:
             geometry = _geometry(header, voxels)
             return np.ascontiguousarray(_channels_first(voxels.read())[0]), geometry
 
+    def mask_suffix(self, values: Iterable[int]) -> str:
+        """The suffix of the format's single files, which hold any integers."""
+        return self.written_as
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The header and the other files that hold its voxels; itself alone where it cannot be read."""
+        try:
+            with naming(path, self.kind):
+                return (path, *(file for file in self.parse(path).files if file != path))
+        except InputError:
+            return (path,)  # the error is told where the image is read
+
+    def _refuse_detached(self, name: Path) -> None:
+        if name.name.lower().endswith(self.detached):
+            raise InputError(f"{name} would be two files, which cannot appear at once; use .nrrd or .mha")
+
+
+@register_reader("nrrd", reads=NRRD_SUFFIXES)
+class NrrdReader(ItkReader):
+    """NRRD, and the segmentations of Slicer in it."""
+
+    kind, parse, written_as, detached = "NRRD file", NrrdHeader, ".nrrd", ".nhdr"
+
+    def write_labels(
+        self, pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, name: Path, like: Path | None
+    ) -> None:
+        """Write labels in the world and the unit of a ``like`` that is a NRRD."""
+        self._refuse_detached(name)
+        save_nrrd(pixels, geometry, path, like=like)
+
+
+@register_reader("metaimage", reads=METAIMAGE_SUFFIXES)
+class MetaImageReader(ItkReader):
+    """MetaImage."""
+
+    kind, parse, written_as, detached = "MetaImage", MetaImageHeader, ".mha", ".mhd"
+
+    def write_labels(
+        self, pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, name: Path, like: Path | None
+    ) -> None:
+        """Write labels in the unit of a ``like`` that is a MetaImage."""
+        self._refuse_detached(name)
+        save_metaimage(pixels, geometry, path, like=like)
+
 
 def image_from_itk(image: Any) -> tuple[npt.NDArray[Any], Geometry]:
     """Intensities (C, X, Y, Z) or (C, rows, columns) of SimpleITK's image, in its own type, and their geometry."""
     return _array_of(image).copy(order="C"), _geometry_of(image)
-
-
-def voxel_files(path: Path) -> tuple[Path, ...]:
-    """The other files that hold the voxels of a NRRD or MetaImage; none where its header cannot be read."""
-    try:
-        with naming(path, _kind(path)):
-            return tuple(file for file in _parse(path).files if file != path)
-    except InputError:
-        return ()  # the error is told where the image is read
-
-
-def _kind(path: Path) -> str:
-    return "NRRD file" if path.name.lower().endswith(NRRD_SUFFIXES) else "MetaImage"
-
-
-def _parse(path: Path) -> NrrdHeader | MetaImageHeader:
-    return NrrdHeader(path) if path.name.lower().endswith(NRRD_SUFFIXES) else MetaImageHeader(path)
 
 
 def _geometry(header: NrrdHeader | MetaImageHeader, voxels: Voxels) -> Geometry:

@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP and WebP files to arrays, through Pillow's decoders."""
+"""PNG, JPEG, BMP, WebP and GIF files to arrays, through Pillow's decoders."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImagePalette
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -78,6 +79,23 @@ def read_picture_alpha(path: Path) -> npt.NDArray[Any] | None:
         return np.asarray(opened.convert("RGBA").getchannel("A"))
 
 
+def lossy_picture(path: Path) -> str:
+    """The name of the compression of a picture that changes numbers, or an empty text."""
+    with path.open("rb") as stream:
+        start = stream.read(12)
+        if start[:3] == b"\xff\xd8\xff":
+            return "JPEG"
+        if start[:4] != b"RIFF" or start[8:12] != b"WEBP":
+            return ""
+        # A WebP with alpha, a profile or EXIF has its picture in one of several chunks.
+        while len(head := stream.read(8)) == 8:
+            kind, length = head[:4], int.from_bytes(head[4:], "little")
+            if kind in (b"VP8 ", b"VP8L"):
+                return "lossy WebP" if kind == b"VP8 " else ""
+            stream.seek(length + length % 2, 1)
+    return ""
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     """Pillow's file of a picture, by its content, with a size that memory can hold.
@@ -96,7 +114,7 @@ def _open(path: Path) -> Iterator[Any]:
             png = isinstance(opened, PngImageFile)
             check_described(path, numbers, path.stat().st_size if png else numbers, 8 * DEFLATE_RATIO)
             if (frames := getattr(opened, "n_frames", 1)) > 1:
-                raise pages_error(path, frames)
+                raise pages_error(path, frames, "frames")
             yield opened
 
 
@@ -128,6 +146,8 @@ def _recognise(start: bytes) -> Any:
         return BmpImageFile
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return WebPImageFile
+    if start.startswith((b"GIF87a", b"GIF89a")):
+        return GifImageFile
     raise OSError("its content is no picture of a known format")
 
 

@@ -1,8 +1,8 @@
-"""PNG, JPEG, TIFF and BMP files to arrays and back."""
+"""2D pictures to arrays and back: PNG, JPEG, TIFF, BMP, WebP and GIF."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy.typing as npt
 import PIL.Image
 
 from deconvseg.data.formats.decoding import naming
-from deconvseg.data.formats.pictures import read_picture, read_picture_alpha, read_picture_header
+from deconvseg.data.formats.pictures import lossy_picture, read_picture, read_picture_alpha, read_picture_header
+from deconvseg.data.formats.reader import Reader
+from deconvseg.data.formats.registry import register_reader
 from deconvseg.data.formats.tiff import TIFF_MAGIC, read_tiff, read_tiff_alpha, read_tiff_header
 from deconvseg.data.geometry import Geometry
 from deconvseg.data.types import Header
@@ -20,24 +22,17 @@ from deconvseg.errors import InputError
 TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp")
 
-# The names that colour channels are given, and that a dataset may declare them by.
-RGB = ("red", "green", "blue")
+_LOSSY_TIFF = (6, 7, 33003, 33004, 33005, 34712)  # JPEG, JPEG 2000 and their relatives, as TIFF numbers them
 
 
-def is_rgb(channel_names: Sequence[str]) -> bool:
-    """Whether these are the channels of a colour image, by their names."""
-    return tuple(name.lower() for name in channel_names) in (RGB, ("r", "g", "b"))
-
-
-class RasterReader:
+@register_reader("raster", reads=RASTER_SUFFIXES)
+class RasterReader(Reader):
     """Reads 2D images as they are shown: grey of any depth, RGB, RGBA (alpha is dropped), palette, CMYK in RGB.
 
     The content says which format a file is, and the name only that it is an image.
     """
 
-    def accepts(self, path: Path) -> bool:
-        """Whether the name has one of the raster suffixes."""
-        return path.suffix.lower() in RASTER_SUFFIXES
+    pictures = True
 
     def read_header(self, path: Path) -> Header:
         """Grey has 1 channel, colour 3."""
@@ -65,11 +60,32 @@ class RasterReader:
             pixels = pixels[..., 0]
         return pixels, Geometry.identity(2)
 
+    def write_labels(
+        self, pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, name: Path, like: Path | None
+    ) -> None:
+        """Write labels (H, W) losslessly, as `save_raster` does."""
+        save_raster(pixels, path, name=name)
 
-def read_alpha(path: Path) -> npt.NDArray[Any] | None:
-    """The alpha channel (H, W) of an image as it is stored, or None where it has none."""
-    with naming(path, "image"):
-        return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
+    def mask_suffix(self, values: Iterable[int]) -> str:
+        """``.png``, or ``.tif`` where a value is negative or needs more than 16 bits."""
+        return ".png" if all(0 <= value < 2**16 for value in values) else ".tif"
+
+    def read_alpha(self, path: Path) -> npt.NDArray[Any] | None:
+        """The alpha channel (H, W) as it is stored, or None where there is none."""
+        with naming(path, "image"):
+            return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
+
+    def compression_with_losses(self, path: Path) -> str:
+        """JPEG, a lossy WebP, or JPEG in TIFF, by the content."""
+        with naming(path, "image"):
+            return _lossy_tiff(path) if _is_tiff(path) else lossy_picture(path)
+
+
+@register_reader("web pictures", reads=(".webp", ".gif"))
+class WebPictureReader(RasterReader):
+    """WebP, and GIF of one frame. Beside a picture of the same name in another format they are its previews."""
+
+    copies = True
 
 
 def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
@@ -89,8 +105,10 @@ def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
         ".png": (np.uint8, np.uint16),
         ".bmp": (np.uint8,),
     }
-    if suffix not in allowed:
+    if suffix in (".jpg", ".jpeg"):
         raise InputError(f"{name}: {suffix} is lossy and would change the labels; write .png, .bmp or .tif")
+    if suffix not in allowed:
+        raise InputError(f"{name}: a mask is not written as {suffix}; write .png, .bmp or .tif")
     if pixels.dtype not in allowed[suffix]:
         limit = np.iinfo(allowed[suffix][-1]).max
         raise InputError(
@@ -102,6 +120,13 @@ def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
 
 def _read(path: Path, *, labels: bool) -> npt.NDArray[Any]:
     return read_tiff(path, labels=labels) if _is_tiff(path) else read_picture(path, labels=labels)
+
+
+def _lossy_tiff(path: Path) -> str:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        return "lossy TIFF" if int(tiff.pages.first.compression) in _LOSSY_TIFF else ""
 
 
 def _is_tiff(path: Path) -> bool:

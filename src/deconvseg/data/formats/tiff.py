@@ -225,6 +225,6 @@ def _from_cmyk(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.rint(share).astype(pixels.dtype)
 
 
-def pages_error(path: Path, pages: int) -> InputError:
+def pages_error(path: Path, pages: int, what: str = "pages") -> InputError:
     """The error for a file of several pictures."""
-    return InputError(f"{path} holds {pages} pages, where one 2D image is expected; split it, or write .nii.gz")
+    return InputError(f"{path} holds {pages} {what}, where one 2D image is expected; split it, or write .nii.gz")

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data.formats.decoding import naming
-from deconvseg.data.formats.raster import RASTER_SUFFIXES, TIFF_SUFFIXES, read_alpha
+from deconvseg.data.headers import reader_of
 from deconvseg.data.labels.encoding import count_values
-from deconvseg.data.reading import image_suffix, read_label_map
+from deconvseg.data.reading import read_label_map
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import InputError
 
@@ -39,8 +38,6 @@ _SHARE_BETWEEN_CLASSES = 0.55
 _MOST_BETWEEN = 4
 # Where values scatter about both ends, no more than this share of the foreground lies between them; instances spread.
 _MOST_NOISE = 0.3
-# JPEG, JPEG 2000 and their relatives, as TIFF numbers them.
-_LOSSY_TIFF = (6, 7, 33003, 33004, 33005, 34712)
 _ADVICE = "or take what lies above half as one class (--foreground)"
 
 
@@ -62,18 +59,18 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
     path = Path(path)
     found = read_label_map(path)
     pixels = found.pixels
-    raster = image_suffix(path) in RASTER_SUFFIXES
+    reader = reader_of(path)
     if not pixels.size or pixels.min() < 0:
         return found
     highest = int(pixels.max())
-    if raster and highest == int(pixels.min()):
-        _check_alpha(path)
+    if highest == int(pixels.min()):
+        _check_alpha(path, reader.read_alpha(path))
     counts = count_values(pixels) if highest >= 2 else {}
     levels = len(set(counts) - {0, highest})
-    lossy = levels > 0 and raster and is_lossy(path)
+    lossy = reader.compression_with_losses(path) if levels else ""
     if not lossy and (levels < _FEWEST_LEVELS or highest < _LEAST_WHITE):
         return found
-    two_ended = _is_noisy(counts, highest) or _is_two_ended(pixels, highest, lossy)
+    two_ended = _is_noisy(counts, highest) or _is_two_ended(pixels, highest, bool(lossy))
     classes = () if lossy else _smoothed_classes(pixels, counts)
     if any(not two_ended or _END * highest < value < (1 - _END) * highest for value in classes):
         raise BlurredMaskError(_describe_classes(path, levels + 2 - len(classes), classes))
@@ -82,21 +79,6 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
     if foreground and two_ended and not (lossy and highest < _LEAST_LOSSY_WHITE):
         return replace(found, pixels=np.where(pixels > highest // 2, pixels.dtype.type(highest), 0))
     raise BlurredMaskError(_describe(path, levels, highest, lossy, two_ended))
-
-
-def is_lossy(path: Path) -> bool:
-    """Whether a raster file is compressed with losses, by its content: JPEG, lossy WebP, JPEG in TIFF."""
-    with naming(path, "image"), path.open("rb") as stream:
-        start = stream.read(16)
-    if start[:3] == b"\xff\xd8\xff" or (start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8 "):
-        return True
-    if image_suffix(path) not in TIFF_SUFFIXES or start[:2] not in (b"II", b"MM"):
-        return False
-    import tifffile
-
-    with naming(path, "image"), tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
-        return int(page.compression) in _LOSSY_TIFF
 
 
 def _is_noisy(counts: Mapping[int, int], highest: int) -> bool:
@@ -175,27 +157,25 @@ def _describe_classes(path: Path, levels: int, classes: Sequence[int]) -> str:
     )
 
 
-def _describe(path: Path, levels: int, highest: int, lossy: bool, two_ended: bool) -> str:
+def _describe(path: Path, levels: int, highest: int, lossy: str, two_ended: bool) -> str:
     if not lossy:
         return (
             f"{path} has {levels} grey levels between 0 and {highest}, all along edges, as an anti-aliased or resized "
             f"mask has; save it with one value per class, {_ADVICE}"
         )
-    kind = "JPEG" if image_suffix(path) in (".jpg", ".jpeg") else "lossy image"
     if two_ended and highest >= _LEAST_LOSSY_WHITE:
         return (
-            f"{path} is a {kind} whose compression has spread the labels 0 and {highest} over {levels + 2} values; "
+            f"{path} is a {lossy} whose compression has spread the labels 0 and {highest} over {levels + 2} values; "
             f"save the mask as PNG, {_ADVICE}"
         )
     return (
-        f"{path} is a {kind} with {levels + 2} values up to {highest}: compression has changed the labels; "
+        f"{path} is a {lossy} with {levels + 2} values up to {highest}: compression has changed the labels; "
         "save the mask as PNG from its source"
     )
 
 
-def _check_alpha(path: Path) -> None:
+def _check_alpha(path: Path, alpha: npt.NDArray[Any] | None) -> None:
     """Refuse a mask of one colour whose transparency varies."""
-    alpha = read_alpha(path)
     if alpha is not None and alpha.min() != alpha.max():
         raise TransparentMaskError(
             f"{path} is a mask of one colour whose shape is in its alpha channel, which is not read; save the alpha "

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deconvseg.data.grids import check_same_grid
 from deconvseg.data.labels.mask_values import read_mask
-from deconvseg.data.reading import check_same_grid
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 

@@ -11,10 +11,10 @@ from typing import Literal
 
 from deconvseg.data.bids_names import DESCRIPTION, MASK_SUFFIXES, BidsFile, is_generated_here, list_files, parse_name
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.file_names import case_stem, is_dead_link, is_image_file
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.listing import find_splits
-from deconvseg.data.reading import case_stem, is_dead_link, is_image_file
 from deconvseg.errors import InputError
 
 # Folders of a tree that hold no images of its own.

@@ -11,10 +11,10 @@ from unicodedata import normalize
 
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.delimited import read_table
+from deconvseg.data.file_names import case_stem
 from deconvseg.data.json_files import read_json
 from deconvseg.data.layouts.left_out import find_unlisted
 from deconvseg.data.listing import channel_of, find_splits, guess_channels, locate
-from deconvseg.data.reading import case_stem
 from deconvseg.errors import InputError
 
 _SPLITS = {

@@ -10,10 +10,11 @@ from os import PathLike
 from pathlib import Path
 
 from deconvseg.data.dataset import Case, Problem, list_names
-from deconvseg.data.formats.raster import RASTER_SUFFIXES
+from deconvseg.data.file_names import case_stem, is_dead_link, is_image, listed_as
+from deconvseg.data.formats.registry import image_suffixes, is_claimed, is_picture
+from deconvseg.data.headers import read_header
 from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left_out
 from deconvseg.data.listing import by_stem, channel_files, channel_of, ending_of, list_image_files, sibling_channel
-from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix, is_dead_link, is_image_file, read_header
 from deconvseg.errors import InputError
 
 _MASK_WORD = r"(?:masks?|d?seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?|manual)"
@@ -35,13 +36,13 @@ def open_images(
     beside their images (``X_mask``, ``seg_X``, …), and what is not read. Raises `InputError` for a missing path, for a
     folder without images, and where nothing else is left.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = listed_as(Path(path))
+    if path.is_dir() and not is_claimed(path):
         found = list_image_files(path)
         left_out = find_left_out(path, found, other="warning")
         if not found:
             raise InputError(
-                f"{path} holds no image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}{name_left_out(left_out)}"
+                f"{path} holds no image file; known suffixes are {', '.join(image_suffixes())}{name_left_out(left_out)}"
             )
         masks = _masks_beside(found)
         files = [file for file in found if file not in masks]
@@ -49,9 +50,9 @@ def open_images(
         return cases, (*problems, *_describe_masks(path, masks), *_doubtful(path, files, channels), *left_out)
     if not path.exists() and not is_dead_link(path):
         raise InputError(f"{path} does not exist; give an image file or a folder of them")
-    if not is_image_file(path):
+    if not is_image(path):
         raise InputError(
-            find_dicom(path) or f"{path} is not an image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}"
+            find_dicom(path) or f"{path} is not an image file; known suffixes are {', '.join(image_suffixes())}"
         )
     alike = [file for file in list_image_files(path.parent) if ending_of(file) == ending_of(path)]
     grouped = _group_channels(alike, channels) if channel_of(path) else []
@@ -91,7 +92,7 @@ def _describe_masks(folder: Path, masks: set[Path]) -> list[Problem]:
 
 def _doubtful(folder: Path, files: Sequence[Path], channels: int | None) -> list[Problem]:
     """Files numbered as several channels in a folder for a network that takes one: an error where several cases are."""
-    volumes = [path for path in files if image_suffix(path) not in RASTER_SUFFIXES]
+    volumes = [path for path in files if not is_picture(path)]
     groups = _channels_by_ending(volumes)
     numbers = {tuple(sorted(group)) for group in groups.values()}
     if channels != 1 or len(numbers) != 1 or (count := len(next(iter(numbers)))) < 2:
@@ -156,7 +157,7 @@ def _group_channels(files: Sequence[Path], channels: int | None) -> list[Case]:
         if expected == 1:
             joined = complete and numbered
         else:
-            joined = (complete or image_suffix(example) not in RASTER_SUFFIXES) and _may_be_channels(group)
+            joined = (complete or not is_picture(example)) and _may_be_channels(group)
         if joined and len(group) > expected:
             names = list_names(path.name for path in group.values())
             raise InputError(

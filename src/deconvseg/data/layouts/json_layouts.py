@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names
-from deconvseg.data.formats.raster import RASTER_SUFFIXES
+from deconvseg.data.file_names import case_stem
+from deconvseg.data.formats.registry import image_suffixes, is_picture
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.labels.painting import Paint, check_painting
 from deconvseg.data.layouts.left_out import find_left_out, find_unlisted, name_left_out
@@ -23,7 +24,6 @@ from deconvseg.data.listing import (
     locate,
     sibling_channel,
 )
-from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, image_suffix
 from deconvseg.errors import InputError
 
 
@@ -83,7 +83,7 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
     left_out = find_left_out(root / "imagesTr", found)
     if not grouped:
         raise InputError(
-            f"{root / 'imagesTr'} holds no image named CASE_0000.ext; known suffixes are {', '.join(IMAGE_SUFFIXES)}"
+            f"{root / 'imagesTr'} holds no image named CASE_0000.ext; known suffixes are {', '.join(image_suffixes())}"
             f"{name_left_out(left_out)}"
         )
     names = _numbered(record, ("channel_names", "modality"), source)
@@ -91,7 +91,7 @@ def open_nnunet(root: Path, *, foreground: bool = False) -> Dataset:
     cases, problems = [], left_out + find_left_out(root / "labelsTr", found_masks, severity="warning")
     problems += _unnumbered(files) + _other_endings(found, files, record)
     for name, channels in grouped.items():
-        colour = len(names) == 3 and set(channels) == {0} and image_suffix(channels[0]) in RASTER_SUFFIXES
+        colour = len(names) == 3 and set(channels) == {0} and is_picture(channels[0])
         example = next(iter(channels.values()))
         expected = 1 if colour else len(names)
         images = tuple(sibling_channel(example, number) for number in range(expected))

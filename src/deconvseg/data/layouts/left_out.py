@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from deconvseg.data.dataset import Problem, list_names
+from deconvseg.data.file_names import case_stem, files_of, is_copy, listed_as
 from deconvseg.data.formats.image_endings import COMPANIONS, DICOM, PACKED, SIGNATURES, SYSTEM_FOLDERS, UNREAD
-from deconvseg.data.reading import IMAGE_SUFFIXES, case_stem, files_of, image_suffix
-from deconvseg.errors import InputError
+from deconvseg.data.formats.registry import image_suffix, image_suffixes, is_claimed
 
 # So many files without a known ending are looked into in a folder; a series of DICOM shows in its first.
 _MOST_OPENED = 50
@@ -85,9 +85,9 @@ def _sort(strays: Iterable[tuple[_Kind, Path]], known: Collection[Path]) -> dict
     found: dict[_Kind, list[Path]] = defaultdict(list)
     for kind, path in strays:
         found[kind].append(path)
-    if any(kind.ending in (".raw", ".zraw") for kind in found):
-        voxels = _voxel_files(known)
-        found.update({kind: [path for path in paths if path not in voxels] for kind, paths in found.items()})
+    if found:
+        parts = {file for path in known for file in files_of(path)}
+        found.update({kind: [path for path in paths if path not in parts] for kind, paths in found.items()})
     ordered = sorted(found.items(), key=lambda item: (item[0].why, item[0].ending))
     return {kind: sorted(paths) for kind, paths in ordered if paths}
 
@@ -122,8 +122,9 @@ def _strays(
                 continue
             ending = _ending(path)
             stem = path.name[: len(path.name) - len(ending)]
-            if image_suffix(path):
-                yield _Kind("hidden" if path.name.startswith(".") else "other"), path
+            if image_suffix(path) or is_claimed(path):
+                if listed_as(path) == path and not (is_copy(path) and (place, case_stem(path)) in beside):
+                    yield _Kind("hidden" if path.name.startswith(".") else "other"), path
             elif (place, stem) in beside or (place, path.stem) in beside or _is_second_of_pair(path):
                 continue
             elif ending in DICOM or path.name.upper() == "DICOMDIR":
@@ -136,8 +137,8 @@ def _strays(
 
 
 def _is_second_of_pair(path: Path) -> bool:
-    """Whether the file is a header or has the voxels of one (Analyze, AFNI) that is named in its place."""
-    first = {".hdr": ".img", ".head": ".brik", ".par": ".rec"}.get(path.suffix.lower())
+    """Whether the file is a header or has the voxels of one (AFNI, Philips) that is named in its place."""
+    first = {".head": ".brik", ".par": ".rec"}.get(path.suffix.lower())
     return first is not None and any(path.with_suffix(ending).exists() for ending in (first, first.upper()))
 
 
@@ -160,6 +161,8 @@ def _walk(folder: Path, skip: Collection[str], deep: bool) -> Iterator[tuple[Pat
             path = place / entry.name
             if not _is_folder(entry) or path.suffix.lower() in (".zarr", ".n5"):
                 files.append(path)
+            elif is_claimed(path):
+                files.append(path)  # an image itself
             elif deep and entry.name.lower() not in SYSTEM_FOLDERS and entry.name not in skip:
                 waiting.append(path)
         yield place, files
@@ -176,7 +179,7 @@ def _ending(path: Path) -> str:
     """The ending in lower case; that of a packed image with what packed it, and of a pair that of its first file."""
     suffix = path.suffix.lower()
     inner = Path(path.stem).suffix.lower()
-    if suffix in PACKED and (inner in UNREAD or inner in IMAGE_SUFFIXES):
+    if suffix in PACKED and (inner in UNREAD or inner in image_suffixes()):
         return inner + suffix
     return suffix
 
@@ -204,18 +207,6 @@ def _content(path: Path) -> Literal["dicom", "image", ""]:
     if start[128:132] == b"DICM" or _BARE_DICOM.match(start):
         return "dicom"
     return "image" if start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP") else ""
-
-
-def _voxel_files(known: Iterable[Path]) -> set[Path]:
-    """The files that hold the voxels of headers (MetaImage, NRRD); a damaged header has none."""
-    found: set[Path] = set()
-    for path in known:
-        if image_suffix(path) in (".mhd", ".mha", ".nhdr", ".nrrd"):
-            try:
-                found.update(files_of(path))
-            except InputError:
-                continue  # named when its case is read
-    return found
 
 
 def _describe(folder: Path, kind: _Kind, paths: list[Path], because: str, severity: Severity) -> Problem:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from deconvseg.data.case_names import describe_unportable_names
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.formats.registry import image_suffixes
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.layouts.bids import is_bids, open_bids
 from deconvseg.data.layouts.csv_layout import open_csv
 from deconvseg.data.layouts.json_layouts import is_decathlon, open_decathlon, open_nnunet
 from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left_out
 from deconvseg.data.listing import by_stem, find_splits, guess_channels, list_image_files
-from deconvseg.data.reading import IMAGE_SUFFIXES
 from deconvseg.errors import InputError
 
 _MASK_ENDINGS = ("", "_segmentation", "_mask", "_seg", "_label", "_gt")
@@ -97,7 +97,7 @@ def _open_folders(root: Path, *, foreground: bool) -> Dataset:
     masks_left_out = find_left_out(mask_folder, masks.values(), severity="warning")
     if not images:
         raise InputError(
-            f"{root / 'images'} holds no image file; known suffixes are {', '.join(IMAGE_SUFFIXES)}"
+            f"{root / 'images'} holds no image file; known suffixes are {', '.join(image_suffixes())}"
             f"{name_left_out(left_out)}"
         )
     cases, used = [], set()

@@ -1,0 +1,49 @@
+"""FreeSurfer's volumes, MGH and its compressed form MGZ, to arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from nibabel.freesurfer.mghformat import MGHHeader
+
+from deconvseg.data.formats.decoding import check_number_type
+from deconvseg.data.formats.registry import register_reader
+from deconvseg.data.formats.volumes import Volume, VolumeReader, decompressed
+
+_HEADER_BYTES = 284  # with what is reserved; the numbers follow
+_VERSION = 1
+
+
+@register_reader("mgh", reads=(".mgz", ".mgh"))
+class MghReader(VolumeReader):
+    """Reads FreeSurfer's volumes; a fourth axis (frames) is the channels.
+
+    Beside a file of the same name in another format one is taken for a copy.
+    """
+
+    kind = "MGH file"
+    copies = True
+
+    def open(self, path: Path) -> Volume:
+        """The header, as FreeSurfer defines it; a file without a place has FreeSurfer's default, which is noted."""
+        with decompressed(path) as (stream, _):
+            block = stream.read(_HEADER_BYTES)
+        if len(block) < _HEADER_BYTES or int.from_bytes(block[:4], "big") != _VERSION:
+            raise OSError("it does not begin with the header of a MGH file")
+        header = MGHHeader(block, check=False)
+        sizes = tuple(int(size) for size in header["dims"])
+        if min(sizes) < 1:
+            raise OSError(f"its header describes the shape {sizes}")
+        dtype = np.dtype(header.get_data_dtype()).newbyteorder(">")
+        check_number_type(path, dtype)
+        placed = bool(header["goodRASFlag"])
+        notes = ("its header gives no place: coronal slices of 1 mm are assumed, as FreeSurfer does",)
+        return Volume(
+            *(path, path, sizes if sizes[3] > 1 else sizes[:3], dtype, _HEADER_BYTES),
+            slope=None,
+            inter=0.0,
+            affine=np.array(header.get_affine(), np.float64),
+            placed=placed,
+            notes=() if placed else notes,
+        )

@@ -1,0 +1,137 @@
+"""Readers by name, and which of them takes a path: by its suffix, or as a folder that is an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import TypeVar
+
+from deconvseg.data.formats.reader import Reader
+from deconvseg.data.plugins import is_loading, load_plugins
+from deconvseg.errors import InputError
+
+ReaderClass = TypeVar("ReaderClass", bound=type[Reader])
+
+_PLUGINS = "deconvseg.readers"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A registered reader; ``everywhere`` says that other processes of deconvseg know it too."""
+
+    name: str
+    reader: Reader
+    suffixes: tuple[str, ...]
+    claims: Callable[[Path], bool] | None
+    everywhere: bool
+
+
+_FORMATS: dict[str, Format] = {}
+
+
+def register_reader(
+    name: str, *, reads: str | Iterable[str] = (), claims: Callable[[Path], bool] | None = None
+) -> Callable[[ReaderClass], ReaderClass]:
+    """Register a subclass of `Reader` for the files whose names end in one of the suffixes ``reads``.
+
+    ``claims`` says of a folder whether it is one image of this format (a series of slices); it is asked for each folder
+    of a listing, so it should look at names alone. The class is made without arguments. A reader that a script
+    registers is known to its process; one of an installed package, which names its module as an entry point of the
+    group ``deconvseg.readers``, is known to the command line and to every process that training starts.
+
+    Raises `InputError` for a name or a suffix that is taken (`unregister_reader` frees them), for a suffix without its
+    dot, and for a reader of neither files nor folders.
+
+    Example::
+
+        @register_reader("npy", reads=".npy")
+        class NpyReader(Reader): ...
+    """
+    suffixes = tuple(suffix.lower() for suffix in ((reads,) if isinstance(reads, str) else reads))
+    if bad := [suffix for suffix in suffixes if not suffix.startswith(".") or len(suffix) < 2]:
+        raise InputError(f"reads={bad[0]!r}: a suffix begins with a dot, as '.npy' does")
+    if not suffixes and claims is None:
+        raise InputError(f"the reader {name!r} reads nothing: give the suffixes that it reads, or claims for folders")
+
+    def register(kind: ReaderClass) -> ReaderClass:
+        for taken in _FORMATS.values():
+            both = sorted({*suffixes} & {*taken.suffixes})
+            if both or taken.name == name:
+                what = f"the suffix {both[0]}" if both else f"the name {name!r}"
+                raise InputError(f"{what} has a reader ({taken.name!r}): choose another, or unregister that one first")
+        everywhere = kind.__module__.startswith("deconvseg.") or is_loading()
+        _FORMATS[name] = Format(name, kind(), suffixes, claims, everywhere)
+        _suffixes.cache_clear()
+        return kind
+
+    return register
+
+
+def unregister_reader(name: str) -> None:
+    """Take a reader out, so that another one can read its suffixes; `InputError` for a name that is unknown."""
+    if _FORMATS.pop(name, None) is None:
+        raise InputError(f"there is no reader {name!r}; known are {', '.join(_FORMATS)}")
+    _suffixes.cache_clear()
+
+
+def list_readers() -> dict[str, tuple[str, ...]]:
+    """The suffixes of each registered reader by its name."""
+    return {known.name: known.suffixes for known in _formats().values()}
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """The suffixes of all images that are read, in lower case."""
+    return tuple(suffix for known in _formats().values() for suffix in known.suffixes)
+
+
+def image_suffix(path: str | PathLike[str]) -> str:
+    """The suffix in lower case, ``.nii.gz`` whole, or an empty string where no reader knows it."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in _suffixes() if name.endswith(suffix)), "")
+
+
+def find_format(path: str | PathLike[str]) -> Format | None:
+    """The format of a file by its name, or of a folder that a reader claims; None for anything else."""
+    path = Path(path)
+    if (claimed := _claimed_by(path)) is not None:
+        return claimed
+    suffix = image_suffix(path)
+    return _suffixes()[suffix] if suffix else None
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a folder is one image, as a series of slices is."""
+    return _claimed_by(folder) is not None
+
+
+def is_picture(path: str | PathLike[str]) -> bool:
+    """Whether the path is that of a 2D picture, grey or in colour, by its format."""
+    known = find_format(path)
+    return known is not None and known.reader.pictures
+
+
+def is_known_everywhere() -> bool:
+    """Whether the processes that training starts know all readers: none was registered by a script."""
+    return all(known.everywhere for known in _formats().values())
+
+
+def _claimed_by(folder: Path) -> Format | None:
+    claiming = [(known.claims, known) for known in _formats().values() if known.claims is not None]
+    if not claiming or not folder.is_dir():
+        return None
+    return next((known for claims, known in claiming if claims(folder)), None)
+
+
+def _formats() -> dict[str, Format]:
+    load_plugins(_PLUGINS)
+    return _FORMATS
+
+
+@cache
+def _suffixes() -> dict[str, Format]:
+    """Formats by suffix, the longest first."""
+    pairs = [(suffix, known) for known in _formats().values() for suffix in known.suffixes]
+    return dict(sorted(pairs, key=lambda pair: -len(pair[0])))

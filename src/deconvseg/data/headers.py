@@ -1,0 +1,57 @@
+"""What a file says before its numbers are read, and which reader is asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data.file_names import is_dead_link
+from deconvseg.data.formats.image_endings import DICOM, UNREAD
+from deconvseg.data.formats.reader import Reader
+from deconvseg.data.formats.registry import find_format, image_suffixes, is_claimed
+from deconvseg.data.types import Header
+from deconvseg.errors import InputError
+
+
+def read_header(path: str | PathLike[str], *, readers: Sequence[Any] | None = None) -> Header:
+    """What a file says of its image before its numbers are read. ``readers`` is deprecated, as in `read_image`."""
+    path = Path(path)
+    return reader_of(path, readers).read_header(path)
+
+
+def reader_of(path: Path, readers: Sequence[Any] | None = None) -> Reader:
+    """The reader of a path; `InputError` for a format that is not read, and for what is no file (or image folder)."""
+    known = find_format(path)
+    reader = None if known is None else known.reader
+    if readers is not None:
+        warnings.warn("readers= is deprecated: register them with register_reader", DeprecationWarning, stacklevel=3)
+        reader = next((given for given in readers if given.accepts(path)), None)
+    if reader is None:
+        raise InputError(describe_unread(path))
+    if is_dead_link(path):
+        raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; copy that file too")
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_dir() and not is_claimed(path):
+        raise InputError(f"{path} is a folder, where an image file is expected")
+    if not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is a pipe or a device, where an image file is expected")
+    return reader
+
+
+def compression_with_losses(path: Path) -> str:
+    """The name of a file's compression if it changes numbers ("JPEG"), else an empty text."""
+    return reader_of(path).compression_with_losses(path)
+
+
+def describe_unread(path: Path) -> str:
+    """What is said of a path that no reader takes."""
+    suffix = path.suffix.lower()
+    if suffix in DICOM:
+        return f"{path} is DICOM, which is not read; convert the series with dcm2niix and give the .nii.gz file"
+    if suffix in UNREAD:
+        return f"{path} is a {suffix} file, which is not read; convert it to .nii.gz (3D) or .png (2D)"
+    return f"{path} has no known image suffix; known are {', '.join(image_suffixes())}"

@@ -1,0 +1,42 @@
+"""What installed packages add: entry points of a group, imported when the group is first needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.metadata import entry_points
+
+from deconvseg.errors import DeconvsegError
+
+_log = logging.getLogger("deconvseg")
+_loaded: set[str] = set()
+_loading: list[str] = []
+
+
+def load_plugins(group: str) -> None:
+    """Import the modules that installed packages name as entry points of ``group``, once; they register themselves.
+
+    Only packages that are installed are looked at, and never the files of a dataset. One that cannot be imported is
+    logged and left out. ``DECONVSEG_PLUGINS=0`` in the environment leaves all out.
+    """
+    if group in _loaded:
+        return
+    _loaded.add(group)
+    if os.environ.get("DECONVSEG_PLUGINS") == "0":
+        return
+    for entry in entry_points(group=group):
+        _loading.append(entry.name)
+        try:
+            entry.load()
+        except (ImportError, AttributeError, DeconvsegError) as error:
+            package = entry.dist.name if entry.dist is not None else entry.value
+            _log.warning(
+                "%s: %r of the package %s cannot be loaded and is left out (%s)", group, entry.name, package, error
+            )
+        finally:
+            _loading.pop()
+
+
+def is_loading() -> bool:
+    """Whether an installed package is being imported by `load_plugins`."""
+    return bool(_loading)

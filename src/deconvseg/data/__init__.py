@@ -32,6 +32,7 @@ from deconvseg.data.labels.segments import read_mask_pair
 from deconvseg.data.layouts.bids_writing import bids_mask_paths, write_bids_description
 from deconvseg.data.layouts.inputs import is_images_folder, open_images
 from deconvseg.data.layouts.opening import is_dataset, open_dataset
+from deconvseg.data.layouts.registry import Layout, list_layouts, register_layout, unregister_layout
 from deconvseg.data.listing import list_image_files
 from deconvseg.data.patches.augmentation import Augment, Augmentation
 from deconvseg.data.patches.sampling import CaseDataset, EpochSampler, PatchDataset, Sample, finish
@@ -46,6 +47,7 @@ from deconvseg.data.preprocessing import (
 from deconvseg.data.reading import read_image, read_label_map
 from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
 from deconvseg.data.splits.folds import make_folds, make_stratified_folds
+from deconvseg.data.splits.groups import group_cases
 from deconvseg.data.splits.resolving import (
     Splits,
     read_folds,
@@ -73,6 +75,7 @@ __all__ = [
     "Image",
     "LabelEncoding",
     "LabelMap",
+    "Layout",
     "Normalisation",
     "Paint",
     "PatchDataset",
@@ -100,6 +103,7 @@ __all__ = [
     "find_label_problems",
     "find_leaks",
     "finish",
+    "group_cases",
     "image_suffixes",
     "is_dataset",
     "is_image_file",
@@ -107,6 +111,7 @@ __all__ = [
     "is_rgb",
     "list_bids_masks",
     "list_image_files",
+    "list_layouts",
     "list_names",
     "list_readers",
     "make_demo_dataset",
@@ -133,12 +138,14 @@ __all__ = [
     "read_mask_pair",
     "read_splits",
     "record_dataset",
+    "register_layout",
     "register_reader",
     "report_problems",
     "resampled_shape",
     "resolve_folds",
     "resolve_splits",
     "select_split",
+    "unregister_layout",
     "unregister_reader",
     "write_bids_description",
     "write_label_map",

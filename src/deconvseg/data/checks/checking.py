@@ -20,6 +20,7 @@ from deconvseg.data.checks.label_findings import (
 )
 from deconvseg.data.checks.leaks import find_leaks
 from deconvseg.data.dataset import Case, Dataset, Problem, case_notes, list_names
+from deconvseg.data.formats.registry import find_format
 from deconvseg.data.headers import compression_with_losses
 from deconvseg.data.labels.encoding import count_values
 from deconvseg.data.labels.mask_values import BlurredMaskError, TransparentMaskError
@@ -93,7 +94,19 @@ def check_dataset(
         notes=(*notes, *describe_masks(counts)),
         problems=tuple(problems),
         splits=None if splits is None else {name: len(names) for name, names in vars(splits).items()},
+        readers=_readers(dataset),
     )
+
+
+def _readers(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """The names of the files that each reader takes."""
+    found: dict[str, list[str]] = {}
+    for case in dataset.cases:
+        for path in (*case.images, case.label):
+            known = None if path is None else find_format(path)
+            if path is not None and known is not None:
+                found.setdefault(known.name, []).append(path.name)
+    return {reader: tuple(names) for reader, names in found.items()}
 
 
 def _count_labels(dataset: Dataset, label_map: LabelMap) -> dict[int, int]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from deconvseg.data.dataset import Problem
+from deconvseg.data.dataset import Problem, list_names
 
 _MOST_LINES = 32
 _MOST_ALIKE = 8
@@ -58,7 +58,9 @@ class LabelFrequency:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What `check_dataset` found; ``shapes`` and ``spacings`` (mm) are None where no case could be read."""
+    """What `check_dataset` found; ``shapes`` and ``spacings`` (mm) are None where no case could be read;
+    ``readers`` has the names of the files that each reader takes.
+    """
 
     root: str
     layout: str
@@ -71,6 +73,7 @@ class DatasetReport:
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
     splits: Mapping[str, int] | None = None
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -88,6 +91,7 @@ class DatasetReport:
         return {
             "root": self.root,
             "layout": self.layout,
+            "readers": {reader: len(files) for reader, files in self.readers.items()},
             "cases": self.cases,
             "labelled": self.labelled,
             "channels": list(self.channels),
@@ -111,6 +115,7 @@ class DatasetReport:
             f"channels  {', '.join(self.channels)}",
             f"shapes    {self.shapes or 'none could be read'}",
             f"spacings  {self._describe_spacings()}",
+            f"read by   {self._describe_readers()}",
         ]
         if self.splits is not None:
             lines.append("splits    " + ", ".join(f"{count} {name}" for name, count in self.splits.items()))
@@ -118,6 +123,15 @@ class DatasetReport:
         lines += [f"note: {note}" for note in self.notes]
         lines += self._problem_lines()
         return "\n".join(lines if self.problems else [*lines, "no problems"])
+
+    def _describe_readers(self) -> str:
+        """How many files each reader takes, with the names of some for all readers but the first."""
+        ordered = sorted(self.readers.items(), key=lambda item: -len(item[1]))
+        texts = [
+            f"{reader} {len(files)}{f' ({list_names(dict.fromkeys(files), limit=4)})' if number else ''}"
+            for number, (reader, files) in enumerate(ordered)
+        ]
+        return ", ".join(texts) or "no reader"
 
     def _describe_spacings(self) -> str:
         if self.spacings is None:

@@ -1,1 +1,22 @@
 """Layouts of datasets: one file for each, what they share, and which layout a path has."""
+
+from deconvseg.data.layouts.bids import is_bids, open_bids
+from deconvseg.data.layouts.csv_layout import is_csv, open_csv
+from deconvseg.data.layouts.decathlon import is_decathlon, open_decathlon
+from deconvseg.data.layouts.folders import is_folders, open_folders
+from deconvseg.data.layouts.nnunet import is_nnunet, open_nnunet
+from deconvseg.data.layouts.registry import register_layout
+
+# In the order in which they are asked: a Decathlon dataset has nnU-Net's folders too, and what it lists counts.
+register_layout("csv", looks="a .csv file with the columns image and label", recognises=is_csv, opens=open_csv)
+register_layout(
+    "msd",
+    looks='Medical Segmentation Decathlon: dataset.json with "training"',
+    recognises=is_decathlon,
+    opens=open_decathlon,
+)
+register_layout(
+    "nnunet", looks="nnU-Net raw: imagesTr/, labelsTr/, dataset.json", recognises=is_nnunet, opens=open_nnunet
+)
+register_layout("folders", looks="images/ with masks/ or labels/", recognises=is_folders, opens=open_folders)
+register_layout("bids", looks="BIDS: sub-01/…, derivatives/", recognises=is_bids, opens=open_bids)

@@ -31,7 +31,7 @@ def is_bids(root: Path) -> bool:
     )
 
 
-def open_bids(root: Path, *, foreground: bool = False) -> Dataset:
+def open_bids(root: Path) -> Dataset:
     """A BIDS tree whose masks are ``…_dseg``, or ``…_mask`` files of one kind; channels are the suffixes of the images.
 
     A mask belongs to the images of its subject and session in the same folder (anat, dwi, …) that agree with it in
@@ -72,7 +72,6 @@ def open_bids(root: Path, *, foreground: bool = False) -> Dataset:
         cases=tuple(sorted(cases, key=lambda case: case.name)),
         channel_names=tuple(channels),
         label_names=_label_names(tree, masks) if masks else None,
-        foreground=foreground,
         splits_file=find_splits(root),
         problems=(
             *_misnamed(raw, "error"),

@@ -38,7 +38,12 @@ class _Table:
     splits: tuple[str, ...] | None
 
 
-def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
+def is_csv(path: Path) -> bool:
+    """Whether the path is that of a CSV file."""
+    return path.is_file() and path.suffix.lower() == ".csv"
+
+
+def open_csv(path: Path) -> Dataset:
     """A dataset of rows: the image by the column ``image``, or one per channel, the mask by ``label`` or ``mask``.
 
     The channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2``
@@ -57,7 +62,6 @@ def open_csv(path: Path, *, foreground: bool = False) -> Dataset:
         if unnamed
         else tuple(name if _is_numbered(name) else name.removeprefix("image_") for name in table.image_columns),
         guessed_channels=unnamed,
-        foreground=foreground,
         splits_file=splits_file if table.splits is None else path,
         problems=(*told, *find_unlisted(path, (file.parent for case in table.cases for file in case.images), listed)),
     )

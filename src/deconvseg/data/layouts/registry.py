@@ -1,0 +1,73 @@
+"""Layouts by name, in the order in which they are asked whether a path is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deconvseg.data.dataset import Dataset
+from deconvseg.data.plugins import load_plugins
+from deconvseg.errors import InputError
+
+_PLUGINS = "deconvseg.layouts"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A registered layout: what it is called, what it looks like, whether a path has it, and how it is opened."""
+
+    name: str
+    looks: str
+    recognises: Callable[[Path], bool]
+    opens: Callable[[Path], Dataset]
+
+
+_LAYOUTS: list[Layout] = []
+
+
+def register_layout(
+    name: str,
+    *,
+    looks: str,
+    recognises: Callable[[Path], bool],
+    opens: Callable[[Path], Dataset],
+    before: str | None = None,
+) -> None:
+    """Register a layout of datasets, which `open_dataset` and every command then know.
+
+    ``recognises`` says whether a file or folder has the layout, by names and small files alone; the first layout that
+    does opens the path. A new one is asked after those that are there, or ``before`` one of them, where it is the more
+    special of the two. ``opens`` lists the cases and reads no pixel; what is wrong with single files goes into the
+    dataset's ``problems`` (see `find_left_out` for images that no case uses). ``looks`` is a phrase for the error that
+    lists the layouts: ``"scans/ and truth/"``. A package registers a layout for the command line as an entry point of
+    the group ``deconvseg.layouts``.
+
+    Raises `InputError` for a name that is taken and for an unknown ``before``.
+    """
+    names = [layout.name for layout in _LAYOUTS]
+    if name in names:
+        raise InputError(f"there is a layout {name!r}: choose another name, or unregister that one first")
+    if before is not None and before not in names:
+        raise InputError(f"before={before!r}: there is no such layout; known are {', '.join(names)}")
+    place = len(names) if before is None else names.index(before)
+    _LAYOUTS.insert(place, Layout(name, looks, recognises, opens))
+
+
+def unregister_layout(name: str) -> None:
+    """Take a layout out; `InputError` for a name that is unknown."""
+    found = next((layout for layout in _LAYOUTS if layout.name == name), None)
+    if found is None:
+        raise InputError(f"there is no layout {name!r}; known are {', '.join(layout.name for layout in _LAYOUTS)}")
+    _LAYOUTS.remove(found)
+
+
+def list_layouts() -> tuple[Layout, ...]:
+    """The registered layouts in the order in which they are asked."""
+    load_plugins(_PLUGINS)
+    return tuple(_LAYOUTS)
+
+
+def find_layout(path: Path) -> Layout | None:
+    """The first layout that recognises a path, or None."""
+    return next((layout for layout in list_layouts() if layout.recognises(path)), None)

@@ -19,8 +19,9 @@ from common import machine, memory_megabytes, report, reset_peak
 from deconvseg.data import Geometry, Image, open_images, read_image
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, keep_freed_memory
+from deconvseg.planning import Plan
 from deconvseg.progress import Silent
+from deconvseg.system import keep_freed_memory
 
 
 def make_volume(path: Path, shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:

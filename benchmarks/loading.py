@@ -17,7 +17,8 @@ from common import machine, report
 
 from deconvseg.data import Augment, PatchDataset, PreparedCase, finish, open_dataset, prepare_cases, resolve_splits
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, choose_device, make_plan, read_plan
+from deconvseg.planning import Plan, make_plan, read_plan
+from deconvseg.system import choose_device
 from deconvseg.training import Ranks, choose_precision
 from deconvseg.training.loading import train_loader
 from deconvseg.training.loss import SegmentationLoss

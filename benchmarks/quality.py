@@ -25,7 +25,7 @@ from PIL import Image
 
 from deconvseg import evaluate
 from deconvseg.data import Dataset, Splits, open_dataset, resolve_splits
-from deconvseg.planning import keep_freed_memory
+from deconvseg.system import keep_freed_memory
 
 _NUMBER = 1
 _NAME = f"Dataset{_NUMBER:03d}_quality"

@@ -245,9 +245,9 @@ def test_plan_command_prints_what_it_would_write(deconvseg, discs: Path, tmp_pat
 def test_doctor_says_what_is_missing_and_how_to_get_it(deconvseg, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     from deconvseg.cli import diagnosis
 
-    installed = diagnosis._version
+    installed = diagnosis.package_version
     monkeypatch.setattr(
-        diagnosis, "_version", lambda name: None if name in ("nibabel", "hypothesis") else installed(name)
+        diagnosis, "package_version", lambda name: None if name in ("nibabel", "hypothesis") else installed(name)
     )
     done = deconvseg("doctor")
     assert done.code == 1
@@ -259,10 +259,12 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(deconvseg, monkeypatch: p
 def test_doctor_warns_of_releases_that_steal_credentials(deconvseg, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     from deconvseg.cli import diagnosis
 
-    installed = diagnosis._version
+    installed = diagnosis.package_version
     for version, bad in (("2.6.1", False), ("2.6.2", True), ("2.6.3", True)):
         monkeypatch.setattr(
-            diagnosis, "_version", lambda name, version=version: version if name == "lightning" else installed(name)
+            diagnosis,
+            "package_version",
+            lambda name, version=version: version if name == "lightning" else installed(name),
         )
         done = deconvseg("doctor")
         (line,) = (line for line in done.out.splitlines() if line[4:].startswith("lightning "))
@@ -289,8 +291,8 @@ def test_doctor_says_which_kernels_there_are_or_how_to_get_them(deconvseg, monke
 
     monkeypatch.setattr(native, "instruction_set", lambda: None)
     monkeypatch.setattr(native, "unavailable", lambda: "not built: run this")
-    installed = diagnosis._version
-    monkeypatch.setattr(diagnosis, "_version", lambda name: None if name == "triton" else installed(name))
+    installed = diagnosis.package_version
+    monkeypatch.setattr(diagnosis, "package_version", lambda name: None if name == "triton" else installed(name))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
     found = lines()

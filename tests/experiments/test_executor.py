@@ -79,7 +79,7 @@ def test_a_fold_that_is_killed_while_it_writes_a_message_is_a_problem_of_that_fo
 
     problems = Killed(1, 1, []).run([FoldTask(3, {}), FoldTask(4, {})], Listening())
     assert said == ["fold 3: first", "fold 4: first"]
-    assert [text.partition(",")[0] for text in problems.values()] == ["its process was killed"] * 2
+    assert [text.partition(";")[0] for text in problems.values()] == ["its process was ended by SIGKILL"] * 2
 
 
 def test_folds_that_are_trained_at_once_share_the_memory(

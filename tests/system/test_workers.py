@@ -8,7 +8,8 @@ import pytest
 
 from chores import die_at, fail_at, process_id, refuse_at, slowest_first
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.system.workers import WorkerTraceback, ended, map_in_processes, naming
+from deconvseg.system import map_in_processes, naming
+from deconvseg.system.workers import WorkerTraceback
 
 NAME = "item {}".format
 
@@ -52,9 +53,3 @@ def test_naming_gives_one_line() -> None:
         raise ValueError("first\nsecond")
     with pytest.raises(InputError, match="^kept$"), naming("case a"):
         raise InputError("kept")
-
-
-def test_how_a_process_ended_is_told_with_what_to_do() -> None:
-    assert "SIGKILL" in ended(-9)
-    assert "exit code 1" in ended(1)
-    assert "--workers 0" in ended(None)

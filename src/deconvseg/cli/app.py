@@ -16,9 +16,7 @@ from deconvseg._version import __version__
 from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
 from deconvseg.cli.console import error, show_log
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import current_folder, leave_current_folder, protect_streams
-
-_ENDED = {130: "interrupted", 129: "ended by SIGHUP", 143: "ended by SIGTERM"}
+from deconvseg.system import current_folder, ending_signal, exit_on, leave_current_folder, one_line, protect_streams
 
 app = typer.Typer(
     name="deconvseg",
@@ -83,8 +81,9 @@ def _run() -> int:
         app(arguments)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if code in _ENDED:
-            error(f"{_ENDED[code]}; what was written is kept (train and crossval go on with --resume)")
+        if name := ending_signal(code):
+            how = "interrupted" if name == "SIGINT" else f"ended by {name}"
+            error(f"{how}; what was written is kept (train and crossval go on with --resume)")
         return code
     except DeconvsegError as problem:
         if debug:
@@ -95,8 +94,8 @@ def _run() -> int:
         if debug:
             traceback.print_exc()
         # The last resort of a program that people run: one line instead of a traceback.
-        text = " ".join(str(problem).split())
-        error(f"unexpected {type(problem).__name__}: {text} (run again with --debug for the traceback)")
+        text = f"unexpected {type(problem).__name__}: {one_line(problem)}"
+        error(f"{text} (run again with --debug for the traceback)")
         return 1
     return 0
 
@@ -107,4 +106,4 @@ def _end_tidily() -> None:
         number = getattr(signal, name, None)
         # What nohup ignores stays ignored.
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, lambda received, frame: sys.exit(128 + received))
+            exit_on(number)

@@ -45,8 +45,8 @@ def complexity(
     lengths = _parse_size(size)
     if device and not latency:
         raise InputError(f"--device {device}: only --latency runs networks on a device; add it")
-    from deconvseg.planning.machine import choose_device
     from deconvseg.reporting import complexity as reports
+    from deconvseg.system import choose_device
 
     if output:
         reports.check_page(output)

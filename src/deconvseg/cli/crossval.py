@@ -7,6 +7,7 @@ import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, print_table, warn
+from deconvseg.system import keep_freed_memory
 
 if TYPE_CHECKING:
     from deconvseg.experiments import CrossValidation
@@ -62,9 +63,9 @@ def crossval(
 
     'deconvseg predict -m' takes the folder as the mean of its folds.
     """
-    from deconvseg import experiments, planning
+    from deconvseg import experiments
 
-    planning.keep_freed_memory()
+    keep_freed_memory()
     result = experiments.crossval(
         dataset,
         output,

@@ -9,6 +9,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from deconvseg._version import __version__
+from deconvseg.system import package_version
 
 # PyTorch 2.9.0 made mixed-precision 3D convolutions about four times slower (pytorch issue 166122).
 _SLOW_TORCH = "2.9.0"
@@ -31,7 +32,7 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at Python, packages, threads, accelerator, kernels and optional parts."""
-    python = Finding("python", platform.python_version(), sys.version_info >= (3, 10), True)
+    python = Finding("python", platform.pythonpackage_version(), sys.version_info >= (3, 10), True)
     findings = [Finding("deconvseg", __version__, True, True), python]
     required, extras = _dependencies()
     findings += [_package(name) for name in required]
@@ -86,14 +87,14 @@ def _kernel_findings() -> list[Finding]:
     except BuildError:
         compiler = ""
     found.append(Finding("compiler", compiler or "none", bool(compiler) or missing is None, False))
-    version, gpu = _version("triton"), torch.cuda.is_available()
+    version, gpu = package_version("triton"), torch.cuda.is_available()
     absent = "missing" if gpu else "missing: needed only on a GPU"
     advice = "GPU kernels: pip install triton (Linux)" if gpu and version is None else ""
     return [*found, Finding("triton", version or absent, version is not None or not gpu, False, advice)]
 
 
 def _package(name: str) -> Finding:
-    version = _version(name)
+    version = package_version(name)
     if version in _MALICIOUS.get(name, ()):
         advice = (
             f"this release steals credentials (GHSA-w37p-236h-pfx3): pip install '{name}!={version}', and replace the "
@@ -104,14 +105,7 @@ def _package(name: str) -> Finding:
 
 
 def _extra(name: str, packages: list[str]) -> Finding:
-    missing = [package for package in packages if _version(package) is None]
+    missing = [package for package in packages if package_version(package) is None]
     advice = f"pip install 'deconvseg[{name}]'" if missing else ""
     found = f"missing: {', '.join(missing)}" if missing else "present"
     return Finding(f"extra {name}", found, not missing, False, advice)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -50,8 +50,8 @@ def plan(
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
     from deconvseg.data import find_leaks, is_dataset, open_dataset, report_problems, resolve_splits
-    from deconvseg.planning import Plan, cache_folder, check_plan, keep_freed_memory, make_plan, read_plan
-    from deconvseg.system import atomic_write
+    from deconvseg.planning import Plan, cache_folder, check_plan, make_plan, read_plan
+    from deconvseg.system import atomic_write, keep_freed_memory
 
     if schema:
         print_json(Plan.model_json_schema())

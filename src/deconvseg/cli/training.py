@@ -7,6 +7,7 @@ import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo_path
+from deconvseg.system import keep_freed_memory
 
 
 def train(
@@ -42,9 +43,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run after its last completed epoch.")] = False,
 ) -> None:
     """Train on a dataset: plan, train, predict and evaluate the validation cases, write the report."""
-    from deconvseg import planning, training
+    from deconvseg import training
 
-    planning.keep_freed_memory()
+    keep_freed_memory()
     run = training.train(
         dataset,
         output,

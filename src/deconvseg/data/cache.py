@@ -27,7 +27,7 @@ from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import DeconvsegError
 from deconvseg.progress import SILENT, Console, each, takes_console
-from deconvseg.system import make_folder, map_in_processes, naming, writing_error
+from deconvseg.system import make_folder, map_in_processes, naming, one_line, writing_error
 
 _log = logging.getLogger("deconvseg")
 
@@ -240,8 +240,7 @@ def _read_entry(name: str, folder: Path) -> PreparedCase | None:
         case = PreparedCase(name, folder, tuple(shape), tuple((label, count) for label, count in rows))
         _check_arrays(case)
     except (DeconvsegError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        _log.warning("%s: the prepared case is damaged and is made again (%.200s)", folder, reason)
+        _log.warning("%s: the prepared case is damaged and is made again (%.200s)", folder, one_line(error))
         return None
     return case
 

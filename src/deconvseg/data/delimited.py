@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deconvseg.errors import InputError
+from deconvseg.system import one_line
 
 _DELIMITERS = (",", ";", "\t", "|")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -79,5 +80,4 @@ def _row(path: Path, line: int, columns: tuple[str, ...], cells: list[str]) -> d
 
 
 def _no_table(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())
-    return InputError(f"{path} is not a readable CSV file ({reason:.200}); save it as UTF-8 with commas")
+    return InputError(f"{path} is not a readable CSV file ({one_line(error):.200}); save it as UTF-8 with commas")

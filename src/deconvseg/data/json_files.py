@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from deconvseg.errors import InputError
+from deconvseg.system import one_line
 
 
 def read_json(path: Path) -> Any:
@@ -34,8 +35,7 @@ def parse_json(content: bytes | str, where: str) -> Any:
             # Half of a surrogate pair is a string that no file can be written with.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{where} is not valid JSON ({reason:.200}); correct it") from error
+        raise InputError(f"{where} is not valid JSON ({one_line(error):.200}); correct it") from error
     return value
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deconvseg.errors import DeconvsegError
+from deconvseg.system import one_line
 
 # Along each axis.
 _BLOCKS_PER_CHUNK = 4
@@ -96,9 +97,9 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DeconvsegError(
-            f"{path}: the prepared case is damaged ({reason:.200s}); remove {path.parent} and start again with --resume"
+            f"{path}: the prepared case is damaged ({one_line(error):.200}); remove {path.parent} and start again with "
+            "--resume"
         ) from error
 
 

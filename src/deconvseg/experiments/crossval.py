@@ -32,10 +32,10 @@ from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
-from deconvseg.planning import Plan, choose_device, plannable_memory
+from deconvseg.planning import Plan
 from deconvseg.progress import Console, Silent, each, takes_console
 from deconvseg.runs import FOLDS, Run
-from deconvseg.system import atomic_write, hold, remove_unfinished
+from deconvseg.system import atomic_write, choose_device, hold, plannable_memory, remove_unfinished
 from deconvseg.text import dump_json
 from deconvseg.training import (
     Ranks,

@@ -14,13 +14,10 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
-from deconvseg.planning import choose_device
 from deconvseg.progress import Console, Progress
-from deconvseg.system import child_environment, ending, python_command, read_messages
+from deconvseg.system import child_environment, choose_device, ended, ending, one_line, python_command, read_messages
 from deconvseg.training import train
 
-# What a process ends with that the system has killed (SIGKILL, which Windows does not have).
-_KILLED = -9
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -52,7 +49,7 @@ class Serial:
                 raise
             # Also what PyTorch raises where memory does not suffice: the next fold may still fit or go on elsewhere.
             except (DeconvsegError, MemoryError, OSError, RuntimeError) as error:
-                problems[task.fold] = " ".join(str(error).split())
+                problems[task.fold] = one_line(error)
                 console.say(f"fold {task.fold}: failed: {problems[task.fold]}")
         return problems
 
@@ -93,7 +90,8 @@ class Processes:
                     if message is None:
                         process, _ = running.pop(fold)
                         if code := process.wait():
-                            problems.setdefault(fold, _describe_end(code))
+                            advice = "run fewer folds at once (jobs)"
+                            problems.setdefault(fold, f"its process {ended(code, advice=advice)}")
                     elif "error" in message:
                         problems[fold] = message["error"]
                         console.say(f"fold {fold}: failed: {message['error']}")
@@ -124,12 +122,6 @@ def _listen(fold: int, process: subprocess.Popen[str], told: SimpleQueue[tuple[i
                 told.put((fold, message))
     finally:
         told.put((fold, None))
-
-
-def _describe_end(code: int) -> str:
-    if code == _KILLED:
-        return "its process was killed, probably for want of memory: run fewer folds at once (--jobs)"
-    return f"its process ended with {code}; what it printed says more"
 
 
 class _Prefixed:

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 import torch
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.planning import keep_freed_memory
 from deconvseg.progress import Progress, show_nothing, tenths
-from deconvseg.system import take_over_stdout
+from deconvseg.system import exit_on, keep_freed_memory, one_line, take_over_stdout
 from deconvseg.training import train
 from deconvseg.training.worker import Relay
 
@@ -27,14 +26,14 @@ class _FoldRelay(Relay):
 def main(arguments: str, threads: str) -> int:
     """Train a fold; return the exit code."""
     # Sent by the parent: unfinished files are removed on the way out.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    exit_on(signal.SIGTERM)
     relay = _FoldRelay(take_over_stdout())
     torch.set_num_threads(int(threads))
     keep_freed_memory()
     try:
         train(**json.loads(arguments), console=relay)
     except DeconvsegError as error:
-        relay.tell(error=" ".join(str(error).split()))
+        relay.tell(error=one_line(error))
         return error.exit_code
     except BrokenPipeError:
         # The parent was killed.

@@ -16,9 +16,8 @@ from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction, Records
 from deconvseg.inference.scratch import scratch_folder
 from deconvseg.inference.stages import Computing, Job, Reading, Writing, reading_thread
-from deconvseg.planning import is_out_of_memory
 from deconvseg.progress import SILENT, Console, Progress, takes_console
-from deconvseg.system import hold, remove_unfinished
+from deconvseg.system import hold, is_out_of_memory, remove_unfinished
 
 
 @takes_console

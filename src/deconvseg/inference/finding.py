@@ -17,7 +17,8 @@ from deconvseg.data import (
     read_image,
 )
 from deconvseg.errors import InputError
-from deconvseg.planning import available_memory, channel_order
+from deconvseg.planning import channel_order
+from deconvseg.system import available_memory
 
 
 def find_cases(

@@ -11,7 +11,7 @@ from torch import Tensor
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.tiling import check_overlap
-from deconvseg.planning import is_out_of_memory
+from deconvseg.system import is_out_of_memory
 
 _log = logging.getLogger("deconvseg")
 

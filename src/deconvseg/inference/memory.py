@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from deconvseg.planning import available_memory
+from deconvseg.system import available_memory
 from deconvseg.units import format_bytes
 
 # Beyond this, larger sums of logits save a few windows that would be computed twice, and nothing else.

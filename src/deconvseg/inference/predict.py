@@ -15,9 +15,9 @@ from deconvseg.inference.files import describe_runs, predict_files
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction
-from deconvseg.planning import choose_device
 from deconvseg.progress import SILENT, Console, takes_console
 from deconvseg.runs import open_runs
+from deconvseg.system import choose_device
 
 Path_ = str | PathLike[str]
 

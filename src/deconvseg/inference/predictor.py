@@ -24,9 +24,9 @@ from deconvseg.inference.preparing import PreparedImage, prepare
 from deconvseg.inference.sweep import Sweep
 from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
-from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
 from deconvseg.planning import Plan, channel_order
 from deconvseg.runs import Run, describe_run
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 _log = logging.getLogger("deconvseg")
 

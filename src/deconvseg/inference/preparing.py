@@ -15,7 +15,8 @@ from deconvseg.data import Geometry, Image, match_channels, nonzero_box, preproc
 from deconvseg.errors import InputError
 from deconvseg.inference.masks import ids_of
 from deconvseg.inference.sweep import Volume
-from deconvseg.planning import Plan, available_memory
+from deconvseg.planning import Plan
+from deconvseg.system import available_memory
 from deconvseg.units import format_bytes
 
 

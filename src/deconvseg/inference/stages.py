@@ -19,9 +19,8 @@ from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import FileState, Prediction, Record, Records, states_of
 from deconvseg.inference.scratch import disk_array
-from deconvseg.planning import available_memory
 from deconvseg.runs import file_sha256
-from deconvseg.system import atomic_write
+from deconvseg.system import atomic_write, available_memory
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from deconvseg.nn.frozen import fits_winograd, freeze
 from deconvseg.nn.norm import own_norm, use_own_norms
-from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 _log = logging.getLogger("deconvseg")
 

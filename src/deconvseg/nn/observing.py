@@ -9,24 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# What running or tracing somebody else's code with an input that it may not be made for can raise.
-FOREIGN_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    NameError,
-    SyntaxError,
-)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its name if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
 
 def reference_tensor(module: nn.Module) -> Tensor | None:
     """Return a floating-point parameter or buffer, which tells a module's device and type; None if it has none."""

@@ -8,13 +8,6 @@ from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
 from deconvseg.planning.fitting import register_fitting
-from deconvseg.planning.machine import (
-    available_memory,
-    choose_device,
-    is_out_of_memory,
-    keep_freed_memory,
-    plannable_memory,
-)
 from deconvseg.planning.matching import channel_order, check_pretrained, match_plan
 from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.planner import check_request, make_plan
@@ -30,6 +23,7 @@ from deconvseg.planning.schema import (
     read_plan,
 )
 from deconvseg.planning.supervision import supervise_deeply
+from deconvseg.system import moved
 
 __all__ = [
     "RECIPES",
@@ -47,22 +41,20 @@ __all__ = [
     "Section",
     "StepCost",
     "StepMeter",
-    "available_memory",
     "cache_folder",
     "channel_order",
     "check_plan",
     "check_pretrained",
     "check_request",
-    "choose_device",
     "explain",
-    "is_out_of_memory",
-    "keep_freed_memory",
     "make_plan",
     "match_plan",
     "plan_cropping",
-    "plannable_memory",
     "read_plan",
     "register_fitting",
     "supervise_deeply",
     "take_fingerprint",
 ]
+
+_NOW_IN_SYSTEM = ("available_memory", "choose_device", "is_out_of_memory", "keep_freed_memory", "plannable_memory")
+__getattr__ = moved(__name__, dict.fromkeys(_NOW_IN_SYSTEM, "deconvseg.system"))

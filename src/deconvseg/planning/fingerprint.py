@@ -1,6 +1,5 @@
 """What a dataset is like: measured once, over the cases that may be learnt from."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,9 +14,9 @@ from deconvseg.data import Case, Dataset, common_labels
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.planning.case_facts import CaseFacts, measure_case, measuring_bytes, refuse_instances
 from deconvseg.planning.fingerprint_cache import fingerprint_key, read_cached, write_cached
-from deconvseg.planning.machine import available_memory
 from deconvseg.planning.symmetry import asymmetry
 from deconvseg.progress import SILENT, Console, each, takes_console
+from deconvseg.system import available_memory, usable_cores
 
 Count = Annotated[int, Field(ge=0)]
 # Decompression and numpy leave the interpreter's lock, so threads scale; but every one of them holds a whole case.
@@ -151,7 +150,7 @@ def _measure(
     console: Console,
 ) -> Iterator[tuple[Case, CaseFacts]]:
     if workers is None:
-        workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+        workers = min(_MOST_WORKERS, usable_cores())
     if workers == 0:
         for case in each(dataset.cases, "fingerprint", console):
             yield case, _measure_named(dataset, case)

@@ -10,7 +10,7 @@ from typing import IO, Any, Protocol
 import torch
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import child_environment, python_command
+from deconvseg.system import child_environment, ended, python_command
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class StepMeter:
         if not answer.endswith("\n"):
             status = self._process.wait()
             self._messages.seek(0)
-            last = (self._messages.read().strip().splitlines() or ["it said nothing"])[-1]
-            raise DeconvsegError(f"the process that times training steps ended with status {status}: {last}")
+            last = (self._messages.read().strip().splitlines() or ["it printed nothing"])[-1]
+            raise DeconvsegError(f"the process that times training steps {ended(status, said=last)}")
         found: dict[str, Any] = json.loads(answer)
         return found

@@ -23,7 +23,6 @@ from deconvseg.planning.choices import (
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
-from deconvseg.planning.machine import choose_device, plannable_memory
 from deconvseg.planning.measuring import Measure, StepMeter
 from deconvseg.planning.patch import Kind, choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
@@ -31,6 +30,7 @@ from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, Model
 from deconvseg.planning.search import STEP_SHARE, Budget, Found, measure_preset, search
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
 from deconvseg.progress import SILENT, Console, takes_console
+from deconvseg.system import choose_device, plannable_memory
 from deconvseg.units import format_time
 
 # The time that a user is thought to give without saying.

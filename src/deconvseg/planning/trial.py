@@ -6,7 +6,6 @@
 import json
 import os
 import platform
-import signal
 import sys
 import time
 import traceback
@@ -20,9 +19,17 @@ from torch.nn import functional as F
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.models import Network, create_model
-from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
-from deconvseg.planning.machine import is_out_of_memory, keep_freed_memory, peak_memory
-from deconvseg.system import end_with_parent, take_over_stdout
+from deconvseg.system import (
+    FOREIGN_ERRORS,
+    end_with_parent,
+    ended,
+    first_line,
+    is_out_of_memory,
+    keep_freed_memory,
+    lacked_memory,
+    peak_memory,
+    take_over_stdout,
+)
 
 # The first step also prepares (compiled primitives, the optimiser's state); the fastest of the others is the step.
 _STEPS = 3
@@ -77,11 +84,7 @@ def _try_apart(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def explain_end(code: int) -> dict[str, Any]:
     """Say why a process ended without an answer, by its exit code (negative: a signal)."""
-    if code >= 0:
-        return {"error": f"its process ended with code {code}"}
-    # A native allocation that fails aborts, and where the machine's memory is short the kernel kills.
-    key = "short" if -code in (signal.SIGABRT, signal.SIGKILL) else "error"
-    return {key: f"its process was ended by {signal.Signals(-code).name}"}
+    return {"short" if lacked_memory(code) else "error": f"its process {ended(code)}"}
 
 
 def _bound(limit: int) -> int:

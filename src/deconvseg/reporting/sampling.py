@@ -171,7 +171,8 @@ def _run(
     model: "nn.Module", layers: "Mapping[str, DTC | DySample]", batch: "Tensor", layer: str | None
 ) -> tuple[str, tuple[int, ...], Array]:
     """Run the model; return the path of the layer, by default of the last called, its input's size, its positions."""
-    from deconvseg.nn.observing import FOREIGN_ERRORS, at_rest, first_line, reference_tensor, unchanged, watched
+    from deconvseg.nn.observing import at_rest, reference_tensor, unchanged, watched
+    from deconvseg.system import FOREIGN_ERRORS, first_line
 
     like = reference_tensor(model)
     if batch.is_meta or (like is not None and like.is_meta):

@@ -5,11 +5,11 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib import metadata
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from deconvseg._version import __version__
+from deconvseg.system import package_version, processor_name
 
 _PACKAGES = ("torch", "numpy", "scipy", "nibabel", "monai", "lightning", "safetensors")
 
@@ -22,10 +22,10 @@ def describe_environment() -> dict[str, Any]:
     return {
         "deconvseg": __version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         "machine": {
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": psutil.cpu_count(logical=True),
             "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
             "threads": torch.get_num_threads(),
@@ -48,23 +48,6 @@ def shorten_path(text: str) -> str:
     if "/" in value or os.sep in value:
         value = PurePath(value).name
     return f"{option}{separator}{value}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    """Return the processor's name, as Linux tells it, or what the platform module knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _git_commit() -> str | None:

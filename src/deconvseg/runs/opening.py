@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from deconvseg.data import read_json
 from deconvseg.errors import InputError, check_choice
 from deconvseg.runs.folder import FOLDS, Run
+from deconvseg.system import choose_device
 
 if TYPE_CHECKING:
     from deconvseg.models import Network
@@ -28,8 +29,6 @@ def load_network(
         with torch.no_grad():
             logits = network(torch.zeros(1, network.in_channels, 64, 64, 64))
     """
-    from deconvseg.planning import choose_device
-
     check_choice(which, ("best", "final"), "which")
     return Run.open(run).network(which, choose_device(device))
 

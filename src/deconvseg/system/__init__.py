@@ -1,5 +1,6 @@
-"""What every floor stands on: atomic files, locks of folders, processes that start and end safely."""
+"""What every floor stands on: machine and memory, atomic files, locks, processes and how they end, foreign errors."""
 
+from deconvseg.system.endings import ended, ending_signal, exit_on, lacked_memory
 from deconvseg.system.files import (
     DiskFullError,
     atomic_write,
@@ -9,7 +10,17 @@ from deconvseg.system.files import (
     unfinished,
     writing_error,
 )
+from deconvseg.system.foreign import FOREIGN_ERRORS, first_line, naming, one_line
 from deconvseg.system.locks import LOCK, LockedError, hold
+from deconvseg.system.machine import choose_device, package_version, processor_name, usable_cores
+from deconvseg.system.memory import (
+    available_memory,
+    is_out_of_memory,
+    keep_freed_memory,
+    peak_memory,
+    plannable_memory,
+)
+from deconvseg.system.moving import moved
 from deconvseg.system.processes import (
     child_environment,
     end_with_parent,
@@ -20,29 +31,45 @@ from deconvseg.system.processes import (
     take_over_stdout,
 )
 from deconvseg.system.streams import UnfailingStream, protect_streams
-from deconvseg.system.workers import ended, map_in_processes, naming
+from deconvseg.system.workers import map_in_processes
 
 __all__ = [
+    "FOREIGN_ERRORS",
     "LOCK",
     "DiskFullError",
     "LockedError",
     "UnfailingStream",
     "atomic_write",
+    "available_memory",
     "child_environment",
+    "choose_device",
     "current_folder",
     "end_with_parent",
     "ended",
     "ending",
+    "ending_signal",
+    "exit_on",
+    "first_line",
     "hold",
+    "is_out_of_memory",
+    "keep_freed_memory",
+    "lacked_memory",
     "leave_current_folder",
     "make_folder",
     "map_in_processes",
+    "moved",
     "naming",
+    "one_line",
+    "package_version",
+    "peak_memory",
+    "plannable_memory",
+    "processor_name",
     "protect_streams",
     "python_command",
     "read_messages",
     "remove_unfinished",
     "take_over_stdout",
     "unfinished",
+    "usable_cores",
     "writing_error",
 ]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from deconvseg.errors import DeconvsegError
+from deconvseg.system.foreign import naming
 from deconvseg.system.processes import take_over_stdout
-from deconvseg.system.workers import naming
 
 
 def main() -> None:

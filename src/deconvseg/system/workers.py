@@ -1,25 +1,20 @@
 """Work spread over processes, whose errors and deaths reach the caller as one line that names the item."""
 
 import pickle
-import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from deconvseg.errors import DeconvsegError
+from deconvseg.system.endings import ended
+from deconvseg.system.foreign import naming
 from deconvseg.system.processes import child_environment, python_command
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-# What usually lies behind a process that ends without a word, by the signal that ended it.
-_HINTS = {
-    "SIGKILL": "the system does so when memory runs out: take fewer --workers, or 0",
-    "SIGBUS": "shared memory (/dev/shm) or the disk may be full: take fewer --workers, or 0",
-}
 
 
 class WorkerTraceback(Exception):  # noqa: N818 (it is the cause of an error, never raised by itself)
@@ -27,28 +22,6 @@ class WorkerTraceback(Exception):  # noqa: N818 (it is the cause of an error, ne
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
-
-
-@contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Let every error of the block name what it was about, in one line: a :class:`DeconvsegError` stays as it is."""
-    try:
-        yield
-    except DeconvsegError:
-        raise
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise DeconvsegError(f"{what}: {type(error).__name__}: {first}") from error
-
-
-def ended(exit_code: int | None) -> str:
-    """Say how a process ended, by its exit code (negative: a signal), and what usually lies behind that."""
-    if exit_code is None:
-        return "ended without a word; take --workers 0 to see more"
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}; what it printed says why, or take --workers 0"
-    number = signal.Signals(-exit_code)
-    return f"was ended by {number.name}; {_HINTS.get(number.name, 'take --workers 0 to see more')}"
 
 
 def map_in_processes(
@@ -127,7 +100,7 @@ class _Worker:
             # Written by this package's own process, which was started here.
             result, error, text = pickle.load(self.process.stdout)  # noqa: S301
         except (EOFError, OSError, pickle.UnpicklingError):
-            end = ended(self.process.wait())
+            end = ended(self.process.wait(), advice="take fewer workers, or 0")
             self.death = DeconvsegError(f"{self.task[1](item)}: the process that worked on it {end}")
             raise self.death from None
         if error is not None:

@@ -1,7 +1,6 @@
 """What happens beside the training loop: the run folder, the clock, and the line of progress."""
 
 import signal
-import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from deconvseg.progress import Progress
 from deconvseg.runs import Run
+from deconvseg.system import exit_on
 from deconvseg.training.ranks import leaders_value
 from deconvseg.training.task import SegmentationTask
 from deconvseg.training.validation import ValidationScore
@@ -75,7 +75,7 @@ class EndAtOnce(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signal over; what is half written is tidied up on the way out."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+            exit_on(signal.SIGTERM)
 
 
 class TimeLimit(Callback):

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.system import atomic_write
+from deconvseg.system import atomic_write, one_line
 
 
 class SafetensorsCheckpointIO(CheckpointIO):
@@ -43,9 +43,9 @@ class SafetensorsCheckpointIO(CheckpointIO):
             if wrong := [key for key, kind in kinds.items() if type(checkpoint.get(key)) is not kind]:
                 raise ValueError(f"no {wrong[0]}")
         except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"{path}: not a checkpoint of deconvseg, or damaged ({reason}); copy the run again, or train a new one"
+                f"{path}: not a checkpoint of deconvseg, or damaged ({one_line(error)}); copy the run again, or train "
+                "a new one"
             ) from error
         found: dict[str, Any] = checkpoint
         return found

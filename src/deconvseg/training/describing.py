@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
 from deconvseg.progress import Console
 from deconvseg.reporting import plot_curves, write_report
 from deconvseg.runs import Run
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
 def describe_run(run: Run, console: Console) -> None:

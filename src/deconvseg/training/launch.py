@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import tempfile
 import threading
@@ -15,10 +14,18 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
-from deconvseg.planning import Plan, choose_device
+from deconvseg.planning import Plan
 from deconvseg.progress import Console, Progress
 from deconvseg.runs import Run
-from deconvseg.system import child_environment, ending, python_command, read_messages
+from deconvseg.system import (
+    child_environment,
+    choose_device,
+    ended,
+    ending,
+    ending_signal,
+    python_command,
+    read_messages,
+)
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks, share_of_batch
 from deconvseg.training.strategies import STRATEGIES
@@ -153,12 +160,10 @@ def _check(codes: Sequence[int], errors: Sequence[dict[str, Any]], run: Run, cha
     for error in errors:
         if not error["peer"]:
             raise (InputError if error["code"] == InputError.exit_code else DeconvsegError)(error["error"])
-    killed = [rank for rank, code in enumerate(codes) if code < 0 and -code != signal.SIGTERM]
+    killed = [rank for rank, code in enumerate(codes) if code < 0 and ending_signal(code) != "SIGTERM"]
     rank = killed[0] if killed else next(rank for rank, code in enumerate(codes) if code)
-    how = f"was killed by signal {-codes[rank]}" if codes[rank] < 0 else f"ended with code {codes[rank]}"
-    hint = ", as it is where memory runs out" if -codes[rank] == signal.SIGKILL else ""
-    last = chatter.decode(errors="replace").strip().splitlines()[-1:]
+    last = (chatter.decode(errors="replace").strip().splitlines() or [""])[-1]
     raise DeconvsegError(
-        f"training process {rank + 1} of {len(codes)} {how}{hint}{f' ({last[0]})' if last else ''}, and the others "
-        f"with it; {kept_epochs(run)}"
+        f"training process {rank + 1} of {len(codes)} {ended(codes[rank], said=last)}; the others were ended too; "
+        f"{kept_epochs(run)}"
     )

@@ -1,7 +1,6 @@
 """Batches for the training loop, and what happens when a process that loads them fails."""
 
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader
 from deconvseg.data import Augment, CaseDataset, EpochSampler, PatchDataset, PreparedCase, Sample, finish
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import Plan
-from deconvseg.system import ended
+from deconvseg.system import ended, usable_cores
 from deconvseg.training.ranks import Ranks, RankSampler, share_of_batch
 from deconvseg.training.shared_memory import bytes_of_batch, explain_full_shared_memory
 
@@ -22,6 +21,7 @@ from deconvseg.training.shared_memory import bytes_of_batch, explain_full_shared
 _LOOK_SECONDS = 5
 # A batch takes milliseconds; processes that have not made one in this many seconds never will.
 _LONGEST_WAIT_SECONDS = 120
+_ADVICE = "take fewer workers, or 0"
 _DEAD_WORKER, _LATE_WORKER = "DataLoader worker (pid", "DataLoader timed out"
 _ERROR_IN_WORKER = f"{DeconvsegError.__module__}."
 
@@ -100,7 +100,9 @@ class PatchLoader(DataLoader[Any]):
                 if process.exitcode:
                     case = self._whereabouts().get(pid)
                     at = f", last at case {case}," if case else ""
-                    raise DeconvsegError(f"a process that loads data{at} {ended(process.exitcode)}") from error
+                    raise DeconvsegError(
+                        f"a process that loads data{at} {ended(process.exitcode, advice=_ADVICE)}"
+                    ) from error
             if time.monotonic() > patience:
                 return
             time.sleep(0.05)
@@ -158,7 +160,7 @@ def choose_workers(workers: int | None, device: str) -> int:
     """
     if workers is not None:
         return workers
-    return 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+    return 0 if device == "cpu" else max(1, min(8, usable_cores() - 1))
 
 
 def train_loader(

@@ -25,10 +25,10 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
-from deconvseg.planning import Plan, choose_device
+from deconvseg.planning import Plan
 from deconvseg.progress import Console, Quiet, Silent, takes_console
 from deconvseg.runs import Run
-from deconvseg.system import hold
+from deconvseg.system import choose_device, hold
 from deconvseg.training.case_warnings import warn_of_padding
 from deconvseg.training.comparing import compare_with_training
 from deconvseg.training.deciding import decide_plan

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from deconvseg.errors import DeconvsegError, InterruptionError
-from deconvseg.planning import choose_device, keep_freed_memory
 from deconvseg.progress import Console, Progress, Silent, show_nothing
 from deconvseg.runs import Run
-from deconvseg.system import take_over_stdout
+from deconvseg.system import choose_device, keep_freed_memory, one_line, take_over_stdout
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import PeerError, Ranks
 from deconvseg.training.train import fit_run
@@ -63,7 +62,7 @@ def main(path: str, options: str, how: str) -> int:
         return 1
     except Exception as error:  # noqa: BLE001
         traceback.print_exc()
-        text = f"unexpected {type(error).__name__} in a training process: {' '.join(str(error).split())}"
+        text = f"unexpected {type(error).__name__} in a training process: {one_line(error)}"
         relay.tell(error=text, code=1, peer=False)
         return 1
     return 0

@@ -17,8 +17,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from tifffile import TiffFileError
 
-from deconvseg.data.free_memory import free_memory
 from deconvseg.errors import InputError, MissingPackageError
+from deconvseg.system import available_memory, one_line
 from deconvseg.units import format_bytes
 
 # Deflate and bzip2 make no more bytes than this of one.
@@ -98,7 +98,7 @@ def check_described(path: Path, described: int, held: int, ratio: int = 1) -> No
     """
     if described > held * ratio:
         raise OSError(f"it describes {described} bytes of numbers, more than {held} bytes can hold")
-    if described > _SMALL and described > (free := free_memory()):
+    if described > _SMALL and described > (free := available_memory()):
         raise InputError(
             f"{path} takes {format_bytes(described)} of memory to read, and {format_bytes(free)} are free; free some "
             "memory, or cut it into parts"
@@ -140,4 +140,4 @@ def check_number_type(path: Path, dtype: np.dtype[Any]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error)[:300]

@@ -10,8 +10,8 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.models.complexity.counting import Counter, Tally
 from deconvseg.models.complexity.memory import StorageTracker, exclude_gradient, sum_backward
 from deconvseg.models.complexity.sketch import Sketch, WithoutValues
-from deconvseg.nn.observing import FOREIGN_ERRORS, first_line
 from deconvseg.ops.cost import told_to
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
 @dataclass(frozen=True)

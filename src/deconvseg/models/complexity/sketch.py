@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.nn.observing import FOREIGN_ERRORS, first_line, reference_tensor
+from deconvseg.nn.observing import reference_tensor
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
 class Sketch:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
-from deconvseg.nn.observing import FOREIGN_ERRORS, Snapshot, at_rest, first_line, same, unchanged, watched
+from deconvseg.nn.observing import Snapshot, at_rest, same, unchanged, watched
 from deconvseg.nn.upsampling.places import Place, Sizes
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from deconvseg.nn.observing import FOREIGN_ERRORS, at_rest, first_line, same, unchanged, watched
+from deconvseg.nn.observing import at_rest, same, unchanged, watched
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 _AUTOCAST_DEVICES = ("cpu", "cuda")
 _REGION = (

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from deconvseg.errors import InputError
-from deconvseg.nn.observing import FOREIGN_ERRORS, Snapshot, first_line, unchanged
+from deconvseg.nn.observing import Snapshot, unchanged
 from deconvseg.nn.upsampling.summed import add_beside, resample
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
 class TracedForward:

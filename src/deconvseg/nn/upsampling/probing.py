@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import InputError
-from deconvseg.nn.observing import FOREIGN_ERRORS, at_rest, first_line, reference_tensor, unchanged, watched
+from deconvseg.nn.observing import at_rest, reference_tensor, unchanged, watched
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 _LENGTHS = {1: (32, 64, 96, 128, 224), 2: (32, 64, 96, 128, 224), 3: (32, 64, 96, 128)}
 

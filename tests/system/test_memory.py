@@ -1,5 +1,8 @@
+"""How much memory a process may still take and has taken, and the errors that say that it ran out."""
+
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -8,8 +11,8 @@ import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.ops.native.interface import KernelMemoryError
-from deconvseg.planning import available_memory, is_out_of_memory
-from deconvseg.planning.machine import peak_memory
+from deconvseg.system import available_memory, is_out_of_memory, peak_memory
+from deconvseg.system.memory import control_group_room
 
 GIB = 2**30
 
@@ -79,3 +82,44 @@ def test_pytorchs_own_refusal_is_known() -> None:
     with pytest.raises(RuntimeError) as refusal:
         torch.empty(2**55)
     assert is_out_of_memory(refusal.value)
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_groups_of_version_2_are_heard_up_to_the_root(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "self": "0::/jobs/one\n",
+            "groups/jobs/memory.max": f"{8 * GIB}\n",
+            "groups/jobs/memory.current": f"{5 * GIB}\n",
+            "groups/jobs/memory.stat": f"anon 1\nactive_file {GIB}\ninactive_file {GIB}\n",
+            "groups/jobs/one/memory.max": "max\n",
+            "groups/jobs/one/memory.current": "0\n",
+            "groups/memory.max": f"{16 * GIB}\n",
+            "groups/memory.current": f"{20 * GIB}\n",
+        },
+    )
+    rooms = list(control_group_room(tmp_path / "groups", tmp_path / "self"))
+    assert rooms == [5 * GIB, 0]
+
+
+def test_groups_of_version_1_and_of_a_container_that_does_not_see_its_path(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "self": "5:cpu:/docker/abc\n4:memory,hugetlb:/docker/abc\n",
+            "groups/memory/memory.limit_in_bytes": f"{4 * GIB}\n",
+            "groups/memory/memory.usage_in_bytes": f"{3 * GIB}\n",
+            "groups/memory/memory.stat": f"total_active_file 0\ntotal_inactive_file {GIB}\n",
+        },
+    )
+    assert list(control_group_room(tmp_path / "groups", tmp_path / "self")) == [2 * GIB]
+
+
+def test_systems_without_groups_have_no_limit(tmp_path: Path) -> None:
+    assert list(control_group_room(tmp_path, tmp_path / "self")) == []

@@ -1,0 +1,50 @@
+"""The machine: its processors, devices and packages."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from deconvseg.errors import InputError
+
+
+def choose_device(name: str = "auto") -> str:
+    """Return ``cpu``, ``cuda`` (or ``cuda:N``) or ``mps``; ``auto`` takes CUDA where it is, and the CPU elsewhere."""
+    import torch
+
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if torch.cuda.is_available():
+        available.append("cuda")
+    if name == "auto":
+        return available[-1] if available[-1] == "cuda" else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in available or (
+        index and not (kind == "cuda" and index.isdigit() and int(index) < torch.cuda.device_count())
+    ):
+        raise InputError(f"--device {name}: not available here; choose one of auto, {', '.join(available)}")
+    return name
+
+
+def usable_cores() -> int:
+    """Return the number of processors that this process may use, by its affinity where the system has one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Return the processor's name, as Linux tells it, or what the platform module knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package; None where it is missing."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

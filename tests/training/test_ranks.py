@@ -21,10 +21,11 @@ from deconvseg.data import EpochSampler, open_dataset, resolve_splits
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.planning import StepCost, make_plan
 from deconvseg.runs import Run
-from deconvseg.training import Ranks, Silent, TrainOptions, decide_plan, ranks, train
+from deconvseg.training import Ranks, Silent, TrainOptions, decide_plan, meeting, train
 from deconvseg.training.callbacks import RunWriter
 from deconvseg.training.launch import check_devices
-from deconvseg.training.ranks import RankSampler, meet, share_of_batch
+from deconvseg.training.meeting import meet
+from deconvseg.training.sharing import RankSampler, share_of_batch
 from plans import tiny_plan
 from sparse import sparse_plan, write_sparse_discs
 
@@ -139,7 +140,7 @@ def test_processes_that_slurm_announces_and_nobody_starts_are_not_waited_for(
     for name, value in started.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SLURM_STEP_ID", raising=False)
-    monkeypatch.setattr(ranks, "_PATIENCE_WITHOUT", timedelta(seconds=1))
+    monkeypatch.setattr(meeting, "_PATIENCE_WITHOUT", timedelta(seconds=1))
     with (
         pytest.raises(InputError, match="SLURM announces 4 processes, and 1 came in 1 s: start the training with srun"),
         Ranks.find().connected("cpu"),

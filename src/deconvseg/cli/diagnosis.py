@@ -32,7 +32,7 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at Python, packages, threads, accelerator, kernels and optional parts."""
-    python = Finding("python", platform.pythonpackage_version(), sys.version_info >= (3, 10), True)
+    python = Finding("python", platform.python_version(), sys.version_info >= (3, 10), True)
     findings = [Finding("deconvseg", __version__, True, True), python]
     required, extras = _dependencies()
     findings += [_package(name) for name in required]

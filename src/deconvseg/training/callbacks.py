@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from deconvseg.progress import Progress
 from deconvseg.runs import Run
 from deconvseg.system import exit_on
-from deconvseg.training.ranks import leaders_value
+from deconvseg.system.collectives import leaders_value
 from deconvseg.training.task import SegmentationTask
 from deconvseg.training.validation import ValidationScore
 

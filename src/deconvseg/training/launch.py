@@ -27,7 +27,8 @@ from deconvseg.system import (
     read_messages,
 )
 from deconvseg.training.options import TrainOptions
-from deconvseg.training.ranks import Ranks, share_of_batch
+from deconvseg.training.ranks import Ranks
+from deconvseg.training.sharing import share_of_batch
 from deconvseg.training.strategies import STRATEGIES
 
 _ADDRESS = "127.0.0.1"

@@ -14,8 +14,9 @@ from deconvseg.data import Augment, CaseDataset, EpochSampler, PatchDataset, Pre
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import Plan
 from deconvseg.system import ended, usable_cores
-from deconvseg.training.ranks import Ranks, RankSampler, share_of_batch
+from deconvseg.training.ranks import Ranks
 from deconvseg.training.shared_memory import bytes_of_batch, explain_full_shared_memory
+from deconvseg.training.sharing import RankSampler, share_of_batch
 
 # Seconds between two looks at whether the processes that load data are alive, while a batch is waited for.
 _LOOK_SECONDS = 5

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deconvseg.training.ranks import rank_count, sum_over_ranks
+from deconvseg.system.collectives import rank_count, sum_over_ranks
 
 # Keeps the Dice of a structure that is neither there nor predicted at 1.
 _SMOOTHING = 1e-5

@@ -13,17 +13,17 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from deconvseg.errors import DeconvsegError
 from deconvseg.models import Network
 from deconvseg.planning import Plan
-from deconvseg.training.averaging import average_weights
-from deconvseg.training.loss import SegmentationLoss
-from deconvseg.training.optimiser import create_optimiser
-from deconvseg.training.ranks import (
-    PeerError,
+from deconvseg.system.collectives import (
     largest_over_ranks,
     leaders_value,
     mean_over_ranks,
     rows_of_ranks,
     texts_of_ranks,
 )
+from deconvseg.training.averaging import average_weights
+from deconvseg.training.loss import SegmentationLoss
+from deconvseg.training.meeting import PeerError
+from deconvseg.training.optimiser import create_optimiser
 from deconvseg.training.schedule import learning_rate_factor
 from deconvseg.training.validation import OutOfTimeError, dice_of_case
 

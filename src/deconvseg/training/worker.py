@@ -16,8 +16,9 @@ from deconvseg.errors import DeconvsegError, InterruptionError
 from deconvseg.progress import Console, Progress, Silent, show_nothing
 from deconvseg.runs import Run
 from deconvseg.system import choose_device, keep_freed_memory, one_line, take_over_stdout
+from deconvseg.training.meeting import PeerError
 from deconvseg.training.options import TrainOptions
-from deconvseg.training.ranks import PeerError, Ranks
+from deconvseg.training.ranks import Ranks
 from deconvseg.training.train import fit_run
 
 

@@ -59,7 +59,7 @@ def _networks(widths: tuple[int, ...], patch_size: tuple[int, ...]) -> dict[str,
 
 
 def _with_dtc(base: str, receptive_field: float | str) -> dict[str, Any]:
-    return {"upsampling": f"dtc+{base}", "receptive_field": receptive_field}
+    return {"upsampling": {"kind": f"dtc+{base}", "receptive_field": receptive_field}}
 
 
 def _of_dtc(linear: float | str, transposed: float, segmamba: float, swin: float) -> Preset:

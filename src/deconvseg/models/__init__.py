@@ -12,6 +12,7 @@ from deconvseg.models.nnunet_resenc import ResEncUNet
 from deconvseg.models.official import load_official
 from deconvseg.models.registry import (
     create_model,
+    current_arguments,
     describe_model,
     list_arguments,
     list_models,
@@ -45,6 +46,7 @@ __all__ = [
     "UNetPlusPlus",
     "complexity",
     "create_model",
+    "current_arguments",
     "describe_model",
     "list_arguments",
     "list_models",

@@ -9,7 +9,7 @@ from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, 
 from deconvseg.models.registry import register_model
 from deconvseg.models.u_shape import UShapedNetwork
 from deconvseg.nn import DeconverBlock
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 
 @register_model("deconver")
@@ -33,10 +33,8 @@ class Deconver(UShapedNetwork):
         iterations: NDC updates in each block.
         mlp_ratio: expansion factor of the MLPs, α.
         norm: normalisation before the mixers and MLPs, by name.
-        upsampling: ``"transposed"`` (the paper's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: ``"transposed"`` (the paper's) or another, by name or with options
+            (:func:`~deconvseg.nn.create_upsampling`).
         deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
         decoder_depths: blocks of each decoder stage, from the lowest resolution up; ``None`` means one each.
 
@@ -46,6 +44,7 @@ class Deconver(UShapedNetwork):
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -61,10 +60,7 @@ class Deconver(UShapedNetwork):
         iterations: int = 1,
         mlp_ratio: float = 4,
         norm: str = "instance",
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
         deep_supervision_heads: int = 0,
         decoder_depths: Sequence[int] | None = None,
     ) -> None:
@@ -91,6 +87,6 @@ class Deconver(UShapedNetwork):
             depths=depths_per_stage(depths, stages, "depths"),
             decoder_depths=depths_per_stage(decoder_depths, stages - 1, "decoder_depths"),
             blocks=blocks,
-            upsampling={"kind": upsampling, **dtc_arguments(config)},
+            upsampling=upsampling,
             deep_supervision_heads=deep_supervision_heads,
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network, log_sigmoid
 from deconvseg.models.per_stage import check_ends
-from deconvseg.models.registry import create_model, model_name, register_model
+from deconvseg.models.registry import create_model, current_arguments, model_name, register_model
 
 _ENDS = ("in_channels", "out_channels", "spatial_dims")
 
@@ -98,7 +98,8 @@ def _make(index: int, entry: Mapping[str, Any], ends: Mapping[str, int]) -> Netw
         if config.get(key, ends[key]) != ends[key]:
             raise InputError(f"{place}: its {key} is {config[key]}, the ensemble's {ends[key]}: make them equal")
     try:
-        return create_model(entry["name"], **{**config, **ends})
+        # Configurations that were kept may be of an older version.
+        return create_model(entry["name"], **{**current_arguments(entry["name"], config), **ends})
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 

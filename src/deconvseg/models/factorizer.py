@@ -12,7 +12,7 @@ from deconvseg.models.registry import register_model
 from deconvseg.models.u_shape import UShapedNetwork
 from deconvseg.nn.dimensions import per_axis
 from deconvseg.nn.factorizer import FactorizerBlock, PositionEmbedding
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 
 @register_model("factorizer")
@@ -39,10 +39,8 @@ class Factorizer(UShapedNetwork):
         mlp_ratio: expansion factor of the MLPs.
         image_size: the size that the learned position embedding of the lowest resolution is made for, one number or one
             per axis; it is interpolated for images of other sizes. ``None`` leaves the embedding out.
-        upsampling: ``"transposed"`` (the paper's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: ``"transposed"`` (the paper's) or another, by name or with options
+            (:func:`~deconvseg.nn.create_upsampling`).
         deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
         decoder_depths: blocks of each decoder stage, from the lowest resolution up; ``None`` means one each.
 
@@ -52,6 +50,7 @@ class Factorizer(UShapedNetwork):
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -67,10 +66,7 @@ class Factorizer(UShapedNetwork):
         iterations: int = 5,
         mlp_ratio: float = 4,
         image_size: int | Sequence[int] | None = 64,
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
         deep_supervision_heads: int = 0,
         decoder_depths: Sequence[int] | None = None,
     ) -> None:
@@ -98,7 +94,7 @@ class Factorizer(UShapedNetwork):
             depths=depths_per_stage(depths, stages, "depths"),
             decoder_depths=depths_per_stage(decoder_depths, stages - 1, "decoder_depths"),
             blocks=blocks,
-            upsampling={"kind": upsampling, **dtc_arguments(config)},
+            upsampling=upsampling,
             deep_supervision_heads=deep_supervision_heads,
             window=per_axis(window, spatial_dims, "window"),
         )

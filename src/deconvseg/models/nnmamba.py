@@ -1,7 +1,5 @@
 """nnMamba (arXiv 2402.03526): a residual encoder with Mamba beside its convolutions."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +11,7 @@ from deconvseg.nn import SiameseMamba, create_upsampling
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import decode
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
 from deconvseg.ops.layout import innermost_on_cpu
 
 _STAGES = 4
@@ -111,10 +109,8 @@ class NNMamba(Network):
         blocks: residual blocks of every layer, 2 or more.
         states: states of every inner channel of Mamba.
         norm: normalisation, by name.
-        upsampling: ``"linear"`` (the paper's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``, with as many channels.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: ``"linear"`` (the paper's) or another, by name or with options
+            (:func:`~deconvseg.nn.create_upsampling`), with as many channels.
         deep_supervision_heads: extra heads, one resolution further down each, up to three; used while
             ``deep_supervision`` is on.
 
@@ -123,6 +119,7 @@ class NNMamba(Network):
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -132,10 +129,7 @@ class NNMamba(Network):
         blocks: int = 3,
         states: int = 16,
         norm: str = "batch",
-        upsampling: str = "linear",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "linear",
         deep_supervision_heads: int = 0,
     ) -> None:
         config = dict(locals())
@@ -153,12 +147,9 @@ class NNMamba(Network):
             size_multiple=(2**_STAGES,) * spatial_dims,
             deep_supervision_heads=deep_supervision_heads,
         )
-        options = dtc_arguments(config)
 
         def raised(width: int, skip_channels: int) -> nn.Module:
-            return create_upsampling(
-                upsampling, width, width, spatial_dims=spatial_dims, skip_channels=skip_channels, **options
-            )
+            return create_upsampling(upsampling, width, width, 2, spatial_dims, skip_channels=skip_channels)
 
         self.stem = nn.Sequential(
             ConvUnit(in_channels, channels, 3, spatial_dims, norm=norm, stride=2),

@@ -12,7 +12,7 @@ from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage,
 from deconvseg.models.registry import register_model
 from deconvseg.nn.joining import decode
 from deconvseg.nn.norm import use_own_norms
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 _FEWEST_STAGES = 3
 
@@ -35,10 +35,8 @@ class NNUNet(WrappedNetwork):
         norm: ``"instance"`` (without parameters, as in the paper of Deconver), ``"instance_affine"`` (nnU-Net's own) or
             ``"batch"``.
         residual: whether the encoder's blocks have residual connections.
-        upsampling: ``"transposed"`` (nnU-Net's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: ``"transposed"`` (nnU-Net's) or another, by name or with options
+            (:func:`~deconvseg.nn.create_upsampling`).
         deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
@@ -47,6 +45,7 @@ class NNUNet(WrappedNetwork):
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -57,10 +56,7 @@ class NNUNet(WrappedNetwork):
         kernel_size: PerStage = 3,
         norm: str = "instance",
         residual: bool = False,
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
         deep_supervision_heads: int = 0,
     ) -> None:
         config = dict(locals())
@@ -98,8 +94,7 @@ class NNUNet(WrappedNetwork):
         self.upsamples: nn.ModuleList = built.upsamples
         self.output_block: nn.Module = built.output_block
         self.extra_heads = self.create_extra_heads(widths[1:])
-        dtc = dtc_arguments(config)
-        use_upsampling(self, [f"upsamples.{index}" for index in range(len(self.upsamples))], upsampling, **dtc)
+        use_upsampling(self, [f"upsamples.{index}" for index in range(len(self.upsamples))], upsampling)
         use_own_norms(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

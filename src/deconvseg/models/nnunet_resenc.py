@@ -15,7 +15,7 @@ from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, 
 from deconvseg.models.registry import register_model
 from deconvseg.nn.joining import decode
 from deconvseg.nn.norm import create_norm
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
 
 _STAGES = 6
 _MOST_CHANNELS = {2: 512, 3: 320}
@@ -45,10 +45,8 @@ class ResEncUNet(WrappedNetwork):
         kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
             one per axis.
         norm: ``"instance_affine"`` or ``"batch"``.
-        upsampling: ``"transposed"`` (nnU-Net's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: ``"transposed"`` (nnU-Net's) or another, by name or with options
+            (:func:`~deconvseg.nn.create_upsampling`).
         deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
@@ -57,6 +55,7 @@ class ResEncUNet(WrappedNetwork):
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -67,10 +66,7 @@ class ResEncUNet(WrappedNetwork):
         strides: PerStage | None = None,
         kernel_size: PerStage = 3,
         norm: str = "instance_affine",
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
         deep_supervision_heads: int = 0,
     ) -> None:
         if widths is None:
@@ -110,9 +106,8 @@ class ResEncUNet(WrappedNetwork):
         )
         built.apply(built.initialize)
         _drop_aliases(built)
-        dtc = dtc_arguments(config)
         self.encoder: nn.Module = built.encoder
-        self.upsampling = nn.ModuleList(other_upsampling(up, upsampling, **dtc) for up in built.decoder.transpconvs)
+        self.upsampling = nn.ModuleList(other_upsampling(up, upsampling) for up in built.decoder.transpconvs)
         self.decoder: nn.ModuleList = built.decoder.stages
         self.head, *extra_heads = reversed(built.decoder.seg_layers)
         bottom = _CONV[spatial_dims](widths[-1], out_channels, kernel_size=1)

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deconvseg.nn import create_upsampling
-from deconvseg.nn.upsampling import SummedUpsampling, upsample
+from deconvseg.nn.upsampling import Upsampling, choose_upsampling, upsample
 
 # How MONAI names the normalisations of `deconvseg.nn.norm.NORMS`.
 MONAI_NORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -31,26 +30,21 @@ class UpBlock(nn.Module):
         return out
 
 
-def use_upsampling(network: nn.Module, names: Sequence[str], kind: str, **options: Any) -> None:
-    """Give decoder blocks of MONAI (``UnetUpBlock``, ``UnetrUpBlock``), named as in the network, other upsampling.
-
-    ``options`` are those of :func:`~deconvseg.nn.create_upsampling`.
-    """
+def use_upsampling(network: nn.Module, names: Sequence[str], upsampling: Upsampling) -> None:
+    """Give decoder blocks of MONAI (``UnetUpBlock``, ``UnetrUpBlock``), named as in the network, other upsampling."""
     for name in names:
         block = network.get_submodule(name)
-        upsampling = other_upsampling(block.get_submodule("transp_conv"), kind, **options)
-        network.set_submodule(name, UpBlock(upsampling, block.get_submodule("conv_block")))
+        layer = other_upsampling(block.get_submodule("transp_conv"), upsampling)
+        network.set_submodule(name, UpBlock(layer, block.get_submodule("conv_block")))
 
 
-def other_upsampling(transposed: nn.Module, kind: str, **options: Any) -> nn.Module:
-    """Return the upsampling of that name for the place of a transposed convolution, which may be wrapped.
+def other_upsampling(transposed: nn.Module, upsampling: Upsampling) -> nn.Module:
+    """Return an upsampling for the place of a transposed convolution, which may be wrapped.
 
     ``"transposed"`` is that layer itself, and ``"dtc+transposed"`` has it as its base; others are made anew.
     """
-    if kind == "transposed":
-        return transposed
+    chosen = choose_upsampling(upsampling)
     conv = next(module for module in transposed.modules() if isinstance(module, nn.modules.conv._ConvTransposeNd))
     sizes = conv.in_channels, conv.out_channels, conv.stride, len(conv.stride)
-    if kind == "dtc+transposed":
-        return SummedUpsampling(transposed, create_upsampling("dtc", *sizes, **options))
-    return create_upsampling(kind, *sizes, skip_channels=conv.out_channels, **options)
+    base = transposed if chosen.base.name == "transposed" else None
+    return chosen.create(*sizes, skip_channels=conv.out_channels, base=base)

@@ -1,7 +1,7 @@
 """Networks by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -9,6 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network
+from deconvseg.nn.upsampling import fold_moved, warn_of_moved
 
 Builder = TypeVar("Builder", bound=Callable[..., Network])
 
@@ -86,14 +87,23 @@ def create_model(name: str, preset: str | None = None, *, variant: str | None = 
         config = {**preset_arguments(name, preset, variant), **overrides}
     elif variant is not None:
         raise InputError(f"variant={variant!r}: a variant is one of a preset: name that too")
+    current = current_arguments(name, config)
+    if config.keys() - current.keys():
+        warn_of_moved(config, current)
     builder = _BUILDERS[name]
-    _check_arguments(name, builder, config)
-    return builder(**config)
+    _check_arguments(name, builder, current)
+    return builder(**current)
+
+
+def current_arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return constructor arguments of a registered model, as of an older plan, by the names that they have now."""
+    check_choice(name, list_models(), "model")
+    return fold_moved(_constructor(_BUILDERS[name]), config)
 
 
 def _check_arguments(name: str, builder: Callable[..., Network], config: dict[str, Any]) -> None:
     parameters = inspect.signature(builder).parameters
-    types = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+    types = get_type_hints(_constructor(builder))
     for argument, value in config.items():
         check_choice(argument, parameters, f"model {name!r}: argument")
         try:
@@ -104,3 +114,8 @@ def _check_arguments(name: str, builder: Callable[..., Network], config: dict[st
     missing = [key for key, value in parameters.items() if value.default is value.empty and key not in config]
     if missing:
         raise InputError(f"model {name!r} needs {', '.join(missing)}: give them, or name a preset")
+
+
+def _constructor(builder: Callable[..., Network]) -> Callable[..., Any]:
+    constructor: Callable[..., Any] = builder.__init__ if inspect.isclass(builder) else builder
+    return constructor

@@ -15,7 +15,7 @@ from deconvseg.nn.joining import decode
 from deconvseg.nn.mamba import SCAN_DIRECTIONS
 from deconvseg.nn.norm import create_norm
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, upsample
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
 from deconvseg.ops.layout import innermost_on_cpu
 
 _NORM = "instance"
@@ -119,10 +119,8 @@ class SegMamba(Network):
             128x128x128 patch a part.
         states: states of every inner channel of Mamba.
         uncertainty: whether skip connections are weighed by feature-level uncertainty (FUE; no parameters).
-        upsampling: ``"transposed"`` (the paper's) or another of ``deconvseg.nn.UPSAMPLING_KINDS``.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: ``"transposed"`` (the paper's) or another, by name or with options
+            (:func:`~deconvseg.nn.create_upsampling`).
         deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``, the least with which
@@ -132,6 +130,7 @@ class SegMamba(Network):
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -143,10 +142,7 @@ class SegMamba(Network):
         slices: Sequence[int] = (64, 32, 16, 8),
         states: int = 16,
         uncertainty: bool = True,
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
         deep_supervision_heads: int = 0,
     ) -> None:
         config = dict(locals())
@@ -162,7 +158,6 @@ class SegMamba(Network):
             deep_supervision_heads=deep_supervision_heads,
         )
         self.uncertainty = uncertainty
-        options = dtc_arguments(config)
         conv = CONV[spatial_dims]
         self.encoder = nn.ModuleList()
         for stage, (width, depth, parts) in enumerate(zip(widths, depths, slices, strict=True)):
@@ -179,7 +174,7 @@ class SegMamba(Network):
         self.skips = nn.ModuleList(itertools.starmap(block, itertools.pairwise((in_channels, *levels))))
         self.decoder = nn.ModuleList()
         for below, width in zip(levels[:0:-1], levels[-2::-1], strict=True):
-            up = create_upsampling(upsampling, below, width, spatial_dims=spatial_dims, skip_channels=width, **options)
+            up = create_upsampling(upsampling, below, width, 2, spatial_dims, skip_channels=width)
             self.decoder.append(DecoderStage(up, width, spatial_dims))
         self.last = block(widths[0], widths[0])
         self.head = conv(widths[0], out_channels, kernel_size=1)

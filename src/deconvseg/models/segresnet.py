@@ -9,7 +9,7 @@ from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments, needs_skip
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, needs_skip
 
 _GROUPS = 8
 
@@ -26,17 +26,15 @@ class SegResNet(WrappedNetwork):
         depths: residual blocks of each encoder stage; every stage after the first halves the size.
         decoder_depths: residual blocks of each decoder stage, one stage fewer than the encoder has; ``None`` means one
             each.
-        upsampling: ``"transposed"`` (as in the paper of Deconver), ``"linear"`` (as in that of SegResNet) or another of
-            ``deconvseg.nn.UPSAMPLING_KINDS`` but those with ``fade``, which need a skip connection that this decoder
-            adds instead.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: ``"transposed"`` (as in the paper of Deconver), ``"linear"`` (as in that of SegResNet) or another,
+            by name or with options (:func:`~deconvseg.nn.create_upsampling`), but those that take the skip connection
+            (``fade``), which this decoder adds instead.
 
     Shapes: input (B, in_channels, \\*S), every size a multiple of ``size_multiple``; output (B, out_channels, \\*S).
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -45,10 +43,7 @@ class SegResNet(WrappedNetwork):
         init_filters: int = 64,
         depths: Sequence[int] = (1, 2, 2, 4),
         decoder_depths: Sequence[int] | None = None,
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
     ) -> None:
         config = dict(locals())
         check_ends(in_channels, out_channels, spatial_dims)
@@ -74,10 +69,9 @@ class SegResNet(WrappedNetwork):
             blocks_up=tuple(decoder_depths),
             upsample_mode="deconv",
         )
-        dtc = dtc_arguments(config)
         for stage in range(len(decoder_depths)):
             name = f"up_samples.{stage}.1"
-            up = other_upsampling(self.body.get_submodule(name), upsampling, **dtc)
+            up = other_upsampling(self.body.get_submodule(name), upsampling)
             if needs_skip(up):
                 raise InputError(
                     f"upsampling {upsampling!r} takes the skip connection too, which the decoder of segresnet only "

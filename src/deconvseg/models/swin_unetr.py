@@ -14,7 +14,7 @@ from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import per_axis
 from deconvseg.nn.norm import use_own_norms
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 _STAGES = 4
 _MULTIPLE = 32
@@ -37,11 +37,8 @@ class SwinUNETR(WrappedNetwork):
         num_heads: attention heads of each stage; they divide its channels, ``feature_size`` times 1, 2, 4 and 8.
         window_size: size of the windows, one number or one per axis.
         norm: normalisation of the convolutional blocks, by name.
-        upsampling: of the five decoder blocks: ``"transposed"`` (the paper's) or another of
-            ``deconvseg.nn.UPSAMPLING_KINDS``.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: of the five decoder blocks: ``"transposed"`` (the paper's) or another, by name or
+            with options (:func:`~deconvseg.nn.create_upsampling`).
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 32; output (B, out_channels, \\*S).
 
@@ -49,6 +46,7 @@ class SwinUNETR(WrappedNetwork):
 
     residual_convs: ClassVar[bool] = False
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -59,10 +57,7 @@ class SwinUNETR(WrappedNetwork):
         num_heads: Sequence[int] = (3, 6, 12, 24),
         window_size: int | Sequence[int] = 7,
         norm: str = "instance",
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
     ) -> None:
         config = dict(locals())
         check_ends(in_channels, out_channels, spatial_dims)
@@ -94,7 +89,7 @@ class SwinUNETR(WrappedNetwork):
                 spatial_dims=spatial_dims,
                 use_v2=self.residual_convs,
             )
-        use_upsampling(self.body, _DECODER, upsampling, **dtc_arguments(config))
+        use_upsampling(self.body, _DECODER, upsampling)
         use_own_norms(self.body)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from deconvseg.models.network import Network
-from deconvseg.nn import create_upsampling
+from deconvseg.nn import Upsampling, create_upsampling
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import decode, join
 from deconvseg.ops.layout import innermost_on_cpu
@@ -46,8 +46,7 @@ class UShapedNetwork(Network):
     """A stem, encoder stages, decoder stages and heads around any blocks that keep the width and the size.
 
     ``blocks(stage, depth)`` makes those of a stage; ``steps`` are the strides of every stage and axis,
-    ``decoder_depths`` go from the lowest resolution up, and ``upsampling`` holds the arguments of
-    :func:`~deconvseg.nn.create_upsampling` other than the sizes. Every spatial size must be a multiple of all strides
+    ``decoder_depths`` go from the lowest resolution up. Every spatial size must be a multiple of all strides
     together, times ``window``.
     """
 
@@ -63,7 +62,7 @@ class UShapedNetwork(Network):
         depths: Sequence[int],
         decoder_depths: Sequence[int],
         blocks: Callable[[int, int], nn.Sequential],
-        upsampling: Mapping[str, Any],
+        upsampling: Upsampling,
         deep_supervision_heads: int,
         window: Sequence[int] | None = None,
     ) -> None:
@@ -85,14 +84,8 @@ class UShapedNetwork(Network):
         self.decoder = nn.ModuleList()
         for stage, depth in zip(range(len(widths) - 2, -1, -1), decoder_depths, strict=True):
             width = widths[stage]
-            up = create_upsampling(
-                in_channels=widths[stage + 1],
-                out_channels=width,
-                scale=steps[stage + 1],
-                spatial_dims=spatial_dims,
-                skip_channels=width,
-                **upsampling,
-            )
+            sizes = widths[stage + 1], width, steps[stage + 1], spatial_dims
+            up = create_upsampling(upsampling, *sizes, skip_channels=width)
             fusion = conv(2 * width, width, kernel_size=1, bias=False)
             self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
         self.head = conv(widths[0], out_channels, kernel_size=1)

@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from deconvseg.models.network import Network
 from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
-from deconvseg.nn import create_upsampling
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import decode, join
 from deconvseg.nn.norm import create_norm
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
+from deconvseg.nn.upsampling import MOVED_OF_DTC, MOVED_OF_LINEAR, Upsampling, accept_moved, choose_upsampling
 
 _MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-# Where upsampling keeps the channels, the convolutions after it narrow them.
-_KEEPS_CHANNELS = ("linear", "dysample", "fade")
+# What an upsampling has here where nothing else is given.
+_DEFAULTS = {"align_corners": True}
 
 
 class DoubleConv(nn.Sequential):
@@ -72,13 +71,10 @@ class UNet(Network):
         kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
             one per axis.
         norm: normalisation, by name.
-        upsampling: one of ``deconvseg.nn.UPSAMPLING_KINDS``.
+        upsampling: by name or with options (:func:`~deconvseg.nn.create_upsampling`). ``linear`` aligns corners here
+            unless ``align_corners`` is given as false, as in the U-Net that the paper's sizes point to.
         narrowing: what narrows the channels on the way up: ``"upsampling"``, or ``"convolutions"`` after an upsampling
-            that keeps them; ``None`` means the latter for ``linear``, ``dysample``, ``fade`` and their sums with DTC.
-        align_corners: of ``linear``; true as in the U-Net that the paper's sizes point to.
-        receptive_field: of DTC: a positive number, or ``"inf"`` (Table 5).
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+            that keeps them; ``None`` means the latter for ``linear``, ``dysample``, ``fade`` and sums with them.
         deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
@@ -87,6 +83,7 @@ class UNet(Network):
 
     """
 
+    @accept_moved({**MOVED_OF_DTC, **MOVED_OF_LINEAR})
     def __init__(
         self,
         in_channels: int,
@@ -96,16 +93,12 @@ class UNet(Network):
         strides: PerStage | None = None,
         kernel_size: PerStage = 3,
         norm: str = "batch",
-        upsampling: str = "linear",
+        upsampling: Upsampling = "linear",
         narrowing: Literal["upsampling", "convolutions"] | None = None,
-        align_corners: bool = True,
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
         deep_supervision_heads: int = 0,
     ) -> None:
         if narrowing is None:
-            narrowing = "convolutions" if upsampling.rpartition("+")[2] in _KEEPS_CHANNELS else "upsampling"
+            narrowing = "convolutions" if choose_upsampling(upsampling).base.keeps_channels else "upsampling"
         if widths is None:
             widths = (64, 128, 256, 512, 512 if narrowing == "convolutions" else 1024)
         # A copy, because a debugger may add to the live one while it is gone through.
@@ -121,7 +114,6 @@ class UNet(Network):
             size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
             deep_supervision_heads=deep_supervision_heads,
         )
-        options = {"align_corners": align_corners, **dtc_arguments(config)}
         self.pooling = nn.ModuleList(_MAX_POOL[spatial_dims](step) for step in steps[1:])
         read = (in_channels, *widths[:-1])
         self.encoder = nn.ModuleList(
@@ -129,12 +121,13 @@ class UNet(Network):
             for before, width, kernel in zip(read, widths, kernels, strict=True)
         )
         channels = decoder_channels(widths, narrowing)
+        chosen = choose_upsampling(upsampling, _DEFAULTS)
         self.decoder = nn.ModuleList()
         for stage in range(len(widths) - 2, -1, -1):
             width, below = widths[stage], channels[stage + 1]
             raised = below if narrowing == "convolutions" else width
             sizes = below, raised, steps[stage + 1], spatial_dims
-            up = create_upsampling(upsampling, *sizes, skip_channels=width, **options)
+            up = chosen.create(*sizes, skip_channels=width)
             convs = DoubleConv((width + raised, (width + raised) // 2, channels[stage]), kernels[stage], norm)
             self.decoder.append(DecoderStage(up, convs))
         self.head = CONV[spatial_dims](channels[0], out_channels, kernel_size=1)

@@ -11,7 +11,7 @@ from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import check_channels, per_axis
 from deconvseg.nn.norm import use_own_norms
-from deconvseg.nn.upsampling import DTC_COMPONENTS, dtc_arguments
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 _PATCH = 16
 _DECODER = ("decoder5", "decoder4", "decoder3", "decoder2")
@@ -34,16 +34,15 @@ class UNETR(WrappedNetwork):
         mlp_dim: hidden channels of its MLPs.
         num_heads: attention heads.
         norm: normalisation of the convolutional blocks, by name.
-        upsampling: of the four decoder blocks: ``"transposed"`` (the paper's) or another of
-            ``deconvseg.nn.UPSAMPLING_KINDS``. The chains that bring the transformer's features to a resolution stay.
-        receptive_field: of DTC: a positive number, or ``"inf"``.
-        dtc_init: of DTC: ``"default"``, ``"bilinear"`` or ``"zero"``.
-        dtc_components: of DTC: the columns of its Table 4 that are in use.
+        upsampling: of the four decoder blocks: ``"transposed"`` (the paper's) or another, by name or
+            with options (:func:`~deconvseg.nn.create_upsampling`). The chains that bring the transformer's features to
+            a resolution stay.
 
     Shapes: input (B, in_channels, \\*image_size); output (B, out_channels, \\*image_size).
 
     """
 
+    @accept_moved(MOVED_OF_DTC)
     def __init__(
         self,
         in_channels: int,
@@ -55,10 +54,7 @@ class UNETR(WrappedNetwork):
         mlp_dim: int = 3072,
         num_heads: int = 12,
         norm: str = "instance",
-        upsampling: str = "transposed",
-        receptive_field: float | str = 2.0,
-        dtc_init: str = "default",
-        dtc_components: Sequence[str] = DTC_COMPONENTS,
+        upsampling: Upsampling = "transposed",
     ) -> None:
         config = dict(locals())
         check_ends(in_channels, out_channels, spatial_dims)
@@ -91,7 +87,7 @@ class UNETR(WrappedNetwork):
             spatial_dims=spatial_dims,
         )
         _drop_cross_attention(self.body)
-        use_upsampling(self.body, _DECODER, upsampling, **dtc_arguments(config))
+        use_upsampling(self.body, _DECODER, upsampling)
         use_own_norms(self.body)
 
     def forward(self, x: Tensor) -> Tensor:

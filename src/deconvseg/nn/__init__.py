@@ -7,10 +7,14 @@ from deconvseg.nn.ndc import NDC
 from deconvseg.nn.upsampling import (
     DTC,
     FADE,
-    UPSAMPLING_KINDS,
     DySample,
+    Upsampling,
     UpsamplingChange,
     create_upsampling,
+    describe_upsampling,
+    former_kinds,
+    list_upsampling,
+    register_upsampling,
     upgrade_upsampling,
 )
 
@@ -18,7 +22,6 @@ __all__ = [
     "DTC",
     "FADE",
     "NDC",
-    "UPSAMPLING_KINDS",
     "DeconvMixer",
     "DeconverBlock",
     "DySample",
@@ -26,7 +29,17 @@ __all__ = [
     "Mamba",
     "NMFMixer",
     "SiameseMamba",
+    "Upsampling",
     "UpsamplingChange",
     "create_upsampling",
+    "describe_upsampling",
+    "list_upsampling",
+    "register_upsampling",
     "upgrade_upsampling",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "UPSAMPLING_KINDS":
+        return former_kinds()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from deconvseg.data import (
@@ -20,6 +20,7 @@ from deconvseg.data import (
     read_json_object,
 )
 from deconvseg.errors import InputError
+from deconvseg.models import current_arguments, list_models
 from deconvseg.planning.appearance import Appearance
 from deconvseg.planning.fingerprint import ChannelStatistics, ClassStatistics, Count, Fingerprint
 from deconvseg.planning.recipes import Recipe
@@ -89,6 +90,13 @@ class ModelPlan(_Part):
 
     name: str
     config: dict[str, Any]
+
+    @field_validator("config")
+    @classmethod
+    def _current(cls, config: dict[str, Any], found: ValidationInfo) -> dict[str, Any]:
+        # Plans of older versions name some arguments otherwise. What else is wrong is told when the network is built.
+        name = found.data.get("name")
+        return current_arguments(name, config) if name in list_models() else config
 
 
 class DataSummary(_Part):

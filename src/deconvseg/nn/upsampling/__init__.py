@@ -1,28 +1,53 @@
-"""Upsampling layers: the usual ones, DTC, DySample, FADE, and their sums."""
+"""Upsampling layers: the registered kinds (usual ones, DTC, DySample, FADE), their sums, and the upgrade of a model."""
 
-from deconvseg.nn.upsampling.dtc import DTC, DTC_COMPONENTS, DTC_INITS
-from deconvseg.nn.upsampling.dysample import DySample
-from deconvseg.nn.upsampling.factory import UPSAMPLING_KINDS, create_upsampling, dtc_arguments
-from deconvseg.nn.upsampling.fade import FADE
-from deconvseg.nn.upsampling.linear import LinearUpsampling
-from deconvseg.nn.upsampling.pixelshuffle import PixelShuffleUpsampling
+from deconvseg.nn.upsampling.choosing import Upsampling, UpsamplingChoice, choose_upsampling
+from deconvseg.nn.upsampling.factory import create_upsampling
+from deconvseg.nn.upsampling.kinds.dtc import DTC, DTC_COMPONENTS
+from deconvseg.nn.upsampling.kinds.dysample import DySample
+from deconvseg.nn.upsampling.kinds.fade import FADE
+from deconvseg.nn.upsampling.kinds.linear import LinearUpsampling
+from deconvseg.nn.upsampling.kinds.pixelshuffle import PixelShuffleUpsampling
+from deconvseg.nn.upsampling.moved import (
+    MOVED_OF_DTC,
+    MOVED_OF_LINEAR,
+    accept_moved,
+    fold_moved,
+    former_kinds,
+    warn_of_moved,
+)
+from deconvseg.nn.upsampling.registry import describe_upsampling, list_upsampling, register_upsampling
 from deconvseg.nn.upsampling.summed import SummedUpsampling, needs_skip, upsample
 from deconvseg.nn.upsampling.upgrade import UpsamplingChange, upgrade_upsampling
 
 __all__ = [
     "DTC",
     "DTC_COMPONENTS",
-    "DTC_INITS",
     "FADE",
-    "UPSAMPLING_KINDS",
+    "MOVED_OF_DTC",
+    "MOVED_OF_LINEAR",
     "DySample",
     "LinearUpsampling",
     "PixelShuffleUpsampling",
     "SummedUpsampling",
+    "Upsampling",
     "UpsamplingChange",
+    "UpsamplingChoice",
+    "accept_moved",
+    "choose_upsampling",
     "create_upsampling",
-    "dtc_arguments",
+    "describe_upsampling",
+    "fold_moved",
+    "former_kinds",
+    "list_upsampling",
     "needs_skip",
+    "register_upsampling",
     "upgrade_upsampling",
     "upsample",
+    "warn_of_moved",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "UPSAMPLING_KINDS":
+        return former_kinds()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

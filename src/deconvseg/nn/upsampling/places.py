@@ -1,6 +1,5 @@
 """Where a model upsamples: among its modules, and in functional calls inside their forwards."""
 
-import math
 import sys
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -8,21 +7,15 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import fx, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.upsampling import functional
-from deconvseg.nn.upsampling.dtc import DTC
-from deconvseg.nn.upsampling.dysample import DySample
-from deconvseg.nn.upsampling.fade import FADE
-from deconvseg.nn.upsampling.linear import LinearUpsampling
-from deconvseg.nn.upsampling.pixelshuffle import PixelShuffleUpsampling
 from deconvseg.nn.upsampling.probing import Call, Calls, Resized
+from deconvseg.nn.upsampling.registry import layer_classes
 from deconvseg.nn.upsampling.summed import SummedUpsampling
-
-_LEARNED = (DTC, DySample, FADE, SummedUpsampling)
-_OURS = (LinearUpsampling, PixelShuffleUpsampling)
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def find_modules(model: nn.Module) -> Modules:
     found = Modules()
 
     def visit(module: nn.Module, path: str) -> None:
-        if isinstance(module, _LEARNED):
+        if isinstance(module, (SummedUpsampling, *layer_classes(adaptive=True))):
             found.learned[module].append(path)
         elif _may_upsample(module):
             found.upsampling[module].append(path)
@@ -189,7 +182,7 @@ class FunctionalPlace(Place):
 def _may_upsample(module: nn.Module) -> bool:
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         return any(step > 1 for step in module.stride)
-    return isinstance(module, (nn.Upsample, nn.PixelShuffle, *_OURS, *_monai_layers()))
+    return isinstance(module, (nn.Upsample, nn.PixelShuffle, *layer_classes(adaptive=False), *_monai_layers()))
 
 
 def _monai_layers() -> tuple[type[nn.Module], ...]:
@@ -205,9 +198,10 @@ def _enlarges(resized: Resized) -> bool:
 
 def _declared_sizes(module: nn.Module) -> Sizes | None:
     """Return the sizes that a layer carries itself, if it does."""
-    if isinstance(module, PixelShuffleUpsampling):
-        predict, finer = module.predict, math.prod(module.scale)
-        return Sizes(predict.in_channels, predict.out_channels // finer, module.scale)
+    if isinstance(module, layer_classes(adaptive=False)):
+        layer: Any = module
+        known = all(hasattr(layer, name) for name in ("in_channels", "out_channels", "scale"))
+        return Sizes(layer.in_channels, layer.out_channels, layer.scale) if known else None
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         return _transposed_sizes(module)
     if isinstance(module, _monai_layers()):

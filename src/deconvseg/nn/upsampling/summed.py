@@ -1,11 +1,11 @@
 """Sums of upsampling layers, and how a layer is called that may need the skip connection."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvseg.nn.upsampling.dtc import DTC
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.overriding import is_symbolic, overridable
 from deconvseg.ops.shapes import finer_size
@@ -41,14 +41,25 @@ def upsample(layer: nn.Module, x: Tensor, skip: Tensor | None) -> Tensor:
     return out
 
 
+def takes_base(layer: nn.Module) -> bool:
+    """Say whether a layer is called as ``layer(x, base)`` too, and adds that tensor itself."""
+    return bool(getattr(layer, "takes_base", False))
+
+
+def starts_at_zero(layer: nn.Module) -> bool:
+    """Say whether a new layer's output is zero everywhere, so that beside another it changes nothing at first."""
+    return bool(getattr(layer, "starts_at_zero", False))
+
+
 def add_beside(layer: nn.Module, x: Tensor, base: Tensor, skip: Tensor | None = None) -> Tensor:
     """Upsample (B, in_channels, \\*S) by a layer, and add it to another upsampling's result, in whose order of memory.
 
     Where that is not S times the layer's scale, as where a network resizes to the size of a skip connection, the
     layer's result is resampled to it.
     """
-    if isinstance(layer, DTC) and (is_symbolic(x) or finer_size(x.shape[2:], layer.scale) == tuple(base.shape[2:])):
-        # What follows rounds by the order in memory, and shall do so as without DTC.
+    scale = cast(Sequence[int], getattr(layer, "scale", ()))
+    if takes_base(layer) and (is_symbolic(x) or finer_size(x.shape[2:], scale) == tuple(base.shape[2:])):
+        # What follows rounds by the order in memory, and shall do so as without the layer.
         return in_order_of(base, layer(x, base))
     return base + resample(upsample(layer, x, skip), base.shape[2:])
 

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.nn.observing import reference_tensor
 from deconvseg.nn.upsampling import functional
 from deconvseg.nn.upsampling.changing import Change, change_all
+from deconvseg.nn.upsampling.choosing import Upsampling, UpsamplingChoice, choose_upsampling
 from deconvseg.nn.upsampling.comparing import find_faults
-from deconvseg.nn.upsampling.dtc import DTC_INITS
-from deconvseg.nn.upsampling.factory import UPSAMPLING_KINDS, create_upsampling
+from deconvseg.nn.upsampling.moved import accept_moved
 from deconvseg.nn.upsampling.places import (
     FunctionalPlace,
     ModulePlace,
@@ -26,6 +25,7 @@ from deconvseg.nn.upsampling.places import (
     find_places,
 )
 from deconvseg.nn.upsampling.probing import Calls, probe
+from deconvseg.nn.upsampling.summed import starts_at_zero
 
 _MODES = ("beside", "replace")
 _log = logging.getLogger("deconvseg")
@@ -50,12 +50,11 @@ class UpsamplingChange:
         return f"{path}: {self.kind} {place} {self.found}, {self.in_channels} to {self.out_channels} channels, {scale}"
 
 
+@accept_moved({"kind": "kind", "receptive_field": "receptive_field", "init": "init"})
 def upgrade_upsampling(
     model: nn.Module,
-    kind: str = "dtc",
+    upsampling: Upsampling = "dtc",
     mode: str = "beside",
-    receptive_field: float | str = 2.0,
-    init: str = "default",
     *,
     leave: str | Sequence[str] = (),
     example: Tensor | None = None,
@@ -65,12 +64,12 @@ def upgrade_upsampling(
     Changed are transposed convolutions, ``Upsample``, ``PixelShuffle``, MONAI's ``UpSample`` and ``SubpixelUpsample``,
     this package's, and calls of ``torch.nn.functional.interpolate`` in a forward that ``torch.fx`` can trace; all by
     whole factors. ``mode="beside"`` adds the new layer's output to that of the old one (as DTC's Fig. 3,
-    arXiv 2601.17939), ``"replace"`` drops the old one. ``kind`` is a name of ``UPSAMPLING_KINDS`` without ``fade``,
-    whose skip connection is not known here. ``receptive_field`` and ``init`` are those of
-    :class:`~deconvseg.nn.DTC`: ``"dtc"`` beside with ``init="zero"`` leaves the output as it is until the model is
-    trained. ``leave`` lists patterns (``fnmatch``) of paths not to change. ``example`` is an image (B, C, \\*S) to run
-    the model on, which is how channels and functional calls are found, and that the changed model works; without it one
-    is made, which suffices for most networks.
+    arXiv 2601.17939), ``"replace"`` drops the old one. ``upsampling`` is that of
+    :func:`~deconvseg.nn.create_upsampling`, a name or a mapping with options; kinds that take the skip connection
+    (``fade``) are refused, because it is not known here. ``{"kind": "dtc", "init": "zero"}`` beside leaves the output
+    as it is until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths not to change. ``example`` is
+    an image (B, C, \\*S) to run the model on, which is how channels and functional calls are found, and that the
+    changed model works; without it one is made, which suffices for most networks.
 
     Load weights that were saved before the change first: beside, the keys of a changed module get ``base`` inserted.
     Make the optimiser, and wrap the model for distributed training, afterwards. A forward that was traced has its
@@ -78,42 +77,39 @@ def upgrade_upsampling(
     wrong arguments, a model without upsampling, one that is wrapped for distributed training, and places that cannot be
     changed, each with its reason.
     """
-    _check_arguments(kind, mode, receptive_field, init)
+    chosen = choose_upsampling(upsampling)
+    check_choice(mode, _MODES, "mode")
+    if chosen.takes_skip:
+        raise InputError(
+            f"upsampling {chosen.name!r} needs the skip connection, which is not known where an upsampling is found: "
+            "choose another kind, or use create_upsampling in a decoder of your own, or create_model(..., "
+            f"upsampling={chosen.name!r})"
+        )
     _check_model(model)
     modules = find_modules(model)
     calls, image, failure = _observe(model, example)
     places = _chosen(list(find_places(modules, calls)), [leave] if isinstance(leave, str) else leave, modules, failure)
-    planned, refused = _plan(places, model, kind, mode, receptive_field, init, ran=image is not None)
+    planned, refused = _plan(places, model, chosen, mode, ran=image is not None)
     if image is not None:
         refused += _changed_by_tracing(model, image, [change.place for change in planned])
     if not refused:
-        refused = change_all(model, planned, mode, image, equal=(kind, mode, init) == ("dtc", "beside", "zero"))
+        zeros = all(starts_at_zero(layer) for change in planned for layer in change.layers)
+        refused = change_all(model, planned, mode, image, equal=zeros and mode == "beside")
     if refused:
         raise InputError(_refusal(refused, failure))
     return [
         UpsamplingChange(
-            change.place.paths[0], change.place.found, size.in_channels, size.out_channels, size.scale, kind, mode
+            change.place.paths[0],
+            change.place.found,
+            size.in_channels,
+            size.out_channels,
+            size.scale,
+            chosen.name,
+            mode,
         )
         for change in planned
         for size in change.sizes
     ]
-
-
-def _check_arguments(kind: str, mode: str, receptive_field: float | str, init: str) -> None:
-    check_choice(kind, UPSAMPLING_KINDS, "kind")
-    check_choice(mode, _MODES, "mode")
-    check_choice(init, DTC_INITS, "init")
-    if "fade" in kind:
-        raise InputError(
-            f"kind {kind!r} needs the skip connection, which is not known where an upsampling is found: choose another "
-            "kind, or use create_upsampling in a decoder of your own, or create_model(..., upsampling='fade')"
-        )
-    if init != "default" and "dtc" not in kind:
-        raise InputError(f"init={init!r} is one of DTC's: give kind='dtc', or init='default' with kind={kind!r}")
-    if (kind, mode, init) == ("dtc", "replace", "zero"):
-        raise InputError("init='zero' with mode='replace' makes every output zero: give mode='beside', or another init")
-    with torch.device("meta"):
-        create_upsampling("dtc", 1, 1, receptive_field=receptive_field)
 
 
 def _check_model(model: nn.Module) -> None:
@@ -173,14 +169,7 @@ def _nothing(places: list[Place], modules: Modules, failure: str) -> str:
 
 
 def _plan(
-    places: Sequence[Place],
-    model: nn.Module,
-    kind: str,
-    mode: str,
-    receptive_field: float | str,
-    init: str,
-    *,
-    ran: bool,
+    places: Sequence[Place], model: nn.Module, chosen: UpsamplingChoice, mode: str, *, ran: bool
 ) -> tuple[list[Change], list[tuple[Place, str]]]:
     """Make the new layers of each place; return them, and the places that cannot be changed with their reasons."""
     planned, refused = [], []
@@ -189,26 +178,17 @@ def _plan(
             if isinstance(place, ModulePlace):
                 place.check(model, mode, ran=ran)
             sizes = place.sizes()
-            layers = [_make(size, kind, receptive_field, init, place.module, model) for size in sizes]
+            layers = [_make(size, chosen, place.module, model) for size in sizes]
+            if mode == "replace" and any(map(starts_at_zero, layers)):
+                raise InputError("the new layer makes every output zero: give mode='beside', or another init")
             planned.append(Change(place, sizes, layers))
         except InputError as error:
             refused.append((place, str(error)))
     return planned, refused
 
 
-def _make(
-    sizes: Sizes, kind: str, receptive_field: float | str, init: str, module: nn.Module, model: nn.Module
-) -> nn.Module:
-    axes = len(sizes.scale)
-    layer = create_upsampling(
-        kind,
-        sizes.in_channels,
-        sizes.out_channels,
-        sizes.scale,
-        axes,
-        receptive_field=receptive_field,
-        dtc_init=init,
-    )
+def _make(sizes: Sizes, chosen: UpsamplingChoice, module: nn.Module, model: nn.Module) -> nn.Module:
+    layer = chosen.create(sizes.in_channels, sizes.out_channels, sizes.scale, len(sizes.scale))
     like = reference_tensor(module)
     like = reference_tensor(model) if like is None else like
     return layer.train(module.training).to(like) if like is not None else layer.train(module.training)

@@ -6,16 +6,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
+from deconvseg.nn.upsampling.registry import register_upsampling
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+@register_upsampling("linear", spatial_dims=(1, 2, 3), keeps_channels=True)
 class LinearUpsampling(nn.Module):
     """Linear interpolation, with a 1x1 convolution where the channels change.
 
-    ``align_corners`` is that of ``torch.nn.functional.interpolate``.
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        scale: upsampling factor, one number or one per axis.
+        spatial_dims: 1, 2 or 3.
+        align_corners: that of ``torch.nn.functional.interpolate``.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
+
     """
 
     def __init__(
@@ -30,6 +38,7 @@ class LinearUpsampling(nn.Module):
         super().__init__()
         check_spatial_dims(spatial_dims, (1, 2, 3))
         self.in_channels = in_channels
+        self.out_channels = out_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.mode = _MODES[spatial_dims]
         self.align_corners = align_corners

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
+from deconvseg.nn.upsampling.registry import register_upsampling
 from deconvseg.ops.layout import is_channels_last
 from deconvseg.ops.overriding import overridable
 from deconvseg.ops.shapes import finer_size
 
 
+@register_upsampling("pixelshuffle", spatial_dims=(1, 2, 3))
 class PixelShuffleUpsampling(nn.Module):
     """A 3x3 convolution that predicts all the finer pixels of each pixel as channels, which are then put in place.
 
@@ -27,6 +29,7 @@ class PixelShuffleUpsampling(nn.Module):
         super().__init__()
         check_spatial_dims(spatial_dims, (1, 2, 3))
         self.in_channels = in_channels
+        self.out_channels = out_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.predict = CONV[spatial_dims](in_channels, out_channels * math.prod(self.scale), kernel_size=3, padding=1)
         self.reset_parameters()

@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
-from deconvseg.nn.upsampling.pixelshuffle import pixel_shuffle
+from deconvseg.nn.upsampling.kinds.pixelshuffle import pixel_shuffle
+from deconvseg.nn.upsampling.registry import register_upsampling
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.layout import in_order_of
 
 
+@register_upsampling("dysample", keeps_channels=True, adaptive=True)
 class DySample(nn.Module):
     """Sample the input at positions that a 1x1 convolution moves, each group of channels at its own.
 
@@ -40,7 +44,7 @@ class DySample(nn.Module):
         scale: int | Sequence[int] = 2,
         spatial_dims: int = 3,
         *,
-        groups: int = 4,
+        groups: Annotated[int, Field(ge=1)] = 4,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))

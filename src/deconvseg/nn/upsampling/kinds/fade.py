@@ -1,18 +1,22 @@
 """FADE: fusing the assets of decoder and encoder for upsampling (Lu et al., ECCV 2022), in 2D and 3D."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
+from deconvseg.nn.upsampling.registry import register_upsampling
 from deconvseg.ops import reassemble
 from deconvseg.ops.overriding import is_symbolic
 from deconvseg.ops.shapes import finer_size
 
 
+@register_upsampling("fade", keeps_channels=True, adaptive=True)
 class FADE(nn.Module):
     """Reassemble the input by kernels that decoder and encoder predict together, gated with the encoder's features.
 
@@ -45,8 +49,8 @@ class FADE(nn.Module):
         spatial_dims: int = 3,
         *,
         skip_channels: int | None = None,
-        embedding: int = 64,
-        kernel_size: int | None = None,
+        embedding: Annotated[int, Field(ge=1)] = 64,
+        kernel_size: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))

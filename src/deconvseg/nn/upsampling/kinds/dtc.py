@@ -1,20 +1,25 @@
 """Deformable transposed convolution (DTC, arXiv 2601.17939, section 3)."""
 
 from collections.abc import Sequence
+from typing import Annotated, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError, check_choice
+from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, CONV_TRANSPOSE, check_image, check_spatial_dims, per_axis
+from deconvseg.nn.upsampling.options import check_options
+from deconvseg.nn.upsampling.registry import register_upsampling
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.deformable_upsample import choose_upsample
 
-DTC_INITS = ("default", "bilinear", "zero")
-DTC_COMPONENTS = ("weight", "sigmoid", "tanh")
+Component = Literal["weight", "sigmoid", "tanh"]
+DTC_COMPONENTS: tuple[Component, ...] = get_args(Component)
 
 
+@register_upsampling("dtc", adaptive=True)
 class DTC(nn.Module):
     """Upsample by sampling a 1x1 convolution of the input at learned positions.
 
@@ -39,6 +44,8 @@ class DTC(nn.Module):
 
     """
 
+    takes_base = True
+
     def __init__(
         self,
         in_channels: int,
@@ -46,16 +53,16 @@ class DTC(nn.Module):
         scale: int | Sequence[int] = 2,
         spatial_dims: int = 3,
         *,
-        receptive_field: float | str = 2.0,
-        init: str = "default",
-        components: Sequence[str] = DTC_COMPONENTS,
+        receptive_field: Annotated[float, Field(gt=0)] | Literal["inf"] = 2.0,
+        init: Literal["default", "bilinear", "zero"] = "default",
+        components: Sequence[Component] = DTC_COMPONENTS,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))
+        check_options(DTC, receptive_field=receptive_field, init=init, components=components)
         self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
-        self.receptive_field = _positive(receptive_field)
-        check_choice(init, DTC_INITS, "init")
+        self.receptive_field = float(receptive_field)
         self.init = init
         self.components = _in_use(components)
         predicted = 2 * spatial_dims if "weight" in self.components else spatial_dims
@@ -64,6 +71,11 @@ class DTC(nn.Module):
             in_channels, predicted, kernel_size=self.scale, stride=self.scale
         )
         self.reset_parameters()
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether a new layer's output is zero everywhere."""
+        return self.init == "zero"
 
     def reset_parameters(self) -> None:
         """Draw new parameters as ``init`` says."""
@@ -105,9 +117,7 @@ class DTC(nn.Module):
         return f"scale={self.scale}, init={self.init!r}, {moves}"
 
 
-def _in_use(components: Sequence[str]) -> tuple[str, ...]:
-    for component in components:
-        check_choice(component, DTC_COMPONENTS, "components:")
+def _in_use(components: Sequence[Component]) -> tuple[Component, ...]:
     if "sigmoid" in components and "weight" not in components:
         raise InputError(
             f"components={tuple(components)!r}: the sigmoid bounds weights, so add 'weight' or leave it out"
@@ -118,13 +128,3 @@ def _in_use(components: Sequence[str]) -> tuple[str, ...]:
 def _zero(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
-
-
-def _positive(receptive_field: float | str) -> float:
-    try:
-        value = float(receptive_field)
-    except (TypeError, ValueError):
-        value = 0.0
-    if not value > 0:
-        raise InputError(f"receptive_field={receptive_field!r}: give a positive number, or 'inf'")
-    return value

@@ -1,0 +1,124 @@
+"""The one argument ``upsampling``: a name, a sum of two, or a mapping with options."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.nn.dimensions import check_channels, per_axis
+from deconvseg.nn.upsampling.registry import UpsamplingKind, registered_kinds
+from deconvseg.nn.upsampling.summed import SummedUpsampling
+
+# A name as "dtc", a sum as "dtc+linear", or a mapping as {"kind": "dtc", "receptive_field": 2}.
+Upsampling: TypeAlias = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class UpsamplingChoice:
+    """A kind, or the sum of two (the added one first, its base last), each with the options that were given."""
+
+    kinds: tuple[UpsamplingKind, ...]
+    options: tuple[Mapping[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The kind, or both as ``"dtc+linear"``."""
+        return "+".join(kind.name for kind in self.kinds)
+
+    @property
+    def base(self) -> UpsamplingKind:
+        """The kind, or the last of a sum: the usual upsampling, to which the other is added."""
+        return self.kinds[-1]
+
+    @property
+    def takes_skip(self) -> bool:
+        """Whether a layer is made for a skip connection."""
+        return any(kind.takes_skip for kind in self.kinds)
+
+    def has(self, option: str) -> bool:
+        """Say whether a kind has an option of that name."""
+        return any(option in kind.options for kind in self.kinds)
+
+    def create(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scale: int | Sequence[int] = 2,
+        spatial_dims: int = 3,
+        *,
+        skip_channels: int | None = None,
+        base: nn.Module | None = None,
+    ) -> nn.Module:
+        """Make the layer, as :func:`~deconvseg.nn.create_upsampling` does; a ``base`` that is there is not made."""
+        for kind in self.kinds:
+            if spatial_dims not in kind.spatial_dims:
+                allowed = ", ".join(map(str, kind.spatial_dims))
+                raise InputError(f"upsampling {kind.name!r}: spatial_dims={spatial_dims!r}: choose from {allowed}")
+        check_channels(in_channels=in_channels, out_channels=out_channels)
+        sizes = in_channels, out_channels, per_axis(scale, spatial_dims, "scale"), spatial_dims
+        if self.takes_skip and skip_channels is None:
+            raise InputError(f"upsampling {self.name!r} takes the skip connection too: give skip_channels")
+        layers = [base] if base is not None else []
+        # The base first, and so its weights are drawn first.
+        for kind, options in list(zip(self.kinds, self.options, strict=True))[::-1][len(layers) :]:
+            skip = {"skip_channels": skip_channels} if kind.takes_skip else {}
+            layers.append(kind.build(*sizes, **skip, **options))
+        return layers[0] if len(layers) == 1 else SummedUpsampling(*layers)
+
+
+def choose_upsampling(upsampling: Upsampling, defaults: Mapping[str, Any] | None = None) -> UpsamplingChoice:
+    """Read the argument ``upsampling``: the kinds that it names, and the options of each.
+
+    An option of a sum belongs to the kind that has it; where both have one of that name, ``"dtc.init"`` tells which is
+    meant. ``defaults`` are options that a network gives the kinds that have them. Raises
+    :class:`~deconvseg.errors.InputError` for an unknown kind or option, with the nearest names, and for a value of
+    another type or out of bounds.
+    """
+    given = dict(upsampling) if isinstance(upsampling, Mapping) else {"kind": upsampling}
+    name = given.pop("kind", None)
+    if not isinstance(name, str):
+        raise InputError(
+            f"upsampling={upsampling!r}: give a name, as 'dtc', or a mapping with it, as "
+            "{'kind': 'dtc', 'receptive_field': 2}"
+        )
+    kinds = _kinds(name)
+    chosen: tuple[dict[str, Any], ...] = tuple(
+        {key: value for key, value in (defaults or {}).items() if key in kind.options} for kind in kinds
+    )
+    for key, value in given.items():
+        place = _owner(kinds, name, key)
+        option = kinds[place].options[str(key).rpartition(".")[2]]
+        try:
+            option.check(value)
+        except InputError as error:
+            raise InputError(f"upsampling {name!r}: {error}") from error
+        chosen[place][option.name] = value
+    return UpsamplingChoice(kinds, chosen)
+
+
+def _kinds(name: str) -> tuple[UpsamplingKind, ...]:
+    known, names = registered_kinds(), name.split("+")
+    if len(names) <= 2 and len(set(names)) == len(names) and all(part in known for part in names):
+        return tuple(known[part] for part in names)
+    candidates = ["+".join(pair) for pair in itertools.permutations(known, 2)] if len(names) > 1 else known
+    nearest = get_close_matches(name, candidates, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    raise InputError(
+        f"upsampling {name!r} is unknown: {hint}choose from {', '.join(known)}, or a sum of two, as 'dtc+linear'"
+    )
+
+
+def _owner(kinds: Sequence[UpsamplingKind], name: str, key: str) -> int:
+    """Return the place of the kind whose option it is."""
+    owner, _, option = str(key).rpartition(".")
+    places = [place for place, kind in enumerate(kinds) if owner in ("", kind.name) and option in kind.options]
+    if len(places) > 1:
+        both = " or ".join(repr(f"{kind.name}.{option}") for kind in kinds)
+        raise InputError(f"upsampling {name!r}: both kinds have an option {option!r}: give {both}")
+    if not places:
+        check_choice(key, (option for kind in kinds for option in kind.options), f"upsampling {name!r}: option")
+    return places[0]

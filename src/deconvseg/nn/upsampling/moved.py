@@ -1,0 +1,79 @@
+"""Options of an upsampling that were arguments of their own: taken for one more release, with a warning."""
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from deconvseg.nn.upsampling.choosing import choose_upsampling
+from deconvseg.nn.upsampling.registry import list_upsampling
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Arguments that the networks had, and the options that they are now.
+MOVED_OF_DTC = {"receptive_field": "receptive_field", "dtc_init": "init", "dtc_components": "components"}
+MOVED_OF_LINEAR = {"align_corners": "align_corners"}
+_ATTRIBUTE = "_moved_arguments"
+
+
+def accept_moved(moved: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function with an argument ``upsampling`` take options of it by other names too, with a warning.
+
+    ``moved`` maps the names of the former arguments to the keys of the mapping ``upsampling``.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not moved.keys() & kwargs.keys():
+                return function(*args, **kwargs)
+            current = {name: value for name, value in kwargs.items() if name not in moved}
+            positional = signature.bind_partial(*args, **current).arguments
+            arguments = fold_moved(wrapper, {**positional, **kwargs})
+            warn_of_moved(kwargs, arguments)
+            by_name: Callable[..., R] = function
+            return by_name(**arguments)
+
+        setattr(wrapper, _ATTRIBUTE, moved)
+        return wrapper
+
+    return decorate
+
+
+def fold_moved(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a function with those that moved in ``upsampling``.
+
+    An option that its kinds do not have is left out, as it was without effect.
+    """
+    moved: Mapping[str, str] = getattr(function, _ATTRIBUTE, {})
+    given = {moved[name]: value for name, value in arguments.items() if name in moved}
+    folded = {name: value for name, value in arguments.items() if name not in moved}
+    if not given:
+        return folded
+    default = inspect.signature(function).parameters["upsampling"].default
+    upsampling = folded.get("upsampling", {} if default is inspect.Parameter.empty else default)
+    mapping = dict(upsampling) if isinstance(upsampling, Mapping) else {"kind": upsampling}
+    mapping["kind"] = given.pop("kind", mapping.get("kind"))
+    chosen = choose_upsampling(mapping)
+    mapping |= {option: value for option, value in given.items() if chosen.has(option)}
+    folded["upsampling"] = mapping if len(mapping) > 1 else mapping["kind"]
+    return folded
+
+
+def warn_of_moved(given: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Warn, on behalf of the caller's caller, of arguments that are not among those that a function has now."""
+    listed = ", ".join(name for name in given if name not in arguments)
+    message = f"{listed}: deprecated as arguments, give upsampling={arguments['upsampling']!r}"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+
+def former_kinds() -> tuple[str, ...]:
+    """Return what ``UPSAMPLING_KINDS`` held, the kinds and their sums with DTC, and warn the caller's caller."""
+    message = "UPSAMPLING_KINDS is deprecated: call list_upsampling(), which gives the kinds without their sums"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
+    kinds = list_upsampling()
+    return (*kinds, *(f"dtc+{kind}" for kind in kinds if kind != "dtc"))

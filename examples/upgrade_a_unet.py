@@ -19,7 +19,7 @@ def main() -> None:
     model = BasicUNet(spatial_dims=2, in_channels=1, out_channels=2).eval()  # a trained one, with its weights
     before, cost_before = model(image), complexity(model, image.shape)
 
-    changes = upgrade_upsampling(model, kind="dtc", mode="beside", init="zero")
+    changes = upgrade_upsampling(model, {"kind": "dtc", "init": "zero"}, mode="beside")
     print(*changes, sep="\n")
     assert torch.equal(model(image), before), "nothing has changed yet"
 

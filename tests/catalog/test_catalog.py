@@ -46,7 +46,7 @@ def test_the_sizes_of_isles26_are_those_printed():
 def test_receptive_fields_are_those_of_the_paper_of_dtc():
     fields = {
         preset: [
-            ({**PRESETS[preset].networks[variant.model], **variant.arguments})["receptive_field"]
+            {**PRESETS[preset].networks[variant.model], **variant.arguments}["upsampling"]["receptive_field"]
             for title, variant in PRESETS[preset].variants.items()
             if title.endswith("with DTC")
         ]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from deconvseg.catalog import PUBLISHED_TABLES
 from deconvseg.errors import InputError
 from deconvseg.models import Deconver, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 
 class TestDeconver(ModelTester):
@@ -19,7 +19,7 @@ class TestDeconver(ModelTester):
 
 class TestDeconverWithDTC(ModelTester):
     name = "deconver"
-    arguments = {"widths": (4, 6), "upsampling": "dtc+linear", "receptive_field": float("inf")}  # noqa: RUF012
+    arguments = {"widths": (4, 6), "upsampling": {"kind": "dtc+linear", "receptive_field": float("inf")}}  # noqa: RUF012
 
 
 ROWS = [row for table in PUBLISHED_TABLES for row in table.rows if row.model == "deconver"]
@@ -112,7 +112,7 @@ def test_depths_are_blocks_per_stage():
 @given(
     st.sampled_from((2, 3)),
     st.lists(st.sampled_from((4, 8)), min_size=1, max_size=3),
-    st.sampled_from(UPSAMPLING_KINDS),
+    st.sampled_from(UPSAMPLINGS),
     st.data(),
 )
 @settings(deadline=None, max_examples=25)

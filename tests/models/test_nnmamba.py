@@ -3,8 +3,8 @@ import torch
 
 from deconvseg.errors import InputError
 from deconvseg.models import NNMamba, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 
 class TestNNMamba(ModelTester):
@@ -28,7 +28,7 @@ def test_sizes():
     assert parameters(upsampling="dtc+linear") == 15_955_684 + added
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_upsampling_works(upsampling):
     torch.manual_seed(0)
     model = NNMamba(1, 2, 2, channels=4, states=2, upsampling=upsampling)
@@ -39,8 +39,8 @@ def test_every_upsampling_works(upsampling):
 
 
 def test_switches_of_dtc_reach_the_layers():
-    switches = {"receptive_field": "inf", "dtc_init": "zero", "dtc_components": ("tanh",)}
-    model = NNMamba(1, 1, 2, channels=4, upsampling="dtc+linear", **switches)
+    switches = {"receptive_field": "inf", "init": "zero", "components": ("tanh",)}
+    model = NNMamba(1, 1, 2, channels=4, upsampling={"kind": "dtc+linear", **switches})
     layers = [*(stage.upsampling for stage in model.decoder), model.upsampling]
     assert [layer.added.project.in_channels for layer in layers] == [32, 16, 8, 4]
     for layer in layers:

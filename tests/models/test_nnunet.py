@@ -4,8 +4,8 @@ from monai.networks.nets import DynUNet
 
 from deconvseg.errors import InputError
 from deconvseg.models import NNUNet, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 
 class TestNNUNet(ModelTester):
@@ -46,11 +46,11 @@ def test_deep_supervision_has_the_resolutions_of_the_decoder():
     assert [output.shape[2:] for output in model(torch.randn(1, 1, 16, 8))] == [(16, 8), (8, 4), (4, 2)]
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_upsampling_goes_into_every_decoder_stage(upsampling):
     torch.manual_seed(0)
     strides = (1, (1, 2, 2), 2)
-    model = NNUNet(1, 2, 3, (4, 8, 8), strides=strides, upsampling=upsampling, receptive_field="inf")
+    model = NNUNet(1, 2, 3, (4, 8, 8), strides=strides, upsampling=upsampling)
     logits = model(torch.randn(2, 1, 2, 4, 8))
     assert logits.shape == (2, 2, 2, 4, 8)
     logits.square().mean().backward()
@@ -58,7 +58,8 @@ def test_every_upsampling_goes_into_every_decoder_stage(upsampling):
 
 
 def test_dtc_stands_beside_the_published_upsampling():
-    plain, model = NNUNet(1, 2, 2, (4, 8, 8)), NNUNet(1, 2, 2, (4, 8, 8), upsampling="dtc+transposed", dtc_init="zero")
+    zero = {"kind": "dtc+transposed", "init": "zero"}
+    plain, model = NNUNet(1, 2, 2, (4, 8, 8)), NNUNet(1, 2, 2, (4, 8, 8), upsampling=zero)
     names = {name.replace("transp_conv", "transp_conv.base"): value for name, value in plain.state_dict().items()}
     added = {name: value for name, value in model.state_dict().items() if ".added." in name}
     model.load_weights({**names, **added}, "plain")

@@ -5,8 +5,8 @@ import torch
 
 from deconvseg.errors import InputError
 from deconvseg.models import ResEncUNet, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 from nn.peers import look_for_peers
 
 look_for_peers()
@@ -48,7 +48,7 @@ def test_the_default_is_nnunets(dims, widths):
     assert (config["widths"], config["depths"]) == (widths, [1, 3, 4, 6, 6, 6])
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_upsampling_goes_into_every_decoder_stage(upsampling):
     model = ResEncUNet(1, 2, 3, (4, 8), (1, 1), strides=(1, (1, 2, 2)), upsampling=upsampling)
     assert model(torch.randn(2, 1, 2, 4, 8)).shape == (2, 2, 2, 4, 8)

@@ -29,8 +29,8 @@ def test_a_preset_fixes_the_network_and_arguments_win():
 def test_a_variant_brings_all_that_it_changes():
     with torch.device("meta"):
         model = create_model("unet", "busi", variant="UNet, transposed, with DTC", norm="instance")
-    chosen = {name: model.config[name] for name in ("upsampling", "receptive_field", "norm")}
-    assert chosen == {"upsampling": "dtc+transposed", "receptive_field": 10, "norm": "instance"}
+    chosen = {name: model.config[name] for name in ("upsampling", "norm")}
+    assert chosen == {"upsampling": {"kind": "dtc+transposed", "receptive_field": 10}, "norm": "instance"}
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import torch
 from deconvseg.errors import InputError
 from deconvseg.models import SegMamba, create_model
 from deconvseg.models.segmamba import weigh_by_certainty
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 SMALL = {"widths": (4, 6), "depths": (1, 1), "hidden": 8, "slices": (4, 2), "states": 2}
 
@@ -50,7 +50,7 @@ def test_sizes_with_undivided_slices_name_the_one_to_pad_to():
         build()(torch.empty(1, 1, 16, 16, 48, device="meta"))
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_upsampling_works(upsampling):
     torch.manual_seed(0)
     arguments = {**SMALL, "widths": (4, 8), "upsampling": upsampling}
@@ -63,8 +63,8 @@ def test_every_upsampling_works(upsampling):
 
 
 def test_switches_of_dtc_reach_the_layers():
-    switches = {"receptive_field": 4.0, "dtc_init": "bilinear", "dtc_components": ("weight", "tanh")}
-    for stage in build(upsampling="dtc+transposed", **switches).decoder:
+    switches = {"receptive_field": 4.0, "init": "bilinear", "components": ("weight", "tanh")}
+    for stage in build(upsampling={"kind": "dtc+transposed", **switches}).decoder:
         layer = stage.upsampling
         assert layer.added.project.out_channels == layer.base.out_channels
         assert layer.added.receptive_field == 4

@@ -4,8 +4,8 @@ from monai.networks import nets
 
 from deconvseg.errors import InputError
 from deconvseg.models import SegResNet, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 
 class TestSegResNet(ModelTester):
@@ -25,7 +25,7 @@ def test_it_is_monais_network(dims, upsampling, mode):
     torch.testing.assert_close(model(x), theirs(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_upsamplings_without_the_skip_connection_work(upsampling):
     def make():
         return SegResNet(1, 2, 2, 8, (1, 1), upsampling=upsampling)

@@ -4,8 +4,8 @@ from monai.networks import nets
 
 from deconvseg.errors import InputError
 from deconvseg.models import SwinUNETR, SwinUNETRV2, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 SMALL = {"feature_size": 12, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 3}
 
@@ -46,7 +46,7 @@ def test_the_smallest_image_is_taken_in_training():
     assert SwinUNETR(1, 2, 2, **SMALL)(torch.randn(1, 1, 32, 32)).shape == (1, 2, 32, 32)
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_upsampling_goes_into_every_decoder_stage(upsampling):
     model = SwinUNETRV2(1, 2, 2, **SMALL, upsampling=upsampling)
     assert model(torch.randn(1, 1, 32, 64)).shape == (1, 2, 32, 64)

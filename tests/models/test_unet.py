@@ -3,8 +3,8 @@ import torch
 
 from deconvseg.errors import InputError
 from deconvseg.models import UNet, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 
 class TestUNet(ModelTester):
@@ -47,7 +47,7 @@ def test_the_transposed_one_has_a_bottom_of_1024():
 
 
 @pytest.mark.parametrize("narrowing", ["upsampling", "convolutions"])
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_upsampling_works_with_both_ways_of_narrowing(upsampling, narrowing):
     torch.manual_seed(0)
     model = UNet(1, 2, 3, (4, 8, 8), strides=(1, (1, 2, 2), 2), upsampling=upsampling, narrowing=narrowing)
@@ -58,9 +58,8 @@ def test_every_upsampling_works_with_both_ways_of_narrowing(upsampling, narrowin
 
 
 def test_switches_of_the_paper_reach_the_layers():
-    model = UNet(
-        1, 1, 2, (4, 8), upsampling="dtc+linear", receptive_field="inf", dtc_init="zero", dtc_components=("tanh",)
-    )
+    switches = {"receptive_field": "inf", "init": "zero", "components": ("tanh",)}
+    model = UNet(1, 1, 2, (4, 8), upsampling={"kind": "dtc+linear", **switches})
     layer = model.decoder[0].upsampling
     assert layer.base.align_corners
     assert layer.added.receptive_field == float("inf")
@@ -76,8 +75,8 @@ def test_switches_of_the_paper_reach_the_layers():
         ({"widths": ()}, "give one positive number per stage"),
         ({"deep_supervision_heads": 5}, "5 stages allow 0 to 4"),
         ({"norm": "layer"}, "norm 'layer' is unknown: choose from instance, batch"),
-        ({"dtc_components": ("tan",), "upsampling": "dtc"}, "components: 'tan' is unknown: did you mean 'tanh'"),
-        ({"dtc_components": ("sigmoid",), "upsampling": "dtc"}, "add 'weight'"),
+        ({"upsampling": {"kind": "dtc", "components": ("tan",)}}, "components: 'tan' is unknown: did you mean 'tanh'"),
+        ({"upsampling": {"kind": "dtc", "components": ("sigmoid",)}}, "add 'weight'"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(arguments, message):

@@ -4,8 +4,8 @@ from monai.networks import nets
 
 from deconvseg.errors import InputError
 from deconvseg.models import UNETR, create_model
-from deconvseg.nn import UPSAMPLING_KINDS
 from models.tester import ModelTester
+from nn.kinds import UPSAMPLINGS
 
 SMALL = {"feature_size": 4, "hidden_size": 8, "mlp_dim": 8, "num_heads": 2}
 
@@ -30,9 +30,9 @@ def test_it_is_monais_network_without_cross_attention(dims):
     torch.testing.assert_close(model(x), theirs(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_upsampling_goes_into_the_decoder_only(upsampling):
-    model = UNETR(1, 2, 16, 2, **SMALL, upsampling=upsampling, dtc_components=("tanh",))
+    model = UNETR(1, 2, 16, 2, **SMALL, upsampling=upsampling)
     assert model(torch.randn(2, 1, 16, 16)).shape == (2, 2, 16, 16)
     before, after = UNETR(1, 2, 16, 2, **SMALL).state_dict(), model.state_dict()
     changed = {name for name in before.keys() ^ after.keys() if not name.startswith("body.decoder")}

@@ -5,11 +5,12 @@ from functools import partial
 import pytest
 import torch
 
-from deconvseg.nn import NDC, UPSAMPLING_KINDS, DeconverBlock, DeconvMixer, Mamba, SiameseMamba, create_upsampling
+from deconvseg.nn import NDC, DeconverBlock, DeconvMixer, Mamba, SiameseMamba, create_upsampling
 from deconvseg.nn.factorizer import ChannelNorm, FactorizerBlock, NMFMixer, PositionEmbedding
 from deconvseg.nn.mamba import SCAN_DIRECTIONS
 from deconvseg.nn.norm import AffineInstanceNorm, create_norm
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
+from nn.kinds import UPSAMPLINGS
 
 LAYERS = {
     "ndc": lambda: NDC(4, 3),
@@ -23,9 +24,9 @@ LAYERS = {
     "channel_norm": lambda: ChannelNorm(4),
     "unit": lambda: ConvUnit(2, 4, 3, 2, norm="instance_affine"),
     "residual": lambda: ResidualBlock(2, 4, 2, norm="batch"),
-    **{kind: partial(create_upsampling, kind, 8, 4, spatial_dims=2, skip_channels=4) for kind in UPSAMPLING_KINDS},
-    "dtc_bilinear": lambda: create_upsampling("dtc", 8, 4, dtc_init="bilinear"),
-    "dtc_zero": lambda: create_upsampling("dtc+transposed", 8, 4, dtc_init="zero"),
+    **{kind: partial(create_upsampling, kind, 8, 4, spatial_dims=2, skip_channels=4) for kind in UPSAMPLINGS},
+    "dtc_bilinear": lambda: create_upsampling({"kind": "dtc", "init": "bilinear"}, 8, 4),
+    "dtc_zero": lambda: create_upsampling({"kind": "dtc+transposed", "init": "zero"}, 8, 4),
 }
 
 

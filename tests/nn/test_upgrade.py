@@ -12,12 +12,13 @@ from torch import nn
 
 from deconvseg import create_model
 from deconvseg.errors import InputError
-from deconvseg.nn import DTC, UPSAMPLING_KINDS, upgrade_upsampling
+from deconvseg.nn import DTC, upgrade_upsampling
 from deconvseg.nn.upsampling import SummedUpsampling
 from deconvseg.ops import use_backend
+from nn.kinds import UPSAMPLINGS, ZERO
 from nn.peers import PEERS, Interpolating
 
-KINDS = [kind for kind in UPSAMPLING_KINDS if "fade" not in kind]
+KINDS = [kind for kind in UPSAMPLINGS if "fade" not in kind]
 
 
 def outputs(model, x):
@@ -50,7 +51,7 @@ class TestPeers:
         expected = {}
         for training in (True, False):
             expected[training] = outputs(copy.deepcopy(model).train(training), x)
-        changes = upgrade_upsampling(model, init="zero")
+        changes = upgrade_upsampling(model, ZERO)
         assert len(changes) == peer.upsamplings
         assert all(model.get_submodule(change.path) for change in changes)
         assert model.training
@@ -92,7 +93,7 @@ def test_our_networks_are_upgraded_too(widths, upsampling, name, dims):
     x = torch.randn(1, 1, *[16] * dims)
     # Also where a kernel computes the upsampling and the convolution after it as one.
     expected = model(x)
-    assert len(upgrade_upsampling(model, init="zero")) == 2
+    assert len(upgrade_upsampling(model, ZERO)) == 2
     torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
     for name, parameter in model.named_parameters():
         if "added" in name:
@@ -119,7 +120,7 @@ def test_every_kind_in_both_modes(kind, mode, name):
 
 def test_replaced_layers_are_gone_and_the_new_ones_have_their_sizes():
     model = make("DynUNet")
-    changes = upgrade_upsampling(model, "dtc", "replace", receptive_field="inf")
+    changes = upgrade_upsampling(model, {"kind": "dtc", "receptive_field": "inf"}, "replace")
     assert not any(isinstance(module, nn.ConvTranspose3d) and module.out_channels != 6 for module in model.modules())
     for change, scale in zip(changes, [(2, 2, 1), (2, 2, 2)], strict=True):
         layer = model.get_submodule(change.path)
@@ -155,7 +156,7 @@ def test_training_leaves_the_zeros():
     torch.manual_seed(0)
     model, x = make("smp Unet"), PEERS["smp Unet"].image()
     before = list(model.parameters())
-    upgrade_upsampling(model, init="zero")
+    upgrade_upsampling(model, ZERO)
     added = new_parameters(model, before)
     assert all((parameter == 0).all() for parameter in added)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -177,7 +178,7 @@ def test_upgraded_networks_export_and_compile():
 def test_a_traced_module_keeps_its_children_keys_and_signature_and_refuses_another_branch():
     model = make("smp Unet").eval()
     block, keys = model.decoder.blocks[0], list(model.state_dict())
-    upgrade_upsampling(model, init="zero")
+    upgrade_upsampling(model, ZERO)
     assert model.decoder.blocks[0] is block
     assert isinstance(block, type(make("smp Unet").decoder.blocks[0]))
     assert set(keys) <= set(model.state_dict())
@@ -229,7 +230,7 @@ def test_several_functional_calls_in_one_forward_get_a_layer_each():
     model = Interpolating(resize)
     x = torch.rand(1, 1, 16, 16)
     expected = model(x)
-    changes = upgrade_upsampling(model, init="zero")
+    changes = upgrade_upsampling(model, ZERO)
     assert [change.scale for change in changes] == [(2, 2), (2, 2)]
     assert {"upsampling.project.weight", "upsampling_1.project.weight"} <= set(model.state_dict())
     torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
@@ -266,7 +267,7 @@ def test_transposed_convolutions_that_are_taken_scale_exactly(kernel, stride, pa
     except RuntimeError:
         made = 0
     try:
-        (change,) = upgrade_upsampling(model, init="zero", example=torch.rand(1, 1, 16, 16))
+        (change,) = upgrade_upsampling(model, ZERO, example=torch.rand(1, 1, 16, 16))
     except InputError:
         assert made != stride * size
     else:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from deconvseg.nn import upgrade_upsampling
+from nn.kinds import ZERO
 from nn.peers import Interpolating
 from nn.refusing import Block, Calling, refused
 
@@ -30,7 +31,7 @@ def equal_after_upgrade(model, x=None, **options):
     """Check that the model makes the same as before its upgrade."""
     x = torch.rand(1, 1, 16, 16) if x is None else x
     expected = copy.deepcopy(model)(x)
-    upgrade_upsampling(model, init="zero", **options)
+    upgrade_upsampling(model, ZERO, **options)
     torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
     return model
 
@@ -70,7 +71,7 @@ def test_a_size_that_is_asked_for_is_made_whatever_it_is(mode, kind, by_keyword)
 def test_zeros_beside_leave_odd_sizes_as_they_were(dims):
     model = Pyramid(dims)
     before = copy.deepcopy(model)
-    upgrade_upsampling(model, init="zero")
+    upgrade_upsampling(model, ZERO)
     x = torch.rand(1, 1, *(33, 18, 21)[:dims])
     torch.testing.assert_close(model(x), before(x), rtol=0, atol=0)
 
@@ -252,12 +253,12 @@ class TestOutputs:
             x = torch.rand(1, 1, 8, 8)
             with torch.no_grad():
                 expected = model(x)
-            upgrade_upsampling(model, init="zero")
+            upgrade_upsampling(model, ZERO)
             with torch.no_grad():
                 assert repr(model(x)) == repr(expected)
 
     def test_that_are_random_are_compared_with_the_same_random_numbers(self):
-        upgrade_upsampling(Calling(lambda self, x: F.dropout(resize(x + torch.rand_like(x)))), init="zero")
+        upgrade_upsampling(Calling(lambda self, x: F.dropout(resize(x + torch.rand_like(x)))), ZERO)
 
     def test_without_values(self):
         model = Interpolating().to("meta")

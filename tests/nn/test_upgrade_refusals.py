@@ -11,6 +11,7 @@ from torch import nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn import upgrade_upsampling
+from nn.kinds import ZERO
 from nn.peers import PEERS, Interpolating
 from nn.refusing import Calling, refused
 
@@ -31,15 +32,15 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"kind": "dtcc"}, "kind 'dtcc' is unknown: did you mean 'dtc'"),
-            ({"kind": "dtc+linar"}, r"kind 'dtc\+linar' is unknown: did you mean 'dtc\+linear'"),
-            ({"kind": "fade"}, r"'fade' needs the skip connection.* create_upsampling .* upsampling='fade'"),
-            ({"kind": "dtc+fade"}, r"'dtc\+fade' needs the skip connection"),
-            ({"mode": "replace", "init": "zero"}, "makes every output zero: give mode='beside', or another init"),
+            ({"upsampling": "dtcc"}, "upsampling 'dtcc' is unknown: did you mean 'dtc'"),
+            ({"upsampling": "dtc+linar"}, r"upsampling 'dtc\+linar' is unknown: did you mean 'dtc\+linear'"),
+            ({"upsampling": "fade"}, r"'fade' needs the skip connection.* create_upsampling .* upsampling='fade'"),
+            ({"upsampling": "dtc+fade"}, r"'dtc\+fade' needs the skip connection"),
+            ({"mode": "replace", "upsampling": ZERO}, "makes every output zero: give mode='beside', or another init"),
             ({"mode": "besides"}, "mode 'besides' is unknown: did you mean 'beside'"),
-            ({"init": "zeros"}, "init 'zeros' is unknown: did you mean 'zero'"),
-            ({"kind": "dysample", "init": "zero"}, "init='zero' is one of DTC's"),
-            ({"receptive_field": 0}, "receptive_field=0: give a positive number"),
+            ({"upsampling": {"kind": "dtc", "init": "zeros"}}, "init 'zeros' is unknown: did you mean 'zero'"),
+            ({"upsampling": {"kind": "dysample", "init": "zero"}}, "option 'init' is unknown: choose from groups"),
+            ({"upsampling": {"kind": "dtc", "receptive_field": 0}}, "receptive_field=0: give a positive number"),
             ({"leave": ["upsmples*"]}, r"leave: 'upsmples\*' is the path of no upsampling; there are: upsamples.0"),
             ({"leave": "*"}, "leave: all 2 upsamplings of the model are left as they are"),
             (
@@ -115,7 +116,9 @@ class TestPlaces:
 
     def test_channels_that_the_kind_does_not_take(self):
         model = PEERS["UNet"].make()
-        refused(model, r"model.2.conv \(ConvTranspose3d\): DySample: 2 output channels do not divide", kind="dysample")
+        refused(
+            model, r"model.2.conv \(ConvTranspose3d\): DySample: 2 output channels do not divide", upsampling="dysample"
+        )
         refused(nn.Sequential(nn.Conv1d(1, 2, 1), nn.ConvTranspose1d(2, 2, 2, 2)), "spatial_dims=1: choose from 2, 3")
 
     def test_factors_that_depend_on_the_size_of_the_image(self):
@@ -150,7 +153,7 @@ class TestAllOrNothing:
         for call, attribute in ((weight, "weight"), (number, "out_channels")):
             model = Calling(call, up=nn.ConvTranspose2d(4, 4, 2, 2))
             message = rf"up \(ConvTranspose2d\): with the new layer the model stops .*no attribute '{attribute}'"
-            refused(model, message, r"leave=\('up',\)", kind=kind, mode=mode)
+            refused(model, message, r"leave=\('up',\)", upsampling=kind, mode=mode)
         (change,) = upgrade_upsampling(Calling(weight, up=nn.ConvTranspose2d(4, 4, 2, 2)), leave="up")
         assert change.found == "F.interpolate"
 
@@ -172,7 +175,7 @@ class TestAllOrNothing:
         refused(
             Calling(call, up=nn.Upsample(scale_factor=2)),
             r"up \(Upsample\): with the new layer, which adds zeros, the model's output is another",
-            init="zero",
+            upsampling=ZERO,
         )
 
 
@@ -189,7 +192,7 @@ def test_scripted_parts_stay():
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), torch.jit.script(nn.ReLU()), nn.Upsample(scale_factor=2))
     x = torch.rand(1, 1, 8, 8)
     expected = model(x)
-    upgrade_upsampling(model, init="zero")
+    upgrade_upsampling(model, ZERO)
     torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
 
 

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from deconvseg.errors import InputError
-from deconvseg.nn import DTC, FADE, UPSAMPLING_KINDS, DySample, create_upsampling
+from deconvseg.nn import DTC, FADE, DySample, create_upsampling
 from deconvseg.nn.upsampling import SummedUpsampling, upsample
-from deconvseg.nn.upsampling.pixelshuffle import pixel_shuffle
+from deconvseg.nn.upsampling.kinds.pixelshuffle import pixel_shuffle
 from deconvseg.ops import deformable_upsample
+from nn.kinds import UPSAMPLINGS
 
 MODES = {2: "bilinear", 3: "trilinear"}
 
@@ -83,7 +84,7 @@ def test_dtc_learns_from_every_start(init):
 
 
 @pytest.mark.parametrize("channels", [(3, 8), (8, 8)])
-@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("kind", UPSAMPLINGS)
 @pytest.mark.parametrize(("dims", "scale"), [(2, 2), (2, (1, 3)), (3, 2), (3, (1, 2, 2))])
 def test_every_kind_scales_each_axis_changes_the_channels_and_learns(kind, dims, scale, channels):
     torch.manual_seed(0)
@@ -99,7 +100,7 @@ def test_every_kind_scales_each_axis_changes_the_channels_and_learns(kind, dims,
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("kind", UPSAMPLINGS)
 def test_an_empty_batch_gives_one_and_zero_gradients(kind, dims):
     layer = create_upsampling(kind, 8, 4, 2, dims, skip_channels=6)
     x = torch.rand(0, 8, *(3, 4, 5)[:dims], requires_grad=True)
@@ -112,12 +113,12 @@ def test_an_empty_batch_gives_one_and_zero_gradients(kind, dims):
 
 @pytest.mark.parametrize("base", ["transposed", "linear", "pixelshuffle", "dysample", "fade"])
 def test_sums_are_the_base_plus_dtc(base):
-    layer = create_upsampling(f"dtc+{base}", 3, 8, 2, 2, skip_channels=5, receptive_field="inf")
+    layer = create_upsampling({"kind": f"dtc+{base}", "receptive_field": "inf"}, 3, 8, 2, 2, skip_channels=5)
     x, skip = torch.randn(2, 3, 4, 5), torch.randn(2, 5, 8, 10)
     torch.testing.assert_close(upsample(layer, x, skip), upsample(layer.base, x, skip) + layer.added(x))
     assert type(layer.base) is type(create_upsampling(base, 3, 8, 2, 2, skip_channels=5))
     assert layer.added.receptive_field == math.inf
-    zero = create_upsampling(f"dtc+{base}", 3, 8, 2, 2, skip_channels=5, dtc_init="zero")
+    zero = create_upsampling({"kind": f"dtc+{base}", "init": "zero"}, 3, 8, 2, 2, skip_channels=5)
     torch.testing.assert_close(upsample(zero, x, skip), upsample(zero.base, x, skip), rtol=0, atol=0)
 
 
@@ -195,7 +196,7 @@ def test_fade_is_a_gated_mean_of_neighbours(dims, scale, kernel):
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("channels", [(3, 8), (8, 8)])
-@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("kind", UPSAMPLINGS)
 def test_every_kind_works_under_autocast(kind, channels, half):
     torch.manual_seed(0)
     read, written = channels
@@ -208,7 +209,7 @@ def test_every_kind_works_under_autocast(kind, channels, half):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("kind", UPSAMPLINGS)
 def test_every_kind_is_exported_with_any_batch(kind, dims):
     class Up(nn.Module):
         def __init__(self):
@@ -276,7 +277,7 @@ def test_linear_interpolates_and_projects_where_the_channels_change():
         (lambda: create_upsampling("dtc+lineer", 3, 3), r"'dtc\+lineer' is unknown: did you mean 'dtc\+linear'"),
         (
             lambda: create_upsampling("nearest", 3, 3),
-            "choose from transposed, linear, pixelshuffle, dysample, fade",
+            "choose from dtc, dysample, fade, linear, pixelshuffle, transposed, or a sum",
         ),
         (lambda: create_upsampling("fade", 3, 3), "'fade' takes the skip connection too: give skip_channels"),
         (lambda: create_upsampling("dtc+fade", 3, 3), "takes the skip connection too: give skip_channels"),

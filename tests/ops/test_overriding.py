@@ -12,7 +12,6 @@ import deconvseg
 from deconvseg.nn import (
     DTC,
     NDC,
-    UPSAMPLING_KINDS,
     DeconverBlock,
     DeconvMixer,
     FactorizerBlock,
@@ -23,6 +22,7 @@ from deconvseg.nn import (
 )
 from deconvseg.nn.upsampling import upsample
 from deconvseg.ops import explain, native, ndc_update
+from nn.kinds import UPSAMPLINGS
 
 CHANNELS = 16
 LAYERS = {
@@ -94,7 +94,7 @@ def test_a_symbolic_trace_computes_the_same_for_any_size(layer):
     assert "deconvseg" in traced.code
 
 
-@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("kind", UPSAMPLINGS)
 def test_every_upsampling_is_traced_symbolically(kind):
     torch.manual_seed(0)
     kwargs = {"skip_channels": 3} if "fade" in kind else {}
@@ -107,7 +107,7 @@ def test_every_upsampling_is_traced_symbolically(kind):
 
 
 @pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("kind", UPSAMPLING_KINDS)
+@pytest.mark.parametrize("kind", UPSAMPLINGS)
 def test_every_upsampling_keeps_the_order_in_memory(kind, last):
     form = torch.channels_last if last else torch.contiguous_format
     layer = create_upsampling(kind, CHANNELS, 8, 2, 2, skip_channels=3)

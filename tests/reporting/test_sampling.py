@@ -15,6 +15,8 @@ from deconvseg.nn import DTC, DySample, upgrade_upsampling
 from deconvseg.ops.deformable_upsample.reference import positions
 from deconvseg.reporting import sampling_map
 
+STILL = {"kind": "dtc+linear", "init": "bilinear"}
+
 
 def network(upsampling="dtc+linear", dims=2, **options):
     torch.manual_seed(0)
@@ -55,7 +57,8 @@ class Decoder(nn.Module):
 @pytest.mark.parametrize("upsampling", ["dtc", "dtc+linear", "dtc+transposed", "dysample"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_sampling_there_with_grid_sample_gives_the_output_of_the_layer(upsampling, dims):
-    model = network(upsampling, dims, receptive_field=6.0)
+    far = upsampling if upsampling == "dysample" else {"kind": upsampling, "receptive_field": 6.0}
+    model = network(far, dims)
     seen = {}
     for path, module in model.named_modules():
         if isinstance(module, DTC | DySample):
@@ -72,7 +75,7 @@ def test_sampling_there_with_grid_sample_gives_the_output_of_the_layer(upsamplin
 
 def test_a_layer_that_interpolates_linearly_has_a_regular_map():
     for dims in (2, 3):
-        drawn = sampling_map(network(dims=dims, dtc_init="bilinear"), image(dims))
+        drawn = sampling_map(network(STILL, dims), image(dims))
         assert np.allclose(drawn.density, 2**dims)
         assert drawn.mean_displacement == drawn.large_displacement == drawn.unsampled == 0
         centres = drawn.image_positions[0][(0, *[slice(None)] + [0] * (dims - 1))]
@@ -80,7 +83,7 @@ def test_a_layer_that_interpolates_linearly_has_a_regular_map():
 
 
 def test_every_output_position_is_counted_once_also_beyond_the_border():
-    model = network(receptive_field=40.0)
+    model = network({"kind": "dtc+linear", "receptive_field": 40.0})
     nn.init.normal_(model.decoder[1].upsampling.added.coordinates.weight, std=2.0)
     drawn = sampling_map(model, image())
     assert (drawn.positions < 0).any()
@@ -122,7 +125,7 @@ def test_layers_are_chosen_by_path_and_foreign_models_work():
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_figure_shows_image_points_and_density(dims):
-    drawn = sampling_map(network(dims=dims, dtc_init="bilinear"), image(dims), slice=5 if dims == 3 else None)
+    drawn = sampling_map(network(STILL, dims), image(dims), slice=5 if dims == 3 else None)
     figure = drawn.figure()
     pictured, scattered, overlaid, _ = figure.axes
     points = np.asarray(scattered.collections[0].get_offsets())
@@ -139,7 +142,7 @@ def test_the_figure_shows_image_points_and_density(dims):
 
 def test_points_lie_where_the_image_is():
     """A layer that samples at one corner: in 3D the view has its first axis from right to left."""
-    model = network(dims=3, dtc_init="bilinear", receptive_field=100.0, dtc_components=("tanh",))
+    model = network({**STILL, "receptive_field": 100.0, "components": ("tanh",)}, 3)
     layer = model.decoder[1].upsampling.added
     with torch.no_grad():
         layer.coordinates.bias[:] = torch.tensor([0.0, 9.0, -9.0])

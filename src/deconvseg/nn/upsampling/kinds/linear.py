@@ -38,7 +38,6 @@ class LinearUpsampling(nn.Module):
         super().__init__()
         check_spatial_dims(spatial_dims, (1, 2, 3))
         self.in_channels = in_channels
-        self.out_channels = out_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.mode = _MODES[spatial_dims]
         self.align_corners = align_corners

@@ -10,14 +10,20 @@ from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.network import Network
 from deconvseg.nn.upsampling import fold_moved, warn_of_moved
+from deconvseg.system import load_plugins
 
 Builder = TypeVar("Builder", bound=Callable[..., Network])
 
+_PLUGINS = "deconvseg.models"
 _BUILDERS: dict[str, Callable[..., Network]] = {}
 
 
 def register_model(name: str) -> Callable[[Builder], Builder]:
-    """Register a :class:`~deconvseg.models.Network` class, or a function that returns one, under a name."""
+    """Register a :class:`~deconvseg.models.Network` class, or a function that returns one, under a name.
+
+    A package makes its networks known to the command line, and to the processes that train folds, as entry points of
+    the group ``deconvseg.models``.
+    """
 
     def register(builder: Builder) -> Builder:
         if name in _BUILDERS:
@@ -30,6 +36,7 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
 
 def list_models() -> list[str]:
     """The names that :func:`create_model` knows, sorted."""
+    load_plugins(_PLUGINS)
     return sorted(_BUILDERS)
 
 

@@ -21,6 +21,7 @@ from deconvseg.system.memory import (
     plannable_memory,
 )
 from deconvseg.system.moving import moved
+from deconvseg.system.plugins import is_loading, load_plugins
 from deconvseg.system.processes import (
     child_environment,
     end_with_parent,
@@ -51,10 +52,12 @@ __all__ = [
     "exit_on",
     "first_line",
     "hold",
+    "is_loading",
     "is_out_of_memory",
     "keep_freed_memory",
     "lacked_memory",
     "leave_current_folder",
+    "load_plugins",
     "make_folder",
     "map_in_processes",
     "moved",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from deconvseg.data.formats.reader import Reader
-from deconvseg.data.plugins import is_loading, load_plugins
 from deconvseg.errors import InputError
+from deconvseg.system import is_loading, load_plugins
 
 ReaderClass = TypeVar("ReaderClass", bound=type[Reader])
 

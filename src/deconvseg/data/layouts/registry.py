@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deconvseg.data.dataset import Dataset
-from deconvseg.data.plugins import load_plugins
 from deconvseg.errors import InputError
+from deconvseg.system import load_plugins
 
 _PLUGINS = "deconvseg.layouts"
 

@@ -9,9 +9,11 @@ from typing import TypeVar
 from torch import nn
 
 from deconvseg.nn.upsampling.options import Option, keyword_parameters, options_of
+from deconvseg.system import load_plugins
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
+_PLUGINS = "deconvseg.upsampling"
 # The argument that gets the channels of the skip connection.
 _SKIP = "skip_channels"
 
@@ -52,7 +54,8 @@ def register_upsampling(
 
     It is then a kind everywhere: in the argument ``upsampling`` of every network, plan and preset, alone or in a sum as
     ``"name+linear"``, in :func:`~deconvseg.nn.create_upsampling`, :func:`~deconvseg.nn.upgrade_upsampling` and
-    ``deconvseg models NAME``.
+    ``deconvseg models NAME``. A package makes it known to the command line, and to the processes that train folds, as
+    an entry point of the group ``deconvseg.upsampling``.
 
     It is called with ``in_channels, out_channels, scale, spatial_dims`` (``scale`` a tuple, one factor per axis) and
     makes a module that maps (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)). Its keyword-only arguments are
@@ -96,6 +99,7 @@ def register_upsampling(
 
 def registered_kinds() -> dict[str, UpsamplingKind]:
     """Return the kinds by name, sorted."""
+    load_plugins(_PLUGINS)
     return dict(sorted(_KINDS.items()))
 
 
@@ -106,7 +110,7 @@ def list_upsampling() -> list[str]:
 
 def layer_classes(*, adaptive: bool) -> tuple[type[nn.Module], ...]:
     """Return the classes of registered layers, those that learn where to sample or the others."""
-    builders = (kind.build for kind in _KINDS.values() if kind.adaptive == adaptive)
+    builders = (kind.build for kind in registered_kinds().values() if kind.adaptive == adaptive)
     return tuple(builder for builder in builders if isinstance(builder, type) and issubclass(builder, nn.Module))
 
 

@@ -100,7 +100,7 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
 
     table = Table(title=Text(escape_controls(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left")
+        table.add_column(Text(escape_controls(heading)), justify="right" if place else "left")
     for row in rows:
         table.add_row(*(Text(escape_controls(text)) for text in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)

@@ -117,10 +117,13 @@ def _print(result: "CrossValidation") -> None:
     spread = result.spread()
     rows = [row for row in spread["classes"].values() if row["counted"]]
     rows += [{"name": "mean", **spread["mean"]}] if len(rows) > 1 else []
+    leading, *others = result.evaluation.metrics
+    columns = {leading.key: leading.title, "with_truth": f"{leading.title} with truth"}
+    columns |= {metric.key: metric.head(result.evaluation.unit) for metric in others}
     print_table(
         f"{len(result.evaluation.cases)} cases, each by the fold that did not see it: mean ± SD of folds (of cases)",
-        ["class", "Dice", "Dice with truth", f"HD95 {result.evaluation.unit}", "NSD"],
-        [[row["name"], *(_cell(row[key]) for key in ("dsc", "with_truth", "hd95", "nsd"))] for row in rows],
+        ["class", *columns.values()],
+        [[row["name"], *(_cell(row[key]) for key in columns)] for row in rows],
     )
     echo(result.evaluation.describe())
     for line in result.describe_postprocessing():

@@ -8,13 +8,17 @@ import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, warn
+from deconvseg.errors import InputError
 from deconvseg.text import escape_controls
 
 # Seconds that another report of the run may take to record its page.
 _PATIENCE = 10.0
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deconvseg.evaluation import Evaluation
+    from deconvseg.evaluation.registry import MetricInfo
 
 
 def evaluate(
@@ -25,7 +29,38 @@ def evaluate(
         typer.Option("-o", "--output", help="metrics.json to write, with summary.json and metrics.csv beside it."),
     ] = None,
     unit: Annotated[str, typer.Option("--unit", help="Unit of distances: mm or voxel.")] = "mm",
-    tolerance: Annotated[float, typer.Option("--tolerance", min=0.0, help="Tolerance of NSD, in that unit.")] = 1.0,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics", metavar="NAMES", help="Metrics with commas between them, or all; dice,hd95,nsd if not given."
+        ),
+    ] = None,
+    empty: Annotated[
+        str,
+        typer.Option(
+            "--empty",
+            help="What empty masks give: diagonal (HD95 the image's diagonal), brats (373.13), or drop, which leaves "
+            "out and counts what has no value.",
+        ),
+    ] = "diagonal",
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", min=0.0, help="Tolerance of NSD, in that unit; 1 if not given.")
+    ] = None,
+    lesion_overlap: Annotated[
+        float | None,
+        typer.Option(
+            "--lesion-overlap",
+            min=0.0,
+            max=1.0,
+            help="Share of a lesion that must be covered for it to be found; one voxel if not given.",
+        ),
+    ] = None,
+    lesion_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--lesion-sizes", metavar="SIZES", help="Bounds of classes of lesion size, as 10,100 (mm³; 2D: mm²)."
+        ),
+    ] = None,
     foreground: options.Foreground = False,
     run: Annotated[
         Path | None, typer.Option("--run", help="Score the classes or regions that this run predicts, by its plan.")
@@ -35,8 +70,9 @@ def evaluate(
     fold: options.SplitFold = None,
     json: options.Json = False,
 ) -> None:
-    """Compare masks: Dice, HD95, NSD and volumes for every case and class."""
+    """Compare masks: Dice, HD95, NSD and volumes for every case and class, or the metrics that are asked for."""
     from deconvseg import evaluation
+    from deconvseg.evaluation.registry import check_policy
 
     if unit not in ("mm", "voxel"):
         raise typer.BadParameter("choose mm or voxel", param_hint="--unit")
@@ -47,6 +83,10 @@ def evaluate(
         output,
         unit=chosen,
         tolerance=tolerance,
+        metrics=metrics,
+        empty=check_policy(empty),
+        lesion_overlap=lesion_overlap,
+        lesion_sizes=_parse_sizes(lesion_sizes),
         foreground=foreground,
         run=run,
         splits=splits,
@@ -66,27 +106,36 @@ def evaluate(
         raise typer.Exit(1)
 
 
+def _parse_sizes(text: str | None) -> list[float] | None:
+    """Read numbers with commas between them."""
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError as failure:
+        raise InputError(f"--lesion-sizes {text}: give numbers with commas between them, as 10,100") from failure
+
+
 def _table(result: "Evaluation") -> str:
     """Return one line per class and one for the mean over classes, then what they are over."""
     from deconvseg.data import list_names
+    from deconvseg.evaluation.counting import tabulate_counts
 
     classes = result.summary["classes"].values()
     rows = [row for row in classes if row["counted"]]
     if rows:
         rows.append({"name": "mean", **result.counts, **result.summary["mean"]})
-    heads = ("class", "Dice", "with truth", f"HD95 {result.unit}", "NSD", "missed", "false alarms", "both empty")
-    cells = [heads, *(_row(row) for row in rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(heads))]
-    lines = [
-        "  ".join(
-            f"{text:{'<' if place < 2 else '>'}{width}}"
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
+    leading, *others = result.metrics
+    heads = (
+        *("class", leading.head(result.unit), "with truth"),
+        *(metric.head(result.unit) for metric in others),
+        *("missed", "false alarms", "both empty"),
+    )
+    lines = _align([heads, *(_row(row, result.metrics) for row in rows)], left=2)
     count, problems = len(result.cases), len(result.problems)
     failed = f"; {problems} failed and are NOT in these means" if problems else ""
     lines.append(f"{count} of {count + problems} cases{failed}; the brackets hold 95 % of bootstrapped means")
+    for table in tabulate_counts(result.metrics, result.summary):
+        cells = [table.heads, *((escape_controls(row[0]), *row[1:]) for row in table.rows)]
+        lines += [table.title, *_align(cells, left=1)]
     if absent := [row["name"] for row in classes if not row["counted"]]:
         lines.append(
             f"{len(absent)} classes are in no true and no predicted mask (both empty in all {count} cases) and not in "
@@ -94,24 +143,42 @@ def _table(result: "Evaluation") -> str:
         )
     if rows:
         lines.append(result.describe())
+    if rows and (dropped := result.describe_dropped()):
+        lines.append(dropped)
     return "\n".join(lines)
 
 
-def _row(row: dict[str, Any]) -> tuple[str, ...]:
+def _align(cells: "Sequence[tuple[str, ...]]", left: int) -> list[str]:
+    """Return lines of aligned cells, the first ``left`` columns to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            f"{text:{'<' if place < left else '>'}{width}}"
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+
+
+def _row(row: dict[str, Any], metrics: "Sequence[MetricInfo]") -> tuple[str, ...]:
     """Return the cells of a class, or of the mean over classes, whose counts are those of all classes together."""
-    interval, true = row["dsc"]["ci95"], row["with_truth"]
-    dice = f"{row['dsc']['mean']:.4f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    leading, *others = metrics
+    interval, true = row[leading.key]["ci95"], row["with_truth"]
+    mean = _number(row[leading.key], leading.digits + 1)
     with_truth = row.get("with_truth_masks", row["cases_with_truth"])
     return (
         escape_controls(row["name"]),
-        dice,
-        "–" if true is None else f"{true['dsc']['mean']:.4f}",
-        f"{row['hd95']['mean']:.2f}",
-        f"{row['nsd']['mean']:.3f}",
+        mean + (f" [{interval[0]:.{leading.digits}f}, {interval[1]:.{leading.digits}f}]" if interval else ""),
+        "–" if true is None else _number(true[leading.key], leading.digits + 1),
+        *(_number(row[metric.key], metric.digits) for metric in others),
         f"{row['missed']} of {with_truth}",
         f"{row['spurious']} of {row.get('without_truth_masks', row['cases'] - row['cases_with_truth'])}",
         str(row["both_empty"]),
     )
+
+
+def _number(statistics: dict[str, Any], digits: int) -> str:
+    return "–" if statistics["mean"] is None else f"{statistics['mean']:.{digits}f}"
 
 
 def report(
@@ -125,7 +192,6 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
-    from deconvseg.errors import InputError
     from deconvseg.reporting import write_report
     from deconvseg.runs import Run
     from deconvseg.system import hold

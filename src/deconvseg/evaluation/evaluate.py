@@ -4,63 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from os import PathLike
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from deconvseg.data import (
-    Problem,
-    Region,
-    case_stem,
-    image_suffixes,
-    is_dataset,
-    is_image_file,
-    list_bids_masks,
-    list_image_files,
-    list_names,
-    open_dataset,
-    read_mask_pair,
-    select_split,
-)
+from deconvseg.data import read_mask_pair
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation.cautions import caution, caution_of_dataset
 from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
-from deconvseg.evaluation.masks import both_empty, evaluate_masks, find_labels
-from deconvseg.evaluation.metrics import check_tolerance
+from deconvseg.evaluation.masks import find_labels, measure_masks
+from deconvseg.evaluation.matching import Location, Truths, choose_cases, find_predictions, find_truths
+from deconvseg.evaluation.measuring import Measuring
 from deconvseg.evaluation.origin import caution_of_prediction, find_origin
 from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.progress import SILENT, Console, each, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import make_folder
 
-Location = str | PathLike[str]
-
-
-@dataclass(frozen=True)
-class _Truths:
-    """Masks by case name; several files under one name are ambiguous and reported when their turn comes."""
-
-    files: Mapping[str, Sequence[Path]]
-    names: Sequence[str]
-    images: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    labels: Mapping[int, str] | None = None
-    regions: Sequence[Region] | None = None
-    ignore: int | None = None
-    splits_file: Path | None = None
-    left_out: Sequence[Problem] = ()
-
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is evaluated, and in which unit."""
+    """What is evaluated, in which unit, and by which metrics."""
 
     classes: Classes
     unit: str
-    tolerance: float
+    measuring: Measuring
 
 
 @takes_console
@@ -70,7 +41,11 @@ def evaluate(
     output: Location | None = None,
     *,
     unit: Literal["mm", "voxel"] = "mm",
-    tolerance: float = 1.0,
+    tolerance: float | None = None,
+    metrics: str | Sequence[str] | None = None,
+    empty: Literal["diagonal", "brats", "drop"] = "diagonal",
+    lesion_overlap: float | None = None,
+    lesion_sizes: Sequence[float] | None = None,
     foreground: bool = False,
     labels: Mapping[int, str] | None = None,
     run: Location | None = None,
@@ -80,14 +55,19 @@ def evaluate(
     images: Mapping[str, Sequence[Path]] | None = None,
     console: Console = SILENT,
 ) -> Evaluation:
-    """Compare predicted masks with true ones, case by case and class by class: DSC, HD95, NSD, volumes.
+    """Compare predicted masks with true ones, case by case and class by class: Dice, HD95, NSD, volumes.
 
     ``truth`` is a dataset, a folder of masks or one mask; ``prediction`` a folder of masks or one mask; they are
     matched by case name. ``splits`` and ``split`` choose some; ``fold`` picks an entry of a splits file that is a
     list. Evaluated are the values of ``labels``, or what the plan of ``run`` predicts, else the regions (each as the
     union of its labels) or labels that the dataset declares, else all that occur; ``foreground`` takes every label > 0
     as one class. Voxels of the ignore label, the dataset's or else that of the plan of ``run``, count nowhere.
-    ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``output`` is where ``metrics.json`` goes
+    ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``metrics`` are names of
+    :func:`list_metrics`, as "dice,hd95,assd" or a sequence, or "all"; Dice is always among them. ``empty`` says what
+    they give where masks are empty: "diagonal" numbers for all, HD95 the image's diagonal; "brats" 373.13 in its place;
+    "drop" leaves out, and counts, what MONAI gives NaN for. ``tolerance`` (1) is that of NSD. A lesion is found if at
+    least the share ``lesion_overlap`` (0: one voxel) of it is predicted; ``lesion_sizes`` are the bounds of classes of
+    size (:class:`~deconvseg.evaluation.lesions.LesionRule`). ``output`` is where ``metrics.json`` goes
     (a folder, or a file's own name), with ``summary.json``, ``metrics.csv`` and ``summary.csv`` beside it. ``images``
     are the cases' image files, for pictures; a dataset knows its own. The ``console`` shows how many are compared.
 
@@ -97,13 +77,15 @@ def evaluate(
     """
     if unit not in ("mm", "voxel"):
         raise InputError(f"unknown unit {unit!r}: choose mm or voxel")
-    check_tolerance(tolerance)
+    measuring = Measuring.choose(
+        metrics, empty=empty, tolerance=tolerance, lesion_overlap=lesion_overlap, lesion_sizes=lesion_sizes
+    )
     plan = None if run is None else Run.open(run).plan
-    truths = _find_truths(Path(truth))
+    truths = find_truths(Path(truth))
     ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
     truths = replace(truths, ignore=ignore, images=truths.images if images is None else images)
-    predictions = _find_predictions(Path(prediction), truths)
-    names = _choose_cases(truths, predictions, splits, split, fold)
+    predictions = find_predictions(Path(prediction), truths)
+    names = choose_cases(truths, predictions, splits, split, fold)
     target = None if output is None else _prepare_output(Path(output))
     classes = choose_classes(
         labels=labels,
@@ -113,7 +95,7 @@ def evaluate(
         regions=truths.regions,
         ignore=truths.ignore,
     )
-    choice = _Choice(classes, unit, tolerance)
+    choice = _Choice(classes, unit, measuring)
     found = _evaluate_cases(each(names, "evaluating", console), truths, predictions, choice)
     left_out = () if split else truths.left_out
     # A split, or a single file, is a choice among the predictions.
@@ -140,7 +122,7 @@ def evaluate(
 
 
 def _evaluate_cases(
-    names: Iterable[str], truths: _Truths, predictions: Mapping[str, Sequence[Path]], choice: _Choice
+    names: Iterable[str], truths: Truths, predictions: Mapping[str, Sequence[Path]], choice: _Choice
 ) -> Evaluation:
     cases: list[CaseMetrics] = []
     missing: list[str] = []
@@ -160,74 +142,19 @@ def _evaluate_cases(
     cases = unite_cases(cases, choice.classes)
     labels = _all_labels(cases, choice)
     return Evaluation(
-        cases=tuple(_fill_in(case, labels) for case in cases),
+        cases=tuple(_fill_in(case, labels, choice.measuring) for case in cases),
         labels=labels,
         unit=_unit(choice.unit, cases),
-        tolerance=choice.tolerance,
+        tolerance=choice.measuring.tolerance,
+        metrics=choice.measuring.infos,
+        empty=choice.measuring.empty,
+        lesions=choice.measuring.lesions,
         foreground=choice.classes.foreground,
         regions=choice.classes.members,
         ignore_label=truths.ignore,
         missing=tuple(missing),
         problems=tuple(problems),
     )
-
-
-def _find_truths(truth: Path) -> _Truths:
-    if truth.is_file() and is_image_file(truth):
-        return _Truths({case_stem(truth): [truth]}, [case_stem(truth)])
-    if truth.is_dir() and not is_dataset(truth) and (files := _masks_in(truth)):
-        return _Truths(files, list(files))
-    dataset = open_dataset(truth)
-    files = {case.name: [case.label] for case in dataset.cases if case.label is not None}
-    if not files:
-        raise InputError(f"{truth}: none of the {len(dataset.cases)} cases has a mask; give the folder of true masks")
-    return _Truths(
-        files=files,
-        names=dataset.names,
-        images={case.name: case.images for case in dataset.cases},
-        labels=dataset.label_names,
-        regions=dataset.regions,
-        ignore=dataset.ignore_label,
-        splits_file=dataset.splits_file,
-        left_out=dataset.left_out,
-    )
-
-
-def _find_predictions(prediction: Path, truths: _Truths) -> dict[str, list[Path]]:
-    if prediction.is_dir():
-        if files := _masks_in(prediction) or list_bids_masks(prediction):
-            return files
-        raise InputError(
-            f"{prediction}: no masks in it ({', '.join(image_suffixes())}); give the folder that predict wrote"
-        )
-    if not prediction.is_file():
-        raise InputError(f"{prediction}: no such file or folder; give the masks that predict wrote")
-    # A single pair needs no common name.
-    return {next(iter(truths.files)) if len(truths.files) == 1 else case_stem(prediction): [prediction]}
-
-
-def _masks_in(folder: Path) -> dict[str, list[Path]]:
-    files: dict[str, list[Path]] = {}
-    for path in list_image_files(folder):
-        files.setdefault(case_stem(path), []).append(path)
-    return files
-
-
-def _choose_cases(
-    truths: _Truths,
-    predictions: Mapping[str, Sequence[Path]],
-    splits: Location | None,
-    split: str | None,
-    fold: int | None,
-) -> list[str]:
-    chosen = select_split(truths.names, split, splits=splits, own=truths.splits_file, fold=fold)
-    names = sorted(truths.files if chosen is None else chosen)
-    if not any(name in predictions for name in names):
-        raise InputError(
-            f"no prediction has the name of a case: the cases are {list_names(names)}, "
-            f"the predictions {list_names(sorted(predictions))}"
-        )
-    return names
 
 
 def _prepare_output(output: Path) -> Path:
@@ -237,7 +164,7 @@ def _prepare_output(output: Path) -> Path:
     return target
 
 
-def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _Choice) -> CaseMetrics:
+def _evaluate_case(name: str, truths: Truths, found: Sequence[Path], choice: _Choice) -> CaseMetrics:
     for files, role in ((truths.files[name], "truths"), (found, "predictions")):
         if len(files) > 1:
             raise InputError(f"{len(files)} {role} have this name ({', '.join(map(str, files))}); keep one")
@@ -255,14 +182,8 @@ def _evaluate_case(name: str, truths: _Truths, found: Sequence[Path], choice: _C
         values = find_labels(masks[0], ignored) | predicted
         labels.update({value: f"label {value}" for value in sorted(values - labels.keys())})
     spacing = (1.0,) * truth.pixels.ndim if choice.unit == "voxel" else truth.geometry.spacing
-    metrics = evaluate_masks(
-        masks[0],
-        masks[1],
-        labels,
-        members=choice.classes.members,
-        spacing=spacing,
-        tolerance=choice.tolerance,
-        ignored=ignored,
+    metrics = measure_masks(
+        *masks, labels, choice.measuring, members=choice.classes.members, spacing=spacing, ignored=ignored
     )
     return CaseMetrics(
         name,
@@ -290,10 +211,10 @@ def _all_labels(cases: Sequence[CaseMetrics], choice: _Choice) -> dict[int, str]
     return dict(sorted(names.items()))
 
 
-def _fill_in(case: CaseMetrics, labels: Mapping[int, str]) -> CaseMetrics:
+def _fill_in(case: CaseMetrics, labels: Mapping[int, str], measuring: Measuring) -> CaseMetrics:
     """Give a case the classes that occur in others only: here both masks are empty."""
-    voxels = math.prod(case.shape) - case.ignored_voxels
-    rows = {value: case.metrics.get(value) or both_empty(name, voxels) for value, name in labels.items()}
+    nothing = measuring.empty_pair(math.prod(case.shape) - case.ignored_voxels)
+    rows = {value: case.metrics.get(value) or measuring.measure(nothing, name) for value, name in labels.items()}
     return replace(case, metrics=rows)
 
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from deconvseg.data import count_values
 from deconvseg.errors import InputError
-from deconvseg.evaluation.metrics import MaskPair, check_grids, check_tolerance, grid_diagonal, single_slice_axis
+from deconvseg.evaluation.measuring import ClassMetrics, Measuring
+from deconvseg.evaluation.pair import MaskPair, check_grids, grid_diagonal, single_slice_axis
 
 Labels = npt.NDArray[Any]
-ClassMetrics = dict[str, float | int | str]
 Box = tuple[slice, ...]
 # Label values up to here need no table of their own to find their boxes.
 _MOST_DIRECT = 2**16
@@ -25,24 +25,45 @@ def evaluate_masks(
     *,
     members: Mapping[int, Sequence[int]] | None = None,
     spacing: Sequence[float],
-    tolerance: float = 1.0,
+    tolerance: float | None = None,
     ignored: npt.NDArray[np.bool_] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    empty: str = "diagonal",
+    lesion_overlap: float | None = None,
+    lesion_sizes: Sequence[float] | None = None,
 ) -> dict[int, ClassMetrics]:
     """Return the metrics of every label value: a truth and a prediction of integers (*S), 2D or 3D.
 
     A class of ``members`` (a region) is the union of those label values, whatever its key. Each entry has ``name``,
-    ``status`` ("ok", "both empty", "missed", "spurious"), ``dsc``, ``iou``, ``hd95``, ``nsd``, ``volume_truth``,
-    ``volume_prediction``, ``volume_difference`` (prediction minus truth), and the voxel counts ``tp``, ``fp``,
-    ``fn``, ``tn``, ``n_truth``, ``n_prediction``. Distances and ``tolerance`` are in the unit of ``spacing``, volumes
-    in its cube (2D: areas, its square); distances in a volume of a single slice are measured in 2D. Voxels of
-    ``ignored`` (*S) are background in both and not counted. Raises :class:`InputError` for arrays that are not integers
-    or not on one grid. As many classes are measured side by side as PyTorch has threads.
+    ``status`` ("ok", "both empty", "missed", "spurious"), ``dsc``, ``iou``, the other ``metrics`` (by default ``hd95``
+    and ``nsd``), ``volume_truth``, ``volume_prediction``, ``volume_difference`` (prediction minus truth), and the voxel
+    counts ``tp``, ``fp``, ``fn``, ``tn``, ``n_truth``, ``n_prediction``. Distances and ``tolerance`` are in the unit of
+    ``spacing``, volumes in its cube (2D: areas, its square); distances in a volume of a single slice are measured in
+    2D. Voxels of ``ignored`` (*S) are background in both and not counted. ``metrics``, ``empty`` and the options of
+    metrics are those of :func:`~deconvseg.evaluation.evaluate`. Raises :class:`InputError` for arrays that are not
+    integers or not on one grid. As many classes are measured side by side as PyTorch has threads.
     """
+    measuring = Measuring.choose(
+        metrics, empty=empty, tolerance=tolerance, lesion_overlap=lesion_overlap, lesion_sizes=lesion_sizes
+    )
+    return measure_masks(truth, prediction, labels, measuring, members=members or {}, spacing=spacing, ignored=ignored)
+
+
+def measure_masks(
+    truth: Labels,
+    prediction: Labels,
+    labels: Mapping[int, str],
+    measuring: Measuring,
+    *,
+    members: Mapping[int, Sequence[int]],
+    spacing: Sequence[float],
+    ignored: npt.NDArray[np.bool_] | None,
+) -> dict[int, ClassMetrics]:
+    """Measure every class as :func:`evaluate_masks` does, with metrics that are chosen already."""
     import torch
 
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     shape = check_grids(truth, prediction, spacing)
-    check_tolerance(tolerance)
     for array, role in ((truth, "truth"), (prediction, "prediction")):
         if array.dtype.kind not in "biu":
             raise InputError(
@@ -52,7 +73,7 @@ def evaluate_masks(
     if ignored is not None:
         truth, prediction = (np.where(ignored, mask.dtype.type(0), mask) for mask in (truth, prediction))
         voxels -= int(np.count_nonzero(ignored))
-    classes = {key: tuple((members or {}).get(key, (key,))) for key in sorted(labels) if key != 0}
+    classes = {key: tuple(members.get(key, (key,))) for key in sorted(labels) if key != 0}
     values = sorted({value for union in classes.values() for value in union})
     volume = float(np.prod(spacing))
     axis = single_slice_axis(shape, spacing)
@@ -67,8 +88,9 @@ def evaluate_masks(
         def measure(key: int) -> ClassMetrics:
             union = classes[key]
             box = _union([found[value] for found in boxes for value in union if value in found], truth.ndim)
-            pair = MaskPair(_belongs(truth[box], union), _belongs(prediction[box], union), steps, diagonal)
-            return _describe(pair, labels[key], voxels, volume, tolerance)
+            masks = _belongs(truth[box], union), _belongs(prediction[box], union)
+            pair = MaskPair(*masks, steps, diagonal, voxels, volume, measuring.tolerance, measuring.lesions)
+            return measuring.measure(pair, labels[key])
 
         return dict(zip(classes, pool.map(measure, classes), strict=True))
 
@@ -76,34 +98,6 @@ def evaluate_masks(
 def find_labels(mask: Labels, ignored: npt.NDArray[np.bool_] | None) -> set[int]:
     """Return the label values of a mask (*S), the background's and those of ``ignored`` voxels (*S) left out."""
     return set(count_values(mask if ignored is None else mask[~ignored])) - {0}
-
-
-def both_empty(name: str, voxels: int) -> ClassMetrics:
-    """Return the metrics of a class that neither mask of a case has."""
-    nothing = np.zeros((0, 0), bool)
-    return _describe(MaskPair(nothing, nothing, (1.0, 1.0), 0.0), name, voxels, 1.0, 0.0)
-
-
-def _describe(pair: MaskPair, name: str, voxels: int, volume: float, tolerance: float) -> ClassMetrics:
-    """Measure a pair in an image of that many ``voxels``, each of that ``volume``."""
-    n_truth, n_prediction, both = pair.counts
-    return {
-        "name": name,
-        "status": pair.status,
-        "dsc": pair.dice(),
-        "iou": pair.iou(),
-        "hd95": pair.hausdorff95(),
-        "nsd": pair.normalized_surface_dice(tolerance),
-        "volume_truth": n_truth * volume,
-        "volume_prediction": n_prediction * volume,
-        "volume_difference": (n_prediction - n_truth) * volume,
-        "tp": both,
-        "fp": n_prediction - both,
-        "fn": n_truth - both,
-        "tn": voxels - n_truth - n_prediction + both,
-        "n_truth": n_truth,
-        "n_prediction": n_prediction,
-    }
 
 
 def _belongs(pixels: Labels, union: Sequence[int]) -> npt.NDArray[np.bool_]:

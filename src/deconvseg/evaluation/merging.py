@@ -12,10 +12,12 @@ from deconvseg.data import find_beside, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.cautions import caution_of_emptiness
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
-from deconvseg.evaluation.masks import ClassMetrics
+from deconvseg.evaluation.lesions import LesionRule
+from deconvseg.evaluation.measuring import ClassMetrics, Measuring
+from deconvseg.evaluation.registry import MetricInfo, check_policy, list_metrics
 
 _NUMBERS = (
-    *("dsc", "iou", "hd95", "nsd", "volume_truth", "volume_prediction", "volume_difference"),
+    *("volume_truth", "volume_prediction", "volume_difference"),
     *("tp", "fp", "fn", "tn", "n_truth", "n_prediction"),
 )
 
@@ -27,8 +29,14 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
     if tree.get("version") != 1:
         raise InputError(f"{path}: not a metrics.json of version 1; write it with 'deconvseg evaluate -o'")
     try:
+        # Files of earlier versions do not name them: they have Dice, HD95 and NSD.
+        given = tree.get("metrics")
+        metrics = Measuring.choose().infos if given is None else tuple(MetricInfo.parse(row) for row in given)
         return Evaluation(
-            cases=tuple(_read_case(row, path.parent) for row in tree["cases"]),
+            cases=tuple(_read_case(row, path.parent, metrics) for row in tree["cases"]),
+            metrics=metrics,
+            empty=check_policy(tree.get("empty", "diagonal")),
+            lesions=LesionRule(tree.get("lesion_overlap", 0.0), tuple(tree.get("lesion_sizes", ()))),
             labels={int(value): name for value, name in tree["labels"].items()},
             unit=tree["unit"],
             tolerance=tree["tolerance"],
@@ -55,12 +63,10 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
     """
     first = parts[0]
     for other in parts[1:]:
-        for key in ("labels", "regions", "tolerance", "foreground", "ignore_label"):
-            if getattr(other, key) != getattr(first, key):
-                raise InputError(
-                    f"evaluations with {key} {getattr(first, key)} and {getattr(other, key)} cannot be joined; "
-                    "evaluate them alike"
-                )
+        for key in ("labels", "regions", "tolerance", "foreground", "ignore_label", "metrics", "empty", "lesions"):
+            one, another = (_show(part, key) for part in (first, other))
+            if one != another:
+                raise InputError(f"evaluations with {key} {one} and {another} cannot be joined; evaluate them alike")
     cases = tuple(sorted((case for part in parts for case in part.cases), key=lambda case: case.name))
     # That every mask of a part is empty says nothing about the whole.
     kept = [text for part in parts for text in part.warnings if text not in caution_of_emptiness(part.cases)]
@@ -76,6 +82,10 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
     )
 
 
+def _show(part: Evaluation, key: str) -> Any:
+    return [metric.key for metric in part.metrics] if key == "metrics" else getattr(part, key)
+
+
 def _common_unit(parts: Sequence[Evaluation]) -> str:
     units = {part.unit for part in parts}
     if len(units) == 1:
@@ -86,23 +96,33 @@ def _common_unit(parts: Sequence[Evaluation]) -> str:
     return "mm"
 
 
-def _read_case(row: dict[str, Any], folder: Path) -> CaseMetrics:
+def _read_case(row: dict[str, Any], folder: Path, metrics: Sequence[MetricInfo]) -> CaseMetrics:
     return CaseMetrics(
         name=row["name"],
         shape=tuple(row["shape"]),
         spacing=tuple(row["spacing"]),
-        metrics={int(value): _checked(metrics) for value, metrics in row["classes"].items()},
+        metrics={int(value): _checked(scores, metrics) for value, scores in row["classes"].items()},
         truth_file=find_beside(row["truth_file"], folder),
         prediction_file=find_beside(row["prediction_file"], folder),
         image_files=tuple(find_beside(file, folder) for file in row["image_files"]),
     )
 
 
-def _checked(row: dict[str, Any]) -> ClassMetrics:
+def _checked(row: dict[str, Any], metrics: Sequence[MetricInfo]) -> ClassMetrics:
     """The scores of a class, complete; `KeyError` for one that is missing, `TypeError` for one that is no number."""
-    for key in _NUMBERS:
-        if isinstance(row[key], bool) or not isinstance(row[key], (int, float)):
+    always = [metric.key for metric in list_metrics() if metric.always]
+    counts = [count.column for metric in metrics for count in metric.counts]
+    for key in (*_NUMBERS, *counts):
+        if not _is_number(row[key]):
+            raise TypeError(f"{key} is {row[key]!r}")
+    for key in (*always, *(metric.key for metric in metrics)):
+        # A dropped case has no value.
+        if row[key] is not None and not _is_number(row[key]):
             raise TypeError(f"{key} is {row[key]!r}")
     if not all(isinstance(row[key], str) for key in ("name", "status")):
         raise TypeError(f"name and status are {row['name']!r} and {row['status']!r}")
     return row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,87 +1,99 @@
-"""Overlap and distance between two masks, defined for empty ones too."""
+"""The metrics: a function of two masks each, and its entry in the table that files, tables and reports are made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from types import MappingProxyType
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data import bounding_box
-from deconvseg.errors import InputError
-from deconvseg.evaluation.surfaces import boundary_voxels, distances_to, surface_elements
+from deconvseg.evaluation.lesions import LesionRule
+from deconvseg.evaluation.pair import MaskPair, Status, pair_masks
+from deconvseg.evaluation.registry import Count, EmptyCases, Metric, register_metric
+from deconvseg.evaluation.surfaces import distances_to, surface_elements
 
-Mask = npt.NDArray[np.bool_]
-Status = Literal["ok", "both empty", "missed", "spurious"]
+# Measured unless others are asked for.
+DEFAULT_METRICS = ("dsc", "hd95", "nsd")
 
 # Spacings come from headers in single precision, and from matrices of turned axes: a distance of exactly the tolerance
 # may come out larger by some 1e-7 of it. A ten-thousandth is far above that and far below what any scanner resolves.
 TOLERANCE_SLACK = 1e-4
 
-POLICY: Mapping[str, str] = MappingProxyType(
-    {
-        "both empty": "DSC 1, HD95 0, NSD 1",
-        "missed": "the truth is there, the prediction is empty: DSC 0, HD95 the diagonal of the image, NSD 0",
-        "spurious": "the truth is empty, the prediction is not: DSC 0, HD95 the diagonal of the image, NSD 0",
+# Of overlap: 1 where there is nothing to find and nothing is found, 0 for a structure that was missed or invented.
+_OVERLAP = (1.0, 0.0, 0.0)
+_NO_TRUTH: tuple[Status, ...] = ("both empty", "spurious")
+_ANY_EMPTY: tuple[Status, ...] = ("both empty", "missed", "spurious")
+
+
+def _dice(pair: MaskPair) -> float:
+    truth, prediction, both = pair.counts
+    return 2.0 * both / (truth + prediction)
+
+
+def _iou(pair: MaskPair) -> float:
+    truth, prediction, both = pair.counts
+    return both / (truth + prediction - both)
+
+
+def _hausdorff95(pair: MaskPair) -> float:
+    return max(_percentile95(distances) for distances in pair.boundary_distances)
+
+
+def _average_surface_distance(pair: MaskPair) -> float:
+    return float(np.concatenate(pair.boundary_distances).mean())
+
+
+def _normalized_surface_dice(pair: MaskPair) -> float:
+    reach = pair.tolerance * (1 + TOLERANCE_SLACK)
+    (truth, truth_area), (prediction, prediction_area) = (
+        surface_elements(mask, pair.spacing) for mask in (pair.truth, pair.prediction)
+    )
+    near = truth_area[distances_to(truth, prediction, pair.spacing, reach) <= reach].sum()
+    near += prediction_area[distances_to(prediction, truth, pair.spacing, reach) <= reach].sum()
+    return float(near / (truth_area.sum() + prediction_area.sum()))
+
+
+def _relative_volume_difference(pair: MaskPair) -> float:
+    truth, prediction, _ = pair.counts
+    return (prediction - truth) / truth
+
+
+def _sensitivity(pair: MaskPair) -> float:
+    truth, _, both = pair.counts
+    return both / truth
+
+
+def _precision(pair: MaskPair) -> float:
+    _, prediction, both = pair.counts
+    return both / prediction
+
+
+def _specificity(pair: MaskPair) -> float:
+    truth, prediction, both = pair.counts
+    outside = pair.voxels - truth
+    # A truth that fills the image leaves nothing to be wrong about.
+    return (outside - prediction + both) / outside if outside else 1.0
+
+
+def _lesion_f1(pair: MaskPair) -> float:
+    found = _f1(pair.detection.total())
+    assert found is not None
+    return found
+
+
+def _f1(lesions: Mapping[str, int]) -> float | None:
+    """Return the F1 score of counts of lesions, None without any."""
+    found = 2 * lesions["found"]
+    all_lesions = found + lesions["missed"] + lesions["false"]
+    return found / all_lesions if all_lesions else None
+
+
+def _count_lesions(pair: MaskPair) -> dict[Count, int]:
+    groups = {"all": pair.detection.total()}
+    groups |= {name: pair.detection.of_size(place) for place, name in enumerate(pair.lesions.groups)}
+    return {
+        Count("_".join(["lesions", name, *(group.split() if group != "all" else ())]), group, name): number
+        for group, numbers in groups.items()
+        for name, number in numbers.items()
     }
-)
-
-
-@dataclass(frozen=True)
-class MaskPair:
-    """Two masks cropped to the box of their union, and the whole image's diagonal in the unit of ``spacing``."""
-
-    truth: Mask
-    prediction: Mask
-    spacing: tuple[float, ...]
-    diagonal: float
-
-    @cached_property
-    def status(self) -> Status:
-        """Which of the two is empty."""
-        truth, prediction = bool(self.truth.any()), bool(self.prediction.any())
-        if truth and prediction:
-            return "ok"
-        return "missed" if truth else "spurious" if prediction else "both empty"
-
-    @cached_property
-    def counts(self) -> tuple[int, int, int]:
-        """Voxels of the truth, of the prediction and of both."""
-        masks = self.truth, self.prediction, self.truth & self.prediction
-        return tuple(int(np.count_nonzero(mask)) for mask in masks)  # type: ignore[return-value]
-
-    def dice(self) -> float:
-        """Dice similarity coefficient, 2|A ∩ B| / (|A| + |B|)."""
-        truth, prediction, both = self.counts
-        return 1.0 if self.status == "both empty" else 2.0 * both / (truth + prediction)
-
-    def iou(self) -> float:
-        """Jaccard index, |A ∩ B| / |A ∪ B|."""
-        truth, prediction, both = self.counts
-        return 1.0 if self.status == "both empty" else both / (truth + prediction - both)
-
-    def hausdorff95(self) -> float:
-        """The larger of the two 95th percentiles of the distances between the boundaries."""
-        if self.status != "ok":
-            return 0.0 if self.status == "both empty" else self.diagonal
-        edges = boundary_voxels(self.truth), boundary_voxels(self.prediction)
-        there = distances_to(edges[0], edges[1], self.spacing)
-        back = distances_to(edges[1], edges[0], self.spacing)
-        return max(_percentile95(there), _percentile95(back))
-
-    def normalized_surface_dice(self, tolerance: float) -> float:
-        """The share of both surfaces that lies within ``tolerance`` (and its `TOLERANCE_SLACK`) of the other one."""
-        if self.status != "ok":
-            return 1.0 if self.status == "both empty" else 0.0
-        reach = tolerance * (1 + TOLERANCE_SLACK)
-        (truth, truth_area), (prediction, prediction_area) = (
-            surface_elements(mask, self.spacing) for mask in (self.truth, self.prediction)
-        )
-        near = truth_area[distances_to(truth, prediction, self.spacing, reach) <= reach].sum()
-        near += prediction_area[distances_to(prediction, truth, self.spacing, reach) <= reach].sum()
-        return float(near / (truth_area.sum() + prediction_area.sum()))
 
 
 def dice(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
@@ -90,7 +102,7 @@ def dice(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
     Raises :class:`InputError` for different shapes.
     """
     truth = np.asarray(truth)
-    return pair_masks(truth, prediction, (1.0,) * truth.ndim).dice()
+    return _measure(DICE, pair_masks(truth, prediction, (1.0,) * truth.ndim))
 
 
 def hausdorff95(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequence[float]) -> float:
@@ -101,7 +113,18 @@ def hausdorff95(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequen
     ``compute_hausdorff_distance``. Both masks empty: 0. One empty: the diagonal of the image. A volume of a single
     slice is measured as that slice, in 2D. Raises :class:`InputError` for shapes that do not fit.
     """
-    return pair_masks(truth, prediction, spacing).hausdorff95()
+    return _measure(HD95, pair_masks(truth, prediction, spacing))
+
+
+def average_surface_distance(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequence[float]) -> float:
+    """Return the average symmetric surface distance of two masks (*S), 2D or 3D, in the unit of ``spacing``.
+
+    The mean of the distances from all boundary voxels of either mask to the other's boundary, as in MONAI's
+    ``compute_average_surface_distance(symmetric=True)``. medpy's ``assd`` is the mean of the two directed means
+    instead. Both masks empty: 0. One empty: the diagonal of the image. Raises :class:`InputError` for shapes that do
+    not fit.
+    """
+    return _measure(ASSD, pair_masks(truth, prediction, spacing))
 
 
 def normalized_surface_dice(
@@ -114,52 +137,39 @@ def normalized_surface_dice(
     rounding of the spacing decides nothing. Both masks empty: 1. One empty: 0. A volume of a single slice is measured
     as that slice, in 2D. Raises :class:`InputError` for shapes that do not fit or a negative tolerance.
     """
-    return pair_masks(truth, prediction, spacing).normalized_surface_dice(check_tolerance(tolerance))
+    return _measure(NSD, pair_masks(truth, prediction, spacing, tolerance=tolerance))
 
 
-def pair_masks(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequence[float]) -> MaskPair:
-    """Check two masks (*S) and crop them to the box of their union."""
-    masks = np.asarray(truth).astype(bool, copy=False), np.asarray(prediction).astype(bool, copy=False)
-    axis = single_slice_axis(check_grids(*masks, spacing), spacing)
-    if axis is not None:
-        masks = masks[0].squeeze(axis), masks[1].squeeze(axis)
-        spacing = [length for place, length in enumerate(spacing) if place != axis]
-    box = bounding_box(masks[0] | masks[1]) or (slice(0, 0),) * masks[0].ndim
-    return MaskPair(masks[0][box], masks[1][box], tuple(map(float, spacing)), grid_diagonal(masks[0].shape, spacing))
+def count_lesions(
+    truth: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    spacing: Sequence[float],
+    *,
+    overlap: float = 0.0,
+    sizes: Sequence[float] = (),
+) -> dict[str, dict[str, int]]:
+    """Return how many lesions of two masks (*S), 2D or 3D, are "found", "missed" and "false".
 
+    The result has these three counts for "all" lesions and for each class of size between the ascending bounds
+    ``sizes``, which are in the cube (2D: square) of the unit of ``spacing``. See
+    :class:`~deconvseg.evaluation.lesions.LesionRule` for when a lesion is found at a minimum ``overlap``. Raises
+    :class:`InputError` for shapes that do not fit, an overlap that is no share, or bounds that do not ascend.
 
-def single_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int | None:
-    """Return the axis along which a volume has a single voxel, the thickest of several; None for other arrays.
+    Example: two lesions that one prediction covers are both found::
 
-    Every voxel of a single slice would be on the boundary in 3D, and masks in it could hardly differ in distance.
+        count_lesions([[1, 0, 1, 0]], [[1, 1, 1, 0]], (1.0, 1.0))  # {"all": {"found": 2, "missed": 0, "false": 0}}
     """
-    flat = [axis for axis, n in enumerate(shape) if n == 1] if len(shape) == 3 else []
-    return max(flat, key=lambda axis: spacing[axis], default=None)
+    pair = pair_masks(truth, prediction, spacing, lesions=LesionRule(overlap, tuple(sizes)))
+    groups: dict[str, dict[str, int]] = {}
+    for count, number in _count_lesions(pair).items():
+        groups.setdefault(count.group, {})[count.name] = number
+    return groups
 
 
-def check_grids(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], spacing: Sequence[float]) -> tuple[int, ...]:
-    """Return the common shape of two 2D or 3D arrays whose spacing has a positive entry per axis."""
-    if truth.shape != prediction.shape:
-        raise InputError(
-            f"the truth has the shape {truth.shape}, the prediction {prediction.shape}: one grid is needed"
-        )
-    if truth.ndim not in (2, 3):
-        raise InputError(f"masks are 2D or 3D, but these have the shape {truth.shape}")
-    if len(spacing) != truth.ndim or not all(0 < length < float("inf") for length in spacing):
-        raise InputError(f"spacing needs {truth.ndim} positive numbers, one per axis, but it is {tuple(spacing)}")
-    return truth.shape
-
-
-def check_tolerance(tolerance: float) -> float:
-    """Return the tolerance, a distance of at least 0."""
-    if not 0 <= tolerance < float("inf"):
-        raise InputError(f"the surface tolerance must be a distance of 0 or more, but it is {tolerance}")
-    return tolerance
-
-
-def grid_diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
-    """Return the length of the image from corner to corner, outer edges included."""
-    return float(np.sqrt(sum((n * length) ** 2 for n, length in zip(shape, spacing, strict=True))))
+def _measure(metric: Metric, pair: MaskPair) -> float:
+    value = metric.measure(pair, "diagonal")
+    assert value is not None
+    return value
 
 
 def _percentile95(distances: npt.NDArray[np.float64]) -> float:
@@ -169,3 +179,113 @@ def _percentile95(distances: npt.NDArray[np.float64]) -> float:
     above = min(below + 1, len(distances) - 1)
     ordered = np.partition(distances, (below, above))
     return float(ordered[below] + (rank - below) * (ordered[above] - ordered[below]))
+
+
+DICE = register_metric(
+    Metric(
+        key="dsc",
+        title="Dice",
+        function=_dice,
+        empty=EmptyCases(*_OVERLAP, undefined=_NO_TRUTH),
+        meaning="Dice (DSC) is twice the overlap over the sum of both masks.",
+        always=True,
+    )
+)
+register_metric(
+    Metric(
+        key="iou",
+        title="IoU",
+        function=_iou,
+        empty=EmptyCases(*_OVERLAP, undefined=_NO_TRUTH),
+        meaning="IoU (Jaccard index) is the overlap over the union of both masks.",
+        always=True,
+    )
+)
+HD95 = register_metric(
+    Metric(
+        key="hd95",
+        title="HD95",
+        function=_hausdorff95,
+        empty=EmptyCases(0.0, "diagonal", "diagonal", undefined=_ANY_EMPTY),
+        unit="length",
+        digits=2,
+        better="lower",
+        meaning="HD95 is the larger of the two 95th percentiles of the distances between the boundaries.",
+    )
+)
+NSD = register_metric(
+    Metric(
+        key="nsd",
+        title="NSD",
+        function=_normalized_surface_dice,
+        empty=EmptyCases(*_OVERLAP, undefined=("both empty",)),
+        meaning="NSD is the share of both surfaces that lies within the tolerance of the other one.",
+        options=("tolerance",),
+    )
+)
+ASSD = register_metric(
+    Metric(
+        key="assd",
+        title="ASSD",
+        function=_average_surface_distance,
+        empty=EmptyCases(0.0, "diagonal", "diagonal", undefined=_ANY_EMPTY),
+        unit="length",
+        digits=2,
+        better="lower",
+        meaning="ASSD is the mean distance from the boundary voxels of either mask to the other's boundary.",
+    )
+)
+register_metric(
+    Metric(
+        key="rvd",
+        title="RVD",
+        function=_relative_volume_difference,
+        # A structure that is invented counts as much as one that is missed: the formula has no value for it.
+        empty=EmptyCases(0.0, "computed", 1.0, undefined=_NO_TRUTH),
+        better="zero",
+        meaning="RVD is the difference of the volumes, prediction minus truth, over that of the truth.",
+    )
+)
+register_metric(
+    Metric(
+        key="sensitivity",
+        title="Sensitivity",
+        function=_sensitivity,
+        empty=EmptyCases(*_OVERLAP, undefined=_NO_TRUTH),
+        meaning="Sensitivity is the share of the truth that is predicted.",
+    )
+)
+register_metric(
+    Metric(
+        key="precision",
+        title="Precision",
+        function=_precision,
+        empty=EmptyCases(*_OVERLAP, undefined=("both empty", "missed")),
+        meaning="Precision is the share of the prediction that is true.",
+    )
+)
+register_metric(
+    Metric(
+        key="specificity",
+        title="Specificity",
+        function=_specificity,
+        empty=EmptyCases("computed", "computed", "computed"),
+        digits=4,
+        meaning="Specificity is the share of the voxels outside the truth that are not predicted.",
+    )
+)
+register_metric(
+    Metric(
+        key="lesion_f1",
+        title="Lesion F1",
+        function=_lesion_f1,
+        empty=EmptyCases(*_OVERLAP, undefined=_NO_TRUTH),
+        meaning=(
+            "Lesion F1 is twice the found lesions over twice the found, the missed and the false ones; lesions are "
+            "connected components."
+        ),
+        options=("lesion_overlap", "lesion_sizes"),
+        tally=_count_lesions,
+        pooled=_f1,
+    )
+)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from deconvseg.data import WHITE, LabelMap, align_white, list_names
 from deconvseg.evaluation.classes import Classes
 from deconvseg.evaluation.evaluation import CaseMetrics
-from deconvseg.evaluation.masks import ClassMetrics, find_labels
+from deconvseg.evaluation.masks import find_labels
+from deconvseg.evaluation.measuring import ClassMetrics
 
 Labels = npt.NDArray[Any]
 

@@ -1,15 +1,16 @@
 """Means over classes and cases, defined once for every part of the package, with bootstrap confidence intervals."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.evaluation.masks import ClassMetrics
+from deconvseg.evaluation.measuring import ClassMetrics
+from deconvseg.evaluation.metrics import DEFAULT_METRICS
+from deconvseg.evaluation.registry import Metric, MetricInfo, choose_metrics, find_metric
 
-METRICS = ("dsc", "hd95", "nsd")
 _RESAMPLES, _SEED = 10_000, 0
 _CHUNK = 500
 
@@ -30,30 +31,49 @@ def counted_classes(occurs: Flags) -> Flags:
 
 
 def mean_over_classes(scores: Scores, counted: Flags) -> Scores:
-    """Return the mean (cases, ...) over the counted classes (K) of scores (cases, K, ...)."""
-    means: Scores = scores[:, counted].mean(axis=1)
-    return means
+    """Return the mean (cases, ...) over the counted classes (K) of scores (cases, K, ...); NaN is no score."""
+    return _mean_of_known(scores[:, counted])
 
 
 def mean_over_true_classes(scores: Scores, in_truth: Flags) -> Scores:
     """Return the mean (cases, ...) of scores (cases, K, ...) over the classes of each true mask; NaN where it is empty.
 
-    ``in_truth`` (cases, K) says which classes each true mask has.
+    ``in_truth`` (cases, K) says which classes each true mask has. A score of NaN is none.
     """
-    weights = in_truth.reshape(*in_truth.shape, *(1,) * (scores.ndim - 2)).astype(float)
-    totals, counts = (scores * weights).sum(axis=1), weights.sum(axis=1)
+    inside = in_truth.reshape(*in_truth.shape, *(1,) * (scores.ndim - 2))
+    return _mean_of_known(np.where(inside, scores, np.nan))
+
+
+def _mean_of_known(scores: Scores) -> Scores:
+    known = ~np.isnan(scores)
+    totals, counts = np.where(known, scores, 0.0).sum(axis=1), known.sum(axis=1)
     means: Scores = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
     return means
 
 
-class ScoreTable:
-    """The metrics of some cases as arrays: ``scores`` (cases, K, 3), and which masks have which class (cases, K)."""
+def mean_of_rows(rows: Sequence[ClassMetrics], keys: Iterable[str]) -> dict[str, float | None]:
+    """Return the mean of each column over rows that have a value; None where none has."""
+    means: dict[str, float | None] = {}
+    for key in keys:
+        values = [float(value) for row in rows if (value := row[key]) is not None]
+        means[key] = float(np.mean(values)) if values else None
+    return means
 
-    def __init__(self, cases: Sequence[Mapping[int, ClassMetrics]], labels: Mapping[int, str]) -> None:
+
+class ScoreTable:
+    """The metrics of some cases as arrays: ``scores`` (cases, K, metrics), NaN where an empty mask has none.
+
+    ``in_truth`` (cases, K) says which true masks have which class, ``counted`` (K) which enter means over classes.
+    """
+
+    def __init__(
+        self, cases: Sequence[Mapping[int, ClassMetrics]], labels: Mapping[int, str], keys: Sequence[str]
+    ) -> None:
         shape = len(cases), len(labels)
         rows = [[case[value] for value in labels] for case in cases]
-        self.scores = np.array([[[row[key] for key in METRICS] for row in case] for case in rows], dtype=float).reshape(
-            *shape, len(METRICS)
+        # None becomes NaN.
+        self.scores = np.array([[[row[key] for key in keys] for row in case] for case in rows], dtype=float).reshape(
+            *shape, len(keys)
         )
         statuses = np.array([[row["status"] for row in case] for case in rows], dtype=object).reshape(shape)
         self.in_truth: Flags = (statuses == "ok") | (statuses == "missed")
@@ -61,20 +81,26 @@ class ScoreTable:
 
     @property
     def means(self) -> Scores:
-        """The mean (cases, 3) over the counted classes."""
+        """The mean (cases, metrics) over the counted classes."""
         return mean_over_classes(self.scores, self.counted)
 
     @property
     def true_means(self) -> Scores:
-        """The mean (cases, 3) over the classes of each true mask, NaN for an empty one."""
+        """The mean (cases, metrics) over the classes of each true mask, NaN for an empty one."""
         return mean_over_true_classes(self.scores, self.in_truth)
 
 
-def summarize(cases: Sequence[Mapping[int, ClassMetrics]], labels: Mapping[int, str]) -> dict[str, Any]:
+def summarize(
+    cases: Sequence[Mapping[int, ClassMetrics]],
+    labels: Mapping[int, str],
+    metrics: Sequence[Metric | MetricInfo] | None = None,
+) -> dict[str, Any]:
     """Return ``{"classes": {value: {...}}, "mean": {...}}``: statistics per class and of the cases' means.
 
-    Each metric has ``mean``, ``median``, ``std`` (n - 1) and ``ci95``, the percentile bootstrap interval of
-    the mean over 10,000 resamples of the cases with a fixed seed; of one case alone the last two are None.
+    Each of the ``metrics`` (DSC, HD95 and NSD) has ``mean``, ``median``, ``std`` (n - 1) and ``ci95``, the percentile
+    bootstrap interval of the mean over 10,000 resamples of the cases with a fixed seed; of one case alone the last two
+    are None. ``dropped`` is the number of cases without a value, by the policy for empty masks. A metric with counts
+    has their sums as ``totals``, and for each group of counts the metric of these sums as ``pooled``.
     ``with_truth`` has the same statistics over the ``cases_with_truth`` alone, None where there are none; for the mean,
     over the classes that each true mask has. A class also has its ``name``, how many cases were ``both_empty``,
     ``missed`` and ``spurious``, and whether it is ``counted`` in the mean over classes: one that is in no mask of any
@@ -82,17 +108,26 @@ def summarize(cases: Sequence[Mapping[int, ClassMetrics]], labels: Mapping[int, 
     """
     if not cases:
         return {"classes": {}, "mean": {}}
-    table = ScoreTable(cases, labels)
+    chosen = choose_metrics(None, DEFAULT_METRICS) if metrics is None else metrics
+    keys = [metric.key for metric in chosen]
+    table = ScoreTable(cases, labels, keys)
     everywhere = np.concatenate([table.scores, table.means[:, None]], axis=1)
     in_truth = np.concatenate([table.in_truth, table.in_truth.any(axis=1, keepdims=True)], axis=1)
     where_true = np.concatenate([table.scores, table.true_means[:, None]], axis=1)
     where_true = np.where(in_truth[:, :, None], where_true, np.nan)
     columns = np.stack([everywhere, where_true], axis=2)
-    found = iter(_statistics(columns.reshape(len(cases), -1)))
+    belongs = np.stack([np.ones_like(in_truth), in_truth], axis=2)[..., None] & np.ones(len(keys), bool)
+    found = iter(_statistics(columns.reshape(len(cases), -1), belongs.reshape(len(cases), -1).sum(axis=0)))
     rows = []
     for with_truth in in_truth.sum(axis=0).tolist():
-        metrics, true_metrics = ({key: next(found) for key in METRICS} for _ in range(2))
-        rows.append({"cases_with_truth": with_truth, **metrics, "with_truth": true_metrics if with_truth else None})
+        statistics, true_statistics = ({key: next(found) for key in keys} for _ in range(2))
+        true = true_statistics if with_truth else None
+        rows.append({"cases_with_truth": with_truth, **statistics, "with_truth": true})
+    counted_values = [value for value, use in zip(labels, table.counted, strict=True) if use]
+    for row, values in zip(rows, [*([value] for value in labels), counted_values], strict=True):
+        for info in chosen:
+            if isinstance(info, MetricInfo) and info.counts:
+                row[info.key] |= _sum_counts(info, [case[value] for case in cases for value in values])
     classes = {
         str(value): {
             "name": name,
@@ -108,19 +143,30 @@ def summarize(cases: Sequence[Mapping[int, ClassMetrics]], labels: Mapping[int, 
     return {"classes": classes, "mean": {**sizes, **rows[-1]}}
 
 
+def _sum_counts(info: MetricInfo, rows: Sequence[ClassMetrics]) -> dict[str, Any]:
+    """Return the sums of a metric's counts by column, and by group the metric of these sums."""
+    totals = {count.column: sum(int(row[count.column] or 0) for row in rows) for count in info.counts}
+    groups: dict[str, dict[str, int]] = {}
+    for count in info.counts:
+        groups.setdefault(count.group, {})[count.name] = totals[count.column]
+    metric = find_metric(info.key)
+    pool = metric.pooled if metric else None
+    return {"totals": totals, **({"pooled": {group: pool(sums) for group, sums in groups.items()}} if pool else {})}
+
+
 def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:
     """Return how often neither mask had the class, only the truth had it, and only the prediction had it."""
     found = Counter(str(metrics["status"]) for metrics in classes)
     return {"both_empty": found["both empty"], "missed": found["missed"], "spurious": found["spurious"]}
 
 
-def _statistics(columns: Scores) -> list[dict[str, Any]]:
-    """Describe every column of (cases, columns); NaN is a case that does not belong to it."""
+def _statistics(columns: Scores, members: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Describe every column of (cases, columns), to which that many ``members`` belong; NaN is no value."""
     n = len(columns)
     belongs = ~np.isnan(columns)
     bounds = _bootstrap(columns, belongs) if n > 1 else np.full((2, columns.shape[1]), np.nan)
     rows = []
-    for column, inside, (low, high) in zip(columns.T, belongs.T, bounds.T, strict=True):
+    for column, inside, (low, high), size in zip(columns.T, belongs.T, bounds.T, members, strict=True):
         values = column[inside]
         several = len(values) > 1
         rows.append(
@@ -129,6 +175,7 @@ def _statistics(columns: Scores) -> list[dict[str, Any]]:
                 "median": float(np.median(values)) if len(values) else None,
                 "std": float(values.std(ddof=1)) if several else None,
                 "ci95": [float(low), float(high)] if several else None,
+                "dropped": int(size) - len(values),
             }
         )
     return rows

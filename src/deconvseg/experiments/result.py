@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from deconvseg.evaluation import CaseMetrics, Evaluation
-from deconvseg.evaluation.summary import METRICS
 from deconvseg.inference import Postprocessing
 from deconvseg.reporting.facts import describe_gain
 
@@ -109,9 +108,9 @@ class CrossValidation:
         scores = [[found for case in cases if (found := scores_of(case))] for cases in by_fold]
         true = [[found for case in cases if (found := true_scores_of(case))] for cases in by_fold]
         return {
-            **{key: _statistics([[float(row[key]) for row in fold] for fold in scores]) for key in METRICS},
+            **{metric.key: _statistics(metric.key, scores) for metric in self.evaluation.metrics},
             "cases_with_truth": sum(map(len, true)),
-            "with_truth": _statistics([[float(row["dsc"]) for row in fold] for fold in true]) if any(true) else None,
+            "with_truth": _statistics("dsc", true) if any(true) else None,
         }
 
 
@@ -127,12 +126,15 @@ def _true_scores(case: CaseMetrics, value: int) -> Mapping[str, Any] | None:
     return case.metrics[value] if case.has_truth(value) else None
 
 
-def _statistics(by_fold: Sequence[Sequence[float]]) -> dict[str, Any]:
-    values = np.concatenate([np.asarray(fold, float) for fold in by_fold])
-    means = [float(np.mean(fold)) for fold in by_fold if fold]
+def _statistics(key: str, by_fold: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Describe a metric over the rows of each fold; a row without a value, and a fold of such rows, count nowhere."""
+    folds = [[float(row[key]) for row in fold if row[key] is not None] for fold in by_fold]
+    values = np.concatenate([np.asarray(fold, float) for fold in folds])
+    means = [float(np.mean(found)) if found else None for found, rows in zip(folds, by_fold, strict=True) if rows]
+    known = [mean for mean in means if mean is not None]
     return {
-        "mean": float(values.mean()),
+        "mean": float(values.mean()) if len(values) else None,
         "std_cases": float(values.std(ddof=1)) if len(values) > 1 else None,
         "fold_means": means,
-        "std_folds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        "std_folds": float(np.std(known, ddof=1)) if len(known) > 1 else None,
     }

@@ -41,11 +41,11 @@ class Plan(_Part):
 
 
 class _Mean(_Part):
-    mean: float
+    mean: float | None
 
 
 class _Spread(_Mean):
-    fold_means: list[float]
+    fold_means: list[float | None]
     std_folds: float | None
     std_cases: float | None
 

@@ -86,6 +86,7 @@ def _render(run: RunRecord, evaluations: Sequence[EvaluationRecord], gaps: Seque
     template = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_show
     ).from_string(source)
+    described = [describe_evaluation(record) for record in evaluations]
     return template.render(
         title=run.plan.get("dataset") or run.path.absolute().name,
         folder=run.path.absolute().name,
@@ -93,7 +94,9 @@ def _render(run: RunRecord, evaluations: Sequence[EvaluationRecord], gaps: Seque
         version=__version__,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         gaps=gaps,
-        evaluations=[describe_evaluation(record) for record in evaluations],
+        evaluations=described,
+        meanings=dict.fromkeys(text for each in described for text in each["meanings"]),
+        empty_masks=list({str(each["empty_masks"]): each["empty_masks"] for each in described}.values()),
         curves=figure_uri(draw_curves(run.metrics)) if run.metrics else None,
         training=describe_training(run.metrics),
         plan=describe_plan(run.plan),

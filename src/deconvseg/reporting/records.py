@@ -8,6 +8,7 @@ from typing import Any
 from deconvseg import evaluation
 from deconvseg.data import find_beside, list_names, read_json_object
 from deconvseg.errors import InputError
+from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.checking import CrossValidation, Plan
 from deconvseg.runs import Run, check_entries, describe_run, find_run, parse_row
 
@@ -36,6 +37,7 @@ class EvaluationRecord:
     path: Path
     title: str
     tree: Mapping[str, Any]
+    metrics: tuple[MetricInfo, ...]
     source: str = ""
     foreign: bool = False
 
@@ -65,12 +67,13 @@ def read_evaluation(path: Path, run: Path, title: str | None = None) -> Evaluati
 
     Its means are computed anew from its cases, so that they are what this version means by them.
     """
-    tree = {**read_json_object(path), **evaluation.read_evaluation(path).to_json(path.parent.absolute())}
+    found = evaluation.read_evaluation(path)
+    tree = {**read_json_object(path), **found.to_json(path.parent.absolute())}
     check_entries(path, tree, CrossValidation)
     split = {"train": "Training cases", "val": "Validation", "test": "Held-out test"}.get(str(tree.get("split")))
     name = path.absolute().parent.name if path.stem == "metrics" else path.stem
     source, foreign = _find_source(path, tree, run)
-    return EvaluationRecord(path, title or f"{split or 'Evaluation'}: {name}", tree, source, foreign)
+    return EvaluationRecord(path, title or f"{split or 'Evaluation'}: {name}", tree, found.metrics, source, foreign)
 
 
 def _find_source(path: Path, tree: Mapping[str, Any], run: Path) -> tuple[str, bool]:

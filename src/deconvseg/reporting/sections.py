@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from deconvseg.data import LabelMap, align_white, read_image, read_mask_pair
 from deconvseg.errors import DeconvsegError
+from deconvseg.evaluation.counting import tabulate_counts
+from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.charts import draw_dice_distribution, draw_volume_agreement
 from deconvseg.reporting.facts import describe_gain
 from deconvseg.reporting.overlay import CaseViews, case_views
@@ -16,32 +18,39 @@ from deconvseg.reporting.style import figure_uri, pixels_uri
 
 DASH = "–"
 _ODD = ("missed", "spurious", "both empty")
-_DIGITS = {"dsc": 3, "hd95": 2, "nsd": 3}
 
 
 def describe_evaluation(record: EvaluationRecord) -> dict[str, Any]:
     """Return what the page's section on an evaluation shows; pictures as data URIs."""
-    tree, cases = record.tree, record.tree["cases"]
+    tree, cases, metrics = record.tree, record.tree["cases"], record.metrics
     dims = len(cases[0]["shape"]) if cases else 3
     unit = tree["unit"] if tree["unit"] == "mm" else "voxels" if dims == 3 else "pixels"
     summary = tree["summary"]
+    tolerance = f"{tree['tolerance']:g} {unit.removesuffix('s') if tree['tolerance'] == 1 else unit}"
     return {
         "title": f"{record.title} (another run)" if record.foreign else record.title,
         "source": record.source,
         "foreign": record.foreign,
         "unit": unit,
-        "tolerance": f"{tree['tolerance']:g} {unit.removesuffix('s') if tree['tolerance'] == 1 else unit}",
+        "heads": [_head(metric, unit, tolerance) for metric in metrics],
+        "titles": [_head(metric, unit, "") for metric in metrics],
+        "names": [metric.title for metric in metrics],
+        "units": [f" {unit}" if metric.unit == "length" else "" for metric in metrics],
         "counts": tree["counts"],
         "absent": [row["name"] for row in summary["classes"].values() if not row["counted"]],
         "size": "area" if dims == 2 else "volume",
-        "cards": [_describe_metric(key, summary["mean"][key]) for key in _DIGITS] if cases else [],
-        "classes": [_describe_row(row["name"], row) for row in summary["classes"].values() if row["counted"]],
-        "with_truth": _describe_true(summary["mean"]) if cases else None,
-        "mean": _describe_mean(tree) if len(tree["labels"]) > 1 and cases else None,
+        "cards": [_describe_metric(metric, summary["mean"][metric.key]) for metric in metrics] if cases else [],
+        "classes": [_describe_row(row["name"], row, metrics) for row in summary["classes"].values() if row["counted"]],
+        "with_truth": _describe_true(summary["mean"], metrics[0]) if cases else None,
+        "mean": _describe_mean(tree, metrics) if len(tree["labels"]) > 1 and cases else None,
+        "tables": tabulate_counts(metrics, summary),
+        "dropped": _describe_dropped(record),
+        "meanings": [metric.meaning for metric in metrics if metric.meaning],
+        "empty_masks": {**tree["empty_masks"], "drops": tree["empty"] == "drop"},
         "folds": _describe_folds(tree),
         "charts": _draw_charts(cases, _occurring_labels(tree), unit, dims) if cases else [],
         "panels": [_describe_panel(record, rank, case) for rank, case in choose_cases(cases)],
-        "cases": [_describe_case(case) for case in sorted(cases, key=_mean_dice)],
+        "cases": [_describe_case(case, metrics) for case in sorted(cases, key=_mean_dice)],
         "problems": tree.get("problems", []),
         "warnings": tree.get("warnings", []),
     }
@@ -57,7 +66,7 @@ def choose_cases(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[
     others = [case for case in cases if not case.get("mean_with_truth", case["mean"])]
     if not true:
         true, others = [(case["mean"], case) for case in cases], []
-    ordered = [case for _, case in sorted(true, key=lambda pair: (-pair[0]["dsc"], pair[1]["name"]))]
+    ordered = [case for mean, case in sorted(true, key=_rank) if mean["dsc"] is not None]
     if len(ordered) < 3:
         names = ("Best", "Worst") if len(ordered) == 2 else ("Only case",) if not others else ("Only case with truth",)
         chosen = list(zip(names, ordered, strict=False))
@@ -65,6 +74,11 @@ def choose_cases(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[
         chosen = [("Best", ordered[0]), ("Median", ordered[len(ordered) // 2]), ("Worst", ordered[-1])]
     alarms = [case for case in others if _predicted_volume(case) > 0]
     return [*chosen, *(("Largest false alarm", case) for case in sorted(alarms, key=_predicted_volume)[-1:])]
+
+
+def _rank(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[float, str]:
+    mean, case = pair
+    return -(mean["dsc"] or 0.0), case["name"]
 
 
 def _predicted_volume(case: Mapping[str, Any]) -> float:
@@ -79,50 +93,65 @@ def format_interval(statistics: Mapping[str, Any], digits: int) -> str:
     return f"{low:.{digits}f} – {high:.{digits}f}"
 
 
+def _head(metric: MetricInfo, unit: str, tolerance: str) -> str:
+    """Return the head of a metric's column, with the unit of distances and the tolerance where it depends on them."""
+    if metric.unit == "length":
+        return f"{metric.title} ({unit})"
+    return f"{metric.title} at {tolerance}" if metric.at_tolerance and tolerance else metric.title
+
+
 def _mean_dice(case: Mapping[str, Any]) -> float:
-    return float(case["mean"]["dsc"])
+    # Cases that are dropped come last.
+    found = case["mean"]["dsc"]
+    return float("inf") if found is None else float(found)
 
 
-def _describe_metric(key: str, statistics: Mapping[str, Any]) -> dict[str, str]:
-    digits = _DIGITS[key]
+def _describe_dropped(record: EvaluationRecord) -> str:
+    """Return how many values of each metric the policy for empty masks leaves out, "" where it leaves out none."""
+    dropped = record.tree["dropped"]
+    numbers = [f"{metric.title} {dropped[metric.key]}" for metric in record.metrics if dropped[metric.key]]
+    return ", ".join(numbers)
+
+
+def _describe_metric(metric: MetricInfo, statistics: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "key": key,
-        "mean": f"{statistics['mean']:.{digits}f}",
-        "interval": format_interval(statistics, digits),
-        "median": f"{statistics['median']:.{digits}f}",
-        "std": _number(statistics["std"], digits),
+        "key": metric.key,
+        "mean": _number(statistics["mean"], metric.digits),
+        "interval": format_interval(statistics, metric.digits),
+        "median": _number(statistics["median"], metric.digits),
+        "std": _number(statistics["std"], metric.digits),
     }
 
 
-def _describe_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_row(name: str, row: Mapping[str, Any], metrics: Sequence[MetricInfo]) -> dict[str, Any]:
     with_truth = row["cases_with_truth"]
     return {
         "name": name,
-        "metrics": [_describe_metric(key, row[key]) for key in _DIGITS],
-        "with_truth": _describe_true(row),
+        "metrics": [_describe_metric(metric, row[metric.key]) for metric in metrics],
+        "with_truth": _describe_true(row, metrics[0]),
         "missed": f"{row['missed']} of {with_truth}",
         "spurious": f"{row['spurious']} of {row['cases'] - with_truth}",
         "both_empty": row["both_empty"],
     }
 
 
-def _describe_mean(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_mean(tree: Mapping[str, Any], metrics: Sequence[MetricInfo]) -> dict[str, Any]:
     """Return the row of the mean over classes, whose counts are those of all classes together."""
     mean, counts = tree["summary"]["mean"], tree["counts"]
     absent = mean["absent_classes"]
     name = f"mean over {mean['classes']} of {mean['classes'] + absent} classes" if absent else "mean over classes"
-    row = _describe_row(name, {**mean, **{key: counts[key] for key in ("missed", "spurious", "both_empty")}})
+    row = _describe_row(name, {**mean, **{key: counts[key] for key in ("missed", "spurious", "both_empty")}}, metrics)
     return row | {
         "missed": f"{counts['missed']} of {counts['with_truth_masks']}",
         "spurious": f"{counts['spurious']} of {counts['without_truth_masks']}",
     }
 
 
-def _describe_true(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the Dice over cases with truth, dashes where there are none."""
+def _describe_true(row: Mapping[str, Any], leading: MetricInfo) -> dict[str, str]:
+    """Return the leading metric, Dice, over cases with truth, dashes where there are none."""
     if row["with_truth"] is None:
         return {"mean": DASH, "interval": DASH}
-    return _describe_metric("dsc", row["with_truth"]["dsc"])
+    return _describe_metric(leading, row["with_truth"][leading.key])
 
 
 def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -144,9 +173,9 @@ def _describe_folds(tree: Mapping[str, Any]) -> dict[str, Any] | None:
         "rows": [
             {
                 "name": name,
-                "values": [f"{mean:.3f}" for mean in dice["fold_means"]],
-                "spread": [f"{dice['mean']:.3f}", *(_number(dice[key], 3) for key in ("std_folds", "std_cases"))],
-                "with_truth": DASH if true is None else f"{true['mean']:.3f}",
+                "values": [_number(mean, 3) for mean in dice["fold_means"]],
+                "spread": [_number(dice[key], 3) for key in ("mean", "std_folds", "std_cases")],
+                "with_truth": DASH if true is None else _number(true["mean"], 3),
             }
             for name, dice, true in rows
         ],
@@ -163,13 +192,13 @@ def _number(value: float | None, digits: int) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
 
 
-def _describe_case(case: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_case(case: Mapping[str, Any], metrics: Sequence[MetricInfo]) -> dict[str, Any]:
     # What is missed comes first: among many classes, what is rightly empty would hide it.
     rows = sorted((row for row in case["classes"].values() if row["status"] in _ODD), key=_status_order)
     odd = [f"{row['name']} {row['status']}" for row in rows]
-    values = [f"{case['mean'][key]:.{digits}f}" for key, digits in _DIGITS.items()]
+    values = [_number(case["mean"][metric.key], metric.digits) for metric in metrics]
     true = case["mean_with_truth"]
-    with_truth = DASH if true is None else f"{true['dsc']:.3f}"
+    with_truth = DASH if true is None else _number(true["dsc"], metrics[0].digits)
     return {"name": case["name"], "values": values, "with_truth": with_truth, "remarks": _list_briefly(odd)}
 
 
@@ -199,7 +228,7 @@ def _draw_charts(
 
 
 def _describe_panel(record: EvaluationRecord, rank: str, case: Mapping[str, Any]) -> dict[str, Any]:
-    panel: dict[str, Any] = {"rank": rank, **_describe_case(case), "note": "", "views": []}
+    panel: dict[str, Any] = {"rank": rank, **_describe_case(case, record.metrics), "note": "", "views": []}
     try:
         drawn, note = _draw_case(record, case)
     except DeconvsegError as error:

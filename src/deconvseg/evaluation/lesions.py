@@ -1,0 +1,106 @@
+"""Lesions as connected components: which of them are found, missed and false."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.errors import InputError
+
+Mask = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+# Spacings have single precision: a size of exactly a bound may come out smaller by some 1e-7 of it.
+_SIZE_SLACK = 1e-4
+# What rounding may change in the product of a share and a count.
+_SHARE_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class LesionRule:
+    """When a lesion is found, and the bounds of the classes of size.
+
+    Lesions are the connected components of a mask, voxels that share a corner included (26 neighbours in 3D, 8 in 2D).
+    A lesion of the truth is *found* if at least the share ``overlap`` of its voxels, and at least one, is predicted;
+    otherwise it is *missed*. A predicted lesion is *false* if less than that share of its own voxels, or none, is in
+    the truth. Every lesion is compared with the whole other mask and not with one partner in it, so the counts are the
+    same whichever way components merge or split: a prediction that joins two lesions finds both, and a lesion that is
+    predicted in two pieces is found once, and neither piece is false.
+
+    ``sizes`` are the ascending bounds of the classes of size, in the unit of the volumes (2D: areas). A lesion of the
+    truth belongs to the class of its own size, a false one to that of the predicted component.
+    Raises :class:`InputError` for a share outside [0, 1] and bounds that are not positive and ascending.
+    """
+
+    overlap: float = 0.0
+    sizes: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the share and the bounds."""
+        if not 0 <= self.overlap <= 1:
+            raise InputError(f"lesion_overlap is a share between 0 and 1, but it is {self.overlap}")
+        bounds = (0.0, *self.sizes, float("inf"))
+        if not all(low < high for low, high in pairwise(bounds)):
+            raise InputError(f"lesion_sizes are positive sizes in ascending order, but they are {list(self.sizes)}")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the classes of size, as "below 10", "10 to 100", "from 100"; none without bounds."""
+        if not self.sizes:
+            return ()
+        numbers = [f"{bound:.12g}" for bound in self.sizes]
+        between = [f"{low} to {high}" for low, high in pairwise(numbers)]
+        return (f"below {numbers[0]}", *between, f"from {numbers[-1]}")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Lesions of each class of size (K): of the truth ``found`` and ``missed``, of the prediction ``false``."""
+
+    found: Integers
+    missed: Integers
+    false: Integers
+
+    def total(self) -> dict[str, int]:
+        """Return the counts over all sizes."""
+        return {name: int(counts.sum()) for name, counts in vars(self).items()}
+
+    def of_size(self, place: int) -> dict[str, int]:
+        """Return the counts of one class of size."""
+        return {name: int(counts[place]) for name, counts in vars(self).items()}
+
+
+def detect_lesions(truth: Mask, prediction: Mask, voxel_size: float, rule: LesionRule) -> Detection:
+    """Count found, missed and false lesions of two masks (*S) whose voxels have that volume (2D: area)."""
+    true_sizes, covered = _components(truth, prediction)
+    sizes, right = _components(prediction, truth)
+    found, false = _is_met(covered, true_sizes, rule), ~_is_met(right, sizes, rule)
+    true_groups, groups = (_group(counts * voxel_size, rule.sizes) for counts in (true_sizes, sizes))
+    n = len(rule.sizes) + 1
+    return Detection(
+        found=np.bincount(true_groups[found], minlength=n),
+        missed=np.bincount(true_groups[~found], minlength=n),
+        false=np.bincount(groups[false], minlength=n),
+    )
+
+
+def _components(mask: Mask, other: Mask) -> tuple[Integers, Integers]:
+    """Return the voxels of each component of a mask (*S), and how many of them are in the other one."""
+    from scipy.ndimage import label
+
+    labelled, count = label(mask, structure=np.ones((3,) * mask.ndim))
+    sizes = np.bincount(labelled[mask], minlength=count + 1)[1:]
+    common = np.bincount(labelled[mask & other], minlength=count + 1)[1:]
+    return sizes, common
+
+
+def _is_met(common: Integers, sizes: Integers, rule: LesionRule) -> Mask:
+    least: Mask = common >= np.maximum(1, rule.overlap * sizes * (1 - _SHARE_SLACK))
+    return least
+
+
+def _group(sizes: npt.NDArray[np.floating[Any]], bounds: Sequence[float]) -> npt.NDArray[np.intp]:
+    return np.searchsorted(np.asarray(bounds) * (1 - _SIZE_SLACK), sizes, side="right")

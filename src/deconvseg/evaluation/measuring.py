@@ -1,0 +1,115 @@
+"""Which metrics are measured, and how: their options and the policy for empty masks, checked together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from deconvseg.errors import InputError
+from deconvseg.evaluation.lesions import LesionRule
+from deconvseg.evaluation.metrics import DEFAULT_METRICS
+from deconvseg.evaluation.pair import MaskPair, check_tolerance
+from deconvseg.evaluation.registry import (
+    Metric,
+    MetricInfo,
+    Policy,
+    check_policy,
+    choose_metrics,
+    list_metrics,
+)
+
+# Texts and numbers; None for a metric that the policy for empty masks drops.
+ClassMetrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The metrics of a row, their options and the policy for empty masks.
+
+    ``metrics`` are summarised. Rows also have those that are always measured.
+    """
+
+    metrics: tuple[Metric, ...]
+    empty: Policy = "diagonal"
+    tolerance: float = 1.0
+    lesions: LesionRule = field(default_factory=LesionRule)
+
+    @classmethod
+    def choose(
+        cls,
+        metrics: str | Sequence[str] | None = None,
+        *,
+        empty: str = "diagonal",
+        tolerance: float | None = None,
+        lesion_overlap: float | None = None,
+        lesion_sizes: Sequence[float] | None = None,
+    ) -> Measuring:
+        """Check what was asked for; None is a default.
+
+        Dice is always among the metrics, as cases are ranked by it. Raises :class:`InputError` for an unknown metric or
+        policy, a bad option, and an option that no chosen metric depends on.
+        """
+        chosen = choose_metrics(metrics, DEFAULT_METRICS)
+        given = {"tolerance": tolerance, "lesion_overlap": lesion_overlap, "lesion_sizes": lesion_sizes}
+        for option in (name for name, value in given.items() if value is not None):
+            if not any(option in metric.options for metric in chosen):
+                owners = " or ".join(metric.title for metric in list_metrics() if option in metric.options)
+                raise InputError(
+                    f"{option} is given, but only {owners} depends on it: add it to the metrics, or leave {option} out"
+                )
+        leading = tuple(metric for metric in list_metrics() if metric.key == DEFAULT_METRICS[0])
+        found = cls(
+            metrics=(*leading, *(metric for metric in chosen if metric not in leading)),
+            empty=check_policy(empty),
+            tolerance=1.0 if tolerance is None else check_tolerance(tolerance),
+            lesions=LesionRule(lesion_overlap or 0.0, tuple(map(float, lesion_sizes or ()))),
+        )
+        columns = Counter(name for info in found.infos for name in (info.key, *(c.column for c in info.counts)))
+        if twice := [name for name, times in columns.items() if times > 1]:
+            raise InputError(f"two of the metrics have a column {twice[0]!r}: leave one of them out")
+        return found
+
+    @cached_property
+    def infos(self) -> tuple[MetricInfo, ...]:
+        """What files and tables say of the metrics."""
+        return tuple(metric.describe(self.empty, self.empty_pair(1)) for metric in self.metrics)
+
+    @cached_property
+    def columns(self) -> tuple[Metric, ...]:
+        """The metrics of a row, in the order of tables."""
+        keys = {metric.key for metric in self.metrics}
+        return tuple(metric for metric in list_metrics() if metric.always or metric.key in keys)
+
+    def empty_pair(self, voxels: int) -> MaskPair:
+        """Return a class that neither mask of a case with that many voxels has."""
+        nothing = np.zeros((0, 0), bool)
+        return MaskPair(nothing, nothing, (1.0, 1.0), 0.0, voxels, 1.0, self.tolerance, self.lesions)
+
+    def measure(self, pair: MaskPair, name: str) -> ClassMetrics:
+        """Return the row of a class: its metrics and counts, its volumes and its voxels."""
+        n_truth, n_prediction, both = pair.counts
+        return {
+            "name": name,
+            "status": pair.status,
+            **{metric.key: metric.measure(pair, self.empty) for metric in self.columns},
+            "volume_truth": n_truth * pair.voxel_size,
+            "volume_prediction": n_prediction * pair.voxel_size,
+            "volume_difference": (n_prediction - n_truth) * pair.voxel_size,
+            "tp": both,
+            "fp": n_prediction - both,
+            "fn": n_truth - both,
+            "tn": pair.voxels - n_truth - n_prediction + both,
+            "n_truth": n_truth,
+            "n_prediction": n_prediction,
+            **{
+                count.column: number
+                for metric in self.metrics
+                if metric.tally
+                for count, number in metric.tally(pair).items()
+            },
+        }

@@ -1,0 +1,127 @@
+"""One class of one case: two masks on one grid, and what several metrics need of them, computed once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.data import bounding_box
+from deconvseg.errors import InputError
+from deconvseg.evaluation.lesions import Detection, LesionRule, detect_lesions
+from deconvseg.evaluation.surfaces import Floats, boundary_voxels, distances_to
+
+Mask = npt.NDArray[np.bool_]
+Status = Literal["ok", "both empty", "missed", "spurious"]
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """Two masks (*S), 2D or 3D, cropped to the box of their union, and all that a metric may depend on.
+
+    ``spacing`` is that of the axes of the masks, in which a single slice has two. ``diagonal`` is the length of the
+    whole image from corner to corner, ``voxels`` how many voxels of it count, and ``voxel_size`` the volume of one
+    (2D: its area), in the unit of ``spacing`` and its cube (square). ``tolerance`` is a distance in that unit,
+    ``lesions`` says when a lesion is found.
+    """
+
+    truth: Mask
+    prediction: Mask
+    spacing: tuple[float, ...]
+    diagonal: float
+    voxels: int
+    voxel_size: float
+    tolerance: float = 1.0
+    lesions: LesionRule = field(default_factory=LesionRule)
+
+    @cached_property
+    def status(self) -> Status:
+        """Which of the two is empty."""
+        truth, prediction = bool(self.truth.any()), bool(self.prediction.any())
+        if truth and prediction:
+            return "ok"
+        return "missed" if truth else "spurious" if prediction else "both empty"
+
+    @cached_property
+    def counts(self) -> tuple[int, int, int]:
+        """Voxels of the truth, of the prediction and of both."""
+        masks = self.truth, self.prediction, self.truth & self.prediction
+        return tuple(int(np.count_nonzero(mask)) for mask in masks)  # type: ignore[return-value]
+
+    @cached_property
+    def boundary_distances(self) -> tuple[Floats, Floats]:
+        """Distances from each boundary voxel of the truth to the prediction's boundary, and back."""
+        truth, prediction = boundary_voxels(self.truth), boundary_voxels(self.prediction)
+        return distances_to(truth, prediction, self.spacing), distances_to(prediction, truth, self.spacing)
+
+    @cached_property
+    def detection(self) -> Detection:
+        """Which connected components of the truth are found, and which of the prediction are false."""
+        return detect_lesions(self.truth, self.prediction, self.voxel_size, self.lesions)
+
+
+def pair_masks(
+    truth: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    spacing: Sequence[float],
+    *,
+    tolerance: float = 1.0,
+    lesions: LesionRule | None = None,
+) -> MaskPair:
+    """Check two masks (*S), 2D or 3D, and crop them to the box of their union; a single slice becomes 2D.
+
+    Raises :class:`InputError` for shapes that do not fit, a spacing that is not positive or a negative tolerance.
+    """
+    masks = np.asarray(truth).astype(bool, copy=False), np.asarray(prediction).astype(bool, copy=False)
+    axis = single_slice_axis(check_grids(*masks, spacing), spacing)
+    voxel_size = float(np.prod(spacing))
+    if axis is not None:
+        masks = masks[0].squeeze(axis), masks[1].squeeze(axis)
+        spacing = [length for place, length in enumerate(spacing) if place != axis]
+    box = bounding_box(masks[0] | masks[1]) or (slice(0, 0),) * masks[0].ndim
+    return MaskPair(
+        masks[0][box],
+        masks[1][box],
+        tuple(map(float, spacing)),
+        grid_diagonal(masks[0].shape, spacing),
+        masks[0].size,
+        voxel_size,
+        check_tolerance(tolerance),
+        lesions or LesionRule(),
+    )
+
+
+def single_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int | None:
+    """Return the axis along which a volume has a single voxel, the thickest of several; None for other arrays.
+
+    Every voxel of a single slice would be on the boundary in 3D, and masks in it could hardly differ in distance.
+    """
+    flat = [axis for axis, n in enumerate(shape) if n == 1] if len(shape) == 3 else []
+    return max(flat, key=lambda axis: spacing[axis], default=None)
+
+
+def check_grids(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], spacing: Sequence[float]) -> tuple[int, ...]:
+    """Return the common shape of two 2D or 3D arrays whose spacing has a positive entry per axis."""
+    if truth.shape != prediction.shape:
+        raise InputError(
+            f"the truth has the shape {truth.shape}, the prediction {prediction.shape}: one grid is needed"
+        )
+    if truth.ndim not in (2, 3):
+        raise InputError(f"masks are 2D or 3D, but these have the shape {truth.shape}")
+    if len(spacing) != truth.ndim or not all(0 < length < float("inf") for length in spacing):
+        raise InputError(f"spacing needs {truth.ndim} positive numbers, one per axis, but it is {tuple(spacing)}")
+    return truth.shape
+
+
+def check_tolerance(tolerance: float) -> float:
+    """Return the tolerance, a distance of at least 0."""
+    if not 0 <= tolerance < float("inf"):
+        raise InputError(f"the surface tolerance must be a distance of 0 or more, but it is {tolerance}")
+    return tolerance
+
+
+def grid_diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
+    """Return the length of the image from corner to corner, outer edges included."""
+    return float(np.sqrt(sum((n * length) ** 2 for n, length in zip(shape, spacing, strict=True))))

@@ -1,0 +1,257 @@
+"""What a metric is, what it gives for empty masks, and the metrics by name."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from deconvseg.errors import DeconvsegError, InputError, check_choice
+from deconvseg.evaluation.pair import MaskPair, Status
+
+Better = Literal["higher", "lower", "zero"]
+Unit = Literal["", "length"]
+Policy = Literal["diagonal", "brats", "drop"]
+# A number, the image's diagonal, or what the metric's function gives; None where the case is dropped.
+EmptyValue = float | Literal["diagonal", "computed"]
+
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+# The diagonal of BraTS's images, 240 x 240 x 155 voxels of 1 mm: the HD95 of a missed or spurious region there.
+BRATS_PENALTY = math.hypot(240, 240, 155)
+EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
+# Columns of the files that are no metrics.
+_TAKEN = {
+    *("case", "label", "name", "status", "class", "counted", "cases", "missed", "spurious", "both_empty"),
+    *("tp", "fp", "fn", "tn", "n_truth", "n_prediction", "volume_truth", "volume_prediction", "volume_difference"),
+}
+# Columns that tables add to a metric's own.
+_ENDINGS = ("_with_truth", "_dropped")
+
+
+@dataclass(frozen=True)
+class EmptyCases:
+    """What a metric gives where masks are empty: ``both``, the prediction alone (``missed``), the truth (``spurious``).
+
+    Each is a number, "diagonal" (the image's diagonal; 373.13 under the policy "brats") or "computed" (what the
+    metric's function gives). ``undefined`` are the cases in which the formula has no value, as where MONAI gives NaN:
+    the policy "drop" leaves these out of the means.
+    """
+
+    both: EmptyValue
+    missed: EmptyValue
+    spurious: EmptyValue
+    undefined: tuple[Status, ...] = ()
+
+    def value(self, status: Status, policy: Policy) -> EmptyValue | None:
+        """Return what a pair of that status gets under a policy; None where it is dropped."""
+        if policy == "drop" and status in self.undefined:
+            return None
+        value = {"both empty": self.both, "missed": self.missed, "spurious": self.spurious}[status]
+        return BRATS_PENALTY if policy == "brats" and value == "diagonal" else value
+
+
+@dataclass(frozen=True)
+class Count:
+    """A column of integers that belongs to a metric and is summed over cases: its name within a group of such."""
+
+    column: str
+    group: str
+    name: str
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What tables and files say of a metric, as ``metrics.json`` records it.
+
+    ``empty`` is what it gives for each status of empty masks under the policy of the evaluation, None where such cases
+    are dropped. ``counts`` are its further columns.
+    """
+
+    key: str
+    title: str
+    unit: Unit
+    digits: int
+    better: Better
+    meaning: str
+    at_tolerance: bool
+    empty: Mapping[str, EmptyValue | None]
+    counts: tuple[Count, ...] = ()
+
+    def head(self, unit: str) -> str:
+        """Return the head of its column, where ``unit`` is that of distances."""
+        return f"{self.title} {unit}" if self.unit == "length" else self.title
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain types, which :meth:`parse` reads."""
+        return {**asdict(self), "counts": [asdict(count) for count in self.counts]}
+
+    @classmethod
+    def parse(cls, row: Mapping[str, Any]) -> MetricInfo:
+        """Read what :meth:`to_json` gave; `KeyError` and `TypeError` where it is something else."""
+        kinds = {"key": str, "title": str, "unit": str, "digits": int, "better": str, "meaning": str}
+        for key, kind in {**kinds, "at_tolerance": bool, "empty": dict, "counts": list}.items():
+            if not isinstance(row[key], kind):
+                raise TypeError(f"{key} of a metric is {row[key]!r}")
+        counts = tuple(Count(*(str(entry[key]) for key in ("column", "group", "name"))) for entry in row["counts"])
+        return cls(**{**{key: row[key] for key in (*kinds, "at_tolerance", "empty")}, "counts": counts})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measure of two masks, everything that tables, files and reports need to know of it.
+
+    ``key`` is its name in files and ``title`` that of tables; either chooses it. ``function`` gives its value for a
+    :class:`MaskPair` of which no mask is empty, ``empty`` what other pairs get. ``unit`` is "length" for a distance,
+    "" for a plain number; ``digits`` are those behind the point; ``better`` says which values are: "higher", "lower" or
+    near "zero". ``meaning`` is one sentence for readers of a report. ``options`` are the arguments of
+    :func:`~deconvseg.evaluation.evaluate` that it depends on. ``always`` measures it whatever is asked for.
+
+    ``tally`` gives integers that belong to it, which are summed over cases, and ``pooled`` the metric of such sums by
+    name, None where it has no value.
+    """
+
+    key: str
+    title: str
+    function: Callable[[MaskPair], float]
+    empty: EmptyCases
+    digits: int = 3
+    unit: Unit = ""
+    better: Better = "higher"
+    meaning: str = ""
+    options: tuple[str, ...] = ()
+    always: bool = False
+    tally: Callable[[MaskPair], Mapping[Count, int]] | None = None
+    pooled: Callable[[Mapping[str, int]], float | None] | None = None
+
+    def measure(self, pair: MaskPair, policy: Policy) -> float | None:
+        """Return the value of a pair, None where the policy for empty masks drops it.
+
+        Raises :class:`DeconvsegError` where the function gives no finite number.
+        """
+        value = "computed" if pair.status == "ok" else self.empty.value(pair.status, policy)
+        if value is None:
+            return None
+        found = pair.diagonal if value == "diagonal" else self.function(pair) if value == "computed" else value
+        if not math.isfinite(found):
+            raise DeconvsegError(f"{self.title} is {found}, which is no finite number: mend the metric's function")
+        return float(found)
+
+    def describe(self, policy: Policy, pair: MaskPair) -> MetricInfo:
+        """Return what files say of it under a policy; ``pair`` is any pair, for the columns of its counts."""
+        return MetricInfo(
+            key=self.key,
+            title=self.title,
+            unit=self.unit,
+            digits=self.digits,
+            better=self.better,
+            meaning=self.meaning,
+            at_tolerance="tolerance" in self.options,
+            empty={status: self.empty.value(status, policy) for status in EMPTY_STATUSES},
+            counts=tuple(self.tally(pair)) if self.tally else (),
+        )
+
+
+_METRICS: dict[str, Metric] = {}
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Add a metric, which ``evaluate(metrics=...)`` then knows by its key and its title; return it.
+
+    Example::
+
+        register_metric(
+            Metric(
+                key="volume_ratio",
+                title="volume ratio",
+                function=lambda pair: pair.counts[1] / pair.counts[0],
+                empty=EmptyCases(both=1.0, missed=0.0, spurious=0.0, undefined=("both empty", "spurious")),
+            )
+        )
+        evaluate(truth, prediction, metrics=["dice", "volume_ratio"])
+
+    Raises :class:`InputError` where the key or title is taken, the key is not made of lower-case letters, digits and
+    underscores, or the value for empty masks is a length and the metric is none.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", metric.key) or metric.key.endswith(_ENDINGS):
+        raise InputError(
+            f"metric {metric.key!r}: a key has lower-case letters, digits and underscores, and does not end in "
+            f"{' or '.join(_ENDINGS)}"
+        )
+    names = {metric.key, _spell(metric.title)}
+    if taken := sorted(names & (_TAKEN | set(_by_name()))):
+        raise InputError(f"metric {metric.key!r}: the name {taken[0]!r} is taken; choose another key and title")
+    empty = metric.empty
+    if "diagonal" in (empty.both, empty.missed, empty.spurious) and metric.unit != "length":
+        raise InputError(f"metric {metric.key!r}: the image's diagonal is a length, and the metric's unit is none")
+    _METRICS[metric.key] = metric
+    return metric
+
+
+def list_metrics() -> tuple[Metric, ...]:
+    """Return all registered metrics in the order of tables."""
+    return tuple(_METRICS.values())
+
+
+def find_metric(key: str) -> Metric | None:
+    """Return the metric with a key; None for one that is not registered, as in files of another process."""
+    return _METRICS.get(key)
+
+
+def choose_metrics(names: str | Sequence[str] | None, default: Iterable[str]) -> tuple[Metric, ...]:
+    """Return the metrics of some names (keys or titles; a string has commas between them), in the order of tables.
+
+    "all" are all that are registered, None those of ``default``. Those that are measured always are not among them
+    unless named. Raises :class:`InputError` for a name that is not known, with the closest ones, and where none is
+    given.
+    """
+    given = names.split(",") if isinstance(names, str) else list(default if names is None else names)
+    asked = [_spell(name) for name in given if name.strip()]
+    if not asked:
+        choices = ", ".join(_spell(metric.title) for metric in list_metrics())
+        raise InputError(f"no metric is named: choose from {choices}, or all")
+    if asked == ["all"]:
+        return list_metrics()
+    known = _by_name()
+    for name in asked:
+        if name not in known:
+            check_choice(name, [*(_spell(metric.title) for metric in list_metrics()), "all"], "metric")
+    chosen = {known[name].key for name in asked}
+    return tuple(metric for metric in list_metrics() if metric.key in chosen)
+
+
+def check_policy(policy: str) -> Policy:
+    """Return the name of a policy for empty masks; :class:`InputError` for another."""
+    for known in POLICIES:
+        if policy == known:
+            return known
+    check_choice(policy, POLICIES, "policy for empty masks")
+    raise AssertionError
+
+
+def describe_empty(metrics: Sequence[MetricInfo]) -> dict[str, str]:
+    """Return a sentence for each status of empty masks: what each metric gives."""
+    heads = {
+        "both empty": "",
+        "missed": "the truth is there, the prediction is empty: ",
+        "spurious": "the truth is empty, the prediction is not: ",
+    }
+    return {
+        status: head + ", ".join(f"{metric.title} {describe_value(metric.empty.get(status))}" for metric in metrics)
+        for status, head in heads.items()
+    }
+
+
+def describe_value(value: EmptyValue | None) -> str:
+    """Return in words what a metric gives for empty masks."""
+    words = {None: "dropped", "diagonal": "the diagonal of the image", "computed": "as computed"}
+    return words[value] if value is None or isinstance(value, str) else f"{value:.6g}"
+
+
+def _by_name() -> dict[str, Metric]:
+    return {name: metric for metric in list_metrics() for name in (metric.key, _spell(metric.title))}
+
+
+def _spell(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")

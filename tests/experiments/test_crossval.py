@@ -5,15 +5,16 @@ import importlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from consoles import Listening
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.evaluation import evaluate, read_evaluation
-from deconvseg.experiments import FoldTask, Processes, crossval
+from deconvseg.experiments import Executor, Outcome, Processes, Task, crossval
 from deconvseg.inference import Predictor, predict, read_postprocessing
 from deconvseg.planning import Plan
 from deconvseg.runs import Run, open_runs
@@ -173,12 +174,14 @@ def test_a_run_that_was_trained_by_hand_in_a_folds_place_is_not_taken_for_the_fo
     with pytest.raises(InputError, match=f"fold_1: holds a run with other {what} than fold 1 .*; move it away"):
         crossval(discs, output, resume=True)
 
-    class ByHand:
+    class ByHand(Executor):
         """Finds the fold's place taken when its turn comes."""
 
-        def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
+        slots = 1
+
+        def run(self, tasks: Sequence[Task], console: Console) -> Iterator[Outcome]:
             shutil.copytree(tmp_path / "hand", own.path)
-            return {1: "holds a run already"}
+            yield Outcome(tasks[0], error=DeconvsegError("holds a run already"))
 
     shutil.move(own.path, tmp_path / "hand")
     result = crossval(discs, output, resume=True, executor=ByHand())
@@ -200,22 +203,23 @@ def test_an_interruption_stops_all_folds(
 
 
 def test_processes_train_what_this_process_trains(finished: Path, discs: Path, plan_file: Path, tmp_path: Path) -> None:
-    lines = []
-
-    class Listening:
-        def say(self, text: str) -> None:
-            lines.append(text)
-
+    console = Listening()
     common = {"dataset": str(discs), "plan": str(plan_file), "splits": str(finished / "splits_final.json")}
+    cache = {"cache": str(tmp_path / "cache")}
     tasks = [
-        FoldTask(fold, {**common, "output": str(tmp_path / f"fold_{fold}"), "fold": fold, "device": "cpu"})
+        Task(
+            f"fold {fold}",
+            "deconvseg.experiments.folds:train_fold",
+            {**common, **cache, "output": str(tmp_path / f"fold_{fold}"), "fold": fold, "device": "cpu"},
+        )
         for fold in (0, 7)
     ]
-    problems = Processes(2, threads=2).run(tasks, Listening())  # type: ignore[arg-type]
-    assert list(problems) == [7]
-    assert "fold 7 was asked for" in problems[7]
+    outcomes = {outcome.task.key: outcome for outcome in Processes(2, threads=2).run(tasks, console)}
+    assert "fold 7 was asked for" in (outcomes["fold 7"].problem or "")
+    assert isinstance(outcomes["fold 7"].error, InputError)
+    assert outcomes["fold 0"].error is None
     assert Run(tmp_path / "fold_0").finished
-    assert any(line.startswith("fold 0: 100%") for line in lines)
+    assert any(line.startswith("fold 0: 100%") for line in console.said)
     ours, theirs = (path / "validation" / "metrics.json" for path in (tmp_path / "fold_0", finished / "fold_0"))
     assert read_evaluation(ours).summary == read_evaluation(theirs).summary
 
@@ -225,7 +229,7 @@ def test_processes_train_what_this_process_trains(finished: Path, discs: Path, p
     [
         ({"folds": 9}, "6 cases cannot make 9 folds"),
         ({"folds": 1}, "6 cases cannot make 1 folds"),
-        ({"jobs": 0}, "--jobs 0"),
+        ({"jobs": 0}, "`jobs=0`"),
         ({"precision": "8"}, "--precision 8"),
         ({"pretrained": "nowhere"}, "not a run folder"),
         ({"stratify": "site"}, "name the .csv or .tsv file that has this column with --table"),
@@ -241,12 +245,14 @@ def test_wrong_usage_is_said_before_anything_is_trained(
     assert not (tmp_path / "run").exists()
 
 
-class Listed:
+class Listed(Executor):
     """An executor that only keeps what it is asked to train."""
 
-    def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
+    slots = 1
+
+    def run(self, tasks: Sequence[Task], console: Console) -> Iterator[Outcome]:
         self.tasks = tasks
-        return {task.fold: "not trained" for task in tasks}
+        yield from (Outcome(task, error=DeconvsegError("not trained")) for task in tasks)
 
 
 def test_what_is_asked_of_the_plan_and_the_devices_reaches_every_fold(
@@ -268,7 +274,7 @@ def test_what_is_asked_of_the_plan_and_the_devices_reaches_every_fold(
     assert wanted.items() <= Run(tmp_path).config.items()
     for task in listed.tasks:
         assert {**others, "cache": str(tmp_path / "cache")}.items() <= task.arguments.items()
-    with pytest.raises(InputError, match="--jobs 2 beside --devices 2"):
+    with pytest.raises(InputError, match="`jobs=2` beside `devices=2`"):
         crossval(discs, tmp_path, jobs=2, devices=2, device="cpu")
 
 

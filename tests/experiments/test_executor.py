@@ -1,19 +1,21 @@
-"""Who trains the folds: on which device, and with how much of the memory."""
+"""Who runs tasks: on which device, with how much of the memory, and what becomes of those that fail."""
 
 import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
+from consoles import Listening
+from deconvseg import experiments
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.experiments import FoldTask, Processes, crossval
+from deconvseg.experiments import Executor, Outcome, Processes, Serial, Share, Task, crossval
 from deconvseg.planning import Plan
+from deconvseg.progress import SILENT, Console
 from deconvseg.runs import Run
-from deconvseg.training import Console, Silent
 from plans import tiny_plan
 
 
@@ -27,12 +29,95 @@ def test_what_torchrun_or_slurm_started_several_times_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def check_folders(*, console: Console, folder: str, names: list[str]) -> list[str]:
+    """A task: return the names that are not there."""
+    console.say(f"looks into {Path(folder).name}")
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return [name for name in names if not (Path(folder) / name).exists()]
+
+
+def overflow(*, console: Console) -> None:
+    """A task of other software that fails."""
+    raise RuntimeError("shapes do not\nfit")
+
+
+def die(*, console: Console, path: str) -> str:
+    """A task whose process is killed, unless it is run again."""
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), 9)
+    return "alive"
+
+
+HERE = "tests_of_executors"
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
+    """Tasks whose functions another process can import too."""
+    (tmp_path / f"{HERE}.py").write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    for folder in (tmp_path, Path(__file__).parents[1]):
+        monkeypatch.syspath_prepend(str(folder))
+    (tmp_path / "a").touch()
+    return [
+        Task("good", f"{HERE}:check_folders", {"folder": str(tmp_path), "names": ["a", "b"]}),
+        Task("missing", f"{HERE}:check_folders", {"folder": str(tmp_path / "c"), "names": []}),
+        Task("foreign", f"{HERE}:overflow"),
+    ]
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes(2, 2)], ids=["serial", "processes"])
+def test_a_task_gives_its_value_or_its_error_and_ends_no_other(
+    executor: Executor, tasks: list[Task], tmp_path: Path
+) -> None:
+    console = Listening()
+    outcomes = {outcome.task.key: outcome for outcome in executor.run(tasks, console)}
+    assert outcomes.keys() == {"good", "missing", "foreign"}
+    assert outcomes["good"] == Outcome(tasks[0], ["b"])
+    assert isinstance(outcomes["missing"].error, InputError)
+    assert outcomes["missing"].problem == f"{tasks[1].arguments['folder']}: no such folder"
+    assert outcomes["foreign"].problem == "shapes do not fit"
+    assert set(console.said) == {
+        f"good: looks into {tmp_path.name}",
+        "missing: looks into c",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_process_that_is_killed_is_a_problem_in_words_and_its_task_can_be_run_again(
+    tasks: list[Task], tmp_path: Path
+) -> None:
+    task, executor = Task("dies", f"{HERE}:die", {"path": str(tmp_path / "died")}), Processes(2, 2)
+    outcomes = {outcome.task.key: outcome for outcome in executor.run([task, tasks[0]], SILENT)}
+    assert outcomes["good"].value == ["b"]
+    assert (outcomes["dies"].problem or "").startswith("its process was ended by SIGKILL; ")
+    assert [outcome.value for outcome in executor.run([task], SILENT)] == ["alive"]
+
+
+def test_tasks_that_wait_are_not_run_when_the_outcomes_are_not_wanted_any_more(tasks: list[Task]) -> None:
+    outcomes = Serial().run(tasks, SILENT)
+    assert next(outcomes).value == ["b"]
+    outcomes.close()
+    assert list(outcomes) == []
+
+
+def test_a_task_is_the_same_after_json(tasks: list[Task]) -> None:
+    assert [Task.from_json(task.to_json()) for task in tasks] == tasks
+
+
+def test_the_name_of_before_says_where_it_is() -> None:
+    with pytest.deprecated_call(match="FoldTask is now Task"):
+        assert experiments.FoldTask is Task
+
+
 class Ended:
-    """A process of a fold that ends when its end of the pipe is closed."""
+    """A process that ends when its end of the pipe is closed."""
 
     def __init__(self) -> None:
         reader, self.writer = os.pipe()
         self.stdout = os.fdopen(reader)
+        self.stdin = open(os.devnull, "w")  # noqa: PTH123, SIM115 (its attendant closes it)
 
     def close(self) -> None:
         if self.writer >= 0:
@@ -43,51 +128,48 @@ class Ended:
         return 0
 
     def wait(self, timeout: float | None = None) -> int:
-        return 0
+        return 1
 
 
-def test_a_fold_takes_the_gpu_that_the_fewest_others_are_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All folds but the first end at once, and leave their GPU to the next, whatever their numbers."""
-    taken: dict[int, str | None] = {}
-    ends: dict[int, Ended] = {}
+def test_a_task_takes_the_gpu_that_the_fewest_others_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tasks but the first end at once, and leave their GPU to the next, whatever their keys."""
+    taken: dict[str, str | None] = {}
+    ends: dict[str, Ended] = {}
 
     class Started(Processes):
-        def _start(self, task: FoldTask, gpu: str | None):  # type: ignore[no-untyped-def]
-            taken[task.fold] = gpu
-            ends[task.fold] = Ended()
-            for fold in {0: (), 6: (6, 0)}.get(task.fold, (task.fold,)):
-                ends[fold].close()
-            return ends[task.fold]
+        def _start(self, task: Task, gpu: str | None):  # type: ignore[no-untyped-def]
+            taken[task.key] = gpu
+            ends[task.key] = Ended()
+            for key in {"0": (), "6": ("6", "0")}.get(task.key, (task.key,)):
+                ends[key].close()
+            return ends[task.key]
 
     executor = Started(2, 2, ["GPU-a", "GPU-b"])
-    assert executor.run([FoldTask(fold, {}) for fold in (0, 4, 2, 6)], Silent()) == {}
-    assert taken == {0: "GPU-a", 4: "GPU-b", 2: "GPU-b", 6: "GPU-b"}
-    assert [Processes(jobs, 8, ["0", "1"]).count_on_device(5) for jobs in (1, 2, 3, 9)] == [1, 1, 2, 3]
+    assert len(list(executor.run([Task(key, "") for key in "0426"], SILENT))) == 4
+    assert taken == {"0": "GPU-a", "4": "GPU-b", "2": "GPU-b", "6": "GPU-b"}
+    assert [Processes(jobs, 8, ["0", "1"]).share(5).together for jobs in (1, 2, 3, 9)] == [1, 1, 2, 3]
+    assert [Processes(jobs, 8).share(5) for jobs in (2, 16)] == [Share(4, 2), Share(1, 5)]
 
 
-def test_a_fold_that_is_killed_while_it_writes_a_message_is_a_problem_of_that_fold() -> None:
+def test_a_task_that_is_killed_while_it_writes_a_message_is_a_problem_of_that_task() -> None:
     program = 'import os; os.write(1, b\'{"say": "first"}\\n{"say": "sec\'); os.kill(os.getpid(), 9)'
-    said = []
+    console = Listening()
 
     class Killed(Processes):
-        def _start(self, task: FoldTask, gpu: str | None) -> "subprocess.Popen[str]":
-            return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        def _start(self, task: Task, gpu: str | None) -> "subprocess.Popen[str]":
+            pipe = subprocess.PIPE
+            return subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True)
 
-    class Listening(Silent):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    problems = Killed(1, 1, []).run([FoldTask(3, {}), FoldTask(4, {})], Listening())
-    assert said == ["fold 3: first", "fold 4: first"]
-    assert [text.partition(";")[0] for text in problems.values()] == ["its process was ended by SIGKILL"] * 2
+    outcomes = list(Killed(1, 1, []).run([Task("fold 3", ""), Task("fold 4", "")], console))
+    assert console.said == ["fold 3: first", "fold 4: first"]
+    assert all((outcome.problem or "").startswith("its process was ended by SIGKILL") for outcome in outcomes)
 
 
 def test_folds_that_are_trained_at_once_share_the_memory(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The packages' names of these modules are those of their functions.
     planning, module = (
-        importlib.import_module(f"deconvseg.{name}") for name in ("training.deciding", "experiments.crossval")
+        importlib.import_module(f"deconvseg.{name}") for name in ("training.deciding", "experiments.folds")
     )
     asked = []
 
@@ -96,8 +178,8 @@ def test_folds_that_are_trained_at_once_share_the_memory(
         return tiny_plan()
 
     class Idle(Processes):
-        def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
-            return {task.fold: "not trained" for task in tasks}
+        def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
+            yield from (Outcome(task, error=DeconvsegError("not trained")) for task in tasks)
 
     monkeypatch.setattr(planning, "make_plan", plan_of_these)
     monkeypatch.setattr(module, "plannable_memory", lambda device: 10**10)

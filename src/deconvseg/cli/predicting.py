@@ -41,12 +41,15 @@ def predict(
     splits: options.Splits = None,
     split: options.Split = None,
     fold: options.SplitFold = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Processes that predict at once, each with its share of the threads.")
+    ] = 1,
     json: options.Json = False,
 ) -> None:
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
-    from deconvseg import inference
+    from deconvseg.experiments import choose_executor, predict_many
 
-    done = inference.predict(
+    done = predict_many(
         images,
         models,
         output,
@@ -62,6 +65,7 @@ def predict(
         splits=splits,
         split=options.parse_split(split),
         fold=fold,
+        executor=choose_executor(jobs, device) if jobs > 1 else None,
         console=Terminal(),
     )
     if json:

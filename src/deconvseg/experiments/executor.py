@@ -1,155 +1,134 @@
-"""Who trains the folds: this process, one after the other, or several processes at once."""
+"""The executors of this computer: this process, one task after the other, or several processes at once."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
-from deconvseg.errors import DeconvsegError, InputError, InterruptionError
-from deconvseg.progress import Console, Progress
-from deconvseg.system import child_environment, choose_device, ended, ending, one_line, python_command, read_messages
-from deconvseg.training import train
+import torch
+
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.experiments.tasks import Executor, Outcome, Share, Task
+from deconvseg.progress import Console
+from deconvseg.system import child_environment, choose_device, ended, ending, python_command, read_messages
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_Message = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class FoldTask:
-    """One fold to train, with the arguments of :func:`~deconvseg.training.train`."""
+class Serial(Executor):
+    """Runs the tasks in this process, one after the other, with all its threads."""
 
-    fold: int
-    arguments: Mapping[str, Any]
+    slots = 1
 
-
-class Executor(Protocol):
-    """What trains folds; a floor above may pass one that uses a cluster."""
-
-    def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
-        """Train every fold and return why some failed, by fold; one that fails does not stop the others."""
-
-
-class Serial:
-    """Trains the folds in this process, one after the other, with all its threads."""
-
-    def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
-        """Train every fold; what the user stops stops all."""
-        problems: dict[int, str] = {}
+    def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
+        """Run every task; what the user interrupts ends all."""
         for task in tasks:
-            try:
-                train(**task.arguments, console=_Prefixed(console, task.fold))
-            except InterruptionError:
-                raise
-            # Also what PyTorch raises where memory does not suffice: the next fold may still fit or go on elsewhere.
-            except (DeconvsegError, MemoryError, OSError, RuntimeError) as error:
-                problems[task.fold] = one_line(error)
-                console.say(f"fold {task.fold}: failed: {problems[task.fold]}")
-        return problems
+            yield task.run(console)
 
 
-class Processes:
-    """Trains ``jobs`` folds at once, each in a process of its own that has its share of the threads.
+class Processes(Executor):
+    """Runs ``slots`` tasks at once, each in a process of its own that has its share of the ``threads``.
 
-    Of ``gpus`` (names as in ``CUDA_VISIBLE_DEVICES``) each takes the one on which the fewest folds are trained.
+    Of ``gpus`` (names as in ``CUDA_VISIBLE_DEVICES``) each takes the one on which the fewest tasks run.
     """
 
-    def __init__(self, jobs: int, threads: int, gpus: Sequence[str] = ()) -> None:
-        self.jobs = jobs
-        self.threads = max(1, threads // jobs)
+    def __init__(self, slots: int, threads: int, gpus: Sequence[str] = ()) -> None:
+        self._slots = slots
+        self.threads = max(1, threads // slots)
         self.gpus = gpus
 
-    def count_on_device(self, folds: int) -> int:
-        """Return how many of so many folds are trained on one device at once."""
-        return math.ceil(min(self.jobs, folds) / max(1, len(self.gpus)))
+    @property
+    def slots(self) -> int:
+        """How many processes there are at once."""
+        return self._slots
 
-    def run(self, tasks: Sequence[FoldTask], console: Console) -> dict[int, str]:
-        """Train every fold; a process that dies is a problem of its fold, and none outlives this call."""
+    def share(self, tasks: int) -> Share:
+        """Return the threads of a process, and how many of so many tasks run on one device at once."""
+        return Share(self.threads, math.ceil(min(self.slots, tasks) / max(1, len(self.gpus))))
+
+    def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
+        """Run every task; a process that dies is a problem of its task, and none outlives the generator."""
         waiting = list(tasks)
-        running: dict[int, tuple[subprocess.Popen[str], str | None]] = {}
-        problems: dict[int, str] = {}
-        told: SimpleQueue[tuple[int, dict[str, Any] | None]] = SimpleQueue()
+        running: dict[str, tuple[Task, subprocess.Popen[str], str | None]] = {}
+        ends: dict[str, _Message] = {}
+        told: SimpleQueue[tuple[str, _Message | None]] = SimpleQueue()
         started: list[subprocess.Popen[str]] = []
-        try:
-            with ending(started):
-                while waiting or running:
-                    while waiting and len(running) < self.jobs:
-                        task, taken = waiting.pop(0), [gpu for _, gpu in running.values()]
-                        gpu = min(self.gpus, key=taken.count, default=None)
-                        process = self._start(task, gpu)
-                        started.append(process)
-                        running[task.fold] = process, gpu
-                        threading.Thread(target=_listen, args=(task.fold, process, told), daemon=True).start()
-                    fold, message = told.get()
-                    if message is None:
-                        process, _ = running.pop(fold)
-                        if code := process.wait():
-                            advice = "run fewer folds at once (jobs)"
-                            problems.setdefault(fold, f"its process {ended(code, advice=advice)}")
-                    elif "error" in message:
-                        problems[fold] = message["error"]
-                        console.say(f"fold {fold}: failed: {message['error']}")
-                    else:
-                        console.say(f"fold {fold}: {message['say']}")
-        except KeyboardInterrupt:
-            raise InterruptionError("interrupted; completed epochs are kept, go on with --resume") from None
-        return problems
+        with ending(started):
+            while waiting or running:
+                while waiting and len(running) < self.slots:
+                    task, taken = waiting.pop(0), [gpu for _, _, gpu in running.values()]
+                    gpu = min(self.gpus, key=taken.count, default=None)
+                    process = self._start(task, gpu)
+                    started.append(process)
+                    running[task.key] = task, process, gpu
+                    threading.Thread(target=_attend, args=(task, process, told), daemon=True).start()
+                key, message = told.get()
+                if message is None:
+                    task, process, _ = running.pop(key)
+                    yield _outcome(task, ends.pop(key, None), process.wait())
+                elif "say" in message:
+                    console.say(f"{key}: {message['say']}")
+                else:
+                    ends[key] = message
 
-    def _start(self, task: FoldTask, gpu: str | None) -> subprocess.Popen[str]:
+    def _start(self, task: Task, gpu: str | None) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            python_command("deconvseg.experiments.worker", json.dumps(dict(task.arguments)), str(self.threads)),
-            stdin=subprocess.DEVNULL,
+            python_command("deconvseg.experiments.worker", str(self.threads)),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # CUDA looks once; a run can go on on whichever device is free.
+            # CUDA looks once; a task can go on on whichever device is free.
             env=child_environment(**({} if gpu is None else {_VISIBLE: gpu})),
             text=True,
             encoding="utf-8",
         )
 
 
-def _listen(fold: int, process: subprocess.Popen[str], told: SimpleQueue[tuple[int, dict[str, Any] | None]]) -> None:
-    """Put the messages of a process into the queue, and None after the last one, however the process ends."""
+def _attend(task: Task, process: subprocess.Popen[str], told: SimpleQueue[tuple[str, _Message | None]]) -> None:
+    """Give a process its task and put its messages into the queue, and None after the last, however it ends."""
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         with process.stdout as lines:
+            try:
+                with process.stdin as stream:
+                    stream.write(task.to_json())
+            except OSError:
+                # It has died before it could read; its exit code says how.
+                return
             for message in read_messages(lines):
-                told.put((fold, message))
+                told.put((task.key, message))
     finally:
-        told.put((fold, None))
+        told.put((task.key, None))
 
 
-class _Prefixed:
-    """The console of a fold in this process."""
-
-    def __init__(self, console: Console, fold: int) -> None:
-        self.console, self.fold = console, fold
-
-    def say(self, text: str) -> None:
-        self.console.say(f"fold {self.fold}: {text}")
-
-    def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
-        return self.console.track(f"fold {self.fold}: {text}", total)
+def _outcome(task: Task, end: _Message | None, code: int) -> Outcome:
+    if end is None:
+        return Outcome(task, error=DeconvsegError(f"its process {ended(code, advice='run fewer at once (`jobs`)')}"))
+    if "error" in end:
+        kind = InputError if end["code"] == InputError.exit_code else DeconvsegError
+        return Outcome(task, error=kind(end["error"]))
+    return Outcome(task, end["value"])
 
 
-def choose_executor(jobs: int | None, device: str, devices_each: int) -> Serial | Processes:
-    """Return what trains the folds: as many processes as ``jobs``, by default one, or one for each of several GPUs.
+def choose_executor(jobs: int | None, device: str, devices_each: int = 1) -> Executor:
+    """Return what runs ``jobs`` tasks at once: this process, or several; by default one, or one for each of the GPUs.
 
     A device that is named is the only one to be used. Raises :class:`InputError` for ``jobs`` below 1, and for several
-    beside folds that are themselves trained on several devices.
+    beside tasks that each run on several devices themselves.
     """
-    import torch
-
     if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs {jobs}: give the number of folds to train at once, 1 or more")
+        raise InputError(f"`jobs={jobs}`: give the number of tasks to run at once, 1 or more")
     if devices_each > 1:
         if jobs not in (None, 1):
-            raise InputError(f"--jobs {jobs} beside --devices {devices_each}: train folds at once, or each on several")
+            raise InputError(
+                f"`jobs={jobs}` beside `devices={devices_each}`: train folds at once, or each on several devices"
+            )
         jobs = 1
     gpus = _list_gpus() if choose_device(device) == "cuda" else []
     jobs = max(1, len(gpus)) if jobs is None else jobs
@@ -158,8 +137,6 @@ def choose_executor(jobs: int | None, device: str, devices_each: int) -> Serial 
 
 def _list_gpus() -> list[str]:
     """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    import torch
-
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
     return named[:count] or [str(number) for number in range(count)]

@@ -1,21 +1,25 @@
-"""The process of one fold; its arguments are those of :func:`~deconvseg.training.train`, as JSON, and its threads."""
+"""The process of one task, which it reads from standard input; its argument is the number of its threads.
 
-import json
+It writes JSON lines to standard output: what there is to say, and at the end a value or an error.
+"""
+
+import logging
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
 from deconvseg.errors import DeconvsegError
+from deconvseg.experiments.tasks import Task
 from deconvseg.progress import Progress, show_nothing, tenths
-from deconvseg.system import exit_on, keep_freed_memory, one_line, take_over_stdout
-from deconvseg.training import train
-from deconvseg.training.worker import Relay
+from deconvseg.system import Relay, exit_on, keep_freed_memory, take_over_stdout
 
 
-class _FoldRelay(Relay):
+class _TaskRelay(Relay):
     """Tells the parent process a line for each tenth of the way."""
 
     @contextmanager
@@ -23,22 +27,40 @@ class _FoldRelay(Relay):
         yield show_nothing if total is not None else tenths(text, self.say)
 
 
-def main(arguments: str, threads: str) -> int:
-    """Train a fold; return the exit code."""
+class _Warnings(logging.Handler):
+    """Tells the parent process what the package logs."""
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self.relay = relay
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.relay.say(f"warning: {self.format(record)}")
+
+
+def main(threads: str) -> int:
+    """Run the task; return the exit code."""
     # Sent by the parent: unfinished files are removed on the way out.
     exit_on(signal.SIGTERM)
-    relay = _FoldRelay(take_over_stdout())
+    relay = _TaskRelay(take_over_stdout())
+    logging.getLogger("deconvseg").addHandler(_Warnings(relay))
+    # The parent shows the key.
+    task = replace(Task.from_json(sys.stdin.read()), key="")
     torch.set_num_threads(int(threads))
     keep_freed_memory()
     try:
-        train(**json.loads(arguments), console=relay)
-    except DeconvsegError as error:
-        relay.tell(error=one_line(error))
-        return error.exit_code
+        outcome = task.run(relay)
+        if outcome.error is None:
+            relay.tell(value=outcome.value)
+            return 0
+        if not isinstance(outcome.error, DeconvsegError):
+            traceback.print_exception(outcome.error)
+        code = getattr(outcome.error, "exit_code", 1)
+        relay.tell(error=outcome.problem, code=code)
+        return int(code)
     except BrokenPipeError:
         # The parent was killed.
         return 1
-    return 0
 
 
 if __name__ == "__main__":

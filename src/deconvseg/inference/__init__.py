@@ -2,6 +2,8 @@
 
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.engine import Engine
+from deconvseg.inference.expecting import ExpectedMasks
+from deconvseg.inference.files import choose_cases
 from deconvseg.inference.masks import labels_from_maps
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
@@ -26,6 +28,7 @@ from deconvseg.inference.windows import predict_windows
 __all__ = [
     "Engine",
     "Estimate",
+    "ExpectedMasks",
     "Member",
     "Postprocessing",
     "Prediction",
@@ -38,6 +41,7 @@ __all__ = [
     "Trial",
     "Volume",
     "apply",
+    "choose_cases",
     "component_volumes",
     "labels_from_maps",
     "make_step",

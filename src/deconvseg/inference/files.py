@@ -1,11 +1,11 @@
 """Predict the files of a path: which cases they are, and what there is to be said about the runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from deconvseg.data import Case, is_dataset, list_names, select_split
+from deconvseg.data import Case, Image, Problem, is_dataset, list_names, select_split
 from deconvseg.errors import InputError
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.finding import find_cases
@@ -25,6 +25,7 @@ def predict_files(
     splits: str | PathLike[str] | None = None,
     split: str | None = None,
     fold: int | None = None,
+    names: Sequence[str] | None = None,
     save_probabilities: bool = False,
     skip_existing: bool = False,
     bids: bool = False,
@@ -38,17 +39,9 @@ def predict_files(
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    channels = [channel.name for channel in predictor.plan.channels]
-    cases, left_out, load = find_cases(images, channels, predictor.memory, warn=told.warn)
-    # Without a splits file the run's own is meant: it alone knows what the run was validated on.
-    names, own = [case.name for case in cases], runs[0].path / "splits.json"
-    chosen = select_split(names, split, splits=splits, own=own, fold=fold)
-    if chosen is not None:
-        cases = [case for case in cases if case.name in chosen]
-        _warn_of_seen(cases, runs, split, told)
-    for problem in left_out:
-        if problem.severity == "warning":
-            told.warn(f"{problem.file} {problem.message}")
+    cases, left_out, load = choose_cases(
+        runs, images, memory=predictor.memory, splits=splits, split=split, fold=fold, names=names, told=told
+    )
     done = predict_cases(
         predictor,
         cases,
@@ -64,6 +57,39 @@ def predict_files(
     done.warnings[:0] = told.warnings
     done.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
     return done
+
+
+def choose_cases(
+    runs: Sequence[Run],
+    images: Path,
+    *,
+    memory: int | None = None,
+    splits: str | PathLike[str] | None = None,
+    split: str | None = None,
+    fold: int | None = None,
+    names: Sequence[str] | None = None,
+    told: Prediction,
+) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
+    """Return the cases of a path that are to be predicted, what is left out of it, and how an image is loaded.
+
+    ``told`` takes the warnings about them. Raises :class:`InputError` for ``names`` that no case has.
+    """
+    channels = [channel.name for channel in runs[0].plan.channels]
+    cases, left_out, load = find_cases(images, channels, memory, warn=told.warn)
+    # Without a splits file the run's own is meant: it alone knows what the run was validated on.
+    known, own = [case.name for case in cases], runs[0].path / "splits.json"
+    chosen = select_split(known, split, splits=splits, own=own, fold=fold)
+    if chosen is not None:
+        cases = [case for case in cases if case.name in chosen]
+        _warn_of_seen(cases, runs, split, told)
+    if names is not None:
+        if unknown := sorted(set(names) - {case.name for case in cases}):
+            raise InputError(f"{images}: has no cases {list_names(unknown)}")
+        cases = [case for case in cases if case.name in set(names)]
+    for problem in left_out:
+        if problem.severity == "warning":
+            told.warn(f"{problem.file} {problem.message}")
+    return cases, left_out, load
 
 
 def describe_runs(runs: Sequence[Run]) -> Prediction:

@@ -66,6 +66,7 @@ def predict(
     splits: Path_ | None = ...,
     split: Literal["train", "val", "test"] | None = ...,
     fold: int | None = ...,
+    cases: Sequence[str] | None = ...,
     console: Console = ...,
 ) -> Prediction: ...
 @overload
@@ -103,6 +104,7 @@ def predict(
     splits: Path_ | None = None,
     split: Literal["train", "val", "test"] | None = None,
     fold: int | None = None,
+    cases: Sequence[str] | None = None,
     console: Console = SILENT,
 ) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
@@ -123,9 +125,9 @@ def predict(
 
     Files give masks named after their case in ``output``, each on the grid and with the geometry of its image. Of a
     dataset ``split`` takes a part (as the first run's splits say, or the file ``splits``, of which ``fold`` picks an
-    entry where it is a list). A file that fails is reported in ``problems`` and the others are done; where
-    it is the only one, its error is raised. Masks go through the post-processing that a cross-validation has chosen,
-    unless ``postprocess`` is false.
+    entry where it is a list), and ``cases`` takes those of these names. A file that fails is reported in ``problems``
+    and the others are done; where it is the only one, its error is raised. Masks go through the post-processing that a
+    cross-validation has chosen, unless ``postprocess`` is false.
 
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
     ``save_probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
@@ -136,7 +138,8 @@ def predict(
     if from_files:
         _refuse(spacing=spacing, affine=affine, why="files have a geometry of their own")
     else:
-        _refuse(output=output, splits=splits, split=split, fold=fold, why="an image in memory is one case, not saved")
+        why = "an image in memory is one case, not saved"
+        _refuse(output=output, splits=splits, split=split, fold=fold, cases=cases, why=why)
         _refuse(skip_existing=skip_existing or None, bids=bids or None, why="an image in memory is not saved")
     folders = [Path(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
     runs = [run for folder in folders for run in open_runs(folder)]
@@ -166,6 +169,7 @@ def predict(
         splits=splits,
         split=split,
         fold=fold,
+        names=cases,
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
         bids=bids,

@@ -71,6 +71,24 @@ class Prediction:
             "models": self.models,
         }
 
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Prediction:
+        """Return what :meth:`to_json` was of."""
+        remarks = {name: list(texts) for name, texts in tree["case_warnings"].items()}
+        of_all = len(tree["warnings"]) - sum(map(len, remarks.values()))
+        written, skipped, empty = ([Path(path) for path in tree[key]] for key in ("written", "skipped", "empty"))
+        problems, warnings = list(tree["problems"]), list(tree["warnings"][:of_all])
+        return cls(written, skipped, problems, warnings, remarks, empty, list(tree["models"]))
+
+    def add(self, other: Prediction) -> None:
+        """Take in what another part of the same cases gave; what both say of all cases is said once."""
+        for key in ("written", "skipped", "empty"):
+            getattr(self, key).extend(getattr(other, key))
+        for key in ("problems", "warnings", "models"):
+            own = getattr(self, key)
+            own.extend(entry for entry in getattr(other, key) if entry not in own)
+        self.remarks.update(other.remarks)
+
 
 @dataclass(frozen=True)
 class FileState:

@@ -31,6 +31,7 @@ from deconvseg.system.processes import (
     read_messages,
     take_over_stdout,
 )
+from deconvseg.system.relaying import Relay
 from deconvseg.system.streams import UnfailingStream, protect_streams
 from deconvseg.system.workers import map_in_processes
 
@@ -39,6 +40,7 @@ __all__ = [
     "LOCK",
     "DiskFullError",
     "LockedError",
+    "Relay",
     "UnfailingStream",
     "atomic_write",
     "available_memory",

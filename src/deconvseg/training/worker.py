@@ -8,39 +8,15 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
 
 from deconvseg.errors import DeconvsegError, InterruptionError
-from deconvseg.progress import Console, Progress, Silent, show_nothing
+from deconvseg.progress import Console, Silent
 from deconvseg.runs import Run
-from deconvseg.system import choose_device, keep_freed_memory, one_line, take_over_stdout
+from deconvseg.system import Relay, choose_device, keep_freed_memory, one_line, take_over_stdout
 from deconvseg.training.meeting import PeerError
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.train import fit_run
-
-
-class Relay:
-    """A console that tells the parent process, by JSON lines in ``messages``."""
-
-    def __init__(self, messages: TextIO) -> None:
-        self.messages = messages
-
-    def tell(self, **message: Any) -> None:
-        """Write one message."""
-        self.messages.write(json.dumps(message) + "\n")
-        self.messages.flush()
-
-    def say(self, text: str) -> None:
-        """Hand a line on."""
-        self.tell(say=text)
-
-    @contextmanager
-    def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        """Give a function that hands a fraction on; how many items are done, the parent has shown already."""
-        yield (lambda done, what=None, /: self.tell(done=done, text=what or text)) if total is None else show_nothing
 
 
 def main(path: str, options: str, how: str) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path, PurePath
@@ -28,14 +26,16 @@ from deconvseg.data import (
 )
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import Evaluation, merge_evaluations, read_evaluation
-from deconvseg.experiments.executor import Executor, FoldTask, Processes, choose_executor
+from deconvseg.experiments.executor import choose_executor
+from deconvseg.experiments.folds import fold_run, fold_task, share_memory, threads_of_a_fold, train_folds
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
+from deconvseg.experiments.tasks import Executor
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Silent, each, takes_console
 from deconvseg.runs import FOLDS, Run
-from deconvseg.system import atomic_write, choose_device, hold, plannable_memory, remove_unfinished
+from deconvseg.system import atomic_write, choose_device, hold, remove_unfinished
 from deconvseg.text import dump_json
 from deconvseg.training import (
     Ranks,
@@ -150,9 +150,9 @@ def _train_folds(
     console: Console,
 ) -> CrossValidation:
     """Train the folds that are not finished, and write what all of them found."""
-    tasks = [_make_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)]
+    tasks = {fold: fold_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)}
     console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
-    failed = executor.run(tasks, console)
+    failed = train_folds(tasks, executor, console)
     result = _gather(run, data, parts, failed, console)
     result.write()
     describe_run(run, console)
@@ -195,8 +195,8 @@ def _start(
     names = tuple(dict.fromkeys(name for part in parts for name in (*part.train, *part.val)))
     everything = Splits(names, (), parts[0].test)
     data = data.select(names)
-    with _threads_of_a_fold(executor):
-        plan = decide_plan(data, everything, None, _share_memory(options, executor, len(parts)), console)
+    with threads_of_a_fold(executor, len(parts)):
+        plan = decide_plan(data, everything, None, share_memory(options, executor, len(parts)), console)
     named = None if table is None else PurePath(table).name
     config = {**options.to_config(), "stratify": stratify, "table": named, "folds": len(parts)}
     run = Run.create(output, plan, config, splits=vars(everything))
@@ -232,7 +232,7 @@ def _reopen(
     check_same_plan(run, asked.given_plan(), options, data)
     _check_same_folds(run, parts, options, data)
     for fold, part in enumerate(parts):
-        own = _fold(run, fold)
+        own = fold_run(run, fold)
         if (own.path / "splits.json").is_file() and (own.path / "manifest.json").is_file():
             if foreign := _describe_foreign(run, fold, part):
                 raise InputError(foreign)
@@ -259,40 +259,14 @@ def _check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, 
         )
 
 
-def _share_memory(options: TrainOptions, executor: Executor, folds: int) -> TrainOptions:
-    """Let the planner give a fold its share of the memory where several are trained on one device at once."""
-    together = executor.count_on_device(folds) if isinstance(executor, Processes) else 1
-    if together == 1 or options.plan is not None:
-        return options
-    memory = plannable_memory(choose_device(options.device)) if options.memory is None else options.memory
-    return replace(options, memory=memory // together)
-
-
-@contextmanager
-def _threads_of_a_fold(executor: Executor) -> Iterator[None]:
-    """Let the planner time this machine with as many threads as a fold will have."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(executor.threads if isinstance(executor, Processes) else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _fold(run: Run, fold: int) -> Run:
-    return Run(run.path / f"fold_{fold}")
-
-
 def _finished(run: Run, fold: int) -> bool:
-    own = _fold(run, fold)
+    own = fold_run(run, fold)
     return (own.path / "plan.json").is_file() and own.finished
 
 
 def _describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
     """Say what tells the run in the place of a fold from that fold; None where it is the fold's."""
-    own = _fold(run, fold)
+    own = fold_run(run, fold)
     if {key: tuple(names) for key, names in own.splits.items()} != vars(part):
         what = "cases"
     elif (own.path / "plan.json").is_file() and changed_keys(run.plan, own.plan):
@@ -303,20 +277,6 @@ def _describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
         f"{own.path}: holds a run with other {what} than fold {fold} of the cross-validation has; move it away and go "
         "on with --resume"
     )
-
-
-def _make_task(run: Run, fold: int, options: TrainOptions) -> FoldTask:
-    own = _fold(run, fold)
-    shared = {key: getattr(options, key) for key in ("workers", "devices", "strategy")}
-    # One cache for all folds: every case is preprocessed once.
-    cache = options.cache or str(run.cache)
-    arguments: dict[str, Any] = {"dataset": options.dataset, "output": str(own.path), "cache": cache, **shared}
-    if own.resume_file.is_file():
-        return FoldTask(fold, {**arguments, "resume": True})
-    kept = ("foreground", "max_seconds", "device", "precision", "pretrained", "seed")
-    chosen = {key: getattr(options, key) for key in kept}
-    plan, splits = str(run.path / "plan.json"), str(run.path / FOLDS)
-    return FoldTask(fold, {**arguments, **chosen, "plan": plan, "splits": splits, "fold": fold})
 
 
 def _gather(
@@ -338,7 +298,7 @@ def _gather(
         if fold not in done
         for name in parts[fold].val
     ]
-    found = {fold: read_evaluation(_fold(run, fold).validation / "metrics.json") for fold in done}
+    found = {fold: read_evaluation(fold_run(run, fold).validation / "metrics.json") for fold in done}
     merged = merge_evaluations(list(found.values()), absent)
     folds = {fold: tuple(case.name for case in evaluation.cases) for fold, evaluation in found.items()}
     # A fold that finished with cases that could not be predicted or evaluated has them in its evaluation.

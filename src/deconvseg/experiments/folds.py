@@ -1,0 +1,83 @@
+"""The folds of a cross-validation as tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from deconvseg.errors import InterruptionError
+from deconvseg.experiments.tasks import Executor, Task
+from deconvseg.progress import Console
+from deconvseg.runs import FOLDS, Run
+from deconvseg.system import choose_device, plannable_memory
+from deconvseg.training import TrainOptions, train
+
+# What is asked of a fold that goes on: the rest is in its folder, and must be what these files say.
+_OF_A_STARTED_FOLD = ("dataset", "output", "cache", "workers", "devices", "strategy", "plan", "splits", "fold")
+
+
+def fold_run(run: Run, fold: int) -> Run:
+    """Return the run of one fold, which may not be there yet."""
+    return Run(run.path / f"fold_{fold}")
+
+
+def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
+    """Return the task that trains a fold, or goes on with it."""
+    kept = ("foreground", "max_seconds", "device", "precision", "pretrained", "seed")
+    arguments = {
+        "dataset": options.dataset,
+        "output": str(fold_run(run, fold).path),
+        # One cache for all folds: every case is preprocessed once.
+        "cache": options.cache or str(run.cache),
+        **{key: getattr(options, key) for key in ("workers", "devices", "strategy", *kept)},
+        "plan": str(run.path / "plan.json"),
+        "splits": str(run.path / FOLDS),
+        "fold": fold,
+    }
+    return Task(f"fold {fold}", f"{__name__}:train_fold", arguments)
+
+
+def train_fold(*, console: Console, **arguments: Any) -> None:
+    """Train the run in ``output``; one that has completed an epoch goes on."""
+    if Run(arguments["output"]).resume_file.is_file():
+        arguments = {key: arguments[key] for key in _OF_A_STARTED_FOLD} | {"resume": True}
+    train(**arguments, console=console)
+
+
+def train_folds(tasks: Mapping[int, Task], executor: Executor, console: Console) -> dict[int, str]:
+    """Train the folds and return why some failed, by fold; one that fails does not stop the others."""
+    folds = {task.key: fold for fold, task in tasks.items()}
+    problems: dict[int, str] = {}
+    try:
+        with closing(executor.run(list(tasks.values()), console)) as outcomes:
+            for outcome in outcomes:
+                if outcome.problem is not None:
+                    problems[folds[outcome.task.key]] = outcome.problem
+                    console.say(f"{outcome.task.key}: failed: {outcome.problem}")
+    except KeyboardInterrupt:
+        raise InterruptionError("interrupted; completed epochs are kept, go on with `resume=True`") from None
+    return problems
+
+
+def share_memory(options: TrainOptions, executor: Executor, folds: int) -> TrainOptions:
+    """Let the planner give a fold its share of the memory where several are trained on one device at once."""
+    together = executor.share(folds).together
+    if together == 1 or options.plan is not None:
+        return options
+    memory = plannable_memory(choose_device(options.device)) if options.memory is None else options.memory
+    return replace(options, memory=memory // together)
+
+
+@contextmanager
+def threads_of_a_fold(executor: Executor, folds: int) -> Iterator[None]:
+    """Let the planner time this computer with as many threads as a fold will have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(executor.share(folds).threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,145 @@
+"""Prediction of many cases, spread over an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.experiments.executor import Serial
+from deconvseg.experiments.tasks import Executor, Outcome, Task
+from deconvseg.inference import ExpectedMasks, Prediction, choose_cases, predict
+from deconvseg.progress import SILENT, Console
+from deconvseg.runs import open_runs
+
+_Path = str | PathLike[str]
+_Part = tuple[str, ...]
+
+
+def predict_many(
+    images: _Path,
+    models: _Path | Sequence[_Path],
+    output: _Path,
+    *,
+    device: str = "auto",
+    overlap: float | None = None,
+    tta: bool = False,
+    postprocess: bool = True,
+    crop: bool = True,
+    memory: int | None = None,
+    save_probabilities: bool = False,
+    skip_existing: bool = False,
+    bids: bool = False,
+    splits: _Path | None = None,
+    split: Literal["train", "val", "test"] | None = None,
+    fold: int | None = None,
+    executor: Executor | None = None,
+    console: Console = SILENT,
+) -> Prediction:
+    """Write the masks of a file, a folder or a dataset as :func:`deconvseg.predict` does, by tasks of an executor.
+
+    The ``executor`` is this process if not given. Each of its slots takes a part of the cases; ``memory`` is that of a
+    case, so as many cases take it at once. The other arguments are those of :func:`deconvseg.predict`.
+
+    Where a task ends early, the masks that it has written are kept, and what it left is predicted by other tasks: the
+    case that it was at, and the one after it, each alone. A case whose own task fails too is one of the ``problems``.
+    Raises :class:`~deconvseg.errors.InputError` where no part can be predicted, as for a missing run.
+    """
+    executor = executor or Serial()
+    models = [models] if isinstance(models, str | PathLike) else models
+    arguments = {
+        "images": str(images),
+        "models": [str(model) for model in models],
+        "output": str(output),
+        "device": device,
+        "overlap": overlap,
+        "tta": tta,
+        "postprocess": postprocess,
+        "crop": crop,
+        "memory": memory,
+        "save_probabilities": save_probabilities,
+        "skip_existing": skip_existing,
+        "bids": bids,
+        "splits": None if splits is None else str(splits),
+        "split": split,
+        "fold": fold,
+    }
+    spreading = _Spreading(arguments, executor, console)
+    if executor.slots == 1:
+        return spreading.whole()
+    runs = [run for model in models for run in open_runs(model)]
+    # Its warnings are those of the tasks.
+    cases, _, _ = choose_cases(runs, Path(images), splits=splits, split=split, fold=fold, told=Prediction())
+    if len(cases) < 2:
+        return spreading.whole()
+    expected = ExpectedMasks(runs[0].plan, cases, Path(output), bids)
+    return spreading.parts([case.name for case in cases], expected)
+
+
+def predict_part(*, console: Console, **arguments: Any) -> dict[str, Any]:
+    """Predict some cases, and return the plain types of what was predicted."""
+    return predict(**arguments, console=console).to_json()
+
+
+class _Spreading:
+    """One prediction, by one or several tasks."""
+
+    def __init__(self, arguments: Mapping[str, Any], executor: Executor, console: Console) -> None:
+        self.arguments = arguments
+        self.executor = executor
+        self.console = console
+
+    def whole(self) -> Prediction:
+        """Predict everything by one task, whose error is raised."""
+        (outcome,) = self._run({"": None})
+        if outcome.error is not None:
+            raise outcome.error
+        return Prediction.from_json(outcome.value)
+
+    def parts(self, names: Sequence[str], expected: ExpectedMasks) -> Prediction:
+        """Predict the cases in as many parts as there are slots, then what ended tasks have left."""
+        slots = min(self.executor.slots, len(names))
+        result = Prediction()
+        alone: list[str] = []
+        parts: list[_Part] = [tuple(names[first::slots]) for first in range(slots)]
+        while parts:
+            outcomes = self._run({f"part {n} of {len(parts)}": part for n, part in enumerate(parts, 1)})
+            if all(isinstance(outcome.error, InputError) for outcome in outcomes) and not result.models:
+                raise outcomes[0].error or DeconvsegError("nothing was predicted")
+            parts = []
+            for outcome in outcomes:
+                left = self._take(outcome, result, expected)
+                alone += left[:2]
+                parts += [left[2:]] if left[2:] else []
+        for name in alone:
+            # One at a time: several at once may be why their tasks were ended.
+            (outcome,) = self._run({name: (name,)})
+            if self._take(outcome, result, expected):
+                result.add(expected.fail(name, outcome.problem or "has no mask"))
+        order = {path: number for number, path in enumerate(expected.paths.values())}
+        for paths in (result.written, result.skipped, result.empty):
+            paths.sort(key=order.__getitem__)
+        return result
+
+    def _run(self, parts: Mapping[str, _Part | None]) -> list[Outcome]:
+        tasks = [
+            Task(key, f"{__name__}:predict_part", {**self.arguments, "cases": None if part is None else list(part)})
+            for key, part in parts.items()
+        ]
+        with closing(self.executor.run(tasks, self.console)) as outcomes:
+            return list(outcomes)
+
+    def _take(self, outcome: Outcome, result: Prediction, expected: ExpectedMasks) -> _Part:
+        """Add what a task has done to the result, and return the cases that it has left."""
+        if outcome.error is None:
+            result.add(Prediction.from_json(outcome.value))
+            return ()
+        names: Sequence[str] = outcome.task.arguments["cases"]
+        made = expected.made(names)
+        result.add(made)
+        left = tuple(name for name in names if expected.paths[name] not in made.written)
+        self.console.say(f"{outcome.task.key}: failed: {outcome.problem}; {len(left)} of {len(names)} cases are left")
+        return left

@@ -1,0 +1,158 @@
+"""Many cases, spread over an executor: the masks of one process, whoever makes them and whatever dies meanwhile."""
+
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from consoles import Listening
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.experiments import Executor, Outcome, Serial, Task, crossval, predict_many
+from deconvseg.inference import Prediction, predict
+from deconvseg.progress import SILENT, Console
+from plans import tiny_plan
+
+OPTIONS = {"device": "cpu"}
+
+
+class Threads(Executor):
+    """An executor of somebody else's: threads."""
+
+    slots = 2
+
+    def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
+        with ThreadPoolExecutor(self.slots) as pool:
+            futures = [pool.submit(task.run, console) for task in tasks]
+            for future in as_completed(futures):
+                yield future.result()
+
+
+class Mortal(Serial):
+    """An executor whose process is killed when it comes to one of these cases, or only beside ``others``."""
+
+    slots = 2
+
+    def __init__(self, *deadly: str, others: bool = False) -> None:
+        self.deadly = deadly
+        self.others = others
+        self.asked: list[list[str]] = []
+
+    def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
+        for task in tasks:
+            names = task.arguments["cases"]
+            self.asked.append(names)
+            place = next((place for place, name in enumerate(names) if name in self.deadly), None)
+            if place is None or (self.others and len(names) == 1):
+                yield task.run(console)
+                continue
+            if place:
+                # What it has written before it dies.
+                replace(task, arguments={**task.arguments, "cases": names[:place]}).run(SILENT)
+            yield Outcome(task, error=DeconvsegError("its process was ended by SIGKILL"))
+
+
+@pytest.fixture(scope="module")
+def expected(trained: Path, discs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The masks of one process."""
+    output = tmp_path_factory.mktemp("masks")
+    assert not predict(discs / "images", trained, output, **OPTIONS).problems
+    return masks_in(output)
+
+
+def masks_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+
+
+@pytest.mark.parametrize("executor", [None, Serial(), Threads()], ids=["given none", "serial", "threads"])
+def test_the_masks_and_what_is_told_are_those_of_one_process(
+    executor: Executor | None, trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    plain, console = Listening(), Listening()
+    wanted = predict(discs / "images", trained, tmp_path / "plain", **OPTIONS, console=plain)
+    found = predict_many(discs / "images", trained, tmp_path / "many", **OPTIONS, executor=executor, console=console)
+    assert masks_in(tmp_path / "many") == expected
+    assert [path.name for path in found.written] == [path.name for path in wanted.written]
+    assert (found.problems, found.warnings, found.models) == (wanted.problems, wanted.warnings, wanted.models)
+    if not isinstance(executor, Threads):
+        assert (console.said, console.told) == (plain.said, plain.told)
+
+
+def test_another_executor_runs_a_cross_validation(discs: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(tiny_plan().model_dump_json())
+    console = Listening()
+    result = crossval(discs, tmp_path / "run", folds=2, plan=plan, device="cpu", executor=Threads(), console=console)
+    assert result.problems == ()
+    assert [len(names) for names in result.folds.values()] == [3, 3]
+    assert {line.partition(":")[0] for line in console.said} >= {"fold 0", "fold 1"}
+
+
+def test_a_dead_process_loses_no_mask_and_its_case_alone_is_a_problem(
+    trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    earlier = tmp_path / "disc4.png"
+    earlier.write_bytes(expected["disc5.png"])
+    executor, console = Mortal("disc4"), Listening()
+    found = predict_many(discs / "images", trained, tmp_path, **OPTIONS, executor=executor, console=console)
+    (problem,) = found.problems
+    assert problem == "disc4: its process was ended by SIGKILL; its earlier mask is now disc4.png.old"
+    assert masks_in(tmp_path) == {name: mask for name, mask in expected.items() if name != "disc4.png"}
+    assert [path.stem for path in found.written] == [f"disc{number}" for number in (0, 1, 2, 3, 5, 6, 7)]
+    # The case that was at work and the next one are tried alone; what was written is not predicted again.
+    assert executor.asked == [
+        ["disc0", "disc2", "disc4", "disc6"],
+        ["disc1", "disc3", "disc5", "disc7"],
+        ["disc4"],
+        ["disc6"],
+    ]
+    assert "part 1 of 2: failed: its process was ended by SIGKILL; 2 of 4 cases are left" in console.said
+
+
+def test_what_several_at_once_could_not_do_is_done_alone(
+    trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    executor = Mortal("disc0", "disc3", others=True)
+    found = predict_many(discs / "images", trained, tmp_path, **OPTIONS, executor=executor)
+    assert found.problems == []
+    assert masks_in(tmp_path) == expected
+    assert executor.asked[2:] == [["disc4", "disc6"], ["disc7"], ["disc0"], ["disc2"], ["disc3"], ["disc5"]]
+
+
+def test_a_bad_file_is_a_problem_and_what_no_part_can_do_is_raised(trained: Path, discs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("disc6.png", "disc7.png"):
+        (folder / name).write_bytes((discs / "images" / name).read_bytes())
+    (folder / "bad.png").write_bytes(b"?")
+    found = predict_many(folder, trained, tmp_path / "out", **OPTIONS, executor=Threads())
+    assert len(found.problems) == 1
+    assert "bad.png" in found.problems[0]
+    assert [path.name for path in found.written] == ["disc6.png", "disc7.png"]
+    with pytest.raises(InputError, match=r"bad\.png"):
+        predict_many(folder / "bad.png", trained, tmp_path / "out", **OPTIONS, executor=Threads())
+    with pytest.raises(InputError, match="overlap"):
+        predict_many(folder, trained, tmp_path / "out", **OPTIONS, overlap=2.0, executor=Threads())
+    with pytest.raises(InputError, match="has no cases disc9"):
+        predict(folder, trained, tmp_path / "out", **OPTIONS, cases=["disc9"])
+
+
+def test_masks_that_are_there_are_left_by_every_part(
+    trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    predict(discs / "images", trained, tmp_path, **OPTIONS, cases=["disc1", "disc4"])
+    found = predict_many(discs / "images", trained, tmp_path, **OPTIONS, skip_existing=True, executor=Threads())
+    assert [path.stem for path in found.skipped] == ["disc1", "disc4"]
+    assert len(found.written) == 6
+    assert masks_in(tmp_path) == expected
+
+
+def test_a_prediction_is_the_same_after_json() -> None:
+    made = Prediction(
+        [Path("a.png")], [Path("b.png")], ["c"], ["d"], {"a": ["e", "f"]}, [Path("a.png")], [{"run": "r"}]
+    )
+    again = Prediction.from_json(made.to_json())
+    assert again == made
+    again.add(made)
+    assert (again.warnings, again.problems, len(again.written)) == (["d"], ["c"], 2)

@@ -31,9 +31,10 @@ from deconvseg.data.labels.painting import Paint, check_painting, painting_order
 from deconvseg.data.labels.segments import read_mask_pair
 from deconvseg.data.layouts.bids_writing import bids_mask_paths, write_bids_description
 from deconvseg.data.layouts.inputs import is_images_folder, open_images
+from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.layouts.opening import is_dataset, open_dataset
 from deconvseg.data.layouts.registry import Layout, list_layouts, register_layout, unregister_layout
-from deconvseg.data.listing import list_image_files
+from deconvseg.data.listing import find_splits, guess_channels, list_image_files
 from deconvseg.data.patches.augmentation import Augment, Augmentation
 from deconvseg.data.patches.sampling import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.places import find_beside, name_beside
@@ -102,8 +103,11 @@ __all__ = [
     "find_beside",
     "find_label_problems",
     "find_leaks",
+    "find_left_out",
+    "find_splits",
     "finish",
     "group_cases",
+    "guess_channels",
     "image_suffixes",
     "is_dataset",
     "is_image_file",

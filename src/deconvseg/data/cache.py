@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deconvseg.data.dataset import Case, Dataset
+from deconvseg.data.formats.registry import is_known_everywhere
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.labels.encoding import LabelEncoding
 from deconvseg.data.preprocessing import Normalisation, preprocess_image, preprocess_labels
@@ -121,7 +122,8 @@ def prepare_cases(
         patch_size=None if patch_size is None else tuple(patch_size),
     )
     new = [case for case in dataset.cases if _is_new(place, case)]
-    results = _spread(prepare, dataset.cases, new, workers)
+    # A reader that a script has registered is not there in other processes.
+    results = _spread(prepare, dataset.cases, new, workers if is_known_everywhere() else 0)
     return [result for _, result in zip(each(dataset.cases, text, console), results, strict=True)]
 
 

@@ -28,6 +28,11 @@ def volume(suffix, kind=nib.Nifti1Image):
     return gzip.compress(content) if suffix.endswith(".gz") else content
 
 
+def pair(folder, name, kind):
+    nib.save(kind(VOLUME, np.diag([-1, 2, 3, 1])), folder / f"{name}.img")
+    return (folder / f"{name}.hdr").read_bytes()
+
+
 def by_itk(folder, suffix, compressed):
     path = folder / f"itk{suffix}"
     sitk.WriteImage(sitk.GetImageFromArray(VOLUME.T), str(path), compressed)
@@ -59,6 +64,10 @@ FORMATS = {
     "exif.png": lambda folder: picture("PNG", np.repeat(GREY[..., None], 3, 2), exif=EXIF),
     "grey.jpg": lambda folder: picture("JPEG", GREY, exif=EXIF),
     "webp.png": lambda folder: picture("WEBP", GREY, lossless=True),
+    "lossy.webp": lambda folder: picture("WEBP", GREY, exif=EXIF),
+    "grey.gif": lambda folder: picture("GIF", GREY),
+    "scan.mgh": lambda folder: volume(".mgh", nib.MGHImage),
+    "scan.mgz": lambda folder: gzip.compress(volume(".mgh", nib.MGHImage)),
     "grey.bmp": lambda folder: picture("BMP", GREY),
     "plain.tif": lambda folder: tiff(GREY),
     "zlib.tif": lambda folder: tiff(GREY, compression="zlib"),
@@ -66,6 +75,8 @@ FORMATS = {
     "jpeg.tif": lambda folder: tiff(GREY, photometric="minisblack", compression="jpeg"),
     "bits.tif": lambda folder: tiff(GREY > 99, photometric="miniswhite", rowsperstrip=2),
     "pillow.tif": lambda folder: picture("TIFF", GREY, compression="tiff_lzw"),
+    "spm.hdr": lambda folder: pair(folder, "spm", nib.Spm99AnalyzeImage),
+    "nifti_pair.hdr": lambda folder: pair(folder, "nifti_pair", nib.Nifti1Pair),
     "detached.nhdr": lambda folder: by_itk(folder, ".nhdr", False),
     "detached.mhd": lambda folder: by_itk(folder, ".mhd", True),
 }  # fmt: skip

@@ -13,6 +13,9 @@ from deconvseg.data.formats.volumes import Volume, VolumeReader, decompressed
 
 _HEADER_BYTES = 284  # with what is reserved; the numbers follow
 _VERSION = 1
+_PLACED = slice(28, 30)  # the bytes of the flag that the header gives a place
+# Where FreeSurfer puts a volume whose header gives no place: x to the left, y down, z to the front, around the origin.
+_CORONAL = ((-1, 0, 0), (0, 0, -1), (0, 1, 0))
 
 
 @register_reader("mgh", reads=(".mgz", ".mgh"))
@@ -37,7 +40,9 @@ class MghReader(VolumeReader):
             raise OSError(f"its header describes the shape {sizes}")
         dtype = np.dtype(header.get_data_dtype()).newbyteorder(">")
         check_number_type(path, dtype)
-        placed = bool(header["goodRASFlag"])
+        placed = any(block[_PLACED])  # nibabel sets the flag, and other axes than FreeSurfer's
+        if not placed:
+            header["delta"], header["Mdc"], header["Pxyz_c"] = 1, _CORONAL, 0
         notes = ("its header gives no place: coronal slices of 1 mm are assumed, as FreeSurfer does",)
         return Volume(
             *(path, path, sizes if sizes[3] > 1 else sizes[:3], dtype, _HEADER_BYTES),

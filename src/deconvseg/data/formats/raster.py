@@ -51,7 +51,7 @@ class RasterReader(Reader):
             pixels = _read(path, labels=True)
         if pixels.ndim == 3:
             differing = (pixels != pixels[..., :1]).any(axis=-1)
-            if differing.any():
+            if differing.any() and not (_is_nearly_grey(pixels) and self.compression_with_losses(path)):
                 colour = tuple(int(value) for value in pixels[differing][0])
                 raise InputError(
                     f"{path} is a colour image, not a label map: in {int(differing.sum())} pixels "
@@ -116,6 +116,11 @@ def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
             f"({suffix} holds 0 … {limit}); write it as .tif"
         )
     PIL.Image.fromarray(pixels).save(path)
+
+
+def _is_nearly_grey(pixels: npt.NDArray[Any]) -> bool:
+    """Whether colours are the greys of a lossy WebP, which stores colours alone and rounds them."""
+    return bool(np.ptp(pixels, axis=-1).max() <= 1)
 
 
 def _read(path: Path, *, labels: bool) -> npt.NDArray[Any]:

@@ -17,7 +17,8 @@ def models(
     """List the networks and their presets."""
     from deconvseg.catalog import PRESETS
     from deconvseg.errors import check_choice
-    from deconvseg.models import describe_model, list_models
+    from deconvseg.models import describe_model, list_arguments, list_models
+    from deconvseg.nn import describe_upsampling
 
     if name is not None:
         check_choice(name, list_models(), "model")
@@ -44,6 +45,8 @@ def models(
         typer.echo(
             f"{model}\n{textwrap.indent(description, '  ')}" if name else f"{model}: {description.splitlines()[0]}"
         )
+        if name and "upsampling" in list_arguments(model):
+            typer.echo(textwrap.indent(describe_upsampling(), "  "))
         for key, facts in presets.items():
             typer.echo(f"  {key:8} {facts['arguments']['spatial_dims']}D")
             for title, variant in facts["variants"].items():

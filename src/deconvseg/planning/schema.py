@@ -301,8 +301,8 @@ def _replace(tree: dict[str, Any], path: str, value: Any) -> None:
     node: Any = tree
     for key in parents:
         node = node.get(key) if isinstance(node, dict) else None
-    # A network's configuration may leave arguments at their defaults, so a new key is welcome there alone.
-    if not isinstance(node, dict) or (last not in node and parents != ["model", "config"]):
+    # A network's configuration may leave arguments and options at their defaults, so a new key is welcome there alone.
+    if not isinstance(node, dict) or (last not in node and parents[:2] != ["model", "config"]):
         known = ", ".join(node) if isinstance(node, dict) else ", ".join(tree)
         raise InputError(f"--set {path}: the plan has no such key; known here: {known}")
     node[last] = value

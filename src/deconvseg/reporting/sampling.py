@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-    from deconvseg.nn import DTC, DySample
+    from deconvseg.nn.upsampling import SamplingLayer
 
 Array = npt.NDArray[np.float64]
 
@@ -129,15 +129,16 @@ def sampling_map(
 ) -> SamplingMap:
     """Run a model once on an image and return where one of its learned upsamplings samples (DTC's Fig. 7).
 
-    ``model`` is any network that holds a :class:`~deconvseg.nn.DTC` or :class:`~deconvseg.nn.DySample`, upgraded ones
-    too; it stays as it is. ``image`` is (C, \\*S) or (1, C, \\*S), 2D or 3D, preprocessed as the network takes it.
+    ``model`` is any network that holds a :class:`~deconvseg.nn.DTC`, :class:`~deconvseg.nn.DySample` or another
+    :class:`~deconvseg.nn.upsampling.SamplingLayer`, upgraded ones too; it stays as it is. ``image`` is (C, \\*S) or
+    (1, C, \\*S), 2D or 3D, preprocessed as the network takes it.
     ``layer`` is the path of the layer, by default of the last that is called; ``slice`` the axial slice that a 3D
     figure shows, by default the middle. Raises :class:`~deconvseg.errors.InputError` for a model without such a layer,
     an unknown path, with the nearest ones, a layer that is not used, and an image of another shape.
     """
-    from deconvseg.nn import DTC, DySample
+    from deconvseg.nn.upsampling import SamplingLayer
 
-    layers = {path: module for path, module in model.named_modules() if isinstance(module, DTC | DySample)}
+    layers = {path: module for path, module in model.named_modules() if isinstance(module, SamplingLayer)}
     if not layers:
         raise InputError(
             "the model has no upsampling with learned positions: build it with upsampling='dtc+linear', or change it "
@@ -168,7 +169,7 @@ def _batch_of_one(image: "npt.NDArray[Any] | Tensor", axes: int) -> "Tensor":
 
 
 def _run(
-    model: "nn.Module", layers: "Mapping[str, DTC | DySample]", batch: "Tensor", layer: str | None
+    model: "nn.Module", layers: "Mapping[str, SamplingLayer]", batch: "Tensor", layer: str | None
 ) -> tuple[str, tuple[int, ...], Array]:
     """Run the model; return the path of the layer, by default of the last called, its input's size, its positions."""
     from deconvseg.nn.observing import at_rest, reference_tensor, unchanged, watched
@@ -181,7 +182,7 @@ def _run(
     used: dict[str, None] = {}
     seen: dict[str, tuple[tuple[int, ...], Array]] = {}
 
-    def keep(module: "DTC | DySample", args: "tuple[Tensor, ...]", kwargs: "dict[str, Tensor]") -> None:
+    def keep(module: "SamplingLayer", args: "tuple[Tensor, ...]", kwargs: "dict[str, Tensor]") -> None:
         path, x = paths[module], args[0] if args else kwargs["x"]
         used[path] = None
         if layer in (None, path):
@@ -207,7 +208,7 @@ def _run(
     return path, size, positions
 
 
-def _positions(layer: "DTC | DySample", x: "Tensor") -> Array:
+def _positions(layer: "SamplingLayer", x: "Tensor") -> Array:
     """Compute (groups, axes, \\*output size) with the operator's own reference."""
     import torch
 

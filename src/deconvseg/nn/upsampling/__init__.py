@@ -16,6 +16,7 @@ from deconvseg.nn.upsampling.moved import (
     warn_of_moved,
 )
 from deconvseg.nn.upsampling.registry import describe_upsampling, list_upsampling, register_upsampling
+from deconvseg.nn.upsampling.sampling import SamplingLayer
 from deconvseg.nn.upsampling.summed import SummedUpsampling, needs_skip, upsample
 from deconvseg.nn.upsampling.upgrade import UpsamplingChange, upgrade_upsampling
 
@@ -28,6 +29,7 @@ __all__ = [
     "DySample",
     "LinearUpsampling",
     "PixelShuffleUpsampling",
+    "SamplingLayer",
     "SummedUpsampling",
     "Upsampling",
     "UpsamplingChange",

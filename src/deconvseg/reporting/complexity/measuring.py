@@ -7,7 +7,7 @@ from typing import Any
 
 from deconvseg.catalog import FURTHER_TABLES, PRESETS, PUBLISHED_TABLES, PublishedRow, PublishedTable
 from deconvseg.errors import InputError, MissingPackageError, check_choice
-from deconvseg.models import Network, create_model, list_arguments, list_models
+from deconvseg.models import Network, create_model, current_arguments, list_arguments, list_models
 from deconvseg.models.complexity import Complexity, complexity, measure_seconds
 from deconvseg.progress import SILENT, Console, each
 
@@ -143,7 +143,11 @@ def _takers(preset: str | None, network: Mapping[str, Any], how: Measuring) -> l
     """The models of a preset that take all the arguments."""
     if preset is None:
         return ["deconver"]
-    takers = [name for name in PRESETS[preset].networks if network.keys() <= set(list_arguments(name))]
+    takers = [
+        name
+        for name in PRESETS[preset].networks
+        if current_arguments(name, network).keys() <= set(list_arguments(name))
+    ]
     others = [name for name in PRESETS[preset].networks if name not in takers]
     if not takers:
         for argument in network:

@@ -11,6 +11,7 @@ from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, CONV_TRANSPOSE, check_image, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.options import check_options
 from deconvseg.nn.upsampling.registry import register_upsampling
+from deconvseg.nn.upsampling.sampling import SamplingLayer
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.deformable_upsample import choose_upsample
@@ -20,7 +21,7 @@ DTC_COMPONENTS: tuple[Component, ...] = get_args(Component)
 
 
 @register_upsampling("dtc", adaptive=True)
-class DTC(nn.Module):
+class DTC(SamplingLayer):
     """Upsample by sampling a 1x1 convolution of the input at learned positions.
 
     A transposed convolution (kernel = stride = scale) predicts, at every output position, one offset per axis and

@@ -12,12 +12,13 @@ from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.kinds.pixelshuffle import pixel_shuffle
 from deconvseg.nn.upsampling.registry import register_upsampling
+from deconvseg.nn.upsampling.sampling import SamplingLayer
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.layout import in_order_of
 
 
 @register_upsampling("dysample", keeps_channels=True, adaptive=True)
-class DySample(nn.Module):
+class DySample(SamplingLayer):
     """Sample the input at positions that a 1x1 convolution moves, each group of channels at its own.
 
     The paper's "LP" variant with a static scope: linear, then pixel shuffle, starting as linear interpolation

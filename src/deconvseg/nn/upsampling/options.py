@@ -14,7 +14,7 @@ from deconvseg.errors import InputError, check_choice
 
 _WORDS = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text", "null": "null"}
 # How JSON schemas say bounds, and how people do.
-_BOUNDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below"}
+_BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def options_of(build: Callable[..., Any]) -> Mapping[str, Option]:
     types = get_type_hints(build.__init__ if inspect.isclass(build) else build, include_extras=True)
     told = _descriptions(inspect.getdoc(build) or "")
     return {
-        name: Option(name, types[name], parameter.default, told.get(name, ""))
+        name: Option(name, types.get(name, Any), parameter.default, told.get(name, ""))
         for name, parameter in keyword_parameters(build).items()
     }
 
@@ -93,7 +93,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         return f"{', '.join(others)} or {last}"
     if schema.get("type") == "array":
         return f"a list of {_in_words(schema['items'])}"
-    if schema.get("type") == "number" and schema.get("exclusiveMinimum") == 0:
+    if schema == {"type": "number", "exclusiveMinimum": 0}:
         return "a positive number"
     bounds = "".join(f", {words} {schema[key]}" for key, words in _BOUNDS.items() if key in schema)
-    return f"{_WORDS.get(schema.get('type', ''), 'a value of its type')}{bounds}"
+    return f"{_WORDS.get(schema.get('type', ''), 'any value')}{bounds}"

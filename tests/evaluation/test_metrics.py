@@ -1,4 +1,4 @@
-"""The three metrics against the packages they must equal, and against what must hold for any masks."""
+"""The metrics against the packages they must equal, and against what must hold for any masks."""
 
 import math
 import warnings
@@ -11,12 +11,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from monai.metrics import compute_hausdorff_distance
+from monai.metrics import (
+    compute_average_surface_distance,
+    compute_confusion_matrix_metric,
+    compute_hausdorff_distance,
+    get_confusion_matrix,
+)
 from PIL import Image
 from scipy import ndimage
 
 from deconvseg.errors import InputError
-from deconvseg.evaluation import dice, evaluate_masks, hausdorff95, normalized_surface_dice
+from deconvseg.evaluation import (
+    average_surface_distance,
+    dice,
+    evaluate_masks,
+    hausdorff95,
+    list_metrics,
+    normalized_surface_dice,
+)
 from deconvseg.evaluation.metrics import TOLERANCE_SLACK
 
 spacings = st.floats(0.2, 5.0).map(lambda x: round(x, 2))
@@ -97,6 +109,106 @@ class TestAgainstOtherPackages:
                     assert normalized_surface_dice(truth, prediction, spacing, tolerance) == pytest.approx(
                         reference_nsd(truth, prediction, spacing, tolerance), abs=1e-6
                     )
+
+
+def measure_all(truth, prediction, spacing, **options):
+    masks = (np.asarray(mask).astype(np.uint8) for mask in (truth, prediction))
+    (row,) = evaluate_masks(*masks, {1: "a"}, spacing=spacing, metrics="all", **options).values()
+    return row
+
+
+def monai_rate(name, truth, prediction):
+    # MONAI adds the masks: booleans would never give 2.
+    both = [torch.from_numpy(mask.astype(np.uint8))[None, None] for mask in (prediction, truth)]
+    return float(compute_confusion_matrix_metric(name, get_confusion_matrix(*both, include_background=True)))
+
+
+class TestFurtherMetrics:
+    """ASSD, RVD, sensitivity, precision and specificity."""
+
+    @settings(deadline=None, max_examples=60)
+    @given(mask_pairs())
+    def test_assd_is_that_of_monai_and_of_medpy(self, pair):
+        binary = pytest.importorskip("medpy.metric.binary")
+        truth, prediction, spacing = pair
+        both = [torch.from_numpy(mask)[None, None] for mask in (prediction, truth)]
+        found = measure_all(truth, prediction, spacing)["assd"]
+        assert found == average_surface_distance(truth, prediction, spacing)
+        expected = compute_average_surface_distance(
+            *both, include_background=True, symmetric=True, spacing=list(spacing)
+        )
+        assert found == pytest.approx(float(expected), rel=1e-6, abs=1e-6)
+        assert found == pytest.approx(binary.assd(prediction, truth, voxelspacing=spacing), rel=1e-9, abs=1e-9)
+
+    @settings(deadline=None, max_examples=60)
+    @given(mask_pairs())
+    def test_rates_and_volumes_are_those_of_monai_and_of_medpy(self, pair):
+        binary = pytest.importorskip("medpy.metric.binary")
+        truth, prediction, spacing = pair
+        row = measure_all(truth, prediction, spacing)
+        for name in ("sensitivity", "precision", "specificity"):
+            if name == "specificity" and truth.all():
+                assert row[name] == 1.0
+                continue
+            assert row[name] == pytest.approx(monai_rate(name, truth, prediction), rel=1e-6)
+            assert row[name] == pytest.approx(getattr(binary, name)(prediction, truth), rel=1e-12)
+        assert row["rvd"] == pytest.approx(binary.ravd(prediction, truth), rel=1e-12)
+
+    def test_ignored_voxels_are_no_true_negatives(self):
+        truth, prediction = np.array([[1, 0, 0, 9]]), np.array([[1, 1, 0, 1]])
+        masks = truth, prediction, {1: "a"}
+        row = evaluate_masks(*masks, spacing=(1.0, 1.0), ignored=truth == 9, metrics="specificity")[1]
+        assert row["specificity"] == 0.5
+        assert evaluate_masks(*masks, spacing=(1.0, 1.0), metrics="specificity")[1]["specificity"] == pytest.approx(
+            1 / 3
+        )
+
+    @settings(deadline=None, max_examples=30)
+    @given(mask_pairs(empty=True), st.sampled_from((0.25, 0.5, 2.0, 4.0)))
+    def test_lengths_scale_with_spacing_and_the_rest_stays(self, pair, factor):
+        truth, prediction, spacing = pair
+        row = measure_all(truth, prediction, spacing, tolerance=1.5)
+        wider = measure_all(truth, prediction, tuple(factor * x for x in spacing), tolerance=factor * 1.5)
+        for metric in list_metrics():
+            scale = factor if metric.unit == "length" else 1.0
+            assert wider[metric.key] == pytest.approx(scale * row[metric.key], rel=1e-6), metric.key
+
+    @settings(deadline=None, max_examples=30)
+    @given(mask_pairs(empty=True), st.integers(0, 2), spacings)
+    def test_a_single_slice_is_measured_as_the_picture(self, pair, axis, thickness):
+        truth, prediction, spacing = pair
+        if truth.ndim == 3:
+            truth, prediction, spacing = truth[0], prediction[0], spacing[1:]
+        if 1 in truth.shape:
+            truth, prediction = (np.pad(mask, 1) for mask in (truth, prediction))
+        volume = [np.expand_dims(mask, axis) for mask in (truth, prediction)]
+        row = measure_all(*volume, [*spacing[:axis], thickness, *spacing[axis:]])
+        picture = measure_all(truth, prediction, spacing)
+        for metric in list_metrics():
+            assert row[metric.key] == picture[metric.key], metric.key
+        assert [row[f"lesions_{name}"] for name in ("found", "missed", "false")] == [
+            picture[f"lesions_{name}"] for name in ("found", "missed", "false")
+        ]
+
+    @settings(deadline=None, max_examples=25)
+    @given(mask_pairs(empty=True))
+    def test_a_mask_against_itself_is_perfect(self, pair):
+        mask, _, spacing = pair
+        row = measure_all(mask, mask, spacing)
+        for metric in list_metrics():
+            assert row[metric.key] == (1.0 if metric.better == "higher" else 0.0), metric.key
+
+    def test_each_of_a_thousand_classes_is_measured_as_its_own_mask(self):
+        rng = np.random.default_rng(0)
+        truth = np.kron(rng.integers(1, 1001, (12, 12, 6)), np.ones((2, 2, 2), int))
+        prediction = np.where(rng.random(truth.shape) < 0.8, truth, rng.integers(0, 1001, truth.shape))
+        rows = evaluate_masks(
+            truth, prediction, {value: str(value) for value in range(1, 1001)}, spacing=(1, 1, 3), metrics="all"
+        )
+        assert len(rows) == 1000
+        for value in rng.integers(1, 1001, 12):
+            alone = measure_all(truth == value, prediction == value, (1, 1, 3))
+            assert {**rows[value], "name": ""} == {**alone, "name": ""}
 
 
 class TestRoundedSpacing:

@@ -63,7 +63,7 @@ def evaluate(
     union of its labels) or labels that the dataset declares, else all that occur; ``foreground`` takes every label > 0
     as one class. Voxels of the ignore label, the dataset's or else that of the plan of ``run``, count nowhere.
     ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``metrics`` are names of
-    :func:`list_metrics`, as "dice,hd95,assd" or a sequence, or "all"; Dice is always among them. ``empty`` says what
+    :func:`list_metrics`, as "dice,hd95" or a sequence, or "all"; Dice is always among them. ``empty`` says what
     they give where masks are empty: "diagonal" numbers for all, HD95 the image's diagonal; "brats" 373.13 in its place;
     "drop" leaves out, and counts, what MONAI gives NaN for. ``tolerance`` (1) is that of NSD. A lesion is found if at
     least the share ``lesion_overlap`` (0: one voxel) of it is predicted; ``lesion_sizes`` are the bounds of classes of

@@ -120,9 +120,8 @@ def average_surface_distance(truth: npt.ArrayLike, prediction: npt.ArrayLike, sp
     """Return the average symmetric surface distance of two masks (*S), 2D or 3D, in the unit of ``spacing``.
 
     The mean of the distances from all boundary voxels of either mask to the other's boundary, as in MONAI's
-    ``compute_average_surface_distance(symmetric=True)``. medpy's ``assd`` is the mean of the two directed means
-    instead. Both masks empty: 0. One empty: the diagonal of the image. Raises :class:`InputError` for shapes that do
-    not fit.
+    ``compute_average_surface_distance(symmetric=True)`` and medpy's ``assd``. Both masks empty: 0. One empty: the
+    diagonal of the image. Raises :class:`InputError` for shapes that do not fit.
     """
     return _measure(ASSD, pair_masks(truth, prediction, spacing))
 
@@ -241,7 +240,7 @@ register_metric(
         title="RVD",
         function=_relative_volume_difference,
         # A structure that is invented counts as much as one that is missed: the formula has no value for it.
-        empty=EmptyCases(0.0, "computed", 1.0, undefined=_NO_TRUTH),
+        empty=EmptyCases(0.0, -1.0, 1.0, undefined=_NO_TRUTH),
         better="zero",
         meaning="RVD is the difference of the volumes, prediction minus truth, over that of the truth.",
     )
@@ -269,7 +268,7 @@ register_metric(
         key="specificity",
         title="Specificity",
         function=_specificity,
-        empty=EmptyCases("computed", "computed", "computed"),
+        empty=EmptyCases(1.0, 1.0, "computed"),
         digits=4,
         meaning="Specificity is the share of the voxels outside the truth that are not predicted.",
     )

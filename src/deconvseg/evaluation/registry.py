@@ -23,7 +23,7 @@ BRATS_PENALTY = math.hypot(240, 240, 155)
 EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
 # Columns of the files that are no metrics.
 _TAKEN = {
-    *("case", "label", "name", "status", "class", "counted", "cases", "missed", "spurious", "both_empty"),
+    *("all", "case", "label", "name", "status", "class", "counted", "cases", "missed", "spurious", "both_empty"),
     *("tp", "fp", "fn", "tn", "n_truth", "n_prediction", "volume_truth", "volume_prediction", "volume_difference"),
 }
 # Columns that tables add to a metric's own.
@@ -207,16 +207,16 @@ def choose_metrics(names: str | Sequence[str] | None, default: Iterable[str]) ->
     given.
     """
     given = names.split(",") if isinstance(names, str) else list(default if names is None else names)
-    asked = [_spell(name) for name in given if name.strip()]
+    asked = [_spell(str(name)) for name in given if str(name).strip()]
     if not asked:
         choices = ", ".join(_spell(metric.title) for metric in list_metrics())
         raise InputError(f"no metric is named: choose from {choices}, or all")
-    if asked == ["all"]:
-        return list_metrics()
     known = _by_name()
     for name in asked:
-        if name not in known:
+        if name not in known and name != "all":
             check_choice(name, [*(_spell(metric.title) for metric in list_metrics()), "all"], "metric")
+    if "all" in asked:
+        return list_metrics()
     chosen = {known[name].key for name in asked}
     return tuple(metric for metric in list_metrics() if metric.key in chosen)
 

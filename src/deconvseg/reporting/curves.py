@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,13 @@ def plot_curves(metrics: Rows, path: str | PathLike[str]) -> None:
     figure = draw_curves(metrics)
     with atomic_write(path) as file:
         save_figure(figure, file, dpi=150, facecolor="white")
+
+
+def render_curves(metrics: Rows) -> bytes:
+    """Return the picture of :func:`plot_curves` as the bytes of a PNG file."""
+    buffer = BytesIO()
+    save_figure(draw_curves(metrics), buffer, format="png", dpi=150, facecolor="white")
+    return buffer.getvalue()
 
 
 def draw_curves(metrics: Rows) -> "Figure":

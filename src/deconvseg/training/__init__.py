@@ -8,12 +8,15 @@ from deconvseg.training.folders import remove_cache
 from deconvseg.training.options import TrainOptions, forget_places
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import changed_keys, check_resumable, check_same_plan, record_own
+from deconvseg.training.tracking import RunFiles, Tracker
 from deconvseg.training.train import train
 
 __all__ = [
     "Console",
     "Ranks",
+    "RunFiles",
     "Silent",
+    "Tracker",
     "TrainOptions",
     "changed_keys",
     "check_resumable",

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from deconvseg.runs import Run
 from deconvseg.system import exit_on
 from deconvseg.system.collectives import leaders_value
 from deconvseg.training.task import SegmentationTask
+from deconvseg.training.tracking import Tracker
 from deconvseg.training.validation import ValidationScore
 
 
@@ -22,8 +23,9 @@ class RunWriter(Callback):
     ``validation_cases`` are all there are; a validation may be of some of them.
     """
 
-    def __init__(self, run: Run, names: tuple[str, ...], validation_cases: int) -> None:
+    def __init__(self, run: Run, names: tuple[str, ...], validation_cases: int, trackers: Sequence[Tracker]) -> None:
         self.run = run
+        self.trackers = trackers
         self.names = names
         self.validation_cases = validation_cases
         self.best = max((row["val_dice"] or -1.0 for row in run.metrics), default=-1.0)
@@ -43,7 +45,8 @@ class RunWriter(Callback):
             self.best = row["val_dice"]
             self.run.save_weights(weights, "weights_best")
         self.run.save_weights(weights, "weights")
-        self.run.append_metrics(row)
+        for tracker in self.trackers:
+            tracker.log(row["step"], row)
 
     def _row(self, trainer: Trainer, task: SegmentationTask) -> dict[str, Any]:
         losses, scores = task.train_losses, task.validation_dice

@@ -1,22 +1,34 @@
 """The pictures and the page of a run, which never decide whether the run is finished."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.progress import Console
-from deconvseg.reporting import plot_curves, write_report
+from deconvseg.reporting import render_curves, write_report
 from deconvseg.runs import Run
 from deconvseg.system import FOREIGN_ERRORS, first_line
+from deconvseg.training.tracking import RunFiles, Tracker
 
 
-def describe_run(run: Run, console: Console) -> None:
-    """Draw the curves of a run or of a cross-validation, and write its page; what fails is told in a line."""
+def describe_run(run: Run, console: Console, tracker: Tracker | None = None) -> None:
+    """Draw the curves of a run or of a cross-validation, and write its page; what fails is told in a line.
+
+    The ``tracker`` gets the curves too.
+    """
     if rows := run.metrics:
-        _try("progress.png", lambda: plot_curves(rows, run.path / "progress.png"), run, console)
+        png = _try("progress.png", lambda: _draw(rows, run), run, console)
+        if tracker is not None and png is not None:
+            tracker.picture("progress", png)
     page = _try("report.html", lambda: write_report(run.path), run, console)
     if page is not None:
         console.say(f"report: {page}")
+
+
+def _draw(rows: Sequence[Mapping[str, Any]], run: Run) -> bytes:
+    png = render_curves(rows)
+    RunFiles(run).picture("progress", png)
+    return png
 
 
 def _try(name: str, make: Callable[[], Any], run: Run, console: Console) -> Any:

@@ -23,6 +23,7 @@ from deconvseg.training.loading import explaining_workers, spread, train_loader,
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.strategies import create_strategy
 from deconvseg.training.task import SegmentationTask
+from deconvseg.training.tracking import Tracker
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -41,6 +42,7 @@ def fit(
     max_seconds: float | None,
     resume: bool,
     progress: Progress,
+    trackers: Sequence[Tracker],
     ranks: Ranks,
     strategy: str,
 ) -> None:
@@ -48,7 +50,8 @@ def fit(
 
     Of several processes (``ranks``) each takes its part of every batch and of the validation cases, and the first
     one writes; ``strategy`` says whether every process holds the whole network ("ddp") or a part of it ("fsdp"). The
-    training ends after ``max_epochs`` or ``max_seconds``, whichever comes first.
+    training ends after ``max_epochs`` or ``max_seconds``, whichever comes first. ``trackers`` get the numbers of every
+    epoch.
     """
     plan = run.plan
     recipe = plan.recipe
@@ -69,7 +72,7 @@ def fit(
         dealt_cases=len(val_cases),
     )
     callbacks: list[Callback] = [
-        RunWriter(run, plan.output_names, validation_cases),
+        RunWriter(run, plan.output_names, validation_cases, trackers),
         ProgressTeller(progress, validation_cases),
     ]
     if max_seconds is not None:

@@ -30,6 +30,7 @@ from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.sharing import share_of_batch
 from deconvseg.training.strategies import STRATEGIES
+from deconvseg.training.tracking import Tracker
 
 _ADDRESS = "127.0.0.1"
 _LAST_WORDS = 5.0
@@ -68,8 +69,11 @@ def check_devices(device: str, count: int, strategy: str) -> None:
         raise InputError(f"--devices {count}: this machine has {torch.cuda.device_count()} CUDA devices")
 
 
-def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> None:
-    """Train a prepared run in ``options.devices`` processes; where one fails all end, and its error is raised here."""
+def launch(run: Run, options: TrainOptions, resume: bool, console: Console, tracker: Tracker) -> None:
+    """Train a prepared run in ``options.devices`` processes; where one fails all end, and its error is raised here.
+
+    The ``tracker`` gets here what the first process logs.
+    """
     count = options.devices or 1
     # What torchrun does: the processes meet in a store that their parent keeps.
     store = TCPStore(_ADDRESS, 0, is_master=True, wait_for_workers=False)
@@ -87,7 +91,7 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console) -> N
             for rank in range(count)
         ]
         os.close(writer)
-        listener = _Listener(os.fdopen(reader, encoding="utf-8"), console, progress)
+        listener = _Listener(os.fdopen(reader, encoding="utf-8"), console, progress, tracker)
         listener.start()
         try:
             with ending(processes):
@@ -110,11 +114,12 @@ def kept_epochs(run: Run) -> str:
 class _Listener(threading.Thread):
     """Reads the lines that the processes write, tells what they tell, and keeps their errors."""
 
-    def __init__(self, lines: IO[str], console: Console, progress: Progress) -> None:
+    def __init__(self, lines: IO[str], console: Console, progress: Progress, tracker: Tracker) -> None:
         super().__init__(daemon=True)
         self.lines = lines
         self.console = console
         self.progress = progress
+        self.tracker = tracker
         self.errors: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -125,6 +130,8 @@ class _Listener(threading.Thread):
                     self.errors.append(message)
                 elif "say" in message:
                     self.console.say(message["say"])
+                elif "values" in message:
+                    self.tracker.log(message["step"], message["values"])
                 else:
                     self.progress(message["done"], message["text"])
 

@@ -42,6 +42,7 @@ from deconvseg.training.pretrained import load_pretrained
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import check_resumable, check_same_plan, check_same_splits, record_own
 from deconvseg.training.shared_memory import check_shared_memory
+from deconvseg.training.tracking import Guests, RunFiles, Tracker
 
 _Path = str | PathLike[str]
 
@@ -75,6 +76,7 @@ def train(
     strategy: str | None = None,
     resume: bool = False,
     console: Console | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Run:
     """Train a network on a dataset and return the finished run.
 
@@ -90,11 +92,15 @@ def train(
     has started several processes, each calls this function with the same arguments: the first one plans, prepares and
     writes, and all return the run.
 
+    After every epoch each of the ``trackers`` gets the numbers that ``metrics.jsonl`` gets; one that fails is told and
+    left out. Of several processes they are in the one that calls.
+
     With ``resume`` the run in ``output`` goes on after its last completed epoch, with its own options; without
     ``max_seconds`` its weights are then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
     """
     ranks = Ranks.find()
     console = console if console is not None and ranks.leads else Silent()
+    guests = Guests(trackers if ranks.leads else (), console)
     options = TrainOptions(
         dataset=_absolute(dataset),
         model=model,
@@ -130,20 +136,21 @@ def train(
                 cached.enter_context(using_cache(cache_of(run, options)))
             # A run that was stopped before its first epoch was completed begins anew.
             resume = resume and run.resume_file.is_file()
+            held.enter_context(guests.following(run))
             if ranks.size == 1 and processes(options) > 1:
-                launch(run, options, resume, console)
+                launch(run, options, resume, console, guests)
             else:
-                fit_run(run, options, ranks, resume, console)
+                fit_run(run, options, ranks, resume, console, guests)
         if ranks.leads:
             with run.advising():
-                _finish(run, options, console)
+                _finish(run, options, console, guests)
     return run
 
 
-def _finish(run: Run, options: TrainOptions, console: Console) -> None:
+def _finish(run: Run, options: TrainOptions, console: Console, guests: Guests) -> None:
     """Predict and evaluate the validation cases, write the report, and tidy up."""
     problems = _validate(run, *_cases(run, options), options, console)
-    describe_run(run, console)
+    describe_run(run, console, guests)
     remove_cache(run, options, console)
     forget_places(run)
     run.record_hashes(finished=True)
@@ -248,7 +255,7 @@ def _absent_classes(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
     ]
 
 
-def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console: Console) -> None:
+def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console: Console, tracker: Tracker) -> None:
     """Train the network of a run whose folder is there, as one of the processes that do."""
     plan = run.plan
     data, parts = _cases(run, options)
@@ -280,6 +287,7 @@ def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console
             max_seconds=options.max_seconds,
             resume=resume,
             progress=progress,
+            trackers=(RunFiles(run), tracker),
             ranks=ranks,
             strategy=options.strategy or "ddp",
         )

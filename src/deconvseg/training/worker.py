@@ -16,7 +16,27 @@ from deconvseg.system import Relay, choose_device, keep_freed_memory, one_line, 
 from deconvseg.training.meeting import PeerError
 from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks
+from deconvseg.training.tracking import Status, Values
 from deconvseg.training.train import fit_run
+
+
+class _Handing:
+    """Hands what the first process logs on to the trackers of the parent, which starts and finishes them itself."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+
+    def start(self, run: Run) -> None:
+        pass
+
+    def log(self, step: int, values: Values) -> None:
+        self.relay.tell(step=step, values=dict(values))
+
+    def picture(self, name: str, png: bytes) -> None:
+        pass
+
+    def finish(self, status: Status) -> None:
+        pass
 
 
 def main(path: str, options: str, how: str) -> int:
@@ -28,7 +48,7 @@ def main(path: str, options: str, how: str) -> int:
     keep_freed_memory()
     try:
         with ranks.connected(choose_device(chosen.device)):
-            fit_run(Run.open(path), chosen, ranks, how == "resume", console)
+            fit_run(Run.open(path), chosen, ranks, how == "resume", console, _Handing(relay))
     except DeconvsegError as error:
         relay.tell(error=str(error), code=error.exit_code, peer=isinstance(error, PeerError | InterruptionError))
         return error.exit_code

@@ -1,0 +1,38 @@
+"""The code of a how-to page runs as it stands, with the paths of real data in place of its names."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plans import tiny_plan
+
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+
+
+def run_page(page: str, **paths: Path) -> dict[str, Any]:
+    """Run all Python blocks of a page, one after the other, and return their names."""
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (HOW_TO / page).read_text(encoding="utf-8"), re.DOTALL):
+        for name, path in paths.items():
+            block = block.replace(f'"{name}"', repr(str(path)))
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_following_and_spreading(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "plan.json"
+    plan.write_text(tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 2, "validate_every": 2}).model_dump_json())
+    paths = {"DATASET": discs, "RUN": tmp_path / "run", "PLAN": plan, "SCANS": discs / "images"}
+    names = run_page("follow-and-spread.md", **paths, MASKS=tmp_path / "masks")
+    assert len((tmp_path / "lines.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "progress.png").read_bytes() == (tmp_path / "run" / "progress.png").read_bytes()
+    printed = capsys.readouterr().out
+    assert "the training has finished" in printed
+    assert "8 masks, 0 problems" in printed
+    assert len(list((tmp_path / "masks").glob("*.png"))) == len(names["done"].written) == 8
+    assert names["logits"].shape[:2] == (1, 2)

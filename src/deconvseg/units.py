@@ -1,4 +1,9 @@
-"""Quantities, written for people."""
+"""Quantities, written for people and read from what they write."""
+
+import re
+
+_TIMES = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_MULTIPLES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def format_bytes(count: int) -> str:
@@ -13,3 +18,19 @@ def format_time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time such as ``90s``, ``15m`` or ``1.5h``; ValueError for another."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"{text} is no time")
+    return float(match[1]) * _TIMES[match[2]]
+
+
+def parse_bytes(text: str) -> int:
+    """Read a number of bytes such as ``800M``, ``8G`` or ``1.5TiB`` (multiples of 1024); ValueError for another."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"{text} is no number of bytes")
+    return int(float(match[1]) * _MULTIPLES[match[2].upper()])

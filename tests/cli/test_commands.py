@@ -169,9 +169,15 @@ def test_crossval_takes_the_options_of_train() -> None:
     }
     shared = known["train"].keys() & known["crossval"].keys()
     assert known["train"].keys() - shared == {"fold", "nodes"}
-    assert {"variant", "max_time", "memory", "dims", "devices", "strategy", "plan", "precision"} <= shared
-    for name in shared - {"output", "epochs", "workers", "pretrained", "resume"}:
-        assert known["train"][name] == known["crossval"][name]
+    assert {"variant", "max_seconds", "memory", "dims", "devices", "strategy", "plan", "precision"} <= shared
+    for name in shared - {"output", "resume"}:
+        ours, theirs = (typer_words(known[command][name]) for command in known)
+        assert ours == theirs
+
+
+def typer_words(parameter: inspect.Parameter) -> tuple[object, ...]:
+    info = parameter.annotation.__metadata__[0]
+    return parameter.default, info.default, info.param_decls, info.help, info.metavar
 
 
 def test_a_bad_case_among_good_ones_gives_exit_code_1(  # type: ignore[no-untyped-def]

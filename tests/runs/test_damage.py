@@ -8,7 +8,7 @@ import pytest
 
 from deconvseg.errors import InputError
 from deconvseg.runs import Run
-from deconvseg.training import TrainOptions
+from deconvseg.training import TrainOptions, resume_options
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
 from mutations import Mutant, foreign_failures, mutate_bytes, mutate_json
 
@@ -26,7 +26,7 @@ def test_damaged_documents_raise_our_own_error(run: Run, name: str) -> None:
         run.load_weights()
         assert run.splits.keys() == {"train", "val", "test"}
         run.threads_differ()
-        TrainOptions("data").resumed(run)
+        resume_options(TrainOptions("data"), run)
 
     read()  # undamaged, it raises nothing
     path = run.path / name

@@ -13,6 +13,7 @@ from deconvseg.errors import DeconvsegError
 from deconvseg.ops.native.interface import KernelMemoryError
 from deconvseg.system import available_memory, is_out_of_memory, peak_memory
 from deconvseg.system.memory import control_group_room
+from deconvseg.units import parse_bytes
 
 GIB = 2**30
 
@@ -34,8 +35,6 @@ def test_peak_memory_grows_with_what_was_taken_and_never_falls() -> None:
 
 @pytest.mark.parametrize("text", ["8G", "800M", "1.5T", "8GiB", "512k"])
 def test_memory_is_read_in_multiples_of_1024(text: str) -> None:
-    from deconvseg.cli.options import parse_bytes
-
     found = {"8G": 8 * GIB, "800M": 800 * 2**20, "1.5T": 1536 * GIB, "8GiB": 8 * GIB, "512k": 2**19}
     assert parse_bytes(text) == found[text]
 

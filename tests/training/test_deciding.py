@@ -32,7 +32,9 @@ def pictures(root: Path, image: np.ndarray, mask: np.ndarray) -> Path:
 
 def decide(root: Path, plan: Plan, **options: object) -> tuple[Plan, list[str]]:
     data, told = open_dataset(root), Listening()
-    return decide_plan(data, Splits(data.names, (), ()), plan, TrainOptions(str(root), **options), told), told.lines
+    return decide_plan(
+        data, Splits(data.names, (), ()), TrainOptions(str(root), plan=plan, **options), told
+    ), told.lines
 
 
 def padded_image(background: int, foreground: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +100,6 @@ def test_a_plan_with_regions_that_no_mask_can_hold_is_refused(discs: Path, tmp_p
         decide_plan(
             open_dataset(discs),
             Splits((), (), ()),
-            None,
             TrainOptions(str(discs), plan=str(tmp_path / "plan.json")),
             Silent(),
         )

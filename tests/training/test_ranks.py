@@ -87,7 +87,7 @@ def test_an_automatic_plan_is_one_for_as_many_devices(balls: Path, monkeypatch: 
     )
     data = open_dataset(balls)
     options = TrainOptions(str(balls), device="cpu", devices=4, max_seconds=60)
-    plan = decide_plan(data, resolve_splits(data, None, fold=0), None, options, Silent())
+    plan = decide_plan(data, resolve_splits(data, None, fold=0), options, Silent())
     assert plan.batch_size == 4
 
 

@@ -11,7 +11,7 @@ from deconvseg.errors import InputError
 from deconvseg.planning import read_plan
 from deconvseg.progress import SILENT
 from deconvseg.runs import Run
-from deconvseg.training import TrainOptions, check_resumable, train
+from deconvseg.training import TrainOptions, check_resumable, resume_options, train, write_places
 from deconvseg.training.resuming import record_own
 from plans import tiny_plan
 
@@ -25,7 +25,7 @@ def data(discs: Path, tmp_path: Path) -> Path:
 def run(trained: Path, data: Path, tmp_path: Path) -> Path:
     """A run as it is before its end: a copy, which knows where its data lie."""
     copy = Path(shutil.copytree(trained, tmp_path / "run"))
-    TrainOptions(str(data), splits=str(data / "splits.json"), device="cpu").write_places(Run(copy))
+    write_places(TrainOptions(str(data), splits=str(data / "splits.json"), device="cpu"), Run(copy))
     return copy
 
 
@@ -85,7 +85,7 @@ def test_masks_that_were_touched_or_moved_are_the_same(data: Path, run: Path, tm
     check_resumable(Run(run), open_dataset(data), SILENT)
     moved = data.rename(tmp_path / "moved")
     check_resumable(Run(run), open_dataset(moved), SILENT)
-    options = TrainOptions(str(moved)).resumed(Run(run))
+    options = resume_options(TrainOptions(str(moved)), Run(run))
     assert options.dataset == str(moved)
     assert options.splits == str(data / "splits.json")
 
@@ -123,7 +123,7 @@ def test_runs_of_before_with_whole_paths_go_on(trained: Path, data: Path, tmp_pa
     kept = {key: value for key, value in manifest.items() if key not in ("states", "listing")}
     (copy.path / "manifest.json").write_text(json.dumps({**kept, "data": old}))
     edit_json(copy.path / "config.json", dataset=str(data), splits=str(data / "splits.json"))
-    assert TrainOptions(str(data), splits=str(data / "splits.json")).resumed(copy).dataset == str(data)
+    assert resume_options(TrainOptions(str(data), splits=str(data / "splits.json")), copy).dataset == str(data)
     check_resumable(copy, open_dataset(data), SILENT)
     shutil.copy(data / "masks" / "disc2.png", data / "masks" / "disc1.png")
     with pytest.raises(InputError, match=r"masks/disc1\.png: has changed"):
@@ -142,7 +142,7 @@ def test_a_run_stopped_before_its_first_epoch_begins_anew_with_what_it_was_start
     assert {key: again.manifest[key] for key in ("listing", "data", "states")} == {
         key: before[key] for key in ("listing", "data", "states")
     }
-    assert TrainOptions(str(data)).resumed(again).splits == str(data / "splits.json")
+    assert resume_options(TrainOptions(str(data)), again).splits == str(data / "splits.json")
     edit_plan(data, run)
     with pytest.raises(InputError, match=r"plan\.json: has changed since"):
         open_stopped(run)

@@ -254,8 +254,8 @@ def test_the_plan_is_told_with_its_widths_where_it_has_any(discs: Path, name: st
     plan = tiny_plan(model={"name": name, "config": {**ends, **config}})
     data = open_dataset(discs)
     orphan = Problem("masks/x.png", "is a mask without an image", "warning")
-    parts, options = resolve_splits(data, None, fold=0), TrainOptions(str(discs), device="cpu")
-    decide_plan(replace(data, problems=(orphan,)), parts, plan, options, Listener())
+    parts, options = resolve_splits(data, None, fold=0), TrainOptions(str(discs), plan=plan, device="cpu")
+    decide_plan(replace(data, problems=(orphan,)), parts, options, Listener())
     assert told[0] == "warning: masks/x.png is a mask without an image"
     (line,) = [text for text in told if text.startswith("plan: ")]
     assert ("widths [4, 8], patch" in line) == (name == "deconver")

@@ -2,18 +2,24 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, error, print_json, print_table
 from deconvseg.errors import InputError
+from deconvseg.options import SETTINGS, Option, RunOptions
 
 if TYPE_CHECKING:
     from deconvseg.reporting.complexity import MeasuredTable
 
 
+@options.takes(
+    RunOptions,
+    "values",
+    values=Option("Set a constructor argument, as ratio=2, in place of the papers' rows.", SETTINGS, names=("set",)),
+)
 def complexity(
     preset: Annotated[
         list[str] | None,
@@ -26,12 +32,6 @@ def complexity(
         str | None,
         typer.Option("--size", help="Size of the image, as 64x64x64 or 256x256; the papers' own if not given."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Set a constructor argument, as ratio=2, in place of the papers' rows."
-        ),
-    ] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Also time the networks on --device.")] = False,
     device: Annotated[
         str | None, typer.Option("-d", "--device", help="With --latency: auto, cpu, cuda, cuda:N or mps.")
@@ -40,6 +40,7 @@ def complexity(
         Path | None, typer.Option("-o", "--output", help="Markdown page to write, with a picture beside it.")
     ] = None,
     json: options.Json = False,
+    **asked: Any,
 ) -> None:
     """Count parameters, operations and memory of networks, beside what the papers print."""
     lengths = _parse_size(size)
@@ -53,8 +54,8 @@ def complexity(
     timed = choose_device(device or "auto") if latency else None
     how = reports.Measuring(lengths, timed, Terminal(), Terminal().say)
     presets, models = preset or [], model or []
-    if settings:
-        tables = reports.measure_networks(presets, models, options.parse_values(settings), how)
+    if settings := asked["values"]:
+        tables = reports.measure_networks(presets, models, settings, how)
     else:
         tables = reports.compare_with_published(presets, models, how)
     if json:

@@ -1,23 +1,20 @@
 """``deconvseg data``: look at a dataset, or make one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, print_json
+from deconvseg.options import RunOptions
 
 app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_is_help=True)
 
 
 @app.command()
-def check(
-    dataset: options.Dataset,
-    splits: options.Splits = None,
-    foreground: options.Foreground = False,
-    json: options.Json = False,
-) -> None:
+@options.takes(RunOptions, "dataset", "splits", "foreground")
+def check(dataset: str, splits: str | None, foreground: bool, json: options.Json = False) -> None:
     """Read every case and report shapes, spacings, labels and every problem by file name.
 
     Of more than eight files with the same problem the first eight are listed and the others counted; --json lists all.
@@ -37,12 +34,13 @@ def check(
 
 
 @app.command()
+@options.takes(RunOptions, "seed")
 def demo(
     output: Annotated[Path, typer.Argument(help="Folder to write the dataset into.")],
     cases: Annotated[int, typer.Option(help="Number of cases.", min=5)] = 30,
-    seed: options.Seed = 0,
+    **asked: Any,
 ) -> None:
     """Make the built-in synthetic dataset: blurred volumes of an organ with lesions, in nnU-Net's raw layout."""
     from deconvseg.data import make_demo_dataset
 
-    echo_path(make_demo_dataset(output, cases=cases, seed=seed))
+    echo_path(make_demo_dataset(output, cases=cases, **asked))

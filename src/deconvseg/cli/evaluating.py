@@ -9,6 +9,7 @@ import typer
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, warn
 from deconvseg.errors import InputError
+from deconvseg.options import RunOptions
 from deconvseg.text import escape_controls
 
 # Seconds that another report of the run may take to record its page.
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from deconvseg.evaluation.registry import MetricInfo
 
 
+@options.takes(RunOptions, "foreground", "splits")
 def evaluate(
     truth: Annotated[Path, typer.Option("-g", "--truth", help="True masks: a folder, a dataset or a file.")],
     prediction: Annotated[Path, typer.Option("-p", "--prediction", help="Predicted masks: a folder or a file.")],
@@ -61,14 +63,13 @@ def evaluate(
             "--lesion-sizes", metavar="SIZES", help="Bounds of classes of lesion size, as 10,100 (mm³; 2D: mm²)."
         ),
     ] = None,
-    foreground: options.Foreground = False,
     run: Annotated[
         Path | None, typer.Option("--run", help="Score the classes or regions that this run predicts, by its plan.")
     ] = None,
-    splits: options.Splits = None,
     split: options.Split = None,
     fold: options.SplitFold = None,
     json: options.Json = False,
+    **asked: Any,
 ) -> None:
     """Compare masks: Dice, HD95, NSD and volumes for every case and class, or the metrics that are asked for."""
     from deconvseg import evaluation
@@ -87,12 +88,11 @@ def evaluate(
         empty=check_policy(empty),
         lesion_overlap=lesion_overlap,
         lesion_sizes=_parse_sizes(lesion_sizes),
-        foreground=foreground,
         run=run,
-        splits=splits,
         split=options.parse_split(split),
         fold=fold,
         console=Terminal(),
+        **asked,
     )
     if json:
         print_json(result.to_json())

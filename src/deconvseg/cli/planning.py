@@ -1,13 +1,14 @@
 """``deconvseg plan``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, print_explanation, print_json, warn
 from deconvseg.errors import InputError
+from deconvseg.options import Option, TrainOptions, whole
 
 if TYPE_CHECKING:
     from deconvseg.planning import Plan
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 _OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema")
 
 
+@options.takes(
+    TrainOptions,
+    *("model", "preset", "variant", "recipe", "splits", "fold", "foreground", "max_seconds", "memory", "dims"),
+    *("device", "workers", "values", "seed"),
+    workers=Option("Threads that read cases; 0 keeps all in one.", whole(0)),
+)
 def plan(
     context: typer.Context,
     dataset: Annotated[
@@ -27,26 +34,18 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the plan there instead of printing it.")
     ] = None,
-    model: options.Model = "deconver",
-    preset: options.Preset = None,
-    variant: options.Variant = None,
-    recipe: options.Recipe = "default",
-    splits: options.Splits = None,
-    fold: options.Fold = "0",
-    foreground: options.Foreground = False,
-    max_time: options.MaxTime = None,
-    memory: options.Memory = None,
-    dims: options.Dims = None,
-    device: options.Device = "auto",
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Threads that read cases; 0 keeps all in one.")
-    ] = None,
-    values: options.Set = None,
-    seed: options.Seed = 0,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the data, the choices and their reasons for a person.")
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json, and end.")] = False,
+    *,
+    splits: str | None,
+    fold: int | str,
+    foreground: bool,
+    max_seconds: float | None,
+    values: dict[str, Any] | None,
+    seed: int,
+    **asked: Any,
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
     from deconvseg.data import find_leaks, is_dataset, open_dataset, report_problems, resolve_splits
@@ -64,25 +63,11 @@ def plan(
     else:
         keep_freed_memory()
         data = open_dataset(dataset, foreground=foreground)
-        parts = resolve_splits(data, splits, fold=options.parse_fold(fold), seed=seed)
+        parts = resolve_splits(data, splits, fold=fold, seed=seed)
         for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):
             warn(problem)
-        made = make_plan(
-            data,
-            parts,
-            model=model,
-            preset=preset,
-            variant=variant,
-            recipe=recipe,
-            device=device,
-            seconds=options.parse_seconds(max_time),
-            memory=options.parse_bytes(memory),
-            dims=dims,
-            workers=workers,
-            cache=cache_folder(),
-            console=Terminal(),
-        )
-    made = made.with_values(options.parse_values(values))
+        made = make_plan(data, parts, seconds=max_seconds, cache=cache_folder(), console=Terminal(), **asked)
+    made = made.with_values(values or {})
     check_plan(made)
     if output is not None:
         with atomic_write(output) as path:

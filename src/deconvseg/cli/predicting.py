@@ -1,21 +1,26 @@
 """``deconvseg predict``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, error, print_json, warn
+from deconvseg.options import BYTES, Option, RunOptions
 
 
+@options.takes(
+    RunOptions,
+    *("device", "memory", "splits"),
+    memory=Option("What a case may take beside the loaded model{form}.", BYTES),
+)
 def predict(
     images: Annotated[Path, typer.Option("-i", "--input", help="An image, a folder of images, or a dataset.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
     models: Annotated[
         list[Path], typer.Option("-m", "--model", help="A run or cross-validation; give several to average them.")
     ],
-    device: options.Device = "auto",
     tta: Annotated[
         bool, typer.Option("--tta/--disable_tta", help="Average over mirrorings: slower, often a little better.")
     ] = False,
@@ -30,7 +35,6 @@ def predict(
         bool,
         typer.Option("--crop/--no-crop", help="Take what lies around all non-zero voxels for background unseen."),
     ] = True,
-    memory: options.CaseMemory = None,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Write CASE.npz beside each mask.")
     ] = False,
@@ -38,13 +42,15 @@ def predict(
     bids: Annotated[
         bool, typer.Option("--bids", help="Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.")
     ] = False,
-    splits: options.Splits = None,
     split: options.Split = None,
     fold: options.SplitFold = None,
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Processes that predict at once, each with its share of the threads.")
     ] = 1,
     json: options.Json = False,
+    *,
+    device: str,
+    **asked: Any,
 ) -> None:
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
     from deconvseg.experiments import choose_executor, predict_many
@@ -53,20 +59,19 @@ def predict(
         images,
         models,
         output,
-        device=device,
         overlap=overlap,
         tta=tta,
         postprocess=postprocessing,
         crop=crop,
-        memory=options.parse_bytes(memory),
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
         bids=bids,
-        splits=splits,
         split=options.parse_split(split),
         fold=fold,
         executor=choose_executor(jobs, device) if jobs > 1 else None,
+        device=device,
         console=Terminal(),
+        **asked,
     )
     if json:
         print_json(done.to_json())

@@ -1,12 +1,10 @@
 """Cross-validation: one plan, a run for each fold, every case predicted by the run that did not see it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
@@ -32,6 +30,7 @@ from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocess
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
 from deconvseg.experiments.tasks import Executor
+from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, takes
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Silent, each, takes_console
 from deconvseg.runs import FOLDS, Run
@@ -39,7 +38,6 @@ from deconvseg.system import atomic_write, choose_device, hold, remove_unfinishe
 from deconvseg.text import dump_json
 from deconvseg.training import (
     Ranks,
-    TrainOptions,
     changed_keys,
     check_resumable,
     check_same_plan,
@@ -47,96 +45,51 @@ from deconvseg.training import (
     decide_plan,
     describe_run,
     forget_places,
+    given_plan,
     record_own,
     remove_cache,
+    resume_options,
+    write_places,
 )
 
-_Path = str | PathLike[str]
+
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(CrossvalOptions):
+    executor: Annotated[
+        Executor | None, Option("What trains the folds; chosen by ``jobs`` if not given.", OBJECT, resume="call")
+    ] = None
 
 
 @takes_console
-def crossval(
-    dataset: _Path,
-    output: _Path,
-    *,
-    folds: int | None = None,
-    stratify: str | None = None,
-    table: _Path | None = None,
-    jobs: int | None = None,
-    model: str = "deconver",
-    preset: str | None = None,
-    variant: str | None = None,
-    plan: _Path | None = None,
-    recipe: str = "default",
-    splits: _Path | None = None,
-    foreground: bool = False,
-    epochs: int | None = None,
-    max_seconds: float | None = None,
-    memory: int | None = None,
-    dims: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    cache: _Path | None = None,
-    pretrained: _Path | None = None,
-    values: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    devices: int | None = None,
-    strategy: str | None = None,
-    resume: bool = False,
-    console: Console | None = None,
-    executor: Executor | None = None,
-) -> CrossValidation:
+@takes(_Arguments)
+def crossval(asked: _Arguments) -> CrossValidation:
     """Train a run on every fold of a dataset; return how well each case was predicted by the run that did not see it.
 
     The folds are those of a splits file that is a list (``splits``, or the dataset's ``splits_final.json``), else
     ``folds`` (5) of all cases that are not declared to be test cases, alike in foreground volume, or in the column
     ``stratify`` of a ``table`` with case names (a CSV dataset is its own). One plan, made on all these cases, serves
-    all folds. ``jobs`` folds are trained at once (by default one, or one on each GPU), ``max_seconds`` each, or one
-    after the other on ``devices``; those on one device share its ``memory``. The other arguments are those of
-    :func:`deconvseg.train`.
+    all folds. ``jobs`` folds are trained at once (by default one, or one on each GPU), or one after the other on
+    ``devices``; those on one device share its ``memory``.
 
     In the folder ``output`` lie the runs ``fold_0``, …, ``crossval.json`` with metrics, and ``postprocessing.json``,
     chosen by them. A fold that fails does not stop the others; with ``resume`` finished folds are kept, and the others
     go on.
     """
-    console = console or Silent()
+    console = asked.console or Silent()
     if (started := Ranks.find().size) > 1:
         raise InputError(
             f"a cross-validation is one process, but torchrun or SLURM tells of {started}: start it once (SLURM: "
             "--ntasks=1), and spread it with --jobs or --devices"
         )
-    options = TrainOptions(
-        dataset=_absolute(dataset),
-        model=model,
-        preset=preset,
-        variant=variant,
-        plan=None if plan is None else _absolute(plan),
-        recipe=recipe,
-        splits=None if splits is None else _absolute(splits),
-        foreground=foreground,
-        epochs=epochs,
-        max_seconds=max_seconds,
-        memory=memory,
-        dims=dims,
-        device=device,
-        precision=precision,
-        workers=workers,
-        cache=None if cache is None else _absolute(cache),
-        pretrained=None if pretrained is None else _absolute(pretrained),
-        values=dict(values or {}),
-        seed=seed,
-        devices=devices,
-        strategy=strategy,
-    )
-    strata = {"stratify": stratify, "table": None if table is None else _absolute(table)}
+    options, executor, output = TrainOptions.of(asked), asked.executor, Path(asked.output)
+    asked = asked.absolute()
     with hold(output):
-        if resume:
-            run, data, parts, options = _reopen(Path(output), options, folds, strata, console)
+        if asked.resume:
+            run, data, parts, options = _reopen(output, options, asked, console)
         if executor is None:
-            executor = choose_executor(jobs, options.device, options.devices or 1)
-        if not resume:
-            run, data, parts = _start(Path(output), options, folds, strata, executor, console)
+            executor = choose_executor(asked.jobs, options.device, options.devices or 1)
+        if not asked.resume:
+            run, data, parts = _start(output, options, asked, executor, console)
         with run.advising():
             return _train_folds(run, data, parts, options, executor, console)
 
@@ -163,17 +116,8 @@ def _train_folds(
     return result
 
 
-def _absolute(path: _Path) -> str:
-    return str(Path(path).absolute())
-
-
 def _start(
-    output: Path,
-    options: TrainOptions,
-    folds: int | None,
-    strata: Mapping[str, str | None],
-    executor: Executor,
-    console: Console,
+    output: Path, options: TrainOptions, asked: CrossvalOptions, executor: Executor, console: Console
 ) -> tuple[Run, Dataset, tuple[Splits, ...]]:
     """Decide the folds and the plan, and make the folder."""
     if (output / FOLDS).exists():
@@ -182,25 +126,22 @@ def _start(
         )
     if runs := [path.parent for path in output.glob("fold_*/plan.json")]:
         raise InputError(f"{runs[0]}: holds a run already; choose another folder with -o")
-    options.given_plan()
+    given_plan(options)
     choose_precision(options.precision, choose_device(options.device))
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()
     data = open_dataset(options.dataset, foreground=options.foreground)
-    stratify, table = strata["stratify"], strata["table"]
-    measure = partial(measure_strata, stratify=stratify, table=table, root=options.dataset, console=console)
-    parts = resolve_folds(data, options.splits, folds=folds, strata=measure, seed=options.seed)
+    measure = partial(measure_strata, stratify=asked.stratify, table=asked.table, root=options.dataset, console=console)
+    parts = resolve_folds(data, options.splits, folds=asked.folds, strata=measure, seed=options.seed)
     for text in find_leaks(data, parts):
         console.say(f"warning: {text}")
     names = tuple(dict.fromkeys(name for part in parts for name in (*part.train, *part.val)))
     everything = Splits(names, (), parts[0].test)
     data = data.select(names)
     with threads_of_a_fold(executor, len(parts)):
-        plan = decide_plan(data, everything, None, share_memory(options, executor, len(parts)), console)
-    named = None if table is None else PurePath(table).name
-    config = {**options.to_config(), "stratify": stratify, "table": named, "folds": len(parts)}
-    run = Run.create(output, plan, config, splits=vars(everything))
-    options.write_places(run)
+        plan = decide_plan(data, everything, share_memory(options, executor, len(parts)), console)
+    run = Run.create(output, plan, asked.to_config() | {"folds": len(parts)}, splits=vars(everything))
+    write_places(options, run)
     record_own(run)
     run.update_manifest(**record_dataset(data, console))
     with atomic_write(run.path / FOLDS) as path:
@@ -209,7 +150,7 @@ def _start(
 
 
 def _reopen(
-    output: Path, options: TrainOptions, folds: int | None, strata: Mapping[str, str | None], console: Console
+    output: Path, options: TrainOptions, asked: CrossvalOptions, console: Console
 ) -> tuple[Run, Dataset, tuple[Splits, ...], TrainOptions]:
     """Open a cross-validation again; :class:`InputError` where it, its data, its folds or its plan have changed."""
     if not (output / FOLDS).is_file():
@@ -219,17 +160,19 @@ def _reopen(
     parts = tuple(
         Splits(*(tuple(entry[key]) for key in ("train", "val", "test"))) for entry in read_json(output / FOLDS)
     )
-    if folds not in (None, len(parts)):
-        raise InputError(f"--resume: {output} has {len(parts)} folds, but {folds} were asked for; leave --folds out")
-    for key, value in strata.items():
+    if asked.folds not in (None, len(parts)):
+        raise InputError(
+            f"--resume: {output} has {len(parts)} folds, but {asked.folds} were asked for; leave --folds out"
+        )
+    for key, value in (("stratify", asked.stratify), ("table", asked.table)):
         kept = run.config.get(key)
         if value is not None and kept not in (value, PurePath(value).name):
             raise InputError(f"--resume: {output} was started with --{key} {kept}; leave --{key} out")
     foreground = options.foreground or run.plan.labels.foreground_only
-    asked, options = options, options.resumed(run)
+    now, options = options, resume_options(options, run)
     data = open_dataset(options.dataset, foreground=foreground)
     check_resumable(run, data, console)
-    check_same_plan(run, asked.given_plan(), options, data)
+    check_same_plan(run, given_plan(now), options, data)
     _check_same_folds(run, parts, options, data)
     for fold, part in enumerate(parts):
         own = fold_run(run, fold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 
 import numpy as np
 
@@ -12,7 +13,12 @@ from deconvseg.progress import Console, each
 
 
 def measure_strata(
-    data: Dataset, *, stratify: str | None, table: str | None, root: str, console: Console
+    data: Dataset,
+    *,
+    stratify: str | None,
+    table: str | PathLike[str] | None,
+    root: str | PathLike[str],
+    console: Console,
 ) -> Mapping[str, float | str]:
     """Return by case name the column ``stratify`` of a ``table``, or the foreground's volume in mm³.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from deconvseg.data import Dataset, is_rgb, read_header
@@ -46,7 +47,7 @@ def channel_order(given: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...
     return None
 
 
-def check_pretrained(plan: Plan, other: Plan, where: str) -> tuple[str, ...]:
+def check_pretrained(plan: Plan, other: Plan, where: str | PathLike[str]) -> tuple[str, ...]:
     """Return what is to be known where weights that were trained by the ``other`` plan begin a training by ``plan``.
 
     Raises :class:`~deconvseg.errors.InputError` where the same channels or classes are in another order, because the

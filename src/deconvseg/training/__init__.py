@@ -1,11 +1,12 @@
 """From a dataset and a plan to a trained run."""
 
+from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Silent
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.describing import describe_run
 from deconvseg.training.fit import choose_precision
 from deconvseg.training.folders import remove_cache
-from deconvseg.training.options import TrainOptions, forget_places
+from deconvseg.training.options import forget_places, given_plan, resume_options, write_places
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import changed_keys, check_resumable, check_same_plan, record_own
 from deconvseg.training.tracking import RunFiles, Tracker
@@ -25,7 +26,10 @@ __all__ = [
     "decide_plan",
     "describe_run",
     "forget_places",
+    "given_plan",
     "record_own",
     "remove_cache",
+    "resume_options",
     "train",
+    "write_places",
 ]

@@ -2,6 +2,7 @@
 
 from deconvseg.data import Dataset, Splits, report_problems
 from deconvseg.errors import InputError
+from deconvseg.options import TrainOptions
 from deconvseg.planning import (
     DataSummary,
     Plan,
@@ -17,12 +18,12 @@ from deconvseg.planning import (
 from deconvseg.progress import Console
 from deconvseg.runs import Run
 from deconvseg.training.launch import check_processes, processes, threads_of_each
-from deconvseg.training.options import TrainOptions
+from deconvseg.training.options import given_plan
 
 
-def decide_plan(data: Dataset, parts: Splits, plan: Plan | None, options: TrainOptions, console: Console) -> Plan:
+def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
     """Return the plan that was given or a new one, with the values that were asked for, matched to the dataset."""
-    given = options.given_plan(plan)
+    given = given_plan(options)
     for problem in report_problems(data, data.names):
         console.say(f"warning: {problem}")
     plan = (given or _make(data, parts, options, console)).with_values(options.plan_changes)

@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from deconvseg.errors import InputError
+from deconvseg.options import TrainOptions
 from deconvseg.progress import Console
 from deconvseg.runs import Run
 from deconvseg.system import LOCK, LockedError, hold, remove_unfinished
-from deconvseg.training.options import TrainOptions
 from deconvseg.training.resuming import check_own, record_own
 
 

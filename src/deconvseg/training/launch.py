@@ -14,6 +14,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
+from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Progress
 from deconvseg.runs import Run
@@ -26,7 +27,6 @@ from deconvseg.system import (
     python_command,
     read_messages,
 )
-from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.sharing import share_of_batch
 from deconvseg.training.strategies import STRATEGIES

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from deconvseg.data import Dataset, Splits, check_dataset_unchanged, file_sha256, resolve_splits
 from deconvseg.errors import InputError
+from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan, match_plan, supervise_deeply
 from deconvseg.progress import Console
 from deconvseg.runs import Run
-from deconvseg.training.options import TrainOptions
 
 # What decides nothing about a training.
 _DESCRIPTION = frozenset(("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen"))

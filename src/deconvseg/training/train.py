@@ -1,12 +1,12 @@
 """The whole way from a dataset to a finished run folder."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from torch import manual_seed
 
@@ -25,6 +25,7 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.models import create_model
+from deconvseg.options import OBJECT, Option, TrainArguments, TrainOptions, takes
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Quiet, Silent, takes_console
 from deconvseg.runs import Run
@@ -37,60 +38,32 @@ from deconvseg.training.fit import choose_precision, fit
 from deconvseg.training.folders import cache_of, open_stopped, remove_cache, using_cache
 from deconvseg.training.launch import check_processes, launch, processes
 from deconvseg.training.loading import choose_workers
-from deconvseg.training.options import TrainOptions, forget_places
+from deconvseg.training.options import forget_places, given_plan, resume_options, write_places
 from deconvseg.training.pretrained import load_pretrained
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import check_resumable, check_same_plan, check_same_splits, record_own
 from deconvseg.training.shared_memory import check_shared_memory
 from deconvseg.training.tracking import Guests, RunFiles, Tracker
 
-_Path = str | PathLike[str]
+
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(TrainArguments):
+    trackers: Annotated[
+        Sequence[Tracker], Option("What also gets the numbers of every epoch; see Tracker.", OBJECT, resume="call")
+    ] = ()
 
 
 @takes_console
-def train(
-    dataset: _Path,
-    output: _Path,
-    *,
-    model: str = "deconver",
-    preset: str | None = None,
-    variant: str | None = None,
-    plan: Plan | _Path | None = None,
-    recipe: str = "default",
-    splits: _Path | None = None,
-    fold: int | str = 0,
-    foreground: bool = False,
-    epochs: int | None = None,
-    max_seconds: float | None = None,
-    memory: int | None = None,
-    dims: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    cache: _Path | None = None,
-    pretrained: _Path | None = None,
-    values: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    devices: int | None = None,
-    nodes: int | None = None,
-    strategy: str | None = None,
-    resume: bool = False,
-    console: Console | None = None,
-    trackers: Sequence[Tracker] = (),
-) -> Run:
+@takes(_Arguments)
+def train(asked: _Arguments) -> Run:
     """Train a network on a dataset and return the finished run.
 
     Plans (unless ``plan`` is given), prepares, trains, predicts the validation cases, evaluates them and writes the
-    report, all in the folder ``output``. ``fold`` is the validation fold, or ``"all"`` to train on every training
-    case; ``values`` replaces dotted paths of the plan (``{"recipe.learning_rate": 1e-4}``); ``max_seconds`` bounds
-    training with its validations (as ``epochs`` do, if they end first), and the plan that is made keeps to ``memory``
-    bytes and to ``dims`` (2: slices of volumes; 3). ``workers`` processes prepare and load cases (0: none).
-    Preprocessed cases lie in the run's folder while it trains, or stay in ``cache``, which several runs may share.
+    report, all in the folder ``output``. ``max_seconds`` bounds training with its validations, as ``epochs`` do, if
+    they end first. Preprocessed cases lie in the run's folder while it trains, or stay in ``cache``.
 
-    ``devices`` spreads the training over as many processes, one on each device (``strategy`` "ddp", the default: each
-    holds the whole network; "fsdp": a part of it); the plan's batch is that of all together. Where torchrun or SLURM
-    has started several processes, each calls this function with the same arguments: the first one plans, prepares and
-    writes, and all return the run.
+    The plan's batch is that of all ``devices`` together. Where torchrun or SLURM has started several processes, each
+    calls this function with the same arguments: the first one plans, prepares and writes, and all return the run.
 
     After every epoch each of the ``trackers`` gets the numbers that ``metrics.jsonl`` gets; one that fails is told and
     left out. Of several processes they are in the one that calls.
@@ -99,39 +72,14 @@ def train(
     ``max_seconds`` its weights are then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
     """
     ranks = Ranks.find()
-    console = console if console is not None and ranks.leads else Silent()
-    guests = Guests(trackers if ranks.leads else (), console)
-    options = TrainOptions(
-        dataset=_absolute(dataset),
-        model=model,
-        preset=preset,
-        variant=variant,
-        plan=_absolute(plan) if isinstance(plan, str | PathLike) else None,
-        recipe=recipe,
-        splits=None if splits is None else _absolute(splits),
-        fold=fold,
-        foreground=foreground,
-        epochs=epochs,
-        max_seconds=max_seconds,
-        memory=memory,
-        dims=dims,
-        device=device,
-        precision=precision,
-        workers=workers,
-        cache=None if cache is None else _absolute(cache),
-        pretrained=None if pretrained is None else _absolute(pretrained),
-        values=dict(values or {}),
-        seed=seed,
-        devices=devices,
-        nodes=nodes,
-        strategy=strategy,
-    )
+    console = asked.console if asked.console is not None and ranks.leads else Silent()
+    guests = Guests(asked.trackers if ranks.leads else (), console)
+    options, output, resume = TrainOptions.of(asked), Path(asked.output), asked.resume
     with ExitStack() as held:
-        with ranks.connected(choose_device(device)), ExitStack() as cached:
-            given = plan if isinstance(plan, Plan) else None
-            ranks.lead(partial(_prepare, Path(output), options, given, resume, console, held))
+        with ranks.connected(choose_device(options.device)), ExitStack() as cached:
+            ranks.lead(partial(_prepare, output, options, resume, console, held))
             run = Run.open(output)
-            options = options.resumed(run) if resume else options
+            options = resume_options(options, run) if resume else options
             if ranks.leads:
                 cached.enter_context(using_cache(cache_of(run, options)))
             # A run that was stopped before its first epoch was completed begins anew.
@@ -160,14 +108,7 @@ def _finish(run: Run, options: TrainOptions, console: Console, guests: Guests) -
         )
 
 
-def _absolute(path: _Path) -> str:
-    # Links stay what they are: what lies beside them, and their names, say how a dataset is to be read.
-    return str(Path(path).absolute())
-
-
-def _prepare(
-    output: Path, options: TrainOptions, plan: Plan | None, resume: bool, console: Console, held: ExitStack
-) -> None:
+def _prepare(output: Path, options: TrainOptions, resume: bool, console: Console, held: ExitStack) -> None:
     """Make the run folder or open it again, and prepare its cases where several processes will want them.
 
     ``held`` keeps the folder for this process from now on.
@@ -175,17 +116,17 @@ def _prepare(
     held.enter_context(hold(output))
     if resume:
         run = open_stopped(output)
-        asked, options = options, options.resumed(run)
+        asked, options = options, resume_options(options, run)
         check_processes(run.plan, options)
-        _reopen(run, options, asked.given_plan(plan), console)
+        _reopen(run, options, given_plan(asked), console)
     else:
-        run = _start(output, options, plan, console)
+        run = _start(output, options, console)
     check_shared_memory(run.plan, choose_workers(options.workers, choose_device(options.device)))
     if processes(options) > 1:
         _prepared_cases(run, *_cases(run, options), options, console)
 
 
-def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Console) -> Run:
+def _start(output: Path, options: TrainOptions, console: Console) -> Run:
     """Check everything that can be checked at once, then make the run folder."""
     data = open_dataset(options.dataset, foreground=options.foreground)
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
@@ -197,9 +138,9 @@ def _start(output: _Path, options: TrainOptions, plan: Plan | None, console: Con
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()
     data = data.select([*parts.train, *parts.val])
-    plan = decide_plan(data, parts, plan, options, console)
+    plan = decide_plan(data, parts, options, console)
     run = Run.create(output, plan, options.to_config(), splits=vars(parts))
-    options.write_places(run)
+    write_places(options, run)
     record_own(run)
     run.update_manifest(**record_dataset(data, console))
     return run

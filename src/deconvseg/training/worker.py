@@ -10,11 +10,11 @@ import sys
 import traceback
 
 from deconvseg.errors import DeconvsegError, InterruptionError
+from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Silent
 from deconvseg.runs import Run
 from deconvseg.system import Relay, choose_device, keep_freed_memory, one_line, take_over_stdout
 from deconvseg.training.meeting import PeerError
-from deconvseg.training.options import TrainOptions
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.tracking import Status, Values
 from deconvseg.training.train import fit_run

@@ -1,0 +1,33 @@
+"""What may be asked of a command and its function, each option declared once."""
+
+from deconvseg.options.calling import takes
+from deconvseg.options.declaring import (
+    BYTES,
+    OBJECT,
+    SETTINGS,
+    Declared,
+    Kind,
+    Option,
+    Options,
+    declared_options,
+    whole,
+)
+from deconvseg.options.training import CrossvalOptions, RunOptions, TrainArguments, TrainOptions, places
+
+__all__ = [
+    "BYTES",
+    "OBJECT",
+    "SETTINGS",
+    "CrossvalOptions",
+    "Declared",
+    "Kind",
+    "Option",
+    "Options",
+    "RunOptions",
+    "TrainArguments",
+    "TrainOptions",
+    "declared_options",
+    "places",
+    "takes",
+    "whole",
+]

@@ -1,0 +1,66 @@
+"""Functions whose arguments are the fields of a dataclass of options."""
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from functools import wraps
+from inspect import Parameter, Signature, cleandoc
+from textwrap import fill
+from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
+
+from deconvseg.options.declaring import Options, declared_options
+
+_Arguments = ParamSpec("_Arguments")
+_Given = TypeVar("_Given", bound=Options)
+_Result = TypeVar("_Result")
+
+
+def takes(
+    options: Callable[_Arguments, _Given],
+) -> Callable[[Callable[[_Given], _Result]], Callable[_Arguments, _Result]]:
+    """Let a function of an instance be called with the fields of its dataclass as arguments.
+
+    Type checkers see the parameters of the dataclass; ``inspect.signature`` has them with their types and defaults, and
+    the docstring lists each with its sentence.
+    """
+
+    def decorate(function: Callable[[_Given], _Result]) -> Callable[_Arguments, _Result]:
+        signature = _sign(cast(type[Options], options), function)
+
+        @wraps(function)
+        def call(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+            try:
+                signature.bind(*arguments, **named)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
+            return function(options(*arguments, **named))
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__annotations__ = {name: entry.annotation for name, entry in signature.parameters.items()}
+        call.__annotations__["return"] = signature.return_annotation
+        listed = _describe(cast(type[Options], options), signature)
+        call.__doc__ = f"{cleandoc(function.__doc__ or '')}\n\nArguments:\n{listed}"
+        return call
+
+    return decorate
+
+
+def _sign(options: type[Options], function: Callable[..., Any]) -> Signature:
+    # Types that a light module names without importing them are known where the function is.
+    hints = get_type_hints(options, localns=function.__globals__)
+    parameters = [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY if field.kw_only else Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(options)  # type: ignore[arg-type]
+    ]
+    parameters.sort(key=lambda parameter: parameter.kind)
+    return Signature(parameters, return_annotation=get_type_hints(function)["return"])
+
+
+def _describe(options: type[Options], signature: Signature) -> str:
+    helps = {name: option.help.replace("{form}", option.kind.form) for name, option, _ in declared_options(options)}
+    lines = (f"{name}: {helps[name]}" for name in signature.parameters if name in helps)
+    return "\n".join(fill(line, 116, initial_indent=" " * 4, subsequent_indent=" " * 8) for line in lines)

@@ -1,0 +1,166 @@
+"""How an option is declared, once: a field of a dataclass, with its type, default, sentence, kind and names."""
+
+import json
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from os import fspath
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from deconvseg.errors import InputError
+from deconvseg.units import parse_bytes, parse_seconds
+
+
+class Kind(NamedTuple):
+    """What values an option takes, in Python and as texts of the command line.
+
+    ``check`` returns a value as it is kept, ``read`` the value that a text means; both raise TypeError or ValueError.
+    ``wanted`` says what to give; ``form`` is how it is written where a sentence has ``{form}``. The command line's
+    parser makes it a ``parsed``, of which ``read`` makes the value.
+    """
+
+    check: Callable[[Any], Any]
+    wanted: str
+    form: str = ""
+    read: Callable[[Any], Any] | None = None
+    wanted_text: str | None = None
+    text_form: str = ""
+    metavar: str | None = None
+    parsed: Any = str
+
+
+def whole(minimum: int, maximum: int | None = None) -> Kind:
+    """Whole numbers within bounds."""
+
+    def check(value: Any) -> int:
+        number = operator.index(value)
+        if isinstance(value, bool) or number < minimum or (maximum is not None and number > maximum):
+            raise ValueError
+        return number
+
+    wanted = f"a whole number, {minimum} or more" if maximum is None else f"a whole number, {minimum} to {maximum}"
+    bounds = f"x>={minimum}" if maximum is None else f"{minimum}<=x<={maximum}"
+    return Kind(check, wanted, read=lambda text: check(int(text)), metavar=f"<int range> [{bounds}]")
+
+
+def _is(kind: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
+
+    return check
+
+
+def _check_seconds(value: Any) -> float:
+    if isinstance(value, str | bool) or not float(value) > 0:
+        raise ValueError
+    return float(value)
+
+
+def _check_settings(values: Any) -> dict[str, Any]:
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise TypeError
+    return dict(values)
+
+
+def _read_setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+TEXT = Kind(_is(str), "a text")
+FLAG = Kind(_is(bool), "True or False", parsed=bool)
+# A path, kept as a text.
+PLACE = Kind(lambda value: _is(str)(fspath(value)), "a path", parsed=Path)
+SECONDS = Kind(
+    _check_seconds,
+    "a number of seconds above 0",
+    form=" (seconds)",
+    read=parse_seconds,
+    wanted_text="a number and s, m or h, as 90s, 15m or 1.5h",
+    text_form=", as 90s, 15m, 1.5h",
+)
+BYTES = whole(1)._replace(
+    form=" (bytes)",
+    read=parse_bytes,
+    wanted_text="a number and K, M, G or T, as 800M or 8G",
+    text_form=", as 800M or 8G (of 1024)",
+    metavar=None,
+)
+# Values by name, each on the command line JSON or else a text.
+SETTINGS = Kind(
+    _check_settings,
+    "a mapping of names to values",
+    form=', as {"recipe.learning_rate": 1e-4}',
+    read=_read_setting,
+    wanted_text="KEY=VALUE, as batch_size=2",
+    text_form=", as recipe.learning_rate=1e-4",
+    metavar="KEY=VALUE",
+    parsed=list[str],
+)
+# What only Python takes.
+OBJECT = Kind(lambda value: value, "an object")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is declared beside the type of an option, in one sentence, for Python and for the command line.
+
+    ``names`` are those of the command line where they are not the argument's own. ``resume`` says what an option must
+    be where a run goes on: the "same"; as it is asked for ("free"); or the same by its "contents" and not by its name;
+    one of a "call" is not kept in ``config.json``. What a plan decides (``plans``) cannot be asked for beside one.
+    """
+
+    help: str
+    kind: Kind = TEXT
+    names: tuple[str, ...] = ()
+    resume: Literal["same", "free", "contents", "call"] = "same"
+    plans: bool = False
+    positional: bool = False
+
+    def accept(self, value: Any, name: str) -> Any:
+        """Return a value as it is kept; :class:`InputError` names the argument and says what to give."""
+        try:
+            return self.kind.check(value)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise InputError(f"`{name}={value!r}`: give {self.kind.wanted}") from error
+
+    def read(self, text: Any, name: str) -> Any:
+        """Return what a text means; :class:`InputError` names the option and says what to give."""
+        try:
+            return (self.kind.read or self.kind.check)(text)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise InputError(f"{name} {text}: give {self.kind.wanted_text or self.kind.wanted}") from error
+
+
+class Declared(NamedTuple):
+    """An option of a dataclass; its default is ``dataclasses.MISSING`` where it has none."""
+
+    name: str
+    option: Option
+    default: Any
+
+
+class Options:
+    """Base of the dataclasses whose fields are options; their values are checked, whoever gives them."""
+
+    def __post_init__(self) -> None:
+        for name, option, default in declared_options(type(self)):
+            if (value := getattr(self, name)) is not None or default is not None:
+                object.__setattr__(self, name, option.accept(value, name))
+
+
+def declared_options(options: type[Options]) -> list[Declared]:
+    """Return what is declared in a dataclass and its bases, in its order."""
+    found = []
+    for entry in fields(options):  # type: ignore[arg-type]
+        parts = [part for part in get_args(entry.type)[1:] if isinstance(part, Option)]
+        found += [Declared(entry.name, part, entry.default) for part in parts]
+    return found

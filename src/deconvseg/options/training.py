@@ -1,0 +1,222 @@
+"""The options of a training and of a cross-validation. A new one is a field here, and nowhere else."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, replace
+from os import PathLike
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated, Any
+
+from deconvseg.options.declaring import (
+    BYTES,
+    FLAG,
+    OBJECT,
+    PLACE,
+    SECONDS,
+    SETTINGS,
+    TEXT,
+    Kind,
+    Option,
+    Options,
+    declared_options,
+    whole,
+)
+from deconvseg.progress import Console
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from deconvseg.planning import Plan
+
+_Path = str | PathLike[str]
+
+
+def _check_fold(value: Any) -> Any:
+    return value if value == "all" else whole(0).check(value)
+
+
+def _read_fold(text: str) -> Any:
+    return text if text == "all" else whole(0).check(int(text))
+
+
+def _check_plan(value: Any) -> Any:
+    if isinstance(value, str | PathLike):
+        return PLACE.check(value)
+    from deconvseg.planning import Plan
+
+    if not isinstance(value, Plan):
+        raise TypeError
+    return value
+
+
+FOLD = Kind(_check_fold, "a number from 0, or 'all'", read=_read_fold, wanted_text="a number from 0, or all")
+COLUMN = TEXT._replace(metavar="COLUMN")
+# The file of a plan, or in Python the plan itself.
+PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE.check)
+
+
+_CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not given.", OBJECT, resume="call")
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """What a training and every training of a cross-validation takes; what it decides about the plan is in the plan."""
+
+    dataset: Annotated[
+        _Path,
+        Option(
+            "nnU-Net raw, Medical Segmentation Decathlon, images/ with masks/ or labels/, BIDS, or a CSV.",
+            PLACE,
+            positional=True,
+            resume="contents",
+        ),
+    ]
+    _: KW_ONLY
+    model: Annotated[str, Option("A network of 'deconvseg models'.", plans=True)] = "deconver"
+    preset: Annotated[str | None, Option("A paper's network, as isles22: see 'deconvseg models'.", plans=True)] = None
+    variant: Annotated[
+        str | None, Option("One of a preset's networks, by its name in 'deconvseg models'.", plans=True)
+    ] = None
+    plan: Annotated[
+        "Plan | _Path | None", Option("Use this plan.json instead of making one.", PLAN, resume="contents")
+    ] = None
+    recipe: Annotated[str, Option("default or paper.", plans=True)] = "default"
+    splits: Annotated[
+        _Path | None,
+        Option(
+            'JSON file {"train": [...], "val": [...], "test": [...]}, nnU-Net\'s splits_final.json, or a CSV with a '
+            "column split.",
+            PLACE,
+            resume="contents",
+        ),
+    ] = None
+    foreground: Annotated[bool, Option("Take every label above zero as one class (instance maps).", FLAG)] = False
+    epochs: Annotated[int | None, Option("Number of epochs of each training.", whole(1), resume="contents")] = None
+    max_seconds: Annotated[
+        float | None,
+        Option("Plan for this time and stop each training after it{form}.", SECONDS, names=("time", "max-time")),
+    ] = None
+    memory: Annotated[
+        int | None,
+        Option("Plan for this much memory{form}; 90 % of what is free if not given.", BYTES, plans=True),
+    ] = None
+    dims: Annotated[
+        int | None,
+        Option(
+            "2: cut volumes into 2D slices; 3: never do. Decided by the data if not given.", whole(2, 3), plans=True
+        ),
+    ] = None
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", names=("d", "device"))] = "auto"
+    precision: Annotated[str, Option("auto, 32, bf16 or 16.")] = "auto"
+    workers: Annotated[
+        int | None,
+        Option(
+            "Processes that prepare and load data of each training; 0 keeps all in one process.",
+            whole(0),
+            resume="free",
+        ),
+    ] = None
+    cache: Annotated[
+        _Path | None,
+        Option("Keep preprocessed cases in this folder, which runs may share.", PLACE, resume="free"),
+    ] = None
+    pretrained: Annotated[_Path | None, Option("Start each training from the weights of this run.", PLACE)] = None
+    values: Annotated[
+        Mapping[str, Any] | None,
+        Option("Replace a value of the plan{form}.", SETTINGS, names=("set",), resume="contents"),
+    ] = None
+    seed: Annotated[int, Option("Everything random follows from it.", whole(0))] = 0
+    devices: Annotated[
+        int | None,
+        Option("Train on as many devices of each machine, a process on each.", whole(1), resume="free"),
+    ] = None
+    strategy: Annotated[
+        str | None,
+        Option("ddp (if not given): every device holds the network; fsdp: a part of it.", resume="free"),
+    ] = None
+
+    @property
+    def plan_changes(self) -> dict[str, Any]:
+        """Dotted paths of the plan that are asked to be replaced."""
+        return {**(self.values or {}), **({} if self.epochs is None else {"recipe.epochs": self.epochs})}
+
+    def max_epochs(self, plan: "Plan") -> int | None:
+        """Return the number of epochs that end the training, or None where the clock alone does.
+
+        Beside a time limit the epochs of a plan are what was thought to fit; those that somebody asked for, by an
+        option, by hand or by a paper's recipe, are kept to.
+        """
+        asked = "recipe.epochs" in (*self.plan_changes, *plan.changed_by_hand) or plan.recipe.name != "default"
+        return plan.recipe.epochs if asked or self.max_seconds is None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain types of all but what is of a call alone; of a plan that is no file, None."""
+        kept = [name for name, option, _ in declared_options(type(self)) if option.resume != "call"]
+        file = self.plan if isinstance(self.plan, str) else None
+        return {name: getattr(self, name) for name in kept} | {"plan": file, "values": dict(self.values or {})}
+
+    def to_config(self) -> dict[str, Any]:
+        """Return plain types for ``config.json``, which is shared with the run: of paths the last name alone."""
+        kept = self.to_json()
+        return kept | {name: PurePath(kept[name]).name for name in places(type(self)) if kept.get(name) is not None}
+
+    def absolute(self) -> "Self":
+        """Return the options with whole paths."""
+        given = {name: getattr(self, name) for name in places(type(self))}
+        # Links stay what they are: what lies beside them, and their names, say how a dataset is to be read.
+        found: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if type(path) is str}
+        return replace(self, **found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """What is asked of one training; ``config.json`` keeps it, and a run that goes on is held against it."""
+
+    fold: Annotated[int | str, Option("Validation fold (0, 1, …), or all to train on every training case.", FOLD)] = 0
+    nodes: Annotated[
+        int | None, Option("Number of machines, each started by torchrun or srun.", whole(1), resume="free")
+    ] = None
+
+    @classmethod
+    def of(cls, options: RunOptions) -> "TrainOptions":
+        """Return what any options ask of a training, with whole paths."""
+        given = {name: getattr(options, name) for name, _, _ in declared_options(cls) if hasattr(options, name)}
+        return cls(**given).absolute()
+
+
+@dataclass(frozen=True)
+class TrainArguments(TrainOptions):
+    """The arguments of ``deconvseg train`` and :func:`~deconvseg.training.train`."""
+
+    output: Annotated[_Path, Option("The run folder to make.", PLACE, names=("o", "output"), resume="call")]
+    _: KW_ONLY
+    resume: Annotated[bool, Option("Continue the run after its last completed epoch.", FLAG, resume="call")] = False
+    console: Annotated[Console | None, _CONSOLE] = None
+
+
+@dataclass(frozen=True)
+class CrossvalOptions(RunOptions):
+    """The options of ``deconvseg crossval``."""
+
+    output: Annotated[
+        _Path,
+        Option("The folder to make: a run for each fold, and metrics.", PLACE, names=("o", "output"), resume="call"),
+    ]
+    _: KW_ONLY
+    folds: Annotated[int | None, Option("Number of folds; 5, or those of splits_final.json.", whole(2))] = None
+    stratify: Annotated[str | None, Option("Make folds alike in this column, not in foreground volume.", COLUMN)] = None
+    table: Annotated[
+        _Path | None,
+        Option("CSV or TSV file with case names and that column; a CSV dataset itself.", PLACE),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        Option("Folds to train at once; 1, or one on each of several GPUs.", whole(1), resume="call"),
+    ] = None
+    resume: Annotated[bool, Option("Keep the finished folds, go on with the others.", FLAG, resume="call")] = False
+    console: Annotated[Console | None, _CONSOLE] = None
+
+
+def places(options: type[Options]) -> tuple[str, ...]:
+    """Return the names of the options that are paths and are kept."""
+    found = declared_options(options)
+    return tuple(name for name, option, _ in found if option.kind in (PLACE, PLAN) and option.resume != "call")

@@ -1,0 +1,219 @@
+"""Every option is declared once, and is on the command, in the function, in its help and in config.json by that."""
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, asdict, replace
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deconvseg.cli import crossval as cross_validation
+from deconvseg.cli import options as command_line
+from deconvseg.cli import training
+from deconvseg.cli.app import app
+from deconvseg.errors import InputError
+from deconvseg.experiments import crossval
+from deconvseg.options import (
+    OBJECT,
+    CrossvalOptions,
+    Option,
+    Options,
+    TrainArguments,
+    TrainOptions,
+    declared_options,
+    takes,
+    whole,
+)
+from deconvseg.options import training as declarations
+from deconvseg.planning import Plan
+from deconvseg.training import train
+from plans import tiny_plan
+
+COMMANDS: list[tuple[str, type[Options], Callable[..., object]]] = [
+    ("train", TrainArguments, train),
+    ("crossval", CrossvalOptions, crossval),
+]
+
+
+def help_of(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what ``--help`` prints, without the frame around it."""
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERMINAL_WIDTH", "400")
+    with pytest.raises(SystemExit):
+        app([command, "--help"])
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+
+
+@pytest.mark.parametrize("command, options, function", COMMANDS)
+def test_help_lists_every_option_with_its_names_and_its_sentence(
+    command: str,
+    options: type[Options],
+    function: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = help_of(command, monkeypatch, capsys)
+    told = " ".join(str(function.__doc__).split())
+    parameters = inspect.signature(function).parameters
+    for name, option, default in declared_options(options):
+        assert parameters[name].default is (inspect.Parameter.empty if default is MISSING else default)
+        assert f"{name}: {' '.join(option.help.replace('{form}', option.kind.form).split())}" in told
+        if option.kind is not OBJECT:
+            assert " ".join(option.help.replace("{form}", option.kind.text_form).split()) in printed
+            assert all(f"-{part} " in printed or f"-{part}," in printed for part in option.names)
+    assert "{form}" not in printed + told
+
+
+@pytest.mark.parametrize("command, options, function", COMMANDS)
+def test_signatures_have_resolved_types_and_nothing_else(
+    command: str, options: type[Options], function: Callable[..., object]
+) -> None:
+    signature = inspect.signature(function)
+    positional = [name for name, part in signature.parameters.items() if part.kind == part.POSITIONAL_OR_KEYWORD]
+    assert positional == ["dataset", "output"]
+    assert signature.parameters["plan"].annotation == Plan | str | PathLike[str] | None
+    assert not [name for name, part in signature.parameters.items() if isinstance(part.annotation, str)]
+    with pytest.raises(TypeError, match=rf"{command}\(\) got an unexpected keyword argument 'epoch'"):
+        function("data", "run", epoch=3)
+    with pytest.raises(TypeError, match=rf"{command}\(\) missing a required argument: 'output'"):
+        function("data")
+
+
+@pytest.fixture
+def one_more() -> Iterator[ModuleType]:
+    """Read options/training.py with one more field of the options that train and crossval share."""
+    source = inspect.getsource(declarations)
+    field = (
+        '    knocks: Annotated[int | None, Option("How often to knock.", whole(1, 9), names=("k", "knock"))] = None\n'
+    )
+    anchor = "    seed: Annotated["
+    assert source.count(anchor) == 1
+    module = ModuleType("one_more")
+    sys.modules[module.__name__] = module
+    exec(compile(source.replace(anchor, field + anchor), "one_more.py", "exec"), vars(module))
+    yield module
+    del sys.modules[module.__name__]
+
+
+@pytest.mark.parametrize(
+    ("declared", "function", "command"),
+    [("TrainArguments", train, training.train), ("CrossvalOptions", crossval, cross_validation.crossval)],
+)
+def test_a_new_option_is_one_field_in_one_file(
+    one_more: ModuleType, declared: str, function: Callable[..., object], command: Callable[..., None]
+) -> None:
+    """It is on both commands, in both functions and in config.json, named, described, read and checked."""
+    options = getattr(one_more, declared)
+    called = takes(options)(inspect.unwrap(function))
+    parameter = inspect.signature(called).parameters["knocks"]
+    assert (parameter.default, parameter.annotation, parameter.kind) == (None, int | None, parameter.KEYWORD_ONLY)
+    assert "    knocks: How often to knock.\n" in str(called.__doc__)
+    with pytest.raises(InputError, match=r"^`knocks=10`: give a whole number, 1 to 9$"):
+        called("data", "run", knocks=10)
+    typed = typer.Typer()
+    typed.command()(command_line.takes(options)(inspect.unwrap(command)))
+    (option,) = [option for option in typer.main.get_command(typed).params if option.name == "knocks"]
+    assert (option.opts, option.help) == (["-k", "--knock"], "How often to knock.")  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"^--knock 10: give a whole number, 1 to 9$"):
+        typed(["data", "-o", "run", "-k", "10"])
+    assert options("data", "run", knocks=3).to_config()["knocks"] == 3
+    assert one_more.TrainOptions.of(options("data", "run", knocks=3)).to_config()["knocks"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("epochs", 0, "`epochs=0`: give a whole number, 1 or more"),
+        ("epochs", "3", "`epochs='3'`: give a whole number, 1 or more"),
+        ("epochs", True, "`epochs=True`: give a whole number, 1 or more"),
+        ("dims", 4, "`dims=4`: give a whole number, 2 to 3"),
+        ("seed", None, "`seed=None`: give a whole number, 0 or more"),
+        ("fold", "first", "`fold='first'`: give a number from 0, or 'all'"),
+        ("fold", -1, "`fold=-1`: give a number from 0, or 'all'"),
+        ("max_seconds", 0.0, r"`max_seconds=0\.0`: give a number of seconds above 0"),
+        ("max_seconds", "90s", "`max_seconds='90s'`: give a number of seconds above 0"),
+        ("max_seconds", float("nan"), "`max_seconds=nan`: give a number of seconds above 0"),
+        ("memory", "8G", "`memory='8G'`: give a whole number, 1 or more"),
+        ("foreground", 1, "`foreground=1`: give True or False"),
+        ("model", 3, "`model=3`: give a text"),
+        ("cache", 3, "`cache=3`: give a path"),
+        ("plan", 3, "`plan=3`: give a plan or its file"),
+        ("values", ["a"], r"`values=\['a'\]`: give a mapping"),
+    ],
+)
+def test_a_wrong_value_is_one_error_that_names_the_argument(name: str, value: object, wanted: str) -> None:
+    for make in (lambda: TrainOptions("data", **{name: value}), lambda: train("data", "run", **{name: value})):
+        with pytest.raises(InputError, match=f"^{wanted}"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--epochs", "0"], "--epochs 0: give a whole number, 1 or more"),
+        (["--epochs", "many"], "--epochs many: give a whole number, 1 or more"),
+        (["--dims", "4"], "--dims 4: give a whole number, 2 to 3"),
+        (["--seed", "-1"], "--seed -1: give a whole number, 0 or more"),
+        (["--fold", "first"], "--fold first: give a number from 0, or all"),
+        (["--fold", "-1"], "--fold -1: give a number from 0, or all"),
+        (["--max-time", "soon"], "--time soon: give a number and s, m or h, as 90s, 15m or 1.5h"),
+        (["--time", "0s"], "--time 0s: give a number and s, m or h, as 90s, 15m or 1.5h"),
+        (["--memory", "much"], "--memory much: give a number and K, M, G or T, as 800M or 8G"),
+        (["--set", "batch_size"], "--set batch_size: give KEY=VALUE, as batch_size=2"),
+    ],
+)
+def test_a_wrong_text_is_one_error_that_names_the_flag(arguments: list[str], wanted: str) -> None:
+    with pytest.raises(InputError) as error:
+        app(["train", "data", "-o", "run", *arguments])
+    assert str(error.value) == wanted
+
+
+@given(st.integers(), st.integers(0, 9), st.integers(0, 9))
+def test_whole_numbers_are_taken_exactly_within_their_bounds(value: int, one: int, other: int) -> None:
+    low, high = sorted((one, other))
+    option = Option("", whole(low, high))
+    for taken, read in ((value, str(value)), (np.int64(min(max(value, -9), 9)), str(min(max(value, -9), 9)))):
+        if low <= taken <= high:
+            assert option.accept(taken, "n") == option.read(read, "--n") == taken
+        else:
+            with pytest.raises(InputError, match="`n=.*`: give a whole number"):
+                option.accept(taken, "n")
+            with pytest.raises(InputError, match="--n .*: give a whole number"):
+                option.read(read, "--n")
+
+
+def test_what_is_kept_is_plain_and_is_read_again(tmp_path: Path) -> None:
+    options = TrainOptions(tmp_path / "data", plan=tiny_plan(), cache=tmp_path / "c", values={"a": (1,)}, fold="all")
+    kept = options.to_json()
+    assert kept.keys() == asdict(replace(options, plan=None)).keys()
+    assert (kept["dataset"], kept["plan"], kept["cache"]) == (str(tmp_path / "data"), None, str(tmp_path / "c"))
+    assert TrainOptions(**kept) == replace(options, plan=None)
+    assert (options.to_config()["dataset"], options.to_config()["cache"]) == ("data", "c")
+    assert not {"output", "resume", "console", "jobs"} & TrainArguments("data", "run").to_config().keys()
+    assert not {"output", "resume", "console", "jobs"} & CrossvalOptions("data", "run").to_config().keys()
+
+
+def test_whole_paths_keep_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    assert TrainOptions.of(CrossvalOptions("link", "run", splits="s.json", seed=3)) == TrainOptions(
+        str(tmp_path / "link"), splits=str(tmp_path / "s.json"), seed=3
+    )
+
+
+def test_the_declarations_import_nothing_heavy() -> None:
+    code = (
+        "import sys, deconvseg.options\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'typer', 'rich'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

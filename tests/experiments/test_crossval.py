@@ -115,7 +115,7 @@ def test_predict_applies_what_was_chosen(finished: Path, discs: Path, tmp_path: 
     raw = predict(image, copy, device="cpu", postprocess=False)
     assert np.array_equal(raw, predict(image, finished, device="cpu", postprocess=False))
     assert raw.any()
-    with pytest.raises(InputError, match="--no-postprocessing"):
+    with pytest.raises(InputError, match="postprocess=False"):
         predict(image, [copy, finished / "fold_0"], device="cpu")
 
 

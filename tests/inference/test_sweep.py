@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from deconvseg.data import Geometry, Image, preprocess_image, read_image
 from deconvseg.errors import InputError
-from deconvseg.inference import Member, Predictor, TorchEngine, labels_from_maps, predict_windows
+from deconvseg.inference import (
+    Member,
+    Predictor,
+    Slab,
+    Sweep,
+    TorchEngine,
+    Volume,
+    labels_from_maps,
+    predict_windows,
+)
 from deconvseg.inference.grids import GridAxis
 from deconvseg.inference.layout import choose_layout
 from deconvseg.inference.slabs import Pass
@@ -114,6 +123,52 @@ def test_slabs_give_the_mask_of_the_whole_volume_of_logits(problem: tuple[Image,
     clear = order.undo((margins > 1e-4).numpy())
     assert mask.shape == image.shape
     assert np.array_equal(mask.pixels[clear], plain[clear])
+
+
+@st.composite
+def sweeps(draw: st.DrawFn) -> tuple[Volume, list[Member], int]:
+    """A part of a volume, one or two networks that see it on grids of their own, and how many maps they give."""
+    dims, outputs = draw(st.sampled_from([2, 3])), draw(st.integers(1, 3))
+    shape = draw(st.lists(st.integers(1, 20), min_size=dims, max_size=dims))
+    box = []
+    for side in shape:
+        first = draw(st.integers(0, side - 1))
+        box.append(range(first, draw(st.integers(first + 1, side))))
+    pixels, members = [], []
+    for seed in range(draw(st.integers(1, 2))):
+        size = draw(st.lists(st.integers(1, 20), min_size=dims, max_size=dims))
+        pixels.append(torch.randn(1, *size, generator=torch.Generator().manual_seed(seed)))
+        window = draw(st.lists(st.sampled_from([3, 4, 8]), min_size=dims, max_size=dims))
+        engine = TorchEngine(random_network(dims, outputs), channels=1, device=torch.device("cpu"))
+        members.append(Member(engine, window, overlap=draw(st.sampled_from([0.0, 0.3, 0.75]))))
+    return Volume(pixels, tuple(shape), tuple(box)), members, outputs
+
+
+@given(sweeps(), st.sampled_from([1, 4_000, 30_000]))
+@settings(deadline=None, max_examples=40)
+def test_slabs_and_blocks_do_not_change_the_logits(problem: tuple[Volume, list[Member], int], budget: int) -> None:
+    volume, members, outputs = problem
+    whole = [np.full((outputs, *volume.shape), np.nan, np.float32) for _ in members]
+    painted = np.zeros(volume.shape, np.int64)
+
+    def keep(slab: Slab) -> int:
+        for maps, logits in zip(whole, slab.logits, strict=True):
+            slab.part_of(maps)[...] = logits.numpy()
+        slab.part_of(painted)[...] += 1
+        return slab.logits[0][0].numel()
+
+    with patch("deconvseg.inference.sweep.sums_budget", lambda *_: budget):
+        sizes = Sweep(members, outputs).map(volume, keep)
+    wanted = tuple(slice(part.start, part.stop) for part in volume.box)
+    assert (painted[wanted] == 1).all()
+    assert painted.sum() == sum(sizes) == painted[wanted].size
+    for member, pixels, maps in zip(members, volume.pixels, whole, strict=True):
+        sides = zip(pixels.shape[1:], member.window, volume.shape, volume.box, strict=True)
+        grid = [GridAxis.make(n, side, member.overlap, outputs=k, wanted=part) for n, side, k, part in sides]
+        # All of it by one pass along the first axis, in one slab.
+        with torch.inference_mode():
+            plain = Pass(member, pixels, grid, store=torch.device("cpu")).slabs(volume.box[:1], volume.box[1:])
+            assert np.allclose(maps[(slice(None), *wanted)], next(plain).numpy(), atol=1e-5)
 
 
 @given(

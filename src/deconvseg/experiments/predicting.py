@@ -72,7 +72,9 @@ def predict_many(
         return spreading.whole()
     runs = [run for model in models for run in open_runs(model)]
     # Its warnings are those of the tasks.
-    cases, _, _ = choose_cases(runs, Path(images), splits=splits, split=split, fold=fold, told=Prediction())
+    cases, _, _ = choose_cases(
+        Path(images), runs[0].plan, runs, splits=splits, split=split, fold=fold, told=Prediction()
+    )
     if len(cases) < 2:
         return spreading.whole()
     expected = ExpectedMasks(runs[0].plan, cases, Path(output), bids)

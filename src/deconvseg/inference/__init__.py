@@ -3,7 +3,7 @@
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.expecting import ExpectedMasks
-from deconvseg.inference.files import choose_cases
+from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.masks import labels_from_maps
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
@@ -22,7 +22,7 @@ from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import Prediction
 from deconvseg.inference.slabs import Slab
 from deconvseg.inference.sweep import Sweep, Volume
-from deconvseg.inference.torch_engine import TorchEngine
+from deconvseg.inference.torch_engine import TorchEngine, as_engine
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Trial",
     "Volume",
     "apply",
+    "as_engine",
     "choose_cases",
     "component_volumes",
     "labels_from_maps",

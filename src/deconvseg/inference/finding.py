@@ -1,6 +1,7 @@
 """The cases of a path that is to be predicted."""
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
 
 from deconvseg.data import (
@@ -11,13 +12,17 @@ from deconvseg.data import (
     is_dataset,
     is_images_folder,
     is_rgb,
+    list_names,
     open_dataset,
     open_images,
     read_header,
     read_image,
+    select_split,
 )
 from deconvseg.errors import InputError
-from deconvseg.planning import channel_order
+from deconvseg.inference.records import Prediction
+from deconvseg.planning import Plan, channel_order
+from deconvseg.runs import Run
 from deconvseg.system import available_memory
 
 
@@ -54,6 +59,41 @@ def find_cases(
     return cases, problems, load
 
 
+def choose_cases(
+    images: Path,
+    plan: Plan,
+    runs: Sequence[Run],
+    *,
+    memory: int | None = None,
+    splits: str | PathLike[str] | None = None,
+    split: str | None = None,
+    fold: int | None = None,
+    names: Sequence[str] | None = None,
+    told: Prediction,
+) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
+    """Return the cases of a path that are to be predicted, what is left out of it, and how an image is loaded.
+
+    They have the channels of the ``plan``; ``runs`` are those that predict them, and ``told`` takes the warnings about
+    the cases. Raises :class:`InputError` for ``names`` that no case has.
+    """
+    channels = [channel.name for channel in plan.channels]
+    cases, left_out, load = find_cases(images, channels, memory, warn=told.warn)
+    # Without a splits file the run's own is meant: it alone knows what the run was validated on.
+    known, own = [case.name for case in cases], runs[0].path / "splits.json" if runs else None
+    chosen = select_split(known, split, splits=splits, own=own, fold=fold)
+    if chosen is not None:
+        cases = [case for case in cases if case.name in chosen]
+        _warn_of_seen(cases, runs, split, told)
+    if names is not None:
+        if unknown := sorted(set(names) - {case.name for case in cases}):
+            raise InputError(f"{images}: has no cases {list_names(unknown)}")
+        cases = [case for case in cases if case.name in set(names)]
+    for problem in left_out:
+        if problem.severity == "warning":
+            told.warn(f"{problem.file} {problem.message}")
+    return cases, left_out, load
+
+
 def _dataset_around(images: Path) -> Dataset | None:
     """Return the dataset that images in a folder of nnU-Net's (imagesTs) belong to, whose channels are theirs."""
     folder = images if images.is_dir() else images.parent
@@ -83,3 +123,13 @@ def _order_of_channels(
         )
     warn(f"{where}: takes {', '.join(given)} for the run's {', '.join(wanted)}, in this order")
     return tuple(range(len(wanted)))
+
+
+def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str | None, told: Prediction) -> None:
+    known = [run.splits["train"] for run in runs if (run.path / "splits.json").is_file()]
+    seen = {case.name for case in cases} & {name for names in known for name in names}
+    if seen and split != "train":
+        told.warn(
+            f"{len(seen)} of the {len(cases)} cases of the split {split} trained one of the runs, so their masks are "
+            f"better than those of new cases would be: {list_names(sorted(seen))}"
+        )

@@ -1,94 +1,88 @@
 """Predict arrays, images, files or folders."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deconvseg.data import Image, LabelMap
+from deconvseg.data import Image, LabelMap, is_dataset
 from deconvseg.errors import InputError
 from deconvseg.inference.arrays import image_of
-from deconvseg.inference.files import describe_runs, predict_files
-from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
+from deconvseg.inference.cases import predict_cases
+from deconvseg.inference.finding import choose_cases
+from deconvseg.inference.opening import Folder, Model, common_postprocessing, describe_runs, open_models
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.progress import SILENT, Console, takes_console
-from deconvseg.runs import open_runs
+from deconvseg.runs import Run
 from deconvseg.system import choose_device
 
-Path_ = str | PathLike[str]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class _Options(TypedDict, total=False):
+    """The options of every prediction."""
+
+    device: str
+    overlap: float | None
+    tta: bool
+    postprocess: bool
+    crop: bool
+    memory: int | None
+
+
+class _FileOptions(_Options, total=False):
+    """Those of files."""
+
+    save_probabilities: bool
+    skip_existing: bool
+    bids: bool
+    splits: Folder | None
+    split: Literal["train", "val", "test"] | None
+    fold: int | None
+    cases: Sequence[str] | None
+    console: Console
 
 
 @overload
 def predict(
     images: NDArray[Any],
-    models: Path_ | Sequence[Path_],
+    models: Folder | Sequence[Folder | Model],
     *,
     spacing: Sequence[float] | None = ...,
     affine: Any = ...,
-    device: str = ...,
-    overlap: float | None = ...,
-    tta: bool = ...,
-    postprocess: bool = ...,
-    crop: bool = ...,
-    memory: int | None = ...,
+    **options: Unpack[_Options],
 ) -> NDArray[np.integer]: ...
 @overload
-def predict(
-    images: Image,
-    models: Path_ | Sequence[Path_],
-    *,
-    device: str = ...,
-    overlap: float | None = ...,
-    tta: bool = ...,
-    postprocess: bool = ...,
-    crop: bool = ...,
-    memory: int | None = ...,
-) -> LabelMap: ...
+def predict(images: Image, models: Folder | Sequence[Folder | Model], **options: Unpack[_Options]) -> LabelMap: ...
 @overload
 def predict(
-    images: Path_,
-    models: Path_ | Sequence[Path_],
-    output: Path_,
-    *,
-    device: str = ...,
-    overlap: float | None = ...,
-    tta: bool = ...,
-    postprocess: bool = ...,
-    crop: bool = ...,
-    memory: int | None = ...,
-    save_probabilities: bool = ...,
-    skip_existing: bool = ...,
-    bids: bool = ...,
-    splits: Path_ | None = ...,
-    split: Literal["train", "val", "test"] | None = ...,
-    fold: int | None = ...,
-    cases: Sequence[str] | None = ...,
-    console: Console = ...,
+    images: Folder,
+    models: Folder | Sequence[Folder | Model],
+    output: Folder,
+    **options: Unpack[_FileOptions],
 ) -> Prediction: ...
 @overload
 def predict(
     images: Any,
-    models: Path_ | Sequence[Path_],
+    models: Folder | Sequence[Folder | Model],
     *,
     spacing: Sequence[float] | None = ...,
     affine: Any = ...,
-    device: str = ...,
-    overlap: float | None = ...,
-    tta: bool = ...,
-    postprocess: bool = ...,
-    crop: bool = ...,
-    memory: int | None = ...,
     save_probabilities: bool = ...,
+    **options: Unpack[_Options],
 ) -> Any: ...
 @takes_console
 def predict(
     images: Any,
-    models: Path_ | Sequence[Path_],
-    output: Path_ | None = None,
+    models: Folder | Sequence[Folder | Model],
+    output: Folder | None = None,
     *,
     spacing: Sequence[float] | None = None,
     affine: Any = None,
@@ -101,13 +95,16 @@ def predict(
     save_probabilities: bool = False,
     skip_existing: bool = False,
     bids: bool = False,
-    splits: Path_ | None = None,
+    splits: Folder | None = None,
     split: Literal["train", "val", "test"] | None = None,
     fold: int | None = None,
     cases: Sequence[str] | None = None,
     console: Console = SILENT,
 ) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
+
+    ``models`` are run folders, or models as :class:`~deconvseg.inference.Predictor` takes them: runs, and pairs of a
+    network or an :class:`~deconvseg.inference.Engine` and the plan that it was trained by.
 
     ``images`` is a file, a folder of files, a dataset, or an image in memory:
 
@@ -141,17 +138,17 @@ def predict(
         why = "an image in memory is one case, not saved"
         _refuse(output=output, splits=splits, split=split, fold=fold, cases=cases, why=why)
         _refuse(skip_existing=skip_existing or None, bids=bids or None, why="an image in memory is not saved")
-    folders = [Path(path) for path in ([models] if isinstance(models, str | PathLike) else models)]
-    runs = [run for folder in folders for run in open_runs(folder)]
+    opened = open_models(models)
     predictor = Predictor(
-        runs,
+        opened,
         device=choose_device(device),
         overlap=overlap,
         tta=tta,
         crop=crop,
         memory=memory,
-        postprocessing=_common_postprocessing(folders) if postprocess else None,
+        postprocessing=common_postprocessing(models) if postprocess else None,
     )
+    runs = [model for model in opened if isinstance(model, Run)]
     told = describe_runs(runs)
     if not from_files:
         one = image_of(images, predictor.plan, spacing=spacing, affine=affine)
@@ -160,21 +157,28 @@ def predict(
         return mask if maps is None else (mask, maps)
     if output is None:
         raise InputError("images from files need a folder for their masks: give output")
-    return predict_files(
+    if Path(images).is_dir() and Path(images).resolve() == Path(output).resolve():
+        raise InputError(
+            f"{output}: holds the images; masks among them would be taken for images: choose another folder"
+        )
+    chosen, left_out, load = choose_cases(
+        Path(images), predictor.plan, runs, memory=memory, splits=splits, split=split, fold=fold, names=cases, told=told
+    )
+    done = predict_cases(
         predictor,
-        runs,
-        Path(images),
+        chosen,
         Path(output),
-        told,
-        splits=splits,
-        split=split,
-        fold=fold,
-        names=cases,
+        load=load,
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
         bids=bids,
+        raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
         console=console,
     )
+    done.models = told.models
+    done.warnings[:0] = told.warnings
+    done.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
+    return done
 
 
 def _refuse(*, why: str, **arguments: object) -> None:
@@ -182,13 +186,3 @@ def _refuse(*, why: str, **arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise InputError(f"{name}: {why}; leave it out")
-
-
-def _common_postprocessing(folders: Sequence[Path]) -> Postprocessing:
-    found = [read_postprocessing(folder) for folder in folders]
-    if any(other.steps != found[0].steps for other in found):
-        raise InputError(
-            f"{', '.join(map(str, folders))}: their post-processing differs, and none was chosen for their mean; "
-            "predict with --no-postprocessing"
-        )
-    return found[0]

@@ -56,6 +56,8 @@ class Predictor:
     ) -> None:
         if not models:
             raise InputError("no run given: name at least one run folder")
+        for model in models:
+            _check_model(model)
         self.device = torch.device(device)
         self.memory = memory
         self.postprocessing = postprocessing or Postprocessing()
@@ -83,12 +85,10 @@ class Predictor:
 
     def _engine(self, model: Run | tuple[nn.Module | Engine, Plan], plan: Plan) -> Engine:
         """Return the engine that is given, or PyTorch's for a run or a copy of a network."""
-        if isinstance(model, Run):
-            network: nn.Module = model.network("final")
-        elif isinstance(model[0], nn.Module):
-            network = _copy(model[0])
-        else:
-            return model[0]
+        given = model.network("final") if isinstance(model, Run) else model[0]
+        if not isinstance(given, nn.Module):
+            return given
+        network = given if isinstance(model, Run) else _copy(given)
         tuned = tune(network.to(self.device).eval(), self.device)
         return TorchEngine(tuned, channels=len(plan.channels), device=self.device)
 
@@ -180,6 +180,15 @@ class Predictor:
     def new_maps(self, shape: Sequence[int]) -> NDArray[np.float32]:
         """Return room for the probabilities (K, \\*S) of an image of that spatial shape."""
         return np.empty((self.plan.outputs, *shape), np.float32)
+
+
+def _check_model(model: object) -> None:
+    """Refuse what is neither a run nor a network or an engine with its plan."""
+    pair = model if isinstance(model, tuple) and len(model) == 2 else (model, None)
+    if not isinstance(model, Run) and not (isinstance(pair[0], nn.Module | Engine) and isinstance(pair[1], Plan)):
+        raise InputError(
+            f"models: give runs, or pairs of a network or an engine and its plan, not a {type(model).__name__}"
+        )
 
 
 def _check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:

@@ -194,18 +194,11 @@ class Sweep:
     def _smaller(self, volume: Volume, windows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
         """Make the windows smaller that take the most; None where no member takes smaller ones."""
         halved = [member.smaller(window) for member, window in zip(self.members, windows, strict=True)]
-        sizes = {
-            number: len(pixels) * math.prod(window)
-            for number, (pixels, window, half) in enumerate(zip(volume.pixels, windows, halved, strict=True))
-            if half is not None
-        }
-        if not sizes:
+        able = [number for number, half in enumerate(halved) if half is not None]
+        if not able:
             return None
-        largest = max(sizes, key=sizes.__getitem__)
-        return [
-            half if half is not None and number == largest else window
-            for number, (window, half) in enumerate(zip(windows, halved, strict=True))
-        ]
+        largest = max(able, key=lambda number: len(volume.pixels[number]) * math.prod(windows[number]))
+        return [(number == largest and halved[number]) or window for number, window in enumerate(windows)]
 
     def _beside_sums(self, volume: Volume, windows: Sequence[Sequence[int]]) -> int:
         taken = [member.bytes(window, self.outputs) for member, window in zip(self.members, windows, strict=True)]

@@ -58,3 +58,8 @@ class TorchEngine(Engine):
             if isinstance(value, Tensor):
                 yield name.encode()
                 yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def as_engine(network: nn.Module | Engine, *, channels: int, device: torch.device) -> Engine:
+    """Return an engine as it is, and PyTorch's for a network, whose windows have so many channels."""
+    return TorchEngine(network, channels=channels, device=device) if isinstance(network, nn.Module) else network

@@ -10,7 +10,7 @@ from deconvseg.inference.masks import activate
 from deconvseg.inference.members import Member
 from deconvseg.inference.slabs import Slab
 from deconvseg.inference.sweep import Sweep, Volume
-from deconvseg.inference.torch_engine import TorchEngine
+from deconvseg.inference.torch_engine import as_engine
 
 
 def predict_windows(
@@ -32,9 +32,8 @@ def predict_windows(
     mirrorings along all sets of axes. An image smaller than the window is padded with zeros and cropped back.
     Raises :class:`~deconvseg.errors.InputError` for an overlap that is not from 0 to below 1.
     """
-    if isinstance(network, nn.Module):
-        network = TorchEngine(network, channels=image.shape[1], device=image.device)
-    member = Member(network, window, overlap=overlap, mirrored=range(len(window)) if tta else ())
+    engine = as_engine(network, channels=image.shape[1], device=image.device)
+    member = Member(engine, window, overlap=overlap, mirrored=range(len(window)) if tta else ())
     # How many maps there are shows only with the first slab. All of them together take more than any slab's sums.
     sweep = Sweep([member], outputs=1)
     return torch.stack([_predict_sample(sweep, sample, regions) for sample in image])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.evaluation.summary import counted_classes, mean_over_classes, mean_over_true_classes
-from deconvseg.inference import Member, Slab, Sweep, TorchEngine, Volume, labels_from_maps
+from deconvseg.inference import Engine, Member, Slab, Sweep, Volume, as_engine, labels_from_maps
 from deconvseg.planning import Plan
 from deconvseg.training.loss import region_masks
 
@@ -55,7 +55,7 @@ class ValidationScore:
 
 
 def dice_of_case(
-    network: nn.Module,
+    network: nn.Module | Engine,
     plan: Plan,
     image: Tensor,
     labels: Tensor,
@@ -66,10 +66,10 @@ def dice_of_case(
     """Return the Dice of each predicted structure of a case, and 1 or 0 for whether its true mask has it: (2, K).
 
     The image (C, \\*S) and its class ids (\\*S) are on the CPU; only windows, and sums of their logits where there is
-    room, are on the network's ``device``. ``tell`` is called after each window. The Dice of two empty masks is 1
-    (Deconver, Eq. 8); voxels to ignore count nowhere.
+    room, are on the network's ``device``; an engine has its own. ``tell`` is called after each window. The Dice of two
+    empty masks is 1 (Deconver, Eq. 8); voxels to ignore count nowhere.
     """
-    engine = TorchEngine(network, channels=len(image), device=device)
+    engine = as_engine(network, channels=len(image), device=device)
     sweep = Sweep([Member(engine, plan.patch_size, overlap=plan.recipe.overlap)], plan.outputs)
 
     def count(slab: Slab) -> Tensor:

@@ -1,8 +1,8 @@
-"""HD95 and NSD of the same masks by the packages of the field, whose conventions differ.
+"""HD95, ASSD and NSD of the same masks by the packages of the field, whose conventions differ.
 
-``python benchmarks/metric_conventions.py`` prints a Markdown table of made masks. medpy and panoptica are optional and
-show a dash where they are not installed (``pip install medpy panoptica``); surface-distance and MONAI are in the extra
-``dev``. MetricsReloaded is not on PyPI; its NSD counts boundary voxels as MONAI's does.
+``python benchmarks/metric_conventions.py`` prints a Markdown table of made masks. panoptica is optional and shows a
+dash where it is not installed (``pip install panoptica``); medpy, surface-distance and MONAI are in the extra ``dev``.
+MetricsReloaded is not on PyPI; its NSD counts boundary voxels as MONAI's does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.evaluation import hausdorff95, normalized_surface_dice
+from deconvseg.evaluation import evaluate_masks
+from deconvseg.evaluation.registry import find_metric
 
 Mask = npt.NDArray[np.bool_]
 Pair = tuple[Mask, Mask, tuple[float, ...]]
@@ -67,8 +68,16 @@ def cylinder(shape: tuple[int, ...], radius: float, slices: range) -> Mask:
     return found
 
 
-def our_nsd(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> float:
-    return normalized_surface_dice(truth, prediction, spacing, TOLERANCE)
+def ours(key: str) -> tuple[int, Callable[..., float]]:
+    """A metric of the table: its digits, and its value."""
+    metric = find_metric(key)
+    if metric is None:
+        raise SystemExit(f"{key} is no metric")
+
+    def measure(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> float:
+        return float(evaluate_masks(truth, prediction, {1: key}, spacing=spacing, metrics=[key])[1][key])
+
+    return metric.digits, measure
 
 
 def monai_nsd(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> float:
@@ -86,6 +95,15 @@ def monai_hd95(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> flo
 
     masks = [torch.from_numpy(mask)[None, None] for mask in (prediction, truth)]
     found = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=list(spacing))
+    return float(found)
+
+
+def monai_assd(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> float:
+    import torch
+    from monai.metrics import compute_average_surface_distance
+
+    masks = [torch.from_numpy(mask)[None, None] for mask in (prediction, truth)]
+    found = compute_average_surface_distance(*masks, include_background=True, symmetric=True, spacing=list(spacing))
     return float(found)
 
 
@@ -108,18 +126,26 @@ def deepmind_hd95(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> 
     return float(surfaces.compute_robust_hausdorff(distances, 95))
 
 
+def deepmind_assd(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> float:
+    surfaces, distances = deepmind(truth, prediction, spacing)
+    return float(np.mean(surfaces.compute_average_surface_distance(distances)))
+
+
 def deepmind_nsd(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> float:
     surfaces, distances = deepmind(truth, prediction, spacing)
     return float(surfaces.compute_surface_dice_at_tolerance(distances, TOLERANCE))
 
 
 COLUMNS: dict[str, tuple[int, Callable[..., float]]] = {
-    "HD95": (2, hausdorff95),
+    "HD95": ours("hd95"),
     "MONAI": (2, monai_hd95),
     "medpy": (2, medpy_hd95),
     "panoptica": (2, panoptica_hd95),
     "surface-distance": (2, deepmind_hd95),
-    "NSD": (3, our_nsd),
+    "ASSD": ours("assd"),
+    "MONAI ASSD": (2, monai_assd),
+    "surface-distance ASSD": (2, deepmind_assd),
+    "NSD": ours("nsd"),
     "surface-distance NSD": (3, deepmind_nsd),
     "MONAI NSD": (3, monai_nsd),
 }

@@ -18,6 +18,7 @@ def test_ours_are_monais_hd95_and_the_nsd_of_surface_distance():
         rows = {name: {key: script["measure"](key, pair) for key in script["COLUMNS"]} for name, pair in pairs.items()}
     for row in rows.values():
         assert row["HD95"] == row["MONAI"]
+        assert row["ASSD"] == row["MONAI ASSD"]
         assert row["NSD"] == row["surface-distance NSD"]
     # What the document says differs does.
     assert any(row["HD95"] != row["surface-distance"] for row in rows.values())

@@ -17,6 +17,7 @@ from deconvseg.reporting.records import EvaluationRecord
 from deconvseg.reporting.style import figure_uri, pixels_uri
 
 DASH = "–"
+_ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 _ODD = ("missed", "spurious", "both empty")
 
 
@@ -94,10 +95,11 @@ def format_interval(statistics: Mapping[str, Any], digits: int) -> str:
 
 
 def _head(metric: MetricInfo, unit: str, tolerance: str) -> str:
-    """Return the head of a metric's column, with the unit of distances and the tolerance where it depends on them."""
+    """Return the head of a metric's column: with its unit or tolerance, and which values are better."""
+    arrow = _ARROWS.get(metric.better, "")
     if metric.unit == "length":
-        return f"{metric.title} ({unit})"
-    return f"{metric.title} at {tolerance}" if metric.at_tolerance and tolerance else metric.title
+        return f"{metric.title} ({unit}) {arrow}"
+    return f"{metric.title} at {tolerance} {arrow}" if metric.at_tolerance and tolerance else f"{metric.title} {arrow}"
 
 
 def _mean_dice(case: Mapping[str, Any]) -> float:

@@ -19,22 +19,34 @@ _MOST_BLOCKS = 8
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to sweep: along an axis of the canonical grid, the cross-section in one or more blocks.
+    """One way to sweep ``wanted`` output voxels of the canonical grid: in slabs along an axis, block by block.
 
     Attributes:
         swept: the axis that is swept along.
-        chunks: the output planes of each slab.
-        blocks: the parts of the cross-section, one range of outputs for each other axis.
+        thickness: the output planes of a slab.
+        counts: into how many parts each other axis is cut.
         windows: how many windows are computed, by all networks together.
         bytes: what the sums of logits and the slabs take.
 
     """
 
+    wanted: Sequence[range]
     swept: int
-    chunks: list[range]
-    blocks: list[tuple[range, ...]]
+    thickness: int
+    counts: tuple[int, ...]
     windows: int
     bytes: int
+
+    @property
+    def chunks(self) -> list[range]:
+        """The output planes of each slab."""
+        return chunks_of(self.wanted[self.swept], self.thickness)
+
+    @property
+    def blocks(self) -> list[tuple[range, ...]]:
+        """The parts of the cross-section, one range of outputs for each other axis."""
+        columns = in_sweep_order(self.wanted, self.swept)[1:]
+        return list(itertools.product(*(parts_of(*pair) for pair in zip(columns, self.counts, strict=True))))
 
 
 def choose_layout(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outputs: int, budget: int) -> Layout:
@@ -46,27 +58,11 @@ def choose_layout(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], 
     layouts = list(_layouts(grids, wanted, outputs))
     fitting = [layout for layout in layouts if layout.bytes <= budget]
     if fitting:
-        return min(fitting, key=lambda layout: (layout.windows, math.prod(layout.counts), layout.bytes)).lay_out(wanted)
-    return min(layouts, key=lambda layout: layout.bytes).lay_out(wanted)
+        return min(fitting, key=lambda layout: (layout.windows, math.prod(layout.counts), layout.bytes))
+    return min(layouts, key=lambda layout: layout.bytes)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A way to sweep, before its ranges are written down: how often each other axis is cut, how thick slabs are."""
-
-    swept: int
-    counts: tuple[int, ...]
-    thickness: int
-    windows: int
-    bytes: int
-
-    def lay_out(self, wanted: Sequence[range]) -> Layout:
-        rows, *columns = in_sweep_order(wanted, self.swept)
-        blocks = list(itertools.product(*(parts_of(*pair) for pair in zip(columns, self.counts, strict=True))))
-        return Layout(self.swept, chunks_of(rows, self.thickness), blocks, self.windows, self.bytes)
-
-
-def _layouts(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outputs: int) -> Iterator[_Candidate]:
+def _layouts(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outputs: int) -> Iterator[Layout]:
     cuts = [_cuts([grid[axis] for grid in grids], part) for axis, part in enumerate(wanted)]
     for swept in range(len(wanted)):
         for cut in itertools.product(*in_sweep_order(cuts, swept)[1:]):
@@ -79,7 +75,7 @@ def _layouts(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outpu
                 depth = rows.window + math.ceil(thickness * rows.size / rows.outputs) + 2
                 peak += _FLOAT * (outputs + 1) * depth * math.prod(each.reaches[number] for each in cut)
                 windows += len(rows.starts) * math.prod(each.windows[number] for each in cut)
-            yield _Candidate(swept, tuple(each.count for each in cut), thickness, windows, peak)
+            yield Layout(wanted, swept, thickness, tuple(each.count for each in cut), windows, peak)
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,14 @@ class PreparedImage:
         return Volume(self.pixels, self.canonical_shape, self.box, self.where, self.held_bytes)
 
     @property
+    def bytes(self) -> int:
+        """What the pixels take."""
+        return sum(pixels.nbytes for pixels in self._distinct())
+
+    @property
     def held_bytes(self) -> int:
         """What the pixels, the class ids at work, and a mask that is written, twice, take."""
-        pixels = sum(pixels.nbytes for pixels in self._distinct())
-        return pixels + math.prod(self.shape) * (self.id_bytes + 2 * self.value_bytes)
+        return self.bytes + math.prod(self.shape) * (self.id_bytes + 2 * self.value_bytes)
 
     def finishing_bytes(self, postprocessing: int) -> int:
         """What is taken while class ids become a mask, which is post-processed in so many bytes a voxel."""

@@ -125,23 +125,18 @@ class Sweep:
     def _attempt(
         self, volume: Volume, fit: Fit, each: Callable[[Slab], Result], tell: Callable[[float], None]
     ) -> list[Result]:
-        done, layout, results = count(1), fit.layout, []
-        passes = []
+        done, results, passes = count(1), [], []
+        layout, chunks = fit.layout, fit.layout.chunks
+
+        def tell_one() -> None:
+            tell(next(done) / layout.windows)
+
         for member, window, pixels, grid in zip(self.members, fit.windows, volume.pixels, fit.grids, strict=True):
             member.resize(window)
-            passes.append(
-                Pass(
-                    member,
-                    pixels,
-                    grid,
-                    axis=layout.swept,
-                    store=fit.store,
-                    tell=lambda: tell(next(done) / layout.windows),
-                )
-            )
+            passes.append(Pass(member, pixels, grid, axis=layout.swept, store=fit.store, tell=tell_one))
         for block in layout.blocks:
-            parts = [each_pass.slabs(layout.chunks, block) for each_pass in passes]
-            for chunk in layout.chunks:
+            parts = [one.slabs(chunks, block) for one in passes]
+            for chunk in chunks:
                 place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
                 # No name for the slab: it may be a view of a block's sums, which are to be gone before the next ones.
                 results.append(each(Slab(layout.swept, place, tuple(next(part) for part in parts))))

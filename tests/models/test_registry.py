@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -107,3 +108,86 @@ def test_no_other_package_is_imported_before_its_network_is_made():
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="'deconver' is already registered"):
         register_model("deconver")(Deconver)
+
+
+NETWORK = '''
+"""A network that is one file."""
+
+from torch import Tensor, nn
+
+from deconvseg.models.network import Network
+from deconvseg.models.registry import register_model
+from deconvseg.nn import create_upsampling
+
+
+@register_model("shallow")
+class Shallow(Network):
+    """Segment at half the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, spatial_dims: int = 3, channels: int = 4) -> None:
+        config = dict(locals())
+        ends = {"in_channels": in_channels, "out_channels": out_channels, "spatial_dims": spatial_dims}
+        super().__init__(config, **ends, size_multiple=[2] * spatial_dims)
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[spatial_dims]
+        self.down = conv(in_channels, channels, kernel_size=2, stride=2)
+        self.up = create_upsampling("doubled", channels, out_channels, 2, spatial_dims)
+
+    @classmethod
+    def fitted(cls, grid, patch):
+        """Yield its width."""
+        for channels in (4, 8):
+            yield f"width {channels}", {"channels": channels}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment."""
+        self.check_input(x)
+        return self.up(self.down(x))
+'''
+UPSAMPLING = '''
+"""An upsampling that is one file."""
+
+from torch import nn
+
+from deconvseg.nn.upsampling.registry import register_upsampling
+
+
+@register_upsampling("doubled")
+def doubled(in_channels: int, out_channels: int, scale: tuple[int, ...], spatial_dims: int) -> nn.Module:
+    """Repeat every pixel."""
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[spatial_dims]
+    return nn.Sequential(conv(in_channels, out_channels, kernel_size=1), nn.Upsample(scale_factor=scale))
+'''
+USE = """
+import sys, torch
+from deconvseg.models import Grid, create_model, fit_model
+from deconvseg.nn import describe_upsampling
+from deconvseg.planning.fitting import check_fittable, fit_network
+
+assert sys.modules["deconvseg"].__file__.startswith(sys.argv[1])
+ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2}
+assert create_model("shallow", **ends)(torch.zeros(1, 1, 4, 6)).shape == (1, 2, 4, 6)
+check_fittable("shallow")
+grid = Grid("cpu", (33.0, 40.0), False, ((1, 1), (2, 2)), ((True, True),) * 2)
+patch, sizes = fit_network("shallow", ends, grid)
+assert patch == (32, 40) and [label for label, _ in sizes] == ["width 4", "width 8"], (patch, sizes)
+assert "doubled (2D, 3D): Repeat every pixel." in describe_upsampling()
+"""
+
+
+def test_a_new_network_and_a_new_upsampling_are_one_file_each(tmp_path):
+    installed = Path(deconvseg.__file__).parent
+    package = tmp_path / "deconvseg"
+    for folder in (package, package / "models", package / "nn", package / "nn" / "upsampling"):
+        folder.mkdir()
+    added = {Path("models"): NETWORK, Path("nn/upsampling/kinds"): UPSAMPLING}
+    (package / "nn" / "upsampling" / "kinds").mkdir()
+    # The package as it is, by links, and one file more in each of two folders.
+    for file in installed.rglob("*"):
+        place = package / file.relative_to(installed)
+        if not place.exists() and place.parent.is_dir() and not place.parent.is_symlink():
+            place.symlink_to(file)
+    for folder, text in added.items():
+        (package / folder / "added.py").write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", USE, str(tmp_path)]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)

@@ -1,9 +1,13 @@
 """Whole networks, and the registry that makes them by name."""
 
+import importlib
+import pkgutil
+
 from deconvseg.models.complexity import Complexity, complexity
 from deconvseg.models.deconver import Deconver
 from deconvseg.models.ensemble import Ensemble
 from deconvseg.models.factorizer import Factorizer
+from deconvseg.models.fitting import DeviceKind, Grid, Size, fit_stages
 from deconvseg.models.mednext import MedNeXt
 from deconvseg.models.network import Network
 from deconvseg.models.nnmamba import NNMamba
@@ -14,6 +18,7 @@ from deconvseg.models.registry import (
     create_model,
     current_arguments,
     describe_model,
+    fit_model,
     list_arguments,
     list_models,
     model_name,
@@ -31,8 +36,10 @@ __all__ = [
     "UNETR",
     "Complexity",
     "Deconver",
+    "DeviceKind",
     "Ensemble",
     "Factorizer",
+    "Grid",
     "MedNeXt",
     "NNMamba",
     "NNUNet",
@@ -40,6 +47,7 @@ __all__ = [
     "ResEncUNet",
     "SegMamba",
     "SegResNet",
+    "Size",
     "SwinUNETR",
     "SwinUNETRV2",
     "UNet",
@@ -48,6 +56,8 @@ __all__ = [
     "create_model",
     "current_arguments",
     "describe_model",
+    "fit_model",
+    "fit_stages",
     "list_arguments",
     "list_models",
     "load_official",
@@ -55,3 +65,7 @@ __all__ = [
     "preset_arguments",
     "register_model",
 ]
+
+# A network is one file here, which registers it; the names above are for those who import a class.
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")

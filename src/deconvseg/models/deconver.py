@@ -1,15 +1,19 @@
 """Deconver: a U-shaped network whose blocks deconvolve (arXiv 2504.00302, section III-C)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
+from deconvseg.models.fitting import Grid, Size, fit_stages
 from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
 from deconvseg.models.registry import register_model
 from deconvseg.models.u_shape import UShapedNetwork
 from deconvseg.nn import DeconverBlock
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
+
+# On a CPU a larger NDC filter costs more than it has been seen to bring (Tables I-III).
+_CPU_FILTER, _FILTERS = 3, {2: 5, 3: 3}
 
 
 @register_model("deconver")
@@ -65,7 +69,7 @@ class Deconver(UShapedNetwork):
         decoder_depths: Sequence[int] | None = None,
     ) -> None:
         if kernel_size is None:
-            kernel_size = 3 if spatial_dims == 3 else 5
+            kernel_size = _FILTERS.get(spatial_dims, 5)
         config = dict(locals())
         check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         stages = len(widths)
@@ -90,3 +94,9 @@ class Deconver(UShapedNetwork):
             upsampling=upsampling,
             deep_supervision_heads=deep_supervision_heads,
         )
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield stages of the grid, with filters of 3 on a CPU."""
+        filters = _CPU_FILTER if grid.kind == "cpu" else _FILTERS[grid.seen_dims] if grid.anisotropic else None
+        return fit_stages(cls, grid, patch, kernel_size=filters)

@@ -1,7 +1,7 @@
 """Several networks as one, by the mean of their probabilities."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import Network, log_sigmoid
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import create_model, current_arguments, model_name, register_model
@@ -71,6 +72,14 @@ class Ensemble(Network):
             ensemble = cls(**{key: getattr(networks[0], key) for key in _ENDS}, networks=entries, activation=activation)
         ensemble.members = nn.ModuleList(networks)
         return ensemble
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Refuse: its networks are fitted one by one."""
+        raise InputError(
+            "is made of other networks, so there is nothing of its own to fit: train each of them and give all runs "
+            "to predict, or name a preset that has one"
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*S): logits of the mean of the probabilities."""

@@ -1,11 +1,12 @@
 """MedNeXt, from MONAI."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
@@ -89,6 +90,14 @@ class MedNeXt(WrappedNetwork):
             blocks_up=blocks.depths[::-1],
         )
         use_own_norms(self.body)
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield its smallest variant narrowed, then all variants."""
+        for filters in (8, 16):
+            yield f"S, width {filters}", {"size": "S", "init_filters": filters}
+        for size in _VARIANTS:
+            yield size, {"size": size, "init_filters": 32}
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*S): logits."""

@@ -1,7 +1,7 @@
 """What every registered network offers to the floors above."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
+from deconvseg.models.fitting import Grid, Size, fit_stages
 from deconvseg.nn.dimensions import CONV
 from deconvseg.ops.overriding import is_symbolic
 
@@ -53,6 +54,16 @@ class Network(nn.Module):
         self.fixed_size = None if fixed_size is None else tuple(fixed_size)
         self.deep_supervision_heads = deep_supervision_heads
         self._deep_supervision = False
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield names of sizes and constructor arguments (without channels and axes) for a planner, narrowest first.
+
+        By default they are those of a network of stages, with ``widths`` and ``strides``; a network with other
+        arguments says here which. One that cannot be fitted raises an :class:`~deconvseg.errors.InputError` that
+        completes the sentence "model 'name' ...".
+        """
+        return fit_stages(cls, grid, patch)
 
     @property
     def deep_supervision(self) -> bool:

@@ -1,9 +1,12 @@
 """nnMamba (arXiv 2402.03526): a residual encoder with Mamba beside its convolutions."""
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
+from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import Network
 from deconvseg.models.per_stage import check_sizes
 from deconvseg.models.registry import register_model
@@ -167,6 +170,12 @@ class NNMamba(Network):
             CONV[spatial_dims](out_channels, out_channels, kernel_size=3, padding=1),
         )
         self.extra_heads = self.create_extra_heads(widths)
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield its width."""
+        for channels in (8, 16, 32):
+            yield f"width {channels}", {"channels": channels}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""

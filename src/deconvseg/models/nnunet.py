@@ -1,11 +1,12 @@
 """nnU-Net's network, as MONAI's DynUNet builds it, at the widths that the paper of Deconver gives it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.models.fitting import Grid, Size, fit_stages
 from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, kernels_per_stage, strides_per_stage
@@ -96,6 +97,11 @@ class NNUNet(WrappedNetwork):
         self.extra_heads = self.create_extra_heads(widths[1:])
         use_upsampling(self, [f"upsamples.{index}" for index in range(len(self.upsamples))], upsampling)
         use_own_norms(self)
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield stages of the grid, three or more."""
+        return fit_stages(cls, grid, patch, fewest=_FEWEST_STAGES)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""

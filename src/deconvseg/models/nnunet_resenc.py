@@ -1,7 +1,7 @@
 """nnU-Net's residual encoder network, from dynamic-network-architectures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, MissingPackageError, check_choice
+from deconvseg.models.fitting import Grid, Size, fit_stages
 from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, kernels_per_stage, strides_per_stage
@@ -18,6 +19,7 @@ from deconvseg.nn.norm import create_norm
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
 
 _STAGES = 6
+_FEWEST_STAGES = 2
 _MOST_CHANNELS = {2: 512, 3: 320}
 # Blocks of nnU-Net's residual encoder in the first stages; every further one has as many as the last.
 _DEPTHS = (1, 3, 4, 6)
@@ -77,7 +79,7 @@ class ResEncUNet(WrappedNetwork):
         check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         check_choice(norm, _NORMS, "norm")
         stages = len(widths)
-        if stages < 2:
+        if stages < _FEWEST_STAGES:
             raise InputError(f"widths={widths!r}: nnunet_resenc needs two stages or more")
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)
         super().__init__(
@@ -112,6 +114,11 @@ class ResEncUNet(WrappedNetwork):
         self.head, *extra_heads = reversed(built.decoder.seg_layers)
         bottom = _CONV[spatial_dims](widths[-1], out_channels, kernel_size=1)
         self.extra_heads = nn.ModuleList([*extra_heads, bottom][:deep_supervision_heads])
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield stages of the grid, two or more."""
+        return fit_stages(cls, grid, patch, fewest=_FEWEST_STAGES)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""

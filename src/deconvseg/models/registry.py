@@ -1,13 +1,14 @@
 """Networks by name."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError, check_choice
+from deconvseg.models.fitting import Grid, Size, fit_stages
 from deconvseg.models.network import Network
 from deconvseg.nn.upsampling import fold_moved, warn_of_moved
 from deconvseg.system import load_plugins
@@ -58,6 +59,19 @@ def list_arguments(name: str) -> list[str]:
     """Return the names of the constructor arguments of a registered model."""
     check_choice(name, list_models(), "model")
     return list(inspect.signature(_BUILDERS[name]).parameters)
+
+
+def fit_model(name: str, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+    """Yield sizes of a registered model that are fitted to a grid and a patch, narrowest first (`Network.fitted`)."""
+    check_choice(name, list_models(), "model")
+    builder = _BUILDERS[name]
+    try:
+        if inspect.isclass(builder) and issubclass(builder, Network):
+            yield from builder.fitted(grid, patch)
+        else:
+            yield from fit_stages(builder, grid, patch)
+    except InputError as error:
+        raise InputError(f"model {name!r} {error}") from error
 
 
 def preset_arguments(name: str, preset: str, variant: str | None = None) -> dict[str, Any]:

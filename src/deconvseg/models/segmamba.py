@@ -1,11 +1,12 @@
 """SegMamba (arXiv 2401.13560): an encoder that scans whole volumes in three orders, and a convolutional decoder."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import Network, log_sigmoid
 from deconvseg.models.per_stage import check_sizes, depths_per_stage
 from deconvseg.models.registry import register_model
@@ -179,6 +180,13 @@ class SegMamba(Network):
         self.last = block(widths[0], widths[0])
         self.head = conv(widths[0], out_channels, kernel_size=1)
         self.extra_heads = self.create_extra_heads(levels[1:])
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield its width."""
+        # The paper's proportions; 48 is its own width.
+        for base in (12, 24, 48):
+            yield f"width {base}", {"widths": [base, 2 * base, 4 * base, 8 * base], "hidden": 16 * base}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""

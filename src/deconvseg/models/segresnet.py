@@ -1,10 +1,11 @@
 """SegResNet, from MONAI."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
+from deconvseg.models.fitting import WIDTHS, Grid, Size
 from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
@@ -12,6 +13,8 @@ from deconvseg.models.registry import register_model
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, needs_skip
 
 _GROUPS = 8
+# Blocks of the encoder's stages in the paper.
+_DEPTHS = (1, 2, 2, 4)
 
 
 @register_model("segresnet")
@@ -41,7 +44,7 @@ class SegResNet(WrappedNetwork):
         out_channels: int,
         spatial_dims: int = 3,
         init_filters: int = 64,
-        depths: Sequence[int] = (1, 2, 2, 4),
+        depths: Sequence[int] = _DEPTHS,
         decoder_depths: Sequence[int] | None = None,
         upsampling: Upsampling = "transposed",
     ) -> None:
@@ -78,6 +81,14 @@ class SegResNet(WrappedNetwork):
                     "adds afterwards: choose another, or another model"
                 )
             self.body.set_submodule(name, up)
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield its width, with as many stages as the grid has."""
+        # As many stages as the longest axis allows; the others are padded to it.
+        depths = list(_DEPTHS[: max(2, len(grid.strides))])
+        for filters in WIDTHS[grid.kind]:
+            yield f"width {filters}", {"init_filters": filters, "depths": depths}
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*S): logits."""

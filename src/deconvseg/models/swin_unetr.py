@@ -1,6 +1,6 @@
 """Swin UNETR and SwinUNETR-V2, from MONAI."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
@@ -91,6 +92,13 @@ class SwinUNETR(WrappedNetwork):
             )
         use_upsampling(self.body, _DECODER, upsampling)
         use_own_norms(self.body)
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield its width."""
+        # Multiples of 12, which its heads need; 48 is the paper's.
+        for features in (12, 24, 36, 48):
+            yield f"width {features}", {"feature_size": features}
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*S): logits."""

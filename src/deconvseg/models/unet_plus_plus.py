@@ -1,10 +1,11 @@
 """UNet++, from MONAI."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.models.fitting import WIDTHS, Grid, Size
 from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import MONAI_NORMS
 from deconvseg.models.per_stage import check_ends
@@ -63,6 +64,12 @@ class UNetPlusPlus(WrappedNetwork):
         for name in _HEADS_OF_OTHER_NODES:
             self.body.set_submodule(name, nn.Identity())
         use_own_norms(self.body)
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield its width."""
+        for base in WIDTHS[grid.kind]:
+            yield f"width {base}", {"widths": [base, base, 2 * base, 4 * base, 8 * base], "last_width": base}
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*S): logits."""

@@ -1,10 +1,11 @@
 """UNETR, from MONAI."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import WrappedNetwork, logits_of
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends
@@ -14,6 +15,8 @@ from deconvseg.nn.norm import use_own_norms
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 _PATCH = 16
+# Vision transformers by their usual names: hidden channels and heads, beside the channels of the decoder.
+_TRANSFORMERS = {"tiny": (8, 192, 3), "small": (16, 384, 6), "base": (32, 768, 12)}
 _DECODER = ("decoder5", "decoder4", "decoder3", "decoder2")
 
 
@@ -89,6 +92,13 @@ class UNETR(WrappedNetwork):
         _drop_cross_attention(self.body)
         use_upsampling(self.body, _DECODER, upsampling)
         use_own_norms(self.body)
+
+    @classmethod
+    def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
+        """Yield vision transformers for the patch's size."""
+        for name, (features, hidden, heads) in _TRANSFORMERS.items():
+            sizes = {"hidden_size": hidden, "mlp_dim": 4 * hidden, "num_heads": heads}
+            yield f"{name} transformer", {"image_size": list(patch), "feature_size": features, **sizes}
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment (B, in_channels, \\*image_size): logits."""

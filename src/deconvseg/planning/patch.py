@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from deconvseg.errors import InputError
+from deconvseg.models import DeviceKind, Grid
 from deconvseg.planning.fingerprint import Fingerprint
-
-Kind = Literal["cpu", "gpu"]
 
 # Voxels that are longer than this many times their width make a volume a stack of slices (Isensee et al., Nature
 # Methods 2021), as do fewer slices than a third of the rows and columns.
@@ -23,45 +20,14 @@ _CLOSE = 2.0
 _SMALLEST_SIZE = 4
 # Voxels of a patch at most: a CPU gains more from many small steps than from few large ones (3D: measured on
 # hippocampi; 2D: a quarter of a 512x512 image); a GPU needs patches that keep it busy, as those of the papers.
-PATCH_VOXELS: dict[tuple[Kind, int], int] = {
+PATCH_VOXELS: dict[tuple[DeviceKind, int], int] = {
     ("cpu", 2): 256**2,
     ("cpu", 3): 40 * 56 * 40,
     ("gpu", 2): 512**2,
     ("gpu", 3): 128**3,
 }
 # The papers' depths on a GPU; one stage fewer on a CPU, whose patches are about half as long.
-_MOST_STAGES: dict[tuple[Kind, int], int] = {("cpu", 2): 5, ("cpu", 3): 4, ("gpu", 2): 6, ("gpu", 3): 5}
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How patches are cut and seen: the sizes wanted (before rounding), and strides and reach of every stage and axis.
-
-    ``reaches`` is False where a stage's kernel is 1 along an axis; ``whole`` says that a patch holds the median volume,
-    ``slices`` the axis along which patches are one voxel thick.
-    """
-
-    kind: Kind
-    sizes: tuple[float, ...]
-    whole: bool
-    strides: tuple[tuple[int, ...], ...]
-    reaches: tuple[tuple[bool, ...], ...]
-    slices: int | None = None
-
-    @property
-    def seen_dims(self) -> int:
-        """The number of axes along which the network sees more than one voxel's worth: 2 for slices of a volume."""
-        return len(self.sizes) - (self.slices is not None)
-
-    @property
-    def anisotropic(self) -> bool:
-        """Whether any kernel is flat."""
-        return not all(all(stage) for stage in self.reaches)
-
-    def patch(self, multiple: Sequence[int]) -> tuple[int, ...]:
-        """Return the patch, a multiple of this on each axis; rounded up where it is the whole volume."""
-        rounding = math.ceil if self.whole else round
-        return tuple(max(1, rounding(n / m)) * m for n, m in zip(self.sizes, multiple, strict=True))
+_MOST_STAGES: dict[tuple[DeviceKind, int], int] = {("cpu", 2): 5, ("cpu", 3): 4, ("gpu", 2): 6, ("gpu", 3): 5}
 
 
 def target_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
@@ -83,7 +49,7 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
 
 
 def choose_slices(
-    fingerprint: Fingerprint, spacing: Sequence[float], dims: int | None, kind: Kind
+    fingerprint: Fingerprint, spacing: Sequence[float], dims: int | None, kind: DeviceKind
 ) -> tuple[int | None, str]:
     """Return the axis along which a volume is cut into slices, or None, and why.
 
@@ -113,7 +79,7 @@ def choose_slices(
 
 
 def plan_grid(
-    shape: Sequence[int], spacing: Sequence[float], kind: Kind, slices: int | None, shrink: float = 1.0
+    shape: Sequence[int], spacing: Sequence[float], kind: DeviceKind, slices: int | None, shrink: float = 1.0
 ) -> tuple[Grid, str]:
     """Cut patches from a median shape at a spacing (mm), and say why; ``shrink`` divides the voxels they may have."""
     seen = len(shape) - (slices is not None)

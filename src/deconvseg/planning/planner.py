@@ -9,7 +9,7 @@ from typing import Any
 from deconvseg.catalog import PRESETS
 from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems, is_rgb
 from deconvseg.errors import InputError
-from deconvseg.models import preset_arguments
+from deconvseg.models import DeviceKind, preset_arguments
 from deconvseg.planning.choices import (
     case_bytes,
     plan_channel,
@@ -24,7 +24,7 @@ from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
 from deconvseg.planning.measuring import Measure, StepMeter
-from deconvseg.planning.patch import Kind, choose_slices, target_spacing
+from deconvseg.planning.patch import choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
 from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, ModelPlan, Plan, RegionPlan
 from deconvseg.planning.search import STEP_SHARE, Budget, Found, measure_preset, search
@@ -34,7 +34,7 @@ from deconvseg.system import choose_device, plannable_memory
 from deconvseg.units import format_time
 
 # The time that a user is thought to give without saying.
-_DEFAULT_SECONDS: dict[Kind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
+_DEFAULT_SECONDS: dict[DeviceKind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
 _EPOCHS_WANTED = 20
 _FEWEST_STEPS = 20
 # The epochs of a short training stay long enough to average.
@@ -103,7 +103,7 @@ def make_plan(
     check_request(model, preset, variant, recipe)
     named = get_recipe(recipe)
     device = choose_device(device)
-    kind: Kind = "cpu" if device == "cpu" else "gpu"
+    kind: DeviceKind = "cpu" if device == "cpu" else "gpu"
     room = plannable_memory(device) if memory is None else memory
     host = room if kind == "cpu" else plannable_memory()
     # Each has a GPU of its own, but a CPU's memory is that of all.

@@ -9,10 +9,10 @@ import torch
 
 from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError
-from deconvseg.models import create_model
-from deconvseg.planning.fitting import Size, fit_network
+from deconvseg.models import DeviceKind, Grid, Size, create_model
+from deconvseg.planning.fitting import fit_network
 from deconvseg.planning.measuring import Measure, StepCost
-from deconvseg.planning.patch import PATCH_VOXELS, Grid, Kind, plan_grid
+from deconvseg.planning.patch import PATCH_VOXELS, plan_grid
 from deconvseg.units import format_bytes, format_time
 
 # Enough steps for a network to learn a small dataset.
@@ -20,7 +20,7 @@ STEPS_WANTED = 700
 # Share of the time that is left for the steps themselves, after loading and validation.
 STEP_SHARE = 0.75
 # The papers' batches on a GPU; on a CPU as many as still make hundreds of steps.
-_BATCH: dict[tuple[Kind, int], int] = {("cpu", 2): 4, ("cpu", 3): 2, ("gpu", 2): 8, ("gpu", 3): 2}
+_BATCH: dict[tuple[DeviceKind, int], int] = {("cpu", 2): 4, ("cpu", 3): 2, ("gpu", 2): 8, ("gpu", 3): 2}
 # How many times fewer voxels a patch may get where memory is short; below an eighth it sees too little.
 _SHRINKING = (1.0, 2.0, 4.0, 8.0)
 
@@ -33,7 +33,7 @@ class Budget:
     """
 
     measure: Measure
-    kind: Kind
+    kind: DeviceKind
     seconds: float
     memory: int
     case_bytes: int

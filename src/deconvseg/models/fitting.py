@@ -1,0 +1,84 @@
+"""How a network is fitted to data and a machine: the arguments of its constructor, from narrow to wide."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deconvseg.errors import InputError
+
+DeviceKind = Literal["cpu", "gpu"]
+# A name of the size for people, and the arguments that make it.
+Size = tuple[str, dict[str, Any]]
+
+# Multiples of the lanes of a vector: the native kernels leave other widths to PyTorch. The papers' are the last.
+WIDTHS: Mapping[DeviceKind, Sequence[int]] = {"cpu": (8, 16, 32, 48, 64), "gpu": (16, 32, 64)}
+# Widths double with each stage up to here, as in the papers.
+_MOST_CHANNELS = 512
+_KERNEL = 3
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How patches are cut and seen: the sizes wanted (before rounding), and strides and reach of every stage and axis.
+
+    ``reaches`` is False where a stage's kernel is 1 along an axis; ``whole`` says that a patch holds the median volume,
+    ``slices`` the axis along which patches are one voxel thick.
+    """
+
+    kind: DeviceKind
+    sizes: tuple[float, ...]
+    whole: bool
+    strides: tuple[tuple[int, ...], ...]
+    reaches: tuple[tuple[bool, ...], ...]
+    slices: int | None = None
+
+    @property
+    def seen_dims(self) -> int:
+        """The number of axes along which the network sees more than one voxel's worth: 2 for slices of a volume."""
+        return len(self.sizes) - (self.slices is not None)
+
+    @property
+    def anisotropic(self) -> bool:
+        """Whether any kernel is flat."""
+        return not all(all(stage) for stage in self.reaches)
+
+    def patch(self, multiple: Sequence[int]) -> tuple[int, ...]:
+        """Return the patch, a multiple of this on each axis; rounded up where it is the whole volume."""
+        rounding = math.ceil if self.whole else round
+        return tuple(max(1, rounding(n / m)) * m for n, m in zip(self.sizes, multiple, strict=True))
+
+
+def fit_stages(
+    builder: Callable[..., Any], grid: Grid, patch: Sequence[int], *, fewest: int = 1, kernel_size: int | None = None
+) -> Iterator[Size]:
+    """Yield sizes of a network of stages: widths that double, and the grid's strides and, where it takes them, kernels.
+
+    ``fewest`` stages are made at least. ``kernel_size`` None means the network's own, or 3 where some are flat.
+    Raises :class:`~deconvseg.errors.InputError` for a network without widths and strides.
+    """
+    known = inspect.signature(builder).parameters
+    missing = {"widths", "strides"} - known.keys()
+    if missing:
+        raise InputError(
+            f"has no {' and '.join(sorted(missing))} to be fitted to the data and this machine: name a preset that "
+            "has it, or say how by its class method 'fitted' or deconvseg.planning.register_fitting"
+        )
+    flat = tuple(1 if axis == grid.slices else 2 for axis in range(len(grid.sizes)))
+    lacking = max(0, fewest - len(grid.strides))
+    strides = [*grid.strides, *[flat] * lacking]
+    reaches = [*grid.reaches, *[grid.reaches[-1]] * lacking]
+    arguments: dict[str, Any] = {"strides": [list(step) for step in strides]}
+    if "kernel_size" in known and grid.anisotropic:
+        size = _KERNEL if kernel_size is None else kernel_size
+        arguments["kernel_size"] = [[size if reach else 1 for reach in stage] for stage in reaches]
+    elif "kernel_size" in known and kernel_size is not None:
+        arguments["kernel_size"] = kernel_size
+    if "window" in known and grid.slices is not None:
+        arguments["window"] = [1 if axis == grid.slices else 4 for axis in range(len(grid.sizes))]
+    if "image_size" in known:
+        arguments["image_size"] = list(patch)
+    for base in WIDTHS[grid.kind]:
+        widths = [min(base * 2**stage, max(base, _MOST_CHANNELS)) for stage in range(len(strides))]
+        yield f"width {base}", {"widths": widths, **arguments}

@@ -13,15 +13,15 @@ app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_
 
 
 @app.command()
-@options.takes(RunOptions, "dataset", "splits", "foreground")
-def check(dataset: str, splits: str | None, foreground: bool, json: options.Json = False) -> None:
+@options.takes(RunOptions, "dataset", "splits", "group_by", "foreground")
+def check(dataset: str, splits: str | None, group_by: str | None, foreground: bool, json: options.Json = False) -> None:
     """Read every case and report shapes, spacings, labels and every problem by file name.
 
     Of more than eight files with the same problem the first eight are listed and the others counted; --json lists all.
     """
     from deconvseg.data import check_dataset, open_dataset, read_splits
 
-    data = open_dataset(dataset, foreground=foreground)
+    data = open_dataset(dataset, foreground=foreground, group_by=group_by)
     source = splits or data.splits_file
     parts = None if source is None else read_splits(source, data.names)
     report = check_dataset(data, splits=parts, console=Terminal())

@@ -19,7 +19,19 @@ _OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema")
 
 @options.takes(
     TrainOptions,
-    *("model", "preset", "variant", "recipe", "splits", "fold", "foreground", "max_seconds", "memory", "dims"),
+    *(
+        "model",
+        "preset",
+        "variant",
+        "recipe",
+        "splits",
+        "fold",
+        "group_by",
+        "foreground",
+        "max_seconds",
+        "memory",
+        "dims",
+    ),
     *("device", "workers", "values", "seed"),
     workers=Option("Threads that read cases; 0 keeps all in one.", whole(0)),
 )
@@ -41,6 +53,7 @@ def plan(
     *,
     splits: str | None,
     fold: int | str,
+    group_by: str | None,
     foreground: bool,
     max_seconds: float | None,
     values: dict[str, Any] | None,
@@ -62,7 +75,7 @@ def plan(
         made = read_plan(dataset)
     else:
         keep_freed_memory()
-        data = open_dataset(dataset, foreground=foreground)
+        data = open_dataset(dataset, foreground=foreground, group_by=group_by)
         parts = resolve_splits(data, splits, fold=fold, seed=seed)
         for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):
             warn(problem)

@@ -130,7 +130,7 @@ def _start(
     choose_precision(options.precision, choose_device(options.device))
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()
-    data = open_dataset(options.dataset, foreground=options.foreground)
+    data = open_dataset(options.dataset, foreground=options.foreground, group_by=options.group_by)
     measure = partial(measure_strata, stratify=asked.stratify, table=asked.table, root=options.dataset, console=console)
     parts = resolve_folds(data, options.splits, folds=asked.folds, strata=measure, seed=options.seed)
     for text in find_leaks(data, parts):
@@ -170,7 +170,7 @@ def _reopen(
             raise InputError(f"--resume: {output} was started with --{key} {kept}; leave --{key} out")
     foreground = options.foreground or run.plan.labels.foreground_only
     now, options = options, resume_options(options, run)
-    data = open_dataset(options.dataset, foreground=foreground)
+    data = open_dataset(options.dataset, foreground=foreground, group_by=options.group_by)
     check_resumable(run, data, console)
     check_same_plan(run, given_plan(now), options, data)
     _check_same_folds(run, parts, options, data)

@@ -50,6 +50,7 @@ def _check_plan(value: Any) -> Any:
 
 FOLD = Kind(_check_fold, "a number from 0, or 'all'", read=_read_fold, wanted_text="a number from 0, or all")
 COLUMN = TEXT._replace(metavar="COLUMN")
+REGEX = TEXT._replace(metavar="REGEX")
 # The file of a plan, or in Python the plan itself.
 PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE.check)
 
@@ -87,6 +88,14 @@ class RunOptions(Options):
             "column split.",
             PLACE,
             resume="contents",
+        ),
+    ] = None
+    group_by: Annotated[
+        str | None,
+        Option(
+            "Keep cases in one split whose names agree in the groups of this regular expression, as ^([0-9]+)_ for "
+            "several scans of a subject.",
+            REGEX,
         ),
     ] = None
     foreground: Annotated[bool, Option("Take every label above zero as one class (instance maps).", FLAG)] = False

@@ -128,7 +128,7 @@ def _prepare(output: Path, options: TrainOptions, resume: bool, console: Console
 
 def _start(output: Path, options: TrainOptions, console: Console) -> Run:
     """Check everything that can be checked at once, then make the run folder."""
-    data = open_dataset(options.dataset, foreground=options.foreground)
+    data = open_dataset(options.dataset, foreground=options.foreground, group_by=options.group_by)
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
     if not parts.train:
         raise InputError(f"{options.dataset}: no training cases; check the splits")
@@ -149,7 +149,8 @@ def _start(output: Path, options: TrainOptions, console: Console) -> Run:
 def _cases(run: Run, options: TrainOptions) -> tuple[Dataset, Splits]:
     """Return the run's cases, those that train and those that choose."""
     parts = Splits(**run.splits)
-    return open_dataset(options.dataset, foreground=options.foreground).select([*parts.train, *parts.val]), parts
+    data = open_dataset(options.dataset, foreground=options.foreground, group_by=options.group_by)
+    return data.select([*parts.train, *parts.val]), parts
 
 
 def _reopen(run: Run, options: TrainOptions, plan: Plan | None, console: Console) -> None:
@@ -158,7 +159,7 @@ def _reopen(run: Run, options: TrainOptions, plan: Plan | None, console: Console
         console.say("no epoch was completed before; the training begins anew, with the same plan and options")
     elif not run.resume_file.is_file():
         raise InputError(f"{run.resume_file}: no completed epoch to resume from; train anew in another folder")
-    data = open_dataset(options.dataset, foreground=options.foreground)
+    data = open_dataset(options.dataset, foreground=options.foreground, group_by=options.group_by)
     check_resumable(run, data, console)
     check_same_splits(run, options, data)
     check_same_plan(run, plan, options, data)

@@ -95,6 +95,10 @@ class NrrdReader(ItkReader):
         self._refuse_detached(name)
         save_nrrd(pixels, geometry, path, like=like)
 
+    def may_be_cropped(self, path: Path) -> bool:
+        """Slicer writes the box of the segments alone."""
+        return path.name.lower().endswith(".seg.nrrd")
+
 
 @register_reader("metaimage", reads=METAIMAGE_SUFFIXES)
 class MetaImageReader(ItkReader):

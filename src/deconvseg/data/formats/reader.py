@@ -74,3 +74,7 @@ class Reader(Protocol):
     def compression_with_losses(self, path: Path) -> str:
         """The name of the file's compression if that changes numbers ("JPEG"), else an empty text."""
         return ""
+
+    def may_be_cropped(self, path: Path) -> bool:
+        """Whether a mask of such a file may hold the box of its labels alone, with the place of that in its header."""
+        return False

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from deconvseg.data.formats.registry import find_format
 from deconvseg.data.grids import check_same_grid
 from deconvseg.data.labels.mask_values import read_mask
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
-
-SEGMENTATION_SUFFIX = ".seg.nrrd"
 
 _NEAR_WHOLE = 0.05  # voxels
 
@@ -30,13 +29,14 @@ def read_mask_pair(truth: Path, prediction: Path, *, foreground: bool = False) -
 
 
 def uncrop(label_map: LabelMap, path: Path, grid: Image | LabelMap) -> LabelMap:
-    """The label map of a ``.seg.nrrd`` on ``grid``, background where it holds no voxels.
+    """The label map of a file that may be cropped (``.seg.nrrd``) on ``grid``, background where it holds no voxels.
 
     Slicer writes the box of the segments alone, and its place in the header. Other files, and a grid that is not the
     image's moved by whole voxels, are returned as they are, for `check_same_grid` to judge. Raises `InputError` for
     segments that reach beyond the image.
     """
-    if not path.name.lower().endswith(SEGMENTATION_SUFFIX) or len(label_map.shape) != len(grid.shape):
+    known = find_format(path)
+    if known is None or not known.reader.may_be_cropped(path) or len(label_map.shape) != len(grid.shape):
         return label_map
     if label_map.shape == grid.shape and label_map.geometry.matches(grid.geometry):
         return label_map

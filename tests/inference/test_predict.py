@@ -180,7 +180,7 @@ def test_running_out_of_memory_on_one_image_does_not_lose_the_others(
 
 
 def test_splits_without_a_part_are_refused_and_a_run_knows_its_own(trained: Path, discs: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="say which part"):
+    with pytest.raises(InputError, match="several splits: say which one"):
         predict(discs, trained, tmp_path, splits=discs / "splits.json")
     done = predict(discs, trained, tmp_path, split="val")
     assert [path.name for path in done.written] == ["disc4.png", "disc5.png"]

@@ -36,8 +36,9 @@ class Engine(Protocol):
     def logits(self, batch: Tensor) -> Tensor:
         """Return logits (B, K, \\*W), of any floating-point type and on any device, of windows (B, C, \\*W) in float32.
 
-        Raises :class:`MemoryError`, or PyTorch's own error, where memory does not suffice: the sweep then calls it with
-        fewer or with smaller windows. An engine turns its library's error for that into :class:`MemoryError`.
+        Later calls must not change the tensor. Raises :class:`MemoryError`, or PyTorch's own error, where memory does
+        not suffice: the sweep then calls it with fewer or with smaller windows. An engine turns its library's error
+        for that into :class:`MemoryError`.
         """
         ...
 

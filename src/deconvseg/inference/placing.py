@@ -27,9 +27,7 @@ def refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
     given = {_target(file) for case in cases for file in case.files}
     for path in paths:
         if _target(path) in given:
-            raise InputError(
-                f"{path}: is a file of the data, which a mask would replace; choose another folder with -o"
-            )
+            raise InputError(f"{path}: is a file of the data, which a mask would replace; choose another output")
 
 
 def _target(path: Path) -> Path:

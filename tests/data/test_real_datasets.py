@@ -61,7 +61,7 @@ def test_dsb2018_instances_and_mixed_colour(folder):
     assert set(report.labels) == {0, 1}
     assert report.problems == ()
     instances = check_dataset(open_dataset(folder).select(dataset.names[:30]))
-    assert ["--foreground" in problem.message for problem in instances.problems] == [True]
+    assert ["`foreground=True`" in problem.message for problem in instances.problems] == [True]
 
 
 @pytest.mark.parametrize("folder", ["chase_db1"], indirect=True)

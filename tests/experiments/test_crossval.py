@@ -115,7 +115,7 @@ def test_predict_applies_what_was_chosen(finished: Path, discs: Path, tmp_path: 
     raw = predict(image, copy, device="cpu", postprocess=False)
     assert np.array_equal(raw, predict(image, finished, device="cpu", postprocess=False))
     assert raw.any()
-    with pytest.raises(InputError, match="postprocess=False"):
+    with pytest.raises(InputError, match="`postprocess=False`"):
         predict(image, [copy, finished / "fold_0"], device="cpu")
 
 
@@ -230,9 +230,9 @@ def test_processes_train_what_this_process_trains(finished: Path, discs: Path, p
         ({"folds": 9}, "6 cases cannot make 9 folds"),
         ({"folds": 1}, "`folds=1`: give a whole number, 2 or more"),
         ({"jobs": 0}, "`jobs=0`: give a whole number, 1 or more"),
-        ({"precision": "8"}, "--precision 8"),
+        ({"precision": "8"}, "`precision='8'`"),
         ({"pretrained": "nowhere"}, "not a run folder"),
-        ({"stratify": "site"}, "name the .csv or .tsv file that has this column with --table"),
+        ({"stratify": "site"}, "name the .csv or .tsv file that has this column as `table`"),
         ({"table": "sites.csv"}, "say which column"),
         ({"resume": True}, "no cross-validation to resume"),
     ],
@@ -293,7 +293,7 @@ def test_a_cross_validation_is_not_overwritten_or_continued_otherwise(finished: 
         crossval(discs, finished, seed=4, resume=True)
     with pytest.raises(InputError, match="has 3 folds, but 4 were asked for"):
         crossval(discs, finished, folds=4, resume=True)
-    with pytest.raises(InputError, match="was started with --stratify None; leave --stratify out"):
+    with pytest.raises(InputError, match="was started with `stratify=None`; leave `stratify` out"):
         crossval(discs, finished, stratify="site", resume=True)
 
 

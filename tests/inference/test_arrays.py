@@ -212,9 +212,9 @@ def test_geometries_that_contradict_or_cannot_be_are_refused() -> None:
 def test_arguments_that_would_be_ignored_are_refused(tmp_path: Path, discs: Path) -> None:
     trained = volume_run(tmp_path / "run")
     for options, name in (({"output": tmp_path}, "output"), ({"split": "val"}, "split"), ({"bids": True}, "bids")):
-        with pytest.raises(InputError, match=f"^{name}: an image in memory"):
+        with pytest.raises(InputError, match=f"^`{name}`: an image in memory"):
             deconvseg.predict(np.ones((8, 8, 8)), trained, **options)
-    with pytest.raises(InputError, match="^affine: files have a geometry of their own"):
+    with pytest.raises(InputError, match="^`affine`: files have a geometry of their own"):
         deconvseg.predict(discs, trained, tmp_path, affine=np.eye(3))
     with pytest.raises(InputError, match=r"the image: give a deconvseg.data.Image .* not a ndarray"):
         Predictor([(nn.Conv2d(1, 2, 1), plan_of(2, 2, (8, 8), (1, 1)))]).segment(np.ones((8, 8)))

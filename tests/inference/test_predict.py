@@ -251,7 +251,7 @@ def test_prediction_is_json(trained: Path, discs: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_device_is_refused(trained: Path) -> None:
-    with pytest.raises(DeconvsegError, match="--device tpu: not available"):
+    with pytest.raises(DeconvsegError, match="`device='tpu'`: not available"):
         predict(np.ones((8, 8)), trained, device="tpu")
 
 

@@ -107,7 +107,7 @@ def test_a_folder_in_use_is_refused(run: Run, plan: Plan) -> None:
         Run.create(run.path, plan, {}, NO_SPLITS)
     run.resume_file.parent.mkdir()
     run.resume_file.write_bytes(b"")
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="`resume=True`"):
         Run.create(run.path, plan, {}, NO_SPLITS)
 
 

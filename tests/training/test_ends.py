@@ -111,7 +111,7 @@ def test_a_run_that_is_stopped_at_any_write_is_taken_up_or_replaced(
         assert not (run.path / ".lock").exists()
         resume = run.resume_file.exists()
     assert resume
-    with pytest.raises(InputError, match="continue it with --resume"):
+    with pytest.raises(InputError, match="continue it with `resume=True`"):
         train(discs, run.path, **options)
     train(discs, run.path, **options, resume=True)
     assert run.finished
@@ -122,7 +122,7 @@ def test_a_run_without_a_completed_epoch_begins_anew_as_it_was_asked_for(
 ) -> None:
     plan = tiny_plan(recipe={"epochs": 1, "steps_per_epoch": 1})
     run = Run(tmp_path / "run")
-    for write, message in ((2, "stopped before it had begun; start it without --resume"), (8, "")):
+    for write, message in ((2, "stopped before it had begun; start it without `resume`"), (8, "")):
         with monkeypatch.context() as patch:
             stop_at(write, patch)
             with pytest.raises(Stopped):
@@ -149,7 +149,8 @@ def test_a_full_disk_says_how_the_training_goes_on(
         save(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Run, "save_weights", full)
-    with pytest.raises(DeconvsegError, match=r"disk is full while writing .*; free some space and go on with --resume"):
+    advice = r"disk is full while writing .*; free some space and go on with `resume=True`"
+    with pytest.raises(DeconvsegError, match=advice):
         train(discs, tmp_path / "run", **options)
     monkeypatch.undo()
     assert train(discs, tmp_path / "run", **options, resume=True).finished

@@ -64,9 +64,9 @@ def test_every_process_gets_as_many_cases_and_none_is_left_out(count: int, size:
     ("values", "options", "message"),
     [
         ({"batch_size": 3}, {"devices": 2}, "a batch of 3 cannot be divided over 2 devices.*batch_size=4 or 2"),
-        ({"batch_size": 1}, {"devices": 2}, "batch_size=2, or --devices"),
-        ({}, {"nodes": 2}, "--nodes 2: start the training on every node at once"),
-        ({}, {"devices": 2, "strategy": "zero"}, "--strategy 'zero' is unknown"),
+        ({"batch_size": 1}, {"devices": 2}, r"`values=\{'batch_size': 2\}`, or other `devices`"),
+        ({}, {"nodes": 2}, "`nodes=2`: start the training on every node at once"),
+        ({}, {"devices": 2, "strategy": "zero"}, "`strategy` 'zero' is unknown"),
     ],
 )
 def test_what_cannot_be_spread_is_refused_before_anything_is_written(
@@ -92,7 +92,7 @@ def test_an_automatic_plan_is_one_for_as_many_devices(balls: Path, monkeypatch: 
 
 
 def test_devices_are_those_of_this_machine() -> None:
-    with pytest.raises(InputError, match="--device cuda:1: is one device alone"):
+    with pytest.raises(InputError, match="`device='cuda:1'`: is one device alone"):
         check_devices("cuda:1", 2, "ddp")
     with pytest.raises(InputError, match=f"this machine has {torch.cuda.device_count()} CUDA devices"):
         check_devices("cuda", 99, "ddp")
@@ -108,7 +108,7 @@ def test_numbers_that_were_not_started_are_refused(monkeypatch: pytest.MonkeyPat
     assert (ranks.devices, ranks.leads) == (4, False)
     ranks.check(4, 2)
     ranks.check(None, None)
-    with pytest.raises(InputError, match="--devices 2 --nodes 2: 8 processes on 2 nodes were started"):
+    with pytest.raises(InputError, match="`devices=2` `nodes=2`: 8 processes on 2 nodes were started"):
         ranks.check(2, None)
 
 

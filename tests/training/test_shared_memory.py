@@ -37,7 +37,7 @@ def test_too_little_shared_memory_is_refused_with_the_way_out(monkeypatch: pytes
     plan = tiny_plan()
     need = 2 * 3 * shared_memory.bytes_of_batch(plan)
     room(need - 1, monkeypatch)
-    with pytest.raises(DeconvsegError, match=r"shared memory \(/dev/shm\) has .*3 processes.*--workers 0") as error:
+    with pytest.raises(DeconvsegError, match=r"shared memory \(/dev/shm\) has .*3 processes.*`workers=0`") as error:
         shared_memory.check_shared_memory(plan, 3)
     assert error.value.exit_code == 1
     shared_memory.check_shared_memory(plan, 0)

@@ -15,6 +15,7 @@ import typer
 from deconvseg._version import __version__
 from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
 from deconvseg.cli.console import error, show_log
+from deconvseg.cli.flags import speak_for
 from deconvseg.errors import DeconvsegError
 from deconvseg.system import current_folder, ending_signal, exit_on, leave_current_folder, one_line, protect_streams
 
@@ -46,12 +47,14 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
 ) -> None:
     """Options of every command; ``--debug`` is read by :func:`main`."""
+    speak_for(context)
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     values=Option("Set a constructor argument, as ratio=2, in place of the papers' rows.", SETTINGS, names=("set",)),
 )
 def complexity(
-    preset: Annotated[
+    presets: Annotated[
         list[str] | None,
         typer.Option("--preset", help="The networks of a preset, as isles22 (see 'deconvseg models'); repeatable."),
     ] = None,
-    model: Annotated[
+    models: Annotated[
         list[str] | None, typer.Option("--model", help="A network of 'deconvseg models'; repeatable.")
     ] = None,
     size: Annotated[
@@ -53,7 +53,7 @@ def complexity(
         reports.check_page(output)
     timed = choose_device(device or "auto") if latency else None
     how = reports.Measuring(lengths, timed, Terminal(), Terminal().say)
-    presets, models = preset or [], model or []
+    presets, models = presets or [], models or []
     if settings := asked["values"]:
         tables = reports.measure_networks(presets, models, settings, how)
     else:

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from deconvseg import progress
+from deconvseg.cli.flags import name_flags
 from deconvseg.text import dump_json, escape_controls
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class Terminal:
             yield progress.tenths(text, self.say) if total is None else progress.show_nothing
             return
         with Progress(*_columns(total), console=_stderr, transient=total is not None) as bar:
-            task = bar.add_task(escape_controls(text), total=total or 1.0)
+            task = bar.add_task(shown(text), total=total or 1.0)
             yield lambda done, what=None, /: bar.update(
-                task, completed=done, description=None if what is None else escape_controls(what)
+                task, completed=done, description=None if what is None else shown(what)
             )
 
 
@@ -53,6 +54,11 @@ def _columns(total: int | None) -> tuple[ProgressColumn, ...]:
     if total is not None:
         return text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), text
+
+
+def shown(text: str) -> str:
+    """Return a text as it is shown to a person: arguments as flags, control characters made visible."""
+    return escape_controls(name_flags(text))
 
 
 def error(text: str) -> None:
@@ -79,7 +85,7 @@ class _Warnings(logging.Handler):
 
 def echo(text: str) -> None:
     """Print lines to standard output."""
-    typer.echo("\n".join(map(escape_controls, text.split("\n"))))
+    typer.echo("\n".join(map(shown, text.split("\n"))))
 
 
 def echo_path(path: object) -> None:
@@ -89,7 +95,7 @@ def echo_path(path: object) -> None:
 
 def _print_line(text: str, style: str | None = None) -> None:
     # A name may hold ANSI escapes, line breaks or Rich's markup: none of it is acted on.
-    _stderr.print(escape_controls(text), style=style, markup=False, soft_wrap=True)
+    _stderr.print(shown(text), style=style, markup=False, soft_wrap=True)
 
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -98,11 +104,11 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(escape_controls(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=Text(shown(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for place, heading in enumerate(headings):
-        table.add_column(Text(escape_controls(heading)), justify="right" if place else "left")
+        table.add_column(Text(shown(heading)), justify="right" if place else "left")
     for row in rows:
-        table.add_row(*(Text(escape_controls(text)) for text in row))
+        table.add_row(*(Text(shown(text)) for text in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -114,14 +120,12 @@ def print_explanation(sections: Iterable["Section"]) -> None:
 
     width = None if sys.stdout.isatty() else 140
     for section in sections:
-        table = Table(
-            title=Text(escape_controls(section.title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD
-        )
+        table = Table(title=Text(shown(section.title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for heading in section.headings:
             table.add_column(heading, overflow="fold")
         for row in section.rows:
             # Texts may hold brackets, which are no markup.
-            table.add_row(*(Text(escape_controls(text)) for text in row))
+            table.add_row(*(Text(shown(text)) for text in row))
         Console(highlight=False, width=width).print(table)
 
 

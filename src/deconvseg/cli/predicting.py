@@ -24,8 +24,9 @@ def predict(
     tta: Annotated[
         bool, typer.Option("--tta/--disable_tta", help="Average over mirrorings: slower, often a little better.")
     ] = False,
-    postprocessing: Annotated[
-        bool, typer.Option(help="Apply the post-processing that a cross-validation has chosen.")
+    postprocess: Annotated[
+        bool,
+        typer.Option("--postprocessing/--no-postprocessing", help="Apply what a cross-validation has chosen."),
     ] = True,
     overlap: Annotated[
         float | None,
@@ -61,7 +62,7 @@ def predict(
         output,
         overlap=overlap,
         tta=tta,
-        postprocess=postprocessing,
+        postprocess=postprocess,
         crop=crop,
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,

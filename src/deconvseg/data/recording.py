@@ -81,7 +81,7 @@ def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, console
     decide. Records of before have absolute paths and no listing; then the files that they name are read.
     """
     data, states = record.get("data", {}), record.get("states", {})
-    advice = "train a new run with -o"
+    advice = "train a new run in another folder (`output`)"
     if "listing" not in record:
         for name in each(list(data), "checking the data", console):
             if file_sha256(Path(name)) != data[name]:

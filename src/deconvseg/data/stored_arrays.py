@@ -99,7 +99,7 @@ def _naming(path: Path) -> Iterator[None]:
     except _DAMAGED as error:
         raise DeconvsegError(
             f"{path}: the prepared case is damaged ({one_line(error):.200}); remove {path.parent} and start again with "
-            "--resume"
+            "`resume=True`"
         ) from error
 
 

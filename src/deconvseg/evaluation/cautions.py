@@ -53,7 +53,7 @@ def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[
     if unknown:
         yield (
             f"{root} declares {' and '.join(unknown)}, which its masks alone do not tell and these scores leave out of "
-            f"account; give the dataset itself as the truth (-g {root})"
+            f"account; give the dataset itself as the truth (`truth={str(root)!r}`)"
         )
 
 

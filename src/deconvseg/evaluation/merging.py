@@ -27,7 +27,7 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
     path = Path(path)
     tree = read_json_object(path)
     if tree.get("version") != 1:
-        raise InputError(f"{path}: not a metrics.json of version 1; write it with 'deconvseg evaluate -o'")
+        raise InputError(f"{path}: not a metrics.json of version 1; write it by evaluate (`output`)")
     try:
         # Files of earlier versions do not name them: they have Dice, HD95 and NSD.
         given = tree.get("metrics")
@@ -52,7 +52,7 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a metrics.json of version 1, or incomplete ({error!r}); write it with 'deconvseg evaluate -o'"
+            f"{path}: not a metrics.json of version 1, or incomplete ({error!r}); write it by evaluate (`output`)"
         ) from error
 
 

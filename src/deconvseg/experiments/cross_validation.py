@@ -79,7 +79,7 @@ def crossval(asked: _Arguments) -> CrossValidation:
     if (started := Ranks.find().size) > 1:
         raise InputError(
             f"a cross-validation is one process, but torchrun or SLURM tells of {started}: start it once (SLURM: "
-            "--ntasks=1), and spread it with --jobs or --devices"
+            "--ntasks=1), and spread it by `jobs` or `devices`"
         )
     options, executor, output = TrainOptions.of(asked), asked.executor, Path(asked.output)
     asked = asked.absolute()
@@ -122,10 +122,10 @@ def _start(
     """Decide the folds and the plan, and make the folder."""
     if (output / FOLDS).exists():
         raise InputError(
-            f"{output}: holds a cross-validation already; go on with --resume or choose another folder with -o"
+            f"{output}: holds a cross-validation already; go on with `resume=True` or choose another folder (`output`)"
         )
     if runs := [path.parent for path in output.glob("fold_*/plan.json")]:
-        raise InputError(f"{runs[0]}: holds a run already; choose another folder with -o")
+        raise InputError(f"{runs[0]}: holds a run already; choose another folder (`output`)")
     given_plan(options)
     choose_precision(options.precision, choose_device(options.device))
     if options.pretrained is not None:
@@ -154,7 +154,7 @@ def _reopen(
 ) -> tuple[Run, Dataset, tuple[Splits, ...], TrainOptions]:
     """Open a cross-validation again; :class:`InputError` where it, its data, its folds or its plan have changed."""
     if not (output / FOLDS).is_file():
-        raise InputError(f"{output}: no cross-validation to resume ({FOLDS} is missing); start it without --resume")
+        raise InputError(f"{output}: no cross-validation to resume ({FOLDS} is missing); start it without `resume`")
     run = Run.open(output)
     remove_unfinished(output)
     parts = tuple(
@@ -162,12 +162,12 @@ def _reopen(
     )
     if asked.folds not in (None, len(parts)):
         raise InputError(
-            f"--resume: {output} has {len(parts)} folds, but {asked.folds} were asked for; leave --folds out"
+            f"`resume=True`: {output} has {len(parts)} folds, but {asked.folds} were asked for; leave `folds` out"
         )
     for key, value in (("stratify", asked.stratify), ("table", asked.table)):
         kept = run.config.get(key)
         if value is not None and kept not in (value, PurePath(value).name):
-            raise InputError(f"--resume: {output} was started with --{key} {kept}; leave --{key} out")
+            raise InputError(f"`resume=True`: {output} was started with `{key}={kept!r}`; leave `{key}` out")
     foreground = options.foreground or run.plan.labels.foreground_only
     now, options = options, resume_options(options, run)
     data = open_dataset(options.dataset, foreground=foreground, group_by=options.group_by)
@@ -198,7 +198,7 @@ def _check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, 
     if not same:
         raise InputError(
             f"{source}: has other cases than when the cross-validation in {run.path} was started; choose another "
-            "folder with -o"
+            "folder (`output`)"
         )
 
 
@@ -218,7 +218,7 @@ def _describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
         return None
     return (
         f"{own.path}: holds a run with other {what} than fold {fold} of the cross-validation has; move it away and go "
-        "on with --resume"
+        "on with `resume=True`"
     )
 
 
@@ -234,7 +234,7 @@ def _gather(
     failed = {**failed, **foreign}
     done = [fold for fold in finished if fold not in foreign]
     if not done:
-        raise DeconvsegError(f"every fold failed, the first: {next(iter(failed.values()))}; go on with --resume")
+        raise DeconvsegError(f"every fold failed, the first: {next(iter(failed.values()))}; go on with `resume=True`")
     absent = [
         f"{name}: fold {fold} did not finish"
         for fold in range(len(parts))

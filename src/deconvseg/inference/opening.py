@@ -38,7 +38,7 @@ def common_postprocessing(models: Folder | Sequence[Folder | Model]) -> Postproc
     if any(other.steps != found[0].steps for other in found):
         raise InputError(
             f"{', '.join(map(str, folders))}: their post-processing differs, and none was chosen for their mean; "
-            "predict with postprocess=False"
+            "predict with `postprocess=False`"
         )
     return found[0]
 

@@ -27,7 +27,9 @@ def refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
     given = {_target(file) for case in cases for file in case.files}
     for path in paths:
         if _target(path) in given:
-            raise InputError(f"{path}: is a file of the data, which a mask would replace; choose another output")
+            raise InputError(
+                f"{path}: is a file of the data, which a mask would replace; choose another folder (`output`)"
+            )
 
 
 def _target(path: Path) -> Path:

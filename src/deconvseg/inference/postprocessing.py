@@ -108,7 +108,7 @@ def read_postprocessing(folder: str | PathLike[str]) -> Postprocessing:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path}: {key}: {message}; correct it, or predict with postprocess=False") from error
+        raise InputError(f"{path}: {key}: {message}; correct it, or predict with `postprocess=False`") from error
 
 
 def make_step(

@@ -156,7 +156,7 @@ def predict(
         mask = one.give_back(predictor.segment(one.image, probabilities=maps))
         return mask if maps is None else (mask, maps)
     if output is None:
-        raise InputError("images from files need a folder for their masks: give output")
+        raise InputError("images from files need a folder for their masks: give `output`")
     if Path(images).is_dir() and Path(images).resolve() == Path(output).resolve():
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
@@ -185,4 +185,4 @@ def _refuse(*, why: str, **arguments: object) -> None:
     """Refuse arguments that would be ignored."""
     for name, value in arguments.items():
         if value is not None:
-            raise InputError(f"{name}: {why}; leave it out")
+            raise InputError(f"`{name}`: {why}; leave it out")

@@ -71,7 +71,7 @@ class Predictor:
         for name, model, plan in zip(names, models, self.plans, strict=True):
             mirrored = plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else ()
             if tta and not mirrored:
-                _log.warning("tta: %s was trained without mirroring, so it changes nothing there", name)
+                _log.warning("`tta=True`: %s was trained without mirroring, so it changes nothing there", name)
             engine = self._engine(model, plan)
             self._members.append(
                 Member(

@@ -160,7 +160,8 @@ class Records:
                 stream.write((line if _ends_line(stream) else f"\n{line}").encode())
         except OSError as error:
             raise DeconvsegError(
-                f"cannot write {self.file}: {error.strerror or error}; without it skip_existing does not know its masks"
+                f"cannot write {self.file}: {error.strerror or error}; without it `skip_existing=True` does not know "
+                "its masks"
             ) from error
         self._known[record.mask] = record
 

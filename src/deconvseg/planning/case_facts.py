@@ -110,7 +110,7 @@ def refuse_instances(values: int, case: Case) -> None:
     if values > MOST_CLASSES:
         raise InputError(
             f"{case.label}: the masks hold more than {MOST_CLASSES} different values, as instance maps do; "
-            "use --foreground to take every label above zero as one class"
+            "use `foreground=True` to take every label above zero as one class"
         )
 
 

@@ -181,7 +181,7 @@ def _measure_named(dataset: Dataset, case: Case) -> CaseFacts:
         raise
     except MemoryError as error:
         raise DeconvsegError(
-            f"case {case.name}: not enough memory to read {case.images[0]}; try --workers 0"
+            f"case {case.name}: not enough memory to read {case.images[0]}; try `workers=0`"
         ) from error
     except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise DeconvsegError(f"case {case.name}: {type(error).__name__}: {error}; look at {case.images[0]}") from error

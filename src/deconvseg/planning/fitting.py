@@ -50,7 +50,7 @@ def fit_network(model: str, ends: Mapping[str, Any], grid: Grid) -> tuple[tuple[
         fitted = ", ".join(name for name in list_models() if {"widths", "strides"} <= set(list_arguments(name)))
         raise InputError(
             f"model {model!r} downsamples along every axis, so it cannot work on 2D slices of a volume: "
-            f"use --dims 3, or one of {fitted}"
+            f"use `dims=3`, or one of {fitted}"
         )
     patch = grid.patch(multiple)
     return patch, [(label, {**ends, **arguments}) for label, arguments in _sizes(model, grid, patch)]

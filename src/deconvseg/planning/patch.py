@@ -56,10 +56,10 @@ def choose_slices(
     ``dims`` is 2 or 3 where the user decides; :class:`InputError` where the data do not allow it.
     """
     if dims not in (None, 2, 3):
-        raise InputError(f"--dims {dims}: choose 2 or 3, or leave it out")
+        raise InputError(f"`dims={dims}`: choose 2 or 3, or leave it out")
     if fingerprint.spatial_dims == 2:
         if dims == 3:
-            raise InputError("--dims 3: the images are 2D; leave it out")
+            raise InputError("`dims=3`: the images are 2D; leave it out")
         return None, "the images are 2D"
     shape = fingerprint.median_shape(spacing)
     thin = [place for place in range(3) if shape[place] < _SMALLEST_SIZE]

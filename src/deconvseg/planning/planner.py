@@ -144,7 +144,7 @@ def check_request(model: str, preset: str | None, variant: str | None, recipe: s
         preset_arguments(model, preset, variant)
         return
     if variant is not None:
-        raise InputError(f"--variant {variant}: a variant is one of a preset; name that too, with --preset")
+        raise InputError(f"`variant={variant!r}`: a variant is one of a preset; name that too, as `preset`")
     check_fittable(model)
 
 

@@ -247,7 +247,7 @@ class Plan(_Part):
         tree = self.model_dump(mode="json")
         for path, value in values.items():
             _replace(tree, path, value)
-        return _validate(tree, "--set")
+        return _validate(tree, "`values`")
 
     def with_reasons(self, reasons: Mapping[str, str]) -> "Plan":
         """Return the plan with reasons for the values that it has now; those of keys that it lacks are left out."""
@@ -304,7 +304,7 @@ def _replace(tree: dict[str, Any], path: str, value: Any) -> None:
     # A network's configuration may leave arguments and options at their defaults, so a new key is welcome there alone.
     if not isinstance(node, dict) or (last not in node and parents[:2] != ["model", "config"]):
         known = ", ".join(node) if isinstance(node, dict) else ", ".join(tree)
-        raise InputError(f"--set {path}: the plan has no such key; known here: {known}")
+        raise InputError(f"`values` {path}: the plan has no such key; known here: {known}")
     node[last] = value
 
 

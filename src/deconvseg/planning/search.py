@@ -120,7 +120,7 @@ def search(
     needed = "" if trials.least is None else f": the least that was measured is {format_bytes(trials.least)}"
     raise InputError(
         f"{format_bytes(budget.memory)} of memory do not suffice for the narrowest {model} on patches of "
-        f"{list(patch)}{needed}; give --memory more where the machine has it, or choose a smaller network"
+        f"{list(patch)}{needed}; give more `memory` where the machine has it, or choose a smaller network"
     )
 
 

@@ -46,9 +46,7 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
     else:
         gaps.append("validation/metrics.json (the validation metrics) is not in the run folder.")
     if not (record.plan or record.metrics or given):
-        raise InputError(
-            f"{record.path}: holds neither a plan nor metrics; give the folder that 'deconvseg train -o' made"
-        )
+        raise InputError(f"{record.path}: holds neither a plan nor metrics; give the folder that training made")
     target = record.path / "report.html" if output is None else Path(output)
     page = _render(record, given, gaps)
     with atomic_write(target) as path:

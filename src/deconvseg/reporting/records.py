@@ -49,7 +49,7 @@ class EvaluationRecord:
 def read_run(path: Path) -> RunRecord:
     """Read a run folder, with its gaps; :class:`InputError` where it is no folder."""
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder; give the run folder that 'deconvseg train -o' made")
+        raise InputError(f"{path}: no such folder; give the run folder that training made")
     gaps: list[str] = []
     return RunRecord(
         path=path,

@@ -76,9 +76,7 @@ class Run:
         """Open an existing run folder; :class:`InputError` if there is none."""
         run = cls(path)
         if not (run.path / "plan.json").is_file():
-            raise InputError(
-                f"{run.path}: not a run folder (no plan.json); give the folder that 'deconvseg train -o' made"
-            )
+            raise InputError(f"{run.path}: not a run folder (no plan.json); give the folder that training made")
         return run
 
     @cached_property
@@ -235,12 +233,12 @@ class Run:
 
     @contextmanager
     def advising(self) -> Iterator[None]:
-        """Let the error of a full disk say that the run goes on with ``--resume``, where there is something to keep."""
+        """Let the error of a full disk say that the run can be resumed, where there is something to keep."""
         try:
             yield
         except DiskFullError as error:
             if self.resume_file.exists() or (self.path / FOLDS).exists():
-                raise DiskFullError(error.path, " and go on with --resume") from error
+                raise DiskFullError(error.path, " and go on with `resume=True`") from error
             raise
 
     @property
@@ -257,20 +255,20 @@ class Run:
     def _check_free(self) -> None:
         if self.resume_file.exists() or (self.path / FOLDS).exists():
             raise InputError(
-                f"{self.path}: holds a run already; continue it with --resume or choose another folder with -o"
+                f"{self.path}: holds a run already; continue it with `resume=True` or choose another folder (`output`)"
             )
         if self.replaceable:
             return
         if (self.path / "weights.safetensors").exists():
             raise InputError(
                 f"{self.path}: holds weights of a run that cannot be resumed; move it away, or choose another "
-                "folder with -o"
+                "folder (`output`)"
             )
         taken = [name for name in _OWN if (self.path / name).exists()]
         if taken:
             raise InputError(
-                f"{self.path}: holds {taken[0]}, which is no run's but would be replaced by one; choose another folder "
-                "with -o"
+                f"{self.path}: holds {taken[0]}, which is no run's but would be replaced by one; choose another "
+                "folder (`output`)"
             )
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:

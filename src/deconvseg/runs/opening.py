@@ -43,6 +43,6 @@ def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
     if missing:
         raise InputError(
             f"{path}: {', '.join(missing)} of {len(folds)} folds did not finish; go on with "
-            f"'deconvseg crossval … --resume', or give the finished folds one by one (-m {path / 'fold_K'})"
+            f"the cross-validation (`resume=True`), or give the finished folds one by one ({path / 'fold_K'})"
         )
     return tuple(folds)

@@ -23,7 +23,7 @@ def choose_device(name: str = "auto") -> str:
     if kind not in available or (
         index and not (kind == "cuda" and index.isdigit() and int(index) < torch.cuda.device_count())
     ):
-        raise InputError(f"--device {name}: not available here; choose one of auto, {', '.join(available)}")
+        raise InputError(f"`device={name!r}`: not available here; choose one of auto, {', '.join(available)}")
     return name
 
 

@@ -144,7 +144,7 @@ def choose_precision(name: str, device: str) -> Any:
     if name == "auto":
         name = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "32"
     if name not in _PRECISIONS:
-        raise InputError(f"--precision {name}: choose one of auto, {', '.join(_PRECISIONS)}")
+        raise InputError(f"`precision={name!r}`: choose one of auto, {', '.join(_PRECISIONS)}")
     if name == "16" and not device.startswith("cuda"):
-        raise InputError(f"--precision 16: float16 needs a CUDA device, not {device}; choose bf16 or 32")
+        raise InputError(f"`precision='16'`: float16 needs a CUDA device, not {device}; choose bf16 or 32")
     return _PRECISIONS[name]

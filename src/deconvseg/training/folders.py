@@ -21,7 +21,7 @@ def open_stopped(output: Path) -> Run:
             remove_unfinished(folder)
         return Run.open(output)
     if not run.described:
-        raise InputError(f"{output}: the run was stopped before it had begun; start it without --resume")
+        raise InputError(f"{output}: the run was stopped before it had begun; start it without `resume`")
     check_own(run)
     record = {key: run.manifest[key] for key in ("listing", "data", "states") if key in run.manifest}
     run = Run.create(output, run.plan, run.config, run.splits)

@@ -59,14 +59,14 @@ def check_processes(plan: Plan, options: TrainOptions) -> None:
 
 def check_devices(device: str, count: int, strategy: str) -> None:
     """Refuse what cannot be spread over ``count`` devices of this machine."""
-    check_choice(strategy, STRATEGIES, "--strategy")
+    check_choice(strategy, STRATEGIES, "`strategy`")
     if count == 1:
         return
     kind, _, index = device.partition(":")
     if index or kind == "mps":
-        raise InputError(f"--device {device}: is one device alone; for --devices {count} choose cpu or cuda")
+        raise InputError(f"`device={device!r}`: is one device alone; for `devices={count}` choose cpu or cuda")
     if kind == "cuda" and count > torch.cuda.device_count():
-        raise InputError(f"--devices {count}: this machine has {torch.cuda.device_count()} CUDA devices")
+        raise InputError(f"`devices={count}`: this machine has {torch.cuda.device_count()} CUDA devices")
 
 
 def launch(run: Run, options: TrainOptions, resume: bool, console: Console, tracker: Tracker) -> None:
@@ -108,7 +108,7 @@ def kept_epochs(run: Run) -> str:
     done = len(run.metrics)
     if not done:
         return "no epoch was completed"
-    return f"{done} completed epochs are kept in {run.path}; go on with --resume"
+    return f"{done} completed epochs are kept in {run.path}; go on with `resume=True`"
 
 
 class _Listener(threading.Thread):

@@ -87,7 +87,7 @@ class PatchLoader(DataLoader[Any]):
                     at = ", ".join(self._whereabouts().values())
                     raise DeconvsegError(
                         f"no batch came from the processes that load data in {_LONGEST_WAIT_SECONDS} s, last at case "
-                        f"{at}; check the disk of the cache, or take --workers 0"
+                        f"{at}; check the disk of the cache, or take `workers=0`"
                     ) from error
             else:
                 yield batch

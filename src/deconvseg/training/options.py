@@ -24,9 +24,9 @@ def given_plan(options: RunOptions) -> Plan | None:
         check_request(options.model, options.preset, options.variant, options.recipe)
         return None
     declared = declared_options(type(options))
-    asked = [f"--{name}" for name, option, default in declared if option.plans and getattr(options, name) != default]
+    asked = [f"`{name}`" for name, option, default in declared if option.plans and getattr(options, name) != default]
     if asked:
-        raise InputError(f"{', '.join(asked)} beside a plan: the plan decides that; change it with --set, or plan anew")
+        raise InputError(f"{', '.join(asked)} beside a plan: it decides that; change it by `values`, or plan anew")
     return options.plan if isinstance(options.plan, Plan) else read_plan(options.plan)
 
 
@@ -49,7 +49,7 @@ def resume_options(options: TrainOptions, run: Run) -> TrainOptions:
         changed += [f"{key} → {value!r}" for key, value in options.plan_changes.items()]
     if changed:
         raise InputError(
-            f"--resume: the run in {run.path} was started otherwise: {'; '.join(changed)}; leave these out to go "
+            f"`resume=True`: the run in {run.path} was started otherwise: {'; '.join(changed)}; leave these out to go "
             "on as it was started, or train into another folder"
         )
     free = {name for name, option, _ in declared if option.resume == "free"} | {"dataset", "splits", "pretrained"}

@@ -16,8 +16,8 @@ def load_pretrained(network: nn.Module, run: Run) -> str:
     share = sum(tensor.numel() for tensor in fitting.values()) / sum(tensor.numel() for tensor in own.values())
     if share < _LEAST_PRETRAINED:
         raise InputError(
-            f"--pretrained {run.path}: only {share:.0%} of the planned network's weights fit; plan the same network "
-            f"as that run's (--plan {run.path / 'plan.json'}), or leave it out"
+            f"`pretrained={str(run.path)!r}`: only {share:.0%} of the planned network's weights fit; plan the same "
+            f"network as that run's (`plan={str(run.path / 'plan.json')!r}`), or leave it out"
         )
     network.load_state_dict(fitting, strict=False)
     fresh = sorted(own.keys() - fitting.keys())

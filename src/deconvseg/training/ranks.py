@@ -54,12 +54,12 @@ class Ranks:
         if self.size == 1:
             if (nodes or 1) > 1:
                 raise InputError(
-                    f"--nodes {nodes}: start the training on every node at once, with torchrun or srun; "
+                    f"`nodes={nodes}`: start the training on every node at once, with torchrun or srun; "
                     "docs/how-to/train-at-scale.md has the command lines"
                 )
         elif (devices or self.devices, nodes or self.nodes) != (self.devices, self.nodes):
             raise InputError(
-                f"--devices {devices or self.devices} --nodes {nodes or self.nodes}: {self.size} processes on "
+                f"`devices={devices or self.devices}` `nodes={nodes or self.nodes}`: {self.size} processes on "
                 f"{self.nodes} nodes were started; leave these options out, or start as many"
             )
 

@@ -11,7 +11,7 @@ from deconvseg.runs import Run
 
 # What decides nothing about a training.
 _DESCRIPTION = frozenset(("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen"))
-_ADVICE = "train a new run with -o"
+_ADVICE = "train a new run in another folder (`output`)"
 
 
 def record_own(run: Run) -> None:
@@ -42,8 +42,8 @@ def check_same_plan(run: Run, given: Plan | None, options: TrainOptions, data: D
     matched, _ = match_plan(given.with_values(options.plan_changes), data)
     if changed := changed_keys(supervise_deeply(matched), run.plan):
         raise InputError(
-            f"--resume: the run in {run.path} was started with another plan ({', '.join(changed)} differ); leave the "
-            f"plan out, or {_ADVICE}"
+            f"`resume=True`: the run in {run.path} was started with another plan ({', '.join(changed)} differ); leave "
+            f"the plan out, or {_ADVICE}"
         )
 
 

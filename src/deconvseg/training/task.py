@@ -135,7 +135,7 @@ class SegmentationTask(LightningModule):
             raise (DeconvsegError if self.rank == 0 else PeerError)(
                 f"the loss became {value} in epoch {self.current_epoch}, step {batch_index}; cases in that batch: "
                 f"{cases}; look at those images, or lower the learning "
-                f"rate (--set recipe.learning_rate={self.plan.recipe.learning_rate / 3:.1g})"
+                f"rate (`values={{'recipe.learning_rate': {self.plan.recipe.learning_rate / 3:.1g}}}`)"
             )
         self.train_losses.append(value)
 

@@ -104,7 +104,7 @@ def _finish(run: Run, options: TrainOptions, console: Console, guests: Guests) -
     run.record_hashes(finished=True)
     if problems:
         raise DeconvsegError(
-            f"trained, but {len(problems)} validation cases failed, first: {problems[0]}; then go on with --resume"
+            f"trained, but {len(problems)} validation cases failed, first: {problems[0]}; then go on with `resume=True`"
         )
 
 
@@ -251,7 +251,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
     if not prediction.written:
         raise DeconvsegError(
             f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; then go on with "
-            "--resume"
+            "`resume=True`"
         )
     result = evaluate(
         options.dataset,

@@ -115,7 +115,7 @@ def test_instance_maps_suggest_foreground(tmp_path):
     assert problem.severity == "error"
     assert problem.message == (
         "the masks have 100 distinct values, which look like instances; "
-        "--foreground takes every label above 0 as one class"
+        "`foreground=True` takes every label above 0 as one class"
     )
     report = check_dataset(open_dataset(tmp_path, foreground=True))
     assert report.problems == ()
@@ -125,7 +125,7 @@ def test_instance_maps_suggest_foreground(tmp_path):
 def test_few_instances_are_recognised_by_their_counting(tmp_path):
     pairs(tmp_path, {name: np.arange(count).reshape(1, -1) for name, count in (("a", 5), ("b", 10), ("c", 7))})
     (problem,) = check_dataset(open_dataset(tmp_path)).problems
-    assert (problem.severity, "--foreground" in problem.message) == ("warning", True)
+    assert (problem.severity, "`foreground=True`" in problem.message) == ("warning", True)
 
 
 def test_few_classes_missing_in_some_cases_are_not_instances(tmp_path):

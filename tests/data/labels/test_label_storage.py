@@ -148,7 +148,7 @@ def test_a_lossy_truth_is_named_and_scored_as_foreground(tmp_path):
         (tmp_path / "truth").mkdir(exist_ok=True)
         PIL.Image.open(folder / f"{name}.png").save(tmp_path / "truth" / f"{name}.jpg", quality=70)
     result = evaluate(tmp_path / "truth", folder)
-    assert all("is a JPEG" in problem and "--foreground" in problem for problem in result.problems)
+    assert all("is a JPEG" in problem and "`foreground=True`" in problem for problem in result.problems)
     assert evaluate(tmp_path / "truth", folder, foreground=True).mean_dice == pytest.approx(1, abs=0.01)
 
 

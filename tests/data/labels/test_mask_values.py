@@ -90,7 +90,7 @@ def test_ringing_of_a_jpeg_is_no_foreground(tmp_path_factory, quality, row, radi
     path = tmp_path_factory.mktemp("jpeg") / f"a.{name}"
     mask = disc(row, radius=radius)
     path.write_bytes(compressed(mask, quality))
-    message = r"labels 0 and 2\d\d over \d+ values; save the mask as PNG.*--foreground"
+    message = r"labels 0 and 2\d\d over \d+ values; save the mask as PNG.*`foreground=True`"
     with pytest.raises(BlurredMaskError, match=message):
         read_mask(path)
     found = read_mask(path, foreground=True).pixels > 0

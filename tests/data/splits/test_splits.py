@@ -77,7 +77,7 @@ def test_a_split_is_chosen_from_the_file_that_is_given_or_else_from_ones_own(tmp
 
 
 def test_one_case_makes_no_folds():
-    with pytest.raises(InputError, match="--fold all"):
+    with pytest.raises(InputError, match="`fold='all'`"):
         make_folds(["only"])
 
 

@@ -218,7 +218,7 @@ def _unlikely_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) 
     values = len(_total(counts))
     highest = [max(found) for found in counts.values()]
     numbered = all(set(found) - {0} == set(range(1, max(found) + 1)) for found in counts.values())
-    advice = "--foreground takes every label above 0 as one class"
+    advice = "`foreground=True` takes every label above 0 as one class"
     if values > MOST_LABELS:
         message = f"the masks have {values} distinct values, which look like instances; {advice}"
         problems.append(Problem(str(dataset.root), message, "error"))

@@ -104,7 +104,7 @@ def _other_white(dataset: Dataset, values: CaseValues) -> list[Problem]:
     examples = "; ".join(f"{value} in {_mask(dataset, names[0])}" for value, names in sorted(kinds.items()))
     message = (
         f"each mask has one label, but not the same ({examples}), and each value is taken for a class of its own; "
-        "store one object as one value, or take all as one class (--foreground)"
+        "store one object as one value, or take all as one class (`foreground=True`)"
     )
     return [Problem(str(dataset.root), message, "warning")]
 

@@ -38,7 +38,7 @@ _SHARE_BETWEEN_CLASSES = 0.55
 _MOST_BETWEEN = 4
 # Where values scatter about both ends, no more than this share of the foreground lies between them; instances spread.
 _MOST_NOISE = 0.3
-_ADVICE = "or take what lies above half as one class (--foreground)"
+_ADVICE = "or take what lies above half as one class (`foreground=True`)"
 
 
 class BlurredMaskError(InputError):

@@ -23,7 +23,7 @@ def make_folds(
     or groups.
     """
     if len(names) < 2:
-        raise InputError(f"{len(names)} case(s) cannot be split into folds; add cases, or use all of them (--fold all)")
+        raise InputError(f"{len(names)} case(s) cannot be split into folds; add cases, or use all (`fold='all'`)")
     members = _members(names, groups)
     if len(members) < len(names):
         return _fold_groups(members, folds, seed)
@@ -95,7 +95,7 @@ def _fold_groups(
     if len(members) < 2:
         raise InputError(
             f"all cases are of the group {next(iter(members))!r}, which cannot be split; add others, or use all cases "
-            "(--fold all)"
+            "(`fold='all'`)"
         )
     groups = list(members)
     shuffled = [groups[index] for index in np.random.default_rng(seed).permutation(len(groups))]

@@ -71,12 +71,12 @@ def select_split(
     """
     if split is None:
         if splits is not None or fold is not None:
-            given = f"fold {fold}" if splits is None else splits
-            raise InputError(f"{given} has several splits: say which one with split: train, val or test")
+            given = f"`fold={fold}`" if splits is None else splits
+            raise InputError(f"{given} has several splits: say which one as `split`: train, val or test")
         return None
     source = own if splits is None else splits
     if source is None:
-        raise InputError(f"the split {split!r} needs a splits file: give one with splits")
+        raise InputError(f"the split {split!r} needs a splits file: give one as `splits`")
     if split not in ("train", "val", "test"):
         raise InputError(f"unknown split {split!r}: choose train, val or test")
     chosen: tuple[str, ...] = getattr(read_splits(source, names, fold=fold), split)
@@ -104,7 +104,7 @@ def resolve_folds(
     given = None if source is None else read_folds(source, dataset)
     if source is not None and given is not None:
         if folds is not None and folds != len(given):
-            raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave --folds out")
+            raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave `folds` out")
         _check_folds(dataset, given, source)
         return given
     names = dataset.labelled_names
@@ -167,7 +167,7 @@ def resolve_splits(
         if fold != "all" and not given.val and _names_empty_val(source, number):
             raise InputError(
                 f'{source}: "val" is empty; name cases to validate on, leave "val" out to hold out a part of the '
-                "training cases, or train on all of them (--fold all)"
+                "training cases, or train on all of them (`fold='all'`)"
             )
     if fold == "all":
         return Splits((*given.train, *given.val), (), given.test)

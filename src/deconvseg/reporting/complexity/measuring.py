@@ -87,7 +87,9 @@ def _choose(
             chosen.append((table, rows))
     wanted = (" or ".join(models) or "table") + (f" for {' or '.join(presets)}" if presets else "")
     if not chosen:
-        raise InputError(f"the papers' tables have no {wanted}: give its constructor arguments, as --set in_channels=1")
+        raise InputError(
+            f"the papers' tables have no {wanted}: give its constructor arguments, as `values={{'in_channels': 1}}`"
+        )
     fitting = [(table, rows) for table, rows in chosen if how.size is None or len(how.size) == len(table.size)]
     if not fitting:
         axes = " or ".join(map(str, sorted({len(table.size) for table, _ in chosen})))
@@ -105,9 +107,9 @@ def _times(size: Sequence[int]) -> str:
 
 
 def measure_networks(
-    presets: Sequence[str], models: Sequence[str], network: Mapping[str, Any], how: Measuring
+    presets: Sequence[str], models: Sequence[str], values: Mapping[str, Any], how: Measuring
 ) -> list[MeasuredTable]:
-    """Measure each of these registered models with each preset (or none) and these constructor arguments.
+    """Measure each of these registered models with each preset (or none) and these constructor arguments (``values``).
 
     Without models, all those of the preset that take the arguments, or ``deconver``. Without a size, at that of the
     preset's patches; without a preset, from one channel to two where the arguments do not say. Raises
@@ -119,15 +121,15 @@ def measure_networks(
     for preset in presets or (None,):
         size = how.size or (PRESETS[preset].patch_size if preset else None)
         if size is None:
-            raise InputError("no size is given: add --size, as --size 64x64x64, or --preset")
-        names = models or _takers(preset, network, how)
+            raise InputError("no size is given: give `size`, as `size=64x64x64`, or one of the `presets`")
+        names = models or _takers(preset, values, how)
         rows = [
             MeasuredNetwork(
-                name, *_measure(create_model(name, preset, **_for_axes(name, preset, network, size)), size, how.device)
+                name, *_measure(create_model(name, preset, **_for_axes(name, preset, values, size)), size, how.device)
             )
             for name in each(names, "measuring", how.console)
         ]
-        settings = ", ".join(f"{key}={value}" for key, value in network.items())
+        settings = ", ".join(f"{key}={value}" for key, value in values.items())
         tables.append(MeasuredTable("; ".join(filter(None, (preset, settings))), size, tuple(rows)))
     return tables
 

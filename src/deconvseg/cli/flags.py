@@ -1,0 +1,72 @@
+"""What the library calls by its arguments, said by the flags of the command line.
+
+Errors below this floor name arguments as Python does, between backquotes: ```fold```, ```resume=True```,
+```workers=0```. A command whose option is stored under the same name shows its flag: ``--fold``, ``--resume``,
+``--workers 0``. What no command has stays as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import typer
+
+_NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+# Commands and parameters are those of the Click that Typer brings.
+_commands: ContextVar[tuple[Any, ...]] = ContextVar("_commands", default=())
+
+
+def speak_for(context: typer.Context) -> None:
+    """Show the flags of the command that is about to run and, of arguments that it has not, those of the others."""
+    root: Any = context.command
+    chosen = getattr(root, "commands", {}).get(context.invoked_subcommand)
+    _commands.set((root,) if chosen is None else (chosen, root))
+
+
+def name_flags(text: str) -> str:
+    """Return the text with flags in place of the arguments that it names."""
+    return _NAMED.sub(_flag, text)
+
+
+def _flag(named: re.Match[str]) -> str:
+    name, value = named.groups()
+    for command in _commands.get():
+        for parameter in _parameters(command):
+            if parameter.name == name:
+                return _say(parameter, None if value is None else _read(value))
+    return named[0]
+
+
+def _parameters(command: Any) -> Iterator[Any]:
+    yield from command.params
+    for part in getattr(command, "commands", {}).values():
+        yield from _parameters(part)
+
+
+def _say(parameter: Any, value: Any) -> str:
+    if parameter.param_type_name != "option":
+        return str(parameter.name).upper() if value is None else shlex.quote(str(value))
+    flag, off = (
+        next((o for o in opts if o.startswith("--")), "") for opts in (parameter.opts, parameter.secondary_opts)
+    )
+    if parameter.is_flag:
+        return off if value is False and off else flag
+    if isinstance(value, dict):
+        return " ".join(f"{flag} {key}={entry}" for key, entry in value.items())
+    return flag if value is None else f"{flag} {shlex.quote(str(value))}"
+
+
+def _longest(flags: Sequence[str]) -> str:
+    return next((flag for flag in flags if flag.startswith("--")), "".join(flags[:1]))
+
+
+def _read(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

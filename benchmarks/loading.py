@@ -21,7 +21,6 @@ from deconvseg.planning import Plan, make_plan, read_plan
 from deconvseg.system import choose_device
 from deconvseg.training import Ranks, choose_precision
 from deconvseg.training.loading import train_loader
-from deconvseg.training.loss import SegmentationLoss
 from deconvseg.training.optimiser import create_optimiser
 
 
@@ -90,8 +89,7 @@ def time_steps(plan: Plan, cases: Sequence[PreparedCase], device: str, workers: 
     """Seconds per step of a training, and the share of them spent waiting for the batch, once it is warm."""
     torch.manual_seed(0)
     network = create_model(plan.model.name, **plan.model.config).to(device)
-    regions = None if plan.regions is None else [region.labels for region in plan.regions]
-    loss = SegmentationLoss(regions=regions, squared_dice=plan.recipe.squared_dice, batch_dice=plan.recipe.batch_dice)
+    loss = plan.training_loss()
     optimiser = create_optimiser(network, plan.recipe)
     warm = 5
     recipe = plan.recipe.model_copy(update={"steps_per_epoch": steps + warm})

@@ -82,7 +82,7 @@ def test_only_ends_that_memory_explains_are_taken_for_short_memory(code: int, an
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the memory of a GPU")
 def test_a_candidate_on_a_gpu_is_not_charged_for_the_one_before() -> None:
     def memory(side: int) -> int:
-        return measure("deconver", CONFIG, (side, side), 1, "cuda", regions=False, threads=1)["memory"]
+        return measure("deconver", CONFIG, (side, side), 1, "cuda", regions=False, threads=1, recipe={})["memory"]
 
     small = memory(64)
     assert memory(512) > small

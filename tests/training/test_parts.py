@@ -12,7 +12,6 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.nn import Mamba
 from deconvseg.planning import Recipe
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO
-from deconvseg.training.loss import SegmentationLoss, region_masks
 from deconvseg.training.optimiser import create_optimiser
 from deconvseg.training.schedule import learning_rate_factor
 
@@ -41,45 +40,6 @@ def test_only_the_transition_of_a_scan_and_its_skip_are_not_decayed() -> None:
     assert {id(parameter) for parameter in others["params"]} == {id(scan.A_log), id(scan.D)}
     assert len(decayed["params"]) + 2 == len(list(network.parameters()))
     assert len(create_optimiser(network[0], Recipe()).param_groups) == 1
-
-
-def test_softmax_loss_is_dice_plus_cross_entropy_by_hand() -> None:
-    torch.manual_seed(0)
-    logits, labels = torch.randn(1, 3, 5, 4), torch.randint(0, 3, (1, 5, 4))
-    p = logits.softmax(1)
-    dice = []
-    for k in (1, 2):
-        truth = (labels == k).float()
-        dice.append(1 - (2 * (p[:, k] * truth).sum() + 1e-5) / (p[:, k].sum() + truth.sum() + 1e-5))
-    expected = sum(dice) / 2 + torch.nn.functional.cross_entropy(logits, labels)
-    assert SegmentationLoss()(logits, labels).item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_region_loss_is_dice_plus_binary_cross_entropy_by_hand() -> None:
-    torch.manual_seed(0)
-    logits, labels = torch.randn(2, 2, 6, 4), torch.randint(0, 3, (2, 6, 4))
-    regions = [(1, 2), (2,)]
-    truth = region_masks(labels, regions)
-    p = logits.sigmoid()
-    dice = 1 - (2 * (p * truth).sum((2, 3)) + 1e-5) / ((p * p).sum((2, 3)) + (truth * truth).sum((2, 3)) + 1e-5)
-    expected = dice.mean() + torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
-    loss = SegmentationLoss(regions=regions, squared_dice=True)
-    assert loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_deep_supervision_weighs_levels_by_halves() -> None:
-    torch.manual_seed(0)
-    high, low = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 4, 4)
-    labels = torch.zeros(1, 8, 8, dtype=torch.long)
-    labels[:, :4] = 1
-    loss = SegmentationLoss()
-    expected = (loss(high, labels) + 0.5 * loss(low, labels[:, ::2, ::2])) / 1.5
-    assert loss([high, low], labels).item() == pytest.approx(expected.item(), rel=1e-6)
-
-
-def test_region_masks_are_unions() -> None:
-    labels = torch.tensor([[0, 1, 2, 3]])
-    assert region_masks(labels, [(1, 3), (2,)]).tolist() == [[[0, 1, 0, 1], [0, 0, 1, 0]]]
 
 
 # The entries that every checkpoint of Lightning has.

@@ -137,16 +137,16 @@ def test_resume_without_a_run(discs: Path, tmp_path: Path) -> None:
 def test_nan_loss_names_its_cases_and_keeps_the_last_good_state(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deconvseg.training.loss import SegmentationLoss
+    from deconvseg.losses import DeepSupervision
 
     calls = iter(range(100))
-    forward = SegmentationLoss.forward
+    forward = DeepSupervision.forward
 
     def poisoned(self, logits, labels):  # type: ignore[no-untyped-def]
         value = forward(self, logits, labels)
         return value * float("nan") if next(calls) == 4 else value
 
-    monkeypatch.setattr(SegmentationLoss, "forward", poisoned)
+    monkeypatch.setattr(DeepSupervision, "forward", poisoned)
     with pytest.raises(
         DeconvsegError, match=r"the loss became nan in epoch 1, step 1; cases in that batch: disc\d, disc\d"
     ):

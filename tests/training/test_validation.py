@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.inference import labels_from_maps, predict_windows
+from deconvseg.losses import region_masks
 from deconvseg.models.complexity.memory import StorageTracker
 from deconvseg.planning import Plan
-from deconvseg.training.loss import region_masks
 from deconvseg.training.validation import OutOfTimeError, ValidationScore, dice_of_case
 from plans import plan_of, tiny_plan
 

@@ -10,18 +10,17 @@ from deconvseg.planning.fingerprint_cache import cache_folder
 from deconvseg.planning.fitting import register_fitting
 from deconvseg.planning.matching import channel_order, check_pretrained, match_plan
 from deconvseg.planning.measuring import StepCost, StepMeter
-from deconvseg.planning.planner import check_request, make_plan
-from deconvseg.planning.recipes import RECIPES, Recipe
-from deconvseg.planning.schema import (
+from deconvseg.planning.parts import (
     ChannelPlan,
     DataSummary,
     LabelPlan,
     ModelPlan,
-    Plan,
     Prediction,
     RegionPlan,
-    read_plan,
 )
+from deconvseg.planning.planner import check_request, make_plan
+from deconvseg.planning.recipes import RECIPES, Recipe
+from deconvseg.planning.schema import Plan, read_plan
 from deconvseg.planning.supervision import supervise_deeply
 from deconvseg.system import moved
 

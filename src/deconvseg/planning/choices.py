@@ -8,8 +8,8 @@ import numpy as np
 from deconvseg.data import Dataset, LabelEncoding
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint
+from deconvseg.planning.parts import ChannelPlan, LabelPlan, RegionPlan
 from deconvseg.planning.recipes import Recipe
-from deconvseg.planning.schema import ChannelPlan, LabelPlan, RegionPlan
 
 # A channel with this share of exact zeros was masked (skull-stripped, or padded): its zeros are no tissue.
 _MASKED = 0.25

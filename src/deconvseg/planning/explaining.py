@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deconvseg.planning.fingerprint import Spread
-from deconvseg.planning.schema import DataSummary, Plan
+from deconvseg.planning.parts import DataSummary
+from deconvseg.planning.schema import Plan
 from deconvseg.units import format_bytes, format_time
 
 
@@ -99,10 +100,8 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
     yield "  mirrored", axes, reasons.get("recipe.augmentation.flip_axes", "")
     validated = f"{recipe.validation_cases} cases at most, every {recipe.validate_every} epochs"
     yield "  validation", validated, reasons.get("recipe.validate_every", "")
-    loss = (
-        f"soft Dice{' (squared)' if recipe.squared_dice else ''} over the {'batch' if recipe.batch_dice else 'patch'}"
-    )
-    yield "  loss", f"{loss} + cross-entropy", reasons.get("recipe.batch_dice", "")
+    loss = plan.training_loss().loss.title
+    yield "  loss", loss, reasons.get("recipe.batch_dice", "") if "over the " in loss else ""
 
 
 def _costs(plan: Plan) -> Iterator[tuple[str, str, str]]:

@@ -1,7 +1,7 @@
 """What a planned training will take on this machine, and warnings where that is more than it may."""
 
+from deconvseg.planning.parts import Prediction
 from deconvseg.planning.recipes import Recipe
-from deconvseg.planning.schema import Prediction
 from deconvseg.planning.search import STEP_SHARE, STEPS_WANTED, Budget, Found
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost
 from deconvseg.units import format_bytes, format_time

@@ -9,7 +9,8 @@ from typing import Any
 
 from deconvseg.data import Dataset, is_rgb, read_header
 from deconvseg.errors import InputError
-from deconvseg.planning.schema import LabelPlan, Plan
+from deconvseg.planning.parts import LabelPlan
+from deconvseg.planning.schema import Plan
 
 # Default names, given where the dataset declares none: they do not identify a channel or a label.
 _UNTOLD_CHANNEL = re.compile(r"(?:image|grey|channel)?[ _]?\d*")

@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol
 import torch
 
 from deconvseg.errors import DeconvsegError
+from deconvseg.planning.recipes import Recipe
 from deconvseg.system import child_environment, ended, python_command
 
 
@@ -52,13 +53,16 @@ class StepMeter:
     """Measures on a device, in another process that starts with this object and ends with its ``with`` block.
 
     ``memory`` is the number of bytes that a candidate may take (on a CPU under Linux it cannot take more); ``threads``
-    are those that it has, by default as many as this process.
+    are those that it has, by default as many as this process. The steps take the loss of the ``recipe``.
     """
 
-    def __init__(self, device: str, memory: int | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, device: str, memory: int | None = None, threads: int | None = None, recipe: Recipe | None = None
+    ) -> None:
         self.device = device
         self.memory = memory
         self.threads = threads
+        self.recipe = Recipe() if recipe is None else recipe
         # A file, because a pipe that is not read while the other process writes would fill up and block it.
         self._messages: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -92,6 +96,7 @@ class StepMeter:
             "regions": regions,
             "threads": self.threads or torch.get_num_threads(),
             "memory": self.memory,
+            "recipe": self.recipe.model_dump(mode="json"),
         }
         answer = self._ask(json.dumps(request))
         if "error" in answer:

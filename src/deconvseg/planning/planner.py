@@ -9,6 +9,7 @@ from typing import Any
 from deconvseg.catalog import PRESETS
 from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems, is_rgb
 from deconvseg.errors import InputError
+from deconvseg.losses import LossSpec
 from deconvseg.models import DeviceKind, preset_arguments
 from deconvseg.planning.choices import (
     case_bytes,
@@ -24,9 +25,10 @@ from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
 from deconvseg.planning.measuring import Measure, StepMeter
+from deconvseg.planning.parts import ChannelPlan, DataSummary, LabelPlan, ModelPlan, RegionPlan
 from deconvseg.planning.patch import choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
-from deconvseg.planning.schema import ChannelPlan, DataSummary, LabelPlan, ModelPlan, Plan, RegionPlan
+from deconvseg.planning.schema import Plan
 from deconvseg.planning.search import STEP_SHARE, Budget, Found, measure_preset, search
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
 from deconvseg.progress import SILENT, Console, takes_console
@@ -79,6 +81,7 @@ def make_plan(
     preset: str | None = None,
     variant: str | None = None,
     recipe: str = "default",
+    loss: LossSpec | None = None,
     device: str = "auto",
     seconds: float | None = None,
     memory: int | None = None,
@@ -94,36 +97,26 @@ def make_plan(
 
     ``preset`` (and one of its variants) fixes the network, patch and batch to a paper's, and with recipe ``paper`` its
     epochs; otherwise they follow from the data and from what this machine is measured to do in ``seconds`` of training
-    (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free).
-    ``dims=2`` takes 2D slices of volumes, 3 whole volumes. Of several ``processes`` that train, one on each device, the
-    share of the batch that one takes is measured, with ``threads`` of a CPU (by default this process's); on a CPU they
-    share the memory. At most ``workers`` threads read the cases, and a ``cache`` folder keeps what was read.
-    ``measure`` replaces the process that times candidates.
+    (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free). ``loss``
+    replaces the recipe's, and is what is measured. ``dims=2`` takes 2D slices of volumes, 3 whole volumes. Of several
+    ``processes`` that train, one on each device, the share of the batch that one takes is measured, with ``threads`` of
+    a CPU (by default this process's); on a CPU they share the memory. At most ``workers`` threads read the cases, and a
+    ``cache`` folder keeps what was read. ``measure`` replaces the process that times candidates.
     """
     check_request(model, preset, variant, recipe)
-    named = get_recipe(recipe)
+    named = get_recipe(recipe) if loss is None else get_recipe(recipe).with_loss(loss)
     device = choose_device(device)
     kind: DeviceKind = "cpu" if device == "cpu" else "gpu"
-    room = plannable_memory(device) if memory is None else memory
-    host = room if kind == "cpu" else plannable_memory()
-    # Each has a GPU of its own, but a CPU's memory is that of all.
-    room = room // processes if kind == "cpu" else room
+    room, host = _rooms(device, memory, processes)
     with ExitStack() as stack:
         # Started first: it loads its libraries while the cases are read.
-        meter = measure or stack.enter_context(StepMeter(device, room, threads))
+        meter = measure or stack.enter_context(StepMeter(device, room, threads, named))
         learnt = dataset.select([*splits.train, *splits.val])
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
         draft = _draft(learnt, fingerprint, named, splits)
         slices, reason = choose_slices(draft.fingerprint, draft.spacing, dims, kind)
-        budget = Budget(
-            meter,
-            kind,
-            seconds or _DEFAULT_SECONDS[kind],
-            room,
-            draft.case_bytes,
-            draft.regions is not None,
-            processes,
-        )
+        seconds = seconds or _DEFAULT_SECONDS[kind]
+        budget = Budget(meter, kind, seconds, room, draft.case_bytes, draft.regions is not None, processes)
         if preset is None:
             draft.reasons["spatial_dims"] = reason
             shape = draft.fingerprint.median_shape(draft.spacing)
@@ -135,6 +128,13 @@ def make_plan(
     draft.reasons.update(found.reasons)
     draft.warnings += found.warnings
     return _finish(draft, found, model, device, budget)
+
+
+def _rooms(device: str, memory: int | None, processes: int) -> tuple[int, int]:
+    """Return the bytes that each process may take on its device, and those that reading the cases may take."""
+    room = plannable_memory(device) if memory is None else memory
+    # Each has a GPU of its own, but a CPU's memory is that of all.
+    return (room // processes, room) if device == "cpu" else (room, plannable_memory())
 
 
 def check_request(model: str, preset: str | None, variant: str | None, recipe: str) -> None:

@@ -1,19 +1,31 @@
 """Named sets of training hyper-parameters."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deconvseg.data.patches.augmentation import Augmentation, Probability
 from deconvseg.errors import InputError
+from deconvseg.losses import DeepSupervision, LossSpec, create_loss
+
+
+def _check_loss(spec: Any) -> Any:
+    create_loss(spec)
+    return spec
+
+
+Loss = Annotated[str | dict[str, Any] | tuple[str | dict[str, Any], ...], BeforeValidator(_check_loss)]
 
 
 class Recipe(BaseModel):
     """What the training loop is told: optimiser, schedule, sampling, loss and validation.
 
-    ``deep_supervision`` gives the network further heads, one for each resolution but the lowest two, where it can have
-    them. ``averaging`` is the decay of an exponential moving average of the weights, which then is what validates,
-    and what the run keeps.
+    ``loss`` is what :func:`~deconvseg.losses.create_loss` takes: a name, a mapping of its ``kind`` and options, or a
+    list of these, their sum. ``squared_dice`` and ``batch_dice`` are its options ``squared`` and ``batch``, where it
+    has them and is not given them. ``deep_supervision`` gives the network further heads, one for each resolution but
+    the lowest two, where it can have them. ``averaging`` is the decay of an exponential moving average of the weights,
+    which then is what validates, and what the run keeps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,6 +39,7 @@ class Recipe(BaseModel):
     warmup_from: Annotated[float, Field(gt=0, le=1)] = 0.1
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
     foreground_oversampling: Probability = 0.5
+    loss: Loss = "dice_ce"
     squared_dice: bool = False
     batch_dice: bool = True
     regions: bool = False
@@ -36,6 +49,16 @@ class Recipe(BaseModel):
     validate_every: Annotated[int, Field(ge=1)] = 5
     validation_cases: Annotated[int, Field(ge=1)] = 12
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    def with_loss(self, loss: LossSpec) -> "Recipe":
+        """Return the recipe with another loss; :class:`InputError` where there is none such."""
+        create_loss(loss)
+        return Recipe.model_validate({**self.model_dump(), "loss": loss})
+
+    def training_loss(self, *, regions: Sequence[Sequence[int]] | None, ignore_id: int | None) -> DeepSupervision:
+        """Return the loss that training takes, of logits at one or several resolutions."""
+        options: dict[str, Any] = {"squared": self.squared_dice, "batch": self.batch_dice}
+        return DeepSupervision(create_loss(self.loss, regions=regions, ignore_id=ignore_id, **options))
 
 
 RECIPES: dict[str, Recipe] = {

@@ -14,11 +14,10 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.models import Network, create_model
+from deconvseg.models import create_model
+from deconvseg.planning.recipes import Recipe
 from deconvseg.system import (
     FOREIGN_ERRORS,
     end_with_parent,
@@ -112,9 +111,11 @@ def measure(
     device: str,
     regions: bool,
     threads: int,
+    recipe: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Take a few steps of training and one window of prediction; return seconds and bytes.
 
+    The steps take the loss of the ``recipe``, with made-up labels.
     ``seconds`` of a step; ``base`` bytes of the process before it; ``inference`` and ``memory`` the most that it had
     with the prediction, and with the training. On a GPU they are those of its memory, and ``base`` is 0.
     """
@@ -134,13 +135,17 @@ def measure(
     network.train()
     network.deep_supervision = network.deep_supervision_heads > 0
     optimiser = torch.optim.AdamW(network.parameters())
+    outputs = network.out_channels
+    single = [(output,) for output in range(1, outputs + 1)] if regions else None
+    loss_of = Recipe.model_validate(recipe).training_loss(regions=single, ignore_id=None)
+    labels = torch.randint(outputs + 1 if regions else outputs, (batch, *patch), device=device)
     seconds: list[float] = []
     while len(seconds) < _STEPS and (not seconds or seconds[0] < _LONG):
         start = time.perf_counter()
         optimiser.zero_grad()
         with half:
-            loss = _loss(network, image, regions)
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss_of(network(image), labels)
+        loss.backward()
         optimiser.step()
         _wait(device)
         seconds.append(time.perf_counter() - start)
@@ -151,25 +156,6 @@ def measure(
         "memory": _peak(device),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
-
-
-def _loss(network: Network, image: Tensor, regions: bool) -> Tensor:
-    """Return soft Dice plus cross-entropy with made-up labels: it costs what the training's own loss costs."""
-    output = network(image)
-    total = torch.zeros((), device=image.device)
-    for logits in [output] if isinstance(output, Tensor) else output:
-        level = logits.float()
-        classes = 2 if regions else level.shape[1]
-        labels = torch.randint(classes, (len(level), *level.shape[2:]), device=level.device)
-        if regions:
-            target = labels[:, None].expand_as(level).float()
-            entropy, predicted = F.binary_cross_entropy_with_logits(level, target), level.sigmoid()
-        else:
-            target = F.one_hot(labels, classes).movedim(-1, 1).float()
-            entropy, predicted = F.cross_entropy(level, target), level.softmax(1)
-        overlap = 2 * (predicted * target).sum() / (predicted.sum() + target.sum())
-        total = total + entropy + 1 - overlap
-    return total
 
 
 def _wait(device: str) -> None:

@@ -64,6 +64,7 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
         preset=options.preset,
         variant=options.variant,
         recipe=options.recipe,
+        loss=options.plan_changes.get("recipe.loss"),
         device=options.device,
         seconds=options.max_seconds,
         memory=options.memory,

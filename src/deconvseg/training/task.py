@@ -21,7 +21,6 @@ from deconvseg.system.collectives import (
     texts_of_ranks,
 )
 from deconvseg.training.averaging import average_weights
-from deconvseg.training.loss import SegmentationLoss
 from deconvseg.training.meeting import PeerError
 from deconvseg.training.optimiser import create_optimiser
 from deconvseg.training.schedule import learning_rate_factor
@@ -60,13 +59,7 @@ class SegmentationTask(LightningModule):
         self.total_steps = None if max_epochs is None else max_epochs * plan.recipe.steps_per_epoch
         self.max_seconds = max_seconds
         self.seconds_before = seconds_before
-        recipe = plan.recipe
-        self.loss = SegmentationLoss(
-            regions=None if plan.regions is None else [region.labels for region in plan.regions],
-            squared_dice=recipe.squared_dice,
-            batch_dice=recipe.batch_dice,
-            ignore_id=plan.labels.to_encoding().ignore_id,
-        )
+        self.loss = plan.training_loss()
         self.started = time.monotonic() - seconds_before
         self.train_losses: list[float] = []  # of all processes together
         self.validation_dice: list[Tensor] = []

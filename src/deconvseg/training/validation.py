@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from deconvseg.evaluation.summary import counted_classes, mean_over_classes, mean_over_true_classes
 from deconvseg.inference import Engine, Member, Slab, Sweep, Volume, as_engine, labels_from_maps
+from deconvseg.losses import region_masks
 from deconvseg.planning import Plan
-from deconvseg.training.loss import region_masks
 
 
 class OutOfTimeError(Exception):

@@ -1,0 +1,112 @@
+"""What all losses have in common: regions or classes, ignored voxels, weights of classes, float32."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.losses.truth import Truth
+from deconvseg.system.collectives import rank_count, sum_over_ranks
+
+
+class CommonOptions(TypedDict, total=False):
+    """The options that every loss has."""
+
+    regions: Sequence[Sequence[int]] | None
+    ignore_id: int | None
+    class_weights: Sequence[float] | None
+
+
+class SegmentationLoss(nn.Module, ABC):
+    """Base class of the losses: a function of logits (B, K, \\*S) and class ids (B, \\*S), a scalar in float32.
+
+    A subclass implements :meth:`compare` and :attr:`title`. Logits in half precision are computed in float32. Of
+    several processes each returns a loss of its own; their mean is the loss of one process with the joint batch, in
+    value and in gradient.
+
+    Args:
+        regions: one tuple of class ids per output, which is then a sigmoid of its own. Without it the outputs are a
+            softmax over all classes, background first.
+        ignore_id: the id of voxels that count nowhere.
+        class_weights: the weight of each output (softmax: of the background too) in the mean over classes or regions;
+            only their ratios matter.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        regions: Sequence[Sequence[int]] | None = None,
+        ignore_id: int | None = None,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.regions = None if regions is None else [tuple(ids) for ids in regions]
+        self.ignore_id = ignore_id
+        self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
+        if self.class_weights is not None and not (min(self.class_weights) >= 0 and sum(self.class_weights) > 0):
+            raise InputError(f"class_weights {self.class_weights}: give one of 0 or more to each output, not all of 0")
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The loss in words."""
+
+    @abstractmethod
+    def compare(self, logits: Tensor, truth: Truth) -> Tensor:
+        """Return the loss of logits in float32 (or float64)."""
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of logits (B, K, \\*S) against class ids (B, \\*S)."""
+        if logits.ndim < 3 or logits.shape[:1] + logits.shape[2:] != labels.shape:
+            raise InputError(
+                f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: a loss needs logits (B, K, *S) and "
+                "class ids (B, *S)"
+            )
+        self.check_outputs(logits.shape[1])
+        truth = Truth(labels, logits.shape[1], self.regions, self.ignore_id)
+        return self.compare(logits if logits.dtype == torch.float64 else logits.float(), truth)
+
+    def check_outputs(self, outputs: int) -> None:
+        """Refuse a number of outputs that does not match the regions or the weights."""
+        for name, given in (("regions", self.regions), ("class_weights", self.class_weights)):
+            if given is not None and len(given) != outputs:
+                raise InputError(f"{name}: {len(given)} are given for {outputs} outputs of the network; give one each")
+
+    def structures(self, logits: Tensor, truth: Truth, *, background: bool = False) -> tuple[Tensor, Tensor]:
+        """Return probabilities and masks (B, N, \\*S) of regions, or of classes with or without background.
+
+        Both are 0 where a voxel is ignored.
+        """
+        probabilities = logits.softmax(1)[:, 0 if background else 1 :] if self.regions is None else logits.sigmoid()
+        masks = truth.masks(background)
+        if truth.judged is None:
+            return probabilities, masks
+        return probabilities * truth.judged[:, None], masks * truth.judged[:, None]
+
+    def mean_over_structures(self, values: Tensor, axis: int, *, background: bool = False) -> Tensor:
+        """Return the weighted mean along the axis of regions, or of classes with or without background."""
+        if self.class_weights is None:
+            return values.mean(axis)
+        first = 1 if self.regions is None and not background else 0
+        weights = self.class_weights[first:]
+        if not any(weights):
+            raise InputError(f"class_weights {self.class_weights}: no class but the background has a weight above 0")
+        # No matrix product, which autocast would take in half precision.
+        return (values.movedim(axis, -1) * values.new_tensor(weights)).sum(-1) / sum(weights)
+
+
+def mean_over_voxels(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the weighted mean over the voxels (B, \\*S) of all processes, as this process's share of it.
+
+    Weights that are all 0 give 0.
+    """
+    if weights is None:
+        return values.mean()
+    total = sum_over_ranks(weights.sum().to(values.dtype))
+    return rank_count() * (values * weights).sum() / (total + (total == 0))

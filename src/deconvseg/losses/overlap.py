@@ -1,0 +1,201 @@
+"""Losses by the overlap of predicted and true structures: soft Dice, Tversky, clDice."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from deconvseg.errors import InputError
+from deconvseg.losses.base import CommonOptions, SegmentationLoss
+from deconvseg.losses.registry import register_loss
+from deconvseg.losses.truth import Truth
+from deconvseg.system.collectives import sum_over_ranks
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class _BatchOptions(CommonOptions, total=False):
+    batch: bool
+    background: bool
+
+
+class OverlapOptions(_BatchOptions, total=False):
+    """The options that every loss by overlap has."""
+
+    smoothing: float
+
+
+class OverlapLoss(SegmentationLoss):
+    """Base class of losses by overlap; a subclass implements :meth:`overlap` and :attr:`measure`.
+
+    Args:
+        batch: sum over the whole batch, of all processes together, before the ratio is taken; otherwise the loss is
+            the mean over the patches, and one without a structure counts as much as the others.
+        smoothing: added to numerator and denominator. It keeps a structure that is neither there nor predicted at an
+            overlap of 1.
+        background: whether the background of a softmax is a structure too.
+        **common: regions, ignore_id and class_weights, as of :class:`SegmentationLoss`.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        batch: bool = False,
+        smoothing: float = 1e-5,
+        background: bool = False,
+        **common: Unpack[CommonOptions],
+    ) -> None:
+        super().__init__(**common)
+        if not smoothing > 0:
+            raise InputError(f"smoothing {smoothing}: give a number above 0")
+        self.batch, self.smoothing, self.background = batch, smoothing, background
+
+    @property
+    @abstractmethod
+    def measure(self) -> str:
+        """The overlap in words."""
+
+    @property
+    def title(self) -> str:
+        """The loss in words."""
+        return f"{self.measure} over the {'batch' if self.batch else 'patch'}"
+
+    @abstractmethod
+    def overlap(self, probabilities: Tensor, masks: Tensor) -> Tensor:
+        """Return the overlap (B, N), or (N) of a whole batch, of structures (B, N, \\*S); 1 is perfect."""
+
+    def compare(self, logits: Tensor, truth: Truth) -> Tensor:
+        """Return one minus the mean overlap."""
+        losses = 1 - self.overlap(*self.structures(logits, truth, background=self.background))
+        # Taken at once, which rounds less.
+        if self.class_weights is None:
+            return losses.mean()
+        return self.mean_over_structures(losses, -1, background=self.background).mean()
+
+    def totals(self, *sums: Tensor) -> Sequence[Tensor]:
+        """Return sums (B, N) over voxels as they are, or added up over the batch (N)."""
+        return sum_over_ranks(torch.stack([each.sum(0) for each in sums])).unbind() if self.batch else sums
+
+
+@register_loss("dice")
+class DiceLoss(OverlapLoss):
+    """Soft Dice loss: 1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s), for probabilities p, masks t and smoothing s.
+
+    Milletari et al., V-Net, 3DV 2016 (arXiv:1606.04797), whose denominator has squares.
+
+    Args:
+        squared: take sum(p²) in the denominator.
+        **common: those of :class:`OverlapLoss`.
+
+    Example::
+
+        loss = DiceLoss(batch=True)
+        value = loss(network(images), labels)  # logits (B, K, *S), class ids (B, *S)
+
+    """
+
+    def __init__(self, *, squared: bool = False, **common: Unpack[OverlapOptions]) -> None:
+        super().__init__(**common)
+        self.squared = squared
+
+    @property
+    def measure(self) -> str:
+        """The overlap in words."""
+        return f"soft Dice{' (squared)' if self.squared else ''}"
+
+    def overlap(self, probabilities: Tensor, masks: Tensor) -> Tensor:
+        """Return the soft Dice of each structure."""
+        axes = tuple(range(2, masks.ndim))
+        common, sizes = self.totals(
+            (probabilities * masks).sum(axes),
+            (probabilities.square() if self.squared else probabilities).sum(axes) + masks.sum(axes),
+        )
+        return (2 * common + self.smoothing) / (sizes + self.smoothing)
+
+
+@register_loss("tversky")
+class TverskyLoss(OverlapLoss):
+    """Tversky loss: 1 - (TP + s) / (TP + alpha FP + beta FN + s), with soft counts and smoothing s.
+
+    Salehi et al., MLMI 2017 (arXiv:1706.05721). With ``alpha = beta = 0.5`` it is the soft Dice loss; a larger ``beta``
+    favours sensitivity.
+
+    Args:
+        alpha: weight of false positives.
+        beta: weight of false negatives.
+        **common: those of :class:`OverlapLoss`.
+
+    Example::
+
+        loss = TverskyLoss(alpha=0.3, beta=0.7, batch=True)
+        value = loss(logits, labels)
+
+    """
+
+    def __init__(self, *, alpha: float = 0.3, beta: float = 0.7, **common: Unpack[OverlapOptions]) -> None:
+        super().__init__(**common)
+        if min(alpha, beta) < 0:
+            raise InputError(f"alpha {alpha}, beta {beta}: give weights of 0 or more")
+        self.alpha, self.beta = alpha, beta
+
+    @property
+    def measure(self) -> str:
+        """The overlap in words."""
+        return f"Tversky ({self.alpha:g} FP, {self.beta:g} FN)"
+
+    def overlap(self, probabilities: Tensor, masks: Tensor) -> Tensor:
+        """Return the Tversky index of each structure."""
+        axes = tuple(range(2, masks.ndim))
+        hits, predicted, true = self.totals((probabilities * masks).sum(axes), probabilities.sum(axes), masks.sum(axes))
+        wrong = self.alpha * (predicted - hits) + self.beta * (true - hits)
+        return (hits + self.smoothing) / (hits + wrong + self.smoothing)
+
+
+@register_loss("cldice")
+class CLDiceLoss(OverlapLoss):
+    """Centreline Dice loss: one minus the harmonic mean of topology precision and sensitivity on soft skeletons.
+
+    Shit et al., CVPR 2021 (arXiv:2003.07311), with MONAI's soft skeleton. Precision is the share of the predicted
+    skeleton inside the true mask, sensitivity the share of the true skeleton inside the prediction. For tubes, as
+    vessels; the paper adds it to the soft Dice loss.
+
+    Args:
+        iterations: thinnings of the soft skeleton, at least the largest radius in voxels.
+        **common: those of :class:`OverlapLoss`.
+
+    Example::
+
+        loss = SumLoss([DiceLoss(), CLDiceLoss(iterations=5)], [0.5, 0.5])
+        value = loss(logits, labels)  # 2D or 3D
+
+    """
+
+    def __init__(self, *, iterations: int = 3, smoothing: float = 1.0, **common: Unpack[_BatchOptions]) -> None:
+        super().__init__(smoothing=smoothing, **common)
+        if iterations < 0:
+            raise InputError(f"iterations {iterations}: give 0 or more")
+        self.iterations = iterations
+
+    @property
+    def measure(self) -> str:
+        """The overlap in words."""
+        return f"clDice ({self.iterations} thinnings)"
+
+    def overlap(self, probabilities: Tensor, masks: Tensor) -> Tensor:
+        """Return the soft clDice of each structure."""
+        from monai.losses.cldice import soft_skel
+
+        axes = tuple(range(2, masks.ndim))
+        predicted, true = soft_skel(probabilities, self.iterations), soft_skel(masks, self.iterations)
+        inside, length, found, wanted = self.totals(
+            (predicted * masks).sum(axes), predicted.sum(axes), (true * probabilities).sum(axes), true.sum(axes)
+        )
+        precision = (inside + self.smoothing) / (length + self.smoothing)
+        sensitivity = (found + self.smoothing) / (wanted + self.smoothing)
+        return 2 * precision * sensitivity / (precision + sensitivity)

@@ -1,0 +1,64 @@
+"""Losses by name, as recipes give them."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from deconvseg.errors import InputError, check_choice
+from deconvseg.losses.base import SegmentationLoss
+from deconvseg.system import load_plugins
+
+_Loss = TypeVar("_Loss", bound=type[SegmentationLoss])
+
+_PLUGINS = "deconvseg.losses"
+_LOSSES: dict[str, type[SegmentationLoss]] = {}
+
+
+def register_loss(name: str) -> Callable[[_Loss], _Loss]:
+    """Register a subclass of :class:`SegmentationLoss` under a name that ``recipe.loss`` may give.
+
+    A package makes its losses known to the command line, and to the processes that it starts, as entry points of the
+    group ``deconvseg.losses``.
+    """
+
+    def register(loss: _Loss) -> _Loss:
+        if name in _LOSSES:
+            raise ValueError(f"a loss named {name!r} is already registered: choose another name")
+        _LOSSES[name] = loss
+        return loss
+
+    return register
+
+
+def list_losses() -> list[str]:
+    """Return the names of all losses."""
+    load_plugins(_PLUGINS)
+    return sorted(_LOSSES)
+
+
+def make_loss(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> SegmentationLoss:
+    """Return a loss by its name; :class:`InputError` for a name, an option or a value that there is not.
+
+    ``defaults`` are for options that the loss has and that are not given.
+    """
+    check_choice(name, list_losses(), "loss")
+    known = _options(_LOSSES[name])
+    if unknown := sorted(options.keys() - known):
+        raise InputError(f"loss {name} has no option {unknown[0]!r}: its options are {', '.join(sorted(known))}")
+    usual = {key: value for key, value in defaults.items() if key in known}
+    try:
+        return _LOSSES[name](**{**usual, **options})
+    except TypeError as error:
+        raise InputError(f"loss {name}: an option of {dict(options)} has the wrong type ({error})") from error
+
+
+def _options(loss: type[SegmentationLoss]) -> set[str]:
+    """Return the names of a loss's options: its own and those that it hands on."""
+    names: set[str] = set()
+    for kind in loss.__mro__:
+        if "__init__" in vars(kind) and issubclass(kind, SegmentationLoss):
+            parameters = inspect.signature(kind.__init__).parameters.values()
+            names |= {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+                break
+    return names

@@ -1,0 +1,58 @@
+"""Losses as recipes give them: a name, a name with options, or several of them, which is their sum."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deconvseg.errors import InputError
+from deconvseg.losses.base import SegmentationLoss
+from deconvseg.losses.registry import list_losses, make_loss
+from deconvseg.losses.sums import SumLoss
+
+LossSpec = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+
+
+def create_loss(
+    spec: LossSpec,
+    *,
+    regions: Sequence[Sequence[int]] | None = None,
+    ignore_id: int | None = None,
+    **defaults: Any,
+) -> SegmentationLoss:
+    """Return the loss that a recipe gives; :class:`InputError` for names, options and values that there are not.
+
+    Args:
+        spec: a name (``"dice_ce"``), a mapping of its ``kind`` and options (``{"kind": "tversky", "beta": 0.8}``), or a
+            list of these, which is their sum; each may have a ``weight`` there.
+        regions: as of :class:`SegmentationLoss`.
+        ignore_id: as of :class:`SegmentationLoss`.
+        **defaults: options for the losses that have them and are not given them.
+
+    Example::
+
+        loss = create_loss(["dice_ce", {"kind": "cldice", "weight": 0.5}], batch=True)
+
+    """
+    defaults = {**defaults, "regions": regions, "ignore_id": ignore_id}
+    if isinstance(spec, str | Mapping):
+        return _create(spec, defaults)
+    if not isinstance(spec, Sequence) or not spec:
+        raise InputError(f"loss {spec!r}: give a name, a mapping with a kind, or a list of them")
+    parts: list[dict[str, Any]] = [dict(part) if isinstance(part, Mapping) else {"kind": part} for part in spec]
+    weights = [part.pop("weight", 1.0) for part in parts]
+    if any(isinstance(weight, bool) or not isinstance(weight, int | float) for weight in weights):
+        raise InputError(f"loss {spec!r}: give a number as weight")
+    return SumLoss([_create(part, defaults) for part in parts], weights)
+
+
+def _create(spec: str | Mapping[str, Any], defaults: Mapping[str, Any]) -> SegmentationLoss:
+    options = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
+    name = options.pop("kind", None)
+    if not isinstance(name, str):
+        raise InputError(
+            f"loss {spec!r}: give a name, or a mapping with its kind; known are {', '.join(list_losses())}"
+        )
+    # What follows from the labels is not the recipe's to say.
+    for key in ("regions", "ignore_id"):
+        if key in options:
+            raise InputError(f"loss {name}: {key} is the plan's; leave it out")
+    return make_loss(name, options, defaults)

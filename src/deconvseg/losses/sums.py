@@ -1,0 +1,125 @@
+"""Sums of losses, and the loss of a network with heads at several resolutions."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.losses.base import CommonOptions, SegmentationLoss
+from deconvseg.losses.overlap import DiceLoss
+from deconvseg.losses.registry import register_loss
+from deconvseg.losses.truth import Truth, resized
+from deconvseg.losses.voxelwise import CrossEntropyLoss
+
+
+class SumLoss(SegmentationLoss):
+    """Weighted sum of losses that have the same regions and ignored voxels.
+
+    Args:
+        parts: the losses.
+        weights: the factor of each; 1 by default.
+
+    Example::
+
+        loss = SumLoss([DiceLoss(batch=True), FocalLoss()], [1.0, 0.5])
+
+    """
+
+    def __init__(self, parts: Sequence[SegmentationLoss], weights: Sequence[float] | None = None) -> None:
+        if not parts or any((part.regions, part.ignore_id) != (parts[0].regions, parts[0].ignore_id) for part in parts):
+            raise InputError("a sum of losses needs parts, all with the same regions and ignore_id")
+        super().__init__(regions=parts[0].regions, ignore_id=parts[0].ignore_id)
+        self._parts = nn.ModuleList(parts)
+        self.weights = [1.0] * len(parts) if weights is None else [float(weight) for weight in weights]
+        if len(self.weights) != len(parts) or min(self.weights) < 0:
+            raise InputError(f"weights {self.weights}: give one of 0 or more to each of {len(parts)} losses")
+
+    @property
+    def parts(self) -> list[SegmentationLoss]:
+        """The losses that are added up."""
+        return [cast("SegmentationLoss", part) for part in self._parts]
+
+    @property
+    def title(self) -> str:
+        """The losses in words."""
+        factors = ["" if weight == 1 else f"{weight:g} x " for weight in self.weights]
+        return " + ".join(f"{factor}{part.title}" for factor, part in zip(factors, self.parts, strict=True))
+
+    def compare(self, logits: Tensor, truth: Truth) -> Tensor:
+        """Return the sum; the parts share the masks."""
+        values = [weight * part.compare(logits, truth) for weight, part in zip(self.weights, self.parts, strict=True)]
+        return sum(values[1:], values[0])
+
+    def check_outputs(self, outputs: int) -> None:
+        """Refuse a number of outputs that does not match the parts' regions or weights."""
+        for part in self.parts:
+            part.check_outputs(outputs)
+
+
+@register_loss("dice_ce")
+class DiceCELoss(SumLoss):
+    """Sum of the soft Dice loss and the cross-entropy, the default of training (Deconver, section IV-A3).
+
+    Args:
+        squared: as of :class:`DiceLoss`.
+        batch: as of :class:`OverlapLoss`, for the soft Dice loss, like smoothing and background.
+        smoothing: as of :class:`OverlapLoss`.
+        background: as of :class:`OverlapLoss`.
+        dice_weight: factor of the soft Dice loss.
+        ce_weight: factor of the cross-entropy.
+        regions: as of :class:`SegmentationLoss`, for both parts, like ignore_id and class_weights.
+        ignore_id: as of :class:`SegmentationLoss`.
+        class_weights: as of :class:`SegmentationLoss`.
+
+    Example::
+
+        loss = DiceCELoss(regions=[(1, 2), (2,)], batch=True)
+        value = loss(logits, labels)  # logits (B, 2, *S), class ids (B, *S)
+
+    """
+
+    def __init__(
+        self,
+        *,
+        squared: bool = False,
+        batch: bool = False,
+        smoothing: float = 1e-5,
+        background: bool = False,
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        regions: Sequence[Sequence[int]] | None = None,
+        ignore_id: int | None = None,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        common: CommonOptions = {"regions": regions, "ignore_id": ignore_id, "class_weights": class_weights}
+        dice = DiceLoss(squared=squared, batch=batch, smoothing=smoothing, background=background, **common)
+        super().__init__([dice, CrossEntropyLoss(**common)], [dice_weight, ce_weight])
+
+
+class DeepSupervision(nn.Module):
+    """Mean of a loss over the heads of a network, weights halving from one resolution to the next.
+
+    Called with logits (B, K, \\*S), or a list of them, highest resolution first, and class ids (B, \\*S), which are
+    taken to each resolution by nearest neighbours.
+
+    Example::
+
+        loss = DeepSupervision(DiceCELoss())
+        value = loss([logits, half_size_logits], labels)
+
+    """
+
+    def __init__(self, loss: SegmentationLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Return the scalar loss, in float32."""
+        levels = [logits] if isinstance(logits, Tensor) else list(logits)
+        weights = [0.5**level for level in range(len(levels))]
+        total = torch.zeros((), device=labels.device)
+        for weight, level in zip(weights, levels, strict=True):
+            total = total + weight * self.loss(level, resized(labels, level.shape[2:]))
+        return total / sum(weights)

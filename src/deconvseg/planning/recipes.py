@@ -12,7 +12,7 @@ from deconvseg.losses import DeepSupervision, LossSpec, create_loss
 
 def _check_loss(spec: Any) -> Any:
     create_loss(spec)
-    return spec
+    return tuple(spec) if isinstance(spec, list) else spec
 
 
 Loss = Annotated[str | dict[str, Any] | tuple[str | dict[str, Any], ...], BeforeValidator(_check_loss)]

@@ -95,6 +95,11 @@ def test_values_are_replaced_by_dotted_path(plan: Plan) -> None:
     assert plan.batch_size == 2
 
 
+def test_options_of_the_loss_are_replaced_by_path_too(plan: Plan) -> None:
+    focal = plan.with_values({"recipe.loss": {"kind": "focal"}}).with_values({"recipe.loss.gamma": 1})
+    assert focal.training_loss().loss.title == "focal loss (gamma 1)"
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -30,8 +30,9 @@ def replace_value(tree: dict[str, Any], path: str, value: Any) -> None:
     node: Any = tree
     for key in parents:
         node = node.get(key) if isinstance(node, dict) else None
-    # Arguments of a network and options of its upsampling and of the loss may be at their defaults: new keys are welcome.
-    if not isinstance(node, dict) or (last not in node and parents[:2] not in (["model", "config"], ["recipe", "loss"])):
+    # Arguments of a network, and options of its upsampling and of the loss, may be left at their defaults.
+    optional = parents[:2] in (["model", "config"], ["recipe", "loss"])
+    if not isinstance(node, dict) or (last not in node and not optional):
         known = ", ".join(node) if isinstance(node, dict) else ", ".join(tree)
         raise InputError(f"`values` {path}: the plan has no such key; known here: {known}")
     node[last] = value

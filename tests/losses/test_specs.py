@@ -1,13 +1,24 @@
 """Losses by name, as recipes and ``--set recipe.loss`` give them."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from deconvseg.errors import InputError
-from deconvseg.losses import DiceCELoss, SegmentationLoss, SumLoss, Truth, create_loss, register_loss, registry
+from deconvseg.losses import (
+    DiceCELoss,
+    SegmentationLoss,
+    SumLoss,
+    Truth,
+    create_loss,
+    list_losses,
+    register_loss,
+    registry,
+)
 from losses.samples import REGIONS, sample
 
 
@@ -97,3 +108,21 @@ def test_a_loss_of_ones_own_takes_a_class_and_a_name(monkeypatch: pytest.MonkeyP
         register_loss("brier")(Brier)
     with pytest.raises(InputError, match="loss brier has no option 'size': its options are class_weights, "):
         create_loss({"kind": "brier", "size": 2})
+
+
+def test_the_pages_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_LOSSES", dict(registry._LOSSES))
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "losses.md").read_text(encoding="utf-8")
+    logits, labels = sample(0, 3, (8, 8), 4)
+    names: dict[str, Any] = {"logits": logits, "half_size_logits": logits[..., ::2, ::2], "labels": labels}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)
+    assert names["value"].isfinite()
+    assert create_loss("brier")(logits, labels.clamp_max(2)) > 0
+    for spec in re.findall(r"--set '?recipe\.loss=([^'\n]*)", page):
+        assert create_loss(json.loads(spec) if spec[0] in "[{" else spec).title
+
+
+def test_every_loss_has_a_row_on_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "losses.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \| `\w+Loss`", page, re.MULTILINE)) == list_losses()

@@ -65,7 +65,7 @@ def test_each_loss_survives_the_plans_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        ("focla", "--set: recipe.loss: loss 'focla' is unknown: did you mean 'focal'"),
+        ("focla", "recipe.loss: loss 'focla' is unknown: did you mean 'focal'"),
         ({"kind": "focal", "gama": 1}, "recipe.loss: loss focal has no option 'gama'"),
         ({"kind": "dice", "class_weights": [1, 2, 3]}, "class_weights: 3 are given for 2 outputs of the network"),
         (None, "recipe.loss: loss None: give a name"),

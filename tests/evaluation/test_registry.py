@@ -2,6 +2,9 @@
 
 import csv
 import json
+import math
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -20,10 +23,12 @@ from deconvseg.evaluation import (
     merge_evaluations,
     read_evaluation,
     register_metric,
-    registry,
+    unregister_metric,
 )
+from deconvseg.evaluation.metrics import ALWAYS_MEASURED
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.reporting import write_report
+from documents import code_of, imported, install
 
 NEW = ("lesion_overlap", "lesion_sizes", "metrics", "empty", "dropped")
 
@@ -35,10 +40,18 @@ def square(stop, shape=(16, 18)):
 
 
 @pytest.fixture
-def own(monkeypatch):
+def registering():
+    """Take away what a test registers."""
+    before = {metric.key for metric in list_metrics()}
+    yield register_metric
+    for key in {metric.key for metric in list_metrics()} - before:
+        unregister_metric(key)
+
+
+@pytest.fixture
+def own(registering):
     """A user's metric with a count, registered for one test."""
-    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
-    return register_metric(
+    return registering(
         Metric(
             key="volume_ratio",
             title="Volume ratio",
@@ -89,10 +102,9 @@ class TestAUsersMetric:
         for text in ("<span>Volume ratio → 0</span>", own.meaning, "<th>larger</th>", f"{expected:.2f}"):
             assert text in page
 
-    def test_its_files_are_read_where_it_is_not_registered(self, own, folders, tmp_path, monkeypatch):
+    def test_its_files_are_read_where_it_is_not_registered(self, own, folders, tmp_path):
         written = evaluate(*folders, tmp_path / "run" / "metrics.json", metrics=["dice", "Volume ratio"])
-        builtin = {key: metric for key, metric in registry._METRICS.items() if key != own.key}
-        monkeypatch.setattr(registry, "_METRICS", builtin)
+        unregister_metric(own.key)
         with pytest.raises(InputError, match="metric 'volume_ratio' is unknown"):
             evaluate(*folders, metrics="volume_ratio")
         read = read_evaluation(tmp_path / "run" / "metrics.json")
@@ -108,13 +120,42 @@ class TestAUsersMetric:
         folds = {fold: (name,) for fold, name in enumerate("abc")}
         found = CrossValidation(tmp_path, merge_evaluations(parts), folds, {}).spread()["mean"]
         assert found["volume_ratio"]["fold_means"] == pytest.approx([36 / 16, 25 / 36, 1.0])
-        assert set(found) >= {metric.key for metric in list_metrics() if not metric.always}
+        assert set(found) >= {metric.key for metric in list_metrics() if metric.key not in ALWAYS_MEASURED} | {"dsc"}
 
-    def test_what_is_no_number_is_a_problem_of_its_case(self, own, folders, monkeypatch):
-        register_metric(Metric("broken", "Broken", lambda pair: float("nan"), EmptyCases(0.0, 0.0, 0.0)))
+    def test_what_is_no_number_is_a_problem_of_its_case(self, registering, folders):
+        registering(Metric("broken", "Broken", lambda pair: float("nan"), EmptyCases(0.0, 0.0, 0.0)))
         found = evaluate(*folders, metrics="broken")
         assert found.cases == ()
         assert found.problems[0] == "a: Broken is nan, which is no finite number: mend the metric's function"
+
+
+PAGE = "how-to/add-a-metric.md"
+
+
+class TestThePage:
+    def test_its_metric_is_measured(self, registering, folders, tmp_path):
+        with imported(PAGE, "centre_distance_of_the_page", tmp_path):
+            found = evaluate(*folders, metrics=["dice", "centre distance"])
+        # A square of 4 against one of 6, from the same corner.
+        assert found.cases[0].metrics[1]["centre_distance"] == pytest.approx(math.hypot(1, 1))
+        row = evaluate_masks(square(5), 0 * square(5), {1: "a"}, spacing=(1, 2), metrics="centre_distance")[1]
+        assert row["centre_distance"] == pytest.approx(math.hypot(16, 36))
+
+    def test_an_installed_one_is_known_to_the_command_line(self, folders, tmp_path):
+        install(tmp_path / "site", "centre_distance", code_of(PAGE), "deconvseg.metrics")
+        command = ["evaluate", "-g", *map(str, (folders[0], "-p", folders[1])), "--metrics", "dice,centre_distance"]
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", "from deconvseg.cli import main; main()", *command],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path])},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Centre distance voxel" in done.stdout.splitlines()[0]
+
+    def test_it_is_gone_when_it_is_taken_away(self):
+        with pytest.raises(InputError, match="metric 'centre_distance' is unknown"):
+            unregister_metric("centre_distance")
 
 
 class TestRegistering:

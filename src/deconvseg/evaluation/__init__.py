@@ -12,7 +12,7 @@ from deconvseg.evaluation.metrics import (
     normalized_surface_dice,
 )
 from deconvseg.evaluation.pair import MaskPair
-from deconvseg.evaluation.registry import Count, EmptyCases, Metric, list_metrics, register_metric
+from deconvseg.evaluation.registry import Count, EmptyCases, Metric, list_metrics, register_metric, unregister_metric
 
 __all__ = [
     "CaseMetrics",
@@ -32,4 +32,5 @@ __all__ = [
     "normalized_surface_dice",
     "read_evaluation",
     "register_metric",
+    "unregister_metric",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from deconvseg.errors import InputError
 from deconvseg.evaluation.lesions import LesionRule
-from deconvseg.evaluation.metrics import DEFAULT_METRICS
+from deconvseg.evaluation.metrics import ALWAYS_MEASURED, DEFAULT_METRICS
 from deconvseg.evaluation.pair import MaskPair, check_tolerance
 from deconvseg.evaluation.registry import (
     Metric,
@@ -82,8 +82,8 @@ class Measuring:
     @cached_property
     def columns(self) -> tuple[Metric, ...]:
         """The metrics of a row, in the order of tables."""
-        keys = {metric.key for metric in self.metrics}
-        return tuple(metric for metric in list_metrics() if metric.always or metric.key in keys)
+        keys = {*ALWAYS_MEASURED, *(metric.key for metric in self.metrics)}
+        return tuple(metric for metric in list_metrics() if metric.key in keys)
 
     def empty_pair(self, voxels: int) -> MaskPair:
         """Return a class that neither mask of a case with that many voxels has."""

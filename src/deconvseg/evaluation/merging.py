@@ -14,7 +14,8 @@ from deconvseg.evaluation.cautions import caution_of_emptiness
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
-from deconvseg.evaluation.registry import MetricInfo, check_policy, list_metrics
+from deconvseg.evaluation.metrics import ALWAYS_MEASURED
+from deconvseg.evaluation.registry import MetricInfo, check_policy
 
 _NUMBERS = (
     *("volume_truth", "volume_prediction", "volume_difference"),
@@ -110,12 +111,11 @@ def _read_case(row: dict[str, Any], folder: Path, metrics: Sequence[MetricInfo])
 
 def _checked(row: dict[str, Any], metrics: Sequence[MetricInfo]) -> ClassMetrics:
     """The scores of a class, complete; `KeyError` for one that is missing, `TypeError` for one that is no number."""
-    always = [metric.key for metric in list_metrics() if metric.always]
     counts = [count.column for metric in metrics for count in metric.counts]
     for key in (*_NUMBERS, *counts):
         if not _is_number(row[key]):
             raise TypeError(f"{key} is {row[key]!r}")
-    for key in (*always, *(metric.key for metric in metrics)):
+    for key in (*ALWAYS_MEASURED, *(metric.key for metric in metrics)):
         # A dropped case has no value.
         if row[key] is not None and not _is_number(row[key]):
             raise TypeError(f"{key} is {row[key]!r}")

@@ -12,6 +12,8 @@ from deconvseg.evaluation.surfaces import distances_to, surface_elements
 
 # Measured unless others are asked for.
 DEFAULT_METRICS = ("dsc", "hd95", "nsd")
+# In every row, whatever is asked for: cases are ranked by Dice, and nnU-Net's summary has both.
+ALWAYS_MEASURED = ("dsc", "iou")
 
 # Spacings come from headers in single precision, and from matrices of turned axes: a distance of exactly the tolerance
 # may come out larger by some 1e-7 of it. A ten-thousandth is far above that and far below what any scanner resolves.
@@ -187,7 +189,6 @@ DICE = register_metric(
         function=_dice,
         empty=EmptyCases(*_OVERLAP, undefined=_NO_TRUTH),
         meaning="Dice (DSC) is twice the overlap over the sum of both masks.",
-        always=True,
     )
 )
 register_metric(
@@ -197,7 +198,6 @@ register_metric(
         function=_iou,
         empty=EmptyCases(*_OVERLAP, undefined=_NO_TRUTH),
         meaning="IoU (Jaccard index) is the overlap over the union of both masks.",
-        always=True,
     )
 )
 HD95 = register_metric(

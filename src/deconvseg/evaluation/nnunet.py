@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deconvseg.evaluation.metrics import ALWAYS_MEASURED
 from deconvseg.evaluation.registry import list_metrics
 from deconvseg.evaluation.summary import mean_of_rows
 from deconvseg.evaluation.writing import name_file
@@ -44,7 +45,7 @@ def to_nnunet(evaluation: Evaluation, folder: Path | None) -> dict[str, Any]:
 
 def _name_columns(evaluation: Evaluation) -> dict[str, str]:
     """Return our column for each of nnU-Net's keys, and for the further metrics by their titles."""
-    always = {metric.title: metric.key for metric in list_metrics() if metric.always}
+    always = {metric.title: metric.key for metric in list_metrics() if metric.key in ALWAYS_MEASURED}
     return {**always, **_COUNTS, **{metric.title: metric.key for metric in evaluation.metrics}}
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from deconvseg.errors import DeconvsegError, InputError, check_choice
 from deconvseg.evaluation.pair import MaskPair, Status
+from deconvseg.system import load_plugins
 
 Better = Literal["higher", "lower", "zero"]
 Unit = Literal["", "length"]
@@ -21,6 +22,8 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 # The diagonal of BraTS's images, 240 x 240 x 155 voxels of 1 mm: the HD95 of a missed or spurious region there.
 BRATS_PENALTY = math.hypot(240, 240, 155)
 EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
+# Installed packages add metrics as entry points of this group.
+_PLUGINS = "deconvseg.metrics"
 # Columns of the files that are no metrics.
 _TAKEN = {
     *("all", "case", "label", "name", "status", "class", "counted", "cases", "missed", "spurious", "both_empty"),
@@ -106,7 +109,7 @@ class Metric:
     :class:`MaskPair` of which no mask is empty, ``empty`` what other pairs get. ``unit`` is "length" for a distance,
     "" for a plain number; ``digits`` are those behind the point; ``better`` says which values are: "higher", "lower" or
     near "zero". ``meaning`` is one sentence for readers of a report. ``options`` are the arguments of
-    :func:`~deconvseg.evaluation.evaluate` that it depends on. ``always`` measures it whatever is asked for.
+    :func:`~deconvseg.evaluation.evaluate` that it depends on.
 
     ``tally`` gives integers that belong to it, which are summed over cases, and ``pooled`` the metric of such sums by
     name, None where it has no value.
@@ -121,7 +124,6 @@ class Metric:
     better: Better = "higher"
     meaning: str = ""
     options: tuple[str, ...] = ()
-    always: bool = False
     tally: Callable[[MaskPair], Mapping[Count, int]] | None = None
     pooled: Callable[[Mapping[str, int]], float | None] | None = None
 
@@ -180,7 +182,8 @@ def register_metric(metric: Metric) -> Metric:
             f"{' or '.join(_ENDINGS)}"
         )
     names = {metric.key, _spell(metric.title)}
-    if taken := sorted(names & (_TAKEN | set(_by_name()))):
+    known = {name for other in _METRICS.values() for name in (other.key, _spell(other.title))}
+    if taken := sorted(names & (_TAKEN | known)):
         raise InputError(f"metric {metric.key!r}: the name {taken[0]!r} is taken; choose another key and title")
     empty = metric.empty
     if "diagonal" in (empty.both, empty.missed, empty.spurious) and metric.unit != "length":
@@ -189,22 +192,29 @@ def register_metric(metric: Metric) -> Metric:
     return metric
 
 
+def unregister_metric(key: str) -> None:
+    """Take a metric that was registered away again; :class:`InputError` for one that is not."""
+    check_choice(key, _METRICS, "metric")
+    del _METRICS[key]
+
+
 def list_metrics() -> tuple[Metric, ...]:
-    """Return all registered metrics in the order of tables."""
+    """Return all registered metrics, those of installed packages too, in the order of tables."""
+    load_plugins(_PLUGINS)
     return tuple(_METRICS.values())
 
 
 def find_metric(key: str) -> Metric | None:
     """Return the metric with a key; None for one that is not registered, as in files of another process."""
+    load_plugins(_PLUGINS)
     return _METRICS.get(key)
 
 
 def choose_metrics(names: str | Sequence[str] | None, default: Iterable[str]) -> tuple[Metric, ...]:
     """Return the metrics of some names (keys or titles; a string has commas between them), in the order of tables.
 
-    "all" are all that are registered, None those of ``default``. Those that are measured always are not among them
-    unless named. Raises :class:`InputError` for a name that is not known, with the closest ones, and where none is
-    given.
+    "all" are all that are registered, None those of ``default``. Raises :class:`InputError` for a name that is not
+    known, with the closest ones, and where none is given.
     """
     given = names.split(",") if isinstance(names, str) else list(default if names is None else names)
     asked = [_spell(str(name)) for name in given if str(name).strip()]

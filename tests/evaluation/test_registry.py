@@ -25,11 +25,13 @@ from deconvseg.evaluation import (
     register_metric,
     unregister_metric,
 )
+from deconvseg.evaluation.measuring import Measuring
 from deconvseg.evaluation.metrics import ALWAYS_MEASURED
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.reporting import write_report
 from documents import code_of, imported, install
 
+DICE = Measuring.choose("dice").infos[0].to_json()
 NEW = ("lesion_overlap", "lesion_sizes", "metrics", "empty", "dropped")
 
 
@@ -245,6 +247,13 @@ class TestEarlierFiles:
             {"metrics": 3},
             {"metrics": [{"key": "dsc"}]},
             {"metrics": ["dsc"]},
+            {"metrics": []},
+            {"metrics": [{**DICE, "key": "nsd"}]},
+            {"metrics": [{**DICE, "digits": -1}]},
+            {"metrics": [{**DICE, "digits": "3"}]},
+            {"metrics": [{**DICE, "empty": {"both empty": {}, "missed": 0, "spurious": 0}}]},
+            {"metrics": [{**DICE, "empty": {"both empty": 1.0}}]},
+            {"metrics": [{**DICE, "counts": [{"column": "lost", "group": "all", "name": "lost"}]}]},
             {"empty": "other"},
             {"lesion_sizes": ["a"]},
             {"lesion_overlap": "x"},

@@ -129,7 +129,7 @@ class Evaluation:
             **count_statuses(rows),
         }
 
-    @property
+    @cached_property
     def dropped(self) -> dict[str, int]:
         """How many values of each metric, of a counted class in a case, the policy for empty masks leaves out."""
         rows = [case.metrics[value] for case in self.cases for value in case.counted]

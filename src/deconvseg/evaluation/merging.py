@@ -33,6 +33,8 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
         # Files of earlier versions do not name them: they have Dice, HD95 and NSD.
         given = tree.get("metrics")
         metrics = Measuring.choose().infos if given is None else tuple(MetricInfo.parse(row) for row in given)
+        if [metric.key for metric in metrics][:1] != ["dsc"]:
+            raise ValueError("the first metric is not dsc")
         return Evaluation(
             cases=tuple(_read_case(row, path.parent, metrics) for row in tree["cases"]),
             metrics=metrics,

@@ -92,11 +92,16 @@ class MetricInfo:
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> MetricInfo:
-        """Read what :meth:`to_json` gave; `KeyError` and `TypeError` where it is something else."""
+        """Read what :meth:`to_json` gave; `KeyError`, `TypeError` or `ValueError` where it is something else."""
         kinds = {"key": str, "title": str, "unit": str, "digits": int, "better": str, "meaning": str}
         for key, kind in {**kinds, "at_tolerance": bool, "empty": dict, "counts": list}.items():
             if not isinstance(row[key], kind):
                 raise TypeError(f"{key} of a metric is {row[key]!r}")
+        if not 0 <= row["digits"] < 10:
+            raise ValueError(f"digits of a metric are {row['digits']}")
+        for value in (row["empty"][status] for status in EMPTY_STATUSES):
+            if not (value in (None, "diagonal", "computed") or isinstance(value, int | float)):
+                raise TypeError(f"a metric gives {value!r} for empty masks")
         counts = tuple(Count(*(str(entry[key]) for key in ("column", "group", "name"))) for entry in row["counts"])
         return cls(**{**{key: row[key] for key in (*kinds, "at_tolerance", "empty")}, "counts": counts})
 

@@ -19,6 +19,7 @@ from deconvseg.data.colours import is_rgb
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.file_names import case_stem, is_image_file
+from deconvseg.data.formats.itk import image_from_itk
 from deconvseg.data.formats.reader import Reader
 from deconvseg.data.formats.registry import image_suffixes, list_readers, register_reader, unregister_reader
 from deconvseg.data.geometry import AxisOrder, Geometry
@@ -35,7 +36,7 @@ from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.layouts.opening import is_dataset, open_dataset
 from deconvseg.data.layouts.registry import Layout, list_layouts, register_layout, unregister_layout
 from deconvseg.data.listing import find_splits, guess_channels, list_image_files
-from deconvseg.data.patches.augmentation import Augment, Augmentation
+from deconvseg.data.patches.augmentation import Augment, Augmentation, Probability
 from deconvseg.data.patches.sampling import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.places import find_beside, name_beside
 from deconvseg.data.preprocessing import (
@@ -81,6 +82,7 @@ __all__ = [
     "Paint",
     "PatchDataset",
     "PreparedCase",
+    "Probability",
     "Problem",
     "Reader",
     "Region",
@@ -108,6 +110,7 @@ __all__ = [
     "finish",
     "group_cases",
     "guess_channels",
+    "image_from_itk",
     "image_suffixes",
     "is_dataset",
     "is_image_file",

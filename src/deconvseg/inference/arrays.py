@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deconvseg.data import Image, LabelMap
-from deconvseg.data.formats.itk import image_from_itk
+from deconvseg.data import Image, LabelMap, image_from_itk
 from deconvseg.errors import InputError
 from deconvseg.inference.array_geometry import checked_geometry, geometry_of, own_affine
 from deconvseg.planning import Plan

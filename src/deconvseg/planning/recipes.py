@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from deconvseg.data.patches.augmentation import Augmentation, Probability
+from deconvseg.data import Augmentation, Probability
 from deconvseg.errors import InputError
 from deconvseg.losses import DeepSupervision, LossSpec, create_loss
 

@@ -74,13 +74,7 @@ def check_dataset(
         counts = _unite(counts, common_labels(dataset, counts))
     except InputError as error:
         problems.append(Problem(str(dataset.root), str(error), "error"))
-    problems += _undeclared_labels(dataset, counts)
-    problems += _unlikely_labels(dataset, counts)
-    problems += find_label_problems(dataset, counts)
-    problems += find_absent_classes(dataset, counts)
-    if splits is not None:
-        problems += [Problem(str(dataset.root), text, "warning") for text in find_leaks(dataset, [splits])]
-        problems += find_absent_classes(dataset, counts, splits.train)
+    problems += _problems_of_labels(dataset, counts, splits)
     notes = [f"grey images expanded to RGB: {expanded}"] if expanded else []
     return DatasetReport(
         root=str(dataset.root),
@@ -96,6 +90,18 @@ def check_dataset(
         splits=None if splits is None else {name: len(names) for name, names in vars(splits).items()},
         readers=_readers(dataset),
     )
+
+
+def _problems_of_labels(
+    dataset: Dataset, counts: Mapping[str, Mapping[int, int]], splits: Splits | None
+) -> list[Problem]:
+    """What the labels of all masks show, and what of cases and labels the splits divide."""
+    problems = [*_undeclared_labels(dataset, counts), *_unlikely_labels(dataset, counts)]
+    problems += [*find_label_problems(dataset, counts), *find_absent_classes(dataset, counts)]
+    if splits is not None:
+        problems += [Problem(str(dataset.root), text, "warning") for text in find_leaks(dataset, [splits])]
+        problems += find_absent_classes(dataset, counts, splits.train)
+    return problems
 
 
 def _readers(dataset: Dataset) -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.system import atomic_write, make_folder, remove_unfinished, unfinished
+from deconvseg.system import atomic_write, make_folder, remove_unfinished, unfinished, write_text
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,12 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / ".unfinished-thesis.txt").write_text("somebody's")
     remove_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".unfinished-thesis.txt", "kept.txt"]
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "text.txt", "µm\n")
+    assert (tmp_path / "new" / "text.txt").read_bytes() == b"\xc2\xb5m" + os.linesep.encode()
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "new" / "text.txt", "\ud800")
+    assert (tmp_path / "new" / "text.txt").read_text(encoding="utf-8") == "µm\n"
+    assert len(list((tmp_path / "new").iterdir())) == 1

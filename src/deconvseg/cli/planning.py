@@ -9,6 +9,7 @@ from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, print_explanation, print_json, warn
 from deconvseg.errors import InputError
 from deconvseg.options import Option, TrainOptions, whole
+from deconvseg.system import write_text
 
 if TYPE_CHECKING:
     from deconvseg.planning import Plan
@@ -63,7 +64,7 @@ def plan(
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
     from deconvseg.data import find_leaks, is_dataset, open_dataset, report_problems, resolve_splits
     from deconvseg.planning import Plan, cache_folder, check_plan, make_plan, read_plan
-    from deconvseg.system import atomic_write, keep_freed_memory
+    from deconvseg.system import keep_freed_memory
 
     if schema:
         print_json(Plan.model_json_schema())
@@ -83,8 +84,7 @@ def plan(
     made = made.with_values(values or {})
     check_plan(made)
     if output is not None:
-        with atomic_write(output) as path:
-            path.write_text(made.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_text(output, made.model_dump_json(indent=2) + "\n")
     _show(made, output, explain)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from deconvseg.data.formats.nifti import save_nifti
 from deconvseg.data.geometry import Geometry
-from deconvseg.system import atomic_write
+from deconvseg.system import atomic_write, write_text
 
 Volume = npt.NDArray[np.float64]
 
@@ -51,8 +51,7 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
     test = names[4::5]
     splits = {"train": [name for name in names if name not in test], "test": test}
     for file_name, record in (("dataset.json", description), ("splits.json", splits)):
-        with atomic_write(folder / file_name) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / file_name, json.dumps(record, indent=1) + "\n")
     return folder
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deconvseg._version import __version__
 from deconvseg.data import name_beside, write_table
 from deconvseg.evaluation.registry import describe_empty
-from deconvseg.system import atomic_write
+from deconvseg.system import write_text
 from deconvseg.text import dump_json
 
 if TYPE_CHECKING:
@@ -122,5 +122,4 @@ def _summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _write_json(file: Path, tree: Mapping[str, Any]) -> None:
-    with atomic_write(file) as path:
-        path.write_text(dump_json(tree) + "\n", encoding="utf-8")
+    write_text(file, dump_json(tree) + "\n")

@@ -34,7 +34,7 @@ from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, tak
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Silent, each, takes_console
 from deconvseg.runs import FOLDS, Run
-from deconvseg.system import atomic_write, choose_device, hold, remove_unfinished
+from deconvseg.system import choose_device, hold, remove_unfinished, write_text
 from deconvseg.text import dump_json
 from deconvseg.training import (
     Ranks,
@@ -144,8 +144,7 @@ def _start(
     write_places(options, run)
     record_own(run)
     run.update_manifest(**record_dataset(data, console))
-    with atomic_write(run.path / FOLDS) as path:
-        path.write_text(dump_json([vars(part) for part in parts]) + "\n", "utf-8")
+    write_text(run.path / FOLDS, dump_json([vars(part) for part in parts]) + "\n")
     return run, data, parts
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from deconvseg.data import LabelMap, Region, bounding_box, read_json_object
 from deconvseg.errors import InputError
-from deconvseg.system import atomic_write
+from deconvseg.system import write_text
 
 Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -92,8 +92,7 @@ class Postprocessing(_Part):
 
     def write(self, folder: Path) -> None:
         """Write ``postprocessing.json`` into the folder of a cross-validation."""
-        with atomic_write(folder / FILE_NAME) as path:
-            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_text(folder / FILE_NAME, self.model_dump_json(indent=2) + "\n")
 
 
 def read_postprocessing(folder: str | PathLike[str]) -> Postprocessing:

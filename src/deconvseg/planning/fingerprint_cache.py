@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from deconvseg._version import __version__
 from deconvseg.data import Dataset, file_state
 from deconvseg.errors import DeconvsegError
-from deconvseg.system import atomic_write
+from deconvseg.system import write_text
 
 _log = logging.getLogger("deconvseg")
 
@@ -63,8 +63,7 @@ def read_cached(kind: type[Kept], folder: Path, key: str) -> Kept | None:
 def write_cached(value: BaseModel, folder: Path, key: str) -> None:
     """Keep a value under a key; where the folder cannot be written that is told, and nothing is kept."""
     try:
-        with atomic_write(_file(folder, key)) as path:
-            path.write_text(value.model_dump_json(), encoding="utf-8")
+        write_text(_file(folder, key), value.model_dump_json())
     except DeconvsegError as error:
         _log.warning("the fingerprint is not kept for the next time: %s", error)
 

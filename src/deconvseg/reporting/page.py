@@ -15,7 +15,7 @@ from deconvseg.reporting.facts import describe_origin, describe_plan, describe_t
 from deconvseg.reporting.records import CROSSVAL, EvaluationRecord, RunRecord, read_evaluation, read_run
 from deconvseg.reporting.sections import describe_evaluation
 from deconvseg.reporting.style import figure_uri
-from deconvseg.system import atomic_write
+from deconvseg.system import write_text
 from deconvseg.text import escape_controls
 
 Location = str | PathLike[str]
@@ -49,8 +49,7 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
         raise InputError(f"{record.path}: holds neither a plan nor metrics; give the folder that training made")
     target = record.path / "report.html" if output is None else Path(output)
     page = _render(record, given, gaps)
-    with atomic_write(target) as path:
-        path.write_text(page, encoding="utf-8")
+    write_text(target, page)
     return target
 
 

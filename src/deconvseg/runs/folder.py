@@ -16,7 +16,7 @@ from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.checking import read_manifest, read_rows, read_split_names
 from deconvseg.runs.manifest import describe_environment
-from deconvseg.system import LOCK, DiskFullError, atomic_write, make_folder, remove_unfinished
+from deconvseg.system import LOCK, DiskFullError, atomic_write, make_folder, remove_unfinished, write_text
 from deconvseg.text import dump_json
 
 if TYPE_CHECKING:
@@ -194,8 +194,7 @@ class Run:
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's metrics to ``metrics.jsonl`` and ``metrics.csv``; a repeated epoch replaces its row."""
         rows = [old for old in self.metrics if old["epoch"] < row["epoch"]] + [dict(row)]
-        with atomic_write(self.path / "metrics.jsonl") as path:
-            path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
         write_table(self.path / "metrics.csv", rows)
 
     @property
@@ -272,8 +271,7 @@ class Run:
             )
 
     def _write_json(self, name: str, tree: Mapping[str, Any]) -> None:
-        with atomic_write(self.path / name) as path:
-            path.write_text(_dumps(tree), encoding="utf-8")
+        write_text(self.path / name, _dumps(tree))
 
 
 def _remove(path: Path) -> None:

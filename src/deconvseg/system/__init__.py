@@ -8,6 +8,7 @@ from deconvseg.system.files import (
     make_folder,
     remove_unfinished,
     unfinished,
+    write_text,
     writing_error,
 )
 from deconvseg.system.foreign import FOREIGN_ERRORS, first_line, naming, one_line
@@ -76,5 +77,6 @@ __all__ = [
     "take_over_stdout",
     "unfinished",
     "usable_cores",
+    "write_text",
     "writing_error",
 ]

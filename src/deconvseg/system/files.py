@@ -53,6 +53,12 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | PathLike[str], text: str) -> None:
+    """Write a UTF-8 text that is there whole or not at all; errors are those of `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def make_folder(path: str | PathLike[str]) -> Path:
     """Make a folder and its parents where they are missing, and return it; errors are those of `atomic_write`."""
     path = Path(path)

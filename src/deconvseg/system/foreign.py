@@ -7,15 +7,8 @@ from deconvseg.errors import DeconvsegError
 
 # What running or tracing somebody else's code with an input that it may not be made for can raise.
 FOREIGN_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    NameError,
-    SyntaxError,
+    *(RuntimeError, ValueError, TypeError, LookupError, AttributeError),
+    *(AssertionError, ArithmeticError, NameError, SyntaxError),
 )
 
 

@@ -54,13 +54,12 @@ def fit(
     epoch.
     """
     plan = run.plan
-    recipe = plan.recipe
     seconds_before = run.metrics[-1]["seconds"] if resume and run.metrics else 0.0
     if max_seconds is not None and seconds_before >= max_seconds:
         return
     epoch = completed_epochs(run.resume_file) if resume else 0
     validation_cases = len(val_cases)
-    val_cases = spread(val_cases, recipe.validation_cases)
+    val_cases = spread(val_cases, plan.recipe.validation_cases)
     task = SegmentationTask(
         network,
         plan,
@@ -79,8 +78,29 @@ def fit(
         callbacks.append(TimeLimit(max_seconds))
     if ranks.size > 1:
         callbacks.append(EndAtOnce())
+    trainer = _create_trainer(run, callbacks, device, precision, max_epochs, ranks, strategy)
+    loader = train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch, ranks=ranks)
+    with _interruptible(trainer, run), explaining_workers(loader):
+        trainer.fit(
+            task,
+            loader,
+            validation_loader(ranks.deal(val_cases)) if val_cases else None,
+            ckpt_path=run.resume_file if resume else None,
+        )
+
+
+def _create_trainer(
+    run: Run,
+    callbacks: list[Callback],
+    device: str,
+    precision: str,
+    max_epochs: int | None,
+    ranks: Ranks,
+    strategy: str,
+) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    trainer = Trainer(
+    recipe = run.plan.recipe
+    return Trainer(
         accelerator=device.partition(":")[0],
         devices=_devices(device, ranks),
         num_nodes=ranks.nodes,
@@ -102,14 +122,6 @@ def fit(
         inference_mode=strategy != "fsdp",
         default_root_dir=run.path,
     )
-    loader = train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch, ranks=ranks)
-    with _interruptible(trainer, run), explaining_workers(loader):
-        trainer.fit(
-            task,
-            loader,
-            validation_loader(ranks.deal(val_cases)) if val_cases else None,
-            ckpt_path=run.resume_file if resume else None,
-        )
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from deconvseg.data.bids_names import (
 from deconvseg.data.dataset import Case
 from deconvseg.data.writing import mask_suffix
 from deconvseg.errors import InputError
-from deconvseg.system import atomic_write
+from deconvseg.system import write_text
 
 _BIDS_VERSION = "1.9.0"
 _MADE_HERE = ("desc", "label")
@@ -67,11 +67,9 @@ def write_bids_description(output: str | PathLike[str], label_names: Mapping[int
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": GENERATOR, "Version": __version__}],
     }
-    with atomic_write(description) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(description, json.dumps(record, indent=2) + "\n")
     rows = ["index\tname", *(f"{value}\t{' '.join(name.split())}" for value, name in sorted(label_names.items()))]
-    with atomic_write(output / f"desc-{GENERATOR}_dseg.tsv") as temporary:
-        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write_text(output / f"desc-{GENERATOR}_dseg.tsv", "\n".join(rows) + "\n")
 
 
 def _mask_path(case: Case, output: Path, label_values: Sequence[int]) -> Path:

@@ -10,7 +10,7 @@ from deconvseg.reporting.complexity.measuring import MeasuredTable
 from deconvseg.reporting.complexity.table import cells, reasons_of, text_of_reason, true_cost
 from deconvseg.reporting.tradeoff import TradeOff, draw_tradeoff
 from deconvseg.runs import describe_environment
-from deconvseg.system import atomic_write
+from deconvseg.system import atomic_write, write_text
 
 # What Deconver's Fig. 3 draws.
 _DRAWN, _DATASET = PUBLISHED_TABLES[0], "ISLES'22"
@@ -44,8 +44,7 @@ def write_complexity_page(
         with atomic_write(picture) as file:
             draw_tradeoff(networks, timed).savefig(file, dpi=150, facecolor="white", format="png")
         written.append(picture)
-    with atomic_write(page) as file:
-        Path(file).write_text("\n".join(_lines(tables, picture.name, device)), encoding="utf-8")
+    write_text(page, "\n".join(_lines(tables, picture.name, device)))
     return written
 
 

@@ -83,16 +83,12 @@ class Deconver(UShapedNetwork):
 
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             widths=widths,
             steps=steps,
             depths=depths_per_stage(depths, stages, "depths"),
             decoder_depths=depths_per_stage(decoder_depths, stages - 1, "decoder_depths"),
             blocks=blocks,
             upsampling=upsampling,
-            deep_supervision_heads=deep_supervision_heads,
         )
 
     @classmethod

@@ -53,9 +53,6 @@ class Ensemble(Network):
         members = [_make(index, entry, ends) for index, entry in enumerate(networks)]
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[math.lcm(*axis) for axis in zip(*(member.size_multiple for member in members), strict=True)],
             fixed_size=_common_size(members),
         )

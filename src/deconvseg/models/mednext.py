@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from torch import Tensor, nn
-
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.fitting import Grid, Size
-from deconvseg.models.network import WrappedNetwork, logits_of
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.dimensions import check_channels
@@ -67,15 +65,12 @@ class MedNeXt(WrappedNetwork):
             raise InputError(f"kernel_size={kernel_size!r}: a kernel needs an odd size, such as 3 or 5")
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[2**_HALVINGS] * spatial_dims,
         )
         from monai.networks import nets
 
         blocks = _VARIANTS[size]
-        self.body: nn.Module = nets.MedNeXt(
+        self.body = nets.MedNeXt(
             spatial_dims,
             init_filters,
             in_channels,
@@ -98,8 +93,3 @@ class MedNeXt(WrappedNetwork):
             yield f"S, width {filters}", {"size": "S", "init_filters": filters}
         for size in _VARIANTS:
             yield size, {"size": size, "init_filters": 32}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Segment (B, in_channels, \\*S): logits."""
-        self.check_input(x)
-        return logits_of(self.body, x)

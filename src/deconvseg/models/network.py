@@ -28,6 +28,7 @@ class Network(nn.Module):
         extra_heads: those heads, highest resolution first, where the network has any.
 
     The first argument of the constructor is ``config``; a subclass gives it a copy of its ``locals()``, taken first.
+    Channels, axes and heads are those of the configuration, unless a subclass that does not take them gives them.
 
     """
 
@@ -37,22 +38,23 @@ class Network(nn.Module):
         self,
         config: Mapping[str, Any],
         *,
-        in_channels: int,
-        out_channels: int,
-        spatial_dims: int,
         size_multiple: Sequence[int],
         fixed_size: Sequence[int] | None = None,
-        deep_supervision_heads: int = 0,
+        in_channels: int | None = None,
+        out_channels: int | None = None,
+        spatial_dims: int | None = None,
+        deep_supervision_heads: int | None = None,
     ) -> None:
         super().__init__()
         given = {name: value for name, value in config.items() if name not in ("self", "__class__")}
         self.config: dict[str, Any] = {name: _jsonable(value) for name, value in given.items()}
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.spatial_dims = spatial_dims
+        self.in_channels: int = config["in_channels"] if in_channels is None else in_channels
+        self.out_channels: int = config["out_channels"] if out_channels is None else out_channels
+        self.spatial_dims: int = config["spatial_dims"] if spatial_dims is None else spatial_dims
+        heads = config.get("deep_supervision_heads", 0) if deep_supervision_heads is None else deep_supervision_heads
+        self.deep_supervision_heads: int = heads
         self.size_multiple = tuple(size_multiple)
         self.fixed_size = None if fixed_size is None else tuple(fixed_size)
-        self.deep_supervision_heads = deep_supervision_heads
         self._deep_supervision = False
 
     @classmethod
@@ -135,7 +137,17 @@ class Network(nn.Module):
 
 
 class WrappedNetwork(Network):
-    """A network that another package builds, whose layers start as that package has them start."""
+    """A network that another package builds, whose layers start as that package has them start.
+
+    That package's module is ``body`` where it makes the logits by itself.
+    """
+
+    body: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Segment (B, in_channels, \\*S): logits."""
+        self.check_input(x)
+        return logits_of(self.body, x)
 
     def reset_parameters(self) -> None:
         """Draw new parameters and buffers as the constructor does: all of them, also those of its layers.

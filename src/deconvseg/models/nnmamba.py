@@ -144,11 +144,7 @@ class NNMamba(Network):
             raise InputError(f"blocks={blocks}: give 2 or more, because Mamba is beside all blocks but the first")
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=(2**_STAGES,) * spatial_dims,
-            deep_supervision_heads=deep_supervision_heads,
         )
 
         def raised(width: int, skip_channels: int) -> nn.Module:

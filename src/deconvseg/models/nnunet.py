@@ -70,11 +70,7 @@ class NNUNet(WrappedNetwork):
         _check_reach(kernels, steps)
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
-            deep_supervision_heads=deep_supervision_heads,
         )
         from monai.networks.nets import DynUNet
 

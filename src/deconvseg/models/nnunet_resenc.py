@@ -84,11 +84,7 @@ class ResEncUNet(WrappedNetwork):
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
-            deep_supervision_heads=deep_supervision_heads,
         )
         architectures = _import_architectures()
         built = architectures.ResidualEncoderUNet(

@@ -152,11 +152,7 @@ class SegMamba(Network):
         slices = depths_per_stage(slices, len(widths), "slices")
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=(_size_multiple(slices, spatial_dims),) * spatial_dims,
-            deep_supervision_heads=deep_supervision_heads,
         )
         self.uncertainty = uncertainty
         conv = CONV[spatial_dims]

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor, nn
-
 from deconvseg.errors import InputError
 from deconvseg.models.fitting import WIDTHS, Grid, Size
-from deconvseg.models.network import WrappedNetwork, logits_of
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
@@ -56,14 +54,11 @@ class SegResNet(WrappedNetwork):
             raise InputError(f"init_filters={init_filters!r}: give a multiple of {_GROUPS}")
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[2 ** (len(depths) - 1)] * spatial_dims,
         )
         from monai.networks import nets
 
-        self.body: nn.Module = nets.SegResNet(
+        self.body = nets.SegResNet(
             spatial_dims,
             init_filters,
             in_channels,
@@ -89,8 +84,3 @@ class SegResNet(WrappedNetwork):
         depths = list(_DEPTHS[: max(2, len(grid.strides))])
         for filters in WIDTHS[grid.kind]:
             yield f"width {filters}", {"init_filters": filters, "depths": depths}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Segment (B, in_channels, \\*S): logits."""
-        self.check_input(x)
-        return logits_of(self.body, x)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.fitting import Grid, Size
-from deconvseg.models.network import WrappedNetwork, logits_of
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
@@ -71,15 +71,12 @@ class SwinUNETR(WrappedNetwork):
             raise InputError(f"num_heads={num_heads!r}: give divisors of the stages' channels {channels}")
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[_MULTIPLE] * spatial_dims,
         )
         from monai.networks import nets
 
         with _RatesOnCPU():
-            self.body: nn.Module = nets.SwinUNETR(
+            self.body = nets.SwinUNETR(
                 in_channels,
                 out_channels,
                 depths=depths_per_stage(depths, _STAGES, "depths"),
@@ -100,12 +97,12 @@ class SwinUNETR(WrappedNetwork):
         for features in (12, 24, 36, 48):
             yield f"width {features}", {"feature_size": features}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment (B, in_channels, \\*S): logits."""
         self.check_input(x)
         if x.shape[0] == 0:
             raise InputError(f"{type(self).__name__} got an image of shape {tuple(x.shape)}: give one sample or more")
-        return logits_of(self.body, x)
+        return super().forward(x)
 
 
 @register_model("swin_unetr_v2")

@@ -54,29 +54,22 @@ class UShapedNetwork(Network):
         self,
         config: Mapping[str, Any],
         *,
-        in_channels: int,
-        out_channels: int,
-        spatial_dims: int,
         widths: Sequence[int],
         steps: Sequence[tuple[int, ...]],
         depths: Sequence[int],
         decoder_depths: Sequence[int],
         blocks: Callable[[int, int], nn.Sequential],
         upsampling: Upsampling,
-        deep_supervision_heads: int,
         window: Sequence[int] | None = None,
     ) -> None:
+        spatial_dims = len(steps[0])
         reach = (1,) * spatial_dims if window is None else window
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[math.prod(axis) for axis in zip(*steps, reach, strict=True)],
-            deep_supervision_heads=deep_supervision_heads,
         )
         conv = CONV[spatial_dims]
-        self.stem = conv(in_channels, widths[0], kernel_size=3, padding=1, bias=False)
+        self.stem = conv(self.in_channels, widths[0], kernel_size=3, padding=1, bias=False)
         self.encoder = nn.ModuleList([EncoderStage(nn.Identity(), blocks(0, depths[0]))])
         for stage in range(1, len(widths)):
             down = conv(widths[stage - 1], widths[stage], kernel_size=steps[stage], stride=steps[stage])
@@ -88,7 +81,7 @@ class UShapedNetwork(Network):
             up = create_upsampling(upsampling, *sizes, skip_channels=width)
             fusion = conv(2 * width, width, kernel_size=1, bias=False)
             self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
-        self.head = conv(widths[0], out_channels, kernel_size=1)
+        self.head = conv(widths[0], self.out_channels, kernel_size=1)
         self.extra_heads = self.create_extra_heads(widths[1:])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

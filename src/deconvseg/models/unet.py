@@ -108,11 +108,7 @@ class UNet(Network):
         kernels = kernels_per_stage(kernel_size, spatial_dims, len(widths))
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
-            deep_supervision_heads=deep_supervision_heads,
         )
         self.pooling = nn.ModuleList(_MAX_POOL[spatial_dims](step) for step in steps[1:])
         read = (in_channels, *widths[:-1])

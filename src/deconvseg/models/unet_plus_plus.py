@@ -50,15 +50,12 @@ class UNetPlusPlus(WrappedNetwork):
             raise InputError(f"widths={widths!r}: give {_STAGES} positive numbers, one per stage")
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[2 ** (_STAGES - 1)] * spatial_dims,
         )
         from monai.networks import nets
 
         # No biases: a normalisation follows each convolution and would undo them.
-        self.body: nn.Module = nets.BasicUNetPlusPlus(
+        self.body = nets.BasicUNetPlusPlus(
             spatial_dims, in_channels, out_channels, features=(*widths, last_width), norm=MONAI_NORMS[norm], bias=False
         )
         for name in _HEADS_OF_OTHER_NODES:

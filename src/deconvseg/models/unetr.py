@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.models.fitting import Grid, Size
-from deconvseg.models.network import WrappedNetwork, logits_of
+from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import MONAI_NORMS, use_upsampling
 from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
@@ -70,15 +70,12 @@ class UNETR(WrappedNetwork):
             raise InputError(f"hidden_size={hidden_size!r}: give a multiple of num_heads={num_heads}")
         super().__init__(
             config,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            spatial_dims=spatial_dims,
             size_multiple=[_PATCH] * spatial_dims,
             fixed_size=size,
         )
         from monai.networks import nets
 
-        self.body: nn.Module = nets.UNETR(
+        self.body = nets.UNETR(
             in_channels,
             out_channels,
             size,
@@ -99,11 +96,6 @@ class UNETR(WrappedNetwork):
         for name, (features, hidden, heads) in _TRANSFORMERS.items():
             sizes = {"hidden_size": hidden, "mlp_dim": 4 * hidden, "num_heads": heads}
             yield f"{name} transformer", {"image_size": list(patch), "feature_size": features, **sizes}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Segment (B, in_channels, \\*image_size): logits."""
-        self.check_input(x)
-        return logits_of(self.body, x)
 
 
 def _drop_cross_attention(body: nn.Module) -> None:

@@ -3,6 +3,7 @@
 // A convolution maps an image `high` to an image `low`; where kernel = stride, its adjoint (a transposed convolution) maps
 // back. Weights are (low channels, high channels, kernel) for both.
 
+#include "interface.h"
 #include "outer.h"
 
 using namespace deconvseg;
@@ -22,12 +23,7 @@ struct Shape {
     }
 };
 
-Shape shape_of(const int64_t* sizes) {
-    Shape shape;
-    static_assert(sizeof(Shape) == 19 * sizeof(int64_t), "the sizes are copied as they come");
-    std::memcpy(&shape, sizes, sizeof shape);
-    return shape;
-}
+Shape shape_of(const int64_t* sizes) { return shape_from<Shape, 19>(sizes); }
 
 // What the kernel sees at some low voxels, (voxels, taps, high channels), in rows of `row` floats; zero outside.
 void gather(const Shape& shape, const float* high, int64_t first, int64_t last, float* to, int64_t row) {

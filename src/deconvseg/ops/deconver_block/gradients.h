@@ -1,7 +1,6 @@
 // The gradient of a normalisation.
 #pragma once
 
-#include "outer.h"
 #include "shape.h"
 
 namespace deconvseg::block {

@@ -1,6 +1,7 @@
 // Whole Deconver blocks on a CPU: plain C functions, called from native.py.
 
 #include "backward.h"
+#include "interface.h"
 
 using namespace deconvseg;
 

@@ -4,8 +4,7 @@
 // the features is divided among the threads by the pixel it belongs to, and every pixel takes its terms in the order of
 // the output: no result depends on the number of threads.
 
-#include <new>
-
+#include "interface.h"
 #include "parallel.h"
 #include "positions.h"
 #include "rows.h"
@@ -22,7 +21,7 @@ int64_t worthwhile(int64_t threads, int64_t work) {
     return threads < most ? threads : most;
 }
 
-// One block of rows for every worker, made beforehand, as a thread has nobody to tell that memory ran out.
+// One block of rows for every worker, made before the team starts.
 struct Scratch {
     int64_t floats;
     Buffer buffer;
@@ -76,16 +75,6 @@ void forward(const Problem<Axes>& problem, const float* features, Layout from, f
     });
 }
 
-template <int... Lane>
-DECONVSEG_INLINE float sum_of(vec value, std::integer_sequence<int, Lane...> lanes) {
-    if constexpr (kLanes > 8) value += shuffle(value, value, std::integer_sequence<int, (Lane ^ 8)...>{});
-    if constexpr (kLanes > 4) value += shuffle(value, value, std::integer_sequence<int, (Lane ^ 4)...>{});
-    value += shuffle(value, value, std::integer_sequence<int, (Lane ^ 2)...>{});
-    value += shuffle(value, value, std::integer_sequence<int, (Lane ^ 1)...>{});
-    (void)lanes;
-    return value[0];
-}
-
 // Derivative of each neighbour's share by the sample's position on one axis.
 template <int Axes>
 DECONVSEG_INLINE float slope(const Samples<Axes>& samples, int i, int corner, int along) {
@@ -120,7 +109,7 @@ void move_gradients(const Problem<Axes>& problem, const Block<Axes>& block, cons
 #pragma GCC unroll 8
             for (int corner = 0; corner < 1 << Axes; ++corner)
                 sum += products[corner] * splat(slope(samples, i, corner, axis));
-            const float total = sum_of(sum, std::make_integer_sequence<int, kLanes>{});
+            const float total = sum_of(sum, kAllLanes);
             const float move = samples.inside[axis][i] ? total * static_cast<float>(problem.factor[axis]) : 0.0f;
             const int64_t at = moves_at(problem, block, axis) + i;
             grad_offsets[at] = problem.weights ? move * problem.weights[at] : move;
@@ -219,15 +208,12 @@ void backward(const Problem<Axes>& problem, const float* grad, Layout grad_layou
 
 template <class Call>
 int with_axes(int64_t axes, Call call) {
-    try {
+    return guarded([&] {
         if (axes == 2)
             call(std::integral_constant<int, 2>{});
         else
             call(std::integral_constant<int, 3>{});
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
-    return 0;
+    });
 }
 
 }  // namespace

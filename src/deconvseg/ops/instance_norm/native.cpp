@@ -5,8 +5,9 @@
 
 #include <algorithm>
 
+#include "interface.h"
+#include "lanes.h"
 #include "parallel.h"
-#include "simd.h"
 
 using namespace deconvseg;
 
@@ -36,12 +37,6 @@ struct Norm {
 DECONVSEG_INLINE float activate(float value, float slope) { return value < 0.0f ? value * slope : value; }
 DECONVSEG_INLINE vec activate(vec value, vec slope) { return value < 0.0f ? value * slope : value; }
 
-DECONVSEG_INLINE float total(vec values) {
-    float sum = 0;
-    for (int lane = 0; lane < kLanes; ++lane) sum += values[lane];
-    return sum;
-}
-
 // Moments of `count` values beside each other.
 Moments moments_of_run(const float* x, int64_t count) {
     const float pivot = x[0];  // near the mean or not, the differences are no larger than the values' spread
@@ -49,7 +44,7 @@ Moments moments_of_run(const float* x, int64_t count) {
     vec sums[kChains] = {}, squares[kChains] = {};
     for (int64_t i = 0; i < whole; i += kChains * kLanes)
         for (int j = 0; j < kChains; ++j) sums[j] += load(x + i + j * kLanes) - pivot;
-    double sum = total((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    double sum = sum_in_order((sums[0] + sums[1]) + (sums[2] + sums[3]));
     for (int64_t i = whole; i < count; ++i) sum += x[i] - pivot;
     const double offset = sum / count;
     const float near = static_cast<float>(offset);
@@ -58,7 +53,7 @@ Moments moments_of_run(const float* x, int64_t count) {
             const vec difference = load(x + i + j * kLanes) - pivot - near;
             squares[j] += difference * difference;
         }
-    double square = total((squares[0] + squares[1]) + (squares[2] + squares[3]));
+    double square = sum_in_order((squares[0] + squares[1]) + (squares[2] + squares[3]));
     for (int64_t i = whole; i < count; ++i) square += double(x[i] - pivot - near) * (x[i] - pivot - near);
     return {pivot + offset, square};
 }
@@ -195,9 +190,7 @@ void normalise(const Shape& shape, const Norm& norm) {
 // ran out.
 extern "C" int deconvseg_instance_norm(const float* x, const float* weight, const float* bias, float* out,
                                        const int64_t* sizes, const float* numbers) {
-    Shape shape;
-    static_assert(sizeof(Shape) == 5 * sizeof(int64_t), "the sizes are copied as they come");
-    std::memcpy(&shape, sizes, sizeof shape);
+    const auto shape = shape_from<Shape, 5>(sizes);
     if (out != x) prefer_large_pages(out, shape.batch * shape.channels * shape.positions * sizeof(float));
     return guarded([&] { normalise(shape, Norm{x, weight, bias, out, numbers[0], numbers[1]}); });
 }

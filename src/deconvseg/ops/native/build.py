@@ -31,7 +31,7 @@ INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 SUFFIX = {"linux": ".so", "darwin": ".dylib", "windows": ".dll"}
 HOW_TO_INSTALL = "apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora) or xcode-select --install (macOS)"
 
-_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno", "-Wall")
+_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-math-errno", "-DNDEBUG", "-Wall")
 
 
 class BuildError(Exception):

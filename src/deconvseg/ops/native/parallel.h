@@ -1,7 +1,16 @@
-// Threads and memory of one call: made when it begins, gone when it ends, so that a fork finds nothing half alive.
+// Threads and memory of one call. Both exist for the call only: no threads survive fork().
+//
+// The contract of run_team(threads, body), explained in docs/explanation/kernels.md:
+//   1. A body neither allocates nor throws: all memory is made before run_team(), as a worker cannot report bad_alloc.
+//   2. meet() is the publishing barrier, and the only one: what one worker wrote before it, all workers may read after it.
+//      Between two meetings no worker writes what another one reads or writes. share() hands out indices and publishes nothing.
+//   3. All workers call share() and meet() in the same order, with the same numbers of tasks, fewer than 2^31, and share() at
+//      most Tasks::kSteps times between two meetings.
+// A library built without NDEBUG aborts where 1 or 3 does not hold; ThreadSanitizer reports where 2 does not.
 #pragma once
 
 #include <atomic>
+#include <cassert>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -14,6 +23,11 @@
 #endif
 
 namespace deconvseg {
+
+#ifndef NDEBUG
+// Whether this thread runs a body; see operator new in abi.cpp.
+inline thread_local bool working = false;
+#endif
 
 // Ask for large pages behind memory that will be written for the first time: a page fault costs as much as copying the page.
 inline void prefer_large_pages(void* memory, size_t bytes) {
@@ -31,6 +45,7 @@ inline void prefer_large_pages(void* memory, size_t bytes) {
 class Buffer {
   public:
     explicit Buffer(size_t floats) {
+        assert(!working);
         const size_t bytes = (floats * sizeof(float) + 63) / 64 * 64;
         data_ = static_cast<float*>(std::aligned_alloc(bytes >= (4u << 20) ? size_t{2} << 20 : 64, round(bytes)));
         if (data_ == nullptr) throw std::bad_alloc();
@@ -49,37 +64,45 @@ class Buffer {
     float* data_;
 };
 
-// Where the workers of a team wait for each other.
+// Where the workers of a team wait for each other. The last to arrive has acquired what all others released by arriving, and
+// releases it to them by the next turn.
 class Barrier {
   public:
-    void wait(int count) {
+    void wait(int count, uint32_t step) {
         const int turn = turn_.load(std::memory_order_acquire);
         if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) {
             arrived_.store(0, std::memory_order_relaxed);
+            step_.store(step, std::memory_order_relaxed);
             turn_.store(turn + 1, std::memory_order_release);
             return;
         }
         // Spin for a moment, as steps are short; then let others run, as a core may be shared.
         for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; ++spins)
             if (spins > 4000) std::this_thread::yield();
+        assert(step_.load(std::memory_order_relaxed) == step);
     }
 
   private:
     std::atomic<int> arrived_{0}, turn_{0};
+    std::atomic<uint32_t> step_{0};  // at which the last worker arrived
 };
 
 // Tasks of the steps of a team: each worker has its own range of them, and helps the others when it is through, so that
 // neighbours stay in one processor's cache and yet a worker that the system holds up does not hold up the others for long.
 class Tasks {
   public:
-    explicit Tasks(int workers) : workers_(workers), counters_(kCounters * workers) {}
+    // Steps that may lie between two meetings: a counter serves again after as many.
+    static constexpr uint32_t kSteps = 64;
 
-    // How many tasks of that worker's range were taken before this one. A counter serves many steps, one after the other:
-    // its upper half says which one it counts for.
+    explicit Tasks(int workers) : workers_(workers), counters_(kSteps * workers) {}
+
+    // How many tasks of that worker's range were taken before this one. The upper half of a counter says which step it
+    // counts for.
     int64_t next(uint32_t step, int worker) {
-        std::atomic<uint64_t>& counter = counters_[step % kCounters * workers_ + worker].value;
+        std::atomic<uint64_t>& counter = counters_[step % kSteps * workers_ + worker].value;
         uint64_t seen = counter.load(std::memory_order_relaxed), taken;
         do {
+            assert(seen >> 32 <= step);
             taken = seen >> 32 == step ? seen & 0xffffffffu : 0;
         } while (!counter.compare_exchange_weak(seen, uint64_t{step} << 32 | (taken + 1), std::memory_order_relaxed));
         return static_cast<int64_t>(taken);
@@ -89,8 +112,6 @@ class Tasks {
     struct alignas(64) Counter {
         std::atomic<uint64_t> value{0};
     };
-    // More than the steps that may lie between two meetings.
-    static constexpr uint32_t kCounters = 64;
     int workers_;
     std::vector<Counter> counters_;
 };
@@ -100,21 +121,23 @@ struct Worker {
     int index, count;
     Barrier* barrier;
     Tasks* tasks;
-    mutable uint32_t step = 0;
+    mutable uint32_t step = 0, met = 0;  // steps so far, and up to the last meeting
 
-    // Wait until every worker of the team is here.
+    // The publishing barrier: wait until every worker of the team is here.
     void meet() const {
-        if (count > 1) barrier->wait(count);
+        met = step;
+        if (count > 1) barrier->wait(count, step);
     }
 
-    // Call task(i) for 0 <= i < number, each by one of the workers; no waiting. All workers share the same steps in order.
+    // Call task(i) for 0 <= i < number, each by one of the workers; no waiting.
     template <class Task>
     void share(int64_t number, Task task) const {
+        ++step;
+        assert(step - met <= Tasks::kSteps && number >> 31 == 0);
         if (count == 1) {
             for (int64_t i = 0; i < number; ++i) task(i);
             return;
         }
-        ++step;
         for (int turn = 0; turn < count; ++turn) {
             const int owner = (index + turn) % count;
             const int64_t begin = number * owner / count, end = number * (owner + 1) / count;
@@ -122,6 +145,18 @@ struct Worker {
         }
     }
 };
+
+// A body that throws all the same ends the process, instead of unwinding past threads that run.
+template <class Body>
+void run_body(const Body& body, const Worker& worker) noexcept {
+#ifndef NDEBUG
+    working = true;
+#endif
+    body(worker);
+#ifndef NDEBUG
+    working = false;
+#endif
+}
 
 // Run body(worker) on that many threads, the calling one among them; fewer where the system refuses more.
 template <class Body>
@@ -135,25 +170,14 @@ void run_team(int64_t threads, Body body) {
         for (int index = 1; index < threads; ++index)
             others.emplace_back([&, index] {
                 while (size.load(std::memory_order_acquire) == 0) std::this_thread::yield();
-                body(Worker{index, size.load(std::memory_order_relaxed), &barrier, &tasks});
+                run_body(body, Worker{index, size.load(std::memory_order_relaxed), &barrier, &tasks});
             });
     } catch (const std::exception&) {
         // A limit on threads or memory: those that exist do the work.
     }
     size.store(static_cast<int>(others.size()) + 1, std::memory_order_release);
-    body(Worker{0, static_cast<int>(others.size()) + 1, &barrier, &tasks});
+    run_body(body, Worker{0, static_cast<int>(others.size()) + 1, &barrier, &tasks});
     for (auto& thread : others) thread.join();
-}
-
-// Call what returns nothing and may run out of memory, for C: 0, or 1 where it did.
-template <class Call>
-int guarded(Call call) {
-    try {
-        call();
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
-    return 0;
 }
 
 }  // namespace deconvseg

@@ -1,9 +1,7 @@
 // Between tensors in either layout and rows of channels: row i holds the channels of pixel i, padded to whole vectors.
 #pragma once
 
-#include <utility>
-
-#include "simd.h"
+#include "lanes.h"
 
 namespace deconvseg {
 
@@ -24,31 +22,6 @@ DECONVSEG_INLINE vec load_some(const float* from, int64_t count) {
 DECONVSEG_INLINE void store_some(float* to, vec value, int64_t count) {
     if (count >= kLanes) return store(to, value);
     if (count > 0) std::memcpy(to, &value, count * sizeof(float));
-}
-
-template <int... Lane>
-DECONVSEG_INLINE vec shuffle(vec a, vec b, std::integer_sequence<int, Lane...>) {
-#if defined(__clang__)
-    return __builtin_shufflevector(a, b, Lane...);
-#else
-    return __builtin_shuffle(a, b, ivec{Lane...});
-#endif
-}
-
-// Exchange the upper half of every 2 * Step lanes of `a` with the lower half of those of `b`.
-template <int Step, int... Lane>
-DECONVSEG_INLINE void exchange(vec& a, vec& b, std::integer_sequence<int, Lane...>) {
-    const vec first = a, second = b;
-    a = shuffle(first, second, std::integer_sequence<int, (Lane & Step ? kLanes + Lane - Step : Lane)...>{});
-    b = shuffle(first, second, std::integer_sequence<int, (Lane & Step ? kLanes + Lane : Lane + Step)...>{});
-}
-
-template <int Step = 1>
-DECONVSEG_INLINE void transpose(vec (&tile)[kLanes]) {
-#pragma GCC unroll 16
-    for (int row = 0; row < kLanes; ++row)
-        if ((row & Step) == 0) exchange<Step>(tile[row], tile[row + Step], std::make_integer_sequence<int, kLanes>{});
-    if constexpr (2 * Step < kLanes) transpose<2 * Step>(tile);
 }
 
 // Write `pixels` rows of padded(channels) floats; the padding is 0.

@@ -36,4 +36,13 @@ DECONVSEG_INLINE vec max(vec a, vec b) { return a > b ? a : b; }
 // Rectify; NaN stays NaN, as in PyTorch.
 DECONVSEG_INLINE vec relu(vec a) { return a < 0.0f ? vec{} : a; }
 
+// terms[0] x^(Count - 1) + ... + terms[Count - 1].
+template <int Count>
+DECONVSEG_INLINE vec polynomial(const float (&terms)[Count], vec x) {
+    vec sum = splat(terms[0]);
+#pragma GCC unroll 16
+    for (int i = 1; i < Count; ++i) sum = sum * x + terms[i];
+    return sum;
+}
+
 }  // namespace deconvseg

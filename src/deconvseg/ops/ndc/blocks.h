@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "kernels.h"
 #include "layout.h"
@@ -47,10 +46,14 @@ class Ring {
           height_(box.height() + 2 * margin * (shape_.kh / 2)),
           planes_(planes),
           voxel_(vectors * kLanes),
-          row_((box.width() + 2 * margin * (shape_.kw / 2)) * voxel_),
-          taps_(shape_.kd) {}
+          row_((box.width() + 2 * margin * (shape_.kw / 2)) * voxel_) {}
 
+    // Of the planes alone: what decides how the work is cut, and so the order of sums.
     int64_t floats() const { return planes_ * height_ * row_; }
+    // Of the pointers to planes, which lie behind them.
+    static int64_t floats_of_taps(const Shape& shape) {
+        return (shape.kd * int64_t{sizeof(float*) / sizeof(float)} + kLanes - 1) / kLanes * kLanes;
+    }
     int64_t row() const { return row_; }
 
     // Take memory from the front of what is left.
@@ -58,6 +61,8 @@ class Ring {
         data_ = memory;
         memory += floats();
         std::fill(data_, memory, 0.0f);
+        taps_ = reinterpret_cast<const float**>(memory);
+        memory += floats_of_taps(shape_);
     }
 
     float* at(int64_t z, int64_t y, int64_t x) const {
@@ -65,20 +70,20 @@ class Ring {
     }
 
     // The planes around a voxel, as the row kernels take them; valid until the next call.
-    const float* const* taps(int64_t z, int64_t y, int64_t x) {
+    const float* const* taps(int64_t z, int64_t y, int64_t x) const {
         for (int64_t k = 0; k < shape_.kd; ++k) {
             const int64_t plane = z + k - shape_.kd / 2;
             const bool outside = plane < 0 || plane >= depth_;
             taps_[k] = outside ? nullptr : at(plane, y - shape_.kh / 2, x - shape_.kw / 2);
         }
-        return taps_.data();
+        return taps_;
     }
 
   private:
     Shape shape_;
     int64_t depth_, y_, x_, height_, planes_, voxel_, row_;
-    std::vector<const float*> taps_;
     float* data_ = nullptr;
+    const float** taps_ = nullptr;
 };
 
 // A share of the work: a box of one channel block of one sample.

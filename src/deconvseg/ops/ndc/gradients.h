@@ -21,6 +21,8 @@ struct GradientTensors {
 template <int R, int KW>
 class Gradients {
   public:
+    static constexpr int64_t kRings = 7;
+
     Gradients(const Problem& problem, const Box& box)
         : problem_(problem),
           half_(problem.shape.kd / 2),
@@ -81,7 +83,7 @@ class Gradients {
     }
 
   private:
-    void reconstruct(Ring& from, const Ring& to, int64_t z, const Box& region) {
+    void reconstruct(const Ring& from, const Ring& to, int64_t z, const Box& region) {
         reconstruct_rows<R, KW>(to.at(z, region.y, region.x), to.row(), false, from.taps(z, region.y, region.x),
                                 from.row(), filters_, problem_.shape, region.width(), region.height());
     }

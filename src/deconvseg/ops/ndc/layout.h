@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
 
-#include "simd.h"
+#include "lanes.h"
 
 namespace deconvseg::ndc {
 
@@ -28,57 +27,31 @@ struct Row {
     }
 };
 
-template <size_t... I>
-DECONVSEG_INLINE vec pick(vec a, vec b, std::index_sequence<I...>) {
-#if defined(__clang__) || __GNUC__ >= 12
-    return __builtin_shufflevector(a, b, static_cast<int>(I)...);
-#else
-    return __builtin_shuffle(a, b, ivec{static_cast<int32_t>(I)...});
-#endif
-}
-
-template <size_t First, size_t... I>
-DECONVSEG_INLINE vec zip(vec a, vec b, std::index_sequence<I...>) {
-    return pick(a, b, std::index_sequence<(First + I / 2 + I % 2 * kLanes)...>{});
-}
-
-template <size_t First, size_t... I>
-DECONVSEG_INLINE vec unzip(vec a, vec b, std::index_sequence<I...>) {
-    return pick(a, b, std::index_sequence<(First + 2 * I)...>{});
-}
-
 // Read N vectors as one sequence of bits of an index: rotate the index to the left by one bit, which deals the halves
 // of the sequence out in turn, as two halves of a pack of cards.
 template <int N>
-DECONVSEG_INLINE void shuffle(vec (&values)[N]) {
-    constexpr auto lanes = std::make_index_sequence<kLanes>{};
+DECONVSEG_INLINE void interleave(vec (&values)[N]) {
     vec dealt[N];
 #pragma GCC unroll 8
     for (int i = 0; i < N / 2; ++i) {
-        dealt[2 * i] = zip<0>(values[i], values[i + N / 2], lanes);
-        dealt[2 * i + 1] = zip<kLanes / 2>(values[i], values[i + N / 2], lanes);
+        dealt[2 * i] = zip<0>(values[i], values[i + N / 2], kAllLanes);
+        dealt[2 * i + 1] = zip<kLanes / 2>(values[i], values[i + N / 2], kAllLanes);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i) values[i] = dealt[i];
 }
 
-// The inverse of shuffle.
+// The inverse of interleave.
 template <int N>
-DECONVSEG_INLINE void unshuffle(vec (&values)[N]) {
-    constexpr auto lanes = std::make_index_sequence<kLanes>{};
+DECONVSEG_INLINE void separate(vec (&values)[N]) {
     vec gathered[N];
 #pragma GCC unroll 8
     for (int i = 0; i < N / 2; ++i) {
-        gathered[i] = unzip<0>(values[2 * i], values[2 * i + 1], lanes);
-        gathered[i + N / 2] = unzip<1>(values[2 * i], values[2 * i + 1], lanes);
+        gathered[i] = unzip<0>(values[2 * i], values[2 * i + 1], kAllLanes);
+        gathered[i + N / 2] = unzip<1>(values[2 * i], values[2 * i + 1], kAllLanes);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i) values[i] = gathered[i];
-}
-
-DECONVSEG_INLINE void transpose(vec (&values)[kLanes]) {
-#pragma GCC unroll 4
-    for (int half = 1; half < kLanes; half *= 2) shuffle(values);
 }
 
 // Tiles of kLanes voxels that cover a row; the last one overlaps the one before.
@@ -96,7 +69,7 @@ void load_interleaved(float* to, const float* from, const Row& row) {
     for (int64_t x = 0; x < row.width; ++x, to += N * kLanes, from += row.voxel_stride) {
         vec values[N];
         for (int i = 0; i < N; ++i) values[i] = load(from + i * kLanes);
-        for (int half = 1; half < N; half *= 2) unshuffle(values);
+        for (int half = 1; half < N; half *= 2) separate(values);
         for (int i = 0; i < N; ++i) store(to + i * kLanes, values[i]);
     }
 }
@@ -106,7 +79,7 @@ void store_interleaved(float* to, const float* from, const Row& row) {
     for (int64_t x = 0; x < row.width; ++x, to += row.voxel_stride, from += N * kLanes) {
         vec values[N];
         for (int i = 0; i < N; ++i) values[i] = load(from + i * kLanes);
-        for (int half = 1; half < N; half *= 2) shuffle(values);
+        for (int half = 1; half < N; half *= 2) interleave(values);
         for (int i = 0; i < N; ++i) store(to + i * kLanes, values[i]);
     }
 }

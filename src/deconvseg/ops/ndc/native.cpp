@@ -7,9 +7,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <new>
 
 #include "gradients.h"
+#include "interface.h"
 #include "parallel.h"
 #include "plain.h"
 #include "update.h"
@@ -35,18 +35,10 @@ Grouped grouped_problem(const int64_t* sizes) {
     return {sizes[0], sizes[1], sizes[2], {sizes[3], sizes[4], sizes[5]}, {sizes[6], sizes[7], sizes[8]}, sizes[9]};
 }
 
-// Threads worth starting: one takes as long to start as a few million operations.
-int64_t useful_threads(const int64_t* sizes, int64_t threads) {
-    const double voxels = double(sizes[0]) * double(sizes[3]) * double(sizes[4]) * double(sizes[5]);
-    const double taps = double(sizes[6]) * double(sizes[7]) * double(sizes[8]);
-    const double operations = 6 * voxels * taps * double(sizes[2]) * double(sizes[1] / sizes[9]);
-    return std::clamp<int64_t>(static_cast<int64_t>(operations / 4e6), 1, threads);
-}
-
 // Call work(pass, task, index, memory) for every task, each thread with its own memory.
 template <class Pass, class Work>
 void run_tasks(const Problem& problem, const Partition& partition, int64_t threads, Work work) {
-    const int64_t floats = (Pass(problem, partition.largest()).floats() + kLanes - 1) / kLanes * kLanes;
+    const int64_t floats = Pass(problem, partition.largest()).floats() + Pass::kRings * Ring::floats_of_taps(problem.shape);
     threads = std::min(threads, partition.tasks());
     const Buffer memory(threads * floats);
     run_team(threads, [&](const Worker& worker) {
@@ -111,43 +103,33 @@ void expect_writes(float* memory, const int64_t* sizes, int64_t channels) {
 }  // namespace
 
 extern "C" int deconvseg_ndc_update(const float* x, const float* source, const float* filters, float* out,
-                                    const int64_t* sizes, const int64_t* strides, const float* eps,
-                                    int64_t threads) try {
+                                    const int64_t* sizes, const int64_t* strides, const float* eps, int64_t threads) {
     const UpdateTensors tensors{{x, strides}, {source, strides + 5}, filters, {out, strides + 10}};
-    threads = useful_threads(sizes, threads);
     expect_writes(out, sizes, sizes[2]);
-    if (by_blocks(sizes)) {
-        update_by_blocks(blocked_problem(sizes), tensors, *eps, threads);
-        return 0;
-    }
-    const Grouped problem = grouped_problem(sizes);
-    const PlainUpdate update(problem, filters, threads);
-    run_team(threads, [&](const Worker& worker) { update.run(worker, tensors.x, tensors.source, tensors.out, *eps); });
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+    return guarded([&] {
+        if (by_blocks(sizes)) return update_by_blocks(blocked_problem(sizes), tensors, *eps, threads);
+        const Grouped problem = grouped_problem(sizes);
+        const PlainUpdate update(problem, filters, threads);
+        run_team(threads,
+                 [&](const Worker& worker) { update.run(worker, tensors.x, tensors.source, tensors.out, *eps); });
+    });
 }
 
 // `dx`, `dsource` and `dfilters` may be null: not asked for.
 extern "C" int deconvseg_ndc_update_backward(const float* grad, const float* x, const float* source,
                                              const float* filters, float* dx, float* dsource, float* dfilters,
                                              const int64_t* sizes, const int64_t* strides, const float* eps,
-                                             int64_t threads) try {
+                                             int64_t threads) {
     const GradientTensors tensors{{grad, strides},    {x, strides + 5},       {source, strides + 10}, filters,
                                   {dx, strides + 15}, {dsource, strides + 20}};
-    threads = useful_threads(sizes, threads);
     expect_writes(dx, sizes, sizes[1]);
     expect_writes(dsource, sizes, sizes[2]);
-    if (by_blocks(sizes)) {
-        gradients_by_blocks(blocked_problem(sizes), tensors, dfilters, *eps, threads);
-        return 0;
-    }
-    const Grouped problem = grouped_problem(sizes);
-    const PlainGradients gradients(problem, filters, threads);
-    run_team(threads, [&](const Worker& worker) {
-        gradients.run(worker, tensors.grad, tensors.x, tensors.source, tensors.dx, tensors.dsource, dfilters, *eps);
+    return guarded([&] {
+        if (by_blocks(sizes)) return gradients_by_blocks(blocked_problem(sizes), tensors, dfilters, *eps, threads);
+        const Grouped problem = grouped_problem(sizes);
+        const PlainGradients gradients(problem, filters, threads);
+        run_team(threads, [&](const Worker& worker) {
+            gradients.run(worker, tensors.grad, tensors.x, tensors.source, tensors.dx, tensors.dsource, dfilters, *eps);
+        });
     });
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
 }

@@ -122,10 +122,7 @@ inline void dot(const Grid& grid, const float* const (&a)[3], const float* const
 #pragma GCC unroll 4
         for (int k = 0; k < kTapsAtOnce; ++k) total[k] += sum[k];
     }
-    for (int k = 0; k < kTapsAtOnce; ++k) {
-        results[k] = 0;
-        for (int lane = 0; lane < kLanes; ++lane) results[k] += total[k][lane];
-    }
+    for (int k = 0; k < kTapsAtOnce; ++k) results[k] = sum_in_order(total[k]);
 }
 
 // What both passes share: the padded channels of one sample at a time, and the filters (C, E/G, taps).

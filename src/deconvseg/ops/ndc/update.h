@@ -18,6 +18,8 @@ struct UpdateTensors {
 template <int R, int KW>
 class Update {
   public:
+    static constexpr int64_t kRings = 3;
+
     Update(const Problem& problem, const Box& box)
         : problem_(problem),
           half_(problem.shape.kd / 2),

@@ -1,6 +1,7 @@
 // The selective scan on a CPU, forward and backward: plain C functions, called from native.py.
 
 #include "backward.h"
+#include "interface.h"
 
 using namespace deconvseg;
 

@@ -102,18 +102,4 @@ struct Decay {
     }
 };
 
-// Add kLanes vectors up, each to one lane.
-template <int Step = 1>
-DECONVSEG_INLINE vec sums_of(vec (&terms)[kLanes]) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; i += 2 * Step) {
-        exchange<Step>(terms[i], terms[i + Step], std::make_integer_sequence<int, kLanes>{});
-        terms[i] += terms[i + Step];
-    }
-    if constexpr (2 * Step < kLanes)
-        return sums_of<2 * Step>(terms);
-    else
-        return terms[0];
-}
-
 }  // namespace deconvseg::scan

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "interface.h"
 #include "matmul.h"
 #include "parallel.h"
 
@@ -175,12 +176,7 @@ void pack(const Shape& shape, const float* weight, float* packed) {
     }
 }
 
-Shape shape_of(const int64_t* sizes) {
-    Shape shape;
-    static_assert(sizeof(Shape) == 10 * sizeof(int64_t), "the sizes are copied as they come");
-    std::memcpy(&shape, sizes, sizeof shape);
-    return shape;
-}
+Shape shape_of(const int64_t* sizes) { return shape_from<Shape, 10>(sizes); }
 
 }  // namespace
 

@@ -1,0 +1,125 @@
+// Gradients of the MLP of a Deconver block, and the weights as all products of the backward pass read them.
+#pragma once
+
+#include "forward.h"
+#include "outer.h"
+
+namespace deconvseg::block {
+
+// Where gradients go: dx like x, the others like the parameters of Weights.
+struct Gradients {
+    float *x, *project_in, *filters, *source, *source_bias, *project_out, *project_out_bias, *expand, *expand_bias,
+        *contract, *contract_bias;
+};
+
+// Parameters in the order in which products of the backward pass read them.
+struct PackedBackward {
+    explicit PackedBackward(const Shape& shape)
+        : project_in(packed_size(shape.channels, shape.channels)),
+          source(packed_size(shape.channels * shape.ratio, shape.channels)),
+          project_out(packed_size(shape.channels, shape.channels * shape.ratio)),
+          expand(packed_size(shape.hidden, shape.channels)),
+          contract(packed_size(shape.channels, shape.hidden)) {}
+
+    void fill(const Worker& worker, const Shape& shape, const Weights& weights) const {
+        const int64_t channels = shape.channels, sources = channels * shape.ratio, hidden = shape.hidden;
+        pack(worker, project_in, channels, channels,
+             [&](int64_t k, int64_t column) { return weights.project_in[k * channels + column]; });
+        pack(worker, source, sources, channels,
+             [&](int64_t k, int64_t column) { return weights.source[source_channel(shape, k) * channels + column]; });
+        pack(worker, project_out, channels, sources, [&](int64_t k, int64_t column) {
+            return weights.project_out[k * sources + source_channel(shape, column)];
+        });
+        pack(worker, expand, hidden, channels,
+             [&](int64_t k, int64_t column) { return weights.expand[k * channels + column]; });
+        pack(worker, contract, channels, hidden,
+             [&](int64_t k, int64_t column) { return weights.contract[k * hidden + column]; });
+    }
+
+    Buffer project_in, source, project_out, expand, contract;
+};
+
+// Backward of the MLP, up to the gradient of its normalised input; some voxels at a time, in two steps.
+class MlpBackward {
+  public:
+    MlpBackward(const Shape& shape, const Weights& weights, const Packed& packed, const PackedBackward& reversed,
+                const Gradients& gradients)
+        : shape_(shape),
+          weights_(weights),
+          packed_(packed),
+          reversed_(reversed),
+          gradients_(gradients),
+          lines_(std::clamp<int64_t>((int64_t{2} << 20) / (shape.hidden * 4 * kWidth), 2, 32)),
+          normal_(lines_ * kWidth * shape.channels),
+          active_(lines_ * kWidth * shape.hidden),
+          grad_hidden_(lines_ * kWidth * shape.hidden) {}
+
+    void run(const Worker& worker, const Statistics& statistics, const float* z, const float* grad,
+             float* grad_normal) const {
+        const int64_t voxels = shape_.voxels(), channels = shape_.channels;
+        for (int64_t from = 0; from < voxels; from += lines_ * kWidth) {
+            const int64_t count = std::min(lines_ * kWidth, voxels - from);
+            const float* grad_here = grad + from * channels;
+            worker.share((count + kWidth - 1) / kWidth, [&](int64_t i) {
+                const int64_t at = i * kWidth, rows = std::min(kWidth, count - at);
+                make(rows, at, statistics, z + (from + at) * channels, grad_here + at * channels,
+                     grad_normal + (from + at) * channels);
+            });
+            worker.meet();
+            // Whole lines, and then the voxels that are left as one shorter line.
+            const int64_t whole = count / kWidth;
+            sum(worker, grad_here, 0, whole, kWidth);
+            if (count % kWidth != 0) {
+                worker.meet();
+                sum(worker, grad_here, whole, whole + 1, count % kWidth);
+            }
+            worker.meet();
+        }
+    }
+
+  private:
+    static constexpr int64_t kWidth = 64;  // voxels of a line
+
+    void make(int64_t rows, int64_t at, const Statistics& statistics, const float* z, const float* grad,
+              float* grad_normal) const {
+        const int64_t channels = shape_.channels, hidden = shape_.hidden;
+        float *normal = normal_ + at * channels, *active = active_ + at * hidden, *back = grad_hidden_ + at * hidden;
+        statistics.normalise(z, rows, normal);
+        multiply(Left{normal, channels, 1, channels}, rows, packed_.expand, hidden,
+                 [&](int64_t row, int64_t c, vec sums) {
+                     const vec value = sums + load(weights_.expand_bias + c);
+                     store(active + row * hidden + c, gelu(value));
+                     store(back + row * hidden + c, gelu_slope(value));
+                 });
+        multiply(Left{grad, channels, 1, channels}, rows, reversed_.contract, hidden,
+                 [&](int64_t row, int64_t c, vec sums) {
+                     float* to = back + row * hidden + c;
+                     store(to, load(to) * sums);
+                 });
+        multiply(Left{back, hidden, 1, hidden}, rows, reversed_.expand, channels,
+                 [&](int64_t row, int64_t c, vec sums) { store(grad_normal + row * channels + c, sums); });
+    }
+
+    void sum(const Worker& worker, const float* grad, int64_t first, int64_t last, int64_t width) const {
+        const int64_t channels = shape_.channels, hidden = shape_.hidden;
+        const auto of = [](const float* values, int64_t columns) {
+            return [=](int64_t line, int64_t column) { return values + line * kWidth * columns + column; };
+        };
+        const auto normal = of(normal_, channels), outer = of(grad, channels);
+        const auto active = of(active_, hidden), back = of(grad_hidden_, hidden);
+        add_outer(worker, gradients_.expand, hidden, channels, first, last, width, back, hidden, normal, channels);
+        add_outer(worker, gradients_.contract, channels, hidden, first, last, width, outer, channels, active, hidden);
+        add_columns(worker, gradients_.expand_bias, hidden, first, last, width, back, hidden);
+        add_columns(worker, gradients_.contract_bias, channels, first, last, width, outer, channels);
+    }
+
+    const Shape& shape_;
+    const Weights& weights_;
+    const Packed& packed_;
+    const PackedBackward& reversed_;
+    const Gradients& gradients_;
+    int64_t lines_;
+    Buffer normal_, active_, grad_hidden_;
+};
+
+}  // namespace deconvseg::block

@@ -3,18 +3,28 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from deconvseg import ops
 from deconvseg.errors import InputError
+from deconvseg.nn import DeconverBlock
 from deconvseg.ops import backends, deformable_upsample, explain, native, ndc_update, use_backend
-from deconvseg.ops.backends import Choice, ExplainsBackend, Operator, choose, forced_backend
+from deconvseg.ops import conv as convolutions
+from deconvseg.ops.backends import Choice, ExplainsBackend, choose, forced_backend
 from deconvseg.ops.ndc import choose_update
+from deconvseg.ops.registry import OPERATORS, Implementation, Operator, register_backend, unregister_backend
+from deconvseg.ops.winograd import Packing, winograd_conv
+
+WHY_NOT = Implementation.why_not
 
 needs_native = pytest.mark.skipif(native.unavailable() is not None, reason=f"native: {native.unavailable()}")
 
@@ -42,6 +52,25 @@ def problem(dtype=torch.float32, sources=2, device="cpu"):
     generator = torch.Generator().manual_seed(0)
     shapes = (2, 4, 6, 5), (2, 4 * sources, 6, 5), (4, sources, 3, 3)
     return tuple(torch.rand(shape, generator=generator).to(device, dtype) for shape in shapes)
+
+
+@pytest.fixture
+def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
+    """One that no backend computes yet."""
+    made = Operator("test", images=2)
+    monkeypatch.setitem(OPERATORS, "test", made)
+    return made
+
+
+def toy(reason: str | None = None, asked: list[str] | None = None, **functions: Any) -> SimpleNamespace:
+    """The kernels of a backend, which decline for a reason, if any, and note that they were asked."""
+
+    def decline(*tensors: Any) -> str | None:
+        if asked is not None:
+            asked.append("decline")
+        return reason
+
+    return SimpleNamespace(decline=decline, **functions)
 
 
 def chosen(*tensors, groups=4):
@@ -86,16 +115,16 @@ def test_tensors_without_values_go_the_way_of_a_kernel_and_it_is_told_so():
         assert choose_update(*tensors, groups=4).backend == "reference"
 
 
-def test_the_reference_is_told_why_it_does_not_run(monkeypatch):
-    operator = Operator("test", "deconvseg.ops.ndc", images=2)
-    monkeypatch.setattr(Operator, "why_not", lambda *_, **__: None)
+def test_the_reference_is_told_why_it_does_not_run(operator):
+    register_backend("test", "native", device="cpu", kernels=toy())
+    register_backend("test", "triton", device="cuda", kernels=toy())
     assert choose(operator, *problem()) == Choice(
         "test", "native", {"reference": "native is faster", "triton": "it needs tensors on cuda, not cpu"}
     )
 
 
-def test_an_operator_without_kernels_runs_in_plain_pytorch_and_nothing_is_logged(caplog):
-    choice = choose(Operator("test", "deconvseg.catalog", images=1), torch.rand(1, 2, 3))
+def test_an_operator_without_kernels_runs_in_plain_pytorch_and_nothing_is_logged(operator, caplog):
+    choice = choose(operator, torch.rand(1, 2, 3))
     assert choice.backend == "reference"
     assert choice.declined["native"] == "it has no kernel for this operator"
     assert not caplog.records
@@ -221,11 +250,119 @@ def test_what_cannot_be_explained_is_refused():
             explain(subject, *inputs)
 
 
+@pytest.fixture
+def toys() -> Iterator[None]:
+    """Take the toy backends of the update away again."""
+    yield
+    unregister_backend("ndc_update", "toy")
+    unregister_backend("conv", "toy")
+
+
+@needs_native
+@pytest.mark.usefixtures("toys")
+def test_a_second_backend_of_a_device_goes_first_by_its_priority_and_stands_back_where_it_declines():
+    x, source, filters = problem()
+    expected = ndc_update(x, source, filters, groups=4)
+
+    def few(x, source, filters):
+        return "it takes one sample" if len(x) > 1 else None
+
+    def update(x, source, filters, groups, eps):
+        return source + 1
+
+    kernels = SimpleNamespace(decline=few, update=update, update_backward=lambda grad, *_: (grad, grad, grad))
+    register_backend("ndc_update", "toy", device="cpu", kernels=kernels, priority=1)
+    assert torch.equal(ndc_update(x[:1], source[:1], filters, groups=4), source[:1] + 1)
+    choice = choose_update(x[:1], source[:1], filters, groups=4)
+    assert (choice.backend, choice.declined["native"]) == ("toy", "toy is faster")
+    assert torch.equal(ndc_update(x, source, filters, groups=4), expected)
+    choice = choose_update(x, source, filters, groups=4)
+    assert (choice.backend, choice.declined["toy"]) == ("native", "it takes one sample")
+    assert "native   reference: native is faster; triton: it needs tensors on cuda, not cpu; toy: it takes" in str(
+        explain(ndc_update, x, source, filters, groups=4)
+    )
+    with use_backend("native"):
+        assert choose_update(x[:1], source[:1], filters, groups=4).declined["toy"] == "native is forced"
+    with use_backend("toy"), pytest.raises(InputError, match="forced backend 'toy' cannot run: it takes one sample"):
+        ndc_update(x, source, filters, groups=4)
+    # Behind the native kernels it is asked only where they decline.
+    register_backend("ndc_update", "toy", device="cpu", kernels=kernels, priority=-1)
+    assert choose_update(x[:1], source[:1], filters, groups=4).backend == "native"
+    four_channels = x[:1], source[:1], filters.repeat(1, 4, 1, 1)
+    assert choose_update(*four_channels, groups=1).backend == "toy"
+    unregister_backend("ndc_update", "toy")
+    assert "toy" not in choose_update(x, source, filters, groups=4).declined
+    with pytest.raises(InputError, match="backend 'toy' is unknown"), use_backend("toy"):
+        pass
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_backend_of_layers_is_registered_in_the_same_way():
+    x, weight = torch.rand(1, 2, 5, 5), torch.rand(3, 2, 3, 3)
+    asked = []
+    kernels = toy(asked=asked, conv=lambda x, weight, bias, stride, padding: x.new_full((1, 3, 3, 3), 7))
+    register_backend("conv", "toy", device="cpu", kernels=kernels, priority=1)
+    settings = {"stride": (1, 1), "padding": (0, 0)}
+    assert torch.equal(convolutions.conv(x, weight, None, **settings), torch.full((1, 3, 3, 3), 7.0))
+    assert asked == ["decline"]
+    assert explain(convolutions.conv, x, weight, None, **settings).choices[0][1].backend == "toy"
+    with use_backend("triton"):
+        torch.testing.assert_close(convolutions.conv(x, weight, None, **settings), F.conv2d(x, weight))
+    unregister_backend("conv", "toy")
+    torch.testing.assert_close(convolutions.conv(x, weight, None, **settings), F.conv2d(x, weight))
+
+
+def test_a_backend_of_an_unknown_operator_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="operator 'ndc_updat' is unknown.*did you mean 'ndc_update'"):
+        register_backend("ndc_updat", "toy", device="cpu", kernels=toy())
+    assert OPERATORS.keys() == {
+        *("ndc_update", "deformable_upsample", "selective_scan", "instance_norm"),
+        *("conv", "conv_transpose", "winograd_conv", "deconver_block"),
+    }
+
+
+def calls_of_all_operators() -> dict[str, Callable[[], torch.Tensor]]:
+    images, vectors, packing = torch.rand(1, 16, 6, 6), torch.rand(1, 4, 5), Packing()
+    last = images.to(memory_format=torch.channels_last)
+    weight, moves = torch.rand(16, 16, 3, 3), torch.rand(1, 2, 12, 12)
+    block = DeconverBlock(16, 3, spatial_dims=2)
+    a, b = -torch.rand(4, 3), torch.rand(1, 3, 5)
+    return {
+        "ndc_update": lambda: ndc_update(images, images, torch.rand(16, 1, 3, 3), groups=16),
+        "deformable_upsample": lambda: deformable_upsample(images, moves, None, scale=2, receptive_field=1),
+        "selective_scan": lambda: ops.selective_scan(vectors, vectors, a, b, b),
+        "instance_norm": lambda: ops.instance_norm(images),
+        "conv": lambda: convolutions.conv(last, weight, None, stride=(1, 1), padding=(1, 1)),
+        "conv_transpose": lambda: convolutions.conv_transpose(last, weight, None, stride=(3, 3)),
+        "winograd_conv": lambda: winograd_conv(last, weight, packing),
+        "deconver_block": lambda: block(last),
+    }
+
+
+@needs_native
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_backend_is_chosen_once_a_call(name, monkeypatch):
+    call = calls_of_all_operators()[name]
+    asked = []
+
+    def why_not(self, *arguments):
+        asked.append(self.backend)
+        return WHY_NOT(self, *arguments)
+
+    monkeypatch.setattr(Implementation, "why_not", why_not)
+    with torch.set_grad_enabled(name not in ("instance_norm", "winograd_conv")):
+        out = call()
+        if out.requires_grad:
+            out.sum().backward()
+    assert asked == ["native"]
+
+
 def test_importing_the_operators_loads_neither_compiler_nor_kernels():
     script = (
         "import sys, torch; before = set(sys.modules); import deconvseg.ops as ops; new = set(sys.modules) - before\n"
         "assert not {m for m in new if m.startswith(('torch._dynamo', 'torch._inductor', 'triton'))}, new\n"
-        "assert not {m for m in new if m.endswith(('.ndc.native', '.ndc.triton'))}, new\n"
+        "assert not {m for m in new if m.endswith(('.native', '.triton'))}, new\n"
+        "import deconvseg.ops.native\n"
         "assert ops.native._loaded.cache_info().currsize == 0"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvseg.ops import native
-from deconvseg.ops.deconver_block import choose_block, deconver_block, reference
+from deconvseg.ops.deconver_block import Weights, choose_block, deconver_block, reference
 from deconvseg.ops.native import interface
 from tolerance import assert_near, with_gradients
 
@@ -24,7 +24,11 @@ def block_weights(channels, ratio, kernel, hidden, generator):
     pointwise = [(channels, sources), (hidden, channels), (channels, hidden)]
     behind = [tensor for rows, columns in pointwise for tensor in (draw(rows, columns, *ones), draw(rows))]
     first = [draw(channels, channels, *ones), draw(channels, ratio, *kernel)]
-    return [*first, draw(sources, channels, *ones), draw(sources), *behind]
+    return Weights(*first, draw(sources, channels, *ones), draw(sources), *behind)
+
+
+def usual_block(x, *weights):
+    return deconver_block(x, Weights(*weights), eps=1e-8, norm_eps=1e-5)
 
 
 @st.composite
@@ -45,7 +49,7 @@ def blocks(draw):
 def test_values_are_as_near_to_the_truth_as_plain_pytorch(problem):
     x, weights, eps = problem
     assert choose_block(x, weights).backend == "native"
-    exact = reference.block(x.double(), [w.double() for w in weights], eps, 1e-5)
+    exact = reference.block(x.double(), Weights(*(w.double() for w in weights)), eps, 1e-5)
     plain = reference.block(x, weights, eps, 1e-5)
     for threads in (1, 3):
         before = torch.get_num_threads()
@@ -72,10 +76,10 @@ def test_gradients_are_as_near_to_the_truth_as_plain_pytorch(case):
     shape, kernel, ratio, hidden, eps = case
 
     def by_kernels(x, *weights):
-        return deconver_block(x, weights, eps=eps, norm_eps=1e-5)
+        return deconver_block(x, Weights(*weights), eps=eps, norm_eps=1e-5)
 
     def by_reference(x, *weights):
-        return reference.block(x, weights, eps, 1e-5)
+        return reference.block(x, Weights(*weights), eps, 1e-5)
 
     # Together over some problems: where the update divides by next to nothing, one value can decide a whole problem.
     mine, plain = torch.zeros(12), torch.zeros(12)
@@ -98,7 +102,9 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     results, before = [], torch.get_num_threads()
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
-        results.append(with_gradients(lambda x, *w: deconver_block(x, w, eps=1e-8, norm_eps=1e-5), (x, *weights), x))
+        results.append(
+            with_gradients(lambda x, *w: deconver_block(x, Weights(*w), eps=1e-8, norm_eps=1e-5), (x, *weights), x)
+        )
     torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
@@ -114,8 +120,8 @@ def test_second_derivatives_are_those_of_the_reference():
         (slope,) = torch.autograd.grad(function(*inputs).square().sum(), inputs[0], create_graph=True)
         return torch.autograd.grad(slope.square().sum(), inputs[:-1])
 
-    by_kernels = penalty(lambda x, *w: deconver_block(x, w, eps=1e-3, norm_eps=1e-5))
-    for one, two in zip(by_kernels, penalty(lambda x, *w: reference.block(x, w, 1e-3, 1e-5)), strict=True):
+    by_kernels = penalty(lambda x, *w: deconver_block(x, Weights(*w), eps=1e-3, norm_eps=1e-5))
+    for one, two in zip(by_kernels, penalty(lambda x, *w: reference.block(x, Weights(*w), 1e-3, 1e-5)), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4 * two.abs().max().item())
 
 
@@ -131,7 +137,7 @@ def test_layouts_and_strides_change_nothing():
     transposed = x.transpose(2, 4).contiguous().transpose(2, 4)
     for other in (last, sliced[:, 2:18, :, ::2], transposed):
         assert torch.equal(deconver_block(other, weights, eps=1e-8, norm_eps=1e-5), expected)
-    strange = [torch.stack([weight, weight], -1)[..., 0] for weight in weights]
+    strange = Weights(*(torch.stack([weight, weight], -1)[..., 0] for weight in weights))
     gc.collect()
     assert torch.equal(deconver_block(x, strange, eps=1e-8, norm_eps=1e-5), expected)
 
@@ -140,7 +146,7 @@ def test_layouts_and_strides_change_nothing():
 def test_an_empty_batch_gives_an_empty_result_and_zero_gradients():
     weights = block_weights(16, 4, (3, 3), 64, torch.Generator().manual_seed(0))
     result, *gradients = with_gradients(
-        lambda x, *w: deconver_block(x, w, eps=1e-8, norm_eps=1e-5),
+        usual_block,
         (torch.empty(0, 16, 4, 4), *weights),
         torch.empty(0, 16, 4, 4),
     )

@@ -12,8 +12,9 @@ from deconvseg.nn.fusion import why_apart
 from deconvseg.nn.mlp import pointwise_mlp
 from deconvseg.nn.ndc import NDC
 from deconvseg.nn.norm import InstanceNorm, create_norm
-from deconvseg.ops.backends import Choice
-from deconvseg.ops.deconver_block import choose_block, deconver_block
+from deconvseg.ops.backends import Choice, chosen
+from deconvseg.ops.deconver_block import Weights, choose_block, deconver_block
+from deconvseg.ops.deconver_block.library import BLOCK
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.overriding import is_symbolic
 
@@ -81,10 +82,12 @@ class DeconverBlock(nn.Module):
         On a CPU one native operator computes the whole block where that makes no difference, see
         :meth:`explain_backend`: hooks, replaced modules and replaced methods are respected.
         """
-        by_layers = is_symbolic(x) or torch.compiler.is_compiling() or x.device.type != "cpu"
-        if not by_layers and self._choose(x).backend == "native":
-            norm_eps = cast(InstanceNorm, self.norm1).eps
-            return in_order_of(x, deconver_block(x, self._weights(), eps=self.mixer.ndc.eps, norm_eps=norm_eps))
+        by_layers = is_symbolic(x) or torch.compiler.is_compiling() or not BLOCK.runs_on(x.device.type)
+        if not by_layers and self._why_layers() is None:
+            weights, eps, norm_eps = self._weights(), self.mixer.ndc.eps, cast(InstanceNorm, self.norm1).eps
+            backend = chosen(BLOCK, x, *weights)
+            if backend != "reference":
+                return in_order_of(x, deconver_block(x, weights, eps=eps, norm_eps=norm_eps, backend=backend))
         x = x + self.mixer(self.norm1(x))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
@@ -92,11 +95,11 @@ class DeconverBlock(nn.Module):
     def explain_backend(self) -> Choice:
         """Choose for inputs like the filters; ``reference`` means that the layers are called one by one."""
         filters = self.mixer.ndc.filters
-        return self._choose(filters.new_empty(1, filters.shape[0], *[1] * (filters.ndim - 2)))
+        image, reason = filters.new_empty(1, filters.shape[0], *[1] * (filters.ndim - 2)), self._why_layers()
+        return choose_block(image, () if reason else self._weights(), reason)
 
-    def _choose(self, x: Tensor) -> Choice:
-        apart = why_apart(self, _MODULES) or self._why_other_equations()
-        return choose_block(x, () if apart else self._weights(), apart)
+    def _why_layers(self) -> str | None:
+        return why_apart(self, _MODULES) or self._why_other_equations()
 
     def _why_other_equations(self) -> str | None:
         """Say why one operator cannot stand for the expected modules, with the settings they have, or None."""
@@ -115,11 +118,11 @@ class DeconverBlock(nn.Module):
             return "biases were added or removed"
         return None
 
-    def _weights(self) -> tuple[Tensor, ...]:
+    def _weights(self) -> Weights:
         mixer, (expand, _, contract) = self.mixer, self.mlp
         layers = cast(tuple[Conv3d, ...], (mixer.ndc.initial_source, mixer.project_out, expand, contract))
         biased = [parameter for layer in layers for parameter in (layer.weight, cast(Tensor, layer.bias))]
-        return mixer.project_in.weight, mixer.ndc.filters, *biased
+        return Weights(mixer.project_in.weight, mixer.ndc.filters, *biased)
 
 
 _CONVS = (Conv2d, Conv3d)

@@ -8,12 +8,12 @@ from deconvseg.ops.backends import Choice
 from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.overriding import is_symbolic
+from deconvseg.ops.torch_internals import ConvNd, ConvTransposeNd
 
 _PLAIN = "dilations, groups and paddings of other kinds are PyTorch's"
-SPECIAL = Choice("conv", "reference", {"native": _PLAIN, "triton": _PLAIN})
 
 
-class _Conv(nn.modules.conv._ConvNd):
+class _Conv(ConvNd):
     """A convolution by :func:`deconvseg.ops.conv.conv`, where it is one with zero padding and one group."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -26,9 +26,8 @@ class _Conv(nn.modules.conv._ConvNd):
 
     def explain_backend(self) -> Choice:
         """Choose for an image as large as the kernel, without a gradient, with the channels innermost in memory."""
-        if self.is_special():
-            return SPECIAL
-        return choose_conv(_image(self), self.weight, self.bias, stride=self.stride, padding=self._zeros())
+        reason, padding = (_PLAIN, ()) if self.is_special() else (None, self._zeros())
+        return choose_conv(_image(self), self.weight, self.bias, stride=self.stride, padding=padding, reason=reason)
 
     def is_special(self) -> bool:
         """Say whether its settings leave it to PyTorch."""
@@ -39,7 +38,7 @@ class _Conv(nn.modules.conv._ConvNd):
         return tuple(int(pad) for pad in self.padding)
 
 
-class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
+class _ConvTranspose(ConvTransposeNd):
     """A transposed convolution by :func:`deconvseg.ops.conv.conv_transpose`, where it has no padding and one group."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -57,9 +56,8 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
 
     def choose(self, x: Tensor) -> Choice:
         """Choose for an image."""
-        if self.is_special():
-            return SPECIAL
-        return choose_conv_transpose(x, self.weight, self.bias, stride=self.stride)
+        reason = _PLAIN if self.is_special() else None
+        return choose_conv_transpose(x, self.weight, self.bias, stride=self.stride, reason=reason)
 
     def is_special(self) -> bool:
         """Say whether its settings leave it to PyTorch."""
@@ -67,7 +65,7 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
         return dilated or self.groups != 1 or any((*self.padding, *self.output_padding))
 
 
-def _image(layer: nn.modules.conv._ConvNd) -> Tensor:
+def _image(layer: ConvNd) -> Tensor:
     image = layer.weight.new_empty((1, layer.in_channels, *layer.kernel_size))
     return channels_last(image) if image.ndim in CHANNELS_LAST else image
 

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from deconvseg.nn.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
 from deconvseg.nn.fusion import has_own_methods, is_watched, why_special
 from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm, use_own_norms
-from deconvseg.ops.backends import Choice, why_not_native
+from deconvseg.ops.backends import Choice, why_layers_on_cpu
 from deconvseg.ops.instance_norm import instance_norm, instance_norm_
 from deconvseg.ops.layout import channels_last
+from deconvseg.ops.torch_internals import ConvNd
 from deconvseg.ops.winograd import Packing, choose_packing, winograd_conv
 
+_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
-class _Frozen(nn.modules.conv._ConvNd):
+
+class _Frozen(ConvNd):
     """A convolution that brings the channels of its image innermost, and leaves them there."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -27,15 +30,15 @@ class _Frozen(nn.modules.conv._ConvNd):
         if torch.compiler.is_compiling() or input.ndim != weight.ndim:
             return plain(input, weight, bias)
         x, padding = channels_last(input), self.padding
-        special = self.padding_mode != "zeros" or x.dtype != torch.float32 or why_not_native(x, weight)
-        onednn = torch._C._has_mkldnn and torch.backends.mkldnn.enabled
-        if special or isinstance(padding, str) or not onednn or is_watched() or not has_own_methods(type(self)):
+        own, onednn = has_own_methods(type(self)), _HAS_ONEDNN and torch.backends.mkldnn.enabled
+        special = self.padding_mode != "zeros" or x.dtype != torch.float32 or not onednn
+        if special or isinstance(padding, str) or why_layers_on_cpu(x, weight) or is_watched() or not own:
             return plain(x, weight, bias)
         # For few channels or few threads PyTorch would take other kernels, which are slow with the channels innermost.
         return torch.mkldnn_convolution(x, weight, bias, padding, self.stride, self.dilation, self.groups)
 
 
-class _Winograd(nn.modules.conv._ConvNd):
+class _Winograd(ConvNd):
     """A convolution by :func:`deconvseg.ops.winograd.winograd_conv`."""
 
     packing: Packing
@@ -123,7 +126,7 @@ def freeze(network: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d | nn.Conv3d) and fits_winograd(layer):
             _change_class(layer, _WINOGRAD)
             cast(_Winograd, layer).packing = Packing()
-            cast(_Winograd, layer).packing.of(layer.weight)
+            cast(_Winograd, layer).packing.of(layer.weight, cast(_Winograd, layer).explain_backend().backend)
         elif why_special(layer, tuple(_OTHERS)) is None:
             _change_class(layer, _OTHERS)
             if isinstance(layer, FrozenConv2d | FrozenConv3d):
@@ -137,10 +140,10 @@ def fits_winograd(layer: nn.Module) -> bool:
     if why_special(layer, tuple(_WINOGRAD)) is not None:
         return False
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
-    return _keeps_size(layer) and choose_packing(layer.weight).backend == "native"
+    return _keeps_size(layer) and choose_packing(layer.weight).backend != "reference"
 
 
-def _keeps_size(layer: nn.modules.conv._ConvNd) -> bool:
+def _keeps_size(layer: ConvNd) -> bool:
     once = set(layer.stride) == set(layer.dilation) == {layer.groups} == {1} and layer.padding_mode == "zeros"
     return once and layer.padding in ("same", tuple(length // 2 for length in layer.kernel_size))
 

@@ -3,16 +3,18 @@
 import sys
 from collections.abc import Mapping
 
-import torch
 from torch import nn
-from torch.nn.modules import module as calls
 
+from deconvseg.ops.torch_internals import (
+    METHODS,
+    OF_ONE_LAYER,
+    all_modules_have_a_hook,
+    calls_were_replaced,
+    has_dispatch_mode,
+    has_hook,
+    is_called_as_all,
+)
 from deconvseg.ops.watching import why_watched
-
-# The methods that say what a layer computes.
-_METHODS = ("forward", "_conv_forward")
-# What other code gives to one layer to change how it is called; the last is of ``Module.compile``.
-_OF_ONE_LAYER = frozenset({*_METHODS, "_call_impl", "_compiled_call_impl"})
 
 # The methods of each class that was asked about: its own, and those of the bases that define one.
 _originals: dict[type, tuple[tuple[type, str, object], ...]] = {}
@@ -41,29 +43,24 @@ def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str 
 def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
     """Say why a module must be called, or None: it has one of these exact types, its own methods, and no hooks."""
     kind, attributes = type(module), vars(module)
-    if kind not in types or not attributes.keys().isdisjoint(_OF_ONE_LAYER):
+    if kind not in types or not attributes.keys().isdisjoint(OF_ONE_LAYER):
         return f"was replaced, compiled or parametrised ({kind.__name__})"
-    if (
-        attributes["_forward_hooks"]
-        or attributes["_forward_pre_hooks"]
-        or attributes["_backward_hooks"]
-        or attributes["_backward_pre_hooks"]
-    ):
+    if has_hook(attributes):
         return "has a hook"
     return None if has_own_methods(kind) else f"has a method that was replaced on the class {kind.__name__}"
 
 
 def has_own_methods(kind: type[nn.Module]) -> bool:
     """Say whether a class computes by the methods that it was defined with, and is called as all modules are."""
-    if kind.__call__ is not nn.Module.__call__ or kind._call_impl is not nn.Module._call_impl:
+    if not is_called_as_all(kind):
         return False
     originals = _originals.get(kind)
     if originals is None:
         bases = kind.__mro__[: kind.__mro__.index(nn.Module)]
-        defined = [(base, name, vars(base)[name]) for base in bases for name in _METHODS if name in vars(base)]
+        defined = [(base, name, vars(base)[name]) for base in bases for name in METHODS if name in vars(base)]
         if not all(_is_defined_by(*each) for each in defined):
             return False
-        inherited = [(kind, name, getattr(kind, name)) for name in _METHODS if hasattr(kind, name)]
+        inherited = [(kind, name, getattr(kind, name)) for name in METHODS if hasattr(kind, name)]
         originals = _originals[kind] = (*defined, *inherited)
     return all(getattr(base, name) is method for base, name, method in originals)
 
@@ -75,17 +72,11 @@ def is_watched() -> bool:
 
 def why_calls_watched() -> str | None:
     """Say what sees all calls of modules, of PyTorch's functions or of its operators, or None."""
-    if (
-        calls._global_forward_hooks
-        or calls._global_forward_pre_hooks
-        or calls._global_backward_hooks
-        or calls._global_backward_pre_hooks
-    ):
+    if all_modules_have_a_hook():
         return "there is a hook on all modules"
-    for function in (nn.Module.__call__, nn.Module._wrapped_call_impl, nn.Module._call_impl):
-        if getattr(function, "__globals__", None) is not vars(calls):
-            return "the way in which modules are called was replaced"
-    if torch._C._len_torch_dispatch_stack():
+    if calls_were_replaced():
+        return "the way in which modules are called was replaced"
+    if has_dispatch_mode():
         return "a TorchDispatchMode sees each operator of PyTorch"
     return why_watched()
 

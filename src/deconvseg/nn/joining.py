@@ -61,5 +61,5 @@ def _as_one_map(x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> tuple[Te
     assert isinstance(fusion, _FUSION)
     if not is_pointwise(fusion) or fusion.bias is not None or fusion.is_special():
         return None
-    native = upsampling.choose(x).backend == "native"
-    return (upsampling.weight, upsampling.bias, fusion.weight) if native else None
+    by_kernel = upsampling.choose(x).backend != "reference"
+    return (upsampling.weight, upsampling.bias, fusion.weight) if by_kernel else None

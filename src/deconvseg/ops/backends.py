@@ -1,4 +1,4 @@
-"""Which backend computes an operator: their names, how one is forced, how one is chosen and why."""
+"""Which backend computes an operator: how one is forced, chosen once a call, and why."""
 
 import logging
 import os
@@ -6,79 +6,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.ops import native
-from deconvseg.ops.compilation import constant_to_compilers
 from deconvseg.ops.forking import compute_alone_after_fork
 from deconvseg.ops.overriding import is_plain
 from deconvseg.ops.precision import autocast_is_on, in_full_precision
+from deconvseg.ops.registry import OPERATORS, Operator, device_of
+from deconvseg.ops.torch_internals import (
+    constant_to_compilers,
+    forward_mode_is_active,
+    is_exporting,
+    is_tracing,
+    transforms_are_active,
+)
 from deconvseg.ops.watching import why_watched
 
 BACKENDS = ("reference", "native", "triton")
 VARIABLE = "DECONVSEG_BACKEND"
 
 _ALIASES = {"eager": "reference"}
-_DEVICES = {"native": "cpu", "triton": "cuda"}
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_NO_KERNEL = "it has no kernel for this operator"
 
 _forced: ContextVar[str | None] = ContextVar("forced_backend", default=None)
 _logged: set[tuple[str, str]] = set()
 _log = logging.getLogger("deconvseg")
 
 compute_alone_after_fork()
-
-
-@dataclass(frozen=True)
-class Operator:
-    """Something that several backends compute: its name, and the package of its ``native.py`` and ``triton.py``.
-
-    It may lack one of these modules. Each has ``decline``, which takes the operator's tensors and returns the reason
-    why it does not compute with them, or None. Where it also has ``supports``, that answers for a forced backend, and
-    ``decline`` may also turn down what others compute faster. The first ``images`` tensors are (B, channels, \\*S), the
-    others are parameters.
-    """
-
-    name: str
-    package: str
-    images: int
-
-    def module(self, backend: str) -> ModuleType:
-        """Import the module of a backend."""
-        return import_module(f"{self.package}.{backend}")
-
-    def why_not(self, backend: str, tensors: Sequence[Tensor | None], forced: bool) -> str | None:
-        """Ask a backend why it does not compute with these tensors; None where it does."""
-        if not self.has(backend):
-            return "it has no kernel for this operator"
-        if backend == "native" and (missing := native.unavailable()):
-            return missing
-        module = self.module(backend)
-        ask = getattr(module, "supports", module.decline) if forced else module.decline
-        reason: str | None = ask(*tensors)
-        return reason
-
-    def has(self, backend: str) -> bool:
-        """Whether a backend has a module for this operator."""
-        return _found(f"{self.package}.{backend}")
-
-    def kernels(self, *tensors: Tensor | None) -> ModuleType:
-        """Return the module that computes with these tensors, on a CPU or a GPU; else an error with the reason."""
-        device = next(tensor.device.type for tensor in tensors if tensor is not None)
-        backend = next(name for name, home in _DEVICES.items() if home == device)
-        if reason := self.why_not(backend, tensors, forced=True):
-            raise InputError(
-                f"deconvseg::{self.name}: {reason}; call deconvseg.ops.{self.name}, which takes all tensors"
-            )
-        return self.module(backend)
 
 
 @dataclass(frozen=True)
@@ -133,23 +91,36 @@ def as_stored(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tensors if tensors[0].is_cuda else in_full_precision(*tensors)
 
 
-def choose(operator: Operator, *tensors: Tensor | None) -> Choice:
-    """Choose the backend that computes an operator with these tensors (None for one that is left out).
+def choose(
+    operator: Operator, *tensors: Tensor | None, settings: Sequence[object] = (), reason: str | None = None
+) -> Choice:
+    """Choose the backend that computes an operator with these tensors (None for one that is left out), and say why.
 
-    A forced one, else ``native`` on a CPU and ``triton`` on a GPU where they take the tensors, else the reference,
-    which takes all; for meta tensors ``meta``. Raises :class:`~deconvseg.errors.InputError` where the forced one cannot
-    compute.
+    A forced one, else of those for the device the first that takes the tensors and settings, else the reference, which
+    takes all; for meta tensors ``meta``. ``reason`` is the caller's own for the reference. Raises
+    :class:`~deconvseg.errors.InputError` where the forced one cannot compute, unless the operator is ``of_layers``.
     """
-    return _choose(operator, tensors, why_reference(*(tensor for tensor in tensors if tensor is not None)))
+    special = reason or _why_reference(operator, tensors)
+    backend, declined = _select(operator, tensors, settings, special, explain=True)
+    if backend == "meta":
+        declined["reference"] = "a meta tensor has nothing to compute with"
+    other = f"{backend} is forced" if forced_backend() else f"{backend} is faster"
+    names = dict.fromkeys([*BACKENDS, *(each.backend for each in operator.implementations)])
+    default = {name: other if name == "reference" else _NO_KERNEL for name in names if name != backend}
+    return Choice(operator.name, backend, {name: declined.get(name, reason) for name, reason in default.items()})
 
 
-def chosen(operator: Operator, *tensors: Tensor | None) -> str:
+def chosen(
+    operator: Operator, *tensors: Tensor | None, settings: Sequence[object] = (), reason: str | None = None
+) -> str:
     """Return the name of the backend that :func:`choose` gives, also while ``torch.compile`` traces."""
+    if operator.of_layers and torch.compiler.is_compiling():
+        return "reference"
+    special = reason or _why_reference(operator, tensors)
     if not torch.compiler.is_dynamo_compiling():
-        return choose(operator, *tensors).backend
-    special = why_reference(*[tensor for tensor in tensors if tensor is not None])
+        return _select(operator, tensors, settings, special)[0]
     sketches = tuple([_sketch(tensor, index < operator.images) for index, tensor in enumerate(tensors)])
-    return _chosen_while_compiling(operator.name, operator.package, operator.images, sketches, special)
+    return _chosen_while_compiling(operator.name, sketches, special)
 
 
 _Sketch: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device]
@@ -165,6 +136,12 @@ def _sketch(tensor: Tensor | None, image: bool) -> _Sketch | None:
     return sizes, tensor.dtype, tensor.device
 
 
+@constant_to_compilers
+def _chosen_while_compiling(name: str, sketches: Sequence[_Sketch | None], special: str | None) -> str:
+    tensors = [sketch and torch.empty(sketch[0], dtype=sketch[1], device=sketch[2]) for sketch in sketches]
+    return _select(OPERATORS[name], tensors, (), special)[0]
+
+
 def why_reference(*tensors: Tensor) -> str | None:
     """Say what only the reference serves: transforms, exports, subclasses that compute, float64; None without it."""
     if not all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors) and not _all_plain(tensors):
@@ -175,27 +152,32 @@ def why_reference(*tensors: Tensor) -> str | None:
     )
 
 
-def why_not_native(*tensors: Tensor) -> str | None:
-    """Say why an operator with native kernels alone leaves tensors to the layers that it stands for, or None.
+def why_layers_on_cpu(*tensors: Tensor) -> str | None:
+    """Say why PyTorch is left to choose its own kernel for a layer on a CPU, or None.
 
-    That ``native`` is forced is no reason: then it is the operators inside that must be native.
+    For what is no operator here, but asks PyTorch for one of its kernels by name.
     """
-    forced, device = forced_backend(), tensors[0].device.type
+    device = tensors[0].device.type
     if device != "cpu":
         return f"it needs tensors on cpu, not {device}"
-    if forced not in (None, "native"):
+    if (forced := forced_backend()) not in (None, "native"):
         return f"{forced} is forced"
-    if autocast_is_on(device):
-        return "autocast lowers the precision of some layers"
-    return why_watched() or why_reference(*tensors) or native.unavailable()
+    return _why_layers(device) or why_reference(*tensors)
 
 
-@constant_to_compilers
-def _chosen_while_compiling(
-    name: str, package: str, images: int, sketches: Sequence[_Sketch | None], special: str | None
-) -> str:
-    tensors = [sketch and torch.empty(sketch[0], dtype=sketch[1], device=sketch[2]) for sketch in sketches]
-    return _choose(Operator(name, package, images), tensors, special).backend
+def _why_layers(device: str) -> str | None:
+    return "autocast lowers the precision of some layers" if autocast_is_on(device) else why_watched()
+
+
+def _why_reference(operator: Operator, tensors: Sequence[Tensor | None]) -> str | None:
+    given = [tensor for tensor in tensors if tensor is not None]
+    if operator.of_layers:
+        device = given[0].device.type
+        if not operator.runs_on(device):
+            return None  # nothing more to ask: there is no kernel
+        if reason := _why_layers(device):
+            return reason
+    return why_reference(*given)
 
 
 def _all_plain(tensors: Sequence[Tensor]) -> bool:
@@ -204,62 +186,69 @@ def _all_plain(tensors: Sequence[Tensor]) -> bool:
 
 @constant_to_compilers
 def _state_for_reference(traced: bool) -> str | None:
-    if torch._C._are_functorch_transforms_active():
+    if transforms_are_active():
         return "a torch.func transform needs plain PyTorch"
-    if torch.autograd.forward_ad._current_level >= 0:
+    if forward_mode_is_active():
         return "forward-mode differentiation needs plain PyTorch"
-    if _exporting(traced) or torch._C._is_tracing() or torch.onnx.is_in_onnx_export():
+    if is_exporting(traced) or is_tracing() or torch.onnx.is_in_onnx_export():
         return "an exported or traced program holds plain PyTorch operators"
     return None
 
 
-def _choose(operator: Operator, tensors: Sequence[Tensor | None], special: str | None) -> Choice:
-    forced = forced_backend()
-    device = next(tensor.device.type for tensor in tensors if tensor is not None)
+def _select(
+    operator: Operator,
+    tensors: Sequence[Tensor | None],
+    settings: Sequence[object],
+    special: str | None,
+    explain: bool = False,
+) -> tuple[str, dict[str, str]]:
+    """Return the backend, and why those before it decline; all others, to ``explain``."""
+    forced, device = forced_backend(), device_of(tensors)
+    selected: str | None = None
     declined: dict[str, str] = {}
-    for backend, home in _DEVICES.items():
-        elsewhere = None if device == home else f"it needs tensors on {home}, not {device}"
-        reason = special or elsewhere or operator.why_not(backend, tensors, forced=backend == forced)
-        if reason:
-            declined[backend] = reason
-    if forced in declined:
+    for each in operator.implementations:
+        reason = special
+        if forced not in (None, each.backend):
+            reason = f"{forced} is forced"
+        elif reason is None and each.device != device:
+            reason = f"it needs tensors on {each.device}, not {device}"
+        elif reason is None:
+            reason = each.why_not(forced is not None and not operator.of_layers, tensors, settings)
+        if reason is None and selected is None:
+            selected = each.backend
+            if not explain:
+                break
+        else:
+            declined[each.backend] = reason or f"{selected} is faster"
+    if selected is None and forced not in (None, "reference") and not operator.of_layers:
         raise InputError(
-            f"{operator.name}: the forced backend {forced!r} cannot run: {declined[forced]}; "
+            f"{operator.name}: the forced backend {forced!r} cannot run: {declined.get(forced, _NO_KERNEL)}; "
             f"force another with use_backend or {VARIABLE}, or none"
         )
-    able = [backend for backend in _DEVICES if backend not in declined]
-    backend = forced or (able[0] if able else "meta" if device == "meta" and not special else "reference")
-    if backend == "reference" and not forced and not special:
-        _log_fallback(operator, device, tensors)
-    faster = "a meta tensor has nothing to compute with" if backend == "meta" else f"{backend} is faster"
-    other = f"{backend} is forced" if forced else faster
-    return Choice(operator.name, backend, {name: declined.get(name, other) for name in BACKENDS if name != backend})
-
-
-def _exporting(traced: bool) -> bool:
-    if hasattr(torch.compiler, "is_exporting"):
-        return torch.compiler.is_exporting()
-    if not traced:
-        return False  # PyTorch 2.6, where `export` without tracing hands over tensor subclasses
-    from torch._dynamo.symbolic_convert import InstructionTranslator
-
-    return bool(InstructionTranslator.current_tx().export)
-
-
-@cache
-def _found(module: str) -> bool:
-    return find_spec(module) is not None
+    if selected is None and not forced and not special and not operator.of_layers:
+        if device == "meta":
+            return "meta", declined
+        _log_fallback(operator, device, tensors, settings, declined)
+    return selected or "reference", declined
 
 
 def _known(name: str, what: str) -> str:
-    check_choice(name, (*BACKENDS, *_ALIASES), what)
+    others = (each.backend for operator in OPERATORS.values() for each in operator.implementations)
+    check_choice(name, tuple(dict.fromkeys([*BACKENDS, *_ALIASES, *others])), what)
     return _ALIASES.get(name, name)
 
 
-def _log_fallback(operator: Operator, device: str, tensors: Sequence[Tensor | None]) -> None:
-    """Tell once that the device's own backend cannot compute; not where there is none, or where it would be slower."""
-    for backend, home in _DEVICES.items():
-        reason = operator.why_not(backend, tensors, forced=True) if home == device else None
-        if reason and operator.has(backend) and (operator.name, reason) not in _logged:
-            _logged.add((operator.name, reason))
-            _log.warning("%s runs in plain PyTorch, not on the %s backend: %s", operator.name, backend, reason)
+def _log_fallback(
+    operator: Operator,
+    device: str,
+    tensors: Sequence[Tensor | None],
+    settings: Sequence[object],
+    declined: Mapping[str, str],
+) -> None:
+    """Tell once that a backend of the device cannot compute; not where there is none, or where it would be slower."""
+    for each in operator.implementations:
+        if each.device != device or (operator.name, declined[each.backend]) in _logged:
+            continue
+        _logged.add((operator.name, declined[each.backend]))
+        if reason := each.why_not(True, tensors, settings):
+            _log.warning("%s runs in plain PyTorch, not on the %s backend: %s", operator.name, each.backend, reason)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.backends import why_reference
+from deconvseg.ops.torch_internals import is_batch_of_gradients
 
 
 def is_differentiated_or_batched(grad: Tensor) -> bool:
@@ -13,7 +14,7 @@ def is_differentiated_or_batched(grad: Tensor) -> bool:
 
     The latter are ``vmap`` and the older ``is_grads_batched`` and ``vectorize=True`` of ``torch.autograd``.
     """
-    batched = torch._C._functorch.is_legacy_batchedtensor(grad) or why_reference() is not None
+    batched = is_batch_of_gradients(grad) or why_reference() is not None
     return torch.is_grad_enabled() or batched
 
 

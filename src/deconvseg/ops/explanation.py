@@ -8,16 +8,23 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.ops.backends import Choice, ExplainsBackend
+from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
+from deconvseg.ops.deconver_block import choose_block, deconver_block
 from deconvseg.ops.deformable_upsample import choose_upsample, deformable_upsample
 from deconvseg.ops.instance_norm import choose_norm, instance_norm
 from deconvseg.ops.ndc import choose_update, ndc_update
 from deconvseg.ops.selective_scan import choose_scan, selective_scan
+from deconvseg.ops.winograd import choose_winograd, winograd_conv
 
 _CHOOSERS: dict[Callable[..., Tensor], Callable[..., Choice]] = {
     ndc_update: choose_update,
     deformable_upsample: choose_upsample,
     selective_scan: choose_scan,
     instance_norm: choose_norm,
+    conv: choose_conv,
+    conv_transpose: choose_conv_transpose,
+    winograd_conv: choose_winograd,
+    deconver_block: choose_block,
 }
 
 

@@ -6,7 +6,6 @@ convolution is too large by the number of groups. Interpolation, normalisation a
 as 0: :mod:`deconvseg.models.complexity` counts them.
 """
 
-import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -19,32 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvseg.ops.compilation import constant_to_compilers
+from deconvseg.ops.deconver_block.weights import Weights
 from deconvseg.ops.ndc import cost
+from deconvseg.ops.torch_internals import FLOP_COUNTER
 
-_COUNTER = "torch.utils.flop_counter"
-# Their operators are registered when they are imported, which not all are from the beginning.
-_PACKAGES = ("conv", "deconver_block", "winograd")
 _FREE = ("instance_norm", "instance_norm_", "selective_scan", "deformable_upsample")
 _FREE_BACKWARD = ("selective_scan_backward", "deformable_upsample_backward")
 
 
 def register_flops() -> None:
     """Register the formulas as soon as PyTorch's counter is imported: importing it here would import Triton."""
-    if _COUNTER in sys.modules:
-        _register(sys.modules[_COUNTER])
+    if FLOP_COUNTER in sys.modules:
+        _register(sys.modules[FLOP_COUNTER])
     elif not any(isinstance(finder, _Registering) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Registering())
-
-
-@constant_to_compilers
-def is_counting_flops() -> bool:
-    """Say whether PyTorch's counter counts what is called here."""
-    kind = getattr(sys.modules.get(_COUNTER), "_FlopCounterMode", None)
-    depth = torch._C._len_torch_dispatch_stack()
-    return kind is not None and any(
-        isinstance(torch._C._get_dispatch_stack_at(position), kind) for position in range(depth)
-    )
 
 
 class _Registering(importlib.abc.MetaPathFinder):
@@ -54,7 +41,7 @@ class _Registering(importlib.abc.MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find that one module."""
-        if name != _COUNTER:
+        if name != FLOP_COUNTER:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -70,8 +57,6 @@ class _Registering(importlib.abc.MetaPathFinder):
 
 
 def _register(counter: ModuleType) -> None:
-    for package in _PACKAGES:
-        importlib.import_module(f"deconvseg.ops.{package}")
     formulas = {
         **dict.fromkeys((*_FREE, *_FREE_BACKWARD), _nothing),
         "conv": _conv,
@@ -102,7 +87,7 @@ def _conv_transpose(x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int
     return 2 * x.shape[0] * math.prod(x.shape[2:]) * weight.numel()
 
 
-def _add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> int:
+def _add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
     return _conv_transpose(x, weight)
 
 
@@ -111,19 +96,19 @@ def _conv_weight_gradient(low: Tensor, high: Tensor, kernel: Sequence[int], *arg
 
 
 def _winograd_conv(
-    x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int], **kwargs: Any
+    x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int], *args: Any, **kwargs: Any
 ) -> int:
     """As many as the convolution by its definition has, not the fewer ones by which it is computed."""
     products: int = 2 * x.numel() * written * math.prod(kernel)
     return products
 
 
-def _update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, **kwargs: Any) -> int:
+def _update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, *args: Any, **kwargs: Any) -> int:
     return 2 * cost.update(x, source, filters, groups=groups, eps=eps).macs
 
 
 def _update_backward(
-    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, **kwargs: Any
+    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, *args: Any, **kwargs: Any
 ) -> int:
     sources = source.shape[1]
     # X ∗ V⁻ and (S ∗ V) ∗ V⁻ make the channels of S, S ∗ V those of X.
@@ -132,21 +117,23 @@ def _update_backward(
 
 
 def _block(x: Tensor, *rest: Any, **kwargs: Any) -> int:
-    project_in, filters, source, _, project_out, _, expand, _, contract, _ = rest[:10]
+    weights = Weights(*rest[: len(Weights._fields)])
     positions = x.shape[0] * math.prod(x.shape[2:])
-    pointwise = sum(weight.numel() for weight in (project_in, source, project_out, expand, contract))
-    products: int = 2 * positions * (pointwise + 3 * filters.numel())
-    return products
+    pointwise: int = sum(weight.numel() for weight in _pointwise(weights))
+    return 2 * positions * (pointwise + 3 * weights.filters.numel())
 
 
 def _block_backward(grad: Tensor, x: Tensor, between: Tensor, *rest: Any, **kwargs: Any) -> int:
-    project_in, filters, source, _, project_out, _, expand, _, contract, _ = rest[:10]
+    weights = Weights(*rest[: len(Weights._fields)])
     batch, channels, *size = x.shape
-    layers = [(batch, weight.shape[1], *size) for weight in (project_in, source, project_out, expand, contract)]
-    weights = [weight.shape for weight in (project_in, source, project_out, expand, contract)]
-    pointwise = sum(_of_gradients(image, weight, 1) for image, weight in zip(layers, weights, strict=True))
-    sources = x.new_empty((batch, source.shape[0], *size), device="meta")
-    return pointwise + _update_backward(sources, x, sources, filters, channels, 0.0)
+    layers = [((batch, weight.shape[1], *size), weight.shape) for weight in _pointwise(weights)]
+    sources = x.new_empty((batch, weights.source.shape[0], *size), device="meta")
+    pointwise = sum(_of_gradients(image, weight, 1) for image, weight in layers)
+    return pointwise + _update_backward(sources, x, sources, weights.filters, channels, 0.0)
+
+
+def _pointwise(weights: Weights) -> tuple[Tensor, ...]:
+    return weights.project_in, weights.source, weights.project_out, weights.expand, weights.contract
 
 
 def _of_gradients(image: Sequence[int], weight: Sequence[int], groups: int) -> int:
@@ -154,5 +141,5 @@ def _of_gradients(image: Sequence[int], weight: Sequence[int], groups: int) -> i
     ones, image, weight = [1] * (len(image) - 2), list(image), list(weight)
     written = [image[0], weight[0], *image[2:]]
     settings = (ones, [length // 2 for length in weight[2:]], ones, False, [0] * len(ones), groups)
-    formula: Callable[..., int] = sys.modules[_COUNTER].flop_registry[torch.ops.aten.convolution_backward]
+    formula: Callable[..., int] = sys.modules[FLOP_COUNTER].flop_registry[torch.ops.aten.convolution_backward]
     return formula(written, image, weight, None, *settings, [True, True, False], out_val=(image, weight, None))

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from deconvseg.ops.compilation import constant_to_compilers
 from deconvseg.ops.overriding import overridable
+from deconvseg.ops.torch_internals import constant_to_compilers, transforms_are_active
 
 # PyTorch's name of the order with the channels innermost, by the number of an image's axes.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -25,6 +25,11 @@ def is_dense(image: Tensor, *, last: bool) -> bool:
     """
     form = CHANNELS_LAST.get(image.ndim) if last else torch.contiguous_format
     return form is not None and image.is_contiguous(memory_format=form)
+
+
+def is_readable(image: Tensor) -> bool:
+    """Say whether an image is dense in either order, so that a kernel need not copy it."""
+    return is_dense(image, last=False) or is_dense(image, last=True)
 
 
 @overridable
@@ -51,4 +56,4 @@ def innermost_on_cpu(image: Tensor) -> Tensor:
 
 @constant_to_compilers
 def _has_no_order() -> bool:
-    return torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
+    return transforms_are_active() or torch.onnx.is_in_onnx_export()

@@ -27,7 +27,7 @@ def is_plain(tensor: Tensor) -> bool:
     Those (FakeTensor, DTensor) have a ``__torch_dispatch__``.
     """
     kind = type(tensor)
-    return kind in _PLAIN or kind.__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl
+    return kind in _PLAIN or kind.__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def overridable(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -59,7 +59,8 @@ def _call_with_others(
 
 
 def _overrides(value: object) -> bool:
-    disabled = torch._C._disabled_torch_function_impl
+    # That of a parameter does nothing.
+    disabled = torch.nn.Parameter.__torch_function__
     return getattr(type(value), "__torch_function__", disabled) is not disabled
 
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from deconvseg.ops.compilation import constant_to_compilers
+from deconvseg.ops.torch_internals import constant_to_compilers
 
 _HALF = (torch.float16, torch.bfloat16)
 

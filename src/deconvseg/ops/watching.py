@@ -4,7 +4,8 @@ import types
 
 import torch
 import torch.nn.functional as F
-from torch.utils._device import DeviceContext
+
+from deconvseg.ops.torch_internals import has_function_mode
 
 # What the layers call for which a kernel stands.
 _FUNCTIONS = (
@@ -29,9 +30,8 @@ def why_watched() -> str | None:
 
     ``with torch.device(...)`` is such a mode too, but changes only where tensors are made.
     """
-    for position in range(torch._C._len_torch_function_stack()):
-        if type(torch._C._get_function_stack_at(position)) is not DeviceContext:
-            return "a TorchFunctionMode sees each function of PyTorch"
+    if has_function_mode():
+        return "a TorchFunctionMode sees each function of PyTorch"
     for owner, name, original in _ORIGINALS:
         if getattr(owner, name) is not original:
             return f"{owner.__name__}.{name} was replaced"

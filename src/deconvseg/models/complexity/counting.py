@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.models.complexity.formulas import Operation, cost_of, does_work, is_biased, name_of
 from deconvseg.ops.cost import Cost, is_heard
+from deconvseg.ops.torch_internals import TorchDispatchMode
 
 
 @dataclass(frozen=True)

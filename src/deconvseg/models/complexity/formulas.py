@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 
 from deconvseg.ops.cost import Cost, interpolation
+from deconvseg.ops.torch_internals import OpOverload
 
 _PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "scaled_mm", "mv", "addmv", "dot", "vdot", "addr", "addbmm"}
 _REDUCTIONS = {

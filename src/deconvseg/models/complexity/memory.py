@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from deconvseg.errors import DeconvsegError
+from deconvseg.ops.torch_internals import TorchDispatchMode, tree_leaves
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.nn.observing import reference_tensor
+from deconvseg.ops.torch_internals import TorchDispatchMode, tree_leaves, tree_map
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 

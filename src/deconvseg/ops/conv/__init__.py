@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvseg.ops.backends import Choice, why_not_native
-from deconvseg.ops.conv import library, native
+from deconvseg.ops.backends import Choice, choose, chosen
+from deconvseg.ops.conv import library
 from deconvseg.ops.layout import is_dense
 from deconvseg.ops.overriding import overridable
 
@@ -25,8 +25,9 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
 
     On a CPU, images with the channels innermost in memory are convolved natively where that is faster.
     """
-    if choose_conv(x, weight, bias, stride=stride, padding=padding).backend == "native":
-        result: Tensor = library.conv(x, weight, bias, list(stride), list(padding))
+    backend = chosen(library.CONV, x, weight, bias, settings=(stride, padding))
+    if backend != "reference":
+        result: Tensor = library.conv(x, weight, bias, list(stride), list(padding), backend)
         return result
     convolved: Tensor = getattr(F, _CONV[weight.ndim])(x, weight, bias, tuple(stride), tuple(padding))
     return convolved
@@ -35,11 +36,8 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
 @overridable
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Tensor:
     """Convolve (B, I, \\*S) with weights (I, O, \\*K), transposed, as ``conv_transpose3d`` and its like do."""
-    if choose_conv_transpose(x, weight, bias, stride=stride).backend == "native":
-        result: Tensor = library.conv_transpose(x, weight, bias)
-        return result
-    convolved: Tensor = getattr(F, _TRANSPOSE[weight.ndim])(x, weight, bias, tuple(stride))
-    return convolved
+    backend = chosen(library.TRANSPOSE, x, weight, bias, settings=(stride,))
+    return _transpose(x, weight, bias, stride, backend)
 
 
 @overridable
@@ -61,33 +59,36 @@ def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Ten
     total = None if bias is None else of_x @ bias
     result = conv(skip, of_skip, total, stride=ones, padding=zeros)
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (result, x, weight))
-    native_too = choose_conv_transpose(x, weight, None, stride=kernel).backend == "native"
-    if differentiated or not native_too or not is_dense(result, last=True):
-        return result + conv_transpose(x, weight, None, stride=kernel)
-    library.add_conv_transpose(result, x, weight)
+    backend = chosen(library.TRANSPOSE, x, weight, None, settings=(kernel,))
+    if differentiated or backend == "reference" or not is_dense(result, last=True):
+        return result + _transpose(x, weight, None, kernel, backend)
+    library.add_conv_transpose(result, x, weight, backend)
     return result
 
 
 def choose_conv(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], padding: Sequence[int]
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    reason: str | None = None,
 ) -> Choice:
-    """Choose what computes :func:`conv`: ``native``, or ``reference``, which is PyTorch's."""
-    reason = why_not_native(*_given(x, weight, bias)) or native.decline(x, weight, bias, stride, padding)
-    return _choice("conv", reason)
+    """Choose what computes :func:`conv`; ``reason`` is the caller's own for PyTorch's."""
+    return choose(library.CONV, x, weight, bias, settings=(stride, padding), reason=reason)
 
 
-def choose_conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Choice:
-    """Choose what computes :func:`conv_transpose`."""
-    reason = why_not_native(*_given(x, weight, bias)) or native.decline_transpose(x, weight, bias, stride)
-    return _choice("conv_transpose", reason)
+def choose_conv_transpose(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], reason: str | None = None
+) -> Choice:
+    """Choose what computes :func:`conv_transpose`; ``reason`` is the caller's own for PyTorch's."""
+    return choose(library.TRANSPOSE, x, weight, bias, settings=(stride,), reason=reason)
 
 
-def _given(*tensors: Tensor | None) -> list[Tensor]:
-    return [tensor for tensor in tensors if tensor is not None]
-
-
-def _choice(operator: str, reason: str | None) -> Choice:
-    triton = "PyTorch's own convolutions are fast on a GPU"
-    if reason:
-        return Choice(operator, "reference", {"native": reason, "triton": triton})
-    return Choice(operator, "native", {"reference": "native is faster", "triton": triton})
+def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], backend: str) -> Tensor:
+    if backend != "reference":
+        result: Tensor = library.conv_transpose(x, weight, bias, backend)
+        return result
+    convolved: Tensor = getattr(F, _TRANSPOSE[weight.ndim])(x, weight, bias, tuple(stride))
+    return convolved

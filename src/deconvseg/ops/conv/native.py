@@ -8,7 +8,8 @@ from torch import Tensor
 
 from deconvseg.errors import InputError
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last, is_dense
-from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for
+from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for, why_unreadable
+from deconvseg.ops.shapes import convolved_size, finer_size
 
 
 def decline(
@@ -38,9 +39,8 @@ def decline_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Se
 def _decline(
     x: Tensor, weight: Tensor, bias: Tensor | None, read: int, written: int, padding: Sequence[int]
 ) -> str | None:
-    tensors = [tensor for tensor in (x, weight, bias) if tensor is not None]
-    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors):
-        return "they compute float32 on a CPU"
+    if unreadable := why_unreadable("x weight bias", x, weight, bias):
+        return unreadable
     if x.ndim not in CHANNELS_LAST or x.ndim != weight.ndim or x.shape[1] != read:
         return f"they take images of {read} channels and of two or three axes"
     if not is_dense(x, last=True):
@@ -53,16 +53,10 @@ def _decline(
     return None
 
 
-def low_size(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> list[int]:
-    """Return the spatial size that a convolution makes."""
-    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
-    return [(length + 2 * pad - kernel) // step + 1 for length, kernel, step, pad in axes]
-
-
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
     """Convolve (B, I, \\*S) with (O, I, \\*K)."""
-    x, weight, bias = _last(x), weight.contiguous(), None if bias is None else bias.contiguous()
-    out = _empty(x, weight.shape[0], low_size(x, weight, stride, padding))
+    x, weight, bias = channels_last(x), weight.contiguous(), None if bias is None else bias.contiguous()
+    out = _empty(x, weight.shape[0], convolved_size(x.shape[2:], weight.shape[2:], stride, padding))
     if out.numel():
         sizes = _sizes(out, x, weight.shape[2:], stride, padding)
         call("deconvseg_conv", *map(pointer, (x, weight, bias, out)), sizes)
@@ -71,9 +65,9 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], 
 
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve (B, I, \\*S) with (I, O, \\*K), transposed, the stride being K: to (B, O, \\*(S * K))."""
-    x, weight, bias = _last(x), weight.contiguous(), None if bias is None else bias.contiguous()
+    x, weight, bias = channels_last(x), weight.contiguous(), None if bias is None else bias.contiguous()
     kernel = weight.shape[2:]
-    out = _empty(x, weight.shape[1], [n * k for n, k in zip(x.shape[2:], kernel, strict=True)])
+    out = _empty(x, weight.shape[1], finer_size(x.shape[2:], kernel))
     if out.numel():
         sizes = _sizes(x, out, kernel, kernel, [0] * len(kernel))
         call("deconvseg_conv_transpose", *map(pointer, (x, weight, bias, out)), sizes)
@@ -82,8 +76,8 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor) -> None:
     """Add :func:`conv_transpose` to (B, O, \\*(S * K)) with the channels innermost in memory."""
-    x, weight, kernel = _last(x), weight.contiguous(), weight.shape[2:]
-    size = [n * k for n, k in zip(x.shape[2:], kernel, strict=True)]
+    x, weight, kernel = channels_last(x), weight.contiguous(), weight.shape[2:]
+    size = finer_size(x.shape[2:], kernel)
     if list(out.shape) != [x.shape[0], weight.shape[1], *size] or not is_dense(out, last=True):
         raise InputError(f"an image of shape {tuple(out.shape)} cannot take what is made here, {size} positions")
     if out.numel():
@@ -95,16 +89,12 @@ def weight_gradient(
     low: Tensor, high: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Gradient of weights (L, H, \\*K) between ``low`` (B, L, \\*S) and ``high`` (B, H, ...), and the sum of low."""
-    low, high = _last(low), _last(high)
+    low, high = channels_last(low), channels_last(high)
     gradient, total = low.new_zeros((*kernel, high.shape[1], low.shape[1])), low.new_zeros(low.shape[1])
     if low.numel():
         sizes = _sizes(low, high, kernel, stride, padding)
         call("deconvseg_conv_weight_gradient", *map(pointer, (low, high, gradient, total)), sizes)
     return gradient.movedim((-1, -2), (0, 1)).contiguous(), total
-
-
-def _last(x: Tensor) -> Tensor:
-    return channels_last(x)
 
 
 def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:

@@ -1,27 +1,28 @@
 """Whole Deconver blocks on a CPU, by the compiled kernels of native.cpp."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from deconvseg.ops.deconver_block.weights import Weights
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
-from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers, threads_for
+from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers, threads_for, why_unreadable
 
 _RATIOS = (1, 2, 4)
+_NAMES = " ".join(("x", *Weights._fields))
 _DEPTH_TAPS = 15  # kDepthTaps of shape.h
 
 
 def decline(x: Tensor, *weights: Tensor) -> str | None:
     """Say why the kernels cannot take these tensors, or None."""
-    channels, ratio, *kernel = weights[1].shape
-    hidden, sources, ones = weights[6].shape[0], channels * ratio, (1,) * len(kernel)
+    given = Weights(*weights)
+    channels, ratio, *kernel = given.filters.shape
+    hidden, sources, ones = given.expand.shape[0], channels * ratio, (1,) * len(kernel)
     shapes = [(channels, channels, *ones), (channels, ratio, *kernel)]
     for rows, columns in ((sources, channels), (channels, sources), (hidden, channels), (channels, hidden)):
         shapes += [(rows, columns, *ones), (rows,)]
-    if x.device.type != "cpu" or any(tensor.dtype != torch.float32 for tensor in (x, *weights)):
-        return "they compute float32 on a CPU"
-    if x.ndim not in CHANNELS_LAST or x.ndim != weights[1].ndim or any(size % 2 == 0 for size in kernel):
+    if unreadable := why_unreadable(_NAMES, x, *weights):
+        return unreadable
+    if x.ndim not in CHANNELS_LAST or x.ndim != given.filters.ndim or any(size % 2 == 0 for size in kernel):
         return "they take images of two or three axes and filters of as many, of odd sizes"
     if x.shape[1] != channels or [tuple(weight.shape) for weight in weights] != shapes:
         return "the shapes of the weights are not those of one group per channel"
@@ -34,9 +35,9 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
     return None
 
 
-def forward(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float, keep: bool) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, weights: Weights, eps: float, norm_eps: float, keep: bool) -> tuple[Tensor, Tensor]:
     """Compute the block's result and, if ``keep``, what lies between mixer and MLP (else an empty tensor)."""
-    x, weights = _last(x), [weight.contiguous() for weight in weights]
+    x, weights = channels_last(x), _contiguous(weights)
     result, between = torch.empty_like(x), torch.empty_like(x) if keep else x.new_empty(0)
     if x.numel():
         tensors = (x, result, between if keep else None)
@@ -45,11 +46,11 @@ def forward(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float, k
 
 
 def backward(
-    grad: Tensor, x: Tensor, between: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float
+    grad: Tensor, x: Tensor, between: Tensor, weights: Weights, eps: float, norm_eps: float
 ) -> tuple[Tensor, ...]:
     """Compute the gradients of ``x`` and of the weights from that of the result."""
-    grad, x, between = map(_last, (grad, x, between))
-    weights = [weight.contiguous() for weight in weights]
+    grad, x, between = map(channels_last, (grad, x, between))
+    weights = _contiguous(weights)
     gradients = [torch.empty_like(x), *(weight.new_zeros(weight.shape) for weight in weights)]
     if x.numel():
         rest = _rest(x, weights, eps, norm_eps)
@@ -57,16 +58,16 @@ def backward(
     return tuple(gradients)
 
 
-def _last(x: Tensor) -> Tensor:
-    return channels_last(x)
+def _contiguous(weights: Weights) -> Weights:
+    return Weights(*(weight.contiguous() for weight in weights))
 
 
-def _rest(x: Tensor, weights: Sequence[Tensor], eps: float, norm_eps: float) -> tuple[object, ...]:
+def _rest(x: Tensor, weights: Weights, eps: float, norm_eps: float) -> tuple[object, ...]:
     """Sizes in the order of block::Shape, weights, constants; a 2D image having planes and columns."""
     batch, channels, *size = x.shape
-    kernel = list(weights[1].shape[2:])
+    kernel = list(weights.filters.shape[2:])
     if len(size) == 2:
         size, kernel = [size[0], 1, size[1]], [kernel[0], 1, kernel[1]]
     threads = threads_for(x.numel() // max(1, channels) * sum(weight.numel() for weight in weights))
-    sizes = [batch, channels, *size, *kernel, weights[1].shape[1], weights[6].shape[0], threads]
+    sizes = [batch, channels, *size, *kernel, weights.filters.shape[1], weights.expand.shape[0], threads]
     return integers(sizes), pointers(weights), floats((eps, norm_eps))

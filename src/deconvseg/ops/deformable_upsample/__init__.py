@@ -46,9 +46,11 @@ def deformable_upsample(
         raise InputError(f"base of shape {tuple(base.shape)} is not what is made here: give {expected}")
     with without_autocast(features.device.type):
         tensors = _as_stored(features, offsets, weights)
-        by_reference = chosen(library.UPSAMPLE, *tensors) == "reference"
-        upsample = library.by_reference if by_reference else library.upsample
-        return upsample(*tensors, factors, float(receptive_field), base).to(features.dtype)
+        arguments = *tensors, factors, float(receptive_field), base
+        backend = chosen(library.UPSAMPLE, *tensors)
+        by_reference = backend == "reference"
+        upsampled = library.by_reference(*arguments) if by_reference else library.upsample(*arguments, backend)
+        return upsampled.to(features.dtype)
 
 
 def choose_upsample(

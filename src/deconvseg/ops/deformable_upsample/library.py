@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvseg.ops.backends import Operator
 from deconvseg.ops.deformable_upsample import reference
 from deconvseg.ops.derivatives import second_derivatives
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.precision import in_full_precision
+from deconvseg.ops.registry import define_in_torch, define_operator, register_backend
 from deconvseg.ops.triton_support import empty_image
 
-UPSAMPLE = Operator("deformable_upsample", "deconvseg.ops.deformable_upsample", images=3)
+UPSAMPLE = define_operator("deformable_upsample", images=3)
+register_backend("deformable_upsample", "native", device="cpu", kernels="deconvseg.ops.deformable_upsample.native")
+register_backend("deformable_upsample", "triton", device="cuda", kernels="deconvseg.ops.deformable_upsample.triton")
 
 _ARGUMENTS = "Tensor features, Tensor offsets, Tensor? weights, int[] scale, float receptive_field"
 
@@ -28,10 +30,13 @@ def upsample(
     weights: Tensor | None,
     scale: Sequence[int],
     receptive_field: float,
-    base: Tensor | None = None,
+    base: Tensor | None,
+    backend: str,
 ) -> Tensor:
-    """Sample features at moved positions (Eq. 1 and 2) by a kernel, and add ``base``."""
-    sampled: Tensor = torch.ops.deconvseg.deformable_upsample(features, offsets, weights, scale, receptive_field, base)
+    """Sample features at moved positions (Eq. 1 and 2) by the kernel of a chosen backend, and add ``base``."""
+    sampled: Tensor = torch.ops.deconvseg.deformable_upsample(
+        features, offsets, weights, scale, receptive_field, base, backend
+    )
     return sampled
 
 
@@ -60,8 +65,9 @@ def _upsample(
     scale: Sequence[int],
     receptive_field: float,
     base: Tensor | None,
+    backend: str = "",
 ) -> Tensor:
-    kernels = UPSAMPLE.kernels(features, offsets, weights)
+    kernels = UPSAMPLE.kernels(backend, features, offsets, weights)
     return in_order_of(features, kernels.forward(features, offsets, weights, tuple(scale), receptive_field, base))
 
 
@@ -72,8 +78,9 @@ def _upsample_backward(
     weights: Tensor | None,
     scale: Sequence[int],
     receptive_field: float,
+    backend: str = "",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernels = UPSAMPLE.kernels(features, offsets, weights)
+    kernels = UPSAMPLE.kernels(backend, features, offsets, weights)
     gradients = kernels.backward(grad, features, offsets, weights, tuple(scale), receptive_field)
     of_weights = offsets.new_empty(0) if weights is None else gradients[2].contiguous()
     return in_order_of(features, gradients[0]), gradients[1].contiguous(), of_weights
@@ -86,6 +93,7 @@ def _fake_upsample(
     scale: Sequence[int],
     receptive_field: float,
     base: Tensor | None,
+    backend: str = "",
 ) -> Tensor:
     return empty_image(features, features.shape[1], features.dtype, offsets.shape[2:])
 
@@ -97,6 +105,7 @@ def _fake_upsample_backward(
     weights: Tensor | None,
     scale: Sequence[int],
     receptive_field: float,
+    backend: str = "",
 ) -> tuple[Tensor, Tensor, Tensor]:
     of_features = empty_image(features, features.shape[1], features.dtype)
     of_weights = offsets.new_empty(0) if weights is None else weights.new_empty(weights.shape)
@@ -104,23 +113,23 @@ def _fake_upsample_backward(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-    *tensors, ctx.scale, ctx.receptive_field, base = inputs
+    *tensors, ctx.scale, ctx.receptive_field, base, ctx.backend = inputs
     ctx.type_of_base = None if base is None else base.dtype
     ctx.save_for_backward(*tensors)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-    *tensors, ctx.scale, ctx.receptive_field = inputs
+    *tensors, ctx.scale, ctx.receptive_field, _ = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     gradients = torch.ops.deconvseg.deformable_upsample_backward(
-        grad, *ctx.saved_tensors, ctx.scale, ctx.receptive_field
+        grad, *ctx.saved_tensors, ctx.scale, ctx.receptive_field, ctx.backend
     )
     wanted = zip(gradients, ctx.needs_input_grad, strict=False)
     of_base = grad.to(ctx.type_of_base) if ctx.needs_input_grad[5] else None
-    return *(gradient if needed else None for gradient, needed in wanted), None, None, of_base
+    return *(gradient if needed else None for gradient, needed in wanted), None, None, of_base, None
 
 
 def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -131,25 +140,16 @@ def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, 
         return by_reference(features, offsets, weights, ctx.scale, ctx.receptive_field)
 
     gradients = second_derivatives(function, grad, tensors, cotangents[: len(tensors)])
-    return *gradients, *(None,) * (6 - len(gradients))
+    return *gradients, *(None,) * (7 - len(gradients))
 
 
-def _register() -> None:
-    if hasattr(torch.ops.deconvseg, "deformable_upsample"):
-        return  # registered before this module was imported again
-    torch.library.define("deconvseg::deformable_upsample", f"({_ARGUMENTS}, Tensor? base) -> Tensor")
-    torch.library.define(
-        "deconvseg::deformable_upsample_backward", f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)"
-    )
-    forward = _upsample, _fake_upsample, _differentiate, _save
-    backward = _upsample_backward, _fake_upsample_backward, _differentiate_again, _save_backward
-    for name, (kernel, fake, derivative, save) in (
-        ("deconvseg::deformable_upsample", forward),
-        ("deconvseg::deformable_upsample_backward", backward),
-    ):
-        torch.library.impl(name, ("cpu", "cuda"), kernel)
-        torch.library.register_fake(name, fake)
-        torch.library.register_autograd(name, derivative, setup_context=save)
-
-
-_register()
+define_in_torch(
+    "deformable_upsample",
+    f'({_ARGUMENTS}, Tensor? base, str backend="") -> Tensor',
+    *(_upsample, _fake_upsample, _differentiate, _save),
+)
+define_in_torch(
+    "deformable_upsample_backward",
+    f'(Tensor grad, {_ARGUMENTS}, str backend="") -> (Tensor, Tensor, Tensor)',
+    *(_upsample_backward, _fake_upsample_backward, _differentiate_again, _save_backward),
+)

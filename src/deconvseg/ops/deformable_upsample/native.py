@@ -6,9 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from deconvseg.ops import native
 from deconvseg.ops.layout import CHANNELS_LAST
-from deconvseg.ops.native.interface import call, integers, pointer
+from deconvseg.ops.native.interface import call, integers, pointer, why_unreadable
 from deconvseg.ops.shapes import finer_size
 
 # The kernels number the pixels of a sample by 32 bits.
@@ -17,14 +16,9 @@ _MOST_PIXELS = 2**31 - 1
 
 def decline(features: Tensor, offsets: Tensor, weights: Tensor | None) -> str | None:
     """Say in one line why the kernels cannot take these tensors, or None where they can."""
-    tensors = (features, offsets) if weights is None else (features, offsets, weights)
-    if any(tensor.device.type != "cpu" for tensor in tensors):
-        return f"{', '.join(str(tensor.device) for tensor in tensors)}: the native kernels run on the CPU"
-    if any(tensor.dtype != torch.float32 for tensor in tensors):
-        return f"{', '.join(str(tensor.dtype) for tensor in tensors)}: the native kernels compute in torch.float32"
     if math.prod(features.shape[2:]) > _MOST_PIXELS:
         return f"{tuple(features.shape[2:])} pixels are more than 32 bits count"
-    return native.unavailable()
+    return why_unreadable("features offsets weights", features, offsets, weights)
 
 
 def forward(

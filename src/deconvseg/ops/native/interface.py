@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.ops.native import instruction_set, library, unavailable
+from deconvseg.ops import native
+from deconvseg.ops.native import instruction_set, library
 
 # Starting a thread takes as long as about this many multiplications.
 OPERATIONS_PER_THREAD = 4_000_000
@@ -26,6 +27,20 @@ def lanes() -> int:
 def threads_for(operations: int) -> int:
     """Return how many of PyTorch's threads are worth starting for that many multiplications."""
     return max(1, min(torch.get_num_threads(), operations // OPERATIONS_PER_THREAD))
+
+
+def why_unreadable(names: str, *tensors: Tensor | None) -> str | None:
+    """Say why the kernels cannot read tensors of these names, None being one that is left out; or None."""
+    for name, tensor in zip(names.split(), tensors, strict=True):
+        if tensor is None:
+            continue
+        if tensor.device.type != "cpu":
+            return f"{name} is on {tensor.device}, and the native kernels run on the CPU"
+        if tensor.dtype != torch.float32:
+            return f"{name} is {tensor.dtype}, and the native kernels compute in torch.float32"
+        if tensor.layout != torch.strided:
+            return f"{name} is {tensor.layout}, and the native kernels take torch.strided"
+    return native.unavailable()
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
@@ -56,6 +71,6 @@ def call(function: str, *arguments: object) -> None:
     """
     kernels = library()
     if kernels is None:
-        raise DeconvsegError(f"no native kernels: {unavailable()}")
+        raise DeconvsegError(f"no native kernels: {native.unavailable()}")
     if getattr(kernels, function)(*arguments):
         raise KernelMemoryError(f"{function}: not enough memory for its work: use smaller patches or fewer threads")

@@ -1,5 +1,8 @@
 """Nonnegative deconvolution: find S ≥ 0 with X ≈ S ∗ V (Deconver, arXiv 2504.00302, section III-B)."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -49,7 +52,8 @@ def ndc_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: 
     _check_eps(eps)
     with without_autocast(x.device.type):
         stored_x, stored_source, stored_filters = as_stored(x, source, filters)
-        return _update(stored_x, stored_source, stored_filters, groups, eps).to(source.dtype)
+        update = _chosen(stored_x, stored_source, stored_filters, groups, eps)
+        return update(stored_x, stored_source, stored_filters).to(source.dtype)
 
 
 def choose_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: float = 1e-8) -> Choice:
@@ -99,17 +103,19 @@ def ndc_solve(
         raise InputError(f"iterations={iterations}: give 0 or more")
     with without_autocast(x.device.type):
         full_x, estimate, full_filters = in_full_precision(x, source, filters)
+        update = _chosen(full_x, estimate, full_filters, groups, eps)
         errors = [reference.error(full_x, estimate, full_filters, groups)]
         for _ in range(iterations):
-            estimate = _update(full_x, estimate, full_filters, groups, eps)
+            estimate = update(full_x, estimate, full_filters)
             errors.append(reference.error(full_x, estimate, full_filters, groups))
         return estimate.to(source.dtype), torch.stack(errors).to(x.dtype)
 
 
-def _update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
-    by_reference = chosen(library.UPDATE, x, source, filters) == "reference"
-    update = library.by_reference if by_reference else library.update
-    return update(x, source, filters, groups, eps)
+def _chosen(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Callable[..., Tensor]:
+    backend = chosen(library.UPDATE, x, source, filters)
+    if backend == "reference":
+        return partial(library.by_reference, groups=groups, eps=eps)
+    return partial(library.update, groups=groups, eps=eps, backend=backend)
 
 
 def _check_eps(eps: float) -> None:

@@ -10,21 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvseg.ops.backends import Operator
 from deconvseg.ops.derivatives import second_derivatives
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.ndc import reference
 from deconvseg.ops.precision import in_full_precision
+from deconvseg.ops.registry import define_in_torch, define_operator, register_backend
 from deconvseg.ops.triton_support import empty_image
 
-UPDATE = Operator("ndc_update", "deconvseg.ops.ndc", images=2)
+UPDATE = define_operator("ndc_update", images=2)
+register_backend("ndc_update", "native", device="cpu", kernels="deconvseg.ops.ndc.native")
+register_backend("ndc_update", "triton", device="cuda", kernels="deconvseg.ops.ndc.triton")
 
-_ARGUMENTS = "Tensor x, Tensor source, Tensor filters, int groups, float eps"
+_ARGUMENTS = 'Tensor x, Tensor source, Tensor filters, int groups, float eps, str backend=""'
 
 
-def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
-    """One multiplicative update (Eq. 7) by a kernel."""
-    updated: Tensor = torch.ops.deconvseg.ndc_update(x, source, filters, groups, eps)
+def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, backend: str) -> Tensor:
+    """One multiplicative update (Eq. 7) by the kernel of a backend that was chosen."""
+    updated: Tensor = torch.ops.deconvseg.ndc_update(x, source, filters, groups, eps, backend)
     return updated
 
 
@@ -34,59 +36,50 @@ def by_reference(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: f
     return reference.update(full_x, full_source, full_filters, groups, eps).to(source.dtype)
 
 
-def _update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
-    kernels = UPDATE.kernels(x, source, filters)
+def _update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, backend: str = "") -> Tensor:
+    kernels = UPDATE.kernels(backend, x, source, filters)
     return in_order_of(source, kernels.update(x, source, filters, groups, eps))
 
 
 def _update_backward(
-    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float
+    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, backend: str = ""
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernels = UPDATE.kernels(x, source, filters)
+    kernels = UPDATE.kernels(backend, x, source, filters)
     of_x, of_source, of_filters = kernels.update_backward(grad, x, source, filters, groups, eps)
     return in_order_of(source, of_x), in_order_of(source, of_source), of_filters.contiguous()
 
 
-def _fake_update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
+def _fake_update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, backend: str = "") -> Tensor:
     return empty_image(source, source.shape[1], source.dtype)
 
 
 def _fake_update_backward(
-    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float
+    grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, backend: str = ""
 ) -> tuple[Tensor, Tensor, Tensor]:
     of_x, of_source = (empty_image(source, image.shape[1], image.dtype) for image in (x, source))
     return of_x, of_source, filters.new_empty(filters.shape)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-    *tensors, ctx.groups, ctx.eps = inputs
+    *tensors, ctx.groups, ctx.eps, ctx.backend = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.deconvseg.ndc_update_backward(grad, *ctx.saved_tensors, ctx.groups, ctx.eps)
+    gradients = torch.ops.deconvseg.ndc_update_backward(grad, *ctx.saved_tensors, ctx.groups, ctx.eps, ctx.backend)
     wanted = zip(gradients, ctx.needs_input_grad, strict=False)
-    return *(gradient if needed else None for gradient, needed in wanted), None, None
+    return *(gradient if needed else None for gradient, needed in wanted), None, None, None
 
 
 def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
     grad, *tensors = ctx.saved_tensors
     function = partial(by_reference, groups=ctx.groups, eps=ctx.eps)
-    return *second_derivatives(function, grad, tensors, cotangents), None, None
+    return *second_derivatives(function, grad, tensors, cotangents), None, None, None
 
 
-def _register() -> None:
-    if hasattr(torch.ops.deconvseg, "ndc_update"):
-        return  # registered before this module was imported again
-    torch.library.define("deconvseg::ndc_update", f"({_ARGUMENTS}) -> Tensor")
-    torch.library.define("deconvseg::ndc_update_backward", f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
-    for name, kernel, fake, derivative in (
-        ("deconvseg::ndc_update", _update, _fake_update, _differentiate),
-        ("deconvseg::ndc_update_backward", _update_backward, _fake_update_backward, _differentiate_again),
-    ):
-        torch.library.impl(name, ("cpu", "cuda"), kernel)
-        torch.library.register_fake(name, fake)
-        torch.library.register_autograd(name, derivative, setup_context=_save)
-
-
-_register()
+define_in_torch("ndc_update", f"({_ARGUMENTS}) -> Tensor", _update, _fake_update, _differentiate, _save)
+define_in_torch(
+    "ndc_update_backward",
+    f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
+    *(_update_backward, _fake_update_backward, _differentiate_again, _save),
+)

@@ -2,13 +2,13 @@
 
 import ctypes
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from deconvseg.ops import native
-from deconvseg.ops.native.interface import call, floats, integers, pointer
+from deconvseg.ops.native.interface import call, floats, integers, pointer, threads_for, why_unreadable
 from deconvseg.ops.triton_support import empty_image
 
 # From three image channels per group on, PyTorch's dense convolutions are faster (measured with one thread).
@@ -17,14 +17,7 @@ _MOST_CHANNELS_PER_GROUP = 2
 
 def supports(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
     """Say in one line why the kernels cannot take these tensors, or None where they can."""
-    for name, tensor in (("x", x), ("source", source), ("filters", filters)):
-        if tensor.device.type != "cpu":
-            return f"{name} is on {tensor.device}, and the native kernels run on the CPU"
-        if tensor.dtype != torch.float32:
-            return f"{name} is {tensor.dtype}, and the native kernels compute in torch.float32"
-        if tensor.layout != torch.strided:
-            return f"{name} is {tensor.layout}, and the native kernels take torch.strided"
-    return native.unavailable()
+    return why_unreadable("x source filters", x, source, filters)
 
 
 def decline(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
@@ -77,5 +70,7 @@ def _call(
     strides = itertools.chain.from_iterable(
         (*tensor.stride()[:2], *[0] * missing, *tensor.stride()[2:]) for tensor in strided
     )
-    threads = ctypes.c_int64(torch.get_num_threads())
-    call(function, *map(pointer, tensors), integers(sizes), integers([*strides]), floats([eps]), threads)
+    # Three correlations, and for each a multiplication and an addition.
+    threads = threads_for(6 * image.shape[0] * math.prod(image.shape[2:]) * filters.numel())
+    numbers = integers(sizes), integers([*strides]), floats([eps]), ctypes.c_int64(threads)
+    call(function, *map(pointer, tensors), *numbers)

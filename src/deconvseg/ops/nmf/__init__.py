@@ -8,13 +8,13 @@ from torch import Tensor
 from deconvseg.errors import InputError
 from deconvseg.ops.backends import forced_backend, why_reference
 from deconvseg.ops.cost import counted
-from deconvseg.ops.flops import is_counting_flops
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.nmf import cost, reference
 from deconvseg.ops.nmf.places import Windows, shifts_per_axis
 from deconvseg.ops.nmf.windows import by_parts, factorise
 from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import in_full_precision, without_autocast
+from deconvseg.ops.torch_internals import is_counting_flops
 
 __all__ = ["nmf", "windowed_nmf"]
 

@@ -1,15 +1,14 @@
 """The selective scan of Mamba (arXiv 2312.00752): a linear recurrence whose coefficients depend on its input."""
 
-import torch
 from torch import Tensor
 
 from deconvseg.ops.backends import Choice, as_stored, choose, chosen, forced_backend, why_reference
-from deconvseg.ops.compilation import constant_to_compilers
 from deconvseg.ops.cost import counted
 from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import in_full_precision, without_autocast
 from deconvseg.ops.selective_scan import chunked, cost, library, mamba, reference
 from deconvseg.ops.selective_scan.inputs import Inputs
+from deconvseg.ops.torch_internals import is_recorded
 
 __all__ = ["choose_scan", "selective_scan"]
 
@@ -62,34 +61,17 @@ def choose_scan(
     On a GPU it may be ``mamba_ssm``, another package's kernels; ``softplus`` makes no difference.
     """
     inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias).check().convert(as_stored)
-    choice = choose(library.SCAN, *inputs)
-    if not u.is_cuda:
-        return choice
-    if reason := _why_not_mamba(inputs):
-        return Choice(choice.operator, choice.backend, {**choice.declined, "mamba_ssm": reason})
-    return Choice(choice.operator, "mamba_ssm", {**choice.declined, "reference": "mamba_ssm is faster"})
+    return choose(library.SCAN, *inputs)
 
 
 def _scan(inputs: Inputs, softplus: bool) -> Tensor:
-    if chosen(library.SCAN, *inputs) in ("native", "meta"):
-        return library.scan(inputs, softplus)
-    if _why_not_mamba(inputs) is None:
+    backend = chosen(library.SCAN, *inputs)
+    if backend == "mamba_ssm":
         return mamba.scan(inputs, softplus)
+    if backend != "reference":
+        return library.scan(inputs, softplus, backend)
     inputs = inputs.convert(in_full_precision)
     if forced_backend() == "reference":
         return reference.scan(inputs, softplus)
     # Computing chunks again is for training; transforms, exports and `make_fx` hold plain operators.
-    return chunked.scan(inputs, softplus, recompute=why_reference() is None and not _is_recorded())
-
-
-@constant_to_compilers
-def _is_recorded() -> bool:
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
-
-
-def _why_not_mamba(inputs: Inputs) -> str | None:
-    if forced := forced_backend():
-        return f"{forced} is forced"
-    if torch.compiler.is_compiling():
-        return "compiled code needs operators that PyTorch can trace"
-    return why_reference(*inputs.given().values()) or mamba.decline(*inputs)
+    return chunked.scan(inputs, softplus, recompute=why_reference() is None and not is_recorded())

@@ -3,6 +3,7 @@
 from functools import cache
 from importlib import import_module
 
+import torch
 from torch import Tensor
 
 from deconvseg.ops.selective_scan.inputs import Inputs
@@ -27,6 +28,8 @@ def decline(
         return f"it needs tensors on cuda, not {u.device.type}"
     if missing := _unavailable():
         return missing
+    if torch.compiler.is_compiling():
+        return "compiled code needs operators that PyTorch can trace"
     return f"{a.shape[1]} states, and it holds up to {_MOST_STATES}" if a.shape[1] > _MOST_STATES else None
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvseg.ops import native
-from deconvseg.ops.native.interface import call, integers, lanes, pointer, pointers, threads_for
+from deconvseg.ops.native.interface import call, integers, lanes, pointer, pointers, threads_for, why_unreadable
 from deconvseg.ops.selective_scan.inputs import Inputs
 
 _MOST_VECTORS = 4
@@ -26,15 +25,9 @@ def decline(
     delta_bias: Tensor | None,
 ) -> str | None:
     """Say in one line why the kernels cannot take these tensors, or None where they can."""
-    for name, tensor in Inputs(u, delta, b, c, gate, a, skip, delta_bias).given().items():
-        if tensor.device.type != "cpu":
-            return f"{name} is on {tensor.device}, and the native kernels run on the CPU"
-        if tensor.dtype != torch.float32:
-            return f"{name} is {tensor.dtype}, and the native kernels compute in torch.float32"
-        if tensor.layout != torch.strided:
-            return f"{name} is {tensor.layout}, and the native kernels take torch.strided"
-    if missing := native.unavailable():
-        return missing
+    inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias)
+    if unreadable := why_unreadable(" ".join(Inputs._fields), *inputs):
+        return unreadable
     most = _MOST_VECTORS * lanes()
     return f"{a.shape[1]} states, and the native kernels hold up to {most}" if a.shape[1] > most else None
 

@@ -1,12 +1,11 @@
 """Convolutions with kernels of 3 along two axes or three, by Winograd's minimal filtering."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deconvseg.ops.backends import Choice, why_not_native
+from deconvseg.ops.backends import Choice, choose, chosen
 from deconvseg.ops.overriding import overridable
-from deconvseg.ops.winograd import library, native
+from deconvseg.ops.winograd import library
 from deconvseg.ops.winograd.packing import Packing
 
 __all__ = ["Packing", "choose_packing", "choose_winograd", "winograd_conv"]
@@ -21,8 +20,10 @@ def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | No
     K is 3 x 3, 3 x 3 x 3 or that with 1 along one axis; ``packing`` keeps the transformed weights for the next call.
     The kernel returns the channels innermost in memory; where it cannot run, PyTorch's convolution does.
     """
-    if not torch.compiler.is_compiling() and choose_winograd(x, weight, bias).backend == "native":
-        result: Tensor = library.conv(x, packing.of(weight), bias, weight.shape[0], list(weight.shape[2:]))
+    backend = chosen(library.WINOGRAD, x, weight, bias)
+    if backend != "reference":
+        packed, kernel = packing.of(weight, backend), list(weight.shape[2:])
+        result: Tensor = library.conv(x, packed, bias, weight.shape[0], kernel, backend)
         return result
     padding = tuple(length // 2 for length in weight.shape[2:])
     convolved: Tensor = getattr(F, _CONV[weight.ndim])(x, weight, bias, padding=padding)
@@ -30,18 +31,11 @@ def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | No
 
 
 def choose_winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Choice:
-    """Choose what computes :func:`winograd_conv`: ``native``, or ``reference``, which is PyTorch's."""
-    given = [tensor for tensor in (x, weight, bias) if tensor is not None]
-    return _choice(why_not_native(*given) or native.decline(x, weight, bias))
+    """Choose what computes :func:`winograd_conv`."""
+    return choose(library.WINOGRAD, x, weight, bias)
 
 
 def choose_packing(weight: Tensor) -> Choice:
-    """Choose for any image without a gradient."""
-    return _choice(why_not_native(weight) or native.decline_weight(weight))
-
-
-def _choice(reason: str | None) -> Choice:
-    triton = "PyTorch's own convolutions are fast on a GPU"
-    if reason:
-        return Choice("winograd_conv", "reference", {"native": reason, "triton": triton})
-    return Choice("winograd_conv", "native", {"reference": "native is faster", "triton": triton})
+    """Choose for an image without a gradient."""
+    weight = weight.detach()
+    return choose_winograd(weight.new_empty((1, weight.shape[1], *weight.shape[2:])), weight)

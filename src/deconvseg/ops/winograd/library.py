@@ -6,18 +6,25 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.layout import CHANNELS_LAST
-from deconvseg.ops.winograd import native
+from deconvseg.ops.registry import define_in_torch, define_operator, register_backend
 
-# Defined by its schema: ``torch.library.custom_op`` would import PyTorch's compiler at the first call.
-_SCHEMA = "(Tensor x, Tensor packed, Tensor? bias, int written, int[] kernel) -> Tensor"
-torch.library.define("deconvseg::winograd_conv", _SCHEMA)
-torch.library.impl("deconvseg::winograd_conv", "CPU")(native.conv)
-
-conv: Any = torch.ops.deconvseg.winograd_conv
+WINOGRAD = define_operator("winograd_conv", images=1, of_layers=True)
+register_backend("winograd_conv", "native", device="cpu", kernels="deconvseg.ops.winograd.native")
 
 
-def _fake(x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: list[int]) -> Tensor:
+def _conv(x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: list[int], backend: str = "") -> Tensor:
+    convolved: Tensor = WINOGRAD.kernels(backend, x).conv(x, packed, bias, written, kernel)
+    return convolved
+
+
+def _fake(x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: list[int], backend: str = "") -> Tensor:
     return torch.empty_like(x.new_empty((x.shape[0], written, *x.shape[2:])), memory_format=CHANNELS_LAST[x.ndim])
 
 
-torch.library.register_fake("deconvseg::winograd_conv", _fake)
+define_in_torch(
+    "winograd_conv",
+    '(Tensor x, Tensor packed, Tensor? bias, int written, int[] kernel, str backend="") -> Tensor',
+    *(_conv, _fake),
+)
+
+conv: Any = torch.ops.deconvseg.winograd_conv

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deconvseg.errors import InputError
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
-from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for
+from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for, why_unreadable
 
 _KERNELS = ((3, 3), (3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 3, 1))
 _PANEL = 2  # vectors of a panel of packed weights: kTileVectors of matmul.h
@@ -16,8 +16,8 @@ _PANEL = 2  # vectors of a panel of packed weights: kTileVectors of matmul.h
 
 def decline_weight(weight: Tensor) -> str | None:
     """Say why weights (O, I, \\*K) cannot be packed, or None."""
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        return "they compute float32 on a CPU"
+    if unreadable := why_unreadable("weight", weight):
+        return unreadable
     if tuple(weight.shape[2:]) not in _KERNELS:
         return "they are for kernels of 3 x 3, 3 x 3 x 3, and that with 1 along one axis"
     if any(channels % lanes() or not channels for channels in weight.shape[:2]):
@@ -29,12 +29,11 @@ def decline_weight(weight: Tensor) -> str | None:
 
 def decline(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
     """Say why the kernels cannot convolve an image, or None."""
-    tensors = [tensor for tensor in (x, weight, bias) if tensor is not None]
-    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors):
-        return "they compute float32 on a CPU"
+    if unreadable := why_unreadable("x bias", x, bias):
+        return unreadable
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1]:
         return f"they take images of {weight.shape[1]} channels"
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
         return "gradients are plain PyTorch's"
     return decline_weight(weight)
 

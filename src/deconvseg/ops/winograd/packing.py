@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from deconvseg.ops.winograd import native
+from deconvseg.ops.torch_internals import version_of
+from deconvseg.ops.winograd.library import WINOGRAD
 
 
 class Packing:
@@ -13,14 +14,14 @@ class Packing:
     """
 
     def __init__(self) -> None:
-        self._made: tuple[Tensor, int, Tensor] | None = None
+        self._made: tuple[Tensor, int, str, Tensor] | None = None
 
-    def of(self, weight: Tensor) -> Tensor:
-        """Return the transformed weights (O, I, \\*K); raises as :func:`native.pack` does."""
-        made = self._made
-        if made is None or not (made[0].is_set_to(weight) and made[1] == weight._version):
+    def of(self, weight: Tensor, backend: str = "native") -> Tensor:
+        r"""Return the weights (O, I, \*K) as a backend transforms them; raises as its ``pack`` does."""
+        made, version = self._made, version_of(weight)
+        if made is None or made[1:3] != (version, backend) or not made[0].is_set_to(weight):
             # Holding the weights keeps others from being taken for them, at the same address.
-            made = self._made = weight.detach(), weight._version, native.pack(weight)
+            made = self._made = weight.detach(), version, backend, WINOGRAD.kernels(backend, weight).pack(weight)
         return made[-1]
 
     def __getstate__(self) -> dict[str, None]:

@@ -1,0 +1,131 @@
+"""The registry: the operators that have kernels, and the backends that compute each, by device and in their order."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deconvseg.errors import InputError, check_choice
+
+
+class Implementation(NamedTuple):
+    """How a backend computes an operator on devices of a type; see :func:`register_backend`."""
+
+    backend: str
+    device: str
+    priority: int
+    kernels: object
+    decline: str
+
+    def module(self) -> Any:
+        """Return what holds the kernels, imported where it is given by name."""
+        return _module(self.kernels) if isinstance(self.kernels, str) else self.kernels
+
+    def why_not(self, forced: bool, tensors: Sequence[Tensor | None], settings: Sequence[object]) -> str | None:
+        """Ask why it does not compute with these tensors; None where it does."""
+        module = self.module()
+        ask = (getattr(module, "supports", None) if forced else None) or getattr(module, self.decline)
+        reason: str | None = ask(*tensors, *settings)
+        return reason
+
+
+class Operator:
+    """Something that several backends compute; its first ``images`` tensors are (B, channels, \\*S), the rest weights.
+
+    One ``of_layers`` stands for layers of PyTorch's, which run wherever it does not: under autocast, where other code
+    watches or replaced PyTorch's functions, and where a backend is forced that declines, as that one may compute what
+    is inside.
+    """
+
+    def __init__(self, name: str, *, images: int, of_layers: bool = False) -> None:
+        self.name, self.images, self.of_layers = name, images, of_layers
+        self.implementations: tuple[Implementation, ...] = ()
+
+    def runs_on(self, device: str) -> bool:
+        """Say whether a backend computes it on devices of a type."""
+        return any(each.device == device for each in self.implementations)
+
+    def kernels(self, backend: str, *tensors: Tensor | None) -> Any:
+        """Return the module of a backend that was chosen for these tensors.
+
+        ``""`` is for a call of the operator of ``torch.library`` itself: the first that can compute, else an error.
+        """
+        device, reasons = device_of(tensors), []
+        for each in self.implementations:
+            if backend in ("", each.backend) and each.device == device:
+                reason = None if backend or self.of_layers else each.why_not(True, tensors, ())
+                if reason is None:
+                    return each.module()
+                reasons.append(reason)
+        reasons.append(f"no backend {backend} computes it on {device}")
+        raise InputError(
+            f"deconvseg::{self.name}: {reasons[0]}; call deconvseg.ops.{self.name}, which takes all tensors"
+        )
+
+
+OPERATORS: dict[str, Operator] = {}
+
+
+def define_operator(name: str, *, images: int, of_layers: bool = False) -> Operator:
+    """Make the :class:`Operator` of that name, or return it where it is there."""
+    return OPERATORS.setdefault(name, Operator(name, images=images, of_layers=of_layers))
+
+
+def register_backend(
+    operator: str, backend: str, *, device: str, kernels: object, priority: int = 0, decline: str = "decline"
+) -> None:
+    """Have a backend compute an operator for tensors on devices of a type (``"cpu"``, ``"cuda"``, ``"mps"``).
+
+    Of several on one device the highest ``priority`` goes first, then the one registered first; a second registration
+    of a backend replaces the first. ``kernels`` is a module or another object, or the name of a module that is imported
+    when it is first asked. It has the functions that the operator's ``library.py`` calls, and the one that ``decline``
+    names: it takes the operator's tensors and settings and returns why it does not compute with them, in one line, or
+    None. Where there is also ``supports``, that answers for a forced backend, and ``decline`` may turn down what others
+    compute faster. Raises :class:`~deconvseg.errors.InputError` for an unknown operator.
+    """
+    check_choice(operator, tuple(OPERATORS), "operator")
+    unregister_backend(operator, backend)
+    ordered = (*OPERATORS[operator].implementations, Implementation(backend, device, priority, kernels, decline))
+    OPERATORS[operator].implementations = tuple(sorted(ordered, key=lambda each: -each.priority))
+
+
+def unregister_backend(operator: str, backend: str) -> None:
+    """Have a backend compute an operator no longer; nothing where it does not."""
+    kept = (each for each in OPERATORS[operator].implementations if each.backend != backend)
+    OPERATORS[operator].implementations = tuple(kept)
+
+
+def define_in_torch(
+    name: str,
+    schema: str,
+    kernel: Callable[..., object],
+    fake: Callable[..., object],
+    derivative: Callable[..., object] | None = None,
+    save: Callable[..., object] | None = None,
+) -> None:
+    """Define ``deconvseg::name`` of ``torch.library``: kernel, shapes of its results, gradient and what that needs.
+
+    By its schema: ``torch.library.custom_op`` would import PyTorch's compiler at the first call. Nothing is done where
+    the operator is there, as when a module is imported again.
+    """
+    if hasattr(torch.ops.deconvseg, name):
+        return
+    whole = f"deconvseg::{name}"
+    torch.library.define(whole, schema)
+    torch.library.impl(whole, "default", kernel)
+    torch.library.register_fake(whole, fake)
+    if derivative is not None:
+        torch.library.register_autograd(whole, derivative, setup_context=save)
+
+
+def device_of(tensors: Sequence[Tensor | None]) -> str:
+    """Return the type of the device of the tensors that are given."""
+    return next(tensor.device.type for tensor in tensors if tensor is not None)
+
+
+@cache
+def _module(name: str) -> object:
+    return import_module(name)

@@ -8,6 +8,7 @@ from deconvseg.ops.instance_norm import instance_norm
 from deconvseg.ops.ndc import ndc_error, ndc_reconstruct, ndc_solve, ndc_update
 from deconvseg.ops.nmf import nmf, windowed_nmf
 from deconvseg.ops.reassembly import reassemble
+from deconvseg.ops.registry import register_backend, unregister_backend
 from deconvseg.ops.selective_scan import selective_scan
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "ndc_update",
     "nmf",
     "reassemble",
+    "register_backend",
     "selective_scan",
+    "unregister_backend",
     "use_backend",
     "windowed_nmf",
 ]

@@ -281,7 +281,7 @@ register_metric(
         empty=EmptyCases(*_OVERLAP, undefined=_NO_TRUTH),
         meaning=(
             "Lesion F1 is twice the found lesions over twice the found, the missed and the false ones; lesions are "
-            "connected components."
+            "connected components, and their sizes have the unit of the volumes."
         ),
         options=("lesion_overlap", "lesion_sizes"),
         tally=_count_lesions,

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
+import deconvseg
 from deconvseg.data import Geometry, Image, preprocess_image, read_image
 from deconvseg.errors import InputError
 from deconvseg.inference import (
@@ -256,6 +258,19 @@ def test_a_layout_keeps_to_its_budget_or_takes_the_least() -> None:
     for layout in (free, tight, none):
         voxels = sum(len(a) * len(b) for a, b in layout.blocks) * sum(map(len, layout.chunks))
         assert voxels == 200 * 180 * 120
+
+
+def test_floors_above_import_the_face_of_inference_and_one_file_loops_over_volumes() -> None:
+    package = Path(deconvseg.__file__).parent
+    behind, loops = [], []
+    for file in package.rglob("*.py"):
+        text, name = file.read_text(encoding="utf-8"), file.relative_to(package).as_posix()
+        if not name.startswith("inference/") and re.search(r"deconvseg\.inference\.\w+ import", text):
+            behind.append(name)
+        if re.search(r"\.slabs\(|except .*WindowMemoryError", text):
+            loops.append(name)
+    assert behind == []
+    assert loops == ["inference/sweep.py"]
 
 
 @pytest.mark.parametrize("overlap", [-0.5, 1.0])

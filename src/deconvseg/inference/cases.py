@@ -15,7 +15,7 @@ from deconvseg.inference.placing import mask_paths, refuse_replacing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction, Records
 from deconvseg.inference.scratch import scratch_folder
-from deconvseg.inference.stages import Computing, Job, Reading, Writing, reading_thread
+from deconvseg.inference.stages import Computing, Job, Writing, reading_thread
 from deconvseg.progress import SILENT, Console, Progress, takes_console
 from deconvseg.system import hold, is_out_of_memory, remove_unfinished
 
@@ -61,24 +61,20 @@ def predict_cases(
             judged = partial(judge, predictor=predictor, records=records, load=load, probabilities=save_probabilities)
             todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]
         scratch = stack.enter_context(scratch_folder(output)) if save_probabilities else None
-        reading = Reading(stack.enter_context(reading_thread()), predictor, load)
+        computing = Computing(stack.enter_context(reading_thread()), predictor, load, console.say, result)
         # A mask that is finished is written, whatever happens to the next one.
-        writing = Writing(stack.enter_context(ThreadPoolExecutor(1)), result, records, predictor.identity)
-        computing = Computing(predictor, reading, console.say, result)
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        writing = Writing(thread, records, predictor.identity, result, noting)
         jobs = [Job(case, paths[case.name], scratch and scratch / f"{number}.npy") for number, case in enumerate(todo)]
         progress = stack.enter_context(console.track("predicting"))
         for number, job in enumerate(jobs):
             with noting(job):
                 tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
                 mask = computing(job, jobs[number + 1 : number + 2], tell)
-                if writing.job is not None:
-                    with noting(writing.job):
-                        writing.finish()
+                writing.finish()
                 writing.start(job, mask)
                 del mask
-        if writing.job is not None:
-            with noting(writing.job):
-                writing.finish()
+        writing.finish()
     result.log_alike()
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")

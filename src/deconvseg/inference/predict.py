@@ -175,10 +175,9 @@ def predict(
         raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
         console=console,
     )
-    done.models = told.models
-    done.warnings[:0] = told.warnings
-    done.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
-    return done
+    told.add(done)
+    told.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
+    return told
 
 
 def _refuse(*, why: str, **arguments: object) -> None:

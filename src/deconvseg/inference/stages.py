@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -84,46 +84,38 @@ class Job:
         records.add(Record(*made, self.states, self.probabilities is not None, tuple(warnings)))
 
 
-class Reading:
-    """Images, brought to the networks' grids; at most one before its turn."""
-
-    def __init__(self, thread: ThreadPoolExecutor, predictor: Predictor, load: Callable[[Case], Image]) -> None:
-        self.thread = thread
-        self.predictor = predictor
-        self.load = load
-        self.ahead: Future[PreparedImage] | None = None
-
-    def start(self, job: Job) -> None:
-        """Begin to read the image of a case whose turn comes next."""
-        self.ahead = self._submit(job)
-
-    def finish(self, job: Job) -> PreparedImage:
-        """Return the image of a case, read now or before."""
-        future, self.ahead = self.ahead or self._submit(job), None
-        return future.result()
-
-    def _submit(self, job: Job) -> Future[PreparedImage]:
-        return self.thread.submit(job.prepare, self.predictor, self.load)
-
-
 class Computing:
-    """Masks, each in a call of its own: when it ends, its image goes, before another one is read."""
+    """Masks, each in a call of its own: when it ends, its image goes, before another one is read.
 
-    def __init__(self, predictor: Predictor, reading: Reading, say: Callable[[str], None], result: Prediction) -> None:
+    Images are read in ``thread``; at most one before its turn.
+    """
+
+    def __init__(
+        self,
+        thread: ThreadPoolExecutor,
+        predictor: Predictor,
+        load: Callable[[Case], Image],
+        say: Callable[[str], None],
+        result: Prediction,
+    ) -> None:
         self.predictor = predictor
-        self.reading = reading
+        self.read: Callable[[Job], Future[PreparedImage]] = lambda job: thread.submit(job.prepare, predictor, load)
         self.say = say
         self.result = result
+        self.ahead: Future[PreparedImage] | None = None
         self.largest = -1
 
     def __call__(self, job: Job, following: Sequence[Job], tell: Callable[[float], None]) -> LabelMap:
         """Return the mask of a case; the next image is read meanwhile where there is room for both."""
-        image = self.reading.finish(job)
+        future, self.ahead = self.ahead or self.read(job), None
+        image = future.result()
+        # The future holds the image too.
+        del future
         estimate = self.predictor.estimate(image)
         for upcoming in following:
             both = _with_next(estimate, job, upcoming)
             if both is not None and _has_room(both, self.predictor.memory):
-                self.reading.start(upcoming)
+                self.ahead = self.read(upcoming)
                 estimate = both
         if estimate.bytes > self.largest:
             self.say(f"{job.case.name}: {estimate}")
@@ -133,30 +125,38 @@ class Computing:
 
 
 class Writing:
-    """The mask that is being written, at most one."""
+    """The mask that is being written in ``thread``, at most one; ``noting`` is around what is done for a case."""
 
-    def __init__(self, thread: ThreadPoolExecutor, result: Prediction, records: Records, made_by: str) -> None:
+    def __init__(
+        self,
+        thread: ThreadPoolExecutor,
+        records: Records,
+        made_by: str,
+        result: Prediction,
+        noting: Callable[[Job], AbstractContextManager[None]],
+    ) -> None:
         self.thread = thread
-        self.result = result
         self.records = records
         self.made_by = made_by
-        self.job: Job | None = None
-        self.future: Future[None] | None = None
+        self.result = result
+        self.noting = noting
+        self.at_work: tuple[Job, Future[None]] | None = None
 
     def start(self, job: Job, mask: LabelMap) -> None:
         """Begin to write a mask."""
         remarks = tuple(self.result.remarks.get(job.case.name, ()))
-        self.job, self.future = job, self.thread.submit(job.write, mask, self.records, self.made_by, remarks)
+        self.at_work = job, self.thread.submit(job.write, mask, self.records, self.made_by, remarks)
 
     def finish(self) -> None:
         """Wait for the mask that is being written, and note it."""
-        job, future, self.job, self.future = self.job, self.future, None, None
-        if job is None or future is None:
+        if self.at_work is None:
             return
-        future.result()
-        self.result.written.append(job.path)
-        if EMPTY in self.result.remarks.get(job.case.name, ()):
-            self.result.empty.append(job.path)
+        (job, future), self.at_work = self.at_work, None
+        with self.noting(job):
+            future.result()
+            self.result.written.append(job.path)
+            if EMPTY in self.result.remarks.get(job.case.name, ()):
+                self.result.empty.append(job.path)
 
 
 @contextmanager

@@ -63,7 +63,11 @@ def test_every_process_gets_as_many_cases_and_none_is_left_out(count: int, size:
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        ({"batch_size": 3}, {"devices": 2}, "a batch of 3 cannot be divided over 2 devices.*batch_size=4 or 2"),
+        (
+            {"batch_size": 3},
+            {"devices": 2},
+            "a batch of 3 cannot be divided over 2 devices.*'batch_size': 4}` or 2,",
+        ),
         ({"batch_size": 1}, {"devices": 2}, r"`values=\{'batch_size': 2\}`, or other `devices`"),
         ({}, {"nodes": 2}, "`nodes=2`: start the training on every node at once"),
         ({}, {"devices": 2, "strategy": "zero"}, "`strategy` 'zero' is unknown"),

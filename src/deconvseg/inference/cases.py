@@ -123,5 +123,5 @@ def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[N
         result.problems.append(problem if earlier is None else f"{problem}; its earlier mask is now {earlier}")
 
 
-def _tell_part(progress: Progress, name: str, number: int, count: int, fraction: float) -> None:
-    progress((number + fraction) / count, f"predicting {name}")
+def _tell_part(progress: Progress, name: str, number: int, count: int, done: float, text: str | None = None, /) -> None:
+    progress((number + done) / count, f"predicting {name}")

@@ -25,6 +25,7 @@ from deconvseg.inference.sweep import Sweep
 from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
 from deconvseg.planning import Plan, channel_order
+from deconvseg.progress import Progress, show_nothing
 from deconvseg.runs import Run, describe_run
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
@@ -141,7 +142,7 @@ class Predictor:
         where: str = "the image",
         *,
         probabilities: NDArray[np.float32] | None = None,
-        tell: Callable[[float], None] = lambda fraction: None,
+        tell: Progress = show_nothing,
         note: Callable[[str], None] | None = None,
     ) -> LabelMap:
         """Return the mask, in the values that the training labels had, on the image's own grid.

@@ -19,6 +19,7 @@ from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import FileState, Prediction, Record, Records, states_of
 from deconvseg.inference.scratch import disk_array
+from deconvseg.progress import Progress
 from deconvseg.runs import file_sha256
 from deconvseg.system import atomic_write, available_memory
 
@@ -54,7 +55,7 @@ class Job:
         self,
         predictor: Predictor,
         image: PreparedImage,
-        tell: Callable[[float], None],
+        tell: Progress,
         note: Callable[[str], None],
     ) -> LabelMap:
         """Compute the mask, and the probabilities into their file."""
@@ -78,7 +79,7 @@ class Job:
                     archive.write(self.probabilities, "probabilities.npy")
             finally:
                 self.probabilities.unlink()
-        # The mask comes last: with --continue, a case is done when its mask is there.
+        # The mask comes last: with `skip_existing`, a case is done when its mask is there.
         write_label_map(mask, self.path, like=self.case.images[0])
         made = records.name_of(self.path), file_sha256(self.path), made_by
         records.add(Record(*made, self.states, self.probabilities is not None, tuple(warnings)))
@@ -105,7 +106,7 @@ class Computing:
         self.ahead: Future[PreparedImage] | None = None
         self.largest = -1
 
-    def __call__(self, job: Job, following: Sequence[Job], tell: Callable[[float], None]) -> LabelMap:
+    def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> LabelMap:
         """Return the mask of a case; the next image is read meanwhile where there is room for both."""
         future, self.ahead = self.ahead or self.read(job), None
         image = future.result()

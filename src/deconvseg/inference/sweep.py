@@ -19,6 +19,7 @@ from deconvseg.inference.layout import Layout, choose_layout
 from deconvseg.inference.members import Member, WindowMemoryError
 from deconvseg.inference.memory import device_budget, sums_budget
 from deconvseg.inference.slabs import Pass, Slab
+from deconvseg.progress import Progress, show_nothing
 from deconvseg.units import format_bytes
 
 Result = TypeVar("Result")
@@ -82,7 +83,7 @@ class Sweep:
         volume: Volume,
         each: Callable[[Slab], Result],
         *,
-        tell: Callable[[float], None] = lambda fraction: None,
+        tell: Progress = show_nothing,
         note: Callable[[str], None] = lambda text: None,
     ) -> list[Result]:
         """Return what ``each`` gives for every slab of logits; it must not keep the slab.
@@ -122,9 +123,7 @@ class Sweep:
         """Foresee the bytes on the host that sweeping a volume takes."""
         return self._beside_sums(volume, fit.windows) + _on_host(fit)
 
-    def _attempt(
-        self, volume: Volume, fit: Fit, each: Callable[[Slab], Result], tell: Callable[[float], None]
-    ) -> list[Result]:
+    def _attempt(self, volume: Volume, fit: Fit, each: Callable[[Slab], Result], tell: Progress) -> list[Result]:
         done, results, passes = count(1), [], []
         layout, chunks = fit.layout, fit.layout.chunks
 

@@ -29,7 +29,7 @@ def find_environment() -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if SLURMEnvironment.detect():
-        # Requeueing would start the same command again without --resume.
+        # Requeueing would start the same command again without `resume`.
         return SLURMEnvironment(auto_requeue=False)
     return LightningEnvironment()
 

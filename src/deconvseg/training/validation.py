@@ -75,7 +75,7 @@ def dice_of_case(
     def count(slab: Slab) -> Tensor:
         return _count_slab(slab.logits[0], slab.part_of(labels), plan)
 
-    counts = sweep.map(Volume.whole(image), count, tell=lambda fraction: tell())
+    counts = sweep.map(Volume.whole(image), count, tell=lambda *_: tell())
     common, predicted, true = torch.stack(counts).sum(0)
     sizes = predicted + true
     dice = torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0)

@@ -1,4 +1,3 @@
-import importlib
 import inspect
 import json
 import sys
@@ -10,6 +9,7 @@ from deconvseg.cli import main
 from deconvseg.cli.crossval import crossval
 from deconvseg.cli.training import train
 from deconvseg.runs import Run, file_sha256
+from deconvseg.training import finishing
 from plans import tiny_plan
 
 
@@ -69,14 +69,12 @@ def test_cross_validation_prints_its_table_and_fails_with_a_fold(  # type: ignor
 ) -> None:
     plan, run = tmp_path / "plan.json", tmp_path / "run"
     plan.write_text(tiny_plan().model_dump_json())
-    # The package's name of this module is its function's.
-    module = importlib.import_module("deconvseg.training.train")
-    predicting = module.predict_cases
+    predicting = finishing.predict_cases
 
     def predict_some(predictor, cases, output, **options):  # type: ignore[no-untyped-def]
         return predicting(predictor, cases[1:] if output.parent.name == "fold_1" else cases, output, **options)
 
-    monkeypatch.setattr(module, "predict_cases", predict_some)
+    monkeypatch.setattr(finishing, "predict_cases", predict_some)
     done = deconvseg("crossval", discs, "-o", run, "--plan", plan, "--folds", 2, "--device", "cpu", "--epochs", 1)
     assert done.code == 1
     assert "no prediction has this name" in done.err

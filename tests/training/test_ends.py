@@ -1,7 +1,6 @@
 """What ends a training: its time, its epochs, or validation cases that cannot be predicted."""
 
 import errno
-import importlib
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Predictor
 from deconvseg.reporting.curves import draw_curves
 from deconvseg.runs import Run
-from deconvseg.training import Silent, TrainOptions, decide_plan, train
+from deconvseg.training import Silent, TrainOptions, decide_plan, starting, train
 from deconvseg.training.task import SegmentationTask
 from deconvseg.training.validation import OutOfTimeError
 from plans import tiny_plan
@@ -163,9 +162,7 @@ def _full(descriptor: int) -> None:
 def test_two_trainings_in_one_folder_are_refused(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = {"epochs": 1, "steps_per_epoch": 1}
     options = {"plan": tiny_plan(recipe=recipe), "splits": discs / "splits.json", "device": "cpu"}
-    # The package's name of the module is that of its function.
-    module = importlib.import_module("deconvseg.training.train")
-    monkeypatch.setattr(module, "decide_plan", _Meanwhile(discs, tmp_path / "run", options))
+    monkeypatch.setattr(starting, "decide_plan", _Meanwhile(discs, tmp_path / "run", options))
     assert train(discs, tmp_path / "run", **options).finished
 
 

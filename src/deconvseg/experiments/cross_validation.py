@@ -14,7 +14,6 @@ from deconvseg.data import (
     Splits,
     find_leaks,
     list_names,
-    open_dataset,
     read_folds,
     read_json,
     read_mask_pair,
@@ -46,6 +45,7 @@ from deconvseg.training import (
     describe_run,
     forget_places,
     given_plan,
+    open_data,
     record_own,
     remove_cache,
     resume_options,
@@ -130,7 +130,7 @@ def _start(
     choose_precision(options.precision, choose_device(options.device))
     if options.pretrained is not None:
         Run.open(options.pretrained).load_weights()
-    data = open_dataset(options.dataset, foreground=options.foreground, group_by=options.group_by)
+    data = open_data(options)
     measure = partial(measure_strata, stratify=asked.stratify, table=asked.table, root=options.dataset, console=console)
     parts = resolve_folds(data, options.splits, folds=asked.folds, strata=measure, seed=options.seed)
     for text in find_leaks(data, parts):
@@ -167,9 +167,8 @@ def _reopen(
         kept = run.config.get(key)
         if value is not None and kept not in (value, PurePath(value).name):
             raise InputError(f"`resume=True`: {output} was started with `{key}={kept!r}`; leave `{key}` out")
-    foreground = options.foreground or run.plan.labels.foreground_only
     now, options = options, resume_options(options, run)
-    data = open_dataset(options.dataset, foreground=foreground, group_by=options.group_by)
+    data = open_data(options)
     check_resumable(run, data, console)
     check_same_plan(run, given_plan(now), options, data)
     _check_same_folds(run, parts, options, data)

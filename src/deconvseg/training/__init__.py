@@ -2,6 +2,7 @@
 
 from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Silent
+from deconvseg.training.cases import open_data
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.describing import describe_run
 from deconvseg.training.fit import choose_precision
@@ -10,7 +11,7 @@ from deconvseg.training.options import forget_places, given_plan, resume_options
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import changed_keys, check_resumable, check_same_plan, record_own
 from deconvseg.training.tracking import RunFiles, Tracker
-from deconvseg.training.train import train
+from deconvseg.training.workflow import train
 
 __all__ = [
     "Console",
@@ -27,6 +28,7 @@ __all__ = [
     "describe_run",
     "forget_places",
     "given_plan",
+    "open_data",
     "record_own",
     "remove_cache",
     "resume_options",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from deconvseg.data import PreparedCase
+from deconvseg.data import PreparedCase, describe_absent_class
 from deconvseg.planning import Plan
 
 # Below this share of a patch, most of what is trained on is padding.
@@ -25,4 +25,14 @@ def warn_of_padding(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
     return [
         f"at the plan's spacing {spacing} the median case has {sizes} voxels and fills {filled:.0%} of a patch of "
         f"{patch}: look at the spacing and the patch of the plan"
+    ]
+
+
+def describe_absent_classes(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
+    """Return a sentence for each class of the plan that no training mask has on the plan's grid."""
+    taught = {label for case in cases for label, _ in case.classes}
+    absent = [index for index in range(1, len(plan.labels.values)) if index not in taught]
+    return [
+        describe_absent_class(plan.labels.names[index], plan.labels.values[index], "the training masks")
+        for index in absent
     ]

@@ -14,10 +14,10 @@ from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Silent
 from deconvseg.runs import Run
 from deconvseg.system import Relay, choose_device, keep_freed_memory, one_line, take_over_stdout
+from deconvseg.training.fitting import fit_run
 from deconvseg.training.meeting import PeerError
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.tracking import Status, Values
-from deconvseg.training.train import fit_run
 
 
 class _Handing:

@@ -1,0 +1,67 @@
+"""The end of a training: the validation cases are predicted and evaluated, and the folder is tidied up."""
+
+import shutil
+
+from deconvseg.data import Dataset, Splits
+from deconvseg.errors import DeconvsegError
+from deconvseg.evaluation import evaluate
+from deconvseg.inference import Predictor, predict_cases
+from deconvseg.options import TrainOptions
+from deconvseg.progress import Console, Quiet
+from deconvseg.runs import Run
+from deconvseg.system import choose_device
+from deconvseg.training.cases import open_cases
+from deconvseg.training.comparing import compare_with_training
+from deconvseg.training.describing import describe_run
+from deconvseg.training.folders import remove_cache
+from deconvseg.training.options import forget_places
+from deconvseg.training.tracking import Guests
+
+
+def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests) -> None:
+    """Predict and evaluate the validation cases, write the report, and tidy up."""
+    problems = _validate(run, *open_cases(run, options), options, console)
+    describe_run(run, console, guests)
+    remove_cache(run, options, console)
+    forget_places(run)
+    run.record_hashes(finished=True)
+    if problems:
+        raise DeconvsegError(
+            f"trained, but {len(problems)} validation cases failed, first: {problems[0]}; then go on with `resume=True`"
+        )
+
+
+def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> list[str]:
+    """Predict the validation cases with the final weights and evaluate them; return what failed."""
+    if not parts.val:
+        return []
+    shutil.rmtree(run.validation, ignore_errors=True)
+    cases = data.select(parts.val).cases
+    prediction = predict_cases(
+        Predictor([run], device=choose_device(options.device)),
+        cases,
+        run.validation,
+        load=data.load_image,
+        console=Quiet(console),
+    )
+    if not prediction.written:
+        raise DeconvsegError(
+            f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; then go on with "
+            "`resume=True`"
+        )
+    result = evaluate(
+        options.dataset,
+        run.validation,
+        run.validation / "metrics.json",
+        run=run.path,
+        splits=run.path / "splits.json",
+        split="val",
+        images={case.name: case.images for case in cases},
+        console=console,
+    )
+    console.say(f"validation: {result.describe()}")
+    if told := compare_with_training(run.metrics, result, run.plan):
+        console.say(told)
+    for warning in result.warnings:
+        console.say(f"warning: {warning}")
+    return [*prediction.problems, *result.problems]

@@ -1,0 +1,53 @@
+"""The training of a run whose folder is there, by one process or as one of several."""
+
+from torch import manual_seed
+
+from deconvseg.models import create_model
+from deconvseg.options import TrainOptions
+from deconvseg.progress import Console
+from deconvseg.runs import Run
+from deconvseg.system import choose_device
+from deconvseg.training.case_warnings import describe_absent_classes, warn_of_padding
+from deconvseg.training.cases import open_cases, prepare_run_cases
+from deconvseg.training.fit import fit
+from deconvseg.training.pretrained import load_pretrained
+from deconvseg.training.ranks import Ranks
+from deconvseg.training.tracking import RunFiles, Tracker
+
+
+def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console: Console, tracker: Tracker) -> None:
+    """Train the network of a run whose folder is there, as one of the processes that do."""
+    plan = run.plan
+    data, parts = open_cases(run, options)
+    cases = prepare_run_cases(run, data, parts, options, console)
+    for text in (*describe_absent_classes(plan, cases["train"]), *warn_of_padding(plan, cases["train"])):
+        if not resume and text not in plan.warnings:
+            console.say(f"warning: {text}")
+    device = choose_device(options.device)
+    manual_seed(options.seed)
+    network = create_model(plan.model.name, **plan.model.config)
+    if options.pretrained is not None and not resume:
+        console.say(load_pretrained(network, Run.open(options.pretrained)))
+    parameters = sum(p.numel() for p in network.parameters())
+    console.say(
+        f"training {parameters / 1e6:.2f} M parameters on {f'{ranks.size} x ' if ranks.size > 1 else ''}{device}: "
+        f"{len(parts.train)} cases, {len(parts.val)} to validate"
+    )
+    with run.advising(), console.track("training") as progress:
+        fit(
+            run,
+            network,
+            cases["train"],
+            cases["val"],
+            seed=options.seed,
+            device=device,
+            precision=options.precision,
+            workers=options.workers,
+            max_epochs=options.max_epochs(plan),
+            max_seconds=options.max_seconds,
+            resume=resume,
+            progress=progress,
+            trackers=(RunFiles(run), tracker),
+            ranks=ranks,
+            strategy=options.strategy or "ddp",
+        )

@@ -1,0 +1,73 @@
+"""The start of a training: what it is to do is checked, and its folder is made or opened again."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from deconvseg.data import find_leaks, record_dataset, resolve_splits
+from deconvseg.errors import InputError
+from deconvseg.options import TrainOptions
+from deconvseg.planning import Plan
+from deconvseg.progress import Console
+from deconvseg.runs import Run
+from deconvseg.system import choose_device, hold
+from deconvseg.training.cases import open_cases, open_data, prepare_run_cases
+from deconvseg.training.deciding import decide_plan
+from deconvseg.training.fit import choose_precision
+from deconvseg.training.folders import open_stopped
+from deconvseg.training.launch import check_processes, processes
+from deconvseg.training.loading import choose_workers
+from deconvseg.training.options import given_plan, resume_options, write_places
+from deconvseg.training.resuming import check_resumable, check_same_plan, check_same_splits, record_own
+from deconvseg.training.shared_memory import check_shared_memory
+
+
+def prepare_run(output: Path, options: TrainOptions, resume: bool, console: Console, held: ExitStack) -> None:
+    """Make the run folder or open it again, and prepare its cases where several processes will want them.
+
+    ``held`` keeps the folder for this process from now on.
+    """
+    held.enter_context(hold(output))
+    if resume:
+        run = open_stopped(output)
+        asked, options = options, resume_options(options, run)
+        check_processes(run.plan, options)
+        _reopen(run, options, given_plan(asked), console)
+    else:
+        run = _start(output, options, console)
+    check_shared_memory(run.plan, choose_workers(options.workers, choose_device(options.device)))
+    if processes(options) > 1:
+        prepare_run_cases(run, *open_cases(run, options), options, console)
+
+
+def _start(output: Path, options: TrainOptions, console: Console) -> Run:
+    """Check everything that can be checked at once, then make the run folder."""
+    data = open_data(options)
+    parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
+    if not parts.train:
+        raise InputError(f"{options.dataset}: no training cases; check the splits")
+    for text in find_leaks(data, [parts]):
+        console.say(f"warning: {text}")
+    choose_precision(options.precision, choose_device(options.device))
+    if options.pretrained is not None:
+        Run.open(options.pretrained).load_weights()
+    data = data.select([*parts.train, *parts.val])
+    plan = decide_plan(data, parts, options, console)
+    run = Run.create(output, plan, options.to_config(), splits=vars(parts))
+    write_places(options, run)
+    record_own(run)
+    run.update_manifest(**record_dataset(data, console))
+    return run
+
+
+def _reopen(run: Run, options: TrainOptions, plan: Plan | None, console: Console) -> None:
+    """Check that a run can go on: with a completed epoch, and with the data, splits and plan that it began with."""
+    if run.replaceable:
+        console.say("no epoch was completed before; the training begins anew, with the same plan and options")
+    elif not run.resume_file.is_file():
+        raise InputError(f"{run.resume_file}: no completed epoch to resume from; train anew in another folder")
+    data = open_data(options)
+    check_resumable(run, data, console)
+    check_same_splits(run, options, data)
+    check_same_plan(run, plan, options, data)
+    if run.threads_differ():
+        console.say("warning: another number of threads than before; the weights will not be bit for bit the same")

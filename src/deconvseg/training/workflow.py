@@ -1,0 +1,70 @@
+"""The whole way from a dataset to a finished run folder."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from deconvseg.options import OBJECT, Option, TrainArguments, TrainOptions, takes
+from deconvseg.progress import Silent, takes_console
+from deconvseg.runs import Run
+from deconvseg.system import choose_device
+from deconvseg.training.finishing import finish_run
+from deconvseg.training.fitting import fit_run
+from deconvseg.training.folders import cache_of, using_cache
+from deconvseg.training.launch import launch, processes
+from deconvseg.training.options import resume_options
+from deconvseg.training.ranks import Ranks
+from deconvseg.training.starting import prepare_run
+from deconvseg.training.tracking import Guests, Tracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(TrainArguments):
+    trackers: Annotated[
+        Sequence[Tracker], Option("What also gets the numbers of every epoch; see Tracker.", OBJECT, resume="call")
+    ] = ()
+
+
+@takes_console
+@takes(_Arguments)
+def train(asked: _Arguments) -> Run:
+    """Train a network on a dataset and return the finished run.
+
+    Plans (unless ``plan`` is given), prepares, trains, predicts the validation cases, evaluates them and writes the
+    report, all in the folder ``output``. ``max_seconds`` bounds training with its validations, as ``epochs`` do, if
+    they end first. Preprocessed cases lie in the run's folder while it trains, or stay in ``cache``.
+
+    The plan's batch is that of all ``devices`` together. Where torchrun or SLURM has started several processes, each
+    calls this function with the same arguments: the first one plans, prepares and writes, and all return the run.
+
+    After every epoch each of the ``trackers`` gets the numbers that ``metrics.jsonl`` gets; one that fails is told and
+    left out. Of several processes they are in the one that calls.
+
+    With ``resume`` the run in ``output`` goes on after its last completed epoch, with its own options; without
+    ``max_seconds`` its weights are then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
+    """
+    ranks = Ranks.find()
+    console = asked.console if asked.console is not None and ranks.leads else Silent()
+    guests = Guests(asked.trackers if ranks.leads else (), console)
+    options, output, resume = TrainOptions.of(asked), Path(asked.output), asked.resume
+    with ExitStack() as held:
+        with ranks.connected(choose_device(options.device)), ExitStack() as cached:
+            ranks.lead(partial(prepare_run, output, options, resume, console, held))
+            run = Run.open(output)
+            options = resume_options(options, run) if resume else options
+            if ranks.leads:
+                cached.enter_context(using_cache(cache_of(run, options)))
+            # A run that was stopped before its first epoch was completed begins anew.
+            resume = resume and run.resume_file.is_file()
+            held.enter_context(guests.following(run))
+            if ranks.size == 1 and processes(options) > 1:
+                launch(run, options, resume, console, guests)
+            else:
+                fit_run(run, options, ranks, resume, console, guests)
+        if ranks.leads:
+            with run.advising():
+                finish_run(run, options, console, guests)
+    return run

@@ -1,0 +1,28 @@
+"""Calls for the type checker alone: mypy reports each of the wrong ones, or else that its comment is not needed."""
+
+from pathlib import Path
+
+from typing_extensions import assert_type
+
+from deconvseg import train
+from deconvseg.experiments import CrossValidation, crossval
+from deconvseg.planning import Plan
+from deconvseg.runs import Run
+
+
+def call_train(plan: Plan) -> None:
+    assert_type(train("data", "run"), Run)
+    assert_type(train(dataset=Path("data"), output="run", plan=plan, fold="all", max_seconds=60), Run)
+    train("data", "run", values={"batch_size": 2}, splits=Path("splits.json"), resume=True)
+    train("data", "run", epoch=3)  # type: ignore[call-arg]
+    train("data", "run", epochs="3")  # type: ignore[arg-type]
+    train("data", "run", seed=None)  # type: ignore[arg-type]
+    train("data", "run", folds=3)  # type: ignore[call-arg]
+    train("data")  # type: ignore[call-arg]
+    train("data", "run", "deconver")  # type: ignore[call-arg]
+
+
+def call_crossval(plan: Plan) -> None:
+    assert_type(crossval("data", "run", folds=3, plan=plan, jobs=2), CrossValidation)
+    crossval("data", "run", fold=3)  # type: ignore[call-arg]
+    crossval("data", "run", epochs="3")  # type: ignore[arg-type]

@@ -45,8 +45,7 @@ def takes(
 
 
 def _sign(options: type[Options], function: Callable[..., Any]) -> Signature:
-    # Types that a light module names without importing them are known where the function is.
-    hints = get_type_hints(options, localns=function.__globals__)
+    hints = get_type_hints(options, localns=options.types())
     parameters = [
         Parameter(
             field.name,

@@ -151,6 +151,11 @@ class Declared(NamedTuple):
 class Options:
     """Base of the dataclasses whose fields are options; their values are checked, whoever gives them."""
 
+    @staticmethod
+    def types() -> dict[str, Any]:
+        """Return the types that annotations name without importing them, because that takes long."""
+        return {}
+
     def __post_init__(self) -> None:
         for name, option, default in declared_options(type(self)):
             if (value := getattr(self, name)) is not None or default is not None:

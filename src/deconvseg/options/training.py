@@ -143,6 +143,13 @@ class RunOptions(Options):
         Option("ddp (if not given): every device holds the network; fsdp: a part of it.", resume="free"),
     ] = None
 
+    @staticmethod
+    def types() -> dict[str, Any]:
+        """Import the type of a plan."""
+        from deconvseg.planning import Plan
+
+        return {"Plan": Plan}
+
     @property
     def plan_changes(self) -> dict[str, Any]:
         """Dotted paths of the plan that are asked to be replaced."""

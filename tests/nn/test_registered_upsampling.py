@@ -24,6 +24,7 @@ from deconvseg.nn import (
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.upsampling import SummedUpsampling, choose_upsampling, kinds, registry
 from deconvseg.training import train
+from documents import code_of, install
 from nn.kinds import UPSAMPLINGS
 from nn.peers import PEERS
 from plans import tiny_plan
@@ -245,6 +246,19 @@ def test_names_are_registered_once_and_have_no_signs_of_sums_and_options():
             register_upsampling(name)(nn.Identity)
     with pytest.raises(ValueError, match="its option 'sigma' has no default"):
         register_upsampling("new")(lambda i, o, scale, dims, *, sigma: nn.Identity())
+
+
+@pytest.mark.usefixtures("_forgets")
+def test_the_kind_of_the_documentation_comes_from_an_installed_package(tmp_path, monkeypatch):
+    install(tmp_path, "blurred_upsampling", code_of("explanation/upsampling.md"), "deconvseg.upsampling")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("deconvseg.system.plugins._loaded", set())
+    assert "blurred" in list_upsampling()
+    layer = create_upsampling({"kind": "blurred", "width": 5, "edge": "same"}, 2, 4, 2, 2)
+    assert layer(torch.rand(1, 2, 6, 8)).shape == (1, 4, 12, 16)
+    # Its edges are those of the image: a constant stays one.
+    expected = layer.project.bias.view(1, 4, 1, 1).expand(1, 4, 8, 8)
+    torch.testing.assert_close(layer(torch.zeros(1, 2, 4, 4)), expected)
 
 
 def test_every_file_of_the_folder_registers_a_kind():

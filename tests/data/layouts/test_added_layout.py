@@ -137,7 +137,7 @@ def test_a_layout_may_be_asked_before_another(tmp_path):
 def test_an_installed_layout_is_known(tmp_path, monkeypatch):
     install(tmp_path / "site", "patients_layout", code_of(PAGE), "deconvseg.layouts")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setattr("deconvseg.data.plugins._loaded", set())
+    monkeypatch.setattr("deconvseg.system.plugins._loaded", set())
     root = make_patients(tmp_path / "data", 2)
     try:
         assert open_dataset(root).layout == "patients"
@@ -148,6 +148,6 @@ def test_an_installed_layout_is_known(tmp_path, monkeypatch):
 def test_installed_layouts_can_be_left_out(tmp_path, monkeypatch):
     install(tmp_path / "site", "patients_layout", code_of(PAGE), "deconvseg.layouts")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setattr("deconvseg.data.plugins._loaded", set())
+    monkeypatch.setattr("deconvseg.system.plugins._loaded", set())
     monkeypatch.setenv("DECONVSEG_PLUGINS", "0")
     assert not is_dataset(make_patients(tmp_path / "data", 2))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deconvseg.text import dump_json, escape_controls
+from deconvseg.text import dump_json, escape_controls, plain_documentation
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,8 @@ def test_json_has_no_half_of_a_surrogate_pair():
 
 def test_json_has_no_nan():
     assert json.loads(dump_json({"a": float("nan"), "b": [float("inf"), 1.5]})) == {"a": None, "b": [None, 1.5]}
+
+
+def test_documentation_is_plain():
+    text = "Scale ``x``, (B, \\*S), as :func:`~deconvseg.nn.create_upsampling` and :class:`Plan`.\n\n    More."
+    assert plain_documentation(text) == "Scale x, (B, *S), as create_upsampling and Plan.\n\nMore."

@@ -1,5 +1,6 @@
-"""Text that came from files and their names, made safe to print and to store."""
+"""Text that came from files, their names or docstrings, made safe and plain to print and to store."""
 
+import inspect
 import json
 import math
 import re
@@ -48,3 +49,9 @@ def _finite(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return [_finite(value) for value in tree]
     return tree
+
+
+def plain_documentation(text: str) -> str:
+    """Return a docstring without reStructuredText's marks: ``name`` and :func:`~package.name` become name."""
+    named = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", inspect.cleandoc(text))
+    return named.replace("``", "").replace("\\*", "*")

@@ -125,7 +125,7 @@ class TestANewKind:
         assert not ended.value.code
         assert "smoothed (2D, 3D): Repeat every pixel and blur." in told
         assert "sigma: a number, above 0, at most 4 (default 1.0): width of the blur in pixels." in told
-        assert "border: 'zeros' or 'replicate' (default \"zeros\"): what lies around the image." in told
+        assert "border: 'zeros' or 'replicate' (default 'zeros'): what lies around the image." in told
 
     @pytest.mark.usefixtures("smoothed")
     @pytest.mark.parametrize(

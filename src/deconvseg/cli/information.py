@@ -1,6 +1,5 @@
 """``deconvseg models`` and ``deconvseg doctor``."""
 
-import inspect
 import textwrap
 from typing import Annotated
 
@@ -19,6 +18,7 @@ def models(
     from deconvseg.errors import check_choice
     from deconvseg.models import describe_model, list_arguments, list_models
     from deconvseg.nn import describe_upsampling
+    from deconvseg.text import plain_documentation
 
     if name is not None:
         check_choice(name, list_models(), "model")
@@ -41,12 +41,12 @@ def models(
         print_json(listed)
         return
     for model, presets in listed.items():
-        description = inspect.cleandoc(describe_model(model)).replace("\\*", "*").replace("``", "")
+        description = plain_documentation(describe_model(model))
         typer.echo(
             f"{model}\n{textwrap.indent(description, '  ')}" if name else f"{model}: {description.splitlines()[0]}"
         )
         if name and "upsampling" in list_arguments(model):
-            typer.echo(textwrap.indent(describe_upsampling(), "  "))
+            typer.echo(f"\n{textwrap.indent(describe_upsampling(), '  ')}\n")
         for key, facts in presets.items():
             typer.echo(f"  {key:8} {facts['arguments']['spatial_dims']}D")
             for title, variant in facts["variants"].items():

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from deconvseg.errors import InputError, check_choice
+from deconvseg.text import plain_documentation
 
 _WORDS = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text", "null": "null"}
 # How JSON schemas say bounds, and how people do.
@@ -30,6 +32,12 @@ class Option:
     def schema(self) -> dict[str, Any]:
         """The JSON schema of its values."""
         return self._adapter.json_schema()
+
+    @property
+    def told(self) -> str:
+        """What it is, in a line: values, default and description."""
+        default = json.dumps(self.default).replace('"', "'")
+        return f"{self.name}: {self.values} (default {default}){': ' if self.description else ''}{self.description}"
 
     @property
     def values(self) -> str:
@@ -70,7 +78,7 @@ def check_options(build: Callable[..., Any], **values: object) -> None:
 def options_of(build: Callable[..., Any]) -> Mapping[str, Option]:
     """Return the options that the keyword-only parameters of a function or class declare."""
     types = get_type_hints(build.__init__ if inspect.isclass(build) else build, include_extras=True)
-    told = _descriptions(inspect.getdoc(build) or "")
+    told = _descriptions(plain_documentation(build.__doc__ or ""))
     return {
         name: Option(name, types.get(name, Any), parameter.default, told.get(name, ""))
         for name, parameter in keyword_parameters(build).items()
@@ -80,7 +88,7 @@ def options_of(build: Callable[..., Any]) -> Mapping[str, Option]:
 def _descriptions(documentation: str) -> Mapping[str, str]:
     """Return what the part ``Args:`` of a docstring says of each argument."""
     entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", documentation, re.MULTILINE)
-    return {name: " ".join(text.split()).replace("``", "").replace("\\*", "*") for name, text in entries}
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:

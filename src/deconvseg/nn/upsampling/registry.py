@@ -1,7 +1,6 @@
 """The kinds of upsampling, by name."""
 
-import inspect
-import json
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,6 +9,7 @@ from torch import nn
 
 from deconvseg.nn.upsampling.options import Option, keyword_parameters, options_of
 from deconvseg.system import load_plugins
+from deconvseg.text import plain_documentation
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
@@ -41,7 +41,7 @@ class UpsamplingKind:
     @property
     def title(self) -> str:
         """The first sentence of its documentation."""
-        return (inspect.getdoc(self.build) or "").partition("\n\n")[0].replace("\n", " ")
+        return plain_documentation(self.build.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
 
 
 _KINDS: dict[str, UpsamplingKind] = {}
@@ -116,14 +116,15 @@ def layer_classes(*, adaptive: bool) -> tuple[type[nn.Module], ...]:
 
 def describe_upsampling() -> str:
     """Return what ``deconvseg models NAME`` says of upsampling: every kind, its options, their values and defaults."""
-    lines = [
-        'upsampling: a name, a sum of two as \'dtc+linear\', or a mapping as {"kind": "dtc", "receptive_field": 2}'
-    ]
+    lines = ["upsampling: a name, a sum of two as dtc+linear, or a mapping as {'kind': 'dtc', 'receptive_field': 2}"]
     for kind in registered_kinds().values():
         axes = ", ".join(f"{dims}D" for dims in kind.spatial_dims)
         skip = "; takes the skip connection" if kind.takes_skip else ""
-        lines.append(f"  {kind.name} ({axes}{skip}): {kind.title}")
+        lines += _wrap(f"{kind.name} ({axes}{skip}): {kind.title}", indent=4)
         for option in kind.options.values():
-            default = json.dumps(option.default)
-            lines.append(f"    {option.name}: {option.values} (default {default}): {option.description}")
+            lines += _wrap(option.told, indent=8)
     return "\n".join(lines)
+
+
+def _wrap(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, 116, initial_indent=" " * indent, subsequent_indent=" " * (indent + 4))

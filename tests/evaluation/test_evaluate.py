@@ -192,13 +192,13 @@ class TestDataset:
             assert [case.name for case in evaluation.cases] == names
         with pytest.raises(InputError, match="but fold 2 was asked for"):
             evaluate(dataset, folders[1], splits=tmp_path / "folds.json", split="val", fold=2)
-        with pytest.raises(InputError, match="fold 1 has several splits: say which one"):
+        with pytest.raises(InputError, match="`fold=1` has several splits: say which one"):
             evaluate(dataset, folders[1], fold=1)
 
     def test_a_split_needs_its_file_and_its_name(self, dataset, folders, tmp_path):
         with pytest.raises(InputError, match="needs a splits file"):
             evaluate(dataset, folders[1], split="test")
-        with pytest.raises(InputError, match="say which one with split: train, val or test"):
+        with pytest.raises(InputError, match="say which one as `split`: train, val or test"):
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json")
         with pytest.raises(InputError, match="'val' has no cases"):
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json", split="val")

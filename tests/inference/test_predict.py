@@ -381,7 +381,7 @@ def test_cases_that_trained_a_run_are_no_test_of_it(
     predict(discs, trained, tmp_path / "masks", splits=splits, split="test")
     assert "1 of the 2 cases of the split test trained one of the runs" in caplog.text
     assert "disc0" in caplog.text
-    with pytest.raises(InputError, match="fold 1 has several splits: say which one"):
+    with pytest.raises(InputError, match="`fold=1` has several splits: say which one"):
         predict(discs, trained, tmp_path / "masks", fold=1)
 
 

@@ -70,7 +70,7 @@ def test_a_split_is_chosen_from_the_file_that_is_given_or_else_from_ones_own(tmp
         ("unknown split 'tset': choose train, val or test", "tset", {"own": own}),
         ("the split 'val' needs a splits file", "val", {}),
         ("given.json has several splits: say which one", None, {"own": own, "splits": given}),
-        ("fold 0 has several splits: say which one", None, {"fold": 0}),
+        ("`fold=0` has several splits: say which one", None, {"fold": 0}),
     ):
         with pytest.raises(InputError, match=error):
             select_split(NAMES, split, **options)

@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
-from torch import nn
-
 from deconvseg.errors import InputError
-from deconvseg.inference.engine import Engine
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
+from deconvseg.inference.predictor import Model
 from deconvseg.inference.records import Prediction
-from deconvseg.planning import Plan
 from deconvseg.runs import Run, open_runs
 
 Folder: TypeAlias = str | PathLike[str]
-Model: TypeAlias = Run | tuple[nn.Module | Engine, Plan]
 
 
 def open_models(models: Folder | Sequence[Folder | Model]) -> list[Model]:

@@ -15,8 +15,8 @@ from deconvseg.errors import InputError
 from deconvseg.inference.arrays import image_of
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.finding import choose_cases
-from deconvseg.inference.opening import Folder, Model, common_postprocessing, describe_runs, open_models
-from deconvseg.inference.predictor import Predictor
+from deconvseg.inference.opening import Folder, common_postprocessing, describe_runs, open_models
+from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.progress import SILENT, Console, takes_console
 from deconvseg.runs import Run

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cached_property, partial
 from hashlib import sha256
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from deconvseg.progress import Progress, show_nothing
 from deconvseg.runs import Run, describe_run
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
+Model: TypeAlias = Run | tuple[nn.Module | Engine, Plan]
 _log = logging.getLogger("deconvseg")
 
 
@@ -46,7 +48,7 @@ class Predictor:
 
     def __init__(
         self,
-        models: Sequence[Run | tuple[nn.Module | Engine, Plan]],
+        models: Sequence[Model],
         *,
         device: str = "cpu",
         overlap: float | None = None,
@@ -84,7 +86,7 @@ class Predictor:
             )
         self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
 
-    def _engine(self, model: Run | tuple[nn.Module | Engine, Plan], plan: Plan) -> Engine:
+    def _engine(self, model: Model, plan: Plan) -> Engine:
         """Return the engine that is given, or PyTorch's for a run or a copy of a network."""
         given = model.network("final") if isinstance(model, Run) else model[0]
         if not isinstance(given, nn.Module):

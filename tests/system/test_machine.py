@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deconvseg.errors import InputError
-from deconvseg.system import choose_device, processor_name, usable_cores
+from deconvseg.system import choose_device, count_cores, processor_name, usable_cores
 
 
 def test_cores_are_those_that_the_process_is_bound_to() -> None:
@@ -19,6 +19,11 @@ def test_cores_are_those_that_the_process_is_bound_to() -> None:
         os.sched_setaffinity(0, bound)
 
 
+def test_the_machines_processors_are_at_least_its_cores() -> None:
+    assert count_cores() == os.cpu_count()
+    assert 1 <= (count_cores(physical=True) or 1) <= (count_cores() or 1)
+
+
 def test_the_processor_has_a_name_in_one_line() -> None:
     assert len(processor_name().splitlines()) == 1
 
@@ -29,5 +34,5 @@ def test_auto_is_cuda_or_the_cpu() -> None:
 
 @pytest.mark.parametrize("name", ["tpu", "cpu:1", "cuda:9", "cuda:x"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name}: not available here; choose one of auto, cpu"):
+    with pytest.raises(InputError, match=f"{name}.*: not available here; choose one of auto, cpu"):
         choose_device(name)

@@ -9,7 +9,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from deconvseg._version import __version__
-from deconvseg.system import package_version
+from deconvseg.system import count_cores, package_version, total_memory
 
 # PyTorch 2.9.0 made mixed-precision 3D convolutions about four times slower (pytorch issue 166122).
 _SLOW_TORCH = "2.9.0"
@@ -53,13 +53,12 @@ def _dependencies() -> tuple[list[str], dict[str, list[str]]]:
 
 
 def _torch_findings() -> list[Finding]:
-    import psutil
     import torch
 
-    threads, cores = torch.get_num_threads(), psutil.cpu_count(logical=False) or 1
+    threads, cores = torch.get_num_threads(), count_cores(physical=True) or 1
     found = [
         Finding("threads", f"{threads} of PyTorch on {cores} cores", threads >= min(cores, 2), False),
-        Finding("memory", f"{psutil.virtual_memory().total / 2**30:.1f} GiB", True, False),
+        Finding("memory", f"{total_memory() / 2**30:.1f} GiB", True, False),
     ]
     if torch.cuda.is_available():
         found.append(Finding("GPU", torch.cuda.get_device_name(), True, False))

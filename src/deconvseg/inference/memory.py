@@ -49,4 +49,4 @@ def sums_budget(memory: int | None, other: int) -> int:
 def device_budget(device: torch.device) -> int:
     """Return the bytes of a GPU that the sums of logits may take: half of what is free, or PyTorch's and unused."""
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return (torch.cuda.mem_get_info(device)[0] + unused) // 2
+    return (available_memory(str(device)) + unused) // 2

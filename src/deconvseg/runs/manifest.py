@@ -9,14 +9,13 @@ from pathlib import PurePath
 from typing import Any
 
 from deconvseg._version import __version__
-from deconvseg.system import package_version, processor_name
+from deconvseg.system import count_cores, package_version, processor_name, total_memory
 
 _PACKAGES = ("torch", "numpy", "scipy", "nibabel", "monai", "lightning", "safetensors")
 
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, machine, thread count, accelerator, command line and git commit, JSON-able."""
-    import psutil
     import torch
 
     return {
@@ -26,8 +25,8 @@ def describe_environment() -> dict[str, Any]:
         "machine": {
             "system": platform.platform(),
             "processor": processor_name(),
-            "cores": psutil.cpu_count(logical=True),
-            "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+            "cores": count_cores(),
+            "memory_gb": round(total_memory() / 2**30, 1),
             "threads": torch.get_num_threads(),
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },

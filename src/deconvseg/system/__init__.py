@@ -13,13 +13,14 @@ from deconvseg.system.files import (
 )
 from deconvseg.system.foreign import FOREIGN_ERRORS, first_line, naming, one_line
 from deconvseg.system.locks import LOCK, LockedError, hold
-from deconvseg.system.machine import choose_device, package_version, processor_name, usable_cores
+from deconvseg.system.machine import choose_device, count_cores, package_version, processor_name, usable_cores
 from deconvseg.system.memory import (
     available_memory,
     is_out_of_memory,
     keep_freed_memory,
     peak_memory,
     plannable_memory,
+    total_memory,
 )
 from deconvseg.system.moving import moved
 from deconvseg.system.plugins import is_loading, load_plugins
@@ -47,6 +48,7 @@ __all__ = [
     "available_memory",
     "child_environment",
     "choose_device",
+    "count_cores",
     "current_folder",
     "end_with_parent",
     "ended",
@@ -75,6 +77,7 @@ __all__ = [
     "read_messages",
     "remove_unfinished",
     "take_over_stdout",
+    "total_memory",
     "unfinished",
     "usable_cores",
     "write_text",

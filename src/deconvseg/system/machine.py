@@ -4,6 +4,7 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 from deconvseg.errors import InputError
 
@@ -30,6 +31,13 @@ def choose_device(name: str = "auto") -> str:
 def usable_cores() -> int:
     """Return the number of processors that this process may use, by its affinity where the system has one."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count_cores(*, physical: bool = False) -> int | None:
+    """Return the number of the machine's processors, or of its physical cores; None where the system does not say."""
+    import psutil
+
+    return cast("int | None", psutil.cpu_count(logical=not physical))
 
 
 def processor_name() -> str:

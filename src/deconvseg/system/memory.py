@@ -29,6 +29,13 @@ def available_memory(device: str = "cpu") -> int:
     return free
 
 
+def total_memory() -> int:
+    """Return the bytes of the machine's memory."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def plannable_memory(device: str = "cpu") -> int:
     """Return the bytes that a plan may count on: 90 % of what is available."""
     return int(_PLANNED_SHARE * available_memory(device))

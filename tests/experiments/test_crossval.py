@@ -232,7 +232,7 @@ def test_processes_train_what_this_process_trains(finished: Path, discs: Path, p
         ({"jobs": 0}, "`jobs=0`: give a whole number, 1 or more"),
         ({"precision": "8"}, "`precision='8'`"),
         ({"pretrained": "nowhere"}, "not a run folder"),
-        ({"stratify": "site"}, "name the .csv or .tsv file that has this column as `table`"),
+        ({"stratify": "site"}, "name the .csv or .tsv file that has this column with `table`"),
         ({"table": "sites.csv"}, "say which column"),
         ({"resume": True}, "no cross-validation to resume"),
     ],

@@ -26,11 +26,11 @@ def measure_strata(
     """
     if stratify is not None:
         if table is None and data.layout != "csv":
-            raise InputError(f"`stratify={stratify!r}`: name the .csv or .tsv file that has this column as `table`")
+            raise InputError(f"`stratify={stratify!r}`: name the .csv or .tsv file that has this column with `table`")
         own = data.layout == "csv" and table in (None, root)
         return read_column(table or root, stratify, data.names, lists_dataset=own)
     if table is not None:
-        raise InputError(f"`table={table!r}`: say which column the folds are to be alike in, as `stratify`")
+        raise InputError(f"`table={table!r}`: say which column the folds are to be alike in with `stratify`")
     volumes: dict[str, float | str] = {}
     for case in each(data.cases, "measuring the foreground", console):
         label = data.load_label(case)

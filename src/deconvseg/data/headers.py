@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from deconvseg.data.file_names import is_dead_link
+from deconvseg.data.formats.decoding import naming
 from deconvseg.data.formats.image_endings import DICOM, UNREAD
 from deconvseg.data.formats.reader import Reader
-from deconvseg.data.formats.registry import find_format, image_suffixes, is_claimed
+from deconvseg.data.formats.registry import find_format, image_suffix, image_suffixes, is_claimed
 from deconvseg.data.types import Header
 from deconvseg.errors import InputError
 
 
 def read_header(path: str | PathLike[str], *, readers: Sequence[Any] | None = None) -> Header:
     """What a file says of its image before its numbers are read. ``readers`` is deprecated, as in `read_image`."""
-    path = Path(path)
-    return reader_of(path, readers).read_header(path)
+    warn_of_readers(readers)
+    with asking(Path(path), readers) as reader:
+        return reader.read_header(Path(path))
+
+
+@contextmanager
+def asking(path: Path, readers: Sequence[Any] | None = None) -> Iterator[Reader]:
+    """The reader of a path, for a block in which whatever it raises becomes an `InputError` that names the file."""
+    reader = reader_of(path, readers)
+    with naming(path, f"{image_suffix(path)} file" if path.is_file() else "image"):
+        yield reader
+
+
+def warn_of_readers(readers: Sequence[Any] | None) -> None:
+    """Warn the caller of a public function that was given readers."""
+    if readers is not None:
+        warnings.warn("readers= is deprecated: register them with register_reader", DeprecationWarning, stacklevel=3)
 
 
 def reader_of(path: Path, readers: Sequence[Any] | None = None) -> Reader:
@@ -27,7 +44,6 @@ def reader_of(path: Path, readers: Sequence[Any] | None = None) -> Reader:
     known = find_format(path)
     reader = None if known is None else known.reader
     if readers is not None:
-        warnings.warn("readers= is deprecated: register them with register_reader", DeprecationWarning, stacklevel=3)
         reader = next((given for given in readers if given.accepts(path)), None)
     if reader is None:
         raise InputError(describe_unread(path))
@@ -44,7 +60,8 @@ def reader_of(path: Path, readers: Sequence[Any] | None = None) -> Reader:
 
 def compression_with_losses(path: Path) -> str:
     """The name of a file's compression if it changes numbers ("JPEG"), else an empty text."""
-    return reader_of(path).compression_with_losses(path)
+    with asking(path) as reader:
+        return reader.compression_with_losses(path)
 
 
 def describe_unread(path: Path) -> str:

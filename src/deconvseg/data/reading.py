@@ -12,7 +12,7 @@ import numpy as np
 
 from deconvseg.data.formats.registry import is_picture
 from deconvseg.data.grids import check_same_grid
-from deconvseg.data.headers import read_header, reader_of
+from deconvseg.data.headers import asking, read_header, warn_of_readers
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 from deconvseg.units import format_bytes
@@ -37,6 +37,7 @@ def read_image(
     shapes or geometries (see `Geometry.matches`) differ, and, before any number is read, for too little memory.
     ``readers`` is deprecated: register them (`register_reader`).
     """
+    warn_of_readers(readers)
     files = [Path(paths)] if isinstance(paths, (str, PathLike)) else [Path(path) for path in paths]
     if not files:
         raise InputError("an image needs at least one file, but none was given")
@@ -67,9 +68,10 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Any] | None =
     Raises `InputError` for a missing or corrupt file, values that are not whole numbers, and colour masks
     whose channels differ.
     """
+    warn_of_readers(readers)
     path = Path(path)
-    with np.errstate(over="ignore", invalid="ignore"):
-        pixels, geometry = reader_of(path, readers).read_labels(path)
+    with np.errstate(over="ignore", invalid="ignore"), asking(path, readers) as reader:
+        pixels, geometry = reader.read_labels(path)
     if pixels.dtype == np.bool_:
         return LabelMap(pixels.astype(np.uint8), geometry)
     if np.issubdtype(pixels.dtype, np.floating):
@@ -87,20 +89,21 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Any] | None =
     if pixels.dtype.kind == "u" and pixels.itemsize == 8 and pixels.size and int(pixels.max()) >= 2**63:
         raise InputError(f"{path} is not a label map: it has the value {pixels.max()}, which no label is as large as")
     label_map = LabelMap(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")), geometry)
-    return replace(label_map, white=read_label_white(path, int(pixels.max(initial=0)), readers=readers))
+    return replace(label_map, white=read_label_white(path, int(pixels.max(initial=0))))
 
 
-def read_label_white(path: str | PathLike[str], largest: int, *, readers: Sequence[Any] | None = None) -> int | None:
+def read_label_white(path: str | PathLike[str], largest: int) -> int | None:
     """The ``largest`` label of a mask if its file shows that white, in other than 1, 8 or 16 bits; else None."""
     if largest not in _WHITES or not is_picture(path):
         return None
-    return largest if read_header(path, readers=readers).white == largest else None
+    return largest if read_header(path).white == largest else None
 
 
 def _read_channels(path: Path, channels_last: bool, readers: Sequence[Any] | None) -> Image:
     # What float32 cannot hold becomes infinite, which is refused below by its count.
     with np.errstate(over="ignore", invalid="ignore"):
-        pixels, geometry = reader_of(path, readers).read_channels(path, channels_last=channels_last)
+        with asking(path, readers) as reader:
+            pixels, geometry = reader.read_channels(path, channels_last=channels_last)
         image = Image(np.ascontiguousarray(pixels, dtype=np.float32), geometry)
     if not all(np.isfinite(plane).all() for channel in image.pixels for plane in channel):
         nans, infinite = int(np.isnan(image.pixels).sum()), int(np.isinf(image.pixels).sum())
@@ -112,7 +115,10 @@ def _read_channels(path: Path, channels_last: bool, readers: Sequence[Any] | Non
 
 
 def _check_memory(files: Sequence[Path], memory: int, readers: Sequence[Any] | None) -> None:
-    headers = [read_header(path, readers=readers) for path in files]
+    headers = []
+    for path in files:
+        with asking(path, readers) as reader:
+            headers.append(reader.read_header(path))
     # All channels in float32, and one file's numbers as they are stored, and in float32 if they are to be joined.
     joined = 4 if len(files) > 1 else 0
     needed = sum(4 * header.numbers for header in headers)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from deconvseg.data import (
     open_dataset,
     open_images,
     prepare_cases,
+    read_header,
     read_image,
     read_label_map,
     register_reader,
@@ -300,6 +302,38 @@ def test_a_reader_without_what_is_required_cannot_be_registered():
     with pytest.raises(TypeError, match="read_channels"):
         register_reader("half", reads=".half")(Half)
     assert "half" not in list_readers()
+
+
+def test_what_is_no_reader_cannot_be_registered():
+    class Duck:
+        read_header = read_channels = None
+
+    with pytest.raises(InputError, match=r"the reader 'duck' is Duck, which is no subclass of deconvseg\.data\.Reader"):
+        register_reader("duck", reads=".duck")(Duck)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), KeyError("size"), EOFError(), struct.error("short")])
+def test_whatever_a_reader_raises_is_a_problem_of_its_file(tmp_path, error):
+    class Failing(Reader):
+        def read_header(self, path):
+            raise error
+
+        read_channels = read_labels = read_alpha = compression_with_losses = read_header
+
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        PIL.Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / folder / "good.png")
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "bad.fails").touch()
+    register_reader("failing", reads=".fails")(Failing)
+    try:
+        for read in (read_header, read_image, read_label_map):
+            with pytest.raises(InputError, match=r"bad\.fails is truncated or not a readable \.fails file"):
+                read(tmp_path / "images" / "bad.fails")
+        (problem,) = check_dataset(open_dataset(tmp_path)).errors
+        assert Path(problem.file).name == "bad.fails"
+    finally:
+        unregister_reader("failing")
 
 
 def test_the_constant_of_before_still_works():

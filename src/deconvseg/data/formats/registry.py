@@ -57,6 +57,8 @@ def register_reader(
         raise InputError(f"the reader {name!r} reads nothing: give the suffixes that it reads, or claims for folders")
 
     def register(kind: ReaderClass) -> ReaderClass:
+        if Reader not in kind.__mro__:
+            raise InputError(f"the reader {name!r} is {kind.__name__}, which is no subclass of deconvseg.data.Reader")
         for taken in _FORMATS.values():
             both = sorted({*suffixes} & {*taken.suffixes})
             if both or taken.name == name:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data.headers import reader_of
+from deconvseg.data.headers import asking, compression_with_losses
 from deconvseg.data.labels.encoding import count_values
 from deconvseg.data.reading import read_label_map
 from deconvseg.data.types import LabelMap
@@ -59,15 +59,14 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
     path = Path(path)
     found = read_label_map(path)
     pixels = found.pixels
-    reader = reader_of(path)
     if not pixels.size or pixels.min() < 0:
         return found
     highest = int(pixels.max())
     if highest == int(pixels.min()):
-        _check_alpha(path, reader.read_alpha(path))
+        _check_alpha(path)
     counts = count_values(pixels) if highest >= 2 else {}
     levels = len(set(counts) - {0, highest})
-    lossy = reader.compression_with_losses(path) if levels else ""
+    lossy = compression_with_losses(path) if levels else ""
     if not lossy and (levels < _FEWEST_LEVELS or highest < _LEAST_WHITE):
         return found
     two_ended = _is_noisy(counts, highest) or _is_two_ended(pixels, highest, bool(lossy))
@@ -174,8 +173,10 @@ def _describe(path: Path, levels: int, highest: int, lossy: str, two_ended: bool
     )
 
 
-def _check_alpha(path: Path, alpha: npt.NDArray[Any] | None) -> None:
+def _check_alpha(path: Path) -> None:
     """Refuse a mask of one colour whose transparency varies."""
+    with asking(path) as reader:
+        alpha = reader.read_alpha(path)
     if alpha is not None and alpha.min() != alpha.max():
         raise TransparentMaskError(
             f"{path} is a mask of one colour whose shape is in its alpha channel, which is not read; save the alpha "

@@ -161,10 +161,10 @@ class TestSizes:
 class TestBadInput:
     @pytest.mark.parametrize("sizes", [(0,), (-1, 2), (3, 2), (2, 2), (float("nan"),), (float("inf"),)])
     def test_bounds(self, sizes):
-        with pytest.raises(InputError, match="lesion_sizes are positive sizes in ascending order"):
+        with pytest.raises(InputError, match="`lesion_sizes` are positive sizes in ascending order"):
             LesionRule(sizes=sizes)
 
     @pytest.mark.parametrize("overlap", [-0.1, 1.1, float("nan")])
     def test_overlap(self, overlap):
-        with pytest.raises(InputError, match="lesion_overlap is a share between 0 and 1"):
+        with pytest.raises(InputError, match="`lesion_overlap` is a share between 0 and 1"):
             LesionRule(overlap)

@@ -201,9 +201,12 @@ class TestChoosing:
             ({"metrics": ""}, "no metric is named: choose from dice, iou, hd95, nsd, assd"),
             ({"metrics": []}, "no metric is named"),
             ({"metrics": "all,hd59"}, "metric 'hd59' is unknown"),
-            ({"metrics": "dice", "tolerance": 2.0}, "tolerance is given, but only NSD depends on it"),
-            ({"lesion_overlap": 0.1}, "lesion_overlap is given, but only Lesion F1 depends on it"),
-            ({"lesion_sizes": (1, 2)}, "lesion_sizes is given, but only Lesion F1 depends on it"),
+            (
+                {"metrics": "dice", "tolerance": 2.0},
+                "`tolerance` is given, but only NSD depends on it: add it to `metrics`, or leave `tolerance` out",
+            ),
+            ({"lesion_overlap": 0.1}, "`lesion_overlap` is given, but only Lesion F1 depends on it"),
+            ({"lesion_sizes": (1, 2)}, "`lesion_sizes` is given, but only Lesion F1 depends on it"),
             ({"metrics": "lesion_f1", "lesion_sizes": (2, 1)}, "ascending order"),
             ({"tolerance": -1.0}, "tolerance must be a distance of 0 or more"),
             ({"empty": "brat"}, "did you mean 'brats'"),
@@ -212,6 +215,14 @@ class TestChoosing:
     def test_what_cannot_be_asked_for(self, folders, options, message):
         with pytest.raises(InputError, match=message):
             evaluate(*folders, **options)
+
+    def test_the_command_names_its_flag(self, folders, monkeypatch, capsys):
+        command = ["deconvseg", "evaluate", "-g", str(folders[0]), "-p", str(folders[1]), "--metrics", "dice"]
+        monkeypatch.setattr(sys, "argv", [*command, "--tolerance", "2"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert "--tolerance is given, but only NSD depends on it: add it to --metrics" in capsys.readouterr().err
 
     def test_the_command_reads_sizes(self, folders, tmp_path, monkeypatch, capsys):
         command = ["deconvseg", "evaluate", "-g", str(folders[0]), "-p", str(folders[1]), "--metrics", "lesion_f1"]

@@ -41,10 +41,10 @@ class LesionRule:
     def __post_init__(self) -> None:
         """Check the share and the bounds."""
         if not 0 <= self.overlap <= 1:
-            raise InputError(f"lesion_overlap is a share between 0 and 1, but it is {self.overlap}")
+            raise InputError(f"`lesion_overlap` is a share between 0 and 1, but it is {self.overlap}")
         bounds = (0.0, *self.sizes, float("inf"))
         if not all(low < high for low, high in pairwise(bounds)):
-            raise InputError(f"lesion_sizes are positive sizes in ascending order, but they are {list(self.sizes)}")
+            raise InputError(f"`lesion_sizes` are positive sizes in ascending order, but they are {list(self.sizes)}")
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -60,7 +60,8 @@ class Measuring:
             if not any(option in metric.options for metric in chosen):
                 owners = " or ".join(metric.title for metric in list_metrics() if option in metric.options)
                 raise InputError(
-                    f"{option} is given, but only {owners} depends on it: add it to the metrics, or leave {option} out"
+                    f"`{option}` is given, but only {owners} depends on it: "
+                    f"add it to `metrics`, or leave `{option}` out"
                 )
         leading = tuple(metric for metric in list_metrics() if metric.key == DEFAULT_METRICS[0])
         found = cls(

@@ -1,6 +1,7 @@
 """Every option is declared once, and is on the command, in the function, in its help and in config.json by that."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -22,11 +23,13 @@ from deconvseg.cli import training
 from deconvseg.cli.app import app
 from deconvseg.errors import InputError
 from deconvseg.experiments import crossval
+from deconvseg.experiments.folds import fold_task
 from deconvseg.options import (
     OBJECT,
     CrossvalOptions,
     Option,
     Options,
+    RunOptions,
     TrainArguments,
     TrainOptions,
     declared_options,
@@ -35,7 +38,8 @@ from deconvseg.options import (
 )
 from deconvseg.options import training as declarations
 from deconvseg.planning import Plan
-from deconvseg.training import train
+from deconvseg.runs import Run
+from deconvseg.training import resume_options, train
 from plans import tiny_plan
 
 COMMANDS: list[tuple[str, type[Options], Callable[..., object]]] = [
@@ -217,3 +221,46 @@ def test_the_declarations_import_nothing_heavy() -> None:
         "heavy = {'torch', 'numpy', 'pydantic', 'typer', 'rich'} & set(sys.modules)\nassert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_fold_is_asked_for_all_that_no_plan_decides(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    asked = CrossvalOptions(
+        "data", "run", seed=3, max_seconds=60, pretrained="other", workers=0, model="unet", epochs=2
+    )
+    arguments = fold_task(run, 1, TrainOptions.of(asked)).arguments
+    entries = declared_options(RunOptions)
+    decided = {name for name, option, _ in entries if option.plans} | {"values", "epochs"}
+    assert arguments.keys() == {name for name, _, _ in entries} - decided | {"output", "fold"}
+    assert (arguments["seed"], arguments["max_seconds"], arguments["workers"]) == (3, 60, 0)
+    assert (arguments["plan"], arguments["splits"]) == (
+        str(tmp_path / "plan.json"),
+        str(tmp_path / "splits_final.json"),
+    )
+    assert (arguments["output"], arguments["fold"]) == (str(tmp_path / "fold_1"), 1)
+    json.dumps(dict(arguments))
+
+
+OF_THE_LAST_VERSION = {
+    "dataset": "discs", "model": "deconver", "preset": None, "variant": None, "plan": "plan.json", "recipe": "default",
+    "splits": "splits.json", "fold": 0, "foreground": False, "epochs": 2, "max_seconds": 60, "memory": None,
+    "dims": None, "device": "cpu", "precision": "auto", "workers": 0, "cache": None, "pretrained": None,
+    "values": {"batch_size": 2}, "seed": 3, "devices": None, "nodes": None, "strategy": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{}, {"stratify": None, "table": None, "folds": 5}])
+def test_runs_of_the_last_version_go_on(tmp_path: Path, more: dict[str, object]) -> None:
+    """Their config.json is read, and has the keys that are written now; of a cross-validation it had two more."""
+    run = Run.create(
+        tmp_path / "run", tiny_plan(), {**OF_THE_LAST_VERSION, **more}, {"train": [], "val": [], "test": []}
+    )
+    asked = TrainOptions(tmp_path / "elsewhere" / "discs", seed=3, workers=2)
+    options = resume_options(asked, run)
+    assert (options.dataset, options.workers) == (str(tmp_path / "elsewhere" / "discs"), 2)
+    same = replace(options, dataset="discs", workers=0)
+    assert same.to_json().items() >= OF_THE_LAST_VERSION.items()
+    now = CrossvalOptions("data", "run") if more else TrainArguments("data", "run")
+    assert now.to_config().keys() >= (OF_THE_LAST_VERSION.keys() | more.keys()) - ({"fold", "nodes"} if more else set())
+    with pytest.raises(InputError, match="seed 3 → 4; leave these out"):
+        resume_options(TrainOptions("discs", seed=4), run)

@@ -11,13 +11,11 @@ import torch
 
 from deconvseg.errors import InterruptionError
 from deconvseg.experiments.tasks import Executor, Task
+from deconvseg.options import RunOptions, TrainOptions, declared_options
 from deconvseg.progress import Console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import choose_device, plannable_memory
-from deconvseg.training import TrainOptions, train
-
-# What is asked of a fold that goes on: the rest is in its folder, and must be what these files say.
-_OF_A_STARTED_FOLD = ("dataset", "output", "cache", "workers", "devices", "strategy", "plan", "splits", "fold")
+from deconvseg.training import train
 
 
 def fold_run(run: Run, fold: int) -> Run:
@@ -27,13 +25,13 @@ def fold_run(run: Run, fold: int) -> Run:
 
 def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
     """Return the task that trains a fold, or goes on with it."""
-    kept = ("foreground", "max_seconds", "device", "precision", "pretrained", "seed")
+    own = {name for name, option, _ in declared_options(RunOptions) if option.resume != "contents" and not option.plans}
     arguments = {
+        **{name: getattr(options, name) for name in own},
         "dataset": options.dataset,
         "output": str(fold_run(run, fold).path),
         # One cache for all folds: every case is preprocessed once.
         "cache": options.cache or str(run.cache),
-        **{key: getattr(options, key) for key in ("workers", "devices", "strategy", *kept)},
         "plan": str(run.path / "plan.json"),
         "splits": str(run.path / FOLDS),
         "fold": fold,
@@ -44,7 +42,9 @@ def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
 def train_fold(*, console: Console, **arguments: Any) -> None:
     """Train the run in ``output``; one that has completed an epoch goes on."""
     if Run(arguments["output"]).resume_file.is_file():
-        arguments = {key: arguments[key] for key in _OF_A_STARTED_FOLD} | {"resume": True}
+        # The rest is in its folder.
+        fixed = {name for name, option, _ in declared_options(RunOptions) if option.resume == "same"}
+        arguments = {name: value for name, value in arguments.items() if name not in fixed} | {"resume": True}
     train(**arguments, console=console)
 
 

@@ -53,8 +53,6 @@ COLUMN = TEXT._replace(metavar="COLUMN")
 REGEX = TEXT._replace(metavar="REGEX")
 # The file of a plan, or in Python the plan itself.
 PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE.check)
-
-
 _CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not given.", OBJECT, resume="call")
 
 
@@ -105,8 +103,7 @@ class RunOptions(Options):
         Option("Plan for this time and stop each training after it{form}.", SECONDS, names=("time", "max-time")),
     ] = None
     memory: Annotated[
-        int | None,
-        Option("Plan for this much memory{form}; 90 % of what is free if not given.", BYTES, plans=True),
+        int | None, Option("Plan for this much memory{form}; 90 % of what is free if not given.", BYTES, plans=True)
     ] = None
     dims: Annotated[
         int | None,
@@ -125,8 +122,7 @@ class RunOptions(Options):
         ),
     ] = None
     cache: Annotated[
-        _Path | None,
-        Option("Keep preprocessed cases in this folder, which runs may share.", PLACE, resume="free"),
+        _Path | None, Option("Keep preprocessed cases in this folder, which runs may share.", PLACE, resume="free")
     ] = None
     pretrained: Annotated[_Path | None, Option("Start each training from the weights of this run.", PLACE)] = None
     values: Annotated[
@@ -135,12 +131,10 @@ class RunOptions(Options):
     ] = None
     seed: Annotated[int, Option("Everything random follows from it.", whole(0))] = 0
     devices: Annotated[
-        int | None,
-        Option("Train on as many devices of each machine, a process on each.", whole(1), resume="free"),
+        int | None, Option("Train on as many devices of each machine, a process on each.", whole(1), resume="free")
     ] = None
     strategy: Annotated[
-        str | None,
-        Option("ddp (if not given): every device holds the network; fsdp: a part of it.", resume="free"),
+        str | None, Option("ddp (if not given): every device holds the network; fsdp: a part of it.", resume="free")
     ] = None
 
     @staticmethod
@@ -195,8 +189,8 @@ class TrainOptions(RunOptions):
     @classmethod
     def of(cls, options: RunOptions) -> "TrainOptions":
         """Return what any options ask of a training, with whole paths."""
-        given = {name: getattr(options, name) for name, _, _ in declared_options(cls) if hasattr(options, name)}
-        return cls(**given).absolute()
+        own = {name for name, _, _ in declared_options(cls)}
+        return cls(**{name: value for name, value in vars(options).items() if name in own}).absolute()
 
 
 @dataclass(frozen=True)
@@ -221,12 +215,10 @@ class CrossvalOptions(RunOptions):
     folds: Annotated[int | None, Option("Number of folds; 5, or those of splits_final.json.", whole(2))] = None
     stratify: Annotated[str | None, Option("Make folds alike in this column, not in foreground volume.", COLUMN)] = None
     table: Annotated[
-        _Path | None,
-        Option("CSV or TSV file with case names and that column; a CSV dataset itself.", PLACE),
+        _Path | None, Option("CSV or TSV file with case names and that column; a CSV dataset itself.", PLACE)
     ] = None
     jobs: Annotated[
-        int | None,
-        Option("Folds to train at once; 1, or one on each of several GPUs.", whole(1), resume="call"),
+        int | None, Option("Folds to train at once; 1, or one on each of several GPUs.", whole(1), resume="call")
     ] = None
     resume: Annotated[bool, Option("Keep the finished folds, go on with the others.", FLAG, resume="call")] = False
     console: Annotated[Console | None, _CONSOLE] = None

@@ -2,7 +2,7 @@
 
 from deconvseg.data import Dataset, Splits, report_problems
 from deconvseg.errors import InputError
-from deconvseg.options import TrainOptions
+from deconvseg.options import RunOptions, TrainOptions, declared_options
 from deconvseg.planning import (
     DataSummary,
     Plan,
@@ -57,23 +57,18 @@ def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Co
 
 def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
     console.say("planning: reading the training cases, timing this machine")
+    asked = {name: getattr(options, name) for name, option, _ in declared_options(RunOptions) if option.plans}
     return make_plan(
         data,
         parts,
-        model=options.model,
-        preset=options.preset,
-        variant=options.variant,
-        recipe=options.recipe,
-        loss=options.plan_changes.get("recipe.loss"),
         device=options.device,
         seconds=options.max_seconds,
-        memory=options.memory,
-        dims=options.dims,
         processes=processes(options),
         threads=threads_of_each(options),
         workers=options.workers,
         cache=cache_folder(),
         console=console,
+        **asked,
     )
 
 

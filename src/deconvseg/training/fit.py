@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +14,10 @@ from lightning.pytorch import Callback, Trainer
 from deconvseg.data import PreparedCase
 from deconvseg.errors import InputError, InterruptionError
 from deconvseg.models import Network
+from deconvseg.options import TrainOptions
 from deconvseg.progress import Progress
 from deconvseg.runs import Run
+from deconvseg.system import choose_device
 from deconvseg.training.callbacks import EndAtOnce, ProgressTeller, RunWriter, TimeLimit
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
 from deconvseg.training.launch import kept_epochs
@@ -31,41 +33,32 @@ _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-
 def fit(
     run: Run,
     network: Network,
-    train_cases: Sequence[PreparedCase],
-    val_cases: Sequence[PreparedCase],
+    cases: Mapping[str, Sequence[PreparedCase]],
+    options: TrainOptions,
     *,
-    seed: int,
-    device: str,
-    precision: str,
-    workers: int | None,
-    max_epochs: int | None,
-    max_seconds: float | None,
     resume: bool,
     progress: Progress,
     trackers: Sequence[Tracker],
     ranks: Ranks,
-    strategy: str,
 ) -> None:
-    """Train the network, writing weights, metrics and resume state into the run after every epoch.
+    """Train the network on the cases "train", writing weights, metrics and resume state into the run after every epoch.
 
-    Of several processes (``ranks``) each takes its part of every batch and of the validation cases, and the first
-    one writes; ``strategy`` says whether every process holds the whole network ("ddp") or a part of it ("fsdp"). The
-    training ends after ``max_epochs`` or ``max_seconds``, whichever comes first. ``trackers`` get the numbers of every
-    epoch.
+    Of several processes (``ranks``) each takes its part of every batch and of the cases "val", and the first one
+    writes. The training ends after its last epoch or ``max_seconds``, whichever comes first. ``trackers`` get the
+    numbers of every epoch.
     """
-    plan = run.plan
+    plan, device, limit = run.plan, choose_device(options.device), options.max_seconds
     seconds_before = run.metrics[-1]["seconds"] if resume and run.metrics else 0.0
-    if max_seconds is not None and seconds_before >= max_seconds:
+    if limit is not None and seconds_before >= limit:
         return
-    epoch = completed_epochs(run.resume_file) if resume else 0
-    validation_cases = len(val_cases)
-    val_cases = spread(val_cases, plan.recipe.validation_cases)
+    validation_cases = len(cases["val"])
+    val_cases = spread(cases["val"], plan.recipe.validation_cases)
     task = SegmentationTask(
         network,
         plan,
-        seed=seed,
-        max_epochs=max_epochs,
-        max_seconds=max_seconds,
+        seed=options.seed,
+        max_epochs=options.max_epochs(plan),
+        max_seconds=limit,
         seconds_before=seconds_before,
         rank=ranks.rank,
         dealt_cases=len(val_cases),
@@ -74,12 +67,20 @@ def fit(
         RunWriter(run, plan.output_names, validation_cases, trackers),
         ProgressTeller(progress, validation_cases),
     ]
-    if max_seconds is not None:
-        callbacks.append(TimeLimit(max_seconds))
+    if limit is not None:
+        callbacks.append(TimeLimit(limit))
     if ranks.size > 1:
         callbacks.append(EndAtOnce())
-    trainer = _create_trainer(run, callbacks, device, precision, max_epochs, ranks, strategy)
-    loader = train_loader(plan, train_cases, seed=seed, device=device, workers=workers, epoch=epoch, ranks=ranks)
+    trainer = _create_trainer(run, callbacks, device, options, ranks)
+    loader = train_loader(
+        plan,
+        cases["train"],
+        seed=options.seed,
+        device=device,
+        workers=options.workers,
+        epoch=completed_epochs(run.resume_file) if resume else 0,
+        ranks=ranks,
+    )
     with _interruptible(trainer, run), explaining_workers(loader):
         trainer.fit(
             task,
@@ -89,15 +90,8 @@ def fit(
         )
 
 
-def _create_trainer(
-    run: Run,
-    callbacks: list[Callback],
-    device: str,
-    precision: str,
-    max_epochs: int | None,
-    ranks: Ranks,
-    strategy: str,
-) -> Trainer:
+def _create_trainer(run: Run, callbacks: list[Callback], device: str, options: TrainOptions, ranks: Ranks) -> Trainer:
+    strategy, max_epochs = options.strategy or "ddp", options.max_epochs(run.plan)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     recipe = run.plan.recipe
     return Trainer(
@@ -106,7 +100,7 @@ def _create_trainer(
         num_nodes=ranks.nodes,
         strategy=create_strategy(strategy, ranks.size) if ranks.size > 1 else "auto",
         sync_batchnorm=ranks.size > 1 and strategy == "ddp" and device.startswith("cuda"),
-        precision=choose_precision(precision, device),
+        precision=choose_precision(options.precision, device),
         max_epochs=-1 if max_epochs is None else max_epochs,
         gradient_clip_val=recipe.gradient_clip,
         check_val_every_n_epoch=min(recipe.validate_every, recipe.epochs),

@@ -585,7 +585,7 @@ class TestCohort:
         for given in (root / "labelsTr", root / "labelsTr" / "a.nii.gz"):
             warning = evaluate(given, tmp_path / "found").warnings[-1]
             assert expected in warning
-            assert f"-g {root}" in warning
+            assert f"`truth={str(root)!r}`" in warning
         assert "regions" not in evaluate(root / "labelsTr", tmp_path / "found", foreground=True).warnings[-1]
         assert not any("declares" in text for text in evaluate(root, tmp_path / "found").warnings)
 

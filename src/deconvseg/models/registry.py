@@ -130,7 +130,11 @@ def _check_arguments(name: str, builder: Callable[..., Network], config: dict[st
         try:
             TypeAdapter(types[argument], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
-            expected = inspect.formatannotation(parameters[argument].annotation).replace("collections.abc.", "")
+            expected = (
+                inspect.formatannotation(parameters[argument].annotation)
+                .replace("collections.abc.", "")
+                .replace("typing.", "")
+            )
             raise InputError(f"model {name!r}: argument {argument}={value!r}: give {expected}") from error
     missing = [key for key, value in parameters.items() if value.default is value.empty and key not in config]
     if missing:

@@ -8,7 +8,7 @@ import pytest
 
 from chores import die_at, fail_at, process_id, refuse_at, slowest_first
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.system import map_in_processes, naming
+from deconvseg.system import map_in_processes
 from deconvseg.system.workers import WorkerTraceback
 
 NAME = "item {}".format
@@ -46,10 +46,3 @@ def test_a_process_that_dies_is_an_error_that_names_its_item(how: int, message: 
     with pytest.raises(DeconvsegError, match=f"^item 2: the process that worked on it .*{message}"):
         list(map_in_processes(partial(die_at, 2, how), range(6), 2, NAME))
     assert time.monotonic() - started < 60  # an end, not a hang
-
-
-def test_naming_gives_one_line() -> None:
-    with pytest.raises(DeconvsegError, match=r"^case a: ValueError: first$"), naming("case a"):
-        raise ValueError("first\nsecond")
-    with pytest.raises(InputError, match="^kept$"), naming("case a"):
-        raise InputError("kept")

@@ -29,7 +29,7 @@ def create_loss(
 
     Example::
 
-        loss = create_loss(["dice_ce", {"kind": "cldice", "weight": 0.5}], batch=True)
+        loss = create_loss(["dice_ce", {"kind": "focal", "weight": 0.5}], batch=True)
 
     """
     defaults = {**defaults, "regions": regions, "ignore_id": ignore_id}

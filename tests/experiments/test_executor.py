@@ -1,11 +1,13 @@
 """Who runs tasks: on which device, with how much of the memory, and what becomes of those that fail."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from deconvseg.experiments import Executor, Outcome, Processes, Serial, Share, T
 from deconvseg.planning import Plan
 from deconvseg.progress import SILENT, Console
 from deconvseg.runs import Run
+from deconvseg.training import train
 from plans import tiny_plan
 
 
@@ -106,9 +109,41 @@ def test_a_task_is_the_same_after_json(tasks: list[Task]) -> None:
     assert [Task.from_json(task.to_json()) for task in tasks] == tasks
 
 
-def test_the_name_of_before_says_where_it_is() -> None:
-    with pytest.deprecated_call(match="FoldTask is now Task"):
-        assert experiments.FoldTask is Task
+def test_an_executor_of_the_last_version_still_trains_folds(discs: Path, tmp_path: Path) -> None:
+    with pytest.deprecated_call(match="FoldTask is going to be removed: use Task"):
+        fold_task = experiments.FoldTask
+
+    class Former:
+        """Trains the first fold and no other."""
+
+        def run(self, tasks: Sequence[Any], console: Console) -> dict[int, str]:
+            assert all(isinstance(task, fold_task) for task in tasks)
+            train(**tasks[0].arguments, console=console)
+            return {task.fold: "not trained" for task in tasks[1:]}
+
+    plan = tmp_path / "plan.json"
+    plan.write_text(tiny_plan(recipe={"epochs": 1, "steps_per_epoch": 2}).model_dump_json())
+    with pytest.deprecated_call(match=r"Former\.run\(tasks\) returns problems by fold"):
+        result = crossval(discs, tmp_path / "run", folds=2, plan=plan, device="cpu", executor=Former())
+    assert (list(result.folds), dict(result.failed)) == ([0], {1: "not trained"})
+
+
+def test_any_process_runs_a_task_that_is_sent_to_it(tasks: list[Task]) -> None:
+    """As the job of a scheduler does: a line of JSON in, lines of JSON out, and an exit code."""
+    ended = [
+        subprocess.run(
+            [sys.executable, "-m", "deconvseg.experiments.worker", "1"],
+            input=task.to_json(),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for task in tasks[:2]
+    ]
+    assert [done.returncode for done in ended] == [0, 2]
+    assert json.loads(ended[0].stdout.splitlines()[-1]) == {"value": ["b"]}
+    assert "no such folder" in json.loads(ended[1].stdout.splitlines()[-1])["error"]
 
 
 class Ended:

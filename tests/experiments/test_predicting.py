@@ -1,5 +1,9 @@
 """Many cases, spread over an executor: the masks of one process, whoever makes them and whatever dies meanwhile."""
 
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -9,7 +13,7 @@ import pytest
 
 from consoles import Listening
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.experiments import Executor, Outcome, Serial, Task, crossval, predict_many
+from deconvseg.experiments import Executor, Outcome, Processes, Serial, Task, crossval, predict_many
 from deconvseg.inference import Prediction, predict
 from deconvseg.progress import SILENT, Console
 from plans import tiny_plan
@@ -108,6 +112,34 @@ def test_a_dead_process_loses_no_mask_and_its_case_alone_is_a_problem(
         ["disc6"],
     ]
     assert "part 1 of 2: failed: its process was ended by SIGKILL; 2 of 4 cases are left" in console.said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_process_that_is_killed_at_work_loses_no_mask(
+    trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    killed = []
+
+    class Unlucky(Processes):
+        """The first process is killed as soon as one of its masks is there."""
+
+        def _start(self, task: Task, gpu: str | None) -> "subprocess.Popen[str]":
+            process = super()._start(task, gpu)
+            if not killed:
+                killed.append(process)
+                files = [tmp_path / f"{name}.png" for name in task.arguments["cases"]]
+                threading.Thread(target=self._kill, args=(process, files), daemon=True).start()
+            return process
+
+        def _kill(self, process: "subprocess.Popen[str]", files: list[Path]) -> None:
+            while process.poll() is None and not any(file.exists() for file in files):
+                time.sleep(0.001)
+            process.kill()
+
+    found = predict_many(discs / "images", trained, tmp_path, **OPTIONS, executor=Unlucky(2, 2))
+    assert found.problems == []
+    assert masks_in(tmp_path) == expected
+    assert [path.name for path in found.written] == sorted(expected)
 
 
 def test_what_several_at_once_could_not_do_is_done_alone(

@@ -60,6 +60,10 @@ def test_every_case_is_written_in_order_and_as_the_predictor_says(
     fractions = [done for _, done, _ in console.told]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+    former: list[tuple[str, float]] = []
+    with pytest.deprecated_call(match=r"predict_cases\(progress=\)"):
+        predict_cases(predictor, cases, tmp_path, load=make_image, progress=lambda *step: former.append(step))
+    assert former == [(text, done) for text, done, _ in console.told]
     assert {text for text, _, _ in console.told} == {f"predicting {name}" for name in "abc"}
 
 

@@ -34,6 +34,7 @@ __all__ = [
 
 _HOME = {
     "cross_validation": ("crossval",),
+    "former": ("FoldTask",),
     "executor": ("Processes", "Serial", "choose_executor"),
     "postprocessing": ("HeldOutCase", "choose_postprocessing"),
     "predicting": ("predict_many",),
@@ -45,8 +46,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: prediction needs nothing that trains."""
     if name == "FoldTask":
-        warnings.warn("deconvseg.experiments.FoldTask is now Task: see UPGRADING.md", DeprecationWarning, stacklevel=2)
-        name = "Task"
+        warnings.warn("experiments.FoldTask is going to be removed: use Task", DeprecationWarning, stacklevel=2)
     for module, names in _HOME.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)

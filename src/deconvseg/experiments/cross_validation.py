@@ -25,6 +25,7 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import Evaluation, merge_evaluations, read_evaluation
 from deconvseg.experiments.executor import choose_executor
 from deconvseg.experiments.folds import fold_run, fold_task, share_memory, threads_of_a_fold, train_folds
+from deconvseg.experiments.former import renewed
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
@@ -86,8 +87,8 @@ def crossval(asked: _Arguments) -> CrossValidation:
     with hold(output):
         if asked.resume:
             run, data, parts, options = _reopen(output, options, asked, console)
-        if executor is None:
-            executor = choose_executor(asked.jobs, options.device, options.devices or 1)
+        chosen = choose_executor(asked.jobs, options.device, options.devices or 1) if executor is None else executor
+        executor = renewed(chosen)
         if not asked.resume:
             run, data, parts = _start(output, options, asked, executor, console)
         with run.advising():

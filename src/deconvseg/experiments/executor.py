@@ -33,20 +33,20 @@ class Serial(Executor):
 
 
 class Processes(Executor):
-    """Runs ``slots`` tasks at once, each in a process of its own that has its share of the ``threads``.
+    """Runs ``jobs`` tasks at once, each in a process of its own that has its share of the ``threads``.
 
     Of ``gpus`` (names as in ``CUDA_VISIBLE_DEVICES``) each takes the one on which the fewest tasks run.
     """
 
-    def __init__(self, slots: int, threads: int, gpus: Sequence[str] = ()) -> None:
-        self._slots = slots
-        self.threads = max(1, threads // slots)
+    def __init__(self, jobs: int, threads: int, gpus: Sequence[str] = ()) -> None:
+        self.jobs = jobs
+        self.threads = max(1, threads // jobs)
         self.gpus = gpus
 
     @property
     def slots(self) -> int:
         """How many processes there are at once."""
-        return self._slots
+        return self.jobs
 
     def share(self, tasks: int) -> Share:
         """Return the threads of a process, and how many of so many tasks run on one device at once."""

@@ -41,11 +41,16 @@ def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
 
 def train_fold(*, console: Console, **arguments: Any) -> None:
     """Train the run in ``output``; one that has completed an epoch goes on."""
-    if Run(arguments["output"]).resume_file.is_file():
-        # The rest is in its folder.
-        fixed = {name for name, option, _ in declared_options(RunOptions) if option.resume == "same"}
-        arguments = {name: value for name, value in arguments.items() if name not in fixed} | {"resume": True}
-    train(**arguments, console=console)
+    train(**resumed_where_started(arguments), console=console)
+
+
+def resumed_where_started(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of :func:`~deconvseg.train` for a fold that may have completed an epoch."""
+    if not Run(arguments["output"]).resume_file.is_file():
+        return dict(arguments)
+    # The rest is in its folder.
+    fixed = {name for name, option, _ in declared_options(RunOptions) if option.resume == "same"}
+    return {name: value for name, value in arguments.items() if name not in fixed} | {"resume": True}
 
 
 def train_folds(tasks: Mapping[int, Task], executor: Executor, console: Console) -> dict[int, str]:

@@ -30,7 +30,7 @@ def measure_strata(
         own = data.layout == "csv" and table in (None, root)
         return read_column(table or root, stratify, data.names, lists_dataset=own)
     if table is not None:
-        raise InputError(f"`table={table!r}`: say which column the folds are to be alike in with `stratify`")
+        raise InputError(f"`table={str(table)!r}`: say which column the folds are to be alike in with `stratify`")
     volumes: dict[str, float | str] = {}
     for case in each(data.cases, "measuring the foreground", console):
         label = data.load_label(case)

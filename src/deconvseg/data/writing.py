@@ -9,7 +9,7 @@ from pathlib import Path
 from deconvseg.data.formats.registry import find_format
 from deconvseg.data.headers import describe_unread
 from deconvseg.data.types import LabelMap, smallest_integer_dtype
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.system import atomic_write
 
 
@@ -27,7 +27,15 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
     if known is None:
         raise InputError(f"{path} has no suffix that a mask can be written as; use .nii.gz, .nrrd, .mha, .png or .tif")
     with atomic_write(path) as temporary:
-        known.reader.write_labels(pixels, label_map.geometry, temporary, name=path, like=like)
+        try:
+            known.reader.write_labels(pixels, label_map.geometry, temporary, name=path, like=like)
+        except DeconvsegError:
+            raise
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+            # Of a reader from elsewhere: one mask that it cannot write must not end the others.
+            raise InputError(
+                f"{path} cannot be written ({type(error).__name__}: {error}); choose another format"
+            ) from error
 
 
 def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> str:

@@ -148,16 +148,40 @@ def test_an_installed_reader_is_known_to_the_command_line(tmp_path, discs):
     assert "'it' of the package broken_reader cannot be loaded and is left out (No module named 'a_module" in text
 
 
-def test_no_code_in_a_dataset_is_run(tmp_path, discs):
-    arrays = as_arrays(discs, tmp_path / "arrays")
+ASKING = """
+from deconvseg.data.formats.registry import image_suffix, is_known_everywhere
+from deconvseg.system import map_in_processes
+
+print(image_suffix("a.npy"), *map_in_processes(image_suffix, ["b.npy", "c.npy"], 1, str), is_known_everywhere())
+"""
+
+
+def asked(site, folder):
+    """What a program and the process that it starts know of .npy files."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", ASKING],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.split(), done.stderr
+
+
+def test_an_installed_reader_is_known_to_the_processes_that_are_started(tmp_path):
+    install(tmp_path / "site", "npy_reader", code_of(PAGE), "deconvseg.readers")
+    known, complaints = asked(tmp_path / "site", tmp_path)
+    assert known == [".npy", ".npy", ".npy", "True"], complaints
+
+
+def test_no_code_in_a_dataset_is_run(tmp_path):
     install(
-        arrays, "npy_reader", "from pathlib import Path\nPath('run').touch()\n" + code_of(PAGE), "deconvseg.readers"
+        tmp_path, "npy_reader", "from pathlib import Path\nPath('run').touch()\n" + code_of(PAGE), "deconvseg.readers"
     )
     (tmp_path / "site").mkdir()
-    code, text = command("data", "check", arrays, site=tmp_path / "site", folder=arrays)
-    assert code == 2
-    assert "holds no image file" in text
-    assert not (arrays / "run").exists()
+    known, complaints = asked(tmp_path / "site", tmp_path)
+    assert known == ["True"], complaints
+    assert not (tmp_path / "run").exists()
 
 
 class Slices(Reader):
@@ -334,6 +358,16 @@ def test_whatever_a_reader_raises_is_a_problem_of_its_file(tmp_path, error):
         assert Path(problem.file).name == "bad.fails"
     finally:
         unregister_reader("failing")
+
+
+def test_a_mask_that_a_reader_cannot_write_is_named(npy, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise TypeError("no such type")
+
+    monkeypatch.setattr(np, "save", fail)
+    with pytest.raises(InputError, match=r"m\.npy cannot be written \(TypeError: no such type\)"):
+        write_label_map(LabelMap(np.zeros((2, 2), np.uint8), Geometry.identity(2)), tmp_path / "m.npy")
+    assert not (tmp_path / "m.npy").exists()
 
 
 def test_the_constant_of_before_still_works():

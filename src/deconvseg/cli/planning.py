@@ -8,7 +8,7 @@ import typer
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, print_explanation, print_json, warn
 from deconvseg.errors import InputError
-from deconvseg.options import Option, TrainOptions, whole
+from deconvseg.options import PLANNED, Option, TrainOptions, whole
 from deconvseg.system import write_text
 
 if TYPE_CHECKING:
@@ -20,20 +20,7 @@ _OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema")
 
 @options.takes(
     TrainOptions,
-    *(
-        "model",
-        "preset",
-        "variant",
-        "recipe",
-        "splits",
-        "fold",
-        "group_by",
-        "foreground",
-        "max_seconds",
-        "memory",
-        "dims",
-    ),
-    *("device", "workers", "values", "seed"),
+    *(*PLANNED, "splits", "fold", "group_by", "foreground", "max_seconds", "device", "workers", "values", "seed"),
     workers=Option("Threads that read cases; 0 keeps all in one.", whole(0)),
 )
 def plan(

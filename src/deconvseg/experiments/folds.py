@@ -11,7 +11,7 @@ import torch
 
 from deconvseg.errors import InterruptionError
 from deconvseg.experiments.tasks import Executor, Task
-from deconvseg.options import RunOptions, TrainOptions, declared_options
+from deconvseg.options import PLANNED, RunOptions, TrainOptions, declared_options
 from deconvseg.progress import Console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import choose_device, plannable_memory
@@ -25,9 +25,9 @@ def fold_run(run: Run, fold: int) -> Run:
 
 def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
     """Return the task that trains a fold, or goes on with it."""
-    own = {name for name, option, _ in declared_options(RunOptions) if option.resume != "contents" and not option.plans}
+    own = {name for name, option, _ in declared_options(RunOptions) if option.resume != "contents"}
     arguments = {
-        **{name: getattr(options, name) for name in own},
+        **{name: getattr(options, name) for name in own.difference(PLANNED)},
         "dataset": options.dataset,
         "output": str(fold_run(run, fold).path),
         # One cache for all folds: every case is preprocessed once.

@@ -12,11 +12,12 @@ from deconvseg.options.declaring import (
     declared_options,
     whole,
 )
-from deconvseg.options.training import CrossvalOptions, RunOptions, TrainArguments, TrainOptions, places
+from deconvseg.options.training import PLANNED, CrossvalOptions, RunOptions, TrainArguments, TrainOptions, places
 
 __all__ = [
     "BYTES",
     "OBJECT",
+    "PLANNED",
     "SETTINGS",
     "CrossvalOptions",
     "Declared",

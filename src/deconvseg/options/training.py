@@ -228,3 +228,6 @@ def places(options: type[Options]) -> tuple[str, ...]:
     """Return the names of the options that are paths and are kept."""
     found = declared_options(options)
     return tuple(name for name, option, _ in found if option.kind in (PLACE, PLAN) and option.resume != "call")
+
+
+PLANNED = tuple(name for name, option, _ in declared_options(RunOptions) if option.plans)

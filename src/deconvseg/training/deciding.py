@@ -2,7 +2,7 @@
 
 from deconvseg.data import Dataset, Splits, report_problems
 from deconvseg.errors import InputError
-from deconvseg.options import RunOptions, TrainOptions, declared_options
+from deconvseg.options import PLANNED, TrainOptions
 from deconvseg.planning import (
     DataSummary,
     Plan,
@@ -57,7 +57,6 @@ def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Co
 
 def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
     console.say("planning: reading the training cases, timing this machine")
-    asked = {name: getattr(options, name) for name, option, _ in declared_options(RunOptions) if option.plans}
     return make_plan(
         data,
         parts,
@@ -68,7 +67,7 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
         workers=options.workers,
         cache=cache_folder(),
         console=console,
-        **asked,
+        **{name: getattr(options, name) for name in PLANNED},
     )
 
 

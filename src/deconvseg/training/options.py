@@ -8,7 +8,7 @@ from typing import Any
 
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
-from deconvseg.options import RunOptions, TrainOptions, declared_options, places
+from deconvseg.options import PLANNED, RunOptions, TrainOptions, declared_options, places
 from deconvseg.planning import Plan, check_request, read_plan
 from deconvseg.runs import Run
 from deconvseg.system import atomic_write
@@ -23,8 +23,7 @@ def given_plan(options: RunOptions) -> Plan | None:
     if options.plan is None:
         check_request(options.model, options.preset, options.variant, options.recipe)
         return None
-    declared = declared_options(type(options))
-    asked = [f"`{name}`" for name, option, default in declared if option.plans and getattr(options, name) != default]
+    asked = [f"`{name}`" for name in PLANNED if getattr(options, name) != getattr(RunOptions, name)]
     if asked:
         raise InputError(f"{', '.join(asked)} beside a plan: it decides that; change it by `values`, or plan anew")
     return options.plan if isinstance(options.plan, Plan) else read_plan(options.plan)

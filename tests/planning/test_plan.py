@@ -140,6 +140,14 @@ def test_plan_in_3d_takes_declared_labels_and_spacing(balls: Path) -> None:
     assert plan.outputs == 3
 
 
+def test_a_plan_keeps_the_loss_that_it_was_made_with(balls: Path) -> None:
+    data = open_dataset(balls)
+    spec = ["dice_ce", {"kind": "cldice", "weight": 0.5}]
+    plan = make_plan(data, resolve_splits(data, None, fold=0), loss=spec, seconds=20, device="cpu")
+    assert plan.training_loss().loss.title.endswith(" + 0.5 x clDice (3 thinnings) over the batch")
+    assert plan == plan.with_values({"recipe.loss": spec})
+
+
 def test_paper_recipe_has_a_sigmoid_per_class_and_the_papers_numbers(balls: Path) -> None:
     data = open_dataset(balls)
     plan = make_plan(data, resolve_splits(data, None, fold=0), recipe="paper", seconds=20, device="cpu")

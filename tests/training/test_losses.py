@@ -119,3 +119,18 @@ def test_the_process_that_measures_is_told_the_recipe() -> None:
         meter.recipe = meter.recipe.with_loss({"kind": "focal", "class_weights": [1, 2, 3]})
         with pytest.raises(DeconvsegError, match="class_weights: 3 are given for 2 outputs"):
             meter("deconver", tiny_plan().model.config, (16, 16), 1, regions=False)
+
+
+def test_the_loss_that_is_set_is_known_before_cases_are_read(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deconvseg.planning.planner.take_fingerprint", lambda *_, **__: pytest.fail("cases are read"))
+    with pytest.raises(InputError, match="^loss 'focla' is unknown"):
+        train(discs, tmp_path / "run", values={"recipe.loss": "focla"}, splits=discs / "splits.json", device="cpu")
+
+
+def test_the_steps_that_are_timed_for_a_plan_take_the_loss_that_is_set(discs: Path, tmp_path: Path) -> None:
+    # The labels' number of classes is not known before the steps are taken.
+    values = {"recipe.loss": {"kind": "ce", "class_weights": [1, 2, 3]}}
+    with pytest.raises(DeconvsegError, match="failed while it was timed .*class_weights: 3 are given for 2 outputs"):
+        train(discs, tmp_path / "run", values=values, splits=discs / "splits.json", device="cpu")

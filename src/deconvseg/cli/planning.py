@@ -67,7 +67,8 @@ def plan(
         parts = resolve_splits(data, splits, fold=fold, seed=seed)
         for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):
             warn(problem)
-        made = make_plan(data, parts, seconds=max_seconds, cache=cache_folder(), console=Terminal(), **asked)
+        loss = (values or {}).get("recipe.loss")
+        made = make_plan(data, parts, loss=loss, seconds=max_seconds, cache=cache_folder(), console=Terminal(), **asked)
     made = made.with_values(values or {})
     check_plan(made)
     if output is not None:

@@ -11,6 +11,8 @@ from deconvseg.system import load_plugins
 _Loss = TypeVar("_Loss", bound=type[SegmentationLoss])
 
 _PLUGINS = "deconvseg.losses"
+# What follows from the labels is not the recipe's to say.
+_OF_THE_LABELS = {"regions", "ignore_id"}
 _LOSSES: dict[str, type[SegmentationLoss]] = {}
 
 
@@ -39,12 +41,15 @@ def list_losses() -> list[str]:
 def make_loss(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> SegmentationLoss:
     """Return a loss by its name; :class:`InputError` for a name, an option or a value that there is not.
 
-    ``defaults`` are for options that the loss has and that are not given.
+    ``defaults`` are for options that the loss has and that are not given; regions and ``ignore_id`` come by them alone.
     """
     check_choice(name, list_losses(), "loss")
     known = _options(_LOSSES[name])
-    if unknown := sorted(options.keys() - known):
-        raise InputError(f"loss {name} has no option {unknown[0]!r}: its options are {', '.join(sorted(known))}")
+    if unknown := sorted(options.keys() - (known - _OF_THE_LABELS)):
+        if unknown[0] in _OF_THE_LABELS:
+            raise InputError(f"loss {name}: {unknown[0]} is the plan's; leave it out")
+        mine = ", ".join(sorted(known - _OF_THE_LABELS))
+        raise InputError(f"loss {name} has no option {unknown[0]!r}: its options are {mine}")
     usual = {key: value for key, value in defaults.items() if key in known}
     try:
         return _LOSSES[name](**{**usual, **options})

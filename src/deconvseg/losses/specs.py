@@ -51,8 +51,4 @@ def _create(spec: str | Mapping[str, Any], defaults: Mapping[str, Any]) -> Segme
         raise InputError(
             f"loss {spec!r}: give a name, or a mapping with its kind; known are {', '.join(list_losses())}"
         )
-    # What follows from the labels is not the recipe's to say.
-    for key in ("regions", "ignore_id"):
-        if key in options:
-            raise InputError(f"loss {name}: {key} is the plan's; leave it out")
     return make_loss(name, options, defaults)

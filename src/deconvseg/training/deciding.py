@@ -60,6 +60,7 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
     return make_plan(
         data,
         parts,
+        loss=options.plan_changes.get("recipe.loss"),
         device=options.device,
         seconds=options.max_seconds,
         processes=processes(options),

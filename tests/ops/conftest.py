@@ -17,7 +17,8 @@ def built_library(pytestconfig: pytest.Config) -> Callable[[Compiler, str, Seque
     def built(compiler: Compiler, instruction_set: str, flags: Sequence[str]) -> Path:
         version = b"\0".join([*(path.read_bytes() for path in sources), str(compiler).encode(), str(flags).encode()])
         assert pytestconfig.cache is not None
-        folder = pytestconfig.cache.mkdir(f"native-{instruction_set}")
+        kind = hashlib.sha256(str(flags).encode()).hexdigest()[:8]
+        folder = pytestconfig.cache.mkdir(f"native-{instruction_set}-{kind}")
         library = folder / f"{hashlib.sha256(version).hexdigest()[:16]}.so"
         if not library.exists():
             for old in folder.glob("*.so"):

@@ -1,7 +1,11 @@
-"""The tests of the native kernels, run with a library that stops at a wrong address or an undefined operation."""
+"""The native kernels in libraries that stop at a wrong address, an undefined operation, a race or a broken contract.
+
+All are built without NDEBUG, so that the assertions of parallel.h hold in every test that runs with them.
+"""
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from deconvseg.ops.native.build import (
+    HERE,
     INSTRUCTION_SETS,
     BuildError,
     Compiler,
@@ -19,7 +24,9 @@ from deconvseg.ops.native.build import (
 
 TESTS = Path(__file__).parent
 SANITIZERS = "address,bounds,shift,signed-integer-overflow,integer-divide-by-zero,float-cast-overflow"
-FLAGS = ("-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all")
+CHECKED = ("-O1", "-g1", "-fno-omit-frame-pointer", "-UNDEBUG")
+FLAGS = (*CHECKED, f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all")
+RACES = (*CHECKED, "-fsanitize=thread")
 
 
 @pytest.fixture(scope="module")
@@ -33,28 +40,109 @@ def compiler() -> Compiler:
     return found
 
 
-@pytest.fixture(scope="module")
-def sanitizer(compiler: Compiler) -> str:
-    """The libraries that must be loaded before all others; the second because PyTorch's exceptions pass the first."""
+def preloaded(compiler: Compiler, *names: str) -> str:
+    """The libraries that must be loaded before all others."""
     found = []
-    for name in ("libasan.so", "libstdc++.so"):
+    for name in names:
         asked = [*compiler.command, f"-print-file-name={name}"]
         found.append(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
         if not Path(found[-1]).is_absolute():
-            pytest.skip(f"{compiler} has no {name} for the address sanitizer")
+            pytest.skip(f"{compiler} has no {name}")
     return " ".join(found)
+
+
+@pytest.fixture(scope="module")
+def sanitizer(compiler: Compiler) -> str:
+    """The address sanitizer; the second library because PyTorch's exceptions pass the first."""
+    return preloaded(compiler, "libasan.so", "libstdc++.so")
+
+
+@pytest.fixture(scope="module")
+def thread_sanitizer(compiler: Compiler) -> str:
+    found = preloaded(compiler, "libtsan.so")
+    done = run(found, Path(), "-c", "")
+    if done.returncode != 0:
+        pytest.skip(f"the thread sanitizer does not start here: {done.stderr.strip().splitlines()[0]}")
+    return found
 
 
 def run(sanitizer: str, library: Path, *command: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "LD_PRELOAD": sanitizer,
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself leaves memory behind
+        "TSAN_OPTIONS": "ignore_noninstrumented_modules=1 exitcode=66",  # PyTorch's own threads are not our subject
         "DECONVSEG_NATIVE_LIBRARY": str(library),
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(
         [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, check=False
     )
+
+
+# A team in which each worker reads what another one wrote; meets, allocates or shares too often as it is told to.
+TEAM = """
+#include "parallel.h"
+using namespace deconvseg;
+extern "C" int team(int meets, int allocates, int steps) {
+    int written[4] = {}, read[4] = {};
+    run_team(4, [&](const Worker& worker) {
+        if (worker.count != 4) return;
+        written[worker.index] = worker.index + 1;
+        if (meets) worker.meet();
+        read[worker.index] = written[(worker.index + 1) % 4];
+        if (allocates) { Buffer memory(16); }
+        for (int i = 0; i < steps; ++i) worker.share(8, [](int64_t) {});
+    });
+    return read[0];
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def team(compiler: Compiler, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, tuple[str, ...]], Path]:
+    """Compile the team with some flags."""
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "team.cpp").write_text(TEAM)
+
+    def build(name: str, flags: tuple[str, ...]) -> Path:
+        library = folder / f"{name}.so"
+        command = [*compiler.command, "-std=c++17", "-pthread", *flags, f"-I{HERE}", "-fPIC", "-shared"]
+        subprocess.run([*command, folder / "team.cpp", "-o", library], check=True)
+        return library
+
+    return build
+
+
+def call_team(sanitizer: str, library: Path, *arguments: int) -> subprocess.CompletedProcess[str]:
+    return run(sanitizer, library, "-c", f"import ctypes; print(ctypes.CDLL({str(library)!r}).team(*{arguments}))")
+
+
+def test_a_meeting_publishes_what_was_written_and_its_lack_is_a_race(team, thread_sanitizer: str) -> None:
+    library = team("races", RACES)
+    done = call_team(thread_sanitizer, library, 1, 0, 60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+    done = call_team(thread_sanitizer, library, 0, 0, 0)
+    assert done.returncode == 66
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr
+
+
+def test_a_checked_library_aborts_where_a_worker_breaks_the_contract(team) -> None:
+    library = team("checked", CHECKED)
+    assert call_team("", library, 1, 0, 64).stdout == "2\n"
+    allocating, sharing = call_team("", library, 1, 1, 0), call_team("", library, 1, 0, 65)
+    assert "!working" in allocating.stderr
+    assert "Tasks::kSteps" in sharing.stderr
+    assert allocating.returncode == sharing.returncode == -signal.SIGABRT
+
+
+def test_no_kernel_has_a_race(
+    compiler: Compiler, thread_sanitizer: str, built_library: Callable[[Compiler, str, Sequence[str]], Path]
+) -> None:
+    library = built_library(compiler, list(INSTRUCTION_SETS[compiler.machine])[-1], RACES)
+    done = run(thread_sanitizer, library, TESTS.parent / "every_kernel.py")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    assert len(done.stdout.splitlines()) == 14
+    assert "ThreadSanitizer" not in done.stderr
 
 
 def test_the_sanitizer_sees_a_write_out_of_bounds(compiler: Compiler, sanitizer: str, tmp_path: Path) -> None:

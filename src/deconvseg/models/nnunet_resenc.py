@@ -17,6 +17,7 @@ from deconvseg.models.registry import register_model
 from deconvseg.nn.joining import decode
 from deconvseg.nn.norm import create_norm
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
+from deconvseg.ops.torch_internals import children_of
 
 _STAGES = 6
 _FEWEST_STAGES = 2
@@ -143,6 +144,7 @@ def _drop_aliases(built: Any) -> None:
     """Leave every layer registered once: ``all_modules`` holds what ``conv``, ``norm`` and others name again."""
     del built.decoder.encoder
     for module in list(built.modules()):
-        if "all_modules" in module._modules:
-            for name in [name for name in module._modules if name != "all_modules"]:
+        children = children_of(module)
+        if "all_modules" in children:
+            for name in [name for name in children if name != "all_modules"]:
                 delattr(module, name)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.upsampling import Upsampling, choose_upsampling, upsample
+from deconvseg.ops.torch_internals import ConvTransposeNd
 
 # How MONAI names the normalisations of `deconvseg.nn.norm.NORMS`.
 MONAI_NORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -44,7 +45,7 @@ def other_upsampling(transposed: nn.Module, upsampling: Upsampling) -> nn.Module
     ``"transposed"`` is that layer itself, and ``"dtc+transposed"`` has it as its base; others are made anew.
     """
     chosen = choose_upsampling(upsampling)
-    conv = next(module for module in transposed.modules() if isinstance(module, nn.modules.conv._ConvTransposeNd))
+    conv = next(module for module in transposed.modules() if isinstance(module, ConvTransposeNd))
     sizes = conv.in_channels, conv.out_channels, conv.stride, len(conv.stride)
     base = transposed if chosen.base.name == "transposed" else None
     return chosen.create(*sizes, skip_channels=conv.out_channels, base=base)

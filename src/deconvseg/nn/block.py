@@ -82,7 +82,7 @@ class DeconverBlock(nn.Module):
         On a CPU one native operator computes the whole block where that makes no difference, see
         :meth:`explain_backend`: hooks, replaced modules and replaced methods are respected.
         """
-        by_layers = is_symbolic(x) or torch.compiler.is_compiling() or not BLOCK.runs_on(x.device.type)
+        by_layers = is_symbolic(x) or torch.compiler.is_compiling() or x.device.type not in BLOCK.devices
         if not by_layers and self._why_layers() is None:
             weights, eps, norm_eps = self._weights(), self.mixer.ndc.eps, cast(InstanceNorm, self.norm1).eps
             backend = chosen(BLOCK, x, *weights)

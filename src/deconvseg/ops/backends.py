@@ -173,7 +173,7 @@ def _why_reference(operator: Operator, tensors: Sequence[Tensor | None]) -> str 
     given = [tensor for tensor in tensors if tensor is not None]
     if operator.of_layers:
         device = given[0].device.type
-        if not operator.runs_on(device):
+        if device not in operator.devices:
             return None  # nothing more to ask: there is no kernel
         if reason := _why_layers(device):
             return reason

@@ -42,21 +42,31 @@ class Operator:
 
     def __init__(self, name: str, *, images: int, of_layers: bool = False) -> None:
         self.name, self.images, self.of_layers = name, images, of_layers
-        self.implementations: tuple[Implementation, ...] = ()
+        self.implementations = ()
 
-    def runs_on(self, device: str) -> bool:
-        """Say whether a backend computes it on devices of a type."""
-        return any(each.device == device for each in self.implementations)
+    @property
+    def implementations(self) -> tuple[Implementation, ...]:
+        """All that compute it, in the order in which they are asked."""
+        return self._implementations
+
+    @implementations.setter
+    def implementations(self, ordered: tuple[Implementation, ...]) -> None:
+        self._implementations = ordered
+        self._named = {each.backend: each for each in ordered}
+        # The types of devices on which a backend computes it.
+        self.devices = {each.device for each in ordered}
 
     def kernels(self, backend: str, *tensors: Tensor | None) -> Any:
         """Return the module of a backend that was chosen for these tensors.
 
         ``""`` is for a call of the operator of ``torch.library`` itself: the first that can compute, else an error.
         """
+        if backend in self._named:
+            return self._named[backend].module()
         device, reasons = device_of(tensors), []
         for each in self.implementations:
-            if backend in ("", each.backend) and each.device == device:
-                reason = None if backend or self.of_layers else each.why_not(True, tensors, ())
+            if not backend and each.device == device:
+                reason = None if self.of_layers else each.why_not(True, tensors, ())
                 if reason is None:
                     return each.module()
                 reasons.append(reason)
@@ -123,7 +133,10 @@ def define_in_torch(
 
 def device_of(tensors: Sequence[Tensor | None]) -> str:
     """Return the type of the device of the tensors that are given."""
-    return next(tensor.device.type for tensor in tensors if tensor is not None)
+    for tensor in tensors:
+        if tensor is not None:
+            return tensor.device.type
+    raise InputError("no tensor is given")
 
 
 @cache

@@ -1,8 +1,8 @@
 """PyTorch's private parts: all that this package uses, so that a new release is compared with one file.
 
 Where a name is missing, the answer is the one that leads to plain PyTorch, slower and never wrong, and a warning is
-logged; tests/ops/test_torch_internals.py takes each away. They are the same in PyTorch 2.6 and 2.13; the tests run with
-2.13.
+logged; tests/ops/test_torch_internals.py takes each away. The tests run with PyTorch 2.13; with 2.6 to 2.12, which the
+package allows, nothing here has been run.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.nn.modules.conv import _ConvNd as ConvNd
@@ -64,10 +64,10 @@ saved_tensor_hooks: Callable[[bool], object] = find(
     "torch._C", "_autograd._top_saved_tensors_default_hooks", lambda _: object()
 )
 
-_function_modes: Callable[[], int] = find("torch._C", "_len_torch_function_stack", lambda: 1)
+_function_modes: Callable[[], int] | None = find("torch._C", "_len_torch_function_stack", None)
 _function_mode: Callable[[int], object] = find("torch._C", "_get_function_stack_at", lambda _: None)
 _device_mode: object = find("torch.utils._device", "DeviceContext", None)
-_dispatch_modes: Callable[[], int] = find("torch._C", "_len_torch_dispatch_stack", lambda: 1)
+_dispatch_modes: Callable[[], int] | None = find("torch._C", "_len_torch_dispatch_stack", None)
 _dispatch_mode: Callable[[int], object] = find("torch._C", "_get_dispatch_stack_at", lambda _: None)
 _get_mode: Callable[[Any], object] = find("torch._C", "_get_dispatch_mode", lambda _: True)
 _proxy_mode: object = find("torch._C", "_TorchDispatchModeKey.PROXY", None)
@@ -90,12 +90,15 @@ def is_exporting(traced: bool) -> bool:
 
 def has_function_mode() -> bool:
     """Say whether a ``TorchFunctionMode`` sees each function; not ``with torch.device(...)``, which only places."""
-    return any(type(_function_mode(position)) is not _device_mode for position in range(_function_modes()))
+    if _function_modes is None:
+        return True
+    count = _function_modes()
+    return count > 0 and any(type(_function_mode(position)) is not _device_mode for position in range(count))
 
 
 def has_dispatch_mode() -> bool:
     """Say whether a ``TorchDispatchMode`` sees each operator."""
-    return _dispatch_modes() > 0
+    return _dispatch_modes is None or _dispatch_modes() > 0
 
 
 @constant_to_compilers
@@ -108,7 +111,9 @@ def is_recorded() -> bool:
 def is_counting_flops() -> bool:
     """Say whether PyTorch's counter counts what is called here."""
     kind = getattr(sys.modules.get(FLOP_COUNTER), "_FlopCounterMode", None)
-    return kind is not None and any(isinstance(_dispatch_mode(position), kind) for position in range(_dispatch_modes()))
+    if kind is None or _dispatch_modes is None:
+        return kind is not None
+    return any(isinstance(_dispatch_mode(position), kind) for position in range(_dispatch_modes()))
 
 
 def version_of(tensor: Tensor) -> int:
@@ -136,12 +141,15 @@ def all_modules_have_a_hook() -> bool:
 
 def has_hook(attributes: Mapping[str, Any]) -> bool:
     """Say whether a module with these attributes has a hook of its own."""
-    return bool(
-        attributes.get("_forward_hooks", True)
-        or attributes.get("_forward_pre_hooks", True)
-        or attributes.get("_backward_hooks", True)
-        or attributes.get("_backward_pre_hooks", True)
-    )
+    try:
+        return bool(
+            attributes["_forward_hooks"]
+            or attributes["_forward_pre_hooks"]
+            or attributes["_backward_hooks"]
+            or attributes["_backward_pre_hooks"]
+        )
+    except KeyError:
+        return True
 
 
 def calls_were_replaced() -> bool:
@@ -157,7 +165,27 @@ def is_called_as_all(kind: type[nn.Module]) -> bool:
     return kind.__call__ is nn.Module.__call__ and kind._call_impl is nn.Module._call_impl
 
 
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the children of a module by name, one that is registered twice by both, unlike ``named_children``."""
+    return module._modules
+
+
 def is_compiled(module: nn.Module) -> bool:
     """Say whether a module is the result of ``torch.compile``, or was compiled in its place."""
     kind = getattr(sys.modules.get("torch._dynamo"), "OptimizedModule", ())
     return isinstance(module, kind) or vars(module).get("_compiled_call_impl") is not None
+
+
+def _assert(condition: object, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+# A condition that is checked when a graph of ``torch.fx`` runs.
+graph_assert: Callable[[object, str], object] = find("torch", "_assert", _assert)
+
+
+def rename(node: fx.Node, name: str) -> None:
+    """Give a node of a graph another name, followed by a number where it is taken."""
+    if hasattr(node, "_rename"):  # else it keeps its own, which is as good inside
+        node._rename(name)

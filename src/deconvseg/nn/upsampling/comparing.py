@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from deconvseg.nn.observing import at_rest, same, unchanged, watched
+from deconvseg.ops.torch_internals import saved_tensor_hooks
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 _AUTOCAST_DEVICES = ("cpu", "cuda")
@@ -115,7 +116,7 @@ class _Regions(TorchFunctionMode):
 def _settings() -> tuple[object, ...]:
     """Return the settings that PyTorch's regions change; `checkpoint` is seen by its hooks on saved tensors."""
     autocast = [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _AUTOCAST_DEVICES]
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    hooks = saved_tensor_hooks(True)
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), hooks, *autocast
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.observing import Snapshot, unchanged
 from deconvseg.nn.upsampling.summed import add_beside, resample
+from deconvseg.ops.torch_internals import graph_assert, rename
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
@@ -131,7 +131,7 @@ def _restore_names(graph: fx.Graph, module: nn.Module) -> None:
     for name, node in zip(names, placeholders, strict=False):
         if name != node.name:
             # Inside, by another name than any argument, which may end in a number too.
-            node._rename(f"argument_{name}")
+            rename(node, f"argument_{name}")
             node.target = name
 
 
@@ -143,4 +143,4 @@ def _guard(graph: fx.Graph, fixed: Mapping[str, object]) -> None:
             with graph.inserting_before(placeholders[-1].next):
                 given = graph.call_function(operator.is_not, (node, None))
                 message = f"{node.target} is None, but was given when the upsampling was upgraded"
-                graph.call_function(torch._assert, (given, message))
+                graph.call_function(graph_assert, (given, message))

@@ -16,6 +16,7 @@ from deconvseg.nn.upsampling import functional
 from deconvseg.nn.upsampling.probing import Call, Calls, Resized
 from deconvseg.nn.upsampling.registry import layer_classes
 from deconvseg.nn.upsampling.summed import SummedUpsampling
+from deconvseg.ops.torch_internals import ConvTransposeNd, children_of, has_hook
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def find_modules(model: nn.Module) -> Modules:
             found.upsampling[module].append(path)
         else:
             found.others[module].append(path)
-            for name, child in module._modules.items():
+            for name, child in children_of(module).items():
                 if child is not None:
                     visit(child, f"{path}.{name}" if path else name)
 
@@ -109,8 +110,7 @@ class ModulePlace(Place):
             raise InputError("it is the model itself: make the layer by create_upsampling")
         if ran and not self.calls:
             raise InputError("no run of the model shows its channels: it is not called when the model evaluates")
-        hooks = (self.module._forward_hooks, self.module._forward_pre_hooks, self.module._backward_hooks)
-        if mode == "replace" and any(hooks):
+        if mode == "replace" and has_hook(vars(self.module)):
             raise InputError("it has hooks, which would be lost with it: remove them, or give mode='beside'")
         if mode == "replace" and isinstance(self.module, nn.Upsample) and self.module.size is not None:
             raise InputError(
@@ -135,7 +135,7 @@ class ModulePlace(Place):
         new = SummedUpsampling(self.module, layers[0]) if mode == "beside" else layers[0]
         new.training = self.module.training
         for parent in list(model.modules()):
-            for name, child in list(parent._modules.items()):
+            for name, child in list(children_of(parent).items()):
                 if child is self.module:
                     setattr(parent, name, new)
 
@@ -180,7 +180,7 @@ class FunctionalPlace(Place):
 
 
 def _may_upsample(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+    if isinstance(module, ConvTransposeNd):
         return any(step > 1 for step in module.stride)
     return isinstance(module, (nn.Upsample, nn.PixelShuffle, *layer_classes(adaptive=False), *_monai_layers()))
 
@@ -202,15 +202,15 @@ def _declared_sizes(module: nn.Module) -> Sizes | None:
         layer: Any = module
         known = all(hasattr(layer, name) for name in ("in_channels", "out_channels", "scale"))
         return Sizes(layer.in_channels, layer.out_channels, layer.scale) if known else None
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+    if isinstance(module, ConvTransposeNd):
         return _transposed_sizes(module)
     if isinstance(module, _monai_layers()):
-        transposed = [child for child in module.children() if isinstance(child, nn.modules.conv._ConvTransposeNd)]
+        transposed = [child for child in module.children() if isinstance(child, ConvTransposeNd)]
         return _transposed_sizes(transposed[0]) if transposed else None
     return None
 
 
-def _transposed_sizes(conv: nn.modules.conv._ConvTransposeNd) -> Sizes:
+def _transposed_sizes(conv: ConvTransposeNd) -> Sizes:
     settings = (conv.stride, conv.kernel_size, map(int, conv.padding), conv.output_padding, conv.dilation)
     for stride, kernel, padding, output_padding, dilation in zip(*settings, strict=True):
         # The output has (size - 1) * stride + extra pixels.

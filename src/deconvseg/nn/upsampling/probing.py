@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import InputError
 from deconvseg.nn.observing import at_rest, reference_tensor, unchanged, watched
+from deconvseg.ops.torch_internals import ConvNd
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 _LENGTHS = {1: (32, 64, 96, 128, 224), 2: (32, 64, 96, 128, 224), 3: (32, 64, 96, 128)}
@@ -114,7 +115,7 @@ def _images(model: nn.Module) -> Iterator[Tensor]:
     multiple, channels = getattr(model, "size_multiple", None), getattr(model, "in_channels", None)
     if isinstance(multiple, tuple) and isinstance(channels, int):
         sizes = [getattr(model, "fixed_size", None) or tuple(2 * length for length in multiple)]
-    elif isinstance(first, nn.modules.conv._ConvNd):
+    elif isinstance(first, ConvNd):
         axes, channels = len(first.kernel_size), first.in_channels
         sizes = [(length,) * axes for length in _LENGTHS[axes]]
     else:

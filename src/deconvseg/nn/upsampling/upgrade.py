@@ -26,6 +26,7 @@ from deconvseg.nn.upsampling.places import (
 )
 from deconvseg.nn.upsampling.probing import Calls, probe
 from deconvseg.nn.upsampling.summed import starts_at_zero
+from deconvseg.ops.torch_internals import is_compiled
 
 _MODES = ("beside", "replace")
 _log = logging.getLogger("deconvseg")
@@ -113,17 +114,16 @@ def upgrade_upsampling(
 
 
 def _check_model(model: nn.Module) -> None:
-    # Who shards or compiles has imported what does.
-    sharding, compiling = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch._dynamo")
+    # Code that shards a model has imported the module for it.
+    sharding = sys.modules.get("torch.distributed.fsdp")
     sharded = (sharding.FullyShardedDataParallel, sharding.FSDPModule) if sharding is not None else ()
-    compiled = (compiling.OptimizedModule,) if compiling is not None else ()
     for path, module in model.named_modules():
         if isinstance(module, (nn.parallel.DistributedDataParallel, *sharded)):
             raise InputError(
                 f"{path or 'the model'} is wrapped in {type(module).__name__}, which would not synchronise new layers: "
                 "upgrade the model, then wrap it"
             )
-        if isinstance(module, compiled) or module._compiled_call_impl is not None:
+        if is_compiled(module):
             raise InputError(f"{path or 'the model'} is compiled: upgrade the model, then compile it")
     if any(map(nn.parameter.is_lazy, [*model.parameters(), *model.buffers()])):
         raise InputError("the model has lazy layers, whose channels are not known yet: run it once on an image")

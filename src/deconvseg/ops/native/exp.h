@@ -10,7 +10,7 @@ namespace deconvseg {
 constexpr float kExp[] = {0.0013814613f, 0.00836871f, 0.04166839f, 0.16666521f, 0.49999994f, 1.0f, 1.0f};
 constexpr float kArtanh[] = {0.14005993f, 0.14000903f, 0.20010763f, 0.3333321f};
 
-// exp of each of several vectors, side by side, because one takes long from beginning to end. The error is at most 2 ulp
+// exp of each of several vectors, side by side, because one takes long from beginning to end. The error is at most 1 ulp
 // between -87.3 and 88; the result is 0 below -87.7, infinite above 88.1, and NaN for NaN.
 template <int Count>
 DECONVSEG_INLINE void exp(vec (&a)[Count]) {

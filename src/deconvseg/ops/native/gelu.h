@@ -6,7 +6,7 @@
 namespace deconvseg {
 
 // (1 - Phi(x)) exp(x^2 / 2) / t for t = 1 / (1 + kGeluScale x) and 0 <= x <= 13.5, beyond which the tail is below the smallest
-// float: fitted by benchmarks/kernel_constants.py, relative error 1.3e-8.
+// float: fitted by benchmarks/kernel_constants.py, relative error 1.4e-8.
 constexpr float kGeluScale = 0.21f;
 constexpr float kGeluTail[] = {-0.07203384f, 0.28545272f,  -0.33418834f, 0.35403216f, -0.0972447f,
                                0.12635472f,  0.068790145f, 0.085129395f, 0.083707705f};

@@ -31,15 +31,15 @@ def threads_for(operations: int) -> int:
 
 def why_unreadable(names: str, *tensors: Tensor | None) -> str | None:
     """Say why the kernels cannot read tensors of these names, None being one that is left out; or None."""
-    for name, tensor in zip(names.split(), tensors, strict=True):
-        if tensor is None:
+    for index, tensor in enumerate(tensors):
+        if tensor is None or (tensor.is_cpu and tensor.dtype == torch.float32 and tensor.layout == torch.strided):
             continue
+        name = names.split()[index]
         if tensor.device.type != "cpu":
             return f"{name} is on {tensor.device}, and the native kernels run on the CPU"
         if tensor.dtype != torch.float32:
             return f"{name} is {tensor.dtype}, and the native kernels compute in torch.float32"
-        if tensor.layout != torch.strided:
-            return f"{name} is {tensor.layout}, and the native kernels take torch.strided"
+        return f"{name} is {tensor.layout}, and the native kernels take torch.strided"
     return native.unavailable()
 
 

@@ -15,6 +15,7 @@ from deconvseg.nn.upsampling.registry import register_upsampling
 from deconvseg.nn.upsampling.sampling import SamplingLayer
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.layout import in_order_of
+from deconvseg.ops.torch_internals import ConvNd
 
 
 @register_upsampling("dysample", keeps_channels=True, adaptive=True)
@@ -66,7 +67,7 @@ class DySample(SamplingLayer):
 
     def reset_parameters(self) -> None:
         """Draw new parameters; the positions start almost as those of linear interpolation."""
-        if isinstance(self.project, nn.modules.conv._ConvNd):
+        if isinstance(self.project, ConvNd):
             self.project.reset_parameters()
         nn.init.normal_(self.coordinates.weight, std=0.001)
         if self.coordinates.bias is not None:

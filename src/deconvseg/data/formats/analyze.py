@@ -31,9 +31,9 @@ class AnalyzeReader(VolumeReader):
     """Reads ``CASE.img`` with ``CASE.hdr`` beside it, by either name; listings have the .img file.
 
     A NIfTI in two files is read as one in one file is. Analyze 7.5 has voxel sizes and no place: x runs from right to
-    left, y to the front, z up (LAS), the origin that SPM may have written is used, and grids are compared by their
-    voxel sizes alone. All of that is said in the header's notes. Beside a file of the same name in another format a
-    pair is taken for a copy.
+    left, y to the front, z up (LAS), which the notes of each header say; the origin that SPM may have written is used,
+    and grids are compared by their voxel sizes alone. Beside a file of the same name in another format a pair is taken
+    for a copy.
     """
 
     kind = "Analyze or NIfTI pair"

@@ -22,11 +22,13 @@ from deconvseg.cli import options as command_line
 from deconvseg.cli import training
 from deconvseg.cli.app import app
 from deconvseg.errors import InputError
+from deconvseg.evaluation import evaluate
 from deconvseg.experiments import crossval
 from deconvseg.experiments.folds import fold_task
 from deconvseg.options import (
     OBJECT,
     CrossvalOptions,
+    EvaluateOptions,
     Option,
     Options,
     RunOptions,
@@ -45,6 +47,7 @@ from plans import tiny_plan
 COMMANDS: list[tuple[str, type[Options], Callable[..., object]]] = [
     ("train", TrainArguments, train),
     ("crossval", CrossvalOptions, crossval),
+    ("evaluate", EvaluateOptions, evaluate),
 ]
 
 
@@ -83,12 +86,13 @@ def test_signatures_have_resolved_types_and_nothing_else(
 ) -> None:
     signature = inspect.signature(function)
     positional = [name for name, part in signature.parameters.items() if part.kind == part.POSITIONAL_OR_KEYWORD]
-    assert positional == ["dataset", "output"]
-    assert signature.parameters["plan"].annotation == Plan | str | PathLike[str] | None
+    assert positional == (["truth", "prediction"] if command == "evaluate" else ["dataset"]) + ["output"]
+    if command != "evaluate":
+        assert signature.parameters["plan"].annotation == Plan | str | PathLike[str] | None
     assert not [name for name, part in signature.parameters.items() if isinstance(part.annotation, str)]
     with pytest.raises(TypeError, match=rf"{command}\(\) got an unexpected keyword argument 'epoch'"):
         function("data", "run", epoch=3)
-    with pytest.raises(TypeError, match=rf"{command}\(\) missing a required argument: 'output'"):
+    with pytest.raises(TypeError, match=rf"{command}\(\) missing a required argument: '{positional[1]}'"):
         function("data")
 
 

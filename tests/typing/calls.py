@@ -4,7 +4,8 @@ from pathlib import Path
 
 from typing_extensions import assert_type
 
-from deconvseg import train
+from deconvseg import evaluate, train
+from deconvseg.evaluation import Evaluation
 from deconvseg.experiments import CrossValidation, crossval
 from deconvseg.planning import Plan
 from deconvseg.runs import Run
@@ -26,3 +27,9 @@ def call_crossval(plan: Plan) -> None:
     assert_type(crossval("data", "run", folds=3, plan=plan, jobs=2), CrossValidation)
     crossval("data", "run", fold=3)  # type: ignore[call-arg]
     crossval("data", "run", epochs="3")  # type: ignore[arg-type]
+
+
+def call_evaluate() -> None:
+    assert_type(evaluate("truth", Path("masks"), unit="voxel", metrics=["dice"], labels={1: "lesion"}), Evaluation)
+    evaluate("truth", "masks", tolerence=2)  # type: ignore[call-arg]
+    evaluate("truth", "masks", unit="cm")  # type: ignore[arg-type]

@@ -2,14 +2,14 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, warn
 from deconvseg.errors import InputError
-from deconvseg.options import RunOptions
+from deconvseg.options import EvaluateOptions
 from deconvseg.text import escape_controls
 
 # Seconds that another report of the run may take to record its page.
@@ -22,78 +22,12 @@ if TYPE_CHECKING:
     from deconvseg.evaluation.registry import MetricInfo
 
 
-@options.takes(RunOptions, "foreground", "splits")
-def evaluate(
-    truth: Annotated[Path, typer.Option("-g", "--truth", help="True masks: a folder, a dataset or a file.")],
-    prediction: Annotated[Path, typer.Option("-p", "--prediction", help="Predicted masks: a folder or a file.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="metrics.json to write, with summary.json and metrics.csv beside it."),
-    ] = None,
-    unit: Annotated[str, typer.Option("--unit", help="Unit of distances: mm or voxel.")] = "mm",
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics", metavar="NAMES", help="Metrics with commas between them, or all; dice,hd95,nsd if not given."
-        ),
-    ] = None,
-    empty: Annotated[
-        str,
-        typer.Option(
-            "--empty",
-            help="What empty masks give: diagonal (HD95 the image's diagonal), brats (373.13), or drop, which leaves "
-            "out and counts what has no value.",
-        ),
-    ] = "diagonal",
-    tolerance: Annotated[
-        float | None, typer.Option("--tolerance", min=0.0, help="Tolerance of NSD, in that unit; 1 if not given.")
-    ] = None,
-    lesion_overlap: Annotated[
-        float | None,
-        typer.Option(
-            "--lesion-overlap",
-            min=0.0,
-            max=1.0,
-            help="Share of a lesion that must be covered for it to be found; one voxel if not given.",
-        ),
-    ] = None,
-    lesion_sizes: Annotated[
-        str | None,
-        typer.Option(
-            "--lesion-sizes", metavar="SIZES", help="Bounds of classes of lesion size, as 10,100 (mm³; 2D: mm²)."
-        ),
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="Score the classes or regions that this run predicts, by its plan.")
-    ] = None,
-    split: options.Split = None,
-    fold: options.SplitFold = None,
-    json: options.Json = False,
-    **asked: Any,
-) -> None:
+@options.takes(EvaluateOptions)
+def evaluate(json: options.Json = False, **asked: Any) -> None:
     """Compare masks: Dice, HD95, NSD and volumes for every case and class, or the metrics that are asked for."""
     from deconvseg import evaluation
-    from deconvseg.evaluation.registry import check_policy
 
-    if unit not in ("mm", "voxel"):
-        raise typer.BadParameter("choose mm or voxel", param_hint="--unit")
-    chosen: Literal["mm", "voxel"] = "mm" if unit == "mm" else "voxel"
-    result = evaluation.evaluate(
-        truth,
-        prediction,
-        output,
-        unit=chosen,
-        tolerance=tolerance,
-        metrics=metrics,
-        empty=check_policy(empty),
-        lesion_overlap=lesion_overlap,
-        lesion_sizes=_parse_sizes(lesion_sizes),
-        run=run,
-        split=options.parse_split(split),
-        fold=fold,
-        console=Terminal(),
-        **asked,
-    )
+    result = evaluation.evaluate(**asked, console=Terminal())
     if json:
         print_json(result.to_json())
     else:
@@ -104,14 +38,6 @@ def evaluate(
         error(str(problem))
     if result.problems or result.unmatched:
         raise typer.Exit(1)
-
-
-def _parse_sizes(text: str | None) -> list[float] | None:
-    """Read numbers with commas between them."""
-    try:
-        return None if text is None else [float(part) for part in text.split(",")]
-    except ValueError as failure:
-        raise InputError(f"--lesion-sizes {text}: give numbers with commas between them, as 10,100") from failure
 
 
 def _table(result: "Evaluation") -> str:

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import MISSING
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from deconvseg.errors import InputError
 from deconvseg.options import OBJECT, Declared, Option, Options, declared_options
 
 
@@ -75,22 +74,4 @@ def _read(entry: Declared, given: Any) -> Any:
     return dict(option.read(text, flag) for text in given) if isinstance(given, list) else option.read(given, flag)
 
 
-Split = Annotated[str | None, typer.Option("--split", help="Take only the cases of that split: train, val or test.")]
-SplitFold = Annotated[
-    int | None,
-    typer.Option("--fold", min=0, help="Which entry of a splits file that is a list (nnU-Net's); 0 if not given."),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-
-
-def parse_split(text: str | None) -> Literal["train", "val", "test"] | None:
-    """Read the name of a split."""
-    names: dict[str | None, Literal["train", "val", "test"] | None] = {
-        None: None,
-        "train": "train",
-        "val": "val",
-        "test": "test",
-    }
-    if text not in names:
-        raise InputError(f"--split {text}: choose train, val or test")
-    return names[text]

@@ -7,12 +7,13 @@ import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, error, print_json, warn
-from deconvseg.options import BYTES, Option, RunOptions
+from deconvseg.options import BYTES, Option, PartOptions, RunOptions
 
 
+@options.takes(PartOptions)
 @options.takes(
     RunOptions,
-    *("device", "memory", "splits"),
+    *("device", "memory"),
     memory=Option("What a case may take beside the loaded model{form}.", BYTES),
 )
 def predict(
@@ -43,8 +44,6 @@ def predict(
     bids: Annotated[
         bool, typer.Option("--bids", help="Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.")
     ] = False,
-    split: options.Split = None,
-    fold: options.SplitFold = None,
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Processes that predict at once, each with its share of the threads.")
     ] = 1,
@@ -67,8 +66,6 @@ def predict(
         save_probabilities=save_probabilities,
         skip_existing=skip_existing,
         bids=bids,
-        split=options.parse_split(split),
-        fold=fold,
         executor=choose_executor(jobs, device) if jobs > 1 else None,
         device=device,
         console=Terminal(),

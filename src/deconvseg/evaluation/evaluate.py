@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -16,11 +15,12 @@ from deconvseg.evaluation.cautions import caution, caution_of_dataset
 from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import find_labels, measure_masks
-from deconvseg.evaluation.matching import Location, Truths, choose_cases, find_predictions, find_truths
+from deconvseg.evaluation.matching import Truths, choose_cases, find_predictions, find_truths
 from deconvseg.evaluation.measuring import Measuring
 from deconvseg.evaluation.origin import caution_of_prediction, find_origin
 from deconvseg.evaluation.storage import align_masks, unite_cases
-from deconvseg.progress import SILENT, Console, each, takes_console
+from deconvseg.options import EvaluateOptions, takes
+from deconvseg.progress import each, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import make_folder
 
@@ -35,85 +35,67 @@ class _Choice:
 
 
 @takes_console
-def evaluate(
-    truth: Location,
-    prediction: Location,
-    output: Location | None = None,
-    *,
-    unit: Literal["mm", "voxel"] = "mm",
-    tolerance: float | None = None,
-    metrics: str | Sequence[str] | None = None,
-    empty: Literal["diagonal", "brats", "drop"] = "diagonal",
-    lesion_overlap: float | None = None,
-    lesion_sizes: Sequence[float] | None = None,
-    foreground: bool = False,
-    labels: Mapping[int, str] | None = None,
-    run: Location | None = None,
-    splits: Location | None = None,
-    split: Literal["train", "val", "test"] | None = None,
-    fold: int | None = None,
-    images: Mapping[str, Sequence[Path]] | None = None,
-    console: Console = SILENT,
-) -> Evaluation:
+@takes(EvaluateOptions)
+def evaluate(asked: EvaluateOptions) -> Evaluation:
     """Compare predicted masks with true ones, case by case and class by class: Dice, HD95, NSD, volumes.
 
-    ``truth`` is a dataset, a folder of masks or one mask; ``prediction`` a folder of masks or one mask; they are
-    matched by case name. ``splits`` and ``split`` choose some; ``fold`` picks an entry of a splits file that is a
-    list. Evaluated are the values of ``labels``, or what the plan of ``run`` predicts, else the regions (each as the
-    union of its labels) or labels that the dataset declares, else all that occur; ``foreground`` takes every label > 0
-    as one class. Voxels of the ignore label, the dataset's or else that of the plan of ``run``, count nowhere.
-    ``unit`` "voxel" counts distances, volumes and ``tolerance`` in voxels. ``metrics`` are names of
-    :func:`list_metrics`, as "dice,hd95" or a sequence, or "all"; Dice is always among them. ``empty`` says what
-    they give where masks are empty: "diagonal" numbers for all, HD95 the image's diagonal; "brats" 373.13 in its place;
-    "drop" leaves out, and counts, what MONAI gives NaN for. ``tolerance`` (1) is that of NSD. A lesion is found if at
-    least the share ``lesion_overlap`` (0: one voxel) of it is predicted; ``lesion_sizes`` are the bounds of classes of
-    size (:class:`~deconvseg.evaluation.lesions.LesionRule`). ``output`` is where ``metrics.json`` goes
-    (a folder, or a file's own name), with ``summary.json``, ``metrics.csv`` and ``summary.csv`` beside it. ``images``
-    are the cases' image files, for pictures; a dataset knows its own. The ``console`` shows how many are compared.
+    Masks are matched by case name. Evaluated are the values of ``labels``, or what the plan of ``run`` predicts, else
+    the regions (each as the union of its labels) or labels that the dataset declares, else all that occur. Voxels of
+    the ignore label, the dataset's or else that of the plan of ``run``, count nowhere. ``unit`` "voxel" counts
+    distances, volumes and ``tolerance`` in voxels. ``metrics`` are names of :func:`list_metrics`, as "dice,hd95" or a
+    sequence, or "all"; Dice is always among them. ``empty`` says what they give where masks are empty: "diagonal"
+    numbers for all, HD95 the image's diagonal; "brats" 373.13 in its place; "drop" leaves out, and counts, what MONAI
+    gives NaN for. ``lesion_overlap`` and ``lesion_sizes`` are those of
+    :class:`~deconvseg.evaluation.lesions.LesionRule`. ``output`` is a folder or the name of ``metrics.json``.
 
     A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, a prediction
     without a truth in ``unmatched``, and the other cases are evaluated; ``warnings`` says what makes the scores worth
     less than they look, as masks compared with themselves. Raises :class:`InputError` where nothing can be evaluated.
     """
-    if unit not in ("mm", "voxel"):
-        raise InputError(f"unknown unit {unit!r}: choose mm or voxel")
+    if asked.unit not in ("mm", "voxel"):
+        raise InputError(f"unknown unit {asked.unit!r}: choose mm or voxel")
     measuring = Measuring.choose(
-        metrics, empty=empty, tolerance=tolerance, lesion_overlap=lesion_overlap, lesion_sizes=lesion_sizes
+        asked.metrics,
+        empty=asked.empty,
+        tolerance=asked.tolerance,
+        lesion_overlap=asked.lesion_overlap,
+        lesion_sizes=asked.lesion_sizes,
     )
+    truth, prediction, run, labels = Path(asked.truth), Path(asked.prediction), asked.run, asked.labels
     plan = None if run is None else Run.open(run).plan
-    truths = find_truths(Path(truth))
+    truths = find_truths(truth)
     ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
-    truths = replace(truths, ignore=ignore, images=truths.images if images is None else images)
-    predictions = find_predictions(Path(prediction), truths)
-    names = choose_cases(truths, predictions, splits, split, fold)
-    target = None if output is None else _prepare_output(Path(output))
+    truths = replace(truths, ignore=ignore, images=truths.images if asked.images is None else asked.images)
+    predictions = find_predictions(prediction, truths)
+    names = choose_cases(truths, predictions, asked.splits, asked.split, asked.fold)
+    target = None if asked.output is None else _prepare_output(Path(asked.output))
     classes = choose_classes(
         labels=labels,
-        foreground=foreground,
+        foreground=asked.foreground,
         plan=plan,
         declared=truths.labels,
         regions=truths.regions,
         ignore=truths.ignore,
     )
-    choice = _Choice(classes, unit, measuring)
-    found = _evaluate_cases(each(names, "evaluating", console), truths, predictions, choice)
-    left_out = () if split else truths.left_out
+    choice = _Choice(classes, asked.unit, measuring)
+    found = _evaluate_cases(each(names, "evaluating", asked.console), truths, predictions, choice)
+    left_out = () if asked.split else truths.left_out
     # A split, or a single file, is a choice among the predictions.
-    chosen = split is not None or Path(truth).is_file()
+    chosen = asked.split is not None or truth.is_file()
     known = truths.files.keys() | {problem.case for problem in left_out}
     unmatched = [] if chosen else sorted(predictions.keys() - known)
-    unasked = labels is None and plan is None and not foreground
+    unasked = labels is None and plan is None and not asked.foreground
     evaluation = replace(
         found,
-        split=split,
+        split=asked.split,
         unmatched=tuple(unmatched),
         warnings=(
             *caution(found.cases, classes.values, unmatched),
-            *caution_of_dataset(Path(truth), ignore=truths.ignore is None, regions=unasked),
-            *caution_of_prediction([case.prediction_file for case in found.cases], Path(prediction)),
+            *caution_of_dataset(truth, ignore=truths.ignore is None, regions=unasked),
+            *caution_of_prediction([case.prediction_file for case in found.cases], prediction),
         ),
         problems=(*found.problems, *(f"{problem.file} {problem.message}" for problem in left_out)),
-        origin=find_origin(Path(truth), Path(prediction), run),
+        origin=find_origin(truth, prediction, run),
     )
     if target is not None:
         shared = run is not None and target.absolute().is_relative_to(Path(run).absolute())

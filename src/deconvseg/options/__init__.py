@@ -12,6 +12,7 @@ from deconvseg.options.declaring import (
     declared_options,
     whole,
 )
+from deconvseg.options.evaluating import EvaluateOptions, PartOptions
 from deconvseg.options.training import PLANNED, CrossvalOptions, RunOptions, TrainArguments, TrainOptions, places
 
 __all__ = [
@@ -21,9 +22,11 @@ __all__ = [
     "SETTINGS",
     "CrossvalOptions",
     "Declared",
+    "EvaluateOptions",
     "Kind",
     "Option",
     "Options",
+    "PartOptions",
     "RunOptions",
     "TrainArguments",
     "TrainOptions",

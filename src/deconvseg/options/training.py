@@ -53,6 +53,13 @@ COLUMN = TEXT._replace(metavar="COLUMN")
 REGEX = TEXT._replace(metavar="REGEX")
 # The file of a plan, or in Python the plan itself.
 PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE.check)
+SPLITS = Option(
+    'JSON file {"train": [...], "val": [...], "test": [...]}, nnU-Net\'s splits_final.json, or a CSV with a column '
+    "split.",
+    PLACE,
+    resume="contents",
+)
+FOREGROUND = Option("Take every label above zero as one class (instance maps).", FLAG)
 _CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not given.", OBJECT, resume="call")
 
 
@@ -79,15 +86,7 @@ class RunOptions(Options):
         "Plan | _Path | None", Option("Use this plan.json instead of making one.", PLAN, resume="contents")
     ] = None
     recipe: Annotated[str, Option("default or paper.", plans=True)] = "default"
-    splits: Annotated[
-        _Path | None,
-        Option(
-            'JSON file {"train": [...], "val": [...], "test": [...]}, nnU-Net\'s splits_final.json, or a CSV with a '
-            "column split.",
-            PLACE,
-            resume="contents",
-        ),
-    ] = None
+    splits: Annotated[_Path | None, SPLITS] = None
     group_by: Annotated[
         str | None,
         Option(
@@ -96,7 +95,7 @@ class RunOptions(Options):
             REGEX,
         ),
     ] = None
-    foreground: Annotated[bool, Option("Take every label above zero as one class (instance maps).", FLAG)] = False
+    foreground: Annotated[bool, FOREGROUND] = False
     epochs: Annotated[int | None, Option("Number of epochs of each training.", whole(1), resume="contents")] = None
     max_seconds: Annotated[
         float | None,

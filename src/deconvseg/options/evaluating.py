@@ -1,0 +1,99 @@
+"""The options of an evaluation, and those that choose a part of a dataset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from deconvseg.options.declaring import OBJECT, PLACE, TEXT, Kind, Option, Options, whole
+from deconvseg.options.training import FOREGROUND, SPLITS
+from deconvseg.progress import SILENT, Console
+
+_Path = str | PathLike[str]
+
+
+def _check_part(value: Any) -> Any:
+    if value not in ("train", "val", "test"):
+        raise ValueError
+    return value
+
+
+def _check_names(value: Any) -> Any:
+    return value if isinstance(value, str) else [TEXT.check(name) for name in value]
+
+
+NUMBER = Kind(float, "a number")
+NAMES = Kind(_check_names, "names, or all", metavar="NAMES")
+SIZES = Kind(
+    lambda value: [float(size) for size in value],
+    "numbers",
+    read=lambda text: [float(size) for size in text.split(",")],
+    wanted_text="numbers with commas between them, as 10,100",
+    metavar="SIZES",
+    form=", as [10, 100]",
+    text_form=", as 10,100",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOptions(Options):
+    """Which cases of a dataset are meant."""
+
+    splits: Annotated[_Path | None, SPLITS] = None
+    split: Annotated[
+        Literal["train", "val", "test"] | None,
+        Option("Take only the cases of that split: train, val or test.", Kind(_check_part, "train, val or test")),
+    ] = None
+    fold: Annotated[
+        int | None, Option("Which entry of a splits file that is a list (nnU-Net's); 0 if not given.", whole(0))
+    ] = None
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(PartOptions):
+    """The arguments of ``deconvseg evaluate`` and :func:`~deconvseg.evaluation.evaluate`."""
+
+    truth: Annotated[_Path, Option("True masks: a folder, a dataset or a file.", PLACE, names=("g", "truth"))]
+    prediction: Annotated[_Path, Option("Predicted masks: a folder or a file.", PLACE, names=("p", "prediction"))]
+    output: Annotated[
+        _Path | None,
+        Option("metrics.json to write, with summary.json and metrics.csv beside it.", PLACE, names=("o", "output")),
+    ] = None
+    _: KW_ONLY
+    unit: Annotated[Literal["mm", "voxel"], Option("Unit of distances: mm or voxel.")] = "mm"
+    metrics: Annotated[
+        str | Sequence[str] | None,
+        Option("Metrics with commas between them, or all; dice,hd95,nsd if not given.", NAMES),
+    ] = None
+    empty: Annotated[
+        Literal["diagonal", "brats", "drop"],
+        Option(
+            "What empty masks give: diagonal (HD95 the image's diagonal), brats (373.13), or drop, which leaves out "
+            "and counts what has no value."
+        ),
+    ] = "diagonal"
+    tolerance: Annotated[
+        float | None,
+        Option("Tolerance of NSD, in that unit; 1 if not given.", NUMBER._replace(metavar="<float range> [x>=0.0]")),
+    ] = None
+    lesion_overlap: Annotated[
+        float | None,
+        Option(
+            "Share of a lesion that must be covered for it to be found; one voxel if not given.",
+            NUMBER._replace(metavar="<float range> [0.0<=x<=1.0]"),
+        ),
+    ] = None
+    lesion_sizes: Annotated[
+        Sequence[float] | None, Option("Bounds of classes of lesion size{form} (mm³; 2D: mm²).", SIZES)
+    ] = None
+    foreground: Annotated[bool, FOREGROUND] = False
+    labels: Annotated[Mapping[int, str] | None, Option("Values to evaluate, with their names.", OBJECT)] = None
+    run: Annotated[_Path | None, Option("Score the classes or regions that this run predicts, by its plan.", PLACE)] = (
+        None
+    )
+    images: Annotated[
+        Mapping[str, Sequence[Path]] | None,
+        Option("Image files of the cases, for pictures; a dataset knows its own.", OBJECT),
+    ] = None
+    console: Annotated[Console, Option("Where to show how many are compared.", OBJECT)] = SILENT

@@ -96,7 +96,7 @@ def test_cldice_sees_a_gap_in_a_vessel_that_dice_hardly_does() -> None:
     gap[..., 14:16] = -10
     thinner[..., 14, 2:18] = -10  # as many voxels, along the border
     changes = {
-        loss: [loss(each, labels) - loss(whole, labels) for each in (gap, thinner[..., :])]
+        loss: [loss(each, labels) - loss(whole, labels) for each in (gap, thinner)]
         for loss in (CLDiceLoss(regions=[(1,)], batch=True), DiceLoss(regions=[(1,)], batch=True))
     }
     (cl_gap, cl_border), (dice_gap, dice_border) = changes.values()

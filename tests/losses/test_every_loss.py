@@ -46,7 +46,6 @@ def test_it_is_a_scalar_in_float32_above_that_of_the_truth(name: str, regions: l
 @every
 def test_the_truth_has_a_loss_near_zero_in_3d(name: str, regions: list | None) -> None:
     _, labels = sample(1, outputs(regions), (6, 6, 6), 3)
-    # A soft skeleton of single voxels is the voxels themselves.
     assert make(name, regions)(certain(labels, regions), labels).item() == pytest.approx(0, abs=1e-4)
 
 

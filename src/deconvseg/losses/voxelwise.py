@@ -42,15 +42,15 @@ class CrossEntropyLoss(SegmentationLoss):
     def compare(self, logits: Tensor, truth: Truth) -> Tensor:
         """Return the mean over the voxels that count."""
         if self.regions is None:
-            values = self.modulated(F.cross_entropy(logits, truth.labels, reduction="none"), truth.labels > 0)
+            values = self.modulated(F.cross_entropy(logits, truth.labels, reduction="none"), truth)
         else:
             masks = truth.masks().to(logits.dtype)
             values = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-            values = self.mean_over_structures(self.modulated(values, masks > 0), 1)
+            values = self.mean_over_structures(self.modulated(values, truth), 1)
         return mean_over_voxels(values, self._voxel_weights(values, truth))
 
-    def modulated(self, entropy: Tensor, inside: Tensor) -> Tensor:
-        """Return the loss of each voxel from its cross-entropy; ``inside``: its class or region is no background."""
+    def modulated(self, entropy: Tensor, truth: Truth) -> Tensor:
+        """Return the loss of each voxel from its cross-entropy, (B, \\*S) or of each region (B, R, \\*S)."""
         return entropy
 
     def _voxel_weights(self, values: Tensor, truth: Truth) -> Tensor | None:
@@ -92,10 +92,13 @@ class FocalLoss(CrossEntropyLoss):
         """The loss in words."""
         return f"focal loss (gamma {self.gamma:g})"
 
-    def modulated(self, entropy: Tensor, inside: Tensor) -> Tensor:
+    def modulated(self, entropy: Tensor, truth: Truth) -> Tensor:
         """Return the focal loss of each voxel."""
         values = (-torch.expm1(-entropy)).clamp_min(_LEAST_DOUBT) ** self.gamma * entropy
-        return values if self.alpha is None else values * torch.where(inside, self.alpha, 1 - self.alpha)
+        if self.alpha is None:
+            return values
+        inside = (truth.labels if self.regions is None else truth.masks()) > 0
+        return values * torch.where(inside, self.alpha, 1 - self.alpha)
 
 
 @register_loss("hausdorff")

@@ -1,8 +1,5 @@
 """Files on disk to cases and back: geometry, label maps, datasets, splits, checks, the demo set."""
 
-import warnings
-from typing import Any
-
 from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.boxes import bounding_box, nonzero_box
 from deconvseg.data.cache import PreparedCase, prepare_cases
@@ -61,6 +58,7 @@ from deconvseg.data.splits.resolving import (
 from deconvseg.data.tables import read_column, write_table
 from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.data.writing import mask_suffix, write_label_map
+from deconvseg.system import former_names
 
 __all__ = [
     "WHITE",
@@ -159,9 +157,4 @@ __all__ = [
     "write_table",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "IMAGE_SUFFIXES":
-        warnings.warn("IMAGE_SUFFIXES is deprecated: call image_suffixes()", DeprecationWarning, stacklevel=2)
-        return image_suffixes()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_names(__name__, {"IMAGE_SUFFIXES": (image_suffixes, "call image_suffixes()")})

@@ -7,16 +7,17 @@ from deconvseg.nn.ndc import NDC
 from deconvseg.nn.upsampling import (
     DTC,
     FADE,
+    FORMER,
     DySample,
     Upsampling,
     UpsamplingChange,
     create_upsampling,
     describe_upsampling,
-    former_kinds,
     list_upsampling,
     register_upsampling,
     upgrade_upsampling,
 )
+from deconvseg.system import former_names
 
 __all__ = [
     "DTC",
@@ -38,8 +39,4 @@ __all__ = [
     "upgrade_upsampling",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name == "UPSAMPLING_KINDS":
-        return former_kinds()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_names(__name__, FORMER)

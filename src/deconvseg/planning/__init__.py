@@ -1,5 +1,8 @@
 """From a dataset and a machine to a plan: a file that a person can read and edit."""
 
+from functools import partial
+from importlib import import_module
+
 from deconvseg.data import Augmentation
 from deconvseg.planning.appearance import Appearance
 from deconvseg.planning.checking import check_plan
@@ -22,7 +25,7 @@ from deconvseg.planning.planner import check_request, make_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
 from deconvseg.planning.schema import Plan, read_plan
 from deconvseg.planning.supervision import supervise_deeply
-from deconvseg.system import moved
+from deconvseg.system import former_names
 
 __all__ = [
     "RECIPES",
@@ -56,4 +59,7 @@ __all__ = [
 ]
 
 _NOW_IN_SYSTEM = ("available_memory", "choose_device", "is_out_of_memory", "keep_freed_memory", "plannable_memory")
-__getattr__ = moved(__name__, dict.fromkeys(_NOW_IN_SYSTEM, "deconvseg.system"))
+_SYSTEM = import_module("deconvseg.system")
+__getattr__ = former_names(
+    __name__, {name: (partial(getattr, _SYSTEM, name), f"use deconvseg.system.{name}") for name in _NOW_IN_SYSTEM}
+)

@@ -12,6 +12,7 @@ from deconvseg.system.files import (
     writing_error,
 )
 from deconvseg.system.foreign import FOREIGN_ERRORS, first_line, naming, one_line
+from deconvseg.system.former import former_names
 from deconvseg.system.locks import LOCK, LockedError, hold
 from deconvseg.system.machine import choose_device, count_cores, package_version, processor_name, usable_cores
 from deconvseg.system.memory import (
@@ -22,7 +23,6 @@ from deconvseg.system.memory import (
     plannable_memory,
     total_memory,
 )
-from deconvseg.system.moving import moved
 from deconvseg.system.plugins import is_loading, load_plugins
 from deconvseg.system.processes import (
     child_environment,
@@ -56,6 +56,7 @@ __all__ = [
     "ending_signal",
     "exit_on",
     "first_line",
+    "former_names",
     "hold",
     "is_loading",
     "is_out_of_memory",
@@ -65,7 +66,6 @@ __all__ = [
     "load_plugins",
     "make_folder",
     "map_in_processes",
-    "moved",
     "naming",
     "one_line",
     "package_version",

@@ -8,22 +8,24 @@ from deconvseg.nn.upsampling.kinds.fade import FADE
 from deconvseg.nn.upsampling.kinds.linear import LinearUpsampling
 from deconvseg.nn.upsampling.kinds.pixelshuffle import PixelShuffleUpsampling
 from deconvseg.nn.upsampling.moved import (
+    FORMER,
     MOVED_OF_DTC,
     MOVED_OF_LINEAR,
     accept_moved,
     fold_moved,
-    former_kinds,
     warn_of_moved,
 )
 from deconvseg.nn.upsampling.registry import describe_upsampling, list_upsampling, register_upsampling
 from deconvseg.nn.upsampling.sampling import SamplingLayer
 from deconvseg.nn.upsampling.summed import SummedUpsampling, needs_skip, upsample
 from deconvseg.nn.upsampling.upgrade import UpsamplingChange, upgrade_upsampling
+from deconvseg.system import former_names
 
 __all__ = [
     "DTC",
     "DTC_COMPONENTS",
     "FADE",
+    "FORMER",
     "MOVED_OF_DTC",
     "MOVED_OF_LINEAR",
     "DySample",
@@ -39,7 +41,6 @@ __all__ = [
     "create_upsampling",
     "describe_upsampling",
     "fold_moved",
-    "former_kinds",
     "list_upsampling",
     "needs_skip",
     "register_upsampling",
@@ -48,8 +49,4 @@ __all__ = [
     "warn_of_moved",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name == "UPSAMPLING_KINDS":
-        return former_kinds()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = former_names(__name__, FORMER)

@@ -71,9 +71,12 @@ def warn_of_moved(given: Mapping[str, Any], arguments: Mapping[str, Any]) -> Non
     warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
-def former_kinds() -> tuple[str, ...]:
-    """Return what ``UPSAMPLING_KINDS`` held, the kinds and their sums with DTC, and warn the caller's caller."""
-    message = "UPSAMPLING_KINDS is deprecated: call list_upsampling(), which gives the kinds without their sums"
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
+def _former_kinds() -> tuple[str, ...]:
+    """Return what ``UPSAMPLING_KINDS`` held: the kinds, and their sums with DTC."""
     kinds = list_upsampling()
     return (*kinds, *(f"dtc+{kind}" for kind in kinds if kind != "dtc"))
+
+
+FORMER = {
+    "UPSAMPLING_KINDS": (_former_kinds, "call list_upsampling(), which gives the kinds without their sums"),
+}

@@ -1,4 +1,4 @@
-"""Names that have moved still work and say where they are."""
+"""Deprecated names still work and say what to use."""
 
 import pytest
 
@@ -8,7 +8,9 @@ from deconvseg import system
 
 @pytest.mark.parametrize("name", deconvseg.planning._NOW_IN_SYSTEM)
 def test_what_planning_gave_of_the_machine_is_told_to_be_in_system(name: str) -> None:
-    with pytest.warns(DeprecationWarning, match=rf"deconvseg\.planning\.{name} is now deconvseg\.system\.{name}"):
+    with pytest.warns(
+        DeprecationWarning, match=rf"deconvseg\.planning\.{name} is deprecated: use deconvseg\.system\.{name}"
+    ):
         assert getattr(deconvseg.planning, name) is getattr(system, name)
 
 

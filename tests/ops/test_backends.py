@@ -57,7 +57,7 @@ def problem(dtype=torch.float32, sources=2, device="cpu"):
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch) -> Operator:
     """One that no backend computes yet."""
-    made = Operator("test", images=2)
+    made = Operator("test", 3, images=2)
     monkeypatch.setitem(OPERATORS, "test", made)
     return made
 

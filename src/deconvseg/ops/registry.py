@@ -33,15 +33,15 @@ class Implementation(NamedTuple):
 
 
 class Operator:
-    """Something that several backends compute; its first ``images`` tensors are (B, channels, \\*S), the rest weights.
+    """Something that several backends compute; of its tensors the first ``images`` are (B, channels, \\*S).
 
     One ``of_layers`` stands for layers of PyTorch's, which run wherever it does not: under autocast, where other code
     watches or replaced PyTorch's functions, and where a backend is forced that declines, as that one may compute what
     is inside.
     """
 
-    def __init__(self, name: str, *, images: int, of_layers: bool = False) -> None:
-        self.name, self.images, self.of_layers = name, images, of_layers
+    def __init__(self, name: str, tensors: int, *, images: int, of_layers: bool = False) -> None:
+        self.name, self.tensors, self.images, self.of_layers = name, tensors, images, of_layers
         self.implementations = ()
 
     @property
@@ -79,9 +79,9 @@ class Operator:
 OPERATORS: dict[str, Operator] = {}
 
 
-def define_operator(name: str, *, images: int, of_layers: bool = False) -> Operator:
+def define_operator(name: str, tensors: int, *, images: int, of_layers: bool = False) -> Operator:
     """Make the :class:`Operator` of that name, or return it where it is there."""
-    return OPERATORS.setdefault(name, Operator(name, images=images, of_layers=of_layers))
+    return OPERATORS.setdefault(name, Operator(name, tensors, images=images, of_layers=of_layers))
 
 
 def register_backend(
@@ -109,26 +109,44 @@ def unregister_backend(operator: str, backend: str) -> None:
 
 
 def define_in_torch(
+    operator: Operator,
     name: str,
     schema: str,
-    kernel: Callable[..., object],
+    compute: Callable[..., object],
     fake: Callable[..., object],
-    derivative: Callable[..., object] | None = None,
-    save: Callable[..., object] | None = None,
+    derivative: Callable[..., tuple[Tensor | None, ...]] | None = None,
+    save: Callable[..., None] | None = None,
+    *,
+    first: int = 0,
 ) -> None:
-    """Define ``deconvseg::name`` of ``torch.library``: kernel, shapes of its results, gradient and what that needs.
+    """Define ``deconvseg::name`` of ``torch.library``, whose last argument is the backend that was chosen.
 
-    By its schema: ``torch.library.custom_op`` would import PyTorch's compiler at the first call. Nothing is done where
-    the operator is there, as when a module is imported again.
+    ``compute`` takes the module of that backend and the arguments; ``fake`` makes results of their shapes;
+    ``derivative`` takes a context with the ``backend`` and what ``save`` keeps. ``first`` is the place of the
+    operator's first tensor.
+    Defined by its schema, as ``torch.library.custom_op`` would import PyTorch's compiler at the first call. Nothing is
+    done where it is there, as when a module is imported again.
     """
     if hasattr(torch.ops.deconvseg, name):
         return
-    whole = f"deconvseg::{name}"
-    torch.library.define(whole, schema)
+    whole, count = f"deconvseg::{name}", schema[: schema.index(") ->")].count(",") + 1
+
+    def kernel(*arguments: Any) -> object:
+        backend = arguments[count] if len(arguments) > count else ""
+        return compute(operator.kernels(backend, *arguments[first : first + operator.tensors]), *arguments[:count])
+
+    torch.library.define(whole, schema.replace(") ->", ', str backend="") ->', 1))
     torch.library.impl(whole, "default", kernel)
-    torch.library.register_fake(whole, fake)
-    if derivative is not None:
-        torch.library.register_autograd(whole, derivative, setup_context=save)
+    torch.library.register_fake(whole, lambda *arguments: fake(*arguments[:count]))
+    if derivative is None or save is None:
+        return
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+        ctx.backend = inputs[count]
+        save(ctx, inputs[:count], output)
+
+    backward = lambda ctx, *gradients: (*derivative(ctx, *gradients), None)  # noqa: E731
+    torch.library.register_autograd(whole, backward, setup_context=setup_context)
 
 
 def device_of(tensors: Sequence[Tensor | None]) -> str:

@@ -13,61 +13,32 @@ from deconvseg.ops.layout import CHANNELS_LAST
 from deconvseg.ops.registry import define_in_torch, define_operator, register_backend
 from deconvseg.ops.shapes import convolved_size, finer_size
 
-CONV = define_operator("conv", images=1, of_layers=True)
-TRANSPOSE = define_operator("conv_transpose", images=1, of_layers=True)
+CONV = define_operator("conv", 3, images=1, of_layers=True)
+TRANSPOSE = define_operator("conv_transpose", 3, images=1, of_layers=True)
 register_backend("conv", "native", device="cpu", kernels="deconvseg.ops.conv.native")
 register_backend(
     "conv_transpose", "native", device="cpu", kernels="deconvseg.ops.conv.native", decline="decline_transpose"
 )
 
 
-def _conv(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int], backend: str = ""
-) -> Tensor:
-    kernels = CONV.kernels(backend, x, weight, bias)
-    convolved: Tensor = kernels.conv(x, weight, bias, stride, padding)
-    return convolved
-
-
-def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str = "") -> Tensor:
-    kernels = TRANSPOSE.kernels(backend, x, weight, bias)
-    convolved: Tensor = kernels.conv_transpose(x, weight, bias)
-    return convolved
-
-
-def _add_transpose(out: Tensor, x: Tensor, weight: Tensor, backend: str = "") -> None:
-    TRANSPOSE.kernels(backend, x, weight, None).add_conv_transpose(out, x, weight)
-
-
-def _gradient(
-    low: Tensor, high: Tensor, kernel: list[int], stride: list[int], padding: list[int], backend: str = ""
-) -> tuple[Tensor, Tensor]:
-    gradients: tuple[Tensor, Tensor] = CONV.kernels(backend, low).weight_gradient(low, high, kernel, stride, padding)
-    return gradients
-
-
 def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
     return torch.empty_like(like.new_empty((like.shape[0], channels, *size)), memory_format=CHANNELS_LAST[like.ndim])
 
 
-def _fake_conv(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int], backend: str = ""
-) -> Tensor:
+def _fake_conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int]) -> Tensor:
     return _empty(x, weight.shape[0], convolved_size(x.shape[2:], weight.shape[2:], stride, padding))
 
 
-def _fake_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str = "") -> Tensor:
+def _fake_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _empty(x, weight.shape[1], finer_size(x.shape[2:], weight.shape[2:]))
 
 
-def _fake_gradient(
-    low: Tensor, high: Tensor, kernel: list[int], stride: list[int], padding: list[int], backend: str = ""
-) -> tuple[Tensor, Tensor]:
+def _fake_gradient(low: Tensor, high: Tensor, kernel: list[int], *rest: Any) -> tuple[Tensor, Tensor]:
     return low.new_empty((low.shape[1], high.shape[1], *kernel)), low.new_empty(low.shape[1])
 
 
 def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, ctx.stride, ctx.padding, ctx.backend = inputs
+    x, weight, _, ctx.stride, ctx.padding = inputs
     ctx.save_for_backward(x, weight)
 
 
@@ -77,28 +48,26 @@ def _differentiate_conv(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     settings = list(weight.shape[2:]), ctx.stride, ctx.padding, ctx.backend
     of_weight, of_bias = conv_weight_gradient(grad, x, *settings) if any(others) else (None, None)
     of_x = conv_transpose(grad, weight, None, ctx.backend) if of_x else None
-    return of_x, of_weight, of_bias if others[1] else None, None, None, None
+    return of_x, of_weight, of_bias if others[1] else None, None, None
 
 
 def _save_transpose(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, ctx.backend = inputs
-    ctx.save_for_backward(x, weight)
+    ctx.save_for_backward(*inputs[:2])
 
 
 def _differentiate_transpose(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
-    of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+    of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
     kernel, none = list(weight.shape[2:]), [0] * (weight.ndim - 2)
     return (
         conv(grad, weight, None, kernel, none, ctx.backend) if of_x else None,
         conv_weight_gradient(x, grad, kernel, kernel, none, ctx.backend)[0] if of_weight else None,
         grad.sum((0, *range(2, grad.ndim))) if of_bias else None,
-        None,
     )
 
 
 def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    low, high, _, ctx.stride, ctx.padding, ctx.backend = inputs
+    low, high, _, ctx.stride, ctx.padding = inputs
     ctx.save_for_backward(low, high)
 
 
@@ -107,29 +76,35 @@ def _differentiate_gradient(ctx: Any, of_weight: Tensor, of_total: Tensor) -> tu
     settings = ctx.stride, ctx.padding, ctx.backend
     of_low = conv(high, of_weight, of_total, *settings) if ctx.needs_input_grad[0] else None
     of_high = conv_transpose(low, of_weight, None, ctx.backend) if ctx.needs_input_grad[1] else None
-    return of_low, of_high, None, None, None, None
+    return of_low, of_high, None, None, None
 
 
-_IMAGES = "Tensor x, Tensor weight, Tensor? bias"
+_IMAGES, _SETTINGS = "Tensor x, Tensor weight, Tensor? bias", "int[] stride, int[] padding"
 define_in_torch(
+    CONV,
     "conv",
-    f'({_IMAGES}, int[] stride, int[] padding, str backend="") -> Tensor',
-    *(_conv, _fake_conv, _differentiate_conv, _save_conv),
+    f"({_IMAGES}, {_SETTINGS}) -> Tensor",
+    *(lambda kernels, *given: kernels.conv(*given), _fake_conv, _differentiate_conv, _save_conv),
 )
 define_in_torch(
+    TRANSPOSE,
     "conv_transpose",
-    f'({_IMAGES}, str backend="") -> Tensor',
-    *(_transpose, _fake_transpose, _differentiate_transpose, _save_transpose),
+    f"({_IMAGES}) -> Tensor",
+    *(lambda kernels, *given: kernels.conv_transpose(*given), _fake_transpose),
+    *(_differentiate_transpose, _save_transpose),
 )
 define_in_torch(
+    TRANSPOSE,
     "conv_transpose_add_",
-    '(Tensor(a!) out, Tensor x, Tensor weight, str backend="") -> ()',
-    *(_add_transpose, lambda out, x, weight, backend="": None),
+    "(Tensor(a!) out, Tensor x, Tensor weight) -> ()",
+    *(lambda kernels, *given: kernels.add_conv_transpose(*given), lambda *_: None),
 )
 define_in_torch(
+    CONV,
     "conv_weight_gradient",
-    '(Tensor low, Tensor high, int[] kernel, int[] stride, int[] padding, str backend="") -> (Tensor, Tensor)',
-    *(_gradient, _fake_gradient, _differentiate_gradient, _save_gradient),
+    f"(Tensor low, Tensor high, int[] kernel, {_SETTINGS}) -> (Tensor, Tensor)",
+    *(lambda kernels, *given: kernels.weight_gradient(*given), _fake_gradient),
+    *(_differentiate_gradient, _save_gradient),
 )
 
 conv = torch.ops.deconvseg.conv

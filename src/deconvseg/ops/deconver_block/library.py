@@ -11,7 +11,7 @@ from deconvseg.ops.derivatives import second_derivatives
 from deconvseg.ops.layout import CHANNELS_LAST
 from deconvseg.ops.registry import define_in_torch, define_operator, register_backend
 
-BLOCK = define_operator("deconver_block", images=1, of_layers=True)
+BLOCK = define_operator("deconver_block", 1 + len(Weights._fields), images=1, of_layers=True)
 register_backend("deconver_block", "native", device="cpu", kernels="deconvseg.ops.deconver_block.native")
 
 _COUNT = len(Weights._fields)
@@ -29,22 +29,18 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=CHANNELS_LAST[x.ndim])
 
 
-def _forward(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    weights, (eps, norm_eps, keep, *backend) = Weights(*rest[:_COUNT]), rest[_COUNT:]
-    kernels = BLOCK.kernels("".join(backend), x, *weights)
-    made: tuple[Tensor, Tensor] = kernels.forward(x, weights, eps, norm_eps, keep)
+def _forward(kernels: Any, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    made: tuple[Tensor, Tensor] = kernels.forward(x, Weights(*rest[:_COUNT]), *rest[_COUNT:])
     return made
 
 
-def _backward(grad: Tensor, x: Tensor, between: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    weights, (eps, norm_eps, *backend) = Weights(*rest[:_COUNT]), rest[_COUNT:]
-    kernels = BLOCK.kernels("".join(backend), x, *weights)
-    gradients: tuple[Tensor, ...] = kernels.backward(grad, x, between, weights, eps, norm_eps)
+def _backward(kernels: Any, grad: Tensor, x: Tensor, between: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    gradients: tuple[Tensor, ...] = kernels.backward(grad, x, between, Weights(*rest[:_COUNT]), *rest[_COUNT:])
     return gradients
 
 
 def _fake_forward(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return _like(x), _like(x) if rest[_COUNT + 2] else x.new_empty(0)
+    return _like(x), _like(x) if rest[-1] else x.new_empty(0)
 
 
 def _fake_backward(grad: Tensor, x: Tensor, between: Tensor, *rest: Any) -> tuple[Tensor, ...]:
@@ -53,7 +49,7 @@ def _fake_backward(grad: Tensor, x: Tensor, between: Tensor, *rest: Any) -> tupl
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, *weights = inputs[: 1 + _COUNT]
-    *ctx.numbers, _, ctx.backend = inputs[1 + _COUNT :]
+    ctx.numbers = inputs[1 + _COUNT : 3 + _COUNT]
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(x, output[1], *weights)
 
@@ -61,12 +57,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     x, between, *weights = ctx.saved_tensors
     gradients = torch.ops.deconvseg.deconver_block_backward(grad, x, between, *weights, *ctx.numbers, ctx.backend)
-    return *gradients, None, None, None, None
+    return *gradients, None, None, None
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     grad, x, _, *weights = inputs[: 3 + _COUNT]
-    *ctx.numbers, _ = inputs[3 + _COUNT :]
+    ctx.numbers = inputs[3 + _COUNT :]
     ctx.save_for_backward(grad, x, *weights)
 
 
@@ -77,17 +73,19 @@ def _differentiate_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | Non
         return reference.block(x, Weights(*weights), *ctx.numbers)
 
     of_grad, of_x, *of_weights = second_derivatives(block, grad, tensors, cotangents)
-    return of_grad, of_x, None, *of_weights, None, None, None
+    return of_grad, of_x, None, *of_weights, None, None
 
 
 define_in_torch(
+    BLOCK,
     "deconver_block",
-    f'(Tensor x, {_WEIGHTS}, {_NUMBERS}, bool keep, str backend="") -> (Tensor, Tensor)',
+    f"(Tensor x, {_WEIGHTS}, {_NUMBERS}, bool keep) -> (Tensor, Tensor)",
     *(_forward, _fake_forward, _differentiate, _save),
 )
 define_in_torch(
+    BLOCK,
     "deconver_block_backward",
-    f'(Tensor grad, Tensor x, Tensor between, {_WEIGHTS}, {_NUMBERS}, str backend="") -> '
-    f"({', '.join(['Tensor'] * (1 + _COUNT))})",
+    f"(Tensor grad, Tensor x, Tensor between, {_WEIGHTS}, {_NUMBERS}) -> ({', '.join(['Tensor'] * (1 + _COUNT))})",
     *(_backward, _fake_backward, _differentiate_backward, _save_backward),
+    first=1,
 )

@@ -17,26 +17,16 @@ from deconvseg.ops.precision import in_full_precision
 from deconvseg.ops.registry import define_in_torch, define_operator, register_backend
 from deconvseg.ops.triton_support import empty_image
 
-UPSAMPLE = define_operator("deformable_upsample", images=3)
+UPSAMPLE = define_operator("deformable_upsample", 3, images=3)
 register_backend("deformable_upsample", "native", device="cpu", kernels="deconvseg.ops.deformable_upsample.native")
 register_backend("deformable_upsample", "triton", device="cuda", kernels="deconvseg.ops.deformable_upsample.triton")
 
 _ARGUMENTS = "Tensor features, Tensor offsets, Tensor? weights, int[] scale, float receptive_field"
 
 
-def upsample(
-    features: Tensor,
-    offsets: Tensor,
-    weights: Tensor | None,
-    scale: Sequence[int],
-    receptive_field: float,
-    base: Tensor | None,
-    backend: str,
-) -> Tensor:
-    """Sample features at moved positions (Eq. 1 and 2) by the kernel of a chosen backend, and add ``base``."""
-    sampled: Tensor = torch.ops.deconvseg.deformable_upsample(
-        features, offsets, weights, scale, receptive_field, base, backend
-    )
+def upsample(*arguments: Any) -> Tensor:
+    """Sample features at moved positions (Eq. 1 and 2) by the backend that is the last argument."""
+    sampled: Tensor = torch.ops.deconvseg.deformable_upsample(*arguments)
     return sampled
 
 
@@ -59,53 +49,26 @@ def by_reference(
 
 
 def _upsample(
-    features: Tensor,
-    offsets: Tensor,
-    weights: Tensor | None,
-    scale: Sequence[int],
-    receptive_field: float,
-    base: Tensor | None,
-    backend: str = "",
+    kernels: Any, features: Tensor, offsets: Tensor, weights: Tensor | None, scale: Sequence[int], *rest: Any
 ) -> Tensor:
-    kernels = UPSAMPLE.kernels(backend, features, offsets, weights)
-    return in_order_of(features, kernels.forward(features, offsets, weights, tuple(scale), receptive_field, base))
+    return in_order_of(features, kernels.forward(features, offsets, weights, tuple(scale), *rest))
 
 
 def _upsample_backward(
-    grad: Tensor,
-    features: Tensor,
-    offsets: Tensor,
-    weights: Tensor | None,
-    scale: Sequence[int],
-    receptive_field: float,
-    backend: str = "",
+    kernels: Any, grad: Tensor, features: Tensor, offsets: Tensor, weights: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernels = UPSAMPLE.kernels(backend, features, offsets, weights)
+    scale, receptive_field = rest
     gradients = kernels.backward(grad, features, offsets, weights, tuple(scale), receptive_field)
     of_weights = offsets.new_empty(0) if weights is None else gradients[2].contiguous()
     return in_order_of(features, gradients[0]), gradients[1].contiguous(), of_weights
 
 
-def _fake_upsample(
-    features: Tensor,
-    offsets: Tensor,
-    weights: Tensor | None,
-    scale: Sequence[int],
-    receptive_field: float,
-    base: Tensor | None,
-    backend: str = "",
-) -> Tensor:
+def _fake_upsample(features: Tensor, offsets: Tensor, *rest: Any) -> Tensor:
     return empty_image(features, features.shape[1], features.dtype, offsets.shape[2:])
 
 
 def _fake_upsample_backward(
-    grad: Tensor,
-    features: Tensor,
-    offsets: Tensor,
-    weights: Tensor | None,
-    scale: Sequence[int],
-    receptive_field: float,
-    backend: str = "",
+    grad: Tensor, features: Tensor, offsets: Tensor, weights: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     of_features = empty_image(features, features.shape[1], features.dtype)
     of_weights = offsets.new_empty(0) if weights is None else weights.new_empty(weights.shape)
@@ -113,13 +76,13 @@ def _fake_upsample_backward(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-    *tensors, ctx.scale, ctx.receptive_field, base, ctx.backend = inputs
+    *tensors, ctx.scale, ctx.receptive_field, base = inputs
     ctx.type_of_base = None if base is None else base.dtype
     ctx.save_for_backward(*tensors)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-    *tensors, ctx.scale, ctx.receptive_field, _ = inputs
+    *tensors, ctx.scale, ctx.receptive_field = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -129,7 +92,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
     wanted = zip(gradients, ctx.needs_input_grad, strict=False)
     of_base = grad.to(ctx.type_of_base) if ctx.needs_input_grad[5] else None
-    return *(gradient if needed else None for gradient, needed in wanted), None, None, of_base, None
+    return *(gradient if needed else None for gradient, needed in wanted), None, None, of_base
 
 
 def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -140,16 +103,19 @@ def _differentiate_again(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, 
         return by_reference(features, offsets, weights, ctx.scale, ctx.receptive_field)
 
     gradients = second_derivatives(function, grad, tensors, cotangents[: len(tensors)])
-    return *gradients, *(None,) * (7 - len(gradients))
+    return *gradients, *(None,) * (6 - len(gradients))
 
 
 define_in_torch(
+    UPSAMPLE,
     "deformable_upsample",
-    f'({_ARGUMENTS}, Tensor? base, str backend="") -> Tensor',
+    f"({_ARGUMENTS}, Tensor? base) -> Tensor",
     *(_upsample, _fake_upsample, _differentiate, _save),
 )
 define_in_torch(
+    UPSAMPLE,
     "deformable_upsample_backward",
-    f'(Tensor grad, {_ARGUMENTS}, str backend="") -> (Tensor, Tensor, Tensor)',
+    f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
     *(_upsample_backward, _fake_upsample_backward, _differentiate_again, _save_backward),
+    first=1,
 )

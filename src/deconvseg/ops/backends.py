@@ -142,14 +142,17 @@ def _chosen_while_compiling(name: str, sketches: Sequence[_Sketch | None], speci
     return _select(OPERATORS[name], tensors, (), special)[0]
 
 
-def why_reference(*tensors: Tensor) -> str | None:
+def why_reference(*tensors: Tensor | None) -> str | None:
     """Say what only the reference serves: transforms, exports, subclasses that compute, float64; None without it."""
-    if not all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors) and not _all_plain(tensors):
-        return "tensor subclasses that compute themselves need plain PyTorch"
-    others = [tensor.dtype for tensor in tensors if tensor.dtype not in _DTYPES]
-    return _state_for_reference(torch.compiler.is_dynamo_compiling()) or (
-        f"{others[0]} needs plain PyTorch" if others else None
-    )
+    traced, other = torch.compiler.is_dynamo_compiling(), None
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) not in (Tensor, torch.nn.Parameter) and (traced or not is_plain(tensor)):
+            return "tensor subclasses that compute themselves need plain PyTorch"
+        if tensor.dtype not in _DTYPES:
+            other = other or f"{tensor.dtype} needs plain PyTorch"
+    return _state_for_reference(traced) or other
 
 
 def why_layers_on_cpu(*tensors: Tensor) -> str | None:
@@ -170,18 +173,13 @@ def _why_layers(device: str) -> str | None:
 
 
 def _why_reference(operator: Operator, tensors: Sequence[Tensor | None]) -> str | None:
-    given = [tensor for tensor in tensors if tensor is not None]
     if operator.of_layers:
-        device = given[0].device.type
+        device = device_of(tensors)
         if device not in operator.devices:
             return None  # nothing more to ask: there is no kernel
         if reason := _why_layers(device):
             return reason
-    return why_reference(*given)
-
-
-def _all_plain(tensors: Sequence[Tensor]) -> bool:
-    return not torch.compiler.is_dynamo_compiling() and all(map(is_plain, tensors))
+    return why_reference(*tensors)
 
 
 @constant_to_compilers

@@ -12,7 +12,7 @@ import pytest
 
 from deconvseg.cli import main
 from deconvseg.data import Geometry, LabelMap, write_label_map
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import (
     Count,
     EmptyCases,
@@ -124,11 +124,58 @@ class TestAUsersMetric:
         assert found["volume_ratio"]["fold_means"] == pytest.approx([36 / 16, 25 / 36, 1.0])
         assert set(found) >= {metric.key for metric in list_metrics() if metric.key not in ALWAYS_MEASURED} | {"dsc"}
 
-    def test_what_is_no_number_is_a_problem_of_its_case(self, registering, folders):
-        registering(Metric("broken", "Broken", lambda pair: float("nan"), EmptyCases(0.0, 0.0, 0.0)))
+    @pytest.mark.parametrize(
+        ("function", "message"),
+        [
+            (lambda pair: math.nan, "Broken is nan, which is no finite number: mend the metric's function"),
+            (lambda pair: np.float32("inf"), "Broken is inf, which is no finite number: mend the metric's function"),
+            (lambda pair: None, "Broken: the metric's function: TypeError: must be real number, not NoneType"),
+            (lambda pair: 1 // 0, "Broken: the metric's function: ZeroDivisionError: integer"),
+            (lambda pair: [].index("a\nb"), "Broken: the metric's function: ValueError: "),
+        ],
+    )
+    def test_what_is_no_number_is_a_problem_of_its_case(self, registering, folders, function, message):
+        registering(Metric("broken", "Broken", function, EmptyCases(0.0, 0.0, 0.0)))
         found = evaluate(*folders, metrics="broken")
         assert found.cases == ()
-        assert found.problems[0] == "a: Broken is nan, which is no finite number: mend the metric's function"
+        assert [problem.partition(message)[0] for problem in found.problems] == ["a: ", "b: ", "c: "]
+        assert all(len(problem.splitlines()) == 1 for problem in found.problems)
+
+    def test_scalars_of_numpy_are_numbers_of_the_files(self, registering, folders, tmp_path):
+        tally = {Count("pieces", "all", "pieces"): np.int64(2)}
+        empty, value = EmptyCases(0.0, 0.0, 0.0), np.float32(0.5)
+        registering(Metric("scalar", "Scalar", lambda pair: value, empty, tally=lambda pair: tally))
+        written = evaluate(*folders, tmp_path / "metrics.json", metrics="scalar")
+        assert written.cases[0].metrics[1]["scalar"] == 0.5
+        assert read_evaluation(tmp_path / "metrics.json").to_json(tmp_path) == written.to_json(tmp_path)
+        assert written.summary["mean"]["scalar"]["totals"] == {"pieces": 6}
+
+    @pytest.mark.parametrize(
+        ("tally", "message"),
+        [
+            (
+                lambda pair: {Count("parts", "all", "parts"): 2.5},
+                "the metric's tally: TypeError: 'float' object cannot",
+            ),
+            (lambda pair: {}[0], "the metric's tally: KeyError: 0"),
+            (lambda pair: {Count("tp", "all", "tp"): 1}, "a metric counts in the column 'tp', which is taken"),
+            (lambda pair: {Count("iou", "all", "iou"): 1}, "two of the metrics have a column 'iou'"),
+        ],
+    )
+    def test_what_is_no_count_is_refused(self, registering, folders, tally, message):
+        registering(Metric("broken", "Broken", lambda pair: 0.5, EmptyCases(0.0, 0.0, 0.0), tally=tally))
+        with pytest.raises(DeconvsegError, match=message):
+            evaluate(*folders, metrics="broken")
+
+    def test_columns_of_counts_are_the_same_for_all_masks(self, registering, folders):
+        registering(
+            Metric(
+                *("broken", "Broken", lambda pair: 0.5, EmptyCases(0.0, 0.0, 0.0)),
+                tally=lambda pair: {Count(f"from_{pair.status}", "all", "n"): 1},
+            )
+        )
+        message = "Broken: the metric's tally must give the same columns for all masks"
+        assert evaluate(*folders, metrics="broken").problems == tuple(f"{name}: {message}" for name in "abc")
 
 
 PAGE = "how-to/add-a-metric.md"
@@ -169,7 +216,19 @@ class TestRegistering:
             ({"key": "status", "title": "x"}, "the name 'status' is taken"),
             ({"key": "Not a key", "title": "x"}, "lower-case letters"),
             ({"key": "dsc_with_truth", "title": "x"}, "does not end in _with_truth or _dropped"),
+            ({"key": "with_truth", "title": "x"}, "the name 'with_truth' is taken"),
+            ({"key": "classes", "title": "x"}, "the name 'classes' is taken"),
             ({"key": "x", "title": "x", "empty": EmptyCases(0.0, "diagonal", 1.0)}, "the image's diagonal is a length"),
+            ({"key": "x", "title": "x", "empty": EmptyCases(0.0, "diagnal", 1.0)}, "gives 'diagnal' for empty masks"),
+            ({"key": "x", "title": "x", "empty": EmptyCases(math.nan, 0.0, 1.0)}, "gives nan for empty masks"),
+            (
+                {"key": "x", "title": "x", "empty": EmptyCases(0.0, 0.0, 0.0, undefined=("both_empty",))},
+                "undefined case 'both_empty' is unknown: did you mean 'both empty'",
+            ),
+            ({"key": "x", "title": "x", "unit": "mm"}, "unit is 'mm'; give one of '', 'length'"),
+            ({"key": "x", "title": "x", "better": "up"}, "better is 'up'; give one of 'higher', 'lower', 'zero'"),
+            ({"key": "x", "title": "x", "digits": -1}, "has -1 digits; give 0 to 9"),
+            ({"key": "x", "title": "a, b"}, "the title 'a, b' cannot be named in a list"),
         ],
     )
     def test_names_and_lengths_are_checked(self, own, changes, message):
@@ -208,6 +267,8 @@ class TestChoosing:
             ({"lesion_overlap": 0.1}, "`lesion_overlap` is given, but only Lesion F1 depends on it"),
             ({"lesion_sizes": (1, 2)}, "`lesion_sizes` is given, but only Lesion F1 depends on it"),
             ({"metrics": "lesion_f1", "lesion_sizes": (2, 1)}, "ascending order"),
+            ({"metrics": "lesion_f1", "lesion_sizes": "10,100"}, "positive sizes in ascending order"),
+            ({"metrics": "lesion_f1", "lesion_overlap": "0.5"}, "a share between 0 and 1, but it is 0.5"),
             ({"tolerance": -1.0}, "tolerance must be a distance of 0 or more"),
             ({"empty": "brat"}, "did you mean 'brats'"),
         ],

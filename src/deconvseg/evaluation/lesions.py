@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,14 @@ class LesionRule:
 
     def __post_init__(self) -> None:
         """Check the share and the bounds."""
-        if not 0 <= self.overlap <= 1:
+        share: object = self.overlap
+        bounds: tuple[object, ...] = self.sizes
+        if not isinstance(share, Real) or not 0 <= self.overlap <= 1:
             raise InputError(f"`lesion_overlap` is a share between 0 and 1, but it is {self.overlap}")
-        bounds = (0.0, *self.sizes, float("inf"))
-        if not all(low < high for low, high in pairwise(bounds)):
+        numbers = all(isinstance(bound, Real) for bound in bounds)
+        if not numbers or not all(low < high for low, high in pairwise((0.0, *self.sizes, float("inf")))):
             raise InputError(f"`lesion_sizes` are positive sizes in ascending order, but they are {list(self.sizes)}")
+        object.__setattr__(self, "sizes", tuple(map(float, self.sizes)))
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.metrics import ALWAYS_MEASURED, DEFAULT_METRICS
 from deconvseg.evaluation.pair import MaskPair, check_tolerance
 from deconvseg.evaluation.registry import (
+    TAKEN,
     Metric,
     MetricInfo,
     Policy,
@@ -68,11 +69,14 @@ class Measuring:
             metrics=(*leading, *(metric for metric in chosen if metric not in leading)),
             empty=check_policy(empty),
             tolerance=1.0 if tolerance is None else check_tolerance(tolerance),
-            lesions=LesionRule(lesion_overlap or 0.0, tuple(map(float, lesion_sizes or ()))),
+            lesions=LesionRule(0.0 if lesion_overlap is None else lesion_overlap, tuple(lesion_sizes or ())),
         )
-        columns = Counter(name for info in found.infos for name in (info.key, *(c.column for c in info.counts)))
+        counted = [count.column for info in found.infos for count in info.counts]
+        columns = Counter([*counted, *(metric.key for metric in found.columns)])
         if twice := [name for name, times in columns.items() if times > 1]:
             raise InputError(f"two of the metrics have a column {twice[0]!r}: leave one of them out")
+        if taken := TAKEN.intersection(counted):
+            raise InputError(f"a metric counts in the column {min(taken)!r}, which is taken: rename the column")
         return found
 
     @cached_property
@@ -107,10 +111,15 @@ class Measuring:
             "tn": pair.voxels - n_truth - n_prediction + both,
             "n_truth": n_truth,
             "n_prediction": n_prediction,
-            **{
-                count.column: number
-                for metric in self.metrics
-                if metric.tally
-                for count, number in metric.tally(pair).items()
-            },
+            **self._count(pair),
         }
+
+    def _count(self, pair: MaskPair) -> dict[str, int]:
+        """Return the counts of all metrics by column, which must be those that files are said to have."""
+        found: dict[str, int] = {}
+        for metric, info in zip(self.metrics, self.infos, strict=True):
+            counts = metric.count(pair)
+            if tuple(counts) != info.counts:
+                raise DeconvsegError(f"{metric.title}: the metric's tally must give the same columns for all masks")
+            found |= {count.column: number for count, number in counts.items()}
+        return found

@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from operator import index
+from typing import Any, Literal, cast, get_args
 
 from deconvseg.errors import DeconvsegError, InputError, check_choice
 from deconvseg.evaluation.pair import MaskPair, Status
-from deconvseg.system import load_plugins
+from deconvseg.system import load_plugins, naming
 
 Better = Literal["higher", "lower", "zero"]
 Unit = Literal["", "length"]
@@ -25,8 +26,9 @@ EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
 # Installed packages add metrics as entry points of this group.
 _PLUGINS = "deconvseg.metrics"
 # Columns of the files that are no metrics.
-_TAKEN = {
+TAKEN = {
     *("all", "case", "label", "name", "status", "class", "counted", "cases", "missed", "spurious", "both_empty"),
+    *("classes", "absent_classes", "with_truth"),
     *("tp", "fp", "fn", "tn", "n_truth", "n_prediction", "volume_truth", "volume_prediction", "volume_difference"),
 }
 # Columns that tables add to a metric's own.
@@ -116,8 +118,8 @@ class Metric:
     near "zero". ``meaning`` is one sentence for readers of a report. ``options`` are the arguments of
     :func:`~deconvseg.evaluation.evaluate` that it depends on.
 
-    ``tally`` gives integers that belong to it, which are summed over cases, and ``pooled`` the metric of such sums by
-    name, None where it has no value.
+    ``tally`` gives integers that belong to it, which are summed over cases: the same columns for every pair, those with
+    empty masks too. ``pooled`` gives the metric of such sums by name, None where it has no value.
     """
 
     key: str
@@ -140,10 +142,26 @@ class Metric:
         value = "computed" if pair.status == "ok" else self.empty.value(pair.status, policy)
         if value is None:
             return None
-        found = pair.diagonal if value == "diagonal" else self.function(pair) if value == "computed" else value
-        if not math.isfinite(found):
-            raise DeconvsegError(f"{self.title} is {found}, which is no finite number: mend the metric's function")
-        return float(found)
+        if value == "computed":
+            with naming(f"{self.title}: the metric's function"):
+                return self._finite(self.function(pair))
+        return pair.diagonal if value == "diagonal" else float(value)
+
+    def count(self, pair: MaskPair) -> dict[Count, int]:
+        """Return the integers that are summed over cases; :class:`DeconvsegError` where ``tally`` gives no integers."""
+        with naming(f"{self.title}: the metric's tally"):
+            return {count: index(number) for count, number in self.tally(pair).items()} if self.tally else {}
+
+    def pool(self, sums: Mapping[str, int]) -> float | None:
+        """Return the metric of summed counts, None where it has no value; :class:`DeconvsegError` for no number."""
+        with naming(f"{self.title}: the metric's pooled"):
+            found = self.pooled(sums) if self.pooled else None
+            return None if found is None else self._finite(found)
+
+    def _finite(self, value: Any) -> float:
+        if not math.isfinite(value):
+            raise DeconvsegError(f"{self.title} is {value}, which is no finite number: mend the metric's function")
+        return float(value)
 
     def describe(self, policy: Policy, pair: MaskPair) -> MetricInfo:
         """Return what files say of it under a policy; ``pair`` is any pair, for the columns of its counts."""
@@ -156,7 +174,7 @@ class Metric:
             meaning=self.meaning,
             at_tolerance="tolerance" in self.options,
             empty={status: self.empty.value(status, policy) for status in EMPTY_STATUSES},
-            counts=tuple(self.tally(pair)) if self.tally else (),
+            counts=tuple(self.count(pair)),
         )
 
 
@@ -179,22 +197,40 @@ def register_metric(metric: Metric) -> Metric:
         evaluate(truth, prediction, metrics=["dice", "volume_ratio"])
 
     Raises :class:`InputError` where the key or title is taken, the key is not made of lower-case letters, digits and
-    underscores, or the value for empty masks is a length and the metric is none.
+    underscores, another field is none of its choices, or the value for empty masks is a length and the metric is none.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", metric.key) or metric.key.endswith(_ENDINGS):
-        raise InputError(
-            f"metric {metric.key!r}: a key has lower-case letters, digits and underscores, and does not end in "
-            f"{' or '.join(_ENDINGS)}"
-        )
+    _check_entry(metric)
     names = {metric.key, _spell(metric.title)}
     known = {name for other in _METRICS.values() for name in (other.key, _spell(other.title))}
-    if taken := sorted(names & (_TAKEN | known)):
+    if taken := sorted(names & (TAKEN | known)):
         raise InputError(f"metric {metric.key!r}: the name {taken[0]!r} is taken; choose another key and title")
-    empty = metric.empty
-    if "diagonal" in (empty.both, empty.missed, empty.spurious) and metric.unit != "length":
-        raise InputError(f"metric {metric.key!r}: the image's diagonal is a length, and the metric's unit is none")
     _METRICS[metric.key] = metric
     return metric
+
+
+def _check_entry(metric: Metric) -> None:
+    """Refuse a metric that tables and files could not hold."""
+    what = f"metric {metric.key!r}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", metric.key) or metric.key.endswith(_ENDINGS):
+        raise InputError(
+            f"{what}: a key has lower-case letters, digits and underscores, and does not end in {' or '.join(_ENDINGS)}"
+        )
+    if not metric.title.strip() or "," in metric.title:
+        raise InputError(f"{what}: the title {metric.title!r} cannot be named in a list; give one without commas")
+    for name, kind in {"unit": Unit, "better": Better}.items():
+        if (found := getattr(metric, name)) not in get_args(kind):
+            raise InputError(f"{what}: {name} is {found!r}; give one of {', '.join(map(repr, get_args(kind)))}")
+    if metric.digits not in range(10):
+        raise InputError(f"{what}: has {metric.digits} digits; give 0 to 9")
+    empty = metric.empty
+    given: tuple[object, ...] = empty.both, empty.missed, empty.spurious
+    for value in given:
+        if value not in ("diagonal", "computed") and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise InputError(f"{what}: gives {value!r} for empty masks; give a finite number, 'diagonal' or 'computed'")
+        if value == "diagonal" and metric.unit != "length":
+            raise InputError(f"{what}: the image's diagonal is a length, and the metric's unit is none")
+    for status in empty.undefined:
+        check_choice(status, EMPTY_STATUSES, f"{what}: the undefined case")
 
 
 def unregister_metric(key: str) -> None:
@@ -223,26 +259,22 @@ def choose_metrics(names: str | Sequence[str] | None, default: Iterable[str]) ->
     """
     given = names.split(",") if isinstance(names, str) else list(default if names is None else names)
     asked = [_spell(str(name)) for name in given if str(name).strip()]
+    registered = list_metrics()
+    choices = [*(_spell(metric.title) for metric in registered), "all"]
     if not asked:
-        choices = ", ".join(_spell(metric.title) for metric in list_metrics())
-        raise InputError(f"no metric is named: choose from {choices}, or all")
-    known = _by_name()
+        raise InputError(f"no metric is named: choose from {', '.join(choices)}")
+    known = {name: metric.key for metric in registered for name in (metric.key, _spell(metric.title))}
     for name in asked:
-        if name not in known and name != "all":
-            check_choice(name, [*(_spell(metric.title) for metric in list_metrics()), "all"], "metric")
-    if "all" in asked:
-        return list_metrics()
-    chosen = {known[name].key for name in asked}
-    return tuple(metric for metric in list_metrics() if metric.key in chosen)
+        if name not in known:
+            check_choice(name, choices, "metric")
+    chosen = {known.get(name) for name in asked}
+    return tuple(metric for metric in registered if "all" in asked or metric.key in chosen)
 
 
 def check_policy(policy: str) -> Policy:
     """Return the name of a policy for empty masks; :class:`InputError` for another."""
-    for known in POLICIES:
-        if policy == known:
-            return known
     check_choice(policy, POLICIES, "policy for empty masks")
-    raise AssertionError
+    return cast(Policy, policy)
 
 
 def describe_empty(metrics: Sequence[MetricInfo]) -> dict[str, str]:
@@ -262,10 +294,6 @@ def describe_value(value: EmptyValue | None) -> str:
     """Return in words what a metric gives for empty masks."""
     words = {None: "dropped", "diagonal": "the diagonal of the image", "computed": "as computed"}
     return words[value] if value is None or isinstance(value, str) else f"{value:.6g}"
-
-
-def _by_name() -> dict[str, Metric]:
-    return {name: metric for metric in list_metrics() for name in (metric.key, _spell(metric.title))}
 
 
 def _spell(name: str) -> str:

@@ -150,8 +150,9 @@ def _sum_counts(info: MetricInfo, rows: Sequence[ClassMetrics]) -> dict[str, Any
     for count in info.counts:
         groups.setdefault(count.group, {})[count.name] = totals[count.column]
     metric = find_metric(info.key)
-    pool = metric.pooled if metric else None
-    return {"totals": totals, **({"pooled": {group: pool(sums) for group, sums in groups.items()}} if pool else {})}
+    if metric is None or metric.pooled is None:
+        return {"totals": totals}
+    return {"totals": totals, "pooled": {group: metric.pool(sums) for group, sums in groups.items()}}
 
 
 def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:

@@ -126,7 +126,7 @@ def places(discs: Path, tmp_path: Path) -> dict[str, Path]:
         ("predict -i {discs} -o {tmp}/out -m {tmp}/run -d tpu", "--device tpu: not available"),
         ("evaluate -g {discs} -p {discs}/masks --fold 1", "--fold 1 has several splits: say which one as --split"),
         ("report {tmp}/run --metrics {tmp}/other.json", "write it by evaluate (--output)"),
-        ("complexity --model deconver --set in_channels=1", "give --size, as --size 64x64x64, or one of the --preset"),
+        ("complexity --model deconver --set in_channels=1", "add --size, as --size 64x64x64, or --preset"),
     ],
 )
 def test_errors_of_every_command_name_its_flags(

@@ -141,7 +141,7 @@ def test_work_without_a_formula_and_memory_that_is_not_known_are_noted():
 
 
 def test_networks_of_ones_own_need_a_size():
-    with pytest.raises(InputError, match="no size is given: give `size`"):
+    with pytest.raises(InputError, match="no size is given: add `size`"):
         measure_networks([], ["deconver"], {"in_channels": 1, "out_channels": 1}, Measuring())
 
 

@@ -121,7 +121,7 @@ def measure_networks(
     for preset in presets or (None,):
         size = how.size or (PRESETS[preset].patch_size if preset else None)
         if size is None:
-            raise InputError("no size is given: give `size`, as `size=64x64x64`, or one of the `presets`")
+            raise InputError("no size is given: add `size`, as `size=64x64x64`, or `presets`")
         names = models or _takers(preset, values, how)
         rows = [
             MeasuredNetwork(

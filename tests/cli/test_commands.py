@@ -178,14 +178,15 @@ def typer_words(parameter: inspect.Parameter) -> tuple[object, ...]:
     return parameter.default, info.default, info.param_decls, info.help, info.metavar
 
 
+@pytest.mark.parametrize("jobs", [[], ["--jobs", "2"]], ids=["one process", "two"])
 def test_a_bad_case_among_good_ones_gives_exit_code_1(  # type: ignore[no-untyped-def]
-    deconvseg, trained: Path, discs: Path, tmp_path: Path
+    deconvseg, trained: Path, discs: Path, tmp_path: Path, jobs: list[str]
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "good.png").write_bytes((discs / "images" / "disc6.png").read_bytes())
     (folder / "bad.png").write_bytes(b"?")
-    done = deconvseg("predict", "-i", folder, "-o", tmp_path / "out", "-m", trained)
+    done = deconvseg("predict", "-i", folder, "-o", tmp_path / "out", "-m", trained, *jobs)
     assert done.code == 1
     assert "bad.png" in done.err
     assert (tmp_path / "out" / "good.png").exists()

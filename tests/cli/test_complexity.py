@@ -94,7 +94,7 @@ def test_a_model_asked_for_by_name_of_which_nothing_was_measured_is_an_error(com
         (["--preset", "glas", "--size", "64"], "size 64: the papers have no table for glas of such images; give 2 len"),
         (["--set", "ratio"], "give KEY=VALUE"),
         (["--preset", "glas", "--set", "ratios=2"], "argument 'ratios' is unknown: did you mean 'ratio'"),
-        (["--set", "in_channels=1"], "no size is given: give --size, as --size 64x64x64"),
+        (["--set", "in_channels=1"], "no size is given: add --size"),
         (["--latency", "-d", "abacus"], "--device abacus"),
         (["-d", "abacus"], "--device abacus: only --latency runs networks on a device; add it"),
         (["-o", "page.png"], "page.png: the page is Markdown; give a name that ends in .md"),

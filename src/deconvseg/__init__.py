@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from deconvseg._version import __version__
 
 if TYPE_CHECKING:
-    from deconvseg.evaluation.evaluate import evaluate
-    from deconvseg.inference.predict import predict
+    from deconvseg.evaluation import evaluate
+    from deconvseg.inference import predict
     from deconvseg.models import Deconver, create_model, list_models
     from deconvseg.runs import load_network
     from deconvseg.training import train

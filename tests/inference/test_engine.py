@@ -153,7 +153,8 @@ def test_an_engine_without_memory_gets_smaller_windows_and_gives_the_same_masks(
     assert all(np.prod(shape) <= limit for shape in engine.seen)
     least = {shape[2:] for shape in engine.seen}
     assert len(least) == 1
-    assert "instead of the trained (16, 16, 16), for lack of memory" in notes[0]
+    (side,) = least
+    assert [note.split(", for lack")[0] for note in notes] == [f"windows of {side} instead of the trained (16, 16, 16)"]
     cpu = torch.device("cpu")
     pixels, labels = torch.from_numpy(image.pixels), torch.from_numpy(truth).long()
     again = ThresholdEngine(limit=limit, batch_size=batch_size)
@@ -203,12 +204,29 @@ def test_what_an_engine_does_not_take_or_give_is_an_error_that_names_it(scans: P
 
     with pytest.raises(DeconvsegError, match=r"Halved: gives logits of shape \(1, 2, 8, 8, 4\) for windows of shape"):
         Predictor([(Halved(), plan)]).segment(image)
+    for given, kind in (
+        (np.zeros(1), "ndarray"),
+        (None, "NoneType"),
+        (torch.zeros(1, 2, 8, 8, 8, dtype=bool), "torch.bool"),
+    ):
+        engine = ThresholdEngine()
+        engine.logits = lambda batch, given=given: given
+        with pytest.raises(
+            DeconvsegError, match=f"ThresholdEngine: gives logits as {kind}; a tensor of floating-point"
+        ):
+            Predictor([(engine, plan)]).segment(image)
     with pytest.raises(DeconvsegError, match="scan.nii: the network gives 2 maps, but its plan has 3"):
         Predictor([(ThresholdEngine(), plan_of(3, 3, (8, 8, 8), (1.0,) * 3))]).segment(image, "scan.nii")
     coarse = ThresholdEngine()
     coarse.size_multiple = (16, 16, 16)
     with pytest.raises(InputError, match=r"windows of \(8, 8, 8\): this network takes multiples of \(16, 16, 16\)"):
         Predictor([(coarse, plan)])
+    with pytest.raises(InputError, match="ThresholdEngine: its batch_size is 0; give 1 or more"):
+        Predictor([(ThresholdEngine(batch_size=0), plan)])
+    flat = ThresholdEngine()
+    flat.size_multiple, flat.fixed_size = None, (8, 8)
+    with pytest.raises(InputError, match=r"ThresholdEngine takes windows of \(8, 8\), but its plan is 3D"):
+        Predictor([(flat, plan)])
     with pytest.raises(InputError, match="give runs, or pairs of a network or an engine and its plan, not a str"):
         Predictor(["run"])
     with pytest.raises(InputError, match="not a ThresholdEngine"):

@@ -109,3 +109,13 @@ def test_mirrorings_are_those_of_all_sets_of_axes() -> None:
     corners = list(itertools.product((0, 3), repeat=3))
     assert all(found[(0, *corner)] == 1 / 8 for corner in corners)
     assert found.sum() == 1
+
+
+def test_a_network_may_write_into_its_input() -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 1, 1, bias=False)
+    layers = (nn.Sequential(nn.ELU(inplace=inplace), network).eval() for inplace in (False, True))
+    expected, found = (member_of(each, (6, 6), mirrored=(0, 1)) for each in layers)
+    window = torch.randn(1, 6, 6)
+    with torch.inference_mode():
+        assert torch.equal(found([window])[0], expected([window])[0])

@@ -119,17 +119,24 @@ class Member:
         batch = torch.stack(list(windows)).to(self.engine.device)
         if self.engine.fixed_batch:
             batch = torch.cat([batch, *[batch[-1:]] * (self.engine.batch_size - len(batch))])
-        total = self._computed(batch)
+        if len(self.flips) == 1:
+            return self._computed(batch)[: len(windows)]
+        # Each call has a batch of its own: a network may write into its input.
+        total = self._computed(batch.clone())
         for flip in self.flips[1:]:
             total = total + self._computed(batch.flip(flip)).flip(flip)
-        return (total if len(self.flips) == 1 else total / len(self.flips))[: len(windows)]
+        return (total / len(self.flips))[: len(windows)]
 
     def _computed(self, batch: Tensor) -> Tensor:
-        logits = self.engine.logits(batch)
-        if (len(logits), *logits.shape[2:]) != (len(batch), *batch.shape[2:]):
+        name = type(self.engine).__name__
+        logits: object = self.engine.logits(batch)
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+            raise DeconvsegError(f"{name}: gives logits as {kind}; a tensor of floating-point numbers is needed")
+        if (logits.shape[:1], logits.shape[2:]) != (batch.shape[:1], batch.shape[2:]):
             raise DeconvsegError(
-                f"{type(self.engine).__name__}: gives logits of shape {tuple(logits.shape)} for windows of shape "
-                f"{tuple(batch.shape)}; batch and size must be the same"
+                f"{name}: gives logits of shape {tuple(logits.shape)} for windows of shape {tuple(batch.shape)}; batch "
+                "and size must be the same"
             )
         return logits.float()
 
@@ -153,6 +160,8 @@ class Member:
 
 
 def _check_window(engine: Engine, window: tuple[int, ...]) -> None:
+    if engine.batch_size < 1:
+        raise InputError(f"{type(engine).__name__}: its batch_size is {engine.batch_size}; give 1 or more")
     if engine.fixed_size is not None and window != tuple(engine.fixed_size):
         raise InputError(f"windows of {window}: this network takes {tuple(engine.fixed_size)} alone")
     steps = engine.size_multiple

@@ -90,6 +90,11 @@ class Predictor:
         """Return the engine that is given, or PyTorch's for a run or a copy of a network."""
         given = model.network("final") if isinstance(model, Run) else model[0]
         if not isinstance(given, nn.Module):
+            if given.fixed_size is not None and len(given.fixed_size) != plan.spatial_dims:
+                raise InputError(
+                    f"models: {type(given).__name__} takes windows of {tuple(given.fixed_size)}, but its plan is "
+                    f"{plan.spatial_dims}D"
+                )
             return given
         network = given if isinstance(model, Run) else _copy(given)
         tuned = tune(network.to(self.device).eval(), self.device)

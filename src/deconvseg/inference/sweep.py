@@ -89,25 +89,27 @@ class Sweep:
         """Return what ``each`` gives for every slab of logits; it must not keep the slab.
 
         Where memory runs out, all of it is done again with less at a time: the sums of logits on the host, and then
-        smaller windows. ``tell`` is called after each window with the fraction that is done, ``note`` with a sentence
-        where windows are smaller than the trained ones. Raises :class:`~deconvseg.errors.InputError` where ``memory``
-        does not suffice, and the error of the allocator where there is nothing left to be made smaller.
+        smaller windows. ``tell`` is called after each window with the fraction that is done, ``note`` at the end with a
+        sentence where windows were smaller than the trained ones. Raises :class:`~deconvseg.errors.InputError` where
+        ``memory`` does not suffice, and the error of the allocator where there is nothing left to be made smaller.
         """
         while True:
             try:
                 fit = self.fit(volume)
-                for member, window in zip(self.members, fit.windows, strict=True):
-                    if window != member.trained:
-                        note(
-                            f"windows of {window} instead of the trained {member.trained}, for lack of memory; the "
-                            "mask may be worse: allow more memory for the trained size"
-                        )
-                return self._attempt(volume, fit, each, tell)
+                results = self._attempt(volume, fit, each, tell)
+                break
             except (WindowMemoryError, torch.OutOfMemoryError) as error:
                 self._make_room(error)
             # Only now, with the error, are the sums gone that this attempt has made.
             if any(member.engine.device.type == "cuda" for member in self.members):
                 torch.cuda.empty_cache()
+        for member, window in zip(self.members, fit.windows, strict=True):
+            if window != member.trained:
+                note(
+                    f"windows of {window} instead of the trained {member.trained}, for lack of memory; the mask may be "
+                    "worse: allow more memory for the trained size"
+                )
+        return results
 
     def fit(self, volume: Volume) -> Fit:
         """Lay windows over a volume, once: smaller ones where it does not fit into the memory otherwise.

@@ -147,6 +147,18 @@ class TestDropped:
         assert summary["metric_per_case"][2]["metrics"]["1"]["Dice"] is None
         assert read_evaluation(tmp_path / "metrics.json").to_json(tmp_path) == dropped.to_json(tmp_path)
 
+    def test_what_is_said_of_empty_masks_is_true_of_the_policy(self, folders):
+        missed, nothing = ((folders[0] / f"{n}.nii.gz", folders[1] / f"{n}.nii.gz") for n in (3, 2))
+        found = {policy: evaluate(*nothing, labels={1: "a"}, empty=policy) for policy in POLICIES}
+        scored = "no true mask has any of the classes: a case scores 1 where nothing is predicted, and 0 elsewhere"
+        assert found["diagonal"].warnings == found["brats"].warnings == (scored,)
+        assert found["drop"].warnings == ("no true mask has any of the classes: Dice has no value",)
+        assert found["drop"].describe().startswith("mean Dice – over 0 of 1 case (the others are dropped)")
+        for policy, ending in (("diagonal", "; the mean counts 1 with nothing to find as right"), ("drop", "")):
+            parts = [evaluate(*one, labels={1: "a"}, empty=policy) for one in (missed, nothing)]
+            (warning,) = merge_evaluations(parts).warnings
+            assert warning == f"every prediction is empty: 1 of 1 structures are missed{ending}"
+
     def test_it_is_joined_with_its_like_only(self, dropped, folders):
         parts = [
             evaluate(folders[0] / f"{n}.nii.gz", folders[1] / f"{n}.nii.gz", labels={1: "a"}, empty="drop")

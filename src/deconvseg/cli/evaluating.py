@@ -64,8 +64,8 @@ def _table(result: "Evaluation") -> str:
         lines += [table.title, *_align(cells, left=1)]
     if absent := [row["name"] for row in classes if not row["counted"]]:
         lines.append(
-            f"{len(absent)} classes are in no true and no predicted mask (both empty in all {count} cases) and not in "
-            f"the mean: {list_names(absent)}"
+            f"{'1 class is' if len(absent) == 1 else f'{len(absent)} classes are'} in no true and no predicted mask "
+            f"(both empty in all {count} cases) and not in the mean: {list_names(absent)}"
         )
     if rows:
         lines.append(result.describe())

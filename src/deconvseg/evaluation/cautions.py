@@ -8,13 +8,15 @@ from pathlib import Path
 from deconvseg.data import is_dataset, list_names, open_dataset
 from deconvseg.errors import InputError
 from deconvseg.evaluation.evaluation import CaseMetrics
+from deconvseg.evaluation.registry import Policy
 from deconvseg.evaluation.storage import describe_aligned
 
 
-def caution(cases: Sequence[CaseMetrics], known: Set[int], unmatched: Sequence[str]) -> Iterator[str]:
+def caution(cases: Sequence[CaseMetrics], known: Set[int], unmatched: Sequence[str], empty: Policy) -> Iterator[str]:
     """Give the cautions that the cases themselves call for.
 
-    ``known`` are the label values that were asked for or declared, ``unmatched`` predictions without a true mask.
+    ``known`` are the label values that were asked for or declared, ``unmatched`` predictions without a true mask;
+    ``empty`` is the policy for empty masks.
     """
     scored = known | {value for case in cases for value in case.metrics}
     if known and (others := sorted(scored - known)):
@@ -26,7 +28,7 @@ def caution(cases: Sequence[CaseMetrics], known: Set[int], unmatched: Sequence[s
     if unmatched:
         yield f"predictions without a truth were left out: {list_names(unmatched)}; add true masks, or remove them"
     yield from _caution_of_copies(cases)
-    yield from caution_of_emptiness(cases)
+    yield from caution_of_emptiness(cases, empty)
 
 
 def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[str]:
@@ -57,15 +59,18 @@ def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[
         )
 
 
-def caution_of_emptiness(cases: Sequence[CaseMetrics]) -> Iterator[str]:
+def caution_of_emptiness(cases: Sequence[CaseMetrics], empty: Policy) -> Iterator[str]:
     """Give a caution where no prediction, or no true mask, has anything in it."""
     rows = [row for case in cases for row in case.metrics.values()]
     true = sum(1 for row in rows if row["n_truth"])
     if cases and not true:
-        yield "no true mask has any of the classes: a case scores 1 where nothing is predicted, and 0 elsewhere"
+        scored = (
+            "Dice has no value" if empty == "drop" else "a case scores 1 where nothing is predicted, and 0 elsewhere"
+        )
+        yield f"no true mask has any of the classes: {scored}"
     elif cases and not any(row["n_prediction"] for row in rows):
-        empty = sum(not case.has_truth(value) for case in cases for value in case.counted)
-        healthy = f"; the mean counts {empty} with nothing to find as right" if empty else ""
+        right = 0 if empty == "drop" else sum(not case.has_truth(value) for case in cases for value in case.counted)
+        healthy = f"; the mean counts {right} with nothing to find as right" if right else ""
         # Of other classes there may be something in them.
         blank = "is empty" if not any(case.predicted_labels for case in cases) else "lacks the scored classes"
         yield f"every prediction {blank}: {true} of {true} structures are missed{healthy}"

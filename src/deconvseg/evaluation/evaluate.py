@@ -90,7 +90,7 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         split=asked.split,
         unmatched=tuple(unmatched),
         warnings=(
-            *caution(found.cases, classes.values, unmatched),
+            *caution(found.cases, classes.values, unmatched, measuring.empty),
             *caution_of_dataset(truth, ignore=truths.ignore is None, regions=unasked),
             *caution_of_prediction([case.prediction_file for case in found.cases], prediction),
         ),

@@ -140,7 +140,8 @@ class Evaluation:
         cases = f"{len(self.cases)} case{'' if len(self.cases) == 1 else 's'}"
         if dropped := self.summary["mean"]["dsc"]["dropped"] if self.cases else 0:
             cases = f"{len(self.cases) - dropped} of {cases} (the others are dropped)"
-        text = f"mean Dice {self.mean_dice:.3f} over {cases}"
+        mean = "–" if math.isnan(self.mean_dice) else f"{self.mean_dice:.3f}"
+        text = f"mean Dice {mean} over {cases}"
         counts, absent = self.counts, self.summary["mean"].get("absent_classes", 0)
         if absent:
             text += f" and {len(self.labels) - absent} of {len(self.labels)} classes (the others are in no mask)"
@@ -179,6 +180,7 @@ class Evaluation:
         They are the chosen ones, and in means the Dice over the ``cases_with_truth`` alone (None where there are none).
 
         Files are named relative to ``folder``, if given. A class that a case does not have follows the policy for empty
-        masks, so that no mean is ever NaN; ``foreground_mean`` is over the classes that occur in some mask.
+        masks, and no mean is ever NaN (None where all is dropped); ``foreground_mean`` is over the classes that occur
+        in some mask.
         """
         return nnunet.to_nnunet(self, folder)

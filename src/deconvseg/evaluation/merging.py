@@ -72,7 +72,9 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
                 raise InputError(f"evaluations with {key} {one} and {another} cannot be joined; evaluate them alike")
     cases = tuple(sorted((case for part in parts for case in part.cases), key=lambda case: case.name))
     # That every mask of a part is empty says nothing about the whole.
-    kept = [text for part in parts for text in part.warnings if text not in caution_of_emptiness(part.cases)]
+    kept = [
+        text for part in parts for text in part.warnings if text not in caution_of_emptiness(part.cases, part.empty)
+    ]
     return replace(
         first,
         unit=_common_unit(parts),
@@ -81,7 +83,7 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
         unmatched=tuple(name for part in parts for name in part.unmatched),
         origin={},
         problems=(*(text for part in parts for text in part.problems), *problems),
-        warnings=tuple(dict.fromkeys((*kept, *caution_of_emptiness(cases)))),
+        warnings=tuple(dict.fromkeys((*kept, *caution_of_emptiness(cases, first.empty)))),
     )
 
 

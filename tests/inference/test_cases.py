@@ -67,6 +67,22 @@ def test_every_case_is_written_in_order_and_as_the_predictor_says(
     assert {text for text, _, _ in console.told} == {f"predicting {name}" for name in "abc"}
 
 
+@pytest.mark.parametrize("last", ["empty", "broken"])
+def test_progress_ends_at_the_end_whatever_the_last_case_is(
+    predictor: Predictor, cases_of: Cases, tmp_path: Path, last: str
+) -> None:
+    def load(case: Case) -> Image:
+        if case.name == "broken":
+            raise DeconvsegError("broken.nii.gz is broken")
+        image = make_image(case)
+        return image if case.name == "a" else Image(np.zeros_like(image.pixels), image.geometry)
+
+    plan = predictor.plan.with_values({"crop_to_nonzero": True})
+    console = Listening()
+    predict_cases(Predictor([(predictor.networks[0], plan)]), cases_of("a", last), tmp_path, load=load, console=console)
+    assert console.told[-1] == (f"predicting {last}", 1.0, None)
+
+
 def test_the_next_image_is_read_while_the_network_computes(
     predictor: Predictor, cases_of: Cases, tmp_path: Path
 ) -> None:

@@ -227,10 +227,18 @@ def test_what_an_engine_does_not_take_or_give_is_an_error_that_names_it(scans: P
     flat.size_multiple, flat.fixed_size = None, (8, 8)
     with pytest.raises(InputError, match=r"ThresholdEngine takes windows of \(8, 8\), but its plan is 3D"):
         Predictor([(flat, plan)])
-    with pytest.raises(InputError, match="give runs, or pairs of a network or an engine and its plan, not a str"):
+    with pytest.raises(
+        InputError, match=r"give runs, or pairs of a network or an engine \(.*\) and its plan, not a str"
+    ):
         Predictor(["run"])
+    with pytest.raises(InputError, match="not a object and a Plan"):
+        Predictor([(object(), plan)])
+    with pytest.raises(TypeError, match="fingerprint"):
+        type("Unfinished", (Engine,), {"logits": ThresholdEngine.logits})()
     with pytest.raises(InputError, match="not a ThresholdEngine"):
         deconvseg.predict(image.pixels, [ThresholdEngine()])
+    with pytest.raises(InputError, match=r"windows of \(8, 8\): the image has the shape \(1, 1, 9, 9, 9\)"):
+        predict_windows(ThresholdEngine(), torch.zeros(1, 1, 9, 9, 9), (8, 8))
     with pytest.raises(InputError, match="the split 'val' needs a splits file"):
         deconvseg.predict(scans, [(ThresholdEngine(), plan)], tmp_path / "masks", split="val")
 

@@ -68,12 +68,14 @@ def predict_cases(
         jobs = [Job(case, paths[case.name], scratch and scratch / f"{number}.npy") for number, case in enumerate(todo)]
         progress = stack.enter_context(console.track("predicting"))
         for number, job in enumerate(jobs):
+            tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
             with noting(job):
-                tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
                 mask = computing(job, jobs[number + 1 : number + 2], tell)
                 writing.finish()
                 writing.start(job, mask)
                 del mask
+            # Also where the case has failed, or has no windows.
+            tell(1.0)
         writing.finish()
     result.log_alike()
     if result.empty and len(result.written) > 1:
@@ -108,18 +110,16 @@ def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[N
     try:
         yield
     except (DeconvsegError, MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            problem = f"{job.case.images[0]}: not enough memory for this image ({error}); the others go on"
-        elif isinstance(error, DeconvsegError):
-            problem = str(error)
-            if raise_problems:
-                earlier = retire(job.path)
-                if earlier is not None:
-                    result.remark(job.case.name, f"its earlier mask is now {earlier}")
-                raise
-        else:
+        no_memory = is_out_of_memory(error)
+        if not no_memory and not isinstance(error, DeconvsegError):
             raise
         earlier = retire(job.path)
+        if raise_problems and not no_memory:
+            if earlier is not None:
+                result.remark(job.case.name, f"its earlier mask is now {earlier}")
+            raise
+        where = job.case.images[0]
+        problem = f"{where}: not enough memory for this image ({error}); the others go on" if no_memory else str(error)
         result.problems.append(problem if earlier is None else f"{problem}; its earlier mask is now {earlier}")
 
 

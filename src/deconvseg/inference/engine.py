@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -33,6 +34,7 @@ class Engine(Protocol):
     batch_size: int = 1
     fixed_batch: bool = False
 
+    @abstractmethod
     def logits(self, batch: Tensor) -> Tensor:
         """Return logits (B, K, \\*W), of any floating-point type and on any device, of windows (B, C, \\*W) in float32.
 
@@ -46,6 +48,7 @@ class Engine(Protocol):
         """Return what computing so many windows takes beside the loaded weights; 0 where that is not known."""
         return 0
 
+    @abstractmethod
     def fingerprint(self) -> Iterable[builtins.bytes]:
         """Return what the logits depend on, such as the weights, in pieces that are hashed.
 

@@ -192,11 +192,15 @@ class Predictor:
 
 def _check_model(model: object) -> None:
     """Refuse what is neither a run nor a network or an engine with its plan."""
-    pair = model if isinstance(model, tuple) and len(model) == 2 else (model, None)
-    if not isinstance(model, Run) and not (isinstance(pair[0], nn.Module | Engine) and isinstance(pair[1], Plan)):
-        raise InputError(
-            f"models: give runs, or pairs of a network or an engine and its plan, not a {type(model).__name__}"
-        )
+    pair = model if isinstance(model, tuple) else (model,)
+    if isinstance(model, Run) or (
+        len(pair) == 2 and isinstance(pair[0], nn.Module | Engine) and isinstance(pair[1], Plan)
+    ):
+        return
+    given = " and a ".join(type(part).__name__ for part in pair)
+    raise InputError(
+        f"models: give runs, or pairs of a network or an engine (inference.Engine) and its plan, not a {given}"
+    )
 
 
 def _check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from deconvseg.errors import InputError
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.masks import activate
 from deconvseg.inference.members import Member
@@ -30,8 +31,13 @@ def predict_windows(
     ``overlap`` is the fraction that neighbouring windows share at least (Deconver, section IV-A3: 0.5); ``regions``
     takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of every window's
     mirrorings along all sets of axes. An image smaller than the window is padded with zeros and cropped back.
-    Raises :class:`~deconvseg.errors.InputError` for an overlap that is not from 0 to below 1.
+    Raises :class:`~deconvseg.errors.InputError` for an overlap that is not from 0 to below 1, and for a window of other
+    dimensions than the image's.
     """
+    if len(window) != image.ndim - 2:
+        raise InputError(
+            f"windows of {tuple(window)}: the image has the shape {tuple(image.shape)}; give a side per axis"
+        )
     engine = as_engine(network, channels=image.shape[1], device=image.device)
     member = Member(engine, window, overlap=overlap, mirrored=range(len(window)) if tta else ())
     # How many maps there are shows only with the first slab. All of them together take more than any slab's sums.

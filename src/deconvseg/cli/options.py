@@ -23,6 +23,8 @@ def takes(
         for entry in declared_options(options)
         if entry.option.kind is not OBJECT and (not names or entry.name in names)
     ]
+    # What must be given comes first.
+    entries.sort(key=lambda entry: entry.default is not MISSING)
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)

@@ -83,14 +83,15 @@ def run(sanitizer: str, library: Path, *command: object) -> subprocess.Completed
 TEAM = """
 #include "parallel.h"
 using namespace deconvseg;
-extern "C" int team(int meets, int allocates, int steps) {
+extern "C" int deconvseg_team(int meets, int allocates, int steps) {
     int written[4] = {}, read[4] = {};
     run_team(4, [&](const Worker& worker) {
         if (worker.count != 4) return;
         written[worker.index] = worker.index + 1;
         if (meets) worker.meet();
         read[worker.index] = written[(worker.index + 1) % 4];
-        if (allocates) { Buffer memory(16); }
+        if (allocates == 1) Buffer memory(16);
+        if (allocates == 2) std::vector<int> memory(meets);
         for (int i = 0; i < steps; ++i) worker.share(8, [](int64_t) {});
     });
     return read[0];
@@ -107,14 +108,17 @@ def team(compiler: Compiler, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def build(name: str, flags: tuple[str, ...]) -> Path:
         library = folder / f"{name}.so"
         command = [*compiler.command, "-std=c++17", "-pthread", *flags, f"-I{HERE}", "-fPIC", "-shared"]
-        subprocess.run([*command, folder / "team.cpp", "-o", library], check=True)
+        command += ['-DDECONVSEG_INSTRUCTION_SET="any"', f"-Wl,--version-script={HERE / 'exports.map'}"]
+        subprocess.run([*command, folder / "team.cpp", HERE / "abi.cpp", "-o", library], check=True)
         return library
 
     return build
 
 
 def call_team(sanitizer: str, library: Path, *arguments: int) -> subprocess.CompletedProcess[str]:
-    return run(sanitizer, library, "-c", f"import ctypes; print(ctypes.CDLL({str(library)!r}).team(*{arguments}))")
+    return run(
+        sanitizer, library, "-c", f"import ctypes; print(ctypes.CDLL({str(library)!r}).deconvseg_team(*{arguments}))"
+    )
 
 
 def test_a_meeting_publishes_what_was_written_and_its_lack_is_a_race(team, thread_sanitizer: str) -> None:
@@ -129,10 +133,10 @@ def test_a_meeting_publishes_what_was_written_and_its_lack_is_a_race(team, threa
 def test_a_checked_library_aborts_where_a_worker_breaks_the_contract(team) -> None:
     library = team("checked", CHECKED)
     assert call_team("", library, 1, 0, 64).stdout == "2\n"
-    allocating, sharing = call_team("", library, 1, 1, 0), call_team("", library, 1, 0, 65)
-    assert "!working" in allocating.stderr
-    assert "Tasks::kSteps" in sharing.stderr
-    assert allocating.returncode == sharing.returncode == -signal.SIGABRT
+    for arguments, broken in (((1, 1, 0), "working"), ((1, 2, 0), "operator new"), ((1, 0, 65), "Tasks::kSteps")):
+        done = call_team("", library, *arguments)
+        assert broken in done.stderr
+        assert done.returncode == -signal.SIGABRT
 
 
 def test_no_kernel_has_a_race(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -54,8 +54,9 @@ def predict_cases(
         # Several may write into one folder, as parts of a dataset do; a mask is one's alone.
         if cases:
             names = [paths[case.name].relative_to(output).as_posix() for case in cases]
-            tidy = partial(_remove_unfinished, {output, *(path.parent for path in paths.values())})
-            stack.enter_context(hold(output, names, alone=tidy))
+            folders = {output, *(path.parent for path in paths.values())}
+            # What predictions that were killed have left goes first.
+            stack.enter_context(hold(output, names, alone=lambda: list(map(remove_unfinished, folders))))
         records, todo = Records(output, predictor.runs), list(cases)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, probabilities=save_probabilities)
@@ -81,12 +82,6 @@ def predict_cases(
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result
-
-
-def _remove_unfinished(folders: Iterable[Path]) -> None:
-    """Remove what predictions that were killed have left."""
-    for folder in folders:
-        remove_unfinished(folder)
 
 
 def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], result: Prediction) -> bool:

@@ -1,4 +1,4 @@
-"""The protocol of what computes logits: PyTorch here, ONNX Runtime, OpenVINO and others from elsewhere."""
+"""The protocol of engines, which compute logits by PyTorch, ONNX Runtime, OpenVINO or other software."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 class Engine(Protocol):
     """Computes the logits of a batch of windows.
 
-    Derive from it and give :meth:`logits` and :meth:`fingerprint`; the rest has defaults. Windows, overlap, mirroring,
-    averaging and lack of memory are the sweep's concern, precision is the engine's: it may compute in any.
+    Derive from it and give :meth:`logits` and :meth:`fingerprint`; the rest has defaults. The sweep handles windows,
+    overlap, mirroring, averaging and lack of memory; an engine may compute in any precision.
 
     Attributes:
         device: where batches are put before they are given to :meth:`logits`; its memory is what :meth:`bytes` counts.
@@ -24,7 +24,7 @@ class Engine(Protocol):
             known: windows then keep the size that training had.
         fixed_size: the only size of windows that is taken, or None.
         batch_size: how many windows a call takes at most.
-        fixed_batch: whether a call takes exactly ``batch_size`` windows. The sweep fills batches up then.
+        fixed_batch: whether a call takes exactly ``batch_size`` windows; the sweep then pads batches.
 
     """
 
@@ -38,9 +38,9 @@ class Engine(Protocol):
     def logits(self, batch: Tensor) -> Tensor:
         """Return logits (B, K, \\*W), of any floating-point type and on any device, of windows (B, C, \\*W) in float32.
 
-        Later calls must not change the tensor. Raises :class:`MemoryError`, or PyTorch's own error, where memory does
-        not suffice: the sweep then calls it with fewer or with smaller windows. An engine turns its library's error
-        for that into :class:`MemoryError`.
+        The engine may write into the batch; later calls must not change the logits. Raises :class:`MemoryError`, or
+        PyTorch's own error, where memory does not suffice: the sweep then calls it with fewer or with smaller windows.
+        An engine turns its library's error for that into :class:`MemoryError`.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""One axis of the grid that a network sees, and of the grid that its maps are brought to."""
+"""One axis of a network's grid, and of the grid that its maps are resampled to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source:
 
     @property
     def reach(self) -> range:
-        """The voxels that the outputs are made of."""
+        """The voxels that the outputs are interpolated from."""
         return range(int(self.low[0]), int(self.high[-1]) + 1)
 
     def apply(self, maps: Tensor, axis: int, offset: int) -> Tensor:
@@ -81,7 +81,7 @@ class GridAxis:
         return cls(size, box, outputs, window, window_starts(len(box), window, overlap))
 
     def source(self, outputs: range) -> Source:
-        """Say of which voxels, counted from the box's first, these outputs are made."""
+        """Return the voxels, counted from the box's first, that these outputs are interpolated from."""
         return _source(self.size, self.box, self.outputs, outputs)
 
     def starts_over(self, reach: range) -> tuple[int, ...]:
@@ -97,7 +97,7 @@ def _source(size: int, box: range, outputs: int, wanted: range) -> Source:
     low = np.floor(places).astype(np.int64)
     high = np.minimum(low + 1, len(box) - 1)
     fraction = (places - low).astype(np.float32)
-    # What has no weight needs not be there.
+    # Neighbours with zero weight are dropped.
     return Source(low, np.where(fraction > 0, high, low), fraction)
 
 

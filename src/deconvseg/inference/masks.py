@@ -1,4 +1,4 @@
-"""From maps to class ids."""
+"""Class ids from logits and probabilities."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Canvas:
 
     Attributes:
         plan: what the classes are.
-        where: how messages call the image.
+        where: the name of the image in messages.
         ids: class ids (\\*S).
         probabilities: (K, \\*S), where they are wanted.
 

@@ -1,4 +1,4 @@
-"""One engine of a mean: which windows it is given, as many at a time as the memory allows."""
+"""A member of an ensemble: an engine, the size of its windows, and as many at a time as memory allows."""
 
 import itertools
 import logging
@@ -27,7 +27,7 @@ class WindowMemoryError(Exception):
 
 
 class Member:
-    """Gives an engine's logits of windows; a window whose voxels are all alike is computed once, and remembered.
+    """Computes an engine's logits of windows; a window whose voxels are all equal is computed once and remembered.
 
     Where memory runs out the batch is halved, for good; where one window alone does not fit,
     :class:`WindowMemoryError` is raised, and :meth:`shrink` makes windows smaller, for good too. Other errors of the
@@ -79,7 +79,7 @@ class Member:
     def smaller(self, window: Sequence[int]) -> tuple[int, ...] | None:
         """Make the longest side half the trained one, in a size that the engine takes; None where none is longer.
 
-        What a network says of windows that are still smaller has little to do with what it has learnt.
+        Masks from windows that are smaller still are not usable.
         """
         steps = self.engine.size_multiple
         if steps is None or self.engine.fixed_size is not None:
@@ -92,7 +92,7 @@ class Member:
         return (*window[:longest], halves[longest], *window[longest + 1 :])
 
     def shrink(self) -> bool:
-        """Take smaller windows from now on; say whether there are any."""
+        """Take smaller windows from now on; return whether there are any."""
         smaller = self.smaller(self.window)
         if smaller is None:
             return False
@@ -106,13 +106,13 @@ class Member:
             self.window, self.constant = window, None
 
     def bytes(self, window: Sequence[int], outputs: int) -> tuple[int, int]:
-        """Foresee what a batch of such windows takes on the host while it is computed, and what is kept after it."""
+        """Estimate the bytes on the host that a batch of such windows takes, and those that are kept after it."""
         if self.engine.device.type != "cpu":
             return 0, 0
         logits = _FLOAT * outputs * math.prod(window)
         # The sum over mirrorings, one more of them, the same mirrored back, and the new sum.
         mirrored = 3 * self.batch * logits if len(self.flips) > 1 else 0
-        # Kept are the logits of the window whose voxels are all alike.
+        # The logits of the window whose voxels are all equal are kept.
         return self.engine.bytes(window, self.batch) + mirrored, logits
 
     def _logits(self, windows: Sequence[Tensor]) -> Tensor:

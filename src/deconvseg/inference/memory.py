@@ -16,7 +16,7 @@ _LEAST = 10**7
 
 @dataclass(frozen=True)
 class Estimate:
-    """What predicting a case takes beside the loaded networks, foreseen before it starts.
+    """An estimate, before it starts, of what predicting a case takes beside the loaded networks.
 
     Attributes:
         bytes: the peak of memory on the host, reading and writing included.

@@ -1,10 +1,10 @@
-"""The models of a prediction, and what there is to be said about them."""
+"""The models of a prediction: runs by their folders, their common post-processing, and how far they were trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from deconvseg.errors import InputError
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
@@ -15,19 +15,17 @@ from deconvseg.runs import Run, open_runs
 Folder: TypeAlias = str | PathLike[str]
 
 
-def open_models(models: Folder | Sequence[Folder | Model]) -> list[Model]:
-    """Return the models that are given, and the runs of the folders that are given, the folds of a cross-validation."""
-    given = [models] if isinstance(models, str | PathLike) else models
+def open_models(models: Sequence[Folder | Model]) -> list[Model]:
+    """Return the models, with the runs of each folder, which is a run or a cross-validation, in its place."""
     opened: list[Model] = []
-    for model in given:
+    for model in models:
         opened += open_runs(model) if isinstance(model, str | PathLike) else [model]
     return opened
 
 
-def common_postprocessing(models: Folder | Sequence[Folder | Model]) -> Postprocessing:
-    """Return the post-processing that was chosen for the folders that are given, which must be the same."""
-    given = [models] if isinstance(models, str | PathLike) else models
-    folders = [model.path if isinstance(model, Run) else model for model in given]
+def common_postprocessing(models: Sequence[Folder | Model]) -> Postprocessing:
+    """Return the post-processing that was chosen for the folders, which must be the same."""
+    folders = [model.path if isinstance(model, Run) else model for model in models]
     found = [
         read_postprocessing(folder) if isinstance(folder, str | PathLike) else Postprocessing() for folder in folders
     ]
@@ -41,23 +39,21 @@ def common_postprocessing(models: Folder | Sequence[Folder | Model]) -> Postproc
 
 def describe_runs(runs: Sequence[Run]) -> Prediction:
     """Say which weights of each run are used and how far its training went; warn of those that did not finish."""
-    told = Prediction(models=[_describe(run) for run in runs])
-    for run in told.models:
-        if not run["finished"]:
+    told = Prediction()
+    for run in runs:
+        epochs, planned = len(run.metrics), run.config.get("epochs") or run.plan.recipe.epochs
+        told.models.append(
+            {
+                "run": str(run.path),
+                "weights": "weights.safetensors",
+                "finished": run.finished,
+                "epochs": epochs,
+                "planned_epochs": planned,
+            }
+        )
+        if not run.finished:
             told.warn(
-                f"{run['run']}: its training did not finish ({run['epochs']} of {run['planned_epochs']} epochs), so "
-                "its masks are not those of the trained network; resume it first"
+                f"{run.path}: its training did not finish ({epochs} of {planned} epochs), so its masks are not those "
+                "of the trained network; resume it first"
             )
     return told
-
-
-def _describe(run: Run) -> dict[str, Any]:
-    """Return what is said of a run."""
-    planned = run.config.get("epochs") or run.plan.recipe.epochs
-    return {
-        "run": str(run.path),
-        "weights": "weights.safetensors",
-        "finished": run.finished,
-        "epochs": len(run.metrics),
-        "planned_epochs": planned,
-    }

@@ -138,7 +138,8 @@ def predict(
         why = "an image in memory is one case, not saved"
         _refuse(output=output, splits=splits, split=split, fold=fold, cases=cases, why=why)
         _refuse(skip_existing=skip_existing or None, bids=bids or None, why="an image in memory is not saved")
-    opened = open_models(models)
+    given = [models] if isinstance(models, str | PathLike) else models
+    opened = open_models(given)
     predictor = Predictor(
         opened,
         device=choose_device(device),
@@ -146,7 +147,7 @@ def predict(
         tta=tta,
         crop=crop,
         memory=memory,
-        postprocessing=common_postprocessing(models) if postprocess else None,
+        postprocessing=common_postprocessing(given) if postprocess else None,
     )
     runs = [model for model in opened if isinstance(model, Run)]
     told = describe_runs(runs)

@@ -87,7 +87,7 @@ class Predictor:
         self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
 
     def _engine(self, model: Model, plan: Plan) -> Engine:
-        """Return the engine that is given, or PyTorch's for a run or a copy of a network."""
+        """Return the engine that is given, or PyTorch's for a run's network or a copy of the network that is given."""
         given = model.network("final") if isinstance(model, Run) else model[0]
         if not isinstance(given, nn.Module):
             if given.fixed_size is not None and len(given.fixed_size) != plan.spatial_dims:
@@ -134,7 +134,7 @@ class Predictor:
         return prepare(image, self.plans, crop=self.crop, memory=self.memory, where=where)
 
     def estimate(self, image: PreparedImage) -> Estimate:
-        """Foresee the memory and the windows that :meth:`segment` takes, of reading and writing the files too."""
+        """Estimate the windows that :meth:`segment` takes, and its memory with reading and writing the files."""
         reading = image.reading_bytes
         peak = max(reading, image.finishing_bytes(WORKING_BYTES if self.postprocessing.steps else 0))
         if image.volume is None:
@@ -233,7 +233,7 @@ def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
 
 
 def _copy(network: nn.Module) -> nn.Module:
-    """Copy somebody's network, which may be at training; one that cannot be copied is taken as it is."""
+    """Return a copy of a network that may still be trained; one that cannot be copied is used itself."""
     try:
         return deepcopy(network)
     except FOREIGN_ERRORS as reason:

@@ -29,7 +29,7 @@ class PreparedImage:
         geometry: where that grid lies.
         pixels: (C, \\*S) for each network, normalised; networks that see the same share one tensor.
         box: the voxels to predict, in canonical axis order; None where there is nothing but zeros.
-        where: how messages call the image.
+        where: the name of the image in messages.
         id_bytes: bytes of one voxel of the class ids at work.
         value_bytes: bytes of one voxel of the mask.
         remarks: in what the image is unlike the training scans.
@@ -52,23 +52,23 @@ class PreparedImage:
 
     @cached_property
     def volume(self) -> Volume | None:
-        """What is swept; None where there is nothing but zeros."""
+        """The volume to sweep; None for an image of zeros alone."""
         if self.box is None:
             return None
         return Volume(self.pixels, self.canonical_shape, self.box, self.where, self.held_bytes)
 
     @property
     def bytes(self) -> int:
-        """What the pixels take."""
+        """The bytes of the pixels."""
         return sum(pixels.nbytes for pixels in self._distinct())
 
     @property
     def held_bytes(self) -> int:
-        """What the pixels, the class ids at work, and a mask that is written, twice, take."""
+        """The bytes of the pixels, of the class ids, and of two copies of a mask that is being written."""
         return self.bytes + math.prod(self.shape) * (self.id_bytes + 2 * self.value_bytes)
 
     def finishing_bytes(self, postprocessing: int) -> int:
-        """What is taken while class ids become a mask, which is post-processed in so many bytes a voxel."""
+        """The bytes taken while class ids become a mask, with so many bytes a voxel for post-processing."""
         return self.held_bytes + math.prod(self.shape) * (self.value_bytes + postprocessing)
 
     @property

@@ -1,4 +1,4 @@
-"""Logits of a volume, slab by slab: what no window touches any more is brought to the output's grid, and let go."""
+"""Logits of a volume, slab by slab: planes that no later window touches are resampled to the output and freed."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ class Slab:
 
 
 class Pass:
-    """Moves a member's windows along the ``axis`` of an image (C, \\*S), which stays where it is.
+    """Moves a member's windows along the ``axis`` of an image (C, \\*S).
 
     ``grid`` has its axes in their own order; ``store`` is the device that holds the sums, and ``tell`` is called after
     each window.
@@ -136,13 +136,13 @@ class _Ring:
         self.totals[tuple(into[1:])] += weights
 
     def finish(self, end: int) -> None:
-        """Divide by the weights what no later window touches: the planes before ``end``."""
+        """Divide the planes before ``end``, which no later window touches, by their weights."""
         done = slice(self.finished - self.base, end - self.base)
         self._sums[:, done] /= self.totals[done]
         self.finished = end
 
     def drop_before(self, plane: int) -> None:
-        """Make room behind: forget the planes before this one."""
+        """Drop the planes before this one, which makes room at the end."""
         shift, depth = plane - self.base, len(self.totals)
         if shift == 0:
             return
@@ -156,7 +156,7 @@ class _Ring:
         self.base = plane
 
     def interpolate(self, planes: Source, across: Sequence[Source]) -> Tensor:
-        """Bring finished planes to the output's grid: innermost axis first, while there is least of it."""
+        """Resample finished planes to the output's grid, the innermost axis first, while it is shortest."""
         maps = self._sums.narrow(1, planes.reach.start - self.base, len(planes.reach))
         sources = [planes, *across]
         for axis in (len(across), *range(len(across))):

@@ -1,4 +1,4 @@
-"""What is done for a case, in three threads: read and prepared, computed, written."""
+"""The three stages of a case, each in a thread: reading and preparing, computing, writing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from deconvseg.system import atomic_write, available_memory
 
 @dataclass(frozen=True)
 class Job:
-    """What is done for one case: in three threads, one step after the other.
+    """The work on one case.
 
     ``probabilities`` is the file that holds them until they are packed, where they are wanted.
     """
@@ -85,30 +85,24 @@ class Job:
         records.add(Record(*made, self.states, self.probabilities is not None, tuple(warnings)))
 
 
+@dataclass
 class Computing:
-    """Masks, each in a call of its own: when it ends, its image goes, before another one is read.
+    """Computes masks, each in a call: its image is freed when the call ends, before another one is read.
 
-    Images are read in ``thread``; at most one before its turn.
+    Images are read in ``thread``, at most one ahead of its turn.
     """
 
-    def __init__(
-        self,
-        thread: ThreadPoolExecutor,
-        predictor: Predictor,
-        load: Callable[[Case], Image],
-        say: Callable[[str], None],
-        result: Prediction,
-    ) -> None:
-        self.predictor = predictor
-        self.read: Callable[[Job], Future[PreparedImage]] = lambda job: thread.submit(job.prepare, predictor, load)
-        self.say = say
-        self.result = result
-        self.ahead: Future[PreparedImage] | None = None
-        self.largest = -1
+    thread: ThreadPoolExecutor
+    predictor: Predictor
+    load: Callable[[Case], Image]
+    say: Callable[[str], None]
+    result: Prediction
+    ahead: Future[PreparedImage] | None = None
+    largest: int = -1
 
     def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> LabelMap:
         """Return the mask of a case; the next image is read meanwhile where there is room for both."""
-        future, self.ahead = self.ahead or self.read(job), None
+        future, self.ahead = self.ahead or self._read(job), None
         image = future.result()
         # The future holds the image too.
         del future
@@ -116,7 +110,7 @@ class Computing:
         for upcoming in following:
             both = _with_next(estimate, job, upcoming)
             if both is not None and _has_room(both, self.predictor.memory):
-                self.ahead = self.read(upcoming)
+                self.ahead = self._read(upcoming)
                 estimate = both
         if estimate.bytes > self.largest:
             self.say(f"{job.case.name}: {estimate}")
@@ -124,24 +118,20 @@ class Computing:
         tell(0.0)
         return job.segment(self.predictor, image, tell, partial(self.result.remark, job.case.name))
 
+    def _read(self, job: Job) -> Future[PreparedImage]:
+        return self.thread.submit(job.prepare, self.predictor, self.load)
 
+
+@dataclass
 class Writing:
-    """The mask that is being written in ``thread``, at most one; ``noting`` is around what is done for a case."""
+    """Writes masks in ``thread``, one at a time; ``noting`` takes the errors of a case."""
 
-    def __init__(
-        self,
-        thread: ThreadPoolExecutor,
-        records: Records,
-        made_by: str,
-        result: Prediction,
-        noting: Callable[[Job], AbstractContextManager[None]],
-    ) -> None:
-        self.thread = thread
-        self.records = records
-        self.made_by = made_by
-        self.result = result
-        self.noting = noting
-        self.at_work: tuple[Job, Future[None]] | None = None
+    thread: ThreadPoolExecutor
+    records: Records
+    made_by: str
+    result: Prediction
+    noting: Callable[[Job], AbstractContextManager[None]]
+    at_work: tuple[Job, Future[None]] | None = None
 
     def start(self, job: Job, mask: LabelMap) -> None:
         """Begin to write a mask."""
@@ -162,7 +152,7 @@ class Writing:
 
 @contextmanager
 def reading_thread() -> Iterator[ThreadPoolExecutor]:
-    """Give a thread that, when the block ends or fails, finishes what it is at and nothing more."""
+    """Give a thread that finishes its current task when the block ends or fails, and starts no other."""
     thread = ThreadPoolExecutor(1)
     try:
         yield thread
@@ -171,7 +161,7 @@ def reading_thread() -> Iterator[ThreadPoolExecutor]:
 
 
 def _with_next(estimate: Estimate, job: Job, upcoming: Job) -> Estimate | None:
-    """Foresee what a case takes while the next one is read; None where its headers are damaged, which is told then."""
+    """Estimate what a case takes while the next one is read; None where the next one's headers are damaged."""
     try:
         growth = max(1.0, upcoming.numbers / job.numbers)
     except InputError:
@@ -180,5 +170,5 @@ def _with_next(estimate: Estimate, job: Job, upcoming: Job) -> Estimate | None:
 
 
 def _has_room(estimate: Estimate, memory: int | None) -> bool:
-    """Whether an image may be read beside one at work, if both together take so much."""
+    """Whether there is room for a case and the next image, which together take so much."""
     return estimate.bytes <= (available_memory() // 2 if memory is None else memory)

@@ -1,4 +1,4 @@
-"""The way over a volume: in windows and slabs, in the memory that there is."""
+"""The sweep over a volume in windows and slabs, within the memory that is available."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _log = logging.getLogger("deconvseg")
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """What is swept; axes are the networks' own.
+    """A volume that is swept, on the axes of the networks.
 
     Attributes:
         pixels: (C, \\*S) for each member of the sweep, on its own grid.
         shape: the sizes of the grid that logits are brought to.
         box: the voxels of that grid that are wanted.
-        where: how messages call the volume.
-        held: the bytes on the host that are taken while it is swept, by its pixels and by what is made of the slabs.
+        where: the name of the volume in messages.
+        held: the bytes on the host that its pixels, and the results made from the slabs, take during the sweep.
 
     """
 
@@ -63,7 +63,7 @@ class Fit:
 
 
 class Sweep:
-    """Goes over volumes with the windows of one or several members, which see the same part at the same time.
+    """Sweeps volumes with the windows of one or several members, all of them over the same part at the same time.
 
     ``outputs`` is the number of maps that each member gives; ``memory`` the bytes that a volume may take on the host
     (None: no limit, but sums of logits take at most 1 GB). Sums lie on the members' GPU where there is room.
@@ -122,7 +122,7 @@ class Sweep:
         return self._fits[volume]
 
     def bytes(self, volume: Volume, fit: Fit) -> int:
-        """Foresee the bytes on the host that sweeping a volume takes."""
+        """Estimate the bytes on the host that sweeping a volume takes."""
         return self._beside_sums(volume, fit.windows) + _on_host(fit)
 
     def _attempt(self, volume: Volume, fit: Fit, each: Callable[[Slab], Result], tell: Progress) -> list[Result]:
@@ -188,7 +188,7 @@ class Sweep:
         return Fit(windows, grids, layout, torch.device("cpu"))
 
     def _smaller(self, volume: Volume, windows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
-        """Make the windows smaller that take the most; None where no member takes smaller ones."""
+        """Make the windows with the most voxels smaller; None where no member takes smaller ones."""
         halved = [member.smaller(window) for member, window in zip(self.members, windows, strict=True)]
         able = [number for number, half in enumerate(halved) if half is not None]
         if not able:

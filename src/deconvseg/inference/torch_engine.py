@@ -22,9 +22,9 @@ _BATCH_ON_ACCELERATORS = 4
 
 
 class TorchEngine(Engine):
-    """A PyTorch module on its ``device``, in the mode that it is in; of ``channels`` its windows have.
+    """A PyTorch module on ``device``, in its current mode; its windows have so many ``channels``.
 
-    Of a module that is no :class:`~deconvseg.models.Network` it is not known which sizes it takes.
+    The sizes that a module takes are known only of a :class:`~deconvseg.models.Network`.
     """
 
     def __init__(self, network: nn.Module, *, channels: int, device: torch.device) -> None:
@@ -42,7 +42,7 @@ class TorchEngine(Engine):
         return output if isinstance(output, Tensor) else output[0]
 
     def bytes(self, window: Sequence[int], batch: int) -> int:
-        """Foresee the activations, each size once; 0, logged once, for a network that cannot be followed."""
+        """Estimate the activations, once per size; 0, logged once, for a network that cannot be traced."""
         shape = (batch, self.channels, *window)
         if shape not in self._bytes:
             try:
@@ -61,5 +61,5 @@ class TorchEngine(Engine):
 
 
 def as_engine(network: nn.Module | Engine, *, channels: int, device: torch.device) -> Engine:
-    """Return an engine as it is, and PyTorch's for a network, whose windows have so many channels."""
+    """Return an engine unchanged, and a :class:`TorchEngine` for a network."""
     return TorchEngine(network, channels=channels, device=device) if isinstance(network, nn.Module) else network

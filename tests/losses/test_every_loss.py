@@ -50,6 +50,20 @@ def test_the_truth_has_a_loss_near_zero_in_3d(name: str, regions: list | None) -
 
 
 @every
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_class_ids_of_any_integer_type_are_the_same(name: str, regions: list | None, dtype: torch.dtype) -> None:
+    logits, labels = sample(3, outputs(regions), (6, 6), 4)
+    loss = make(name, regions, ignore_id=IGNORED)
+    assert torch.equal(loss(logits, labels.to(dtype)), loss(logits, labels))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_softmax_of_one_output_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"one output is the background alone; give `regions=\[\(1,\)\]`"):
+        make(name, None)(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long))
+
+
+@every
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(name: str, regions: list | None, dtype: torch.dtype) -> None:
     logits, labels = sample(2, outputs(regions), (6, 6), 3)

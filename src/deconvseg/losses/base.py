@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TypedDict
@@ -48,9 +49,7 @@ class SegmentationLoss(nn.Module, ABC):
         super().__init__()
         self.regions = None if regions is None else [tuple(ids) for ids in regions]
         self.ignore_id = ignore_id
-        self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
-        if self.class_weights is not None and not (min(self.class_weights) >= 0 and sum(self.class_weights) > 0):
-            raise InputError(f"class_weights {self.class_weights}: give one of 0 or more to each output, not all of 0")
+        self.class_weights = None if class_weights is None else checked_weights(class_weights, "class_weights")
 
     @property
     @abstractmethod
@@ -77,6 +76,8 @@ class SegmentationLoss(nn.Module, ABC):
         for name, given in (("regions", self.regions), ("class_weights", self.class_weights)):
             if given is not None and len(given) != outputs:
                 raise InputError(f"{name}: {len(given)} are given for {outputs} outputs of the network; give one each")
+        if self.regions is None and outputs < 2:
+            raise InputError("a softmax over one output is the background alone; give `regions=[(1,)]` for a sigmoid")
 
     def structures(self, logits: Tensor, truth: Truth, *, background: bool = False) -> tuple[Tensor, Tensor]:
         """Return probabilities and masks (B, N, \\*S) of regions, or of classes with or without background.
@@ -99,6 +100,14 @@ class SegmentationLoss(nn.Module, ABC):
             raise InputError(f"class_weights {self.class_weights}: no class but the background has a weight above 0")
         # No matrix product, which autocast would take in half precision.
         return (values.movedim(axis, -1) * values.new_tensor(weights)).sum(-1) / sum(weights)
+
+
+def checked_weights(given: Sequence[float | str], name: str) -> list[float]:
+    """Return weights as numbers; :class:`InputError` where one is negative or no number, or all are 0."""
+    weights = [math.nan if isinstance(weight, str) else float(weight) for weight in given]
+    if not (weights and min(weights) >= 0 and 0 < sum(weights) < math.inf):
+        raise InputError(f"{name} {list(given)}: give one of 0 or more each, not all of 0")
+    return weights
 
 
 def mean_over_voxels(values: Tensor, weights: Tensor | None) -> Tensor:

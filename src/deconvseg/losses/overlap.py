@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ class OverlapLoss(SegmentationLoss):
         **common: Unpack[CommonOptions],
     ) -> None:
         super().__init__(**common)
-        if not smoothing > 0:
+        if not 0 < smoothing < math.inf:
             raise InputError(f"smoothing {smoothing}: give a number above 0")
         self.batch, self.smoothing, self.background = batch, smoothing, background
 
@@ -140,8 +141,8 @@ class TverskyLoss(OverlapLoss):
 
     def __init__(self, *, alpha: float = 0.3, beta: float = 0.7, **common: Unpack[OverlapOptions]) -> None:
         super().__init__(**common)
-        if min(alpha, beta) < 0:
-            raise InputError(f"alpha {alpha}, beta {beta}: give weights of 0 or more")
+        if not (alpha >= 0 and beta >= 0 and 0 < alpha + beta < math.inf):
+            raise InputError(f"alpha {alpha}, beta {beta}: give weights of 0 or more, not both of 0")
         self.alpha, self.beta = alpha, beta
 
     @property
@@ -178,9 +179,9 @@ class CLDiceLoss(OverlapLoss):
 
     def __init__(self, *, iterations: int = 3, smoothing: float = 1.0, **common: Unpack[_BatchOptions]) -> None:
         super().__init__(smoothing=smoothing, **common)
-        if iterations < 0:
-            raise InputError(f"iterations {iterations}: give 0 or more")
-        self.iterations = iterations
+        if iterations < 0 or iterations != int(iterations):
+            raise InputError(f"iterations {iterations}: give 0 or more, a whole number")
+        self.iterations = int(iterations)
 
     @property
     def measure(self) -> str:

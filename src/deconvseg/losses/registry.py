@@ -45,25 +45,36 @@ def make_loss(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
     """
     check_choice(name, list_losses(), "loss")
     known = _options(_LOSSES[name])
-    if unknown := sorted(options.keys() - (known - _OF_THE_LABELS)):
+    own = known.keys() - _OF_THE_LABELS
+    if unknown := sorted(options.keys() - own):
         if unknown[0] in _OF_THE_LABELS:
             raise InputError(f"loss {name}: {unknown[0]} is the plan's; leave it out")
-        mine = ", ".join(sorted(known - _OF_THE_LABELS))
+        mine = ", ".join(sorted(own))
         raise InputError(f"loss {name} has no option {unknown[0]!r}: its options are {mine}")
     usual = {key: value for key, value in defaults.items() if key in known}
     try:
+        for key, value in options.items():
+            _check_type(key, value, known[key])
         return _LOSSES[name](**{**usual, **options})
     except TypeError as error:
         raise InputError(f"loss {name}: an option of {dict(options)} has the wrong type ({error})") from error
 
 
-def _options(loss: type[SegmentationLoss]) -> set[str]:
-    """Return the names of a loss's options: its own and those that it hands on."""
-    names: set[str] = set()
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """Raise a `TypeError` where a default is true or false or a number, and the value is of another kind."""
+    alike = isinstance(value, int | float) and isinstance(value, bool) == isinstance(default, bool)
+    if isinstance(default, int | float) and not alike:
+        raise TypeError(f"{key} is not of the kind of its default, {default!r}")
+
+
+def _options(loss: type[SegmentationLoss]) -> dict[str, Any]:
+    """Return the defaults of a loss's options by their names: its own and those that it hands on."""
+    defaults: dict[str, Any] = {}
     for kind in loss.__mro__:
         if "__init__" in vars(kind) and issubclass(kind, SegmentationLoss):
             parameters = inspect.signature(kind.__init__).parameters.values()
-            names |= {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+            own = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+            defaults = {**{parameter.name: parameter.default for parameter in own}, **defaults}
             if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
                 break
-    return names
+    return defaults

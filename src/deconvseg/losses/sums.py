@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
-from deconvseg.losses.base import CommonOptions, SegmentationLoss
+from deconvseg.losses.base import CommonOptions, SegmentationLoss, checked_weights
 from deconvseg.losses.overlap import DiceLoss
 from deconvseg.losses.registry import register_loss
 from deconvseg.losses.truth import Truth, resized
@@ -32,9 +32,9 @@ class SumLoss(SegmentationLoss):
             raise InputError("a sum of losses needs parts, all with the same regions and ignore_id")
         super().__init__(regions=parts[0].regions, ignore_id=parts[0].ignore_id)
         self._parts = nn.ModuleList(parts)
-        self.weights = [1.0] * len(parts) if weights is None else [float(weight) for weight in weights]
-        if len(self.weights) != len(parts) or min(self.weights) < 0:
-            raise InputError(f"weights {self.weights}: give one of 0 or more to each of {len(parts)} losses")
+        self.weights = checked_weights([1.0] * len(parts) if weights is None else weights, "weights")
+        if len(self.weights) != len(parts):
+            raise InputError(f"weights {self.weights}: give one to each of {len(parts)} losses")
 
     @property
     def parts(self) -> list[SegmentationLoss]:

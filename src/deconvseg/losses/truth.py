@@ -19,6 +19,8 @@ class Truth:
     def __init__(
         self, labels: Tensor, outputs: int, regions: Sequence[Sequence[int]] | None, ignore_id: int | None
     ) -> None:
+        # PyTorch's functions of classes take no smaller integers.
+        labels = labels.long()
         self.judged = None if ignore_id is None else labels != ignore_id
         self.labels = labels if self.judged is None else labels.where(self.judged, 0)
         self._outputs, self._regions = outputs, regions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,7 +82,7 @@ class FocalLoss(CrossEntropyLoss):
 
     def __init__(self, *, gamma: float = 2.0, alpha: float | None = None, **common: Unpack[CommonOptions]) -> None:
         super().__init__(**common)
-        if gamma < 0:
+        if not 0 <= gamma < math.inf:
             raise InputError(f"gamma {gamma}: give 0 or more")
         if alpha is not None and not 0 <= alpha <= 1:
             raise InputError(f"alpha {alpha}: give a number from 0 to 1")
@@ -121,7 +122,7 @@ class HausdorffLoss(SegmentationLoss):
 
     def __init__(self, *, alpha: float = 2.0, **common: Unpack[CommonOptions]) -> None:
         super().__init__(**common)
-        if not alpha > 0:
+        if not 0 < alpha < math.inf:
             raise InputError(f"alpha {alpha}: give a number above 0")
         self.alpha = alpha
 

@@ -159,12 +159,12 @@ class TestSizes:
 
 
 class TestBadInput:
-    @pytest.mark.parametrize("sizes", [(0,), (-1, 2), (3, 2), (2, 2), (float("nan"),), (float("inf"),)])
+    @pytest.mark.parametrize("sizes", [(0,), (-1, 2), (3, 2), (2, 2), (float("nan"),), (float("inf"),), "10"])
     def test_bounds(self, sizes):
         with pytest.raises(InputError, match="`lesion_sizes` are positive sizes in ascending order"):
             LesionRule(sizes=sizes)
 
-    @pytest.mark.parametrize("overlap", [-0.1, 1.1, float("nan")])
+    @pytest.mark.parametrize("overlap", [-0.1, 1.1, float("nan"), "0.5"])
     def test_overlap(self, overlap):
         with pytest.raises(InputError, match="`lesion_overlap` is a share between 0 and 1"):
             LesionRule(overlap)

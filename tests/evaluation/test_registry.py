@@ -267,8 +267,6 @@ class TestChoosing:
             ({"lesion_overlap": 0.1}, "`lesion_overlap` is given, but only Lesion F1 depends on it"),
             ({"lesion_sizes": (1, 2)}, "`lesion_sizes` is given, but only Lesion F1 depends on it"),
             ({"metrics": "lesion_f1", "lesion_sizes": (2, 1)}, "ascending order"),
-            ({"metrics": "lesion_f1", "lesion_sizes": "10,100"}, "positive sizes in ascending order"),
-            ({"metrics": "lesion_f1", "lesion_overlap": "0.5"}, "a share between 0 and 1, but it is 0.5"),
             ({"tolerance": -1.0}, "tolerance must be a distance of 0 or more"),
             ({"empty": "brat"}, "did you mean 'brats'"),
         ],

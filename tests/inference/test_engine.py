@@ -9,13 +9,25 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import deconvseg
 from deconvseg.data import Case, Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference import Engine, Predictor, predict_cases, predict_windows, sweep
+from deconvseg.inference import (
+    Engine,
+    Member,
+    Predictor,
+    Slab,
+    Sweep,
+    Volume,
+    predict_cases,
+    predict_windows,
+    sweep,
+)
 from deconvseg.models import create_model
 from deconvseg.training.validation import dice_of_case
 from plans import plan_of, tiny_plan
@@ -164,6 +176,42 @@ def test_an_engine_without_memory_gets_smaller_windows_and_gives_the_same_masks(
         Predictor([(ThresholdEngine(limit=100), plan)]).segment(image)
 
 
+@st.composite
+def members(draw: st.DrawFn, dims: int) -> Member:
+    """A member whose engine has memory for its smallest windows at least."""
+    steps = [draw(st.sampled_from([1, 2, 4])) for _ in range(dims)]
+    window = [step * draw(st.integers(1, 4)) for step in steps]
+    engine = ThresholdEngine(dims, batch_size=draw(st.integers(1, 4)))
+    engine.size_multiple, engine.fixed_batch = tuple(steps), draw(st.booleans())
+    halves = [-(-side // (2 * step)) * step for side, step in zip(window, steps, strict=True)]
+    least = int(np.prod(halves)) * (engine.batch_size if engine.fixed_batch else 1)
+    engine.limit = draw(st.sampled_from([least, 2 * least, float("inf")]))
+    mirrored = draw(st.lists(st.integers(0, dims - 1), unique=True))
+    return Member(engine, window, overlap=draw(st.sampled_from([0.0, 0.4, 0.75])), mirrored=mirrored)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=40)
+def test_whatever_engines_take_the_logits_are_theirs_and_progress_ends_at_one(data: st.DataObject) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(1, 20), min_size=1, max_size=3)))
+    several = data.draw(st.lists(members(len(shape)), min_size=1, max_size=3))
+    box = tuple(range(data.draw(st.integers(0, side - 1)), side) for side in shape)
+    image, told, notes = torch.rand(1, *shape), [], []
+    painted = torch.zeros(shape)
+
+    def each(slab: Slab) -> None:
+        part = slab.part_of(image)
+        assert all(torch.allclose(maps, torch.cat([0.5 - part, part - 0.5]), atol=1e-5) for maps in slab.logits)
+        slab.part_of(painted).add_(1)
+
+    volume = Volume([image] * len(several), shape, box)
+    Sweep(several, 2).map(volume, each, tell=lambda done, *_: told.append(done), note=notes.append)
+    assert painted.sum() == painted[tuple(slice(part.start, part.stop) for part in box)].numel()
+    assert painted.max() == 1
+    assert max(told) == told[-1] == 1.0
+    assert len(notes) == sum(member.window != member.trained for member in several)
+
+
 def test_arrays_of_any_size_are_seen_in_windows_by_an_engine() -> None:
     image = torch.rand(2, 1, 30, 21)
     maps = predict_windows(ThresholdEngine(2, batch_size=3), image, (8, 16))
@@ -204,13 +252,13 @@ def test_what_an_engine_does_not_take_or_give_is_an_error_that_names_it(scans: P
 
     with pytest.raises(DeconvsegError, match=r"Halved: gives logits of shape \(1, 2, 8, 8, 4\) for windows of shape"):
         Predictor([(Halved(), plan)]).segment(image)
-    for given, kind in (
+    for output, kind in (
         (np.zeros(1), "ndarray"),
         (None, "NoneType"),
         (torch.zeros(1, 2, 8, 8, 8, dtype=bool), "torch.bool"),
     ):
         engine = ThresholdEngine()
-        engine.logits = lambda batch, given=given: given
+        engine.logits = lambda batch, output=output: output
         with pytest.raises(
             DeconvsegError, match=f"ThresholdEngine: gives logits as {kind}; a tensor of floating-point"
         ):

@@ -13,6 +13,7 @@ from deconvseg.data import (
     Geometry,
     LabelMap,
     check_dataset,
+    list_image_files,
     mask_suffix,
     open_dataset,
     open_images,
@@ -106,6 +107,22 @@ def test_voxel_sizes_of_zero_are_one_and_said(tmp_path):
     path.with_suffix(".hdr").write_bytes(header)
     assert read_image(path).geometry.spacing == (1, 2, 3)
     assert any("(0, -2, 3): 0 is taken for 1" in note for note in read_header(path).notes)
+
+
+def test_a_compressed_half_is_to_be_unpacked(tmp_path):
+    path = save(tmp_path / "scan.img", np.zeros((4, 5, 6), np.int16))
+    path.rename(tmp_path / "scan.img.gz")
+    with pytest.raises(InputError, match=r"scan\.hdr is one of a pair of files, and scan\.img\.gz is compressed"):
+        read_image(tmp_path / "scan.hdr")
+
+
+@pytest.mark.parametrize("endings", [(".IMG", ".HDR"), (".Img", ".Hdr"), (".img", ".HDR"), (".Img", ".hdr")])
+def test_endings_of_a_pair_may_be_in_capitals(tmp_path, endings):
+    path = save(tmp_path / "scan.img", np.ones((4, 5, 6), np.int16))
+    for old, new in zip((".img", ".hdr"), endings, strict=True):
+        path.with_suffix(old).rename(path.with_suffix(new))
+    assert read_image(path.with_suffix(endings[1])).shape == (4, 5, 6)
+    assert [file.name for file in list_image_files(tmp_path)] == [f"scan{endings[0]}"]
 
 
 def test_half_a_pair_names_the_other_half(tmp_path):

@@ -129,3 +129,11 @@ def test_a_gif_beside_a_picture_of_its_name_is_a_preview(tmp_path):
     cases, problems = open_images(tmp_path)
     assert [case.images[0].name for case in cases] == ["a.png", "b.webp"]
     assert problems == ()
+
+
+def test_labels_of_a_grey_gif_are_its_values_whatever_the_others_are(tmp_path):
+    """Pillow renumbers the greys that a picture has: 4 is the third of {0, 2, 4} and the second of {0, 4}."""
+    for name, values in (("all", (0, 2, 4)), ("few", (0, 4)), ("white", (0, 255))):
+        labels = np.array(values, np.uint8)[RNG.integers(0, len(values), (9, 8))]
+        PIL.Image.fromarray(labels).save(tmp_path / f"{name}.gif")
+        assert np.array_equal(read_label_map(tmp_path / f"{name}.gif").pixels, labels)

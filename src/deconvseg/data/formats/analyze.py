@@ -44,6 +44,8 @@ class AnalyzeReader(VolumeReader):
         voxels, header = _partner(path, ".img"), _partner(path, ".hdr")
         for file in (voxels, header):
             if not file.is_file():
+                if (packed := file.with_name(file.name + ".gz")).is_file():
+                    raise InputError(f"{path} is one of a pair of files, and {packed.name} is compressed; unpack it")
                 raise InputError(f"{path} is one of a pair of files, but {file.name} is not beside it; copy both")
         with header.open("rb") as stream:
             block = stream.read(_HEADER_BYTES)
@@ -66,7 +68,7 @@ def _partner(path: Path, suffix: str) -> Path:
     if path.suffix.lower() == suffix:
         return path
     written = suffix.upper() if path.suffix.isupper() else suffix
-    candidates = (path.with_suffix(written), path.with_suffix(suffix), path.with_suffix(suffix.upper()))
+    candidates = [path.with_suffix(each) for each in (written, suffix, suffix.upper(), suffix.title())]
     return next((file for file in candidates if file.is_file()), candidates[0])
 
 

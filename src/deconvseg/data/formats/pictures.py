@@ -51,7 +51,8 @@ def read_picture(path: Path, *, labels: bool) -> npt.NDArray[Any]:
     """A picture (rows, columns) or (rows, columns, 3) as it is shown, alpha dropped.
 
     With ``labels`` a palette gives its indices (white 1 and black 0 where it has these two, white first), and grey of 2
-    and 4 bits its stored numbers. Raises `OSError` for a wrong checksum and a file that ends early.
+    and 4 bits its stored numbers. A grey GIF gives its grey values, because programs renumber its palette. Raises
+    `OSError` for a wrong checksum and a file that ends early.
     """
     _check_whole(path)
     with _open(path) as opened:
@@ -59,7 +60,7 @@ def read_picture(path: Path, *, labels: bool) -> npt.NDArray[Any]:
         if _is_deep_colour(opened):
             pixels = _deep_png(path)
             pixels = pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :3]
-        elif labels and opened.mode in ("P", "PA"):
+        elif labels and opened.mode in ("P", "PA") and not (isinstance(opened, GifImageFile) and _is_grey(opened)):
             pixels = _indices(opened)
         elif labels and (step := _step_of_grey(opened)) > 1:
             pixels = np.asarray(opened) // np.uint8(step)

@@ -75,6 +75,11 @@ def test_a_case_without_a_group_is_named(pattern):
         group_cases(dataset_of(("1_left", "x", "xleft")), pattern)
 
 
+def test_a_match_of_nothing_is_no_group():
+    with pytest.raises(InputError, match=r"does not match 2 of 3 cases: xa, xb; every case needs a group"):
+        group_cases(dataset_of(("1_left", "xa", "xb")), "^([0-9]*)")
+
+
 def test_what_is_no_regular_expression_is_refused():
     with pytest.raises(InputError, match=r"group_by='\(' is no regular expression: missing \)"):
         group_cases(dataset_of(("a", "b")), "(")

@@ -22,7 +22,12 @@ def group_cases(dataset: Dataset, pattern: str) -> Dataset:
     except re.error as error:
         raise InputError(f"group_by={pattern!r} is no regular expression: {error}") from error
     matches = {case.name: compiled.search(case.name) for case in dataset.cases}
-    if unmatched := [name for name, match in matches.items() if match is None or None in match.groups()]:
+    # No group is given by a match of nothing either, which patterns such as "(x?)" have anywhere.
+    if unmatched := [
+        name
+        for name, match in matches.items()
+        if match is None or None in match.groups() or not any(match.groups() or match[0])
+    ]:
         raise InputError(
             f"group_by={pattern!r} does not match {len(unmatched)} of {len(matches)} cases: {list_names(unmatched)}; "
             "every case needs a group"

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from deconvseg.data.formats.decoding import check_number_type
 from deconvseg.data.formats.registry import is_picture
+from deconvseg.data.geometry import Geometry
 from deconvseg.data.grids import check_same_grid
 from deconvseg.data.headers import asking, read_header, warn_of_readers
 from deconvseg.data.types import Image, LabelMap
@@ -71,7 +74,10 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Any] | None =
     warn_of_readers(readers)
     path = Path(path)
     with np.errstate(over="ignore", invalid="ignore"), asking(path, readers) as reader:
-        pixels, geometry = reader.read_labels(path)
+        return _as_labels(path, *reader.read_labels(path))
+
+
+def _as_labels(path: Path, pixels: npt.NDArray[Any], geometry: Geometry) -> LabelMap:
     if pixels.dtype == np.bool_:
         return LabelMap(pixels.astype(np.uint8), geometry)
     if np.issubdtype(pixels.dtype, np.floating):
@@ -101,9 +107,9 @@ def read_label_white(path: str | PathLike[str], largest: int) -> int | None:
 
 def _read_channels(path: Path, channels_last: bool, readers: Sequence[Any] | None) -> Image:
     # What float32 cannot hold becomes infinite, which is refused below by its count.
-    with np.errstate(over="ignore", invalid="ignore"):
-        with asking(path, readers) as reader:
-            pixels, geometry = reader.read_channels(path, channels_last=channels_last)
+    with np.errstate(over="ignore", invalid="ignore"), asking(path, readers) as reader:
+        pixels, geometry = reader.read_channels(path, channels_last=channels_last)
+        check_number_type(path, pixels.dtype)
         image = Image(np.ascontiguousarray(pixels, dtype=np.float32), geometry)
     if not all(np.isfinite(plane).all() for channel in image.pixels for plane in channel):
         nans, infinite = int(np.isnan(image.pixels).sum()), int(np.isinf(image.pixels).sum())

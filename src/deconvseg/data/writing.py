@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
+from deconvseg.data.formats.decoding import naming
 from deconvseg.data.formats.registry import find_format
 from deconvseg.data.headers import describe_unread
 from deconvseg.data.types import LabelMap, smallest_integer_dtype
@@ -29,9 +30,9 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
     with atomic_write(path) as temporary:
         try:
             known.reader.write_labels(pixels, label_map.geometry, temporary, name=path, like=like)
-        except DeconvsegError:
+        except (DeconvsegError, OSError, MemoryError):
             raise
-        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        except Exception as error:
             # Of a reader from elsewhere: one mask that it cannot write must not end the others.
             raise InputError(
                 f"{path} cannot be written ({type(error).__name__}: {error}); choose another format"
@@ -47,4 +48,5 @@ def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> 
     known = find_format(image_path)
     if known is None:
         raise InputError(describe_unread(Path(image_path)))
-    return known.reader.mask_suffix(values)
+    with naming(Path(image_path), "image"):
+        return known.reader.mask_suffix(values)

@@ -31,7 +31,7 @@ from deconvseg.data import (
     unregister_reader,
     write_label_map,
 )
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import predict
 from deconvseg.training import train
@@ -336,7 +336,7 @@ def test_what_is_no_reader_cannot_be_registered():
         register_reader("duck", reads=".duck")(Duck)
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), KeyError("size"), EOFError(), struct.error("short")])
+@pytest.mark.parametrize("error", [KeyError("size"), struct.error("short"), StopIteration(), Exception("x")])
 def test_whatever_a_reader_raises_is_a_problem_of_its_file(tmp_path, error):
     class Failing(Reader):
         def read_header(self, path):
@@ -360,12 +360,65 @@ def test_whatever_a_reader_raises_is_a_problem_of_its_file(tmp_path, error):
         unregister_reader("failing")
 
 
-def test_a_mask_that_a_reader_cannot_write_is_named(npy, tmp_path, monkeypatch):
+ANSWERS = [None, np.zeros((1, 4, 4)), (np.zeros((1, 4, 4)), None), ([[1]], Geometry.identity(2))]
+ARRAYS = [np.zeros(4), np.array([[["a"]]]), np.zeros((1, 4, 4), complex), np.zeros((1, 4, 4), "M8[s]")]
+
+
+@pytest.mark.parametrize("answer", [*ANSWERS, *((array, Geometry.identity(2)) for array in ARRAYS)])
+def test_what_a_reader_may_not_return_is_an_error_of_its_file(tmp_path, answer):
+    class Odd(Reader):
+        def read_header(self, path):
+            return Header(1, (4, 4), 1)
+
+        def read_channels(self, path, *, channels_last=False):
+            return answer
+
+        def read_labels(self, path):
+            return answer
+
+    (tmp_path / "a.odd").touch()
+    register_reader("odd", reads=".odd")(Odd)
+    try:
+        for read in (read_image, read_label_map):
+            with pytest.raises(InputError, match=r"a\.odd"):
+                read(tmp_path / "a.odd")
+    finally:
+        unregister_reader("odd")
+
+
+def test_what_listings_ask_of_a_reader_names_the_file_where_it_fails(tmp_path):
+    class Failing(Reader):
+        read_header = read_channels = None
+
+        def fail(self, *args):
+            raise RuntimeError("not here")
+
+        listed_as = mask_suffix = fail
+
+    def claims(folder):
+        raise LookupError("no folder")
+
+    (tmp_path / "a.fails").touch()
+    register_reader("failing", reads=".fails")(Failing)
+    try:
+        for ask in (mask_suffix, lambda path: open_images(path.parent)):
+            with pytest.raises(InputError, match=r"a\.fails .*\(not here\)"):
+                ask(tmp_path / "a.fails")
+        unregister_reader("failing")
+        register_reader("failing", claims=claims)(Failing)
+        with pytest.raises(DeconvsegError, match=r": the reader 'failing': LookupError: no folder"):
+            open_images(tmp_path)
+    finally:
+        unregister_reader("failing")
+
+
+@pytest.mark.parametrize("error", [TypeError("no such type"), RuntimeError("no such type")])
+def test_a_mask_that_a_reader_cannot_write_is_named(npy, tmp_path, monkeypatch, error):
     def fail(*args, **kwargs):
-        raise TypeError("no such type")
+        raise error
 
     monkeypatch.setattr(np, "save", fail)
-    with pytest.raises(InputError, match=r"m\.npy cannot be written \(TypeError: no such type\)"):
+    with pytest.raises(InputError, match=r"m\.npy cannot be written \(\w+Error: no such type\)"):
         write_label_map(LabelMap(np.zeros((2, 2), np.uint8), Geometry.identity(2)), tmp_path / "m.npy")
     assert not (tmp_path / "m.npy").exists()
 

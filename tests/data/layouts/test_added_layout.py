@@ -17,7 +17,7 @@ from deconvseg.data import (
     resolve_splits,
     unregister_layout,
 )
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from documents import code_of, imported, install
 
 PAGE = "how-to/add-a-layout.md"
@@ -132,6 +132,19 @@ def test_a_layout_may_be_asked_before_another(tmp_path):
         register_layout("new", looks="", recognises=lambda root: False, opens=opens, before="other")
     with pytest.raises(InputError, match="there is no layout 'new'"):
         unregister_layout("new")
+
+
+def test_a_layout_that_fails_is_named(tmp_path):
+    def fails(root):
+        raise KeyError("x")
+
+    for recognises, opens in ((fails, fails), (lambda root: True, fails), (lambda root: True, lambda root: None)):
+        register_layout("failing", looks="", recognises=recognises, opens=opens, before="csv")
+        try:
+            with pytest.raises(DeconvsegError, match=r"the layout 'failing': (KeyError|AttributeError): "):
+                open_dataset(tmp_path)
+        finally:
+            unregister_layout("failing")
 
 
 def test_an_installed_layout_is_known(tmp_path, monkeypatch):

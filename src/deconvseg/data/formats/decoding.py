@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
-from tifffile import TiffFileError
 
-from deconvseg.errors import InputError, MissingPackageError
+from deconvseg.errors import DeconvsegError, InputError, MissingPackageError
 from deconvseg.system import available_memory, one_line
 from deconvseg.units import format_bytes
 
@@ -28,12 +22,6 @@ CHUNK = 2**20
 
 _MOST_TRAILING_BYTES = 2**26
 _SMALL = 2**28  # bytes that are taken without a look at what is free
-# A damaged header leads a decoder anywhere: every kind below was met, or follows from the same arithmetic.
-_DECODER_ERRORS = (
-    *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError),
-    *(RuntimeError, AssertionError, struct.error, zlib.error),
-    *(ImageFileError, HeaderDataError, WrapStructError, TiffFileError),
-)
 _CONVERT = "which is not read whatever its name; convert it to .nii.gz (3D) or .png (2D)"
 # How files begin that are often found under the name of an image, and what is said of them.
 _FOREIGN = (
@@ -59,6 +47,8 @@ def naming(path: Path, kind: str) -> Iterator[None]:
         if str(error).startswith(str(path)):
             raise
         raise type(error)(f"{path}: {error}") from error
+    except DeconvsegError:
+        raise
     except MemoryError as error:
         raise InputError(
             f"{path} does not fit into memory in the size that its header tells ({_reason(error)}); free some memory, "
@@ -66,7 +56,8 @@ def naming(path: Path, kind: str) -> Iterator[None]:
         ) from error
     except PermissionError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-    except _DECODER_ERRORS as error:
+    except Exception as error:
+        # A damaged header leads a decoder anywhere, and readers from elsewhere have errors of their own.
         if (content := foreign_content(path)) is not None:
             raise InputError(f"{path} {content}") from error
         if "requires the 'imagecodecs' package" in str(error):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from deconvseg.data.formats.reader import Reader
 from deconvseg.errors import InputError
-from deconvseg.system import is_loading, load_plugins
+from deconvseg.system import is_loading, load_plugins, naming
 
 ReaderClass = TypeVar("ReaderClass", bound=type[Reader])
 
@@ -124,7 +124,11 @@ def _claimed_by(folder: Path) -> Format | None:
     claiming = [(known.claims, known) for known in _formats().values() if known.claims is not None]
     if not claiming or not folder.is_dir():
         return None
-    return next((known for claims, known in claiming if claims(folder)), None)
+    for claims, known in claiming:
+        with naming(f"{folder}: the reader {known.name!r}"):
+            if claims(folder):
+                return known
+    return None
 
 
 def _formats() -> dict[str, Format]:

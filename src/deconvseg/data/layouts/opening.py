@@ -12,6 +12,7 @@ from deconvseg.data.layouts.left_out import find_dicom
 from deconvseg.data.layouts.registry import find_layout, list_layouts
 from deconvseg.data.splits.groups import group_cases
 from deconvseg.errors import InputError
+from deconvseg.system import naming
 
 
 def is_dataset(path: str | PathLike[str]) -> bool:
@@ -33,8 +34,9 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False, group_b
     path = _without_description(Path(path))
     layout = find_layout(path)
     if layout is not None:
-        dataset = layout.opens(path)
-        problems = (*dataset.problems, *_unportable_names(dataset))
+        with naming(f"{path}: the layout {layout.name!r}"):
+            dataset = layout.opens(path)
+            problems = (*dataset.problems, *_unportable_names(dataset))
         regions = None if foreground else dataset.regions
         dataset = replace(dataset, problems=problems, foreground=foreground, regions=regions)
         return dataset if group_by is None else group_cases(dataset, group_by)

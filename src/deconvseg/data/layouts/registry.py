@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deconvseg.data.dataset import Dataset
 from deconvseg.errors import InputError
-from deconvseg.system import load_plugins
+from deconvseg.system import load_plugins, naming
 
 _PLUGINS = "deconvseg.layouts"
 
@@ -70,4 +70,8 @@ def list_layouts() -> tuple[Layout, ...]:
 
 def find_layout(path: Path) -> Layout | None:
     """The first layout that recognises a path, or None."""
-    return next((layout for layout in list_layouts() if layout.recognises(path)), None)
+    for layout in list_layouts():
+        with naming(f"{path}: the layout {layout.name!r}"):
+            if layout.recognises(path):
+                return layout
+    return None

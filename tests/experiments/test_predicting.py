@@ -188,3 +188,38 @@ def test_a_prediction_is_the_same_after_json() -> None:
     assert again == made
     again.add(made)
     assert (again.warnings, again.problems, len(again.written)) == (["d"], ["c"], 2)
+
+
+class Careless(Serial):
+    """An executor that loses the outcome of some tasks, or gives outcomes twice and in another order."""
+
+    slots = 2
+
+    def __init__(self, *, loses: bool) -> None:
+        self.loses = loses
+
+    def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
+        for task in reversed(tasks):
+            outcome = task.run(console)
+            yield from () if self.loses else (outcome, outcome)
+
+
+def test_outcomes_that_are_lost_are_problems_and_those_given_twice_count_once(
+    trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    twice = predict_many(discs / "images", trained, tmp_path / "a", **OPTIONS, executor=Careless(loses=False))
+    assert [path.name for path in twice.written] == sorted(expected)
+    assert len(twice.models) == 1
+    # What was written counts, whatever is told of it.
+    lost = predict_many(discs / "images", trained, tmp_path / "b", **OPTIONS, executor=Careless(loses=True))
+    assert [path.name for path in lost.written] == sorted(expected)
+    with pytest.raises(DeconvsegError, match="Careless gave no outcome"):
+        predict_many(discs / "images" / "disc0.png", trained, tmp_path, **OPTIONS, executor=Careless(loses=True))
+
+
+def test_the_only_case_is_told_of_without_a_key(trained: Path, discs: Path, tmp_path: Path) -> None:
+    console = Listening()
+    predict_many(
+        discs / "images" / "disc0.png", trained, tmp_path, **OPTIONS, executor=Processes(2, 2), console=console
+    )
+    assert console.said[0].startswith("disc0: ")

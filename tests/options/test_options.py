@@ -268,3 +268,16 @@ def test_runs_of_the_last_version_go_on(tmp_path: Path, more: dict[str, object])
     assert now.to_config().keys() >= (OF_THE_LAST_VERSION.keys() | more.keys()) - ({"fold", "nodes"} if more else set())
     with pytest.raises(InputError, match="seed 3 → 4; leave these out"):
         resume_options(TrainOptions("discs", seed=4), run)
+
+
+@pytest.mark.parametrize("command", ["train", "crossval", "evaluate", "predict"])
+def test_what_must_be_given_stands_first_in_help_and_json_last(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = help_of(command, monkeypatch, capsys)
+    options = re.findall(r"(\* )?--(\w[\w-]*)", printed)
+    needed = [bool(star) for star, _ in options]
+    assert needed == sorted(needed, reverse=True)
+    assert needed[0]
+    if command != "train":
+        assert [name for _, name in options][-2:] == ["json", "help"]

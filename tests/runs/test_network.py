@@ -66,3 +66,9 @@ def test_the_plan_is_read_once(run: Run) -> None:
     plan = run.plan
     (run.path / "plan.json").unlink()
     assert run.plan is plan
+
+
+def test_a_cross_validation_has_no_network_of_its_own(run: Run) -> None:
+    (run.path / "splits_final.json").write_text("[]")
+    with pytest.raises(InputError, match=r"a cross-validation, without weights of its own; give a fold of it"):
+        deconvseg.load_network(run.path, device="cpu")

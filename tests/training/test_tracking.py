@@ -11,7 +11,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from consoles import Listening
-from deconvseg.errors import DeconvsegError, InterruptionError
+from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.runs import Run
 from deconvseg.training import train
 from deconvseg.training.tracking import Guests
@@ -170,3 +170,17 @@ def test_the_status_says_how_the_training_ended(
         with pytest.raises(type(error)):
             work()
     assert lines.calls[-1] == {"finish": status}
+
+
+class Half:
+    """A tracker that is not finished."""
+
+    def start(self, run: Run) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("trackers", [None, Half(), [Half()], [Lines], "mlflow"], ids=str)
+def test_what_is_no_tracker_is_refused_before_anything_is_made(discs: Path, tmp_path: Path, trackers: Any) -> None:
+    with pytest.raises(InputError, match=r"^`trackers=.*: give a sequence of trackers: objects with start, log, "):
+        train(discs, tmp_path / "run", trackers=trackers)
+    assert not (tmp_path / "run").exists()

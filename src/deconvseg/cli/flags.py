@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -59,10 +59,6 @@ def _say(parameter: Any, value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{flag} {key}={entry}" for key, entry in value.items())
     return flag if value is None else f"{flag} {shlex.quote(str(value))}"
-
-
-def _longest(flags: Sequence[str]) -> str:
-    return next((flag for flag in flags if flag.startswith("--")), "".join(flags[:1]))
 
 
 def _read(text: str) -> Any:

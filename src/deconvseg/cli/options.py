@@ -17,6 +17,7 @@ def takes(
     """Give a command the declared options beside its own parameters; they reach it, read and checked, as ``asked``.
 
     These are all of a dataclass, or those with the ``names``; ``others`` are declared otherwise for this command.
+    What must be given stands first in ``--help``.
     """
     entries = [
         entry._replace(option=others.get(entry.name, entry.option))
@@ -33,7 +34,8 @@ def takes(
 
         taken = {"asked", *(entry.name for entry in entries)}
         own = [part for part in signature(function).parameters.values() if part.name not in taken]
-        parameters = [*(part.replace(kind=Parameter.KEYWORD_ONLY) for part in own), *map(_parameter, entries)]
+        parameters = [*map(_parameter, entries), *(part.replace(kind=Parameter.KEYWORD_ONLY) for part in own)]
+        parameters.sort(key=lambda part: part.default is not Parameter.empty)
         command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {part.name: part.annotation for part in parameters}
         return command
@@ -72,7 +74,7 @@ def _read(entry: Declared, given: Any) -> Any:
     name, option, _ = entry
     if given is None:
         return None
-    flag = name if option.positional else next(flag for flag in _flags(name, option) if flag.startswith("--"))
+    flag = name.upper() if option.positional else next(flag for flag in _flags(name, option) if flag.startswith("--"))
     return dict(option.read(text, flag) for text in given) if isinstance(given, list) else option.read(given, flag)
 
 

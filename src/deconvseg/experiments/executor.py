@@ -73,7 +73,7 @@ class Processes(Executor):
                     task, process, _ = running.pop(key)
                     yield _outcome(task, ends.pop(key, None), process.wait())
                 elif "say" in message:
-                    console.say(f"{key}: {message['say']}")
+                    running[key][0].console(console).say(message["say"])
                 else:
                     ends[key] = message
 

@@ -110,7 +110,7 @@ class _Spreading:
         while parts:
             outcomes = self._run({f"part {n} of {len(parts)}": part for n, part in enumerate(parts, 1)})
             if all(isinstance(outcome.error, InputError) for outcome in outcomes) and not result.models:
-                raise outcomes[0].error or DeconvsegError("nothing was predicted")
+                raise outcomes[0].error  # type: ignore[misc]
             parts = []
             for outcome in outcomes:
                 left = self._take(outcome, result, expected)
@@ -131,8 +131,12 @@ class _Spreading:
             Task(key, f"{__name__}:predict_part", {**self.arguments, "cases": None if part is None else list(part)})
             for key, part in parts.items()
         ]
+        ended: dict[str, Outcome] = {}
         with closing(self.executor.run(tasks, self.console)) as outcomes:
-            return list(outcomes)
+            for outcome in outcomes:
+                ended.setdefault(outcome.task.key, outcome)
+        lost = DeconvsegError(f"{type(self.executor).__name__} gave no outcome of it")
+        return [ended.get(task.key, Outcome(task, error=lost)) for task in tasks]
 
     def _take(self, outcome: Outcome, result: Prediction, expected: ExpectedMasks) -> _Part:
         """Add what a task has done to the result, and return the cases that it has left."""

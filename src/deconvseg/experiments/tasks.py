@@ -32,14 +32,17 @@ class Task:
     def run(self, console: Console) -> Outcome:
         """Make the call here; an error is its outcome, an interruption by the user is raised."""
         module, _, name = self.function.partition(":")
-        shown = _Labelled(console, self.key) if self.key else console
         try:
-            return Outcome(self, getattr(import_module(module), name)(**self.arguments, console=shown))
+            return Outcome(self, getattr(import_module(module), name)(**self.arguments, console=self.console(console)))
         except InterruptionError:
             raise
         # Also what PyTorch raises where memory does not suffice: the next task may still fit.
         except (DeconvsegError, MemoryError, OSError, RuntimeError) as error:
             return Outcome(self, error=error)
+
+    def console(self, console: Console) -> Console:
+        """Return a console that shows the key before every line; without a key, the console itself."""
+        return _Labelled(console, self.key) if self.key else console
 
     def to_json(self) -> str:
         """Return the task as one line of JSON, for another process."""

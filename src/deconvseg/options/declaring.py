@@ -2,6 +2,7 @@
 
 import json
 import operator
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from os import fspath
@@ -137,7 +138,9 @@ class Option:
         try:
             return (self.kind.read or self.kind.check)(text)
         except (OverflowError, TypeError, ValueError) as error:
-            raise InputError(f"{name} {text}: give {self.kind.wanted_text or self.kind.wanted}") from error
+            raise InputError(
+                f"{name} {shlex.quote(str(text))}: give {self.kind.wanted_text or self.kind.wanted}"
+            ) from error
 
 
 class Declared(NamedTuple):

@@ -150,6 +150,8 @@ class Run:
         from safetensors.torch import load_file
 
         path = self.path / f"{kind}.safetensors"
+        if (self.path / FOLDS).is_file():
+            raise InputError(f"{self.path}: a cross-validation, without weights of its own; give a fold of it (fold_0)")
         if not path.is_file():
             raise InputError(f"{path}: no weights there; has the training finished its first epoch?")
         try:
@@ -177,9 +179,8 @@ class Run:
         """
         from deconvseg.models import create_model
 
-        kind: Weights = "weights"
-        if which == "best" and (self.path / "weights_best.safetensors").is_file():
-            kind = "weights_best"
+        has_best = (self.path / "weights_best.safetensors").is_file()
+        kind: Weights = "weights_best" if which == "best" and has_best else "weights"
         network = create_model(self.plan.model.name, **self.plan.model.config)
         network.load_weights(self.load_weights(kind), str(self.path / f"{kind}.safetensors"), "plan.json describes")
         return network.to(device).eval()

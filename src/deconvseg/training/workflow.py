@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from deconvseg.options import OBJECT, Option, TrainArguments, TrainOptions, takes
+from deconvseg.options import Kind, Option, TrainArguments, TrainOptions, takes
 from deconvseg.progress import Silent, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
@@ -21,10 +21,21 @@ from deconvseg.training.starting import prepare_run
 from deconvseg.training.tracking import Guests, Tracker
 
 
+def _check_trackers(values: Any) -> tuple[Tracker, ...]:
+    methods = ("start", "log", "picture", "finish")
+    for value in values:
+        if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in methods):
+            raise TypeError
+    return tuple(values)
+
+
+_TRACKERS = Kind(_check_trackers, "a sequence of trackers: objects with start, log, picture and finish")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(TrainArguments):
     trackers: Annotated[
-        Sequence[Tracker], Option("What also gets the numbers of every epoch; see Tracker.", OBJECT, resume="call")
+        Sequence[Tracker], Option("What also gets the numbers of every epoch; see Tracker.", _TRACKERS, resume="call")
     ] = ()
 
 

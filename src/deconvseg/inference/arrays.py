@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from deconvseg.data import Image, LabelMap, image_from_itk
@@ -48,7 +49,7 @@ def image_of(
     if isinstance(given, Image):
         _refuse_geometry(spacing, affine, "an Image")
         return GivenImage(given, lambda mask: mask)
-    if isinstance(given, nib.spatialimages.SpatialImage):
+    if isinstance(given, SpatialImage):
         _refuse_geometry(spacing, affine, "an image of nibabel")
         return _from_nibabel(given, plan)
     if type(given).__module__.partition(".")[0] == "SimpleITK" and hasattr(given, "GetDirection"):

@@ -242,6 +242,16 @@ def test_masks_of_another_engine_are_predicted_again(scans: Path, tmp_path: Path
         assert (len(done.skipped), len(done.written)) == (skipped, 2 - skipped)
 
 
+def test_the_identity_of_a_prediction_has_the_size_of_windows_that_is_not_the_plans() -> None:
+    plan, found = plan_of(3, 2, (8, 8, 8), (1.0, 1.0, 1.3)), {}
+    for size in (None, (8, 8, 8), (16, 8, 8), (16, 16, 8)):
+        engine = ThresholdEngine()
+        engine.fixed_size = size
+        found[size] = Predictor([(engine, plan)]).identity
+    assert found[None] == found[8, 8, 8]
+    assert len(set(found.values())) == 3
+
+
 def test_what_an_engine_does_not_take_or_give_is_an_error_that_names_it(scans: Path, tmp_path: Path) -> None:
     plan = plan_of(3, 2, (8, 8, 8), (1.0, 1.0, 1.0))
     image = Image(np.ones((1, 9, 9, 9), np.float32), Geometry.identity(3))

@@ -107,14 +107,15 @@ class Predictor:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of what decides a mask: weights, plans, overlap, mirroring, cropping and post-processing."""
+        """A hash of what decides a mask: weights, plans, windows, overlap, mirroring, cropping and post-processing."""
         digest = sha256()
         for member in self._members:
             for piece in member.engine.fingerprint():
                 digest.update(piece)
         for plan, member in zip(self.plans, self._members, strict=True):
             seen = plan.model_dump_json(include={"spacing", "patch_size", "channels", "labels", "regions", "model"})
-            digest.update(f"{seen} {member.overlap} {member.flips}".encode())
+            size = "" if member.trained == tuple(plan.patch_size) else f" {member.trained}"
+            digest.update(f"{seen} {member.overlap} {member.flips}{size}".encode())
         steps = [step.model_dump_json() for step in self.postprocessing.steps]
         digest.update(f"{self.crop} {steps}".encode())
         return digest.hexdigest()

@@ -311,6 +311,19 @@ class TestEarlierFiles:
         assert read.to_json(tmp_path) == written.to_json(tmp_path)
         assert merge_evaluations([read]).summary == merge_evaluations([written]).summary
 
+    @pytest.mark.parametrize("empty", ["diagonal", "drop"])
+    def test_a_value_is_missing_only_where_the_policy_drops_it(self, folders, tmp_path, empty):
+        evaluate(*folders, tmp_path / "metrics.json", empty=empty)
+        tree = json.loads((tmp_path / "metrics.json").read_text())
+        row = tree["cases"][0]["classes"]["1"]
+        row["hd95"] = None
+        (tmp_path / "metrics.json").write_text(json.dumps(tree))
+        with pytest.raises(InputError, match="hd95 is None"):
+            read_evaluation(tmp_path / "metrics.json")
+        row["status"] = "missed"
+        (tmp_path / "metrics.json").write_text(json.dumps({**tree, "empty": "drop"}))
+        assert read_evaluation(tmp_path / "metrics.json").cases[0].mean["hd95"] is None
+
     @pytest.mark.parametrize(
         "damage",
         [

@@ -15,7 +15,7 @@ from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
 from deconvseg.evaluation.metrics import ALWAYS_MEASURED
-from deconvseg.evaluation.registry import MetricInfo, check_policy
+from deconvseg.evaluation.registry import MetricInfo, Policy, check_policy
 
 _NUMBERS = (
     *("volume_truth", "volume_prediction", "volume_difference"),
@@ -35,10 +35,11 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
         metrics = Measuring.choose().infos if given is None else tuple(MetricInfo.parse(row) for row in given)
         if [metric.key for metric in metrics][:1] != ["dsc"]:
             raise ValueError("the first metric is not dsc")
+        empty = check_policy(tree.get("empty", "diagonal"))
         return Evaluation(
-            cases=tuple(_read_case(row, path.parent, metrics) for row in tree["cases"]),
+            cases=tuple(_read_case(row, path.parent, metrics, empty) for row in tree["cases"]),
             metrics=metrics,
-            empty=check_policy(tree.get("empty", "diagonal")),
+            empty=empty,
             lesions=LesionRule(tree.get("lesion_overlap", 0.0), tuple(tree.get("lesion_sizes", ()))),
             labels={int(value): name for value, name in tree["labels"].items()},
             unit=tree["unit"],
@@ -101,27 +102,27 @@ def _common_unit(parts: Sequence[Evaluation]) -> str:
     return "mm"
 
 
-def _read_case(row: dict[str, Any], folder: Path, metrics: Sequence[MetricInfo]) -> CaseMetrics:
+def _read_case(row: dict[str, Any], folder: Path, metrics: Sequence[MetricInfo], empty: Policy) -> CaseMetrics:
     return CaseMetrics(
         name=row["name"],
         shape=tuple(row["shape"]),
         spacing=tuple(row["spacing"]),
-        metrics={int(value): _checked(scores, metrics) for value, scores in row["classes"].items()},
+        metrics={int(value): _checked(scores, metrics, empty) for value, scores in row["classes"].items()},
         truth_file=find_beside(row["truth_file"], folder),
         prediction_file=find_beside(row["prediction_file"], folder),
         image_files=tuple(find_beside(file, folder) for file in row["image_files"]),
     )
 
 
-def _checked(row: dict[str, Any], metrics: Sequence[MetricInfo]) -> ClassMetrics:
+def _checked(row: dict[str, Any], metrics: Sequence[MetricInfo], empty: Policy) -> ClassMetrics:
     """The scores of a class, complete; `KeyError` for one that is missing, `TypeError` for one that is no number."""
     counts = [count.column for metric in metrics for count in metric.counts]
     for key in (*_NUMBERS, *counts):
         if not _is_number(row[key]):
             raise TypeError(f"{key} is {row[key]!r}")
     for key in (*ALWAYS_MEASURED, *(metric.key for metric in metrics)):
-        # A dropped case has no value.
-        if row[key] is not None and not _is_number(row[key]):
+        dropped = row[key] is None and empty == "drop" and row["status"] != "ok"
+        if not dropped and not _is_number(row[key]):
             raise TypeError(f"{key} is {row[key]!r}")
     if not all(isinstance(row[key], str) for key in ("name", "status")):
         raise TypeError(f"name and status are {row['name']!r} and {row['status']!r}")

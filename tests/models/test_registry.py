@@ -1,9 +1,11 @@
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -191,3 +193,12 @@ def test_a_new_network_and_a_new_upsampling_are_one_file_each(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", USE, str(tmp_path)]
     subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+
+
+def test_numbers_of_numpy_are_written_as_json_and_build_the_same_network():
+    given = {"kind": "dtc", "receptive_field": np.float32(2.5)}
+    with torch.device("meta"):
+        model = create_model("unet", in_channels=1, out_channels=2, widths=[4, 8], upsampling=given)
+        kept = json.loads(json.dumps(model.config, allow_nan=False))
+        assert kept["upsampling"] == {"kind": "dtc", "receptive_field": 2.5}
+        assert create_model("unet", **kept).config == model.config

@@ -1,6 +1,7 @@
 """Which backend is chosen, how one is forced, and what is said about it."""
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -319,6 +320,50 @@ def test_a_backend_of_an_unknown_operator_is_refused_with_the_known_ones():
         *("ndc_update", "deformable_upsample", "selective_scan", "instance_norm"),
         *("conv", "conv_transpose", "winograd_conv", "deconver_block"),
     }
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"backend": "reference"}, "a backend cannot be named 'reference'"),
+        ({"backend": "eager"}, "a backend cannot be named 'eager'"),
+        ({"backend": "meta"}, "a backend cannot be named 'meta'"),
+        ({"backend": ""}, "a backend cannot be named ''"),
+        ({"device": "gpu"}, "device='gpu': give a type of device, as 'cpu', 'cuda' or 'mps'"),
+        ({"device": "cpu:0"}, "device='cpu:0': give a type of device"),
+        ({"priority": "high"}, "priority='high': give a number"),
+        ({"priority": float("nan")}, "priority=nan: give a number"),
+    ],
+)
+def test_a_registration_that_is_refused_leaves_the_former_one(operator, changed, message):
+    register_backend("test", "toy", device="cpu", kernels=toy())
+    before = operator.implementations
+    with pytest.raises(InputError, match=re.escape(message)):
+        register_backend(**{"operator": "test", "backend": "toy", "device": "cpu", "kernels": toy()} | changed)
+    assert operator.implementations == before
+
+
+def test_a_backend_of_an_unknown_operator_cannot_be_taken_away():
+    with pytest.raises(InputError, match="operator 'ndc_updat' is unknown.*did you mean 'ndc_update'"):
+        unregister_backend("ndc_updat", "native")
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_an_operator_called_with_the_name_of_a_backend_reads_no_tensor_of_another_type(dtype):
+    """By its name a backend is not asked; a half tensor has half the memory that its kernel would read."""
+    tensors = [tensor.to(dtype) for tensor in problem()]
+    with pytest.raises(InputError, match=f"the native kernels compute in torch.float32, not {dtype}"):
+        torch.ops.deconvseg.ndc_update(*tensors, 4, 1e-8, "native")
+    image = torch.rand(1, 16, 6, 6, dtype=dtype)
+    for backend in ("native", ""):
+        with pytest.raises(InputError, match=f"the native kernels compute in torch.float32, not {dtype}"):
+            torch.ops.deconvseg.conv(image, torch.rand(16, 16, 3, 3, dtype=dtype), None, [1, 1], [1, 1], backend)
+
+
+def test_an_operator_called_with_the_name_of_a_backend_of_another_device_is_refused():
+    with pytest.raises(InputError, match="deconvseg::ndc_update: triton needs tensors on cuda, not cpu; call deconv"):
+        torch.ops.deconvseg.ndc_update(*problem(), 4, 1e-8, "triton")
 
 
 def calls_of_all_operators() -> dict[str, Callable[[], torch.Tensor]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -180,7 +181,9 @@ def log_sigmoid(x: Tensor) -> Tensor:
 
 
 def _jsonable(value: Any) -> Any:
-    """Write sequences as lists and infinity as a word, as strict JSON needs."""
+    """Write sequences as lists, numbers of NumPy as Python's and infinity as a word, as strict JSON needs."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, Mapping):
         return {name: _jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

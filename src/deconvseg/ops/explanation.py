@@ -56,8 +56,8 @@ def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **optio
     """Say which backend runs and why the others do not; ``print`` the result for a table.
 
     ``explain(model)`` asks every module in it that has backends, for inputs like its own parameters.
-    ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call, without computing anything; the other
-    functions are ``deformable_upsample``, ``selective_scan`` and ``instance_norm``. Raises
+    ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call, without computing anything; so does
+    each other function that has backends, as ``deformable_upsample`` and ``selective_scan``. Raises
     :class:`~deconvseg.errors.InputError` for anything else, for inputs that the function refuses, and where a forced
     backend cannot compute.
     """

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from deconvseg.errors import InputError, check_choice
 
+# What a choice may also be called.
+_RESERVED = ("", "reference", "eager", "meta")
+
 
 class Implementation(NamedTuple):
     """How a backend computes an operator on devices of a type; see :func:`register_backend`."""
@@ -61,9 +64,11 @@ class Operator:
 
         ``""`` is for a call of the operator of ``torch.library`` itself: the first that can compute, else an error.
         """
-        if backend in self._named:
-            return self._named[backend].module()
         device, reasons = device_of(tensors), []
+        if named := self._named.get(backend):
+            if named.device == device:
+                return named.module()
+            reasons.append(f"{backend} needs tensors on {named.device}, not {device}")
         for each in self.implementations:
             if not backend and each.device == device:
                 reason = None if self.of_layers else each.why_not(True, tensors, ())
@@ -94,18 +99,36 @@ def register_backend(
     when it is first asked. It has the functions that the operator's ``library.py`` calls, and the one that ``decline``
     names: it takes the operator's tensors and settings and returns why it does not compute with them, in one line, or
     None. Where there is also ``supports``, that answers for a forced backend, and ``decline`` may turn down what others
-    compute faster. Raises :class:`~deconvseg.errors.InputError` for an unknown operator.
+    compute faster. Raises :class:`~deconvseg.errors.InputError` for an unknown operator or type of device, a priority
+    that is no number, and a name that stands for no backend's kernels, as ``"reference"``.
     """
-    check_choice(operator, tuple(OPERATORS), "operator")
-    unregister_backend(operator, backend)
-    ordered = (*OPERATORS[operator].implementations, Implementation(backend, device, priority, kernels, decline))
+    others = _others(operator, backend)
+    if backend in _RESERVED:
+        raise InputError(f"a backend cannot be named {backend!r}: choose a name that has no other meaning")
+    if not _is_device_type(device):
+        raise InputError(f"device={device!r}: give a type of device, as 'cpu', 'cuda' or 'mps'")
+    if not isinstance(priority, int | float) or priority != priority:
+        raise InputError(f"priority={priority!r}: give a number")
+    ordered = (*others, Implementation(backend, device, priority, kernels, decline))
     OPERATORS[operator].implementations = tuple(sorted(ordered, key=lambda each: -each.priority))
 
 
 def unregister_backend(operator: str, backend: str) -> None:
-    """Have a backend compute an operator no longer; nothing where it does not."""
-    kept = (each for each in OPERATORS[operator].implementations if each.backend != backend)
-    OPERATORS[operator].implementations = tuple(kept)
+    """Have a backend compute an operator no longer; nothing where it does not, but an operator must be known."""
+    others = _others(operator, backend)
+    OPERATORS[operator].implementations = others
+
+
+def _others(operator: str, backend: str) -> tuple[Implementation, ...]:
+    check_choice(operator, tuple(OPERATORS), "operator")
+    return tuple(each for each in OPERATORS[operator].implementations if each.backend != backend)
+
+
+def _is_device_type(name: str) -> bool:
+    try:
+        return torch.device(name).type == name
+    except RuntimeError:
+        return False
 
 
 def define_in_torch(

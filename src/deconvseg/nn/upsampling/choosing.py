@@ -89,9 +89,12 @@ def choose_upsampling(upsampling: Upsampling, defaults: Mapping[str, Any] | None
     chosen: tuple[dict[str, Any], ...] = tuple(
         {key: value for key, value in (defaults or {}).items() if key in kind.options} for kind in kinds
     )
+    keys: dict[tuple[int, str], str] = {}
     for key, value in given.items():
         place = _owner(kinds, name, key)
         option = kinds[place].options[str(key).rpartition(".")[2]]
+        if (other := keys.setdefault((place, option.name), key)) != key:
+            raise InputError(f"upsampling {name!r}: {other!r} and {key!r} are the same option: give one of both")
         try:
             option.check(value)
         except InputError as error:
@@ -105,7 +108,7 @@ def _kinds(name: str) -> tuple[UpsamplingKind, ...]:
     if len(names) <= 2 and len(set(names)) == len(names) and all(part in known for part in names):
         return tuple(known[part] for part in names)
     candidates = ["+".join(pair) for pair in itertools.permutations(known, 2)] if len(names) > 1 else known
-    nearest = get_close_matches(name, candidates, n=3, cutoff=0.5)
+    nearest = get_close_matches(name.lower(), candidates, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     raise InputError(
         f"upsampling {name!r} is unknown: {hint}choose from {', '.join(known)}, or a sum of two, as 'dtc+linear'"
@@ -114,8 +117,8 @@ def _kinds(name: str) -> tuple[UpsamplingKind, ...]:
 
 def _owner(kinds: Sequence[UpsamplingKind], name: str, key: str) -> int:
     """Return the place of the kind whose option it is."""
-    owner, _, option = str(key).rpartition(".")
-    places = [place for place, kind in enumerate(kinds) if owner in ("", kind.name) and option in kind.options]
+    owner, dot, option = str(key).rpartition(".")
+    places = [place for place, kind in enumerate(kinds) if (not dot or owner == kind.name) and option in kind.options]
     if len(places) > 1:
         both = " or ".join(repr(f"{kind.name}.{option}") for kind in kinds)
         raise InputError(f"upsampling {name!r}: both kinds have an option {option!r}: give {both}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deconvseg.errors import DeconvsegError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.ops import native
 from deconvseg.ops.native import instruction_set, library
 
@@ -44,13 +44,21 @@ def why_unreadable(names: str, *tensors: Tensor | None) -> str | None:
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Return where the data of a tensor begin, or null."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+    """Return where the data of a tensor begin, or null; any but float32 on a CPU would be read past its end."""
+    return ctypes.c_void_p(_address(tensor))
 
 
 def pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    """Return where the data of tensors begin, or null."""
-    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+    """Return where the data of tensors begin, as :func:`pointer` does."""
+    return (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    if tensor is None:
+        return None
+    if tensor.dtype != torch.float32 or not tensor.is_cpu:
+        raise InputError(f"the native kernels compute in torch.float32, not {tensor.dtype}, and on cpu")
+    return tensor.data_ptr()
 
 
 def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvseg.data import Geometry, Header, case_stem, is_image_file, read_image, read_label_map
-from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.decoding import naming_file
 from deconvseg.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -367,6 +367,6 @@ def test_hidden_and_appledouble_files_are_no_images():
 def test_a_file_that_memory_does_not_hold_is_not_called_truncated():
     with (
         pytest.raises(InputError, match=r"^scan\.nii does not fit into memory .* free some memory, or copy it again"),
-        naming(Path("scan.nii"), "NIfTI file"),
+        naming_file(Path("scan.nii"), "NIfTI file"),
     ):
         np.empty(2**52)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deconvseg.system import child_environment, ending, leave_current_folder, python_command
-from deconvseg.system.processes import safe_path
+from deconvseg.system import ending, leave_current_folder
+from deconvseg.system.processes import child_environment, python_command, safe_path
 
 # What a downloaded folder may hold: names that Python itself, or what it starts, imports.
 HOSTILE = ("signal", "torch", "multiprocessing", "runpy", "site", "sitecustomize", "json", "deconvseg")
@@ -104,11 +104,11 @@ def test_the_command_line_leaves_the_current_folder_at_once(hostile: Path, monke
 
 _PARENT = """
 import signal, subprocess, sys
-from deconvseg.system import child_environment, python_command
+from deconvseg.system import start_process
 for number in (signal.SIGHUP, signal.SIGINT):
     signal.signal(number, signal.SIG_DFL)  # nohup and shells start what runs in the background with these ignored
 sys.path.append(sys.argv[1])
-child = subprocess.Popen(python_command("sleeping"), env=child_environment(), stdout=subprocess.PIPE, text=True)
+child = start_process("sleeping", stdout=subprocess.PIPE, text=True)
 child.stdout.readline()
 print(child.pid, flush=True)
 sys.stdin.read()

@@ -32,7 +32,7 @@ from deconvseg.data.layouts.inputs import is_images_folder, open_images
 from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.layouts.opening import is_dataset, open_dataset
 from deconvseg.data.layouts.registry import Layout, list_layouts, register_layout, unregister_layout
-from deconvseg.data.listing import find_splits, guess_channels, list_image_files
+from deconvseg.data.listing import find_splits, list_image_files
 from deconvseg.data.patches.augmentation import Augment, Augmentation, Probability
 from deconvseg.data.patches.sampling import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.places import find_beside, name_beside
@@ -107,7 +107,6 @@ __all__ = [
     "find_splits",
     "finish",
     "group_cases",
-    "guess_channels",
     "image_from_itk",
     "image_suffixes",
     "is_dataset",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.registry import find_format, image_suffix, is_claimed
 
 
@@ -31,14 +31,14 @@ def is_image(path: Path) -> bool:
 def listed_as(path: Path) -> Path:
     """The file that stands for an image in listings: the one with the voxels, where ``path`` is its header."""
     known = find_format(path)
-    with naming(path, "image"):
+    with naming_file(path, "image"):
         return path if known is None else known.reader.listed_as(path)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """The files that hold an image, what it changes with: the path itself, or it and others, or those of a folder."""
     known = find_format(path)
-    with naming(path, "image"):
+    with naming_file(path, "image"):
         return (path,) if known is None else known.reader.files(path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.data.file_names import is_dead_link
-from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.image_endings import DICOM, UNREAD
 from deconvseg.data.formats.reader import Reader
 from deconvseg.data.formats.registry import find_format, image_suffix, image_suffixes, is_claimed
@@ -29,7 +29,7 @@ def read_header(path: str | PathLike[str], *, readers: Sequence[Any] | None = No
 def asking(path: Path, readers: Sequence[Any] | None = None) -> Iterator[Reader]:
     """The reader of a path, for a block in which whatever it raises becomes an `InputError` that names the file."""
     reader = reader_of(path, readers)
-    with naming(path, f"{image_suffix(path)} file" if path.is_file() else "image"):
+    with naming_file(path, f"{image_suffix(path)} file" if path.is_file() else "image"):
         yield reader
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.registry import find_format
 from deconvseg.data.headers import describe_unread
 from deconvseg.data.types import LabelMap, smallest_integer_dtype
@@ -48,5 +48,5 @@ def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> 
     known = find_format(image_path)
     if known is None:
         raise InputError(describe_unread(Path(image_path)))
-    with naming(Path(image_path), "image"):
+    with naming_file(Path(image_path), "image"):
         return known.reader.mask_suffix(values)

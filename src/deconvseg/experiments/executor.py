@@ -15,7 +15,7 @@ import torch
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.experiments.tasks import Executor, Outcome, Share, Task
 from deconvseg.progress import Console
-from deconvseg.system import child_environment, choose_device, ended, ending, python_command, read_messages
+from deconvseg.system import choose_device, ended, ending, read_messages, start_process
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _Message = dict[str, Any]
@@ -78,12 +78,12 @@ class Processes(Executor):
                     ends[key] = message
 
     def _start(self, task: Task, gpu: str | None) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            python_command("deconvseg.experiments.worker", str(self.threads)),
+        return start_process(
+            *("deconvseg.experiments.worker", str(self.threads)),
+            # CUDA looks once; a task can go on on whichever device is free.
+            environment=None if gpu is None else {_VISIBLE: gpu},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # CUDA looks once; a task can go on on whichever device is free.
-            env=child_environment(**({} if gpu is None else {_VISIBLE: gpu})),
             text=True,
             encoding="utf-8",
         )

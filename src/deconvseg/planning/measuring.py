@@ -11,7 +11,7 @@ import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning.recipes import Recipe
-from deconvseg.system import child_environment, ended, python_command
+from deconvseg.system import ended, start_process
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,13 @@ class StepMeter:
         self.recipe = Recipe() if recipe is None else recipe
         # A file, because a pipe that is not read while the other process writes would fill up and block it.
         self._messages: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            python_command("deconvseg.planning.trial"),
+        self._process = start_process(
+            "deconvseg.planning.trial",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
             text=True,
             encoding="utf-8",
-            env=child_environment(),
         )
 
     def __enter__(self) -> "StepMeter":

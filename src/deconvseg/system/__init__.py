@@ -25,12 +25,11 @@ from deconvseg.system.memory import (
 )
 from deconvseg.system.plugins import is_loading, load_plugins
 from deconvseg.system.processes import (
-    child_environment,
     end_with_parent,
     ending,
     leave_current_folder,
-    python_command,
     read_messages,
+    start_process,
     take_over_stdout,
 )
 from deconvseg.system.relaying import Relay
@@ -46,7 +45,6 @@ __all__ = [
     "UnfailingStream",
     "atomic_write",
     "available_memory",
-    "child_environment",
     "choose_device",
     "count_cores",
     "current_folder",
@@ -73,9 +71,9 @@ __all__ = [
     "plannable_memory",
     "processor_name",
     "protect_streams",
-    "python_command",
     "read_messages",
     "remove_unfinished",
+    "start_process",
     "take_over_stdout",
     "total_memory",
     "unfinished",

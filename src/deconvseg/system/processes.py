@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -46,6 +46,16 @@ def python_command(module: str, *arguments: str) -> list[str]:
     # Python 3.10 has no -P; -I also ignores the environment's PYTHON* variables, whose paths are in the bootstrap.
     safe = "-P" if sys.version_info >= (3, 11) else "-I"
     return [sys.executable, safe, "-c", _BOOTSTRAP.format(paths=safe_path(), module=module), *arguments]
+
+
+def start_process(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None, **streams: Any
+) -> "subprocess.Popen[Any]":
+    """Start a module of this package (:func:`python_command`) in this environment and some values more.
+
+    ``streams`` are arguments of :class:`subprocess.Popen`.
+    """
+    return subprocess.Popen(python_command(module, *arguments), env=child_environment(**(environment or {})), **streams)
 
 
 def child_environment(**values: str) -> dict[str, str]:

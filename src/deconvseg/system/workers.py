@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from deconvseg.errors import DeconvsegError
 from deconvseg.system.endings import ended
 from deconvseg.system.foreign import naming
-from deconvseg.system.processes import child_environment, python_command
+from deconvseg.system.processes import start_process
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -76,11 +76,11 @@ class _Worker:
 
     def __init__(self, function: Callable[[Any], Any], describe: Callable[[Any], str]) -> None:
         self.task = (function, describe)
-        self.process = subprocess.Popen(
-            python_command("deconvseg.system.serving"),
+        self.process = start_process(
+            "deconvseg.system.serving",
+            environment={"OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=child_environment(OMP_NUM_THREADS="1"),
         )
         self.started = False
         self.death: DeconvsegError | None = None

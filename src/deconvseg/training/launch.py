@@ -19,13 +19,12 @@ from deconvseg.planning import Plan
 from deconvseg.progress import Console, Progress
 from deconvseg.runs import Run
 from deconvseg.system import (
-    child_environment,
     choose_device,
     ended,
     ending,
     ending_signal,
-    python_command,
     read_messages,
+    start_process,
 )
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.sharing import share_of_batch
@@ -82,9 +81,9 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console, trac
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as chatter, console.track("training") as progress:
         processes = [
-            subprocess.Popen(
-                python_command(worker, str(run.path.resolve()), chosen, how),
-                env=child_environment(**_environment(rank, count, store.port, threads_of_each(options))),
+            start_process(
+                *(worker, str(run.path.resolve()), chosen, how),
+                environment=_environment(rank, count, store.port, threads_of_each(options)),
                 stdout=writer,
                 stderr=None if rank == 0 else chatter,
             )

@@ -39,7 +39,7 @@ _FOREIGN = (
 
 
 @contextmanager
-def naming(path: Path, kind: str) -> Iterator[None]:
+def naming_file(path: Path, kind: str) -> Iterator[None]:
     """Turn a decoder's exceptions into an `InputError` that names ``path`` and says it is no readable ``kind``."""
     try:
         yield

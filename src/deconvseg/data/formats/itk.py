@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES, MetaImageHeader, save_metaimage
 from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, NrrdHeader, save_nrrd
 from deconvseg.data.formats.reader import Reader
@@ -35,7 +35,7 @@ class ItkReader(Reader):
 
     def read_header(self, path: Path) -> Header:
         """The numbers per voxel, or a fourth axis, are the channels."""
-        with naming(path, self.kind):
+        with naming_file(path, self.kind):
             header = self.parse(path)
             voxels = header.voxels
             _geometry(header, voxels)
@@ -44,7 +44,7 @@ class ItkReader(Reader):
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (C, X, Y, Z) or (C, rows, columns) in float32."""
-        with naming(path, self.kind):
+        with naming_file(path, self.kind):
             header = self.parse(path)
             voxels = header.voxels
             _check_axes(path, voxels, channels_last=channels_last)
@@ -53,7 +53,7 @@ class ItkReader(Reader):
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         """Labels (X, Y, Z) or (rows, columns), in the type of the file."""
-        with naming(path, self.kind):
+        with naming_file(path, self.kind):
             header = self.parse(path)
             voxels = header.voxels
             if voxels.numbers_per_voxel > 1:
@@ -72,7 +72,7 @@ class ItkReader(Reader):
     def files(self, path: Path) -> tuple[Path, ...]:
         """The header and the other files that hold its voxels; itself alone where it cannot be read."""
         try:
-            with naming(path, self.kind):
+            with naming_file(path, self.kind):
                 return (path, *(file for file in self.parse(path).files if file != path))
         except InputError:
             return (path,)  # the error is told where the image is read

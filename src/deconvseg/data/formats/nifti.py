@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data.formats.decoding import check_number_type, naming
+from deconvseg.data.formats.decoding import check_number_type, naming_file
 from deconvseg.data.formats.registry import register_reader
 from deconvseg.data.formats.volumes import Volume, VolumeReader, decompressed
 from deconvseg.data.geometry import Geometry
@@ -63,7 +63,7 @@ def save_nifti(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like
     volume = nib.Nifti1Image(pixels, geometry.affine, dtype=pixels.dtype)
     volume.header.set_xyzt_units("mm")
     if like is not None and like.name.lower().endswith(NIFTI_SUFFIXES):
-        with naming(like, "NIfTI file"):
+        with naming_file(like, "NIfTI file"):
             source = open_nifti(like, like, like)
         if np.array_equal(source.affine, geometry.affine):
             header = type(source.header)()

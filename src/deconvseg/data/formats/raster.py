@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from deconvseg.data.formats.decoding import naming
+from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.pictures import lossy_picture, read_picture, read_picture_alpha, read_picture_header
 from deconvseg.data.formats.reader import Reader
 from deconvseg.data.formats.registry import register_reader
@@ -36,18 +36,18 @@ class RasterReader(Reader):
 
     def read_header(self, path: Path) -> Header:
         """Grey has 1 channel, colour 3."""
-        with naming(path, "image"):
+        with naming_file(path, "image"):
             return read_tiff_header(path) if _is_tiff(path) else read_picture_header(path)
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (1, H, W) or (3, H, W)."""
-        with naming(path, "image"):
+        with naming_file(path, "image"):
             pixels = _read(path, labels=False)
         return (pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)), Geometry.identity(2)
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         """Labels (H, W): grey values, palette indices, or a colour whose channels are equal."""
-        with naming(path, "image"):
+        with naming_file(path, "image"):
             pixels = _read(path, labels=True)
         if pixels.ndim == 3:
             differing = (pixels != pixels[..., :1]).any(axis=-1)
@@ -72,12 +72,12 @@ class RasterReader(Reader):
 
     def read_alpha(self, path: Path) -> npt.NDArray[Any] | None:
         """The alpha channel (H, W) as it is stored, or None where there is none."""
-        with naming(path, "image"):
+        with naming_file(path, "image"):
             return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
 
     def compression_with_losses(self, path: Path) -> str:
         """JPEG, a lossy WebP, or JPEG in TIFF, by the content."""
-        with naming(path, "image"):
+        with naming_file(path, "image"):
             return _lossy_tiff(path) if _is_tiff(path) else lossy_picture(path)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.volumeutils import apply_read_scaling
 
-from deconvseg.data.formats.decoding import DEFLATE_RATIO, check_described, fill, naming, read_chunks
+from deconvseg.data.formats.decoding import DEFLATE_RATIO, check_described, fill, naming_file, read_chunks
 from deconvseg.data.formats.reader import Reader
 from deconvseg.data.geometry import Geometry
 from deconvseg.data.types import Header
@@ -67,18 +67,18 @@ class VolumeReader(Reader):
 
     @abstractmethod
     def open(self, path: Path) -> Volume:
-        """The header of a file. What is wrong with it may be any exception of a decoder (`naming`)."""
+        """The header of a file. What is wrong with it may be any exception of a decoder (`naming_file`)."""
 
     def read_header(self, path: Path) -> Header:
         """The fourth and later axes are the channels."""
-        with naming(path, self.kind):
+        with naming_file(path, self.kind):
             volume = self.open(path)
             Geometry(volume.affine)
             return Header(math.prod(volume.shape[3:]), volume.shape[:3], volume.dtype.itemsize, volume.notes)
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
         """Intensities (C, X, Y, Z) with the header's scaling applied, in float32, contiguous."""
-        with naming(path, self.kind):
+        with naming_file(path, self.kind):
             volume = self.open(path)
             shape = volume.shape
             if len(shape) == 4 and not channels_last:
@@ -94,7 +94,7 @@ class VolumeReader(Reader):
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         """Labels (X, Y, Z), as stored; where the header scales them, the whole numbers that were meant."""
-        with naming(path, self.kind):
+        with naming_file(path, self.kind):
             volume = self.open(path)
             if len(volume.shape) != 3:
                 raise InputError(

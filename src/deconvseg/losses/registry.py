@@ -39,7 +39,7 @@ def list_losses() -> list[str]:
 
 
 def make_loss(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> SegmentationLoss:
-    """Return a loss by its name; :class:`InputError` for a name, an option or a value that there is not.
+    """Return a loss by its name; :class:`InputError` for an unknown name or option, and for a wrong value.
 
     ``defaults`` are for options that the loss has and that are not given; regions and ``ignore_id`` come by them alone.
     """

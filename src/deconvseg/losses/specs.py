@@ -18,7 +18,7 @@ def create_loss(
     ignore_id: int | None = None,
     **defaults: Any,
 ) -> SegmentationLoss:
-    """Return the loss that a recipe gives; :class:`InputError` for names, options and values that there are not.
+    """Return the loss that a recipe gives; :class:`InputError` for unknown names and options, and for wrong values.
 
     Args:
         spec: a name (``"dice_ce"``), a mapping of its ``kind`` and options (``{"kind": "tversky", "beta": 0.8}``), or a

@@ -6,7 +6,7 @@ import logging
 import os
 from importlib.metadata import entry_points
 
-from deconvseg.errors import DeconvsegError
+from deconvseg.system.foreign import one_line
 
 _log = logging.getLogger("deconvseg")
 _loaded: set[str] = set()
@@ -28,11 +28,10 @@ def load_plugins(group: str) -> None:
         _loading.append(entry.name)
         try:
             entry.load()
-        except (ImportError, AttributeError, DeconvsegError) as error:
+        except Exception as error:  # noqa: BLE001 (one package must not end every command)
             package = entry.dist.name if entry.dist is not None else entry.value
-            _log.warning(
-                "%s: %r of the package %s cannot be loaded and is left out (%s)", group, entry.name, package, error
-            )
+            told = "%s: %r of the package %s cannot be loaded and is left out (%s)"
+            _log.warning(told, group, entry.name, package, one_line(error))
         finally:
             _loading.pop()
 

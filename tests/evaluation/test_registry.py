@@ -227,6 +227,10 @@ class TestRegistering:
             ),
             ({"key": "x", "title": "x", "unit": "mm"}, "unit is 'mm'; give one of '', 'length'"),
             ({"key": "x", "title": "x", "better": "up"}, "better is 'up'; give one of 'higher', 'lower', 'zero'"),
+            (
+                {"key": "x", "title": "x", "options": ("tolerence",)},
+                "option 'tolerence' is unknown: did you mean 'tol",
+            ),
             ({"key": "x", "title": "x", "digits": -1}, "has -1 digits; give 0 to 9"),
             ({"key": "x", "title": "a, b"}, "the title 'a, b' cannot be named in a list"),
         ],

@@ -23,6 +23,8 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 # The diagonal of BraTS's images, 240 x 240 x 155 voxels of 1 mm: the HD95 of a missed or spurious region there.
 BRATS_PENALTY = math.hypot(240, 240, 155)
 EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
+# The arguments of an evaluation that a metric may depend on.
+_OPTIONS = ("tolerance", "lesion_overlap", "lesion_sizes")
 # Installed packages add metrics as entry points of this group.
 _PLUGINS = "deconvseg.metrics"
 # Columns of the files that are no metrics.
@@ -135,10 +137,7 @@ class Metric:
     pooled: Callable[[Mapping[str, int]], float | None] | None = None
 
     def measure(self, pair: MaskPair, policy: Policy) -> float | None:
-        """Return the value of a pair, None where the policy for empty masks drops it.
-
-        Raises :class:`DeconvsegError` where the function gives no finite number.
-        """
+        """Return the value of a pair, None where the policy drops it; :class:`DeconvsegError` for no finite number."""
         value = "computed" if pair.status == "ok" else self.empty.value(pair.status, policy)
         if value is None:
             return None
@@ -231,6 +230,8 @@ def _check_entry(metric: Metric) -> None:
             raise InputError(f"{what}: the image's diagonal is a length, and the metric's unit is none")
     for status in empty.undefined:
         check_choice(status, EMPTY_STATUSES, f"{what}: the undefined case")
+    for option in metric.options:
+        check_choice(option, _OPTIONS, f"{what}: the option")
 
 
 def unregister_metric(key: str) -> None:
@@ -279,21 +280,20 @@ def check_policy(policy: str) -> Policy:
 
 def describe_empty(metrics: Sequence[MetricInfo]) -> dict[str, str]:
     """Return a sentence for each status of empty masks: what each metric gives."""
+    words = {None: "dropped", "diagonal": "the diagonal of the image", "computed": "as computed"}
+
+    def show(value: EmptyValue | None) -> str:
+        return words[value] if value is None or isinstance(value, str) else f"{value:.6g}"
+
     heads = {
         "both empty": "",
         "missed": "the truth is there, the prediction is empty: ",
         "spurious": "the truth is empty, the prediction is not: ",
     }
     return {
-        status: head + ", ".join(f"{metric.title} {describe_value(metric.empty.get(status))}" for metric in metrics)
+        status: head + ", ".join(f"{metric.title} {show(metric.empty.get(status))}" for metric in metrics)
         for status, head in heads.items()
     }
-
-
-def describe_value(value: EmptyValue | None) -> str:
-    """Return in words what a metric gives for empty masks."""
-    words = {None: "dropped", "diagonal": "the diagonal of the image", "computed": "as computed"}
-    return words[value] if value is None or isinstance(value, str) else f"{value:.6g}"
 
 
 def _spell(name: str) -> str:

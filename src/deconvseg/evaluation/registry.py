@@ -27,13 +27,12 @@ EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
 _OPTIONS = ("tolerance", "lesion_overlap", "lesion_sizes")
 # Installed packages add metrics as entry points of this group.
 _PLUGINS = "deconvseg.metrics"
-# Columns of the files that are no metrics.
+# Columns of the files that are no metrics, and the endings of those that tables add to a metric's own.
 TAKEN = {
     *("all", "case", "label", "name", "status", "class", "counted", "cases", "missed", "spurious", "both_empty"),
     *("classes", "absent_classes", "with_truth"),
     *("tp", "fp", "fn", "tn", "n_truth", "n_prediction", "volume_truth", "volume_prediction", "volume_difference"),
 }
-# Columns that tables add to a metric's own.
 _ENDINGS = ("_with_truth", "_dropped")
 
 

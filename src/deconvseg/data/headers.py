@@ -22,7 +22,10 @@ def read_header(path: str | PathLike[str], *, readers: Sequence[Any] | None = No
     """What a file says of its image before its numbers are read. ``readers`` is deprecated, as in `read_image`."""
     warn_of_readers(readers)
     with asking(Path(path), readers) as reader:
-        return reader.read_header(Path(path))
+        header = reader.read_header(Path(path))
+        if not isinstance(header, Header):
+            raise TypeError(f"its reader gives no Header, but {type(header).__name__}")
+        return header
 
 
 @contextmanager

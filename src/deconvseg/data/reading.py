@@ -110,6 +110,8 @@ def _read_channels(path: Path, channels_last: bool, readers: Sequence[Any] | Non
     with np.errstate(over="ignore", invalid="ignore"), asking(path, readers) as reader:
         pixels, geometry = reader.read_channels(path, channels_last=channels_last)
         check_number_type(path, pixels.dtype)
+        if not pixels.size:
+            raise InputError(f"{path} holds no voxels: its shape is {pixels.shape}")
         image = Image(np.ascontiguousarray(pixels, dtype=np.float32), geometry)
     if not all(np.isfinite(plane).all() for channel in image.pixels for plane in channel):
         nans, infinite = int(np.isnan(image.pixels).sum()), int(np.isinf(image.pixels).sum())

@@ -368,7 +368,7 @@ ARRAYS = [np.zeros(4), np.array([[["a"]]]), np.zeros((1, 4, 4), complex), np.zer
 def test_what_a_reader_may_not_return_is_an_error_of_its_file(tmp_path, answer):
     class Odd(Reader):
         def read_header(self, path):
-            return Header(1, (4, 4), 1)
+            return answer
 
         def read_channels(self, path, *, channels_last=False):
             return answer
@@ -379,9 +379,12 @@ def test_what_a_reader_may_not_return_is_an_error_of_its_file(tmp_path, answer):
     (tmp_path / "a.odd").touch()
     register_reader("odd", reads=".odd")(Odd)
     try:
-        for read in (read_image, read_label_map):
+        for read in (read_header, read_image, read_label_map):
             with pytest.raises(InputError, match=r"a\.odd"):
                 read(tmp_path / "a.odd")
+        answer = np.zeros((0, 4, 4)), Geometry.identity(2)
+        with pytest.raises(InputError, match=r"a\.odd holds no voxels: its shape is \(0, 4, 4\)"):
+            read_image(tmp_path / "a.odd")
     finally:
         unregister_reader("odd")
 

@@ -13,6 +13,7 @@ from deconvseg.data import (
     Geometry,
     LabelMap,
     check_dataset,
+    check_same_grid,
     list_image_files,
     mask_suffix,
     open_dataset,
@@ -184,6 +185,23 @@ def test_masks_of_pairs_are_nifti_and_lie_on_their_image(tmp_path):
     assert np.array_equal(nib.load(tmp_path / "mask.nii.gz").affine, nib.load(path).affine)
     with pytest.raises(InputError, match=r"mask\.img: a mask is not written as \.img; use \.nii\.gz"):
         write_label_map(LabelMap(labels, Geometry.identity(3)), tmp_path / "mask.img")
+
+
+def test_a_mask_of_an_image_without_a_place_fits_a_true_mask_with_one(tmp_path):
+    """Training and evaluation compare them: the true mask may be a NIfTI that a viewer has given a place."""
+    path = save(tmp_path / "scan.img", np.zeros((4, 5, 6), np.int16))
+    affine = np.array(nib.load(path).affine)
+    affine[:3, 3] += (3, -40, 7)
+    labels = np.ones((4, 5, 6), np.uint8)
+    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "truth.nii.gz")
+    image = read_image(path)
+    check_same_grid(image, path, read_label_map(tmp_path / "truth.nii.gz"), tmp_path / "truth.nii.gz")
+    write_label_map(LabelMap(labels, image.geometry), tmp_path / "mask.nii.gz", like=path)
+    read_mask_pair(tmp_path / "truth.nii.gz", tmp_path / "mask.nii.gz")
+    placed = nib.Nifti1Image(labels, np.diag([2, 1.5, 3, 1]))
+    nib.save(placed, tmp_path / "other.nii.gz")
+    write_label_map(LabelMap(labels, read_image(tmp_path / "other.nii.gz").geometry), tmp_path / "second.nii.gz")
+    assert nib.load(tmp_path / "second.nii.gz").header["sform_code"] > 0
 
 
 def test_another_hdr_file_is_no_pair(tmp_path):

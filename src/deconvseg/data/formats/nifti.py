@@ -59,9 +59,15 @@ class NiftiVolume(Volume):
 
 
 def save_nifti(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like: Path | None) -> None:
-    """Write (X, Y, Z) to ``path``, with the forms, codes, units and number of axes of a ``like`` on the same grid."""
+    """Write (X, Y, Z) to ``path``, with the forms, codes, units and number of axes of a ``like`` on the same grid.
+
+    The mask of an Analyze image has no forms: like its image it has voxel sizes and no place.
+    """
     volume = nib.Nifti1Image(pixels, geometry.affine, dtype=pixels.dtype)
     volume.header.set_xyzt_units("mm")
+    if not geometry.placed and np.allclose(volume.header.get_base_affine(), geometry.affine):
+        # A header without forms has this affine, and no place, as the image has none.
+        volume.header["sform_code"] = volume.header["qform_code"] = 0
     if like is not None and like.name.lower().endswith(NIFTI_SUFFIXES):
         with naming_file(like, "NIfTI file"):
             source = open_nifti(like, like, like)

@@ -1,12 +1,15 @@
 """One shape of progress, and those of before, which still work."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consoles import Listening
+from deconvseg import predict
 from deconvseg.progress import SILENT, Console, Quiet, each, takes_console, tenths
 
 
@@ -86,3 +89,12 @@ def test_a_console_of_the_last_version_still_works() -> None:
         with pytest.deprecated_call(match=r"Former\.meter\(\)"):
             call()
     assert seen == ["begins", "adding", ("half", 0.5), ("checking", 1.0), "closed"]
+
+
+def test_what_was_before_the_console_is_warned_of_once(trained: Path, discs: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        predict(discs / "images" / "disc0.png", trained, tmp_path, say=print)  # type: ignore[call-overload]
+    told = [str(warning.message) for warning in caught if "console" in str(warning.message)]
+    assert len(told) == 1
+    assert told[0].startswith("predict(say=) is going to be removed: give a console")

@@ -106,7 +106,7 @@ def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Argument
         if former:
             _deprecate(f"{function.__name__}({', '.join(f'{name}=' for name in former)})")
             given["console"] = _Former.of(former.get("say"), former.get("progress") or former.get("track"))
-        elif hasattr(console, "meter"):
+        elif hasattr(console, "meter") and not isinstance(console, _Former):
             _deprecate(f"{type(console).__name__}.meter()")
             given["console"] = _Former(console.say, console.track, console.meter)
         return function(*arguments, **given)

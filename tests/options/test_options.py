@@ -23,14 +23,16 @@ from deconvseg.cli import training
 from deconvseg.cli.app import app
 from deconvseg.errors import InputError
 from deconvseg.evaluation import evaluate
-from deconvseg.experiments import crossval
+from deconvseg.experiments import crossval, predict_many
 from deconvseg.experiments.folds import fold_task
+from deconvseg.inference import predict
 from deconvseg.options import (
     OBJECT,
     CrossvalOptions,
     EvaluateOptions,
     Option,
     Options,
+    PredictOptions,
     RunOptions,
     TrainArguments,
     TrainOptions,
@@ -48,6 +50,8 @@ COMMANDS: list[tuple[str, type[Options], Callable[..., object]]] = [
     ("train", TrainArguments, train),
     ("crossval", CrossvalOptions, crossval),
     ("evaluate", EvaluateOptions, evaluate),
+    ("predict", PredictOptions, predict),
+    ("predict", PredictOptions, predict_many),
 ]
 
 
@@ -76,7 +80,8 @@ def test_help_lists_every_option_with_its_names_and_its_sentence(
         assert f"{name}: {' '.join(option.help.replace('{form}', option.kind.form).split())}" in told
         if option.kind is not OBJECT:
             assert " ".join(option.help.replace("{form}", option.kind.text_form).split()) in printed
-            assert all(f"-{part} " in printed or f"-{part}," in printed for part in option.names)
+            names = [part for name in option.names for part in name.split("/")]
+            assert all(f"-{part} " in printed or f"-{part}," in printed for part in names)
     assert "{form}" not in printed + told
 
 
@@ -86,13 +91,14 @@ def test_signatures_have_resolved_types_and_nothing_else(
 ) -> None:
     signature = inspect.signature(function)
     positional = [name for name, part in signature.parameters.items() if part.kind == part.POSITIONAL_OR_KEYWORD]
-    assert positional == (["truth", "prediction"] if command == "evaluate" else ["dataset"]) + ["output"]
-    if command != "evaluate":
+    taken = {"evaluate": ["truth", "prediction"], "predict": ["images", "models"]}.get(command, ["dataset"])
+    assert positional == [*taken, "output"]
+    if taken == ["dataset"]:
         assert signature.parameters["plan"].annotation == Plan | str | PathLike[str] | None
     assert not [name for name, part in signature.parameters.items() if isinstance(part.annotation, str)]
-    with pytest.raises(TypeError, match=rf"{command}\(\) got an unexpected keyword argument 'epoch'"):
-        function("data", "run", epoch=3)
-    with pytest.raises(TypeError, match=rf"{command}\(\) missing a required argument: '{positional[1]}'"):
+    with pytest.raises(TypeError, match=rf"{function.__name__}\(\) got an unexpected keyword argument 'epoch'"):
+        function(*positional, epoch=3)
+    with pytest.raises(TypeError, match=rf"{function.__name__}\(\) missing a required argument: '{positional[1]}'"):
         function("data")
 
 
@@ -281,3 +287,11 @@ def test_what_must_be_given_stands_first_in_help_and_json_last(
     assert needed[0]
     if command != "train":
         assert [name for _, name in options][-2:] == ["json", "help"]
+
+
+@pytest.mark.parametrize("function", [predict, predict_many])
+def test_what_a_function_adds_is_declared_too_where_annotations_are_postponed(function: Callable[..., object]) -> None:
+    listed = re.findall(r"^    (\w+): ", str(function.__doc__).partition("Arguments:\n")[2], re.MULTILINE)
+    assert listed == list(inspect.signature(function).parameters)
+    with pytest.raises(InputError, match=r"^`output=3`: give a path$"):
+        function("scans", "run", 3)

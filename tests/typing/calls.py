@@ -4,9 +4,10 @@ from pathlib import Path
 
 from typing_extensions import assert_type
 
-from deconvseg import evaluate, train
+from deconvseg import evaluate, predict, train
 from deconvseg.evaluation import Evaluation
-from deconvseg.experiments import CrossValidation, crossval
+from deconvseg.experiments import CrossValidation, crossval, predict_many
+from deconvseg.inference import Prediction
 from deconvseg.planning import Plan
 from deconvseg.runs import Run
 
@@ -33,3 +34,12 @@ def call_evaluate() -> None:
     assert_type(evaluate("truth", Path("masks"), unit="voxel", metrics=["dice"], labels={1: "lesion"}), Evaluation)
     evaluate("truth", "masks", tolerence=2)  # type: ignore[call-arg]
     evaluate("truth", "masks", unit="cm")  # type: ignore[arg-type]
+
+
+def call_predict() -> None:
+    assert_type(predict("scans", "run", "masks", tta=True, cases=["a"]), Prediction)
+    predict("scans", "run", "masks", tat=True)  # type: ignore[call-overload]
+    assert_type(predict_many(Path("scans"), ["run"], "masks", memory=2**30, split="test"), Prediction)
+    predict_many("scans", "run")  # type: ignore[call-arg]
+    predict_many("scans", "run", "masks", memory="1G")  # type: ignore[arg-type]
+    predict_many("scans", 3, "masks")  # type: ignore[arg-type]

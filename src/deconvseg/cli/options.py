@@ -66,7 +66,10 @@ def _say(name: str, option: Option) -> Any:
 
 def _flags(name: str, option: Option) -> list[str]:
     """Return an option's names on the command line."""
-    return [f"-{n}" if len(n) == 1 else f"--{n}" for n in option.names or (name.replace("_", "-"),)]
+    return [
+        "/".join(f"-{part}" if len(part) == 1 else f"--{part}" for part in names.split("/"))
+        for names in option.names or (name.replace("_", "-"),)
+    ]
 
 
 def _read(entry: Declared, given: Any) -> Any:

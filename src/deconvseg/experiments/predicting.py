@@ -4,41 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.experiments.executor import Serial
 from deconvseg.experiments.tasks import Executor, Outcome, Task
 from deconvseg.inference import ExpectedMasks, Prediction, choose_cases, predict
-from deconvseg.progress import SILENT, Console
+from deconvseg.options import OBJECT, PLACE, Option, PredictOptions, declared_options, takes
+from deconvseg.progress import Console
 from deconvseg.runs import open_runs
 
 _Path = str | PathLike[str]
 _Part = tuple[str, ...]
 
 
-def predict_many(
-    images: _Path,
-    models: _Path | Sequence[_Path],
-    output: _Path,
-    *,
-    device: str = "auto",
-    overlap: float | None = None,
-    tta: bool = False,
-    postprocess: bool = True,
-    crop: bool = True,
-    memory: int | None = None,
-    save_probabilities: bool = False,
-    skip_existing: bool = False,
-    bids: bool = False,
-    splits: _Path | None = None,
-    split: Literal["train", "val", "test"] | None = None,
-    fold: int | None = None,
-    executor: Executor | None = None,
-    console: Console = SILENT,
-) -> Prediction:
+@dataclass(frozen=True)
+class _Arguments(PredictOptions):
+    images: Annotated[_Path, Option("A file, a folder of files, or a dataset.", PLACE)]
+    models: Annotated[_Path | Sequence[_Path], Option("Runs or cross-validations: one, or several to average.", OBJECT)]
+    output: Annotated[_Path, Option("Folder for the masks.", PLACE)]
+    _: KW_ONLY
+    executor: Annotated[Executor | None, Option("What predicts the parts; this process if not given.", OBJECT)] = None
+
+
+@takes(_Arguments)
+def predict_many(asked: _Arguments) -> Prediction:
     """Write the masks of a file, a folder or a dataset as :func:`deconvseg.predict` does, by tasks of an executor.
 
     The ``executor`` is this process if not given. Each of its slots takes a part of the cases; ``memory`` is that of a
@@ -48,36 +41,28 @@ def predict_many(
     case that it was at, and the one after it, each alone. A case whose own task fails too is one of the ``problems``.
     Raises :class:`~deconvseg.errors.InputError` where no part can be predicted, as for a missing run.
     """
-    executor = executor or Serial()
-    models = [models] if isinstance(models, str | PathLike) else models
+    executor = asked.executor or Serial()
+    models = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
     arguments = {
-        "images": str(images),
+        **{
+            name: getattr(asked, name)
+            for name, option, _ in declared_options(PredictOptions)
+            if option.kind is not OBJECT
+        },
+        "images": asked.images,
         "models": [str(model) for model in models],
-        "output": str(output),
-        "device": device,
-        "overlap": overlap,
-        "tta": tta,
-        "postprocess": postprocess,
-        "crop": crop,
-        "memory": memory,
-        "save_probabilities": save_probabilities,
-        "skip_existing": skip_existing,
-        "bids": bids,
-        "splits": None if splits is None else str(splits),
-        "split": split,
-        "fold": fold,
+        "output": asked.output,
     }
-    spreading = _Spreading(arguments, executor, console)
+    spreading = _Spreading(arguments, executor, asked.console)
     if executor.slots == 1:
         return spreading.whole()
     runs = [run for model in models for run in open_runs(model)]
     # Its warnings are those of the tasks.
-    cases, _, _ = choose_cases(
-        Path(images), runs[0].plan, runs, splits=splits, split=split, fold=fold, told=Prediction()
-    )
+    part = {name: arguments[name] for name in ("splits", "split", "fold")}
+    cases, _, _ = choose_cases(Path(asked.images), runs[0].plan, runs, **part, told=Prediction())
     if len(cases) < 2:
         return spreading.whole()
-    expected = ExpectedMasks(runs[0].plan, cases, Path(output), bids)
+    expected = ExpectedMasks(runs[0].plan, cases, Path(asked.output), asked.bids)
     return spreading.parts([case.name for case in cases], expected)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.opening import Folder, common_postprocessing, describe_runs, open_models
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
-from deconvseg.progress import SILENT, Console, takes_console
+from deconvseg.options import OBJECT, PLACE, Option, PredictOptions, takes
+from deconvseg.progress import Console, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
 
@@ -50,6 +52,17 @@ class _FileOptions(_Options, total=False):
     console: Console
 
 
+@dataclass(frozen=True)
+class _Arguments(PredictOptions):
+    images: Annotated[Any, Option("An image in memory, a file, a folder of files, or a dataset.", OBJECT)]
+    models: Annotated[Folder | Sequence[Folder | Model], Option("Runs or cross-validations, or models.", OBJECT)]
+    output: Annotated[Folder | None, Option("Folder for the masks of files.", PLACE)] = None
+    _: KW_ONLY
+    spacing: Annotated[Sequence[float] | None, Option("Distances of an array's voxels, in mm.", OBJECT)] = None
+    affine: Annotated[Any, Option("From an array's voxels to RAS millimetres.", OBJECT)] = None
+    cases: Annotated[Sequence[str] | None, Option("Take only the cases of these names.", OBJECT)] = None
+
+
 @overload
 def predict(
     images: NDArray[Any],
@@ -79,28 +92,8 @@ def predict(
     **options: Unpack[_Options],
 ) -> Any: ...
 @takes_console
-def predict(
-    images: Any,
-    models: Folder | Sequence[Folder | Model],
-    output: Folder | None = None,
-    *,
-    spacing: Sequence[float] | None = None,
-    affine: Any = None,
-    device: str = "auto",
-    overlap: float | None = None,
-    tta: bool = False,
-    postprocess: bool = True,
-    crop: bool = True,
-    memory: int | None = None,
-    save_probabilities: bool = False,
-    skip_existing: bool = False,
-    bids: bool = False,
-    splits: Folder | None = None,
-    split: Literal["train", "val", "test"] | None = None,
-    fold: int | None = None,
-    cases: Sequence[str] | None = None,
-    console: Console = SILENT,
-) -> Any:
+@takes(_Arguments)
+def predict(asked: _Arguments) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
     ``models`` are run folders, or models as :class:`~deconvseg.inference.Predictor` takes them: runs, and pairs of a
@@ -131,58 +124,67 @@ def predict(
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
     does not fit, and for an argument that does not belong to the kind of ``images``.
     """
-    from_files = isinstance(images, str | PathLike)
+    from_files = isinstance(asked.images, str | PathLike)
     if from_files:
-        _refuse(spacing=spacing, affine=affine, why="files have a geometry of their own")
+        _refuse(asked, "spacing", "affine", why="files have a geometry of their own")
     else:
         why = "an image in memory is one case, not saved"
-        _refuse(output=output, splits=splits, split=split, fold=fold, cases=cases, why=why)
-        _refuse(skip_existing=skip_existing or None, bids=bids or None, why="an image in memory is not saved")
-    given = [models] if isinstance(models, str | PathLike) else models
+        _refuse(asked, "output", "splits", "split", "fold", "cases", why=why)
+        _refuse(asked, "skip_existing", "bids", why="an image in memory is not saved")
+    given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
     opened = open_models(given)
     predictor = Predictor(
         opened,
-        device=choose_device(device),
-        overlap=overlap,
-        tta=tta,
-        crop=crop,
-        memory=memory,
-        postprocessing=common_postprocessing(given) if postprocess else None,
+        device=choose_device(asked.device),
+        overlap=asked.overlap,
+        tta=asked.tta,
+        crop=asked.crop,
+        memory=asked.memory,
+        postprocessing=common_postprocessing(given) if asked.postprocess else None,
     )
     runs = [model for model in opened if isinstance(model, Run)]
     told = describe_runs(runs)
-    if not from_files:
-        one = image_of(images, predictor.plan, spacing=spacing, affine=affine)
-        maps = predictor.new_maps(one.image.shape) if save_probabilities else None
-        mask = one.give_back(predictor.segment(one.image, probabilities=maps))
-        return mask if maps is None else (mask, maps)
-    if output is None:
+    return _predict_files(asked, predictor, runs, told) if from_files else _predict_image(asked, predictor)
+
+
+def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:
+    """Return the mask of an image in memory, with its probabilities where they are asked for."""
+    one = image_of(asked.images, predictor.plan, spacing=asked.spacing, affine=asked.affine)
+    maps = predictor.new_maps(one.image.shape) if asked.save_probabilities else None
+    mask = one.give_back(predictor.segment(one.image, probabilities=maps))
+    return mask if maps is None else (mask, maps)
+
+
+def _predict_files(asked: _Arguments, predictor: Predictor, runs: Sequence[Run], told: Prediction) -> Prediction:
+    """Write the masks of files, and add what was done to what is told of the runs."""
+    if asked.output is None:
         raise InputError("images from files need a folder for their masks: give `output`")
-    if Path(images).is_dir() and Path(images).resolve() == Path(output).resolve():
+    images, output = Path(asked.images), Path(asked.output)
+    if images.is_dir() and images.resolve() == output.resolve():
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    chosen, left_out, load = choose_cases(
-        Path(images), predictor.plan, runs, memory=memory, splits=splits, split=split, fold=fold, names=cases, told=told
-    )
+    part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold")}
+    chosen, left_out, load = choose_cases(images, predictor.plan, runs, **part, names=asked.cases, told=told)
     done = predict_cases(
         predictor,
         chosen,
-        Path(output),
+        output,
         load=load,
-        save_probabilities=save_probabilities,
-        skip_existing=skip_existing,
-        bids=bids,
-        raise_problems=Path(images).is_file() and not is_dataset(Path(images)),
-        console=console,
+        save_probabilities=asked.save_probabilities,
+        skip_existing=asked.skip_existing,
+        bids=asked.bids,
+        raise_problems=images.is_file() and not is_dataset(images),
+        console=asked.console,
     )
     told.add(done)
     told.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
     return told
 
 
-def _refuse(*, why: str, **arguments: object) -> None:
+def _refuse(asked: _Arguments, *names: str, why: str) -> None:
     """Refuse arguments that would be ignored."""
-    for name, value in arguments.items():
-        if value is not None:
+    for name in names:
+        value = getattr(asked, name)
+        if value is not None and value is not False:
             raise InputError(f"`{name}`: {why}; leave it out")

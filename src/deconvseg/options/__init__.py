@@ -4,6 +4,7 @@ from deconvseg.options.calling import takes
 from deconvseg.options.declaring import (
     BYTES,
     OBJECT,
+    PLACE,
     SETTINGS,
     Declared,
     Kind,
@@ -13,11 +14,13 @@ from deconvseg.options.declaring import (
     whole,
 )
 from deconvseg.options.evaluating import EvaluateOptions, PartOptions
+from deconvseg.options.predicting import PredictOptions
 from deconvseg.options.training import PLANNED, CrossvalOptions, RunOptions, TrainArguments, TrainOptions, places
 
 __all__ = [
     "BYTES",
     "OBJECT",
+    "PLACE",
     "PLANNED",
     "SETTINGS",
     "CrossvalOptions",
@@ -27,6 +30,7 @@ __all__ = [
     "Option",
     "Options",
     "PartOptions",
+    "PredictOptions",
     "RunOptions",
     "TrainArguments",
     "TrainOptions",

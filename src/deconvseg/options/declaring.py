@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from os import fspath
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 from deconvseg.errors import InputError
 from deconvseg.units import parse_bytes, parse_seconds
@@ -60,6 +60,12 @@ def _check_seconds(value: Any) -> float:
     return float(value)
 
 
+def _check_number(value: Any) -> float:
+    if isinstance(value, str | bool):
+        raise TypeError
+    return float(value)
+
+
 def _check_settings(values: Any) -> dict[str, Any]:
     if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
         raise TypeError
@@ -78,6 +84,7 @@ def _read_setting(text: str) -> tuple[str, Any]:
 
 TEXT = Kind(_is(str), "a text")
 FLAG = Kind(_is(bool), "True or False", parsed=bool)
+NUMBER = Kind(_check_number, "a number", read=float)
 # A path, kept as a text.
 PLACE = Kind(lambda value: _is(str)(fspath(value)), "a path", parsed=Path)
 SECONDS = Kind(
@@ -167,8 +174,13 @@ class Options:
 
 def declared_options(options: type[Options]) -> list[Declared]:
     """Return what is declared in a dataclass and its bases, in its order."""
+    entries: tuple[Any, ...] = fields(options)  # type: ignore[arg-type]
+    kinds = {entry.name: entry.type for entry in entries}
+    if any(isinstance(kind, str) for kind in kinds.values()):
+        # The dataclass is in a module whose annotations are postponed.
+        kinds = get_type_hints(options, localns=options.types(), include_extras=True)
     found = []
-    for entry in fields(options):  # type: ignore[arg-type]
-        parts = [part for part in get_args(entry.type)[1:] if isinstance(part, Option)]
+    for entry in entries:
+        parts = [part for part in get_args(kinds[entry.name])[1:] if isinstance(part, Option)]
         found += [Declared(entry.name, part, entry.default) for part in parts]
     return found

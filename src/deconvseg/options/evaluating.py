@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from deconvseg.options.declaring import OBJECT, PLACE, TEXT, Kind, Option, Options, whole
+from deconvseg.options.declaring import NUMBER, OBJECT, PLACE, TEXT, Kind, Option, Options, whole
 from deconvseg.options.training import FOREGROUND, SPLITS
 from deconvseg.progress import SILENT, Console
 
@@ -23,7 +23,6 @@ def _check_names(value: Any) -> Any:
     return value if isinstance(value, str) else [TEXT.check(name) for name in value]
 
 
-NUMBER = Kind(float, "a number")
 NAMES = Kind(_check_names, "names, or all", metavar="NAMES")
 SIZES = Kind(
     lambda value: [float(size) for size in value],

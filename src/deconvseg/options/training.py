@@ -59,6 +59,7 @@ SPLITS = Option(
     PLACE,
     resume="contents",
 )
+DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", names=("d", "device"))
 FOREGROUND = Option("Take every label above zero as one class (instance maps).", FLAG)
 _CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not given.", OBJECT, resume="call")
 
@@ -110,7 +111,7 @@ class RunOptions(Options):
             "2: cut volumes into 2D slices; 3: never do. Decided by the data if not given.", whole(2, 3), plans=True
         ),
     ] = None
-    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", names=("d", "device"))] = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     precision: Annotated[str, Option("auto, 32, bf16 or 16.")] = "auto"
     workers: Annotated[
         int | None,

@@ -1,0 +1,41 @@
+"""The options of a prediction."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from deconvseg.options.declaring import BYTES, FLAG, NUMBER, OBJECT, Option
+from deconvseg.options.evaluating import PartOptions
+from deconvseg.options.training import DEVICE
+from deconvseg.progress import SILENT, Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(PartOptions):
+    """What a prediction takes beside images, models and where the masks go."""
+
+    device: Annotated[str, DEVICE] = "auto"
+    overlap: Annotated[
+        float | None,
+        Option(
+            "Overlap of windows; the plan's (0.5) if not given.",
+            NUMBER._replace(metavar="<float range> [0.0<=x<=0.95]"),
+        ),
+    ] = None
+    tta: Annotated[
+        bool, Option("Average over mirrorings: slower, often a little better.", FLAG, names=("tta/disable_tta",))
+    ] = False
+    postprocess: Annotated[
+        bool,
+        Option("Apply what a cross-validation has chosen.", FLAG, names=("postprocessing/no-postprocessing",)),
+    ] = True
+    crop: Annotated[
+        bool,
+        Option("Take what lies around all non-zero voxels for background unseen.", FLAG, names=("crop/no-crop",)),
+    ] = True
+    memory: Annotated[int | None, Option("What a case may take beside the loaded model{form}.", BYTES)] = None
+    save_probabilities: Annotated[bool, Option("Write CASE.npz beside each mask.", FLAG)] = False
+    skip_existing: Annotated[bool, Option("Leave masks that are there already.", FLAG, names=("continue",))] = False
+    bids: Annotated[bool, Option("Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.", FLAG)] = (
+        False
+    )
+    console: Annotated[Console, Option("Where to tell what is done, and how far it is.", OBJECT)] = SILENT

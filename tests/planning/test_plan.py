@@ -95,6 +95,15 @@ def test_values_are_replaced_by_dotted_path(plan: Plan) -> None:
     assert plan.batch_size == 2
 
 
+def test_options_of_the_upsampling_are_set_by_path_also_where_it_is_a_name(plan: Plan) -> None:
+    named = plan.with_values({"model.config.upsampling": "dtc+linear"})
+    changed = named.with_values(
+        {"model.config.upsampling.receptive_field": 3, "model.config.upsampling.dtc.init": "zero"}
+    )
+    assert changed.model.config["upsampling"] == {"kind": "dtc+linear", "receptive_field": 3, "dtc.init": "zero"}
+    assert named.with_values({"model.config.upsampling.kind": "dtc"}).model.config["upsampling"] == {"kind": "dtc"}
+
+
 def test_options_of_the_loss_are_replaced_by_path_too(plan: Plan) -> None:
     focal = plan.with_values({"recipe.loss": {"kind": "focal"}}).with_values({"recipe.loss.gamma": 1})
     assert focal.training_loss().loss.title == "focal loss (gamma 1)"

@@ -4,6 +4,8 @@ from typing import Any
 
 from deconvseg.errors import InputError
 
+_UPSAMPLING = "model.config.upsampling."
+
 
 def value_at(tree: dict[str, Any], key: str) -> Any:
     """Return what a reason is about; `KeyError` where there is no such thing."""
@@ -27,6 +29,11 @@ def has_value(tree: dict[str, Any], key: str) -> bool:
 def replace_value(tree: dict[str, Any], path: str, value: Any) -> None:
     """Replace the value of a path in place; :class:`InputError` where the plan has no such path."""
     *parents, last = path.split(".")
+    if path.startswith(_UPSAMPLING) and "upsampling" in tree["model"]["config"]:
+        # A name may stand for a mapping, and an option of a sum may be named with a dot, as dtc.init.
+        config, parents, last = tree["model"]["config"], parents[:3], path.removeprefix(_UPSAMPLING)
+        if isinstance(config["upsampling"], str):
+            config["upsampling"] = {"kind": config["upsampling"]}
     node: Any = tree
     for key in parents:
         node = node.get(key) if isinstance(node, dict) else None

@@ -7,7 +7,7 @@ DEMO := demo
 # Real images for the tests that use them; without the folder those tests are skipped and say so.
 export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test format clean
+.PHONY: demo test test-all format clean
 
 demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: under four minutes on two cores, once installed.
 	rm -rf $(DEMO)
@@ -21,12 +21,13 @@ demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: under four 
 	@echo "metrics: $(DEMO)/masks/metrics.json"
 	@echo "report:  $(DEMO)/run/report.html   (open it in a browser)"
 
-test: $(NATIVE)  ## Style, types, floors, tests.
+test: TESTS := -m "not slow"
+test test-all: $(NATIVE)  ## Style, types, floors, tests; test-all runs the sanitizers too.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS)
 
 format: $(INSTALLED)  ## Bring the code into the house style.
 	$(BIN)/ruff check --fix

@@ -139,6 +139,7 @@ def test_a_checked_library_aborts_where_a_worker_breaks_the_contract(team) -> No
         assert done.returncode == -signal.SIGABRT
 
 
+@pytest.mark.slow
 def test_no_kernel_has_a_race(
     compiler: Compiler, thread_sanitizer: str, built_library: Callable[[Compiler, str, Sequence[str]], Path]
 ) -> None:
@@ -164,6 +165,7 @@ def test_the_sanitizer_sees_a_write_out_of_bounds(compiler: Compiler, sanitizer:
     assert "heap-buffer-overflow" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_kernels_read_and_write_only_their_tensors(
     compiler: Compiler, sanitizer: str, built_library: Callable[[Compiler, str, Sequence[str]], Path]
 ) -> None:

@@ -313,6 +313,20 @@ def test_a_backend_of_layers_is_registered_in_the_same_way():
     torch.testing.assert_close(convolutions.conv(x, weight, None, **settings), F.conv2d(x, weight))
 
 
+@pytest.mark.usefixtures("toys")
+def test_a_backend_of_convolutions_that_takes_all_is_not_asked_where_the_operator_has_no_gradient():
+    x, weight = torch.rand(1, 2, 5, 5, requires_grad=True), torch.rand(3, 2, 3, 3)
+    register_backend("conv", "toy", device="cpu", kernels=toy(conv=lambda *given: F.conv2d(*given)), priority=1)
+    settings = {"stride": (1, 1), "padding": (1, 1)}
+    (found,) = torch.autograd.grad(convolutions.conv(x, weight, None, **settings).square().sum(), x)
+    (expected,) = torch.autograd.grad(F.conv2d(x, weight, padding=1).square().sum(), x)
+    torch.testing.assert_close(found, expected)
+    choice = explain(convolutions.conv, x, weight, None, **settings).choices[0][1]
+    assert "the gradient of the image needs a stride as large as the kernel" in choice.declined["toy"]
+    with torch.no_grad():
+        assert explain(convolutions.conv, x, weight, None, **settings).choices[0][1].backend == "toy"
+
+
 def test_a_backend_of_an_unknown_operator_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="operator 'ndc_updat' is unknown.*did you mean 'ndc_update'"):
         register_backend("ndc_updat", "toy", device="cpu", kernels=toy())

@@ -150,6 +150,7 @@ def test_no_kernel_has_a_race(
     assert "ThreadSanitizer" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_sanitizer_sees_a_write_out_of_bounds(compiler: Compiler, sanitizer: str, tmp_path: Path) -> None:
     source, library = tmp_path / "wrong.cpp", tmp_path / "wrong.so"
     source.write_text('extern "C" void wrong(float* to, long at) { to[at] = 1; }')

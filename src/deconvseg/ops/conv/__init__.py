@@ -25,7 +25,8 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
 
     On a CPU, images with the channels innermost in memory are convolved natively where that is faster.
     """
-    backend = chosen(library.CONV, x, weight, bias, settings=(stride, padding))
+    reason = _why_pytorch_derives(x, weight, stride, padding)
+    backend = chosen(library.CONV, x, weight, bias, settings=(stride, padding), reason=reason)
     if backend != "reference":
         result: Tensor = library.conv(x, weight, bias, list(stride), list(padding), backend)
         return result
@@ -76,6 +77,7 @@ def choose_conv(
     reason: str | None = None,
 ) -> Choice:
     """Choose what computes :func:`conv`; ``reason`` is the caller's own for PyTorch's."""
+    reason = reason or _why_pytorch_derives(x, weight, stride, padding)
     return choose(library.CONV, x, weight, bias, settings=(stride, padding), reason=reason)
 
 
@@ -84,6 +86,17 @@ def choose_conv_transpose(
 ) -> Choice:
     """Choose what computes :func:`conv_transpose`; ``reason`` is the caller's own for PyTorch's."""
     return choose(library.TRANSPOSE, x, weight, bias, settings=(stride,), reason=reason)
+
+
+def _why_pytorch_derives(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> str | None:
+    """Say why no backend computes: the operator has the image's gradient only where that is :func:`conv_transpose`."""
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return None
+    kernel = tuple(weight.shape[2:])
+    whole = not any(length % step for length, step in zip(x.shape[2:], kernel, strict=False))
+    if whole and tuple(stride) == kernel and not any(padding):
+        return None
+    return "the gradient of the image needs a stride as large as the kernel, of which the image is a multiple"
 
 
 def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], backend: str) -> Tensor:

@@ -17,13 +17,8 @@ def decline(
 ) -> str | None:
     """Say why the kernels cannot take a convolution, or None."""
     high = weight.shape[1]
-    kernel = tuple(weight.shape[2:])
-    whole = not any(length % step for length, step in zip(x.shape[2:], kernel, strict=False))
-    spreads = whole and tuple(stride) == kernel and not any(padding) and high % lanes() == 0
-    if x.requires_grad and torch.is_grad_enabled() and not spreads:
-        return (
-            f"the gradient of the image needs a stride as large as the kernel, and channels in multiples of {lanes()}"
-        )
+    if x.requires_grad and torch.is_grad_enabled() and high % lanes():
+        return f"the gradient of the image needs channels in multiples of {lanes()}, not {high}"
     return _decline(x, weight, bias, high, weight.shape[0], padding)
 
 

@@ -20,6 +20,7 @@ from deconvseg.evaluation.measuring import Measuring
 from deconvseg.evaluation.origin import caution_of_prediction, find_origin
 from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.options import EvaluateOptions, takes
+from deconvseg.planning import Plan
 from deconvseg.progress import each, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import make_folder
@@ -43,10 +44,8 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     the regions (each as the union of its labels) or labels that the dataset declares, else all that occur. Voxels of
     the ignore label, the dataset's or else that of the plan of ``run``, count nowhere. ``unit`` "voxel" counts
     distances, volumes and ``tolerance`` in voxels. ``metrics`` are names of :func:`list_metrics`, as "dice,hd95" or a
-    sequence, or "all"; Dice is always among them. ``empty`` says what they give where masks are empty: "diagonal"
-    numbers for all, HD95 the image's diagonal; "brats" 373.13 in its place; "drop" leaves out, and counts, what MONAI
-    gives NaN for. ``lesion_overlap`` and ``lesion_sizes`` are those of
-    :class:`~deconvseg.evaluation.lesions.LesionRule`. ``output`` is a folder or the name of ``metrics.json``.
+    sequence; Dice is always among them. ``empty`` "drop" leaves out what MONAI gives NaN for. ``lesion_overlap`` and
+    ``lesion_sizes`` are those of :class:`~deconvseg.evaluation.lesions.LesionRule`.
 
     A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, a prediction
     without a truth in ``unmatched``, and the other cases are evaluated; ``warnings`` says what makes the scores worth
@@ -61,16 +60,14 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         lesion_overlap=asked.lesion_overlap,
         lesion_sizes=asked.lesion_sizes,
     )
-    truth, prediction, run, labels = Path(asked.truth), Path(asked.prediction), asked.run, asked.labels
+    truth, prediction, run = Path(asked.truth), Path(asked.prediction), asked.run
     plan = None if run is None else Run.open(run).plan
-    truths = find_truths(truth)
-    ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
-    truths = replace(truths, ignore=ignore, images=truths.images if asked.images is None else asked.images)
+    truths = _find_truths(truth, plan, asked.images)
     predictions = find_predictions(prediction, truths)
     names = choose_cases(truths, predictions, asked.splits, asked.split, asked.fold)
     target = None if asked.output is None else _prepare_output(Path(asked.output))
     classes = choose_classes(
-        labels=labels,
+        labels=asked.labels,
         foreground=asked.foreground,
         plan=plan,
         declared=truths.labels,
@@ -82,9 +79,8 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     left_out = () if asked.split else truths.left_out
     # A split, or a single file, is a choice among the predictions.
     chosen = asked.split is not None or truth.is_file()
-    known = truths.files.keys() | {problem.case for problem in left_out}
-    unmatched = [] if chosen else sorted(predictions.keys() - known)
-    unasked = labels is None and plan is None and not asked.foreground
+    unmatched = [] if chosen else sorted(predictions.keys() - truths.files.keys() - {p.case for p in left_out})
+    unasked = asked.labels is None and plan is None and not asked.foreground
     evaluation = replace(
         found,
         split=asked.split,
@@ -98,9 +94,15 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         origin=find_origin(truth, prediction, run),
     )
     if target is not None:
-        shared = run is not None and target.absolute().is_relative_to(Path(run).absolute())
-        evaluation.write(target, shared=shared)
+        evaluation.write(target, shared=run is not None and target.absolute().is_relative_to(Path(run).absolute()))
     return evaluation
+
+
+def _find_truths(truth: Path, plan: Plan | None, images: Mapping[str, Sequence[Path]] | None) -> Truths:
+    """Find the true masks; the plan's ignore label counts where they declare none, and images that are given."""
+    truths = find_truths(truth)
+    ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
+    return replace(truths, ignore=ignore, images=truths.images if images is None else images)
 
 
 def _evaluate_cases(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -53,10 +53,7 @@ def predict_cases(
     with ExitStack() as stack:
         # Several may write into one folder, as parts of a dataset do; a mask is one's alone.
         if cases:
-            names = [paths[case.name].relative_to(output).as_posix() for case in cases]
-            folders = {output, *(path.parent for path in paths.values())}
-            # What predictions that were killed have left goes first.
-            stack.enter_context(hold(output, names, alone=lambda: list(map(remove_unfinished, folders))))
+            stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
         records, todo = Records(output, predictor.runs), list(cases)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, probabilities=save_probabilities)
@@ -82,6 +79,13 @@ def predict_cases(
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result
+
+
+def _hold_masks(output: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:
+    """Hold masks in a folder for this process, after what predictions that were killed have left is removed."""
+    folders = {output, *(path.parent for path in paths)}
+    names = [path.relative_to(output).as_posix() for path in paths]
+    return hold(output, names, alone=lambda: list(map(remove_unfinished, folders)))
 
 
 def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], result: Prediction) -> bool:

@@ -57,7 +57,11 @@ class EvaluateOptions(PartOptions):
     prediction: Annotated[_Path, Option("Predicted masks: a folder or a file.", PLACE, names=("p", "prediction"))]
     output: Annotated[
         _Path | None,
-        Option("metrics.json to write, with summary.json and metrics.csv beside it.", PLACE, names=("o", "output")),
+        Option(
+            "metrics.json to write, or a folder for it; summary.json and metrics.csv are beside it.",
+            PLACE,
+            names=("o", "output"),
+        ),
     ] = None
     _: KW_ONLY
     unit: Annotated[Literal["mm", "voxel"], Option("Unit of distances: mm or voxel.")] = "mm"

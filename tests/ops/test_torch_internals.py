@@ -92,3 +92,9 @@ def test_a_compiled_module_is_known():
     assert torch_internals.is_compiled(torch.compile(layer, backend="eager"))
     layer.compile(backend="eager")
     assert torch_internals.is_compiled(layer)
+
+
+def test_a_module_that_is_missing_is_as_a_name_that_is(caplog):
+    with caplog.at_level(logging.WARNING, logger="deconvseg"):
+        assert torch_internals.find("torch.utils._no_such_part", "Something", "plain") == "plain"
+    assert "has no torch.utils._no_such_part.Something: plain PyTorch runs in more places" in caplog.text

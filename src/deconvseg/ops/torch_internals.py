@@ -1,10 +1,11 @@
 """PyTorch's private parts: all that this package uses, so that a new release is compared with one file.
 
 Where a name is missing, the answer is the one that leads to plain PyTorch, slower and never wrong, and a warning is
-logged; tests/ops/test_torch_internals.py takes each away. The tests run with PyTorch 2.13; with 2.6 to 2.12, which the
-package allows, nothing here has been run.
+logged; tests/ops/test_torch_internals.py takes each away. The few that are imported by name at the top must be there.
+The tests run with PyTorch 2.13; with 2.6 to 2.12, which the package allows, nothing here has been run.
 """
 
+import contextlib
 import importlib
 import logging
 import sys
@@ -31,7 +32,9 @@ FLOP_COUNTER = "torch.utils.flop_counter"
 
 def find(module: str, path: str, otherwise: Any) -> Any:
     """Return what a dotted path below a module names, or a stand-in where PyTorch has no such thing."""
-    found: Any = importlib.import_module(module)
+    found: Any = None
+    with contextlib.suppress(ModuleNotFoundError):
+        found = importlib.import_module(module)
     for name in path.split("."):
         found = getattr(found, name, None)
     if found is None:

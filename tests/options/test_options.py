@@ -295,3 +295,10 @@ def test_what_a_function_adds_is_declared_too_where_annotations_are_postponed(fu
     assert listed == list(inspect.signature(function).parameters)
     with pytest.raises(InputError, match=r"^`output=3`: give a path$"):
         function("scans", "run", 3)
+
+
+@pytest.mark.parametrize("function", [predict, predict_many])
+@pytest.mark.parametrize("models", [[], 3, None])
+def test_no_model_is_refused(function: Callable[..., object], models: object) -> None:
+    with pytest.raises(InputError, match=r"^`models=.*`: give a run, or a list of one or more$"):
+        function("scans", models, "masks")

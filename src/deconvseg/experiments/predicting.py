@@ -13,7 +13,7 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.experiments.executor import Serial
 from deconvseg.experiments.tasks import Executor, Outcome, Task
 from deconvseg.inference import ExpectedMasks, Prediction, choose_cases, predict
-from deconvseg.options import OBJECT, PLACE, Option, PredictOptions, declared_options, takes
+from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, declared_options, takes
 from deconvseg.progress import Console
 from deconvseg.runs import open_runs
 
@@ -24,7 +24,7 @@ _Part = tuple[str, ...]
 @dataclass(frozen=True)
 class _Arguments(PredictOptions):
     images: Annotated[_Path, Option("A file, a folder of files, or a dataset.", PLACE)]
-    models: Annotated[_Path | Sequence[_Path], Option("Runs or cross-validations: one, or several to average.", OBJECT)]
+    models: Annotated[_Path | Sequence[_Path], Option("Runs or cross-validations: one, or several to average.", MODELS)]
     output: Annotated[_Path, Option("Folder for the masks.", PLACE)]
     _: KW_ONLY
     executor: Annotated[Executor | None, Option("What predicts the parts; this process if not given.", OBJECT)] = None

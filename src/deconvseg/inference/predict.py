@@ -19,7 +19,7 @@ from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.opening import Folder, common_postprocessing, describe_runs, open_models
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
-from deconvseg.options import OBJECT, PLACE, Option, PredictOptions, takes
+from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, takes
 from deconvseg.progress import Console, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
@@ -55,7 +55,7 @@ class _FileOptions(_Options, total=False):
 @dataclass(frozen=True)
 class _Arguments(PredictOptions):
     images: Annotated[Any, Option("An image in memory, a file, a folder of files, or a dataset.", OBJECT)]
-    models: Annotated[Folder | Sequence[Folder | Model], Option("Runs or cross-validations, or models.", OBJECT)]
+    models: Annotated[Folder | Sequence[Folder | Model], Option("Runs or cross-validations, or models.", MODELS)]
     output: Annotated[Folder | None, Option("Folder for the masks of files.", PLACE)] = None
     _: KW_ONLY
     spacing: Annotated[Sequence[float] | None, Option("Distances of an array's voxels, in mm.", OBJECT)] = None

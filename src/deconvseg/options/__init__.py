@@ -14,11 +14,12 @@ from deconvseg.options.declaring import (
     whole,
 )
 from deconvseg.options.evaluating import EvaluateOptions, PartOptions
-from deconvseg.options.predicting import PredictOptions
+from deconvseg.options.predicting import MODELS, PredictOptions
 from deconvseg.options.training import PLANNED, CrossvalOptions, RunOptions, TrainArguments, TrainOptions, places
 
 __all__ = [
     "BYTES",
+    "MODELS",
     "OBJECT",
     "PLACE",
     "PLANNED",

@@ -1,12 +1,26 @@
 """The options of a prediction."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from os import PathLike
+from typing import Annotated, Any
 
-from deconvseg.options.declaring import BYTES, FLAG, NUMBER, OBJECT, Option
+from deconvseg.options.declaring import BYTES, FLAG, NUMBER, OBJECT, Kind, Option
 from deconvseg.options.evaluating import PartOptions
 from deconvseg.options.training import DEVICE
 from deconvseg.progress import SILENT, Console
+
+
+def _check_models(value: Any) -> Any:
+    if isinstance(value, str | PathLike):
+        return value
+    models = list(value)
+    if not models:
+        raise ValueError
+    return models
+
+
+# Only Python takes it so; the command has an option that is given several times.
+MODELS = Kind(_check_models, "a run, or a list of one or more")
 
 
 @dataclass(frozen=True, kw_only=True)

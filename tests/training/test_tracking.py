@@ -179,7 +179,9 @@ class Half:
         """Do nothing."""
 
 
-@pytest.mark.parametrize("trackers", [None, Half(), [Half()], [Lines], "mlflow"], ids=str)
+@pytest.mark.parametrize(
+    "trackers", [None, Half(), [Half()], [Lines], "mlflow"], ids=["None", "object", "list", "class", "text"]
+)
 def test_what_is_no_tracker_is_refused_before_anything_is_made(discs: Path, tmp_path: Path, trackers: Any) -> None:
     with pytest.raises(InputError, match=r"^`trackers=.*: give a sequence of trackers: objects with start, log, "):
         train(discs, tmp_path / "run", trackers=trackers)

@@ -33,10 +33,16 @@ def test_it_has_the_weights_that_were_asked_for_and_does_not_train(run: Run, whi
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
 
 
-def test_the_best_weights_are_the_default_and_the_final_ones_where_there_are_no_others(run: Run) -> None:
+def test_the_best_weights_are_the_default_and_the_final_ones_where_there_never_were_others(run: Run) -> None:
     first = next(iter(load_file(run.path / "weights.safetensors")))
     best = deconvseg.load_network(run.path, device="cpu").state_dict()[first]
     (run.path / "weights_best.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"weights_best\.safetensors is missing; copy the run again, or take the final"
+    ):
+        deconvseg.load_network(run.path, device="cpu")
+    files = {name: digest for name, digest in run.manifest["files"].items() if name != "weights_best.safetensors"}
+    run.update_manifest(files=files)
     final = deconvseg.load_network(run.path, device="cpu").state_dict()[first]
     assert torch.equal(final, load_file(run.path / "weights.safetensors")[first])
     assert not torch.equal(best, final)

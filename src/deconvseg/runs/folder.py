@@ -179,8 +179,10 @@ class Run:
         """
         from deconvseg.models import create_model
 
-        has_best = (self.path / "weights_best.safetensors").is_file()
-        kind: Weights = "weights_best" if which == "best" and has_best else "weights"
+        best = self.path / "weights_best.safetensors"
+        if which == "best" and not best.is_file() and best.name in self.manifest.get("files", {}):
+            raise InputError(f"{best} is missing; copy the run again, or take the final weights (`which='final'`)")
+        kind: Weights = "weights_best" if which == "best" and best.is_file() else "weights"
         network = create_model(self.plan.model.name, **self.plan.model.config)
         network.load_weights(self.load_weights(kind), str(self.path / f"{kind}.safetensors"), "plan.json describes")
         return network.to(device).eval()

@@ -123,6 +123,18 @@ def predict(asked: _Arguments) -> Any:
     ``save_probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
     does not fit, and for an argument that does not belong to the kind of ``images``.
+
+    Example:
+        >>> import numpy
+        >>> import deconvseg
+        >>> done = deconvseg.predict("SCANS", "RUN", "NEW_MASKS")
+        >>> len(done.written), done.problems
+        (8, [])
+        >>> image = numpy.full((1, 64, 96), 60.0, dtype="float32")
+        >>> mask = deconvseg.predict(image, "RUN")
+        >>> mask.shape, mask.dtype
+        ((64, 96), dtype('uint8'))
+
     """
     from_files = isinstance(asked.images, str | PathLike)
     if from_files:

@@ -20,7 +20,7 @@ def takes(
     """Let a function of an instance be called with the fields of its dataclass as arguments.
 
     Type checkers see the parameters of the dataclass; ``inspect.signature`` has them with their types and defaults, and
-    the docstring lists each with its sentence.
+    the docstring lists each with its sentence, before its example.
     """
 
     def decorate(function: Callable[[_Given], _Result]) -> Callable[_Arguments, _Result]:
@@ -38,7 +38,8 @@ def takes(
         call.__annotations__ = {name: entry.annotation for name, entry in signature.parameters.items()}
         call.__annotations__["return"] = signature.return_annotation
         listed = _describe(cast(type[Options], options), signature)
-        call.__doc__ = f"{cleandoc(function.__doc__ or '')}\n\nArguments:\n{listed}"
+        text, example, lines = cleandoc(function.__doc__ or "").partition("\n\nExample:")
+        call.__doc__ = f"{text}\n\nArguments:\n{listed}{example}{lines}"
         return call
 
     return decorate

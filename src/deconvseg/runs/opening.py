@@ -23,11 +23,15 @@ def load_network(
     the run's plan, normalised as it says, S a multiple of ``network.size_multiple``; the logits are (B, K, *S).
     Raises :class:`~deconvseg.errors.InputError` where there is no run, and for weights that are missing or damaged.
 
-    Example::
+    Example:
+        >>> import torch
+        >>> import deconvseg
+        >>> network = deconvseg.load_network("RUN", device="cpu")
+        >>> with torch.no_grad():
+        ...     logits = network(torch.zeros(1, network.in_channels, 64, 64))
+        >>> logits.shape
+        torch.Size([1, 2, 64, 64])
 
-        network = deconvseg.load_network("runs/liver")
-        with torch.no_grad():
-            logits = network(torch.zeros(1, network.in_channels, 64, 64, 64))
     """
     check_choice(which, ("best", "final"), "which")
     return Run.open(run).network(which, choose_device(device))

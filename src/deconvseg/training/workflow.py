@@ -56,6 +56,13 @@ def train(asked: _Arguments) -> Run:
 
     With ``resume`` the run in ``output`` goes on after its last completed epoch, with its own options; without
     ``max_seconds`` its weights are then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
+
+    Example:
+        >>> import deconvseg
+        >>> run = deconvseg.train("DATASET", "NEW_RUN", plan="plan.json", device="cpu")
+        >>> run.finished, len(run.metrics)
+        (True, 2)
+
     """
     ranks = Ranks.find()
     console = asked.console if asked.console is not None and ranks.leads else Silent()

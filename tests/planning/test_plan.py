@@ -523,3 +523,14 @@ def test_the_schema_describes_the_plan() -> None:
     schema = Plan.model_json_schema()
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == set(Plan.model_fields)
+
+
+def test_a_plan_keeps_the_declared_colours_of_classes_and_has_one_for_each():
+    labels = {"values": [0, 1, 2], "names": ["background", "organ", "lesion"]}
+    model = tiny_plan().model.model_dump()
+    model["config"]["out_channels"] = 3
+    plan = tiny_plan(labels=labels, model=model, colours={"lesion": "#F00"})
+    assert plan.class_colours == {"organ": "#31c6d4", "lesion": "#ff0000"}
+    assert tiny_plan().class_colours == {"disc": "#31c6d4"}
+    with pytest.raises(InputError, match="colours.lesion: 'crimson' is no colour"):
+        plan.with_values({"colours": {"lesion": "crimson"}})

@@ -12,7 +12,7 @@ from deconvseg.data.checks.label_findings import (
     find_label_problems,
 )
 from deconvseg.data.checks.leaks import find_leaks
-from deconvseg.data.colours import is_rgb
+from deconvseg.data.colours import class_colours, colour_numbers, default_colour, is_rgb, parse_colour
 from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.file_names import case_stem, is_image_file
@@ -94,8 +94,11 @@ __all__ = [
     "check_dataset_unchanged",
     "check_painting",
     "check_same_grid",
+    "class_colours",
+    "colour_numbers",
     "common_labels",
     "count_values",
+    "default_colour",
     "describe_absent_class",
     "file_sha256",
     "file_state",
@@ -128,6 +131,7 @@ __all__ = [
     "open_dataset",
     "open_images",
     "painting_order",
+    "parse_colour",
     "prepare_cases",
     "preprocess_image",
     "preprocess_labels",

@@ -1,13 +1,63 @@
-"""The names of colour channels."""
+"""Colours: the names of an image's colour channels, and the colours in which classes are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+
+from deconvseg.errors import InputError
 
 # The names that colour channels are given, and that a dataset may declare them by.
 RGB = ("red", "green", "blue")
+
+# Readable over grey scans, over red fundus and skin photographs alike.
+CLASS_COLOURS = ("#31c6d4", "#ffb02e", "#e86fb4", "#a6d854", "#9b8cff", "#ff7f6a", "#f2e85c", "#5fd3a2")
+
+_HEXADECIMAL = re.compile(r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
 
 def is_rgb(channel_names: Sequence[str]) -> bool:
     """Whether these are the channels of a colour image, by their names."""
     return tuple(name.lower() for name in channel_names) in (RGB, ("r", "g", "b"))
+
+
+def parse_colour(text: str) -> str:
+    """A colour as ``#rrggbb`` in lower case, of ``#rrggbb`` or ``#rgb``; `InputError` for anything else.
+
+    >>> parse_colour("#F80")
+    '#ff8800'
+    """
+    found = _HEXADECIMAL.fullmatch(text.strip())
+    if found is None:
+        raise InputError(f"{text!r} is no colour; write it as #rrggbb, as #ff8800")
+    digits = found[1].lower()
+    return "#" + (digits if len(digits) == 6 else "".join(2 * digit for digit in digits))
+
+
+def colour_numbers(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue (0 to 255) of a colour ``#rrggbb``."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
+
+
+def default_colour(place: int) -> str:
+    """The colour ``#rrggbb`` of the class at that place among the classes, where nothing declares one."""
+    return CLASS_COLOURS[place % len(CLASS_COLOURS)]
+
+
+def class_colours(names: Sequence[str], declared: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The colour ``#rrggbb`` of each class by its name: the one that is ``declared``, else the default of its place.
+
+    A default that is the declared colour of another class is passed over, so that no two classes look alike while
+    there are as many defaults.
+
+    >>> class_colours(["kidney", "tumour"], {"tumour": "#31c6d4"})
+    {'kidney': '#ffb02e', 'tumour': '#31c6d4'}
+    """
+    given = {name: colour for name, colour in (declared or {}).items() if name in names}
+    free = [colour for colour in CLASS_COLOURS if colour not in given.values()] or list(CLASS_COLOURS)
+    if not given:
+        return {name: default_colour(place) for place, name in enumerate(names)}
+    undeclared = [name for name in names if name not in given]
+    places = {name: place for place, name in enumerate(undeclared)}
+    return {name: given.get(name) or free[places[name] % len(free)] for name in names}

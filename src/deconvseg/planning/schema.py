@@ -14,7 +14,9 @@ from deconvseg.data import (
     Paint,
     Region,
     check_painting,
+    class_colours,
     painting_order,
+    parse_colour,
     read_json_object,
 )
 from deconvseg.errors import InputError
@@ -39,7 +41,8 @@ class Plan(Part):
 
     A mask is painted region by region, each after those that contain it, whatever their order here. With
     ``crop_to_nonzero`` prediction takes what lies outside the box of all voxels that are not zero in some channel for
-    background unseen; unset where nothing is known of the training masks.
+    background unseen; unset where nothing is known of the training masks. ``colours`` are those that the dataset
+    declares, ``#rrggbb`` by the name of the class or region; `class_colours` has one for each.
 
     ``reasons`` are of keys (dotted paths; ``channel NAME``), and ``chosen`` holds the value that each of them was given
     for: a reason whose value has been changed since says so.
@@ -55,6 +58,7 @@ class Plan(Part):
     labels: LabelPlan
     regions: tuple[RegionPlan, ...] | None = None
     crop_to_nonzero: bool = False
+    colours: dict[str, str] = Field(default={})
     model: ModelPlan
     recipe: Recipe
     predicted: Prediction | None = None
@@ -80,6 +84,11 @@ class Plan(Part):
         painted = [region.paints for region in self.regions or ()]
         if len(set(painted)) < len(painted):
             raise ValueError(f"regions paint {painted}: give each an id of its own (regions_class_order)")
+        for name, colour in self.colours.items():
+            try:
+                parse_colour(colour)
+            except InputError as error:
+                raise ValueError(f"colours.{name}: {error}") from error
         self.training_loss().loss.check_outputs(self.outputs)
         check_painting(self._paints, "regions", "change the labels of a region or the id that it paints")
         return self
@@ -115,6 +124,11 @@ class Plan(Part):
             return tuple(Region(n, (v,), v) for v, n in zip(values[1:], self.labels.names[1:], strict=True))
         ordered = [self.regions[place] for place in self.painting_order]
         return tuple(Region(r.name, tuple(values[i] for i in r.labels), values[r.paints]) for r in ordered)
+
+    @property
+    def class_colours(self) -> dict[str, str]:
+        """The colour ``#rrggbb`` of each of `output_names`: the one that is declared, else a default by its place."""
+        return class_colours(self.output_names, {name: parse_colour(text) for name, text in self.colours.items()})
 
     @property
     def normalisations(self) -> tuple[Normalisation, ...]:

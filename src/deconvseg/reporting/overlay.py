@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.data import default_colour
 from deconvseg.errors import InputError
 from deconvseg.reporting.style import (
     FALSE_NEGATIVE,
@@ -15,7 +16,6 @@ from deconvseg.reporting.style import (
     MUTED,
     TRUE_POSITIVE,
     WRONG_CLASS,
-    class_colour,
     new_figure,
     plain,
     rgb,
@@ -103,7 +103,7 @@ def case_views(
     foreground = (truth != 0) | (prediction != 0)
     box = _focus(foreground if image is not None else np.ones_like(foreground))
     zoomed = any(part.stop - part.start < n for part, n in zip(box, truth.shape, strict=True))
-    colours = {value: class_colour(order.index(value)) for value in values}
+    colours = {value: default_colour(order.index(value)) for value in values}
     errors, error_colours = _classify_errors(truth[box], prediction[box])
     views = {
         "Truth": _draw(base[box], truth[box], colours, spacing),

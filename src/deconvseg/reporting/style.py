@@ -16,16 +16,8 @@ if TYPE_CHECKING:
 INK, MUTED, GRID = "#1b1f24", "#667079", "#d5dae0"
 SERIES = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
 
-# Readable over grey scans, over red fundus and skin photographs alike.
-CLASS_COLOURS = ("#31c6d4", "#ffb02e", "#e86fb4", "#a6d854", "#9b8cff", "#ff7f6a", "#f2e85c", "#5fd3a2")
-
 # Deconver (arXiv 2504.00302), Fig. 4: true positives blue, false positives green, false negatives red.
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = "#3b82f6", "#22c55e", "#ef4444", "#d946ef"
-
-
-def class_colour(position: int) -> str:
-    """Return the colour of the class at that position among the labels."""
-    return CLASS_COLOURS[position % len(CLASS_COLOURS)]
 
 
 def rgb(colour: str) -> npt.NDArray[np.float32]:

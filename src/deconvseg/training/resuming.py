@@ -10,7 +10,9 @@ from deconvseg.progress import Console
 from deconvseg.runs import Run
 
 # What decides nothing about a training.
-_DESCRIPTION = frozenset(("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen", "colours"))
+_DESCRIPTION = frozenset(
+    ("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen", "colours")
+)
 _ADVICE = "train a new run in another folder (`output`)"
 
 

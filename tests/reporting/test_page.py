@@ -128,8 +128,14 @@ def run(folder, tmp_path):
 
 
 class TestSelfContained:
-    def test_nothing_is_fetched_and_nothing_runs(self, page):
-        assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    def test_nothing_is_fetched_and_only_the_pages_own_script_runs(self, page):
+        assert not {"link", "iframe", "object"} & set(page.tags)
+        assert page.tags.count("script") == 1
+        script = page.source.split("<script>")[1].split("</script>")[0]
+        allowed = base64.b64encode(sha256(script.encode()).digest()).decode()
+        assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'" in (
+            page.attributes
+        )
         assert "http:" not in page.source
         assert "https:" not in page.source
         assert not any(value.startswith("//") or "url(" in value for value in page.attributes)

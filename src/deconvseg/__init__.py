@@ -1,4 +1,4 @@
-"""Medical image segmentation by deconvolution, from a folder of scans to masks and a report."""
+"""Medical image segmentation by deconvolution: from a folder of scans to masks and a report."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for, so that ``import deconvseg`` stays instant."""
+    """Import a public name on first access, so that ``import deconvseg`` stays fast."""
     if name not in _HOME:
         raise AttributeError(f"module 'deconvseg' has no attribute {name!r}")
     from importlib import import_module

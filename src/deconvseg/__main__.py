@@ -2,7 +2,7 @@
 
 from deconvseg.system.processes import leave_current_folder
 
-# Before anything else is imported: -m puts the current folder first.
+# Comes before all other imports, because -m puts the current folder first on the module search path.
 leave_current_folder()
 
 from deconvseg.cli import main  # noqa: E402

@@ -1,33 +1,33 @@
-"""What can go wrong, and the exit code that the command line gives it."""
+"""Exceptions of this package, and their exit codes on the command line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class DeconvsegError(Exception):
-    """The work failed: one line that says what was found, where, and what to do next."""
+    """Base class of all errors: a one-line message with what was found, where, and what to do."""
 
     exit_code = 1
 
 
 class InputError(DeconvsegError, ValueError):
-    """Wrong usage or bad input: a file, a value or a shape that the caller can mend."""
+    """Wrong usage or bad input: a file, a value or a shape that the caller can correct."""
 
     exit_code = 2
 
 
 class MissingPackageError(InputError):
-    """What was asked for needs an optional package that is not installed."""
+    """The requested feature needs an optional package that is not installed."""
 
 
 class InterruptionError(DeconvsegError):
-    """The user stopped the work; what was finished is kept."""
+    """The user interrupted the work; finished parts are kept."""
 
     exit_code = 130
 
 
 def check_choice(value: str, known: Iterable[str], what: str) -> None:
-    """Refuse a name that is not known, suggesting the nearest ones."""
+    """Raise :class:`InputError` for a value that is not in ``known``, with the nearest known names as suggestions."""
     choices = list(known)
     if value in choices:
         return

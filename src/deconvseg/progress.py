@@ -1,6 +1,6 @@
-"""How far a piece of work is, and what there is to say about it: one protocol for every floor.
+"""Progress and messages of long-running work: one protocol for all packages.
 
-A function that takes a while has an argument ``console`` and tells it. The command line passes one that prints.
+A long-running function has an argument ``console`` and reports to it. The command line passes one that prints.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ _Result = TypeVar("_Result")
 
 
 class Progress(Protocol):
-    """A function that a piece of work calls as it goes on."""
+    """A function that long-running work calls with its progress."""
 
     def __call__(self, done: float, text: str | None = None, /) -> None:
-        """Show how much of the total is ``done`` and, where there is a ``text``, what is at work."""
+        """Show how much of the total is ``done`` and, if given, the ``text`` of the current step."""
 
 
 class Console(Protocol):
-    """What a person sees of the work."""
+    """The user's view of the work: lines of text and progress."""
 
     def say(self, text: str) -> None:
-        """Show a line: something was done or decided, or is to be looked at."""
+        """Show a line of text: a result, a decision or a warning."""
 
     def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
-        """Give a function that shows how far the work ``text`` is, for as long as the block lasts.
+        """Return a context manager that yields a function to show the progress of the work ``text``.
 
-        Its argument counts up to ``total`` items; without a total it is a fraction, from 0 to 1.
+        Its argument is the number of finished items out of ``total``; without a total it is a fraction from 0 to 1.
         """
 
 
 @dataclass(frozen=True)
 class Silent:
-    """A console that shows nothing; a base for those that show a part."""
+    """A console that shows nothing; a base class for consoles that show only a part."""
 
     def say(self, text: str) -> None:
         """Show nothing."""
 
     def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
-        """Give a function that shows nothing."""
+        """Yield a function that shows nothing."""
         return nullcontext(show_nothing)
 
 
@@ -54,21 +54,21 @@ SILENT = Silent()
 
 @dataclass(frozen=True)
 class Quiet(Silent):
-    """A console that shows how far another one's work is, without its lines."""
+    """A console that shows the progress of another console and drops its lines of text."""
 
     console: Console
 
     def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
-        """Give the other console's function."""
+        """Yield the other console's function."""
         return self.console.track(text, total)
 
 
 def show_nothing(done: float, text: str | None = None, /) -> None:
-    """The progress of a work that is not shown."""
+    """Ignore the progress."""
 
 
 def each(items: Sequence[_Item], text: str, console: Console) -> Iterator[_Item]:
-    """Go through the items while the console shows how many are done."""
+    """Iterate over the items while the console shows how many are done."""
     if isinstance(console, _Former):
         yield from console.wrap(items, text)
         return
@@ -79,7 +79,7 @@ def each(items: Sequence[_Item], text: str, console: Console) -> Iterator[_Item]
 
 
 def tenths(text: str, say: Callable[[str], None]) -> Progress:
-    """Return the progress for log files: a line for each tenth of the way."""
+    """Return a progress function for log files: one line for each tenth of the work."""
     told = -1
 
     def tell(done: float, what: str | None = None, /) -> None:
@@ -92,10 +92,10 @@ def tenths(text: str, say: Callable[[str], None]) -> Progress:
 
 
 def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Let a function with an argument ``console`` also take what there was before it, with a deprecation warning.
+    """Let a function with an argument ``console`` accept the former arguments too, with a deprecation warning.
 
-    That is ``progress`` (or ``track``: a function that wraps the items, or that is called with a text and a fraction),
-    ``say`` (a function of a line), and a console with the methods ``track(items, text)`` and ``meter()``.
+    These are ``progress`` or ``track`` (a function that wraps the items, or that is called with a text and a fraction),
+    ``say`` (a function of one line), and a console with the methods ``track(items, text)`` and ``meter()``.
     """
 
     @wraps(function)
@@ -120,7 +120,7 @@ def _deprecate(what: str) -> None:
 
 
 class _Former:
-    """A console of the last version: one function wraps items, another gives a function of a text and a fraction."""
+    """A console of the former interface: ``wrap`` wraps items, ``meter`` gives a function of a text and a fraction."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class _Former:
 
     @classmethod
     def of(cls, say: Callable[[str], None] | None, show: Callable[..., Any] | None) -> _Former:
-        """Make one of the functions that a caller gave; ``show`` is either of the two."""
+        """Return a console from the caller's functions; ``show`` either wraps items or takes a text and a fraction."""
         return cls(
             say or SILENT.say,
             lambda items, text: items if show is None else show(items),
@@ -143,6 +143,6 @@ class _Former:
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        """Give a function that tells the fraction."""
+        """Yield a function that reports the fraction."""
         with self.meter() as tell:
             yield lambda done, what=None, /: tell(what or text, done / (total or 1))

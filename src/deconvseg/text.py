@@ -1,4 +1,4 @@
-"""Text that came from files, their names or docstrings, made safe and plain to print and to store."""
+"""Text from files, file names and docstrings, made safe to print and to store."""
 
 import inspect
 import json
@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# C0 and C1 control characters (ANSI escapes, line breaks), invisible and zero-width characters, marks that turn the
-# direction of text, line separators, halves of surrogate pairs (bytes of a file name that are no UTF-8), tags.
+# C0 and C1 control characters (ANSI escapes, line breaks), invisible and zero-width characters, bidirectional marks,
+# line separators, lone surrogates (bytes of a file name that are not UTF-8), tags.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -17,17 +17,17 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escape_controls(text: str) -> str:
-    """Return a text in which characters that act on a terminal or hide on a page are shown as Python escapes them."""
+    """Return the text with control and invisible characters replaced by their Python escapes."""
     return _UNPRINTABLE.sub(lambda match: _escape(match[0]), text)
 
 
 def dump_json(tree: Any) -> str:
-    """Return strict JSON, indented: NaN and infinities are null, and unprintable characters are escaped.
+    """Return indented, strict JSON: NaN and infinities become null, and unprintable characters are escaped.
 
-    A byte of a file name that is no UTF-8 (half of a surrogate pair) cannot be in JSON: its escape is written as text.
+    JSON cannot contain lone surrogates (bytes of a file name that are not UTF-8); their escapes are written as text.
     """
     text = json.dumps(_finite(tree), indent=2, ensure_ascii=False, allow_nan=False)
-    # Line breaks between entries are JSON's own; those in strings are escaped already.
+    # The remaining line breaks separate JSON entries; those in strings are already escaped.
     return _UNPRINTABLE.sub(lambda match: match[0] if match[0] == "\n" else _escape_in_json(match[0]), text)
 
 
@@ -52,6 +52,6 @@ def _finite(tree: Any) -> Any:
 
 
 def plain_documentation(text: str) -> str:
-    """Return a docstring without reStructuredText's marks: ``name`` and :func:`~package.name` become name."""
+    """Return a docstring without reStructuredText markup: ``name`` and :func:`~package.name` become name."""
     named = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", inspect.cleandoc(text))
     return named.replace("``", "").replace("\\*", "*")

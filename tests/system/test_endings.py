@@ -32,7 +32,7 @@ def test_a_process_that_answered_a_signal_ended_by_it() -> None:
 @posix
 def test_a_known_cause_comes_with_the_advice() -> None:
     assert ended(-signal.SIGKILL, advice="take less") == (
-        "was ended by SIGKILL; the system does so when memory runs out: take less"
+        "was ended by SIGKILL; the system sends it when memory runs out: take less"
     )
     assert ended(-signal.SIGSEGV, said="Segmentation fault", advice="take less") == (
         "was ended by SIGSEGV (Segmentation fault)"
@@ -40,5 +40,5 @@ def test_a_known_cause_comes_with_the_advice() -> None:
 
 
 def test_an_exit_code_refers_to_what_was_printed() -> None:
-    assert ended(3) == "ended with exit code 3; what it printed says why"
+    assert ended(3) == "ended with exit code 3; see its output for the reason"
     assert ended(3, said="ValueError: x", advice="take less") == "ended with exit code 3 (ValueError: x)"

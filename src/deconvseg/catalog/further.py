@@ -1,6 +1,6 @@
-"""Networks whose cost no paper prints: those of the further presets, and those that are in no preset at all.
+"""Networks without a published cost: those of the other presets, and those that belong to no preset.
 
-ISLES'26 is Deconver for Stroke Lesion Segmentation (SWITCH 2026); DTC is arXiv 2601.17939, Tables 1 to 3.
+Sources: for ISLES'26 "Deconver for Stroke Lesion Segmentation" (SWITCH 2026); for DTC arXiv 2601.17939, Tables 1 to 3.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from typing import Any
 from deconvseg.catalog.presets import PRESETS
 from deconvseg.catalog.published import PublishedRow, PublishedTable
 
-# Millions of parameters, Dice (%) and HD95, by the names of the preset's variants; the ensemble's distance and the
-# residual nnU-Net's scores are not printed.
+# Millions of parameters, Dice (%) and HD95 by name of the preset's variants. The paper does not print the ensemble's
+# HD95 or the scores of the residual nnU-Net.
 _ISLES26: Mapping[str, tuple[float, float | None, float | None]] = {
     "nnU-Net": (22.57, 62.54, 22.56),
     "nnU-Net, residual": (22.75, None, None),
@@ -32,7 +32,7 @@ def _table(title: str, presets: tuple[str, ...], size: tuple[int, ...], *rows: P
 
 
 def _of_preset(title: str, *presets: str) -> PublishedTable:
-    """Return a table of all networks of a preset; of several that differ by receptive fields, those of the first."""
+    """Return a table of all networks of the first preset; the others differ from it only in receptive fields."""
     first = PRESETS[presets[0]]
     rows = (
         PublishedRow(name, variant.model, variant.arguments, parameters=variant.parameters, preset=presets[0])

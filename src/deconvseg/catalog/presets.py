@@ -1,7 +1,8 @@
-"""The configurations that the papers compare, one preset for each of their datasets.
+"""Configurations that the papers compare: one preset for each dataset.
 
-Deconver (arXiv 2504.00302, section IV-A); for ``isles26`` Deconver for Stroke Lesion Segmentation (SWITCH 2026); for
-``isic``, ``busi`` and ``btcv`` DTC with its receptive fields (arXiv 2601.17939, Tables 1 to 3, sections 4.1 and 4.2).
+Sources: Deconver (arXiv 2504.00302, section IV-A); for ``isles26`` "Deconver for Stroke Lesion Segmentation" (SWITCH
+2026); for ``isic``, ``busi`` and ``btcv`` DTC with its receptive fields (arXiv 2601.17939, Tables 1 to 3, sections 4.1
+and 4.2).
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Variant(NamedTuple):
-    """A network of a preset: the registered model, what differs from the preset's arguments, and its exact size."""
+    """A network of a preset: its registered model, exact parameter count, and arguments that override the preset's."""
 
     model: str
     parameters: int
@@ -19,10 +20,9 @@ class Variant(NamedTuple):
 class Preset(NamedTuple):
     """The networks that a paper compares on a dataset, and how it trained them.
 
-    ``ends`` holds the constructor arguments that all have (channels and spatial axes), ``networks`` the further ones of
-    each registered model. ``variants`` are all networks of the paper by its names for them, those of ``networks``
-    first. ``patch_size`` is in voxels or pixels; ``batch_size`` and ``epochs`` are None where the paper does not give
-    them.
+    ``ends`` holds the constructor arguments shared by all networks (channels and spatial axes), ``networks`` the other
+    arguments of each registered model. ``variants`` holds all networks of the paper under the paper's names.
+    ``patch_size`` is in voxels or pixels; ``batch_size`` and ``epochs`` are None where the paper does not state them.
     """
 
     ends: Mapping[str, int]
@@ -48,7 +48,7 @@ _COLOUR = {"in_channels": 3, "out_channels": 1, "spatial_dims": 2}
 
 
 def _networks(widths: tuple[int, ...], patch_size: tuple[int, ...]) -> dict[str, Mapping[str, Any]]:
-    """Return the networks of Tables I to III; where nothing is said, a model's defaults are the paper's."""
+    """Return the networks of Tables I to III; the models' defaults are the paper's values of all other arguments."""
     return {
         "deconver": {"widths": widths},
         "nnunet": {"widths": widths},
@@ -63,7 +63,7 @@ def _with_dtc(base: str, receptive_field: float | str) -> dict[str, Any]:
 
 
 def _of_dtc(linear: float | str, transposed: float, segmamba: float, swin: float) -> Preset:
-    """Return the networks of DTC's Tables 1 and 2, from the receptive fields of a dataset."""
+    """Return the networks of DTC's Tables 1 and 2 for the receptive fields of one dataset."""
     return Preset(
         ends=_COLOUR,
         networks={
@@ -88,7 +88,7 @@ def _of_dtc(linear: float | str, transposed: float, segmamba: float, swin: float
 
 
 def _variants(deconver: tuple[int, int], nnunet: int, segresnet: int, unetr: int, swin: int) -> dict[str, Variant]:
-    """Return the sizes of Tables I to III; those of Deconver for filters of 3 and of 5."""
+    """Return the networks of Tables I to III with their sizes; Deconver's are for filters of 3 and of 5."""
     return {
         "nnU-Net": Variant("nnunet", nnunet),
         "SegResNet": Variant("segresnet", segresnet),
@@ -187,7 +187,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "isic": _of_dtc(linear=10, transposed=10, segmamba=4, swin=2),
     "busi": _of_dtc(linear="inf", transposed=10, segmamba=10, swin=4),
-    # The patch is ours, as is the receptive field of nnU-Net: the paper gives neither.
+    # The paper gives neither the patch size nor nnU-Net's receptive field; both are choices of this package.
     "btcv": Preset(
         ends={"in_channels": 1, "out_channels": 14, "spatial_dims": 3},
         networks={

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 
 class PublishedRow(NamedTuple):
-    """One row of a table: what the paper prints, and what builds the network.
+    """One row of a published table: the printed figures, and the arguments that build the network.
 
-    ``published_parameters`` and ``published_cost`` are as printed, in the table's units, None where nothing is;
-    ``scores`` gives Dice (%) and HD95 for each column of the table. ``model`` is the name of a registered network,
-    ``preset`` and ``network`` its arguments. ``parameters`` is the exact count and ``kflops`` twice the
-    multiply-accumulates per pixel or voxel in thousands, everything included. ``reasons`` name entries of
-    :data:`REASONS`.
+    ``published_parameters`` and ``published_cost`` are the printed figures in the table's units, None where none is
+    printed; ``scores`` maps each column of the table to Dice (%) and HD95. ``model`` is the name of a registered
+    network, ``preset`` and ``network`` are its arguments. ``parameters`` is the exact count; ``kflops`` is twice the
+    number of multiply-accumulates of all layers, in thousands per pixel or voxel. ``reasons`` are keys of
+    :data:`REASONS`, which explain differences between printed and exact figures.
     """
 
     system: str
@@ -27,10 +27,10 @@ class PublishedRow(NamedTuple):
 
 
 class PublishedTable(NamedTuple):
-    """A table of a paper: for which presets it stands, and the size for which its costs hold.
+    """A table of a paper, with the presets that it covers and the input size of its costs.
 
     ``parameters_unit`` is ``"M"`` (millions) or ``"MiB"`` (of float32); ``cost_unit`` is ``"K/voxel"`` (thousands of
-    operations per pixel or voxel) or ``"G"`` (billions for one image); ``rule`` is the way of counting, None where no
+    operations per pixel or voxel) or ``"G"`` (billions for one image); ``rule`` names the counting rule, None where no
     cost is printed.
     """
 
@@ -45,9 +45,8 @@ class PublishedTable(NamedTuple):
 
 REASONS: Mapping[str, str] = {
     "deconvolutions": (
-        "The authors' profiler does not see the deconvolutions: their code takes hold of the convolution functions "
-        "before the profiler replaces them. That is why filters of 3 and 5, and few and many groups, are printed with "
-        "the same cost."
+        "The authors' profiler does not see the deconvolutions: their code imports the convolution functions before "
+        "the profiler replaces them. Filters of 3 and 5, and few and many groups, therefore have the same printed cost."
     ),
     "elementwise": (
         "Their rule adds biases, normalisations, activations, sums and products to the multiply-accumulates."
@@ -55,18 +54,18 @@ REASONS: Mapping[str, str] = {
     "copied": "The network has 11.13 million parameters; 11.0 is perhaps the figure of Table I.",
     "truncated": "The last digit of the millions of parameters is cut off, not rounded.",
     "registered_twice": (
-        "MONAI's DynUNet holds each block twice, and the profiler counts it twice: of MONAI 1.6.1's, the true cost is "
+        "MONAI's DynUNet registers each block twice, and the profiler counts it twice. The true cost in MONAI 1.6.1 is "
         "1708.4 (ISLES'22), 458.9 (BraTS'23) and 434.9 K/voxel (2D)."
     ),
     "repeated_products": (
         "The figure is not reproduced. The profiler does not undo its replacement of Tensor.__matmul__, so products "
-        "count once more with every profile in the same process; that this happened here is an inference."
+        "count once more with every profile in the same process; that this happened here is a conjecture."
     ),
     "unused_weights": (
-        "MONAI 1.4 builds 28.3 million weights of cross-attention that are never used; later versions do not."
+        "MONAI 1.4 builds 28.3 million cross-attention weights that are never used; later versions do not."
     ),
     "size_of_fives": (
-        "The position embedding depends on the size of the image: the row is that of FIVES (512 × 512), not of GlaS."
+        "The position embedding depends on the image size: the row holds for FIVES (512 × 512), not for GlaS."
     ),
     "mebibytes": "The table's millions of parameters are mebibytes of float32 weights.",
     "misprint": "The weights take 65.85 MiB; the other rows fit 65.85 too, so 65.95 is probably a misprint.",
@@ -77,7 +76,7 @@ REASONS: Mapping[str, str] = {
     ),
     "offset_layer": (
         "The parameters fit an offset layer with kernel 2; the cost then fits (40.53) only if a transposed convolution "
-        "was counted at the resolution of its output, four times as high as it is; that it was is an inference."
+        "was counted at the resolution of its output, four times its true cost; this is a conjecture."
     ),
 }
 

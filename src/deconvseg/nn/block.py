@@ -102,7 +102,7 @@ class DeconverBlock(nn.Module):
         return why_apart(self, _MODULES) or self._why_other_equations()
 
     def _why_other_equations(self) -> str | None:
-        """Say why one operator cannot stand for the expected modules, with the settings they have, or None."""
+        """Return why one operator cannot stand for the expected modules, with the settings they have, or None."""
         ndc, convolutions = self.mixer.ndc, (self.mixer.project_out, self.mlp[0], self.mlp[2])
         if ndc.iterations != 1:
             return f"it takes one update, not {ndc.iterations}"

@@ -30,7 +30,7 @@ class _Conv(ConvNd):
         return choose_conv(_image(self), self.weight, self.bias, stride=self.stride, padding=padding, reason=reason)
 
     def is_special(self) -> bool:
-        """Say whether its settings leave it to PyTorch."""
+        """Return whether its settings leave it to PyTorch."""
         dilated = any(step != 1 for step in self.dilation)
         return dilated or self.groups != 1 or self.padding_mode != "zeros" or isinstance(self.padding, str)
 
@@ -60,7 +60,7 @@ class _ConvTranspose(ConvTransposeNd):
         return choose_conv_transpose(x, self.weight, self.bias, stride=self.stride, reason=reason)
 
     def is_special(self) -> bool:
-        """Say whether its settings leave it to PyTorch."""
+        """Return whether its settings leave it to PyTorch."""
         dilated = any(step != 1 for step in self.dilation)
         return dilated or self.groups != 1 or any((*self.padding, *self.output_padding))
 

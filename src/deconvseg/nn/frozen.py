@@ -136,7 +136,7 @@ def freeze(network: nn.Module) -> None:
 
 
 def fits_winograd(layer: nn.Module) -> bool:
-    """Say whether a layer is a convolution of stride 1, with zeros around the image, that the kernels take."""
+    """Return whether a layer is a convolution of stride 1, with zeros around the image, that the kernels take."""
     if why_special(layer, tuple(_WINOGRAD)) is not None:
         return False
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
@@ -153,7 +153,7 @@ def _change_class(layer: nn.Module, kinds: _Kinds) -> None:
 
 
 def _normalises(layer: nn.Sequential) -> bool:
-    """Say whether layers are just a sequence, and one of them an instance normalisation."""
+    """Return whether layers are just a sequence, and one of them an instance normalisation."""
     kind = type(layer)
     alone = kind is nn.Sequential or (kind.__bases__ == (nn.Sequential,) and vars(kind).keys() <= _SEQUENCE_ALONE)
     return alone and why_special(layer, (kind,)) is None and any(why_special(each, _NORMS) is None for each in layer)

@@ -21,7 +21,7 @@ _originals: dict[type, tuple[tuple[type, str, object], ...]] = {}
 
 
 def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str | None:
-    """Say why the modules inside ``root`` must be called one by one, or None where that makes no difference.
+    """Return why the modules inside ``root`` must be called one by one, or None where that makes no difference.
 
     They must be just the expected ones, by path and exact type (a parametrisation changes the type), without hooks and
     with the methods of their classes, and convolutions must be pointwise.
@@ -41,7 +41,7 @@ def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str 
 
 
 def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
-    """Say why a module must be called, or None: it has one of these exact types, its own methods, and no hooks."""
+    """Return why a module must be called, or None: it has one of these exact types, its own methods, and no hooks."""
     kind, attributes = type(module), vars(module)
     if kind not in types or not attributes.keys().isdisjoint(OF_ONE_LAYER):
         return f"was replaced, compiled or parametrised ({kind.__name__})"
@@ -51,7 +51,7 @@ def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
 
 
 def has_own_methods(kind: type[nn.Module]) -> bool:
-    """Say whether a class computes by the methods that it was defined with, and is called as all modules are."""
+    """Return whether a class computes by the methods that it was defined with, and is called as all modules are."""
     if not is_called_as_all(kind):
         return False
     originals = _originals.get(kind)
@@ -66,7 +66,7 @@ def has_own_methods(kind: type[nn.Module]) -> bool:
 
 
 def is_watched() -> bool:
-    """Say whether something sees all calls of modules or of PyTorch's functions."""
+    """Return whether something sees all calls of modules or of PyTorch's functions."""
     return why_calls_watched() is not None
 
 
@@ -82,13 +82,13 @@ def why_calls_watched() -> str | None:
 
 
 def is_pointwise(conv: nn.Conv2d | nn.Conv3d) -> bool:
-    """Say whether a convolution maps the channels of each position, and nothing else."""
+    """Return whether a convolution maps the channels of each position, and nothing else."""
     sizes = (*conv.kernel_size, *conv.stride)
     return sizes == (1,) * len(sizes) and not any(conv.padding) and conv.groups == 1
 
 
 def _is_defined_by(base: type, name: str, method: object) -> bool:
-    """Say whether a method is from the body of the class, not assigned to it from elsewhere."""
+    """Return whether a method is from the body of the class, not assigned to it from elsewhere."""
     module = sys.modules.get(base.__module__)
     at_home = module is not None and getattr(method, "__globals__", None) is vars(module)
     return at_home and getattr(method, "__qualname__", None) == f"{base.__qualname__}.{name}"

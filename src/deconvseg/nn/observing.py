@@ -111,7 +111,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def same(a: object, b: object, *, rounded: bool = False) -> bool:
-    """Say whether two results are equal, NaN being equal to NaN; of tensors without values, whether the shapes are.
+    """Return whether two results are equal, NaN being equal to NaN; of tensors without values, whether the shapes are.
 
     ``rounded`` allows for rounding: differences up to the root of the type's precision, times the largest value.
     """

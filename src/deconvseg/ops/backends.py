@@ -156,7 +156,7 @@ def why_reference(*tensors: Tensor | None) -> str | None:
 
 
 def why_layers_on_cpu(*tensors: Tensor) -> str | None:
-    """Say why PyTorch is left to choose its own kernel for a layer on a CPU, or None.
+    """Return why PyTorch is left to choose its own kernel for a layer on a CPU, or None.
 
     For what is no operator here, but asks PyTorch for one of its kernels by name.
     """

@@ -40,7 +40,7 @@ _listener: ContextVar[Listener | None] = ContextVar("cost_listener", default=Non
 
 
 def is_heard(listener: Listener) -> bool:
-    """Say whether this listener hears what is called here: not inside an operator, which is told about as a whole."""
+    """Return whether this listener hears what is called here: not inside an operator, which is told about as a whole."""
     return _listener.get() is listener
 
 

@@ -10,7 +10,7 @@ from deconvseg.ops.torch_internals import is_batch_of_gradients
 
 
 def is_differentiated_or_batched(grad: Tensor) -> bool:
-    """Say whether a backward pass must be plain PyTorch: it is to be differentiated, or is one of many at once.
+    """Return whether a backward pass must be plain PyTorch: it is to be differentiated, or is one of many at once.
 
     The latter are ``vmap`` and the older ``is_grads_batched`` and ``vectorize=True`` of ``torch.autograd``.
     """

@@ -11,7 +11,7 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def is_channels_last(image: Tensor) -> bool:
-    """Say whether the channels of a (B, C, \\*S) image, not its last axis, are innermost in memory: its order.
+    """Return whether the channels of a (B, C, \\*S) image, not its last axis, are innermost in memory: its order.
 
     There may be gaps between positions. What kernels read without a copy is said by :func:`is_dense`.
     """
@@ -19,7 +19,7 @@ def is_channels_last(image: Tensor) -> bool:
 
 
 def is_dense(image: Tensor, *, last: bool) -> bool:
-    """Say whether an image has no gaps, with the channels ``last``, innermost in memory, or in PyTorch's own order.
+    """Return whether an image has no gaps, with the channels ``last``, innermost in memory, or in PyTorch's own order.
 
     Where sizes of 1 make the two the same, it has both.
     """
@@ -28,7 +28,7 @@ def is_dense(image: Tensor, *, last: bool) -> bool:
 
 
 def is_readable(image: Tensor) -> bool:
-    """Say whether an image is dense in either order, so that a kernel need not copy it."""
+    """Return whether an image is dense in either order, so that a kernel need not copy it."""
     return is_dense(image, last=False) or is_dense(image, last=True)
 
 

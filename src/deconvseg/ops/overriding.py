@@ -17,12 +17,12 @@ _ORDINARY = frozenset({*_PLAIN, torch.Size, tuple, list, int, float, bool, str, 
 
 
 def is_symbolic(value: object) -> bool:
-    """Say whether a value is a proxy of ``torch.fx``, which has neither a shape nor a device to branch on."""
+    """Return whether a value is a proxy of ``torch.fx``, which has neither a shape nor a device to branch on."""
     return isinstance(value, fx.Proxy)
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Say whether kernels may read a tensor: it may be of a subclass, but not of one that computes itself.
+    """Return whether kernels may read a tensor: it may be of a subclass, but not of one that computes itself.
 
     Those (FakeTensor, DTensor) have a ``__torch_dispatch__``.
     """

@@ -26,7 +26,7 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
 
 
 def autocast_is_on(device_type: str) -> bool:
-    """Say whether autocast lowers the precision here, on a device of any type."""
+    """Return whether autocast lowers the precision here, on a device of any type."""
     return _has_autocast(device_type) and torch.is_autocast_enabled(device_type)
 
 

@@ -77,12 +77,12 @@ _proxy_mode: object = find("torch._C", "_TorchDispatchModeKey.PROXY", None)
 
 
 def forward_mode_is_active() -> bool:
-    """Say whether there is forward-mode differentiation."""
+    """Return whether there is forward-mode differentiation."""
     return bool(getattr(forward_ad, "_current_level", 0) >= 0)
 
 
 def is_exporting(traced: bool) -> bool:
-    """Say whether ``torch.export`` runs; ``traced``, whether the compiler traces."""
+    """Return whether ``torch.export`` runs; ``traced``, whether the compiler traces."""
     if hasattr(torch.compiler, "is_exporting"):
         return torch.compiler.is_exporting()
     if not traced:
@@ -92,7 +92,7 @@ def is_exporting(traced: bool) -> bool:
 
 
 def has_function_mode() -> bool:
-    """Say whether a ``TorchFunctionMode`` sees each function; not ``with torch.device(...)``, which only places."""
+    """Return whether a ``TorchFunctionMode`` sees each function; not ``with torch.device(...)``, which only places."""
     if _function_modes is None:
         return True
     count = _function_modes()
@@ -100,19 +100,19 @@ def has_function_mode() -> bool:
 
 
 def has_dispatch_mode() -> bool:
-    """Say whether a ``TorchDispatchMode`` sees each operator."""
+    """Return whether a ``TorchDispatchMode`` sees each operator."""
     return _dispatch_modes is None or _dispatch_modes() > 0
 
 
 @constant_to_compilers
 def is_recorded() -> bool:
-    """Say whether ``make_fx`` records operators."""
+    """Return whether ``make_fx`` records operators."""
     return _proxy_mode is None or _get_mode(_proxy_mode) is not None
 
 
 @constant_to_compilers
 def is_counting_flops() -> bool:
-    """Say whether PyTorch's counter counts what is called here."""
+    """Return whether PyTorch's counter counts what is called here."""
     kind = getattr(sys.modules.get(FLOP_COUNTER), "_FlopCounterMode", None)
     if kind is None or _dispatch_modes is None:
         return kind is not None
@@ -138,12 +138,12 @@ OF_ONE_LAYER = frozenset({*METHODS, "_call_impl", "_compiled_call_impl"})
 
 
 def all_modules_have_a_hook() -> bool:
-    """Say whether there is a hook on all modules."""
+    """Return whether there is a hook on all modules."""
     return any(_OF_ALL)
 
 
 def has_hook(attributes: Mapping[str, Any]) -> bool:
-    """Say whether a module with these attributes has a hook of its own."""
+    """Return whether a module with these attributes has a hook of its own."""
     try:
         return bool(
             attributes["_forward_hooks"]
@@ -156,7 +156,7 @@ def has_hook(attributes: Mapping[str, Any]) -> bool:
 
 
 def calls_were_replaced() -> bool:
-    """Say whether other code replaced the way in which all modules are called."""
+    """Return whether other code replaced the way in which all modules are called."""
     for name in ("__call__", "_wrapped_call_impl", "_call_impl"):
         if getattr(getattr(nn.Module, name, None), "__globals__", None) is not vars(_calls):
             return True
@@ -164,7 +164,7 @@ def calls_were_replaced() -> bool:
 
 
 def is_called_as_all(kind: type[nn.Module]) -> bool:
-    """Say whether the modules of a class are called as all are."""
+    """Return whether the modules of a class are called as all are."""
     return kind.__call__ is nn.Module.__call__ and kind._call_impl is nn.Module._call_impl
 
 
@@ -174,7 +174,7 @@ def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Say whether a module is the result of ``torch.compile``, or was compiled in its place."""
+    """Return whether a module is the result of ``torch.compile``, or was compiled in its place."""
     kind = getattr(sys.modules.get("torch._dynamo"), "OptimizedModule", ())
     return isinstance(module, kind) or vars(module).get("_compiled_call_impl") is not None
 

@@ -82,7 +82,7 @@ def _try_apart(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explain_end(code: int) -> dict[str, Any]:
-    """Say why a process ended without an answer, by its exit code (negative: a signal)."""
+    """Return why a process ended without an answer, by its exit code (negative: a signal)."""
     return {"short" if lacked_memory(code) else "error": f"its process {ended(code)}"}
 
 

@@ -1,4 +1,4 @@
-"""What every floor stands on: machine and memory, atomic files, locks, processes and how they end, foreign errors."""
+"""Services of the operating system: machine, memory, atomic files, locks, processes, errors of third-party code."""
 
 from deconvseg.system.endings import ended, ending_signal, exit_on, lacked_memory
 from deconvseg.system.files import (

@@ -1,6 +1,6 @@
-"""What the processes of one training work out together: sums, extremes, rows and texts of all of them.
+"""Collective operations over the processes of one training: sums, means, maxima, rows and texts.
 
-Every function gives what one process alone would have where no others are connected.
+Without a process group every function returns the value of the single process.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import distributed as dist
 
 
 def rank_count() -> int:
-    """Return the number of connected processes; 1 where there is one."""
+    """Return the number of processes in the group; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -29,7 +29,7 @@ def mean_over_ranks(value: Tensor) -> float:
 
 
 def largest_over_ranks(values: Tensor) -> Tensor:
-    """Return the largest of each element over all processes."""
+    """Return the elementwise maximum of a tensor over all processes."""
     if rank_count() > 1:
         values = values.clone()
         dist.all_reduce(values, dist.ReduceOp.MAX)
@@ -37,7 +37,7 @@ def largest_over_ranks(values: Tensor) -> Tensor:
 
 
 def leaders_value(value: float) -> float:
-    """Return what the first process has, so that all decide alike."""
+    """Return the value of rank 0 on every process, so that all processes take the same decision."""
     shared = torch.tensor(value, dtype=torch.float64)
     if rank_count() > 1:
         dist.broadcast(shared, 0)
@@ -45,9 +45,9 @@ def leaders_value(value: float) -> float:
 
 
 def rows_of_ranks(rows: Tensor, count: int) -> Tensor:
-    """Return the ``count`` rows that the processes have dealt out among themselves, in their order.
+    """Return the ``count`` rows that are dealt out among the processes (row i to rank i modulo the ranks), in order.
 
-    Every process has as many rows; those beyond the count are repetitions.
+    Every process holds the same number of rows; rows beyond ``count`` are padding and are dropped.
     """
     if rank_count() == 1:
         return rows[:count]
@@ -70,7 +70,7 @@ def texts_of_ranks(text: str) -> list[str]:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """All-reduce, whose gradient is multiplied by the number of processes: data-parallel training divides by it."""
+    """All-reduce; the gradient is multiplied by the number of processes, by which data-parallel training divides."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:
@@ -80,5 +80,5 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # Every process differentiates the same function of the sum, so there is nothing more to gather.
+        # Every process differentiates the same function of the sum, so no communication is needed here.
         return gradient * dist.get_world_size()

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power failure."""
+"""Atomic writes: a file is complete or absent, even after a power failure."""
 
 import errno
 import os
@@ -12,30 +12,31 @@ from pathlib import Path
 
 from deconvseg.errors import DeconvsegError, InputError
 
-# Begins the name of a file or folder that is not complete.
+# Prefix of the names of incomplete files and folders.
 _UNFINISHED = ".unfinished-"
 _UNFINISHED_NAME = re.compile(re.escape(_UNFINISHED) + r"[0-9a-f]{16}(\.\w+)*")
 
 
 class DiskFullError(DeconvsegError):
-    """The disk was full while ``path`` was written; ``advice`` says how the work goes on then."""
+    """The disk was full while ``path`` was written; ``advice`` says how to continue once there is space."""
 
     def __init__(self, path: Path, advice: str = "") -> None:
         super().__init__(f"the disk is full while writing {path}; free some space{advice}")
         self.path, self.advice = path, advice
 
     def __reduce__(self) -> tuple[type["DiskFullError"], tuple[Path, str]]:
-        # From one process to another.
+        # Pickle calls the constructor with the message alone; worker processes send this error to their parent.
         return DiskFullError, (self.path, self.advice)
 
 
 @contextmanager
 def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and with its suffix; move it there if the block succeeds.
+    """Yield a temporary path beside ``path``, with the same suffix, and rename it to ``path`` if the block succeeds.
 
-    Missing folders are made. The content is on the disk (``fsync`` of file and folder) before it appears. When the
-    block fails the temporary file is removed and ``path`` is as it was. An `OSError` becomes one line that names
-    ``path``: `InputError` where a file stands in the way, `DeconvsegError` where the disk is full or refuses.
+    Missing folders are created. The file is flushed to disk (``fsync``) before it appears, and the folder after that.
+    If the block fails, the temporary file is removed and ``path`` is unchanged. An `OSError` becomes a one-line error
+    that names ``path``: `InputError` where another path is needed (a file where a folder should be), `DiskFullError` on
+    a full disk, `DeconvsegError` otherwise.
     """
     path = Path(path)
     temporary = unfinished(path.parent, _suffix(path))
@@ -48,19 +49,19 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise writing_error(path, error) from error
     finally:
-        # On a failing disk this fails too; the first error is the one to report.
+        # On a failing disk this can fail too; the first error is the one to report.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
-    """Write a UTF-8 text that is there whole or not at all; errors are those of `atomic_write`."""
+    """Write a UTF-8 text file atomically; errors are those of `atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def make_folder(path: str | PathLike[str]) -> Path:
-    """Make a folder and its parents where they are missing, and return it; errors are those of `atomic_write`."""
+    """Create a folder and its missing parents, and return its path; errors are those of `atomic_write`."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -70,12 +71,12 @@ def make_folder(path: str | PathLike[str]) -> Path:
 
 
 def unfinished(folder: Path, suffix: str = "") -> Path:
-    """Return a new path in a folder for what is not complete, which `remove_unfinished` finds."""
+    """Return a new path in a folder for an incomplete file or folder; `remove_unfinished` recognises the name."""
     return folder / f"{_UNFINISHED}{secrets.token_hex(8)}{suffix}"
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder; call it only while no other process writes there."""
+    """Remove the incomplete files that killed processes left in a folder; no other process may be writing there."""
     for left in folder.glob(f"{_UNFINISHED}*"):
         if not _UNFINISHED_NAME.fullmatch(left.name):
             continue
@@ -87,7 +88,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def current_folder() -> Path:
-    """Return the current folder; :class:`InputError` where it was deleted or may not be read."""
+    """Return the current folder; :class:`InputError` if it was deleted or is not readable."""
     try:
         return Path.cwd()
     except OSError as error:
@@ -97,7 +98,7 @@ def current_folder() -> Path:
 
 
 def writing_error(path: Path, error: OSError) -> DeconvsegError:
-    """Say in one line why ``path`` could not be written; `InputError` where another path has to be given."""
+    """Return a one-line error for a failed write to ``path``: an `InputError` if the remedy is another path."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(path)
     if isinstance(error, (NotADirectoryError, FileExistsError)):
@@ -113,18 +114,18 @@ def writing_error(path: Path, error: OSError) -> DeconvsegError:
 
 
 def _suffix(path: Path) -> str:
-    """Return the suffix that says how a file is encoded; ``.nii.gz`` is one."""
+    """Return the suffix that determines a file's encoding; ``.nii.gz`` counts as one suffix."""
     return "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
 
 
 def _flush(file: Path) -> None:
-    # Opened for writing, which Windows needs for a flush.
+    # Windows flushes only files that are open for writing.
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system has a call for that (Windows has none)."""
+    """Flush the entries of a folder to disk, where the system supports it (Windows does not)."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,11 +1,11 @@
-"""Errors of other people's code, and how they become one line of ours."""
+"""Errors of third-party code, converted to one-line errors of this package."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deconvseg.errors import DeconvsegError
 
-# What running or tracing somebody else's code with an input that it may not be made for can raise.
+# Exceptions that third-party code may raise when it is run or traced with an unsuitable input.
 FOREIGN_ERRORS = (
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError),
     *(AssertionError, ArithmeticError, NameError, SyntaxError),
@@ -13,18 +13,18 @@ FOREIGN_ERRORS = (
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its name where it has none."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def one_line(error: BaseException) -> str:
-    """Return the whole message of an error in one line, or its name where it has none."""
+    """Return an error's whole message as one line, or the name of its class if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
 def naming(what: str) -> Iterator[None]:
-    """Let every error of the block name what it was about, in one line: a :class:`DeconvsegError` stays as it is."""
+    """Convert every error of the block to a one-line :class:`DeconvsegError` that begins with ``what``."""
     try:
         yield
     except DeconvsegError:

@@ -1,4 +1,4 @@
-"""Names of a module that are deprecated and still work."""
+"""Deprecated names of a module, which still work and warn."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def former_names(module: str, names: Mapping[str, tuple[Callable[[], Any], str]]) -> Callable[[str], Any]:
-    """Return a module's ``__getattr__`` for deprecated names: what gives each, and what to use instead."""
+    """Return a module's ``__getattr__`` for deprecated names; ``names`` maps each to its getter and its replacement."""
 
     def find(name: str) -> Any:
         if name not in names:

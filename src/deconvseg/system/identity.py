@@ -1,4 +1,4 @@
-"""Which process is meant: a pid alone is given to another process later."""
+"""Identity of a process beyond its pid, because the system reuses pids."""
 
 import os
 import platform
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 _LONGEST_COMMAND = 120
-# The start time of a process that the system gives none for.
+# Start time of a process for which the system reports none.
 _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process: its machine, its pid there, when it was started, its command, and the time of this record."""
+    """A process: its machine, pid, start time and command, and the time of this record."""
 
     host: str
     pid: int
@@ -27,7 +27,7 @@ class ProcessIdentity:
 
     @classmethod
     def own(cls) -> "ProcessIdentity":
-        """Return that of this process."""
+        """Return the identity of this process."""
         now = datetime.now(timezone.utc).astimezone()
         return cls(
             _host(), os.getpid(), _started(os.getpid()) or _UNKNOWN, _command(), now.isoformat(timespec="seconds")
@@ -35,11 +35,11 @@ class ProcessIdentity:
 
     @classmethod
     def from_json(cls, tree: Any) -> "ProcessIdentity":
-        """Return what :meth:`to_json` has given; ``ValueError`` for anything else."""
+        """Return the identity that :meth:`to_json` wrote; ``ValueError`` for anything else."""
         kinds = {"host": str, "pid": int, "started": str, "command": str, "time": str}
         if not isinstance(tree, dict) or any(not isinstance(tree.get(key), kind) for key, kind in kinds.items()):
             raise ValueError("not the record of a process")
-        # Beyond this range no system has a pid, and asking for one fails.
+        # No system has pids beyond this range, and psutil raises an error for them.
         if isinstance(tree["pid"], bool) or not 0 < tree["pid"] < 2**31:
             raise ValueError("not the pid of a process")
         return cls(**{key: tree[key] for key in kinds})
@@ -50,12 +50,12 @@ class ProcessIdentity:
 
     @property
     def here(self) -> bool:
-        """Whether it is, or was, a process of this machine (of this container, where this is one)."""
+        """Whether the process belongs to this machine (or to this container)."""
         return self.host == _host()
 
     @property
     def ended(self) -> bool:
-        """Whether the process is known to have ended; of another machine's that is never known."""
+        """Whether the process is known to have ended; always False for processes of other machines."""
         if not self.here:
             return False
         started = _started(self.pid)
@@ -68,7 +68,7 @@ class ProcessIdentity:
 
 @cache
 def _host() -> str:
-    """Return the machine's name and, under Linux, its container's: pids are those of one process namespace."""
+    """Return the machine's name and, on Linux, its pid namespace, because containers have pids of their own."""
     try:
         return f"{platform.node()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -76,19 +76,19 @@ def _host() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process was started, in a form that no change of the clock alters; None where there is none."""
+    """Return a process's start time, independent of changes of the clock; None if there is no such process."""
     try:
-        # After the name, which may hold spaces and brackets: the state is the first field, the start the 20th.
+        # Fields after the name, which may contain spaces and brackets: the state is the first, the start time the 20th.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # A zombie has ended; its parent has not read its exit code yet.
+        # A zombie has ended, but its parent has not read its exit code yet.
         return None if fields[0] in (b"Z", b"X") else f"{boot} {int(fields[19])}"
     except (OSError, IndexError, ValueError):
         return _started_elsewhere(pid)
 
 
 def _started_elsewhere(pid: int) -> str | None:
-    """Ask the system without Linux's files, or where they hide other people's processes."""
+    """Return the start time by psutil: on systems without /proc, or where it hides other users' processes."""
     import psutil
 
     try:

@@ -1,8 +1,8 @@
-"""Locks of folders: records of the processes that write there, kept in the folder itself; network disks work too.
+"""Locks of folders: records of the writing processes, kept in the folder itself, so that network disks work too.
 
-A folder's lock is the folder ``.lock`` in it, with a JSON record for each process that holds it. A record is dropped
-once its process has ended. Records are compared and added by one process at a time: it has put its own folder in
-the place of ``.lock/gate``, which the system does in one step, and only where none with content is there.
+The lock of a folder is its subfolder ``.lock``, with one JSON record for each process that holds it. A record is
+dropped once its process has ended. Only one process at a time compares and adds records: the one that has renamed its
+own folder to ``.lock/gate``. The rename is atomic and fails if a non-empty ``gate`` exists.
 """
 
 import errno
@@ -24,7 +24,7 @@ from deconvseg.system.identity import ProcessIdentity
 LOCK = ".lock"
 _GATE = "gate"
 _RECORDS = "owner-*.json"
-# Comparing and adding a record takes milliseconds; a slow network disk may need longer.
+# Comparing and adding a record takes milliseconds locally, and longer on a slow network disk.
 _GATE_PATIENCE = 30.0
 _POLL = 0.02
 
@@ -35,7 +35,7 @@ class LockedError(InputError):
 
 @dataclass(frozen=True)
 class _Record:
-    """A record in a lock: ``items`` are what its process works on, None for the whole folder."""
+    """A record in a lock: ``items`` are the names that its process works on, None for the whole folder."""
 
     file: Path
     owner: ProcessIdentity | None
@@ -57,12 +57,13 @@ def hold(
     patience: float = 0.0,
     alone: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """Hold a folder, or ``items`` (names of files) in it, for this process as long as the block lasts.
+    """Lock a folder, or ``items`` (file names) in it, for this process while the block runs.
 
-    With an empty ``items`` the block only keeps others from holding the whole folder. What is held by another process,
-    or by another thread of this one, is a :class:`LockedError` after ``patience`` seconds; a record whose process has
-    ended, however it did, does not count. The folder is made where it is missing, and goes again where it stays empty.
-    ``alone`` is called first where no other process holds the folder or an item in it; none can begin to meanwhile.
+    With an empty ``items`` the lock only keeps other processes from locking the whole folder. If another process, or
+    another thread of this one, holds the lock for more than ``patience`` seconds, :class:`LockedError` is raised;
+    records of ended processes are ignored. A missing folder is created, and removed again if it stays empty. ``alone``
+    is called first if no other process holds the folder or an item of it; no other process can obtain a lock during the
+    call.
     """
     folder, wanted = Path(folder), None if items is None else frozenset(items)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -73,7 +74,7 @@ def hold(
         try:
             yield
         finally:
-            # A copy of this process that a fork has made does not hold the folder.
+            # A forked copy of this process does not hold the lock.
             if os.getpid() == owner:
                 _drop(record)
     finally:
@@ -84,7 +85,7 @@ def hold(
 
 
 def _register(folder: Path, items: frozenset[str] | None, deadline: float, alone: Callable[[], object]) -> Path:
-    """Add a record to the folder's lock, once no other conflicts with it, and return its file."""
+    """Add a record to the folder's lock once no other record conflicts with it, and return its path."""
     lock = folder / LOCK
     while True:
         with _gate(folder):
@@ -103,7 +104,7 @@ def _register(folder: Path, items: frozenset[str] | None, deadline: float, alone
 
 
 def _records(lock: Path) -> list[_Record]:
-    """Return the records of a lock whose processes may be at work, and remove the others."""
+    """Return the records of a lock whose processes may be running, and remove the others."""
     found = _read_records(lock)
     for record in found:
         if record.stale:
@@ -112,7 +113,7 @@ def _records(lock: Path) -> list[_Record]:
 
 
 def _read_records(folder: Path) -> list[_Record]:
-    """Return the records in a folder; those that are removed meanwhile are left out."""
+    """Return the records in a folder, without those that are removed in the meantime."""
     found = (_read_record(file) for file in sorted(folder.glob(_RECORDS)))
     return [record for record in found if record is not None]
 
@@ -142,9 +143,9 @@ def _write_record(file: Path, items: frozenset[str] | None) -> None:
 
 
 def _tidy(lock: Path) -> None:
-    """Remove what processes left that were killed on their way through the gate."""
+    """Remove the folders of processes that were killed while they waited at the gate."""
     for left in lock.glob(f"{_GATE}-*"):
-        # Those of processes that wait at the gate come and go.
+        # Waiting processes create and remove such folders all the time.
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > _GATE_PATIENCE and not _records(left):
                 shutil.rmtree(left, ignore_errors=True)
@@ -153,13 +154,13 @@ def _tidy(lock: Path) -> None:
 def _drop(record: Path) -> None:
     with suppress(OSError):
         record.unlink(missing_ok=True)
-        # Where another process holds the folder too, this fails, as it should.
+        # Fails, as intended, if another process holds the lock too.
         record.parent.rmdir()
 
 
 @contextmanager
 def _gate(folder: Path) -> Iterator[None]:
-    """Let one process at a time look at the records of a lock and change them."""
+    """Let only one process at a time read and change the records of a lock."""
     gate = folder / LOCK / _GATE
     deadline = time.monotonic() + _GATE_PATIENCE
     while not (record := _pass(folder, gate)):
@@ -171,13 +172,13 @@ def _gate(folder: Path) -> Iterator[None]:
         yield
     finally:
         _drop(record)
-        # Not empty while there are records.
+        # Fails, as intended, while the lock contains records.
         with suppress(OSError):
             gate.parent.rmdir()
 
 
 def _pass(folder: Path, gate: Path) -> Path | None:
-    """Put a folder with this process's record in the gate's place; None where another process is there."""
+    """Rename a folder with this process's record to the gate and return the record; None if the gate is taken."""
     own = folder / LOCK / f"{_GATE}-{secrets.token_hex(8)}"
     name = f"owner-{secrets.token_hex(8)}.json"
     try:
@@ -188,7 +189,7 @@ def _pass(folder: Path, gate: Path) -> Path | None:
             gate.rmdir()
         own.rename(gate)
     except FileNotFoundError:
-        # The lock was removed by its last holder.
+        # The last holder has just removed the lock.
         return None
     except OSError as error:
         if not gate.exists() and not _is_taken(error):

@@ -1,4 +1,4 @@
-"""The machine: its processors, devices and packages."""
+"""Processors, devices and installed packages of this machine."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from deconvseg.errors import InputError
 
 
 def choose_device(name: str = "auto") -> str:
-    """Return ``cpu``, ``cuda`` (or ``cuda:N``) or ``mps``; ``auto`` takes CUDA where it is, and the CPU elsewhere."""
+    """Return ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` selects CUDA if available, and the CPU otherwise."""
     import torch
 
     available = ["cpu"]
@@ -29,19 +29,19 @@ def choose_device(name: str = "auto") -> str:
 
 
 def usable_cores() -> int:
-    """Return the number of processors that this process may use, by its affinity where the system has one."""
+    """Return the number of processors that this process may use, by its CPU affinity where the system supports it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_cores(*, physical: bool = False) -> int | None:
-    """Return the number of the machine's processors, or of its physical cores; None where the system does not say."""
+    """Return the machine's number of logical processors, or of physical cores; None if the system reports none."""
     import psutil
 
     return cast("int | None", psutil.cpu_count(logical=not physical))
 
 
 def processor_name() -> str:
-    """Return the processor's name, as Linux tells it, or what the platform module knows."""
+    """Return the processor's name from /proc/cpuinfo, or from the platform module on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def processor_name() -> str:
 
 
 def package_version(name: str) -> str | None:
-    """Return the version of an installed package; None where it is missing."""
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Memory: how much a process may still take, how much it has taken, and whether an error says that it ran out."""
+"""Memory of this process and machine: available, total and peak bytes, and out-of-memory errors."""
 
 import ctypes
 import platform
@@ -7,14 +7,14 @@ from pathlib import Path
 
 # Parameters of glibc's mallopt, from its malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-# How PyTorch's allocators and oneDNN say in a plain RuntimeError that memory was refused.
+# Fragments of the RuntimeErrors with which PyTorch's allocators and oneDNN report failed allocations.
 _OUT_OF_MEMORY = ("ried to allocate", "could not create a primitive", "could not create a memory", "bad_alloc")
-# What a process takes varies by some percent from run to run; the rest of the machine needs some too.
+# A process's use of memory varies by some percent between runs, and other processes need memory too.
 _PLANNED_SHARE = 0.9
 
 
 def available_memory(device: str = "cpu") -> int:
-    """Return the bytes that a process on this device may still take: free memory, within its control groups' limits."""
+    """Return the bytes that this process may still allocate on a device, within the limits of its control groups."""
     if device.startswith("cuda"):
         import torch
 
@@ -37,16 +37,16 @@ def total_memory() -> int:
 
 
 def plannable_memory(device: str = "cpu") -> int:
-    """Return the bytes that a plan may count on: 90 % of what is available."""
+    """Return the bytes that a plan may use: 90 % of the available memory."""
     return int(_PLANNED_SHARE * available_memory(device))
 
 
 def control_group_room(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> Iterator[int]:
-    """Give the bytes that are left in every control group (Linux, version 1 or 2) around this process that has a limit.
+    """Yield the bytes left in every limited control group (Linux, version 1 or 2) that contains this process.
 
-    The kernel's cache of files does not count: it is given up where memory is wanted.
+    The kernel's page cache counts as free, because the kernel reclaims it when memory is needed.
     """
     if not membership.is_file():
         return
@@ -60,7 +60,7 @@ def control_group_room(
         else:
             continue
         group = base / path.lstrip("/")
-        # A container may see the path that the group has outside of it; its own group is the root then.
+        # A container may see the path of its group outside the container; its own group is the root then.
         for folder in dict.fromkeys([group, *group.parents, base]):
             if folder.is_relative_to(base) and (folder / names[0]).is_file():
                 limit = (folder / names[0]).read_text(encoding="utf-8").strip()
@@ -77,7 +77,7 @@ def _held_of_files(statistics: Path, names: tuple[str, str]) -> int:
 
 
 def peak_memory() -> int:
-    """Return the most bytes of memory that this process has had at one time."""
+    """Return the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():
         rows = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
@@ -88,15 +88,15 @@ def peak_memory() -> int:
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
-    # macOS counts in bytes; Linux, which counts in kilobytes, was answered above.
+    # macOS counts in bytes. Linux, which counts in kilobytes, is handled above.
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that tensors give back, instead of returning it to the system (glibc only).
+    """Make the allocator keep freed memory instead of returning it to the system (glibc only).
 
-    A training step on a CPU frees and takes the same gigabytes again and again; without this a large part of its time
-    goes into page faults. The process keeps its peak of memory until it ends.
+    A training step on a CPU frees and allocates the same gigabytes again and again; without this, page faults take a
+    large part of its time. The process keeps its peak memory until it ends.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -106,7 +106,7 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: CUDA's own kind, Python's, or those of other allocators of PyTorch."""
+    """Whether an error reports a lack of memory: ``MemoryError``, PyTorch's ``OutOfMemoryError``, or a known text."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

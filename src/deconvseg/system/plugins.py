@@ -1,4 +1,4 @@
-"""What installed packages add: entry points of a group, imported when the group is first needed."""
+"""Extensions from installed packages: entry points of a group, imported when the group is first needed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _loading: list[str] = []
 def load_plugins(group: str) -> None:
     """Import the modules that installed packages name as entry points of ``group``, once; they register themselves.
 
-    Only packages that are installed are looked at, and never the files of a dataset. One that cannot be imported is
-    logged and left out. ``DECONVSEG_PLUGINS=0`` in the environment leaves all out.
+    Only installed packages are searched, never the files of a dataset. A module that cannot be imported is skipped with
+    a warning in the log. ``DECONVSEG_PLUGINS=0`` in the environment disables all extensions.
     """
     if group in _loaded:
         return
@@ -28,10 +28,10 @@ def load_plugins(group: str) -> None:
         _loading.append(entry.name)
         try:
             entry.load()
-        except Exception as error:  # noqa: BLE001 (one package must not end every command)
+        except Exception as error:  # noqa: BLE001 (one broken package must not break every command)
             package = entry.dist.name if entry.dist is not None else entry.value
-            told = "%s: %r of the package %s cannot be loaded and is left out (%s)"
-            _log.warning(told, group, entry.name, package, one_line(error))
+            message = "%s: %r of the package %s cannot be loaded and is left out (%s)"
+            _log.warning(message, group, entry.name, package, one_line(error))
         finally:
             _loading.pop()
 

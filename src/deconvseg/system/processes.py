@@ -1,7 +1,7 @@
-"""Other processes of this package: they run no file of the current folder, and end with the one that started them.
+"""Child processes of this package: they import nothing from the current folder, and end with their parent.
 
-Python looks for modules in the current folder first, also for those of its library: with ``-m``, with ``-c``, and so in
-every process that ``multiprocessing`` starts anew. A folder of downloaded data would run its author's ``signal.py``.
+With ``-m`` and ``-c``, and so in every process that ``multiprocessing`` spawns, Python searches the current folder for
+modules first, even for those of the standard library. A ``signal.py`` in a folder of downloaded data would be executed.
 """
 
 import json
@@ -19,11 +19,11 @@ _PARENT = "DECONVSEG_PARENT"
 _LOOK_SECONDS = 0.25
 _PACKAGES = Path(__file__).resolve().parents[2]
 
-# Seconds between asking a process to end and ending it.
+# Seconds between terminating a process and killing it.
 _PATIENCE = 10.0
 
-# What a process does first: its modules come from where this one has them and from nowhere else. Ctrl-C comes to all
-# processes of a terminal; the one that started the others ends them.
+# The first statements of a child process. It imports modules from the paths of its parent only. It ignores Ctrl-C,
+# which a terminal sends to all its processes, because the parent ends its children.
 _BOOTSTRAP = """
 import sys
 sys.path[:] = {paths!r}
@@ -39,11 +39,11 @@ run_module({module!r}, run_name="__main__", alter_sys=True)
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this package in a process of its own, whatever the current folder is.
+    """Return the command that runs a module of this package in a child process, whatever the current folder is.
 
-    Start it with :func:`child_environment`. It leaves Ctrl-C to this process, and ends with it.
+    Start it with :func:`child_environment`. The child ignores Ctrl-C and ends when this process ends.
     """
-    # Python 3.10 has no -P; -I also ignores the environment's PYTHON* variables, whose paths are in the bootstrap.
+    # Python 3.10 has no -P. -I ignores PYTHON* variables as well; the bootstrap contains their paths.
     safe = "-P" if sys.version_info >= (3, 11) else "-I"
     return [sys.executable, safe, "-c", _BOOTSTRAP.format(paths=safe_path(), module=module), *arguments]
 
@@ -51,7 +51,7 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def start_process(
     module: str, *arguments: str, environment: Mapping[str, str] | None = None, **streams: Any
 ) -> "subprocess.Popen[Any]":
-    """Start a module of this package (:func:`python_command`) in this environment and some values more.
+    """Start a module of this package (:func:`python_command`) with this environment, extended by ``environment``.
 
     ``streams`` are arguments of :class:`subprocess.Popen`.
     """
@@ -59,9 +59,9 @@ def start_process(
 
 
 def child_environment(**values: str) -> dict[str, str]:
-    """Return this process's environment for another one, without the current folder as a place of modules.
+    """Return the environment for a child process, in which the current folder is not searched for modules.
 
-    ``values`` are added to it. What that process starts is kept from the current folder too.
+    ``values`` are added to it. Processes that the child starts do not search the current folder either.
     """
     environment = {**os.environ, **values, _PARENT: str(os.getpid()), "PYTHONSAFEPATH": "1"}
     if path := _safe_entries(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
@@ -77,7 +77,7 @@ def safe_path() -> list[str]:
 
 
 def leave_current_folder() -> None:
-    """Take the current folder out of the places of modules, of this process and of all that it starts."""
+    """Remove the current folder from the module search path of this process and of its future children."""
     sys.path[:] = safe_path()
     environment = child_environment()
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -88,10 +88,10 @@ def leave_current_folder() -> None:
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """End this process as soon as the process that started it has ended.
+    """End this process as soon as its parent has ended.
 
-    It ends at once, as after a kill; a file that it was writing is not there. A forked process passes its ``parent``,
-    because its environment still names the parent of the process that it is a copy of.
+    It ends at once, as after SIGKILL; atomic writes in progress leave no file. A forked process passes its ``parent``,
+    because its environment still names the parent of the process that was forked.
     """
     parent = parent or int(os.environ.get(_PARENT) or os.getppid())
     threading.Thread(target=_watch, args=(parent,), daemon=True, name="end with parent").start()
@@ -99,7 +99,7 @@ def end_with_parent(parent: int | None = None) -> None:
 
 @contextmanager
 def ending(processes: Sequence["subprocess.Popen[Any]"]) -> Iterator[None]:
-    """Terminate the processes when the block ends, and kill those that are still running after a few seconds."""
+    """Terminate the processes when the block ends, and kill those that are still running 10 seconds later."""
     try:
         yield
     finally:
@@ -116,17 +116,17 @@ def ending(processes: Sequence["subprocess.Popen[Any]"]) -> Iterator[None]:
 
 
 def take_over_stdout() -> TextIO:
-    """Return standard output for this process's messages alone: what anything else prints goes to standard error."""
+    """Return standard output as a stream for messages only; everything else that is printed goes to standard error."""
     messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # The descriptor itself, because libraries in other languages print without asking Python.
+    # Redirects the descriptor itself, because native libraries print without Python's sys.stdout.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return messages
 
 
 def read_messages(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Give the JSON objects that another process writes, one in each line.
+    """Yield the JSON objects that another process writes, one per line.
 
-    Lines that are no JSON object are left out: a process that is killed may leave half of one.
+    Other lines are skipped: a killed process may leave an incomplete line.
     """
     for line in lines:
         with suppress(ValueError):
@@ -150,16 +150,16 @@ def _is_parent(parent: int) -> bool:
 
 
 def _safe_entries(path: list[str]) -> list[str]:
-    """Return the entries that do not mean the current folder, relative ones made absolute."""
+    """Return the entries other than the current folder, as absolute paths."""
     try:
-        here = os.getcwd()  # noqa: PTH109 (the name that relative entries have)
+        here = os.getcwd()  # noqa: PTH109 (relative entries refer to this spelling)
     except FileNotFoundError:
-        # Deleted: nothing is found there.
+        # The current folder was deleted, so relative entries lead nowhere.
         return [entry for entry in path if Path(entry).is_absolute()]
     named = {entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()}
     kept = []
     for entry in path:
-        place = os.path.abspath(entry)  # noqa: PTH100 (links stay what they are)
+        place = os.path.abspath(entry)  # noqa: PTH100 (symbolic links are not resolved)
         if not _same(place, here) or entry in named or _same(place, str(_PACKAGES)):
             kept.append(place)
     return list(dict.fromkeys(kept))

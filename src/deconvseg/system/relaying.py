@@ -1,4 +1,4 @@
-"""What a process tells the one that started it."""
+"""Messages from a child process to its parent."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from deconvseg.progress import Progress, show_nothing
 
 
 class Relay:
-    """A console that tells the parent process, by JSON lines in ``messages``."""
+    """A console that sends lines and progress to the parent process, as JSON lines in ``messages``."""
 
     def __init__(self, messages: TextIO) -> None:
         self.messages = messages
@@ -20,10 +20,10 @@ class Relay:
         self.messages.flush()
 
     def say(self, text: str) -> None:
-        """Hand a line on."""
+        """Send a line."""
         self.tell(say=text)
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        """Give a function that hands a fraction on; how many items are done, the parent has shown already."""
+        """Yield a function that sends a fraction; counts of items are not sent, because the parent shows them."""
         yield (lambda done, what=None, /: self.tell(done=done, text=what or text)) if total is None else show_nothing

@@ -1,4 +1,4 @@
-"""A process of :func:`~deconvseg.system.workers.map_in_processes`: reads items from standard input, writes results."""
+"""Worker process of :func:`~deconvseg.system.workers.map_in_processes`: items on standard input, results on output."""
 
 import pickle
 import sys
@@ -12,10 +12,10 @@ from deconvseg.system.processes import take_over_stdout
 
 
 def main() -> None:
-    """Answer items until standard input ends; the first comes with the function, and with what describes an item."""
+    """Process items until standard input ends; the first message also contains ``function`` and ``describe``."""
     messages = take_over_stdout()
     try:
-        # From the process that started this one, which is of this package.
+        # Safe to unpickle: standard input comes from this package's own parent process.
         function, describe, item = pickle.load(sys.stdin.buffer)  # noqa: S301
         while True:
             _answer(messages.buffer, function, describe, item)

@@ -1,4 +1,4 @@
-"""Standard streams whose errors do not stop the program: output that cannot be written is dropped."""
+"""Standard streams that never raise an error: output that cannot be written is dropped."""
 
 import io
 import os
@@ -10,23 +10,23 @@ from typing import Any, cast
 
 
 class UnfailingStream(io.RawIOBase):
-    """Passes bytes on until the other end refuses them, remembers why, and drops the rest."""
+    """A raw stream that writes until the first error, keeps that error in ``failure``, and drops the rest."""
 
     def __init__(self, stream: io.RawIOBase, text: io.TextIOBase) -> None:
         self.stream = stream
-        # Kept alive: it closes the stream when it is garbage-collected.
+        # Kept alive, because its garbage collection would close the stream.
         self.text = text
         self.failure: OSError | None = None
 
     def write(self, content: Any) -> int:
-        """Write everything, or nothing after the first failure; return the length in any case."""
+        """Write all bytes, or nothing after the first failure; always return the length of ``content``."""
         rest = memoryview(content).cast("B")
         length = len(rest)
         while self.failure is None and len(rest):
             try:
                 written = self.stream.write(rest)
                 if written is None:
-                    # A pipe that does not block is full: its reader is slow.
+                    # A full non-blocking pipe: wait for its reader.
                     select.select([], [self.fileno()], [])
                 else:
                     rest = rest[written:]
@@ -39,20 +39,20 @@ class UnfailingStream(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor."""
+        """Return the file descriptor."""
         return self.stream.fileno()
 
     def isatty(self) -> bool:
-        """Return whether a person reads it."""
+        """Return whether the stream is a terminal."""
         return self.stream.isatty()
 
 
 def protect_streams() -> list[UnfailingStream]:
     """Replace standard output and standard error by streams that raise no errors.
 
-    A disk that is full, a pipe whose reader has ended and a closed descriptor stop no work; characters that the
-    terminal's encoding lacks are escaped. Returns the new raw streams, whose ``failure`` is the first error; a stream
-    that is no file is left as it is.
+    A full disk, a pipe without a reader or a closed descriptor does not stop the program; characters that the
+    terminal's encoding lacks are escaped. Returns the new raw streams, whose ``failure`` is the first error. A stream
+    without a file is left unchanged.
     """
     _open_closed(range(3))
     found = []
@@ -64,7 +64,7 @@ def protect_streams() -> list[UnfailingStream]:
         binary = getattr(stream, "buffer", None)
         if binary is None:
             continue
-        # Python puts no buffer between where PYTHONUNBUFFERED asks for none.
+        # With PYTHONUNBUFFERED there is no buffer above the raw stream.
         buffered = hasattr(binary, "raw")
         with suppress(OSError):
             stream.flush()
@@ -82,7 +82,7 @@ def protect_streams() -> list[UnfailingStream]:
 
 
 def _open_closed(descriptors: Iterable[int]) -> None:
-    """Open what the shell has closed (``2>&-``): the next file would get its number, and what is printed with it."""
+    """Open descriptors that the shell has closed (``2>&-``), or the next opened file would receive the output."""
     for descriptor in descriptors:
         try:
             os.fstat(descriptor)

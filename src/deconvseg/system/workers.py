@@ -1,4 +1,4 @@
-"""Work spread over processes, whose errors and deaths reach the caller as one line that names the item."""
+"""A map over worker processes; their errors and crashes are raised as one-line errors that name the item."""
 
 import pickle
 import subprocess
@@ -17,8 +17,8 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class WorkerTraceback(Exception):  # noqa: N818 (it is the cause of an error, never raised by itself)
-    """The traceback of an error in another process, as text: the cause of the error that is raised here."""
+class WorkerTraceback(Exception):  # noqa: N818 (only the cause of an error, never raised itself)
+    """The traceback of an error in another process, as text; it is the ``__cause__`` of the error raised here."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -30,12 +30,12 @@ def map_in_processes(
     workers: int,
     describe: Callable[[_Item], str],
 ) -> Iterator[_Result]:
-    """Yield ``function(item)`` in the order of the items, computed by that many processes; with 0, by this one.
+    """Yield ``function(item)`` in the order of ``items``, computed by ``workers`` processes, or by this one if 0.
 
-    ``function`` and the items are pickled, because the processes are started anew and not forked from this one, whose
-    threads and locks they would inherit. The first
-    :class:`DeconvsegError` of any of them is raised here at once, with the process's traceback as its cause; a process
-    that dies is a :class:`DeconvsegError` that names its item by ``describe`` and the signal.
+    ``function`` and the items are pickled: the processes are spawned, because forked ones would inherit threads and
+    locks. The first error in a worker is raised here at once as a :class:`DeconvsegError`, with the worker's traceback
+    as its cause. The crash of a worker raises a :class:`DeconvsegError` with the item's description (``describe``) and
+    the signal.
     """
     if workers == 0 or len(items) < 2:
         for item in items:
@@ -61,7 +61,7 @@ def map_in_processes(
         futures = [threads.submit(work, item) for item in items]
         served = 0
         for finished in as_completed(futures):
-            finished.result()  # an error is raised before the results that it has overtaken
+            finished.result()  # raises an error before earlier results that are not ready
             while served < len(futures) and futures[served].done():
                 yield futures[served].result()
                 served += 1
@@ -72,7 +72,7 @@ def map_in_processes(
 
 
 class _Worker:
-    """A process that computes items, one after the other."""
+    """A worker process that computes one item at a time."""
 
     def __init__(self, function: Callable[[Any], Any], describe: Callable[[Any], str]) -> None:
         self.task = (function, describe)
@@ -90,14 +90,14 @@ class _Worker:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         if self.death is not None:
-            # Another item has found it dead, and names it.
+            # The worker crashed on an earlier item, which the error names.
             raise self.death
         request = pickle.dumps(item if self.started else (*self.task, item))
         self.started = True
         try:
             self.process.stdin.write(request)
             self.process.stdin.flush()
-            # Written by this package's own process, which was started here.
+            # Safe to unpickle: written by this package's own child process.
             result, error, text = pickle.load(self.process.stdout)  # noqa: S301
         except (EOFError, OSError, pickle.UnpicklingError):
             end = ended(self.process.wait(), advice="take fewer workers, or 0")

@@ -82,7 +82,7 @@ class Operation:
         self.elements = next((output.numel() for output in outputs if isinstance(output, Tensor)), 0)
 
     def given(self, name: str) -> bool:
-        """Say whether an optional tensor was given."""
+        """Return whether an optional tensor was given."""
         return self.arguments.get(name) is not None
 
 
@@ -107,7 +107,7 @@ def name_of(operation: Operation) -> str:
 
 
 def is_biased(operation: Operation) -> bool:
-    """Say whether a bias is added, or a normalisation has a scale."""
+    """Return whether a bias is added, or a normalisation has a scale."""
     if operation.kind in ("addmm", "baddbmm", "addmv", "addr", "addbmm"):
         return True
     return operation.given("bias") or ("norm" in operation.kind and operation.given("weight"))
@@ -128,7 +128,7 @@ def cost_of(operation: Operation) -> Cost | None:
 
 
 def does_work(operation: Operation) -> bool:
-    """Say whether an operation does more than to make, move or view elements."""
+    """Return whether an operation does more than to make, move or view elements."""
     return operation.elements > 0 and not operation.is_view and operation.kind not in _MOVES
 
 

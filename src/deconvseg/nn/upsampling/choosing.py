@@ -40,7 +40,7 @@ class UpsamplingChoice:
         return any(kind.takes_skip for kind in self.kinds)
 
     def has(self, option: str) -> bool:
-        """Say whether a kind has an option of that name."""
+        """Return whether a kind has an option of that name."""
         return any(option in kind.options for kind in self.kinds)
 
     def create(

@@ -100,7 +100,7 @@ class ModulePlace(Place):
         return type(self.module).__name__
 
     def upsamples(self) -> bool:
-        """Say whether it makes images larger, as far as is known."""
+        """Return whether it makes images larger, as far as is known."""
         resized = [call.resized for call in self.calls if call.resized is not None]
         return not resized or any(map(_enlarges, resized))
 

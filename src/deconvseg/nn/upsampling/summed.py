@@ -31,7 +31,7 @@ class SummedUpsampling(nn.Module):
 
 
 def needs_skip(layer: nn.Module) -> bool:
-    """Say whether a layer is called with the skip connection too."""
+    """Return whether a layer is called with the skip connection too."""
     return bool(getattr(layer, "needs_skip", False))
 
 
@@ -42,12 +42,12 @@ def upsample(layer: nn.Module, x: Tensor, skip: Tensor | None) -> Tensor:
 
 
 def takes_base(layer: nn.Module) -> bool:
-    """Say whether a layer is called as ``layer(x, base)`` too, and adds that tensor itself."""
+    """Return whether a layer is called as ``layer(x, base)`` too, and adds that tensor itself."""
     return bool(getattr(layer, "takes_base", False))
 
 
 def starts_at_zero(layer: nn.Module) -> bool:
-    """Say whether a new layer's output is zero everywhere, so that beside another it changes nothing at first."""
+    """Return whether a new layer's output is zero everywhere, so that beside another it changes nothing at first."""
     return bool(getattr(layer, "starts_at_zero", False))
 
 

@@ -89,7 +89,7 @@ def choose_conv_transpose(
 
 
 def _why_pytorch_derives(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> str | None:
-    """Say why no backend computes: the operator has the image's gradient only where that is :func:`conv_transpose`."""
+    """Return why no backend computes: the operator has the image's gradient only where that is :func:`conv_transpose`."""
     if not (x.requires_grad and torch.is_grad_enabled()):
         return None
     kernel = tuple(weight.shape[2:])

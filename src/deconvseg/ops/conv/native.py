@@ -15,7 +15,7 @@ from deconvseg.ops.shapes import convolved_size, finer_size
 def decline(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
 ) -> str | None:
-    """Say why the kernels cannot take a convolution, or None."""
+    """Return why the kernels cannot take a convolution, or None."""
     high = weight.shape[1]
     if x.requires_grad and torch.is_grad_enabled() and high % lanes():
         return f"the gradient of the image needs channels in multiples of {lanes()}, not {high}"
@@ -23,7 +23,7 @@ def decline(
 
 
 def decline_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]) -> str | None:
-    """Say why the kernels cannot take a transposed convolution, or None."""
+    """Return why the kernels cannot take a transposed convolution, or None."""
     if tuple(stride) != tuple(weight.shape[2:]):
         return "they are for a stride as large as the kernel"
     if weight.shape[0] % lanes():

@@ -13,7 +13,7 @@ _DEPTH_TAPS = 15  # kDepthTaps of shape.h
 
 
 def decline(x: Tensor, *weights: Tensor) -> str | None:
-    """Say why the kernels cannot take these tensors, or None."""
+    """Return why the kernels cannot take these tensors, or None."""
     given = Weights(*weights)
     channels, ratio, *kernel = given.filters.shape
     hidden, sources, ones = given.expand.shape[0], channels * ratio, (1,) * len(kernel)

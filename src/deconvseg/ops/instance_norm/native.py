@@ -14,7 +14,7 @@ _OPERATIONS = 16
 
 
 def decline(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> str | None:
-    """Say why the kernels cannot normalise these tensors, or None."""
+    """Return why the kernels cannot normalise these tensors, or None."""
     if unreadable := why_unreadable("x weight bias", x, weight, bias):
         return unreadable
     if x.ndim < 3:

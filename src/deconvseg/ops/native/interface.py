@@ -30,7 +30,7 @@ def threads_for(operations: int) -> int:
 
 
 def why_unreadable(names: str, *tensors: Tensor | None) -> str | None:
-    """Say why the kernels cannot read tensors of these names, None being one that is left out; or None."""
+    """Return why the kernels cannot read tensors of these names, None being one that is left out; or None."""
     for index, tensor in enumerate(tensors):
         if tensor is None or (tensor.is_cpu and tensor.dtype == torch.float32 and tensor.layout == torch.strided):
             continue

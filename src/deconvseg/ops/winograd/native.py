@@ -15,7 +15,7 @@ _PANEL = 2  # vectors of a panel of packed weights: kTileVectors of matmul.h
 
 
 def decline_weight(weight: Tensor) -> str | None:
-    """Say why weights (O, I, \\*K) cannot be packed, or None."""
+    """Return why weights (O, I, \\*K) cannot be packed, or None."""
     if unreadable := why_unreadable("weight", weight):
         return unreadable
     if tuple(weight.shape[2:]) not in _KERNELS:
@@ -28,7 +28,7 @@ def decline_weight(weight: Tensor) -> str | None:
 
 
 def decline(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
-    """Say why the kernels cannot convolve an image, or None."""
+    """Return why the kernels cannot convolve an image, or None."""
     if unreadable := why_unreadable("x bias", x, bias):
         return unreadable
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1]:

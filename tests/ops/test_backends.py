@@ -110,7 +110,7 @@ def test_tensors_without_values_go_the_way_of_a_kernel_and_it_is_told_so():
     choice = choose_update(*tensors, groups=4)
     assert choice.backend == "meta"
     assert choice.declined["native"] == "it needs tensors on cpu, not meta"
-    assert choice.declined["reference"] == "a meta tensor has nothing to compute with"
+    assert choice.declined["reference"] == "a meta tensor has no values to compute with"
     assert ndc_update(*tensors, groups=4).shape == tensors[1].shape
     with use_backend("reference"):
         assert choose_update(*tensors, groups=4).backend == "reference"

@@ -1,4 +1,4 @@
-"""Which backend computes an operator: how one is forced, chosen once a call, and why."""
+"""Selection of the backend that computes an operator: forced by the user, or chosen for each call."""
 
 import logging
 import os
@@ -41,9 +41,10 @@ compute_alone_after_fork()
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that computes an operator; ``declined`` holds, for each of the others, why it does not.
+    """The backend that computes an operator, and in ``declined`` the reason against each of the other backends.
 
-    ``"meta"`` stands for any kernel where the tensors have shapes but no values: it gives what a kernel would give.
+    The backend is ``"meta"`` for tensors on the meta device, which have shapes but no values: only the shape and type
+    of the result are computed.
     """
 
     operator: str
@@ -56,21 +57,21 @@ class Choice:
 
 @runtime_checkable
 class ExplainsBackend(Protocol):
-    """A module that :func:`~deconvseg.ops.explain` asks what would compute it."""
+    """A module that can report its backend to :func:`~deconvseg.ops.explain`."""
 
     def explain_backend(self) -> Choice:
-        """Choose for inputs like the module's own parameters."""
+        """Return the choice for inputs with the device and type of the module's own parameters."""
         ...
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Compute with this backend inside a ``with`` block: ``"reference"`` (or ``"eager"``), ``"native"``, ``"triton"``.
+    """Force a backend inside a ``with`` block: ``"reference"`` (or ``"eager"``), ``"native"`` or ``"triton"``.
 
-    Holds for the calls made in this thread or task, the innermost block first, and goes before the environment
-    variable ``DECONVSEG_BACKEND``, which holds everywhere. An operator that the backend cannot compute raises
-    :class:`~deconvseg.errors.InputError` with the reason, as does an unknown name. Code that
-    ``torch.compile`` has compiled keeps the backend that was chosen then.
+    Applies to calls in the current thread or task; the innermost block wins. It takes precedence over the environment
+    variable ``DECONVSEG_BACKEND``, which applies to the whole process. Raises :class:`~deconvseg.errors.InputError` for
+    an unknown name; an operator that the backend cannot compute raises it with the reason. Code compiled by
+    ``torch.compile`` keeps the backend that was chosen during compilation.
     """
     token = _forced.set(_known(name, "backend"))
     try:
@@ -87,23 +88,24 @@ def forced_backend() -> str | None:
 
 
 def as_stored(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Bring tensors to what the backends take: half types stay on a GPU and become float32 elsewhere."""
+    """Convert tensors to types that the backends accept: half types become float32, except on a GPU."""
     return tensors if tensors[0].is_cuda else in_full_precision(*tensors)
 
 
 def choose(
     operator: Operator, *tensors: Tensor | None, settings: Sequence[object] = (), reason: str | None = None
 ) -> Choice:
-    """Choose the backend that computes an operator with these tensors (None for one that is left out), and say why.
+    """Return the backend that computes an operator with these tensors (None for an omitted one), with the reasons.
 
-    A forced one, else of those for the device the first that takes the tensors and settings, else the reference, which
-    takes all; for meta tensors ``meta``. ``reason`` is the caller's own for the reference. Raises
-    :class:`~deconvseg.errors.InputError` where the forced one cannot compute, unless the operator is ``of_layers``.
+    This is the forced backend; otherwise the first backend of the device that accepts the tensors and settings;
+    otherwise the reference, which accepts all; for meta tensors it is ``meta``. ``reason`` is a caller's reason for the
+    reference. Raises :class:`~deconvseg.errors.InputError` if the forced backend cannot compute, unless the operator is
+    ``of_layers``.
     """
     special = reason or _why_reference(operator, tensors)
     backend, declined = _select(operator, tensors, settings, special, explain=True)
     if backend == "meta":
-        declined["reference"] = "a meta tensor has nothing to compute with"
+        declined["reference"] = "a meta tensor has no values to compute with"
     other = f"{backend} is forced" if forced_backend() else f"{backend} is faster"
     names = dict.fromkeys([*BACKENDS, *(each.backend for each in operator.implementations)])
     default = {name: other if name == "reference" else _NO_KERNEL for name in names if name != backend}
@@ -113,7 +115,7 @@ def choose(
 def chosen(
     operator: Operator, *tensors: Tensor | None, settings: Sequence[object] = (), reason: str | None = None
 ) -> str:
-    """Return the name of the backend that :func:`choose` gives, also while ``torch.compile`` traces."""
+    """Return the name of the backend that :func:`choose` selects; works while ``torch.compile`` traces too."""
     if operator.of_layers and torch.compiler.is_compiling():
         return "reference"
     special = reason or _why_reference(operator, tensors)
@@ -127,11 +129,11 @@ _Sketch: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device]
 
 
 def _sketch(tensor: Tensor | None, image: bool) -> _Sketch | None:
-    """Describe a traced tensor, which has no memory, by a tiny one; batch and spatial sizes of images stay open."""
+    """Describe a traced tensor, which has no memory, by a tiny one; batch and spatial sizes of images stay dynamic."""
     if tensor is None:
         return None
     fixed = (1,) if image else range(tensor.ndim)
-    # `len(range(...))` makes the compiler take a size as it is, and compile again for another one.
+    # `len(range(...))` makes the compiler specialise on the size, and recompile for another one.
     sizes = tuple([len(range(tensor.shape[axis])) if axis in fixed else 1 for axis in range(tensor.ndim)])
     return sizes, tensor.dtype, tensor.device
 
@@ -143,7 +145,7 @@ def _chosen_while_compiling(name: str, sketches: Sequence[_Sketch | None], speci
 
 
 def why_reference(*tensors: Tensor | None) -> str | None:
-    """Say what only the reference serves: transforms, exports, subclasses that compute, float64; None without it."""
+    """Return why only the reference applies (transforms, export, computing tensor subclasses, float64), or None."""
     traced, other = torch.compiler.is_dynamo_compiling(), None
     for tensor in tensors:
         if tensor is None:
@@ -156,9 +158,9 @@ def why_reference(*tensors: Tensor | None) -> str | None:
 
 
 def why_layers_on_cpu(*tensors: Tensor) -> str | None:
-    """Return why PyTorch is left to choose its own kernel for a layer on a CPU, or None.
+    """Return why PyTorch chooses the kernel of a layer on a CPU by itself, or None.
 
-    For what is no operator here, but asks PyTorch for one of its kernels by name.
+    For code that calls one of PyTorch's kernels by name without an operator of this package.
     """
     device = tensors[0].device.type
     if device != "cpu":
@@ -176,7 +178,7 @@ def _why_reference(operator: Operator, tensors: Sequence[Tensor | None]) -> str 
     if operator.of_layers:
         device = device_of(tensors)
         if device not in operator.devices:
-            return None  # nothing more to ask: there is no kernel
+            return None  # no kernel, so no further reason is needed
         if reason := _why_layers(device):
             return reason
     return why_reference(*tensors)
@@ -200,7 +202,7 @@ def _select(
     special: str | None,
     explain: bool = False,
 ) -> tuple[str, dict[str, str]]:
-    """Return the backend, and why those before it decline; all others, to ``explain``."""
+    """Return the backend, and the reasons of those before it, or of all others if ``explain`` is set."""
     forced, device = forced_backend(), device_of(tensors)
     selected: str | None = None
     declined: dict[str, str] = {}
@@ -243,7 +245,7 @@ def _log_fallback(
     settings: Sequence[object],
     declined: Mapping[str, str],
 ) -> None:
-    """Tell once that a backend of the device cannot compute; not where there is none, or where it would be slower."""
+    """Log once that a backend of the device cannot compute; not if there is none, or if it would be slower."""
     for each in operator.implementations:
         if each.device != device or (operator.name, declined[each.backend]) in _logged:
             continue

@@ -1,4 +1,4 @@
-"""What a call of an operator costs: formulas beside the operators, and the listener that collects them."""
+"""Cost of operator calls: formulas beside the operators, and a listener that collects their results."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Cost:
-    """Work of a forward pass: multiply-accumulates, and elementary operations on single elements that are none."""
+    """Operations of a forward pass: multiply-accumulates, and other operations on single elements."""
 
     macs: int
     elementwise: int = 0
@@ -29,10 +29,10 @@ class Cost:
 
 
 class Listener(Protocol):
-    """Something that is told about the calls of operators."""
+    """An object that records the calls of operators."""
 
     def record(self, operator: str, cost: Cost, result: object) -> None:
-        """Take note of a call and of what it returned."""
+        """Record a call: the operator's name, its cost and its result."""
         ...
 
 
@@ -40,13 +40,13 @@ _listener: ContextVar[Listener | None] = ContextVar("cost_listener", default=Non
 
 
 def is_heard(listener: Listener) -> bool:
-    """Return whether this listener hears what is called here: not inside an operator, which is told about as a whole."""
+    """Return whether this listener records calls here; it does not inside an operator, which counts as a whole."""
     return _listener.get() is listener
 
 
 @contextmanager
 def told_to(listener: Listener | None) -> Iterator[None]:
-    """Pass to a listener, if any, the cost of each operator called in a ``with`` block, in this thread or task."""
+    """Report the cost of each operator called in a ``with`` block (in this thread or task) to a listener, if any."""
     token = _listener.set(listener)
     try:
         yield
@@ -57,9 +57,9 @@ def told_to(listener: Listener | None) -> Iterator[None]:
 def counted(
     formula: Callable[_Arguments, Cost],
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
-    """Give an operator its cost: a function of the same arguments, called only while somebody listens.
+    """Attach a cost formula to an operator: a function of the same arguments, called only while a listener is set.
 
-    What the operator calls inside is then not told, so that nothing is counted twice.
+    Operators that it calls inside are not reported, so that nothing is counted twice.
     """
 
     def decorate(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -81,10 +81,10 @@ def counted(
 
 
 def interpolation(elements: int, axes: int, order: int = 1) -> Cost:
-    """Cost of interpolated elements: the neighbours that each is a weighted sum of, ``order`` + 1 on every axis."""
+    """Return the cost of interpolated elements, each a weighted sum of ``order`` + 1 neighbours on every axis."""
     return Cost(macs=elements * (order + 1) ** axes if order else 0)
 
 
 def positions(shape: tuple[int, ...]) -> int:
-    """Samples times positions of an image (B, C, \\*S)."""
+    """Return the batch size times the number of positions of an image (B, C, \\*S)."""
     return shape[0] * math.prod(shape[2:])

@@ -1,4 +1,4 @@
-"""Which backends run, for a whole model or for one call, as a table."""
+"""Table of the backends that run, for a whole model or for one call."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -30,13 +30,13 @@ _CHOOSERS: dict[Callable[..., Tensor], Callable[..., Choice]] = {
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was chosen: ``choices`` pairs the name of a module (empty for a call) with its choice; prints as a table."""
+    """Chosen backends: ``choices`` pairs each module's name (empty for a call) with its choice; prints as a table."""
 
     choices: tuple[tuple[str, Choice], ...]
 
     def __str__(self) -> str:
         if not self.choices:
-            return "nothing in here has backends: plain PyTorch runs"
+            return "no module in here has backends: plain PyTorch runs"
         modules: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for name, choice in self.choices:
             why_not = "; ".join(f"{backend}: {reason}" for backend, reason in choice.declined.items())
@@ -53,12 +53,12 @@ class Explanation:
 
 
 def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **options: object) -> Explanation:
-    """Say which backend runs and why the others do not; ``print`` the result for a table.
+    """Return which backend runs and why the others do not; ``print`` shows the result as a table.
 
-    ``explain(model)`` asks every module in it that has backends, for inputs like its own parameters.
-    ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call, without computing anything; so does
-    each other function that has backends, as ``deformable_upsample`` and ``selective_scan``. Raises
-    :class:`~deconvseg.errors.InputError` for anything else, for inputs that the function refuses, and where a forced
+    ``explain(model)`` lists every submodule that has backends, for inputs with the device and type of its parameters.
+    ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call without computing it; the same works for
+    every other function with backends, such as ``deformable_upsample`` and ``selective_scan``. Raises
+    :class:`~deconvseg.errors.InputError` for any other subject, for inputs that the function rejects, and if a forced
     backend cannot compute.
     """
     if isinstance(subject, nn.Module) and not inputs and not options:

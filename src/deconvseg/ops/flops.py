@@ -1,9 +1,9 @@
 """FLOPs of this package's operators for PyTorch's ``FlopCounterMode``.
 
-That mode counts convolutions and products of matrices, twice their multiply-accumulates, and nothing else. A kernel
-counts as the plain PyTorch that it stands for, and so do its gradients; PyTorch's count for the weights of a grouped
-convolution is too large by the number of groups. Interpolation, normalisation and scans have no such product and count
-as 0: :mod:`deconvseg.models.complexity` counts them.
+That mode counts only convolutions and matrix products, as twice their multiply-accumulates. A kernel and its gradients
+have the count of the plain PyTorch code that they replace. PyTorch's count for the weight gradient of a grouped
+convolution is too large by a factor of the number of groups. Interpolation, normalisation and scans contain no such
+product and count as 0; :mod:`deconvseg.models.complexity` counts them.
 """
 
 import importlib.abc
@@ -27,7 +27,7 @@ _FREE_BACKWARD = ("selective_scan_backward", "deformable_upsample_backward")
 
 
 def register_flops() -> None:
-    """Register the formulas as soon as PyTorch's counter is imported: importing it here would import Triton."""
+    """Register the formulas once PyTorch's counter is imported; importing it here would import Triton."""
     if FLOP_COUNTER in sys.modules:
         _register(sys.modules[FLOP_COUNTER])
     elif not any(isinstance(finder, _Registering) for finder in sys.meta_path):
@@ -35,12 +35,12 @@ def register_flops() -> None:
 
 
 class _Registering(importlib.abc.MetaPathFinder):
-    """Finds PyTorch's counter where it is, and has the formulas registered behind its import."""
+    """An import hook that registers the formulas after the import of PyTorch's counter."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find that one module."""
+        """Return the spec of PyTorch's counter; None for any other module."""
         if name != FLOP_COUNTER:
             return None
         sys.meta_path.remove(self)
@@ -98,7 +98,7 @@ def _conv_weight_gradient(low: Tensor, high: Tensor, kernel: Sequence[int], *arg
 def _winograd_conv(
     x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int], *args: Any, **kwargs: Any
 ) -> int:
-    """As many as the convolution by its definition has, not the fewer ones by which it is computed."""
+    """Return the FLOPs of the direct convolution, not of the cheaper Winograd algorithm."""
     products: int = 2 * x.numel() * written * math.prod(kernel)
     return products
 
@@ -111,7 +111,7 @@ def _update_backward(
     grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, *args: Any, **kwargs: Any
 ) -> int:
     sources = source.shape[1]
-    # X ∗ V⁻ and (S ∗ V) ∗ V⁻ make the channels of S, S ∗ V those of X.
+    # X ∗ V⁻ and (S ∗ V) ∗ V⁻ have the channels of S; S ∗ V has those of X.
     to_source = _of_gradients(x.shape, (sources, x.shape[1] // groups, *filters.shape[2:]), groups)
     return 2 * to_source + _of_gradients(source.shape, filters.shape, groups)
 
@@ -137,7 +137,7 @@ def _pointwise(weights: Weights) -> tuple[Tensor, ...]:
 
 
 def _of_gradients(image: Sequence[int], weight: Sequence[int], groups: int) -> int:
-    """FLOPs of both gradients of a convolution that keeps the size, as PyTorch counts them."""
+    """Return the FLOPs of both gradients of a size-preserving convolution, as PyTorch counts them."""
     ones, image, weight = [1] * (len(image) - 2), list(image), list(weight)
     written = [image[0], weight[0], *image[2:]]
     settings = (ones, [length // 2 for length in weight[2:]], ones, False, [0] * len(ones), groups)

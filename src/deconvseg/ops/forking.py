@@ -1,4 +1,4 @@
-"""Copies of this process: they compute with one thread, because the threads of OpenMP do not survive a fork."""
+"""Forked processes compute with one thread, because OpenMP's threads do not survive a fork."""
 
 import os
 
@@ -6,10 +6,10 @@ import torch
 
 
 def compute_alone_after_fork() -> None:
-    """Give every process that is forked from this one a single thread of PyTorch's.
+    """Limit PyTorch to one thread in every process that is forked from this one.
 
-    OpenMP's threads exist in the parent only; the first parallel loop of a child would wait for them forever. Start
-    processes anew ("spawn") where they are to have several threads.
+    OpenMP's threads exist only in the parent, so the first parallel loop of a child would deadlock. Use the start
+    method "spawn" for processes with several threads.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_compute_alone)

@@ -1,4 +1,4 @@
-"""The order of images in memory: what the operators return has the channels last where their first image has."""
+"""Memory format of images: operators return channels-last results if their first image is channels-last."""
 
 import torch
 from torch import Tensor
@@ -6,35 +6,35 @@ from torch import Tensor
 from deconvseg.ops.overriding import overridable
 from deconvseg.ops.torch_internals import constant_to_compilers, transforms_are_active
 
-# PyTorch's name of the order with the channels innermost, by the number of an image's axes.
+# PyTorch's channels-last memory format by the number of an image's axes.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def is_channels_last(image: Tensor) -> bool:
-    """Return whether the channels of a (B, C, \\*S) image, not its last axis, are innermost in memory: its order.
+    """Return whether the channels of a (B, C, \\*S) image, rather than its last axis, are innermost in memory.
 
-    There may be gaps between positions. What kernels read without a copy is said by :func:`is_dense`.
+    There may be gaps between positions; :func:`is_dense` says whether a kernel can read the image without a copy.
     """
     return image.shape[1] > 1 and image.stride(1) == 1 and image.shape[2:].numel() > 1
 
 
 def is_dense(image: Tensor, *, last: bool) -> bool:
-    """Return whether an image has no gaps, with the channels ``last``, innermost in memory, or in PyTorch's own order.
+    """Return whether an image is dense in memory, in channels-last format if ``last``, else in contiguous format.
 
-    Where sizes of 1 make the two the same, it has both.
+    An image whose sizes of 1 make the two formats equal has both.
     """
     form = CHANNELS_LAST.get(image.ndim) if last else torch.contiguous_format
     return form is not None and image.is_contiguous(memory_format=form)
 
 
 def is_readable(image: Tensor) -> bool:
-    """Return whether an image is dense in either order, so that a kernel need not copy it."""
+    """Return whether an image is dense in either format, so that a kernel can read it without a copy."""
     return is_dense(image, last=False) or is_dense(image, last=True)
 
 
 @overridable
 def in_order_of(like: Tensor, image: Tensor) -> Tensor:
-    """Return a (B, C, \\*S) image densely in the memory order of another one, copied only where it is not."""
+    """Return a (B, C, \\*S) image, dense in the memory format of ``like``; it is copied only if necessary."""
     return image.movedim(1, -1).contiguous().movedim(-1, 1) if is_channels_last(like) else image.contiguous()
 
 
@@ -42,15 +42,15 @@ def in_order_of(like: Tensor, image: Tensor) -> Tensor:
 def channels_last(image: Tensor) -> Tensor:
     """Return a (B, C, \\*S) image of two or three spatial axes with the channels innermost in memory.
 
-    The image is returned as it is under transforms of ``torch.func``, as ``vmap``, which cannot ask for an order, and
-    in exports to ONNX, which has none.
+    Under transforms of ``torch.func`` such as ``vmap``, which do not support memory formats, and in exports to ONNX,
+    which has none, the image is returned unchanged.
     """
     return image if _has_no_order() else image.contiguous(memory_format=CHANNELS_LAST[image.ndim])
 
 
 @overridable
 def innermost_on_cpu(image: Tensor) -> Tensor:
-    """Return :func:`channels_last` on a CPU, where convolutions are faster so, and the image as it is elsewhere."""
+    """Return :func:`channels_last` on a CPU, where it makes convolutions faster; elsewhere the image unchanged."""
     return channels_last(image) if image.device.type == "cpu" else image
 
 

@@ -1,4 +1,4 @@
-"""Operators called with other than plain tensors: subclasses of ``Tensor``, and proxies while ``torch.fx`` traces."""
+"""Operator calls with tensor subclasses, and with proxies while ``torch.fx`` traces."""
 
 import functools
 from collections.abc import Callable
@@ -12,29 +12,29 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-# What an operator is usually called with: nothing to look into.
+# Types of usual arguments, which need no further check.
 _ORDINARY = frozenset({*_PLAIN, torch.Size, tuple, list, int, float, bool, str, type(None)})
 
 
 def is_symbolic(value: object) -> bool:
-    """Return whether a value is a proxy of ``torch.fx``, which has neither a shape nor a device to branch on."""
+    """Return whether a value is a ``torch.fx`` proxy, which has no shape or device to branch on."""
     return isinstance(value, fx.Proxy)
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return whether kernels may read a tensor: it may be of a subclass, but not of one that computes itself.
+    """Return whether kernels may read a tensor: a plain one, or a subclass without a ``__torch_dispatch__`` of its own.
 
-    Those (FakeTensor, DTensor) have a ``__torch_dispatch__``.
+    Subclasses such as FakeTensor and DTensor have one and compute their operators themselves.
     """
     kind = type(tensor)
     return kind in _PLAIN or kind.__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
 def overridable(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Hand an operator's call over to ``__torch_function__`` of its arguments, as PyTorch's own functions do.
+    """Dispatch an operator's call to the ``__torch_function__`` of its arguments, as PyTorch's own functions do.
 
-    So ``torch.fx.symbolic_trace`` records the call as one node, and a subclass such as MONAI's ``MetaTensor`` gives its
-    type and metadata to the result. The operator itself gets plain tensors, which its kernels take.
+    ``torch.fx.symbolic_trace`` therefore records the call as one node, and a subclass such as MONAI's ``MetaTensor``
+    passes its type and metadata on to the result. The operator itself receives plain tensors.
     """
 
     @functools.wraps(function)
@@ -59,7 +59,7 @@ def _call_with_others(
 
 
 def _overrides(value: object) -> bool:
-    # That of a parameter does nothing.
+    # The `__torch_function__` of a parameter is disabled.
     disabled = torch.nn.Parameter.__torch_function__
     return getattr(type(value), "__torch_function__", disabled) is not disabled
 

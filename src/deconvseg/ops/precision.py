@@ -11,7 +11,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 def in_full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Bring tensors to their common type, half types to float32."""
+    """Convert tensors to their common type; half types become float32."""
     common = tensors[0].dtype
     for tensor in tensors[1:]:
         common = torch.promote_types(common, tensor.dtype)
@@ -21,12 +21,12 @@ def in_full_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
-    """Keep autocast from lowering the precision of what runs inside; nothing to enter where it is off."""
+    """Return a context that disables autocast, or an empty one where autocast is off."""
     return torch.autocast(device_type, enabled=False) if autocast_is_on(device_type) else nullcontext()
 
 
 def autocast_is_on(device_type: str) -> bool:
-    """Return whether autocast lowers the precision here, on a device of any type."""
+    """Return whether autocast is enabled for this type of device."""
     return _has_autocast(device_type) and torch.is_autocast_enabled(device_type)
 
 

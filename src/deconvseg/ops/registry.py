@@ -1,4 +1,4 @@
-"""The registry: the operators that have kernels, and the backends that compute each, by device and in their order."""
+"""Registry of the operators that have kernels, and of the backends of each, by device and priority."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from deconvseg.errors import InputError, check_choice
 
-# What a choice may also be called.
+# Names that a choice may have without a backend's kernels.
 _RESERVED = ("", "reference", "eager", "meta")
 
 
 class Implementation(NamedTuple):
-    """How a backend computes an operator on devices of a type; see :func:`register_backend`."""
+    """A backend's implementation of an operator for one type of device; see :func:`register_backend`."""
 
     backend: str
     device: str
@@ -24,11 +24,11 @@ class Implementation(NamedTuple):
     decline: str
 
     def module(self) -> Any:
-        """Return what holds the kernels, imported where it is given by name."""
+        """Return the object with the kernels; a module given by name is imported."""
         return _module(self.kernels) if isinstance(self.kernels, str) else self.kernels
 
     def why_not(self, forced: bool, tensors: Sequence[Tensor | None], settings: Sequence[object]) -> str | None:
-        """Ask why it does not compute with these tensors; None where it does."""
+        """Return why the backend declines these tensors, or None."""
         module = self.module()
         ask = (getattr(module, "supports", None) if forced else None) or getattr(module, self.decline)
         reason: str | None = ask(*tensors, *settings)
@@ -36,11 +36,11 @@ class Implementation(NamedTuple):
 
 
 class Operator:
-    """Something that several backends compute; of its tensors the first ``images`` are (B, channels, \\*S).
+    """An operator with several backends; the first ``images`` of its ``tensors`` are (B, channels, \\*S).
 
-    One ``of_layers`` stands for layers of PyTorch's, which run wherever it does not: under autocast, where other code
-    watches or replaced PyTorch's functions, and where a backend is forced that declines, as that one may compute what
-    is inside.
+    An operator ``of_layers`` replaces layers of PyTorch. The layers run instead of it under autocast, if other code
+    watches or has replaced PyTorch's functions, and if a forced backend declines (which may still compute operators
+    inside the layers).
     """
 
     def __init__(self, name: str, tensors: int, *, images: int, of_layers: bool = False) -> None:
@@ -49,20 +49,21 @@ class Operator:
 
     @property
     def implementations(self) -> tuple[Implementation, ...]:
-        """All that compute it, in the order in which they are asked."""
+        """Implementations in descending priority."""
         return self._implementations
 
     @implementations.setter
     def implementations(self, ordered: tuple[Implementation, ...]) -> None:
         self._implementations = ordered
         self._named = {each.backend: each for each in ordered}
-        # The types of devices on which a backend computes it.
+        # Types of devices that have an implementation.
         self.devices = {each.device for each in ordered}
 
     def kernels(self, backend: str, *tensors: Tensor | None) -> Any:
-        """Return the module of a backend that was chosen for these tensors.
+        """Return the kernels of the backend that was chosen for these tensors.
 
-        ``""`` is for a call of the operator of ``torch.library`` itself: the first that can compute, else an error.
+        The name ``""`` comes from direct calls of the ``torch.library`` operator; it selects the first backend that can
+        compute. Raises :class:`~deconvseg.errors.InputError` if there is none.
         """
         device, reasons = device_of(tensors), []
         if named := self._named.get(backend):
@@ -85,22 +86,23 @@ OPERATORS: dict[str, Operator] = {}
 
 
 def define_operator(name: str, tensors: int, *, images: int, of_layers: bool = False) -> Operator:
-    """Make the :class:`Operator` of that name, or return it where it is there."""
+    """Return the :class:`Operator` of this name, which is created on the first call."""
     return OPERATORS.setdefault(name, Operator(name, tensors, images=images, of_layers=of_layers))
 
 
 def register_backend(
     operator: str, backend: str, *, device: str, kernels: object, priority: int = 0, decline: str = "decline"
 ) -> None:
-    """Have a backend compute an operator for tensors on devices of a type (``"cpu"``, ``"cuda"``, ``"mps"``).
+    """Register a backend of an operator for one type of device (``"cpu"``, ``"cuda"``, ``"mps"``).
 
-    Of several on one device the highest ``priority`` goes first, then the one registered first; a second registration
-    of a backend replaces the first. ``kernels`` is a module or another object, or the name of a module that is imported
-    when it is first asked. It has the functions that the operator's ``library.py`` calls, and the one that ``decline``
-    names: it takes the operator's tensors and settings and returns why it does not compute with them, in one line, or
-    None. Where there is also ``supports``, that answers for a forced backend, and ``decline`` may turn down what others
-    compute faster. Raises :class:`~deconvseg.errors.InputError` for an unknown operator or type of device, a priority
-    that is no number, and a name that stands for no backend's kernels, as ``"reference"``.
+    Among the backends of a device, the one with the highest ``priority`` is tried first; ties are resolved by the order
+    of registration. A second registration of a backend replaces the first. ``kernels`` is a module or another object,
+    or the name of a module, which is imported on first use. It provides the functions that the operator's
+    ``library.py`` calls, and the function named by ``decline``: it takes the operator's tensors and settings and
+    returns a one-line reason against computing them, or None. An optional function ``supports`` replaces it for a
+    forced backend, so that ``decline`` can reject tensors that another backend computes faster. Raises
+    :class:`~deconvseg.errors.InputError` for an unknown operator or type of device, a priority that is not a number,
+    and a reserved name such as ``"reference"``.
     """
     others = _others(operator, backend)
     if backend in _RESERVED:
@@ -114,7 +116,7 @@ def register_backend(
 
 
 def unregister_backend(operator: str, backend: str) -> None:
-    """Have a backend compute an operator no longer; nothing where it does not, but an operator must be known."""
+    """Remove a backend of an operator, if registered; :class:`~deconvseg.errors.InputError` for an unknown operator."""
     others = _others(operator, backend)
     OPERATORS[operator].implementations = others
 
@@ -142,13 +144,13 @@ def define_in_torch(
     *,
     first: int = 0,
 ) -> None:
-    """Define ``deconvseg::name`` of ``torch.library``, whose last argument is the backend that was chosen.
+    """Define the ``torch.library`` operator ``deconvseg::name``, whose last argument is the chosen backend.
 
-    ``compute`` takes the module of that backend and the arguments; ``fake`` makes results of their shapes;
-    ``derivative`` takes a context with the ``backend`` and what ``save`` keeps. ``first`` is the place of the
-    operator's first tensor.
-    Defined by its schema, as ``torch.library.custom_op`` would import PyTorch's compiler at the first call. Nothing is
-    done where it is there, as when a module is imported again.
+    ``compute`` takes the kernels of that backend and the arguments; ``fake`` returns empty results of the right shapes;
+    ``derivative`` takes a context with ``backend`` and the values that ``save`` stored. ``first`` is the index of the
+    operator's first tensor among the arguments. The operator is defined by a schema, because
+    ``torch.library.custom_op`` would import PyTorch's compiler at the first call. If it is already defined (the module
+    is imported again), nothing happens.
     """
     if hasattr(torch.ops.deconvseg, name):
         return
@@ -173,7 +175,7 @@ def define_in_torch(
 
 
 def device_of(tensors: Sequence[Tensor | None]) -> str:
-    """Return the type of the device of the tensors that are given."""
+    """Return the device type of the first tensor that is not None."""
     for tensor in tensors:
         if tensor is not None:
             return tensor.device.type

@@ -1,8 +1,8 @@
-"""PyTorch's private parts: all that this package uses, so that a new release is compared with one file.
+"""All private parts of PyTorch that this package uses, in one file, to be checked against each new release.
 
-Where a name is missing, the answer is the one that leads to plain PyTorch, slower and never wrong, and a warning is
-logged; tests/ops/test_torch_internals.py takes each away. The few that are imported by name at the top must be there.
-The tests run with PyTorch 2.13; with 2.6 to 2.12, which the package allows, nothing here has been run.
+If a name is missing, a fallback leads to plain PyTorch, which is slower but correct, and a warning is logged;
+tests/ops/test_torch_internals.py removes each name in turn. The names imported at the top are required. The tests run
+with PyTorch 2.13; with 2.6 to 2.12, which the package allows, nothing here has been run.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ FLOP_COUNTER = "torch.utils.flop_counter"
 
 
 def find(module: str, path: str, otherwise: Any) -> Any:
-    """Return what a dotted path below a module names, or a stand-in where PyTorch has no such thing."""
+    """Return the object at a dotted path in a module, or ``otherwise`` if PyTorch lacks it."""
     found: Any = None
     with contextlib.suppress(ModuleNotFoundError):
         found = importlib.import_module(module)
@@ -44,10 +44,10 @@ def find(module: str, path: str, otherwise: Any) -> Any:
 
 
 def constant_to_compilers(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Have ``torch.compile`` call a function once, while it traces, and keep the result as a constant.
+    """Make ``torch.compile`` call a function once during tracing and treat the result as a constant.
 
-    For questions that it cannot trace. As ``torch.compiler.assume_constant_result``, which would import the whole
-    compiler, two seconds of it, also where nothing is compiled.
+    For functions that it cannot trace. Equivalent to ``torch.compiler.assume_constant_result``, which would import the
+    whole compiler (two seconds) even if nothing is compiled.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -59,10 +59,10 @@ transforms_are_active: Callable[[], bool] = find("torch._C", "_are_functorch_tra
 # Whether ``torch.jit.trace`` records operators.
 is_tracing: Callable[[], bool] = find("torch._C", "_is_tracing", lambda: True)
 
-# Whether a tensor is a batch of the older ``vmap``, of ``is_grads_batched`` and ``vectorize=True``.
+# Whether a tensor is a batch of the legacy ``vmap``, which ``is_grads_batched`` and ``vectorize=True`` use.
 is_batch_of_gradients: Callable[[Tensor], bool] = find("torch._C", "_functorch.is_legacy_batchedtensor", lambda _: True)
 
-# The hooks on saved tensors, by which ``torch.utils.checkpoint`` is seen; of unknown ones, no two are equal.
+# The hooks on saved tensors, which reveal ``torch.utils.checkpoint``; the fallback returns hooks that are never equal.
 saved_tensor_hooks: Callable[[bool], object] = find(
     "torch._C", "_autograd._top_saved_tensors_default_hooks", lambda _: object()
 )
@@ -77,22 +77,22 @@ _proxy_mode: object = find("torch._C", "_TorchDispatchModeKey.PROXY", None)
 
 
 def forward_mode_is_active() -> bool:
-    """Return whether there is forward-mode differentiation."""
+    """Return whether forward-mode differentiation is active."""
     return bool(getattr(forward_ad, "_current_level", 0) >= 0)
 
 
 def is_exporting(traced: bool) -> bool:
-    """Return whether ``torch.export`` runs; ``traced``, whether the compiler traces."""
+    """Return whether ``torch.export`` runs; ``traced`` says whether the compiler traces."""
     if hasattr(torch.compiler, "is_exporting"):
         return torch.compiler.is_exporting()
     if not traced:
-        return False  # PyTorch 2.6, where `export` without tracing hands over tensor subclasses
+        return False  # PyTorch 2.6, whose `export` passes tensor subclasses when it does not trace
     translator = importlib.import_module("torch._dynamo.symbolic_convert").InstructionTranslator
     return bool(translator.current_tx().export)
 
 
 def has_function_mode() -> bool:
-    """Return whether a ``TorchFunctionMode`` sees each function; not ``with torch.device(...)``, which only places."""
+    """Return whether a ``TorchFunctionMode`` is active other than that of ``with torch.device(...)``."""
     if _function_modes is None:
         return True
     count = _function_modes()
@@ -100,19 +100,19 @@ def has_function_mode() -> bool:
 
 
 def has_dispatch_mode() -> bool:
-    """Return whether a ``TorchDispatchMode`` sees each operator."""
+    """Return whether a ``TorchDispatchMode`` is active."""
     return _dispatch_modes is None or _dispatch_modes() > 0
 
 
 @constant_to_compilers
 def is_recorded() -> bool:
-    """Return whether ``make_fx`` records operators."""
+    """Return whether ``make_fx`` is recording operators."""
     return _proxy_mode is None or _get_mode(_proxy_mode) is not None
 
 
 @constant_to_compilers
 def is_counting_flops() -> bool:
-    """Return whether PyTorch's counter counts what is called here."""
+    """Return whether PyTorch's FLOP counter is active."""
     kind = getattr(sys.modules.get(FLOP_COUNTER), "_FlopCounterMode", None)
     if kind is None or _dispatch_modes is None:
         return kind is not None
@@ -120,25 +120,25 @@ def is_counting_flops() -> bool:
 
 
 def version_of(tensor: Tensor) -> int:
-    """Count what was written into a tensor, but for what is written through ``.data``."""
+    """Return the number of in-place writes to a tensor, without those through ``.data``."""
     return tensor._version
 
 
-# How modules are called, and where hooks are kept.
+# Calls of modules, and their hooks.
 
 _calls = sys.modules[nn.Module.__module__]
 _OF_ALL = tuple(
     find(nn.Module.__module__, f"_global_{which}_hooks", (True,))
     for which in ("forward", "forward_pre", "backward", "backward_pre")
 )
-# The methods that say what a layer computes, and what other code gives to one layer to change how it is called; the
-# last is of ``Module.compile``.
+# Methods that define what a layer computes, and attributes by which other code changes the call of a single layer; the
+# last one is set by ``Module.compile``.
 METHODS = ("forward", "_conv_forward")
 OF_ONE_LAYER = frozenset({*METHODS, "_call_impl", "_compiled_call_impl"})
 
 
 def all_modules_have_a_hook() -> bool:
-    """Return whether there is a hook on all modules."""
+    """Return whether a global module hook is registered."""
     return any(_OF_ALL)
 
 
@@ -156,7 +156,7 @@ def has_hook(attributes: Mapping[str, Any]) -> bool:
 
 
 def calls_were_replaced() -> bool:
-    """Return whether other code replaced the way in which all modules are called."""
+    """Return whether other code has replaced the call method of ``nn.Module``."""
     for name in ("__call__", "_wrapped_call_impl", "_call_impl"):
         if getattr(getattr(nn.Module, name, None), "__globals__", None) is not vars(_calls):
             return True
@@ -164,17 +164,17 @@ def calls_were_replaced() -> bool:
 
 
 def is_called_as_all(kind: type[nn.Module]) -> bool:
-    """Return whether the modules of a class are called as all are."""
+    """Return whether a class of modules inherits the call methods of ``nn.Module``."""
     return kind.__call__ is nn.Module.__call__ and kind._call_impl is nn.Module._call_impl
 
 
 def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
-    """Return the children of a module by name, one that is registered twice by both, unlike ``named_children``."""
+    """Return the children of a module by name, including repeated ones, which ``named_children`` leaves out."""
     return module._modules
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Return whether a module is the result of ``torch.compile``, or was compiled in its place."""
+    """Return whether a module is the result of ``torch.compile``, or was compiled in place by ``Module.compile``."""
     kind = getattr(sys.modules.get("torch._dynamo"), "OptimizedModule", ())
     return isinstance(module, kind) or vars(module).get("_compiled_call_impl") is not None
 
@@ -184,11 +184,11 @@ def _assert(condition: object, message: str) -> None:
         raise AssertionError(message)
 
 
-# A condition that is checked when a graph of ``torch.fx`` runs.
+# An assertion that ``torch.fx`` records and its graph checks when it runs.
 graph_assert: Callable[[object, str], object] = find("torch", "_assert", _assert)
 
 
 def rename(node: fx.Node, name: str) -> None:
-    """Give a node of a graph another name, followed by a number where it is taken."""
-    if hasattr(node, "_rename"):  # else it keeps its own, which is as good inside
+    """Rename a node of a graph; a number is appended if the name is taken."""
+    if hasattr(node, "_rename"):  # otherwise the node keeps its own name, which works too
         node._rename(name)

@@ -1,4 +1,4 @@
-"""What every Triton backend asks before it launches, and how it describes tensors to its kernels."""
+"""Checks before the launch of Triton kernels, and descriptions of tensors for them."""
 
 import importlib
 import importlib.util
@@ -17,7 +17,7 @@ _MAX_INT32 = 2**31 - 1
 
 
 def decline(*tensors: Tensor) -> str | None:
-    """Why Triton cannot take these tensors, in one line; ``None`` where it can."""
+    """Return why Triton cannot take these tensors, in one line, or ``None``."""
     if reason := why_no_triton():
         return reason
     if len({tensor.device for tensor in tensors}) > 1:
@@ -36,7 +36,7 @@ def decline(*tensors: Tensor) -> str | None:
 
 @cache
 def why_no_triton() -> str | None:
-    """Why Triton is missing or of no use here, in one line; ``None`` where it is ready."""
+    """Return why Triton is unavailable here, in one line, or ``None``."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: PyTorch's CUDA builds bring it"
     version: str = importlib.import_module("triton").__version__
@@ -46,26 +46,26 @@ def why_no_triton() -> str | None:
 
 
 def device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """Make the GPU of ``tensor`` the current one, on which Triton launches."""
+    """Return a context in which the tensor's GPU is the current device, on which Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def strides(tensor: Tensor) -> tuple[int, ...]:
-    """Element strides of a (B, C, \\*S) tensor seen as (B, C, depth, height, width); a missing axis has stride 0."""
+    """Return the element strides of a (B, C, \\*S) tensor for 3 spatial axes; a missing axis has stride 0."""
     batch, channel, *spatial = tensor.stride()
     return (batch, channel, *(0,) * (3 - len(spatial)), *spatial)
 
 
 def spatial_size(tensor: Tensor) -> tuple[int, ...]:
-    """Depth, height and width of a (B, C, \\*S) tensor; a missing axis has size 1."""
+    """Return the depth, height and width of a (B, C, \\*S) tensor; a missing axis has size 1."""
     spatial = tensor.shape[2:]
     return (*(1,) * (3 - len(spatial)), *spatial)
 
 
 def needs_int64(*tensors: Tensor) -> bool:
-    """Whether an element of one sample lies too far from its first one for 32-bit offsets.
+    """Return whether offsets within one sample need 64 bits.
 
-    The kernels step between samples in 64 bits in any case.
+    The kernels always use 64 bits for the offsets between samples.
     """
     return any(
         sum((length - 1) * stride for length, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
@@ -75,7 +75,7 @@ def needs_int64(*tensors: Tensor) -> bool:
 
 
 def empty_image(like: Tensor, channels: int, dtype: torch.dtype, size: torch.Size | None = None) -> Tensor:
-    """An uninitialised (B, channels, \\*size) tensor in the memory order of ``like``, and by default of its size."""
+    """Return an uninitialised (B, channels, \\*size) tensor in the memory format, by default the size, of ``like``."""
     batch, size = like.shape[0], like.shape[2:] if size is None else size
     if is_channels_last(like):
         return torch.empty((batch, *size, channels), dtype=dtype, device=like.device).movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""Other code that watches PyTorch's functions, or replaced one: then those functions are called, not our kernels."""
+"""Detection of code that watches or replaces PyTorch's functions; those functions are then called, not the kernels."""
 
 import types
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from deconvseg.ops.torch_internals import has_function_mode
 
-# What the layers call for which a kernel stands.
+# Functions that a kernel replaces in layers.
 _FUNCTIONS = (
     *((F, f"conv{axes}d") for axes in (1, 2, 3)),
     *((F, f"conv_transpose{axes}d") for axes in (1, 2, 3)),
@@ -26,9 +26,9 @@ _ORIGINALS = tuple((owner, name, getattr(owner, name) if _is_own(owner, name) el
 
 
 def why_watched() -> str | None:
-    """Say which function of PyTorch was replaced, or that a mode sees all of them; None where nothing of this is so.
+    """Return which function of PyTorch was replaced, or that a mode sees all of them, or None.
 
-    ``with torch.device(...)`` is such a mode too, but changes only where tensors are made.
+    ``with torch.device(...)`` is such a mode too, but is ignored: it only changes where tensors are created.
     """
     if has_function_mode():
         return "a TorchFunctionMode sees each function of PyTorch"

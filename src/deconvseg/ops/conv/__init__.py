@@ -1,4 +1,4 @@
-"""Dense convolutions with the channels innermost: what is left of a Deconver network beside its blocks."""
+"""Dense convolutions with the channels innermost in memory: those of a Deconver network outside its blocks."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from deconvseg.ops.overriding import overridable
 
 __all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
 
-# By name, because other code may replace a function, and is to be called then.
+# By name, so that a function is called in its current version if other code has replaced it.
 _CONV = {3: "conv1d", 4: "conv2d", 5: "conv3d"}
 _TRANSPOSE = {3: "conv_transpose1d", 4: "conv_transpose2d", 5: "conv_transpose3d"}
 
 
 @overridable
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    """Convolve (B, I, \\*S) with weights (O, I, \\*K), as ``torch.nn.functional.conv3d`` and its like do.
+    """Convolve (B, I, \\*S) with weights (O, I, \\*K), like ``torch.nn.functional.conv3d`` in 1, 2 or 3 axes.
 
-    On a CPU, images with the channels innermost in memory are convolved natively where that is faster.
+    On a CPU, a native kernel convolves images with the channels innermost in memory where that is faster.
     """
     reason = _why_pytorch_derives(x, weight, stride, padding)
     backend = chosen(library.CONV, x, weight, bias, settings=(stride, padding), reason=reason)
@@ -36,22 +36,24 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
 
 @overridable
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> Tensor:
-    """Convolve (B, I, \\*S) with weights (I, O, \\*K), transposed, as ``conv_transpose3d`` and its like do."""
+    """Apply a transposed convolution with weights (I, O, \\*K) to (B, I, \\*S), like ``conv_transpose3d``."""
     backend = chosen(library.TRANSPOSE, x, weight, bias, settings=(stride,))
     return _transpose(x, weight, bias, stride, backend)
 
 
 @overridable
 def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Tensor) -> Tensor:
-    """Convolve (B, I, \\*S) transposed, put it behind (B, O, \\*(S * K)), and map the channels of both to new ones.
+    """Upsample ``x`` by a transposed convolution, concatenate it to ``skip``, and apply a pointwise convolution.
 
-    That is ``conv(cat([skip, conv_transpose(x, spread, bias, stride=K)]), fuse)``, with ``spread`` (I, J, \\*K) and
-    ``fuse`` (P, O + J, 1, ...), computed without the image between: two linear maps one after the other are one.
+    Equals ``conv(cat([skip, conv_transpose(x, spread, bias, stride=K)]), fuse)`` with ``skip`` (B, O, \\*(S * K)),
+    ``x`` (B, I, \\*S), ``spread`` (I, J, \\*K) and ``fuse`` (P, O + J, 1, ...), but computes no intermediate image,
+    because the composition of the two linear maps is one linear map. Returns (B, P, \\*(S * K)).
     """
     ones, channels, kernel = (1,) * (x.ndim - 2), skip.shape[1], spread.shape[2:]
     zeros = (0,) * len(ones)
     fine = (x.shape[0], *(length * step for length, step in zip(x.shape[2:], kernel, strict=True)))
-    # With few positions the product of the weights costs more than it saves; and what does not fit is refused here.
+    # With few positions the product of the weights costs more than it saves. Shapes that do not fit raise an error
+    # here.
     if (skip.shape[0], *skip.shape[2:]) != fine or math.prod(fine) < 4 * spread.shape[0] * kernel.numel():
         both = torch.cat([skip, conv_transpose(x, spread, bias, stride=kernel)], dim=1)
         return conv(both, fuse, None, stride=ones, padding=zeros)
@@ -76,7 +78,7 @@ def choose_conv(
     padding: Sequence[int],
     reason: str | None = None,
 ) -> Choice:
-    """Choose what computes :func:`conv`; ``reason`` is the caller's own for PyTorch's."""
+    """Return the backend of :func:`conv`; ``reason`` is a caller's reason for plain PyTorch."""
     reason = reason or _why_pytorch_derives(x, weight, stride, padding)
     return choose(library.CONV, x, weight, bias, settings=(stride, padding), reason=reason)
 
@@ -84,12 +86,12 @@ def choose_conv(
 def choose_conv_transpose(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int], reason: str | None = None
 ) -> Choice:
-    """Choose what computes :func:`conv_transpose`; ``reason`` is the caller's own for PyTorch's."""
+    """Return the backend of :func:`conv_transpose`; ``reason`` is a caller's reason for plain PyTorch."""
     return choose(library.TRANSPOSE, x, weight, bias, settings=(stride,), reason=reason)
 
 
 def _why_pytorch_derives(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> str | None:
-    """Return why no backend computes: the operator has the image's gradient only where that is :func:`conv_transpose`."""
+    """Return why no backend computes the gradient of the image, which has to be a :func:`conv_transpose`, or None."""
     if not (x.requires_grad and torch.is_grad_enabled()):
         return None
     kernel = tuple(weight.shape[2:])

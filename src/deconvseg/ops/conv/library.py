@@ -1,6 +1,6 @@
-"""Convolutions as operators of ``torch.library``, so that autograd and DDP see through them.
+"""Convolutions as ``torch.library`` operators, which support autograd and DDP.
 
-A convolution, its adjoint and the gradient of its weights are each other's derivatives, of any order.
+A convolution, its adjoint and the gradient of its weights are each other's derivatives of any order.
 """
 
 from collections.abc import Sequence

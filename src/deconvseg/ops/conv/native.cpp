@@ -1,7 +1,7 @@
-// Dense convolutions with the channels innermost, as matrix products over gathered lines: plain C functions.
+// Dense convolutions with the channels innermost, as matrix products of gathered lines; exported as C functions.
 //
-// A convolution maps an image `high` to an image `low`; where kernel = stride, its adjoint (a transposed convolution) maps
-// back. Weights are (low channels, high channels, kernel) for both.
+// A convolution maps an image `high` to an image `low`. Its adjoint, a transposed convolution, maps `low` to `high`; it
+// is implemented for kernel = stride. Weights are (low channels, high channels, kernel) for both.
 
 #include "interface.h"
 #include "outer.h"
@@ -25,7 +25,7 @@ struct Shape {
 
 Shape shape_of(const int64_t* sizes) { return shape_from<Shape, 19>(sizes); }
 
-// What the kernel sees at some low voxels, (voxels, taps, high channels), in rows of `row` floats; zero outside.
+// Gather the receptive fields of some low voxels, (voxels, taps, high channels), in rows of `row` floats; zero outside.
 void gather(const Shape& shape, const float* high, int64_t first, int64_t last, float* to, int64_t row) {
     const int64_t channels = shape.high_channels, run = shape.kernel[2] * channels;
     for (int64_t voxel = first; voxel < last; ++voxel, to += row) {
@@ -52,7 +52,7 @@ void gather(const Shape& shape, const float* high, int64_t first, int64_t last, 
     }
 }
 
-// Low voxels of one task: enough to use a panel of weights several times, few enough to stay in cache.
+// Low voxels per task: enough to reuse a panel of weights several times, few enough to stay in cache.
 int64_t rows_at_once(int64_t depth) { return std::clamp<int64_t>(65536 / depth / 8 * 8, 8, 128); }
 
 template <class Task>
@@ -90,9 +90,9 @@ void convolve(const Shape& shape, const float* high, const float* weight, const 
     });
 }
 
-// For kernel = stride: a low voxel makes, for each (kz, ky), a run of high voxels along x, and runs leave no gaps.
+// For kernel = stride: a low voxel produces a run of high voxels along x for each (kz, ky); runs leave no gaps.
 void spread(const Shape& shape, const float* low, const float* weight, const float* bias, float* high, bool add) {
-    constexpr int64_t kRows = 128;  // low voxels of one task
+    constexpr int64_t kRows = 128;  // low voxels per task
     const int64_t depth = shape.low_channels, channels = shape.high_channels, width = shape.low[2];
     const int64_t taps = shape.taps(), across = shape.kernel[2], columns = across * channels;
     const int64_t pairs = shape.kernel[0] * shape.kernel[1], size = packed_size(depth, columns);
@@ -122,7 +122,7 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
     });
 }
 
-// gradient[k][n] = sum over low voxels of what the kernel sees there (k) times low (n); total[n] += sum of low, if given.
+// gradient[k][n] = sum over low voxels of the receptive field (k) times low (n); total[n] += sum of low, if given.
 void weigh(const Shape& shape, const float* low, const float* high, float* gradient, float* total) {
     constexpr int64_t kWidth = 64;
     const int64_t columns = shape.low_channels, voxels = shape.low_voxels();
@@ -137,7 +137,7 @@ void weigh(const Shape& shape, const float* low, const float* high, float* gradi
                 const int64_t at = line * kWidth, end = std::min(count, at + kWidth);
                 gather(shape, high, from + at, from + end, seen + at * depth, depth);
                 std::copy_n(low + (from + at) * columns, (end - at) * columns, grads + at * columns);
-                // The last line is filled up with zeros, which add nothing.
+                // The last line is padded with zeros, which add nothing.
                 std::fill(seen + end * depth, seen + (at + kWidth) * depth, 0.0f);
                 std::fill(grads + end * columns, grads + (at + kWidth) * columns, 0.0f);
             });
@@ -154,8 +154,8 @@ void weigh(const Shape& shape, const float* low, const float* high, float* gradi
 
 }  // namespace
 
-// Images are (batch, depth, height, width, channels), sizes those of Shape in order; a bias may be null. The channels of
-// what is written must be a multiple of the lanes. Each returns 0, or 1 where memory ran out.
+// Images are (batch, depth, height, width, channels); sizes are the fields of Shape in order; a bias may be null. The
+// number of output channels must be a multiple of the lanes. Each function returns 0, or 1 if memory ran out.
 
 extern "C" int deconvseg_conv(const float* high, const float* weight, const float* bias, float* low,
                               const int64_t* sizes) {
@@ -171,7 +171,7 @@ extern "C" int deconvseg_conv_transpose(const float* low, const float* weight, c
     return guarded([&] { spread(shape, low, weight, bias, high, false); });
 }
 
-// The same, added to what `high` holds.
+// The same, added to the content of `high`.
 extern "C" int deconvseg_conv_transpose_add(const float* low, const float* weight, const float* bias, float* high,
                                             const int64_t* sizes) {
     const Shape shape = shape_of(sizes);

@@ -1,4 +1,4 @@
-"""Dense convolutions with the channels innermost on a CPU, by the compiled kernels of native.cpp."""
+"""Dense convolutions with the channels innermost on a CPU, computed by native.cpp."""
 
 import math
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _decline(
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    """Convolve (B, I, \\*S) with (O, I, \\*K)."""
+    """Convolve (B, I, \\*S) with weights (O, I, \\*K)."""
     x, weight, bias = channels_last(x), weight.contiguous(), None if bias is None else bias.contiguous()
     out = _empty(x, weight.shape[0], convolved_size(x.shape[2:], weight.shape[2:], stride, padding))
     if out.numel():
@@ -59,7 +59,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], 
 
 
 def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve (B, I, \\*S) with (I, O, \\*K), transposed, the stride being K: to (B, O, \\*(S * K))."""
+    """Return the transposed convolution of (B, I, \\*S) with weights (I, O, \\*K) and stride K: (B, O, \\*(S * K))."""
     x, weight, bias = channels_last(x), weight.contiguous(), None if bias is None else bias.contiguous()
     kernel = weight.shape[2:]
     out = _empty(x, weight.shape[1], finer_size(x.shape[2:], kernel))
@@ -70,11 +70,11 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor) -> None:
-    """Add :func:`conv_transpose` to (B, O, \\*(S * K)) with the channels innermost in memory."""
+    """Add :func:`conv_transpose` to ``out`` (B, O, \\*(S * K)), whose channels are innermost in memory."""
     x, weight, kernel = channels_last(x), weight.contiguous(), weight.shape[2:]
     size = finer_size(x.shape[2:], kernel)
     if list(out.shape) != [x.shape[0], weight.shape[1], *size] or not is_dense(out, last=True):
-        raise InputError(f"an image of shape {tuple(out.shape)} cannot take what is made here, {size} positions")
+        raise InputError(f"an image of shape {tuple(out.shape)} does not fit the result, which has {size} positions")
     if out.numel():
         sizes = _sizes(x, out, kernel, kernel, [0] * len(kernel))
         call("deconvseg_conv_transpose_add", *map(pointer, (x, weight, None, out)), sizes)
@@ -83,7 +83,7 @@ def add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor) -> None:
 def weight_gradient(
     low: Tensor, high: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of weights (L, H, \\*K) between ``low`` (B, L, \\*S) and ``high`` (B, H, ...), and the sum of low."""
+    """Return the gradient of weights (L, H, \\*K) from ``low`` (B, L, \\*S) and ``high`` (B, H, ...), and low's sum."""
     low, high = channels_last(low), channels_last(high)
     gradient, total = low.new_zeros((*kernel, high.shape[1], low.shape[1])), low.new_zeros(low.shape[1])
     if low.numel():
@@ -98,7 +98,7 @@ def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
 
 
 def _sizes(low: Tensor, high: Tensor, *per_axis: Sequence[int]) -> object:
-    """Sizes in the order of Shape in native.cpp; the first axis of a 2D image is one of size 1."""
+    """Return the sizes in the order of Shape in native.cpp; a 2D image gets a first axis of size 1."""
     missing = 5 - low.ndim
     kernel, stride, padding = ([neutral] * missing + list(v) for neutral, v in zip((1, 1, 0), per_axis, strict=True))
     spatial = ([1] * missing + list(image.shape[2:]) for image in (low, high))

@@ -1,4 +1,4 @@
-// Gradients of a Deconver block. What the forward pass made is made again, a few planes at a time.
+// Gradients of a Deconver block. Results of the forward pass are recomputed, a few planes at a time.
 #pragma once
 
 #include "gradients.h"
@@ -6,9 +6,10 @@
 
 namespace deconvseg::block {
 
-// Backward of the mixer, up to the gradient of its normalised input. A plane passes five steps, each a margin behind the
-// one before: X and S; S * V; the update and what reaches N = X * V-, D = (S * V) * V- and S directly; what goes back
-// through D to S * V and through N to X; what goes back to S, and from there to the input.
+// Backward pass of the mixer, down to the gradient of its normalised input. A plane passes five steps, each a margin
+// behind the previous one: X and S; S * V; the update and the gradients of N = X * V-, of D = (S * V) * V- and the
+// direct part of that of S; the gradients of S * V (through D) and of X (through N); the full gradient of S, and from
+// it that of the input.
 template <int Ratio, int Kernel>
 class MixerBackward : public Planes<Ratio, Kernel> {
     using Base = Planes<Ratio, Kernel>;
@@ -47,7 +48,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         std::fill_n(static_cast<float*>(sum_filters_), parts(shape_) * shape_.blocks() * shape_.taps() * kPer, 0.0f);
     }
 
-    // From x and the gradient of z to that of norm(x).
+    // Compute the gradient of norm(x) from x and the gradient of z.
     void run(const Worker& worker, const Statistics& statistics, const float* x, const float* grad, float* grad_normal,
              float* scratch) const {
         int64_t made = 0, explained = 0, updated = 0, returned = 0, done = 0;
@@ -78,7 +79,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         }
     }
 
-    // Write the sums of parameters whose rows or columns are kept in blocks.
+    // Write the gradients of the parameters whose rows or columns are summed in blocked order.
     void write(const Worker& worker) const {
         const int64_t channels = shape_.channels, sources = channels * Ratio, taps = shape_.taps();
         worker.share(sources, [&](int64_t column) {
@@ -97,16 +98,17 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     }
 
   private:
-    // Parts in which a plane's lines are summed for the filters: enough work for every thread, the same for any number.
+    // Parts into which a plane's lines are split for the filters' sums: enough for all threads, independent of their
+    // number.
     static int64_t parts(const Shape& shape) { return std::min<int64_t>(shape.height, 8); }
     int64_t slots() const { return step_ + kLag * shape_.margin(); }
-    // Planes of one step: at the end, those that waited for neighbours come too.
+    // Largest number of planes in one step: the last step also has those that waited for neighbours.
     int64_t most() const { return std::min(shape_.depth, slots()) * shape_.height * shape_.width; }
     float* sums(int64_t part, int64_t block) const {
         return sum_filters_ + (part * shape_.blocks() + block) * shape_.taps() * kPer;
     }
 
-    // Gradient of the updated source (from z = x + W S' + b), and of N, D and S behind S' = S (N + eps) / (D + eps).
+    // Gradient of the updated source (from z = x + W S' + b), and of N, D and S in S' = S (N + eps) / (D + eps).
     void update(int64_t first, int64_t last, const float* grad) const {
         const int64_t channels = shape_.channels, width = shape_.width;
         multiply_lines(
@@ -134,7 +136,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
             }
     }
 
-    // What the planes of the update add to the gradients of the filters and of the projection out.
+    // Contribution of the updated planes to the gradients of the filters and of the output projection.
     void sum_update(const Worker& worker, int64_t first, int64_t last, const float* grad) const {
         const int64_t channels = shape_.channels, width = shape_.width, height = shape_.height;
         add_outer(
@@ -163,7 +165,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         });
     }
 
-    // From S * V to S, through both rectifiers and both products, to norm(x).
+    // From the gradient of S * V to those of S and, through both rectifiers and both products, of norm(x).
     void finish_planes(const Worker& worker, const Statistics& statistics, int64_t first, int64_t last, const float* x,
                        float* grad_normal) const {
         const int64_t channels = shape_.channels, width = shape_.width, height = shape_.height;
@@ -228,8 +230,8 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     Buffer normal_, sum_source_, sum_project_out_, sum_source_bias_, sum_filters_;
 };
 
-// Gradients of block(x) from that of its result; z is what lay between the mixer and the MLP. Sums are added to what the
-// gradients hold, which the caller has set to zero, or overwritten.
+// Gradients of block(x) from the gradient of its result; z is the image between the mixer and the MLP. The caller
+// zeroes the gradients: some are accumulated, others overwritten.
 template <int Ratio, int Kernel>
 void backward(const Shape& shape, const Weights& weights, const Gradients& gradients, const float* x, const float* z,
               const float* grad) {

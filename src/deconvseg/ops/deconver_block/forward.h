@@ -1,4 +1,5 @@
-// A Deconver block (Deconver, Eq. 4 to 7) in two passes, planes of the mixer going through rings that stay in cache.
+// A Deconver block (Deconver, Eq. 4 to 7) in two passes; planes of the mixer are kept in ring buffers that stay in
+// cache.
 #pragma once
 
 #include "../ndc/kernels.h"
@@ -7,7 +8,7 @@
 
 namespace deconvseg::block {
 
-// Parameters in the order in which products and row kernels read them.
+// Parameters in the order in which the matrix products and row kernels read them.
 struct Packed {
     explicit Packed(const Shape& shape)
         : project_in(packed_size(shape.channels, shape.channels)),
@@ -50,16 +51,16 @@ inline void pack_mlp(const Worker& worker, const Shape& shape, const Weights& we
          [&](int64_t k, int64_t column) { return weights.contract[column * shape.hidden + k]; });
 }
 
-// Planes of the mixer in rings, and the rows of each of its steps.
+// Planes of the mixer in ring buffers, and the row kernels of each of its steps.
 template <int Ratio, int Kernel>
 class Planes {
   public:
-    // Planes made at once: enough voxels for products to be fast.
+    // Planes per step: enough voxels for fast matrix products.
     static int64_t at_once(const Shape& shape) {
         return std::max<int64_t>(1, std::min(shape.depth, 2048 / (shape.height * shape.width)));
     }
 
-    // `lag`: how many margins of planes lie between the newest plane and the oldest that is still needed.
+    // `lag` is the number of margins between the newest plane and the oldest plane that is still needed.
     Planes(const Shape& shape, const Weights& weights, const Packed& packed, int64_t lag)
         : shape_(shape),
           weights_(weights),
@@ -76,14 +77,14 @@ class Planes {
         explained_.clear(worker);
     }
 
-    // Floats that a worker needs beside the rings.
+    // Floats that a worker needs in addition to the rings.
     static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.channels; }
 
   protected:
-    // A strip of S * V is as many times higher than other tasks: its rows share what they read.
+    // A task of S * V has this many times as many lines as other tasks, because its rows share their inputs.
     static constexpr int64_t kStrip = 4;
 
-    // Planes of which every neighbour exists, when `count` planes exist.
+    // Number of planes whose neighbours are all available if `count` planes are.
     int64_t ready(int64_t count) const {
         return count == shape_.depth ? count : std::max<int64_t>(0, count - shape_.margin());
     }
@@ -97,7 +98,7 @@ class Planes {
         return ring.at(plane(line), y(line), x, column);
     }
 
-    // The planes around a line of a block, as row kernels take them.
+    // The planes around a line of a block, in the form that row kernels take.
     struct Taps {
         const float* planes[kDepthTaps];
         operator const float* const*() const { return planes; }
@@ -109,7 +110,7 @@ class Planes {
         return taps;
     }
 
-    // X = relu(W norm(x)) and the first source S = relu(W X + b) of some lines.
+    // Compute X = relu(W norm(x)) and the first source S = relu(W X + b) for some lines.
     void make(int64_t first, int64_t last, const Statistics& statistics, const float* x, float* scratch) const {
         const int64_t channels = shape_.channels, width = shape_.width;
         statistics.normalise(x + first * width * channels, (last - first) * width, scratch);
@@ -125,7 +126,7 @@ class Planes {
             });
     }
 
-    // From a source-like ring to an image-like one: S * V, and its like in the backward pass.
+    // Convolve a ring of source channels to a ring of image channels: S * V, and similar terms of the backward pass.
     void reconstruct(int64_t first, int64_t last, const Ring& from, const Ring& to) const {
         for (int64_t line = first, end; line < last; line = end) {
             end = std::min(last, (plane(line) + 1) * shape_.height);
@@ -144,7 +145,7 @@ class Planes {
     Ring image_, source_, explained_;
 };
 
-// The mixer and its residual connection, from x to z (both of one sample, channels innermost).
+// The mixer and its residual connection, from x to z (both of one sample with the channels innermost).
 template <int Ratio, int Kernel>
 class Mixer : public Planes<Ratio, Kernel> {
     using Base = Planes<Ratio, Kernel>;
@@ -176,7 +177,7 @@ class Mixer : public Planes<Ratio, Kernel> {
     }
 
   private:
-    // Eq. 7, in place: nothing reads the old source any more.
+    // Eq. 7 in place, because the old source has no other reader.
     void update(int64_t first, int64_t last) const {
         for (int64_t block = 0; block < shape_.blocks(); ++block)
             for (int64_t line = first; line < last; ++line) {
@@ -206,7 +207,7 @@ class Mlp {
     Mlp(const Shape& shape, const Weights& weights, const Packed& packed)
         : shape_(shape), weights_(weights), packed_(packed) {}
 
-    static constexpr int64_t kVoxels = 128;  // of one task
+    static constexpr int64_t kVoxels = 128;  // per task
     static int64_t scratch(const Shape& shape) { return kVoxels * (shape.channels + shape.hidden); }
 
     void run(const Worker& worker, const Statistics& statistics, const float* z, float* y, float* scratch) const {
@@ -235,7 +236,7 @@ class Mlp {
     const Packed& packed_;
 };
 
-// y = block(x); z, if given, keeps what lies between the mixer and the MLP.
+// y = block(x); z, if given, receives the image between the mixer and the MLP.
 template <int Ratio, int Kernel>
 void forward(const Shape& shape, const Weights& weights, const float* x, float* y, float* z) {
     Packed packed(shape);

@@ -1,11 +1,11 @@
-// The gradient of a normalisation.
+// The gradient of the normalisation.
 #pragma once
 
 #include "shape.h"
 
 namespace deconvseg::block {
 
-// Gradient behind a normalisation n = (x - mean) scale: from that of n to that of x, added to `base`, into `to`.
+// Computes the gradient of x from that of n = (x - mean) scale, adds `base`, and writes the sum to `to`.
 class NormGradient {
   public:
     explicit NormGradient(const Shape& shape)

@@ -1,4 +1,4 @@
-"""The block as operators of ``torch.library``, so that autograd, compilers and DDP see through it."""
+"""The block as ``torch.library`` operators, which support autograd, compilers and DDP."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _NUMBERS = "float eps, float norm_eps"
 
 
 def apply(x: Tensor, weights: Weights, eps: float, norm_eps: float, keep: bool, backend: str) -> Tensor:
-    """Call the operator; ``keep`` what its gradient needs."""
+    """Call the operator; with ``keep`` it also keeps the tensor that its gradient needs."""
     result: Tensor = torch.ops.deconvseg.deconver_block(x, *weights, eps, norm_eps, keep, backend)[0]
     return result
 

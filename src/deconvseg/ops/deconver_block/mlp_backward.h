@@ -1,4 +1,4 @@
-// Gradients of the MLP of a Deconver block, and the weights as all products of the backward pass read them.
+// Gradients of the MLP of a Deconver block, and the weights in the order of the backward pass.
 #pragma once
 
 #include "forward.h"
@@ -6,13 +6,13 @@
 
 namespace deconvseg::block {
 
-// Where gradients go: dx like x, the others like the parameters of Weights.
+// Destinations of the gradients: x like the input, the others like the parameters of Weights.
 struct Gradients {
     float *x, *project_in, *filters, *source, *source_bias, *project_out, *project_out_bias, *expand, *expand_bias,
         *contract, *contract_bias;
 };
 
-// Parameters in the order in which products of the backward pass read them.
+// Parameters in the order in which the matrix products of the backward pass read them.
 struct PackedBackward {
     explicit PackedBackward(const Shape& shape)
         : project_in(packed_size(shape.channels, shape.channels)),
@@ -39,7 +39,7 @@ struct PackedBackward {
     Buffer project_in, source, project_out, expand, contract;
 };
 
-// Backward of the MLP, up to the gradient of its normalised input; some voxels at a time, in two steps.
+// Backward pass of the MLP, down to the gradient of its normalised input; some voxels at a time, in two steps.
 class MlpBackward {
   public:
     MlpBackward(const Shape& shape, const Weights& weights, const Packed& packed, const PackedBackward& reversed,
@@ -66,7 +66,7 @@ class MlpBackward {
                      grad_normal + (from + at) * channels);
             });
             worker.meet();
-            // Whole lines, and then the voxels that are left as one shorter line.
+            // Full lines first, then the remaining voxels as one shorter line.
             const int64_t whole = count / kWidth;
             sum(worker, grad_here, 0, whole, kWidth);
             if (count % kWidth != 0) {
@@ -78,7 +78,7 @@ class MlpBackward {
     }
 
   private:
-    static constexpr int64_t kWidth = 64;  // voxels of a line
+    static constexpr int64_t kWidth = 64;  // voxels per line
 
     void make(int64_t rows, int64_t at, const Statistics& statistics, const float* z, const float* grad,
               float* grad_normal) const {

@@ -1,4 +1,4 @@
-// Whole Deconver blocks on a CPU: plain C functions, called from native.py.
+// Whole Deconver blocks on a CPU: C functions, called from native.py.
 
 #include "backward.h"
 #include "interface.h"
@@ -19,8 +19,9 @@ block::Weights weights_of(const float* const* weights) {
 
 }  // namespace
 
-// x, y and z (or null): (batch, depth, height, width, channels); sizes and weights in the order of block::Shape and
-// block::Weights; eps: of the update and of the normalisation. Returns 0, or 1 where memory ran out.
+// x, y and z (may be null) are (batch, depth, height, width, channels); sizes and weights are in the order of
+// block::Shape and block::Weights; eps has the constants of the update and of the normalisation. Returns 0, or 1 if
+// memory ran out.
 extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, const int64_t* sizes,
                                         const float* const* weights, const float* eps) {
     const block::Shape shape = shape_of(sizes, eps);
@@ -36,7 +37,7 @@ extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, cons
     });
 }
 
-// Gradients (block::Gradients, zeroed by the caller) from `grad`, that of y; x and z as above.
+// Gradients (block::Gradients, zeroed by the caller) from `grad`, the gradient of y; x and z as above.
 extern "C" int deconvseg_deconver_block_backward(const float* grad, const float* x, const float* z, const int64_t* sizes,
                                                  const float* const* weights, const float* eps,
                                                  float* const* gradients) {

@@ -1,4 +1,4 @@
-"""Whole Deconver blocks on a CPU, by the compiled kernels of native.cpp."""
+"""Whole Deconver blocks on a CPU, computed by native.cpp."""
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
 
 
 def forward(x: Tensor, weights: Weights, eps: float, norm_eps: float, keep: bool) -> tuple[Tensor, Tensor]:
-    """Compute the block's result and, if ``keep``, what lies between mixer and MLP (else an empty tensor)."""
+    """Return the block's result and, if ``keep``, the image between mixer and MLP (otherwise an empty tensor)."""
     x, weights = channels_last(x), _contiguous(weights)
     result, between = torch.empty_like(x), torch.empty_like(x) if keep else x.new_empty(0)
     if x.numel():
@@ -48,7 +48,7 @@ def forward(x: Tensor, weights: Weights, eps: float, norm_eps: float, keep: bool
 def backward(
     grad: Tensor, x: Tensor, between: Tensor, weights: Weights, eps: float, norm_eps: float
 ) -> tuple[Tensor, ...]:
-    """Compute the gradients of ``x`` and of the weights from that of the result."""
+    """Return the gradients of ``x`` and of the weights from the gradient of the result."""
     grad, x, between = map(channels_last, (grad, x, between))
     weights = _contiguous(weights)
     gradients = [torch.empty_like(x), *(weight.new_zeros(weight.shape) for weight in weights)]
@@ -63,7 +63,7 @@ def _contiguous(weights: Weights) -> Weights:
 
 
 def _rest(x: Tensor, weights: Weights, eps: float, norm_eps: float) -> tuple[object, ...]:
-    """Sizes in the order of block::Shape, weights, constants; a 2D image having planes and columns."""
+    """Return the sizes in the order of block::Shape, the weights and the constants; a 2D image gets a height of 1."""
     batch, channels, *size = x.shape
     kernel = list(weights.filters.shape[2:])
     if len(size) == 2:

@@ -11,7 +11,7 @@ _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def block(x: Tensor, weights: Weights, eps: float, norm_eps: float) -> Tensor:
-    """Z = mixer(norm(X)) + X, Y = MLP(norm(Z)) + Z."""
+    """Return Y = MLP(norm(Z)) + Z with Z = mixer(norm(X)) + X."""
     channels = x.shape[1]
     conv = _CONV[x.ndim - 2]
     image = torch.relu(conv(torch.group_norm(x, channels, None, None, norm_eps), weights.project_in))

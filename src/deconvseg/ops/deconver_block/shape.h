@@ -1,4 +1,4 @@
-// What the passes over a Deconver block share: its sizes and weights, planes in rings, packed weights, statistics.
+// Code shared by the passes over a Deconver block: sizes, weights, ring buffers of planes, packing, statistics.
 #pragma once
 
 #include <algorithm>
@@ -9,10 +9,10 @@
 
 namespace deconvseg::block {
 
-// Kernels may have this many planes at most.
+// Largest number of planes of a kernel.
 constexpr int64_t kDepthTaps = 15;
 
-// Sizes of one call; 1D and 2D images have axes of size 1 where the innermost loops would gain nothing from them.
+// Sizes of one call; the missing axes of 1D and 2D images have size 1, and are placed outside the innermost loops.
 struct Shape {
     int64_t batch, channels, depth, height, width, kernel_d, kernel_h, kernel_w, ratio, hidden, threads;
     float eps, norm_eps;
@@ -30,7 +30,7 @@ struct Weights {
         *contract, *contract_bias;
 };
 
-// The last planes of a tensor in channel blocks, [block][y + borders][x + borders][per][lane], whose borders are zero.
+// Ring buffer of a tensor's last planes in channel blocks, [block][y + borders][x + borders][per][lane], zero borders.
 class Ring {
   public:
     Ring(const Shape& shape, int64_t planes, int64_t per)
@@ -43,16 +43,16 @@ class Ring {
           corner_(shape.kernel_h / 2 * row_ + shape.kernel_w / 2 * pixel_),
           data_(slots_ * plane_) {}
 
-    // Share the zeroing among workers.
+    // Zero the buffer, each worker a share.
     void clear(const Worker& worker) const {
         worker.share(slots_, [&](int64_t slot) { std::memset(data_ + slot * plane_, 0, plane_ * sizeof(float)); });
     }
 
-    // First pixel of row y of a block; the borders lie before and behind it.
+    // First pixel of row y of a block; the borders lie before and after the row.
     float* line(int64_t plane, int64_t block, int64_t y) const {
         return data_ + plane % slots_ * plane_ + block * block_ + y * row_ + corner_;
     }
-    // Top left tap of row y, or null where the plane is outside the volume.
+    // Top left tap of row y, or null if the plane is outside the volume.
     const float* taps(int64_t plane, int64_t block, int64_t y) const {
         return plane < 0 || plane >= depth_ ? nullptr : line(plane, block, y) - corner_;
     }
@@ -63,7 +63,7 @@ class Ring {
     Left left(int64_t plane, int64_t y) const {
         return {line(plane, 0, y), pixel_, 1, pixel_, plane_ / block_, block_};
     }
-    // Where column `column` of pixel x of a row lies.
+    // Address of column `column` of pixel x of a row.
     float* at(int64_t plane, int64_t y, int64_t x, int64_t column) const {
         return line(plane, column / pixel_, y) + x * pixel_ + column % pixel_;
     }
@@ -79,10 +79,10 @@ inline int64_t source_channel(const Shape& shape, int64_t column) {
     return (column / per * kLanes + lane) * shape.ratio + column % per / kLanes;
 }
 
-// Lines (image rows) of one task: enough voxels that a panel of weights is used several times from cache.
+// Lines (image rows) per task: enough voxels to reuse a panel of weights several times from cache.
 inline int64_t lines_per_task(const Shape& shape) { return std::max<int64_t>(1, 128 / shape.width); }
 
-// Call task(first line, last line) for parts of some planes, `times` as high as usual.
+// Call task(first line, last line) for parts of some planes, each with `times` the usual number of lines.
 template <class Task>
 void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, int64_t last_plane, Task task,
                  int64_t times = 1) {
@@ -93,7 +93,7 @@ void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, 
     });
 }
 
-// A product for each of some lines, panel by panel: left(line), finish(line, x, column, sums).
+// A matrix product for each of some lines, panel by panel: left(line), finish(line, x, column, sums).
 template <class Lefts, class Finish>
 void multiply_lines(int64_t first, int64_t last, int64_t width, const float* packed, int64_t columns, Lefts left,
                     Finish finish) {
@@ -109,7 +109,7 @@ void multiply_lines(int64_t first, int64_t last, int64_t width, const float* pac
     }
 }
 
-// Pack (depth x columns) weights, given by value(k, column), each worker its share of panels.
+// Pack (depth x columns) weights, given by value(k, column); each worker packs a share of the panels.
 template <class Value>
 void pack(const Worker& worker, float* packed, int64_t depth, int64_t columns, Value value) {
     worker.share((columns + kTileColumns - 1) / kTileColumns, [&](int64_t panel) {
@@ -117,7 +117,7 @@ void pack(const Worker& worker, float* packed, int64_t depth, int64_t columns, V
     });
 }
 
-// Mean and reciprocal deviation of each channel of (voxels, channels), the same for any number of threads.
+// Mean and reciprocal standard deviation of each channel of (voxels, channels), the same for any number of threads.
 class Statistics {
   public:
     explicit Statistics(const Shape& shape)
@@ -164,7 +164,7 @@ class Statistics {
         count = total;
     }
 
-    // Two passes over a few voxels at a time, which stay in cache, so that nothing cancels.
+    // Two passes over a few voxels at a time, which stay in cache; one pass would suffer cancellation.
     void sum(const float* x, int64_t first, int64_t last, double* result) const {
         std::fill(result, result + channels_ * 2, 0.0);
         for (int64_t from = first; from < last; from += 64) {

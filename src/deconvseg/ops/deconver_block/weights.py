@@ -1,4 +1,4 @@
-"""The weights of a block, by name."""
+"""The named weights of a Deconver block."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 class Weights(NamedTuple):
-    """The parameters of a block in the order of the computation, for C channels, a ratio of R and H hidden channels.
+    """Parameters of a block in the order of the computation, for C channels, ratio R and H hidden channels.
 
-    Projection in (C, C), filters (C, R, \\*K), source (C * R, C), projection out (C, C * R), expansion (H, C) and
-    contraction (C, H) of the MLP; pointwise ones with axes of size 1 behind, as PyTorch's convolutions have them. The
-    native kernels read them in this order: Weights in shape.h.
+    Shapes: ``project_in`` (C, C), ``filters`` (C, R, \\*K), ``source`` (C * R, C), ``project_out`` (C, C * R),
+    ``expand`` (H, C) and ``contract`` (C, H). Pointwise weights have trailing axes of size 1, as in PyTorch's
+    convolutions. The native kernels read them in this order (Weights in shape.h).
     """
 
     project_in: Tensor

@@ -26,24 +26,25 @@ def deformable_upsample(
     receptive_field: float,
     base: Tensor | None = None,
 ) -> Tensor:
-    """Sample features on a finer grid whose points are moved by weighted offsets (DTC, Eq. 1 and 2).
+    """Sample features on a finer grid whose points are shifted by weighted offsets (DTC, Eq. 1 and 2).
 
     ``features`` is (B, C, \\*S) with two or three spatial axes; ``offsets`` and ``weights`` are
-    (B, axes, \\*(S * scale)), in ``grid_sample``'s channel order: the last array axis first. ``weights=None`` leaves
-    the offsets as they are; neither is bounded here. ``scale`` is one integer or one per axis, in array order. On an
-    axis of ``size`` input pixels λ = receptive_field / (2 * size), or 1 where ``receptive_field`` is infinite.
-    Interpolates linearly with ``align_corners=False`` and border padding, so that zero offsets give linear
-    interpolation. ``base``, a usual upsampling's (B, C, \\*(S * scale)), is added in the same pass. Returns
-    (B, C, \\*(S * scale)) in the type of ``features``; half types and autocast regions compute in float32.
+    (B, axes, \\*(S * scale)), in ``grid_sample``'s channel order: the last array axis first. ``weights=None`` means
+    weights of 1; neither offsets nor weights are bounded. ``scale`` is one integer or one per axis, in array order. On
+    an axis of ``size`` input pixels λ = receptive_field / (2 * size), or 1 if ``receptive_field`` is infinite.
+    Interpolation is linear with ``align_corners=False`` and border padding, so that zero offsets give ordinary linear
+    upsampling. ``base``, another upsampling's result (B, C, \\*(S * scale)), is added in the same pass. Returns (B, C,
+    \\*(S * scale)) in the type of ``features``; half types and autocast regions compute in float32.
 
-    Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells,
-    :func:`~deconvseg.ops.use_backend` forces one), else in plain PyTorch, as are second derivatives. Raises
-    :class:`~deconvseg.errors.InputError` where the shapes do not fit, or a forced backend cannot compute.
+    A kernel computes the result if one accepts the tensors, otherwise plain PyTorch does
+    (:func:`~deconvseg.ops.explain` shows the choice, :func:`~deconvseg.ops.use_backend` forces one). Second derivatives
+    always use plain PyTorch. Raises :class:`~deconvseg.errors.InputError` if the shapes do not fit, or if a forced
+    backend cannot compute.
     """
     factors = _check(features, offsets, weights, scale, receptive_field)
     if base is not None and tuple(base.shape) != (*features.shape[:2], *offsets.shape[2:]):
         expected = (*features.shape[:2], *offsets.shape[2:])
-        raise InputError(f"base of shape {tuple(base.shape)} is not what is made here: give {expected}")
+        raise InputError(f"base of shape {tuple(base.shape)} does not fit the result: give {expected}")
     with without_autocast(features.device.type):
         tensors = _as_stored(features, offsets, weights)
         arguments = *tensors, factors, float(receptive_field), base
@@ -61,7 +62,7 @@ def choose_upsample(
     scale: int | Sequence[int],
     receptive_field: float,
 ) -> Choice:
-    """Choose the backend of :func:`deformable_upsample` for these arguments, without computing; errors as there."""
+    """Return the backend of :func:`deformable_upsample` for these arguments, without computing; same errors."""
     _check(features, offsets, weights, scale, receptive_field)
     return choose(library.UPSAMPLE, *_as_stored(features, offsets, weights))
 
@@ -77,7 +78,7 @@ def _as_stored(features: Tensor, offsets: Tensor, weights: Tensor | None) -> tup
 def _check(
     features: Tensor, offsets: Tensor, weights: Tensor | None, scale: int | Sequence[int], receptive_field: float
 ) -> tuple[int, ...]:
-    """Return the scale of each axis, or refuse what does not fit."""
+    """Return the scale of each axis; :class:`InputError` for arguments that do not fit."""
     axes = features.ndim - 2
     if axes not in (2, 3):
         raise InputError(f"features of shape {tuple(features.shape)}: give (B, C, *S) with 2 or 3 spatial axes")

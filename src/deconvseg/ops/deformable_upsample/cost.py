@@ -1,4 +1,4 @@
-"""What sampling at moved positions costs, whatever computes it (DTC, arXiv 2601.17939, section 3.1)."""
+"""Cost of sampling at shifted positions, for any backend (DTC, arXiv 2601.17939, section 3.1)."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,11 @@ def upsample(
     receptive_field: float,
     base: Tensor | None = None,
 ) -> Cost:
-    """Eq. 2: a weighted sum of the 2^d neighbours for each output element; Eq. 1 for each position.
+    """Return the cost of Eq. 2, a weighted sum of 2^d neighbours per output element, and of Eq. 1 per position.
 
-    Eq. 1 scales and adds (a multiply-accumulate) each offset, after its product with a weight. From a position come, on
-    each axis, the shares of both neighbours (two differences), and of them the 2^d products, of d factors.
+    Eq. 1 multiplies each offset by its weight, then scales it and adds it to the grid (one multiply-accumulate). On
+    each axis a position gives the shares of its two neighbours (two differences); the 2^d sampling weights are products
+    of d shares.
     """
     axes = features.ndim - 2
     sampled = positions(tuple(offsets.shape))

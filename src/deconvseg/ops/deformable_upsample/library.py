@@ -1,7 +1,7 @@
-"""Deformable upsampling as operators of ``torch.library``, so that autograd, compilers and DDP see through it.
+"""Deformable upsampling as ``torch.library`` operators, which support autograd, compilers and DDP.
 
-``deconvseg::deformable_upsample`` returns the features' type and memory order (channels last or first), as does the
-gradient of the features; those of offsets and weights are channels first. Second derivatives come from the reference.
+The result of ``deconvseg::deformable_upsample`` and the gradient of the features have the features' type and memory
+format; the gradients of offsets and weights are contiguous. The reference computes second derivatives.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _ARGUMENTS = "Tensor features, Tensor offsets, Tensor? weights, int[] scale, flo
 
 
 def upsample(*arguments: Any) -> Tensor:
-    """Sample features at moved positions (Eq. 1 and 2) by the backend that is the last argument."""
+    """Sample features at shifted positions (Eq. 1 and 2) with the backend named by the last argument."""
     sampled: Tensor = torch.ops.deconvseg.deformable_upsample(*arguments)
     return sampled
 
@@ -38,7 +38,7 @@ def by_reference(
     receptive_field: float,
     base: Tensor | None = None,
 ) -> Tensor:
-    """Sample features at moved positions (Eq. 1 and 2) in plain PyTorch, half types in float32, and add ``base``."""
+    """Sample features at shifted positions (Eq. 1 and 2) in plain PyTorch and add ``base``; half types use float32."""
     moves = (offsets,) if weights is None else (offsets, weights)
     full_features, full_offsets, *full_weights = in_full_precision(features, *moves)
     where = reference.positions(

@@ -1,8 +1,7 @@
-// Deformable upsampling on a CPU, forward and backward: plain C functions, called from native.py.
-//
-// Features are brought into rows of channels, so that each neighbour of a sample is one run of memory. The gradient of
-// the features is divided among the threads by the pixel it belongs to, and every pixel takes its terms in the order of
-// the output: no result depends on the number of threads.
+// Deformable upsampling on a CPU, forward and backward: C functions, called from native.py.
+// Features are copied into rows of channels, so that each neighbour of a sample is contiguous in memory. The gradient
+// of the features is divided among the threads by input pixel, and each pixel sums its terms in the order of the
+// output, so no result depends on the number of threads.
 
 #include "interface.h"
 #include "parallel.h"
@@ -12,16 +11,16 @@
 namespace deconvseg::upsample {
 namespace {
 
-// Pixels that are brought into rows at a time.
+// Pixels that are copied into rows at a time.
 constexpr int64_t kChunk = 256;
 
-// Fewer threads where starting one costs more than what it would do.
+// Fewer threads where starting a thread costs more than its share of the work.
 int64_t worthwhile(int64_t threads, int64_t work) {
     const int64_t most = work / 65536 + 1;
     return threads < most ? threads : most;
 }
 
-// One block of rows for every worker, made before the team starts.
+// One block of rows for every worker, allocated before the team starts.
 struct Scratch {
     int64_t floats;
     Buffer buffer;
@@ -75,7 +74,7 @@ void forward(const Problem<Axes>& problem, const float* features, Layout from, f
     });
 }
 
-// Derivative of each neighbour's share by the sample's position on one axis.
+// Derivative of a neighbour's share with respect to the sample's position on one axis.
 template <int Axes>
 DECONVSEG_INLINE float slope(const Samples<Axes>& samples, int i, int corner, int along) {
     float product = corner >> (Axes - 1 - along) & 1 ? 1.0f : -1.0f;
@@ -118,7 +117,7 @@ void move_gradients(const Problem<Axes>& problem, const Block<Axes>& block, cons
     }
 }
 
-// The pixels, counted through the batch, whose gradients a block adds to.
+// Range of pixels, numbered through the batch, whose gradients a block contributes to.
 struct Reach {
     int64_t first, last;
 };
@@ -135,7 +134,7 @@ Reach reach_of(const Problem<Axes>& problem, const Block<Axes>& block, const Sam
     return {block.sample * problem.pixels + first, block.sample * problem.pixels + last};
 }
 
-// Add a block's share to the gradients of the features of the pixels begin <= pixel < end.
+// Add a block's terms to the gradients of the features for the pixels begin <= pixel < end.
 template <int Axes>
 void add_to_features(const Problem<Axes>& problem, const Block<Axes>& block, const Samples<Axes>& samples,
                      const float* grad, float* sums, int64_t begin, int64_t end) {
@@ -221,9 +220,9 @@ int with_axes(int64_t axes, Call call) {
 
 using namespace deconvseg::upsample;
 
-// features (batch, channels, *size) and out (batch, channels, *scaled), each dense within a sample with the strides
-// {channel, pixel}; offsets and weights (or null) contiguous; factor: pixels moved by a unit offset on each axis.
-// Returns 0, or 1 where memory ran out.
+// features (batch, channels, *size) and out (batch, channels, *scaled) are dense within a sample with the strides
+// {channel, pixel}; offsets and weights (may be null) are contiguous; factor is the shift in pixels of a unit offset on
+// each axis. Returns 0, or 1 if memory ran out.
 extern "C" int deconvseg_deformable_upsample(const float* features, const int64_t* features_layout,
                                              const float* offsets, const float* weights, float* out,
                                              const int64_t* out_layout, int64_t batch, int64_t channels, int64_t axes,
@@ -236,7 +235,7 @@ extern "C" int deconvseg_deformable_upsample(const float* features, const int64_
     });
 }
 
-// Gradients of features (in the features' layout), offsets and weights (null with `weights`) from `grad`, that of out.
+// Gradients of features (in their layout), offsets and weights (null if `weights` is) from the gradient of out.
 extern "C" int deconvseg_deformable_upsample_backward(const float* grad, const int64_t* grad_layout,
                                                       const float* features, const int64_t* features_layout,
                                                       const float* offsets, const float* weights, float* grad_features,

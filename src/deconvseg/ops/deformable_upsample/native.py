@@ -1,4 +1,4 @@
-"""Deformable upsampling on a CPU by compiled kernels (native.cpp): float32, two or three axes, any strides."""
+"""Deformable upsampling on a CPU, computed by native.cpp: float32, two or three axes, any strides."""
 
 import ctypes
 import math
@@ -10,12 +10,12 @@ from deconvseg.ops.layout import CHANNELS_LAST
 from deconvseg.ops.native.interface import call, integers, pointer, why_unreadable
 from deconvseg.ops.shapes import finer_size
 
-# The kernels number the pixels of a sample by 32 bits.
+# The kernels number the pixels of a sample with 32 bits.
 _MOST_PIXELS = 2**31 - 1
 
 
 def decline(features: Tensor, offsets: Tensor, weights: Tensor | None) -> str | None:
-    """Say in one line why the kernels cannot take these tensors, or None where they can."""
+    """Return why the kernels cannot take these tensors, in one line, or None."""
     if math.prod(features.shape[2:]) > _MOST_PIXELS:
         return f"{tuple(features.shape[2:])} pixels are more than 32 bits count"
     return why_unreadable("features offsets weights", features, offsets, weights)
@@ -29,10 +29,10 @@ def forward(
     receptive_field: float,
     base: Tensor | None = None,
 ) -> Tensor:
-    """Upsample as ``reference.sample(features, reference.positions(...))``, and add ``base``; shapes as there.
+    """Return ``reference.sample(features, reference.positions(...))`` plus ``base``; same shapes.
 
-    The result is channels-last where ``features`` are. Raises :class:`~deconvseg.errors.DeconvsegError` where memory
-    is short. Gives the same bits for every number of threads, as :func:`backward` does.
+    The result is channels-last if ``features`` are. Raises :class:`~deconvseg.errors.DeconvsegError` if memory runs
+    out. The results of this function and of :func:`backward` are bitwise the same for any number of threads.
     """
     features, offsets, weights = _dense(features), offsets.contiguous(), _contiguous(weights)
     scaled = finer_size(features.shape[2:], scale)
@@ -54,7 +54,7 @@ def backward(
     scale: tuple[int, ...],
     receptive_field: float,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradients of features, offsets and weights (None without them) from that of the result."""
+    """Return the gradients of features, offsets and weights (None without weights) from the gradient of the result."""
     grad, features, offsets, weights = _dense(grad), _dense(features), offsets.contiguous(), _contiguous(weights)
     scaled = finer_size(features.shape[2:], scale)
     of_weights = None if weights is None else torch.empty_like(weights)
@@ -88,11 +88,11 @@ def _format(tensor: Tensor) -> torch.memory_format:
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """Keep channels-last as it is and make everything else contiguous."""
+    """Return a channels-last tensor unchanged and make any other tensor contiguous."""
     return tensor if tensor.is_contiguous(memory_format=CHANNELS_LAST[tensor.ndim]) else tensor.contiguous()
 
 
 def _layout(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:
-    """Floats from one channel, and from one pixel, to the next."""
+    """Return the strides in floats from one channel to the next, and from one pixel to the next."""
     pixels = math.prod(tensor.shape[2:])
     return integers((pixels, 1) if _format(tensor) == torch.contiguous_format else (1, tensor.shape[1]))

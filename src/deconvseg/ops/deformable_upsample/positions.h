@@ -1,5 +1,5 @@
-// Where each output pixel samples the features: Eq. 1 of DTC, for a block of output pixels at a time. In double precision:
-// what lies between two pixels is a small difference of large positions.
+// Sampling positions of output pixels (Eq. 1 of DTC), one block of output pixels at a time. Positions are in double
+// precision, because the fraction between two pixels is a small difference of large numbers.
 #pragma once
 
 #include <vector>
@@ -16,9 +16,9 @@ template <int Axes>
 struct Problem {
     int64_t batch, channels;
     int64_t size[Axes], scaled[Axes];
-    double factor[Axes];  // pixels moved by a unit offset
+    double factor[Axes];  // shift in pixels of a unit offset
     const float* offsets;
-    const float* weights;  // or null: weights of one
+    const float* weights;  // null for weights of 1
     int64_t pixels = 1, positions = 1, segments, blocks;
     std::vector<double> centres[Axes];
 
@@ -31,7 +31,7 @@ struct Problem {
             factor[axis] = factor_[axis];
             pixels *= size[axis];
             positions *= scaled[axis];
-            // Divided last, so that centres that are whole numbers come out whole.
+            // The division comes last, so that integer centres are exact.
             for (int64_t i = 0; i < scaled[axis]; ++i)
                 centres[axis].push_back((i + 0.5) * size[axis] / scaled[axis] - 0.5);
         }
@@ -40,7 +40,7 @@ struct Problem {
     }
 };
 
-// A block: which sample, where its output pixels begin in the sample, and how many they are.
+// A block: its sample, its first output pixel in the sample, and its number of output pixels.
 template <int Axes>
 struct Block {
     int64_t sample, row, column, begin;
@@ -56,8 +56,8 @@ struct Block {
     }
 };
 
-// Per output pixel: the lower neighbours' pixel, the distance to the upper neighbour in pixels of memory (0 at the
-// border), how far the sample lies between them, and whether it lies inside, where moving it matters.
+// Per output pixel: the index of the lower neighbour, the index distance to the upper neighbour (0 at the border), the
+// fractional position between them, and whether the position is inside the image, where it has a gradient.
 template <int Axes>
 struct Samples {
     int32_t lower[kBlock];
@@ -66,7 +66,7 @@ struct Samples {
     int32_t inside[Axes][kBlock];
 };
 
-// Offsets or weights of one axis for a block.
+// Index of the block's first offset or weight on one axis.
 template <int Axes>
 DECONVSEG_INLINE int64_t moves_at(const Problem<Axes>& problem, const Block<Axes>& block, int axis) {
     return (block.sample * Axes + Axes - 1 - axis) * problem.positions + block.begin;
@@ -90,7 +90,7 @@ void locate(const Problem<Axes>& problem, const Block<Axes>& block, Samples<Axes
         for (int i = 0; i < block.count; ++i) {
             const double move = weights ? static_cast<double>(offsets[i]) * weights[i] : offsets[i];
             const double where = centre[i] + move * factor;
-            // Comparisons are false for NaN, so a NaN position stays NaN, at pixel 0.
+            // Comparisons with NaN are false, so a NaN position stays NaN, at pixel 0.
             const double held = where < 0.0 ? 0.0 : where > border ? border : where;
             const int32_t lower = static_cast<int32_t>(held >= 0.0 ? held : 0.0);
             samples.lower[i] += lower * along;
@@ -102,7 +102,7 @@ void locate(const Problem<Axes>& problem, const Block<Axes>& block, Samples<Axes
     }
 }
 
-// Pixel and share of each of the 2^Axes neighbours of one output pixel; bit Axes - 1 - axis says which on that axis.
+// Pixel and share of each of the 2^Axes neighbours of one output pixel; bit Axes - 1 - axis selects the upper one.
 template <int Axes>
 DECONVSEG_INLINE void corners(const Samples<Axes>& samples, int i, int64_t (&pixel)[1 << Axes], float (&share)[1 << Axes]) {
 #pragma GCC unroll 8

@@ -1,6 +1,6 @@
-"""Deformable upsampling in plain PyTorch: the equations of DTC (arXiv 2601.17939), and nothing else."""
+"""Deformable upsampling in plain PyTorch: the equations of DTC (arXiv 2601.17939)."""
 
-from __future__ import annotations  # the compiler of PyTorch 2.6 cannot trace those of an inner function
+from __future__ import annotations  # the compiler of PyTorch 2.6 cannot trace the annotations of an inner function
 
 import itertools
 import math
@@ -14,11 +14,11 @@ from torch import Tensor
 def positions(
     offsets: Tensor, weights: Tensor | None, size: Sequence[int], scale: Sequence[int], receptive_field: float
 ) -> list[Tensor]:
-    """Where to sample on each input axis, in pixels from the centre of the first one: Eq. 1.
+    """Return the sampling positions on each input axis, in pixels from the centre of the first pixel (Eq. 1).
 
     Eq. 1 is written in ``grid_sample`` coordinates, in which an axis of ``size`` pixels spans [-1, 1], so that one unit
     is ``size / 2`` pixels. ``offsets`` and ``weights`` are (B, axes, \\*(size * scale)), the last array axis first.
-    No size is divided: converters of exported programs know no quotient of sizes that are open.
+    Sizes are never divided, because converters of exported programs do not support quotients of dynamic sizes.
     """
     moves = (offsets if weights is None else offsets * weights).flip(1)
     where = []
@@ -34,9 +34,10 @@ def positions(
 
 
 def sample(features: Tensor, where: Sequence[Tensor]) -> Tensor:
-    """Linear interpolation of ``features`` (B, C, \\*S) at pixel positions, one (B, \\*N) per axis: Eq. 2.
+    """Interpolate ``features`` (B, C, \\*S) linearly at pixel positions, one (B, \\*N) per axis (Eq. 2).
 
-    As ``grid_sample`` with ``align_corners=False`` and border padding, but twice differentiable in every PyTorch.
+    Equals ``grid_sample`` with ``align_corners=False`` and border padding, but is twice differentiable in all versions
+    of PyTorch. Returns (B, C, \\*N).
     """
     batch, channels, *size = features.shape
     pixels = features.flatten(2)
@@ -47,7 +48,7 @@ def sample(features: Tensor, where: Sequence[Tensor]) -> Tensor:
     def corner(steps: Sequence[int]) -> Tensor:
         index, share = torch.zeros_like(lower[0], dtype=torch.long), torch.ones_like(lower[0])
         for step, start, part, length in zip(steps, lower, fraction, size, strict=True):
-            # The upper neighbour of the last pixel has no share; the bounds also keep a NaN position inside.
+            # The upper neighbour of the last pixel has share 0; the bounds also keep the index of a NaN position valid.
             index = index * length + (start.long() + step).clamp(0, length - 1)
             share = share * (part if step else 1 - part)
         picked = pixels.gather(2, index.flatten(1)[:, None].expand(batch, channels, -1))

@@ -1,11 +1,11 @@
-"""Deformable upsampling and its gradients on a GPU (DTC, arXiv 2601.17939, Eq. 1 and 2), by Triton.
+"""Deformable upsampling and its gradients on a GPU by Triton (DTC, arXiv 2601.17939, Eq. 1 and 2).
 
-Everything is computed in float32. Many output points may sample one input pixel, so the gradient of the features is
-scattered with atomic additions, whose order no GPU promises. They add integers, and sums of integers are the same in
-every order: results repeat bit for bit. The unit is a power of two for each channel of each sample, so small that it is
-lost in float32 (at most 2^-36 of the channel's largest gradient for 128^3 output points) and so large that every output
-point may fall on one pixel without overflow. Where a gradient is not finite, its channel's is NaN in that sample; a
-position that is NaN, and gives NaN in the forward pass, adds nothing.
+All arithmetic is in float32. Many output points may sample one input pixel, so the gradient of the features is
+scattered with atomic additions, whose order varies on a GPU. The kernels add integers, whose sum does not depend on the
+order, so results are reproducible bit for bit. The unit of the integers is a power of two for each channel of each
+sample. It is below the resolution of float32 (at most 2^-36 of the channel's largest gradient for 128^3 output points),
+yet large enough that all output points may fall on one pixel without overflow. A non-finite gradient makes the result
+of its channel NaN in that sample. A NaN position, which gives NaN in the forward pass, contributes nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from deconvseg.ops import triton_support as support
 from deconvseg.ops.layout import is_channels_last
 from deconvseg.ops.shapes import finer_size
 
-# Output points of a program, with its lanes along the channels: 256 elements, two in each thread of four warps.
+# Output points per program, and lanes along the channels: 256 elements, two for each thread of four warps.
 POINTS, CHANNELS_LAST_POINTS, CHANNELS_LAST_LANES = 256, 8, 32
 
-# Channels that a program goes through: enough to earn back the positions, few enough to make many programs.
+# Channels per program: enough to amortise the positions, few enough for many programs.
 SPAN = 64
 
 
 def decline(features: Tensor, offsets: Tensor, weights: Tensor | None) -> str | None:
-    """Why these tensors cannot be taken, in one line; ``None`` where they can."""
+    """Return why the kernels cannot take these tensors, in one line, or ``None``."""
     if features.ndim not in (4, 5):
         return f"{features.ndim - 2} spatial axes: 2 or 3 are possible"
     return support.decline(*(tensor for tensor in (features, offsets, weights) if tensor is not None))
@@ -42,9 +42,9 @@ def forward(
     receptive_field: float,
     base: Tensor | None = None,
 ) -> Tensor:
-    """Sample ``features`` (B, C, \\*S) at moved points, Eq. 1 and 2, and add ``base`` (B, C, \\*(S * scale)) if given.
+    """Sample ``features`` (B, C, \\*S) at shifted points (Eq. 1, 2) and add ``base``, (B, C, \\*(S * scale)) or None.
 
-    Returns (B, C, \\*(S * scale)) in the type and memory order of ``features``.
+    Returns (B, C, \\*(S * scale)) in the type and memory format of ``features``.
     """
     scaled = torch.Size(finer_size(features.shape[2:], scale))
     out = support.empty_image(features, features.shape[1], features.dtype, scaled)
@@ -75,7 +75,7 @@ def backward(
     scale: tuple[int, ...],
     receptive_field: float,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of features, offsets and weights (``None`` without them) for the gradient of :func:`forward`.
+    """Return the gradients of features, offsets and weights (``None`` without weights) from that of :func:`forward`.
 
     The gradient of ``base`` is ``grad`` itself.
     """
@@ -105,12 +105,12 @@ def backward(
 
 
 def _root_of_unit(grad: Tensor) -> Tensor:
-    """Square root of the unit of the features' gradient, (B, C, 1, ...); NaN where ``grad`` is not finite.
+    """Return the square root of the unit of the features' gradient, (B, C, 1, ...); NaN where ``grad`` is not finite.
 
-    The unit itself may be smaller than what float32 holds, as may be one over it.
+    The unit itself, or its reciprocal, may be outside the range of float32.
     """
     largest = grad.abs().amax(tuple(range(2, grad.ndim)), keepdim=True).float()
-    # 3 bits for the sign and for rounding; a sum has at most one share, of at most 1, from every point of the sample.
+    # 3 bits are for the sign and rounding; every point of the sample adds at most one share, of at most 1, to a sum.
     exponent = torch.frexp(largest).exponent - (60 - grad.shape[2:].numel().bit_length())
     root = torch.exp2(torch.div(exponent, 2, rounding_mode="floor").float())
     return torch.where(torch.isfinite(largest), root, math.nan)
@@ -119,7 +119,7 @@ def _root_of_unit(grad: Tensor) -> Tensor:
 def _geometry(
     features: Tensor, scaled: Tensor, receptive_field: float
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
-    """Sizes of input and output, and by how many pixels a move of 1 goes on each axis."""
+    """Return the sizes of input and output, and the shift in pixels of a unit move on each axis."""
     size = support.spatial_size(features)
     infinite = math.isinf(receptive_field)
     units = tuple(float(length) / 2 if infinite else receptive_field / 4 for length in size)

@@ -1,12 +1,12 @@
-"""Triton kernels of deformable upsampling; imported only where Triton is installed.
+"""Triton kernels of deformable upsampling; imported only if Triton is installed.
 
-A program takes POINTS output points of one sample, finds once where each of them samples, and goes through a span of
-channels, LANES at a time: with channels last, neighbouring threads take neighbouring channels. Two axes are three with
-a first one of size 1, which has no offsets.
+A program computes the sampling positions of POINTS output points of one sample once, and loops over a span of channels,
+LANES at a time; with channels last, neighbouring threads process neighbouring channels. A 2D image has a first axis of
+size 1, which has no offsets.
 """
 # mypy: ignore-errors
 # ruff: noqa: N803
-# Triton's kernels are not Python to a type checker; constants in capitals are its custom.
+# Type checkers cannot check Triton kernels; constants in capitals are Triton's convention.
 
 import triton
 import triton.language as tl
@@ -14,7 +14,7 @@ import triton.language as tl
 
 @triton.jit
 def _at(pointer, strides, batch, channel, z, y, x):
-    """Pointers to elements; only the step between samples is always 64 bits wide."""
+    """Return pointers to elements; only the offset between samples always has 64 bits."""
     sample = pointer + batch.to(tl.int64) * strides[0]
     return sample + (channel * strides[1] + z * strides[2] + y * strides[3] + x * strides[4])
 
@@ -26,12 +26,12 @@ def _load(pointers, mask):
 
 @triton.jit
 def _place(program, scaled, spans, POINTS: tl.constexpr, WIDE: tl.constexpr):
-    """Coordinates of a program's output points, each (points, 1), its span of channels and its sample."""
+    """Return coordinates (points, 1) of a program's output points, their mask, its span of channels and its sample."""
     blocks = tl.cdiv(scaled[0] * scaled[1] * scaled[2], POINTS)
     point = program % blocks * POINTS + tl.arange(0, POINTS)[:, None]
     if WIDE:
         point = point.to(tl.int64)
-    # One element a thread and load: neighbouring points read neighbouring pixels, not aligned groups of four.
+    # One element per thread and load: neighbouring points read neighbouring pixels, not aligned groups of four.
     x = tl.multiple_of(point % scaled[2], (1, 1))
     y = point // scaled[2] % scaled[1]
     z = point // (scaled[2] * scaled[1])
@@ -44,7 +44,7 @@ def _channels(first, LANES: tl.constexpr, WIDE: tl.constexpr):
     channel = first + tl.arange(0, LANES)[None, :]
     if WIDE:
         channel = channel.to(tl.int64)
-    # A hint on what folds to a scalar breaks Triton's compiler.
+    # The hint breaks Triton's compiler for a tensor that folds to a scalar.
     return tl.multiple_of(channel, (1, 1)) if LANES > 1 else channel
 
 
@@ -53,14 +53,14 @@ def _axis(
     offsets, offset_strides, weights, weight_strides, batch, channel, z, y, x, known, coordinate, length, scaled, unit,
     WEIGHTED: tl.constexpr, MOVED: tl.constexpr,
 ):  # fmt: skip
-    """On one axis: both neighbours, the share of the upper one, and whether the border leaves the position alone."""
+    """Return both neighbours on one axis, the share of the upper one, and whether the position is inside the border."""
     where = (coordinate.to(tl.float32) + 0.5) * (length / scaled) - 0.5
     if MOVED:
         move = _load(_at(offsets, offset_strides, batch, channel, z, y, x), known)
         if WEIGHTED:
             move *= _load(_at(weights, weight_strides, batch, channel, z, y, x), known)
         where += move * unit
-    # Comparisons with NaN are false: it passes both bounds, as it must.
+    # Comparisons with NaN are false, so NaN passes both bounds, as intended.
     inside = tl.where(where < 0, 0.0, tl.where(where > length - 1, length - 1.0, where))
     lower = tl.floor(inside)
     start = tl.minimum(tl.maximum(lower.to(tl.int32), 0), length - 1).to(coordinate.dtype)
@@ -75,7 +75,7 @@ def forward_kernel(
     AXES: tl.constexpr, WEIGHTED: tl.constexpr, BASED: tl.constexpr, POINTS: tl.constexpr, LANES: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Sample, and add BASE where there is one."""
+    """Sample the features, and add the base if BASED."""
     z, y, x, known, part, batch = _place(tl.program_id(0), scaled, spans, POINTS, WIDE)
     z0, z1, dz, _ = _axis(
         offsets, offset_strides, weights, weight_strides, batch, 2, z, y, x, known, z, size[0], scaled[0], units[0],
@@ -112,7 +112,7 @@ def backward_kernel(
     channels, batches, size, scaled, units, spans, span,
     AXES: tl.constexpr, WEIGHTED: tl.constexpr, POINTS: tl.constexpr, LANES: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the features, in multiples of 1 / PER_ROOT², (B, C), and of the moves, one sum for each span."""
+    """Compute the gradients of the features, in multiples of 1 / per_root² (B, C), and of the moves, a sum per span."""
     z, y, x, known, part, batch = _place(tl.program_id(0), scaled, spans, POINTS, WIDE)
     z0, z1, dz, free_z = _axis(
         offsets, offset_strides, weights, weight_strides, batch, 2, z, y, x, known, z, size[0], scaled[0], units[0],
@@ -126,7 +126,7 @@ def backward_kernel(
         offsets, offset_strides, weights, weight_strides, batch, 0, z, y, x, known, x, size[2], scaled[2], units[2],
         WEIGHTED, True,
     )  # fmt: skip
-    # A NaN position has no shares to scatter, and no integer is NaN.
+    # A NaN position has no shares to scatter, and integers cannot represent NaN.
     whole = (dz == dz) & (dy == dy) & (dx == dx)
     grad_z = tl.zeros((POINTS, LANES), tl.float32)
     grad_y = tl.zeros((POINTS, LANES), tl.float32)
@@ -137,7 +137,7 @@ def backward_kernel(
         there = known & (channel < stop)
         coming = _load(_at(grad, grad_strides, batch, channel, z, y, x), there)
         scale = tl.load(per_root + batch * channels + channel, mask=channel < stop, other=0.0)
-        # A channel's own differences come before the sums over channels, so that what cancels is small.
+        # Differences within a channel are taken before the sum over channels, to limit cancellation.
         slope_z = tl.zeros((POINTS, LANES), tl.float32)
         slope_y = tl.zeros((POINTS, LANES), tl.float32)
         slope_x = tl.zeros((POINTS, LANES), tl.float32)

@@ -1,4 +1,4 @@
-"""Normalising each channel of each sample over its positions, and the rectifier behind it."""
+"""Instance normalisation, optionally followed by a leaky ReLU."""
 
 from torch import Tensor
 
@@ -19,10 +19,11 @@ def instance_norm(
     eps: float = 1e-5,
     negative_slope: float | None = None,
 ) -> Tensor:
-    """Normalise each channel of (B, C, \\*S) to mean 0 and variance 1, scale and shift it by ``weight``, ``bias`` (C,).
+    """Normalise each channel of (B, C, \\*S) to mean 0 and variance 1, then scale by ``weight`` and add ``bias`` (C,).
 
-    With a ``negative_slope``, values below zero are then multiplied by it, as ``LeakyReLU`` does. Keeps the memory
-    format; a single position becomes 0, or the bias. On a CPU a compiled kernel does so where no gradient is asked for.
+    With a ``negative_slope``, negative results are then multiplied by it, as in ``LeakyReLU``. The memory format is
+    kept. A single position gives 0, or the bias. On a CPU a compiled kernel computes the result if no gradient is
+    needed.
     """
     return _normalise(x, weight, bias, eps, negative_slope, in_place=False)
 
@@ -36,7 +37,7 @@ def instance_norm_(
     eps: float = 1e-5,
     negative_slope: float | None = None,
 ) -> Tensor:
-    """Return :func:`instance_norm`, in the place of ``x`` where that is possible: use only the result."""
+    """Compute :func:`instance_norm` in place where possible; use the returned tensor, not ``x``."""
     return _normalise(x, weight, bias, eps, negative_slope, in_place=True)
 
 
@@ -48,7 +49,7 @@ def choose_norm(
     eps: float = 1e-5,
     negative_slope: float | None = None,
 ) -> Choice:
-    """Choose what computes :func:`instance_norm`."""
+    """Return the backend of :func:`instance_norm`."""
     return choose(library.NORM, x, weight, bias)
 
 

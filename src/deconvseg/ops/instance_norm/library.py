@@ -1,4 +1,4 @@
-"""Instance normalisation as an operator of ``torch.library``; it has no derivative, which the reference has."""
+"""Instance normalisation as a ``torch.library`` operator without a derivative; only the reference has one."""
 
 from typing import Any
 

@@ -1,7 +1,6 @@
-// Instance normalisation: mean and variance of each channel of each sample, then one linear map for each: plain C functions.
-//
-// Statistics are taken chunk by chunk while the chunk is in the first cache, in two passes, and combined in double precision;
-// so main memory is read twice and written once, and the result does not depend on the number of threads.
+// Instance normalisation: mean and variance of each channel of each sample, then one linear map per channel.
+// Statistics are computed chunk by chunk, in two passes while the chunk is in the L1 cache, and combined in double
+// precision. Main memory is read twice and written once, and the result does not depend on the number of threads.
 
 #include <algorithm>
 
@@ -13,14 +12,14 @@ using namespace deconvseg;
 
 namespace {
 
-constexpr int64_t kChunk = 8192;  // floats of one task: 32 KB
-constexpr int kChains = 4;        // independent sums, as an addition takes longer than a load
+constexpr int64_t kChunk = 8192;  // floats per task: 32 KB
+constexpr int kChains = 4;        // independent sums, because an addition has a longer latency than a load
 
 struct Shape {
     int64_t batch, channels, positions, channels_last, threads;
 };
 
-// What is known of a channel's values in a chunk, and what makes a value normal: (x - mean - rest) * scale + shift.
+// Moments of a channel in a chunk, and the map that normalises a value: (x - mean - rest) * scale + shift.
 struct Moments {
     double mean, squares;
 };
@@ -37,9 +36,9 @@ struct Norm {
 DECONVSEG_INLINE float activate(float value, float slope) { return value < 0.0f ? value * slope : value; }
 DECONVSEG_INLINE vec activate(vec value, vec slope) { return value < 0.0f ? value * slope : value; }
 
-// Moments of `count` values beside each other.
+// Moments of `count` contiguous values.
 Moments moments_of_run(const float* x, int64_t count) {
-    const float pivot = x[0];  // near the mean or not, the differences are no larger than the values' spread
+    const float pivot = x[0];  // whether near the mean or not, the differences do not exceed the range of the values
     const int64_t whole = count / (kChains * kLanes) * (kChains * kLanes);
     vec sums[kChains] = {}, squares[kChains] = {};
     for (int64_t i = 0; i < whole; i += kChains * kLanes)
@@ -58,7 +57,7 @@ Moments moments_of_run(const float* x, int64_t count) {
     return {pivot + offset, square};
 }
 
-// Moments of kLanes channels beside each other at `count` positions, `step` floats apart.
+// Moments of kLanes contiguous channels at `count` positions, `step` floats apart.
 void moments_of_lanes(const float* x, int64_t count, int64_t step, Moments* moments) {
     const vec pivot = load(x);
     const int64_t whole = count / kChains * kChains;
@@ -80,7 +79,7 @@ void moments_of_lanes(const float* x, int64_t count, int64_t step, Moments* mome
     for (int lane = 0; lane < kLanes; ++lane) moments[lane] = {double(pivot[lane]) + offset[lane], square[lane]};
 }
 
-// The same for a single channel.
+// Moments of a single channel at `count` positions, `step` floats apart.
 Moments moments_of_channel(const float* x, int64_t count, int64_t step) {
     const float pivot = x[0];
     double sum = 0, square = 0;
@@ -93,7 +92,7 @@ Moments moments_of_channel(const float* x, int64_t count, int64_t step) {
     return {pivot + offset, square};
 }
 
-// Combine a channel's chunks, `step` apart, all of them of `size` positions but the last one, and make its map.
+// Combine a channel's chunks, `step` apart, into its map; all chunks but the last have `size` positions.
 Map combine(const Moments* chunks, int64_t step, int64_t size, int64_t positions, float eps, float weight, float bias) {
     Moments all = {0, 0};
     int64_t number = 0;
@@ -129,13 +128,13 @@ void map_lanes(const float* x, float* out, int64_t count, int64_t step, const Ma
 void normalise(const Shape& shape, const Norm& norm) {
     const int64_t channels = shape.channels, positions = shape.positions;
     const bool last = shape.channels_last;
-    const int64_t size = last ? std::max<int64_t>(1, kChunk / channels) : kChunk;  // positions of a chunk
+    const int64_t size = last ? std::max<int64_t>(1, kChunk / channels) : kChunk;  // positions per chunk
     const int64_t chunks = (positions + size - 1) / size, images = shape.batch * channels;
     const int64_t tasks = chunks * (last ? shape.batch : images);
     const int64_t lanes = channels / kLanes * kLanes;
     std::vector<Moments> moments(images * chunks);
     std::vector<Map> maps(images);
-    // Chunk of a task: its first float, its positions, and its place among the maps.
+    // Chunk of a task: its first float, its number of positions, and its index among the maps.
     const auto each = [&](int64_t task, auto work) {
         const int64_t image = task / chunks, begin = task % chunks * size;
         work(image * positions * (last ? channels : 1) + begin * (last ? channels : 1), std::min(size, positions - begin),
@@ -185,9 +184,9 @@ void normalise(const Shape& shape, const Norm& norm) {
 
 }  // namespace
 
-// Images are (batch, channels, positions) or, with the channels last, (batch, positions, channels); sizes those of Shape in
-// order; numbers are eps and the slope below zero. Weight and bias may be null, and out may be x. Returns 0, or 1 where memory
-// ran out.
+// Images are (batch, channels, positions) or, with channels last, (batch, positions, channels); sizes are the fields of
+// Shape in order; numbers are eps and the negative slope. Weight and bias may be null, and out may be x. Returns 0, or
+// 1 if memory ran out.
 extern "C" int deconvseg_instance_norm(const float* x, const float* weight, const float* bias, float* out,
                                        const int64_t* sizes, const float* numbers) {
     const auto shape = shape_from<Shape, 5>(sizes);

@@ -1,4 +1,4 @@
-"""Instance normalisation on a CPU by compiled kernels (native.cpp): float32, either order of memory, no gradients."""
+"""Instance normalisation on a CPU, computed by native.cpp: float32, either memory format, no gradients."""
 
 import math
 
@@ -9,7 +9,7 @@ from deconvseg.errors import InputError
 from deconvseg.ops.layout import is_readable
 from deconvseg.ops.native.interface import call, floats, integers, pointer, threads_for, why_unreadable
 
-# What an element costs, in multiplications: it is read twice and written once.
+# Cost per element in multiplications, dominated by two reads and one write.
 _OPERATIONS = 16
 
 
@@ -27,7 +27,7 @@ def decline(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> str | None
 
 
 def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, negative_slope: float) -> Tensor:
-    """Normalise (B, C, \\*S); a slope of 1 leaves values below zero as they are."""
+    """Normalise (B, C, \\*S); a slope of 1 leaves negative results unchanged."""
     x = x if is_readable(x) else x.contiguous()
     out = torch.empty_like(x)
     _normalise(x, weight, bias, out, eps, negative_slope)
@@ -35,9 +35,9 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
 
 
 def instance_norm_(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, negative_slope: float) -> None:
-    """Normalise (B, C, \\*S) in its place; it must be contiguous, or have its channels innermost in memory."""
+    """Normalise (B, C, \\*S) in place; :class:`InputError` unless it is contiguous or channels-last."""
     if not is_readable(x):
-        raise InputError(f"an image with strides {x.stride()} cannot be normalised in its place: give a contiguous one")
+        raise InputError(f"an image with strides {x.stride()} cannot be normalised in place: give a contiguous one")
     _normalise(x, weight, bias, x, eps, negative_slope)
 
 

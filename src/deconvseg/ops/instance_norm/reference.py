@@ -10,11 +10,11 @@ from deconvseg.ops.layout import in_order_of, is_channels_last
 def instance_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, negative_slope: float | None
 ) -> Tensor:
-    """Normalise (B, C, \\*S) as groups of one channel, because ``F.instance_norm`` refuses a single position."""
-    # On a CPU, with the channels innermost, PyTorch sums in one pass: wrong by 6e-4 where the mean is 2 deviations.
+    """Normalise (B, C, \\*S) by groups of one channel, because ``F.instance_norm`` rejects a single position."""
+    # On a CPU PyTorch sums channels-last images in one pass: an error of 6e-4 for a mean of 2 standard deviations.
     inaccurate = x.device.type == "cpu" and not torch.compiler.is_compiling() and is_channels_last(x)
     if not torch.compiler.is_compiling() and x.shape[2:].numel() == 1:
-        # The strides of a single position may say that the channels are innermost, which `vmap` does not take here.
+        # The strides of a single position may look like channels-last, which `vmap` does not support here.
         out = torch.group_norm(x.flatten(2), x.shape[1], weight, bias, eps).reshape(x.shape)
     else:
         out = torch.group_norm(x.contiguous() if inaccurate else x, x.shape[1], weight, bias, eps)

@@ -1,4 +1,4 @@
-"""The compiled kernels: which library fits this processor, and why there is none."""
+"""Loading of the compiled kernels: the library that fits this processor, or the reason why there is none."""
 
 import ctypes
 import os
@@ -25,21 +25,21 @@ class _Loaded(NamedTuple):
 
 
 def library() -> ctypes.CDLL | None:
-    """Return the library of kernels that fits this processor, or None: then :func:`unavailable` says why.
+    """Return the kernel library that fits this processor, or None; :func:`unavailable` then gives the reason.
 
-    It follows PyTorch's choice, hence ``ATEN_CPU_CAPABILITY``. ``DECONVSEG_NATIVE_LIBRARY`` names a file to load
-    instead, such as one built with a sanitizer.
+    The instruction set is PyTorch's choice, which ``ATEN_CPU_CAPABILITY`` can override. ``DECONVSEG_NATIVE_LIBRARY``
+    names a file to load instead, such as a sanitizer build.
     """
     return _loaded().library
 
 
 def instruction_set() -> str | None:
-    """Return ``"avx512"``, ``"avx2"`` or ``"neon"``, as the library was compiled, or None where there is none."""
+    """Return the loaded library's instruction set, ``"avx512"``, ``"avx2"`` or ``"neon"``; None without a library."""
     return _loaded().instruction_set
 
 
 def unavailable() -> str | None:
-    """Say in one line why there are no native kernels and what to do, or None where there are."""
+    """Return why there are no native kernels and what to do, in one line, or None if there are."""
     return _loaded().unavailable
 
 
@@ -50,18 +50,18 @@ def _loaded() -> _Loaded:
 
 
 def _find(folder: Path, machine: str, capability: str) -> _Loaded:
-    """Load the best library in a folder for a machine with what PyTorch found its processor to be capable of."""
-    # Not at the top, or ``python -m deconvseg.ops.native.build`` would find itself imported before it runs.
+    """Load the best library in a folder for a machine, given the processor's capability as PyTorch reports it."""
+    # Not at the top: ``python -m deconvseg.ops.native.build`` would warn that it is already imported.
     from deconvseg.ops.native.build import INSTRUCTION_SETS, BuildError, find_compiler, library_path, machine_name
 
     sets = list(INSTRUCTION_SETS.get(machine_name(machine), ()))
     if not sets:
-        return _missing(f"there are none for {machine}: PyTorch computes in their place")
+        return _missing(f"there are none for {machine}: PyTorch computes instead")
     if machine_name(machine) == "x86_64":
         runs = {"AVX512": ["avx512", "avx2"], "AVX2": ["avx2"]}
         sets = runs.get(capability.partition("_")[0], [])
         if not sets:
-            return _missing(f"they need AVX2, and PyTorch finds {capability} here: PyTorch computes in their place")
+            return _missing(f"they need AVX2, and PyTorch finds {capability} here: PyTorch computes instead")
     paths = [library_path(folder, name, platform.system().lower()) for name in sets]
     for path in paths:
         if path.exists():

@@ -3,7 +3,7 @@
 #include "parallel.h"
 
 #ifndef DECONVSEG_INSTRUCTION_SET
-#error "compile with build.py, which says for which instruction set"
+#error "compile with build.py, which defines the instruction set"
 #endif
 
 extern "C" int deconvseg_abi_version() { return DECONVSEG_ABI_VERSION; }
@@ -11,7 +11,7 @@ extern "C" int deconvseg_abi_version() { return DECONVSEG_ABI_VERSION; }
 extern "C" const char* deconvseg_instruction_set() { return DECONVSEG_INSTRUCTION_SET; }
 
 #ifndef NDEBUG
-// The operators of this library alone (exports.map): they abort where a worker allocates.
+// Operators private to this library (exports.map), which abort if a worker allocates.
 void* operator new(size_t bytes) {
     assert(!deconvseg::working);
     if (void* memory = std::malloc(bytes)) return memory;

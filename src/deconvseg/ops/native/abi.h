@@ -1,5 +1,5 @@
-// What a library and the Python that loads it must agree on.
+// Version of the interface between the compiled library and the Python code that loads it.
 #pragma once
 
-// Raise it, here and in __init__.py, whenever a function's arguments or meaning change, or one is added.
+// Increase it, here and in __init__.py, when a function is added or its arguments or meaning change.
 #define DECONVSEG_ABI_VERSION 5

@@ -1,9 +1,9 @@
 """Compile the native kernels: one shared library for each instruction set of the target machine.
 
-``python -m deconvseg.ops.native.build`` puts them beside this file. ``CXX`` names the compiler, ``CXXFLAGS`` adds to
-its flags; the target is the compiler's, so ``CXX=aarch64-linux-gnu-g++ python -m deconvseg.ops.native.build --output
-DIR`` builds for another machine. Needs the standard library only, because ``hatch_build.py`` runs it before anything is
-installed.
+``python -m deconvseg.ops.native.build`` writes them beside this file. ``CXX`` names the compiler, ``CXXFLAGS`` adds to
+its flags. The target machine is the compiler's, so ``CXX=aarch64-linux-gnu-g++ python -m deconvseg.ops.native.build
+--output DIR`` cross-compiles. This file uses only the standard library, because ``hatch_build.py`` runs it before
+anything is installed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 
-# Best first; the loader takes the first that fits the processor.
+# Best first; the loader takes the first that the processor supports.
 INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "avx512": ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mavx2"),
@@ -35,7 +35,7 @@ _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-ffp-contract=fast", "-fno-
 
 
 class BuildError(Exception):
-    """The kernels cannot be compiled; the first line says why, what follows is the compiler's."""
+    """The kernels cannot be compiled; the first line is the reason, the rest is the compiler's output."""
 
     @property
     def first_line(self) -> str:
@@ -44,7 +44,7 @@ class BuildError(Exception):
 
 
 class Compiler(NamedTuple):
-    """A C++ compiler and what it builds for."""
+    """A C++ compiler and its target."""
 
     command: tuple[str, ...]
     machine: str
@@ -55,17 +55,17 @@ class Compiler(NamedTuple):
 
 
 def machine_name(name: str) -> str:
-    """Give a machine the one name that it has here."""
+    """Return the canonical name of a machine: ``x86_64`` for amd64, ``aarch64`` for arm64."""
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name.lower())
 
 
 def library_path(folder: Path, instruction_set: str, system: str) -> Path:
-    """Where the library for an instruction set lies."""
+    """Return the path of the library for an instruction set."""
     return folder / f"_native_{instruction_set}{SUFFIX[system]}"
 
 
 def find_compiler() -> Compiler:
-    """Find a C++ compiler that takes GCC's options: ``$CXX``, or else c++, g++, clang++."""
+    """Return a C++ compiler that takes GCC's options: ``$CXX``, or the first of c++, g++ and clang++."""
     named = shlex.split(os.environ.get("CXX", ""))
     for command in [named] if named else [["c++"], ["g++"], ["clang++"]]:
         if shutil.which(command[0]) is None:
@@ -79,17 +79,17 @@ def find_compiler() -> Compiler:
 
 
 def _target(triple: str) -> tuple[str, str]:
-    """Machine and system of a compiler's triple, such as x86_64-linux-gnu or arm64-apple-darwin23."""
+    """Return the machine and system of a target triple, such as x86_64-linux-gnu or arm64-apple-darwin23."""
     systems = {"linux": "linux", "darwin": "darwin", "mingw": "windows"}
     system = next((name for word, name in systems.items() if word in triple), "")
     machine = machine_name(triple.partition("-")[0])
     if not system or machine not in INSTRUCTION_SETS:
-        raise BuildError(f"there are no native kernels for {triple}: PyTorch computes in their place")
+        raise BuildError(f"there are no native kernels for {triple}: PyTorch computes instead")
     return machine, system
 
 
 def build(folder: Path, compiler: Compiler) -> dict[str, Path | BuildError]:
-    """Compile every operator's ``native.cpp`` once for each instruction set; a failure leaves the others alone."""
+    """Compile every operator's ``native.cpp`` for each instruction set; a failure does not affect the others."""
     sets = INSTRUCTION_SETS[compiler.machine]
     jobs = max(1, (os.cpu_count() or 1) // len(sets))
 
@@ -106,13 +106,13 @@ def build(folder: Path, compiler: Compiler) -> dict[str, Path | BuildError]:
 def build_library(
     folder: Path, compiler: Compiler, instruction_set: str, extra: Sequence[str] = (), *, jobs: int | None = None
 ) -> Path:
-    """Build the library for one instruction set, with extra flags after all others, several sources at a time."""
+    """Build the library for one instruction set, with ``extra`` flags last and ``jobs`` compilations at a time."""
     library = library_path(folder, instruction_set, compiler.system)
     flags = [*shlex.split(os.environ.get("CXXFLAGS", "")), *_FLAGS, f'-DDECONVSEG_INSTRUCTION_SET="{instruction_set}"']
     flags += [*INSTRUCTION_SETS[compiler.machine][instruction_set], f"-I{HERE}", *extra]
     sources = [HERE / "abi.cpp", *sorted(HERE.parent.glob("*/native.cpp"))]
     folder.mkdir(parents=True, exist_ok=True)
-    # Moved when complete, so that no process ever loads half a library.
+    # Renamed when complete, so that no process loads an incomplete library.
     with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
         objects = [f"{scratch}/{source.parent.name}.o" for source in sources]
         commands = [
@@ -136,7 +136,7 @@ def _run(command: list[str]) -> None:
 
 
 def _link_flags(compiler: Compiler) -> list[str]:
-    """Export the kernels only; carry the C++ library along, where it can be, so that the binary loads anywhere."""
+    """Return flags that export only the kernels and, if possible, link the C++ library statically for portability."""
     if compiler.system == "darwin":
         return ["-Wl,-exported_symbol,_deconvseg_*"]
     if compiler.system == "windows":
@@ -149,10 +149,10 @@ def _link_flags(compiler: Compiler) -> list[str]:
 
 
 def main() -> int:
-    """Build, and say what was built; 1 where something failed."""
+    """Build the libraries and print the results; return 1 if a build failed."""
     parser = argparse.ArgumentParser(prog="python -m deconvseg.ops.native.build", description="Compile the kernels.")
-    parser.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="where to put them (the package)")
-    parser.add_argument("--optional", action="store_true", help="succeed, too, where there is no compiler")
+    parser.add_argument("--output", type=Path, default=HERE, metavar="DIR", help="output folder (default: the package)")
+    parser.add_argument("--optional", action="store_true", help="succeed even without a compiler")
     arguments = parser.parse_args()
     try:
         compiler = find_compiler()

@@ -1,4 +1,4 @@
-// The exponential and what is made of it, lane by lane.
+// The exponential, the logistic function and softplus, lane by lane.
 #pragma once
 
 #include "simd.h"
@@ -10,8 +10,8 @@ namespace deconvseg {
 constexpr float kExp[] = {0.0013814613f, 0.00836871f, 0.04166839f, 0.16666521f, 0.49999994f, 1.0f, 1.0f};
 constexpr float kArtanh[] = {0.14005993f, 0.14000903f, 0.20010763f, 0.3333321f};
 
-// exp of each of several vectors, side by side, because one takes long from beginning to end. The error is at most 1 ulp
-// between -87.3 and 88; the result is 0 below -87.7, infinite above 88.1, and NaN for NaN.
+// exp of several vectors, interleaved to hide the latency of the dependent steps. The error is at most 1 ulp between
+// -87.3 and 88; the result is 0 below -87.7, infinite above 88.1, and NaN for NaN.
 template <int Count>
 DECONVSEG_INLINE void exp(vec (&a)[Count]) {
     vec scale[Count], power[Count];
@@ -19,10 +19,10 @@ DECONVSEG_INLINE void exp(vec (&a)[Count]) {
     _Pragma("GCC unroll 16") for (int i = 0; i < Count; ++i)
     DECONVSEG_EACH a[i] = a[i] < -88.0f ? splat(-88.0f) : a[i];
     DECONVSEG_EACH a[i] = a[i] > 88.4f ? splat(88.4f) : a[i];
-    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the lowest bits; 127 more make it an exponent.
+    // Adding 1.5 * 2^23 rounds to an integer in the lowest bits; adding 127 makes it a biased exponent.
     constexpr float shift = 12582912.0f + 127.0f;
     DECONVSEG_EACH scale[i] = a[i] * 1.44269504f + shift;
-    // 2^whole * e^rest, |rest| <= ln(2) / 2; ln(2) in two pieces keeps the rest exact.
+    // 2^whole * e^rest, |rest| <= ln(2) / 2; ln(2) is split into two parts to keep the rest exact.
     DECONVSEG_EACH power[i] = scale[i] - shift;
     DECONVSEG_EACH a[i] = a[i] - power[i] * 0.693359375f;
     DECONVSEG_EACH a[i] = a[i] + power[i] * 2.12194440e-4f;
@@ -49,7 +49,7 @@ DECONVSEG_INLINE vec exp(vec a) {
 // exp(-|a|).
 DECONVSEG_INLINE vec exp_of_distance(vec a) { return exp(a < 0.0f ? a : -a); }
 
-// 1 / (1 + exp(-a)), and what it lacks of 1.
+// value = 1 / (1 + exp(-a)), rest = 1 - value.
 struct Logistic {
     vec value, rest;
 };
@@ -60,7 +60,7 @@ DECONVSEG_INLINE Logistic logistic(vec a) {
     return {a < 0.0f ? smaller : larger, a < 0.0f ? larger : smaller};
 }
 
-// log(1 + exp(a)), also where that is tiny. log(1 + p) = 2 artanh(p / (2 + p)).
+// log(1 + exp(a)), accurate for tiny results too: log(1 + p) = 2 artanh(p / (2 + p)).
 DECONVSEG_INLINE vec softplus(vec a) {
     const vec power = exp_of_distance(a);
     const vec root = power / (2.0f + power), square = root * root;

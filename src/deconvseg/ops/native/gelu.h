@@ -11,7 +11,7 @@ constexpr float kGeluScale = 0.21f;
 constexpr float kGeluTail[] = {-0.07203384f, 0.28545272f,  -0.33418834f, 0.35403216f, -0.0972447f,
                                0.12635472f,  0.068790145f, 0.085129395f, 0.083707705f};
 
-// Normal distribution function of x, and exp(-x^2 / 2).
+// Cumulative normal distribution of x, and exp(-x^2 / 2).
 struct Normal {
     vec cumulative, bell;
 };

@@ -1,4 +1,4 @@
-// What the C functions share: sizes come as int64, and an exception becomes a number.
+// Conventions of the C functions: sizes are int64, and exceptions become return codes.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace deconvseg {
 
-// A struct of nothing but that many int64, from sizes in its order.
+// Copy `Count` sizes into a struct that consists of int64 fields only.
 template <class Shape, int Count>
 Shape shape_from(const int64_t* sizes) {
     static_assert(sizeof(Shape) == Count * sizeof(int64_t) && std::is_trivially_copyable_v<Shape>);
@@ -17,7 +17,7 @@ Shape shape_from(const int64_t* sizes) {
     return shape;
 }
 
-// Call what returns nothing and may run out of memory: 0, or 1 where it did.
+// Return 0 after the call, or 1 if it ran out of memory.
 template <class Call>
 int guarded(Call call) {
     try {

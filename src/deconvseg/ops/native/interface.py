@@ -1,4 +1,4 @@
-"""How Python calls the compiled kernels: pointers, numbers, and the errors that they return."""
+"""Calls of the compiled kernels from Python: pointers, numbers and errors."""
 
 import ctypes
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.ops import native
 from deconvseg.ops.native import instruction_set, library
 
-# Starting a thread takes as long as about this many multiplications.
+# Starting a thread costs about as much as this many multiplications.
 OPERATIONS_PER_THREAD = 4_000_000
 LANES = {"avx512": 16, "avx2": 8, "neon": 4}
 
 
 class KernelMemoryError(DeconvsegError, MemoryError):
-    """A kernel found too little memory for its work."""
+    """A kernel could not allocate its memory."""
 
 
 def lanes() -> int:
-    """Return how many floats the loaded library computes at once: channels in multiples of it are fast."""
+    """Return the number of floats per vector of the loaded library; multiples of it are fast numbers of channels."""
     return LANES[instruction_set() or "neon"]
 
 
 def threads_for(operations: int) -> int:
-    """Return how many of PyTorch's threads are worth starting for that many multiplications."""
+    """Return the number of threads, up to PyTorch's, that are worth starting for this many multiplications."""
     return max(1, min(torch.get_num_threads(), operations // OPERATIONS_PER_THREAD))
 
 
 def why_unreadable(names: str, *tensors: Tensor | None) -> str | None:
-    """Return why the kernels cannot read tensors of these names, None being one that is left out; or None."""
+    """Return why the kernels cannot read the named tensors (None for an omitted one), or None."""
     for index, tensor in enumerate(tensors):
         if tensor is None or (tensor.is_cpu and tensor.dtype == torch.float32 and tensor.layout == torch.strided):
             continue
@@ -44,12 +44,12 @@ def why_unreadable(names: str, *tensors: Tensor | None) -> str | None:
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Return where the data of a tensor begin, or null; any but float32 on a CPU would be read past its end."""
+    """Return the address of a tensor's data, or null for None; :class:`InputError` unless float32 on a CPU."""
     return ctypes.c_void_p(_address(tensor))
 
 
 def pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    """Return where the data of tensors begin, as :func:`pointer` does."""
+    """Return the addresses of the tensors' data, like :func:`pointer`."""
     return (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
 
 
@@ -74,8 +74,8 @@ def floats(values: Sequence[float]) -> ctypes.Array[ctypes.c_float]:
 def call(function: str, *arguments: object) -> None:
     """Call a kernel.
 
-    Raises :class:`~deconvseg.errors.DeconvsegError` without a library, and where memory is short the kind of it that is
-    a ``MemoryError`` too.
+    Raises :class:`~deconvseg.errors.DeconvsegError` without a library, and :class:`KernelMemoryError` if memory runs
+    out.
     """
     kernels = library()
     if kernels is None:

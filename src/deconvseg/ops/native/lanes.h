@@ -7,7 +7,7 @@
 
 namespace deconvseg {
 
-// The lanes of a, then b, that are named.
+// The selected lanes of the concatenation of a and b.
 template <int... Lane>
 DECONVSEG_INLINE vec shuffle(vec a, vec b, std::integer_sequence<int, Lane...>) {
 #if defined(__clang__) || __GNUC__ >= 12
@@ -35,7 +35,7 @@ DECONVSEG_INLINE void transpose(vec (&tile)[kLanes]) {
     if constexpr (2 * Step < kLanes) transpose<2 * Step>(tile);
 }
 
-// Lanes of a and b in turn, from a lane on; and every second lane of both.
+// zip: alternate the lanes of a and b, beginning at lane First; unzip: every second lane of a, then of b.
 template <int First, int... Lane>
 DECONVSEG_INLINE vec zip(vec a, vec b, std::integer_sequence<int, Lane...>) {
     return shuffle(a, b, std::integer_sequence<int, (First + Lane / 2 + Lane % 2 * kLanes)...>{});
@@ -46,7 +46,7 @@ DECONVSEG_INLINE vec unzip(vec a, vec b, std::integer_sequence<int, Lane...>) {
     return shuffle(a, b, std::integer_sequence<int, (First + 2 * Lane)...>{});
 }
 
-// Add kLanes vectors up, each to one lane.
+// Sum each of kLanes vectors into one lane of the result.
 template <int Step = 1>
 DECONVSEG_INLINE vec sums_of(vec (&terms)[kLanes]) {
 #pragma GCC unroll 16
@@ -60,7 +60,7 @@ DECONVSEG_INLINE vec sums_of(vec (&terms)[kLanes]) {
         return terms[0];
 }
 
-// The sum of all lanes, in pairs.
+// The sum of all lanes, added pairwise.
 template <int... Lane>
 DECONVSEG_INLINE float sum_of(vec value, std::integer_sequence<int, Lane...>) {
     if constexpr (kLanes > 8) value += shuffle(value, value, std::integer_sequence<int, (Lane ^ 8)...>{});

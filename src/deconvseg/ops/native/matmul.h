@@ -1,11 +1,11 @@
-// Matrix products of a few thousand rows at a time, from cache.
+// Matrix products of a few thousand rows at a time, with operands in cache.
 #pragma once
 
 #include "simd.h"
 
 namespace deconvseg {
 
-// Rows and columns of one tile: its sums stay in registers while the depth goes by.
+// Rows and columns of one tile, whose sums stay in registers during the loop over the depth.
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kLanes;
 constexpr int kTileRows = kLanes == 8 ? 4 : 8;
@@ -15,8 +15,8 @@ inline int64_t packed_size(int64_t depth, int64_t columns) {
     return (columns + kTileColumns - 1) / kTileColumns * kTileColumns * depth;
 }
 
-// Pack a matrix, given by value(k, column), as panels of kTileColumns columns: panel[k][column]; missing columns are 0. Goes by
-// squares, as the weights usually lie the other way round.
+// Pack a panel of kTileColumns columns of a matrix given by value(k, column): panel[k][column]; missing columns are 0.
+// The loop runs over square blocks, because the weights are usually stored transposed.
 template <class Value>
 void pack_panel(float* panel, int64_t depth, int64_t columns, int64_t first, Value value) {
     constexpr int64_t kSquare = 16;
@@ -28,7 +28,8 @@ void pack_panel(float* panel, int64_t depth, int64_t columns, int64_t first, Val
     }
 }
 
-// The left matrix: element (row, k), whose depth may lie in segments (channel blocks), each `segment` floats further.
+// The left matrix, with elements (row, k); its depth may be split into segments (channel blocks), `segment` floats
+// apart.
 struct Left {
     const float* data;
     int64_t row;           // floats from one row to the next
@@ -68,7 +69,7 @@ DECONVSEG_INLINE void run_tile(const Left& left, int64_t row, const float* b, in
         for (int j = 0; j < Vectors; ++j) finish(row + i, column + j * kLanes, sums[i][j]);
 }
 
-// Rows against one panel of columns; finish(row, column, sums) takes each vector of sums.
+// Product of rows with one panel of columns; finish(row, column, sums) receives each vector of sums.
 template <int Vectors, class Finish>
 DECONVSEG_INLINE void multiply_panel(const Left& left, int64_t rows, const float* b, int64_t b_row, int64_t column,
                                      Finish finish) {
@@ -82,7 +83,7 @@ DECONVSEG_INLINE void multiply_panel(const Left& left, int64_t rows, const float
     for (; row < rows; ++row) run_tile<1, Vectors>(left, row, b, b_row, column, finish);
 }
 
-// One panel of a product with that many columns (a multiple of kLanes); the panel begins at `column`.
+// One panel, beginning at `column`, of a product with `columns` columns (a multiple of kLanes).
 template <class Finish>
 DECONVSEG_INLINE void multiply_column(const Left& left, int64_t rows, const float* panel, int64_t columns, int64_t column,
                                       Finish finish) {
@@ -92,7 +93,7 @@ DECONVSEG_INLINE void multiply_column(const Left& left, int64_t rows, const floa
         multiply_panel<1>(left, rows, panel, kTileColumns, column, finish);
 }
 
-// Product of `rows` rows with a packed matrix of that many columns (a multiple of kLanes).
+// Product of `rows` rows with a packed matrix of `columns` columns (a multiple of kLanes).
 template <class Finish>
 void multiply(const Left& left, int64_t rows, const float* packed, int64_t columns, Finish finish) {
     const int64_t depth = left.depth * left.segments;

@@ -1,4 +1,4 @@
-// Sums over voxels: gradients of matrices and of biases.
+// Sums over voxels: gradients of weight matrices and of biases.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ template <int Vectors, class LeftAt, class RightAt>
 DECONVSEG_INLINE void add_outer_tile(float* sum, int64_t columns, int64_t row, int64_t column, int64_t first,
                                      int64_t last, int64_t width, LeftAt left, int64_t left_step, RightAt right,
                                      int64_t right_step) {
-    // From zero and not from what is there: sums of sums round less.
+    // Starts from zero instead of `sum`, because sums of partial sums have smaller rounding errors.
     vec sums[kOuterRows][Vectors] = {};
     for (int64_t line = first; line < last; ++line) {
         const float* a = left(line, row);
@@ -36,14 +36,14 @@ DECONVSEG_INLINE void add_outer_tile(float* sum, int64_t columns, int64_t row, i
         }
 }
 
-// sum[row][column] += over lines and their voxels x: left(line, row)[x] right(line, column)[x], whose steps are the floats
-// from one voxel to the next. Each worker adds to its own part, in the order of the lines.
+// sum[row][column] += left(line, row)[x] right(line, column)[x] over all lines and their voxels x; the steps are the
+// floats from one voxel to the next. Each worker adds to its own part of `sum`, in the order of the lines.
 template <class LeftAt, class RightAt>
 void add_outer(const Worker& worker, float* sum, int64_t rows, int64_t columns, int64_t first, int64_t last,
                int64_t width, LeftAt left, int64_t left_step, RightAt right, int64_t right_step) {
-    constexpr int64_t kRows = 64;  // of one task
+    constexpr int64_t kRows = 64;  // per task
     const int64_t row_tasks = (rows + kRows - 1) / kRows, column_tasks = (columns + kTileColumns - 1) / kTileColumns;
-    const int64_t at_once = std::max<int64_t>(1, 256 / width);  // lines whose columns stay in the first cache
+    const int64_t at_once = std::max<int64_t>(1, 256 / width);  // lines whose columns stay in the L1 cache
     worker.share(row_tasks * column_tasks, [&](int64_t task) {
         const int64_t column = task / row_tasks * kTileColumns, row = task % row_tasks * kRows;
         for (int64_t from = first; from < last; from += at_once)
@@ -57,7 +57,7 @@ void add_outer(const Worker& worker, float* sum, int64_t rows, int64_t columns, 
     });
 }
 
-// sum[column] += over lines and their voxels x: values(line, column)[x].
+// sum[column] += values(line, column)[x] over all lines and their voxels x.
 template <class ValuesAt>
 void add_columns(const Worker& worker, float* sum, int64_t columns, int64_t first, int64_t last, int64_t width,
                  ValuesAt values, int64_t step) {

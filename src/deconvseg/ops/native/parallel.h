@@ -1,12 +1,14 @@
-// Threads and memory of one call. Both exist for the call only: no threads survive fork().
+// Threads and memory of one call. Both are released at its end, so no threads survive fork().
 //
 // The contract of run_team(threads, body), explained in docs/explanation/kernels.md:
-//   1. A body neither allocates nor throws: all memory is made before run_team(), as a worker cannot report bad_alloc.
-//   2. meet() is the publishing barrier, and the only one: what one worker wrote before it, all workers may read after it.
-//      Between two meetings no worker writes what another one reads or writes. share() hands out indices and publishes nothing.
-//   3. All workers call share() and meet() in the same order, with the same numbers of tasks, fewer than 2^31, and share() at
-//      most Tasks::kSteps times between two meetings.
-// A library built without NDEBUG aborts where 1 or 3 does not hold; ThreadSanitizer reports where 2 does not.
+//   1. A body neither allocates nor throws: all memory is allocated before run_team(), because a worker cannot report
+//      bad_alloc.
+//   2. meet() is the publishing barrier, and the only one: all workers may read after it what any worker wrote before it.
+//      Between two meetings no worker writes what another one reads or writes. share() distributes indices and publishes
+//      nothing.
+//   3. All workers call share() and meet() in the same order, with the same numbers of tasks, fewer than 2^31, and share()
+//      at most Tasks::kSteps times between two meetings.
+// A library built without NDEBUG aborts if 1 or 3 is violated; ThreadSanitizer reports violations of 2.
 #pragma once
 
 #include <atomic>
@@ -29,7 +31,7 @@ namespace deconvseg {
 inline thread_local bool working = false;
 #endif
 
-// Ask for large pages behind memory that will be written for the first time: a page fault costs as much as copying the page.
+// Request large pages for memory that is written for the first time: a page fault costs as much as copying the page.
 inline void prefer_large_pages(void* memory, size_t bytes) {
 #if defined(__linux__)
     constexpr uintptr_t large = uintptr_t{2} << 20;
@@ -64,8 +66,8 @@ class Buffer {
     float* data_;
 };
 
-// Where the workers of a team wait for each other. The last to arrive has acquired what all others released by arriving, and
-// releases it to them by the next turn.
+// A barrier for the workers of a team. The last to arrive acquires the writes of all others, and releases them to all
+// by incrementing the turn.
 class Barrier {
   public:
     void wait(int count, uint32_t step) {
@@ -76,7 +78,7 @@ class Barrier {
             turn_.store(turn + 1, std::memory_order_release);
             return;
         }
-        // Spin for a moment, as steps are short; then let others run, as a core may be shared.
+        // Spin briefly, because steps are short; then yield, because cores may be shared.
         for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; ++spins)
             if (spins > 4000) std::this_thread::yield();
         assert(step_.load(std::memory_order_relaxed) == step);
@@ -84,20 +86,20 @@ class Barrier {
 
   private:
     std::atomic<int> arrived_{0}, turn_{0};
-    std::atomic<uint32_t> step_{0};  // at which the last worker arrived
+    std::atomic<uint32_t> step_{0};  // step of the last worker to arrive
 };
 
-// Tasks of the steps of a team: each worker has its own range of them, and helps the others when it is through, so that
-// neighbours stay in one processor's cache and yet a worker that the system holds up does not hold up the others for long.
+// Distribution of a step's tasks. Each worker first processes its own range, so that neighbouring tasks share a
+// processor's cache, and then takes tasks from the other ranges, so that a preempted worker does not delay the team for
+// long.
 class Tasks {
   public:
-    // Steps that may lie between two meetings: a counter serves again after as many.
+    // Largest number of steps between two meetings, after which counters are reused.
     static constexpr uint32_t kSteps = 64;
 
     explicit Tasks(int workers) : workers_(workers), counters_(kSteps * workers) {}
 
-    // How many tasks of that worker's range were taken before this one. The upper half of a counter says which step it
-    // counts for.
+    // Number of tasks of a worker's range that were taken before this one. The upper half of a counter is its step.
     int64_t next(uint32_t step, int worker) {
         std::atomic<uint64_t>& counter = counters_[step % kSteps * workers_ + worker].value;
         uint64_t seen = counter.load(std::memory_order_relaxed), taken;
@@ -116,20 +118,20 @@ class Tasks {
     std::vector<Counter> counters_;
 };
 
-// One worker of a team: which one it is of how many, the meeting point, and the tasks to share.
+// One worker of a team: its index, the size of the team, the barrier and the shared tasks.
 struct Worker {
     int index, count;
     Barrier* barrier;
     Tasks* tasks;
-    mutable uint32_t step = 0, met = 0;  // steps so far, and up to the last meeting
+    mutable uint32_t step = 0, met = 0;  // number of steps so far, and at the last meeting
 
-    // The publishing barrier: wait until every worker of the team is here.
+    // The publishing barrier: wait for every worker of the team.
     void meet() const {
         met = step;
         if (count > 1) barrier->wait(count, step);
     }
 
-    // Call task(i) for 0 <= i < number, each by one of the workers; no waiting.
+    // Call task(i) once for each 0 <= i < number, by any worker; does not wait.
     template <class Task>
     void share(int64_t number, Task task) const {
         ++step;
@@ -146,7 +148,7 @@ struct Worker {
     }
 };
 
-// A body that throws all the same ends the process, instead of unwinding past threads that run.
+// noexcept: if a body throws anyway, the process ends instead of unwinding past running threads.
 template <class Body>
 void run_body(const Body& body, const Worker& worker) noexcept {
 #ifndef NDEBUG
@@ -158,7 +160,7 @@ void run_body(const Body& body, const Worker& worker) noexcept {
 #endif
 }
 
-// Run body(worker) on that many threads, the calling one among them; fewer where the system refuses more.
+// Run body(worker) on `threads` threads including the calling one, or on fewer if the system refuses more.
 template <class Body>
 void run_team(int64_t threads, Body body) {
     Barrier barrier;
@@ -173,7 +175,7 @@ void run_team(int64_t threads, Body body) {
                 run_body(body, Worker{index, size.load(std::memory_order_relaxed), &barrier, &tasks});
             });
     } catch (const std::exception&) {
-        // A limit on threads or memory: those that exist do the work.
+        // A limit on threads or memory was reached: continue with the threads that exist.
     }
     size.store(static_cast<int>(others.size()) + 1, std::memory_order_release);
     run_body(body, Worker{0, static_cast<int>(others.size()) + 1, &barrier, &tasks});

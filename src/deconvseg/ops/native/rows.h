@@ -1,4 +1,5 @@
-// Between tensors in either layout and rows of channels: row i holds the channels of pixel i, padded to whole vectors.
+// Copies between tensors of either layout and rows of channels; row i has the channels of pixel i, padded to full
+// vectors.
 #pragma once
 
 #include "lanes.h"
@@ -7,7 +8,7 @@ namespace deconvseg {
 
 inline int64_t padded(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
-// Floats from one channel, and from one pixel, to the next; one of the two is 1.
+// Strides in floats from one channel, and from one pixel, to the next; one of them is 1.
 struct Layout {
     int64_t channel, pixel;
 };

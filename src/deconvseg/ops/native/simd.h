@@ -1,4 +1,4 @@
-// Vectors of floats, as wide as the instruction set that this file is compiled for.
+// Vectors of floats with the width of the target instruction set.
 #pragma once
 
 #include <cmath>
@@ -28,12 +28,12 @@ DECONVSEG_INLINE vec load(const float* from) {
 
 DECONVSEG_INLINE void store(float* to, vec value) { std::memcpy(to, &value, sizeof value); }
 
-// A zero is subtracted and not added, because that keeps the sign of -0 and so costs no instruction.
+// Subtracting zero preserves -0, unlike adding it, so that the compiler can omit the operation.
 DECONVSEG_INLINE vec splat(float value) { return value - vec{}; }
 
 DECONVSEG_INLINE vec max(vec a, vec b) { return a > b ? a : b; }
 
-// Rectify; NaN stays NaN, as in PyTorch.
+// ReLU; NaN stays NaN, as in PyTorch.
 DECONVSEG_INLINE vec relu(vec a) { return a < 0.0f ? vec{} : a; }
 
 // terms[0] x^(Count - 1) + ... + terms[Count - 1].

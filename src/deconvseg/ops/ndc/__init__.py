@@ -24,7 +24,7 @@ def ndc_reconstruct(source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
 
     ``source`` is (B, E, \\*S) and ``filters`` (C, E/groups, \\*K), K odd, with one to three spatial axes; returns
     (B, C, \\*S) in the type of ``source``. Half types and autocast regions compute in float32. Raises
-    :class:`~deconvseg.errors.InputError` where the shapes do not fit.
+    :class:`~deconvseg.errors.InputError` if the shapes do not fit.
     """
     check_filters(filters, groups)
     check_source(source, filters, groups)
@@ -40,13 +40,14 @@ def ndc_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: 
     """Refine a source by one multiplicative update (Deconver, Eq. 7).
 
     ``x`` is (B, C, \\*S), ``source`` (B, E, \\*S) and ``filters`` (C, E/groups, \\*K), K odd, with one to three spatial
-    axes; all must be nonnegative, which is the caller's duty and not checked. Returns (B, E, \\*S) in the type of
-    ``source``. Half types and autocast regions compute in float32. With ``eps`` = 0 an entry whose denominator is
-    zero becomes 0; with ``eps`` > 0 it keeps its value. The reconstruction error never rises (Theorem 1).
+    axes; all must be nonnegative, which is not checked. Returns (B, E, \\*S) in the type of ``source``. Half types and
+    autocast regions compute in float32. With ``eps`` = 0 an entry whose denominator is zero becomes 0; with ``eps`` > 0
+    it keeps its value. The reconstruction error never increases (Theorem 1).
 
-    Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells,
-    :func:`~deconvseg.ops.use_backend` forces one), else in plain PyTorch, as are second derivatives. Raises
-    :class:`~deconvseg.errors.InputError` where shapes or ``eps`` do not fit, or a forced backend cannot compute.
+    A kernel computes the result if one accepts the tensors, otherwise plain PyTorch does
+    (:func:`~deconvseg.ops.explain` shows the choice, :func:`~deconvseg.ops.use_backend` forces one). Second derivatives
+    always use plain PyTorch. Raises :class:`~deconvseg.errors.InputError` if shapes or ``eps`` do not fit, or if a
+    forced backend cannot compute.
     """
     check_problem(x, source, filters, groups)
     _check_eps(eps)
@@ -57,7 +58,7 @@ def ndc_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: 
 
 
 def choose_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: float = 1e-8) -> Choice:
-    """Choose the backend of :func:`ndc_update` for these arguments, without computing; errors as there."""
+    """Return the backend of :func:`ndc_update` for these arguments, without computing; same errors."""
     check_problem(x, source, filters, groups)
     _check_eps(eps)
     return choose(library.UPDATE, *as_stored(x, source, filters))
@@ -66,9 +67,9 @@ def choose_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, ep
 @overridable
 @counted(cost.error)
 def ndc_error(x: Tensor, source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
-    """Squared reconstruction error ‖X − S ∗ V‖²_F of each sample, (B,) (Deconver, Eq. 2).
+    """Return the squared reconstruction error ‖X − S ∗ V‖²_F of each sample, (B,) (Deconver, Eq. 2).
 
-    Shapes, types and errors as in :func:`ndc_update`; the result has the type of ``x``, so it may overflow float16.
+    Shapes and errors are those of :func:`ndc_update`; the result has the type of ``x``, so it may overflow float16.
     """
     check_problem(x, source, filters, groups)
     with without_autocast(x.device.type):
@@ -89,9 +90,9 @@ def ndc_solve(
 ) -> tuple[Tensor, Tensor]:
     """Solve min ‖X − S ∗ V‖²_F over S ≥ 0 by repeated multiplicative updates (Deconver, Eq. 2 and 3).
 
-    Starts from ``source``, or from ones. Returns the source after ``iterations`` updates, (B, E, \\*S), and the
-    errors before the first and after every update, (iterations + 1, B), which never increase (Theorem 1). Shapes,
-    types and errors as in :func:`ndc_update`; half types stay float32 from the first update to the last.
+    Starts from ``source``, by default from ones. Returns the source after ``iterations`` updates, (B, E, \\*S), and the
+    reconstruction errors before the first and after every update, (iterations + 1, B), which never increase (Theorem
+    1). Shapes and raised errors are those of :func:`ndc_update`; half types are converted to float32 for all updates.
     """
     check_filters(filters, groups)
     check_image(x, filters)

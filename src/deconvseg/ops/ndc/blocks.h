@@ -1,4 +1,4 @@
-// One group per image channel: how the work is cut into boxes of a channel block, and the planes a box needs at a time.
+// One group per image channel: partition of the work into boxes of a channel block, and the planes that a box needs.
 #pragma once
 
 #include <algorithm>
@@ -17,14 +17,14 @@ struct Problem {
     int64_t lanes(int64_t block) const { return std::min<int64_t>(kLanes, channels - block * kLanes); }
 };
 
-// The voxels z <= k < z_end and so on.
+// The voxels from z to z_end - 1, and likewise on the other axes.
 struct Box {
     int64_t z, y, x, z_end, y_end, x_end;
 
     int64_t height() const { return y_end - y; }
     int64_t width() const { return x_end - x; }
 
-    // With `margin` times half a kernel more on every side, as far as there are voxels.
+    // The box enlarged by `margin` half kernels on every side, clipped to the volume.
     Box grown(int64_t margin, const Problem& problem) const {
         const int64_t dz = margin * (problem.shape.kd / 2), dy = margin * (problem.shape.kh / 2),
                       dx = margin * (problem.shape.kw / 2);
@@ -34,8 +34,9 @@ struct Box {
     }
 };
 
-// The latest planes of what one pass makes or reads: a box with a margin of so many half kernels, zero outside of the
-// volume. `vectors` per voxel are 1 for an image, and as many as the sources of a channel for a source.
+// Ring buffer of the latest planes of an intermediate tensor: a box with a margin of `margin` half kernels, zero
+// outside the volume. `vectors` is the number of vectors per voxel: 1 for an image, the sources per channel for a
+// source.
 class Ring {
   public:
     Ring(const Problem& problem, const Box& box, int64_t margin, int64_t planes, int64_t vectors)
@@ -48,15 +49,15 @@ class Ring {
           voxel_(vectors * kLanes),
           row_((box.width() + 2 * margin * (shape_.kw / 2)) * voxel_) {}
 
-    // Of the planes alone: what decides how the work is cut, and so the order of sums.
+    // Size of the planes only. It determines the partition of the work, and so the order of summation.
     int64_t floats() const { return planes_ * height_ * row_; }
-    // Of the pointers to planes, which lie behind them.
+    // Size of the pointers to planes, which are stored behind the planes.
     static int64_t floats_of_taps(const Shape& shape) {
         return (shape.kd * int64_t{sizeof(float*) / sizeof(float)} + kLanes - 1) / kLanes * kLanes;
     }
     int64_t row() const { return row_; }
 
-    // Take memory from the front of what is left.
+    // Take memory from the front of `memory` and advance it.
     void take(float*& memory) {
         data_ = memory;
         memory += floats();
@@ -69,7 +70,7 @@ class Ring {
         return data_ + (z % planes_ * height_ + y - y_) * row_ + (x - x_) * voxel_;
     }
 
-    // The planes around a voxel, as the row kernels take them; valid until the next call.
+    // The planes around a voxel, in the form that the row kernels take; valid until the next call.
     const float* const* taps(int64_t z, int64_t y, int64_t x) const {
         for (int64_t k = 0; k < shape_.kd; ++k) {
             const int64_t plane = z + k - shape_.kd / 2;
@@ -86,16 +87,17 @@ class Ring {
     const float** taps_ = nullptr;
 };
 
-// A share of the work: a box of one channel block of one sample.
+// A unit of work: a box of one channel block of one sample.
 struct Task {
     int64_t sample, block;
     Box box;
 };
 
-// Cuts the work into tasks. It looks at the problem only, never at the threads, so that sums do not depend on them.
+// Partition of the work into tasks. It depends on the problem only, so that sums do not depend on the number of
+// threads.
 class Partition {
   public:
-    // `floats(box)` is the memory that a box needs; it is kept below `budget` where the box would not become tiny.
+    // `floats(box)` is the memory that a box needs; it is kept below `budget` unless the box would become tiny.
     template <class Floats>
     Partition(const Problem& problem, int64_t budget, Floats floats) : problem_(problem) {
         constexpr int64_t widest = 96, usual_width = 64, lowest = 8, shallowest = 16, enough = 32;
@@ -116,7 +118,7 @@ class Partition {
     int64_t tasks_per_block() const { return slabs_ * rows_ * columns_; }
     Box largest() const { return {0, 0, 0, depth_, height_, std::min(width_, problem_.width)}; }
 
-    // Tasks of a block of a sample follow each other.
+    // Tasks of the same block and sample are consecutive.
     Task task(int64_t index) const {
         const int64_t x = index % columns_ * width_, y = index / columns_ % rows_ * height_,
                       z = index / (columns_ * rows_) % slabs_ * depth_, pair = index / tasks_per_block();
@@ -132,7 +134,7 @@ class Partition {
     int64_t width_, height_, depth_, columns_, rows_, slabs_;
 };
 
-// A block's filters from (C, R, taps) to [taps][R][kLanes].
+// Pack a block's filters from (C, R, taps) to [taps][R][kLanes].
 inline void pack_filters(float* to, const float* filters, const Problem& problem, int64_t block) {
     const int64_t sources = problem.shape.sources, taps = problem.shape.filter_vectors() / sources;
     const float* from = filters + block * kLanes * sources * taps;
@@ -142,7 +144,7 @@ inline void pack_filters(float* to, const float* filters, const Problem& problem
                 to[lane] = lane < problem.lanes(block) ? from[(lane * sources + r) * taps + tap] : 0.0f;
 }
 
-// Bring the rows of a region of plane z from a tensor into a ring.
+// Copy the rows of a region of plane z from a tensor into a ring.
 inline void load_plane(const Ring& to, const Tensor<const float>& from, const Problem& problem, const Task& task,
                        int64_t sources, int64_t z, const Box& region) {
     const Row row{from.strides[1], from.strides[4], problem.lanes(task.block), sources, region.width()};
@@ -150,7 +152,7 @@ inline void load_plane(const Ring& to, const Tensor<const float>& from, const Pr
         load_row(to.at(z, y, region.x), from.at(task.sample, task.block * kLanes * sources, z, y, region.x), row);
 }
 
-// Make the planes from `next` up to `last`, as far as there are any.
+// Make the planes from `next` up to `last` within the volume.
 template <class Make>
 void advance(int64_t& next, int64_t last, int64_t depth, Make make) {
     for (; next <= std::min(last, depth - 1); ++next) make(next);

@@ -1,4 +1,4 @@
-"""What the inputs of the deconvolution operators must satisfy; else an error names the shapes."""
+"""Checks of the deconvolution operators' inputs; errors name the shapes."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from deconvseg.errors import InputError
 
 
 def check_filters(filters: Tensor, groups: int) -> None:
-    """Refuse filters that are not (C, E/groups, \\*K) with one to three odd sizes K."""
+    """Raise :class:`InputError` for filters that are not (C, E/groups, \\*K) with one to three odd sizes K."""
     shape = tuple(filters.shape)
     if not 3 <= filters.ndim <= 5:
         raise InputError(f"filters of shape {shape}: give (C, E/groups, *K) with one to three kernel axes")
@@ -17,7 +17,7 @@ def check_filters(filters: Tensor, groups: int) -> None:
 
 
 def check_source(source: Tensor, filters: Tensor, groups: int) -> None:
-    """Refuse a source that is not (B, E, \\*S) for these filters."""
+    """Raise :class:`InputError` for a source that is not (B, E, \\*S) for these filters."""
     channels = filters.shape[1] * groups
     if source.ndim != filters.ndim or source.shape[1] != channels:
         raise InputError(
@@ -27,7 +27,7 @@ def check_source(source: Tensor, filters: Tensor, groups: int) -> None:
 
 
 def check_image(x: Tensor, filters: Tensor) -> None:
-    """Refuse an image that is not (B, C, \\*S) for these filters."""
+    """Raise :class:`InputError` for an image that is not (B, C, \\*S) for these filters."""
     if x.ndim != filters.ndim or x.shape[1] != filters.shape[0]:
         raise InputError(
             f"x of shape {tuple(x.shape)} does not fit filters of shape {tuple(filters.shape)}: "
@@ -36,7 +36,7 @@ def check_image(x: Tensor, filters: Tensor) -> None:
 
 
 def check_problem(x: Tensor, source: Tensor, filters: Tensor, groups: int) -> None:
-    """Refuse an image, a source and filters that do not belong together."""
+    """Raise :class:`InputError` if image, source and filters do not fit each other."""
     check_filters(filters, groups)
     check_image(x, filters)
     check_source(source, filters, groups)

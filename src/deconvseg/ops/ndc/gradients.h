@@ -14,10 +14,11 @@ namespace deconvseg::ndc {
 struct GradientTensors {
     Tensor<const float> grad, x, source;
     const float* filters;
-    Tensor<float> dx, dsource;  // without data where they are not asked for
+    Tensor<float> dx, dsource;  // without data if not needed
 };
 
-// In one box. What a plane of dS needs reaches ever farther: dR one half kernel, dN and dD two, X and R three, S four.
+// Gradients in one box. A plane of dS needs dR with a margin of one half kernel, dN and dD of two, X and R of three, S
+// of four.
 template <int R, int KW>
 class Gradients {
   public:
@@ -43,7 +44,7 @@ class Gradients {
         return sum;
     }
 
-    // `dfilters`: where to put this box's share of the gradient of the filters, packed as they are; or nullptr.
+    // `dfilters` receives this box's share of the filters' gradient, in the packed order; may be nullptr.
     void run(const GradientTensors& tensors, const Task& task, float eps, float* dfilters, float* memory) {
         tensors_ = &tensors, task_ = &task, eps_ = eps;
         filters_ = memory;
@@ -62,7 +63,7 @@ class Gradients {
                   three = box.grown(3, problem_), four = box.grown(4, problem_);
         int64_t sources = four.z, explained = three.z, ratios = two.z, dexplained = one.z;
         for (int64_t z = box.z; z < box.z_end; ++z) {
-            // Each plane follows as soon as those that it needs are there, because rings are short.
+            // Each plane is computed as soon as its inputs are available, because the rings hold few planes.
             advance(dexplained, z + half_, problem_.depth, [&](int64_t d) {
                 advance(ratios, d + half_, problem_.depth, [&](int64_t q) {
                     advance(explained, q + half_, problem_.depth, [&](int64_t e) {
@@ -88,7 +89,7 @@ class Gradients {
                                 from.row(), filters_, problem_.shape, region.width(), region.height());
     }
 
-    // dN, dD and the direct share of dS in a plane; in the box, what they give the filters.
+    // Compute dN, dD and the direct part of dS in a plane and, inside the box, their terms of the filters' gradient.
     void make_ratios(int64_t z, const Box& region) {
         const int64_t sources = problem_.shape.sources;
         const Box& box = task_->box;
@@ -142,7 +143,7 @@ class Gradients {
         }
     }
 
-    // Sums of sums, plane by plane, stay accurate.
+    // Summing plane by plane keeps rounding errors small.
     void finish_filters(float* dfilters) {
         for (int64_t i = 0; i < filter_floats_; i += kLanes) {
             store(dfilters + i, load(dfilters + i) + load(dfilters_ + i));

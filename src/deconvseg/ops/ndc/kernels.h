@@ -1,16 +1,16 @@
-// Row kernels of nonnegative deconvolution with one image channel per group (README.md in this folder has the maths).
-//
-// One block of kLanes image channels c, each with R source channels, lies in the lanes of vectors. A plane is padded
-// with zeros by half a kernel on every side:
+// Row kernels of nonnegative deconvolution with one image channel per group (equations in README.md of this folder).
+// A block of kLanes image channels c, each with R source channels, occupies the lanes of vectors. A plane is padded with
+// zeros by half a kernel on every side:
 //   image-like  (X, S ∗ V):  [H + kh - 1][W + kw - 1][kLanes]
 //   source-like (S, N, D):   [H + kh - 1][W + kw - 1][R][kLanes]
 //   filters V:               [kd][kh][kw][R][kLanes]
-// A kernel makes row y of plane z from `planes`: kd pointers, one per plane z - kd/2 + kz, each to the padded row y of
-// that plane, so to the top left tap of the first voxel; nullptr where the plane lies outside of the volume. `row` is
-// the number of floats from one row of these planes to the next. What a kernel reads or writes as a row without taps
-// (`out`, `source`, `grad`) is a pointer to the first voxel of W, past the padding.
+// A kernel makes row y of plane z from `planes`: kd pointers, one per plane z - kd/2 + kz, each to the top left tap of the
+// first voxel in the padded row y, or nullptr for a plane outside the volume. `row` is the number of floats from one row
+// of these planes to the next. Rows without taps (`out`, `source`, `grad`) are pointers to the first voxel of W, past the
+// padding.
 //
-// Template parameters: R sources per channel and KW taps along a row; 0 means that `Shape` knows (see with_sizes).
+// Template parameters: R sources per channel and KW taps along a row; 0 means a run-time value in `Shape` (see
+// with_sizes).
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,7 @@ struct Shape {
     int64_t filter_vectors() const { return kd * kh * kw * sources; }
 };
 
-// Call call(R, KW) with both as compile-time constants: R of 1, 2, 4 and KW of 3, 5, or else 0.
+// Call call(R, KW) with compile-time constants: R is 1, 2, 4 or else 0, and KW is 3, 5 or else 0.
 template <class Call>
 void with_sizes(const Shape& shape, Call call) {
     const auto with_columns = [&](auto sources) {
@@ -48,14 +48,15 @@ void with_sizes(const Shape& shape, Call call) {
     return with_columns(std::integral_constant<int, 0>{});
 }
 
-// Call tile(N, x) so as to cover `width` voxels from x on by tiles of N, then of N/2, ..., 1.
+// Call tile(N, x) to cover `width` voxels from x on by tiles of N voxels, then of N/2, ..., 1.
 template <int N, class Tile>
 DECONVSEG_INLINE void cover(int64_t x, int64_t width, Tile tile) {
     for (; x + N <= width; x += N) tile(std::integral_constant<int, N>{}, x);
     if constexpr (N > 1) cover<N / 2>(x, width, tile);
 }
 
-// Load a value that is used several times: else the compiler loads it again for every use, and loads set the pace.
+// Load a value that is used several times. Otherwise the compiler reloads it for every use, and loads are the
+// bottleneck.
 DECONVSEG_INLINE vec load_once(const float* from) {
     vec value = load(from);
 #if defined(__x86_64__)
@@ -66,8 +67,8 @@ DECONVSEG_INLINE vec load_once(const float* from) {
     return value;
 }
 
-// S ∗ V (Eq. 1): out[x] = Σ planes[kz][ky][x + kx][r] · V[kz][ky][kx][r]; added to what `out` holds, where asked.
-// Makes `height` rows from y on, `out_row` floats apart: a tile of the source stays in the first cache between them.
+// S ∗ V (Eq. 1): out[x] = Σ planes[kz][ky][x + kx][r] · V[kz][ky][kx][r], added to `out` if `accumulate`. Makes
+// `height` rows, `out_row` floats apart; a tile of the source stays in the L1 cache between them.
 template <int R, int KW>
 void reconstruct_rows(float* out, int64_t out_row, bool accumulate, const float* const* planes, int64_t row,
                       const float* filters, const Shape& shape, int64_t width, int64_t height) {
@@ -85,7 +86,7 @@ void reconstruct_rows(float* out, int64_t out_row, bool accumulate, const float*
                 const float* taps = filters + (kz * shape.kh + ky) * kw * sources * kLanes;
                 for (int64_t r = 0; r < sources; ++r, from += kLanes, taps += kLanes) {
                     if constexpr (KW > 0) {
-                        // Each source value is loaded once for the KW sums that it belongs to.
+                        // Each source value is loaded once for the KW sums that use it.
                         vec tap[KW];
 #pragma GCC unroll 8
                         for (int kx = 0; kx < KW; ++kx) tap[kx] = load(taps + kx * sources * kLanes);
@@ -120,8 +121,8 @@ void reconstruct_row(float* out, bool accumulate, const float* const* planes, in
     reconstruct_rows<R, KW>(out, 0, accumulate, planes, row, filters, shape, width, 1);
 }
 
-// The correlations of I images with V⁻, for all sources of each voxel: finish(at, sums) is called with the offset in
-// floats of a vector in a source-like row, and with I sums, Σ images[i][kz][ky][x + kx] · V[K - 1 - k][r].
+// Correlate I images with V⁻ for all sources of each voxel: finish(at, sums) receives the offset in floats of a vector
+// in a source-like row, and I sums Σ images[i][kz][ky][x + kx] · V[K - 1 - k][r].
 template <int R, int KW, int I, class Finish>
 DECONVSEG_INLINE void correlate(const float* const* const (&images)[I], int64_t row, const float* filters,
                                 const Shape& shape, int64_t width, Finish finish) {
@@ -162,7 +163,7 @@ DECONVSEG_INLINE void correlate(const float* const* const (&images)[I], int64_t 
     });
 }
 
-// X ∗ V⁻ (Eq. 3): out[x][r] = Σ image[kz][ky][x + kx] · V[K - 1 - k][r]; added to what `out` holds, where asked.
+// X ∗ V⁻ (Eq. 3): out[x][r] = Σ image[kz][ky][x + kx] · V[K - 1 - k][r], added to `out` if `accumulate`.
 template <int R, int KW>
 void correlate_row(float* out, bool accumulate, const float* const* image, int64_t row, const float* filters,
                    const Shape& shape, int64_t width) {
@@ -171,14 +172,14 @@ void correlate_row(float* out, bool accumulate, const float* const* image, int64
     });
 }
 
-// numerator / (denominator + eps), but 0 where eps is 0 and the denominator too.
+// numerator / (denominator + eps), but 0 if both eps and the denominator are 0.
 DECONVSEG_INLINE vec divide(vec numerator, vec denominator, float eps) {
     if (eps > 0) return numerator / (denominator + eps);
     const auto positive = denominator > 0.0f;
     return positive ? numerator / (positive ? denominator : splat(1.0f)) : vec{};
 }
 
-// The ratio of Eq. 7; of Eq. 3, with 0/0 = 0, where eps is 0.
+// The ratio of Eq. 7 or, if eps is 0, of Eq. 3 with 0/0 = 0.
 DECONVSEG_INLINE vec ratio(vec numerator, vec denominator, float eps) {
     return divide(numerator + eps, denominator, eps);
 }
@@ -192,18 +193,17 @@ void update_row(float* out, const float* source, const float* const* image, cons
     });
 }
 
-// Gradient of correlate_row for its filters: gradient[K - 1 - k][r] += Σ_x grads[x][r] · images[kz][ky][x + kx], summed
-// over I pairs of a gradient and an image: apart, their sums may be far larger than together.
-//
-// Serves reconstruct_row too, with S for the gradient, and for the image the gradient of what was made, as the two are
-// adjoint.
+// Gradient of correlate_row with respect to the filters: gradient[K - 1 - k][r] += Σ_x grads[x][r] · images[kz][ky][x +
+// kx], summed over I pairs of a gradient and an image in one loop, because the separate sums may nearly cancel.
+// Also computes the gradient of reconstruct_row, its adjoint: pass S as `grads` and the gradient of the result as
+// `images`.
 template <int R, int KW, int I>
 void filter_gradients_row(float* gradient, const float* const (&grads)[I], const float* const* const (&images)[I],
                           int64_t row, const Shape& shape, int64_t width) {
     const int64_t sources = R > 0 ? R : shape.sources, kw = KW > 0 ? KW : shape.kw;
     constexpr int T = KW > 0 ? KW : 1;                                   // taps at once
     constexpr int P = R == 0 ? 1 : R * T + 2 <= kRegisters ? R : R / 2;  // sources at once
-    constexpr int U = std::max(1, 9 / (T * P));  // voxels at once, each with its own sums: an addition takes a while
+    constexpr int U = std::max(1, 9 / (T * P));  // voxels at once with separate sums, to hide the latency of additions
     for (int64_t kz = 0; kz < shape.kd; ++kz) {
         if (images[0][kz] == nullptr) continue;
         for (int64_t ky = 0; ky < shape.kh; ++ky) {

@@ -1,4 +1,4 @@
-// Tensors with any strides, and their way into and out of the blocked rows of kernels.h.
+// Copies between tensors with any strides and the blocked rows of kernels.h.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct Tensor {
     }
 };
 
-// How a row lies in a tensor: `width` voxels of a block of `lanes` image channels with `sources` tensor channels each.
+// Layout of a row in a tensor: `width` voxels of a block of `lanes` image channels with `sources` tensor channels each.
 struct Row {
     int64_t channel_stride, voxel_stride, lanes, sources, width;
 
@@ -27,8 +27,7 @@ struct Row {
     }
 };
 
-// Read N vectors as one sequence of bits of an index: rotate the index to the left by one bit, which deals the halves
-// of the sequence out in turn, as two halves of a pack of cards.
+// Alternate the elements of the first and the second half of N vectors, taken as one sequence (a perfect shuffle).
 template <int N>
 DECONVSEG_INLINE void interleave(vec (&values)[N]) {
     vec dealt[N];
@@ -54,7 +53,7 @@ DECONVSEG_INLINE void separate(vec (&values)[N]) {
     for (int i = 0; i < N; ++i) values[i] = gathered[i];
 }
 
-// Tiles of kLanes voxels that cover a row; the last one overlaps the one before.
+// Cover a row with tiles of kLanes voxels; the last one may overlap the previous one.
 template <class Tile>
 DECONVSEG_INLINE void tiles(int64_t width, Tile tile) {
     for (int64_t x = 0; x < width; x += kLanes) tile(x + kLanes <= width ? x : width - kLanes);
@@ -63,7 +62,7 @@ DECONVSEG_INLINE void tiles(int64_t width, Tile tile) {
 inline bool channels_last(const Row& row) { return row.channel_stride == 1 && row.lanes == kLanes; }
 inline bool channels_first(const Row& row) { return row.voxel_stride == 1 && row.width >= kLanes; }
 
-// Voxels whose kLanes * N channels are contiguous, with N sources per image channel: N interleaved vectors.
+// Load voxels whose kLanes * N channels are contiguous, with N sources per image channel: N interleaved vectors.
 template <int N>
 void load_interleaved(float* to, const float* from, const Row& row) {
     for (int64_t x = 0; x < row.width; ++x, to += N * kLanes, from += row.voxel_stride) {
@@ -84,7 +83,7 @@ void store_interleaved(float* to, const float* from, const Row& row) {
     }
 }
 
-// From a row of a tensor to a blocked row [width][sources][kLanes], with zeros in the lanes that have no channel.
+// Copy a row of a tensor to a blocked row [width][sources][kLanes], with zeros in the lanes without a channel.
 inline void load_row(float* to, const float* from, const Row& row) {
     if (channels_last(row) && row.sources == 1) return load_interleaved<1>(to, from, row);
     if (channels_last(row) && row.sources == 2) return load_interleaved<2>(to, from, row);
@@ -100,7 +99,7 @@ inline void load_row(float* to, const float* from, const Row& row) {
             });
         return;
     }
-    // Channels may be a power of two apart, and so share a place in the cache: finish with one before the next.
+    // One channel at a time, because channels a power of two apart map to the same cache set.
     for (int lane = 0; lane < kLanes; ++lane)
         for (int64_t source = 0; source < row.sources; ++source)
             for (int64_t x = 0; x < row.width; ++x)
@@ -108,7 +107,7 @@ inline void load_row(float* to, const float* from, const Row& row) {
                     lane < row.lanes ? from[row.offset(lane, source, x)] : 0.0f;
 }
 
-// The way back, without the lanes that have no channel.
+// The inverse of load_row; lanes without a channel are dropped.
 inline void store_row(float* to, const float* from, const Row& row) {
     if (channels_last(row) && row.sources == 1) return store_interleaved<1>(to, from, row);
     if (channels_last(row) && row.sources == 2) return store_interleaved<2>(to, from, row);

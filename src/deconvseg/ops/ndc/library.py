@@ -1,7 +1,7 @@
-"""The update as operators of ``torch.library``, so that autograd, compilers and DDP see through it.
+"""The update as ``torch.library`` operators, which support autograd, compilers and DDP.
 
-``deconvseg::ndc_update`` returns the source's type and memory order (channels last or first), as do the gradients of
-image and source; that of the filters is contiguous. Second derivatives come from the reference.
+The result of ``deconvseg::ndc_update`` has the source's type and memory format; the gradients of image and source have
+the same format, that of the filters is contiguous. The reference computes second derivatives.
 """
 
 from functools import partial
@@ -25,13 +25,13 @@ _ARGUMENTS = "Tensor x, Tensor source, Tensor filters, int groups, float eps"
 
 
 def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float, backend: str) -> Tensor:
-    """One multiplicative update (Eq. 7) by the kernel of a backend that was chosen."""
+    """Return one multiplicative update (Eq. 7), computed by the chosen backend."""
     updated: Tensor = torch.ops.deconvseg.ndc_update(x, source, filters, groups, eps, backend)
     return updated
 
 
 def by_reference(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
-    """One multiplicative update (Eq. 7) in plain PyTorch, half types in float32."""
+    """Return one multiplicative update (Eq. 7) in plain PyTorch; half types are computed in float32."""
     full_x, full_source, full_filters = in_full_precision(x, source, filters)
     return reference.update(full_x, full_source, full_filters, groups, eps).to(source.dtype)
 

@@ -1,9 +1,8 @@
 // C interface of the nonnegative deconvolution: float32, three spatial axes (missing ones have size 1), any strides.
-//
-// `sizes`: batch, image channels C, source channels E, depth, height, width, kernel depth, height, width, groups.
-// `strides`: five for each strided tensor in the order of the arguments, in elements. Filters (C, E/groups, kernel) and
-// their gradient are contiguous. Where a function writes, strides are those of dense memory. Returns 0, or 1 where
-// memory is short.
+// `sizes` are batch, image channels C, source channels E, depth, height, width, kernel depth, height, width and groups.
+// `strides` are five numbers of elements for each strided tensor, in the order of the arguments. Filters
+// (C, E/groups, kernel) and their gradient are contiguous. Outputs have the strides of dense memory. Functions return
+// 0, or 1 if memory ran out.
 
 #include <algorithm>
 #include <cstdint>
@@ -19,12 +18,12 @@ namespace {
 using namespace deconvseg;
 using namespace deconvseg::ndc;
 
-// Floats that a task may hold, for planes to be found again in the cache of its core (and, in the gradients, in its
-// share of the last one).
+// Largest size of a task's planes in floats, so that they stay in the L2 cache of its core (for the gradients, in its
+// share of the last-level cache).
 constexpr int64_t kUpdateBudget = (int64_t{2} << 20) / 4;
 constexpr int64_t kGradientBudget = (int64_t{8} << 20) / 4;
 
-// Sums over a single channel fill a vector with voxels; over blocks of channels, with channels.
+// Whether vectors hold channels (a block of channels, one per group) rather than voxels of one channel.
 bool by_blocks(const int64_t* sizes) { return sizes[9] == sizes[1] && sizes[1] * 4 > kLanes; }
 
 Problem blocked_problem(const int64_t* sizes) {
@@ -35,7 +34,7 @@ Grouped grouped_problem(const int64_t* sizes) {
     return {sizes[0], sizes[1], sizes[2], {sizes[3], sizes[4], sizes[5]}, {sizes[6], sizes[7], sizes[8]}, sizes[9]};
 }
 
-// Call work(pass, task, index, memory) for every task, each thread with its own memory.
+// Call work(pass, task, index, memory) for every task; each thread has its own memory.
 template <class Pass, class Work>
 void run_tasks(const Problem& problem, const Partition& partition, int64_t threads, Work work) {
     const int64_t floats = Pass(problem, partition.largest()).floats() + Pass::kRings * Ring::floats_of_taps(problem.shape);
@@ -65,7 +64,7 @@ void update_by_blocks(const Problem& problem, const UpdateTensors& tensors, floa
     });
 }
 
-// Add up the tasks' shares in their order, and unpack them to (C, R, taps).
+// Sum the tasks' shares in a fixed order, and unpack them to (C, R, taps).
 void sum_filter_gradients(float* dfilters, const float* shares, const Problem& problem, const Partition& partition) {
     const int64_t vectors = problem.shape.filter_vectors(), sources = problem.shape.sources, taps = vectors / sources;
     for (int64_t block = 0; block < problem.blocks(); ++block)
@@ -115,7 +114,7 @@ extern "C" int deconvseg_ndc_update(const float* x, const float* source, const f
     });
 }
 
-// `dx`, `dsource` and `dfilters` may be null: not asked for.
+// `dx`, `dsource` and `dfilters` may be null if not needed.
 extern "C" int deconvseg_ndc_update_backward(const float* grad, const float* x, const float* source,
                                              const float* filters, float* dx, float* dsource, float* dfilters,
                                              const int64_t* sizes, const int64_t* strides, const float* eps,

@@ -1,4 +1,4 @@
-"""Nonnegative deconvolution on a CPU by compiled kernels (native.cpp): float32, one to three axes, any strides."""
+"""Nonnegative deconvolution on a CPU, computed by native.cpp: float32, one to three axes, any strides."""
 
 import ctypes
 import itertools
@@ -16,12 +16,12 @@ _MOST_CHANNELS_PER_GROUP = 2
 
 
 def supports(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
-    """Say in one line why the kernels cannot take these tensors, or None where they can."""
+    """Return why the kernels cannot take these tensors, in one line, or None."""
     return why_unreadable("x source filters", x, source, filters)
 
 
 def decline(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
-    """Say in one line why the kernels cannot take these tensors or should not, or None where they do."""
+    """Return why the kernels cannot or should not take these tensors, in one line, or None."""
     per_group = filters.shape[0] * filters.shape[1] // max(1, source.shape[1])
     if per_group > _MOST_CHANNELS_PER_GROUP:
         return f"{per_group} image channels per group: PyTorch's dense convolutions are faster"
@@ -29,10 +29,10 @@ def decline(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
 
 
 def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
-    """One multiplicative update (Deconver, Eq. 7): (B, E, \\*S) in the memory order of ``source``.
+    """Return one multiplicative update (Deconver, Eq. 7): (B, E, \\*S) in the memory format of ``source``.
 
-    The tensors are float32 with any strides. Every number of threads gives the same bits. Raises
-    :class:`~deconvseg.errors.DeconvsegError` where there is no library, or memory is short.
+    The tensors are float32 with any strides. The result is bitwise the same for any number of threads. Raises
+    :class:`~deconvseg.errors.DeconvsegError` without a library, or if memory runs out.
     """
     out = empty_image(source, source.shape[1], source.dtype)
     if out.numel() > 0:
@@ -44,9 +44,9 @@ def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) 
 def update_backward(
     grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of :func:`update` for ``x``, ``source`` and ``filters``, from that of its result; errors as there.
+    """Return the gradients of ``x``, ``source`` and ``filters`` from that of the result of :func:`update`; same errors.
 
-    Those of ``x`` and ``source`` have the memory order of ``source``, that of ``filters`` is contiguous.
+    The gradients of ``x`` and ``source`` have the memory format of ``source``; that of ``filters`` is contiguous.
     """
     of_x, of_source = (empty_image(source, image.shape[1], source.dtype) for image in (x, source))
     of_filters = torch.empty(filters.shape, dtype=filters.dtype)
@@ -62,7 +62,7 @@ def update_backward(
 def _call(
     function: str, tensors: Sequence[Tensor], strided: Sequence[Tensor], filters: Tensor, groups: int, eps: float
 ) -> None:
-    """Call a kernel with all tensors as if they had three axes."""
+    """Call a kernel; 1D and 2D tensors are passed as 3D."""
     image = strided[0]
     missing = 5 - image.ndim
     channels = (filters.shape[0], filters.shape[1] * groups)
@@ -70,7 +70,7 @@ def _call(
     strides = itertools.chain.from_iterable(
         (*tensor.stride()[:2], *[0] * missing, *tensor.stride()[2:]) for tensor in strided
     )
-    # Three correlations, and for each a multiplication and an addition.
+    # Three correlations, each with a multiplication and an addition per filter weight and position.
     threads = threads_for(6 * image.shape[0] * math.prod(image.shape[2:]) * filters.numel())
     numbers = integers(sizes), integers([*strides]), floats([eps]), ctypes.c_int64(threads)
     call(function, *map(pointer, tensors), *numbers)

@@ -1,4 +1,4 @@
-// The update and its gradients for any groups: whole padded channels, and a voxel's neighbours at fixed distances.
+// The update and its gradients for any groups, on whole padded channels; neighbours are at fixed distances in memory.
 #pragma once
 
 #include <algorithm>
@@ -18,10 +18,10 @@ struct Grouped {
     int64_t sources_per_group() const { return sources / groups; }
 };
 
-// One channel of D x H x W voxels, padded by half a kernel on every side and by a tile at the end.
+// A channel of D x H x W voxels, padded by half a kernel on every side and by one tile at the end.
 class Grid {
   public:
-    static constexpr int kTile = kRegisters / 4;  // vectors at once: two sums of them leave registers for the rest
+    static constexpr int kTile = kRegisters / 4;  // vectors at once: their two sums leave registers for the operands
 
     explicit Grid(const Grouped& problem)
         : size_(problem.size),
@@ -43,7 +43,7 @@ class Grid {
     int64_t taps() const { return static_cast<int64_t>(distances_.size()); }
     int64_t distance(int64_t tap) const { return distances_[tap]; }
 
-    // Keep zeros in the padding.
+    // Store a vector, but zeros in the padding.
     void store_inside(float* to, int64_t at, vec value) const {
         store(to + at, load(inside_.data() + at) > 0.0f ? value : vec{});
     }
@@ -75,8 +75,8 @@ class Grid {
     std::vector<float> inside_;
 };
 
-// Sums over `count` channels of I images, and over the taps: finish(at, sums), with I sums, for every vector of voxels.
-// Channel j has its filter at weights + j * weight_step; `direction` is 1 for S ∗ V and -1 for X ∗ V⁻.
+// Sum over `count` channels of I images and over the taps: finish(at, sums) receives I sums for every vector of voxels.
+// The filter of channel j is at weights + j * weight_step; `direction` is 1 for S ∗ V and -1 for X ∗ V⁻.
 template <int I, class Finish>
 void gather(const Grid& grid, const float* const (&images)[I], int64_t count, const float* weights, int64_t weight_step,
             int direction, Finish finish) {
@@ -84,7 +84,7 @@ void gather(const Grid& grid, const float* const (&images)[I], int64_t count, co
     for (int64_t first = grid.begin(); first < grid.end(); first += T * kLanes) {
         vec total[T][I] = {};
         for (int64_t j = 0; j < count; ++j) {
-            vec sum[T][I] = {};  // sums of sums stay accurate
+            vec sum[T][I] = {};  // partial sums reduce rounding errors
             for (int64_t tap = 0; tap < grid.taps(); ++tap) {
                 const vec weight = splat(weights[j * weight_step + tap]);
                 const int64_t from = j * grid.floats() + first + direction * grid.distance(tap);
@@ -105,10 +105,10 @@ void gather(const Grid& grid, const float* const (&images)[I], int64_t count, co
 
 constexpr int kTapsAtOnce = 4;
 
-// results[k] = Σ a · b over the voxels and over three pairs, b a distance before a.
+// results[k] = Σ a · b over the voxels and over three pairs; b is read distances[k] before a.
 inline void dot(const Grid& grid, const float* const (&a)[3], const float* const (&b)[3],
                 const int64_t (&distances)[kTapsAtOnce], float (&results)[kTapsAtOnce]) {
-    constexpr int64_t piece = 64 * kLanes;  // sums of sums stay accurate
+    constexpr int64_t piece = 64 * kLanes;  // partial sums reduce rounding errors
     vec total[kTapsAtOnce] = {};
     for (int64_t first = grid.begin(); first < grid.end(); first += piece) {
         vec sum[kTapsAtOnce] = {};
@@ -125,7 +125,7 @@ inline void dot(const Grid& grid, const float* const (&a)[3], const float* const
     for (int k = 0; k < kTapsAtOnce; ++k) results[k] = sum_in_order(total[k]);
 }
 
-// What both passes share: the padded channels of one sample at a time, and the filters (C, E/G, taps).
+// Base of both passes: the padded channels of one sample at a time, and the filters (C, E/G, taps).
 class Plain {
   public:
     Plain(const Grouped& problem, const float* filters, int64_t channels_held, int64_t threads)
@@ -216,7 +216,7 @@ class PlainGradients : Plain {
           source_(take(problem.sources)), result_(take(problem.sources)), numerator_(take(problem.sources)),
           denominator_(take(problem.sources)), scratch_(take(threads)) {}
 
-    // Tensors without data are not asked for; neither are the filters' gradient where `dfilters` is nullptr.
+    // Gradients whose tensors have no data, and the filters' gradient if `dfilters` is nullptr, are not computed.
     void run(const Worker& worker, const Tensor<const float>& grad, const Tensor<const float>& x,
              const Tensor<const float>& source, const Tensor<float>& dx, const Tensor<float>& dsource, float* dfilters,
              float eps) const {

@@ -1,10 +1,10 @@
-"""The update and its gradients on a GPU (Deconver, arXiv 2504.00302, Eq. 7), by Triton; the kernels are next door.
+"""The update and its gradients on a GPU by the kernels of triton_kernels.py (Deconver, arXiv 2504.00302, Eq. 7).
 
-Images, sources and gradients may be stored in half types; everything is computed in float32, and what lies in memory
-between two kernels (S ∗ V, its gradient, ρ and Q) is float32 too. Rounded to bfloat16, ρ and Q would spoil the source's
-gradient, whose two terms cancel: it is orthogonal to the source, since scaling S by a number leaves Eq. 3 unchanged.
+Images, sources and gradients may have half types. All arithmetic is in float32, and so are the intermediate tensors (S
+∗ V, its gradient, ρ and Q). With ρ and Q rounded to bfloat16 the source's gradient would be inaccurate, because its two
+terms cancel: it is orthogonal to the source, since the result of Eq. 3 does not depend on the scale of S.
 
-Sums are taken in an order that the shapes alone decide, so that a result repeats bit for bit.
+The order of summation depends only on the shapes, so results are reproducible bit for bit.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 from deconvseg.ops import triton_support as support
 from deconvseg.ops.layout import is_channels_last
 
-# (depth, height, width, groups) of a program's tile, 512 elements each: with 4 warps, 4 elements of every source in a
-# thread, whose loads are independent. Volumes come first, since a tile that extends along every axis reads the
-# fewest voxels around itself; tiles over several groups are for small images.
+# (depth, height, width, groups) of a program's tile, 512 elements each: with 4 warps, a thread has 4 elements of every
+# source, whose loads are independent. 3D tiles come first, because they read the fewest voxels around the tile; tiles
+# over several groups are for small images.
 TILES = (
     (4, 4, 32, 1),
     (4, 8, 16, 1),
@@ -34,16 +34,16 @@ TILES = (
 )
 CHANNELS_LAST_TILES = ((2, 4, 4, 16), (1, 4, 8, 16), (1, 1, 32, 16))
 
-# Enough programs of the filter gradient to fill any GPU several times; a constant, so that the partition of the sums
+# Programs of the filter gradient: enough to fill any GPU several times, and constant, so that the partition of the sums
 # does not depend on the GPU.
 FILTER_PROGRAMS = 4096
 
-# How many taps one program of the filter gradient sums, in registers, where a row of the kernel has no more.
+# Largest number of taps that a program of the filter gradient sums in registers, unless a row of the kernel has more.
 MOST_TAPS = 32
 
 
 class _Problem(NamedTuple):
-    """What all kernels of one update share."""
+    """Sizes and launch parameters shared by all kernels of one update."""
 
     size: tuple[int, ...]
     batch: int
@@ -79,14 +79,14 @@ class _Problem(NamedTuple):
             **dict(zip(("TZ", "TY", "TX", "TG"), self.tile, strict=True)),
             "STEP": self.step,
             "WIDE": self.wide,
-            # These loops gain nothing from staging through shared memory: the L1 cache already holds what they read.
+            # Staging through shared memory does not speed up these loops, because their inputs are in the L1 cache.
             "num_stages": 1,
             "enable_fp_fusion": True,
         }
 
 
 def decline(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
-    """Why these tensors cannot be taken, in one line; ``None`` where they can."""
+    """Return why the kernels cannot take these tensors, in one line, or ``None``."""
     if any(size % 2 == 0 for size in filters.shape[2:]):
         return f"kernel size {tuple(filters.shape[2:])}: every size must be odd"
     if not 3 <= x.ndim <= 5:
@@ -95,8 +95,8 @@ def decline(x: Tensor, source: Tensor, filters: Tensor) -> str | None:
 
 
 def choose_tile(size: tuple[int, ...], groups: int, channels_last: bool) -> tuple[int, int, int, int]:
-    """The tile that covers the image with the fewest programs; the first of equals."""
-    # With few groups there is nothing to gain from lanes along the channels: the plain tiles stay correct.
+    """Return the first tile that covers the image with the fewest programs."""
+    # With few groups, lanes along the channels are not faster; the other tiles are correct for channels-last too.
     candidates = CHANNELS_LAST_TILES if channels_last and groups >= 16 else TILES
 
     def programs(tile: tuple[int, int, int, int]) -> int:
@@ -106,7 +106,7 @@ def choose_tile(size: tuple[int, ...], groups: int, channels_last: bool) -> tupl
 
 
 def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) -> Tensor:
-    """One multiplicative update, Eq. 7; (B, E, \\*S) in the type and memory order of ``source``."""
+    """Return one multiplicative update (Eq. 7), (B, E, \\*S) in the type and memory format of ``source``."""
     explained = support.empty_image(source, x.shape[1], torch.float32)
     out = support.empty_image(source, source.shape[1], source.dtype)
     problem = _problem(filters, groups, x, source, explained, out)
@@ -127,15 +127,15 @@ def update(x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float) 
 def update_backward(
     grad: Tensor, x: Tensor, source: Tensor, filters: Tensor, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the image, the source and the filters for the gradient ``grad`` (B, E, \\*S) of :func:`update`.
+    """Return the gradients of image, source and filters from ``grad`` (B, E, \\*S), that of :func:`update`.
 
     With ρ the ratio of Eq. 7 and Q = grad ⊙ S / (denominator + ε): ∂X = Q ∗ V, ∂(S ∗ V) = −(Q ⊙ ρ) ∗ V,
-    ∂S = grad ⊙ ρ + ∂(S ∗ V) ∗ V⁻. S ∗ V is computed again: it costs less than its memory.
+    ∂S = grad ⊙ ρ + ∂(S ∗ V) ∗ V⁻. S ∗ V is recomputed, because storing it would cost more.
     """
     explained, explained_grad = (support.empty_image(source, x.shape[1], torch.float32) for _ in range(2))
     image_grad = support.empty_image(source, x.shape[1], x.dtype)
     share, ratio = (support.empty_image(source, source.shape[1], torch.float32) for _ in range(2))
-    # Each element of ρ is read for the last time where ∂S is written: the memory serves twice if it can.
+    # ∂S can overwrite ρ, because each element of ρ is read last by the program that writes the same element of ∂S.
     reused = source.dtype == ratio.dtype
     source_grad = ratio if reused else support.empty_image(source, source.shape[1], source.dtype)
     problem = _problem(filters, groups, grad, x, source, explained, share)
@@ -183,8 +183,8 @@ def _filter_gradient(
     partial = torch.empty(
         (parts, math.prod(problem.kernel), channels, problem.sources), dtype=torch.float32, device=source.device
     )
-    # With two warps a thread sums eight voxels itself before it exchanges anything; over several groups it exchanges
-    # little, and would run out of registers.
+    # With two warps a thread sums eight voxels before any exchange between threads. Tiles over several groups exchange
+    # little, and would run out of registers with two warps.
     warps = 2 if problem.tile[3] == 1 else 4
     kernels.filter_gradient_kernel[(parts * columns,)](
         *_described(x), explained, explained_grad, support.strides(explained), share, ratio, support.strides(ratio),
@@ -220,10 +220,10 @@ def _problem(filters: Tensor, groups: int, *images: Tensor) -> _Problem:
 
 
 def _by_tap(filters: Tensor) -> Tensor:
-    """Filters as (taps, C, E/groups): what a program needs for one tap lies together."""
+    """Return the filters as (taps, C, E/groups), so that a program's weights of one tap are contiguous."""
     return filters.float().flatten(2).permute(2, 0, 1).contiguous()
 
 
 def _described(*tensors: Tensor) -> list[object]:
-    """Each tensor followed by its strides."""
+    """Return each tensor followed by its strides."""
     return [part for tensor in tensors for part in (tensor, support.strides(tensor))]

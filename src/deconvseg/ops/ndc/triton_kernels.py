@@ -1,12 +1,12 @@
-"""Triton kernels of the update and its gradients; imported only where Triton is installed.
+"""Triton kernels of the update and its gradients; imported only if Triton is installed.
 
-Notation as in this folder's README: X (image) and R = S ∗ V have CHANNELS channels in each group, S has SOURCES. What a
-program computes is told in triton_tiles.py. Filters arrive as (taps, C, SOURCES), in float32. One or two axes are three
-with sizes 1.
+The notation is that of this folder's README: X (image) and R = S ∗ V have CHANNELS channels per group, S has SOURCES.
+triton_tiles.py describes the tile of a program. Filters are (taps, C, SOURCES) in float32. 1D and 2D images have
+additional axes of size 1.
 """
 # mypy: ignore-errors
 # ruff: noqa: N803
-# Triton's kernels are not Python to a type checker; constants in capitals are its custom.
+# Type checkers cannot check Triton kernels; constants in capitals are Triton's convention.
 
 import triton
 import triton.language as tl
@@ -32,7 +32,7 @@ def reconstruct_kernel(
     KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
     TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, TG: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """R = S ∗ V."""
+    """Compute R = S ∗ V."""
     tile, group, member, batch = place(tl.program_id(0), size, groups, CHANNELS, TZ, TY, TX, TG, WIDE)
     z, y, x = voxels(tile, size, TZ, TY, TX, WIDE)
     channel = group * CHANNELS + member
@@ -63,7 +63,7 @@ def update_kernel(
     TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, TG: tl.constexpr, WIDE: tl.constexpr,
     EXACT: tl.constexpr,
 ):  # fmt: skip
-    """S ⊙ ρ with ρ = (X ∗ V⁻ + ε) / (R ∗ V⁻ + ε)."""
+    """Compute S ⊙ ρ with ρ = (X ∗ V⁻ + ε) / (R ∗ V⁻ + ε)."""
     tile, group, step, batch = place(tl.program_id(0), size, groups, tl.cdiv(SOURCES, STEP), TZ, TY, TX, TG, WIDE)
     z, y, x = voxels(tile, size, TZ, TY, TX, WIDE)
     entry = step * STEP + tl.arange(0, STEP)[None, None, :]
@@ -87,7 +87,7 @@ def ratio_kernel(
     TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, TG: tl.constexpr, WIDE: tl.constexpr,
     EXACT: tl.constexpr,
 ):  # fmt: skip
-    """ρ, and the gradient Q of the numerator, Q = grad ⊙ S / (R ∗ V⁻ + ε); the denominator's is then −Q ⊙ ρ."""
+    """Compute ρ and the numerator's gradient Q = grad ⊙ S / (R ∗ V⁻ + ε); the denominator's gradient is −Q ⊙ ρ."""
     tile, group, step, batch = place(tl.program_id(0), size, groups, tl.cdiv(SOURCES, STEP), TZ, TY, TX, TG, WIDE)
     z, y, x = voxels(tile, size, TZ, TY, TX, WIDE)
     entry = step * STEP + tl.arange(0, STEP)[None, None, :]
@@ -111,7 +111,7 @@ def image_gradient_kernel(
     KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
     TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, TG: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients Q ∗ V of X and −(Q ⊙ ρ) ∗ V of R."""
+    """Compute the gradients Q ∗ V of X and −(Q ⊙ ρ) ∗ V of R."""
     tile, group, member, batch = place(tl.program_id(0), size, groups, CHANNELS, TZ, TY, TX, TG, WIDE)
     z, y, x = voxels(tile, size, TZ, TY, TX, WIDE)
     channel = group * CHANNELS + member
@@ -145,7 +145,7 @@ def source_gradient_kernel(
     KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
     TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, TG: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of S: grad ⊙ ρ, and V⁻ applied to R's gradient. OUT may be RATIO itself."""
+    """Compute the gradient of S: grad ⊙ ρ plus R's gradient correlated with V⁻. ``out`` may be ``ratio``."""
     tile, group, step, batch = place(tl.program_id(0), size, groups, tl.cdiv(SOURCES, STEP), TZ, TY, TX, TG, WIDE)
     z, y, x = voxels(tile, size, TZ, TY, TX, WIDE)
     entry = step * STEP + tl.arange(0, STEP)[None, None, :]
@@ -169,11 +169,11 @@ def filter_gradient_kernel(
     TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, TG: tl.constexpr, ROWS: tl.constexpr, TAPS: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
-    """One part's sum over voxels of Q·X − Qρ·R + S·∂R, for ROWS rows of taps, at most TAPS taps.
+    """Compute one part's sum over voxels of Q·X − Qρ·R + S·∂R, for ROWS rows of taps, at most TAPS taps.
 
-    PARTIAL is (parts, taps, C, SOURCES).
+    ``partial`` is (parts, taps, C, SOURCES).
     """
-    # The taps of one part run together: they read the same voxels.
+    # Programs for the taps of one part have consecutive numbers, because they read the same voxels.
     first_row = tl.program_id(0) % tl.cdiv(KZ * KY, ROWS) * ROWS
     rest = tl.program_id(0) // tl.cdiv(KZ * KY, ROWS)
     step = rest % tl.cdiv(SOURCES, STEP)

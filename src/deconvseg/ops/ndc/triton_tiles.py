@@ -1,13 +1,13 @@
-"""What the Triton kernels of the update share: a program's tile, loads, and correlations with V⁻.
+"""Common functions of the update's Triton kernels: a program's tile, loads, and correlations with V⁻.
 
-A program computes one tile of TZ x TY x TX voxels and TG groups: one channel, or STEP sources, of each group. Its
-tensors are (voxels, groups, sources): whichever of the first two is contiguous in memory lies along the threads of a
-warp, and the sources of a voxel stay in one thread, so that what is read of X and R for one tap serves all of them.
-Neighbouring taps read the same cache lines again: they hit the L1 cache.
+A program computes one tile of TZ x TY x TX voxels and TG groups, with one channel or STEP sources of each group. Its
+tensors are (voxels, groups, sources). The threads of a warp run along the voxels or the groups, whichever is contiguous
+in memory. The sources of a voxel are in one thread, so that a value of X or R is loaded once per tap for all sources.
+Neighbouring taps read the same cache lines, which are in the L1 cache.
 """
 # mypy: ignore-errors
 # ruff: noqa: N803
-# Triton's kernels are not Python to a type checker; constants in capitals are its custom.
+# Type checkers cannot check Triton kernels; constants in capitals are Triton's convention.
 
 import triton
 import triton.language as tl
@@ -15,11 +15,11 @@ import triton.language as tl
 
 @triton.jit
 def groups_of(block, TG: tl.constexpr, WIDE: tl.constexpr):
-    """A tile's groups, (1, groups, 1): one of them in a thread, with all its sources, when channels lie last."""
+    """Return a tile's groups, (1, groups, 1); with channels last, a thread has one group with all its sources."""
     group = block * TG + tl.arange(0, TG)[None, :, None]
     if WIDE:
         group = group.to(tl.int64)
-    # A hint on what folds to a scalar breaks Triton's compiler.
+    # The hint breaks Triton's compiler for a tensor that folds to a scalar.
     return tl.multiple_of(group, (1, 1, 1)) if TG > 1 else group
 
 
@@ -35,7 +35,7 @@ def place(
     TG: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Tile, groups, channel (or step of sources) and sample of a program: neighbours in space run together."""
+    """Return a program's tile, groups, channel (or step of sources) and sample; tiles vary fastest."""
     tiles = tl.cdiv(size[0], TZ) * tl.cdiv(size[1], TY) * tl.cdiv(size[2], TX)
     tile = program % tiles
     rest = program // tiles
@@ -47,7 +47,7 @@ def place(
 
 @triton.jit
 def voxels(tile, size, TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, WIDE: tl.constexpr):
-    """Coordinates of a tile's voxels, each (voxels, 1, 1)."""
+    """Return the coordinates of a tile's voxels, each (voxels, 1, 1)."""
     columns = tl.cdiv(size[2], TX)
     rows = tl.cdiv(size[1], TY)
     voxel = tl.arange(0, TZ * TY * TX)[:, None, None]
@@ -56,38 +56,38 @@ def voxels(tile, size, TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, WID
     x = tile % columns * TX + voxel % TX
     y = tile // columns % rows * TY + voxel // TX % TY
     z = tile // (columns * rows) * TZ + voxel // (TY * TX)
-    # Taps are rarely aligned: four neighbours in a thread would spread each of their loads over four times the lines.
+    # Taps are rarely aligned; four neighbours per thread would spread each load over four times as many cache lines.
     return z, y, tl.multiple_of(x, (1, 1, 1))
 
 
 @triton.jit
 def at(pointer, strides, batch, channel, z, y, x):
-    """Pointers to elements; only the step between samples is always 64 bits wide."""
+    """Return pointers to elements; only the offset between samples always has 64 bits."""
     sample = pointer + batch.to(tl.int64) * strides[0]
     return sample + (channel * strides[1] + z * strides[2] + y * strides[3] + x * strides[4])
 
 
 @triton.jit
 def rows_inside(z, y, size):
-    """Whether rows lie in the volume."""
+    """Return whether rows are inside the volume."""
     return (z >= 0) & (z < size[0]) & (y >= 0) & (y < size[1])
 
 
 @triton.jit
 def inside(z, y, x, size):
-    """Whether voxels lie in the volume."""
+    """Return whether voxels are inside the volume."""
     return rows_inside(z, y, size) & (x >= 0) & (x < size[2])
 
 
 @triton.jit
 def load(pointers, mask):
-    """Values in float32, 0 where the mask is not set."""
+    """Return values in float32, 0 where the mask is not set."""
     return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def load_taps(filters, tap, channel, entry, known, groups, CHANNELS: tl.constexpr, SOURCES: tl.constexpr):
-    """V[channel, entry, tap] for every group and source of the tile."""
+    """Return V[channel, entry, tap] for every group and source of the tile."""
     return tl.load(filters + (tap * groups * CHANNELS + channel) * SOURCES + entry, mask=known, other=0.0)
 
 
@@ -98,7 +98,7 @@ def to_sources(
     KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
     TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, TG: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
-    """FIRST ∗ V⁻ and, where PAIR, SECOND ∗ V⁻, of one or two images: (voxels, groups, STEP)."""
+    """Return ``first`` ∗ V⁻ and, if PAIR, ``second`` ∗ V⁻, each (voxels, groups, STEP)."""
     left = tl.zeros((TZ * TY * TX, TG, STEP), tl.float32)
     right = tl.zeros((TZ * TY * TX, TG, STEP), tl.float32)
     known = (group < groups) & (entry < SOURCES)
@@ -122,7 +122,7 @@ def to_sources(
 
 @triton.jit
 def divide(above, below, value, eps, EXACT: tl.constexpr):
-    """ρ and value / (R ∗ V⁻ + ε); without ε both are 0 where the denominator is (appendix of the paper)."""
+    """Return ρ and value / (R ∗ V⁻ + ε); if EXACT, both are 0 where the denominator is 0 (the paper's appendix)."""
     if EXACT:
         positive = below > 0
         below = tl.where(positive, below, 1.0)

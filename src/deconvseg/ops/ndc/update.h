@@ -1,5 +1,5 @@
-// The update with one group per image channel: a box of a channel block at a time, plane by plane, so that between
-// loading a plane and storing its result everything stays in cache.
+// The update with one group per image channel. A box of a channel block is processed plane by plane, so that all
+// intermediate data stay in cache.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ struct UpdateTensors {
     Tensor<float> out;
 };
 
-// Eq. 7 in one box: planes of S lie two half kernels ahead of the result, those of X and of S ∗ V one.
+// Eq. 7 in one box: planes of S are two half kernels ahead of the result, those of X and of S ∗ V one.
 template <int R, int KW>
 class Update {
   public:
@@ -45,7 +45,7 @@ class Update {
                       box.width()};
         int64_t sources = two.z, explained = one.z;
         for (int64_t z = box.z; z < box.z_end; ++z) {
-            // Each plane follows as soon as those that it needs are there, because rings are short.
+            // Each plane is computed as soon as its inputs are available, because the rings hold few planes.
             advance(explained, z + half_, problem_.depth, [&](int64_t e) {
                 advance(sources, e + half_, problem_.depth, [&](int64_t plane) {
                     load_plane(source_, tensors.source, problem_, task, shape.sources, plane, two);

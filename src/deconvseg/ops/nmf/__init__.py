@@ -22,13 +22,13 @@ __all__ = ["nmf", "windowed_nmf"]
 @overridable
 @counted(cost.factorise)
 def nmf(x: Tensor, start: Tensor, *, iterations: int = 5) -> tuple[Tensor, Tensor]:
-    """Approximate matrices by a product of nonnegative factors, X ≈ F Gᵀ, by sweeps of HALS.
+    """Approximate matrices by a product of nonnegative factors, X ≈ F Gᵀ, with the HALS algorithm.
 
-    ``x`` is (\\*B, M, N) and ``start``, the first G, (N, R) for rank R; both must be nonnegative, which is the caller's
-    duty and not checked. Each sweep moves the columns of F, then those of G, one after the other to their best
-    nonnegative values, so the error ‖X − F Gᵀ‖ never rises. Returns F (\\*B, M, R), whose columns sum to one, and G
-    (\\*B, N, R), in the type of ``x``; a component that explains nothing is zero. Half types and autocast regions
-    compute in float32. Raises :class:`~deconvseg.errors.InputError` where shapes or ``iterations`` do not fit.
+    ``x`` is (\\*B, M, N) and ``start``, the initial G, is (N, R) for rank R; both must be nonnegative, which is not
+    checked. Each of the ``iterations`` sweeps sets the columns of F, then those of G, one after the other to their
+    nonnegative optimum, so the error ‖X − F Gᵀ‖ never increases. Returns F (\\*B, M, R), whose columns sum to one, and
+    G (\\*B, N, R), in the type of ``x``; an unused component is zero. Half types and autocast regions compute in
+    float32. Raises :class:`~deconvseg.errors.InputError` if shapes or ``iterations`` do not fit.
     """
     if x.ndim < 2 or start.ndim != 2 or start.shape[0] != x.shape[-1] or start.shape[1] < 1:
         raise InputError(
@@ -55,24 +55,24 @@ def windowed_nmf(
     head_dim: int,
     iterations: int = 5,
 ) -> Tensor:
-    """Replace each window of an image, head by head, by its approximation of low rank; average over shifted windows.
+    """Replace each window of an image by its low-rank approximation, head by head, and average over shifted windows.
 
-    ``x`` is (B, C, \\*S) with two or three spatial axes, nonnegative, which is the caller's duty. For each of the
-    ``shifts`` (a number for all axes, or one per axis; 0 is unshifted) the image is rolled by it, cut into windows of
-    ``window`` positions (one number, or one per axis, dividing S) and heads of ``head_dim`` neighbouring channels, each
-    of these matrices (head_dim, positions) is approximated by :func:`nmf`, and the image is put together and rolled
-    back. ``start`` (positions of a window, R), the first G of all, is a constant without a gradient. Returns the mean
-    over the shifts, (B, C, \\*S) in the type and memory order of ``x``. Half types and autocast regions compute in
-    float32.
+    ``x`` is (B, C, \\*S) with two or three spatial axes; it must be nonnegative, which is not checked. For each of the
+    ``shifts`` (one number, or one per axis; 0 means no shift) the image is rolled by the shift and split into windows
+    of ``window`` positions (one number, or one per axis, dividing S) and heads of ``head_dim`` consecutive channels.
+    Each of these matrices (head_dim, positions) is approximated by :func:`nmf`; then the image is reassembled and
+    rolled back. ``start`` (positions of a window, R), the initial G of all windows, is a constant without a gradient.
+    Returns the mean over the shifts, (B, C, \\*S), in the type and memory format of ``x``. Half types and autocast
+    regions compute in float32.
 
-    The backward pass factorises again instead of keeping what the sweeps made. Raises
-    :class:`~deconvseg.errors.InputError` where shapes, windows, shifts or ``iterations`` do not fit.
+    The backward pass factorises again instead of saving intermediate results. Raises
+    :class:`~deconvseg.errors.InputError` if shapes, windows, shifts or ``iterations`` do not fit.
     """
     windows = _check_windows(x, start, window, shifts, head_dim)
     _check_iterations(iterations)
     with without_autocast(x.device.type):
         full_x, full_start = in_full_precision(x, start.detach())
-        # A counter of FLOPs is to see the products of the definition, whatever computes them.
+        # A FLOP counter must see the products of the definition.
         forced = forced_backend() == "reference" or is_counting_flops()
         if forced or torch.compiler.is_compiling() or why_reference() or x.numel() == 0:
             explained = reference.windowed(full_x, full_start, windows, iterations)
@@ -89,7 +89,7 @@ def _check_iterations(iterations: int) -> None:
 def _check_windows(
     x: Tensor, start: Tensor, window: int | Sequence[int], shifts: Sequence[int | Sequence[int]], head_dim: int
 ) -> Windows:
-    """Bring windows and shifts to one number per axis, and refuse what does not fit."""
+    """Expand windows and shifts to one number per axis; :class:`InputError` for arguments that do not fit."""
     axes = x.ndim - 2
     if axes not in (2, 3):
         raise InputError(f"x of shape {tuple(x.shape)}: give (B, C, *S) with 2 or 3 spatial axes")
@@ -106,6 +106,6 @@ def _check_windows(
             f"start of shape {tuple(start.shape)}: give ({positions}, R) for windows of {sizes}, with R the rank"
         )
     steps = shifts_per_axis(shifts, axes)
-    # Rolling by a whole window exchanges windows only.
+    # Rolling by a whole window only permutes the windows.
     reduced = (tuple(along % size for along, size in zip(step, sizes, strict=True)) for step in steps)
     return Windows(sizes, tuple(reduced), head_dim)

@@ -1,4 +1,4 @@
-"""What factorising costs: the sweeps as they are defined, whatever computes them."""
+"""Cost of the factorisation: the sweeps as defined, for any implementation."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from deconvseg.ops.cost import Cost
 
 
 def factorise(x: Tensor, start: Tensor, *, iterations: int = 5) -> Cost:
-    """A sweep: X G, XᵀF, GᵀG, FᵀF, and for each entry of a column the other columns' shares and a division."""
+    """Return the cost of all sweeps: X G, XᵀF, GᵀG, FᵀF, and per entry the other columns' terms and a division."""
     *batch, rows, columns = x.shape
     rank = start.shape[1]
     products = 2 * rows * columns * rank + (rows + columns) * rank * (2 * rank - 1)
@@ -25,7 +25,7 @@ def windowed(
     head_dim: int,
     iterations: int = 5,
 ) -> Cost:
-    """For each shift, the factorisation of every window and the product of its factors; then the mean."""
+    """Return the cost of factorising every window for each shift, of the products of the factors, and of the mean."""
     positions = start.shape[0]
     matrices = x.new_empty((x.numel() // (positions * head_dim), head_dim, positions), device="meta")
     each = factorise(matrices, start, iterations=iterations) + Cost(x.numel() * start.shape[1])

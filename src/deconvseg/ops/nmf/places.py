@@ -1,4 +1,4 @@
-"""Windows of an image as matrices: how an image with its channels last is seen window by window and head by head."""
+"""Windows of an image as matrices: views of a channels-last image by window and head."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from deconvseg.errors import InputError
 
 
 class Windows(NamedTuple):
-    """How an image is cut: sizes per axis, shifts per axis (each less than the window), channels of a head."""
+    """Partition of an image: window sizes per axis, shifts per axis (each less than the window), channels per head."""
 
     size: tuple[int, ...]
     shifts: tuple[tuple[int, ...], ...]
@@ -24,7 +24,7 @@ class Windows(NamedTuple):
 
 
 def shifts_per_axis(shifts: Sequence[int | Sequence[int]], axes: int) -> tuple[tuple[int, ...], ...]:
-    """Expand shifts to every axis, and refuse what is none."""
+    """Expand shifts to one number per axis; :class:`InputError` for invalid shifts."""
     steps = tuple((shift,) * axes if isinstance(shift, int) else tuple(shift) for shift in shifts)
     if not steps or any(len(step) != axes or any(along < 0 for along in step) for step in steps):
         raise InputError(f"shifts={shifts!r}: give at least one, each a number from 0 on, or {axes}, one per axis")
@@ -42,7 +42,7 @@ def to_places(rows: Tensor, windows: Windows) -> Tensor:
 
 
 def from_places(places: Tensor) -> Tensor:
-    """Undo :func:`to_places`."""
+    """Return the inverse of :func:`to_places`."""
     axes = (places.ndim - 3) // 2
     pairs = [part for axis in range(axes) for part in (1 + axis, 2 + axes + axis)]
     rows = places.permute(0, *pairs, 1 + axes, places.ndim - 1).flatten(-2)
@@ -59,9 +59,9 @@ def matrices_of(places: Tensor) -> Tensor:
 
 
 def extend(rows: Tensor, margins: Sequence[int]) -> Tensor:
-    """Copy (B, \\*S, C) with as many positions before each axis as ``margins`` says, taken from its end."""
+    """Return a copy of (B, \\*S, C), padded circularly by ``margins`` positions at the beginning of each axis."""
     channels = rows.shape[-1]
-    # The channels join the last axis, as circular padding takes three axes at most, and only the last ones.
+    # Channels are merged into the last axis, because circular padding supports at most the last three axes.
     joined = rows.flatten(-2).unsqueeze(1)
     before = [*margins[:-1], margins[-1] * channels]
     padding = [side for margin in reversed(before) for side in (margin, 0)]
@@ -69,7 +69,7 @@ def extend(rows: Tensor, margins: Sequence[int]) -> Tensor:
 
 
 def fold(extended: Tensor, margins: Sequence[int]) -> Tensor:
-    """Add the margins to the positions that they were taken from, in place, and return the view without them."""
+    """Add the margins to the positions that they were copied from, in place, and return the view without them."""
     rows = extended
     for axis, margin in enumerate(margins, start=1):
         length = rows.shape[axis] - margin
@@ -80,7 +80,7 @@ def fold(extended: Tensor, margins: Sequence[int]) -> Tensor:
 
 
 def shifted(extended: Tensor, margins: Sequence[int], shift: Sequence[int]) -> Tensor:
-    """View an extended image as ``torch.roll`` by ``shift`` would give it."""
+    """Return a view of an extended image that equals ``torch.roll`` of the image by ``shift``."""
     rows = extended
     for axis, (margin, step) in enumerate(zip(margins, shift, strict=True), start=1):
         rows = rows.narrow(axis, margin - step, extended.shape[axis] - margin)

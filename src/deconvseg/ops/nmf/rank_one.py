@@ -1,16 +1,16 @@
-"""The sweeps for rank one, where they are a power iteration; shapes as in the reference."""
+"""Factorisation of rank one, where the sweeps are a power iteration; same shapes as in the reference."""
 
 import torch
 from torch import Tensor
 
 from deconvseg.ops.nmf.reference import ratio
 
-# X Xᵀ spares each further sweep two products with X, and is worth making for so many rows of X for each of them.
+# X Xᵀ saves two products with X per further sweep, and pays off up to this many rows of X per further sweep.
 _ROWS_PER_SWEEP = 8
 
 
 def factorise(x: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Sweep ``iterations`` times; F sums to one, also in between, where its length makes no difference."""
+    """Sweep ``iterations`` times; F is scaled to sum one after each sweep, which does not change the result."""
     f = _to_unit_sum(x @ start.expand(*x.shape[:-2], *start.shape))
     if x.shape[-2] <= _ROWS_PER_SWEEP * (iterations - 1):
         gram = x @ x.mT

@@ -1,4 +1,4 @@
-"""Windowed factorisation a few windows at a time, which stay in a CPU's cache; nothing is kept for the gradient."""
+"""Windowed factorisation of a few windows at a time, which stay in a CPU's cache; the gradient recomputes it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,26 +11,26 @@ from deconvseg.ops.nmf import rank_one, reference
 from deconvseg.ops.nmf.places import Windows, extend, fold, matrices_of, shifted, to_places
 from deconvseg.ops.precision import without_autocast
 
-# Elements of the image that are worked on at the same time: 4 MiB on a CPU, many windows elsewhere.
+# Elements of the image that are processed at a time: 4 MiB on a CPU, many windows elsewhere.
 _ELEMENTS = {"cpu": 2**20}
 _ELEMENTS_ELSEWHERE = 2**26
 
 
 def factorise(x: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Factorise matrices by the reference, or for rank one by its shorter form."""
+    """Factorise matrices with the reference or, for rank one, with the faster power iteration."""
     if start.shape[1] == 1:
         return rank_one.factorise(x, start, iterations)
     return reference.factorise(x, start, iterations)
 
 
 def by_parts(x: Tensor, start: Tensor, windows: Windows, iterations: int) -> Tensor:
-    """Compute what :func:`reference.windowed` computes, differentiable with respect to ``x``."""
+    """Return the same as :func:`reference.windowed`, part by part; differentiable with respect to ``x``."""
     explained: Tensor = _ByParts.apply(x, start, windows, iterations)  # type: ignore[no-untyped-call]
     return explained
 
 
 class _ByParts(torch.autograd.Function):
-    """Keeps the image alone, and factorises again in the backward pass, part by part."""
+    """Saves only the image, and factorises again in the backward pass, part by part."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, start: Tensor, windows: Windows, iterations: int) -> Tensor:
@@ -70,7 +70,7 @@ class _ByParts(torch.autograd.Function):
 
 
 def _parts(windows: Windows, *extended: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """View several images alike: for each shift, some samples and rows of windows at a time."""
+    """Yield matching views of several images: for each shift, some samples and rows of windows at a time."""
     limit = _ELEMENTS.get(extended[0].device.type, _ELEMENTS_ELSEWHERE)
     for shift in windows.shifts:
         views = [to_places(shifted(image, windows.margins, shift), windows) for image in extended]

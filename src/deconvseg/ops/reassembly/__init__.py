@@ -17,13 +17,12 @@ __all__ = ["reassemble"]
 @overridable
 @counted(cost.reassemble)
 def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int]) -> Tensor:
-    """Make each output position a weighted sum of the neighbourhood of the input position that it lies in.
+    """Upsample by a weighted sum over the neighbourhood of the input position that contains each output position.
 
-    ``features`` is (B, C, \\*S) with two or three spatial axes, ``weights`` (B, K ** axes, \\*(S * scale)) with odd K,
-    neighbours in the order of the array, the same for all channels; beyond the border are zeros. ``scale`` is one
-    integer or one per axis. Returns (B, C, \\*(S * scale)) in the type and memory order of
-    ``features``. Raises
-    :class:`~deconvseg.errors.InputError` where the shapes do not fit.
+    ``features`` is (B, C, \\*S) with two or three spatial axes, ``weights`` (B, K ** axes, \\*(S * scale)) with odd K
+    and the neighbours in array order. All channels share the weights; features are zero-padded. ``scale`` is one
+    integer or one per axis. Returns (B, C, \\*(S * scale)) in the type and memory format of ``features``. Raises
+    :class:`~deconvseg.errors.InputError` if the shapes do not fit.
     """
     axes = features.ndim - 2
     if axes not in (2, 3):
@@ -32,7 +31,7 @@ def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int])
     if len(factors) != axes or any(factor < 1 for factor in factors):
         raise InputError(f"scale={scale!r}: give a positive integer, or {axes} of them, one per axis")
     size = finer_size(features.shape[2:], factors)
-    # An integer also where `torch.jit.trace` has a tensor for each size.
+    # Converted to an integer, because under `torch.jit.trace` sizes are tensors.
     kernel = round(int(weights.shape[1]) ** (1 / axes)) if weights.ndim == features.ndim else 0
     if kernel % 2 == 0 or tuple(weights.shape) != (features.shape[0], kernel**axes, *size):
         raise InputError(

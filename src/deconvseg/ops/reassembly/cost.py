@@ -1,4 +1,4 @@
-"""What content-aware reassembly costs (CARAFE, Wang et al., ICCV 2019, Eq. 2)."""
+"""Cost of content-aware reassembly (CARAFE, Wang et al., ICCV 2019, Eq. 2)."""
 
 from collections.abc import Sequence
 
@@ -8,5 +8,5 @@ from deconvseg.ops.cost import Cost
 
 
 def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int]) -> Cost:
-    """A weighted sum of the K^d neighbours for each output element."""
+    """Return the cost of a weighted sum of K^d neighbours for each output element."""
     return Cost(macs=features.shape[1] * weights.numel())

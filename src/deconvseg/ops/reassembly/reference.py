@@ -9,15 +9,15 @@ from torch import Tensor
 
 from deconvseg.ops.shapes import finer_size
 
-# Neighbourhoods are copied side by side for so many elements at a time, which stay in a CPU's cache.
+# Elements of copied neighbourhoods per slab; they stay in a CPU's cache.
 _SLAB = 4 * 2**20
 
 
 def reassemble(features: Tensor, weights: Tensor, scale: Sequence[int], kernel: int) -> Tensor:
-    """Weigh the neighbourhood of each output position's input position, with zeros beyond the border.
+    """Return the weighted sum over the neighbourhood of each output position's input position, with zero padding.
 
-    At every input position this is a product of matrices: its neighbourhood (C, K ** axes) times the weights
-    (K ** axes, prod(scale)) of the output positions in it.
+    At every input position this is a matrix product of the neighbourhood (C, K ** axes) and the weights (K ** axes,
+    prod(scale)) of the output positions in it.
     """
     batch, channels, *size = features.shape
     axes, neighbours = len(size), kernel ** len(size)
@@ -25,7 +25,7 @@ def reassemble(features: Tensor, weights: Tensor, scale: Sequence[int], kernel: 
     for axis in range(axes):
         patches = patches.unfold(2 + axis, kernel, 1)
     patches = patches.movedim(1, 1 + axes)
-    # Every axis of the output becomes two: the input's positions, and the output's within one of them.
+    # Every output axis is split into input positions and output positions within one input position.
     pairs = [part for length, factor in zip(size, scale, strict=True) for part in (length, factor)]
     coarse, fine = ([first + 2 * axis for axis in range(axes)] for first in (2, 3))
     shares = weights.reshape(batch, neighbours, *pairs).permute(0, *coarse, 1, *fine)

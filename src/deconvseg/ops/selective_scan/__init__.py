@@ -27,17 +27,18 @@ def selective_scan(
     delta_bias: Tensor | None = None,
     softplus: bool = False,
 ) -> Tensor:
-    """Scan a sequence: h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t and y_t = ⟨C_t, h_t⟩ (Mamba, Eq. 2, discretised).
+    """Compute h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t and y_t = ⟨C_t, h_t⟩ along a sequence (Mamba, Eq. 2, discretised).
 
     ``u`` and ``delta`` are (B, D, L), ``a`` (D, N), ``b`` and ``c`` (B, N, L), or (B, G, N, L) for G groups of
-    channels. Δ is ``delta``, plus ``delta_bias`` (D,), through softplus where ``softplus`` is set. ``skip`` (D,) adds
-    skip · u to y, and ``gate`` (B, D, L) multiplies that by silu(gate). Returns (B, D, L) in the type of ``u``; half
-    types and autocast regions compute in float32. No tensor of size B · D · L · N is made, nor kept for the gradients,
-    but under transforms and in exports, whose program holds plain operators, and for second derivatives.
+    channels. Δ is ``delta`` plus ``delta_bias`` (D,), passed through softplus if ``softplus`` is set. ``skip`` (D,)
+    adds skip · u to y, and ``gate`` (B, D, L) multiplies the sum by silu(gate). Returns (B, D, L) in the type of ``u``;
+    half types and autocast regions compute in float32. No tensor of size B · D · L · N is created or saved for
+    gradients, except under transforms, in exports and for second derivatives, which use plain operators.
 
-    Computed by a kernel where one takes the tensors (:func:`~deconvseg.ops.explain` tells), else in plain PyTorch by
-    chunks, as are second derivatives. ``use_backend("reference")`` forces the loop over single steps, which is slow.
-    Raises :class:`~deconvseg.errors.InputError` where shapes or types do not fit, or a forced backend cannot compute.
+    A kernel computes the result if one accepts the tensors (:func:`~deconvseg.ops.explain` shows the choice), otherwise
+    plain PyTorch does, in chunks. Second derivatives always use plain PyTorch. ``use_backend("reference")`` forces a
+    loop over single steps, which is slow. Raises :class:`~deconvseg.errors.InputError` if shapes or types do not fit,
+    or if a forced backend cannot compute.
     """
     inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias).check()
     with without_autocast(u.device.type):
@@ -56,9 +57,9 @@ def choose_scan(
     delta_bias: Tensor | None = None,
     softplus: bool = False,
 ) -> Choice:
-    """Choose the backend of :func:`selective_scan` for these arguments, without computing; errors as there.
+    """Return the backend of :func:`selective_scan` for these arguments, without computing; same errors.
 
-    On a GPU it may be ``mamba_ssm``, another package's kernels; ``softplus`` makes no difference.
+    On a GPU it may be ``mamba_ssm``, the kernels of another package; ``softplus`` does not affect the choice.
     """
     inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias).check().convert(as_stored)
     return choose(library.SCAN, *inputs)
@@ -73,5 +74,5 @@ def _scan(inputs: Inputs, softplus: bool) -> Tensor:
     inputs = inputs.convert(in_full_precision)
     if forced_backend() == "reference":
         return reference.scan(inputs, softplus)
-    # Computing chunks again is for training; transforms, exports and `make_fx` hold plain operators.
+    # Transforms, exports and `make_fx` need plain operators, without recomputation.
     return chunked.scan(inputs, softplus, recompute=why_reference() is None and not is_recorded())

@@ -1,5 +1,5 @@
-// The gradients of the scan, in rounds of chunks from the last to the first: from the state before a chunk its states
-// are computed again, then the gradient of the state goes backwards through them.
+// The gradients of the scan, in rounds of chunks from the last to the first. The states of a chunk are recomputed from
+// the state before it; then the gradient of the state is propagated backwards through them.
 #pragma once
 
 #include "forward.h"
@@ -9,10 +9,10 @@ namespace deconvseg::scan {
 constexpr int64_t kRound = 4;  // chunks between two meetings of the workers
 
 struct Gradients {
-    float *u, *delta, *b, *c, *gate, *a, *skip, *bias;  // those of gate, skip and bias may be null
+    float *u, *delta, *b, *c, *gate, *a, *skip, *bias;  // gate, skip and bias may be null
 };
 
-// A sum of many chunks that carries along what rounding took from it.
+// A compensated sum over many chunks (Kahan), with the rounding error in `lost`.
 struct Sum {
     vec value, lost;
 
@@ -24,14 +24,14 @@ struct Sum {
     }
 };
 
-// What is carried from chunk to chunk for one channel.
+// Values of one channel that are carried from chunk to chunk.
 template <int V>
 struct Carried {
     vec state[V];          // exp(delta[t+1] a) times the gradient of h[t+1]
-    Sum a[V], skip, bias;  // sums over time; those of skip and bias lane by lane
+    Sum a[V], skip, bias;  // sums over time; skip and bias per lane
 };
 
-// What one worker needs; rows of states are V vectors.
+// Scratch memory of one worker; a row of states has V vectors.
 template <int V>
 struct Scratch {
     static constexpr int64_t kRow = V * kLanes, kTile = kChunk * kRow;
@@ -41,7 +41,7 @@ struct Scratch {
     alignas(64) float y[kChunk], of_y[kChunk], of_weighted[kChunk], of_exponent[kChunk];
 };
 
-// The states of a chunk from the one before it and, where the gate needs it, y.
+// Recompute the states of a chunk from the state before it and, if the gate needs it, y.
 template <int V>
 void scan_again(const Problem& problem, const float* before, const Decay<V>& decay, const Steps& steps,
                 Scratch<V>& scratch) {
@@ -57,7 +57,7 @@ void scan_again(const Problem& problem, const float* before, const Decay<V>& dec
                   });
 }
 
-// Gradients of y, of the gate and of the skip from that of the result.
+// Gradients of y, gate and skip from the gradient of the result.
 template <int V>
 void open_chunk(const Problem& problem, int64_t channel, const Steps& steps, const float* grad, Scratch<V>& scratch,
                 Carried<V>& carried, const Gradients& results) {
@@ -81,14 +81,14 @@ void open_chunk(const Problem& problem, int64_t channel, const Steps& steps, con
     carried.skip.add(of_skip);
 }
 
-// Take the gradient of the state back through a chunk; of_b and of_c are [step][state].
+// Propagate the gradient of the state backwards through a chunk; of_b and of_c are [step][state].
 template <int V>
 void scan_back(Scratch<V>& scratch, const Decay<V>& decay, const Steps& steps, Carried<V>& carried, float* of_b,
                float* of_c) {
     vec g[V], of_a[V] = {};
     for (int v = 0; v < V; ++v) g[v] = carried.state[v];
     for (int64_t t = steps.padded - kLanes; t >= 0; t -= kLanes) {
-        vec inputs[kLanes], exponents[kLanes], part[V] = {};  // of of_a: sums of sums round less
+        vec inputs[kLanes], exponents[kLanes], part[V] = {};  // of of_a: partial sums reduce rounding errors
         for (int i = kLanes - 1; i >= 0; --i) {
             const vec delta = splat(scratch.inputs.delta[t + i]), weighted = splat(scratch.inputs.weighted[t + i]);
             const vec of_y = splat(scratch.of_y[t + i]);
@@ -114,7 +114,7 @@ void scan_back(Scratch<V>& scratch, const Decay<V>& decay, const Steps& steps, C
     for (int v = 0; v < V; ++v) carried.state[v] = g[v], carried.a[v].add(of_a[v]);
 }
 
-// Gradients of u, of delta and of its bias.
+// Gradients of u, delta and the bias of delta.
 template <int V>
 void close_chunk(const Problem& problem, int64_t channel, const Steps& steps, const Scratch<V>& scratch,
                  Carried<V>& carried, const Gradients& results) {
@@ -137,7 +137,7 @@ void close_chunk(const Problem& problem, int64_t channel, const Steps& steps, co
     carried.bias.add(of_bias);
 }
 
-// The shares of the blocks of channels in the gradients of b and c of a round: [block][b, c][step][state].
+// Contributions of the blocks of channels to the gradients of b and c in a round: [block][b, c][step][state].
 template <int V>
 struct Shares {
     static constexpr int64_t kRow = V * kLanes, kFloats = kRound * kChunk * kRow;
@@ -173,7 +173,7 @@ void back_task(const Problem& problem, const Task& task, int64_t first, int64_t 
     }
 }
 
-// Add the shares of a group's blocks, in their order, and bring the sums to (N, L).
+// Sum the contributions of a group's blocks, in order, and transpose the sums to (N, L).
 template <int V>
 void add_shares(const Problem& problem, int64_t group, int64_t chunk, const Shares<V>& shares,
                 const Gradients& results) {
@@ -190,7 +190,7 @@ void add_shares(const Problem& problem, int64_t group, int64_t chunk, const Shar
     }
 }
 
-// The gradients of the parameters of one channel, over the batch.
+// Gradients of the parameters of one channel, summed over the batch.
 template <int V>
 void add_parameters(const Problem& problem, int64_t channel, const Carried<V>* carried, const Gradients& results) {
     double a[V * kLanes] = {}, skip = 0, bias = 0;
@@ -215,7 +215,7 @@ void backward(const Problem& problem, const float* grad, const float* states, co
     const int64_t channels = problem.batch * problem.channels, groups = problem.batch * problem.groups;
     const Buffer scratch_memory(threads * sizeof(Scratch<V>) / sizeof(float));
     const Buffer carried_memory(channels * sizeof(Carried<V>) / sizeof(float));
-    // Twice, so that the workers add up the one while they fill the other.
+    // Two buffers, so that the workers can sum one while they fill the other.
     const int64_t share = groups * problem.blocks() * 2 * Shares<V>::kFloats;
     const Buffer shares_memory(2 * share);
     auto* carried = reinterpret_cast<Carried<V>*>(static_cast<float*>(carried_memory));

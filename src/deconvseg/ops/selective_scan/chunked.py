@@ -1,9 +1,8 @@
-"""The selective scan in plain PyTorch, in chunks of steps: what runs where there is no kernel.
+"""The selective scan in plain PyTorch, in chunks of steps; it runs where no kernel does.
 
 Within a chunk the linear recurrence is solved by combining neighbours (Blelloch's scan: about twice the products, in a
-logarithmic number of operations), and never by dividing cumulative products, which overflow. Between chunks only the
-state is carried. The states of a chunk are computed again for the gradients, so that those of one chunk alone are
-ever in memory.
+logarithmic number of operations), without dividing cumulative products, which overflow. Only the state is carried
+between chunks. The states of a chunk are recomputed for the gradients, so that only one chunk's states are in memory.
 """
 
 from typing import Any
@@ -16,15 +15,16 @@ from deconvseg.ops.selective_scan.inputs import Inputs
 from deconvseg.ops.selective_scan.reference import finish, time_steps
 
 CHUNK = 128
-# How often chunks of chunks are made where the number of steps is open: for 128 ** 4 steps, more than memory holds.
+# Levels of chunks of chunks if the number of steps is dynamic: enough for 128 ** 4 steps, which exceed any memory.
 _MOST_LEVELS = 4
 
 
 def scan(inputs: Inputs, softplus: bool, *, recompute: bool = True) -> Tensor:
-    """Scan as ``reference.scan`` does.
+    """Return the same as ``reference.scan``.
 
-    ``recompute=False`` leaves the gradients to PyTorch, which keeps all states: for exports, transforms and derivatives
-    of derivatives. It calls the same operators for any number of steps, so that a traced program is right for others.
+    With ``recompute=False`` autograd computes the gradients and saves all states; exports, transforms and second
+    derivatives need this. It calls the same operators for any number of steps, so that a traced program is correct for
+    other lengths.
     """
     delta = time_steps(inputs, softplus)
     tensors = delta, delta * inputs.u, inputs.b, inputs.c, inputs.a
@@ -33,14 +33,14 @@ def scan(inputs: Inputs, softplus: bool, *, recompute: bool = True) -> Tensor:
 
 
 def solve(decay: Tensor, value: Tensor) -> Tensor:
-    """States h[t] = decay[t] h[t-1] + value[t] with h[-1] = 0, all of them (..., T, N)."""
+    """Return the states h[t] = decay[t] h[t-1] + value[t] with h[-1] = 0; all tensors are (..., T, N)."""
     if value.shape[-2] == 1:
         return value
     even_decay, even_value = decay[..., ::2, :], value[..., ::2, :]
     odd_decay, odd_value = decay[..., 1::2, :], value[..., 1::2, :]
     pairs = odd_value.shape[-2]
     odd = solve(odd_decay * even_decay[..., :pairs, :], odd_decay * even_value[..., :pairs, :] + odd_value)
-    # Every even step but the first follows an odd one.
+    # Every even step except the first follows an odd one.
     later = even_decay[..., 1:, :] * odd[..., : even_value.shape[-2] - 1, :] + even_value[..., 1:, :]
     even = torch.cat([even_value[..., :1, :], later], -2)
     states = torch.stack([even[..., :pairs, :], odd], -2).flatten(-3, -2)
@@ -55,14 +55,14 @@ def _scan(delta: Tensor, weighted: Tensor, b: Tensor, c: Tensor, a: Tensor) -> T
 
 
 def _levels(steps: int) -> int:
-    """Return how often chunks of chunks are made; a tracer's number of steps, which is open, has another type."""
+    """Return the number of levels of chunks; a tracer's dynamic number of steps is not of type ``int``."""
     if type(steps) is not int:
         return _MOST_LEVELS
     return next(level for level in range(1, 64) if CHUNK**level >= steps)
 
 
 def _all_states(decay: Tensor, value: Tensor, levels: int) -> Tensor:
-    """Return what :func:`solve` does, by operators whose number depends on ``levels`` alone."""
+    """Return the same as :func:`solve`, with a number of operators that depends only on ``levels``."""
     steps = value.shape[-2]
     decay, value = _cut(decay), _cut(value)
     distance = 1
@@ -80,14 +80,14 @@ def _all_states(decay: Tensor, value: Tensor, levels: int) -> Tensor:
 
 
 def _cut(image: Tensor) -> Tensor:
-    """Cut (..., T, N) into chunks (..., chunks, CHUNK, N), zeros behind the last step."""
+    """Split (..., T, N) into chunks (..., chunks, CHUNK, N), zero-padded after the last step."""
     steps = image.shape[-2]
     chunks = (steps + CHUNK - 1) // CHUNK
     return F.pad(image, (0, 0, 0, chunks * CHUNK - steps)).reshape(*image.shape[:-2], chunks, CHUNK, image.shape[-1])
 
 
 def _states(state: Tensor, a: Tensor, delta: Tensor, weighted: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Decays and states (B, D, T, N) of a chunk that begins with a state (B, D, N)."""
+    """Return the decays and states (B, D, T, N) of a chunk that starts from ``state`` (B, D, N)."""
     decay = torch.exp(delta[..., None] * a[:, None])
     value = weighted[..., None] * _of_channels(b, weighted)
     first = value[..., :1, :] + decay[..., :1, :] * state[:, :, None]
@@ -95,23 +95,23 @@ def _states(state: Tensor, a: Tensor, delta: Tensor, weighted: Tensor, b: Tensor
 
 
 def _of_channels(projection: Tensor, like: Tensor) -> Tensor:
-    """Give every channel its group's (B, G, N, T), as (B, D, T, N)."""
+    """Expand a projection (B, G, N, T) from groups to channels, (B, D, T, N)."""
     each = like.shape[1] // projection.shape[1]
     return projection.mT[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
 
 
 def _of_groups(gradient: Tensor, like: Tensor) -> Tensor:
-    """Sum gradients (B, D, T, N) over the channels of each group, to (B, G, N, T)."""
+    """Return gradients (B, D, T, N) summed over the channels of each group, (B, G, N, T)."""
     return torch.unflatten(gradient, 1, (like.shape[1], -1)).sum(2).mT
 
 
 class _Recomputing(torch.autograd.Function):
-    """:func:`_scan`, which keeps the state before every chunk alone; the gradients are those of README.md."""
+    """:func:`_scan` that saves only the state before every chunk; the gradients are those of README.md."""
 
     @staticmethod
     def forward(ctx: Any, delta: Tensor, weighted: Tensor, b: Tensor, c: Tensor, a: Tensor) -> Tensor:
         batch, channels, steps = delta.shape
-        # Written in place, as what is kept between short-lived tensors would leave holes in memory.
+        # Written in place: kept tensors between short-lived ones would fragment memory.
         y, before = torch.empty_like(delta), delta.new_zeros(-(-steps // CHUNK), batch, channels, a.shape[1])
         for index, state in enumerate(before):
             now = slice(index * CHUNK, (index + 1) * CHUNK)
@@ -124,7 +124,7 @@ class _Recomputing(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         *tensors, before = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradients are to be differentiated
+        if torch.is_grad_enabled():  # second derivatives are needed
             inputs = [tensor.view_as(tensor) for tensor in tensors]
             wanted = [tensor if tensor.requires_grad else tensor.requires_grad_() for tensor in inputs]
             return torch.autograd.grad(_scan(*wanted), wanted, grad, create_graph=True)

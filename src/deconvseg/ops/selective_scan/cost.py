@@ -1,4 +1,4 @@
-"""What the selective scan costs, whatever computes it (Mamba, arXiv 2312.00752, Eq. 2 and 4)."""
+"""Cost of the selective scan, for any backend (Mamba, arXiv 2312.00752, Eq. 2 and 4)."""
 
 from torch import Tensor
 
@@ -17,10 +17,10 @@ def scan(
     delta_bias: Tensor | None = None,
     softplus: bool = False,
 ) -> Cost:
-    """For each state and step the recurrence and the output, one multiply-accumulate each; ``skip`` is another a step.
+    """Return the cost: two multiply-accumulates per state and step (recurrence, output), and one per step for ``skip``.
 
-    Elementwise are, for each state and step, the exponential and the two products that make the coefficients, and what
-    is done for each step: the products with Δ, its bias and softplus, the gate and its SiLU.
+    Elementwise operations are the exponential and two products of the coefficients per state and step, and per step the
+    product with Δ, its bias, softplus, the gate and its SiLU.
     """
     steps, states = u.numel(), a.shape[1]
     for_each_step = 1 + (delta_bias is not None) + softplus + 2 * (gate is not None)

@@ -5,8 +5,8 @@
 
 namespace deconvseg::scan {
 
-// Take the states h of one channel through a chunk. `keep(at, decay, state)` sees every step; y, or null, takes
-// `padded` of them.
+// Advance the states h of one channel through a chunk. `keep(at, decay, state)` is called for every step; y, if not
+// null, receives `padded` values.
 template <int V, class Keep>
 DECONVSEG_INLINE void scan_chunk(const Inputs& inputs, const Decay<V>& decay, const float* b, const float* c,
                                  const Steps& steps, vec (&h)[V], float* y, Keep keep) {
@@ -59,7 +59,7 @@ inline void keep_state(const Problem& problem, int64_t channel, int64_t chunk, c
     std::copy(state, state + problem.states, to);
 }
 
-// `states`, or null, receives those before every chunk, (batch, channels, chunks, N).
+// `states`, if not null, receives the states before every chunk, (batch, channels, chunks, N).
 template <int V>
 void forward(const Problem& problem, float* out, float* states, int64_t threads) {
     constexpr int64_t width = V * kLanes, tile = kChunk * width;

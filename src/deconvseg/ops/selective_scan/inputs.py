@@ -1,4 +1,4 @@
-"""What a selective scan takes, and what that must satisfy; else an error names the shapes."""
+"""Inputs of a selective scan and their checks; errors name the shapes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from deconvseg.errors import InputError
 
-# Steps from one state that the native kernels keep to the next: kChunk in scan.h.
+# Number of steps between the states that the native kernels keep: kChunk in scan.h.
 KEPT_EVERY = 256
 
 
 class Inputs(NamedTuple):
-    """The tensors of a scan: those with a batch first, then the parameters.
+    """Tensors of a scan: first those with a batch axis, then the parameters.
 
     ``u``, ``delta`` and ``gate`` are (B, D, L), ``b`` and ``c`` (B, G, N, L), ``a`` is (D, N), ``skip`` and
     ``delta_bias`` are (D,).
@@ -30,22 +30,22 @@ class Inputs(NamedTuple):
     delta_bias: Tensor | None
 
     def given(self) -> dict[str, Tensor]:
-        """Those that are not left out, by name."""
+        """Return the tensors that are not None, by name."""
         return {name: tensor for name, tensor in zip(self._fields, self, strict=True) if tensor is not None}
 
     def convert(self, function: Callable[..., tuple[Tensor, ...]]) -> Inputs:
-        """Apply a function to all that are given, which returns as many."""
+        """Apply a function to all tensors that are not None; it returns as many tensors."""
         given = self.given()
         return self._replace(**dict(zip(given, function(*given.values()), strict=True)))
 
     def shape_of_states(self) -> tuple[int, ...]:
-        """Shape of the states that the native kernels keep for the gradients, (B, D, chunks, N)."""
+        """Return the shape of the states that the native kernels keep for the gradients, (B, D, chunks, N)."""
         return (*self.u.shape[:2], -(-self.u.shape[2] // KEPT_EVERY), self.a.shape[1])
 
     def check(self) -> Inputs:
-        """Refuse tensors that do not belong together, are empty, or are not real floating point.
+        """Raise :class:`InputError` for tensors that do not fit, are empty, or are not real floating-point.
 
-        ``b`` and ``c`` may also be (B, N, L); returns the inputs with one group then.
+        Returns the inputs, with ``b`` and ``c`` of shape (B, N, L) expanded to one group.
         """
         if self.u.ndim != 3 or 0 in self.u.shape[1:]:
             raise InputError(f"u of shape {tuple(self.u.shape)}: give (B, D, L), at least one channel and one step")

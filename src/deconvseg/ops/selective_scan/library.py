@@ -1,7 +1,7 @@
-"""The selective scan as operators of ``torch.library``, so that autograd, compilers and DDP see through it.
+"""The selective scan as ``torch.library`` operators, which support autograd, compilers and DDP.
 
-``deconvseg::selective_scan`` returns the result and, with ``keep``, the states before every chunk, which spare the
-backward pass a scan. All results are contiguous. Second derivatives come from plain PyTorch.
+``deconvseg::selective_scan`` returns the result and, with ``keep``, the states before every chunk, which save the
+backward pass a scan. All results are contiguous. Plain PyTorch computes second derivatives.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ _TENSORS = "Tensor u, Tensor delta, Tensor b, Tensor c, Tensor? gate, Tensor a, 
 
 
 def scan(inputs: Inputs, softplus: bool, backend: str = "") -> Tensor:
-    """Scan by the kernel of a backend that was chosen, or by the first that takes the tensors."""
+    """Scan with the named backend, by default with the first that accepts the tensors."""
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs.given().values())
     out: Tensor = torch.ops.deconvseg.selective_scan(*inputs, softplus, keep, backend)[0]
     return out

@@ -1,4 +1,4 @@
-"""The selective scan on a GPU by the kernels of mamba-ssm, where it is installed; not run here, as there is no GPU."""
+"""The selective scan on a GPU by the kernels of mamba-ssm, if installed; tested only with a stand-in, not on a GPU."""
 
 from functools import cache
 from importlib import import_module
@@ -9,7 +9,7 @@ from torch import Tensor
 from deconvseg.ops.selective_scan.inputs import Inputs
 
 _INTERFACE = "mamba_ssm.ops.selective_scan_interface"
-# The most states that its kernels hold.
+# Largest number of states that its kernels support.
 _MOST_STATES = 256
 
 
@@ -23,7 +23,7 @@ def decline(
     skip: Tensor | None,
     delta_bias: Tensor | None,
 ) -> str | None:
-    """Say in one line why mamba-ssm cannot take these tensors, or None where it can."""
+    """Return why mamba-ssm cannot take these tensors, in one line, or None."""
     if not u.is_cuda:
         return f"it needs tensors on cuda, not {u.device.type}"
     if missing := _unavailable():
@@ -41,13 +41,13 @@ def _unavailable() -> str | None:
         if error.name == "mamba_ssm":
             return "mamba-ssm is not installed"
         return f"mamba-ssm cannot be imported: {error}"
-    except (ImportError, OSError, RuntimeError) as error:  # built for another PyTorch or another CUDA
+    except (ImportError, OSError, RuntimeError) as error:  # built for another version of PyTorch or CUDA
         return f"mamba-ssm cannot be imported: {error}"
     return None
 
 
 def scan(inputs: Inputs, softplus: bool) -> Tensor:
-    """Scan as ``reference.scan`` does; what varies over time in the type of ``u``, the parameters in float32."""
+    """Return the same as ``reference.scan``; sequences are converted to the type of ``u``, parameters to float32."""
     function = import_module(_INTERFACE).selective_scan_fn
     u, gate, skip, bias = inputs.u, inputs.gate, inputs.skip, inputs.delta_bias
     scanned: Tensor = function(

@@ -1,4 +1,4 @@
-// The selective scan on a CPU, forward and backward: plain C functions, called from native.py.
+// The selective scan on a CPU, forward and backward: C functions, called from native.py.
 
 #include "backward.h"
 #include "interface.h"
@@ -12,7 +12,7 @@ scan::Problem problem_of(const float* const* inputs, const int64_t* sizes) {
             inputs[1], inputs[2], inputs[3], inputs[4], inputs[5], inputs[6],     inputs[7]};
 }
 
-// Call with the number of vectors that hold the states; native.py lets no more through.
+// Call with the number of vectors for the states as a constant; native.py ensures at most 4.
 template <class Call>
 int with_vectors(int64_t states, Call call) {
     return guarded([&] {
@@ -27,10 +27,9 @@ int with_vectors(int64_t states, Call call) {
 
 }  // namespace
 
-// inputs: u, delta, b, c, gate, a, skip, bias, contiguous, gate, skip and bias or null; sizes: batch, channels, groups,
-// states, steps, and whether softplus is applied; states (or null): those before every chunk, (batch, channels, chunks,
-// states).
-// Returns 0, or 1 where memory ran out.
+// inputs are u, delta, b, c, gate, a, skip and bias, contiguous; gate, skip and bias may be null. sizes are batch,
+// channels, groups, states, steps, and whether softplus is applied. states, if not null, receives the states before
+// every chunk, (batch, channels, chunks, states). Returns 0, or 1 if memory ran out.
 extern "C" int deconvseg_selective_scan(const float* const* inputs, float* out, float* states, const int64_t* sizes,
                                         int64_t threads) {
     const scan::Problem problem = problem_of(inputs, sizes);
@@ -40,7 +39,7 @@ extern "C" int deconvseg_selective_scan(const float* const* inputs, float* out, 
     });
 }
 
-// Gradients in the order of the inputs, from `grad`, that of out; `states` as the forward pass has left them.
+// Gradients in the order of the inputs from `grad`, the gradient of out; `states` are those of the forward pass.
 extern "C" int deconvseg_selective_scan_backward(const float* grad, const float* states, const float* const* inputs,
                                                  float* const* gradients, const int64_t* sizes, int64_t threads) {
     const scan::Problem problem = problem_of(inputs, sizes);

@@ -1,4 +1,4 @@
-"""The selective scan on a CPU by compiled kernels (native.cpp): float32, any strides, some tens of states."""
+"""The selective scan on a CPU, computed by native.cpp: float32, any strides, some tens of states."""
 
 import ctypes
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from deconvseg.ops.native.interface import call, integers, lanes, pointer, point
 from deconvseg.ops.selective_scan.inputs import Inputs
 
 _MOST_VECTORS = 4
-# What one step of one state costs, in multiplications.
+# Cost of one step of one state, in multiplications.
 _OPERATIONS = 16
 
 
@@ -24,7 +24,7 @@ def decline(
     skip: Tensor | None,
     delta_bias: Tensor | None,
 ) -> str | None:
-    """Say in one line why the kernels cannot take these tensors, or None where they can."""
+    """Return why the kernels cannot take these tensors, in one line, or None."""
     inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias)
     if unreadable := why_unreadable(" ".join(Inputs._fields), *inputs):
         return unreadable
@@ -33,10 +33,10 @@ def decline(
 
 
 def scan(inputs: Inputs, softplus: bool, keep: bool) -> tuple[Tensor, Tensor]:
-    """Scan as ``reference.scan`` does, and return the states before every chunk, (B, D, chunks, N), with ``keep``.
+    """Return the result of ``reference.scan`` and, with ``keep``, the states before every chunk, (B, D, chunks, N).
 
-    Those are what :func:`scan_backward` needs; without it they are (0,). Every number of threads gives the same bits.
-    Raises :class:`~deconvseg.errors.DeconvsegError` where there is no library, or memory is short.
+    :func:`scan_backward` needs these states; without ``keep`` they are (0,). The results are bitwise the same for any
+    number of threads. Raises :class:`~deconvseg.errors.DeconvsegError` without a library, or if memory runs out.
     """
     inputs = inputs.convert(_contiguous)
     out, states = _empty(inputs.u.shape), _empty(inputs.shape_of_states() if keep else (0,))
@@ -47,7 +47,7 @@ def scan(inputs: Inputs, softplus: bool, keep: bool) -> tuple[Tensor, Tensor]:
 
 
 def scan_backward(grad: Tensor, states: Tensor, inputs: Inputs, softplus: bool) -> Inputs:
-    """Gradients of the inputs from that of the result of :func:`scan`, each contiguous."""
+    """Return the contiguous gradients of the inputs from the gradient of the result of :func:`scan`."""
     grad, inputs = grad.contiguous(), inputs.convert(_contiguous)
     gradients = inputs.convert(lambda *tensors: tuple(_empty(tensor.shape) for tensor in tensors))
     if grad.numel() == 0:

@@ -1,4 +1,4 @@
-"""The selective scan in plain PyTorch, step by step: the equations of Mamba (arXiv 2312.00752), and nothing else."""
+"""The selective scan in plain PyTorch, step by step: the equations of Mamba (arXiv 2312.00752)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from deconvseg.ops.selective_scan.inputs import Inputs
 
 
 def scan(inputs: Inputs, softplus: bool) -> Tensor:
-    """Scan ``inputs.u`` (B, D, L) from a state of zeros, one step after the other."""
+    """Scan ``inputs.u`` (B, D, L) step by step from a zero state; returns (B, D, L)."""
     (batch, channels, _), (groups, states) = inputs.u.shape, inputs.b.shape[1:3]
     state = inputs.u.new_zeros(batch, channels, states)
     outputs = []
-    # Taken apart at once, and not step by step, because then the gradients are put together at once.
+    # Unbound once instead of indexed at each step, so that the backward pass stacks the gradients once.
     over_time = inputs.u, time_steps(inputs, softplus), inputs.b, inputs.c
     for u, delta, *projections in zip(*(torch.unbind(tensor, -1) for tensor in over_time), strict=True):
         b, c = (projection.repeat_interleave(channels // groups, dim=1) for projection in projections)
@@ -23,7 +23,7 @@ def scan(inputs: Inputs, softplus: bool) -> Tensor:
 
 
 def time_steps(inputs: Inputs, softplus: bool) -> Tensor:
-    """Δ: with its bias, and through softplus."""
+    """Return Δ with its bias added and, optionally, softplus applied."""
     delta = inputs.delta if inputs.delta_bias is None else inputs.delta + inputs.delta_bias[:, None]
     return F.softplus(delta) if softplus else delta
 

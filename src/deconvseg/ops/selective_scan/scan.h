@@ -1,7 +1,6 @@
-// What the forward and the backward pass of the selective scan share: how the work is cut, and a chunk's numbers.
-//
-// The N states of a channel lie in the lanes of V vectors, so that b and c are read as they are for all channels, and
-// the rows of u, delta and the rest along time stay as they are in memory.
+// Code shared by the forward and backward passes of the selective scan: partition of the work, and data of a chunk.
+// The N states of a channel are in the lanes of V vectors, so that all channels share the loaded b and c, and the rows
+// of the other tensors along time need no transposition.
 #pragma once
 
 #include <algorithm>
@@ -13,9 +12,9 @@
 
 namespace deconvseg::scan {
 
-constexpr int64_t kChunk = 256;  // steps from one kept state to the next, as in inputs.py; b and c of a chunk fit the first cache
+constexpr int64_t kChunk = 256;  // steps between kept states, as in inputs.py; b and c of a chunk fit the L1 cache
 constexpr int64_t kBlock = 8;    // channels whose gradients of b and c are summed first
-constexpr int kTogether = kLanes == 16 ? 4 : 2;  // steps whose exponentials are computed side by side
+constexpr int kTogether = kLanes == 16 ? 4 : 2;  // steps whose exponentials are interleaved
 
 struct Problem {
     int64_t batch, channels, groups, states, steps;
@@ -24,15 +23,15 @@ struct Problem {
 
     int64_t chunks() const { return (steps + kChunk - 1) / kChunk; }
     int64_t group_size() const { return channels / groups; }
-    int64_t blocks() const { return (group_size() + kBlock - 1) / kBlock; }  // of a group
+    int64_t blocks() const { return (group_size() + kBlock - 1) / kBlock; }  // per group
 };
 
-// Some channels of one group of one sample; channels count through the batch, groups too.
+// Some channels of one group of one sample; channels and groups are numbered through the batch.
 struct Task {
     int64_t group, channel, count;
 };
 
-// Cuts the work into tasks of whole blocks: as large as leaves every thread a few, because each reads all of b and c.
+// Partition into tasks of whole blocks: large, because each task reads all of b and c, but a few tasks per thread.
 class Partition {
   public:
     Partition(const Problem& problem, int64_t threads) : problem_(problem) {
@@ -55,7 +54,7 @@ class Partition {
     int64_t size_, of_group_;
 };
 
-// Some steps; `padded` to whole vectors.
+// The steps of a chunk; `padded` is their number rounded up to whole vectors.
 struct Steps {
     int64_t first, count, padded;
 
@@ -65,7 +64,7 @@ struct Steps {
           padded((count + kLanes - 1) / kLanes * kLanes) {}
 };
 
-// Bring b or c of a chunk, (N, L), to [step][state], zero where there is none.
+// Transpose b or c of a chunk from (N, L) to [step][state], padded with zeros.
 inline void load_tile(float* tile, const float* from, const Problem& problem, int64_t group, const Steps& steps) {
     const int64_t width = padded(problem.states);
     to_rows(tile, from + group * problem.states * problem.steps + steps.first, {problem.steps, 1}, steps.count,
@@ -73,7 +72,7 @@ inline void load_tile(float* tile, const float* from, const Problem& problem, in
     std::fill(tile + steps.count * width, tile + steps.padded * width, 0.0f);
 }
 
-// delta, as it is used, and delta * u of one channel in one chunk, zero beyond its end.
+// delta with bias and softplus, and delta * u, of one channel in one chunk, padded with zeros.
 struct Inputs {
     alignas(64) float delta[kChunk], weighted[kChunk];
 

@@ -1,4 +1,4 @@
-"""Convolutions with kernels of 3 along two axes or three, by Winograd's minimal filtering."""
+"""Convolutions with kernels of 3 along two or three axes, by Winograd's minimal filtering."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,10 +15,10 @@ _CONV = {4: "conv2d", 5: "conv3d"}
 
 @overridable
 def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | None = None) -> Tensor:
-    """Convolve (B, I, \\*S) with weights (O, I, \\*K), zeros around it, to (B, O, \\*S), without gradients.
+    """Convolve (B, I, \\*S) with weights (O, I, \\*K) and zero padding to (B, O, \\*S), without gradients.
 
-    K is 3 x 3, 3 x 3 x 3 or that with 1 along one axis; ``packing`` keeps the transformed weights for the next call.
-    The kernel returns the channels innermost in memory; where it cannot run, PyTorch's convolution does.
+    K is 3 x 3, 3 x 3 x 3, or 3 x 3 x 3 with 1 along one axis; ``packing`` caches the transformed weights. The kernel's
+    result has the channels innermost in memory; if the kernel declines, PyTorch's convolution runs.
     """
     backend = chosen(library.WINOGRAD, x, weight, bias)
     if backend != "reference":
@@ -31,11 +31,11 @@ def winograd_conv(x: Tensor, weight: Tensor, packing: Packing, bias: Tensor | No
 
 
 def choose_winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Choice:
-    """Choose what computes :func:`winograd_conv`."""
+    """Return the backend of :func:`winograd_conv`."""
     return choose(library.WINOGRAD, x, weight, bias)
 
 
 def choose_packing(weight: Tensor) -> Choice:
-    """Choose for an image without a gradient."""
+    """Return the backend of :func:`winograd_conv` with these weights for an image without a gradient."""
     weight = weight.detach()
     return choose_winograd(weight.new_empty((1, weight.shape[1], *weight.shape[2:])), weight)

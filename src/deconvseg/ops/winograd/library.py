@@ -1,4 +1,4 @@
-"""Winograd convolutions as operators of ``torch.library``; they have no derivatives, which PyTorch's own have."""
+"""Winograd convolutions as a ``torch.library`` operator without derivatives; only PyTorch's convolutions have them."""
 
 from typing import Any
 

@@ -1,8 +1,7 @@
 // Convolutions with kernels of 3 along each axis (or 1 along one), stride 1 and channels innermost, by Winograd's minimal
-// filtering F(2, 3): two results along an axis take four products instead of six. Plain C functions.
-//
-// Results are made in tiles of two along each axis whose kernel is 3, from four voxels of the image, a few dozen tiles at a
-// time. What the image, the products and the results become: V = Bᵀ d, M = V U for each place in a tile, y = Aᵀ M, with
+// filtering F(2, 3): two results along an axis need four products instead of six. Exported as C functions.
+// A tile has two results along each axis whose kernel is 3, computed from four voxels of the image; a few dozen tiles
+// are processed at a time. With V = Bᵀ d from the image, M = V U for each place in a tile, and the result y = Aᵀ M:
 //     Bᵀ = 1 0 -1 0,  0 1 1 0,  0 -1 1 0,  0 1 0 -1      G = 1 0 0,  ½ ½ ½,  ½ -½ ½,  0 0 1      Aᵀ = 1 1 1 0,  0 1 -1 -1.
 
 #include <algorithm>
@@ -19,7 +18,7 @@ struct Shape {
     int64_t batch, read, written, size[3], kernel[3], threads;
 };
 
-constexpr int64_t kFloatsAtOnce = 1 << 16;  // of a worker's V and M: 256 KB
+constexpr int64_t kFloatsAtOnce = 1 << 16;  // of V and M per worker: 256 KB
 
 DECONVSEG_INLINE void transform_image(vec* a, int64_t step) {
     const vec first = a[0] - a[2 * step], sum = a[step] + a[2 * step];
@@ -32,7 +31,7 @@ DECONVSEG_INLINE void transform_result(vec* a, int64_t step) {
     a[0] += sum, a[step] = difference - a[3 * step];
 }
 
-// Along each axis, of the z, y and x of a tile: how many results it has, and of how many voxels.
+// Tiles of Z x Y x X voxels with kResults results along each axis.
 template <int Z, int Y, int X>
 struct Tile {
     static constexpr int kResults[3] = {Z == 4 ? 2 : 1, Y == 4 ? 2 : 1, X == 4 ? 2 : 1};
@@ -40,7 +39,7 @@ struct Tile {
 
     const Shape& shape;
     int64_t count[3];
-    int64_t step_v, step_m;  // floats from one place of a tile to the next, in V and M; not a power of two
+    int64_t step_v, step_m;  // floats from one place of a tile to the next in V and M; not a power of two
     int64_t at_once;
 
     explicit Tile(const Shape& s) : shape(s) {
@@ -54,7 +53,7 @@ struct Tile {
     int64_t floats_m() const { return kPlaces * step_m; }
 
     struct Place {
-        int64_t sample, at[3];  // of the tile's first result
+        int64_t sample, at[3];  // position of the tile's first result
     };
     Place place(int64_t tile) const {
         const int64_t x = tile % count[2], y = tile / count[2] % count[1], z = tile / (count[2] * count[1]) % count[0];
@@ -64,7 +63,7 @@ struct Tile {
         return ((sample * shape.size[0] + z) * shape.size[1] + y) * shape.size[2] + x;
     }
 
-    // V of one tile: places `step_v` apart.
+    // Compute V of one tile; places are `step_v` apart.
     void read(const float* image, int64_t tile, float* v) const {
         const Place p = place(tile);
         const int64_t from[3] = {p.at[0] - (Z == 4), p.at[1] - (Y == 4), p.at[2] - (X == 4)};
@@ -98,7 +97,7 @@ struct Tile {
         }
     }
 
-    // The results of one tile from its M.
+    // Compute the results of one tile from its M.
     void write(const float* m, int64_t tile, const float* bias, float* out) const {
         const Place p = place(tile);
         for (int64_t channel = 0; channel < shape.written; channel += kLanes) {
@@ -151,7 +150,8 @@ void convolve(const Shape& shape, const float* image, const float* packed, const
     });
 }
 
-// U, packed for products: for each place, weights (written, read, kernel) to which G was applied along each axis of 3.
+// Compute U, packed for products: for each place, the weights (written, read, kernel) with G applied along each axis of
+// 3.
 void pack(const Shape& shape, const float* weight, float* packed) {
     constexpr double kG[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
     constexpr double kOne[1][3] = {{1, 0, 0}};
@@ -180,10 +180,11 @@ Shape shape_of(const int64_t* sizes) { return shape_from<Shape, 10>(sizes); }
 
 }  // namespace
 
-// Images are (batch, depth, height, width, channels), sizes those of Shape in order: kernels (3, 3, 3), or 1 along
-// one axis, and channels in multiples of the lanes. A bias may be null. Each returns 0, or 1 where memory ran out.
+// Images are (batch, depth, height, width, channels); sizes are the fields of Shape in order. Kernels are (3, 3, 3), or
+// 1 along one axis; channels are multiples of the lanes. A bias may be null. Each function returns 0, or 1 if memory
+// ran out.
 
-// Packed weights hold, for each place of a tile, as many floats as packed_size() says.
+// Packed weights have packed_size() floats for each place of a tile.
 extern "C" int deconvseg_winograd_pack(const float* weight, float* packed, const int64_t* sizes) {
     return guarded([&] { pack(shape_of(sizes), weight, packed); });
 }

@@ -1,4 +1,4 @@
-"""Winograd convolutions on a CPU by compiled kernels (native.cpp): float32, the channels innermost, no gradients."""
+"""Winograd convolutions on a CPU, computed by native.cpp: float32, channels innermost, no gradients."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for, why_unreadable
 
 _KERNELS = ((3, 3), (3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 3, 1))
-_PANEL = 2  # vectors of a panel of packed weights: kTileVectors of matmul.h
+_PANEL = 2  # vectors per panel of packed weights: kTileVectors of matmul.h
 
 
 def decline_weight(weight: Tensor) -> str | None:
@@ -23,7 +23,7 @@ def decline_weight(weight: Tensor) -> str | None:
     if any(channels % lanes() or not channels for channels in weight.shape[:2]):
         return f"{weight.shape[1]} or {weight.shape[0]} channels are not a multiple of {lanes()}"
     if weight.is_inference():
-        return "nothing tells when weights that were made in inference mode change"
+        return "changes of weights made in inference mode cannot be detected"
     return None
 
 
@@ -39,7 +39,7 @@ def decline(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
 
 
 def pack(weight: Tensor) -> Tensor:
-    """Return U, the transformed weights (O, I, \\*K), in the order of the kernels of this processor."""
+    """Return U, the transformed weights (O, I, \\*K), in the order that this processor's kernels use."""
     if reason := decline_weight(weight):
         raise InputError(f"weights of shape {tuple(weight.shape)} cannot be packed: {reason}")
     weight, packed = weight.detach().contiguous(), weight.new_empty(_packed_size(weight.shape))
@@ -49,7 +49,7 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def conv(x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int]) -> Tensor:
-    """Convolve (B, I, \\*S) with packed weights (``written``, I, \\*K); the result is as large as the image."""
+    """Convolve (B, I, \\*S) with packed weights (``written``, I, \\*K); the result has the size of the image."""
     x = channels_last(x)
     shape = (x.shape[0], written, *x.shape[2:])
     out = torch.empty(shape, dtype=x.dtype, memory_format=CHANNELS_LAST[x.ndim])
@@ -64,14 +64,14 @@ def conv(x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: S
 
 
 def _packed_size(weight: Sequence[int]) -> int:
-    """Return the floats of packed weights: a matrix, its columns in whole panels, for each of a tile's places."""
+    """Return the number of floats of packed weights: for each place of a tile a matrix with columns in full panels."""
     written, read, *kernel = weight
     panel = _PANEL * lanes()
     return math.prod(4 if length == 3 else 1 for length in kernel) * read * -(-written // panel) * panel
 
 
 def _sizes(image: Sequence[int], weight: Sequence[int], threads: int) -> object:
-    """Sizes in the order of Shape in native.cpp; the first axis of a 2D image is one of size 1."""
+    """Return the sizes in the order of Shape in native.cpp; a 2D image gets a first axis of size 1."""
     ones = [1] * (5 - len(image))
     batch, read, *size = image
     return integers([batch, read, weight[0], *ones, *size, *ones, *weight[2:], threads])

@@ -1,4 +1,4 @@
-"""The transformed weights of a convolution, kept as long as the weights stay as they are."""
+"""Cache of the transformed weights of a convolution, valid while the weights do not change."""
 
 from torch import Tensor
 
@@ -7,20 +7,20 @@ from deconvseg.ops.winograd.library import WINOGRAD
 
 
 class Packing:
-    """Transforms the weights of a convolution at the first call, and again where they have changed since.
+    """Transforms the weights of a convolution at the first call, and again after they have changed.
 
-    PyTorch counts what is written into a tensor; what is written through ``weight.data`` it does not see. Copies and
-    pickles begin empty: the order of transformed weights is that of one processor.
+    Changes are detected by PyTorch's version counter, which does not count writes through ``weight.data``. Copies and
+    pickles are empty, because the order of the transformed weights depends on the processor.
     """
 
     def __init__(self) -> None:
         self._made: tuple[Tensor, int, str, Tensor] | None = None
 
     def of(self, weight: Tensor, backend: str = "native") -> Tensor:
-        r"""Return the weights (O, I, \*K) as a backend transforms them; raises as its ``pack`` does."""
+        r"""Return the weights (O, I, \*K) as transformed by a backend; raises the errors of the backend's ``pack``."""
         made, version = self._made, version_of(weight)
         if made is None or made[1:3] != (version, backend) or not made[0].is_set_to(weight):
-            # Holding the weights keeps others from being taken for them, at the same address.
+            # Holding the weights prevents others from being allocated at the same address and mistaken for them.
             made = self._made = weight.detach(), version, backend, WINOGRAD.kernels(backend, weight).pack(weight)
         return made[-1]
 

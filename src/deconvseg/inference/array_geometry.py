@@ -1,4 +1,4 @@
-"""Where an array in memory lies: by its affine, by its spacing, or as the training files did."""
+"""The geometry of an array in memory: from its affine, from its spacing, or that of the training files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from deconvseg.planning import Plan
 
 _log = logging.getLogger("deconvseg")
 
-# Of a voxel's side: how far a spacing may be from that of the affine beside it.
+# Fraction of a voxel's side by which a spacing may differ from that of the affine.
 _TOLERANCE = 1e-3
 _WORLD_AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 
 
 def geometry_of(plan: Plan, spacing: Sequence[float] | None, affine: Any) -> Geometry:
-    """Return the geometry of an array that has these; with neither, the log says what was assumed where it matters."""
+    """Return the geometry of an array with this affine or spacing; without both, the log states the assumption."""
     dims = plan.spatial_dims
     steps = None if spacing is None else _spacing(spacing, dims)
     if affine is None:
@@ -44,7 +44,7 @@ def geometry_of(plan: Plan, spacing: Sequence[float] | None, affine: Any) -> Geo
 
 
 def checked_geometry(affine: NDArray[np.float64]) -> Geometry:
-    """Return the geometry of an affine; one whose last row is not (0, …, 0, 1) is refused."""
+    """Return the geometry of an affine, whose last row must be (0, …, 0, 1)."""
     if not np.array_equal(affine[-1], [0.0] * (len(affine) - 1) + [1.0]):
         raise InputError(f"affine: its last row is {affine[-1].tolist()}, but zeros and a one belong there; transpose?")
     return Geometry(affine)
@@ -65,7 +65,7 @@ def own_affine(tensor: torch.Tensor, dims: int) -> NDArray[np.float64] | None:
                 "images: the affine of this tensor turns its slice in space, but the run needs 2D images; give its "
                 "array with spacing"
             )
-        # A picture has no patient's left and right: only the size of its pixels is taken.
+        # A picture has no left and right of a patient: only the size of its pixels is used.
         return np.diag([*np.linalg.norm(affine[:2, :2], axis=0), 1.0])
     return affine
 
@@ -81,7 +81,7 @@ def _spacing(spacing: Sequence[float], dims: int) -> NDArray[np.float64]:
 
 
 def _assumed_geometry(plan: Plan, steps: NDArray[np.float64] | None) -> Geometry:
-    """Return the geometry of an array that comes without one; the log says what was assumed where that matters."""
+    """Return the geometry of an array without affine; a log message states the assumption if it affects the result."""
     dims = plan.spatial_dims
     if steps is None and any(abs(side - 1) > _TOLERANCE for side in plan.spacing):
         _log.warning(
@@ -108,14 +108,14 @@ def _assumed_geometry(plan: Plan, steps: NDArray[np.float64] | None) -> Geometry
 
 
 def _training_axes(plan: Plan) -> tuple[str, bool]:
-    """Return the orientation that all training files had, and True; RAS and False where there is not one."""
+    """Return the common orientation of the training files and True, or RAS and False if they have several."""
     known = [] if plan.data is None else list(plan.data.orientations)
     usable = len(known) == 1 and sorted(_WORLD_AXES.get(code, -1) for code in known[0]) == [0, 1, 2]
     return (known[0], True) if usable else ("RAS", False)
 
 
 def _tells_directions(plan: Plan) -> bool:
-    """Whether the run sees a difference between the axes of a volume, or between their two directions."""
+    """Whether the run distinguishes the axes of a volume, or their two directions."""
     mirrored = set(plan.recipe.augmentation.mirrored(3)) == {0, 1, 2}
     alike = len(set(plan.spacing)) == 1 and len(set(plan.patch_size)) == 1
     one_way = plan.data is not None and len(plan.data.orientations) == 1

@@ -1,4 +1,4 @@
-"""Images that come as objects of Python: arrays, tensors, and the images of nibabel and SimpleITK."""
+"""Images given as Python objects: arrays, tensors, and the images of nibabel and SimpleITK."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from deconvseg.errors import InputError
 from deconvseg.inference.array_geometry import checked_geometry, geometry_of, own_affine
 from deconvseg.planning import Plan
 
-# More channels than this are taken for the planes of a volume.
+# More channels than this are treated as the planes of a volume.
 _MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
 class GivenImage:
-    """An image, and how its mask is given back: in the type that belongs to what was given."""
+    """An image, and the conversion of its mask to the matching type."""
 
     image: Image
     give_back: Callable[[LabelMap], Any]
@@ -36,15 +36,15 @@ def image_of(
     spacing: Sequence[float] | None = None,
     affine: Any = None,
 ) -> GivenImage:
-    """Take an array, a tensor or an image of nibabel, SimpleITK or this package for an image that a plan fits.
+    """Convert an array, a tensor or an image of nibabel, SimpleITK or this package to an image for a plan.
 
-    Arrays and tensors are (C, *S) or (*S), in the order of axes of nibabel (2D: row, column); ``affine`` maps their
-    voxels to RAS millimetres, as nibabel's does. A MONAI ``MetaTensor`` brings its own. Images have a geometry already
+    Arrays and tensors are (C, *S) or (*S), in nibabel's order of axes (2D: row, column); ``affine`` maps their
+    voxels to RAS millimetres, as nibabel's does. A MONAI ``MetaTensor`` has its own. Images have a geometry
     and take neither ``spacing`` nor ``affine``.
 
-    Without an affine the axes are those of the training files where these all had one orientation, else RAS; a line in
-    the log says so where it matters. Raises :class:`~deconvseg.errors.InputError` for types, shapes, numbers and
-    geometries that cannot be meant.
+    Without an affine the axes are those of the training files if these all had one orientation, otherwise RAS; a log
+    message states the assumption if it affects the result. Raises :class:`~deconvseg.errors.InputError` for
+    unsupported types, shapes, numbers and geometries.
     """
     if isinstance(given, Image):
         _refuse_geometry(spacing, affine, "an Image")
@@ -98,7 +98,7 @@ def _from_nibabel(given: Any, plan: Plan) -> GivenImage:
     affine = np.diag([scale, scale, scale, 1.0]) @ given.affine
 
     def give_back(mask: LabelMap) -> Any:
-        # NIfTI has no bool and nibabel asks before it stores 64-bit integers; label values fit into fewer.
+        # NIfTI has no bool, and nibabel stores 64-bit integers only on request; label values fit into smaller types.
         made = nib.Nifti1Image(mask.pixels, given.affine, dtype=mask.pixels.dtype)
         made.header.set_xyzt_units(units)
         return made
@@ -140,7 +140,7 @@ def _numbers_of_tensor(tensor: torch.Tensor) -> NDArray[np.float32]:
 
 
 def _numbers(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """Return an array as float32; refuse one whose numbers that would change beyond rounding."""
+    """Return an array as float32; refuse one whose numbers would change by more than rounding."""
     if isinstance(pixels, np.ma.MaskedArray):
         if np.ma.getmaskarray(pixels).any():
             raise InputError("images: the array has masked elements; fill them first (numpy.ma.filled)")
@@ -151,7 +151,7 @@ def _numbers(pixels: NDArray[Any]) -> NDArray[np.float32]:
         )
     if pixels.dtype.kind not in "biuf":
         raise InputError(f"images: the array has elements of type {pixels.dtype}; give real numbers, as float32")
-    # Numbers beyond float32 become infinite, which is refused.
+    # Numbers beyond the range of float32 become infinite, which is refused below.
     with np.errstate(over="ignore"):
         numbers: NDArray[np.float32] = np.array(pixels, np.float32, order="C", subok=False)
     if not np.isfinite(numbers).all():
@@ -160,7 +160,7 @@ def _numbers(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _channels_first(pixels: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
-    """Return (C, *S); a shape that has no such meaning is refused, with the one that was probably meant."""
+    """Return (C, *S); another shape is refused, and the error suggests the intended one."""
     dims, channels = plan.spatial_dims, len(plan.channels)
     if pixels.ndim == dims and pixels.size:
         if channels > 1 and dims == 3 and channels in (pixels.shape[0], pixels.shape[-1]):

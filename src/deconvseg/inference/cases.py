@@ -1,4 +1,4 @@
-"""Predict case after case; the next image is read and the last mask written while the network computes."""
+"""Predict one case after the other; the next image is read and the previous mask written while the network computes."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def predict_cases(
 ) -> Prediction:
     """Write the mask of each case (and, on request, its probabilities as ``.npz`` beside it) into a folder.
 
-    A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative, its masks named as
-    :func:`~deconvseg.data.bids_mask_paths` says, which needs images with BIDS names.
+    A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative with masks named by
+    :func:`~deconvseg.data.bids_mask_paths`, which requires images with BIDS names.
 
-    A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead. An earlier mask
-    of it gets the ending ``.old``, so that nothing takes it for a new one. With ``skip_existing`` masks stay that were
-    made from the same images by the same networks with the same options, as ``predictions.jsonl`` beside them records
-    (and that have their probabilities, where these are wanted); masks without a record stay if they fit their image.
+    A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead. Its earlier
+    mask is renamed with the ending ``.old``. With ``skip_existing``, masks are kept if ``predictions.jsonl`` records
+    that the same networks made them from the same images with the same options (and if their probabilities exist,
+    where these are requested); masks without a record are kept if they fit their image.
 
-    The ``console`` shows which case is at work and the fraction of all work that is done and, before it starts, the
-    windows and the memory that a case takes, if it is the first or takes more than those before it.
+    The ``console`` shows the current case and the fraction of all work that is done. Before a case starts, it shows the
+    number of windows and the memory, for the first case and for each that takes more than those before it.
     """
     paths = mask_paths(predictor.plan, cases, output, bids)
     refuse_replacing(cases, paths.values())
     result = Prediction()
     noting = partial(_noting, result, raise_problems=raise_problems)
     with ExitStack() as stack:
-        # Several may write into one folder, as parts of a dataset do; a mask is one's alone.
+        # Several processes may write into one folder, such as the parts of a dataset; each mask belongs to one process.
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
         records, todo = Records(output, predictor.runs), list(cases)
@@ -60,7 +60,7 @@ def predict_cases(
             todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]
         scratch = stack.enter_context(scratch_folder(output)) if save_probabilities else None
         computing = Computing(stack.enter_context(reading_thread()), predictor, load, console.say, result)
-        # A mask that is finished is written, whatever happens to the next one.
+        # A finished mask is written even if the next case fails.
         thread = stack.enter_context(ThreadPoolExecutor(1))
         writing = Writing(thread, records, predictor.identity, result, noting)
         jobs = [Job(case, paths[case.name], scratch and scratch / f"{number}.npy") for number, case in enumerate(todo)]
@@ -72,7 +72,7 @@ def predict_cases(
                 writing.finish()
                 writing.start(job, mask)
                 del mask
-            # Also where the case has failed, or has no windows.
+            # Also if the case failed or has no windows.
             tell(1.0)
         writing.finish()
     result.log_alike()
@@ -82,14 +82,14 @@ def predict_cases(
 
 
 def _hold_masks(output: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:
-    """Hold masks in a folder for this process, after what predictions that were killed have left is removed."""
+    """Lock masks in a folder for this process, after removing leftovers of killed predictions."""
     folders = {output, *(path.parent for path in paths)}
     names = [path.relative_to(output).as_posix() for path in paths]
     return hold(output, names, alone=lambda: list(map(remove_unfinished, folders)))
 
 
 def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], result: Prediction) -> bool:
-    """Note what becomes of a case's mask with ``skip_existing``: whether it stands."""
+    """Return whether ``skip_existing`` keeps the mask of a case, and note it."""
     if not path.is_file():
         return False
     verdict = judged(path, case)
@@ -105,7 +105,7 @@ def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], res
 
 @contextmanager
 def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[None]:
-    """Make what goes wrong with one case a problem of the result, and go on."""
+    """Record an error of one case as a problem of the result, and continue."""
     try:
         yield
     except (DeconvsegError, MemoryError, RuntimeError) as error:

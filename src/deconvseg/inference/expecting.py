@@ -1,4 +1,4 @@
-"""The masks that other processes are to make, and which of them are there when one has died."""
+"""The masks that other processes are expected to make, and those that exist after one has died."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deconvseg.runs import file_sha256
 
 
 class ExpectedMasks:
-    """The masks of some cases in a folder, seen before they are made."""
+    """The masks of some cases in a folder, before they are made."""
 
     def __init__(self, plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> None:
         self.output = output
@@ -38,14 +38,14 @@ class ExpectedMasks:
         return done
 
     def fail(self, name: str, problem: str) -> Prediction:
-        """Return the problem of a case without a mask; an earlier mask of it is moved away."""
+        """Return the problem of a case without a mask; its earlier mask is renamed."""
         earlier = retire(self.paths[name])
         moved = "" if earlier is None else f"; its earlier mask is now {earlier}"
         return Prediction(problems=[f"{name}: {problem}{moved}"])
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return what a file that is replaced has another one of; None where there is none."""
+    """Return a value that changes when a file is replaced; None without a file."""
     try:
         state = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The cases of a path that is to be predicted."""
+"""The cases of a path to predict."""
 
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -29,7 +29,7 @@ from deconvseg.system import available_memory
 def find_cases(
     images: Path, channels: Sequence[str], memory: int | None, *, warn: Callable[[str], None]
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
-    """Return the cases to predict, what is left out, and how one is loaded: as its dataset says, or simply read."""
+    """Return the cases to predict, the left-out files, and the function that loads a case."""
     order = tuple(range(len(channels)))
     dataset: Dataset | None
     if is_dataset(images):
@@ -37,7 +37,7 @@ def find_cases(
         cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
     else:
         folder = images if images.is_dir() else images.parent
-        # A picture in colour is one file, and a grey one is expanded: numbered pictures are cases, except in nnU-Net's.
+        # A colour picture is one file, and a grey one is expanded: numbered pictures are cases, except in nnU-Net.
         in_colour = is_rgb(channels) and not is_images_folder(folder)
         cases, problems = open_images(images, channels=1 if in_colour else len(channels))
         channels_last = len(channels) > 1
@@ -71,14 +71,14 @@ def choose_cases(
     names: Sequence[str] | None = None,
     told: Prediction,
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
-    """Return the cases of a path that are to be predicted, what is left out of it, and how an image is loaded.
+    """Return the cases of a path to predict, its left-out files, and the function that loads an image.
 
-    They have the channels of the ``plan``; ``runs`` are those that predict them, and ``told`` takes the warnings about
-    the cases. Raises :class:`InputError` for ``names`` that no case has.
+    Cases have the channels of the ``plan``; ``runs`` are the runs that predict them, and ``told`` receives the
+    warnings about the cases. Raises :class:`InputError` for ``names`` that no case has.
     """
     channels = [channel.name for channel in plan.channels]
     cases, left_out, load = find_cases(images, channels, memory, warn=told.warn)
-    # Without a splits file the run's own is meant: it alone knows what the run was validated on.
+    # Without a splits file the run's own is used: it records the validation cases of the run.
     known, own = [case.name for case in cases], runs[0].path / "splits.json" if runs else None
     chosen = select_split(known, split, splits=splits, own=own, fold=fold)
     if chosen is not None:
@@ -95,23 +95,23 @@ def choose_cases(
 
 
 def _dataset_around(images: Path) -> Dataset | None:
-    """Return the dataset that images in a folder of nnU-Net's (imagesTs) belong to, whose channels are theirs."""
+    """Return the nnU-Net dataset that a folder of images (imagesTs) belongs to; it names their channels."""
     folder = images if images.is_dir() else images.parent
     if not is_images_folder(folder) or not is_dataset(folder.parent):
         return None
     try:
         return open_dataset(folder.parent)
     except InputError:
-        # Images were given by themselves: nothing depends on whether what lies around them can be read.
+        # Only the images were given: errors of the files around them do not matter.
         return None
 
 
 def _order_of_channels(
     given: Sequence[str], wanted: Sequence[str], where: Path, warn: Callable[[str], None]
 ) -> tuple[int, ...]:
-    """Return where each of the network's channels is in a dataset; as they come, with a warning, without shared names.
+    """Return the position of each of the network's channels in a dataset.
 
-    Raises :class:`InputError` where the dataset has only some of the names.
+    If no names agree, channels are taken in order, with a warning. Raises :class:`InputError` if only some agree.
     """
     order = channel_order(given, wanted)
     if order is not None:

@@ -1,4 +1,4 @@
-"""One axis of a network's grid, and of the grid that its maps are resampled to."""
+"""One axis of a network's grid, and of the grid to which its maps are resampled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Source:
-    """Between which two voxels of an axis each output voxel lies, and how near to the second one (0 to 1)."""
+    """The two voxels of an axis between which each output voxel lies, and its distance from the first one (0 to 1)."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -37,12 +37,12 @@ class Source:
         low, high = (torch.from_numpy(index - offset).to(maps.device) for index in (self.low, self.high))
         fraction = torch.from_numpy(self.fraction).to(maps.device)
         if axis == maps.ndim - 1 and maps.device.type == "cpu":
-            # Along the innermost axis a product with a matrix of two entries a column beats picking single elements.
+            # Along the innermost axis a product with a matrix of two entries per column is faster than gathering.
             matrix = torch.zeros(maps.shape[-1], len(low))
             outputs = torch.arange(len(low))
             matrix.index_put_((low, outputs), 1 - fraction, accumulate=True)
             matrix.index_put_((high, outputs), fraction, accumulate=True)
-            # The caller's autocast is for the network: logits in half precision would change places with each other.
+            # The caller's autocast applies to the network only: rounding logits could change their order.
             with torch.autocast("cpu", enabled=False):
                 return maps @ matrix
         weights = fraction.reshape(-1, *[1] * (maps.ndim - axis - 1))
@@ -53,7 +53,7 @@ class Source:
 class GridAxis:
     """One axis: ``size`` voxels for the network, of which those of ``box`` are predicted, and ``outputs`` for the maps.
 
-    ``window`` is the length of a window, ``starts`` where they start, counted from the box's first voxel.
+    ``window`` is the length of a window, ``starts`` the first voxels of windows, counted from the box's first voxel.
     """
 
     size: int
@@ -66,9 +66,9 @@ class GridAxis:
     def make(
         cls, size: int, window: int, overlap: float, *, outputs: int | None = None, wanted: range | None = None
     ) -> GridAxis:
-        """Lay windows over the voxels that the ``wanted`` outputs (default: all) cover, or are made of.
+        """Place windows over the voxels that the ``wanted`` outputs (default: all) cover or are interpolated from.
 
-        Where these are fewer than a window holds, voxels around them take part as far as there are any.
+        If these are fewer than a window holds, the voxels around them are included as far as the image reaches.
         """
         outputs = size if outputs is None else outputs
         wanted = range(outputs) if wanted is None else wanted
@@ -85,7 +85,7 @@ class GridAxis:
         return _source(self.size, self.box, self.outputs, outputs)
 
     def starts_over(self, reach: range) -> tuple[int, ...]:
-        """The windows that touch these voxels of the box."""
+        """The windows that contain any of these voxels of the box."""
         return tuple(start for start in self.starts if start < reach.stop and start + self.window > reach.start)
 
 

@@ -1,4 +1,4 @@
-"""Masks of earlier predictions: which of them stand, and what becomes of the others."""
+"""Masks of earlier predictions: which are kept, and how the others are renamed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deconvseg.system import writing_error
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an existing mask stands, and a remark on it; with ``retire`` it is moved away and not replaced."""
+    """Whether an existing mask is kept, and a remark on it; with ``retire`` it is renamed instead of replaced."""
 
     stands: bool
     text: str | None = None
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def maps_path(mask: Path) -> Path:
-    """Return where the probabilities of a mask lie."""
+    """Return the path of a mask's probabilities."""
     return mask.with_name(f"{case_stem(mask)}.npz")
 
 
@@ -41,11 +41,11 @@ def judge(
     load: Callable[[Case], Image],
     probabilities: bool,
 ) -> Verdict:
-    """Say whether the mask at ``path`` is what predicting the case now would give, as far as its record tells.
+    """Decide from its record whether the mask at ``path`` equals what predicting the case now would give.
 
-    A mask with a record stands if its file, its image's files and the predictor are those of the record, and if its
-    probabilities are there where they are wanted. One without a record, or one that was edited since, stands if it can
-    be read, lies on the image's grid, holds the run's labels and is not older than its image.
+    A mask with a record is kept if its file, its image's files and the predictor are those of the record, and if its
+    probabilities exist where they are requested. A mask without a record, or one that was edited since, is kept if it
+    can be read, lies on the image's grid, holds the run's labels and is not older than its image.
     """
     record = records[path]
     known = record is not None and _has_hash(path, record.sha256)
@@ -69,7 +69,7 @@ def judge(
 
 
 def retire(path: Path) -> str | None:
-    """Move an earlier mask and its probabilities out of the way, and say where it is now; None where there is none."""
+    """Rename an earlier mask and its probabilities, and return the new name; None if there is none."""
     moved = None
     for file in (maps_path(path), path):
         if file.is_file() or file.is_symlink():
@@ -84,7 +84,7 @@ def _has_hash(path: Path, sha256: str) -> bool:
     try:
         return file_sha256(path) == sha256
     except InputError:
-        # Why it cannot be read is told when its labels are.
+        # Errors of reading are reported when the labels are read.
         return False
 
 

@@ -1,4 +1,4 @@
-"""How a volume is swept so that the sums of its logits fit into memory."""
+"""The layout of a sweep over a volume, chosen so that the sums of its logits fit into memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from deconvseg.inference.grids import GridAxis, chunks_of, in_sweep_order, parts_of
 
 _FLOAT = 4
-# Of the slabs of output planes: large enough that calling PyTorch costs nothing, small enough to stay in a cache.
+# Size of a slab of output planes: large enough to make call overhead negligible, small enough for a cache.
 _SLAB_BYTES = 32 * 10**6
 _THICKEST_SLAB = 16
-# Blocks along an axis. More would compute most windows twice or more.
+# Largest number of blocks along an axis. With more, most windows would be computed twice or more.
 _MOST_BLOCKS = 8
 
 
@@ -22,11 +22,11 @@ class Layout:
     """One way to sweep ``wanted`` output voxels of the canonical grid: in slabs along an axis, block by block.
 
     Attributes:
-        swept: the axis that is swept along.
-        thickness: the output planes of a slab.
-        counts: into how many parts each other axis is cut.
-        windows: how many windows are computed, by all networks together.
-        bytes: what the sums of logits and the slabs take.
+        swept: the axis of the sweep.
+        thickness: the number of output planes of a slab.
+        counts: the number of parts of each other axis.
+        windows: the number of windows, over all networks.
+        bytes: the memory of the sums of logits and the slabs.
 
     """
 
@@ -52,8 +52,7 @@ class Layout:
 def choose_layout(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outputs: int, budget: int) -> Layout:
     """Choose the layout with the fewest windows among those within ``budget`` bytes, or else the smallest one.
 
-    ``grids`` are the axes of each network that takes part, ``wanted`` the output voxels that they predict together,
-    ``outputs`` the number of maps.
+    ``grids`` are the axes of each network, ``wanted`` the output voxels to predict, ``outputs`` the number of maps.
     """
     layouts = list(_layouts(grids, wanted, outputs))
     fitting = [layout for layout in layouts if layout.bytes <= budget]
@@ -68,7 +67,7 @@ def _layouts(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outpu
         for cut in itertools.product(*in_sweep_order(cuts, swept)[1:]):
             plane = _FLOAT * outputs * math.prod(each.longest for each in cut)
             thickness = max(1, min(_THICKEST_SLAB, len(wanted[swept]), _SLAB_BYTES // plane))
-            # A slab and the two that interpolation makes it of.
+            # A slab and the two slabs that it is interpolated from.
             windows, peak = 0, 3 * len(grids) * plane * thickness
             for number, grid in enumerate(grids):
                 rows = grid[swept]
@@ -82,7 +81,7 @@ def _layouts(grids: Sequence[Sequence[GridAxis]], wanted: Sequence[range], outpu
 class _Cut:
     """An axis cut into ``count`` parts of at most ``longest`` outputs.
 
-    For each network: how many voxels the largest part reaches over, and how many windows touch the parts, together.
+    For each network, it holds the number of voxels of the largest part, and the total number of windows of all parts.
     """
 
     count: int
@@ -92,7 +91,7 @@ class _Cut:
 
 
 def _cuts(axes: Sequence[GridAxis], wanted: range) -> list[_Cut]:
-    """Every way to cut one axis, which each network has its own grid of."""
+    """Every way to cut one axis; each network has its own grid."""
     cuts = []
     for count in range(1, 1 + min(_MOST_BLOCKS, len(wanted), max(len(axis.starts) for axis in axes))):
         parts = parts_of(wanted, count)

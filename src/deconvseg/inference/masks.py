@@ -21,10 +21,10 @@ class Canvas:
     """The mask of an image, painted slab by slab from the logits of one or several networks.
 
     Attributes:
-        plan: what the classes are.
+        plan: the plan, which defines the classes.
         where: the name of the image in messages.
         ids: class ids (\\*S).
-        probabilities: (K, \\*S), where they are wanted.
+        probabilities: (K, \\*S), if they are requested.
 
     """
 
@@ -36,14 +36,14 @@ class Canvas:
     def paint(self, slab: Slab) -> None:
         """Fill in a slab.
 
-        Raises :class:`~deconvseg.errors.DeconvsegError` for logits that are not a number or infinitely large, and for
-        another number of maps than the plan has.
+        Raises :class:`~deconvseg.errors.DeconvsegError` for NaN or infinite logits, and if the number of maps is not
+        that of the plan.
         """
         logits = slab.logits
         if any(len(each) != self.plan.outputs for each in logits):
             found = ", ".join(str(len(each)) for each in logits)
             raise DeconvsegError(f"{self.where}: the network gives {found} maps, but its plan has {self.plan.outputs}")
-        # The largest is NaN where any is; one pass, without a map of what is finite.
+        # The maximum is NaN if any value is; this takes one pass and no temporary map.
         if not all(bool(torch.isfinite(each.amax())) for each in logits):
             raise DeconvsegError(
                 f"{self.where}: the network's logits are NaN or infinite; look for extreme intensities in the image, "
@@ -61,12 +61,12 @@ class Canvas:
 
 
 def activate(logits: Tensor, regions: bool) -> Tensor:
-    """Turn logits (K, \\*S) into probabilities: of each region by itself, or of classes that exclude each other."""
+    """Turn logits (K, \\*S) into probabilities: a sigmoid for each region, or a softmax over exclusive classes."""
     return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=0)
 
 
 def ids_of(plan: Plan, shape: tuple[int, ...]) -> Ids:
-    """Return class ids (\\*S), all of them background, in the smallest type that holds the plan's."""
+    """Return class ids (\\*S), all background, in the smallest type that holds the plan's ids."""
     return np.zeros(shape, np.uint8 if len(plan.labels.values) <= 256 else np.uint16)
 
 
@@ -75,7 +75,7 @@ def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> Ids:
     few = len(plan.labels.values) <= 256
     ids = torch.zeros(maps.shape[1:], dtype=torch.uint8 if few else torch.int32, device=maps.device)
     if plan.regions is None:
-        # Map by map is several times faster on a CPU than `argmax` across maps that lie far apart.
+        # Going map by map is several times faster on a CPU than `argmax` across maps that are far apart in memory.
         largest = maps[0].clone()
         for number, values in enumerate(maps[1:], 1):
             ids.masked_fill_(values > largest, number)
@@ -87,7 +87,7 @@ def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> Ids:
 
 
 def describe_monotony(mask: LabelMap, plan: Plan) -> str | None:
-    """Say what a mask consists of where that is one value alone; None where it holds several."""
+    """Describe a mask that consists of one value; None if it holds several."""
     first = mask.pixels.flat[0]
     if (mask.pixels != first).any():
         return None

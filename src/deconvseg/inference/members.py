@@ -1,4 +1,4 @@
-"""A member of an ensemble: an engine, the size of its windows, and as many at a time as memory allows."""
+"""A member of an ensemble: an engine, the size of its windows, and the number of windows at a time."""
 
 import itertools
 import logging
@@ -29,18 +29,18 @@ class WindowMemoryError(Exception):
 class Member:
     """Computes an engine's logits of windows; a window whose voxels are all equal is computed once and remembered.
 
-    Where memory runs out the batch is halved, for good; where one window alone does not fit,
-    :class:`WindowMemoryError` is raised, and :meth:`shrink` makes windows smaller, for good too. Other errors of the
-    engine pass through. Logits are the mean over mirrorings along all sets of the axes ``mirrored``. Raises
-    :class:`~deconvseg.errors.InputError` for an ``overlap`` that is not from 0 to below 1, and for a ``window`` that
-    the engine does not take.
+    If memory runs out, the batch is halved permanently. If a single window does not fit, :class:`WindowMemoryError`
+    is raised, and :meth:`shrink` makes windows smaller permanently. Other errors of the engine are not caught.
+    Logits are the mean over mirrorings along all combinations of the axes ``mirrored``. Raises
+    :class:`~deconvseg.errors.InputError` for an ``overlap`` outside [0, 1), and for a ``window`` that the engine does
+    not take.
 
     Attributes:
-        engine: what computes the logits.
-        overlap: the fraction that neighbouring windows share at least.
-        window: the size of windows now.
-        largest: the size that they have where nothing asks for less.
-        trained: the size that the network was trained on; windows are never smaller than half of it along any axis.
+        engine: the engine that computes the logits.
+        overlap: the smallest fraction that neighbouring windows share.
+        window: the current size of windows.
+        largest: the size of windows without a lack of memory.
+        trained: the size of the training patches; windows are never smaller than half of it along any axis.
 
     """
 
@@ -77,9 +77,9 @@ class Member:
         return [result for result in results if result is not None]
 
     def smaller(self, window: Sequence[int]) -> tuple[int, ...] | None:
-        """Make the longest side half the trained one, in a size that the engine takes; None where none is longer.
+        """Halve the longest side, to at least half the trained size, in a size that the engine takes, or return None.
 
-        Masks from windows that are smaller still are not usable.
+        Masks from smaller windows are not usable.
         """
         steps = self.engine.size_multiple
         if steps is None or self.engine.fixed_size is not None:
@@ -92,7 +92,7 @@ class Member:
         return (*window[:longest], halves[longest], *window[longest + 1 :])
 
     def shrink(self) -> bool:
-        """Take smaller windows from now on; return whether there are any."""
+        """Make windows smaller from now on; return whether that is possible."""
         smaller = self.smaller(self.window)
         if smaller is None:
             return False
@@ -101,16 +101,16 @@ class Member:
         return True
 
     def resize(self, window: tuple[int, ...]) -> None:
-        """Take windows of this size for an image."""
+        """Use windows of this size for an image."""
         if window != self.window:
             self.window, self.constant = window, None
 
     def bytes(self, window: Sequence[int], outputs: int) -> tuple[int, int]:
-        """Estimate the bytes on the host that a batch of such windows takes, and those that are kept after it."""
+        """Estimate the host memory of a batch of such windows, and the part that is kept after it."""
         if self.engine.device.type != "cpu":
             return 0, 0
         logits = _FLOAT * outputs * math.prod(window)
-        # The sum over mirrorings, one more of them, the same mirrored back, and the new sum.
+        # The sum over mirrorings, the logits of one mirroring, the same mirrored back, and the new sum.
         mirrored = 3 * self.batch * logits if len(self.flips) > 1 else 0
         # The logits of the window whose voxels are all equal are kept.
         return self.engine.bytes(window, self.batch) + mirrored, logits
@@ -121,7 +121,7 @@ class Member:
             batch = torch.cat([batch, *[batch[-1:]] * (self.engine.batch_size - len(batch))])
         if len(self.flips) == 1:
             return self._computed(batch)[: len(windows)]
-        # Each call has a batch of its own: a network may write into its input.
+        # Each call gets its own batch, because a network may write into its input.
         total = self._computed(batch.clone())
         for flip in self.flips[1:]:
             total = total + self._computed(batch.flip(flip)).flip(flip)

@@ -1,4 +1,4 @@
-"""How much memory a case takes, and how much it may take."""
+"""The memory that a case takes, and the memory that it may take."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from deconvseg.system import available_memory
 from deconvseg.units import format_bytes
 
-# Beyond this, larger sums of logits save a few windows that would be computed twice, and nothing else.
+# Above this, larger sums of logits only avoid computing a few windows twice.
 _ENOUGH = 10**9
 _LEAST = 10**7
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate, before it starts, of what predicting a case takes beside the loaded networks.
+    """An estimate of the resources for predicting a case, in addition to the loaded networks.
 
     Attributes:
-        bytes: the peak of memory on the host, reading and writing included.
-        reading: the part of it that reading the image's files takes.
-        windows: how many windows are computed, all networks together.
-        blocks: into how many blocks the cross-section is cut so that it fits.
+        bytes: the peak of host memory, including reading and writing.
+        reading: the peak while the image's files are read.
+        windows: the number of windows, over all networks.
+        blocks: the number of blocks into which the cross-section is divided.
 
     """
 
@@ -37,9 +37,9 @@ class Estimate:
 
 
 def sums_budget(memory: int | None, other: int) -> int:
-    """Return the bytes that the sums of logits may take on the host: what ``other`` things leave of ``memory``.
+    """Return the bytes that the sums of logits may take on the host: ``memory`` less ``other``.
 
-    Without ``memory``, a quarter of what the process may still take, at most 1 GB.
+    Without ``memory``, it is a quarter of the memory that the process may still take, at most 1 GB.
     """
     if memory is not None:
         return memory - other
@@ -47,6 +47,6 @@ def sums_budget(memory: int | None, other: int) -> int:
 
 
 def device_budget(device: torch.device) -> int:
-    """Return the bytes of a GPU that the sums of logits may take: half of what is free, or PyTorch's and unused."""
+    """Return the bytes of a GPU that the sums of logits may take: half of the free memory and cache."""
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return (available_memory(str(device)) + unused) // 2

@@ -1,4 +1,4 @@
-"""The models of a prediction: runs by their folders, their common post-processing, and how far they were trained."""
+"""The models of a prediction: runs from folders, their common post-processing, the state of their training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Folder: TypeAlias = str | PathLike[str]
 
 
 def open_models(models: Sequence[Folder | Model]) -> list[Model]:
-    """Return the models, with the runs of each folder, which is a run or a cross-validation, in its place."""
+    """Return the models, with each folder (a run or a cross-validation) replaced by its runs."""
     opened: list[Model] = []
     for model in models:
         opened += open_runs(model) if isinstance(model, str | PathLike) else [model]
@@ -24,7 +24,7 @@ def open_models(models: Sequence[Folder | Model]) -> list[Model]:
 
 
 def common_postprocessing(models: Sequence[Folder | Model]) -> Postprocessing:
-    """Return the post-processing that was chosen for the folders, which must be the same."""
+    """Return the common post-processing of the folders; different ones are refused."""
     folders = [model.path if isinstance(model, Run) else model for model in models]
     found = [
         read_postprocessing(folder) if isinstance(folder, str | PathLike) else Postprocessing() for folder in folders

@@ -1,4 +1,4 @@
-"""Where masks go: a file for each case, named after it, and never a file of the data."""
+"""The paths of masks: one file for each case, named after it, and never a file of the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deconvseg.system import make_folder
 
 
 def mask_paths(plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> dict[str, Path]:
-    """Where the mask of each case goes; the folder is there then, and described where it is a BIDS derivative."""
+    """Return the path of each case's mask; create the folder, and describe it if it is a BIDS derivative."""
     labels = plan.labels
     if not bids:
         make_folder(output)
@@ -23,7 +23,7 @@ def mask_paths(plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> d
 
 
 def refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
-    """Refuse masks that would lie where images or true masks are."""
+    """Refuse paths of masks that are those of images or true masks."""
     given = {_target(file) for case in cases for file in case.files}
     for path in paths:
         if _target(path) in given:
@@ -33,7 +33,7 @@ def refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:
 
 
 def _target(path: Path) -> Path:
-    """The path without links; as it is where links lead to themselves, which reading it says."""
+    """The path without links; unchanged for circular links, which are reported when it is read."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):

@@ -1,8 +1,7 @@
-"""Post-processing of finished masks: islands removed, holes filled; which steps is a file that a person can read.
+"""Post-processing of finished masks: components are removed and holes filled, in steps that are listed in a JSON file.
 
-A step works on a structure, the union of some label values. What is removed from it becomes background, or the
-structure that encloses it where regions are nested. Islands are connected by faces, edges and corners, holes by faces
-alone.
+A step works on a structure, the union of some label values. Removed voxels become background, or the enclosing
+structure if regions are nested. Components are connected by faces, edges and corners, holes by faces.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 StepName = Literal["keep_largest", "remove_small", "fill_holes"]
 FILE_NAME = "postprocessing.json"
-# Bytes a voxel: a copy of the mask, a structure and what is removed of it, components as int32 and, counted, as int64.
+# Bytes per voxel: a copy of the mask, a structure, its removed voxels, and components as int32 and, counted, as int64.
 WORKING_BYTES = 1 + 1 + 4 + 8
 
 
@@ -35,10 +34,10 @@ class _Part(BaseModel):
 class Step(_Part):
     """One step on one structure.
 
-    ``keep_largest`` removes all components but the largest, ``remove_small`` those below ``minimum_volume`` (mm³, in 2D
-    mm²), ``fill_holes`` gives the structure the holes that lie wholly in it. ``labels`` are the values in the mask that
-    make up the structure, ``written_as`` the one that fills holes, ``enclosing`` what a removed value becomes; a
-    value that it does not name becomes background.
+    ``keep_largest`` removes all components except the largest, ``remove_small`` those below ``minimum_volume`` (mm³, in
+    2D mm²), and ``fill_holes`` fills the holes that lie entirely inside the structure. ``labels`` are the structure's
+    values in the mask, ``written_as`` the value that fills holes, and ``enclosing`` maps removed values to their
+    replacement; values that it does not contain become background.
     """
 
     step: StepName
@@ -65,7 +64,7 @@ class Step(_Part):
 
 
 class Trial(_Part):
-    """What a step that was tried did to the Dice of the held-out cases."""
+    """The effect of a tried step on the Dice of the held-out cases."""
 
     step: StepName
     structure: str
@@ -78,9 +77,9 @@ class Trial(_Part):
 
 
 class Postprocessing(_Part):
-    """The steps that are applied to every finished mask, outer structures first, and how they were chosen.
+    """The steps that are applied to every finished mask, outer structures first, and the trials that selected them.
 
-    ``trials`` are all that were tried; ``by_other_folds`` is each structure's mean Dice before and after the steps that
+    ``trials`` are all tried steps. ``by_other_folds`` is each structure's mean Dice before and after the steps that
     the cases of the other folds choose, ``with_truth_by_other_folds`` the same over the cases whose true mask has it.
     """
 
@@ -96,7 +95,7 @@ class Postprocessing(_Part):
 
 
 def read_postprocessing(folder: str | PathLike[str]) -> Postprocessing:
-    """Read a folder's ``postprocessing.json``, no steps where there is none; :class:`InputError` names a wrong key."""
+    """Read a folder's ``postprocessing.json``; no steps without that file. :class:`InputError` names a wrong key."""
     path = Path(folder) / FILE_NAME
     if not path.exists():
         return Postprocessing()
@@ -113,7 +112,7 @@ def read_postprocessing(folder: str | PathLike[str]) -> Postprocessing:
 def make_step(
     name: StepName, structure: Region, structures: Sequence[Region], minimum_volume: float | None = None
 ) -> Step:
-    """Return a step on a structure of a mask that is painted with ``structures`` in their order."""
+    """Return a step on a structure of a mask that is painted with ``structures`` in this order."""
     enclosing = {}
     for value in structure.labels:
         around = [
@@ -134,23 +133,23 @@ def make_step(
 
 
 def apply(postprocessing: Postprocessing, mask: LabelMap) -> LabelMap:
-    """Return the mask after all steps: removals until nothing changes, then holes; applied again it changes nothing.
+    """Return the mask after all steps: removals until nothing changes, then holes. It is idempotent.
 
-    Only the filling of holes adds to a structure, and only voxels of the background or of what encloses the structure.
+    Only filling holes adds voxels to a structure, from the background or the enclosing structure.
     """
     removals = [step for step in postprocessing.steps if step.step != "fill_holes"]
     fillings = [step for step in postprocessing.steps if step.step == "fill_holes"]
     box = bounding_box(mask.pixels != 0) if postprocessing.steps else None
     if box is None:
         return mask
-    # A mask that was read has the smallest type of the values in it, and a step may write others.
+    # A mask from a file has the smallest type for its values, and a step may write larger ones.
     written = [value for step in postprocessing.steps for value in (step.written_as, *step.enclosing.values())]
     whole = mask.pixels.astype(np.result_type(mask.pixels.dtype, *map(np.min_scalar_type, written)))
     labels = whole[box]
     spacing = mask.geometry.spacing
     changed = bool(removals)
     while changed:
-        # Again, as a structure may come apart when what joined its parts was removed from another one.
+        # Repeated, because removing voxels of one structure may split another one.
         found = [_remove(labels, step, spacing) for step in removals]
         changed = any(found) and len(removals) > 1
     for step in fillings:
@@ -168,7 +167,7 @@ def component_volumes(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.fl
 
 
 def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
-    """Remove components in place; return whether there was something to remove."""
+    """Remove components in place; return whether any were removed."""
     structure = np.isin(labels, step.labels)
     box = bounding_box(structure)
     if box is None:
@@ -191,7 +190,7 @@ def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
 
 
 def _fill_holes(labels: Labels, step: Step) -> None:
-    """Fill in place the holes in which no other structure lies."""
+    """Fill in place the holes that contain no other structure."""
     from scipy import ndimage
 
     structure = np.isin(labels, step.labels)

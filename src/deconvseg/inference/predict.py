@@ -97,27 +97,27 @@ def predict(asked: _Arguments) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
     ``models`` are run folders, or models as :class:`~deconvseg.inference.Predictor` takes them: runs, and pairs of a
-    network or an :class:`~deconvseg.inference.Engine` and the plan that it was trained by.
+    network or an :class:`~deconvseg.inference.Engine` and the plan of its training.
 
     ``images`` is a file, a folder of files, a dataset, or an image in memory:
 
     * an array or a tensor (C, *S) or (*S), 3D in nibabel's order of axes, 2D as (row, column), gives an array or a
       tensor of label values (*S) on the same axes. ``affine`` (4, 4) maps its voxels to RAS millimetres, as
-      ``nibabel.load(file).affine`` does; in 2D it is (3, 3). A MONAI ``MetaTensor`` brings its own. With ``spacing``
-      (mm, default 1) alone the axes are taken for those of the training files if these all had one orientation, else
-      for RAS; where the run tells directions apart, a line in the log says which. Arrays made by SimpleITK's
-      ``GetArrayFromImage`` are (z, y, x): give the image itself.
+      ``nibabel.load(file).affine`` does; in 2D it is (3, 3). A MONAI ``MetaTensor`` has its own. With only ``spacing``
+      (mm, default 1) the axes are assumed to be those of the training files if these all had one orientation, otherwise
+      RAS; if the run distinguishes directions, a log message states the assumption. Arrays from SimpleITK's
+      ``GetArrayFromImage`` are (z, y, x): pass the image itself.
     * a :class:`~deconvseg.data.Image` gives a label map; an image of nibabel or SimpleITK gives one of the same
       library. Each keeps its geometry.
 
     With ``save_probabilities`` an image in memory gives the pair of its mask and its probabilities (K, *S), float32,
     on the array's axes.
 
-    Files give masks named after their case in ``output``, each on the grid and with the geometry of its image. Of a
-    dataset ``split`` takes a part (as the first run's splits say, or the file ``splits``, of which ``fold`` picks an
-    entry where it is a list), and ``cases`` takes those of these names. A file that fails is reported in ``problems``
-    and the others are done; where it is the only one, its error is raised. Masks go through the post-processing that a
-    cross-validation has chosen, unless ``postprocess`` is false.
+    Files give masks named after their case in ``output``, each on the grid and with the geometry of its image.
+    ``split`` selects a part of a dataset (by the first run's splits, or by the file ``splits``, in which ``fold``
+    selects an entry of a list), and ``cases`` selects cases by name. A file that fails is reported in ``problems``
+    and the others are completed; if it is the only one, its error is raised. The post-processing of a
+    cross-validation is applied unless ``postprocess`` is false.
 
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
     ``save_probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
@@ -160,7 +160,7 @@ def predict(asked: _Arguments) -> Any:
 
 
 def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:
-    """Return the mask of an image in memory, with its probabilities where they are asked for."""
+    """Return the mask of an image in memory, with its probabilities if they are requested."""
     one = image_of(asked.images, predictor.plan, spacing=asked.spacing, affine=asked.affine)
     maps = predictor.new_maps(one.image.shape) if asked.save_probabilities else None
     mask = one.give_back(predictor.segment(one.image, probabilities=maps))

@@ -1,4 +1,4 @@
-"""One or several trained networks, ready to segment."""
+"""One or several trained networks that segment images."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _log = logging.getLogger("deconvseg")
 class Predictor:
     """The mean of the probabilities of one or several networks, each with its own plan, on an image's own grid.
 
-    A model is a run, or a network or an :class:`~deconvseg.inference.Engine` with the plan that it was trained by. A
-    network is copied with the weights that it has now and runs on ``device``; an engine has a device of its own.
-    ``overlap`` of windows (a fraction from 0 to below 1) is the plan's if not given; ``tta`` averages over mirrorings
-    along the axes that training mirrored. With ``crop``, where every plan says that it may be cropped, what lies
-    outside the box of all voxels that are not zero in some channel is background, and no window is spent on it.
-    ``memory`` is the number of bytes that a case may take beside the loaded networks while it is computed; without it,
+    A model is a run, or a network or an :class:`~deconvseg.inference.Engine` with the plan of its training. A
+    network is copied with its current weights and runs on ``device``; an engine has its own device.
+    ``overlap`` of windows (a fraction in [0, 1)) is by default the plan's; ``tta`` averages over mirrorings
+    along the axes that training mirrored. With ``crop``, if every plan allows it, voxels
+    outside the box of all voxels that are non-zero in some channel are background and are not computed.
+    ``memory`` is the number of bytes that a case may take in addition to the loaded networks; without it,
     sums of logits take at most 1 GB.
     """
 
@@ -87,7 +87,7 @@ class Predictor:
         self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
 
     def _engine(self, model: Model, plan: Plan) -> Engine:
-        """Return the engine that is given, or PyTorch's for a run's network or a copy of the network that is given."""
+        """Return the given engine, or PyTorch's for the network of a run or a copy of the given network."""
         given = model.network("final") if isinstance(model, Run) else model[0]
         if not isinstance(given, nn.Module):
             if given.fixed_size is not None and len(given.fixed_size) != plan.spatial_dims:
@@ -102,12 +102,12 @@ class Predictor:
 
     @property
     def networks(self) -> list[nn.Module]:
-        """The networks that PyTorch computes, as they were prepared for their device."""
+        """The networks that PyTorch computes, as prepared for their device."""
         return [member.engine.network for member in self._members if isinstance(member.engine, TorchEngine)]
 
     @cached_property
     def identity(self) -> str:
-        """A hash of what decides a mask: weights, plans, windows, overlap, mirroring, cropping and post-processing."""
+        """A hash of all that a mask depends on: weights, plans, windows, mirroring, cropping and post-processing."""
         digest = sha256()
         for member in self._members:
             for piece in member.engine.fingerprint():
@@ -126,7 +126,7 @@ class Predictor:
         return self.plans[0]
 
     def prepare(self, image: Image, where: str = "the image") -> PreparedImage:
-        """Bring an image to the grid and the intensities of each network."""
+        """Resample an image to the grid of each network and normalise its intensities."""
         if not isinstance(image, Image):
             raise InputError(
                 f"{where}: give a deconvseg.data.Image (pixels, channels first, and a Geometry), not a "
@@ -135,7 +135,7 @@ class Predictor:
         return prepare(image, self.plans, crop=self.crop, memory=self.memory, where=where)
 
     def estimate(self, image: PreparedImage) -> Estimate:
-        """Estimate the windows that :meth:`segment` takes, and its memory with reading and writing the files."""
+        """Estimate the windows and the memory of :meth:`segment`, including reading and writing the files."""
         reading = image.reading_bytes
         peak = max(reading, image.finishing_bytes(WORKING_BYTES if self.postprocessing.steps else 0))
         if image.volume is None:
@@ -155,11 +155,10 @@ class Predictor:
     ) -> LabelMap:
         """Return the mask, in the values that the training labels had, on the image's own grid.
 
-        Logits are reduced to classes slab by slab; ``probabilities`` (K, \\*S), on the image's grid too, are filled in
-        where they are given. ``tell`` is called with the fraction of windows that are done, ``note`` with each sentence
-        about why the mask may be wrong (without it, the log has it). Raises
-        :class:`~deconvseg.errors.DeconvsegError` where logits are not finite, and
-        :class:`~deconvseg.errors.InputError` where ``memory`` does not suffice.
+        Logits are reduced to classes slab by slab. If ``probabilities`` (K, \\*S), also on the image's grid, are given,
+        they are filled. ``tell`` is called with the fraction of finished windows, and ``note`` with each warning about
+        the mask (which is otherwise logged). Raises :class:`~deconvseg.errors.DeconvsegError` if logits are not finite,
+        and :class:`~deconvseg.errors.InputError` if ``memory`` does not suffice.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, where)
         ids = ids_of(self.plan, prepared.shape)
@@ -187,12 +186,12 @@ class Predictor:
         return maps
 
     def new_maps(self, shape: Sequence[int]) -> NDArray[np.float32]:
-        """Return room for the probabilities (K, \\*S) of an image of that spatial shape."""
+        """Return an array for the probabilities (K, \\*S) of an image of that spatial shape."""
         return np.empty((self.plan.outputs, *shape), np.float32)
 
 
 def _check_model(model: object) -> None:
-    """Refuse what is neither a run nor a network or an engine with its plan."""
+    """Refuse a model that is neither a run nor a network or an engine with its plan."""
     pair = model if isinstance(model, tuple) else (model,)
     if isinstance(model, Run) or (
         len(pair) == 2 and isinstance(pair[0], nn.Module | Engine) and isinstance(pair[1], Plan)
@@ -205,7 +204,7 @@ def _check_model(model: object) -> None:
 
 
 def _check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
-    """Refuse to average networks of other classes, or of other channels, than the first one's."""
+    """Refuse networks whose classes or channels differ from those of the first one."""
     first = plans[0]
     given = [channel.name for channel in first.channels]
     for name, plan in zip(names, plans, strict=True):
@@ -223,7 +222,7 @@ def _check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
 
 
 def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
-    """Refuse post-processing of labels that the masks do not have: it was chosen for other classes."""
+    """Refuse post-processing of labels that the masks do not have."""
     for step in postprocessing.steps:
         foreign = {*step.labels, step.written_as, *step.enclosing.values()} - {0, *plan.labels.values}
         if foreign:
@@ -234,7 +233,7 @@ def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
 
 
 def _copy(network: nn.Module) -> nn.Module:
-    """Return a copy of a network that may still be trained; one that cannot be copied is used itself."""
+    """Return a copy of a network, or the network itself if it cannot be copied."""
     try:
         return deepcopy(network)
     except FOREIGN_ERRORS as reason:

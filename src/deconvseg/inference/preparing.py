@@ -1,4 +1,4 @@
-"""An image on the grid of each network, and the memory that bringing it there takes."""
+"""An image on the grid of each network, and the memory that resampling takes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class PreparedImage:
     """An image on the grid of each network; its own pixels are no longer needed.
 
     Attributes:
-        shape: the spatial shape of the image as it was given, which its mask will have.
-        geometry: where that grid lies.
-        pixels: (C, \\*S) for each network, normalised; networks that see the same share one tensor.
-        box: the voxels to predict, in canonical axis order; None where there is nothing but zeros.
+        shape: the spatial shape of the given image and of its mask.
+        geometry: the geometry of that grid.
+        pixels: (C, \\*S) for each network, normalised; networks with the same input share one tensor.
+        box: the voxels to predict, in canonical axis order; None if all voxels are zero.
         where: the name of the image in messages.
-        id_bytes: bytes of one voxel of the class ids at work.
-        value_bytes: bytes of one voxel of the mask.
-        remarks: in what the image is unlike the training scans.
+        id_bytes: bytes per voxel of the class ids.
+        value_bytes: bytes per voxel of the mask.
+        remarks: differences from the training scans.
 
     """
 
@@ -47,7 +47,7 @@ class PreparedImage:
 
     @property
     def canonical_shape(self) -> tuple[int, ...]:
-        """The spatial shape of the image as it was given, in canonical axis order."""
+        """The spatial shape of the given image, in canonical axis order."""
         return tuple(self.shape[axis] for axis in self.geometry.axis_order().permutation)
 
     @cached_property
@@ -68,7 +68,7 @@ class PreparedImage:
         return self.bytes + math.prod(self.shape) * (self.id_bytes + 2 * self.value_bytes)
 
     def finishing_bytes(self, postprocessing: int) -> int:
-        """The bytes taken while class ids become a mask, with so many bytes a voxel for post-processing."""
+        """The bytes taken while class ids are converted to a mask, with so many bytes per voxel for post-processing."""
         return self.held_bytes + math.prod(self.shape) * (self.value_bytes + postprocessing)
 
     @property
@@ -90,11 +90,11 @@ class PreparedImage:
 
 
 def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memory: int | None = None) -> PreparedImage:
-    """Bring an image to the grid and the intensities of each network.
+    """Resample an image to the grid of each network and normalise its intensities.
 
-    With ``crop`` only the box of all voxels that are not zero in some channel is to be predicted. Raises
-    :class:`~deconvseg.errors.InputError` for an image that the networks do not fit, and for one that takes more than
-    ``memory`` bytes on their grids, or, without that, more than there are.
+    With ``crop`` only the box of all voxels that are non-zero in some channel is predicted. Raises
+    :class:`~deconvseg.errors.InputError` for an image that does not fit the networks, and for one that takes more than
+    ``memory`` bytes on their grids, or, without that limit, more than the free memory.
     """
     for plan in plans:
         if len(image.shape) != plan.spatial_dims:
@@ -127,7 +127,7 @@ def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memo
 
 
 def _find_unusual(image: Image, plans: Sequence[Plan], where: str) -> tuple[str, ...]:
-    """Say in what an image is unlike the scans of every training; nothing where it is like those of one of them."""
+    """Describe how an image differs from the scans of every training; nothing if it resembles those of one training."""
     first: tuple[str, ...] | None = None
     for plan in plans:
         if plan.data is None:
@@ -159,7 +159,7 @@ def _check_memory(image: Image, plans: Sequence[Plan], memory: int | None, where
     shape = [image.shape[axis] for axis in order.permutation]
     grids = {_sees(plan): resampled_shape(shape, canonical, plan.spacing) for plan in plans}
     made = sum(4 * image.channels * math.prod(grid) for grid in grids.values())
-    # The image itself is there already.
+    # The image itself is already in memory.
     room = available_memory() if memory is None else memory - image.pixels.nbytes
     if made > room:
         sizes = " and ".join(" x ".join(map(str, grid)) for grid in grids.values())
@@ -170,5 +170,5 @@ def _check_memory(image: Image, plans: Sequence[Plan], memory: int | None, where
 
 
 def _sees(plan: Plan) -> tuple[object, ...]:
-    """What decides how an image is brought to the network's grid."""
+    """The part of a plan that determines how an image is preprocessed."""
     return plan.spacing, plan.channels

@@ -1,4 +1,4 @@
-"""What was predicted, told at the end and kept beside the masks."""
+"""Records of predictions: the result of a call, and the file next to the masks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from deconvseg.runs import PREDICTIONS, file_sha256
 
 _log = logging.getLogger("deconvseg")
 
-# A warning of the same words is logged for so many cases; the others are counted at the end.
+# The same warning is logged for this many cases; the others are counted at the end.
 _MOST_ALIKE = 3
 
 
 @dataclass
 class Prediction:
-    """What was written, what was there already, what failed and why, and what there is to look at.
+    """The written masks, the kept masks, the failures with their reasons, and the warnings of a prediction.
 
-    ``models`` describes each run that took part; ``warnings`` holds what concerns all cases, ``remarks`` what concerns
-    one, by its name; ``empty`` are the masks, of those written, that hold background alone.
+    ``models`` describes each run; ``warnings`` concern all cases, ``remarks`` a single case, by its name; ``empty``
+    are the written masks that hold only background.
     """
 
     written: list[Path] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Prediction:
         _log.warning("%s", text)
 
     def remark(self, name: str, text: str) -> None:
-        """Note a warning about one case, once, and log it unless several cases had the same."""
+        """Note a warning about one case once, and log it unless several cases had the same warning."""
         known = self.remarks.setdefault(name, [])
         if text not in known:
             known.append(text)
@@ -73,7 +73,7 @@ class Prediction:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Prediction:
-        """Return what :meth:`to_json` was of."""
+        """Return the object from the result of :meth:`to_json`."""
         remarks = {name: list(texts) for name, texts in tree["case_warnings"].items()}
         of_all = len(tree["warnings"]) - sum(map(len, remarks.values()))
         written, skipped, empty = ([Path(path) for path in tree[key]] for key in ("written", "skipped", "empty"))
@@ -81,7 +81,7 @@ class Prediction:
         return cls(written, skipped, problems, warnings, remarks, empty, list(tree["models"]))
 
     def add(self, other: Prediction) -> None:
-        """Take in what another part of the same cases gave; what both say of all cases is said once."""
+        """Add the result of another part of the cases; warnings about all cases are kept once."""
         for key in ("written", "skipped", "empty"):
             getattr(self, key).extend(getattr(other, key))
         for key in ("problems", "warnings", "models"):
@@ -92,7 +92,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class FileState:
-    """A file by its name, size, time (ns) and SHA-256; -1 and nothing for one that cannot be read."""
+    """A file by its name, size, time (ns) and SHA-256; -1 and an empty hash for a file that cannot be read."""
 
     name: str
     size: int
@@ -109,7 +109,7 @@ class FileState:
             return cls(path.name, -1, -1, "")
 
     def holds_for(self, path: Path) -> bool:
-        """Whether a file is as it was: by its size and time or, where these differ, by its content."""
+        """Whether a file is unchanged: by its size and time or, if these differ, by its content."""
         try:
             state = path.stat()
         except OSError:
@@ -120,7 +120,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class Record:
-    """How a mask was made: from which image files and by what, and the SHA-256 of its own file.
+    """The origin of a mask: its image files, the predictor, and the SHA-256 of its own file.
 
     ``made_by`` is the identity of the predictor: its weights, plans and options.
     """
@@ -134,9 +134,9 @@ class Record:
 
 
 class Records:
-    """The file of records in a folder of masks: a line of JSON for each, the last one of a mask counts.
+    """The file of records in a folder of masks: one line of JSON per mask; the last line of a mask is valid.
 
-    ``runs`` describes the runs that make the masks; each line holds them.
+    ``runs`` describes the runs that make the masks and is part of each line.
     """
 
     def __init__(self, folder: Path, runs: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -148,14 +148,14 @@ class Records:
         return self._known.get(self.name_of(mask))
 
     def name_of(self, mask: Path) -> str:
-        """Return how a mask in the folder, or in one below it, is called."""
+        """Return the name of a mask in the folder or in one below it."""
         return mask.relative_to(self.file.parent).as_posix()
 
     def add(self, record: Record) -> None:
         """Append a record; several processes may write into one folder."""
         line = json.dumps({**asdict(record), "runs": [dict(run) for run in self.runs]}) + "\n"
         try:
-            # In one call of the system, so that the lines of several processes do not mix.
+            # In one system call, so that the lines of several processes do not mix.
             with self.file.open("ab+", buffering=0) as stream:
                 stream.write((line if _ends_line(stream) else f"\n{line}").encode())
         except OSError as error:
@@ -167,7 +167,7 @@ class Records:
 
 
 def _ends_line(stream: IO[bytes]) -> bool:
-    """Whether a file ends with a whole line, or is empty: a process that is killed may leave a part of one."""
+    """Whether a file is empty or ends with a complete line: a killed process may leave a part of one."""
     if stream.seek(0, os.SEEK_END) == 0:
         return True
     stream.seek(-1, os.SEEK_END)
@@ -180,7 +180,7 @@ def states_of(case: Case) -> tuple[FileState, ...]:
 
 
 def image_files(case: Case) -> tuple[Path, ...]:
-    """Return the files that the image of a case is read from, those of a detached header's voxels too."""
+    """Return the files that the image of a case is read from, including the data files of a detached header."""
     return replace(case, label=None).files
 
 
@@ -193,7 +193,7 @@ def _read(file: Path) -> Iterable[Record]:
 
 
 def _parse(line: bytes) -> Record | None:
-    """Return a line's record; None for one that is damaged, as the last one of a process that was killed may be."""
+    """Return a line's record; None for a damaged line, such as the last one of a killed process."""
     try:
         tree = json.loads(line)
         images = tuple(

@@ -1,4 +1,4 @@
-"""Arrays on the disk, for what memory need not hold."""
+"""Arrays on disk, for data that need not be in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deconvseg.units import format_bytes
 
 @contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
-    """Give a hidden folder on the disk of the masks; what is left in it goes when the block ends or fails."""
+    """Yield a hidden folder on the disk of the masks; it is removed when the block ends or fails."""
     folder = make_folder(unfinished(output))
     try:
         yield folder
@@ -28,11 +28,11 @@ def scratch_folder(output: Path) -> Iterator[Path]:
 
 
 def disk_array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
-    """Make a ``.npy`` file and give the array in it, which needs not fit into memory."""
+    """Create a ``.npy`` file and return its memory-mapped array, which need not fit into memory."""
     try:
         array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
         if hasattr(os, "posix_fallocate"):
-            # Where a disk is full, writing to a page of a file with holes in it ends the process.
+            # On a full disk, writing to a page of a sparse file kills the process.
             with file.open("r+b") as opened:
                 os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Logits of a volume, slab by slab: planes that no later window touches are resampled to the output and freed."""
+"""Logits of a volume, slab by slab: planes that no later window covers are resampled to the output and freed."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +19,11 @@ Array = TypeVar("Array", NDArray[Any], Tensor)
 
 @dataclass(frozen=True)
 class Slab:
-    """Some output planes across the axis that is swept along.
+    """A few output planes across the axis of the sweep.
 
     Attributes:
-        axis: the axis of the volume that is swept along. It comes first in ``place`` and in ``logits``, the others
-            follow in their order.
-        place: where the slab lies.
+        axis: the axis of the sweep. It comes first in ``place`` and in ``logits``; the others follow in their order.
+        place: the ranges of the slab along each axis.
         logits: (K, P, ...) of each member, in float32.
 
     """
@@ -34,7 +33,7 @@ class Slab:
     logits: tuple[Tensor, ...]
 
     def part_of(self, array: Array) -> Array:
-        """Return the view of an array or a tensor (\\*S) or (K, \\*S) that has the slab's axes and place."""
+        """Return the view of an array or a tensor (\\*S) or (K, \\*S) with the slab's axes and position."""
         dims = len(self.place)
         axes = self.axis - dims, -dims
         in_order = array.moveaxis(*axes) if isinstance(array, Tensor) else np.moveaxis(array, *axes)
@@ -44,7 +43,7 @@ class Slab:
 class Pass:
     """Moves a member's windows along the ``axis`` of an image (C, \\*S).
 
-    ``grid`` has its axes in their own order; ``store`` is the device that holds the sums, and ``tell`` is called after
+    ``grid`` holds the image's axes in their order; ``store`` is the device of the sums, and ``tell`` is called after
     each window.
     """
 
@@ -88,7 +87,7 @@ class Pass:
             ring.drop_before(min(waiting[-1].reach.start, ring.finished))
 
     def _add_row(self, ring: "_Ring", start: int, places: Sequence[tuple[int, ...]]) -> None:
-        # The member's own batch becomes smaller where memory runs out; it then takes a group in several.
+        # The member reduces its batch if memory runs out; it then computes a group in several batches.
         batch = self.member.batch
         for first in range(0, len(places), batch):
             group = [(start, *place) for place in places[first : first + batch]]
@@ -97,7 +96,7 @@ class Pass:
                 self.tell()
 
     def _cut(self, place: Sequence[int]) -> Tensor:
-        """Copy a window, with zeros where it reaches out of the box, in the network's own order of axes."""
+        """Copy a window, with zeros outside the box, in the network's order of axes."""
         inside, padding = [slice(None)], []
         for axis, start in zip(self.axes, place, strict=True):
             begin, end = max(start, 0), min(start + axis.window, len(axis.box))
@@ -109,10 +108,10 @@ class Pass:
 
 
 class _Ring:
-    """Sums of weighted logits in the planes that windows still touch, and the finished planes that are still needed.
+    """Sums of weighted logits in the planes that windows still cover, and the finished planes that are still needed.
 
-    Holds ``depth`` planes of the part ``region`` of each other axis; ``base`` is the number of its first plane, and the
-    planes before ``finished`` are means.
+    It holds ``depth`` planes of the part ``region`` of the other axes; ``base`` is the number of its first plane, and
+    the planes before ``finished`` are means.
     """
 
     def __init__(self, depth: int, region: Sequence[range], store: torch.device) -> None:
@@ -136,13 +135,13 @@ class _Ring:
         self.totals[tuple(into[1:])] += weights
 
     def finish(self, end: int) -> None:
-        """Divide the planes before ``end``, which no later window touches, by their weights."""
+        """Divide the planes before ``end``, which no later window covers, by their weights."""
         done = slice(self.finished - self.base, end - self.base)
         self._sums[:, done] /= self.totals[done]
         self.finished = end
 
     def drop_before(self, plane: int) -> None:
-        """Drop the planes before this one, which makes room at the end."""
+        """Drop the planes before this one, which frees space at the end."""
         shift, depth = plane - self.base, len(self.totals)
         if shift == 0:
             return
@@ -156,7 +155,7 @@ class _Ring:
         self.base = plane
 
     def interpolate(self, planes: Source, across: Sequence[Source]) -> Tensor:
-        """Resample finished planes to the output's grid, the innermost axis first, while it is shortest."""
+        """Resample finished planes to the output's grid, beginning with the innermost axis, while it is shortest."""
         maps = self._sums.narrow(1, planes.reach.start - self.base, len(planes.reach))
         sources = [planes, *across]
         for axis in (len(across), *range(len(across))):

@@ -26,9 +26,9 @@ from deconvseg.system import atomic_write, available_memory
 
 @dataclass(frozen=True)
 class Job:
-    """The work on one case.
+    """The processing of one case.
 
-    ``probabilities`` is the file that holds them until they are packed, where they are wanted.
+    ``probabilities`` is the file that holds them until they are packed, if they are requested.
     """
 
     case: Case
@@ -37,17 +37,17 @@ class Job:
 
     @cached_property
     def states(self) -> tuple[FileState, ...]:
-        """The image's files as they were when this was first asked for."""
+        """The state of the image's files at the first access of this attribute."""
         return states_of(self.case)
 
     @property
     def numbers(self) -> int:
-        """How many numbers the image has, as its files' headers say."""
+        """The number of values in the image, according to its files' headers."""
         return sum(read_header(file).numbers for file in self.case.images)
 
     def prepare(self, predictor: Predictor, load: Callable[[Case], Image]) -> PreparedImage:
-        """Read the image and bring it to the networks' grids."""
-        # Before they are read: a file that changes meanwhile is another one to a later prediction.
+        """Read the image and resample it to the networks' grids."""
+        # Recorded before reading: a file that changes meanwhile then counts as changed in a later prediction.
         self.states  # noqa: B018
         return predictor.prepare(load(self.case), str(self.case.images[0]))
 
@@ -79,7 +79,7 @@ class Job:
                     archive.write(self.probabilities, "probabilities.npy")
             finally:
                 self.probabilities.unlink()
-        # The mask comes last: with `skip_existing`, a case is done when its mask is there.
+        # The mask is written last: with `skip_existing`, a case is finished when its mask exists.
         write_label_map(mask, self.path, like=self.case.images[0])
         made = records.name_of(self.path), file_sha256(self.path), made_by
         records.add(Record(*made, self.states, self.probabilities is not None, tuple(warnings)))
@@ -87,9 +87,9 @@ class Job:
 
 @dataclass
 class Computing:
-    """Computes masks, each in a call: its image is freed when the call ends, before another one is read.
+    """Computes one mask per call; its image is freed when the call ends, before another image is read.
 
-    Images are read in ``thread``, at most one ahead of its turn.
+    Images are read in ``thread``, at most one in advance.
     """
 
     thread: ThreadPoolExecutor
@@ -101,7 +101,7 @@ class Computing:
     largest: int = -1
 
     def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> LabelMap:
-        """Return the mask of a case; the next image is read meanwhile where there is room for both."""
+        """Return the mask of a case; the next image is read meanwhile if memory holds both."""
         future, self.ahead = self.ahead or self._read(job), None
         image = future.result()
         # The future holds the image too.
@@ -124,7 +124,7 @@ class Computing:
 
 @dataclass
 class Writing:
-    """Writes masks in ``thread``, one at a time; ``noting`` takes the errors of a case."""
+    """Writes masks in ``thread``, one at a time; ``noting`` records the errors of a case."""
 
     thread: ThreadPoolExecutor
     records: Records
@@ -134,12 +134,12 @@ class Writing:
     at_work: tuple[Job, Future[None]] | None = None
 
     def start(self, job: Job, mask: LabelMap) -> None:
-        """Begin to write a mask."""
+        """Start writing a mask."""
         remarks = tuple(self.result.remarks.get(job.case.name, ()))
         self.at_work = job, self.thread.submit(job.write, mask, self.records, self.made_by, remarks)
 
     def finish(self) -> None:
-        """Wait for the mask that is being written, and note it."""
+        """Wait until the current mask is written, and record it."""
         if self.at_work is None:
             return
         (job, future), self.at_work = self.at_work, None
@@ -152,7 +152,7 @@ class Writing:
 
 @contextmanager
 def reading_thread() -> Iterator[ThreadPoolExecutor]:
-    """Give a thread that finishes its current task when the block ends or fails, and starts no other."""
+    """Yield a thread that finishes its current task and starts no other when the block ends or fails."""
     thread = ThreadPoolExecutor(1)
     try:
         yield thread
@@ -161,7 +161,7 @@ def reading_thread() -> Iterator[ThreadPoolExecutor]:
 
 
 def _with_next(estimate: Estimate, job: Job, upcoming: Job) -> Estimate | None:
-    """Estimate what a case takes while the next one is read; None where the next one's headers are damaged."""
+    """Estimate the memory of a case while the next one is read; None if the next one's headers are damaged."""
     try:
         growth = max(1.0, upcoming.numbers / job.numbers)
     except InputError:
@@ -170,5 +170,5 @@ def _with_next(estimate: Estimate, job: Job, upcoming: Job) -> Estimate | None:
 
 
 def _has_room(estimate: Estimate, memory: int | None) -> bool:
-    """Whether there is room for a case and the next image, which together take so much."""
+    """Whether this much memory, for a case and the next image, is available."""
     return estimate.bytes <= (available_memory() // 2 if memory is None else memory)

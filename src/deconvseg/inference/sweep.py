@@ -1,4 +1,4 @@
-"""The sweep over a volume in windows and slabs, within the memory that is available."""
+"""The sweep over a volume in windows and slabs, within the available memory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _log = logging.getLogger("deconvseg")
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A volume that is swept, on the axes of the networks.
+    """A volume to sweep, on the axes of the networks.
 
     Attributes:
         pixels: (C, \\*S) for each member of the sweep, on its own grid.
-        shape: the sizes of the grid that logits are brought to.
-        box: the voxels of that grid that are wanted.
+        shape: the size of the grid to which logits are resampled.
+        box: the voxels of that grid to compute.
         where: the name of the volume in messages.
-        held: the bytes on the host that its pixels, and the results made from the slabs, take during the sweep.
+        held: the host memory of its pixels and of the results during the sweep, in bytes.
 
     """
 
@@ -54,7 +54,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Fit:
-    """The size of each member's windows, where they lie along each axis, how they are swept, and where sums lie."""
+    """The sizes and positions of each member's windows, the layout of the sweep, and the device of the sums."""
 
     windows: list[tuple[int, ...]]
     grids: list[list[GridAxis]]
@@ -63,10 +63,10 @@ class Fit:
 
 
 class Sweep:
-    """Sweeps volumes with the windows of one or several members, all of them over the same part at the same time.
+    """Sweeps over volumes with the windows of one or several members, which compute each part together.
 
-    ``outputs`` is the number of maps that each member gives; ``memory`` the bytes that a volume may take on the host
-    (None: no limit, but sums of logits take at most 1 GB). Sums lie on the members' GPU where there is room.
+    ``outputs`` is the number of maps of each member; ``memory`` is the host memory that a volume may take, in bytes
+    (None: no limit, but sums of logits take at most 1 GB). Sums are stored on the members' GPU if they fit.
     """
 
     def __init__(self, members: Sequence[Member], outputs: int, *, memory: int | None = None) -> None:
@@ -86,12 +86,12 @@ class Sweep:
         tell: Progress = show_nothing,
         note: Callable[[str], None] = lambda text: None,
     ) -> list[Result]:
-        """Return what ``each`` gives for every slab of logits; it must not keep the slab.
+        """Return the results of ``each`` for every slab of logits; it must not keep the slab.
 
-        Where memory runs out, all of it is done again with less at a time: the sums of logits on the host, and then
-        smaller windows. ``tell`` is called after each window with the fraction that is done, ``note`` at the end with a
-        sentence where windows were smaller than the trained ones. Raises :class:`~deconvseg.errors.InputError` where
-        ``memory`` does not suffice, and the error of the allocator where there is nothing left to be made smaller.
+        If memory runs out, the sweep starts again with the sums of logits on the host, and then with
+        smaller windows. ``tell`` is called after each window with the finished fraction, and ``note`` at the end with a
+        sentence if windows were smaller than the trained ones. Raises :class:`~deconvseg.errors.InputError` if
+        ``memory`` does not suffice, and the allocator's error if nothing can be made smaller.
         """
         while True:
             try:
@@ -100,7 +100,7 @@ class Sweep:
                 break
             except (WindowMemoryError, torch.OutOfMemoryError) as error:
                 self._make_room(error)
-            # Only now, with the error, are the sums gone that this attempt has made.
+            # The sums of this attempt are freed only now, together with the error.
             if any(member.engine.device.type == "cuda" for member in self.members):
                 torch.cuda.empty_cache()
         for member, window in zip(self.members, fit.windows, strict=True):
@@ -112,9 +112,9 @@ class Sweep:
         return results
 
     def fit(self, volume: Volume) -> Fit:
-        """Lay windows over a volume, once: smaller ones where it does not fit into the memory otherwise.
+        """Place windows over a volume, smaller ones if it does not fit into memory otherwise; the result is cached.
 
-        They are at least half as long as the trained ones. Raises :class:`~deconvseg.errors.InputError` where the
+        Windows are at least half as long as the trained ones. Raises :class:`~deconvseg.errors.InputError` if the
         volume does not fit even then.
         """
         if volume not in self._fits:
@@ -122,7 +122,7 @@ class Sweep:
         return self._fits[volume]
 
     def bytes(self, volume: Volume, fit: Fit) -> int:
-        """Estimate the bytes on the host that sweeping a volume takes."""
+        """Estimate the host memory of a sweep over a volume, in bytes."""
         return self._beside_sums(volume, fit.windows) + _on_host(fit)
 
     def _attempt(self, volume: Volume, fit: Fit, each: Callable[[Slab], Result], tell: Progress) -> list[Result]:
@@ -139,12 +139,12 @@ class Sweep:
             parts = [one.slabs(chunks, block) for one in passes]
             for chunk in chunks:
                 place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
-                # No name for the slab: it may be a view of a block's sums, which are to be gone before the next ones.
+                # The slab gets no name: it may be a view of a block's sums, which must be freed before the next block.
                 results.append(each(Slab(layout.swept, place, tuple(next(part) for part in parts))))
         return results
 
     def _make_room(self, error: WindowMemoryError | torch.OutOfMemoryError) -> None:
-        """Keep the sums of logits on the host, or, if they are there, take smaller windows; the error if neither."""
+        """Move the sums of logits to the host or, if they are there, use smaller windows; else raise the error."""
         self._fits.clear()
         if self.store.type != "cpu":
             _log.warning("not enough memory on %s: going on with the sums of logits on the host", self.store)
@@ -171,7 +171,7 @@ class Sweep:
             windows = smaller
 
     def _lay_out(self, volume: Volume, windows: list[tuple[int, ...]], other: int) -> Fit:
-        """Choose the layout for windows of these sizes, beside which ``other`` bytes are taken on the host."""
+        """Choose the layout for windows of these sizes, with ``other`` bytes in use on the host."""
         grids = [
             [
                 GridAxis.make(size, side, member.overlap, outputs=length, wanted=wanted)
@@ -188,7 +188,7 @@ class Sweep:
         return Fit(windows, grids, layout, torch.device("cpu"))
 
     def _smaller(self, volume: Volume, windows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
-        """Make the windows with the most voxels smaller; None where no member takes smaller ones."""
+        """Make the windows with the most voxels smaller; None if no member takes smaller ones."""
         halved = [member.smaller(window) for member, window in zip(self.members, windows, strict=True)]
         able = [number for number, half in enumerate(halved) if half is not None]
         if not able:

@@ -1,4 +1,4 @@
-"""Where sliding windows lie along an axis, and what their voxels weigh."""
+"""The positions of sliding windows along an axis, and the weights of their voxels."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from deconvseg.errors import InputError
 
 
 def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
-    """Where the windows along an axis start: evenly spread, neighbours sharing at least the fraction ``overlap``.
+    """Return the starts of windows along an axis: evenly spaced, with neighbours that overlap by at least ``overlap``.
 
-    A window longer than the axis starts before it, so that both ends are padded alike.
+    A window longer than the axis starts before it, so that both ends are padded equally.
     """
     if size <= window:
         return (-((window - size) // 2),)
@@ -22,7 +22,7 @@ def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
 
 
 def check_overlap(overlap: float) -> None:
-    """Refuse a fraction that windows cannot share: below 0 they would leave gaps, at 1 they would not move."""
+    """Refuse an overlap outside [0, 1): below 0 windows would leave gaps, at 1 they would not move."""
     if not 0 <= overlap < 1:
         raise InputError(f"overlap {overlap}: give a fraction of a window from 0 to below 1, as 0.5")
 

@@ -16,15 +16,15 @@ from deconvseg.models.complexity import complexity
 
 _log = logging.getLogger("deconvseg")
 
-# More windows at a time make a CPU no faster, and take its memory.
+# More windows at a time are not faster on a CPU, and take more memory.
 _BATCH = {"cpu": 1}
 _BATCH_ON_ACCELERATORS = 4
 
 
 class TorchEngine(Engine):
-    """A PyTorch module on ``device``, in its current mode; its windows have so many ``channels``.
+    """A PyTorch module on ``device``, in its current mode, for windows with ``channels`` channels.
 
-    The sizes that a module takes are known only of a :class:`~deconvseg.models.Network`.
+    The accepted sizes are known only for a :class:`~deconvseg.models.Network`.
     """
 
     def __init__(self, network: nn.Module, *, channels: int, device: torch.device) -> None:
@@ -37,7 +37,7 @@ class TorchEngine(Engine):
         self._bytes: dict[tuple[int, ...], int] = {}
 
     def logits(self, batch: Tensor) -> Tensor:
-        """Return the logits at full resolution, also of a network that gives a list of them."""
+        """Return the logits at full resolution, also for a network that returns a list."""
         output: Tensor | Sequence[Tensor] = self.network(batch)
         return output if isinstance(output, Tensor) else output[0]
 
@@ -53,7 +53,7 @@ class TorchEngine(Engine):
         return self._bytes[shape]
 
     def fingerprint(self) -> Iterator[builtins.bytes]:
-        """Give the names and the values of the state dict's tensors."""
+        """Yield the names and the values of the state dict's tensors."""
         for name, value in self.network.state_dict().items():
             if isinstance(value, Tensor):
                 yield name.encode()

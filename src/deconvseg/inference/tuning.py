@@ -14,20 +14,20 @@ _log = logging.getLogger("deconvseg")
 
 
 def tune(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return a network that is faster on a CPU; its results differ by rounding, and the one given stays as it is.
+    """Return a copy of a network that is faster on a CPU; its results differ by rounding.
 
-    Where it has convolutions with kernels of 3 that fit, their weights are packed for Winograd's minimal filtering in a
-    copy, PyTorch's other convolutions keep the channels innermost in memory, and in each sequence an instance
-    normalisation is fused with the rectifier behind it. Instance normalisations of networks from elsewhere become
-    ours. What has nothing of this comes back as it is: a Deconver, whose blocks have kernels of their own; so do
-    TorchScript, any network elsewhere than on a CPU and, with a line in the log, one that cannot be copied.
+    In the copy, the weights of suitable convolutions with kernels of 3 are packed for Winograd's minimal filtering,
+    PyTorch's other convolutions run in channels-last order, and in each sequence an instance
+    normalisation is fused with the rectifier after it. Instance normalisations of other libraries are replaced by this
+    package's. A network without such layers is returned unchanged (a Deconver, whose blocks have their own kernels), as
+    are TorchScript, a network that is not on a CPU and, with a log message, one that cannot be copied.
     """
     if device.type != "cpu" or isinstance(network, torch.jit.ScriptModule):
         return network
     filters = any(fits_winograd(layer) for layer in network.modules())
     if not filters and all(own_norm(layer) is None for layer in network.modules()):
         return network
-    # A copy made in inference mode would have weights that do not tell when they change.
+    # Weights copied in inference mode would not count their in-place changes.
     with torch.inference_mode(False):
         try:
             tuned = deepcopy(network)

@@ -25,14 +25,14 @@ def predict_windows(
 ) -> Tensor:
     """Return probabilities (B, K, \\*S), on the CPU, of an image (B, C, \\*S) of any size.
 
-    Logits are averaged over Gaussian-weighted windows; the whole result is never on the network's device, which is the
+    Logits are averaged over Gaussian-weighted windows. The whole result is never on the network's device, which is the
     image's unless an :class:`~deconvseg.inference.Engine` is given.
 
-    ``overlap`` is the fraction that neighbouring windows share at least (Deconver, section IV-A3: 0.5); ``regions``
-    takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of every window's
-    mirrorings along all sets of axes. An image smaller than the window is padded with zeros and cropped back.
-    Raises :class:`~deconvseg.errors.InputError` for an overlap that is not from 0 to below 1, and for a window of other
-    dimensions than the image's.
+    ``overlap`` is the smallest fraction that neighbouring windows share (Deconver, section IV-A3: 0.5); ``regions``
+    takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of each window over
+    its mirrorings along all combinations of axes. An image smaller than the window is padded with zeros and cropped
+    back. Raises :class:`~deconvseg.errors.InputError` for an overlap outside [0, 1), and for a window whose number of
+    dimensions is not the image's.
     """
     if len(window) != image.ndim - 2:
         raise InputError(
@@ -40,7 +40,7 @@ def predict_windows(
         )
     engine = as_engine(network, channels=image.shape[1], device=image.device)
     member = Member(engine, window, overlap=overlap, mirrored=range(len(window)) if tta else ())
-    # How many maps there are shows only with the first slab. All of them together take more than any slab's sums.
+    # The number of maps is known only after the first slab. All maps together take more than any slab's sums.
     sweep = Sweep([member], outputs=1)
     return torch.stack([_predict_sample(sweep, sample, regions) for sample in image])
 

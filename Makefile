@@ -7,7 +7,7 @@ DEMO := demo
 # Real images for the tests that use them; without the folder those tests are skipped and say so.
 export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test test-all format clean
+.PHONY: demo test test-all format docs docs-serve clean
 
 demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: under four minutes on two cores, once installed.
 	rm -rf $(DEMO)
@@ -33,8 +33,15 @@ format: $(INSTALLED)  ## Bring the code into the house style.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(INSTALLED)  ## The documentation as a site, in site/; a warning is an error.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: docs  ## The site at http://127.0.0.1:8000, built anew when a page changes.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 clean:
-	rm -rf .venv $(DEMO)
+	rm -rf .venv $(DEMO) site
 
 $(NATIVE): $(INSTALLED) $(KERNELS)
 	$(BIN)/python src/deconvseg/ops/native/build.py --optional

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import deconvseg
@@ -46,3 +47,20 @@ def public_names(module: str) -> list[PublicName]:
         own = {name: value for name, value in vars(face).items() if getattr(value, "__module__", "") == module}
         names = [name for name, value in own.items() if inspect.isfunction(value) or inspect.isclass(value)]
     return [PublicName(module, name, getattr(face, name)) for name in names if not name.startswith("_")]
+
+
+def distinct_names() -> list[PublicName]:
+    """Every public name once, by the module that is first to give it."""
+    found: dict[int, PublicName] = {}
+    for module in public_modules():
+        for name in public_names(module):
+            found.setdefault(id(name.value), name)
+    return list(found.values())
+
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def page_of(module: str) -> Path:
+    """The page of a module in the reference of the site."""
+    return REFERENCE / f"{module.removeprefix('deconvseg.')}.md"

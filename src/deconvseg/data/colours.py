@@ -24,8 +24,11 @@ def is_rgb(channel_names: Sequence[str]) -> bool:
 def parse_colour(text: str) -> str:
     """A colour as ``#rrggbb`` in lower case, of ``#rrggbb`` or ``#rgb``; `InputError` for anything else.
 
-    >>> parse_colour("#F80")
-    '#ff8800'
+    Example:
+        >>> from deconvseg.data import parse_colour
+        >>> parse_colour("#F80")
+        '#ff8800'
+
     """
     found = _HEXADECIMAL.fullmatch(text.strip())
     if found is None:
@@ -51,8 +54,11 @@ def class_colours(names: Sequence[str], declared: Mapping[str, str] | None = Non
     A default that is the declared colour of another class is passed over, so that no two classes look alike while
     there are as many defaults.
 
-    >>> class_colours(["kidney", "tumour"], {"tumour": "#31c6d4"})
-    {'kidney': '#ffb02e', 'tumour': '#31c6d4'}
+    Example:
+        >>> from deconvseg.data import class_colours
+        >>> class_colours(["kidney", "tumour"], {"tumour": "#31c6d4"})
+        {'kidney': '#ffb02e', 'tumour': '#31c6d4'}
+
     """
     given = {name: colour for name, colour in (declared or {}).items() if name in names}
     free = [colour for colour in CLASS_COLOURS if colour not in given.values()] or list(CLASS_COLOURS)

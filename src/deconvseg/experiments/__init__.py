@@ -1,8 +1,9 @@
-"""What takes several runs or processes: cross-validation, what is chosen by it, and prediction of many cases.
+"""Work of several runs or processes: cross-validation, the choice of post-processing, and prediction of many cases.
 
-A cross-validation is a folder: ``plan.json`` (one plan for all folds), ``splits_final.json`` (which case is held out by
-which fold), an ordinary run in each ``fold_K``, ``crossval.json`` (every case as predicted by the fold that did not see
-it) and ``postprocessing.json`` (what those predictions say helps). ``predict`` takes the folder as its folds' mean.
+A cross-validation is a folder: ``plan.json`` (one plan for all folds), ``splits_final.json`` (the held-out cases of
+each fold), a run in each ``fold_K``, ``crossval.json`` (metrics of the out-of-fold predictions)
+and ``postprocessing.json`` (the steps that improve those predictions). ``predict`` takes the folder as the mean of its
+folds.
 """
 
 import warnings
@@ -44,7 +45,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: prediction needs nothing that trains."""
+    """Import a public name on first access, because prediction does not need the modules for training."""
     if name == "FoldTask":
         warnings.warn("experiments.FoldTask is going to be removed: use Task", DeprecationWarning, stacklevel=2)
     for module, names in _HOME.items():

@@ -1,4 +1,4 @@
-"""Cross-validation: one plan, a run for each fold, every case predicted by the run that did not see it."""
+"""Cross-validation: one plan, a run for each fold, and out-of-fold predictions of all cases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,17 +64,17 @@ class _Arguments(CrossvalOptions):
 @takes_console
 @takes(_Arguments)
 def crossval(asked: _Arguments) -> CrossValidation:
-    """Train a run on every fold of a dataset; return how well each case was predicted by the run that did not see it.
+    """Train a run on every fold of a dataset and return the metrics of the out-of-fold predictions of all cases.
 
-    The folds are those of a splits file that is a list (``splits``, or the dataset's ``splits_final.json``), else
-    ``folds`` (5) of all cases that are not declared to be test cases, alike in foreground volume, or in the column
-    ``stratify`` of a ``table`` with case names (a CSV dataset is its own). One plan, made on all these cases, serves
-    all folds. ``jobs`` folds are trained at once (by default one, or one on each GPU), or one after the other on
-    ``devices``; those on one device share its ``memory``.
+    The folds come from a splits file that holds a list (``splits``, or the dataset's ``splits_final.json``). Otherwise
+    all cases except declared test cases are divided into ``folds`` (5), balanced by foreground volume or by the column
+    ``stratify`` of a ``table`` with case names (a CSV dataset is its own table). One plan, made from all these cases,
+    is used for all folds. ``jobs`` folds are trained at the same time (by default one, or one on each GPU), or one
+    after the other on ``devices``; folds on one device share its ``memory``.
 
-    In the folder ``output`` lie the runs ``fold_0``, …, ``crossval.json`` with metrics, and ``postprocessing.json``,
+    The folder ``output`` holds the runs ``fold_0``, …, the metrics ``crossval.json``, and ``postprocessing.json``,
     chosen by them. A fold that fails does not stop the others; with ``resume`` finished folds are kept, and the others
-    go on.
+    continue.
     """
     console = asked.console or Silent()
     if (started := Ranks.find().size) > 1:
@@ -103,7 +103,7 @@ def _train_folds(
     executor: Executor,
     console: Console,
 ) -> CrossValidation:
-    """Train the folds that are not finished, and write what all of them found."""
+    """Train the unfinished folds, and write the results of all folds."""
     tasks = {fold: fold_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)}
     console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
     failed = train_folds(tasks, executor, console)
@@ -120,7 +120,7 @@ def _train_folds(
 def _start(
     output: Path, options: TrainOptions, asked: CrossvalOptions, executor: Executor, console: Console
 ) -> tuple[Run, Dataset, tuple[Splits, ...]]:
-    """Decide the folds and the plan, and make the folder."""
+    """Choose the folds and the plan, and create the folder."""
     if (output / FOLDS).exists():
         raise InputError(
             f"{output}: holds a cross-validation already; go on with `resume=True` or choose another folder (`output`)"
@@ -152,7 +152,7 @@ def _start(
 def _reopen(
     output: Path, options: TrainOptions, asked: CrossvalOptions, console: Console
 ) -> tuple[Run, Dataset, tuple[Splits, ...], TrainOptions]:
-    """Open a cross-validation again; :class:`InputError` where it, its data, its folds or its plan have changed."""
+    """Reopen a cross-validation; :class:`InputError` if it, its data, its folds or its plan have changed."""
     if not (output / FOLDS).is_file():
         raise InputError(f"{output}: no cross-validation to resume ({FOLDS} is missing); start it without `resume`")
     run = Run.open(output)
@@ -183,9 +183,9 @@ def _reopen(
 
 
 def _check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, data: Dataset) -> None:
-    """Compare the folds with the splits file that they come from, where there is one."""
+    """Compare the folds with their splits file, if there is one."""
     source = data.splits_file if options.splits is None else Path(options.splits)
-    # Of a finished one only the name is known.
+    # A finished cross-validation records only the name of the file.
     if source is None or not source.is_absolute() or not source.is_file():
         return
     folds = read_folds(source, data)
@@ -207,7 +207,7 @@ def _finished(run: Run, fold: int) -> bool:
 
 
 def _describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
-    """Say what tells the run in the place of a fold from that fold; None where it is the fold's."""
+    """Describe how the run in a fold's folder differs from that fold; None if it does not."""
     own = fold_run(run, fold)
     if {key: tuple(names) for key, names in own.splits.items()} != vars(part):
         what = "cases"
@@ -224,9 +224,9 @@ def _describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
 def _gather(
     run: Run, data: Dataset, parts: Sequence[Splits], failed: Mapping[int, str], console: Console
 ) -> CrossValidation:
-    """Join the folds' validations; choose the post-processing where none is missing."""
+    """Join the folds' validations; choose the post-processing if no fold is missing."""
     finished = [fold for fold in range(len(parts)) if _finished(run, fold)]
-    # A training that was started by hand in a fold's place, before that fold's turn.
+    # A training was started by hand in the fold's folder before the fold was trained.
     foreign = {fold: text for fold in finished if (text := _describe_foreign(run, fold, parts[fold]))}
     for text in foreign.values():
         console.say(f"warning: {text}")
@@ -243,7 +243,7 @@ def _gather(
     found = {fold: read_evaluation(fold_run(run, fold).validation / "metrics.json") for fold in done}
     merged = merge_evaluations(list(found.values()), absent)
     folds = {fold: tuple(case.name for case in evaluation.cases) for fold, evaluation in found.items()}
-    # A fold that finished with cases that could not be predicted or evaluated has them in its evaluation.
+    # Cases of a finished fold that could not be predicted or evaluated are part of its evaluation.
     failed = {fold: text for fold, text in failed.items() if fold not in done}
     result = CrossValidation(run.path, merged, folds, failed)
     if failed:

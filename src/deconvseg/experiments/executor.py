@@ -1,4 +1,4 @@
-"""The executors of this computer: this process, one task after the other, or several processes at once."""
+"""The executors of this computer: one task after the other in this process, or several processes."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Serial(Executor):
     slots = 1
 
     def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
-        """Run every task; what the user interrupts ends all."""
+        """Run every task; an interruption by the user ends all."""
         for task in tasks:
             yield task.run(console)
 
 
 class Processes(Executor):
-    """Runs ``jobs`` tasks at once, each in a process of its own that has its share of the ``threads``.
+    """Runs ``jobs`` tasks at a time, each in a separate process with its share of the ``threads``.
 
-    Of ``gpus`` (names as in ``CUDA_VISIBLE_DEVICES``) each takes the one on which the fewest tasks run.
+    Each task takes the GPU of ``gpus`` (names as in ``CUDA_VISIBLE_DEVICES``) on which the fewest tasks run.
     """
 
     def __init__(self, jobs: int, threads: int, gpus: Sequence[str] = ()) -> None:
@@ -45,15 +45,15 @@ class Processes(Executor):
 
     @property
     def slots(self) -> int:
-        """How many processes there are at once."""
+        """The number of processes at a time."""
         return self.jobs
 
     def share(self, tasks: int) -> Share:
-        """Return the threads of a process, and how many of so many tasks run on one device at once."""
+        """Return the threads of a process, and how many of this many tasks share a device."""
         return Share(self.threads, math.ceil(min(self.slots, tasks) / max(1, len(self.gpus))))
 
     def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
-        """Run every task; a process that dies is a problem of its task, and none outlives the generator."""
+        """Run every task; the death of a process is an error of its task, and no process outlives the generator."""
         waiting = list(tasks)
         running: dict[str, tuple[Task, subprocess.Popen[str], str | None]] = {}
         ends: dict[str, _Message] = {}
@@ -80,7 +80,7 @@ class Processes(Executor):
     def _start(self, task: Task, gpu: str | None) -> subprocess.Popen[str]:
         return start_process(
             *("deconvseg.experiments.worker", str(self.threads)),
-            # CUDA looks once; a task can go on on whichever device is free.
+            # CUDA reads the variable once, at its first use; a task may use any free device.
             environment=None if gpu is None else {_VISIBLE: gpu},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -90,7 +90,7 @@ class Processes(Executor):
 
 
 def _attend(task: Task, process: subprocess.Popen[str], told: SimpleQueue[tuple[str, _Message | None]]) -> None:
-    """Give a process its task and put its messages into the queue, and None after the last, however it ends."""
+    """Send a process its task and put its messages into the queue, followed by None in any case."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -99,7 +99,7 @@ def _attend(task: Task, process: subprocess.Popen[str], told: SimpleQueue[tuple[
                 with process.stdin as stream:
                     stream.write(task.to_json())
             except OSError:
-                # It has died before it could read; its exit code says how.
+                # The process died before it could read; its exit code says how.
                 return
             for message in read_messages(lines):
                 told.put((task.key, message))
@@ -117,10 +117,10 @@ def _outcome(task: Task, end: _Message | None, code: int) -> Outcome:
 
 
 def choose_executor(jobs: int | None, device: str, devices_each: int = 1) -> Executor:
-    """Return what runs ``jobs`` tasks at once: this process, or several; by default one, or one for each of the GPUs.
+    """Return an executor of ``jobs`` tasks at a time; by default one, or one for each GPU.
 
-    A device that is named is the only one to be used. Raises :class:`InputError` for ``jobs`` below 1, and for several
-    beside tasks that each run on several devices themselves.
+    If a device is named, only that device is used. Raises :class:`InputError` for ``jobs`` below 1, and for several
+    ``jobs`` if each task itself runs on several devices.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"`jobs={jobs}`: give the number of tasks to run at once, 1 or more")
@@ -136,7 +136,7 @@ def choose_executor(jobs: int | None, device: str, devices_each: int = 1) -> Exe
 
 
 def _list_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Return the GPUs that this process may use, with their names in ``CUDA_VISIBLE_DEVICES``."""
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
     return named[:count] or [str(number) for number in range(count)]

@@ -19,12 +19,12 @@ from deconvseg.training import train
 
 
 def fold_run(run: Run, fold: int) -> Run:
-    """Return the run of one fold, which may not be there yet."""
+    """Return the folder of one fold's run, which may not exist yet."""
     return Run(run.path / f"fold_{fold}")
 
 
 def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
-    """Return the task that trains a fold, or goes on with it."""
+    """Return the task that trains or continues a fold."""
     own = {name for name, option, _ in declared_options(RunOptions) if option.resume != "contents"}
     arguments = {
         **{name: getattr(options, name) for name in own.difference(PLANNED)},
@@ -40,7 +40,7 @@ def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
 
 
 def train_fold(*, console: Console, **arguments: Any) -> None:
-    """Train the run in ``output``; one that has completed an epoch goes on."""
+    """Train the run in ``output``; a run that has completed an epoch continues."""
     train(**resumed_where_started(arguments), console=console)
 
 
@@ -48,13 +48,13 @@ def resumed_where_started(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of :func:`~deconvseg.train` for a fold that may have completed an epoch."""
     if not Run(arguments["output"]).resume_file.is_file():
         return dict(arguments)
-    # The rest is in its folder.
+    # All other arguments are stored in its folder.
     fixed = {name for name, option, _ in declared_options(RunOptions) if option.resume == "same"}
     return {name: value for name, value in arguments.items() if name not in fixed} | {"resume": True}
 
 
 def train_folds(tasks: Mapping[int, Task], executor: Executor, console: Console) -> dict[int, str]:
-    """Train the folds and return why some failed, by fold; one that fails does not stop the others."""
+    """Train the folds and return the reasons of failures, by fold; a failing fold does not stop the others."""
     folds = {task.key: fold for fold, task in tasks.items()}
     problems: dict[int, str] = {}
     try:
@@ -69,7 +69,7 @@ def train_folds(tasks: Mapping[int, Task], executor: Executor, console: Console)
 
 
 def share_memory(options: TrainOptions, executor: Executor, folds: int) -> TrainOptions:
-    """Let the planner give a fold its share of the memory where several are trained on one device at once."""
+    """Let the planner give each fold its share of the memory if several are trained on one device at the same time."""
     together = executor.share(folds).together
     if together == 1 or options.plan is not None:
         return options
@@ -79,7 +79,7 @@ def share_memory(options: TrainOptions, executor: Executor, folds: int) -> Train
 
 @contextmanager
 def threads_of_a_fold(executor: Executor, folds: int) -> Iterator[None]:
-    """Let the planner time this computer with as many threads as a fold will have."""
+    """Let the planner time this computer with the number of threads of a fold."""
     threads = torch.get_num_threads()
     torch.set_num_threads(executor.share(folds).threads)
     try:

@@ -1,4 +1,4 @@
-"""Executors of the last version, which knew folds alone."""
+"""Executors of the last version, which ran folds only."""
 
 import warnings
 from collections.abc import Generator, Mapping, Sequence
@@ -20,7 +20,7 @@ class FoldTask:
 
 
 class _Former(Executor):
-    """An executor whose ``run`` takes the tasks of all folds and returns why some failed, by fold."""
+    """An executor whose ``run`` takes the tasks of all folds and returns the reasons of failures, by fold."""
 
     slots = 1
 
@@ -28,7 +28,7 @@ class _Former(Executor):
         self.executor = executor
 
     def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
-        """Train the folds, and yield what became of them at the end."""
+        """Train the folds, and yield their outcomes at the end."""
         folds = {task.arguments["fold"]: task for task in tasks}
         made = [FoldTask(fold, resumed_where_started(task.arguments)) for fold, task in folds.items()]
         problems: Mapping[int, str] = self.executor.run(made, console)

@@ -1,4 +1,4 @@
-"""The choice of post-processing: a step is taken where predictions of cases that no network saw get better by it."""
+"""The choice of post-processing: a step is accepted if it improves the out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from deconvseg.evaluation.summary import counted_classes, mean_over_classes
 from deconvseg.inference import Postprocessing, Step, Trial, apply, component_volumes, make_step
 from deconvseg.progress import SILENT, Console, each, takes_console
 
-# A step is taken where it raises the mean Dice by more than this,
+# A step is accepted if it raises the mean Dice by more than this,
 _LEAST_GAIN = 0.001
-# and at least so many cases, and more of them than it lowers, so that no single case decides.
+# and improves at least this many cases, and more than it worsens, so that no single case decides.
 _LEAST_IMPROVED = 2
 # Differences of Dice below this are rounding.
 _ROUNDING = 1e-9
-# Candidates for the smallest volume that is kept: shares of the smallest true component, quantiles of all of them.
+# Candidates for the smallest kept volume: fractions of the smallest true component, quantiles of all of them.
 _SHARES, _QUANTILES = (0.1, 0.5, 1.0), (0.05, 0.25)
 
 Labels = npt.NDArray[Any]
@@ -31,9 +31,9 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HeldOutCase:
-    """A true mask and its prediction (label maps on one grid, values as in files) by the fold that did not see it.
+    """A true mask and its out-of-fold prediction (label maps on one grid, values as in files).
 
-    Both are kept compressed and cropped to their foreground, so that hundreds fit into memory.
+    Both are stored compressed and cropped to their foreground, so that hundreds fit into memory.
     """
 
     fold: int
@@ -46,7 +46,7 @@ class HeldOutCase:
     def pack(cls, truth: LabelMap, prediction: LabelMap, fold: int) -> HeldOutCase:
         """Crop and compress the masks of a case."""
         pixels = [np.asarray(mask.pixels) for mask in (truth, prediction)]
-        # One voxel where both are empty: label maps have no sides of length zero.
+        # One voxel if both are empty: label maps have no sides of length zero.
         box = bounding_box((pixels[0] != 0) | (pixels[1] != 0)) or (slice(0, 1),) * pixels[0].ndim
         parts = [np.ascontiguousarray(part[box]) for part in pixels]
         first, second = (zlib.compress(part.tobytes(), 1) for part in parts)
@@ -73,18 +73,18 @@ def choose_postprocessing(
 ) -> Postprocessing:
     """Return the steps that raise the Dice of held-out predictions, structure by structure, outer ones first.
 
-    For each of ``structures`` (in the order in which masks are painted), and for all labels together where they are
-    no regions, the best of keeping the largest component and of removing components below a few volumes is tried,
-    then filling holes, on top of the steps taken so far. A step is taken if the mean Dice of its structure over the
-    cases rises by more than 0.001, two cases or more get better and more than get worse, and no structure's mean falls,
-    nor by more than 0.001 its mean over the cases whose true mask has it: masks that are emptied where there is nothing
-    to find do not make up for what is lost elsewhere. All are dropped again if the same way of choosing, by the other
-    folds' cases alone, does not raise the mean Dice of each fold's cases: then they fit these cases and no others.
+    For each of ``structures`` (in painting order), and for all labels together if they are not regions,
+    the best of keeping the largest component and of removing components below a few volumes is tried,
+    then filling holes, on top of the accepted steps. A step is accepted if the mean Dice of its structure over the
+    cases rises by more than 0.001, if two cases or more improve and more improve than worsen, if no structure's mean
+    falls, and if its mean over the cases whose true mask has it does not fall by more than 0.001: fewer false positives
+    in healthy cases do not compensate for lost structures. All steps are dropped if steps chosen in the same way by
+    the other folds' cases do not raise the mean Dice of each fold's cases, because they then overfit.
     """
     choice = _Choice(cases, structures)
     chosen = choice.choose(range(len(cases)), console)
     order, before, after = choice.estimate()
-    # A structure in no mask has a Dice of 1 before and after, and is not told.
+    # A structure in no mask has a Dice of 1 before and after, and is not reported.
     counted = choice.counted
     names = [structure.name for structure, told in zip(structures, counted, strict=True) if told]
     before, after, true = before[:, counted], after[:, counted], choice.in_truth[order][:, counted]
@@ -100,20 +100,20 @@ def choose_postprocessing(
 
 
 def _pairs(names: Sequence[str], before: Scores, after: Scores) -> dict[str, tuple[float, float]]:
-    """Return the means before and after by name, of the structures that have them."""
+    """Return the means before and after by name, for the structures that have them."""
     rows = zip(names, before.tolist(), after.tolist(), strict=True)
     return {name: (old, new) for name, old, new in rows if not np.isnan(old)}
 
 
 def _true_means(scores: Scores, in_truth: npt.NDArray[np.bool_]) -> Scores:
-    """Return the mean (structures) of scores (cases, structures) over cases with truth; NaN where there are none."""
+    """Return the mean (structures) of scores (cases, structures) over cases with truth; NaN without such cases."""
     counts = in_truth.sum(axis=0)
     means: Scores = np.where(counts > 0, (scores * in_truth).sum(axis=0) / np.maximum(counts, 1), np.nan)
     return means
 
 
 def _keeps_truth(before: Scores, after: Scores, in_truth: npt.NDArray[np.bool_]) -> bool:
-    """Whether no structure's mean over the cases with truth falls by more than what counts as a gain."""
+    """Whether no structure's mean over the cases with truth falls by more than the smallest gain."""
     fall = _true_means(before, in_truth) - _true_means(after, in_truth)
     return not bool((fall > _LEAST_GAIN).any())
 
@@ -126,7 +126,7 @@ class _Choice:
         self.structures = structures
         self._scores: dict[tuple[int, str], Scores] = {}
         self._volumes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
-        # Of the masks before any step, so that means before and after it are over the same structures.
+        # Taken from the unprocessed masks, so that means before and after a step cover the same structures.
         self.in_truth = np.array([self._occurring(case.truth) for case in cases])
         predicted = np.array([self._occurring(case.prediction) for case in cases])
         self.counted = counted_classes(self.in_truth | predicted)
@@ -197,7 +197,7 @@ class _Choice:
         return [bool(np.isin(found, structure.labels).any()) for structure in self.structures]
 
     def _targets(self) -> list[Region]:
-        """Return the structures, outer ones first; labels that are no regions have all foreground around them."""
+        """Return the structures, outer ones first; labels that are not regions are enclosed by all foreground."""
         ordered = sorted(self.structures, key=lambda structure: -len(structure.labels))
         labels = tuple(sorted({value for structure in ordered for value in structure.labels}))
         if len(ordered) == 1 or any(set(structure.labels) == set(labels) for structure in ordered):

@@ -1,4 +1,4 @@
-"""Prediction of many cases, spread over an executor."""
+"""Prediction of many cases with an executor."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class _Arguments(PredictOptions):
 def predict_many(asked: _Arguments) -> Prediction:
     """Write the masks of a file, a folder or a dataset as :func:`deconvseg.predict` does, by tasks of an executor.
 
-    The ``executor`` is this process if not given. Each of its slots takes a part of the cases; ``memory`` is that of a
-    case, so as many cases take it at once. The other arguments are those of :func:`deconvseg.predict`.
+    The ``executor`` is this process if not given. Each of its slots takes a part of the cases; ``memory`` applies to
+    each case, so several cases take it at the same time. The other arguments are those of :func:`deconvseg.predict`.
 
-    Where a task ends early, the masks that it has written are kept, and what it left is predicted by other tasks: the
-    case that it was at, and the one after it, each alone. A case whose own task fails too is one of the ``problems``.
-    Raises :class:`~deconvseg.errors.InputError` where no part can be predicted, as for a missing run.
+    If a task ends early, the masks that it has written are kept, and the rest is predicted by other tasks: the
+    case in progress and the next one each alone. A case whose own task fails as well is one of the ``problems``.
+    Raises :class:`~deconvseg.errors.InputError` if no part can be predicted, for example because a run is missing.
     """
     executor = asked.executor or Serial()
     models = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
@@ -57,7 +57,7 @@ def predict_many(asked: _Arguments) -> Prediction:
     if executor.slots == 1:
         return spreading.whole()
     runs = [run for model in models for run in open_runs(model)]
-    # Its warnings are those of the tasks.
+    # The tasks give the same warnings.
     part = {name: arguments[name] for name in ("splits", "split", "fold")}
     cases, _, _ = choose_cases(Path(asked.images), runs[0].plan, runs, **part, told=Prediction())
     if len(cases) < 2:
@@ -67,7 +67,7 @@ def predict_many(asked: _Arguments) -> Prediction:
 
 
 def predict_part(*, console: Console, **arguments: Any) -> dict[str, Any]:
-    """Predict some cases, and return the plain types of what was predicted."""
+    """Predict some cases, and return the result as plain types."""
     return predict(**arguments, console=console).to_json()
 
 
@@ -80,14 +80,14 @@ class _Spreading:
         self.console = console
 
     def whole(self) -> Prediction:
-        """Predict everything by one task, whose error is raised."""
+        """Predict everything with one task, whose error is raised."""
         (outcome,) = self._run({"": None})
         if outcome.error is not None:
             raise outcome.error
         return Prediction.from_json(outcome.value)
 
     def parts(self, names: Sequence[str], expected: ExpectedMasks) -> Prediction:
-        """Predict the cases in as many parts as there are slots, then what ended tasks have left."""
+        """Predict the cases in one part per slot, then the cases that ended tasks have left."""
         slots = min(self.executor.slots, len(names))
         result = Prediction()
         alone: list[str] = []
@@ -102,7 +102,7 @@ class _Spreading:
                 alone += left[:2]
                 parts += [left[2:]] if left[2:] else []
         for name in alone:
-            # One at a time: several at once may be why their tasks were ended.
+            # One at a time: memory may have run out because several ran together.
             (outcome,) = self._run({name: (name,)})
             if self._take(outcome, result, expected):
                 result.add(expected.fail(name, outcome.problem or "has no mask"))
@@ -124,7 +124,7 @@ class _Spreading:
         return [ended.get(task.key, Outcome(task, error=lost)) for task in tasks]
 
     def _take(self, outcome: Outcome, result: Prediction, expected: ExpectedMasks) -> _Part:
-        """Add what a task has done to the result, and return the cases that it has left."""
+        """Add a task's result, and return the cases that it has left."""
         if outcome.error is None:
             result.add(Prediction.from_json(outcome.value))
             return ()

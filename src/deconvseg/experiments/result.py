@@ -1,4 +1,4 @@
-"""What a cross-validation found: every case by the fold that did not see it."""
+"""The result of a cross-validation: the metrics of the out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ScoresOf = Callable[[CaseMetrics], Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The held-out metrics of a cross-validation in ``path``, and what was chosen by them.
+    """The held-out metrics of a cross-validation in ``path``, and the post-processing chosen by them.
 
-    ``folds`` has the evaluated cases of each fold that finished; ``failed`` why others did not. Without all folds no
-    post-processing is chosen.
+    ``folds`` has the evaluated cases of each finished fold; ``failed`` the reasons of failures. Post-processing is
+    chosen only if all folds are finished.
     """
 
     path: Path
@@ -45,8 +45,8 @@ class CrossValidation:
     def spread(self) -> dict[str, Any]:
         """Return mean, deviation over cases, the folds' means and their deviation, of each class and their mean.
 
-        ``with_truth`` is the same of the Dice over the ``cases_with_truth`` alone, None where there are none. The mean
-        is over the classes that some mask of any fold has; ``counted`` says which these are.
+        ``with_truth`` has the same of the Dice over the ``cases_with_truth``, None without such cases. The mean
+        is over the classes that occur in a mask of any fold, which ``counted`` lists.
         """
         evaluation = self.evaluation
         counts = evaluation.summary
@@ -66,7 +66,7 @@ class CrossValidation:
         }
 
     def describe_postprocessing(self) -> list[str]:
-        """Return lines about what was chosen, and what it does to cases that had no part in choosing."""
+        """Return lines about the chosen steps and their effect on cases that were not used to choose them."""
         if self.postprocessing is None:
             return []
         true = self.postprocessing.with_truth_by_other_folds
@@ -80,11 +80,11 @@ class CrossValidation:
         return [*(steps or none), f"mean Dice with the steps that the other folds choose: {gains}"]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the evaluation's plain types, and the folds, the spread and the post-processing."""
+        """Return the evaluation as plain types, with the folds, the spread and the post-processing."""
         return {**self.evaluation.to_json(self.path.absolute()), **self._further()}
 
     def write(self) -> Path:
-        """Write ``crossval.json``, ``crossval_summary.json`` (nnU-Net's shape), ``crossval.csv``; return the first."""
+        """Write ``crossval.json``, ``crossval_summary.json`` (nnU-Net's format), ``crossval.csv``; return the first."""
         self.evaluation.write(self.path / FILE_NAME, self._further(), shared=True)
         return self.path / FILE_NAME
 
@@ -127,7 +127,7 @@ def _true_scores(case: CaseMetrics, value: int) -> Mapping[str, Any] | None:
 
 
 def _statistics(key: str, by_fold: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Describe a metric over the rows of each fold; a row without a value, and a fold of such rows, count nowhere."""
+    """Describe a metric over the rows of each fold; rows without a value, and folds of such rows, are excluded."""
     folds = [[float(row[key]) for row in fold if row[key] is not None] for fold in by_fold]
     values = np.concatenate([np.asarray(fold, float) for fold in folds])
     means = [float(np.mean(found)) if found else None for found, rows in zip(folds, by_fold, strict=True) if rows]

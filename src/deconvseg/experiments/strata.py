@@ -1,4 +1,4 @@
-"""What the folds of a cross-validation are to be alike in."""
+"""The quantity by which the folds of a cross-validation are balanced."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def measure_strata(
 ) -> Mapping[str, float | str]:
     """Return by case name the column ``stratify`` of a ``table``, or the foreground's volume in mm³.
 
-    A CSV dataset is its own table; ``root`` is its path. Raises :class:`InputError` where one of the two is missing.
+    A CSV dataset is its own table; ``root`` is its path. Raises :class:`InputError` if one of the two is missing.
     """
     if stratify is not None:
         if table is None and data.layout != "csv":

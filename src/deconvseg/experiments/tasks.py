@@ -1,4 +1,4 @@
-"""What an executor runs: calls that any process on any computer can make, and what becomes of them."""
+"""Tasks of an executor, which any process on any computer can run, and their outcomes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from deconvseg.system import one_line
 class Task:
     """A call of a function by its name.
 
-    ``function`` is ``"package.module:name"``; it takes the ``arguments``, which JSON can hold, and ``console``, and
-    returns what JSON can hold, or None where its results are files. A task that was ended may be run again: it goes on
-    where it stopped, or begins anew. ``key`` names it among others; lines that it says are shown with its key.
+    ``function`` is ``"package.module:name"``; it takes the ``arguments``, which are JSON values, and ``console``, and
+    returns a JSON value, or None if its results are files. A task that was ended may be run again: it continues
+    where it stopped, or starts again. ``key`` names it among others and is shown before its lines.
     """
 
     key: str
@@ -30,18 +30,18 @@ class Task:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, console: Console) -> Outcome:
-        """Make the call here; an error is its outcome, an interruption by the user is raised."""
+        """Call the function in this process; an error is its outcome, an interruption by the user is raised."""
         module, _, name = self.function.partition(":")
         try:
             return Outcome(self, getattr(import_module(module), name)(**self.arguments, console=self.console(console)))
         except InterruptionError:
             raise
-        # Also what PyTorch raises where memory does not suffice: the next task may still fit.
+        # This includes PyTorch's errors for a lack of memory: the next task may still fit.
         except (DeconvsegError, MemoryError, OSError, RuntimeError) as error:
             return Outcome(self, error=error)
 
     def console(self, console: Console) -> Console:
-        """Return a console that shows the key before every line; without a key, the console itself."""
+        """Return a console that shows the key before every line, or the console itself without a key."""
         return _Labelled(console, self.key) if self.key else console
 
     def to_json(self) -> str:
@@ -50,13 +50,13 @@ class Task:
 
     @classmethod
     def from_json(cls, text: str) -> Task:
-        """Return the task of :meth:`to_json`."""
+        """Return the task from the result of :meth:`to_json`."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: its function's ``value``, or the ``error`` that ended it."""
+    """The outcome of a task: its function's ``value``, or the ``error`` that ended it."""
 
     task: Task
     value: Any = None
@@ -70,28 +70,28 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Share:
-    """What one task has while others run: a number of CPU threads, and a device that ``together`` tasks share."""
+    """One task's share of the computer: a number of CPU threads, and a device that ``together`` tasks share."""
 
     threads: int
     together: int
 
 
 class Executor(Protocol):
-    """Runs tasks, of which ``slots`` run at once. To write one, subclass this and define ``slots`` and :meth:`run`."""
+    """Runs tasks, ``slots`` at a time. Subclasses define ``slots`` and :meth:`run`."""
 
     @property
     def slots(self) -> int:
-        """How many tasks run at once."""
+        """The number of tasks that run at a time."""
 
     def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
         """Run the tasks and yield the outcome of each as soon as it has ended; closing the generator ends the others.
 
-        A task that fails ends no other one. The death of a worker is the :class:`~deconvseg.errors.DeconvsegError` of
-        its task, which says how it ended. Callers run a task again by another call.
+        A failing task does not affect the others. The death of a worker is a :class:`~deconvseg.errors.DeconvsegError`
+        of its task that says how it ended. Callers repeat a task by another call.
         """
 
     def share(self, tasks: int) -> Share:
-        """Return what one of so many tasks has: by default its part of this computer, on one device with the others."""
+        """Return the share of each of this many tasks: by default a part of this computer, on a common device."""
         return Share(max(1, torch.get_num_threads() // self.slots), min(self.slots, tasks))
 
 

@@ -1,6 +1,6 @@
-"""The process of one task, which it reads from standard input; its argument is the number of its threads.
+"""The process of one task, which it reads from standard input; its argument is the number of threads.
 
-It writes JSON lines to standard output: what there is to say, and at the end a value or an error.
+It writes lines of JSON to standard output: messages, and at the end a value or an error.
 """
 
 import logging
@@ -20,7 +20,7 @@ from deconvseg.system import Relay, exit_on, keep_freed_memory, take_over_stdout
 
 
 class _TaskRelay(Relay):
-    """Tells the parent process a line for each tenth of the way."""
+    """Sends the parent process a line for each tenth of the progress."""
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
@@ -28,7 +28,7 @@ class _TaskRelay(Relay):
 
 
 class _Warnings(logging.Handler):
-    """Tells the parent process what the package logs."""
+    """Sends the parent process the log messages of the package."""
 
     def __init__(self, relay: Relay) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class _Warnings(logging.Handler):
 
 def main(threads: str) -> int:
     """Run the task; return the exit code."""
-    # Sent by the parent: unfinished files are removed on the way out.
+    # Sent by the parent; unfinished files are removed before the process ends.
     exit_on(signal.SIGTERM)
     relay = _TaskRelay(take_over_stdout())
     logging.getLogger("deconvseg").addHandler(_Warnings(relay))
-    # The parent shows the key.
+    # The parent adds the key.
     task = replace(Task.from_json(sys.stdin.read()), key="")
     torch.set_num_threads(int(threads))
     keep_freed_memory()

@@ -8,10 +8,10 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def average_weights(network: nn.Module, decay: float) -> AveragedModel:
-    """Return the running average of a network: ``update_parameters(network)`` after each step, ``module`` to use it.
+    """Return the running average of a network; call ``update_parameters(network)`` after each step and use ``module``.
 
-    The decay warms up as (1 + n) / (10 + n) after n updates, so that the first weights, which are random, are soon
-    forgotten. Statistics of batch normalisation are averaged as the weights are; counts are copied.
+    The decay warms up as (1 + n) / (10 + n) after n updates, so that the random first weights soon lose their
+    influence. Statistics of batch normalisation are averaged like the weights; counts are copied.
     """
 
     @torch.no_grad()
@@ -22,5 +22,5 @@ def average_weights(network: nn.Module, decay: float) -> AveragedModel:
             averaged.lerp_(current, weight) if averaged.is_floating_point() else averaged.copy_(current)
 
     averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    # Nothing is learnt here, and data-parallel training waits for the gradients of what is.
+    # The average is not trained, and data-parallel training waits for the gradients of trained parameters.
     return averaged.requires_grad_(False)

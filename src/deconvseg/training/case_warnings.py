@@ -1,4 +1,4 @@
-"""What prepared cases show of a plan that does not fit them."""
+"""Warnings about a plan that does not fit the prepared cases."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from statistics import median
 from deconvseg.data import PreparedCase, describe_absent_class
 from deconvseg.planning import Plan
 
-# Below this share of a patch, most of what is trained on is padding.
+# Below this fraction of a patch, most of the training data is padding.
 _LEAST_FILLED = 0.25
 
 
 def warn_of_padding(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
-    """Return a line where the median case, at the plan's spacing, fills little of the plan's patch."""
+    """Return a warning if the median case, at the plan's spacing, fills little of the plan's patch."""
     if not cases:
         return []
     shape = [int(median(sizes)) for sizes in zip(*(case.shape for case in cases), strict=True)]

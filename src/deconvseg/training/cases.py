@@ -1,4 +1,4 @@
-"""The cases of a run: which they are, and their preprocessing."""
+"""The cases of a run and their preprocessing."""
 
 from deconvseg.data import Dataset, PreparedCase, Splits, open_dataset, prepare_cases
 from deconvseg.options import RunOptions, TrainOptions
@@ -10,12 +10,12 @@ from deconvseg.training.loading import choose_workers
 
 
 def open_data(options: RunOptions) -> Dataset:
-    """Return the dataset that is asked for."""
+    """Return the requested dataset."""
     return open_dataset(options.dataset, foreground=options.foreground, group_by=options.group_by)
 
 
 def open_cases(run: Run, options: RunOptions) -> tuple[Dataset, Splits]:
-    """Return the run's cases, those that train and those that choose."""
+    """Return the run's cases for training and for validation."""
     parts = Splits(**run.splits)
     return open_data(options).select([*parts.train, *parts.val]), parts
 
@@ -23,7 +23,7 @@ def open_cases(run: Run, options: RunOptions) -> tuple[Dataset, Splits]:
 def prepare_run_cases(
     run: Run, data: Dataset, parts: Splits, options: TrainOptions, console: Console
 ) -> dict[str, list[PreparedCase]]:
-    """Return the prepared cases of each part, which are written into the cache where they are not there yet."""
+    """Return the prepared cases of each part; missing ones are written into the cache."""
     plan = run.plan
     return {
         part: prepare_cases(

@@ -18,7 +18,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
     """Saves a checkpoint tree: its tensors as safetensors, everything else as JSON in the file's header."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write the checkpoint atomically; a value that is neither tensor nor JSON is an error that names it."""
+        """Write the checkpoint atomically; a value that is neither a tensor nor JSON is an error that names it."""
         tensors: dict[str, torch.Tensor] = {}
         tree = _encode(checkpoint, "", tensors)
         with atomic_write(Path(path)) as temporary:
@@ -26,7 +26,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
             temporary.write_bytes(save(tensors, metadata={"checkpoint": text, "check": _check(text, tensors)}))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint back, as it was; :class:`InputError` for any other file."""
+        """Read a checkpoint; :class:`InputError` for any other file."""
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
@@ -56,12 +56,12 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
 
 def completed_epochs(path: Path) -> int:
-    """Return how many epochs a checkpoint that was saved at the end of one has behind it."""
+    """Return the number of completed epochs of a checkpoint that was saved at the end of an epoch."""
     return int(SafetensorsCheckpointIO().load_checkpoint(path)["epoch"]) + 1
 
 
 def _check(text: str, tensors: dict[str, torch.Tensor]) -> str:
-    """Return a checksum of everything in a checkpoint: safetensors has none of its own."""
+    """Return a checksum of everything in a checkpoint, because safetensors has none."""
     check = zlib.crc32(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -72,11 +72,11 @@ def _check(text: str, tensors: dict[str, torch.Tensor]) -> str:
 
 def _encode(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
-        # A copy: safetensors refuses tensors that share memory, and the training goes on meanwhile.
+        # Copied, because safetensors refuses tensors that share memory.
         tensors[path] = value.detach().cpu().clone().contiguous()
         return {"tensor": path}
     if isinstance(value, dict):
-        # Keys may be integers (an optimiser's state), which JSON objects cannot keep.
+        # Keys may be integers (an optimiser's state), which JSON objects do not preserve.
         return {"dict": [[_key(k, path), _encode(v, f"{path}/{k}", tensors)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"

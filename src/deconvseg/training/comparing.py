@@ -1,4 +1,4 @@
-"""How the Dice that a training showed and that of its finished masks differ, and why."""
+"""The difference between the Dice shown during training and that of the finished masks, and its reason."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from deconvseg.data import list_names, resampled_shape
 from deconvseg.evaluation import CaseMetrics, Evaluation
 from deconvseg.planning import Plan
 
-# Figures closer than this are the same where they are shown.
+# Values closer than this are displayed as equal.
 _SAME = 0.0005
 
 
 def compare_with_training(rows: Sequence[Mapping[str, Any]], result: Evaluation, plan: Plan) -> str | None:
-    """Say what the last validation while training showed, where that is another figure than the evaluation's, and why.
+    """Explain the difference between the last validation during training and the evaluation.
 
-    ``rows`` are the epochs' metrics. None where both figures are the same, or no epoch was validated.
+    ``rows`` are the epochs' metrics. None if both values are the same, or if no epoch was validated.
     """
     last = next((row for row in reversed(rows) if row["val_dice"] is not None), None)
     if last is None:
@@ -41,6 +41,6 @@ def compare_with_training(rows: Sequence[Mapping[str, Any]], result: Evaluation,
 
 
 def _is_resampled(case: CaseMetrics, plan: Plan) -> bool:
-    # The order of a file's axes is its own, and so is which of them is the longest step.
+    # The order of axes, and thus the axis of the largest spacing, differs between files.
     spacing, wanted = sorted(case.spacing), sorted(plan.spacing)
     return resampled_shape([1000] * len(wanted), spacing, wanted) != (1000,) * len(wanted)

@@ -1,4 +1,4 @@
-"""The plan that a training carries out: the one that was given, or one that is made for the dataset."""
+"""The plan of a training: the given one, or one that is made for the dataset."""
 
 from deconvseg.data import Dataset, Splits, report_problems
 from deconvseg.errors import InputError
@@ -22,7 +22,7 @@ from deconvseg.training.options import given_plan
 
 
 def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
-    """Return the plan that was given or a new one, with the values that were asked for, matched to the dataset."""
+    """Return the given plan or a new one, with the requested values, matched to the dataset."""
     given = given_plan(options)
     for problem in report_problems(data, data.names):
         console.say(f"warning: {problem}")
@@ -73,9 +73,9 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
 
 
 def _describe_data(plan: Plan, given: Plan, data: Dataset, console: Console) -> Plan:
-    """Return a given plan with the figures of the cases that it is about to be trained on, unless it has them.
+    """Return a given plan with the figures of its training cases, unless it has them.
 
-    Prediction needs them: arrays are taken to lie as the training files did, and unlike scans are named.
+    Prediction uses them for the orientation of arrays and to report scans that differ from the training scans.
     """
     known = plan.data is not None and plan.data.appearance is not None and plan.dataset == data.root.name
     if known and plan.channels == given.channels:
@@ -86,7 +86,7 @@ def _describe_data(plan: Plan, given: Plan, data: Dataset, console: Console) -> 
 
 
 def _check_cropping(plan: Plan, data: Dataset, console: Console) -> tuple[Plan, tuple[str, ...]]:
-    """Return the plan without cropping, and a line about it, where a mask of these cases lies outside of the box."""
+    """Return the plan without cropping, and a message, if a mask of these cases reaches outside the box."""
     cropped, reason = plan_cropping(take_fingerprint(data, cache=cache_folder(), console=console))
     if cropped:
         return plan, ()

@@ -1,4 +1,4 @@
-"""The pictures and the page of a run, which never decide whether the run is finished."""
+"""The pictures and the report of a run; their errors do not fail the run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from deconvseg.training.tracking import RunFiles, Tracker
 
 
 def describe_run(run: Run, console: Console, tracker: Tracker | None = None) -> None:
-    """Draw the curves of a run or of a cross-validation, and write its page; what fails is told in a line.
+    """Draw the curves of a run or of a cross-validation, and write its report; an error is printed in one line.
 
-    The ``tracker`` gets the curves too.
+    The ``tracker`` receives the curves as well.
     """
     if rows := run.metrics:
         png = _try("progress.png", lambda: _draw(rows, run), run, console)
@@ -32,7 +32,7 @@ def _draw(rows: Sequence[Mapping[str, Any]], run: Run) -> bytes:
 
 
 def _try(name: str, make: Callable[[], Any], run: Run, console: Console) -> Any:
-    # What drawing a figure and filling a page can raise: it must not fail a finished training.
+    # Errors of drawing a figure or filling a page must not fail a finished training.
     try:
         return make()
     except (DeconvsegError, OSError, MemoryError, *FOREIGN_ERRORS) as error:

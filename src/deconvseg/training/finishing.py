@@ -1,4 +1,4 @@
-"""The end of a training: the validation cases are predicted and evaluated, and the folder is tidied up."""
+"""The end of a training: the validation cases are predicted and evaluated, and temporary files are removed."""
 
 import shutil
 
@@ -19,7 +19,7 @@ from deconvseg.training.tracking import Guests
 
 
 def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests) -> None:
-    """Predict and evaluate the validation cases, write the report, and tidy up."""
+    """Predict and evaluate the validation cases, write the report, and remove temporary files."""
     problems = _validate(run, *open_cases(run, options), options, console)
     describe_run(run, console, guests)
     remove_cache(run, options, console)
@@ -32,7 +32,7 @@ def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests
 
 
 def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> list[str]:
-    """Predict the validation cases with the final weights and evaluate them; return what failed."""
+    """Predict the validation cases with the final weights and evaluate them; return the failures."""
     if not parts.val:
         return []
     shutil.rmtree(run.validation, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The training loop itself, on Lightning."""
+"""The training loop, on Lightning."""
 
 import logging
 import signal
@@ -43,9 +43,9 @@ def fit(
 ) -> None:
     """Train the network on the cases "train", writing weights, metrics and resume state into the run after every epoch.
 
-    Of several processes (``ranks``) each takes its part of every batch and of the cases "val", and the first one
-    writes. The training ends after its last epoch or ``max_seconds``, whichever comes first. ``trackers`` get the
-    numbers of every epoch.
+    With several processes (``ranks``) each takes its part of every batch and of the cases "val", and the first one
+    writes. The training ends after its last epoch or ``max_seconds``, whichever comes first. ``trackers`` receive the
+    values of every epoch.
     """
     plan, device, limit = run.plan, choose_device(options.device), options.max_seconds
     seconds_before = run.metrics[-1]["seconds"] if resume and run.metrics else 0.0
@@ -112,7 +112,7 @@ def _create_trainer(run: Run, callbacks: list[Callback], device: str, options: T
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        # What is put together from the parts of a network for validation is trained on again.
+        # A network that is gathered from its parts for validation is trained further.
         inference_mode=strategy != "fsdp",
         default_root_dir=run.path,
     )
@@ -120,12 +120,12 @@ def _create_trainer(run: Run, callbacks: list[Callback], device: str, options: T
 
 @contextmanager
 def _interruptible(trainer: Trainer, run: Run) -> Iterator[None]:
-    """Turn Lightning's way of ending on Ctrl-C (it ignores the signal from then on, and exits) into an exception."""
+    """Convert Lightning's handling of Ctrl-C (it ignores further signals, and exits) into an exception."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings():
-            # Lightning tells the developer of a loop what a user of this package cannot act on.
+            # These messages of Lightning are meant for developers of training loops.
             warnings.filterwarnings("ignore", module="lightning")
             yield
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""The training of a run whose folder is there, by one process or as one of several."""
+"""The training of a run with an existing folder, by one process or as one of several."""
 
 from torch import manual_seed
 
@@ -16,7 +16,7 @@ from deconvseg.training.tracking import RunFiles, Tracker
 
 
 def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console: Console, tracker: Tracker) -> None:
-    """Train the network of a run whose folder is there, as one of the processes that do."""
+    """Train the network of a run with an existing folder, as one of its processes."""
     plan = run.plan
     data, parts = open_cases(run, options)
     cases = prepare_run_cases(run, data, parts, options, console)

@@ -1,4 +1,4 @@
-"""A run's folder and its cache: how a stopped run begins again, and when prepared cases are removed."""
+"""A run's folder and its cache: how a stopped run restarts, and when prepared cases are removed."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from deconvseg.training.resuming import check_own, record_own
 
 
 def open_stopped(output: Path) -> Run:
-    """Open a run that is to go on; one without a completed epoch is made ready to begin anew, as it was asked for."""
+    """Open a run to continue; a run without a completed epoch is prepared to restart with its own options."""
     run = Run(output)
     if not run.replaceable:
         for folder in (run.path, run.resume_file.parent):
@@ -31,17 +31,17 @@ def open_stopped(output: Path) -> Run:
 
 
 def cache_of(run: Run, options: TrainOptions) -> Path:
-    """Return where the preprocessed cases of a run are."""
+    """Return the folder of a run's preprocessed cases."""
     return run.cache if options.cache is None else Path(options.cache)
 
 
 def using_cache(cache: Path) -> AbstractContextManager[None]:
-    """Keep other runs from removing a cache as long as the block lasts; one that is read-only is not removed anyway."""
+    """Keep other runs from removing a cache while the block runs; a read-only cache is never removed."""
     return nullcontext() if cache.is_dir() and not os.access(cache, os.W_OK) else hold(cache, ())
 
 
 def remove_cache(run: Run, options: TrainOptions, console: Console) -> None:
-    """Remove the preprocessed cases of a run; a cache that was given stays, and one that another run uses too."""
+    """Remove the preprocessed cases of a run, unless the cache was given by the user or another run uses it."""
     given = options.cache is not None and Path(options.cache).resolve() == run.cache.resolve()
     if given or not run.cache.is_dir():
         return
@@ -53,6 +53,6 @@ def remove_cache(run: Run, options: TrainOptions, console: Console) -> None:
     except LockedError as error:
         console.say(f"the prepared cases are kept: {error}")
         return
-    # Another run may have begun to fill it.
+    # Another run may have started to fill it.
     with suppress(OSError):
         run.cache.rmdir()

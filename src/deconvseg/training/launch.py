@@ -1,4 +1,4 @@
-"""Starting the processes of a training on this machine, listening to them, and ending them together."""
+"""Starts the processes of a training on this machine, reads their messages, and ends them together."""
 
 import json
 import math
@@ -37,13 +37,13 @@ _POLL = 0.1
 
 
 def processes(options: TrainOptions) -> int:
-    """Return the number of processes that train: those that were started, or those that are asked for."""
+    """Return the number of training processes: those that were started, or the requested number."""
     started = Ranks.find().size
     return started if started > 1 else options.devices or 1
 
 
 def threads_of_each(options: TrainOptions) -> int:
-    """Return the threads of each process: as they were started, or their share of this process's."""
+    """Return the threads of each process: as started, or a share of this process's threads."""
     started = Ranks.find().size > 1
     return max(1, torch.get_num_threads() // (1 if started else processes(options)))
 
@@ -57,7 +57,7 @@ def check_processes(plan: Plan, options: TrainOptions) -> None:
 
 
 def check_devices(device: str, count: int, strategy: str) -> None:
-    """Refuse what cannot be spread over ``count`` devices of this machine."""
+    """Refuse a training that cannot be divided among ``count`` devices of this machine."""
     check_choice(strategy, STRATEGIES, "`strategy`")
     if count == 1:
         return
@@ -69,12 +69,12 @@ def check_devices(device: str, count: int, strategy: str) -> None:
 
 
 def launch(run: Run, options: TrainOptions, resume: bool, console: Console, tracker: Tracker) -> None:
-    """Train a prepared run in ``options.devices`` processes; where one fails all end, and its error is raised here.
+    """Train a prepared run in ``options.devices`` processes; if one fails, all end, and its error is raised here.
 
-    The ``tracker`` gets here what the first process logs.
+    The ``tracker`` receives the values that the first process logs.
     """
     count = options.devices or 1
-    # What torchrun does: the processes meet in a store that their parent keeps.
+    # As in torchrun, the processes meet in a store of their parent.
     store = TCPStore(_ADDRESS, 0, is_master=True, wait_for_workers=False)
     how = "resume" if resume else "start"
     worker, chosen = "deconvseg.training.worker", json.dumps(options.to_json())
@@ -103,7 +103,7 @@ def launch(run: Run, options: TrainOptions, resume: bool, console: Console, trac
 
 
 def kept_epochs(run: Run) -> str:
-    """Return what an interrupted run has kept, and how it goes on."""
+    """Describe the completed epochs of an interrupted run, and how to continue it."""
     done = len(run.metrics)
     if not done:
         return "no epoch was completed"
@@ -111,7 +111,7 @@ def kept_epochs(run: Run) -> str:
 
 
 class _Listener(threading.Thread):
-    """Reads the lines that the processes write, tells what they tell, and keeps their errors."""
+    """Reads the lines of the processes, passes their messages on, and keeps their errors."""
 
     def __init__(self, lines: IO[str], console: Console, progress: Progress, tracker: Tracker) -> None:
         super().__init__(daemon=True)
@@ -136,7 +136,7 @@ class _Listener(threading.Thread):
 
 
 def _environment(rank: int, count: int, port: int, threads: int) -> dict[str, str]:
-    """Return what torchrun would tell a process, and its share of the processor."""
+    """Return torchrun's environment variables for a process, and its share of the threads."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -152,7 +152,7 @@ def _environment(rank: int, count: int, port: int, threads: int) -> dict[str, st
 
 
 def _wait(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Wait until all have ended, or for a while after one has failed: the others may have something to tell."""
+    """Wait until all have ended, or for a while after one has failed, because the others may report the cause."""
     deadline = math.inf
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         if deadline == math.inf and any(process.poll() for process in processes):
@@ -163,7 +163,7 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
 def _check(codes: Sequence[int], errors: Sequence[dict[str, Any]], run: Run, chatter: bytes) -> None:
     if not any(codes):
         return
-    # A process that lost another one, or was asked to end, is not the cause.
+    # A process that lost its connection, or was asked to end, is not the cause.
     for error in errors:
         if not error["peer"]:
             raise (InputError if error["code"] == InputError.exit_code else DeconvsegError)(error["error"])

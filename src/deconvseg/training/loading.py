@@ -1,4 +1,4 @@
-"""Batches for the training loop, and what happens when a process that loads them fails."""
+"""Batches for the training loop, and the errors of the processes that load them."""
 
 import multiprocessing
 import time
@@ -18,9 +18,9 @@ from deconvseg.training.ranks import Ranks
 from deconvseg.training.shared_memory import bytes_of_batch, explain_full_shared_memory
 from deconvseg.training.sharing import RankSampler, share_of_batch
 
-# Seconds between two looks at whether the processes that load data are alive, while a batch is waited for.
+# Seconds between two checks that the loading processes are alive, while waiting for a batch.
 _LOOK_SECONDS = 5
-# A batch takes milliseconds; processes that have not made one in this many seconds never will.
+# A batch takes milliseconds; loading that takes this many seconds counts as failed.
 _LONGEST_WAIT_SECONDS = 120
 _ADVICE = "take fewer workers, or 0"
 _DEAD_WORKER, _LATE_WORKER = "DataLoader worker (pid", "DataLoader timed out"
@@ -28,10 +28,10 @@ _ERROR_IN_WORKER = f"{DeconvsegError.__module__}."
 
 
 class PatchLoader(DataLoader[Any]):
-    """Gives the batches of an epoch, finished on the device that the network works on.
+    """Yields the batches of an epoch, augmented, on the device of the network.
 
-    Beside a GPU the processes only read; changes are made on the GPU, one batch ahead, in a stream of their own, so
-    that neither the copy nor the augmentation keeps the network waiting. Otherwise they are made where they are read.
+    With a GPU the processes only read; augmentation runs on the GPU, one batch ahead, in a separate stream, so
+    that the network waits neither for the copy nor for the augmentation. Otherwise it runs where samples are read.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class PatchLoader(DataLoader[Any]):
         return self._read() if self.on_gpu is None else self._finished_on(self.on_gpu)
 
     def _read(self) -> Iterator[Any]:
-        """Go through what is loaded; PyTorch looks for dead processes only when it gives up waiting, so ask again."""
+        """Iterate over the loaded batches; PyTorch checks for dead processes only after a timeout."""
         others = multiprocessing.active_children()
         batches = super().__iter__()
-        # PyTorch keeps its processes to itself, and what became of one is needed when it dies.
+        # The processes are private to PyTorch, and their exit codes are needed when one dies.
         started = [process for process in multiprocessing.active_children() if process not in others]
         self.processes.update({process.pid: process for process in started})
         given_up = time.monotonic() + _LONGEST_WAIT_SECONDS
@@ -94,7 +94,7 @@ class PatchLoader(DataLoader[Any]):
                 given_up = time.monotonic() + _LONGEST_WAIT_SECONDS
 
     def explain_death(self, error: BaseException) -> None:
-        """Raise an error that names the case of a loading process that has died, if one has or does in a moment."""
+        """Raise an error that names the case of a loading process that has died, or dies within a moment."""
         patience = time.monotonic() + _LOOK_SECONDS
         while self.processes:
             for pid, process in self.processes.items():
@@ -109,7 +109,7 @@ class PatchLoader(DataLoader[Any]):
             time.sleep(0.05)
 
     def _whereabouts(self) -> dict[int | None, str]:
-        """Return the name of the case that each loading process, by its id, was at last."""
+        """Return the last case of each loading process, by its process id."""
         rows = [] if self.patches.reading is None else self.patches.reading.tolist()
         return {pid: self.patches.case(epoch, sample).name for pid, epoch, sample in rows if pid}
 
@@ -136,7 +136,7 @@ class PatchLoader(DataLoader[Any]):
 
 
 class _Finish:
-    """Collates samples on the CPU; a class, because a process that is started anew gets it pickled."""
+    """Collates samples on the CPU; a class, because spawned processes receive it pickled."""
 
     def __init__(self, patch_size: Sequence[int]) -> None:
         self.patch_size = patch_size
@@ -155,9 +155,9 @@ def _handed_over(batch: dict[str, Any], ready: torch.cuda.Event) -> dict[str, An
 
 
 def choose_workers(workers: int | None, device: str) -> int:
-    """Return how many processes prepare and load cases where the user leaves it open.
+    """Return the default number of processes that prepare and load cases.
 
-    On a CPU the network needs the cores itself; beside a GPU they are free.
+    On a CPU the network needs the cores; with a GPU they are free.
     """
     if workers is not None:
         return workers
@@ -174,7 +174,7 @@ def train_loader(
     epoch: int,
     ranks: Ranks,
 ) -> PatchLoader:
-    """Return the loader of a plan's training patches, this process's part of every batch, from that epoch on."""
+    """Return the loader of a plan's training patches: this process's part of every batch, from that epoch on."""
     recipe = plan.recipe
     samples = recipe.steps_per_epoch * plan.batch_size
     patches = PatchDataset(
@@ -186,7 +186,7 @@ def train_loader(
         augment=Augment(plan.spacing, plan.patch_size, recipe.augmentation),
     )
     sampler = RankSampler(EpochSampler(samples), plan.batch_size, ranks)
-    # Worker processes draw ahead before Lightning tells the sampler its epoch.
+    # Worker processes draw samples before Lightning sets the sampler's epoch.
     sampler.set_epoch(epoch)
     batch = share_of_batch(plan.batch_size, ranks.size)
     return PatchLoader(
@@ -205,23 +205,23 @@ def validation_loader(cases: Sequence[PreparedCase]) -> DataLoader[dict[str, Any
 
 
 def spread(cases: Sequence[PreparedCase], most: int) -> Sequence[PreparedCase]:
-    """Return the cases, or a sample evenly spread over their list where there are more than ``most``."""
+    """Return the cases, or ``most`` of them, evenly spaced over the list."""
     return [cases[index * len(cases) // most] for index in range(most)] if len(cases) > most else cases
 
 
 @contextmanager
 def explaining_workers(loader: PatchLoader) -> Iterator[None]:
-    """Turn what PyTorch says of a loading process that failed or died into one line that names the case."""
+    """Convert PyTorch's error of a failed or dead loading process into one line that names the case."""
     try:
         yield
     except DeconvsegError as error:
-        # PyTorch raises the worker's error anew, its traceback in the message.
+        # PyTorch raises the worker's error again, with its traceback in the message.
         _, found, line = str(error).strip().rpartition(_ERROR_IN_WORKER)
         if not found:
             raise
         raise type(error)(line.partition(": ")[2]) from error
     except RuntimeError as error:
-        # The death of a child is signalled, and so raised wherever this process happens to be.
+        # The death of a child is a signal, so its error may be raised anywhere in this process.
         if _DEAD_WORKER in str(error):
             loader.explain_death(error)
         raise

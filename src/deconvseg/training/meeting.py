@@ -1,4 +1,4 @@
-"""How the processes of one training find each other, and how one that is lost is told."""
+"""Connects the processes of one training, and reports lost connections."""
 
 import os
 import time
@@ -16,26 +16,26 @@ from torch.distributed.constants import default_pg_timeout
 
 from deconvseg.errors import DeconvsegError, InputError
 
-# Processes that srun starts may load their libraries from a slow disk; without srun the others never come.
+# Processes started by srun may load libraries from a slow disk; without srun the others never start.
 _PATIENCE_WITH_SRUN, _PATIENCE_WITHOUT = timedelta(minutes=10), timedelta(seconds=45)
 
 
 class PeerError(DeconvsegError):
-    """Another process of this training failed, and tells why itself."""
+    """Another process of this training failed and reports the reason itself."""
 
 
 def find_environment() -> ClusterEnvironment:
-    """Return what launched this process, in Lightning's terms: torchrun, SLURM, or nothing."""
+    """Return Lightning's environment of the launcher of this process (torchrun or SLURM), or None."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if SLURMEnvironment.detect():
-        # Requeueing would start the same command again without `resume`.
+        # Requeueing would restart the command without `resume`.
         return SLURMEnvironment(auto_requeue=False)
     return LightningEnvironment()
 
 
 def count_nodes(environment: ClusterEnvironment, size: int) -> int:
-    """Return on how many machines the ``size`` processes run."""
+    """Return the number of machines on which the ``size`` processes run."""
     if isinstance(environment, SLURMEnvironment):
         return int(os.environ.get("SLURM_NNODES", 1))
     return size // int(os.environ.get("LOCAL_WORLD_SIZE", size))
@@ -52,14 +52,14 @@ def connect(backend: str, rank: int, size: int) -> None:
 
 
 def meet(address: str, port: int, rank: int, size: int) -> Store:
-    """Wait for the processes that SLURM announces, and return the store that they have in common.
+    """Wait for the processes that SLURM announces, and return their common store.
 
-    Raises :class:`InputError` where not all of them come, as in a batch script that does without srun.
+    Raises :class:`InputError` if some of them do not start, for example in a batch script without srun.
     """
     patience = _PATIENCE_WITH_SRUN if "SLURM_STEP_ID" in os.environ else _PATIENCE_WITHOUT
     deadline = time.monotonic() + patience.total_seconds()
     came = 1
-    # Where the first process is not there, or has given up before, there is no store.
+    # Without the first process, or after it has given up, there is no store.
     with suppress(dist.DistError):
         store = TCPStore(address, port, size, is_master=rank == 0, timeout=patience, wait_for_workers=False)
         came = store.add("came", 1)
@@ -77,7 +77,7 @@ def meet(address: str, port: int, rank: int, size: int) -> Store:
 
 @contextmanager
 def naming_lost_connections() -> Iterator[None]:
-    """Turn the error of a lost connection into a :class:`PeerError`."""
+    """Convert the error of a lost connection into a :class:`PeerError`."""
     try:
         yield
     except RuntimeError as error:
@@ -87,5 +87,5 @@ def naming_lost_connections() -> Iterator[None]:
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    # Gloo has no exception of its own; its messages start with the place in its source.
+    # Gloo has no exception class; its messages start with a position in its source.
     return isinstance(error, dist.DistError) or "gloo/" in str(error)

@@ -9,9 +9,9 @@ from deconvseg.planning import Recipe
 
 
 def create_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW over all parameters; those that a layer names in ``undecayed`` keep out of the weight decay.
+    """Return AdamW over all parameters, without weight decay for those that a layer lists in ``undecayed``.
 
-    Decay would pull the logarithm of Mamba's transition towards 0, that is, all states towards one time constant.
+    Decay would pull the logarithm of Mamba's transition towards 0, and so all states towards one time constant.
     """
     kept = {id(getattr(module, name)) for module in network.modules() for name in getattr(module, "undecayed", ())}
     groups: list[dict[str, Any]] = [{"params": [p for p in network.parameters() if id(p) not in kept]}]

@@ -1,16 +1,16 @@
-"""Weights of another run as a beginning."""
+"""Initialisation from the weights of another run."""
 
 from torch import nn
 
 from deconvseg.errors import InputError
 from deconvseg.runs import Run
 
-# Below this share of fitting weights two networks have only sizes in common, not what was learnt.
+# Below this fraction of matching weights the networks share only sizes by chance.
 _LEAST_PRETRAINED = 0.1
 
 
 def load_pretrained(network: nn.Module, run: Run) -> str:
-    """Copy into the network the weights of another run that have the same names and shapes; return what was done."""
+    """Copy the weights of another run with the same names and shapes into the network; return a description."""
     own, other = network.state_dict(), run.load_weights()
     fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
     share = sum(tensor.numel() for tensor in fitting.values()) / sum(tensor.numel() for tensor in own.values())

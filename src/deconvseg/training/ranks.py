@@ -1,4 +1,4 @@
-"""The processes of one training: the place of each, what it does for all, and how they wait for each other."""
+"""The processes of one training: their ranks, their common work, and their synchronisation."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ _PATIENCE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of its training, as torchrun or SLURM started them: one on each device."""
+    """This process among the processes of its training, started by torchrun or SLURM, one on each device."""
 
     rank: int = 0
     size: int = 1
@@ -31,7 +31,7 @@ class Ranks:
 
     @classmethod
     def find(cls) -> "Ranks":
-        """Return what the environment says; without launcher the process is the only one."""
+        """Return the ranks that the environment describes; without a launcher, a single process."""
         environment = find_environment()
         size = environment.world_size()
         if size == 1:
@@ -41,16 +41,16 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes and tells."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     @property
     def devices(self) -> int:
-        """Number of processes, and so of devices, on each node."""
+        """Number of processes, and thus of devices, on each node."""
         return self.size // self.nodes
 
     def check(self, devices: int | None, nodes: int | None) -> None:
-        """Refuse numbers of devices and nodes for which no processes have been started."""
+        """Refuse numbers of devices and nodes that differ from those of the started processes."""
         if self.size == 1:
             if (nodes or 1) > 1:
                 raise InputError(
@@ -64,20 +64,20 @@ class Ranks:
             )
 
     def deal(self, items: Sequence[_Item]) -> list[_Item]:
-        """Return this process's part of some items; every process gets as many, so that some may come twice."""
+        """Return this process's part of some items; all parts have the same length, so some items may occur twice."""
         rounds = math.ceil(len(items) / self.size)
         return [items[(self.rank + turn * self.size) % len(items)] for turn in range(rounds)]
 
     def environment(self) -> ClusterEnvironment:
-        """Return what tells Lightning the same."""
+        """Return Lightning's environment of these processes."""
         return LightningEnvironment() if self.size == 1 else find_environment()
 
     def lead(self, work: Callable[[], None]) -> None:
-        """Let the first process do something while the others wait; where it fails, they raise :class:`PeerError`."""
+        """Run the block in the first process while the others wait; if it fails, they raise :class:`PeerError`."""
         if self.size == 1:
             work()
             return
-        # A group of its own, because the work takes an unknown time.
+        # A separate group, because the work takes an unknown time.
         group = dist.new_group(backend="gloo", timeout=_PATIENCE)
         done = torch.zeros(1)
         try:
@@ -91,9 +91,9 @@ class Ranks:
 
     @contextmanager
     def connected(self, device: str) -> Iterator[None]:
-        """Connect the processes as long as the block lasts; a lost connection is a :class:`PeerError`.
+        """Connect the processes while the block runs; a lost connection is a :class:`PeerError`.
 
-        Where all end together, as at Ctrl-C, the first process tells why and the others leave with exit code 1.
+        If all end together, as after Ctrl-C, the first process reports the reason and the others exit with code 1.
         """
         if self.size == 1:
             yield

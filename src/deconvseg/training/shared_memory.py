@@ -1,4 +1,4 @@
-"""Whether the batches of the processes that load data fit into shared memory, where they are handed over."""
+"""The size of shared memory, through which loading processes pass their batches."""
 
 import math
 import os
@@ -9,9 +9,9 @@ from deconvseg.planning import Plan
 from deconvseg.units import format_bytes
 
 _PLACE = Path("/dev/shm")
-# PyTorch lets each process prepare two batches before they are asked for.
+# PyTorch lets each process prepare two batches in advance.
 _AHEAD = 2
-# An image's number is a float32, a label an int64.
+# Images are float32, labels int64.
 _BYTES_OF_NUMBER, _BYTES_OF_LABEL = 4, 8
 
 
@@ -22,7 +22,7 @@ def bytes_of_batch(plan: Plan) -> int:
 
 
 def check_shared_memory(plan: Plan, workers: int, place: Path = _PLACE) -> None:
-    """Refuse, before the work starts, more loading processes than shared memory has room for their batches."""
+    """Refuse, before the training starts, more loading processes than shared memory can hold batches for."""
     room, need = _room(place), _AHEAD * workers * bytes_of_batch(plan)
     if workers > 0 and room is not None and room < need:
         raise DeconvsegError(
@@ -33,7 +33,7 @@ def check_shared_memory(plan: Plan, workers: int, place: Path = _PLACE) -> None:
 
 
 def explain_full_shared_memory(batch: int, place: Path = _PLACE) -> None:
-    """Raise an error that says so where shared memory has no room for another batch of so many bytes."""
+    """Raise an error if shared memory has no room for another batch of this many bytes."""
     room = _room(place)
     if room is not None and room < batch:
         raise DeconvsegError(
@@ -43,7 +43,7 @@ def explain_full_shared_memory(batch: int, place: Path = _PLACE) -> None:
 
 
 def _room(place: Path) -> int | None:
-    """Return the free bytes, or None where there is no such place: only Linux has it."""
+    """Return the free bytes, or None on systems without such a folder (other than Linux)."""
     try:
         state = os.statvfs(place)
     except (OSError, AttributeError):

@@ -10,7 +10,7 @@ from deconvseg.training.ranks import Ranks
 
 
 def share_of_batch(batch_size: int, processes: int) -> int:
-    """Return the samples of a batch for each process; :class:`InputError` where the batch cannot be divided evenly."""
+    """Return the samples per process of a batch; :class:`InputError` if the batch cannot be divided evenly."""
     if batch_size % processes:
         below = batch_size // processes * processes
         raise InputError(
@@ -22,7 +22,7 @@ def share_of_batch(batch_size: int, processes: int) -> int:
 
 
 class RankSampler(Sampler[tuple[int, int]]):
-    """This process's part of every batch that a sampler gives: together the processes see what one would have seen."""
+    """This process's part of every batch of a sampler; together the processes see the same batches as one process."""
 
     def __init__(self, sampler: EpochSampler, batch_size: int, ranks: Ranks) -> None:
         self.sampler = sampler
@@ -30,7 +30,7 @@ class RankSampler(Sampler[tuple[int, int]]):
         self.ranks = ranks
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass give the samples of that epoch."""
+        """Set the epoch of the next pass."""
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""How a network is spread over several processes."""
+"""Strategies for distributing a network over several processes."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def create_strategy(name: str, processes: int) -> Strategy:
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Fully sharded data parallelism with everybody's checkpoints: one file, read without unpickling."""
+    """Fully sharded data parallelism with the same checkpoints as without it: one file, read without unpickling."""
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a whole checkpoint and take this process's part of the weights and of the optimiser's state."""

@@ -28,11 +28,11 @@ from deconvseg.training.validation import OutOfTimeError, dice_of_case
 
 
 class SegmentationTask(LightningModule):
-    """A network, its loss and its optimiser, as the plan says.
+    """A network, its loss and its optimiser, as defined by the plan.
 
-    The learning rate follows the steps of ``max_epochs`` and the clock of ``max_seconds``, whichever is further on; the
-    exact resumption of a run holds only without the clock. Of several processes every one has a task, with its share
-    of each batch; ``rank`` is its number, ``dealt_cases`` how many validation cases are dealt out over all of them.
+    The learning rate follows the steps of ``max_epochs`` and the clock of ``max_seconds``, whichever is further;
+    resumption is exact only without the clock. With several processes each has a task with its share
+    of each batch; ``rank`` is its number, ``dealt_cases`` the number of validation cases over all of them.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SegmentationTask(LightningModule):
         self.plan = plan
         self.rank = rank
         self.dealt_cases = dealt_cases
-        # What is random in a network shall differ between the parts of a batch.
+        # Random layers must differ between the parts of a batch.
         self.entropy = [seed] if rank == 0 else [seed, rank]
         self.total_steps = None if max_epochs is None else max_epochs * plan.recipe.steps_per_epoch
         self.max_seconds = max_seconds
@@ -63,27 +63,27 @@ class SegmentationTask(LightningModule):
         self.started = time.monotonic() - seconds_before
         self.train_losses: list[float] = []  # of all processes together
         self.validation_dice: list[Tensor] = []
-        self.out_of_time = False  # in the midst of a validation
+        self.out_of_time = False  # during a validation
         self.last_step: tuple[Tensor, int, list[str]] | None = None
 
     @property
     def seconds(self) -> float:
-        """Time since the run was started, without the time between an interruption and its resumption."""
+        """Training time of the run, without the time between an interruption and its resumption."""
         return time.monotonic() - self.started
 
     @property
     def progress(self) -> float:
-        """Fraction of the run that is done, by its steps and its clock, of which the first to end will end it."""
+        """Finished fraction of the run, by its steps or its clock, whichever is further."""
         by_steps = 0.0 if self.total_steps is None else self.global_step / self.total_steps
         return by_steps if self.max_seconds is None else max(by_steps, self.seconds / self.max_seconds)
 
     @property
     def kept_name(self) -> str:
-        """Where the network that validates and is kept stands: the average of the weights, where there is one."""
+        """Name of the network that validates and is saved: the average of the weights, if there is one."""
         return "network" if self.average is None else "average.module"
 
     def configure_model(self) -> None:
-        """Leave to each process its part of the weights, where they are to be shared out."""
+        """Keep only this process's part of the weights, if they are sharded."""
         mesh = self.device_mesh
         if mesh is None or isinstance(self.network, FSDPModule):
             return
@@ -100,7 +100,7 @@ class SegmentationTask(LightningModule):
         self.started = time.monotonic() - self.seconds_before
 
     def on_train_epoch_start(self) -> None:
-        """Forget the last epoch's losses, and make what is random in a network a function of (seed, epoch)."""
+        """Reset the losses, and seed random layers by (seed, epoch)."""
         self.train_losses.clear()
         torch.manual_seed(int(np.random.SeedSequence([*self.entropy, self.current_epoch]).generate_state(1)[0]))
         self.network.deep_supervision = self.network.deep_supervision_heads > 0
@@ -108,7 +108,7 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Return the loss of one batch."""
         recipe = self.plan.recipe
-        # By the first process's clock, so that all processes take the same step.
+        # The first process's clock is used, so that all processes take the same step.
         progress = self.progress if self.max_seconds is None else leaders_value(self.progress)
         factor = learning_rate_factor(progress, warmup=recipe.warmup, warmup_from=recipe.warmup_from)
         for group in self.trainer.optimizers[0].param_groups:
@@ -118,9 +118,9 @@ class SegmentationTask(LightningModule):
         return loss
 
     def on_after_backward(self) -> None:
-        """Note the loss; one that is not finite stops the run before the weights follow it, and names its cases."""
+        """Record the loss; one that is not finite stops the run before the weights change and names its cases."""
         assert self.last_step is not None
-        # Not earlier: reading the loss waits for a GPU, which has the gradients to compute meanwhile.
+        # Not earlier, because reading the loss waits for the GPU, which can compute the gradients meanwhile.
         loss, batch_index, names = self.last_step
         value = mean_over_ranks(loss)
         if not math.isfinite(value):
@@ -133,26 +133,26 @@ class SegmentationTask(LightningModule):
         self.train_losses.append(value)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Let the average of the weights follow them."""
+        """Update the average of the weights."""
         if self.average is not None:
             self.average.update_parameters(self.network)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave whole cases where they are: only their windows go to the network's device."""
+        """Keep whole cases on their device: only their windows are moved to the network's device."""
         return batch if self.trainer.validating else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last validation's scores."""
+        """Reset the scores of the last validation."""
         self.validation_dice.clear()
         self.out_of_time = False
         self.network.deep_supervision = False
         kept = self.get_submodule(self.kept_name)
         if isinstance(kept, FSDPModule):
-            # Whole until the end, because every process validates cases of its own, at its own pace.
+            # Gathered until the end, because every process validates its own cases at its own pace.
             kept.unshard()
 
     def on_validation_epoch_end(self) -> None:
-        """Gather the scores of all processes, if all are there, and go back to training with every head."""
+        """Gather the scores of all processes, if they are complete, and return to training with every head."""
         self.out_of_time = bool(largest_over_ranks(torch.tensor(float(self.out_of_time))))
         self.validation_dice = (
             [] if self.out_of_time else list(rows_of_ranks(torch.stack(self.validation_dice), self.dealt_cases))

@@ -1,4 +1,4 @@
-"""Who follows a training by its numbers: the run's own files, and trackers of other software."""
+"""Trackers of a training: the run's own files, and those of other software."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Values = Mapping[str, float | int | None]
 
 
 class Tracker(Protocol):
-    """Follows one training, in the process that :func:`~deconvseg.training.train` was called in."""
+    """Follows one training, in the process that called :func:`~deconvseg.training.train`."""
 
     def start(self, run: Run) -> None:
-        """The run begins, or goes on: its plan, configuration and splits are there, and the metrics of before."""
+        """The run starts or continues; its plan, configuration, splits and earlier metrics are available."""
 
     def log(self, step: int, values: Values) -> None:
-        """An epoch has ended after ``step`` optimiser steps in all: ``values`` is its row of ``metrics.jsonl``.
+        """An epoch has ended after a total of ``step`` optimiser steps; ``values`` is its row of ``metrics.jsonl``.
 
-        None stands for what was not measured. An epoch that is repeated after a resumption is logged again.
+        Values that were not measured are None. An epoch that is repeated after a resumption is logged again.
         """
 
     def picture(self, name: str, png: bytes) -> None:
-        """A picture was drawn, as ``progress`` at the end, the learning curves."""
+        """A picture was drawn, such as ``progress`` at the end, the learning curves."""
 
     def finish(self, status: Status) -> None:
-        """The run has ended, one way or another; nothing follows."""
+        """The run has ended with this status; no call follows."""
 
 
 class RunFiles:
@@ -41,7 +41,7 @@ class RunFiles:
         self.run = run
 
     def start(self, run: Run) -> None:
-        """Everything that it needs is there already."""
+        """Do nothing: the folder exists already."""
 
     def log(self, step: int, values: Values) -> None:
         """Add an epoch's row."""
@@ -53,13 +53,13 @@ class RunFiles:
             path.write_bytes(png)
 
     def finish(self, status: Status) -> None:
-        """Nothing is left to write."""
+        """Do nothing: everything is written."""
 
 
 class Guests:
-    """Trackers of a caller, as one: the first error of each is told, it is left out from then on, and training goes on.
+    """The trackers of a caller as one; after its first error, which is reported, a tracker is left out.
 
-    A run cannot be resumed without its own files, so the errors of :class:`RunFiles` are the training's own.
+    Errors of :class:`RunFiles` end the training, because a run cannot be resumed without its files.
     """
 
     def __init__(self, trackers: Sequence[Tracker], console: Console) -> None:
@@ -71,7 +71,7 @@ class Guests:
         self._each(lambda tracker: tracker.start(run))
 
     def log(self, step: int, values: Values) -> None:
-        """Log to all, each its own copy."""
+        """Log to all, with a copy for each."""
         self._each(lambda tracker: tracker.log(step, dict(values)))
 
     def picture(self, name: str, png: bytes) -> None:
@@ -84,7 +84,7 @@ class Guests:
 
     @contextmanager
     def following(self, run: Run) -> Iterator[None]:
-        """Start all, and tell them at the end of the block how it has ended."""
+        """Start all, and call ``finish`` with the status at the end of the block."""
         self.start(run)
         status: Status = "failed"
         try:
@@ -100,7 +100,7 @@ class Guests:
         for tracker in list(self.trackers):
             try:
                 call(tracker)
-            # Other people's software, which talks to servers: whatever it raises, the training is worth more.
+            # Trackers of other software may raise any error, which must not end the training.
             except Exception as error:  # noqa: BLE001
                 self.trackers.remove(tracker)
                 name = type(tracker).__name__

@@ -1,4 +1,4 @@
-"""How well a network segments a whole case while it is trained: slab by slab, so that no map of the case is held."""
+"""Validation of whole cases during training, slab by slab, without the logits of a whole case in memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from deconvseg.planning import Plan
 
 
 class OutOfTimeError(Exception):
-    """The time of the training is up in the midst of a case."""
+    """The time of the training ended within a case."""
 
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """The Dice of a validation while training: of each class (K), and means by the rules of an evaluation.
+    """The Dice of a validation during training: of each class (K), and means by the rules of an evaluation.
 
-    ``mean`` is over cases and over the classes that some true mask of theirs has. Classes that are only predicted are
-    left out: they come and go from epoch to epoch, and scores are to be compared. ``with_truth`` is over the cases
-    whose true mask is not empty, and its classes; None where there are none.
+    ``mean`` is over cases and over the classes that occur in a true mask. Classes that are only predicted are
+    excluded, because they vary between epochs and scores must be comparable. ``with_truth`` is over the cases
+    whose true mask is not empty, and its classes; None without such cases.
     """
 
     classes: tuple[float, ...]
@@ -33,7 +33,7 @@ class ValidationScore:
 
     @classmethod
     def of(cls, rows: Sequence[Tensor]) -> "ValidationScore":
-        """Summarise what `dice_of_case` gave for each case."""
+        """Summarise the results of `dice_of_case`."""
         table = torch.stack(list(rows)).double().numpy()
         dice, in_truth = table[:, 0], table[:, 1] > 0
         true = mean_over_true_classes(dice, in_truth)
@@ -65,9 +65,9 @@ def dice_of_case(
 ) -> Tensor:
     """Return the Dice of each predicted structure of a case, and 1 or 0 for whether its true mask has it: (2, K).
 
-    The image (C, \\*S) and its class ids (\\*S) are on the CPU; only windows, and sums of their logits where there is
-    room, are on the network's ``device``; an engine has its own. ``tell`` is called after each window. The Dice of two
-    empty masks is 1 (Deconver, Eq. 8); voxels to ignore count nowhere.
+    The image (C, \\*S) and its class ids (\\*S) are on the CPU; only windows, and sums of their logits if they
+    fit, are on the network's ``device``; an engine has its own. ``tell`` is called after each window. The Dice of two
+    empty masks is 1 (Deconver, Eq. 8); ignored voxels are excluded.
     """
     engine = as_engine(network, channels=len(image), device=device)
     sweep = Sweep([Member(engine, plan.patch_size, overlap=plan.recipe.overlap)], plan.outputs)
@@ -87,11 +87,11 @@ def _count_slab(logits: Tensor, labels: Tensor, plan: Plan) -> Tensor:
     found = torch.from_numpy(labels_from_maps(logits, plan, threshold=0.0).astype("int64"))
     if plan.regions is None:
         classes = len(plan.labels.values)
-        # Voxels to ignore have the id behind the last class: their row is left out.
+        # Ignored voxels have the id after the last class, whose row is left out.
         pairs = torch.bincount((labels * classes + found).flatten(), minlength=(classes + 1) * classes)
         confusion = pairs.reshape(classes + 1, classes)[:classes]
         return torch.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])[:, 1:]
-    # As in the mask that is written: a region holds what is painted in it, whatever its own map says.
+    # As in written masks, a region holds the voxels painted in it, independently of its own map.
     ids = [region.labels for region in plan.regions]
     predicted, truth = (region_masks(part[None], ids)[0] > 0 for part in (found, labels))
     ignored = plan.labels.to_encoding().ignore_id

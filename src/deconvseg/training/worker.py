@@ -1,7 +1,7 @@
 """One of several training processes, with the arguments RUN OPTIONS resume|start.
 
-``launch`` starts it, in the environment of torchrun. It writes JSON lines to standard output: what there is to say, how
-far the training is (the first process only), and the error it ends with.
+``launch`` starts it, in the environment of torchrun. It writes lines of JSON to standard output: messages, the
+progress of the training (the first process only), and its final error.
 """
 
 import json
@@ -21,7 +21,7 @@ from deconvseg.training.tracking import Status, Values
 
 
 class _Handing:
-    """Hands what the first process logs on to the trackers of the parent, which starts and finishes them itself."""
+    """Passes the values of the first process to the trackers of the parent, which starts and finishes them itself."""
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
@@ -68,5 +68,5 @@ def main(path: str, options: str, how: str) -> int:
 if __name__ == "__main__":
     code = main(*sys.argv[1:])
     sys.stderr.flush()
-    # Without tidying up: where a process is gone, taking the group of processes apart would wait for it.
+    # Exits without cleanup: destroying the process group would wait for a process that is gone.
     os._exit(code)

@@ -5,7 +5,8 @@ import pytest
 
 from deconvseg.errors import InputError
 from deconvseg.reporting import case_panel
-from deconvseg.reporting.overlay import busiest_slice, case_views
+from deconvseg.reporting.overlay import case_views
+from deconvseg.reporting.picking import busiest_slice
 from deconvseg.reporting.style import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, WRONG_CLASS, rgb
 
 BLUE, GREEN, RED = (rgb(colour) for colour in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE))

@@ -18,10 +18,11 @@ from PIL import Image
 from deconvseg.data import Geometry, LabelMap, write_label_map
 from deconvseg.errors import InputError
 from deconvseg.evaluation import evaluate
-from deconvseg.reporting import sections, write_report
+from deconvseg.reporting import gallery, write_report
+from deconvseg.reporting.gallery import choose_cases
 from deconvseg.reporting.overlay import case_views
-from deconvseg.reporting.records import read_evaluation
-from deconvseg.reporting.sections import choose_cases
+from deconvseg.reporting.records import read_evaluation, read_run
+from deconvseg.reporting.sections import describe_evaluation
 
 LABELS = {1: "head", 2: "tail <&>"}
 
@@ -31,12 +32,15 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.tags, self.pictures, self.attributes, self.words, self.open = [], [], [], [], []
+        self.tags, self.pictures, self.attributes, self.words, self.ids, self.links = [], [], [], [], [], []
         self.source = Path(path).read_text(encoding="utf-8")
         self.feed(self.source)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if "href" in found else []
         self.attributes += [value for _, value in attrs if value]
         if tag == "img":
             self.pictures.append(dict(attrs))
@@ -153,7 +157,8 @@ class TestSelfContained:
                 Image.open(BytesIO(raw)).load()
             assert picture["alt"]
         assert kinds == {"data:image/svg+xml;base64", "data:image/jpeg;base64"}
-        assert len(page.pictures) == 1 + 2 + 3 * 4
+        # The curves, two charts, and of each of the four cases four pictures of the axial slice and four of the others.
+        assert len(page.pictures) == 1 + 2 + 4 * 8
 
     def test_names_are_text_never_markup(self, page):
         assert "Blobs <script>alert(1)</script>" in page.text
@@ -164,22 +169,63 @@ class TestSelfContained:
             assert rule in page.source
 
 
+class TestLinks:
+    def test_every_link_has_its_one_anchor(self, page):
+        assert len(page.ids) == len(set(page.ids))
+        assert page.links
+        assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+
+    def test_rows_lead_to_pictures_and_back(self, page):
+        for number in range(1, 5):
+            assert f"#evaluation-1-case-{number}" in page.links
+            assert f"#evaluation-1-row-{number}" in page.links
+
+    def test_every_section_is_in_the_table_of_contents(self, page):
+        for anchor in ("overview", "evaluation-1", "evaluation-1-cases", "next", "training", "plan", "reading"):
+            assert f"#{anchor}" in page.links
+
+    def test_pictures_of_cases_are_loaded_when_they_are_seen(self, page):
+        cases = [picture for picture in page.pictures if picture["src"].startswith("data:image/jpeg")]
+        assert all(picture["loading"] == "lazy" and picture["width"] and picture["height"] for picture in cases)
+
+
+class TestColours:
+    def test_a_class_has_one_colour_in_tables_pictures_and_charts(self, folder, page):
+        (head, tail) = colours = list(read_run(folder).colours.values())
+        charts = [base64.b64decode(p["src"].split(",")[1]).decode() for p in page.pictures if "svg" in p["src"][:20]]
+        for colour in colours:
+            # In the first screen, the table of classes, and the legend of each case.
+            assert page.source.count(f'fill="{colour}"') >= 6
+            assert all(colour in chart for chart in charts[:2])
+        assert head != tail
+
+    def test_are_those_that_the_plan_declares(self, run):
+        plan = json.loads((run / "plan.json").read_text())
+        (run / "plan.json").write_text(json.dumps({**plan, "colours": {"head": "#123456"}}))
+        page = Page(write_report(run))
+        assert page.source.count('fill="#123456"') >= 6
+        charts = [base64.b64decode(p["src"].split(",")[1]).decode() for p in page.pictures if "svg" in p["src"][:20]]
+        assert all("#123456" in chart for chart in charts[:2])
+
+
 class TestContent:
     def test_headline_and_table_are_the_numbers_of_metrics_json(self, folder, text):
         metrics = json.loads((folder / "validation" / "metrics.json").read_text())
         for row in (*metrics["summary"]["classes"].values(), metrics["summary"]["mean"]):
             assert f"{row['dsc']['mean']:.3f}" in text
-            assert "{:.3f} – {:.3f}".format(*row["dsc"]["ci95"]) in text
+            assert "{:.3f} to {:.3f}".format(*row["dsc"]["ci95"]) in text
             assert f"{row['hd95']['mean']:.2f}" in text
         assert "Missed 2 of 8" in text
         assert "False alarms 0 of 0" in text
         assert "NSD at 1 mm" in text
 
-    def test_best_median_and_worst_case(self, text):
-        for heading in ("Best good", "Median poor", "Worst missed"):
-            assert heading in text
-        assert "axial slice" in text
-        assert "channel 1 of 2" in text
+    def test_the_worst_cases_come_first(self, text):
+        headings = [
+            text.index(heading) for heading in ("Worst missed", "2nd worst poor", "3rd worst fair", "Best good")
+        ]
+        assert headings == sorted(headings)
+        assert "axial slice 6 of 12, the one with the most wrong voxels" in text
+        assert "channel 1 of 2, in which the truth stands out most" in text
         assert "head missed, tail <&> missed" in text
 
     def test_problems(self, text):
@@ -286,7 +332,7 @@ class TestBlankModel:
         assert "Missed 13 of 13" in text
         assert "False alarms 0 of 15" in text
         assert "every prediction is empty: 13 of 13 structures are missed" in text
-        for rank in ("Best", "Median", "Worst"):
+        for rank in ("Best", "Median", "Worst", "6th worst"):
             assert f"{rank} lesion" in text
 
     def test_a_false_alarm_in_a_healthy_case_is_shown_beside_them(self, blank, tmp_path):
@@ -405,15 +451,26 @@ class TestGaps:
     ("dices", "expected"),
     [
         ([0.5], [("Only case", "c0")]),
-        ([0.2, 0.9], [("Best", "c1"), ("Worst", "c0")]),
-        ([0.2, 0.9, 0.5], [("Best", "c1"), ("Median", "c2"), ("Worst", "c0")]),
-        ([0.5, 0.5, 0.5], [("Best", "c0"), ("Median", "c1"), ("Worst", "c2")]),
+        ([0.2, 0.9], [("Worst", "c0"), ("Best", "c1")]),
+        ([0.2, 0.9, 0.5], [("Worst", "c0"), ("Median", "c2"), ("Best", "c1")]),
+        ([0.5, 0.5, 0.5], [("Worst", "c2"), ("Median", "c1"), ("Best", "c0")]),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], [("Worst", "c0"), ("Median", "c2"), ("Best", "c4")]),
         ([], []),
     ],
 )
 def test_the_chosen_cases_differ(dices, expected):
     cases = [{"name": f"c{index}", "mean": {"dsc": value}} for index, value in enumerate(dices)]
-    assert [(rank, case["name"]) for rank, case in choose_cases(cases)] == expected
+    assert [(rank, case["name"]) for rank, case in choose_cases(cases, worst=1)] == expected
+
+
+def test_the_worst_cases_are_as_many_as_asked_for():
+    cases = [{"name": f"c{index:02d}", "mean": {"dsc": index / 30}} for index in range(30)]
+    chosen = choose_cases(cases, worst=23)
+    assert [case["name"] for _, case in chosen] == [f"c{index:02d}" for index in [*range(23), 29]]
+    ranks = [rank for rank, _ in chosen]
+    assert [ranks[place] for place in (0, 1, 2, 10, 20, 21, 23)] == [
+        *("Worst", "2nd worst", "3rd worst", "11th worst", "21st worst", "22nd worst", "Best")
+    ]
 
 
 def test_2d_cases_in_pixels_and_many_classes(tmp_path):
@@ -446,8 +503,8 @@ def test_pictures_leave_out_ignored_voxels_and_paint_regions_in_their_order(tmp_
         drawn.append((truth, prediction, options["labels"]))
         return case_views(image, truth, prediction, **options)
 
-    monkeypatch.setattr(sections, "case_views", draw)
-    sections.describe_evaluation(read_evaluation(tmp_path / "metrics.json", tmp_path))
+    monkeypatch.setattr(gallery, "case_views", draw)
+    describe_evaluation(read_evaluation(tmp_path / "metrics.json", tmp_path))
     ((true, found, names),) = drawn
     assert names == {1: "whole", 2: "core"}
     assert true.tolist() == np.select([np.isin(truth, (2, 4)), truth == 1], [2, 1]).tolist()

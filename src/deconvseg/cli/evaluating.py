@@ -116,13 +116,16 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The page to write; RUN/report.html if not given.")
     ] = None,
+    cases: Annotated[
+        int, typer.Option("--cases", min=0, max=200, help="How many of the worst cases are shown in pictures.")
+    ] = 6,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from deconvseg.reporting import write_report
     from deconvseg.runs import Run
     from deconvseg.system import hold
 
-    page = write_report(run, evaluations=metrics or [], output=output)
+    page = write_report(run, evaluations=metrics or [], output=output, cases=cases)
     echo_path(page)
     # The manifest of a run that is not finished is its training's, which may be at work.
     # What is missing or damaged is said on the page; a run that is resumed now records all its files at its end.

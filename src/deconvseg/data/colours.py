@@ -10,8 +10,11 @@ from deconvseg.errors import InputError
 # The names that colour channels are given, and that a dataset may declare them by.
 RGB = ("red", "green", "blue")
 
-# Readable over grey scans, over red fundus and skin photographs alike.
-CLASS_COLOURS = ("#31c6d4", "#ffb02e", "#e86fb4", "#a6d854", "#9b8cff", "#ff7f6a", "#f2e85c", "#5fd3a2")
+# Okabe and Ito's colours (Color Universal Design, 2008), black left out: readers with any kind of colour vision tell
+# them apart, on grey scans, red fundus and skin photographs, white paper and dark screens. Then lighter ones of them.
+_OKABE_ITO = ("#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#f0e442")
+_LIGHTER = ("#aadaf4", "#f2cf80", "#e6bcd3", "#80cfb9", "#eaaf80", "#80b8d8", "#f8f2a0")
+CLASS_COLOURS = (*_OKABE_ITO, *_LIGHTER)
 
 _HEXADECIMAL = re.compile(r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
@@ -56,8 +59,8 @@ def class_colours(names: Sequence[str], declared: Mapping[str, str] | None = Non
 
     Example:
         >>> from deconvseg.data import class_colours
-        >>> class_colours(["kidney", "tumour"], {"tumour": "#31c6d4"})
-        {'kidney': '#ffb02e', 'tumour': '#31c6d4'}
+        >>> class_colours(["kidney", "tumour"], {"tumour": "#56b4e9"})
+        {'kidney': '#e69f00', 'tumour': '#56b4e9'}
 
     """
     given = {name: colour for name, colour in (declared or {}).items() if name in names}

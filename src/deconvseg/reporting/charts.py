@@ -6,23 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deconvseg.data import class_colours
 from deconvseg.errors import InputError
-from deconvseg.reporting.style import GRID, INK, MUTED, SERIES, add_legend, new_figure, plain, style_axes
+from deconvseg.reporting.style import GRID, INK, MUTED, add_legend, new_figure, plain, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_CLASSES = 16
+# Quartiles of fewer values are made up.
+_FEWEST_FOR_BOX = 5
 # Characters of a class's name that are shown.
 _NAME = 24
 
 
-def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> "Figure":
+def draw_dice_distribution(
+    cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str], colours: Mapping[str, str] | None = None
+) -> "Figure":
     """Return a figure with one row per class: points for cases, a box of quartiles, a diamond at the mean.
 
-    ``cases`` and ``labels`` are those of a ``metrics.json``. A case is drawn where its true mask has the class: two
+    Fewer than five cases have no box, and one has no mean. ``cases`` and ``labels`` are those of a ``metrics.json``,
+    ``colours`` those of classes by name. A case is drawn where its true mask has the class: two
     empty masks have a Dice of 1, and would hide the others. :class:`InputError` where no true mask has any.
     """
+    colours = class_colours(list(labels.values())) | dict(colours or {})
     found = {
         value: [row["dsc"] for case in cases if (row := case["classes"][value])["volume_truth"]] for value in labels
     }
@@ -37,7 +44,7 @@ def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[s
     figure = new_figure(5.8, 1.25 + 0.52 * len(rows))
     axes = figure.subplots()
     for place, (name, values) in enumerate(rows):
-        colour = INK if name == "mean over classes" else SERIES[place % len(SERIES)]
+        colour = INK if place == len(shown) else colours[name]
         _draw_row(axes, values, len(rows) - 1 - place, colour)
     axes.set_yticks(range(len(rows)), [plain(name, _NAME) for name, _ in reversed(rows)])
     lowest = min(value for _, values in rows for value in values)
@@ -50,26 +57,32 @@ def draw_dice_distribution(cases: Sequence[Mapping[str, Any]], labels: Mapping[s
     return figure
 
 
-def draw_volume_agreement(cases: Sequence[Mapping[str, Any]], labels: Mapping[str, str], unit: str) -> "Figure":
+def draw_volume_agreement(
+    cases: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, str],
+    unit: str,
+    colours: Mapping[str, str] | None = None,
+) -> "Figure":
     """Return a Bland-Altman figure: prediction minus truth against their mean.
 
-    ``cases`` and ``labels`` are those of a ``metrics.json``; ``unit`` is that of the volumes, as "mm³". The
-    limits are the mean difference ± 1.96 standard deviations (Bland and Altman 1986).
+    ``cases`` and ``labels`` are those of a ``metrics.json``, ``colours`` those of classes by name; ``unit`` is that of
+    the volumes, as "mm³". The limits are the mean difference ± 1.96 standard deviations (Bland and Altman 1986).
     """
+    colours = class_colours(list(labels.values())) | dict(colours or {})
     figure = new_figure(5.8, 2.9 + 0.22 * min(len(labels), _MOST_CLASSES))
     axes = figure.subplots()
     scale, unit = _scale(cases, unit)
     shown = list(labels)[:_MOST_CLASSES]
-    for place, value in enumerate(shown):
+    for value in shown:
         rows = [case["classes"][value] for case in cases]
         truth, prediction = (
             np.array([row[key] for row in rows]) * scale for key in ("volume_truth", "volume_prediction")
         )
-        difference, colour = prediction - truth, SERIES[place % len(SERIES)]
+        difference, colour = prediction - truth, colours[labels[value]]
         bias, spread = difference.mean(), 1.96 * difference.std(ddof=1) if len(difference) > 1 else 0.0
         numbers = f"{_signed(bias)} ({_signed(bias - spread)} to {_signed(bias + spread)})"
         label = f"{plain(labels[value], _NAME)}: {numbers}"
-        axes.scatter((truth + prediction) / 2, difference, s=16, color=colour, alpha=0.7, linewidths=0, label=label)
+        axes.scatter((truth + prediction) / 2, difference, s=16, color=colour, alpha=0.8, linewidths=0, label=label)
         if len(shown) <= 3:
             axes.axhline(bias, color=colour, linewidth=1.2)
             for limit in (bias - spread, bias + spread):
@@ -88,6 +101,17 @@ def draw_volume_agreement(cases: Sequence[Mapping[str, Any]], labels: Mapping[st
 def _draw_row(axes: Any, values: Sequence[float], height: float, colour: str) -> None:
     # Spread by rank, not at random: the same data give the same picture.
     offsets = ((np.argsort(np.argsort(values)) * 0.618034) % 1.0 - 0.5) * 0.5
+    axes.scatter(values, height + offsets, s=15, color=colour, alpha=0.75, linewidths=0, zorder=3)
+    axes.axhline(height, color=GRID, linewidth=0.7, zorder=0)
+    if len(values) >= _FEWEST_FOR_BOX:
+        _draw_box(axes, values, height)
+    if len(values) > 1:
+        mean = float(np.mean(values))
+        axes.scatter([mean], [height], s=34, marker="D", facecolor="white", edgecolor=INK, linewidths=1.1, zorder=4)
+
+
+def _draw_box(axes: Any, values: Sequence[float], height: float) -> None:
+    """Draw quartiles, and whiskers to the last value within 1.5 times the distance of the outer ones."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     reach = 1.5 * (high - low)
     ends = [min(v for v in values if v >= low - reach), max(v for v in values if v <= high + reach)]
@@ -95,11 +119,6 @@ def _draw_row(axes: Any, values: Sequence[float], height: float, colour: str) ->
     axes.hlines([height] * 2, [ends[0], high], [low, ends[1]], color=MUTED, linewidth=0.9)
     axes.vlines(ends, height - 0.15, height + 0.15, color=MUTED, linewidth=0.9)
     axes.vlines(middle, height - 0.31, height + 0.31, color=INK, linewidth=1.4)
-    axes.scatter(values, height + offsets, s=15, color=colour, alpha=0.6, linewidths=0, zorder=3)
-    axes.scatter(
-        [np.mean(values)], [height], s=34, marker="D", facecolor="white", edgecolor=INK, linewidths=1.1, zorder=4
-    )
-    axes.axhline(height, color=GRID, linewidth=0.7, zorder=0)
 
 
 def _scale(cases: Sequence[Mapping[str, Any]], unit: str) -> tuple[float, str]:

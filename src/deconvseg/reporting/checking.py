@@ -1,8 +1,8 @@
 """The types of what a report takes from JSON files. Entries may be missing, as in runs of other versions."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Part(BaseModel):
@@ -24,6 +24,9 @@ class _Region(_Part):
     labels: list[int] = []
 
 
+_Colour = Annotated[str, Field(pattern=r"^#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$")]
+
+
 class _Model(_Part):
     name: str | None = None
 
@@ -38,6 +41,15 @@ class Plan(_Part):
     model: _Model = _Model()
     recipe: _Model = _Model()
     reasons: dict[str, str] | None = None
+    colours: dict[str, _Colour] | None = None
+
+
+class Splits(_Part):
+    """Which cases are used for what."""
+
+    train: list[str] = []
+    val: list[str] = []
+    test: list[str] = []
 
 
 class _Mean(_Part):

@@ -5,12 +5,22 @@ show. To add one, write the function, a template in ``templates/`` for its conte
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from deconvseg.data import class_colours
 from deconvseg.reporting.curves import draw_curves
-from deconvseg.reporting.facts import describe_origin, describe_plan, describe_training, flatten, is_hash
+from deconvseg.reporting.facts import (
+    describe_origin,
+    describe_plan,
+    describe_training,
+    flatten,
+    format_duration,
+    is_hash,
+)
+from deconvseg.reporting.gallery import WORST, Album, Showing
+from deconvseg.reporting.overview import advise, summarise_evaluation, tell_how_made, training_seconds
 from deconvseg.reporting.records import EvaluationRecord, RunRecord
 from deconvseg.reporting.rendering import Section
 from deconvseg.reporting.sections import describe_evaluation
@@ -24,21 +34,65 @@ class Report:
     run: RunRecord
     evaluations: Sequence[EvaluationRecord]
     gaps: Sequence[str]
+    worst: int = WORST
+    album: Album = field(default_factory=Album)
+
+    @cached_property
+    def colours(self) -> dict[str, str]:
+        """The colour of each class by its name: those of the run, then those that evaluations alone have."""
+        names = [name for record in self.evaluations for name in record.tree["labels"].values()]
+        more = class_colours([*self.run.class_names, *(name for name in names if name not in self.run.colours)])
+        return more | self.run.colours
 
     @cached_property
     def described(self) -> list[dict[str, Any]]:
         """What the page shows of each evaluation."""
-        return [describe_evaluation(record) for record in self.evaluations]
+        return [
+            describe_evaluation(record, self._show(number, record)) for number, record in enumerate(self.evaluations, 1)
+        ]
+
+    def _show(self, number: int, record: EvaluationRecord) -> Showing:
+        channels = [each.get("name", "") for each in self.run.plan.get("channels") or ()]
+        # Masks of another place may have been made of images whose channels are in another order.
+        own = record.path.resolve().is_relative_to(self.run.path.resolve())
+        anchor = f"evaluation-{number}"
+        return Showing(anchor, self.colours, channels if own else (), self.worst, self.album)
+
+
+def _overview(report: Report) -> Iterator[Section]:
+    run = report.run
+    pairs = zip(report.evaluations, report.described, strict=True)
+    facts = [
+        ("Training cases", len(run.splits.get("train", ()))),
+        ("Validation cases", len(run.splits.get("val", ()))),
+        ("Held-out test cases", len(run.splits.get("test", ()))),
+        ("Training time", format_duration(seconds) if (seconds := training_seconds(run)) else 0),
+    ]
+    content = {
+        "made": tell_how_made(run),
+        "evaluations": [summarise_evaluation(*pair, report.colours) for pair in pairs],
+        "facts": [(name, value) for name, value in facts if value],
+    }
+    yield Section("overview", "In brief", "overview", content)
+
+
+def _next_steps(report: Report) -> Iterator[Section]:
+    steps = advise(report.run, report.evaluations, report.described)
+    yield Section("next", "What to do next", "next_steps", {"steps": steps, "run": report.run.path.absolute().name})
 
 
 def _evaluations(report: Report) -> Iterator[Section]:
-    for number, described in enumerate(report.described, 1):
-        yield Section(f"evaluation-{number}", described["title"], "evaluation", {"e": described})
+    for described in report.described:
+        anchor = described["anchor"]
+        parts = [("gallery", "pictures")] if described["panels"] else []
+        parts += [("cases", "all cases")] if described["cases"] else []
+        links = tuple((f"{anchor}-{part}", name) for part, name in parts)
+        yield Section(anchor, described["title"], "evaluation", {"e": described}, links)
 
 
 def _training(report: Report) -> Iterator[Section]:
     if rows := report.run.metrics:
-        curves = figure_uri(draw_curves(rows))
+        curves = figure_uri(draw_curves(rows, report.colours))
         yield Section("training", "Training", "training", {"training": describe_training(rows), "curves": curves})
 
 
@@ -72,7 +126,9 @@ def _reading(report: Report) -> Iterator[Section]:
 
 
 SECTIONS: tuple[Callable[[Report], Iterator[Section]], ...] = (
+    _overview,
     _evaluations,
+    _next_steps,
     _training,
     _plan,
     _origin,

@@ -6,6 +6,7 @@ from io import BytesIO
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from deconvseg.data import class_colours
 from deconvseg.errors import InputError
 from deconvseg.reporting.facts import describe_sample
 from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, new_figure, plain, save_figure, style_axes
@@ -18,26 +19,27 @@ Rows = Sequence[Mapping[str, Any]]
 _CLASS_PREFIX = "val_dice_"
 
 
-def plot_curves(metrics: Rows, path: str | PathLike[str]) -> None:
+def plot_curves(metrics: Rows, path: str | PathLike[str], colours: Mapping[str, str] | None = None) -> None:
     """Draw loss, validation Dice and learning rate over the epochs into a picture file (PNG, SVG, PDF).
 
     ``metrics`` has one row per epoch with ``epoch``, ``train_loss``, ``val_dice``, ``learning_rate``
-    and any ``val_dice_<class>``; missing and None values are gaps. Raises
+    and any ``val_dice_<class>``; missing and None values are gaps. ``colours`` are those of
+    classes by name. Raises
     :class:`InputError` without any row.
     """
-    figure = draw_curves(metrics)
+    figure = draw_curves(metrics, colours)
     with atomic_write(path) as file:
         save_figure(figure, file, dpi=150, facecolor="white")
 
 
-def render_curves(metrics: Rows) -> bytes:
+def render_curves(metrics: Rows, colours: Mapping[str, str] | None = None) -> bytes:
     """Return the picture of :func:`plot_curves` as the bytes of a PNG file."""
     buffer = BytesIO()
-    save_figure(draw_curves(metrics), buffer, format="png", dpi=150, facecolor="white")
+    save_figure(draw_curves(metrics, colours), buffer, format="png", dpi=150, facecolor="white")
     return buffer.getvalue()
 
 
-def draw_curves(metrics: Rows) -> "Figure":
+def draw_curves(metrics: Rows, colours: Mapping[str, str] | None = None) -> "Figure":
     """Return the figure of `plot_curves`."""
     if not metrics:
         raise InputError("there is no epoch to draw curves of; train for at least one")
@@ -45,7 +47,7 @@ def draw_curves(metrics: Rows) -> "Figure":
     loss, dice, rate = figure.subplots(1, 3, sharex=True)
     _draw_series(loss, metrics, "train_loss", color=SERIES[0])
     style_axes(loss, "Training loss", "epoch")
-    _draw_dice(dice, metrics)
+    _draw_dice(dice, metrics, colours or {})
     _draw_rate(rate, metrics)
     for axes in (loss, dice, rate):
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -54,13 +56,14 @@ def draw_curves(metrics: Rows) -> "Figure":
     return figure
 
 
-def _draw_dice(axes: Any, metrics: Rows) -> None:
-    classes = dict.fromkeys(key for row in metrics for key in row if key.startswith(_CLASS_PREFIX))
-    several = len(classes) > 1
-    for position, key in enumerate(classes if several else ()):
-        label = plain(key.removeprefix(_CLASS_PREFIX)) if len(classes) <= 6 else None
-        colour = SERIES[position % len(SERIES)]
-        _draw_series(axes, metrics, key, label=label, color=colour, linewidth=1.1, alpha=0.8)
+def _draw_dice(axes: Any, metrics: Rows, declared: Mapping[str, str]) -> None:
+    keys = dict.fromkeys(key for row in metrics for key in row if key.startswith(_CLASS_PREFIX))
+    names = [key.removeprefix(_CLASS_PREFIX) for key in keys]
+    colours = class_colours(names) | dict(declared)
+    several = len(names) > 1
+    for name in names if several else ():
+        label = plain(name) if len(names) <= 6 else None
+        _draw_series(axes, metrics, _CLASS_PREFIX + name, label=label, color=colours[name], linewidth=1.3)
     _draw_series(axes, metrics, "val_dice", label="mean", color=INK, marker="o", markersize=3)
     with_truth = [row for row in metrics if _is_finite(row.get("val_with_truth"))]
     # Where every true mask has something in it the two are one.

@@ -1,6 +1,6 @@
 """A case as image, truth, prediction and errors, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from deconvseg.data import default_colour
 from deconvseg.errors import InputError
+from deconvseg.reporting.painting import Box, focus, frame, paint
+from deconvseg.reporting.picking import PERCENTILES, PLANES, Plane, clearest_channel, wrongest_slice
 from deconvseg.reporting.style import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -18,7 +20,6 @@ from deconvseg.reporting.style import (
     WRONG_CLASS,
     new_figure,
     plain,
-    rgb,
 )
 
 if TYPE_CHECKING:
@@ -26,19 +27,98 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
-_LONGEST_SIDE = 560
-_PERCENTILES = (0.5, 99.5)
+LONGEST_SIDE = 560
 
 
 @dataclass(frozen=True)
 class CaseViews:
-    """Pictures (H, W, 3) of one slice by title (no image, no first one), and what their colours mean."""
+    """Pictures (H, W, 3) of one slice by title (no image, no first one), and what their colours mean.
+
+    ``slice`` and ``plane`` are those of a volume; ``channel`` is the one that is shown, None for a colour image and
+    without an image. ``width`` is that of the pictures in the unit of the spacing, that of the zoomed ones where they
+    are ``zoomed``, and ``whole_width`` that of the first one.
+    """
 
     views: Mapping[str, Pixels]
     classes: Mapping[str, str]
     errors: Mapping[str, str]
     slice: int | None
     zoomed: bool
+    plane: Plane = "axial"
+    channel: int | None = None
+    width: float = 0.0
+    whole_width: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A slice of an image, and how masks of it are cut and drawn: all pictures of a scene show the same place."""
+
+    base: npt.NDArray[np.float32]
+    spacing: tuple[float, float]
+    box: Box
+    plane: Plane | None
+    slice: int | None
+    channel: int | None
+    longest: int
+
+    @classmethod
+    def of(
+        cls,
+        image: npt.NDArray[Any] | None,
+        masks: Sequence[Labels],
+        spacing: Sequence[float],
+        *,
+        plane: Plane = "axial",
+        slice: int,
+        channel: int | None = None,
+        longest: int = LONGEST_SIDE,
+    ) -> "Scene":
+        """Return the scene of an image (C, *S) and masks (*S) of it; ``slice`` counts in volumes alone."""
+        shape = masks[0].shape
+        volume = len(shape) == 3
+        base = window(image, channel) if image is not None else np.full((*shape, 1), 0.13, np.float32)
+        lengths = (spacing[0], spacing[1])
+        if volume:
+            base, masks = cut(base, plane, slice), [cut(mask, plane, slice) for mask in masks]
+            across, up = (length for axis, length in enumerate(spacing) if axis != PLANES[plane])
+            lengths = (up, across)
+        foreground = np.any([mask != 0 for mask in masks], axis=0)
+        # Without an image nothing would say where a box lies.
+        box = focus(foreground if image is not None else np.ones_like(foreground))
+        base = np.broadcast_to(base, (*foreground.shape, 3))
+        chosen = None if image is None or is_colour(image) else channel or 0
+        return cls(base, lengths, box, plane if volume else None, slice if volume else None, chosen, longest)
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether pictures show a part of the slice."""
+        return any(part.stop - part.start < n for part, n in zip(self.box, self.base.shape[:2], strict=True))
+
+    @property
+    def width(self) -> float:
+        """The width of the pictures in the unit of the spacing."""
+        return float((self.box[1].stop - self.box[1].start) * self.spacing[1])
+
+    @property
+    def whole_width(self) -> float:
+        """The width of the slice in the unit of the spacing."""
+        return float(self.base.shape[1] * self.spacing[1])
+
+    def cut(self, mask: Labels) -> Labels:
+        """Return what a mask (*S) has in the pictures."""
+        flat = mask if self.slice is None or self.plane is None else cut(mask, self.plane, self.slice)
+        return flat[self.box]
+
+    def draw(self, ids: Labels, colours: Mapping[int, str], opacity: float = 0.45) -> Pixels:
+        """Return a picture with ids that were cut."""
+        return paint(self.base[self.box], ids, colours, self.spacing, longest=self.longest, opacity=opacity)
+
+    def draw_image(self) -> Pixels:
+        """Return the picture of the whole slice; a frame marks what the others show, where that is less."""
+        blank = np.zeros(self.base.shape[:2], np.uint8)
+        whole = paint(self.base, blank, {}, self.spacing, longest=self.longest)
+        return frame(whole, self.box, blank.shape) if self.zoomed else whole
 
 
 def case_panel(
@@ -79,58 +159,67 @@ def case_views(
     spacing: Sequence[float],
     labels: Mapping[int, str] | None = None,
     slice: int | None = None,
+    plane: Plane = "axial",
+    channel: int | None = None,
+    colours: Mapping[int, str] | None = None,
+    longest: int = LONGEST_SIDE,
+    titles: Collection[str] = ("Image", "Truth", "Prediction", "Errors"),
 ) -> CaseViews:
     """Draw the views of a case, true positives blue, false positives green, false negatives red.
 
-    The colours are those of Deconver's Fig. 4 (arXiv 2504.00302); a voxel of the wrong class is magenta.
+    The hues are those of Deconver's Fig. 4 (arXiv 2504.00302), the green lighter and the red darker than there, so that
+    they differ without colour vision too; a voxel of the wrong class is pink.
     ``image`` is (C, *S) or None (masks alone), ``truth`` and ``prediction`` integers (*S), ``spacing`` per
-    axis. 3D arrays have their axes in canonical order (RAS) and show the axial ``slice``, by default the one
-    with the most foreground, as radiologists do: the patient's right on the left. Three channels in 2D are
-    colours; otherwise the first channel is shown, windowed from its 0.5th to its 99.5th percentile. Raises
-    :class:`InputError` for other shapes.
+    axis. 3D arrays have their axes in canonical order (RAS) and show a ``slice`` of the ``plane``, by default the one
+    with the most voxels that differ (`wrongest_slice`), as radiologists do: the patient's right on the left, the front
+    or the head at the top. Three channels in 2D are colours; otherwise one ``channel`` is shown, by default the one
+    with the highest contrast of the truth (`clearest_channel`), windowed from its 0.5th to its 99.5th percentile.
+    ``colours`` are those of label values, ``titles`` the views that are drawn. Raises :class:`InputError` for other
+    shapes.
     """
     _check_shapes(image, truth, prediction, spacing)
     values = sorted({int(value) for mask in (truth, prediction) for value in np.unique(mask)} - {0})
     names = labels if labels is not None else {value: f"label {value}" for value in values}
     order = list(dict.fromkeys([*names, *values]))
-    base = window(image) if image is not None else np.full((*truth.shape, 1), 0.13, np.float32)
-    if truth.ndim == 3:
-        slice = busiest_slice(truth, prediction) if slice is None else slice
-        base, truth, prediction = (axial(array, slice) for array in (base, truth, prediction))
-        spacing = (spacing[1], spacing[0])
-    base = np.broadcast_to(base, (*truth.shape, 3))
-    # Without an image nothing would say where a box lies.
-    foreground = (truth != 0) | (prediction != 0)
-    box = _focus(foreground if image is not None else np.ones_like(foreground))
-    zoomed = any(part.stop - part.start < n for part, n in zip(box, truth.shape, strict=True))
-    colours = {value: default_colour(order.index(value)) for value in values}
-    errors, error_colours = _classify_errors(truth[box], prediction[box])
-    views = {
-        "Truth": _draw(base[box], truth[box], colours, spacing),
-        "Prediction": _draw(base[box], prediction[box], colours, spacing),
-        "Errors": _draw(base[box], errors, error_colours, spacing, opacity=0.65),
+    if slice is None:
+        slice = wrongest_slice(truth, prediction, plane) if truth.ndim == 3 else 0
+    if channel is None and image is not None:
+        channel = choose_channel(image, truth, prediction)
+    scene = Scene.of(image, (truth, prediction), spacing, plane=plane, slice=slice, channel=channel, longest=longest)
+    painted = {value: (colours or {}).get(value) or default_colour(order.index(value)) for value in values}
+    true, found = scene.cut(truth), scene.cut(prediction)
+    errors, error_colours = classify_errors(true, found)
+    drawers: dict[str, Callable[[], Pixels]] = {
+        **({"Image": scene.draw_image} if image is not None else {}),
+        "Truth": lambda: scene.draw(true, painted),
+        "Prediction": lambda: scene.draw(found, painted),
+        "Errors": lambda: scene.draw(errors, error_colours, opacity=0.65),
     }
-    if image is not None:
-        whole = _draw(base, truth, {}, spacing)
-        views = {"Image": _frame(whole, box, truth.shape) if zoomed else whole, **views}
+    views = {title: draw() for title, draw in drawers.items() if title in titles}
+    return CaseViews(
+        views,
+        {names.get(value, f"label {value}"): colour for value, colour in painted.items()},
+        error_legend(several=len(names) > 1),
+        scene.slice,
+        scene.zoomed,
+        plane,
+        scene.channel,
+        scene.width,
+        scene.whole_width,
+    )
+
+
+def choose_channel(image: npt.NDArray[Any], truth: Labels, prediction: Labels) -> int | None:
+    """Return the channel to show, by the truth or, where it is empty, the prediction; None for a colour image."""
+    if is_colour(image):
+        return None
+    return clearest_channel(image, truth if truth.any() else prediction)
+
+
+def error_legend(*, several: bool) -> dict[str, str]:
+    """Return the colours of errors; of ``several`` classes one may be taken for another."""
     legend = {"true positive": TRUE_POSITIVE, "false positive": FALSE_POSITIVE, "false negative": FALSE_NEGATIVE}
-    if len(names) > 1:
-        legend["wrong class"] = WRONG_CLASS
-    classes = {names.get(value, f"label {value}"): colour for value, colour in colours.items()}
-    return CaseViews(views, classes, legend, slice, zoomed)
-
-
-def busiest_slice(truth: Labels, prediction: Labels) -> int:
-    """Return the axial slice that shows the largest shares of all classes together; the middle one if there are none.
-
-    Each class counts by the share of its voxels, in truth or prediction, so that a small one is not left out.
-    """
-    shares = np.zeros(truth.shape[2])
-    for value in np.union1d(np.unique(truth), np.unique(prediction)):
-        if value != 0:
-            counts = np.count_nonzero((truth == value) | (prediction == value), axis=(0, 1))
-            shares += counts / counts.sum()
-    return int(shares.argmax()) if shares.any() else truth.shape[2] // 2
+    return legend | ({"wrong class": WRONG_CLASS} if several else {})
 
 
 def _check_shapes(image: npt.NDArray[Any] | None, truth: Labels, prediction: Labels, spacing: Sequence[float]) -> None:
@@ -143,10 +232,16 @@ def _check_shapes(image: npt.NDArray[Any] | None, truth: Labels, prediction: Lab
         raise InputError(f"the image (C, *S) is {image.shape}, but the masks are {truth.shape}")
 
 
-def window(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Bring the channels that are shown to 0…1, as the last axis."""
-    shown = image if image.ndim == 3 and len(image) == 3 else image[:1]
-    low, high = np.percentile(shown, _PERCENTILES)
+def is_colour(image: npt.NDArray[Any]) -> bool:
+    """Whether an image (C, *S) is shown in colours: three channels in 2D."""
+    return image.ndim == 3 and len(image) == 3
+
+
+def window(image: npt.NDArray[Any], channel: int | None = None) -> npt.NDArray[np.float32]:
+    """Bring what is shown of an image (C, *S) to 0…1, as the last axis: all colours, or one channel (the first)."""
+    first = channel or 0
+    shown = image if is_colour(image) else image[first : first + 1]
+    low, high = np.percentile(shown, PERCENTILES)
     if high <= low:
         low, high = float(shown.min()), max(float(shown.max()), float(shown.min()) + 1.0)
     scaled: npt.NDArray[np.float32] = np.clip((np.moveaxis(shown, 0, -1) - low) / (high - low), 0, 1).astype(np.float32)
@@ -155,84 +250,24 @@ def window(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 def axial(array: npt.NDArray[Any], position: int) -> npt.NDArray[Any]:
     """Return an axial slice (y, x, ...) with the front at the top and the patient's right on the left."""
-    return np.swapaxes(array[:, :, position], 0, 1)[::-1, ::-1]
+    return cut(array, "axial", position)
 
 
-def _focus(foreground: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return a box around a small foreground, shaped like the slice, or the whole slice."""
-    whole = tuple(slice(0, n) for n in foreground.shape)
-    spans = [np.flatnonzero(foreground.any(axis=1 - axis))[[0, -1]] for axis in (0, 1) if foreground.any()]
-    if not spans:
-        return whole
-    lengths = [int(last - first) + 1 for first, last in spans]
-    share = max(max(1.8 * length, 32) / n for length, n in zip(lengths, foreground.shape, strict=True))
-    share = max(share, 0.25)
-    if share > 0.6:
-        return whole
-    box = []
-    for (first, last), n in zip(spans, foreground.shape, strict=True):
-        size = round(share * n)
-        start = min(max(int(first + last + 1 - size) // 2, 0), n - size)
-        box.append(slice(start, start + size))
-    return tuple(box)
+def cut(array: npt.NDArray[Any], plane: Plane, position: int) -> npt.NDArray[Any]:
+    """Return a slice of an array (X, Y, Z, ...) as radiologists see it.
+
+    The patient's right is on the left and the front (of an axial slice) or the head at the top; the front is on the
+    left of a sagittal slice.
+    """
+    flat: npt.NDArray[Any] = np.swapaxes(np.take(array, position, axis=PLANES[plane]), 0, 1)
+    return flat[::-1, ::-1]
 
 
-def _classify_errors(truth: Labels, prediction: Labels) -> tuple[Labels, dict[int, str]]:
+def classify_errors(truth: Labels, prediction: Labels) -> tuple[Labels, dict[int, str]]:
+    """Return which kind of error each voxel is, and the colours of the kinds."""
     errors = np.zeros(truth.shape, int)
     errors[(truth != 0) & (prediction == truth)] = 1
     errors[(truth == 0) & (prediction != 0)] = 2
     errors[(truth != 0) & (prediction == 0)] = 3
     errors[(truth != 0) & (prediction != 0) & (truth != prediction)] = 4
     return errors, {1: TRUE_POSITIVE, 2: FALSE_POSITIVE, 3: FALSE_NEGATIVE, 4: WRONG_CLASS}
-
-
-def _draw(
-    base: npt.NDArray[np.float32],
-    ids: Labels,
-    colours: Mapping[int, str],
-    spacing: Sequence[float],
-    opacity: float = 0.45,
-) -> Pixels:
-    """Paint ids over a slice (H, W, 3): translucent inside, solid along the edge; pixels become square."""
-    from PIL import Image
-
-    extent = [n * length for n, length in zip(ids.shape, spacing, strict=True)]
-    height, width = (max(1, round(_LONGEST_SIDE * side / max(extent))) for side in extent)
-    enlarged = height * width >= ids.size
-    if enlarged:
-        picture = Image.fromarray(np.round(base * 255).astype(np.uint8)).resize(
-            (width, height), Image.Resampling.BICUBIC
-        )
-        base = (np.asarray(picture) / 255).astype(np.float32)
-        rows, columns = (np.arange(new) * old // new for new, old in zip((height, width), ids.shape, strict=True))
-        ids = ids[np.ix_(rows, columns)]
-    painted = _paint(base, ids, colours, opacity)
-    if enlarged:
-        return painted
-    reduced: Pixels = np.asarray(Image.fromarray(painted).resize((width, height), Image.Resampling.BOX))
-    return reduced
-
-
-def _paint(base: npt.NDArray[np.float32], ids: Labels, colours: Mapping[int, str], opacity: float) -> Pixels:
-    from scipy.ndimage import binary_erosion
-
-    painted = np.array(base)
-    for value, colour in colours.items():
-        inside = ids == value
-        edge = inside & ~binary_erosion(inside, border_value=1)
-        for where, strength in ((inside, opacity), (edge, 0.9)):
-            painted[where] = (1 - strength) * base[where] + strength * rgb(colour)
-    return np.round(painted * 255).astype(np.uint8)
-
-
-def _frame(view: Pixels, box: tuple[slice, ...], shape: tuple[int, ...]) -> Pixels:
-    """Mark on the whole slice where the other views look."""
-    framed: Pixels = view.copy()
-    (top, bottom), (left, right) = (
-        (part.start * size // n, part.stop * size // n)
-        for part, size, n in zip(box, view.shape[:2], shape, strict=True)
-    )
-    inside = framed[top + 2 : bottom - 2, left + 2 : right - 2].copy()
-    framed[top:bottom, left:right] = 255
-    framed[top + 2 : bottom - 2, left + 2 : right - 2] = inside
-    return framed

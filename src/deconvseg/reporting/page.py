@@ -7,6 +7,7 @@ from pathlib import Path
 from deconvseg.data import WHITE, list_names
 from deconvseg.errors import InputError
 from deconvseg.reporting.contents import SECTIONS, Report
+from deconvseg.reporting.gallery import WORST
 from deconvseg.reporting.records import CROSSVAL, EvaluationRecord, RunRecord, read_evaluation, read_run
 from deconvseg.reporting.rendering import render_page
 from deconvseg.system import write_text
@@ -14,16 +15,19 @@ from deconvseg.system import write_text
 Location = str | PathLike[str]
 
 
-def write_report(run: Location, *, evaluations: Sequence[Location] = (), output: Location | None = None) -> Path:
+def write_report(
+    run: Location, *, evaluations: Sequence[Location] = (), output: Location | None = None, cases: int = WORST
+) -> Path:
     """Write a run as one self-contained HTML page and return its path (default: ``report.html`` in the run).
 
     ``evaluations`` are further ``metrics.json`` files, as of the held-out test; the run's own ``validation``, or a
     cross-validation's ``crossval.json``, is found. Every section names its source, and says so where the masks are
-    another run's. Whatever is missing is said on the page. Raises
+    another run's. Pictures show the ``cases`` worst cases of each, the median and the best one. Whatever is missing is
+    said on the page. Raises
     :class:`InputError` where ``run`` is no folder, holds neither a plan nor metrics, or an evaluation that was given
     cannot be read.
     """
-    report = read_report(Path(run), [Path(path) for path in evaluations])
+    report = read_report(Path(run), [Path(path) for path in evaluations], cases)
     record = report.run
     target = record.path / "report.html" if output is None else Path(output)
     folder = record.path.absolute().name
@@ -38,7 +42,7 @@ def write_report(run: Location, *, evaluations: Sequence[Location] = (), output:
     return target
 
 
-def read_report(run: Path, evaluations: Sequence[Path] = ()) -> Report:
+def read_report(run: Path, evaluations: Sequence[Path] = (), worst: int = WORST) -> Report:
     """Read what a page about a run is made of; raises what :func:`write_report` does."""
     record = read_run(run)
     given = [read_evaluation(path, record.path) for path in evaluations]
@@ -57,7 +61,7 @@ def read_report(run: Path, evaluations: Sequence[Path] = ()) -> Report:
         gaps.append("validation/metrics.json (the validation metrics) is not in the run folder.")
     if not (record.plan or record.metrics or given):
         raise InputError(f"{record.path}: holds neither a plan nor metrics; give the folder that training made")
-    return Report(record, given, gaps)
+    return Report(record, given, gaps, worst)
 
 
 def check_labels(run: RunRecord, evaluation: EvaluationRecord) -> None:

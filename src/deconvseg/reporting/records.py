@@ -1,15 +1,15 @@
 """The files that a report is made of, read so that a missing one is said and not fatal."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deconvseg import evaluation
-from deconvseg.data import find_beside, list_names, read_json_object
+from deconvseg.data import class_colours, find_beside, list_names, parse_colour, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.registry import MetricInfo
-from deconvseg.reporting.checking import CrossValidation, Plan
+from deconvseg.reporting.checking import CrossValidation, Plan, Splits
 from deconvseg.runs import Run, check_entries, describe_run, find_run, parse_row
 
 CROSSVAL = "crossval.json"
@@ -25,6 +25,22 @@ class RunRecord:
     manifest: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
     gaps: Sequence[str]
+    splits: Mapping[str, Any] = field(default_factory=dict)
+    folds: Sequence[Sequence[Mapping[str, Any]]] = ()
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of what the network predicts: regions where the plan has them, else the foreground classes."""
+        regions = self.plan.get("regions")
+        labels = self.plan.get("labels") or {}
+        pairs = zip(labels.get("values") or (), labels.get("names") or (), strict=False)
+        return [each["name"] for each in regions] if regions else [name for value, name in pairs if value != 0]
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """The colours of these by name: those that the plan declares, else defaults by their place."""
+        declared = self.plan.get("colours") or {}
+        return class_colours(self.class_names, {name: parse_colour(text) for name, text in declared.items()})
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,10 @@ def read_run(path: Path) -> RunRecord:
         # A cross-validation has learning curves in its folds alone.
         metrics=[] if (path / CROSSVAL).is_file() else _read_rows(path / "metrics.jsonl", gaps),
         gaps=gaps,
+        splits=_read_part(path / "splits.json", "which cases train and which are held out", [], Splits),
+        folds=[
+            _read_rows(file, gaps) for file in sorted(path.glob("fold_*/metrics.jsonl")) if (path / CROSSVAL).is_file()
+        ],
     )
 
 
@@ -105,7 +125,7 @@ def _runs_around(path: Path, tree: Mapping[str, Any]) -> list[Mapping[str, Any]]
     return [] if found is None else [describe_run(found)]
 
 
-def _read_part(path: Path, meaning: str, gaps: list[str], kind: type[Plan] | None = None) -> dict[str, Any]:
+def _read_part(path: Path, meaning: str, gaps: list[str], kind: type[Plan | Splits] | None = None) -> dict[str, Any]:
     if not path.is_file():
         gaps.append(f"{path.name} ({meaning}) is not in the run folder.")
         return {}

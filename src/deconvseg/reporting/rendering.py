@@ -22,12 +22,14 @@ class Section:
 
     ``anchor`` is unique on the page and part of every anchor within the section. ``template`` is the name of a file in
     ``templates/`` without ``.html.jinja``; it sees the entries of ``content``, and the section as ``section``.
+    ``parts`` are anchors within it that the table of contents lists, with their names.
     """
 
     anchor: str
     title: str
     template: str
     content: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 def render_page(*, title: str, subtitle: str, sections: Sequence[Section], gaps: Sequence[str] = ()) -> str:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 INK, MUTED, GRID = "#1b1f24", "#667079", "#d5dae0"
 SERIES = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
 
-# Deconver (arXiv 2504.00302), Fig. 4: true positives blue, false positives green, false negatives red.
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = "#3b82f6", "#22c55e", "#ef4444", "#d946ef"
+# Deconver (arXiv 2504.00302), Fig. 4: true positives blue, false positives green, false negatives red. The green is
+# lighter and the red darker than there, so that they differ in brightness where they do not in hue.
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = "#2563eb", "#4ade80", "#dc2626", "#f0abfc"
+# What lines and letters of a chart become on a dark screen.
+_ON_DARK = {INK: "#e7ebf0", MUTED: "#9aa5b1", GRID: "#2b333c"}
 
 
 def rgb(colour: str) -> npt.NDArray[np.float32]:
@@ -70,10 +73,24 @@ def add_legend(axes: Any, **options: Any) -> None:
 
 
 def figure_uri(figure: "Figure") -> str:
-    """Return a figure as a scalable picture with a transparent ground, in a data URI."""
+    """Return a figure as a scalable picture with a transparent ground, in a data URI.
+
+    Its lines and letters are light where the reader's screen is dark; the colours of classes stay as they are.
+    """
     buffer = BytesIO()
     save_figure(figure, buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
-    return _uri(buffer.getvalue(), "image/svg+xml")
+    return _uri(_follow_scheme(buffer.getvalue().decode()).encode(), "image/svg+xml")
+
+
+def _follow_scheme(svg: str) -> str:
+    """Let the inks of an SVG follow the reader's choice of a light or a dark screen."""
+    names = {ink: f"--ink{place}" for place, ink in enumerate(_ON_DARK)}
+    for ink, name in names.items():
+        svg = svg.replace(f": {ink}", f": var({name})")
+    light = "".join(f"{name}:{ink};" for ink, name in names.items())
+    dark = "".join(f"{names[ink]}:{colour};" for ink, colour in _ON_DARK.items())
+    rules = f"svg{{{light}}}@media screen and (prefers-color-scheme:dark){{svg{{{dark}}}}}"
+    return svg.replace("<defs>", f'<defs><style type="text/css">{rules}</style></defs><defs>', 1)
 
 
 def pixels_uri(pixels: npt.NDArray[np.uint8]) -> str:
@@ -81,7 +98,7 @@ def pixels_uri(pixels: npt.NDArray[np.uint8]) -> str:
     from PIL import Image
 
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format="jpeg", quality=92, subsampling=0)
+    Image.fromarray(pixels).save(buffer, format="jpeg", quality=88, subsampling=0, optimize=True)
     return _uri(buffer.getvalue(), "image/jpeg")
 
 

@@ -26,7 +26,7 @@ def describe_run(run: Run, console: Console, tracker: Tracker | None = None) -> 
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], run: Run) -> bytes:
-    png = render_curves(rows)
+    png = render_curves(rows, run.plan.class_colours)
     RunFiles(run).picture("progress", png)
     return png
 

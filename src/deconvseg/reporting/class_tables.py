@@ -1,0 +1,210 @@
+"""The tables of an evaluation: metrics by class, by fold and by case."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deconvseg.evaluation.counting import tabulate_counts
+from deconvseg.evaluation.registry import MetricInfo
+from deconvseg.reporting.tables import DASH, Cell, Column, Row, Table
+
+_ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
+# Of so many classes, a table of cases has the Dice of each.
+_MOST_CLASSES = 8
+
+
+def format_number(value: float | None, digits: int) -> str:
+    """Return a number of a table, a dash where there is none."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def format_interval(statistics: Mapping[str, Any], digits: int) -> str:
+    """Return a 95 % confidence interval, "" where there is none, as of one case."""
+    if statistics["ci95"] is None:
+        return ""
+    low, high = statistics["ci95"]
+    return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def head_metric(metric: MetricInfo, unit: str, tolerance: str = "") -> str:
+    """Return the head of a metric's column: with its unit or tolerance, and which values are better."""
+    arrow = _ARROWS.get(metric.better, "")
+    if metric.unit == "length":
+        return f"{metric.title} ({unit}) {arrow}"
+    return f"{metric.title} at {tolerance} {arrow}" if metric.at_tolerance and tolerance else f"{metric.title} {arrow}"
+
+
+def tabulate_classes(
+    tree: Mapping[str, Any], metrics: Sequence[MetricInfo], heads: Sequence[str], colours: Mapping[str, str]
+) -> Table | None:
+    """Return the table of metrics by class with the mean over classes as its foot; None where no class counts."""
+    summary = tree["summary"]
+    classes = [row for row in summary["classes"].values() if row["counted"]]
+    if not classes:
+        return None
+    rows = [_class_row(row["name"], row, _count_masks(row), metrics, colours.get(row["name"], "")) for row in classes]
+    foot = None
+    if len(tree["labels"]) > 1:
+        mean, counts = summary["mean"], tree["counts"]
+        absent = mean["absent_classes"]
+        name = f"mean over {mean['classes']} of {mean['classes'] + absent} classes" if absent else "mean over classes"
+        foot = _class_row(name, mean, counts, metrics)
+    columns = (
+        Column("Class"),
+        Column(heads[0], "mean, 95 % CI"),
+        Column("with truth", "mean, 95 % CI"),
+        *(Column(head, "mean, 95 % CI") for head in heads[1:]),
+        *(Column("missed"), Column("false alarms"), Column("both empty")),
+    )
+    table = Table(columns, tuple(rows), foot)
+    return _without_repetition(table, summary).without_empty_columns()
+
+
+def _count_masks(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts of a class as those of all classes are called."""
+    with_truth = row["cases_with_truth"]
+    counts = {key: row[key] for key in ("missed", "spurious", "both_empty")}
+    return {**counts, "with_truth_masks": with_truth, "without_truth_masks": row["cases"] - with_truth}
+
+
+def _class_row(
+    name: str,
+    row: Mapping[str, Any],
+    counts: Mapping[str, int],
+    metrics: Sequence[MetricInfo],
+    colour: str = "",
+) -> Row:
+    leading, *others = metrics
+    true = row["with_truth"]
+    return Row(
+        (
+            Cell(name, colour=colour),
+            _statistics(row[leading.key], leading.digits),
+            Cell(DASH) if true is None else _statistics(true[leading.key], leading.digits),
+            *(_statistics(row[metric.key], metric.digits) for metric in others),
+            Cell(f"{counts['missed']} of {counts['with_truth_masks']}"),
+            Cell(f"{counts['spurious']} of {counts['without_truth_masks']}" if counts["without_truth_masks"] else ""),
+            Cell(str(counts["both_empty"]) if counts["without_truth_masks"] else ""),
+        )
+    )
+
+
+def _statistics(found: Mapping[str, Any], digits: int) -> Cell:
+    """Return the cell of a metric: the mean, its interval, median and standard deviation, each where it has a value."""
+    if found["mean"] is None:
+        return Cell(DASH)
+    spread = f"median {found['median']:.{digits}f}, SD {found['std']:.{digits}f}" if found["std"] is not None else ""
+    notes = tuple(text for text in (format_interval(found, digits), spread) if text)
+    return Cell(format_number(found["mean"], digits), notes, value=found["mean"])
+
+
+def _without_repetition(table: Table, summary: Mapping[str, Any]) -> Table:
+    """Return the table with the Dice of cases with truth emptied where every true mask has every class."""
+    if any(row["cases_with_truth"] < row["cases"] for row in summary["classes"].values() if row["counted"]):
+        return table
+
+    def emptied(row: Row) -> Row:
+        return Row((*row.cells[:2], Cell(""), *row.cells[3:]), row.anchor)
+
+    return Table(table.columns, tuple(map(emptied, table.rows)), emptied(table.foot) if table.foot else None)
+
+
+def tabulate_totals(
+    tree: Mapping[str, Any], metrics: Sequence[MetricInfo], colours: Mapping[str, str]
+) -> list[tuple[str, Table]]:
+    """Return the title and the table of each metric that counts, as found and missed lesions."""
+    found = []
+    for table in tabulate_counts(metrics, tree["summary"]):
+        rows = tuple(
+            Row((Cell(row[0], colour=colours.get(row[0], "")), *(Cell(text) for text in row[1:]))) for row in table.rows
+        )
+        found.append((table.title, Table(tuple(Column(head) for head in table.heads), rows).without_empty_columns()))
+    return found
+
+
+def tabulate_folds(tree: Mapping[str, Any], colours: Mapping[str, str]) -> Table | None:
+    """Return the table of a cross-validation: each class in each fold, and the spread over folds and cases."""
+    spread = tree.get("spread")
+    if not spread:
+        return None
+    rows = [(row["name"], row["dsc"], row.get("with_truth")) for row in spread["classes"].values()]
+    if len(rows) > 1:
+        rows.append(("mean over classes", spread["mean"]["dsc"], spread["mean"].get("with_truth")))
+    columns = (
+        Column("Class"),
+        *(Column(f"fold {entry['fold']}") for entry in tree["folds"] if entry["cases"]),
+        *(Column("mean", "over cases"), Column("SD", "over folds"), Column("SD", "over cases")),
+        Column("with truth", "over cases"),
+    )
+    return Table(
+        columns,
+        tuple(
+            Row(
+                (
+                    Cell(name, colour=colours.get(name, "")),
+                    *(Cell(format_number(mean, 3)) for mean in dice["fold_means"]),
+                    *(Cell(format_number(dice[key], 3)) for key in ("mean", "std_folds", "std_cases")),
+                    Cell(DASH if true is None else format_number(true["mean"], 3)),
+                )
+            )
+            for name, dice, true in rows
+        ),
+    ).without_empty_columns()
+
+
+def tabulate_cases(
+    tree: Mapping[str, Any],
+    metrics: Sequence[MetricInfo],
+    unit: str,
+    links: Mapping[str, str],
+    anchors: Mapping[str, str],
+    colours: Mapping[str, str],
+) -> Table:
+    """Return the sortable table of all cases, the worst first: every metric, each class, what is missed and extra.
+
+    ``links`` are the anchors of the cases that have a picture, ``anchors`` those of the rows, by the case's name.
+    """
+    counted = {value: row["name"] for value, row in tree["summary"]["classes"].items() if row["counted"]}
+    shown = counted if 1 < len(counted) <= _MOST_CLASSES else {}
+    counts = [count for metric in metrics for count in metric.counts if count.group == "all"]
+    columns = (
+        Column("Case"),
+        *(Column(head_metric(metric, unit)) for metric in metrics),
+        Column("Dice with truth"),
+        *(Column(f"Dice {name}", colour=colours.get(name, "")) for name in shown.values()),
+        *(Column(f"lesions {count.name}") for count in counts),
+        *(Column("Missed", words=True), Column("Extra", words=True)),
+    )
+    rows = []
+    for case in sorted(tree["cases"], key=worst_first):
+        classes, true = case["classes"], case["mean_with_truth"]
+        repeated = true is None or true["dsc"] == case["mean"]["dsc"]
+        cells = [
+            *(_value(case["mean"][metric.key], metric.digits) for metric in metrics),
+            Cell("") if repeated else _value(true["dsc"], metrics[0].digits),
+            *(_value(classes[value]["dsc"], metrics[0].digits) for value in shown),
+            *(_total(classes, counted, count.column) for count in counts),
+            *(Cell(_list_status(classes, counted, status)) for status in ("missed", "spurious")),
+        ]
+        rows.append(Row((Cell(case["name"], link=links.get(case["name"], "")), *cells), anchors[case["name"]]))
+    return Table(columns, tuple(rows), sortable=True).without_empty_columns()
+
+
+def worst_first(case: Mapping[str, Any]) -> tuple[float, str]:
+    """Order cases by their mean Dice; those that are dropped come last."""
+    found = case["mean"]["dsc"]
+    return (float("inf") if found is None else float(found)), case["name"]
+
+
+def _value(value: float | None, digits: int) -> Cell:
+    return Cell(format_number(value, digits), value=value)
+
+
+def _total(classes: Mapping[str, Any], counted: Mapping[str, str], column: str) -> Cell:
+    total = sum(int(classes[value].get(column) or 0) for value in counted)
+    return Cell(str(total), value=total)
+
+
+def _list_status(classes: Mapping[str, Any], counted: Mapping[str, str], status: str, most: int = 8) -> str:
+    names = [name for value, name in counted.items() if classes[value]["status"] == status]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

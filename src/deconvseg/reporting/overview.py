@@ -1,0 +1,146 @@
+"""The first screen of a report, and what its reader may do next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deconvseg.reporting.class_tables import format_interval, format_number
+from deconvseg.reporting.facts import format_duration
+from deconvseg.reporting.records import EvaluationRecord, RunRecord
+
+# Classes that the first screen has a card of; the others are in the table.
+_MOST_CLASSES = 6
+# Fewer cases leave a mean that other cases may well not confirm.
+_FEW_CASES = 20
+# A validation whose best epoch lies in this last share of the training had not levelled off.
+_LAST_SHARE = 0.1
+
+
+def tell_how_made(run: RunRecord) -> str:
+    """Return a sentence: which network was trained, on what, for how long."""
+    name = run.plan.get("model", {}).get("name") or "A network"
+    dims = run.plan.get("spatial_dims")
+    dataset = run.plan.get("dataset")
+    channels = [each.get("name", "") for each in run.plan.get("channels") or ()]
+    text = f"{name}{f' in {dims}D' if dims else ''}"
+    if dataset:
+        text += f", trained on {dataset}"
+    if channels:
+        text += f" (image channels: {', '.join(channels)})"
+    if count := len(run.splits.get("train", ())):
+        text += f", {count} training case{'' if count == 1 else 's'}"
+    if seconds := training_seconds(run):
+        text += f", in {format_duration(seconds)}"
+    return text + "."
+
+
+def training_seconds(run: RunRecord) -> float:
+    """Return how long the training, or those of all folds together, took; 0 where that is not recorded."""
+    last = [rows[-1] for rows in (run.metrics, *run.folds) if rows]
+    return sum(float(row["seconds"]) for row in last if row.get("seconds") is not None)
+
+
+def summarise_evaluation(
+    record: EvaluationRecord, described: Mapping[str, Any], colours: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what the first screen says of an evaluation: how many cases, Dice by class, the worst cases."""
+    summary, leading = record.tree["summary"], record.metrics[0]
+    counts, title = record.tree["counts"], described["title"]
+    rows = [row for row in summary["classes"].values() if row["counted"]]
+    sentence = f"{title}: {counts['evaluated']} case{'' if counts['evaluated'] == 1 else 's'}"
+    if summary["mean"]:
+        mean = summary["mean"][leading.key]
+        sentence += f", mean {leading.title} {format_number(mean['mean'], leading.digits)}"
+        if interval := format_interval(mean, leading.digits):
+            sentence += f" (95 % CI {interval})"
+    worst = [panel for panel in described["panels"] if panel["rank"] == "Worst" or panel["rank"].endswith(" worst")]
+    problems = len(described["problems"])
+    return {
+        "anchor": described["anchor"],
+        "sentence": sentence + ".",
+        "classes": [
+            {
+                "name": row["name"],
+                "colour": colours.get(row["name"], ""),
+                "mean": format_number(row[leading.key]["mean"], leading.digits),
+                "interval": format_interval(row[leading.key], leading.digits),
+                "missed": f"{row['missed']} of {row['cases_with_truth']} missed",
+            }
+            for row in rows[:_MOST_CLASSES]
+        ],
+        "more": max(len(rows) - _MOST_CLASSES, 0),
+        "worst": [
+            {"name": panel["name"], "anchor": panel["anchor"], "dice": panel["values"][0]} for panel in worst[:3]
+        ],
+        "problems": f"{problems} of {counts['cases']} cases could not be evaluated." if problems else "",
+    }
+
+
+def advise(
+    run: RunRecord, evaluations: Sequence[EvaluationRecord], described: Sequence[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Return what to do next, each with the reason that these results give and the name of a command, if any."""
+    steps = []
+    for each in described[:1]:
+        if each["panels"]:
+            steps.append(
+                {
+                    "what": "Look at the worst cases.",
+                    "why": "Is the prediction wrong, or the true mask, or the image unlike the others?",
+                    "link": f"{each['anchor']}-gallery",
+                }
+            )
+        if missed := each["counts"]["missed"]:
+            of = each["counts"]["with_truth_masks"]
+            steps.append(
+                {
+                    "what": f"{missed} of {of} structures were missed.",
+                    "why": "The column Missed of the table of cases names them.",
+                    "link": f"{each['anchor']}-cases",
+                }
+            )
+    if late := _still_rising(run.metrics):
+        steps.append(
+            {
+                "what": "Train longer.",
+                "why": f"The best validation Dice came in epoch {late[0]} of {late[1]}: it may still have been rising.",
+                "command": "train",
+            }
+        )
+    held_out = len(run.splits.get("test", ()))
+    own = [record for record in evaluations if not record.foreign]
+    if held_out and not any(record.tree.get("split") == "test" for record in own):
+        steps.append(
+            {
+                "what": f"Evaluate the {held_out} held-out case{'' if held_out == 1 else 's'}.",
+                "why": "They took no part in this run; validation cases chose the best weights.",
+                "command": "evaluate",
+            }
+        )
+    evaluated = max((record.tree["counts"]["evaluated"] for record in own), default=0)
+    if 0 < evaluated < _FEW_CASES and not run.folds:
+        steps.append(
+            {
+                "what": "Cross-validate.",
+                "why": f"{evaluated} case{'' if evaluated == 1 else 's'} say little of the next one; "
+                "a cross-validation scores all cases, each by a network that was not trained on it.",
+                "command": "crossval",
+            }
+        )
+    steps.append(
+        {
+            "what": "Predict new scans.",
+            "why": "The masks lie on the scans' own grids.",
+            "command": "predict",
+        }
+    )
+    return steps
+
+
+def _still_rising(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Return the best epoch and the number of epochs, where the best one of several validations is among the last."""
+    scored = [(row["val_dice"], row["epoch"] + 1) for row in rows if row.get("val_dice") is not None]
+    if len(scored) < 3:
+        return None
+    _, best = max(scored)
+    last = rows[-1]["epoch"] + 1
+    return (best, last) if best > (1 - _LAST_SHARE) * last else None

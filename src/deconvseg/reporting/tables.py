@@ -1,0 +1,72 @@
+"""Tables of a page: columns, cells, and how a column that says nothing is left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its text, smaller lines below it, a link to an anchor, a class's colour, and what it is sorted by."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+    link: str = ""
+    colour: str = ""
+    value: float | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing."""
+        return self.text in ("", DASH) and not any(self.notes)
+
+
+@dataclass(frozen=True)
+class Column:
+    """The head of a column: a title, a smaller line below it, the colour of a class; ``words`` are not numbers."""
+
+    head: str
+    note: str = ""
+    words: bool = False
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row; ``anchor`` is its id on the page."""
+
+    cells: tuple[Cell, ...]
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the rows; ``foot`` is a row below them, as a mean."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    foot: Row | None = None
+    sortable: bool = False
+
+    def without_empty_columns(self) -> "Table":
+        """Return the table without the columns, the first excepted, in which no row says anything."""
+        rows = [*self.rows, *([self.foot] if self.foot else [])]
+        kept = [
+            place for place in range(len(self.columns)) if place == 0 or not all(row.cells[place].empty for row in rows)
+        ]
+
+        def cut(row: Row) -> Row:
+            return replace(row, cells=tuple(row.cells[place] for place in kept))
+
+        return replace(
+            self,
+            columns=tuple(self.columns[place] for place in kept),
+            rows=tuple(map(cut, self.rows)),
+            foot=cut(self.foot) if self.foot else None,
+        )
+
+
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table of plain texts."""
+    return Table(tuple(Column(head) for head in heads), tuple(Row(tuple(Cell(text) for text in row)) for row in rows))

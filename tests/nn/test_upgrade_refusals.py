@@ -97,7 +97,7 @@ class TestPlaces:
         refused(
             model,
             r"1 \(ConvTranspose2d\): its output is not \(2, 2\) times the input \(kernel \(3, 3\).*but \+1 pixels",
-            r"2 \(Upsample\): it goes from \(65, 65\) to \(162, 162\) pixels, which is no whole factor",
+            r"2 \(Upsample\): it goes from \(65, 65\) to \(162, 162\) pixels, which is not an integer factor",
             r"Leave it by leave=\('1', '2'\)",
         )
         (change,) = upgrade_upsampling(model, leave=("1", "2"))
@@ -152,7 +152,7 @@ class TestAllOrNothing:
 
         for call, attribute in ((weight, "weight"), (number, "out_channels")):
             model = Calling(call, up=nn.ConvTranspose2d(4, 4, 2, 2))
-            message = rf"up \(ConvTranspose2d\): with the new layer the model stops .*no attribute '{attribute}'"
+            message = rf"up \(ConvTranspose2d\): with the new layer the model fails .*no attribute '{attribute}'"
             refused(model, message, r"leave=\('up',\)", upsampling=kind, mode=mode)
         (change,) = upgrade_upsampling(Calling(weight, up=nn.ConvTranspose2d(4, 4, 2, 2)), leave="up")
         assert change.found == "F.interpolate"
@@ -174,7 +174,7 @@ class TestAllOrNothing:
 
         refused(
             Calling(call, up=nn.Upsample(scale_factor=2)),
-            r"up \(Upsample\): with the new layer, which adds zeros, the model's output is another",
+            r"up \(Upsample\): with the new layer, which adds zeros, the model's output changes",
             upsampling=ZERO,
         )
 

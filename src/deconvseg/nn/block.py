@@ -22,7 +22,7 @@ from deconvseg.ops.overriding import is_symbolic
 class DeconvMixer(nn.Module):
     """Pointwise convolution, ReLU, nonnegative deconvolution, pointwise convolution (Eq. 6).
 
-    Arguments as for :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
+    The arguments are those of :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class DeconverBlock(nn.Module):
         self.mlp = pointwise_mlp(channels, mlp_ratio, axes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both halves, each with its residual connection, to (B, C, \\*S); its order in memory is kept.
+        """Apply mixer and MLP, each with a residual connection, to (B, C, \\*S); the memory format is kept.
 
-        On a CPU one native operator computes the whole block where that makes no difference, see
-        :meth:`explain_backend`: hooks, replaced modules and replaced methods are respected.
+        On a CPU one native operator computes the whole block, unless hooks, replaced modules or replaced methods
+        require separate calls of the layers; :meth:`explain_backend` gives the choice and its reason.
         """
         by_layers = is_symbolic(x) or torch.compiler.is_compiling() or x.device.type not in BLOCK.devices
         if not by_layers and self._why_layers() is None:
@@ -93,7 +93,7 @@ class DeconverBlock(nn.Module):
         return out
 
     def explain_backend(self) -> Choice:
-        """Choose for inputs like the filters; ``reference`` means that the layers are called one by one."""
+        """Return the backend for inputs of the filters' device and type; ``reference`` stands for separate layers."""
         filters = self.mixer.ndc.filters
         image, reason = filters.new_empty(1, filters.shape[0], *[1] * (filters.ndim - 2)), self._why_layers()
         return choose_block(image, () if reason else self._weights(), reason)
@@ -102,7 +102,7 @@ class DeconverBlock(nn.Module):
         return why_apart(self, _MODULES) or self._why_other_equations()
 
     def _why_other_equations(self) -> str | None:
-        """Return why one operator cannot stand for the expected modules, with the settings they have, or None."""
+        """Return why one operator cannot replace the expected modules with their current settings, or None."""
         ndc, convolutions = self.mixer.ndc, (self.mixer.project_out, self.mlp[0], self.mlp[2])
         if ndc.iterations != 1:
             return f"it takes one update, not {ndc.iterations}"
@@ -126,7 +126,7 @@ class DeconverBlock(nn.Module):
 
 
 _CONVS = (Conv2d, Conv3d)
-# What a block is made of where it may be one operator: a constructor never makes another one.
+# Modules of a block that one operator can replace; the constructor makes exactly these.
 _MODULES: dict[str, tuple[type, ...]] = {
     "norm1": (InstanceNorm,),
     "mixer": (DeconvMixer,),

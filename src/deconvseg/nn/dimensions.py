@@ -1,4 +1,4 @@
-"""Layers by number of spatial axes, and numbers that are given once or for every axis."""
+"""Layers by number of spatial axes, and checks of channels, axes and per-axis values."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ CONV_TRANSPOSE: dict[int, Callable[..., nn.ConvTranspose1d | nn.ConvTranspose2d 
 
 
 def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[int, ...]:
-    """Expand one number to every spatial axis, or check that there is one for each."""
+    """Return one positive integer per spatial axis; :class:`InputError` if ``value`` does not fit."""
     values = tuple(value) if isinstance(value, Sequence) else (value,) * spatial_dims
     if len(values) != spatial_dims or any(not isinstance(item, int) or item < 1 for item in values):
         raise InputError(f"{name}={value!r}: give a positive integer, or {spatial_dims} of them, one per axis")
@@ -25,14 +25,14 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
 
 
 def check_channels(**channels: int) -> None:
-    """Refuse numbers of channels of which no layer can be made."""
+    """Raise :class:`InputError` for numbers of channels below 1."""
     for name, value in channels.items():
         if value < 1:
             raise InputError(f"{name}={value!r}: give a positive number")
 
 
 def check_image(x: Tensor, channels: int, spatial_dims: int, layer: str) -> None:
-    """Refuse an input that is not (B, channels, \\*S) with as many sizes as the layer has axes."""
+    """Raise :class:`InputError` for an input that is not (B, channels, \\*S) with the layer's number of axes."""
     if is_symbolic(x):
         return
     if x.ndim != spatial_dims + 2 or x.shape[1] != channels:
@@ -43,6 +43,6 @@ def check_image(x: Tensor, channels: int, spatial_dims: int, layer: str) -> None
 
 
 def check_spatial_dims(spatial_dims: int, allowed: Sequence[int]) -> None:
-    """Refuse a number of spatial axes for which there is no layer."""
+    """Raise :class:`InputError` for an unsupported number of spatial axes."""
     if spatial_dims not in allowed:
         raise InputError(f"spatial_dims={spatial_dims!r}: choose from {', '.join(map(str, allowed))}")

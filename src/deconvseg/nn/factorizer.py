@@ -17,13 +17,13 @@ from deconvseg.ops.layout import channels_last, in_order_of
 from deconvseg.ops.nmf.places import shifts_per_axis
 from deconvseg.ops.overriding import is_symbolic, overridable
 
-# Positions that go through all the pointwise layers together: their hidden channels stay in a CPU's cache.
+# Positions that pass through all pointwise layers at a time, so that hidden channels stay in a CPU's cache.
 _POSITIONS = 8192
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation of the channels of each position, with a scale and a shift for each: (B, C, \\*S)."""
+    """Layer normalisation over the channels of each position of (B, C, \\*S), with a scale and shift per channel."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (B, C, \\*S)."""
@@ -31,7 +31,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class PositionEmbedding(nn.Module):
-    """Add a learned vector to each position of (B, C, \\*S); those of another size than S are interpolated linearly."""
+    """Add a learned vector to each position of (B, C, \\*S), interpolated linearly if their size differs from S."""
 
     def __init__(self, channels: int, size: Sequence[int]) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class PositionEmbedding(nn.Module):
         nn.init.normal_(self.vectors)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add to (B, C, \\*S)."""
+        """Add the vectors to (B, C, \\*S)."""
         return add_vectors(x, self.vectors)
 
 
 @overridable
 def add_vectors(x: Tensor, vectors: Tensor) -> Tensor:
-    """Add vectors (1, C, \\*P) to the positions of (B, C, \\*S), interpolated linearly where P is not S."""
-    # A recorded program interpolates at any size, because it may get others than the one that it was recorded with.
+    """Add vectors (1, C, \\*P) to the positions of (B, C, \\*S), interpolated linearly if P differs from S."""
+    # A recorded program always interpolates, because it may be called with sizes other than that of the recording.
     if why_reference() is not None or x.shape[2:] != vectors.shape[2:]:
         vectors = F.interpolate(vectors, x.shape[2:], mode=_INTERPOLATION[x.ndim - 2], align_corners=False)
     return x + vectors
@@ -61,16 +61,16 @@ class NMFMixer(nn.Module):
 
     Args:
         channels: channels C.
-        window: positions of a window, one number or one per axis.
-        shifts: how far the windows are shifted, each time on all axes or with one number per axis, 0 for not at all;
-            the approximations are averaged. ``None`` means by 0, 1, 2 and 3 quarters of the window.
-        head_dim: channels of a head, a divisor of the channels.
-        rank: of the factors.
+        window: window size in positions, one number or one per axis.
+        shifts: shifts of the windows, each one number or one per axis, 0 for no shift; the approximations are averaged.
+            ``None`` means shifts by 0, 1, 2 and 3 quarters of the window.
+        head_dim: channels per head, a divisor of the channels.
+        rank: rank of the factorisation.
         iterations: sweeps of HALS.
-        spatial_dims: number of spatial axes, 2 or 3; ``None`` takes the length of ``window``, 3 for one number.
+        spatial_dims: number of spatial axes, 2 or 3; ``None`` means the length of ``window``, or 3 for one number.
 
-    The first G of the sweeps, the buffer ``start``, is drawn from [0, 1) once and kept with the weights. Shapes: input
-    and output (B, C, \\*S), every S a multiple of the window. Under autocast the factorisation is float32.
+    The initial G of the sweeps, the buffer ``start``, is drawn once from [0, 1) and saved with the weights. Shapes:
+    input and output (B, C, \\*S), every S a multiple of the window. Under autocast the factorisation is float32.
 
     """
 
@@ -107,7 +107,7 @@ class NMFMixer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the first G of the sweeps anew; the convolutions have a ``reset_parameters`` of their own."""
+        """Draw a new initial G; the convolutions have their own ``reset_parameters``."""
         nn.init.uniform_(self.start)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,16 +116,16 @@ class NMFMixer(nn.Module):
         return out
 
     def project(self, x: Tensor) -> Tensor:
-        """Make (B, C, \\*S) nonnegative, by the first convolution and the ReLU."""
+        """Apply the first convolution and the ReLU to (B, C, \\*S)."""
         return torch.relu(self.project_in(x))
 
     def approximate(self, x: Tensor) -> Tensor:
-        """Give the windows of a nonnegative (B, C, \\*S) a low rank."""
+        """Replace the windows of a nonnegative (B, C, \\*S) by low-rank approximations."""
         options = {"head_dim": self.head_dim, "iterations": self.iterations}
         return windowed_nmf(x, self.start, window=self.window, shifts=self.shifts, **options)
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return (
             f"window={self.window}, shifts={self.shifts}, head_dim={self.head_dim}, rank={self.start.shape[1]}, "
             f"iterations={self.iterations}"
@@ -136,7 +136,7 @@ class FactorizerBlock(nn.Module):
     """A transformer-like block with an :class:`NMFMixer` in place of attention.
 
     ``mlp_ratio`` is the expansion factor of the MLP; the other arguments are those of :class:`NMFMixer`. Shapes: input
-    and output (B, C, \\*S), in the same order of memory.
+    and output (B, C, \\*S), in the same memory format.
     """
 
     def __init__(
@@ -159,10 +159,9 @@ class FactorizerBlock(nn.Module):
         self.mlp = pointwise_mlp(channels, mlp_ratio, len(mixer.window))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both halves, each with its residual connection, to (B, C, \\*S).
+        """Apply mixer and MLP, each with a residual connection, to (B, C, \\*S).
 
-        On a CPU, without a gradient and where that makes no difference, the layers that look at one position take the
-        image part by part.
+        On a CPU without gradients, the pointwise layers process the image part by part, if this gives the same result.
         """
         return in_order_of(x, self._mix(channels_last(x)))
 
@@ -183,7 +182,7 @@ class FactorizerBlock(nn.Module):
 
 
 def _by_parts(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
-    """Apply what looks at one position alone to some positions of each sample at a time."""
+    """Apply a pointwise function to some positions of each sample at a time."""
     out = torch.empty_like(images[0])
     rows = max(1, _POSITIONS // max(1, out.shape[3:].numel()))
     for sample in zip(*(torch.split(image, 1) for image in (out, *images)), strict=True):
@@ -198,7 +197,7 @@ def _quarters(window: Sequence[int]) -> tuple[tuple[int, ...], ...]:
 
 
 _CONVS = (Conv2d, Conv3d)
-# What a block is made of where its layers may take parts of the image: a constructor never makes another one.
+# Modules of a block whose pointwise layers may process parts of the image; the constructor makes exactly these.
 _MODULES: dict[str, tuple[type, ...]] = {
     "norm1": (ChannelNorm,),
     "mixer": (NMFMixer,),

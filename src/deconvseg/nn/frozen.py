@@ -1,7 +1,7 @@
-"""Layers as they are computed for inference on a CPU, with the channels innermost in memory.
+"""Layers for inference on a CPU, with channels-last images.
 
-They are PyTorch's own layers with another way to compute the same, to rounding: :func:`freeze` changes the class of a
-layer and nothing else, so that names, weights and settings stay where other code looks for them.
+They are PyTorch's layers with a faster computation of the same result, up to rounding. :func:`freeze` only changes the
+class of a layer, so that its name, weights and settings stay accessible as before.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-unty
 
 
 class _Frozen(ConvNd):
-    """A convolution that brings the channels of its image innermost, and leaves them there."""
+    """A convolution that converts its input to channels-last format and returns that format."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain: Callable[..., Tensor] = super()._conv_forward
@@ -34,46 +34,46 @@ class _Frozen(ConvNd):
         special = self.padding_mode != "zeros" or x.dtype != torch.float32 or not onednn
         if special or isinstance(padding, str) or why_layers_on_cpu(x, weight) or is_watched() or not own:
             return plain(x, weight, bias)
-        # For few channels or few threads PyTorch would take other kernels, which are slow with the channels innermost.
+        # For few channels or threads PyTorch would select kernels that are slow for channels-last images.
         return torch.mkldnn_convolution(x, weight, bias, padding, self.stride, self.dilation, self.groups)
 
 
 class _Winograd(ConvNd):
-    """A convolution by :func:`deconvseg.ops.winograd.winograd_conv`."""
+    """A convolution that uses :func:`deconvseg.ops.winograd.winograd_conv`."""
 
     packing: Packing
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         own = torch.compiler.is_compiling() or has_own_methods(type(self))
-        # The settings may have been changed since the layer was frozen.
+        # The settings may have changed since the layer was frozen.
         if own and input.ndim == weight.ndim and _keeps_size(self):
             return winograd_conv(input, weight, self.packing, bias)
         out: Tensor = super()._conv_forward(input, weight, bias)
         return out
 
     def explain_backend(self) -> Choice:
-        """Choose for an image without a gradient."""
+        """Return the backend for an image without a gradient."""
         return choose_packing(self.weight)
 
 
 class FrozenConv2d(_Frozen, nn.Conv2d):
-    """``torch.nn.Conv2d``."""
+    """``torch.nn.Conv2d`` for channels-last inference."""
 
 
 class FrozenConv3d(_Frozen, nn.Conv3d):
-    """``torch.nn.Conv3d``."""
+    """``torch.nn.Conv3d`` for channels-last inference."""
 
 
 class WinogradConv2d(_Winograd, nn.Conv2d):
-    """``torch.nn.Conv2d`` with kernels of 3 and stride 1."""
+    """``torch.nn.Conv2d`` with kernel size 3 and stride 1, by Winograd's algorithm."""
 
 
 class WinogradConv3d(_Winograd, nn.Conv3d):
-    """``torch.nn.Conv3d`` with kernels of 3, or of 3 along two axes and 1 along the other, and stride 1."""
+    """``torch.nn.Conv3d`` with kernel size 3 (1 along at most one axis) and stride 1, by Winograd's algorithm."""
 
 
 class FusedSequential(nn.Sequential):
-    """Layers in sequence; an instance normalisation and the rectifier behind it pass over memory once."""
+    """Layers in sequence, with each instance normalisation fused with a following ReLU or leaky ReLU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply all layers."""
@@ -98,7 +98,7 @@ class FusedSequential(nn.Sequential):
 _NORMS = InstanceNorm, AffineInstanceNorm
 _CONVOLUTIONS = FrozenConv2d, FrozenConv3d, WinogradConv2d, WinogradConv3d, Conv2d, Conv3d
 _Kinds: TypeAlias = Mapping[type[nn.Module], type[nn.Module]]
-# Only PyTorch's very classes and ours of the same meaning: another subclass may compute something else.
+# Exact classes only, because a subclass may compute something else.
 _WINOGRAD: _Kinds = {
     nn.Conv2d: WinogradConv2d,
     nn.Conv3d: WinogradConv3d,
@@ -111,15 +111,15 @@ _OTHERS: _Kinds = {
     nn.ConvTranspose2d: ConvTranspose2d,
     nn.ConvTranspose3d: ConvTranspose3d,
 }
-# What a kind of sequence may have of its own and still be just a sequence: it only says what is in it.
+# Attributes that a subclass of `nn.Sequential` may define and still be a plain sequence.
 _SEQUENCE_ALONE = {"__module__", "__doc__", "__init__", "__annotations__", "__firstlineno__", "__static_attributes__"}
 
 
 def freeze(network: nn.Module) -> None:
-    """Let the convolutions, instance normalisations and sequences in a network compute faster for inference on a CPU.
+    """Speed up the convolutions, instance normalisations and sequences of a network for inference on a CPU, in place.
 
-    Weights may still change, and their transforms follow (see :class:`~deconvseg.ops.winograd.Packing`). A layer that
-    only resembles those known here (a subclass, one with a parametrisation or a hook) stays what it is.
+    Weights may still change; their transforms are then updated (see :class:`~deconvseg.ops.winograd.Packing`).
+    Subclasses of the supported layers, and layers with a parametrisation or a hook, are not changed.
     """
     use_own_norms(network)
     for layer in list(network.modules()):
@@ -136,7 +136,7 @@ def freeze(network: nn.Module) -> None:
 
 
 def fits_winograd(layer: nn.Module) -> bool:
-    """Return whether a layer is a convolution of stride 1, with zeros around the image, that the kernels take."""
+    """Return whether a layer is a zero-padded convolution of stride 1 that the Winograd kernels support."""
     if why_special(layer, tuple(_WINOGRAD)) is not None:
         return False
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
@@ -153,14 +153,14 @@ def _change_class(layer: nn.Module, kinds: _Kinds) -> None:
 
 
 def _normalises(layer: nn.Sequential) -> bool:
-    """Return whether layers are just a sequence, and one of them an instance normalisation."""
+    """Return whether a layer is a plain sequence with an instance normalisation."""
     kind = type(layer)
     alone = kind is nn.Sequential or (kind.__bases__ == (nn.Sequential,) and vars(kind).keys() <= _SEQUENCE_ALONE)
     return alone and why_special(layer, (kind,)) is None and any(why_special(each, _NORMS) is None for each in layer)
 
 
 def _slope(layer: nn.Module) -> float | None:
-    """Return what a rectifier multiplies values below zero by, or None for another layer."""
+    """Return the negative slope of a ReLU or leaky ReLU; None for another layer."""
     if why_special(layer, (nn.LeakyReLU, nn.ReLU)) is not None:
         return None
     return layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0

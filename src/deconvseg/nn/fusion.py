@@ -1,4 +1,4 @@
-"""When modules may be computed together, as one operator, instead of being called one by one."""
+"""Conditions under which one operator may replace separate calls of several modules."""
 
 import sys
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from deconvseg.ops.torch_internals import (
 )
 from deconvseg.ops.watching import why_watched
 
-# The methods of each class that was asked about: its own, and those of the bases that define one.
+# Methods of each checked class: its own, and those of the bases that define them.
 _originals: dict[type, tuple[tuple[type, str, object], ...]] = {}
 
 
 def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str | None:
-    """Return why the modules inside ``root`` must be called one by one, or None where that makes no difference.
+    """Return why the modules inside ``root`` must be called one by one, or None if one operator may replace the calls.
 
-    They must be just the expected ones, by path and exact type (a parametrisation changes the type), without hooks and
-    with the methods of their classes, and convolutions must be pointwise.
+    They must be exactly the expected modules, by path and type (a parametrisation changes the type), without hooks and
+    with the methods of their classes; convolutions must be pointwise.
     """
     if why := why_calls_watched():
         return why
@@ -41,7 +41,7 @@ def why_apart(root: nn.Module, expected: Mapping[str, tuple[type, ...]]) -> str 
 
 
 def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
-    """Return why a module must be called, or None: it has one of these exact types, its own methods, and no hooks."""
+    """Return why a module must be called, or None if it has one of these exact types, its own methods and no hooks."""
     kind, attributes = type(module), vars(module)
     if kind not in types or not attributes.keys().isdisjoint(OF_ONE_LAYER):
         return f"was replaced, compiled or parametrised ({kind.__name__})"
@@ -51,7 +51,7 @@ def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
 
 
 def has_own_methods(kind: type[nn.Module]) -> bool:
-    """Return whether a class computes by the methods that it was defined with, and is called as all modules are."""
+    """Return whether a class has the methods that it was defined with, and the call method of ``nn.Module``."""
     if not is_called_as_all(kind):
         return False
     originals = _originals.get(kind)
@@ -66,29 +66,29 @@ def has_own_methods(kind: type[nn.Module]) -> bool:
 
 
 def is_watched() -> bool:
-    """Return whether something sees all calls of modules or of PyTorch's functions."""
+    """Return whether other code observes all calls of modules or of PyTorch's functions."""
     return why_calls_watched() is not None
 
 
 def why_calls_watched() -> str | None:
-    """Say what sees all calls of modules, of PyTorch's functions or of its operators, or None."""
+    """Return what observes all calls of modules, of PyTorch's functions or of its operators, or None."""
     if all_modules_have_a_hook():
         return "there is a hook on all modules"
     if calls_were_replaced():
-        return "the way in which modules are called was replaced"
+        return "the call method of modules was replaced"
     if has_dispatch_mode():
         return "a TorchDispatchMode sees each operator of PyTorch"
     return why_watched()
 
 
 def is_pointwise(conv: nn.Conv2d | nn.Conv3d) -> bool:
-    """Return whether a convolution maps the channels of each position, and nothing else."""
+    """Return whether a convolution maps the channels of each position separately."""
     sizes = (*conv.kernel_size, *conv.stride)
     return sizes == (1,) * len(sizes) and not any(conv.padding) and conv.groups == 1
 
 
 def _is_defined_by(base: type, name: str, method: object) -> bool:
-    """Return whether a method is from the body of the class, not assigned to it from elsewhere."""
+    """Return whether a method was defined in the body of the class, and not assigned later."""
     module = sys.modules.get(base.__module__)
     at_home = module is not None and getattr(method, "__globals__", None) is vars(module)
     return at_home and getattr(method, "__qualname__", None) == f"{base.__qualname__}.{name}"

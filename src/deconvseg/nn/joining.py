@@ -1,4 +1,4 @@
-"""Where a decoder joins what comes from below with what the encoder kept."""
+"""Joins of decoder features with skip connections."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,10 +16,10 @@ _FUSION = (Conv2d, Conv3d)
 
 
 def decode(stages: Iterable[Callable[[Tensor, Tensor], Tensor]], features: list[Tensor]) -> list[Tensor]:
-    """Walk up a decoder: each stage maps the features below and the skip connection of its own resolution.
+    """Apply the stages of a decoder; each maps the features of the lower resolution and its skip connection.
 
-    ``features`` are the encoder's, highest resolution first, one more than there are stages. The decoder's take their
-    place in the list, all but the last, which is returned: the encoder's are not needed any more.
+    ``features`` are those of the encoder, highest resolution first, one more than stages. The decoder's features
+    replace them in the list, except the last one, to free memory. Returns the list.
     """
     for index, stage in zip(reversed(range(len(features) - 1)), stages, strict=True):
         features[index] = stage(features[index + 1], features[index])
@@ -27,10 +27,10 @@ def decode(stages: Iterable[Callable[[Tensor, Tensor], Tensor]], features: list[
 
 
 def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> Tensor:
-    """Compute ``fusion(cat([skip, upsampling(x)]))``; an upsampling that needs the skip connection gets it too.
+    """Return ``fusion(cat([skip, upsampling(x)]))``; an upsampling that needs the skip connection receives it too.
 
-    On a CPU a transposed convolution and a pointwise one are computed as one, without the images between, where the
-    native convolutions take them and the result is the same.
+    On a CPU a transposed convolution and a pointwise convolution are computed as one linear map without intermediate
+    images, if the native kernels support them and the result is the same.
     """
     base, added = _parts(upsampling)
     one = None if is_symbolic(x) or torch.compiler.is_compiling() else _as_one_map(x, base, fusion)
@@ -46,7 +46,7 @@ def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> T
 
 
 def _parts(upsampling: nn.Module) -> tuple[nn.Module, nn.Module | None]:
-    """Return the two layers of a sum, which the fusion maps one by one; or the layer, and None."""
+    """Return the base and added layer of a sum, which the fusion maps separately, or the layer and None."""
     if why_special(upsampling, (SummedUpsampling,)) or needs_skip(upsampling):
         return upsampling, None
     assert isinstance(upsampling, SummedUpsampling)
@@ -54,7 +54,7 @@ def _parts(upsampling: nn.Module) -> tuple[nn.Module, nn.Module | None]:
 
 
 def _as_one_map(x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> tuple[Tensor, Tensor | None, Tensor] | None:
-    """Return the weights and bias of the first and the weights of the second, or None where they must be called."""
+    """Return the upsampling's weights and bias and the fusion's weights, or None if the layers must be called."""
     if is_watched() or why_special(upsampling, _UPSAMPLING) or why_special(fusion, _FUSION):
         return None
     assert isinstance(upsampling, _UPSAMPLING)

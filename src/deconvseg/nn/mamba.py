@@ -1,4 +1,4 @@
-"""Mamba, the selective state space model (arXiv 2312.00752), and the orders in which images are scanned by it."""
+"""Mamba, the selective state space model (arXiv 2312.00752), with several scan orders for images."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from deconvseg.ops.selective_scan import choose_scan
 
 SCAN_DIRECTIONS = ("forward", "backward", "slices")
 
-# The range that the initial time steps are drawn from, and the least of them (Mamba, section 3.6).
+# Range of the initial time steps, and their lower bound (Mamba, section 3.6).
 _TIME_STEPS = (1e-3, 1e-1)
 _LEAST_TIME_STEP = 1e-4
 
@@ -26,28 +26,28 @@ _LEAST_TIME_STEP = 1e-4
 class TimeSteps(nn.Linear):
     """The projection to the time steps Δ of a scan.
 
-    Its bias starts such that softplus gives time steps between 0.001 and 0.1, evenly on a log scale (Mamba, section
-    3.6).
+    Its bias is initialised so that softplus gives time steps between 0.001 and 0.1, uniform on a log scale (Mamba,
+    section 3.6).
     """
 
     def reset_parameters(self) -> None:
-        """Draw new parameters as published."""
+        """Draw new parameters with the published initialisation."""
         bound = self.in_features**-0.5
         nn.init.uniform_(self.weight, -bound, bound)
         shortest, longest = (math.log(step) for step in _TIME_STEPS)
         with torch.no_grad():
             steps = torch.empty_like(self.bias).uniform_(shortest, longest).exp().clamp(min=_LEAST_TIME_STEP)
-            self.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus, inverted
+            self.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # inverse softplus
 
 
 class CausalScan(nn.Module):
     """One direction of a Mamba block: a causal depthwise convolution, SiLU, and the selective scan (Mamba, Alg. 2).
 
-    ``rank`` is that of the projection to the time steps Δ. The transition A starts as S4D-Real, -1 to -``states`` in
-    every channel.
+    ``rank`` is the rank of the projection to the time steps Δ. The transition A is initialised as S4D-Real, -1 to
+    -``states`` in every channel.
 
-    Shapes: input and output (B, channels, L); a step of the output depends on no later step of the input. The
-    parameters named in ``undecayed`` are to be trained without weight decay, as published.
+    Shapes: input and output (B, channels, L); no output step depends on later input steps. The parameters named in
+    ``undecayed`` are trained without weight decay, as published.
     """
 
     undecayed: ClassVar[Sequence[str]] = ("A_log", "D")
@@ -64,7 +64,7 @@ class CausalScan(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters as published."""
+        """Draw new parameters with the published initialisation."""
         self.conv.reset_parameters()
         self.x_proj.reset_parameters()
         self.dt_proj.reset_parameters()
@@ -76,7 +76,8 @@ class CausalScan(nn.Module):
         """Scan (B, channels, L)."""
         convolved = self.conv(x)
         if self.kernel_size > 1:
-            # The steps behind the last one, cut off without the length, which a traced program would keep.
+            # Drops the padding at the end without the length of the sequence, which a traced program would keep as a
+            # constant.
             convolved = convolved[..., : 1 - self.kernel_size]
         u, states = F.silu(convolved), self.A_log.shape[1]
         sizes = [self.rank, states, states]
@@ -85,7 +86,7 @@ class CausalScan(nn.Module):
         return selective_scan(u, delta, -torch.exp(self.A_log), b, c, skip=self.D, delta_bias=bias, softplus=True)
 
     def explain_backend(self) -> Choice:
-        """Choose for inputs like the parameters."""
+        """Return the backend for inputs with the device and type of the parameters."""
         a, skip = self.A_log.detach(), self.D.detach()
         u, projected = a.new_empty(1, a.shape[0], 1), a.new_empty(1, a.shape[1], 1)
         return choose_scan(u, u, a, projected, projected, skip=skip, delta_bias=skip, softplus=True)
@@ -96,16 +97,16 @@ class Mamba(nn.Module):
 
     Args:
         channels: channels of input and output.
-        directions: the orders of the scans, each with parameters of its own: ``"forward"``, ``"backward"``, and
-            ``"slices"``, which takes the first step of every slice, then the second of every slice, and so on
-            (SegMamba, arXiv 2401.13560, has all three).
-        slices: equally long parts of a sequence for the order ``"slices"``.
-        states: states of every inner channel, N.
-        kernel_size: steps that the causal convolution sees.
-        expand: inner channels for every channel.
+        directions: orders of the scans, each with its own parameters: ``"forward"``, ``"backward"``, and ``"slices"``,
+            which visits the first step of every slice, then the second step of every slice, and so on (SegMamba, arXiv
+            2401.13560, uses all three).
+        slices: number of equally long parts of the sequence for the order ``"slices"``.
+        states: states N per inner channel.
+        kernel_size: kernel size of the causal convolution, in steps.
+        expand: inner channels per channel.
 
-    Shapes: input and output (B, channels, L). Raises :class:`~deconvseg.errors.InputError` for an unknown order, and
-    where ``slices`` does not divide L.
+    Shapes: input and output (B, channels, L). Raises :class:`~deconvseg.errors.InputError` for an unknown order, and if
+    ``slices`` does not divide L.
 
     """
 
@@ -148,7 +149,7 @@ class Mamba(nn.Module):
             y = _restore(scan(_reorder(x, direction, self.slices)), direction, self.slices)
             total = y if total is None else total + y
         assert total is not None
-        # A gate belongs to a position, whatever the order: one for the sum is one for every scan.
+        # The gate depends only on the position, so gating the sum equals gating every scan.
         mixed = total * F.silu(gate)
         out: Tensor = self.out_proj(mixed.mT)
         return in_order_of(given, out.mT)
@@ -159,10 +160,10 @@ class Mamba(nn.Module):
 
 
 class SiameseMamba(nn.Module):
-    """The mean of one Mamba block over four orders: as it is, steps reversed, channels reversed, and both.
+    """The mean of one Mamba block over four orders: unchanged, steps reversed, channels reversed, and both.
 
-    That is the channel-spatial siamese learning of nnMamba (arXiv 2402.03526): the four share all
-    weights, and what comes out is turned back before the mean.
+    This is the channel-spatial siamese learning of nnMamba (arXiv 2402.03526). The four passes share all weights, and
+    their outputs are flipped back before the mean.
 
     Shapes: input and output (B, channels, L).
     """
@@ -183,16 +184,16 @@ _LINEAR = nn.Linear, TimeSteps
 
 
 def _project(layer: nn.Module, x: Tensor) -> Tensor:
-    """Map the channels of (B, I, L) by a linear layer to (B, O, L)."""
+    """Map the channels of (B, I, L) to (B, O, L) by a linear layer."""
     out, bias = _project_without_bias(layer, x)
     return out if bias is None else out + bias[:, None]
 
 
 def _project_without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Map the channels of (B, I, L) by a linear layer to (B, O, L), and return the bias that is still to be added.
+    """Map the channels of (B, I, L) to (B, O, L) by a linear layer; also return the bias if it is not added yet.
 
-    The layer is called, but where that makes no difference: then it is a product by which each channel of the result
-    is contiguous, as scans read it.
+    If no hook or replaced method requires a call of the layer, a matrix product computes the result with contiguous
+    channels, which scans need.
     """
     special = torch.compiler.is_compiling() or is_watched() or why_special(layer, _LINEAR)
     if special or type(layer.weight) not in (Tensor, nn.Parameter):

@@ -1,4 +1,4 @@
-"""The MLP of a transformer-like block, position by position."""
+"""The pointwise MLP of a transformer-like block."""
 
 import math
 
@@ -9,7 +9,7 @@ from deconvseg.nn.dimensions import CONV
 
 
 def pointwise_mlp(channels: int, ratio: float, spatial_dims: int) -> nn.Sequential:
-    """Make two pointwise convolutions with a GELU between them; ``ratio`` is the expansion of the channels."""
+    """Return two pointwise convolutions with a GELU between them; ``ratio`` is the expansion factor of the channels."""
     hidden = int(channels * ratio) if math.isfinite(ratio) else 0
     if hidden < 1:
         raise InputError(f"mlp_ratio={ratio}: give a number that makes at least one hidden channel")

@@ -14,19 +14,20 @@ from deconvseg.ops.ndc import choose_update
 
 
 class NDC(nn.Module):
-    """Explain the input by a nonnegative source seen through learned nonnegative filters; return the source.
+    """Nonnegative deconvolution: model the input as a nonnegative source convolved with learned nonnegative filters.
 
-    A pointwise convolution and a ReLU make the first source from the input, ``iterations`` multiplicative updates
-    refine it (Eq. 7). Filters start Kaiming-uniform and pass a ReLU before every use.
+    The layer returns the source. A pointwise convolution and a ReLU compute the initial source from the input, and
+    ``iterations`` multiplicative updates refine it (Eq. 7). Filters are initialised Kaiming-uniform and pass through a
+    ReLU before every use.
 
     Args:
         channels: channels C of the input.
         kernel_size: odd filter size, one number or one per axis.
         ratio: source channels per input channel, R; ``channels * ratio`` must be a multiple of ``groups``.
         groups: number of groups G, a divisor of the channels; ``None`` means as many as channels.
-        iterations: number of updates; 0 returns the first source.
+        iterations: number of updates; 0 returns the initial source.
         eps: the constant of Eq. 7; 0 is allowed (a zero denominator then gives 0).
-        spatial_dims: number of spatial axes; ``None`` takes the length of ``kernel_size``, 3 for one number.
+        spatial_dims: number of spatial axes; ``None`` means the length of ``kernel_size``, or 3 for one number.
 
     Shapes: input (B, C, \\*S), nonnegative; output (B, C * ratio, \\*S). Under autocast the update is float32.
 
@@ -71,12 +72,12 @@ class NDC(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new filters (Kaiming-uniform, with the gain of PyTorch's own convolutions) and a new first source."""
+        """Draw new filters (Kaiming-uniform with the gain of PyTorch's convolutions) and a new initial projection."""
         nn.init.kaiming_uniform_(self.filters, a=math.sqrt(5))
         self.initial_source.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Deconvolve a nonnegative (B, C, \\*S) into its source (B, C * ratio, \\*S)."""
+        """Return the source (B, C * ratio, \\*S) of a nonnegative (B, C, \\*S)."""
         source = torch.relu(self.initial_source(x))
         filters = torch.relu(self.filters)
         for _ in range(self.iterations):
@@ -84,14 +85,14 @@ class NDC(nn.Module):
         return source
 
     def explain_backend(self) -> Choice:
-        """Choose for inputs like the filters."""
+        """Return the backend for inputs with the device and type of the filters."""
         filters = self.filters.detach()
         size = [1] * (filters.ndim - 2)
         x, source = (filters.new_empty(1, channels, *size) for channels in (self.channels, self.source_channels))
         return choose_update(x, source, filters, groups=self.groups, eps=self.eps)
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         kernel = tuple(self.filters.shape[2:])
         return (
             f"{self.channels}, kernel_size={kernel}, source_channels={self.source_channels}, groups={self.groups}, "

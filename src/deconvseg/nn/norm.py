@@ -11,7 +11,7 @@ from deconvseg.ops.instance_norm import instance_norm
 class InstanceNorm(nn.Module):
     """Normalise each channel of each sample over its positions, without parameters.
 
-    Works on (B, C, \\*S) of any size, a single position included (which becomes 0), and keeps the memory format.
+    Supports (B, C, \\*S) of any size, including a single position (which becomes 0), and keeps the memory format.
     """
 
     weight: nn.Parameter | None
@@ -25,7 +25,7 @@ class InstanceNorm(nn.Module):
         self.register_parameter("bias", None)
 
     def reset_parameters(self) -> None:
-        """Start with a scale of one and a shift of zero, where there are any."""
+        """Reset the scale to one and the shift to zero, if present."""
         if self.weight is not None:
             nn.init.ones_(self.weight)
         if self.bias is not None:
@@ -36,12 +36,12 @@ class InstanceNorm(nn.Module):
         return instance_norm(x, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"{self.channels}, eps={self.eps}"
 
 
 class AffineInstanceNorm(InstanceNorm):
-    """Instance normalisation, then a scale and a shift for each channel, as nnU-Net has it."""
+    """Instance normalisation with a learned scale and shift per channel, as in nnU-Net."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(channels, eps)
@@ -55,7 +55,7 @@ _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def create_norm(kind: str, channels: int, spatial_dims: int) -> nn.Module:
-    """Make the normalisation layer of that name; an unknown name is an error that lists the known ones."""
+    """Return the normalisation layer of this name; :class:`InputError` for an unknown name, with the known ones."""
     check_choice(kind, NORMS, "norm")
     if kind == "batch":
         norm = _BATCH_NORM[spatial_dims](channels)
@@ -65,7 +65,7 @@ def create_norm(kind: str, channels: int, spatial_dims: int) -> nn.Module:
 
 
 def use_own_norms(network: nn.Module) -> None:
-    """Put :func:`own_norm` in place of every normalisation in a network that has one; names and weights stay."""
+    """Replace the normalisations of a network by :func:`own_norm` where possible; names and weights are kept."""
     for parent in network.modules():
         for name, norm in parent.named_children():
             own = own_norm(norm)
@@ -74,10 +74,10 @@ def use_own_norms(network: nn.Module) -> None:
 
 
 def own_norm(norm: nn.Module) -> InstanceNorm | None:
-    """Return ours with the very weights of PyTorch's instance normalisation, or of a group normalisation by channel.
+    """Return an :class:`InstanceNorm` that shares the weights of PyTorch's instance or per-channel group normalisation.
 
-    It is faster on a CPU and takes a single position too, but no image without a batch. None for any other layer, and
-    for one that only resembles these: a subclass, or one with a parametrisation, a hook or running statistics.
+    It is faster on a CPU and supports a single position, but not an image without a batch axis. Returns None for other
+    layers, for subclasses, and for layers with a parametrisation, a hook or running statistics.
     """
     if why_special(norm, _FOREIGN_NORMS) is not None:
         return None
@@ -97,7 +97,7 @@ _FOREIGN_NORMS = nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm
 
 
 def _refuse_single_values(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Say what to change where PyTorch says that there is one value per channel: its deviation from itself is 0."""
+    """Raise :class:`InputError` with a remedy for a single value per channel, which PyTorch rejects in training."""
     (x,) = inputs
     if norm.training and x.numel() == x.shape[1]:
         raise InputError(

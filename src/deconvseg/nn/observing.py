@@ -1,4 +1,4 @@
-"""Running models that others wrote, to see what they do, and leaving them as they were."""
+"""Observation of third-party models during a run, without permanent changes to them."""
 
 import contextlib
 import copy
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 
 def reference_tensor(module: nn.Module) -> Tensor | None:
-    """Return a floating-point parameter or buffer, which tells a module's device and type; None if it has none."""
+    """Return a floating-point parameter or buffer, for a module's device and type; None if it has none."""
     tensors = [*module.parameters(), *module.buffers()]
     return next((tensor.detach() for tensor in tensors if tensor.is_floating_point()), None)
 
 
 @contextlib.contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
-    """Have every module evaluate, without gradients; afterwards each is in the mode that it was in."""
+    """Set every module to evaluation mode without gradients; restore each module's mode afterwards."""
     modes = {module: module.training for module in model.modules()}
     try:
-        # Not by `eval()`, which a model may define otherwise.
+        # Not `eval()`, which a model may override.
         for module in modes:
             module.training = False
         with torch.no_grad():
@@ -35,7 +35,7 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 def watched(
     modules: Iterable[nn.Module], enter: Callable[..., None], leave: Callable[..., None] | None = None
 ) -> Iterator[None]:
-    """Call ``enter`` before and ``leave`` after the modules are called, but for scripted ones, which take no hooks."""
+    """Call ``enter`` before and ``leave`` after each call of the modules, except scripted ones, which have no hooks."""
     handles = []
     try:
         for module in modules:
@@ -51,23 +51,23 @@ def watched(
 
 
 class Snapshot:
-    """What a model has besides the values of its parameters: modules, hooks, other attributes, and buffers' values.
+    """The state of a model without the values of its parameters: modules, hooks, attributes, and values of buffers.
 
-    What attributes hold one level down is included (a list of features, a cache), what lies deeper is not.
+    The contents of container attributes (a list of features, a cache) are included, deeper levels are not.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._classes = {module: type(module) for module in model.modules()}
         self._attributes = {module: dict(vars(module)) for module in self._classes}
         held = [value for attributes in self._attributes.values() for value in attributes.values()]
-        # Among them those in which a module keeps its buffers, children and hooks.
+        # These include the containers of a module's buffers, children and hooks.
         self._contents = [(value, copy.copy(value)) for value in held if isinstance(value, dict | list | set)]
         tensors = [*model.buffers(), *(value for value in held if isinstance(value, Tensor))]
         self._values = [(tensor, tensor.detach().clone()) for tensor in tensors]
         self._flat = {module: _flat(module) for module in self._classes}
 
     def restore(self) -> None:
-        """Give the model back what it had."""
+        """Restore the model to this state."""
         for module, kind in self._classes.items():
             if type(module) is not kind:
                 module.__class__ = kind
@@ -85,7 +85,7 @@ class Snapshot:
                     tensor.copy_(value)
 
     def changed(self) -> list[str]:
-        """Return the names of the attributes that are not what they were."""
+        """Return the names of the attributes that have changed."""
         found = []
         values = {id(tensor): value for tensor, value in self._values}
         for module, before in self._flat.items():
@@ -100,7 +100,7 @@ class Snapshot:
 
 @contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Afterwards the model has the modules, attributes and buffers that it had, and random numbers go on as before."""
+    """Restore the model's modules, attributes and buffers, and the random number generators, at the end."""
     snapshot, like = Snapshot(model), reference_tensor(model)
     devices = [like.device] if like is not None and like.is_cuda else []
     try:
@@ -111,9 +111,9 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def same(a: object, b: object, *, rounded: bool = False) -> bool:
-    """Return whether two results are equal, NaN being equal to NaN; of tensors without values, whether the shapes are.
+    """Return whether two results are equal (NaN equals NaN); meta tensors are compared by shape.
 
-    ``rounded`` allows for rounding: differences up to the root of the type's precision, times the largest value.
+    ``rounded`` allows differences up to the square root of the type's precision times the largest value.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and _same_values(a, b, rounded)
@@ -139,7 +139,7 @@ def _same_values(a: Tensor, b: Tensor, rounded: bool) -> bool:
 
 
 def _flat(module: nn.Module) -> dict[str, tuple[Any, ...]]:
-    """Return what each attribute holds, parameters, buffers and children being attributes too."""
+    """Return the contents of each attribute, including parameters, buffers and children."""
     flat: dict[str, tuple[Any, ...]] = {}
     for name, value in vars(module).items():
         if name in ("_parameters", "_buffers", "_modules"):

@@ -1,4 +1,4 @@
-"""Convolutions with a normalisation and an activation, alone and as residual blocks."""
+"""Convolution units with normalisation and activation, and residual blocks of them."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from deconvseg.nn.norm import create_norm
 
 
 class ConvUnit(nn.Sequential):
-    """A convolution without bias, a normalisation by name, and a ReLU that leaks by ``slope``.
+    """A convolution without bias, a named normalisation, and a leaky ReLU with negative slope ``slope``.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*S / stride), rounded up. ``kernel_size`` is odd.
     """
@@ -31,7 +31,7 @@ class ConvUnit(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, as in ResNet; 1x1 with a normalisation where the shape changes.
+    """Two 3x3 convolutions with a shortcut, as in ResNet; a normalised 1x1 convolution if the shape changes.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*S / stride), rounded up.
     """

@@ -1,4 +1,4 @@
-"""Upsampling layers: the registered kinds (usual ones, DTC, DySample, FADE), their sums, and the upgrade of a model."""
+"""Upsampling layers: the registered kinds (standard ones, DTC, DySample, FADE), their sums, and upgrades of models."""
 
 from deconvseg.nn.upsampling.choosing import Upsampling, UpsamplingChoice, choose_upsampling
 from deconvseg.nn.upsampling.factory import create_upsampling

@@ -1,4 +1,4 @@
-"""Changing the upsampling of a model: all of it, or nothing."""
+"""All-or-nothing changes of a model's upsampling."""
 
 import contextlib
 from collections import Counter
@@ -17,7 +17,7 @@ from deconvseg.system import FOREIGN_ERRORS, first_line
 
 @dataclass(frozen=True)
 class Change:
-    """A place, and for each upsampling in it the sizes and the layer that is to come."""
+    """A place, and for each upsampling in it the sizes and the new layer."""
 
     place: Place
     sizes: Sequence[Sizes]
@@ -26,14 +26,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of a model gave, and how often it called its modules."""
+    """The output of a run of a model, and the number of calls of each module."""
 
     output: object
     calls: Counter[nn.Module]
 
 
 def run(model: nn.Module, image: Tensor, watching: Iterable[nn.Module]) -> Run:
-    """Run a model on an image, the same random numbers every time, and count the calls of some modules."""
+    """Run a model on an image with a fixed random seed, and count the calls of some modules."""
     calls: Counter[nn.Module] = Counter()
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -47,10 +47,10 @@ def run(model: nn.Module, image: Tensor, watching: Iterable[nn.Module]) -> Run:
 def change_all(
     model: nn.Module, changes: Sequence[Change], mode: str, image: Tensor | None, *, equal: bool
 ) -> list[tuple[Place, str]]:
-    """Change a model, and run it to see that the new layers work; ``equal`` says that its output shall be as before,
-    but for rounding, which kernels for several layers at once do otherwise.
+    """Change a model and run it to check that the new layers work.
 
-    Returns the places at fault with the reasons, having left the model as it was if there are any.
+    With ``equal`` its output must be the same as before, up to rounding (fused kernels round differently). Returns the
+    faulty places with their reasons; the model is left unchanged if there are any.
     """
     before = None
     if image is not None:
@@ -67,7 +67,7 @@ def change_all(
 def _fault(
     model: nn.Module, change: Change, mode: str, image: Tensor | None, before: Run | None, *, equal: bool
 ) -> str:
-    """Say what is wrong with one change alone, if anything is."""
+    """Return what is wrong with a single change, or an empty string."""
     snapshot = Snapshot(model)
     try:
         _change(model, [change], mode, image, before, equal=equal)
@@ -91,7 +91,7 @@ def _change(
         except InputError:
             raise
         except FOREIGN_ERRORS as error:
-            raise InputError(f"with the new layer the model stops ({first_line(error)})") from error
+            raise InputError(f"with the new layer the model fails ({first_line(error)})") from error
         undo.pop_all()
 
 
@@ -105,4 +105,4 @@ def _check(changes: Sequence[Change], before: Run, after: Run, *, equal: bool) -
                     "one elsewhere too, as in a list"
                 )
     if equal and not same(before.output, after.output, rounded=True):
-        raise InputError("with the new layer, which adds zeros, the model's output is another than before")
+        raise InputError("with the new layer, which adds zeros, the model's output changes")

@@ -1,4 +1,4 @@
-"""The one argument ``upsampling``: a name, a sum of two, or a mapping with options."""
+"""The argument ``upsampling``: a name, a sum of two, or a mapping with options."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -19,28 +19,28 @@ Upsampling: TypeAlias = str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class UpsamplingChoice:
-    """A kind, or the sum of two (the added one first, its base last), each with the options that were given."""
+    """A kind, or the sum of two kinds (the added one first, the base last), each with its options."""
 
     kinds: tuple[UpsamplingKind, ...]
     options: tuple[Mapping[str, Any], ...]
 
     @property
     def name(self) -> str:
-        """The kind, or both as ``"dtc+linear"``."""
+        """The name of the kind, or of the sum, such as ``"dtc+linear"``."""
         return "+".join(kind.name for kind in self.kinds)
 
     @property
     def base(self) -> UpsamplingKind:
-        """The kind, or the last of a sum: the usual upsampling, to which the other is added."""
+        """The kind, or the last one of a sum, to which the other is added."""
         return self.kinds[-1]
 
     @property
     def takes_skip(self) -> bool:
-        """Whether a layer is made for a skip connection."""
+        """Whether a layer needs the skip connection."""
         return any(kind.takes_skip for kind in self.kinds)
 
     def has(self, option: str) -> bool:
-        """Return whether a kind has an option of that name."""
+        """Return whether a kind has an option of this name."""
         return any(option in kind.options for kind in self.kinds)
 
     def create(
@@ -53,7 +53,7 @@ class UpsamplingChoice:
         skip_channels: int | None = None,
         base: nn.Module | None = None,
     ) -> nn.Module:
-        """Make the layer, as :func:`~deconvseg.nn.create_upsampling` does; a ``base`` that is there is not made."""
+        """Return the layer, like :func:`~deconvseg.nn.create_upsampling`; a given ``base`` layer of a sum is reused."""
         for kind in self.kinds:
             if spatial_dims not in kind.spatial_dims:
                 allowed = ", ".join(map(str, kind.spatial_dims))
@@ -63,7 +63,7 @@ class UpsamplingChoice:
         if self.takes_skip and skip_channels is None:
             raise InputError(f"upsampling {self.name!r} takes the skip connection too: give skip_channels")
         layers = [base] if base is not None else []
-        # The base first, and so its weights are drawn first.
+        # The base comes first, so that its weights are drawn first.
         for kind, options in list(zip(self.kinds, self.options, strict=True))[::-1][len(layers) :]:
             skip = {"skip_channels": skip_channels} if kind.takes_skip else {}
             layers.append(kind.build(*sizes, **skip, **options))
@@ -71,10 +71,10 @@ class UpsamplingChoice:
 
 
 def choose_upsampling(upsampling: Upsampling, defaults: Mapping[str, Any] | None = None) -> UpsamplingChoice:
-    """Read the argument ``upsampling``: the kinds that it names, and the options of each.
+    """Return the kinds and options that the argument ``upsampling`` specifies.
 
-    An option of a sum belongs to the kind that has it; where both have one of that name, ``"dtc.init"`` tells which is
-    meant. ``defaults`` are options that a network gives the kinds that have them. Raises
+    An option of a sum belongs to the kind that has it; if both have it, a prefix as in ``"dtc.init"`` selects the kind.
+    ``defaults`` are options that a network sets for the kinds that have them. Raises
     :class:`~deconvseg.errors.InputError` for an unknown kind or option, with the nearest names, and for a value of
     another type or out of bounds.
     """
@@ -94,7 +94,7 @@ def choose_upsampling(upsampling: Upsampling, defaults: Mapping[str, Any] | None
         place = _owner(kinds, name, key)
         option = kinds[place].options[str(key).rpartition(".")[2]]
         if (other := keys.setdefault((place, option.name), key)) != key:
-            raise InputError(f"upsampling {name!r}: {other!r} and {key!r} are the same option: give one of both")
+            raise InputError(f"upsampling {name!r}: {other!r} and {key!r} are the same option: give only one")
         try:
             option.check(value)
         except InputError as error:
@@ -116,7 +116,7 @@ def _kinds(name: str) -> tuple[UpsamplingKind, ...]:
 
 
 def _owner(kinds: Sequence[UpsamplingKind], name: str, key: str) -> int:
-    """Return the place of the kind whose option it is."""
+    """Return the index of the kind that an option belongs to."""
     owner, dot, option = str(key).rpartition(".")
     places = [place for place, kind in enumerate(kinds) if (not dot or owner == kind.name) and option in kind.options]
     if len(places) > 1:

@@ -1,4 +1,4 @@
-"""Whether a traced forward does what the original does, also with gradients, under autocast, and in training."""
+"""Comparison of a traced forward with the original: with and without gradients and autocast, in both modes."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ _REGION = (
 def find_faults(
     model: nn.Module, image: Tensor, forwards: Mapping[nn.Module, Callable[..., Any]]
 ) -> dict[nn.Module, str]:
-    """Return why a module's forward is another than its replacement, if it is, as seen in a run of the model."""
+    """Return for each module why its forward and its replacement differ in a run of the model; empty if none does."""
     faults: dict[nn.Module, str] = {}
     comparing = False
 
@@ -44,7 +44,7 @@ def find_faults(
 
 
 def _compare(module: nn.Module, replacement: Callable[..., Any], args: Any, kwargs: Any) -> str:
-    # What a region turns off is seen where it is on, and the other way round.
+    # Both values of each setting are tried, because a region is visible only if it changes the setting.
     for training, lively in itertools.product((False, True), repeat=2):
         regions = _Regions(module)
         try:
@@ -53,7 +53,7 @@ def _compare(module: nn.Module, replacement: Callable[..., Any], args: Any, kwar
         except FOREIGN_ERRORS:
             if regions.found:
                 return _REGION
-            # Not every network can do everything, such as half precision: then there is nothing to compare with.
+            # The original fails under these settings (for example in half precision), so nothing can be compared.
             continue
         if regions.found:
             return _REGION
@@ -61,29 +61,29 @@ def _compare(module: nn.Module, replacement: Callable[..., Any], args: Any, kwar
             with _under(module, training, lively):
                 made = _call(replacement, module, args, kwargs)
         except FOREIGN_ERRORS as error:
-            return f"its forward as torch.fx traces it stops ({first_line(error)})"
+            return f"its forward as traced by torch.fx fails ({first_line(error)})"
         if not same(made, expected):
-            return "its forward as torch.fx traces it makes something else"
+            return "its forward as traced by torch.fx returns another result"
     return ""
 
 
 @contextlib.contextmanager
 def _under(module: nn.Module, training: bool, lively: bool) -> Iterator[None]:
-    """Set training of the module alone, and both gradients and autocast; afterwards all is as before."""
+    """Set the module's training mode, and enable or disable gradients and autocast; restore all settings afterwards."""
     with unchanged(module), torch.set_grad_enabled(lively), _autocast(lively):
         module.training = training
         yield
 
 
 def _call(forward: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-    # Copies and the same random numbers, because forwards may work in place.
+    # Copies, because a forward may work in place; a fixed seed, because it may draw random numbers.
     copied, named = deepcopy((args, kwargs))
     torch.manual_seed(0)
     return forward(module, *copied, **named)
 
 
 class _Regions(TorchFunctionMode):
-    """Whether a module's own forward changes the settings under which it was called."""
+    """Records whether a module's own forward changes the settings under which it is called."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _Regions(TorchFunctionMode):
 
 
 def _settings() -> tuple[object, ...]:
-    """Return the settings that PyTorch's regions change; `checkpoint` is seen by its hooks on saved tensors."""
+    """Return the settings that PyTorch's context managers change; `checkpoint` sets hooks on saved tensors."""
     autocast = [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _AUTOCAST_DEVICES]
     hooks = saved_tensor_hooks(True)
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), hooks, *autocast
@@ -122,7 +122,7 @@ def _settings() -> tuple[object, ...]:
 
 @contextlib.contextmanager
 def _autocast(enabled: bool) -> Iterator[None]:
-    """Turn autocast on or off for every device, there or not: the network may be trained on another one."""
+    """Turn autocast on or off for all types of devices, because the network may be trained on another machine."""
     before = [(device, torch.is_autocast_enabled(device)) for device in _AUTOCAST_DEVICES]
     torch.autocast_increment_nesting()
     try:

@@ -1,4 +1,4 @@
-"""Upsampling layers, by what the argument ``upsampling`` says."""
+"""Creation of upsampling layers from the argument ``upsampling``."""
 
 from collections.abc import Sequence
 
@@ -18,18 +18,18 @@ def create_upsampling(
     *,
     skip_channels: int | None = None,
 ) -> nn.Module:
-    """Make an upsampling layer: (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)).
+    """Create an upsampling layer that maps (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)).
 
-    ``upsampling`` is a kind of :func:`~deconvseg.nn.list_upsampling`, as ``"dtc"``, or the sum of two, as
-    ``"dtc+linear"`` (DTC, arXiv 2601.17939, Fig. 3 and Table 6), or a mapping with that name and options, as
+    ``upsampling`` is a kind of :func:`~deconvseg.nn.list_upsampling` such as ``"dtc"``, the sum of two kinds such as
+    ``"dtc+linear"`` (DTC, arXiv 2601.17939, Fig. 3 and Table 6), or a mapping with this name and options such as
     ``{"kind": "dtc+linear", "receptive_field": 4, "init": "zero"}``. The options are the keyword-only arguments of the
-    layers, as of :class:`~deconvseg.nn.DTC`; in a sum, ``"dtc.init"`` is an option of one of both. A layer with
-    ``fade`` is called with the skip connection too, of ``skip_channels`` channels: see
-    :func:`~deconvseg.nn.upsampling.upsample`.
+    layers, for example of :class:`~deconvseg.nn.DTC`; in a sum, a prefix as in ``"dtc.init"`` selects one of the two
+    kinds. A ``fade`` layer is also called with the skip connection, which has ``skip_channels`` channels (see
+    :func:`~deconvseg.nn.upsampling.upsample`).
 
-    Raises :class:`~deconvseg.errors.InputError` for an unknown kind or option, with the nearest ones, for a value out
-    of bounds, for a kind that does not support ``spatial_dims`` axes or needs ``skip_channels``, and for channels or a
-    scale that do not fit.
+    Raises :class:`~deconvseg.errors.InputError` for an unknown kind or option (with the nearest names), a value out of
+    bounds, a kind that does not support ``spatial_dims`` axes or needs ``skip_channels``, and for channels or a scale
+    that do not fit.
     """
     chosen = choose_upsampling(upsampling)
     return chosen.create(in_channels, out_channels, scale, spatial_dims, skip_channels=skip_channels)

@@ -1,4 +1,4 @@
-"""Calls of ``interpolate`` inside a module's own forward: found and changed in its graph (``torch.fx``)."""
+"""Calls of ``interpolate`` in a module's own forward, found and changed in its ``torch.fx`` graph."""
 
 import inspect
 import operator
@@ -18,7 +18,7 @@ from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
 class TracedForward:
-    """Mark of a module whose forward was rewritten; its state dict is saved and loaded, itself it can't be pickled."""
+    """Marks a module with a rewritten forward: its state dict can be saved and loaded, the module cannot be pickled."""
 
 
 class _Tracer(fx.Tracer):
@@ -27,10 +27,10 @@ class _Tracer(fx.Tracer):
 
 
 def trace(module: nn.Module, fixed: Mapping[str, object]) -> fx.Graph:
-    """Trace a module's own forward, its children being leaves, for fixed values of some arguments.
+    """Trace a module's own forward with its children as leaves, for fixed values of some arguments.
 
-    Raises :class:`~deconvseg.errors.InputError` with the reason where that is impossible, or where the graph would
-    hold in training or in evaluation only.
+    Raises :class:`~deconvseg.errors.InputError` with the reason if that is impossible, or if the graph differs between
+    training and evaluation.
     """
     training = module.training
     try:
@@ -51,9 +51,9 @@ def interpolations(graph: fx.Graph) -> list[fx.Node]:
 
 
 def change(graph: fx.Graph, node: fx.Node, name: str, mode: str) -> None:
-    """Have the layer, a child of that name, work beside an ``interpolate``, or replace it.
+    """Add a child layer's output to an ``interpolate`` call, or replace the call by the layer.
 
-    Where that is given a size, the new layer's result has it too.
+    If the call specifies a size, the new layer's result is resampled to it.
     """
     image = node.args[0] if node.args else node.kwargs["input"]
     size = node.args[1] if len(node.args) > 1 else node.kwargs.get("size")
@@ -76,18 +76,18 @@ def change(graph: fx.Graph, node: fx.Node, name: str, mode: str) -> None:
 
 
 def compile_forward(module: nn.Module, graph: fx.Graph, layers: Mapping[str, nn.Module]) -> Callable[..., Any]:
-    """Make a forward of the graph, for the module with some more children."""
+    """Return a forward compiled from the graph, for the module with additional children."""
     used = {node.target for node in graph.nodes if node.op in ("call_module", "get_attr")}
     root = {name: layers[name] if name in layers else operator.attrgetter(name)(module) for name in used}
-    # Of a copy, because the graph may still be changed.
+    # A copy, because the graph may still be changed.
     forward: Callable[..., Any] = type(fx.GraphModule(root, deepcopy(graph))).forward
     return forward
 
 
 def install(module: nn.Module, forward: Callable[..., Any], layers: Mapping[str, nn.Module]) -> None:
-    """Give a module another forward and some more children; it stays the same object with the same parameters.
+    """Give a module another forward and additional children; it remains the same object with the same parameters.
 
-    Its class becomes a subclass, as with PyTorch's parametrisations, so that copies have the forward too.
+    Its class becomes a subclass, as with PyTorch's parametrisations, so that copies have the new forward too.
     """
     for name, layer in layers.items():
         module.add_module(name, layer)
@@ -99,7 +99,7 @@ def install(module: nn.Module, forward: Callable[..., Any], layers: Mapping[str,
 
 
 def free_names(module: nn.Module, count: int) -> Sequence[str]:
-    """Return names for new children, which the module does not use yet."""
+    """Return names for new children that the module does not use yet."""
     names = (f"upsampling_{number}" if number else "upsampling" for number in range(1000))
     free = (name for name in names if not hasattr(module, name))
     return [next(free) for _ in range(count)]
@@ -123,20 +123,20 @@ def _trace(module: nn.Module, fixed: Mapping[str, object]) -> fx.Graph:
 
 
 def _restore_names(graph: fx.Graph, module: nn.Module) -> None:
-    """Call the arguments by their own names again, which ``torch.fx`` numbers."""
+    """Restore the names of the arguments, to which ``torch.fx`` appends numbers."""
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(module.forward).parameters.values()
     names = [parameter.name for parameter in parameters if parameter.kind not in variable]
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     for name, node in zip(names, placeholders, strict=False):
         if name != node.name:
-            # Inside, by another name than any argument, which may end in a number too.
+            # The inner name differs from all arguments, whose names may end in a number too.
             rename(node, f"argument_{name}")
             node.target = name
 
 
 def _guard(graph: fx.Graph, fixed: Mapping[str, object]) -> None:
-    """Refuse None at run time for optional arguments that were given: branches on them are no longer there."""
+    """Reject None at run time for optional arguments that were given, because the graph has no branch for None."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     for node in placeholders:
         if node.args == (None,) and node.target not in fixed:

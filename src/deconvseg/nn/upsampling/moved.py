@@ -1,4 +1,4 @@
-"""Options of an upsampling that were arguments of their own: taken for one more release, with a warning."""
+"""Upsampling options that used to be separate arguments: accepted for one more release, with a warning."""
 
 import functools
 import inspect
@@ -12,14 +12,14 @@ from deconvseg.nn.upsampling.registry import list_upsampling
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Arguments that the networks had, and the options that they are now.
+# Former arguments of the networks, and the options that replace them.
 MOVED_OF_DTC = {"receptive_field": "receptive_field", "dtc_init": "init", "dtc_components": "components"}
 MOVED_OF_LINEAR = {"align_corners": "align_corners"}
 _ATTRIBUTE = "_moved_arguments"
 
 
 def accept_moved(moved: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function with an argument ``upsampling`` take options of it by other names too, with a warning.
+    """Let a function with an argument ``upsampling`` accept former arguments as its options, with a warning.
 
     ``moved`` maps the names of the former arguments to the keys of the mapping ``upsampling``.
     """
@@ -45,9 +45,9 @@ def accept_moved(moved: Mapping[str, str]) -> Callable[[Callable[P, R]], Callabl
 
 
 def fold_moved(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a function with those that moved in ``upsampling``.
+    """Return the arguments of a function with the former ones moved into ``upsampling``.
 
-    An option that its kinds do not have is left out, as it was without effect.
+    Options that its kinds do not have are dropped, because they had no effect.
     """
     moved: Mapping[str, str] = getattr(function, _ATTRIBUTE, {})
     given = {moved[name]: value for name, value in arguments.items() if name in moved}
@@ -65,14 +65,14 @@ def fold_moved(function: Callable[..., Any], arguments: Mapping[str, Any]) -> di
 
 
 def warn_of_moved(given: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Warn, on behalf of the caller's caller, of arguments that are not among those that a function has now."""
+    """Warn, at the caller's caller, about arguments that are no longer arguments of the function."""
     listed = ", ".join(name for name in given if name not in arguments)
     message = f"{listed}: deprecated as arguments, give upsampling={arguments['upsampling']!r}"
     warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
 def _former_kinds() -> tuple[str, ...]:
-    """Return what ``UPSAMPLING_KINDS`` held: the kinds, and their sums with DTC."""
+    """Return the former value of ``UPSAMPLING_KINDS``: the kinds, and their sums with DTC."""
     kinds = list_upsampling()
     return (*kinds, *(f"dtc+{kind}" for kind in kinds if kind != "dtc"))
 

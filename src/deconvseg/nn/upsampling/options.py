@@ -1,4 +1,4 @@
-"""Options that the signature of a function or class declares: names, types with bounds, defaults, one sentence each."""
+"""Options declared by the signature of a function or class: names, types with bounds, defaults, descriptions."""
 
 import functools
 import inspect
@@ -15,7 +15,7 @@ from deconvseg.errors import InputError, check_choice
 from deconvseg.text import plain_documentation
 
 _WORDS = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text", "null": "null"}
-# How JSON schemas say bounds, and how people do.
+# Keywords for bounds in JSON schemas, and their wording.
 _BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
 
 
@@ -35,13 +35,13 @@ class Option:
 
     @property
     def told(self) -> str:
-        """What it is, in a line: values, default and description."""
+        """One line with the option's name, values, default and description."""
         default = json.dumps(self.default).replace('"', "'")
         return f"{self.name}: {self.values} (default {default}){': ' if self.description else ''}{self.description}"
 
     @property
     def values(self) -> str:
-        """The values that it takes, in words."""
+        """The allowed values, in words."""
         return _in_words(self.schema)
 
     def check(self, value: object) -> None:
@@ -68,7 +68,7 @@ def keyword_parameters(build: Callable[..., Any]) -> dict[str, inspect.Parameter
 
 
 def check_options(build: Callable[..., Any], **values: object) -> None:
-    """Raise :class:`~deconvseg.errors.InputError` for a value that an option of a function or class does not take."""
+    """Raise :class:`~deconvseg.errors.InputError` for a value that an option of a function or class does not allow."""
     options = options_of(build)
     for name, value in values.items():
         options[name].check(value)
@@ -76,7 +76,7 @@ def check_options(build: Callable[..., Any], **values: object) -> None:
 
 @functools.cache
 def options_of(build: Callable[..., Any]) -> Mapping[str, Option]:
-    """Return the options that the keyword-only parameters of a function or class declare."""
+    """Return the options declared by the keyword-only parameters of a function or class."""
     types = get_type_hints(build.__init__ if inspect.isclass(build) else build, include_extras=True)
     told = _descriptions(plain_documentation(build.__doc__ or ""))
     return {
@@ -86,7 +86,7 @@ def options_of(build: Callable[..., Any]) -> Mapping[str, Option]:
 
 
 def _descriptions(documentation: str) -> Mapping[str, str]:
-    """Return what the part ``Args:`` of a docstring says of each argument."""
+    """Return the description of each argument from the section ``Args:`` of a docstring."""
     entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", documentation, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
 

@@ -1,4 +1,4 @@
-"""Where a model upsamples: among its modules, and in functional calls inside their forwards."""
+"""Places where a model upsamples: its modules, and functional calls in their forwards."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ from deconvseg.ops.torch_internals import ConvTransposeNd, children_of, has_hook
 
 @dataclass(frozen=True)
 class Sizes:
-    """What an upsampling layer must be made for; one scale per spatial axis."""
+    """The channels and the scale per spatial axis of an upsampling layer."""
 
     in_channels: int
     out_channels: int
@@ -30,7 +30,7 @@ class Sizes:
 
 @dataclass
 class Place(ABC):
-    """Where a model upsamples, once or, in functional calls of one module, several times."""
+    """A place where a model upsamples: once or, in functional calls of one module, several times."""
 
     module: nn.Module
     paths: list[str]
@@ -39,20 +39,20 @@ class Place(ABC):
     @property
     @abstractmethod
     def found(self) -> str:
-        """What upsamples here."""
+        """The layer or function that upsamples here."""
 
     @abstractmethod
     def sizes(self) -> list[Sizes]:
-        """Return the sizes of each upsampling here, or raise an InputError that says why it cannot be changed."""
+        """Return the sizes of each upsampling here; :class:`InputError` with the reason if it cannot be changed."""
 
     @abstractmethod
     def change(self, model: nn.Module, layers: Sequence[nn.Module], mode: str) -> None:
-        """Put a layer to each upsampling, beside it or in its place."""
+        """Add a layer to each upsampling, or replace it, according to ``mode``."""
 
 
 @dataclass
 class Modules:
-    """The modules of a model by their paths: those that upsample, and the others, in which functional calls may be."""
+    """The modules of a model with their paths: those that upsample, and others, which may have functional calls."""
 
     upsampling: dict[nn.Module, list[str]] = field(default_factory=lambda: defaultdict(list))
     learned: dict[nn.Module, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -60,7 +60,7 @@ class Modules:
 
 
 def find_modules(model: nn.Module) -> Modules:
-    """Sort the modules of a model, without looking into those that upsample."""
+    """Classify the modules of a model, without descending into those that upsample."""
     found = Modules()
 
     def visit(module: nn.Module, path: str) -> None:
@@ -79,7 +79,7 @@ def find_modules(model: nn.Module) -> Modules:
 
 
 def find_places(modules: Modules, calls: Calls) -> Iterator[Place]:
-    """Return the places of a model, given what its modules did when it ran, if it ran."""
+    """Yield the places of a model; ``calls`` are those recorded in a run, empty if it could not be run."""
     for module, paths in modules.upsampling.items():
         place = ModulePlace(module, paths, calls.get(module, ()))
         if place.upsamples():
@@ -96,16 +96,16 @@ class ModulePlace(Place):
 
     @property
     def found(self) -> str:
-        """The layer's class."""
+        """The name of the layer's class."""
         return type(self.module).__name__
 
     def upsamples(self) -> bool:
-        """Return whether it makes images larger, as far as is known."""
+        """Return whether the module enlarges images; True if unknown."""
         resized = [call.resized for call in self.calls if call.resized is not None]
         return not resized or any(map(_enlarges, resized))
 
     def check(self, model: nn.Module, mode: str, *, ran: bool) -> None:
-        """Refuse, in an InputError, what no sizes mend: ``ran`` says whether the model could be run."""
+        """Raise :class:`InputError` for a place that cannot be changed; ``ran`` says whether the model could be run."""
         if self.module is model:
             raise InputError("it is the model itself: make the layer by create_upsampling")
         if ran and not self.calls:
@@ -119,7 +119,7 @@ class ModulePlace(Place):
             )
 
     def sizes(self) -> list[Sizes]:
-        """Return its sizes: its own, if it carries them, or those seen in the run."""
+        """Return the sizes that the module declares or, if it does not, those recorded in the run."""
         seen = [call.resized for call in self.calls]
         if any(resized is None or not resized.alone for resized in seen):
             raise InputError("it is not called with one tensor alone")
@@ -131,7 +131,7 @@ class ModulePlace(Place):
         return [_common_sizes([resized for resized in seen if resized is not None])]
 
     def change(self, model: nn.Module, layers: Sequence[nn.Module], mode: str) -> None:
-        """Put the layer wherever the module is registered."""
+        """Set the new layer wherever the module is registered."""
         new = SummedUpsampling(self.module, layers[0]) if mode == "beside" else layers[0]
         new.training = self.module.training
         for parent in list(model.modules()):
@@ -161,7 +161,7 @@ class FunctionalPlace(Place):
         return graph
 
     def sizes(self) -> list[Sizes]:
-        """Return the sizes of each call that upsamples, as seen in the run."""
+        """Return the sizes of each upsampling call, as recorded in the run."""
         return [_common_sizes(seen) for _, seen in self._upsampling(self.graph)]
 
     def change(self, model: nn.Module, layers: Sequence[nn.Module], mode: str) -> None:
@@ -173,7 +173,7 @@ class FunctionalPlace(Place):
         functional.install(self.module, functional.compile_forward(self.module, graph, named), named)
 
     def _upsampling(self, graph: fx.Graph) -> list[tuple[fx.Node, Sequence[Resized]]]:
-        """Return the calls that upsample, and what each did in the run."""
+        """Return the upsampling calls with the sizes recorded in the run."""
         by_node = zip(*(call.interpolated for call in self.calls), strict=True)
         nodes = zip(functional.interpolations(graph), by_node, strict=True)
         return [(node, seen) for node, seen in nodes if any(map(_enlarges, seen))]
@@ -186,7 +186,7 @@ def _may_upsample(module: nn.Module) -> bool:
 
 
 def _monai_layers() -> tuple[type[nn.Module], ...]:
-    # A layer of MONAI can only be there if MONAI was imported.
+    # The model can contain a layer of MONAI only if MONAI was imported.
     monai = sys.modules.get("monai.networks.blocks.upsample")
     return (monai.UpSample, monai.SubpixelUpsample) if monai is not None else ()
 
@@ -197,7 +197,7 @@ def _enlarges(resized: Resized) -> bool:
 
 
 def _declared_sizes(module: nn.Module) -> Sizes | None:
-    """Return the sizes that a layer carries itself, if it does."""
+    """Return the sizes that a layer declares, or None."""
     if isinstance(module, layer_classes(adaptive=False)):
         layer: Any = module
         known = all(hasattr(layer, name) for name in ("in_channels", "out_channels", "scale"))
@@ -224,7 +224,7 @@ def _transposed_sizes(conv: ConvTransposeNd) -> Sizes:
 
 
 def _common_sizes(seen: Sequence[Resized]) -> Sizes:
-    """Return the sizes that all calls have in common."""
+    """Return the common sizes of all calls; :class:`InputError` if they differ."""
     sizes = sorted({(*_factors(resized), resized.before[1], resized.after[1]) for resized in seen})
     if len(sizes) > 1:
         channels = sorted({size[-2:] for size in sizes})
@@ -240,5 +240,5 @@ def _common_sizes(seen: Sequence[Resized]) -> Sizes:
 def _factors(resized: Resized) -> tuple[int, ...]:
     before, after = resized.before[2:], resized.after[2:]
     if any(large % small for small, large in zip(before, after, strict=True)):
-        raise InputError(f"it goes from {before} to {after} pixels, which is no whole factor")
+        raise InputError(f"it goes from {before} to {after} pixels, which is not an integer factor")
     return tuple(large // small for small, large in zip(before, after, strict=True))

@@ -1,4 +1,4 @@
-"""What the modules of a model do with an image: their sizes, seen by running it once."""
+"""Sizes in the modules of a model, recorded in a run on one image."""
 
 import inspect
 from collections import defaultdict
@@ -21,7 +21,7 @@ _LENGTHS = {1: (32, 64, 96, 128, 224), 2: (32, 64, 96, 128, 224), 3: (32, 64, 96
 
 @dataclass(frozen=True)
 class Resized:
-    """Shapes of a tensor before and after, and whether the call was with that tensor alone."""
+    """Shapes of a tensor before and after a call, and whether it was the only argument."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -30,7 +30,7 @@ class Resized:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module: what it made of its tensor, if that is what it did, and what its own forward resized."""
+    """One call of a module: how it resized its tensor, if it did, and the tensors that its own forward interpolated."""
 
     resized: Resized | None
     interpolated: tuple[Resized, ...]
@@ -41,11 +41,11 @@ Calls = Mapping[nn.Module, Sequence[Call]]
 
 
 def probe(model: nn.Module, example: Tensor | None) -> tuple[Calls, Tensor]:
-    """Run a model on ``example``, or on an image made for it; return all calls of its modules, and the image.
+    """Run a model on ``example`` or on a generated image; return all calls of its modules, and the image.
 
-    Raises :class:`~deconvseg.errors.InputError` where it can't be run.
+    Raises :class:`~deconvseg.errors.InputError` if the model cannot be run.
     """
-    failure = "it has no convolution that says how many channels it takes"
+    failure = "it has no convolution that shows its number of input channels"
     for image in [example] if example is not None else _images(model):
         try:
             calls = _record(model, image)
@@ -53,20 +53,20 @@ def probe(model: nn.Module, example: Tensor | None) -> tuple[Calls, Tensor]:
             failure = f"on {tuple(image.shape)} it said: {first_line(error)}"
             continue
         return _with_wider(calls, model, image), image
-    raise InputError(f"the model could not be run ({failure}): give example=, an image as it takes them")
+    raise InputError(f"the model could not be run ({failure}): give example=, an image that it takes")
 
 
 def _record(model: nn.Module, image: Tensor) -> Calls:
     """Run a model and return the calls of each of its modules, and of ``interpolate`` in their own forwards."""
     recorder = _Recorder()
     with unchanged(model), watched(model.modules(), recorder.enter, recorder.leave), at_rest(model), recorder:
-        # A copy, because networks may work in place.
+        # A copy, because a network may work in place.
         model(image.clone())
     return recorder.calls
 
 
 def _with_wider(calls: Calls, model: nn.Module, image: Tensor) -> Calls:
-    """Add the calls of a run on a longer image, which tells factors from sizes, if the model takes one."""
+    """Add the calls of a run on a longer image, if the model takes one, to distinguish factors from fixed sizes."""
     if not any(call.interpolated for of_module in calls.values() for call in of_module):
         return calls
     try:
@@ -103,14 +103,14 @@ class _Recorder(TorchFunctionMode):
 
 
 def _fixed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, object]:
-    """Return the arguments that choose a branch rather than carry a value, defaults included."""
+    """Return the arguments that select branches (None, booleans, strings), including defaults."""
     bound = inspect.signature(module.forward).bind(*args, **kwargs)
     bound.apply_defaults()
     return {name: value for name, value in bound.arguments.items() if value is None or isinstance(value, bool | str)}
 
 
 def _images(model: nn.Module) -> Iterator[Tensor]:
-    """Make images that a model may take: a network of ours says its sizes, for others the first convolution hints."""
+    """Yield images that a model may take, from its declared sizes or, without them, from its first convolution."""
     first = next((module for module in model.modules() if _is_convolution(module)), None)
     multiple, channels = getattr(model, "size_multiple", None), getattr(model, "in_channels", None)
     if isinstance(multiple, tuple) and isinstance(channels, int):

@@ -1,4 +1,4 @@
-"""The kinds of upsampling, by name."""
+"""Registry of the kinds of upsampling."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from deconvseg.text import plain_documentation
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
 _PLUGINS = "deconvseg.upsampling"
-# The argument that gets the channels of the skip connection.
+# Name of the argument for the channels of the skip connection.
 _SKIP = "skip_channels"
 
 
 @dataclass(frozen=True)
 class UpsamplingKind:
-    """A registered kind: what makes its layers, and what :func:`register_upsampling` was told of it."""
+    """A registered kind: the function that builds its layers, and the arguments of :func:`register_upsampling`."""
 
     name: str
     build: Callable[..., nn.Module]
@@ -50,26 +50,27 @@ _KINDS: dict[str, UpsamplingKind] = {}
 def register_upsampling(
     name: str, *, spatial_dims: Sequence[int] = (2, 3), keeps_channels: bool = False, adaptive: bool = False
 ) -> Callable[[Builder], Builder]:
-    """Register a class of layers, or a function that makes one, as a kind of upsampling.
+    """Register a class of layers, or a function that returns a layer, as a kind of upsampling.
 
-    It is then a kind everywhere: in the argument ``upsampling`` of every network, plan and preset, alone or in a sum as
-    ``"name+linear"``, in :func:`~deconvseg.nn.create_upsampling`, :func:`~deconvseg.nn.upgrade_upsampling` and
-    ``deconvseg models NAME``. A package makes it known to the command line, and to the processes that train folds, as
+    The kind is then available in the argument ``upsampling`` of every network, plan and preset, alone or in a sum such
+    as ``"name+linear"``, in :func:`~deconvseg.nn.create_upsampling`, :func:`~deconvseg.nn.upgrade_upsampling` and
+    ``deconvseg models NAME``. For the command line, and for the processes that train folds, a package registers it by
     an entry point of the group ``deconvseg.upsampling``.
 
-    It is called with ``in_channels, out_channels, scale, spatial_dims`` (``scale`` a tuple, one factor per axis) and
-    makes a module that maps (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)). Its keyword-only arguments are
-    the kind's options. Each has a default and a type that JSON can hold; ``Literal`` and
-    ``Annotated[..., pydantic.Field(gt=0)]`` declare choices and bounds, and the docstring's ``Args:`` describes them.
-    An argument ``skip_channels`` is no option but the channels of the skip connection; the module has an attribute
-    ``needs_skip = True`` then, and is called with that tensor too.
+    The class or function is called with ``in_channels, out_channels, scale, spatial_dims`` (``scale`` is a tuple with
+    one factor per axis) and returns a module that maps (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)). Its
+    keyword-only arguments are the kind's options. Each has a default and a type that JSON can represent; ``Literal``
+    and ``Annotated[..., pydantic.Field(gt=0)]`` declare choices and bounds, and the docstring's ``Args:`` describes
+    them. An argument ``skip_channels`` is not an option but receives the channels of the skip connection; the module
+    then has an attribute ``needs_skip = True``, and is called with the skip connection as second argument.
 
     Args:
         name: name of the kind, without "+" and ".".
-        spatial_dims: numbers of spatial axes that it supports.
-        keeps_channels: whether upsampling itself leaves the channels as they are, so that changing them takes a
-            convolution more. The U-Net then narrows them in its own convolutions.
-        adaptive: whether it learns from the image how to sample, as DTC: ``upgrade_upsampling`` leaves such layers.
+        spatial_dims: supported numbers of spatial axes.
+        keeps_channels: whether the upsampling itself keeps the channels, so that changing them needs an additional
+            convolution. The U-Net then reduces them in its own convolutions.
+        adaptive: whether it learns from the image how to sample, like DTC; ``upgrade_upsampling`` does not change such
+            layers.
 
     Raises ``ValueError`` for a name that is taken or has "+" or ".", and for an option without a default.
 
@@ -98,24 +99,24 @@ def register_upsampling(
 
 
 def registered_kinds() -> dict[str, UpsamplingKind]:
-    """Return the kinds by name, sorted."""
+    """Return the registered kinds, sorted by name."""
     load_plugins(_PLUGINS)
     return dict(sorted(_KINDS.items()))
 
 
 def list_upsampling() -> list[str]:
-    """The registered kinds of upsampling, sorted; ``"dtc+linear"`` is a sum of two of them."""
+    """Return the names of the registered kinds of upsampling, sorted; ``"dtc+linear"`` is a sum of two of them."""
     return list(registered_kinds())
 
 
 def layer_classes(*, adaptive: bool) -> tuple[type[nn.Module], ...]:
-    """Return the classes of registered layers, those that learn where to sample or the others."""
+    """Return the classes of the registered layers that are adaptive, or of those that are not."""
     builders = (kind.build for kind in registered_kinds().values() if kind.adaptive == adaptive)
     return tuple(builder for builder in builders if isinstance(builder, type) and issubclass(builder, nn.Module))
 
 
 def describe_upsampling() -> str:
-    """Return what ``deconvseg models NAME`` says of upsampling: every kind, its options, their values and defaults."""
+    """Return a text with every kind of upsampling and its options, as shown by ``deconvseg models NAME``."""
     lines = ["upsampling: a name, a sum of two as dtc+linear, or a mapping as {'kind': 'dtc', 'receptive_field': 2}"]
     for kind in registered_kinds().values():
         axes = ", ".join(f"{dims}D" for dims in kind.spatial_dims)

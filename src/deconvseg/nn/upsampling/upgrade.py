@@ -1,4 +1,4 @@
-"""Other upsampling for a model that exists: DTC, or another kind, beside what upsamples in it or in its place."""
+"""Upgrade of an existing model's upsampling: DTC or another kind is added to it or replaces it."""
 
 import logging
 import sys
@@ -34,7 +34,7 @@ _log = logging.getLogger("deconvseg")
 
 @dataclass(frozen=True)
 class UpsamplingChange:
-    """One upsampling that was changed: the module's path, what was there, and the layer that came."""
+    """One changed upsampling: the module's path, what was found there, and the new layer."""
 
     path: str
     found: str
@@ -60,23 +60,23 @@ def upgrade_upsampling(
     leave: str | Sequence[str] = (),
     example: Tensor | None = None,
 ) -> list[UpsamplingChange]:
-    """Give a model other upsampling, in place and keeping its weights, and return what was changed.
+    """Change a model's upsampling in place, keep its weights, and return the changes.
 
-    Changed are transposed convolutions, ``Upsample``, ``PixelShuffle``, MONAI's ``UpSample`` and ``SubpixelUpsample``,
-    this package's, and calls of ``torch.nn.functional.interpolate`` in a forward that ``torch.fx`` can trace; all by
-    whole factors. ``mode="beside"`` adds the new layer's output to that of the old one (as DTC's Fig. 3,
-    arXiv 2601.17939), ``"replace"`` drops the old one. ``upsampling`` is that of
-    :func:`~deconvseg.nn.create_upsampling`, a name or a mapping with options; kinds that take the skip connection
-    (``fade``) are refused, because it is not known here. ``{"kind": "dtc", "init": "zero"}`` beside leaves the output
-    as it is until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths not to change. ``example`` is
-    an image (B, C, \\*S) to run the model on, which is how channels and functional calls are found, and that the
-    changed model works; without it one is made, which suffices for most networks.
+    The function changes transposed convolutions, ``Upsample``, ``PixelShuffle``, MONAI's ``UpSample`` and
+    ``SubpixelUpsample``, this package's layers, and calls of ``torch.nn.functional.interpolate`` in a forward that
+    ``torch.fx`` can trace; all with integer factors. ``mode="beside"`` adds the new layer's output to that of the old
+    one (as in DTC's Fig. 3, arXiv 2601.17939); ``"replace"`` removes the old one. ``upsampling`` is the argument of
+    :func:`~deconvseg.nn.create_upsampling`, a name or a mapping with options; kinds that need the skip connection
+    (``fade``) are rejected, because it is not known here. ``{"kind": "dtc", "init": "zero"}`` with ``mode="beside"``
+    leaves the output unchanged until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths that are not
+    changed. ``example`` is an image (B, C, \\*S) on which the model is run, to find channels and functional calls and
+    to check the changed model; by default one is generated, which suffices for most networks.
 
-    Load weights that were saved before the change first: beside, the keys of a changed module get ``base`` inserted.
-    Make the optimiser, and wrap the model for distributed training, afterwards. A forward that was traced has its
-    settings and branches of that moment. Raises :class:`~deconvseg.errors.InputError`, leaving the model as it was, for
-    wrong arguments, a model without upsampling, one that is wrapped for distributed training, and places that cannot be
-    changed, each with its reason.
+    Load weights that were saved before the change first: with ``"beside"`` the keys of a changed module get ``base``
+    inserted. Create the optimiser, and wrap the model for distributed training, afterwards. A traced forward keeps the
+    settings and branches of the time of the call. Raises :class:`~deconvseg.errors.InputError` and leaves the model
+    unchanged for wrong arguments, a model without upsampling, a model wrapped for distributed training, and places that
+    cannot be changed, each with its reason.
     """
     chosen = choose_upsampling(upsampling)
     check_choice(mode, _MODES, "mode")
@@ -114,7 +114,7 @@ def upgrade_upsampling(
 
 
 def _check_model(model: nn.Module) -> None:
-    # Code that shards a model has imported the module for it.
+    # A sharded model implies that the sharding module was imported.
     sharding = sys.modules.get("torch.distributed.fsdp")
     sharded = (sharding.FullyShardedDataParallel, sharding.FSDPModule) if sharding is not None else ()
     for path, module in model.named_modules():
@@ -130,7 +130,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _observe(model: nn.Module, example: Tensor | None) -> tuple[Calls, Tensor | None, str]:
-    """Run the model; without an example that may fail, and the reason is returned: some layers carry their sizes."""
+    """Run the model; without an example a failure is returned as a text, because some layers declare their sizes."""
     try:
         calls, image = probe(model, example)
     except InputError as error:
@@ -171,7 +171,7 @@ def _nothing(places: list[Place], modules: Modules, failure: str) -> str:
 def _plan(
     places: Sequence[Place], model: nn.Module, chosen: UpsamplingChoice, mode: str, *, ran: bool
 ) -> tuple[list[Change], list[tuple[Place, str]]]:
-    """Make the new layers of each place; return them, and the places that cannot be changed with their reasons."""
+    """Return the changes with their new layers, and the places that cannot be changed with their reasons."""
     planned, refused = [], []
     for place in places:
         try:
@@ -195,7 +195,7 @@ def _make(sizes: Sizes, chosen: UpsamplingChoice, module: nn.Module, model: nn.M
 
 
 def _changed_by_tracing(model: nn.Module, image: Tensor, places: Sequence[Place]) -> list[tuple[Place, str]]:
-    """Return the places whose forward, as traced, does something else than before."""
+    """Return the places whose traced forward differs from the original, with the reasons."""
     functionals = [place for place in places if isinstance(place, FunctionalPlace)]
     forwards = {place.module: functional.compile_forward(place.module, place.graph, {}) for place in functionals}
     faults = find_faults(model, image, forwards) if forwards else {}

@@ -1,4 +1,4 @@
-"""The kinds of upsampling that come with the package: a file here registers one, and nothing else names it."""
+"""The built-in kinds of upsampling; each file of this folder registers one."""
 
 import importlib
 import pkgutil

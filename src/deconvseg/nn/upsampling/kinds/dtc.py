@@ -22,24 +22,24 @@ DTC_COMPONENTS: tuple[Component, ...] = get_args(Component)
 
 @register_upsampling("dtc", adaptive=True)
 class DTC(SamplingLayer):
-    """Upsample by sampling a 1x1 convolution of the input at learned positions.
+    """Deformable transposed convolution: sample a 1x1 convolution of the input at learned positions.
 
-    A transposed convolution (kernel = stride = scale) predicts, at every output position, one offset per axis and
-    one weight per offset; tanh and sigmoid bound them, Eq. 1 turns them into positions, Eq. 2 samples there. The
-    module is part (b) of the paper's Fig. 3: summed with a usual upsampling, it gives ``"dtc+linear"`` and
-    ``"dtc+transposed"`` of :func:`~deconvseg.nn.create_upsampling`.
+    A transposed convolution (kernel = stride = scale) predicts one offset per axis and one weight per offset at every
+    output position. Tanh and sigmoid bound them, Eq. 1 converts them to positions, and Eq. 2 samples there. The module
+    is part (b) of the paper's Fig. 3; its sums with other upsamplings are ``"dtc+linear"`` and ``"dtc+transposed"`` of
+    :func:`~deconvseg.nn.create_upsampling`.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         scale: upsampling factor, one number or one per axis.
         spatial_dims: 2 or 3.
-        receptive_field: how far positions may move: λ = receptive_field / (2 * size) on every input axis;
-            infinite (``float("inf")`` or ``"inf"``) gives λ = 1.
-        init: ``"default"`` (PyTorch's), ``"bilinear"`` (offset layer zero: starts as linear interpolation of the
-            1x1 convolution) or ``"zero"`` (that, and the 1x1 convolution zero: adds nothing at first).
-        components: the columns of Table 4 that are in use: ``"weight"`` multiplies the offsets by predicted weights,
-            ``"sigmoid"`` bounds these to [0, 1], ``"tanh"`` bounds the offsets to [-1, 1].
+        receptive_field: range of the positions: λ = receptive_field / (2 * size) on every input axis; infinity
+            (``float("inf")`` or ``"inf"``) means λ = 1.
+        init: ``"default"`` (PyTorch's initialisation), ``"bilinear"`` (the offset layer is zero, which gives linear
+            interpolation of the 1x1 convolution) or ``"zero"`` (the 1x1 convolution is zero too, which adds nothing).
+        components: components of Table 4 in use: ``"weight"`` multiplies the offsets by predicted weights,
+            ``"sigmoid"`` bounds the weights to [0, 1], ``"tanh"`` bounds the offsets to [-1, 1].
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
@@ -79,7 +79,7 @@ class DTC(SamplingLayer):
         return self.init == "zero"
 
     def reset_parameters(self) -> None:
-        """Draw new parameters as ``init`` says."""
+        """Draw new parameters according to ``init``."""
         self.project.reset_parameters()
         self.coordinates.reset_parameters()
         if self.init in ("bilinear", "zero"):
@@ -88,7 +88,7 @@ class DTC(SamplingLayer):
             _zero(self.project)
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
-        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)) and add ``base``, of that shape."""
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)) and add ``base`` of this shape."""
         check_image(x, self.in_channels, len(self.scale), "DTC")
         offsets, weights = self.predict(x)
         return deformable_upsample(
@@ -96,7 +96,7 @@ class DTC(SamplingLayer):
         )
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Predict offsets and weights, each (B, axes, \\*(S * scale)), the last array axis first."""
+        """Return offsets and weights, each (B, axes, \\*(S * scale)), the last array axis first."""
         offsets, weights = self.coordinates(x), None
         if "weight" in self.components:
             offsets, weights = offsets.chunk(2, dim=1)
@@ -104,7 +104,7 @@ class DTC(SamplingLayer):
         return torch.tanh(offsets) if "tanh" in self.components else offsets, weights
 
     def explain_backend(self) -> Choice:
-        """Choose for inputs like the parameters."""
+        """Return the backend for inputs with the device and type of the parameters."""
         axes = len(self.scale)
         features = self.project.weight.detach().new_empty(1, self.project.out_channels, *[1] * axes)
         offsets = features.new_empty(1, axes, *self.scale)
@@ -113,7 +113,7 @@ class DTC(SamplingLayer):
         return choose_upsample(features, offsets, weights, scale=self.scale, receptive_field=field)
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         moves = f"receptive_field={self.receptive_field}, components={self.components}"
         return f"scale={self.scale}, init={self.init!r}, {moves}"
 

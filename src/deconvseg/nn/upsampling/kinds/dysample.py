@@ -20,23 +20,23 @@ from deconvseg.ops.torch_internals import ConvNd
 
 @register_upsampling("dysample", keeps_channels=True, adaptive=True)
 class DySample(SamplingLayer):
-    """Sample the input at positions that a 1x1 convolution moves, each group of channels at its own.
+    """Sample the input at positions predicted by a 1x1 convolution, separately for each group of channels.
 
-    The paper's "LP" variant with a static scope: linear, then pixel shuffle, starting as linear interpolation
-    (``align_corners=False``). A 1x1 convolution before it changes the channels where they differ.
+    This is the paper's "LP" variant (linear, then pixel shuffle) with a static scope, initialised as linear
+    interpolation (``align_corners=False``). A 1x1 convolution before it changes the channels if they differ.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, a multiple of ``groups``.
         scale: upsampling factor, one number or one per axis.
         spatial_dims: 2 or 3.
-        groups: groups of channels with positions of their own.
+        groups: number of groups of channels; each has its own positions.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
     """
 
-    # A quarter of a pixel for each unit that is predicted, the paper's static scope: neighbours then hardly overlap.
+    # A quarter of a pixel per predicted unit: the paper's static scope, with little overlap between neighbours.
     receptive_field = 1.0
 
     def __init__(
@@ -66,7 +66,7 @@ class DySample(SamplingLayer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters; the positions start almost as those of linear interpolation."""
+        """Draw new parameters; the initial positions are almost those of linear interpolation."""
         if isinstance(self.project, ConvNd):
             self.project.reset_parameters()
         nn.init.normal_(self.coordinates.weight, std=0.001)
@@ -83,12 +83,12 @@ class DySample(SamplingLayer):
         return in_order_of(x, torch.unflatten(out, 0, (-1, self.groups)).flatten(1, 2))
 
     def predict(self, x: Tensor) -> Tensor:
-        """Predict the offsets of each group, (B * groups, axes, \\*(S * scale)), the last array axis first."""
+        """Return the offsets of each group, (B * groups, axes, \\*(S * scale)), the last array axis first."""
         return self._by_group(pixel_shuffle(self.coordinates(x), self.scale))
 
     def _by_group(self, x: Tensor) -> Tensor:
         return torch.unflatten(x, 1, (self.groups, -1)).flatten(0, 1)
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"scale={self.scale}, groups={self.groups}"

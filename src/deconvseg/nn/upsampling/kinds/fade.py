@@ -18,21 +18,22 @@ from deconvseg.ops.shapes import finer_size
 
 @register_upsampling("fade", keeps_channels=True, adaptive=True)
 class FADE(nn.Module):
-    """Reassemble the input by kernels that decoder and encoder predict together, gated with the encoder's features.
+    """Reassemble the input with kernels predicted from decoder and encoder features, gated by the encoder's features.
 
-    At every output position one convolution looks at the compressed input (at low resolution) and at the compressed
-    skip connection (at high resolution); the softmax of their sum weighs a neighbourhood of the input. A gate predicted
-    from the input blends the result with the skip connection. 1x1 convolutions change the channels where they differ.
+    At every output position one convolution is applied to the compressed input (at low resolution) and to the
+    compressed skip connection (at high resolution). The softmax of their sum weights a neighbourhood of the input. A
+    gate predicted from the input blends the result with the skip connection. 1x1 convolutions change the channels if
+    they differ.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         scale: upsampling factor, one number or one per axis.
         spatial_dims: 2 or 3.
-        skip_channels: channels of the skip connection; ``None`` means as many as ``out_channels``.
+        skip_channels: channels of the skip connection; ``None`` means ``out_channels``.
         embedding: channels of the compressed features.
         kernel_size: odd size of the neighbourhood; ``None`` means 5 in 2D, as in the paper, and 3 in 3D, where 5 would
-            predict 125 weights for every voxel.
+            predict 125 weights per voxel.
 
     Shapes: input (B, in_channels, \\*S) and (B, skip_channels, \\*(S * scale)); output
     (B, out_channels, \\*(S * scale)).
@@ -76,7 +77,7 @@ class FADE(nn.Module):
         self.gate = conv(out_channels, 1, kernel_size=1)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the size of ``skip``."""
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the spatial size of ``skip``."""
         check_image(x, self.in_channels, len(self.scale), "FADE")
         given = self._check_skip(x, skip)
         x, skip = self.project(x), self.project_skip(given)
@@ -98,5 +99,5 @@ class FADE(nn.Module):
         return F.interpolate(x, scale_factor=tuple(map(float, self.scale)), mode="nearest")
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"scale={self.scale}, kernel_size={self.kernel_size}"

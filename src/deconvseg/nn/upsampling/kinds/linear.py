@@ -13,14 +13,14 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 @register_upsampling("linear", spatial_dims=(1, 2, 3), keeps_channels=True)
 class LinearUpsampling(nn.Module):
-    """Linear interpolation, with a 1x1 convolution where the channels change.
+    """Linear interpolation, with a 1x1 convolution if the channels change.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         scale: upsampling factor, one number or one per axis.
         spatial_dims: 1, 2 or 3.
-        align_corners: that of ``torch.nn.functional.interpolate``.
+        align_corners: the argument of ``torch.nn.functional.interpolate``.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
@@ -47,10 +47,10 @@ class LinearUpsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale))."""
         check_image(x, self.in_channels, len(self.scale), "LinearUpsampling")
-        # The 1x1 convolution commutes with interpolation (whose weights sum to one) and is cheaper before it.
+        # The 1x1 convolution commutes with interpolation (whose weights sum to one) and costs less before it.
         scale = tuple(map(float, self.scale))
         return F.interpolate(self.project(x), scale_factor=scale, mode=self.mode, align_corners=self.align_corners)
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"scale={self.scale}, align_corners={self.align_corners}"

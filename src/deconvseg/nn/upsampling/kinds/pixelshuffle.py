@@ -15,10 +15,10 @@ from deconvseg.ops.shapes import finer_size
 
 @register_upsampling("pixelshuffle", spatial_dims=(1, 2, 3))
 class PixelShuffleUpsampling(nn.Module):
-    """A 3x3 convolution that predicts all the finer pixels of each pixel as channels, which are then put in place.
+    """Sub-pixel convolution: a 3x3 convolution predicts finer pixels as channels, which are then rearranged.
 
-    Starts with the same filter for all the finer pixels of a channel (ICNR, Aitken et al., arXiv 1707.02937), so that
-    an untrained layer makes no checkerboard.
+    All finer pixels of a channel start with the same filter (ICNR, Aitken et al., arXiv 1707.02937), so that an
+    untrained layer has no checkerboard artefacts.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
     """
@@ -48,15 +48,15 @@ class PixelShuffleUpsampling(nn.Module):
         return pixel_shuffle(self.predict(x), self.scale)
 
     def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
+        """Return the arguments, for ``print``."""
         return f"scale={self.scale}"
 
 
 @overridable
 def pixel_shuffle(x: Tensor, scale: Sequence[int]) -> Tensor:
-    """Put channels in place as finer pixels: (B, C * prod(scale), \\*S) to (B, C, \\*(S * scale)).
+    """Rearrange channels as finer pixels: (B, C * prod(scale), \\*S) to (B, C, \\*(S * scale)).
 
-    ``torch.nn.functional.pixel_shuffle`` for any number of axes, each with a scale of its own.
+    It generalises ``torch.nn.functional.pixel_shuffle`` to any number of axes, each with its own scale.
     """
     axes, size = len(scale), x.shape[2:]
     channels = x.shape[1] // math.prod(scale)

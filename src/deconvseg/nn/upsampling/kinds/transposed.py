@@ -12,6 +12,6 @@ from deconvseg.nn.upsampling.registry import register_upsampling
 def transposed_convolution(
     in_channels: int, out_channels: int, scale: int | Sequence[int] = 2, spatial_dims: int = 3
 ) -> nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d:
-    """Upsample by a transposed convolution with kernel = stride = scale."""
+    """Transposed convolution with kernel = stride = scale."""
     factors = per_axis(scale, spatial_dims, "scale")
     return CONV_TRANSPOSE[spatial_dims](in_channels, out_channels, kernel_size=factors, stride=factors)

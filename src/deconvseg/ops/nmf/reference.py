@@ -28,8 +28,9 @@ def _refine(factor: Tensor, product: Tensor, gram: Tensor) -> Tensor:
         for other in range(len(columns)):
             if other != r:
                 unexplained = unexplained - columns[other] * gram[..., other, r].unsqueeze(-1)
-        # Unlike `relu`, `clamp` passes gradients through at 0, like rank one, which needs no maximum.
-        columns[r] = ratio(unexplained.clamp(min=0), gram[..., r, r].unsqueeze(-1))
+        # Neither `relu` nor `clamp`, whose gradient at 0 depends on the version of PyTorch: like rank one, which needs
+        # no maximum, this passes gradients through at 0.
+        columns[r] = ratio(torch.where(unexplained < 0, 0.0, unexplained), gram[..., r, r].unsqueeze(-1))
     return torch.stack(columns, dim=-1)
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from packaging.tags import platform_tags
+from packaging.tags import mac_platforms, platform_tags
 
 BUILD = "src/deconvseg/ops/native/build.py"
 
@@ -59,5 +59,9 @@ def _load(path: Path) -> ModuleType:
 
 
 def _platform() -> str:
+    target = os.environ.get("MACOSX_DEPLOYMENT_TARGET") if sys.platform == "darwin" else None
+    if target:  # the compiler reads it, too: the library runs on that version, which may be older than this machine's
+        major, minor = [*map(int, target.split(".")), 0][:2]
+        return next(mac_platforms((major, minor), platform.machine()))
     # A library built here is not known to run on every Linux of a "manylinux" policy; auditwheel may say so later.
     return next(tag for tag in platform_tags() if not tag.startswith(("manylinux", "musllinux")))

@@ -1,5 +1,6 @@
 """How the native kernels are compiled, packed into a wheel, and found again."""
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -112,6 +113,26 @@ def test_a_wheel_carries_the_libraries_and_the_tag_of_its_platform(compiler: Com
     assert "deconvseg/ops/native/build.py" in names
     assert "deconvseg/ops/native/abi.h" in names
     assert "left out" not in said
+
+
+@pytest.mark.parametrize(
+    ("target", "tag"), [("11.0", "macosx_11_0_arm64"), ("12.3", "macosx_12_0_arm64"), ("13", "macosx_13_0_arm64")]
+)
+def test_a_wheel_of_macos_is_for_the_version_that_the_compiler_is_told(
+    monkeypatch: pytest.MonkeyPatch, target: str, tag: str
+) -> None:
+    pytest.importorskip("hatchling")
+    if not (ROOT / "hatch_build.py").exists():
+        pytest.skip("the package is installed without its project")
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    monkeypatch.setenv("MACOSX_DEPLOYMENT_TARGET", target)
+    assert hook._platform() == tag
 
 
 def test_an_editable_installation_has_the_libraries_beside_their_sources(compiler: Compiler, project: Path) -> None:

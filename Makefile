@@ -4,10 +4,11 @@ INSTALLED := .venv/.installed
 NATIVE := .venv/.native
 KERNELS := $(wildcard src/deconvseg/ops/*/*.cpp src/deconvseg/ops/*/*.h) src/deconvseg/ops/native/build.py
 DEMO := demo
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 # Real images for the tests that use them; without the folder those tests are skipped and say so.
 export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test test-all format docs docs-serve clean
+.PHONY: demo test test-all test-faults test-gpu test-services style format docs docs-serve clean
 
 demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: under four minutes on two cores, once installed.
 	rm -rf $(DEMO)
@@ -21,13 +22,22 @@ demo: $(NATIVE)  ## Generate data, train, predict, evaluate, report: under four 
 	@echo "metrics: $(DEMO)/masks/metrics.json"
 	@echo "report:  $(DEMO)/run/report.html   (open it in a browser)"
 
-test: TESTS := -m "not slow"
-test test-all: $(NATIVE)  ## Style, types, floors, tests; test-all runs the sanitizers too.
+test: TESTS := -m "not slow and not service"
+test-all: TESTS := -m "not service"
+test-faults: TESTS := -m faults
+test-gpu: TESTS := -m gpu
+test test-all: style  ## Style, types, floors, tests; test-all runs the sanitizers too.
+test test-all test-faults test-gpu: $(NATIVE)
+	$(PYTEST) $(TESTS)
+
+test-services: $(NATIVE)  ## The tests that need a server; pytest's exit code 5 says that it found none.
+	$(PYTEST) -m service || { status=$$?; test $$status -eq 5 && echo "no test needs a server yet"; }
+
+style: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS)
 
 format: $(INSTALLED)  ## Bring the code into the house style.
 	$(BIN)/ruff check --fix

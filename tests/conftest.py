@@ -14,6 +14,14 @@ from deconvseg.planning import Plan
 from plans import tiny_plan
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("PyTorch finds no GPU")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     folder = os.environ.get("DECONVSEG_DATA")

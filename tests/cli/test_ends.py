@@ -32,6 +32,7 @@ def _heed_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("how", "code", "text"),
@@ -76,6 +77,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
     assert (process.returncode, output) == (0, "tidied up\n")
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
 def test_masks_are_written_though_the_log_cannot_be(trained: Path, discs: Path, tmp_path: Path) -> None:
     program = "from deconvseg.cli import main; main()"

@@ -108,6 +108,7 @@ def test_a_changed_file_is_prepared_again_and_the_others_are_not(balls: Path, tm
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, True, False, True]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("file", ["image.b2nd", "labels.b2nd", "centres.npy", "entry.json"])
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
 def test_a_damaged_entry_is_made_again(balls: Path, tmp_path: Path, read: list[str], file: str, damage: str) -> None:
@@ -131,6 +132,7 @@ def test_a_damaged_entry_is_made_again(balls: Path, tmp_path: Path, read: list[s
     }  # fmt: skip
 
 
+@pytest.mark.faults
 def test_a_frame_that_is_damaged_before_its_checksum_was_taken_is_refused_by_name(tmp_path: Path) -> None:
     frame = compress(np.random.default_rng(0).normal(size=(1, 24, 24, 24)).astype(np.float32), (1, 8, 8, 8))
     path, refusals = tmp_path / "case" / "image.b2nd", []
@@ -158,6 +160,7 @@ def test_what_a_killed_process_left_is_cleared_away_once_it_is_old(balls: Path, 
     assert sorted(path.name for path in place.glob(".unfinished-*")) == [".unfinished-new"]
 
 
+@pytest.mark.faults
 def test_full_disk_while_preparing_is_one_clear_error(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +265,7 @@ def test_runs_may_share_a_cache(balls: Path, tmp_path: Path) -> None:
         assert json.loads((entry / "entry.json").read_text())["shape"] == [24, 20, 12]
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_process_killed_while_preparing_leaves_whole_entries_only(
     balls: Path, tmp_path: Path, read: list[str]
@@ -281,6 +285,7 @@ def test_a_process_killed_while_preparing_leaves_whole_entries_only(
     assert all(np.isfinite(case.image[...]).all() for case in cases)
 
 
+@pytest.mark.faults
 def test_an_entry_that_contradicts_its_arrays_is_made_again_with_a_word(
     balls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -313,6 +318,7 @@ def test_an_entry_that_contradicts_its_arrays_is_made_again_with_a_word(
     assert whole.centres.max() < 24
 
 
+@pytest.mark.faults
 def test_damaged_records_of_the_cache_raise_nothing(balls: Path, tmp_path: Path) -> None:
     dataset = open_dataset(balls).select(["ball0"])
     (whole,) = prepare(dataset, tmp_path)

@@ -222,6 +222,7 @@ def test_nan_and_infinite_voxels_are_counted(tmp_path):
     assert failure.value.exit_code == 2
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("keep", [0, 10, 200, 400, 0.5, 0.98])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_truncated_nifti_is_named(tmp_path, suffix, keep):
@@ -235,6 +236,7 @@ def test_a_truncated_nifti_is_named(tmp_path, suffix, keep):
         assert failure.value.exit_code == 2
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
 @pytest.mark.parametrize("keep", [0, 0.3, 0.7])
 def test_a_truncated_raster_is_named(tmp_path, suffix, keep):
@@ -258,6 +260,7 @@ def complaint(read, path):
     return str(path)
 
 
+@pytest.mark.faults
 @pytest.mark.filterwarnings("ignore")  # Pillow's, about the damage
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6), suffix=st.sampled_from([".nii", ".nii.gz", ".png", ".tif", ".jpg", ".bmp"]))

@@ -121,6 +121,7 @@ def test_missing_folders_are_made(tmp_path):
     assert read_label_map(tmp_path / "a" / "b" / "mask.png").pixels.trace() == 3
 
 
+@pytest.mark.faults
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch):
     for name, dims in (("mask.nii.gz", 3), ("mask.png", 2), ("mask.tif", 2)):
         path = tmp_path / name

@@ -419,6 +419,7 @@ class TestFiles:
             evaluate(*folders[:2], tmp_path / "file" / "metrics.json")
         assert failure.value.exit_code == 2
 
+    @pytest.mark.faults
     def test_a_full_disk(self, folders, tmp_path, monkeypatch):
         def full(*args, **kwargs):
             raise OSError(28, "No space left on device")

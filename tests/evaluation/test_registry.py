@@ -328,6 +328,7 @@ class TestEarlierFiles:
         (tmp_path / "metrics.json").write_text(json.dumps({**tree, "empty": "drop"}))
         assert read_evaluation(tmp_path / "metrics.json").cases[0].mean["hd95"] is None
 
+    @pytest.mark.faults
     @pytest.mark.parametrize(
         "damage",
         [

@@ -87,6 +87,7 @@ def test_a_task_gives_its_value_or_its_error_and_ends_no_other(
     }
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_process_that_is_killed_is_a_problem_in_words_and_its_task_can_be_run_again(
     tasks: list[Task], tmp_path: Path
@@ -186,6 +187,7 @@ def test_a_task_takes_the_gpu_that_the_fewest_others_run_on(monkeypatch: pytest.
     assert [Processes(jobs, 8).share(5) for jobs in (2, 16)] == [Share(4, 2), Share(1, 5)]
 
 
+@pytest.mark.faults
 def test_a_task_that_is_killed_while_it_writes_a_message_is_a_problem_of_that_task() -> None:
     program = 'import os; os.write(1, b\'{"say": "first"}\\n{"say": "sec\'); os.kill(os.getpid(), 9)'
     console = Listening()

@@ -93,6 +93,7 @@ def test_another_executor_runs_a_cross_validation(discs: Path, tmp_path: Path) -
     assert {line.partition(":")[0] for line in console.said} >= {"fold 0", "fold 1"}
 
 
+@pytest.mark.faults
 def test_a_dead_process_loses_no_mask_and_its_case_alone_is_a_problem(
     trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_dead_process_loses_no_mask_and_its_case_alone_is_a_problem(
     assert "part 1 of 2: failed: its process was ended by SIGKILL; 2 of 4 cases are left" in console.said
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_process_that_is_killed_at_work_loses_no_mask(
     trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path

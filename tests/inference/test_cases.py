@@ -241,6 +241,7 @@ def test_probabilities_of_files_are_those_in_memory(predictor: Predictor, cases_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "a.npz", "predictions.jsonl"]
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room on a disk")
 def test_a_disk_without_room_for_probabilities_is_a_problem_of_the_case(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -268,6 +269,7 @@ def test_logits_that_are_no_numbers_are_a_problem_and_no_mask(
     assert "a.nii.gz: the network's logits are NaN or infinite" in done.problems[0]
 
 
+@pytest.mark.faults
 def test_a_kernel_without_memory_is_a_problem_that_names_the_image(
     predictor: Predictor, cases_of: Cases, tmp_path: Path
 ) -> None:
@@ -310,6 +312,7 @@ def test_a_link_to_itself_and_a_pipe_are_problems_of_their_cases(
     assert [("is a link to" in text, "is a pipe" in text) for text in done.problems] == [(True, False), (False, True)]
 
 
+@pytest.mark.faults
 def test_what_a_killed_prediction_left_goes_with_the_next_one_that_is_alone(
     predictor: Predictor, cases_of: Cases, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from deconvseg.data import Case
 from deconvseg.evaluation import evaluate
@@ -12,6 +13,8 @@ from deconvseg.evaluation.merging import read_evaluation
 from deconvseg.inference.records import PREDICTIONS, Record, Records, states_of
 from deconvseg.reporting.records import read_evaluation as read_for_report
 from mutations import foreign_failures, mutate_bytes, mutate_json
+
+pytestmark = pytest.mark.faults
 
 
 def masks(folder: Path) -> Path:

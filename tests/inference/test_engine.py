@@ -153,6 +153,7 @@ def test_an_engine_and_a_network_are_averaged(tmp_path: Path) -> None:
     assert np.allclose(*maps, atol=1e-5)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("limit", [8 * 16 * 16, 8 * 8 * 8])
 def test_an_engine_without_memory_gets_smaller_windows_and_gives_the_same_masks(limit: int, batch_size: int) -> None:

@@ -62,6 +62,7 @@ def test_the_sums_of_a_block_are_gone_before_those_of_the_next_are_made(
     assert len(sums) >= 2 * blocks
 
 
+@pytest.mark.faults
 def test_the_sums_of_an_attempt_are_gone_before_the_next_one(
     sums: list[weakref.ref[object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_sums_of_an_attempt_are_gone_before_the_next_one(
     assert np.array_equal(mask.pixels, Predictor([(network, plan_of(2, 2, (16, 16), (1, 1)))]).segment(image).pixels)
 
 
+@pytest.mark.faults
 def test_sums_leave_an_accelerator_before_windows_get_smaller(caplog: pytest.LogCaptureFixture) -> None:
     predictor = Predictor([(unet(2, [4, 8]), plan_of(2, 2, (32, 32), (1, 1)))])
     (member,), sweep = predictor._members, predictor._sweep

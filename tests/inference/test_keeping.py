@@ -70,6 +70,7 @@ def test_a_continued_prediction_leaves_what_it_made_and_knows_it_after_an_interr
 MASK = LabelMap(np.zeros(SHAPE, np.uint8), Geometry.identity(3))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -132,6 +133,7 @@ def test_a_mask_that_was_corrected_or_made_elsewhere_is_left_and_named(run: Pred
     assert "was not made by this command as far as predictions.jsonl tells" in done.remarks["b"][0]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:200])])
 def test_probabilities_that_are_missing_or_damaged_are_made(
     run: Predict, tmp_path: Path, spoil: Callable[[Path], object]

@@ -34,6 +34,7 @@ def allocator_error() -> RuntimeError:
     return caught.value
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), allocator_error(), KernelMemoryError("full")])
 def test_fewer_windows_at_a_time_where_memory_runs_out(error: Exception) -> None:
     network = nn.Conv2d(1, 3, 3, padding=1)
@@ -46,6 +47,7 @@ def test_fewer_windows_at_a_time_where_memory_runs_out(error: Exception) -> None
         assert all(torch.allclose(a, network(w[None])[0], atol=1e-6) for a, w in zip(found, windows, strict=True))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
 def test_no_window_is_lost_where_the_batch_gets_smaller_within_a_row(
     overlap: float, monkeypatch: pytest.MonkeyPatch
@@ -58,6 +60,7 @@ def test_no_window_is_lost_where_the_batch_gets_smaller_within_a_row(
     assert torch.allclose(predict_windows(hungry, image, (8, 8), overlap=overlap), expected, atol=1e-6)
 
 
+@pytest.mark.faults
 def test_smaller_windows_where_not_one_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     network = create_model("unet", in_channels=1, out_channels=2, spatial_dims=2, widths=[4, 8, 8])
     sizes = []

@@ -163,6 +163,7 @@ def test_a_mask_never_replaces_its_image(trained: Path, discs: Path, tmp_path: P
     assert scan.read_bytes() == before
 
 
+@pytest.mark.faults
 def test_running_out_of_memory_on_one_image_does_not_lose_the_others(
     trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_grey_volume_is_not_taken_for_three_channels(tmp_path: Path) -> None:
         predict(np.ones((8, 8, 8)), run)
 
 
+@pytest.mark.faults
 def test_a_full_disk_is_reported_for_its_case(
     trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

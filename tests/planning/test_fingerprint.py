@@ -127,6 +127,7 @@ def test_what_is_kept_is_read_again_until_a_file_changes(
     assert len(loads) == 15
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("content", [b"", b"{", b'{"spatial_dims": "three"}', b"\xff\xfe"])
 def test_a_damaged_cache_is_told_and_made_again(
     balls: Path, cache: Path, caplog: pytest.LogCaptureFixture, content: bytes

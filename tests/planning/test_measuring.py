@@ -6,7 +6,6 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning import StepCost, StepMeter
@@ -79,7 +78,7 @@ def test_only_ends_that_memory_explains_are_taken_for_short_memory(code: int, an
     assert (key, text.partition(";")[0]) == answer
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="the memory of a GPU")
+@pytest.mark.gpu
 def test_a_candidate_on_a_gpu_is_not_charged_for_the_one_before() -> None:
     def memory(side: int) -> int:
         return measure("deconver", CONFIG, (side, side), 1, "cuda", regions=False, threads=1, recipe={})["memory"]

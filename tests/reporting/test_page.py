@@ -392,6 +392,7 @@ class TestGaps:
         (run / name).unlink()
         assert f"{name} (" in Page(write_report(run)).text
 
+    @pytest.mark.faults
     def test_damaged_files_are_named(self, run):
         (run / "manifest.json").write_text("{")
         with (run / "metrics.jsonl").open("a") as file:
@@ -401,6 +402,7 @@ class TestGaps:
         assert "metrics.jsonl: line 4 is not a row of metrics" in text
         assert "Optimiser steps" in text
 
+    @pytest.mark.faults
     @pytest.mark.parametrize(
         ("key", "value"), [("model", []), ("labels", {"values": "1"}), ("channels", [3]), ("reasons", {"spacing": 1})]
     )
@@ -417,6 +419,7 @@ class TestGaps:
             file.write(json.dumps({"epoch": 3, **row}))
         assert "metrics.jsonl: line 4 is not a row of metrics" in Page(write_report(run)).text
 
+    @pytest.mark.faults
     def test_a_spread_over_folds_that_is_damaged_is_named(self, run):
         metrics = run / "validation" / "metrics.json"
         tree = json.loads(metrics.read_text())

@@ -12,6 +12,8 @@ from deconvseg.training import TrainOptions, resume_options
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
 from mutations import Mutant, foreign_failures, mutate_bytes, mutate_json
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:

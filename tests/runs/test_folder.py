@@ -59,6 +59,7 @@ def test_missing_weights_say_so(run: Run) -> None:
         run.load_weights()
 
 
+@pytest.mark.faults
 def test_kills_between_manifest_and_weights_leave_the_old_weights_valid(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_metrics_of_a_repeated_epoch_replace_the_old(run: Run) -> None:
     assert (run.path / "metrics.csv").read_text().splitlines() == ["epoch,train_loss", "0,1.0", "1,0.6"]
 
 
+@pytest.mark.faults
 def test_a_full_disk_is_one_clear_error_and_leaves_the_old_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.save_weights({"a": torch.zeros(1)})
     before = {path.name for path in run.path.iterdir()}

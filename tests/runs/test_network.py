@@ -55,6 +55,7 @@ def test_prediction_uses_the_final_weights(run: Run) -> None:
         torch.testing.assert_close(network(x), run.network("final")(x))
 
 
+@pytest.mark.faults
 def test_a_damaged_file_another_network_and_no_run_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         deconvseg.load_network(tmp_path)

@@ -56,6 +56,7 @@ def test_an_atomic_write_appears_whole_or_not_at_all(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
+@pytest.mark.faults
 def test_a_folder_is_made_with_its_parents_or_refused_like_a_file(tmp_path, monkeypatch):
     folder = tmp_path / "a" / "b"
     assert make_folder(folder) == make_folder(str(folder)) == folder
@@ -95,6 +96,7 @@ def test_file_and_folder_are_flushed_before_and_after_the_move(tmp_path, monkeyp
     assert calls == ["file", "move", "folder"]
 
 
+@pytest.mark.faults
 def test_a_disk_that_turns_out_to_be_full_at_the_flush_is_told(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -111,6 +113,7 @@ def test_a_disk_that_turns_out_to_be_full_at_the_flush_is_told(tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.faults
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     with atomic_write(tmp_path / "kept.txt") as temporary:
         temporary.write_text("kept")

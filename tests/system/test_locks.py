@@ -102,6 +102,7 @@ def test_of_many_that_start_at_once_one_holds_the_folder(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_what_a_killed_process_held_is_free_at_once_even_before_its_parent_looks(tmp_path: Path) -> None:
     process = holder(tmp_path)
@@ -133,6 +134,7 @@ def test_a_process_of_another_machine_is_believed_and_named_with_the_way_out(tmp
         try_to_hold(tmp_path)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": "x"}', "\x00\xff"])
 def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK).mkdir()
@@ -150,6 +152,7 @@ def test_what_another_process_removes_while_it_is_looked_at_does_not_hold(tmp_pa
     try_to_hold(tmp_path)
 
 
+@pytest.mark.faults
 def test_a_process_killed_at_the_gate_keeps_nobody_out(tmp_path: Path) -> None:
     gate = tmp_path / LOCK / "gate"
     for left in (gate, tmp_path / LOCK / "gate-0123"):

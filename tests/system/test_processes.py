@@ -115,6 +115,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path, how: int) -> None:
@@ -139,6 +140,7 @@ def _lives(pid: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.faults
 def test_none_of_several_is_left_behind() -> None:
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     codes = ("import time; print(flush=True); time.sleep(60)", stubborn)

@@ -22,6 +22,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def test_an_error_of_ours_crosses_as_it_is() -> None:
     assert error.value.exit_code == 2
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("how", "message"), [(signal.SIGKILL, "SIGKILL; .*memory runs out"), (0, "exit code 3")])
 def test_a_process_that_dies_is_an_error_that_names_its_item(how: int, message: str) -> None:

@@ -204,6 +204,7 @@ def test_the_end_tells_the_dice_of_all_cases_beside_that_of_the_sample(discs: Pa
     assert draw_curves(run.metrics).axes[1].get_title(loc="left") == "Validation Dice (1 of 2 cases)"
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_sigterm_ends_a_training_with_its_code_and_leaves_it_to_be_resumed(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

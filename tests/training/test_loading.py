@@ -88,6 +88,7 @@ def test_an_error_while_loading_names_its_case_in_one_line(
     assert (workers == 0) == ("Original Traceback" not in str(error.value.__cause__))
 
 
+@pytest.mark.faults
 @forked
 @pytest.mark.parametrize(("fail", "message"), [(die, "was ended by SIGKILL; .*memory runs out"), (leave, "code 7")])
 def test_a_loading_process_that_dies_is_named_with_its_case(
@@ -105,6 +106,7 @@ def test_a_loading_process_that_dies_is_named_with_its_case(
     assert time.monotonic() - started < 60  # an end, not a hang
 
 
+@pytest.mark.faults
 @forked
 def test_a_training_whose_loading_process_dies_ends_with_that_line(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +159,7 @@ def test_a_given_cache_is_shared_and_kept(discs: Path, tmp_path: Path, monkeypat
     train(discs, tmp_path / "second", values={"recipe.learning_rate": 1e-4, "batch_size": 1}, **options)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_batches_finished_on_a_gpu_are_those_of_the_cpu(cases: list[PreparedCase]) -> None:
     """But for noise, which each kind of device draws for itself."""
     quiet = {"augmentation": {"noise": 0.0}}

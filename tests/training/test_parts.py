@@ -78,6 +78,7 @@ def test_checkpoint_that_would_need_pickling_is_refused(tmp_path: Path) -> None:
         SafetensorsCheckpointIO().save_checkpoint({"hook": lambda: 0}, tmp_path / "s")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", json.dumps({"a": 1}).encode()])
 def test_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.safetensors").write_bytes(content)

@@ -232,6 +232,7 @@ def test_two_processes_are_as_one_and_an_interruption_ends_both(sparse: Path, tm
     assert_same_losses(Run(run), alone)
 
 
+@pytest.mark.faults
 @posix
 def test_a_run_goes_on_in_two_processes_with_its_parts_and_where_one_is_killed_in_one_again(
     sparse: Path, tmp_path: Path, alone: Run, monkeypatch: pytest.MonkeyPatch

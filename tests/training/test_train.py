@@ -268,6 +268,7 @@ def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path
         train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu")
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGKILL", -9)])
 def test_a_stopped_process_leaves_a_good_state_and_resume_finishes(
@@ -341,6 +342,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.faults
 def test_full_disk_in_training_is_one_clear_error(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")

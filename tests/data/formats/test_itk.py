@@ -217,6 +217,7 @@ def test_several_numbers_per_voxel_are_channels_only_when_declared(tmp_path, suf
     assert np.array_equal(read_image(tmp_path / f"single{suffix}").pixels[0], pixels[..., 0])
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("keep", [0, 40, 0.5, 0.98])
@@ -276,6 +277,7 @@ def complaint(path):
     return str(path)
 
 
+@pytest.mark.faults
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6), suffix=st.sampled_from([".nrrd", ".mha"]), compressed=st.booleans())
 def test_a_damaged_file_is_read_or_named_and_nothing_else(tmp_path_factory, seed, suffix, compressed):

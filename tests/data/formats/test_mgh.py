@@ -63,6 +63,7 @@ def test_a_volume_without_a_place_has_freesurfer_s_and_says_so(tmp_path):
     )
 
 
+@pytest.mark.faults
 def test_a_damaged_mgz_is_named(tmp_path):
     path = save(tmp_path / "scan.mgz", np.random.default_rng(0).integers(0, 99, (9, 9, 9)).astype(np.int32))
     content = path.read_bytes()

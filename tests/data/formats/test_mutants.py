@@ -14,6 +14,8 @@ import tifffile
 from deconvseg.data import read_header, read_image, read_label_map
 from mutations import foreign_failures, mutate_bytes
 
+pytestmark = pytest.mark.faults
+
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 99, (6, 5, 4), dtype=np.int16)
 GREY = RNG.integers(0, 256, (9, 8), dtype=np.uint8)

@@ -61,6 +61,7 @@ def flip_until_only_the_checksum_tells(content):
     raise AssertionError
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("damage", ["bit", "checksum", "length", "cut", "behind"])
 def test_a_compressed_file_is_read_to_its_checksum(tmp_path, damage):
     path = save(tmp_path / "scan.nii.gz", RNG.integers(0, 99, (9, 8, 7), dtype=np.int16))

@@ -72,11 +72,13 @@ def test_sixteen_bits_are_kept_beside_an_orientation_behind_the_picture(tmp_path
     assert read_header(tmp_path / "a.png").shape == (9, 12)
 
 
+@pytest.mark.faults
 def test_damaged_exif_orients_nothing(tmp_path):
     PIL.Image.fromarray(GREY).save(tmp_path / "a.jpg", exif=b"Exif\0\0no exif at all")
     assert read_image(tmp_path / "a.jpg").shape == (12, 9)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"tEXt", b"IEND"])
 def test_every_checksum_of_a_png_is_compared(tmp_path, kind):
     from PIL.PngImagePlugin import PngInfo
@@ -105,6 +107,7 @@ def test_the_checksum_of_the_compressed_picture_in_a_png_is_compared(tmp_path):
     is_refused(tmp_path / "a.png", "incorrect data check")
 
 
+@pytest.mark.faults
 def test_a_tiff_is_unpacked_to_its_checksum(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, GREY, compression="zlib")
@@ -157,6 +160,7 @@ def test_bmp_with_a_palette_of_few_greys_keeps_its_indices(tmp_path, bits, white
         assert np.array_equal(read_image(path).pixels[0], mask * (255 if white == 1 else 1))
 
 
+@pytest.mark.faults
 def test_a_jpeg_without_its_end_is_truncated(tmp_path):
     path = tmp_path / "a.jpg"
     PIL.Image.fromarray(COLOUR).save(path)

@@ -106,6 +106,7 @@ def test_several_frames_are_refused_by_their_number(tmp_path):
             read_image(tmp_path / name)
 
 
+@pytest.mark.faults
 def test_a_gif_that_ends_early_is_named(tmp_path):
     buffer = io.BytesIO()
     PIL.Image.fromarray(RNG.integers(0, 256, (40, 50), dtype=np.uint8)).save(buffer, "GIF")

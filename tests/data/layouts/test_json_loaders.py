@@ -10,6 +10,8 @@ from deconvseg.data import open_dataset, read_json, read_splits, resolve_folds, 
 from deconvseg.errors import InputError
 from mutations import foreign_failures, mutate_json
 
+pytestmark = pytest.mark.faults
+
 VOLUME = np.zeros((4, 5, 6), np.uint8)
 VOLUME[1:3, 1:3, 2:4] = 1
 

@@ -56,7 +56,7 @@ def test_a_list_is_the_weighted_sum() -> None:
         ({"kind": "focal", "gamma": float("inf")}, "gamma inf: give 0 or more"),
         ({"kind": "dice", "batch": "false"}, "'false'.* has the wrong type .batch is not of the kind of its default"),
         ({"kind": "dice", "smoothing": True}, "an option of .*True.* has the wrong type"),
-        ({"kind": "cldice", "iterations": 2.5}, "iterations 2.5: give 0 or more, a whole number"),
+        ({"kind": "cldice", "iterations": 2.5}, "iterations 2.5: give a whole number of 0 or more"),
         ({"kind": "dice", "class_weights": []}, r"class_weights \[\]: give one of 0 or more each"),
         ({"kind": "dice", "class_weights": "12"}, "class_weights .*: give one of 0 or more each"),
         ({"kind": "dice", "class_weights": [1, float("inf")]}, "class_weights .*: give one of 0 or more"),

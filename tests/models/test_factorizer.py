@@ -155,7 +155,7 @@ def test_the_image_part_by_part_gives_the_same_as_the_whole(dims, monkeypatch):
         ({"iterations": 0}, "iterations=0: give a positive number"),
         ({"window": (4, 4)}, r"window=\(4, 4\): give a positive integer, or 3 of them, one per axis"),
         ({"shifts": (0, (1, 2))}, r"shifts=\(0, \(1, 2\)\): give at least one, each a number from 0 on, or 3"),
-        ({"image_size": 62}, r"image_size=62: give multiples of \(4, 4, 4\), all strides together, or None"),
+        ({"image_size": 62}, r"image_size=62: give multiples of \(4, 4, 4\), the product of strides, or None"),
         ({"image_size": (64, 64)}, r"image_size=\(64, 64\): give a positive integer, or 3"),
         ({"mlp_ratio": float("inf")}, "mlp_ratio=inf: give a number"),
         ({"mlp_ratio": float("nan")}, "mlp_ratio=nan: give a number"),

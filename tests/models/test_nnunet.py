@@ -77,7 +77,7 @@ def test_a_bottom_of_one_position_is_taken_in_training():
         ({"widths": (4, 8)}, "nnunet needs 3 stages or more"),
         ({"widths": ()}, "give one positive number per stage"),
         ({"strides": (1, 2)}, r"strides=\(1, 2\): give one number, 3"),
-        ({"strides": (1, 5, 2, 2)}, r"strides: \(5, 5, 5\) leaves out what kernel_size \(3, 3, 3\) does not reach"),
+        ({"strides": (1, 5, 2, 2)}, r"strides: \(5, 5, 5\) skips voxels that kernel_size \(3, 3, 3\) does not reach"),
         ({"kernel_size": 2}, "a kernel needs odd sizes"),
         ({"norm": "layer"}, "norm 'layer' is unknown: choose from instance, batch"),
         ({"upsampling": "dtc+trans"}, r"'dtc\+trans' is unknown: did you mean 'dtc\+transposed'"),

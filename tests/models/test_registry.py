@@ -41,7 +41,7 @@ def test_a_variant_brings_all_that_it_changes():
     [
         (("unet", "busi", "UNet, transposed with DTC"), "variant 'UNet, transposed with DTC' is unknown: did you mean"),
         (("unet", "busi", "SegMamba"), "variant 'SegMamba' is unknown: .*choose from UNet, linear, UNet, linear, with"),
-        (("unet", None, "SegMamba"), "variant='SegMamba': a variant is one of a preset: name that too"),
+        (("unet", None, "SegMamba"), "variant='SegMamba': a variant belongs to a preset: name the preset too"),
     ],
 )
 def test_a_variant_is_one_of_the_preset_s_networks_of_that_name(arguments, message):

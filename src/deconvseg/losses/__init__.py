@@ -1,6 +1,6 @@
-"""Losses for segmentation, each usable alone, and by name in a recipe.
+"""Segmentation losses, usable directly or by name in a recipe.
 
-All are modules that take logits (B, K, *S) and class ids (B, *S), and return a scalar.
+All losses are modules that take logits (B, K, *S) and class ids (B, *S), and return a scalar.
 """
 
 from deconvseg.losses.base import SegmentationLoss

@@ -1,4 +1,4 @@
-"""What all losses have in common: regions or classes, ignored voxels, weights of classes, float32."""
+"""Base class of the losses: regions or classes, ignored voxels, class weights, float32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deconvseg.system.collectives import rank_count, sum_over_ranks
 
 
 class CommonOptions(TypedDict, total=False):
-    """The options that every loss has."""
+    """Options of every loss."""
 
     regions: Sequence[Sequence[int]] | None
     ignore_id: int | None
@@ -24,18 +24,18 @@ class CommonOptions(TypedDict, total=False):
 
 
 class SegmentationLoss(nn.Module, ABC):
-    """Base class of the losses: a function of logits (B, K, \\*S) and class ids (B, \\*S), a scalar in float32.
+    """Base class of the losses: a float32 scalar from logits (B, K, \\*S) and class ids (B, \\*S).
 
-    A subclass implements :meth:`compare` and :attr:`title`. Logits in half precision are computed in float32. Of
-    several processes each returns a loss of its own; their mean is the loss of one process with the joint batch, in
-    value and in gradient.
+    A subclass implements :meth:`compare` and :attr:`title`. Half-precision logits are converted to float32. In
+    distributed training each process returns its own loss; the mean over the processes equals, in value and gradient,
+    the loss of one process with the joint batch.
 
     Args:
-        regions: one tuple of class ids per output, which is then a sigmoid of its own. Without it the outputs are a
+        regions: one tuple of class ids per output; each output is then a separate sigmoid. By default the outputs are a
             softmax over all classes, background first.
-        ignore_id: the id of voxels that count nowhere.
-        class_weights: the weight of each output (softmax: of the background too) in the mean over classes or regions;
-            only their ratios matter.
+        ignore_id: id of ignored voxels.
+        class_weights: weight of each output (for softmax including the background) in the mean over classes or regions;
+            only the ratios matter.
 
     """
 
@@ -54,7 +54,7 @@ class SegmentationLoss(nn.Module, ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """The loss in words."""
+        """The name of the loss with its main options."""
 
     @abstractmethod
     def compare(self, logits: Tensor, truth: Truth) -> Tensor:
@@ -72,7 +72,7 @@ class SegmentationLoss(nn.Module, ABC):
         return self.compare(logits if logits.dtype == torch.float64 else logits.float(), truth)
 
     def check_outputs(self, outputs: int) -> None:
-        """Refuse a number of outputs that does not match the regions or the weights."""
+        """Raise :class:`InputError` for a number of outputs that does not match the regions or the weights."""
         for name, given in (("regions", self.regions), ("class_weights", self.class_weights)):
             if given is not None and len(given) != outputs:
                 raise InputError(f"{name}: {len(given)} are given for {outputs} outputs of the network; give one each")
@@ -80,9 +80,9 @@ class SegmentationLoss(nn.Module, ABC):
             raise InputError("a softmax over one output is the background alone; give `regions=[(1,)]` for a sigmoid")
 
     def structures(self, logits: Tensor, truth: Truth, *, background: bool = False) -> tuple[Tensor, Tensor]:
-        """Return probabilities and masks (B, N, \\*S) of regions, or of classes with or without background.
+        """Return probabilities and masks (B, N, \\*S) of the regions, or of the classes with or without background.
 
-        Both are 0 where a voxel is ignored.
+        Both are 0 in ignored voxels.
         """
         probabilities = logits.softmax(1)[:, 0 if background else 1 :] if self.regions is None else logits.sigmoid()
         masks = truth.masks(background)
@@ -91,19 +91,19 @@ class SegmentationLoss(nn.Module, ABC):
         return probabilities * truth.judged[:, None], masks * truth.judged[:, None]
 
     def mean_over_structures(self, values: Tensor, axis: int, *, background: bool = False) -> Tensor:
-        """Return the weighted mean along the axis of regions, or of classes with or without background."""
+        """Return the weighted mean along the axis of the regions, or of the classes with or without background."""
         if self.class_weights is None:
             return values.mean(axis)
         first = 1 if self.regions is None and not background else 0
         weights = self.class_weights[first:]
         if not any(weights):
             raise InputError(f"class_weights {self.class_weights}: no class but the background has a weight above 0")
-        # No matrix product, which autocast would take in half precision.
+        # Not a matrix product, which autocast would compute in half precision.
         return (values.movedim(axis, -1) * values.new_tensor(weights)).sum(-1) / sum(weights)
 
 
 def checked_weights(given: Sequence[float | str], name: str) -> list[float]:
-    """Return weights as numbers; :class:`InputError` where one is negative or no number, or all are 0."""
+    """Return weights as floats; :class:`InputError` if one is negative or not a number, or if all are 0."""
     weights = [math.nan if isinstance(weight, str) else float(weight) for weight in given]
     if not (weights and min(weights) >= 0 and 0 < sum(weights) < math.inf):
         raise InputError(f"{name} {list(given)}: give one of 0 or more each, not all of 0")
@@ -111,9 +111,9 @@ def checked_weights(given: Sequence[float | str], name: str) -> list[float]:
 
 
 def mean_over_voxels(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the weighted mean over the voxels (B, \\*S) of all processes, as this process's share of it.
+    """Return this process's share of the weighted mean over the voxels (B, \\*S) of all processes.
 
-    Weights that are all 0 give 0.
+    The result is 0 if all weights are 0.
     """
     if weights is None:
         return values.mean()

@@ -1,4 +1,4 @@
-"""Losses by the overlap of predicted and true structures: soft Dice, Tversky, clDice."""
+"""Losses based on the overlap of predicted and true structures: soft Dice, Tversky, clDice."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class _BatchOptions(CommonOptions, total=False):
 
 
 class OverlapOptions(_BatchOptions, total=False):
-    """The options that every loss by overlap has."""
+    """Options of every overlap loss."""
 
     smoothing: float
 
 
 class OverlapLoss(SegmentationLoss):
-    """Base class of losses by overlap; a subclass implements :meth:`overlap` and :attr:`measure`.
+    """Base class of overlap losses; a subclass implements :meth:`overlap` and :attr:`measure`.
 
     Args:
-        batch: sum over the whole batch, of all processes together, before the ratio is taken; otherwise the loss is
-            the mean over the patches, and one without a structure counts as much as the others.
-        smoothing: added to numerator and denominator. It keeps a structure that is neither there nor predicted at an
-            overlap of 1.
-        background: whether the background of a softmax is a structure too.
-        **common: regions, ignore_id and class_weights, as of :class:`SegmentationLoss`.
+        batch: whether to sum over the whole batch (of all processes) before taking the ratio; otherwise the loss is the
+            mean over the patches, in which a patch without a structure counts as much as the others.
+        smoothing: constant added to numerator and denominator; it gives a structure that is neither present nor
+            predicted an overlap of 1.
+        background: whether the background of a softmax counts as a structure.
+        **common: regions, ignore_id and class_weights of :class:`SegmentationLoss`.
 
     """
 
@@ -60,11 +60,11 @@ class OverlapLoss(SegmentationLoss):
     @property
     @abstractmethod
     def measure(self) -> str:
-        """The overlap in words."""
+        """The name of the overlap measure with its main options."""
 
     @property
     def title(self) -> str:
-        """The loss in words."""
+        """The name of the loss with its main options."""
         return f"{self.measure} over the {'batch' if self.batch else 'patch'}"
 
     @abstractmethod
@@ -74,13 +74,13 @@ class OverlapLoss(SegmentationLoss):
     def compare(self, logits: Tensor, truth: Truth) -> Tensor:
         """Return one minus the mean overlap."""
         losses = 1 - self.overlap(*self.structures(logits, truth, background=self.background))
-        # Taken at once, which rounds less.
+        # One mean over all values has smaller rounding errors.
         if self.class_weights is None:
             return losses.mean()
         return self.mean_over_structures(losses, -1, background=self.background).mean()
 
     def totals(self, *sums: Tensor) -> Sequence[Tensor]:
-        """Return sums (B, N) over voxels as they are, or added up over the batch (N)."""
+        """Return sums over voxels (B, N) unchanged or, with ``batch``, summed over the batch (N)."""
         return sum_over_ranks(torch.stack([each.sum(0) for each in sums])).unbind() if self.batch else sums
 
 
@@ -88,11 +88,11 @@ class OverlapLoss(SegmentationLoss):
 class DiceLoss(OverlapLoss):
     """Soft Dice loss: 1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s), for probabilities p, masks t and smoothing s.
 
-    Milletari et al., V-Net, 3DV 2016 (arXiv:1606.04797), whose denominator has squares.
+    Source: Milletari et al., V-Net, 3DV 2016 (arXiv:1606.04797), with squares in the denominator.
 
     Args:
-        squared: take sum(p²) in the denominator.
-        **common: those of :class:`OverlapLoss`.
+        squared: whether to use sum(p²) instead of sum(p) in the denominator.
+        **common: options of :class:`OverlapLoss`.
 
     Example::
 
@@ -107,7 +107,7 @@ class DiceLoss(OverlapLoss):
 
     @property
     def measure(self) -> str:
-        """The overlap in words."""
+        """The name of the overlap measure with its main options."""
         return f"soft Dice{' (squared)' if self.squared else ''}"
 
     def overlap(self, probabilities: Tensor, masks: Tensor) -> Tensor:
@@ -124,13 +124,13 @@ class DiceLoss(OverlapLoss):
 class TverskyLoss(OverlapLoss):
     """Tversky loss: 1 - (TP + s) / (TP + alpha FP + beta FN + s), with soft counts and smoothing s.
 
-    Salehi et al., MLMI 2017 (arXiv:1706.05721). With ``alpha = beta = 0.5`` it is the soft Dice loss; a larger ``beta``
-    favours sensitivity.
+    Source: Salehi et al., MLMI 2017 (arXiv:1706.05721). With ``alpha = beta = 0.5`` it equals the soft Dice loss; a
+    larger ``beta`` favours sensitivity.
 
     Args:
         alpha: weight of false positives.
         beta: weight of false negatives.
-        **common: those of :class:`OverlapLoss`.
+        **common: options of :class:`OverlapLoss`.
 
     Example::
 
@@ -147,7 +147,7 @@ class TverskyLoss(OverlapLoss):
 
     @property
     def measure(self) -> str:
-        """The overlap in words."""
+        """The name of the overlap measure with its main options."""
         return f"Tversky ({self.alpha:g} FP, {self.beta:g} FN)"
 
     def overlap(self, probabilities: Tensor, masks: Tensor) -> Tensor:
@@ -162,13 +162,13 @@ class TverskyLoss(OverlapLoss):
 class CLDiceLoss(OverlapLoss):
     """Centreline Dice loss: one minus the harmonic mean of topology precision and sensitivity on soft skeletons.
 
-    Shit et al., CVPR 2021 (arXiv:2003.07311), with MONAI's soft skeleton. Precision is the share of the predicted
-    skeleton inside the true mask, sensitivity the share of the true skeleton inside the prediction. For tubes, as
-    vessels; the paper adds it to the soft Dice loss.
+    Source: Shit et al., CVPR 2021 (arXiv:2003.07311), with MONAI's soft skeleton. Precision is the fraction of the
+    predicted skeleton inside the true mask; sensitivity is the fraction of the true skeleton inside the prediction. The
+    loss is meant for tubular structures such as vessels; the paper adds it to the soft Dice loss.
 
     Args:
-        iterations: thinnings of the soft skeleton, at least the largest radius in voxels.
-        **common: those of :class:`OverlapLoss`.
+        iterations: thinning iterations of the soft skeleton, at least the largest radius in voxels.
+        **common: options of :class:`OverlapLoss`.
 
     Example::
 
@@ -180,12 +180,12 @@ class CLDiceLoss(OverlapLoss):
     def __init__(self, *, iterations: int = 3, smoothing: float = 1.0, **common: Unpack[_BatchOptions]) -> None:
         super().__init__(smoothing=smoothing, **common)
         if iterations < 0 or iterations != int(iterations):
-            raise InputError(f"iterations {iterations}: give 0 or more, a whole number")
+            raise InputError(f"iterations {iterations}: give a whole number of 0 or more")
         self.iterations = int(iterations)
 
     @property
     def measure(self) -> str:
-        """The overlap in words."""
+        """The name of the overlap measure with its main options."""
         return f"clDice ({self.iterations} thinnings)"
 
     def overlap(self, probabilities: Tensor, masks: Tensor) -> Tensor:

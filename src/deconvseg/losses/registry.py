@@ -1,4 +1,4 @@
-"""Losses by name, as recipes give them."""
+"""Registry of losses by name."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,16 +11,16 @@ from deconvseg.system import load_plugins
 _Loss = TypeVar("_Loss", bound=type[SegmentationLoss])
 
 _PLUGINS = "deconvseg.losses"
-# What follows from the labels is not the recipe's to say.
+# Options that follow from the labels; a recipe cannot set them.
 _OF_THE_LABELS = {"regions", "ignore_id"}
 _LOSSES: dict[str, type[SegmentationLoss]] = {}
 
 
 def register_loss(name: str) -> Callable[[_Loss], _Loss]:
-    """Register a subclass of :class:`SegmentationLoss` under a name that ``recipe.loss`` may give.
+    """Register a subclass of :class:`SegmentationLoss` under a name for ``recipe.loss``.
 
-    A package makes its losses known to the command line, and to the processes that it starts, as entry points of the
-    group ``deconvseg.losses``.
+    For the command line, and for the processes that it starts, a package registers its losses by entry points of the
+    group ``deconvseg.losses``. Raises ``ValueError`` for a name that is already registered.
     """
 
     def register(loss: _Loss) -> _Loss:
@@ -33,15 +33,16 @@ def register_loss(name: str) -> Callable[[_Loss], _Loss]:
 
 
 def list_losses() -> list[str]:
-    """Return the names of all losses."""
+    """Return the names of all losses, sorted."""
     load_plugins(_PLUGINS)
     return sorted(_LOSSES)
 
 
 def make_loss(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> SegmentationLoss:
-    """Return a loss by its name; :class:`InputError` for an unknown name or option, and for a wrong value.
+    """Return a loss by name; :class:`InputError` for an unknown name or option, or an invalid value.
 
-    ``defaults`` are for options that the loss has and that are not given; regions and ``ignore_id`` come by them alone.
+    ``defaults`` apply to options that the loss has and ``options`` does not set; regions and ``ignore_id`` can only be
+    set by ``defaults``.
     """
     check_choice(name, list_losses(), "loss")
     known = _options(_LOSSES[name])
@@ -61,14 +62,14 @@ def make_loss(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
-    """Raise a `TypeError` where a default is true or false or a number, and the value is of another kind."""
+    """Raise a `TypeError` if a default is a Boolean or a number and the value is of another kind."""
     alike = isinstance(value, int | float) and isinstance(value, bool) == isinstance(default, bool)
     if isinstance(default, int | float) and not alike:
         raise TypeError(f"{key} is not of the kind of its default, {default!r}")
 
 
 def _options(loss: type[SegmentationLoss]) -> dict[str, Any]:
-    """Return the defaults of a loss's options by their names: its own and those that it hands on."""
+    """Return the defaults of a loss's options by name, including those of its base classes."""
     defaults: dict[str, Any] = {}
     for kind in loss.__mro__:
         if "__init__" in vars(kind) and issubclass(kind, SegmentationLoss):

@@ -1,4 +1,4 @@
-"""Losses as recipes give them: a name, a name with options, or several of them, which is their sum."""
+"""Loss specifications of recipes: a name, a name with options, or a list of these, which means their sum."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ def create_loss(
     ignore_id: int | None = None,
     **defaults: Any,
 ) -> SegmentationLoss:
-    """Return the loss that a recipe gives; :class:`InputError` for unknown names and options, and for wrong values.
+    """Return the loss for a specification of a recipe.
 
     Args:
-        spec: a name (``"dice_ce"``), a mapping of its ``kind`` and options (``{"kind": "tversky", "beta": 0.8}``), or a
-            list of these, which is their sum; each may have a ``weight`` there.
-        regions: as of :class:`SegmentationLoss`.
-        ignore_id: as of :class:`SegmentationLoss`.
-        **defaults: options for the losses that have them and are not given them.
+        spec: a name (``"dice_ce"``), a mapping with ``kind`` and options (``{"kind": "tversky", "beta": 0.8}``), or a
+            list of these, which means their sum; each item may have a ``weight``.
+        regions: see :class:`SegmentationLoss`.
+        ignore_id: see :class:`SegmentationLoss`.
+        **defaults: options for losses that have them and do not set them.
 
     Example::
 

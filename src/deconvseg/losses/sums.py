@@ -1,4 +1,4 @@
-"""Sums of losses, and the loss of a network with heads at several resolutions."""
+"""Sums of losses, and deep supervision."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -15,11 +15,11 @@ from deconvseg.losses.voxelwise import CrossEntropyLoss
 
 
 class SumLoss(SegmentationLoss):
-    """Weighted sum of losses that have the same regions and ignored voxels.
+    """Weighted sum of losses with the same regions and ignored voxels.
 
     Args:
-        parts: the losses.
-        weights: the factor of each; 1 by default.
+        parts: losses of the sum.
+        weights: factor of each loss; 1 by default.
 
     Example::
 
@@ -38,40 +38,40 @@ class SumLoss(SegmentationLoss):
 
     @property
     def parts(self) -> list[SegmentationLoss]:
-        """The losses that are added up."""
+        """The losses of the sum."""
         return [cast("SegmentationLoss", part) for part in self._parts]
 
     @property
     def title(self) -> str:
-        """The losses in words."""
+        """The names of the losses with their factors."""
         factors = ["" if weight == 1 else f"{weight:g} x " for weight in self.weights]
         return " + ".join(f"{factor}{part.title}" for factor, part in zip(factors, self.parts, strict=True))
 
     def compare(self, logits: Tensor, truth: Truth) -> Tensor:
-        """Return the sum; the parts share the masks."""
+        """Return the weighted sum; the losses share the masks of ``truth``."""
         values = [weight * part.compare(logits, truth) for weight, part in zip(self.weights, self.parts, strict=True)]
         return sum(values[1:], values[0])
 
     def check_outputs(self, outputs: int) -> None:
-        """Refuse a number of outputs that does not match the parts' regions or weights."""
+        """Raise :class:`InputError` for a number of outputs that does not match the regions or weights of a part."""
         for part in self.parts:
             part.check_outputs(outputs)
 
 
 @register_loss("dice_ce")
 class DiceCELoss(SumLoss):
-    """Sum of the soft Dice loss and the cross-entropy, the default of training (Deconver, section IV-A3).
+    """Sum of the soft Dice loss and the cross-entropy, the default loss of training (Deconver, section IV-A3).
 
     Args:
-        squared: as of :class:`DiceLoss`.
-        batch: as of :class:`OverlapLoss`, for the soft Dice loss, like smoothing and background.
-        smoothing: as of :class:`OverlapLoss`.
-        background: as of :class:`OverlapLoss`.
+        squared: see :class:`DiceLoss`.
+        batch: see :class:`OverlapLoss`; like smoothing and background, it applies to the soft Dice loss.
+        smoothing: see :class:`OverlapLoss`.
+        background: see :class:`OverlapLoss`.
         dice_weight: factor of the soft Dice loss.
         ce_weight: factor of the cross-entropy.
-        regions: as of :class:`SegmentationLoss`, for both parts, like ignore_id and class_weights.
-        ignore_id: as of :class:`SegmentationLoss`.
-        class_weights: as of :class:`SegmentationLoss`.
+        regions: see :class:`SegmentationLoss`; like ignore_id and class_weights, it applies to both parts.
+        ignore_id: see :class:`SegmentationLoss`.
+        class_weights: see :class:`SegmentationLoss`.
 
     Example::
 
@@ -99,10 +99,10 @@ class DiceCELoss(SumLoss):
 
 
 class DeepSupervision(nn.Module):
-    """Mean of a loss over the heads of a network, weights halving from one resolution to the next.
+    """Weighted mean of a loss over the heads of a network; the weight halves with each lower resolution.
 
-    Called with logits (B, K, \\*S), or a list of them, highest resolution first, and class ids (B, \\*S), which are
-    taken to each resolution by nearest neighbours.
+    It is called with logits (B, K, \\*S), or a list of logits with the highest resolution first, and class ids
+    (B, \\*S), which are resampled to each resolution by nearest-neighbour interpolation.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Class ids in the forms that losses need: masks of structures, and the voxels that count."""
+"""Ground truth in the forms that losses need: masks of structures, and the voxels that are not ignored."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from torch.nn import functional as F
 
 
 class Truth:
-    """What logits (B, K, \\*S) are compared with: the class ids (B, \\*S), each form of them computed once.
+    """Ground truth for logits (B, K, \\*S): class ids (B, \\*S) and masks derived from them, each computed once.
 
     Attributes:
-        labels: class ids (B, \\*S), 0 where a voxel is ignored.
-        judged: which voxels count (B, \\*S); None where all do.
+        labels: class ids (B, \\*S), 0 in ignored voxels.
+        judged: mask of the voxels that are not ignored (B, \\*S); None if none is ignored.
 
     """
 
     def __init__(
         self, labels: Tensor, outputs: int, regions: Sequence[Sequence[int]] | None, ignore_id: int | None
     ) -> None:
-        # PyTorch's functions of classes take no smaller integers.
+        # PyTorch's classification functions need 64-bit integers.
         labels = labels.long()
         self.judged = None if ignore_id is None else labels != ignore_id
         self.labels = labels if self.judged is None else labels.where(self.judged, 0)
@@ -47,7 +47,7 @@ def region_masks(labels: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
 
 
 def resized(labels: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return class ids (B, \\*S) on a grid of another shape, each voxel's from its nearest."""
+    """Return class ids (B, \\*S) resampled to another shape by nearest-neighbour interpolation."""
     if labels.shape[1:] == tuple(shape):
         return labels
     return F.interpolate(labels[:, None].float(), tuple(shape), mode="nearest-exact")[:, 0].long()

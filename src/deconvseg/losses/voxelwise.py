@@ -1,4 +1,4 @@
-"""Losses that are a mean over voxels: cross-entropy, focal, Hausdorff by distance transforms."""
+"""Losses that are means over voxels: cross-entropy, focal, and Hausdorff by distance transforms."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from deconvseg.losses.truth import Truth
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# The power of 0 has no finite gradient where the exponent is below 1.
+# A power of 0 has an infinite gradient if the exponent is below 1.
 _LEAST_DOUBT = 1e-12
 
 
 @register_loss("ce")
 class CrossEntropyLoss(SegmentationLoss):
-    """Cross-entropy of the softmax, or the mean binary cross-entropy of the regions' sigmoids, over the voxels.
+    """Cross-entropy of the softmax, or mean binary cross-entropy of the regions' sigmoids, averaged over voxels.
 
-    Options are those of :class:`SegmentationLoss`; with ``class_weights`` a voxel counts as much as its class, as in
-    :func:`torch.nn.functional.cross_entropy`, and a region as much as its weight.
+    The options are those of :class:`SegmentationLoss`. ``class_weights`` weight each voxel by its class, as in
+    :func:`torch.nn.functional.cross_entropy`, or each region.
 
     Example::
 
@@ -37,11 +37,11 @@ class CrossEntropyLoss(SegmentationLoss):
 
     @property
     def title(self) -> str:
-        """The loss in words."""
+        """The name of the loss with its main options."""
         return "cross-entropy"
 
     def compare(self, logits: Tensor, truth: Truth) -> Tensor:
-        """Return the mean over the voxels that count."""
+        """Return the mean over the voxels that are not ignored."""
         if self.regions is None:
             values = self.modulated(F.cross_entropy(logits, truth.labels, reduction="none"), truth)
         else:
@@ -63,15 +63,15 @@ class CrossEntropyLoss(SegmentationLoss):
 
 @register_loss("focal")
 class FocalLoss(CrossEntropyLoss):
-    """Focal loss: cross-entropy times (1 - p)^gamma, where p is the probability of the truth.
+    """Focal loss: cross-entropy times (1 - p)^gamma, where p is the probability of the true class.
 
-    Lin et al., ICCV 2017 (arXiv:1708.02002). Voxels that are already right count little; with ``gamma = 0`` it is the
-    cross-entropy.
+    Source: Lin et al., ICCV 2017 (arXiv:1708.02002). Well-classified voxels have a small weight; with ``gamma = 0`` it
+    equals the cross-entropy.
 
     Args:
-        gamma: how fast the weight of voxels falls that are nearly right.
-        alpha: weight of voxels inside any class or region, 1 - alpha of the background; None weighs them alike.
-        **common: those of :class:`SegmentationLoss`.
+        gamma: exponent of the focusing factor.
+        alpha: weight of voxels inside any class or region; the background has 1 - alpha. None means equal weights.
+        **common: options of :class:`SegmentationLoss`.
 
     Example::
 
@@ -90,7 +90,7 @@ class FocalLoss(CrossEntropyLoss):
 
     @property
     def title(self) -> str:
-        """The loss in words."""
+        """The name of the loss with its main options."""
         return f"focal loss (gamma {self.gamma:g})"
 
     def modulated(self, entropy: Tensor, truth: Truth) -> Tensor:
@@ -106,12 +106,13 @@ class FocalLoss(CrossEntropyLoss):
 class HausdorffLoss(SegmentationLoss):
     """Hausdorff loss: squared errors times the distances of a voxel to both boundaries, to the power ``alpha``.
 
-    Karimi and Salcudean, IEEE TMI 2020 (arXiv:1904.10030), equation 8, with MONAI's distance transforms, in voxels,
-    without the background of a softmax. The paper adds it to the soft Dice loss. The transforms run on the CPU.
+    Source: Karimi and Salcudean, IEEE TMI 2020 (arXiv:1904.10030), equation 8, with MONAI's distance transforms in
+    voxels, which run on the CPU. The background of a softmax is excluded. The paper adds the loss to the soft Dice
+    loss.
 
     Args:
-        alpha: the power of the distances.
-        **common: those of :class:`SegmentationLoss`.
+        alpha: exponent of the distances.
+        **common: options of :class:`SegmentationLoss`.
 
     Example::
 
@@ -128,17 +129,17 @@ class HausdorffLoss(SegmentationLoss):
 
     @property
     def title(self) -> str:
-        """The loss in words."""
+        """The name of the loss with its main options."""
         return f"Hausdorff (distances to the power {self.alpha:g})"
 
     def compare(self, logits: Tensor, truth: Truth) -> Tensor:
-        """Return the mean over structures and the voxels that count."""
+        """Return the mean over structures and the voxels that are not ignored."""
         probabilities, masks = self.structures(logits, truth)
         errors = (probabilities - masks).square() * (self._distances(probabilities) + self._distances(masks))
         return mean_over_voxels(self.mean_over_structures(errors, 1), truth.judged)
 
     def _distances(self, maps: Tensor) -> Tensor:
-        """Return for each voxel the distance to the boundary of a structure, to the power ``alpha``."""
+        """Return the distance of each voxel to the boundary of a structure, to the power ``alpha``."""
         from monai.losses.hausdorff_loss import HausdorffDTLoss
 
         transform = HausdorffDTLoss().distance_field

@@ -1,4 +1,4 @@
-"""Whole networks, and the registry that makes them by name."""
+"""Complete networks, and the registry that creates them by name."""
 
 import importlib
 import pkgutil
@@ -66,6 +66,6 @@ __all__ = [
     "register_model",
 ]
 
-# A network is one file here, which registers it; the names above are for those who import a class.
+# Each network is one file in this folder, which registers it; the names above are for direct imports.
 for _file in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_file.name}")

@@ -1,4 +1,4 @@
-"""Deconver: a U-shaped network whose blocks deconvolve (arXiv 2504.00302, section III-C)."""
+"""Deconver: a U-shaped network of nonnegative deconvolution blocks (arXiv 2504.00302, section III-C)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,39 +12,41 @@ from deconvseg.models.u_shape import UShapedNetwork
 from deconvseg.nn import DeconverBlock
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
-# On a CPU a larger NDC filter costs more than it has been seen to bring (Tables I-III).
+# On a CPU the cost of larger NDC filters outweighs their gain (Tables I-III).
 _CPU_FILTER, _FILTERS = 3, {2: 5, 3: 3}
 
 
 @register_model("deconver")
 class Deconver(UShapedNetwork):
-    """Segment 2D or 3D images by learned nonnegative deconvolution (Deconver, arXiv 2504.00302).
+    """U-shaped network with learned nonnegative deconvolution, for 2D and 3D images (Deconver, arXiv 2504.00302).
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
         widths: channels of each encoder stage, from the full resolution down.
-        depths: blocks of each encoder stage; ``None`` means one each.
-        strides: downsampling before each stage: one number, one per stage (the first must be 1), one per axis, or
-            a sequence per stage of one per axis; ``None`` means 2 after the first stage. A flat sequence as long
-            as ``widths`` is read as per stage.
-        kernel_size: odd NDC filter size: one number, one per axis, one per stage, or a sequence per stage of one per
-            axis; ``None`` means 3 in 3D and 5 in 2D. A flat sequence of ``spatial_dims`` numbers is read as per axis.
+        depths: blocks per encoder stage; ``None`` means one per stage.
+        strides: downsampling before each stage: one number, one per stage (the first must be 1), one per axis, or per
+            stage a sequence with one number per axis; ``None`` means 2 after the first stage. A flat sequence as long
+            as ``widths`` is read as one number per stage.
+        kernel_size: odd NDC filter size: one number, one per axis, one per stage, or per stage a sequence with one
+            number per axis; ``None`` means 3 in 3D and 5 in 2D. A flat sequence of ``spatial_dims`` numbers is read as
+            one number per axis.
         ratio: source channels per channel, R.
-        groups: NDC groups G; ``None`` means as many as channels.
+        groups: NDC groups G; ``None`` means one group per channel.
         eps: the constant of the NDC update (Eq. 7).
         iterations: NDC updates in each block.
         mlp_ratio: expansion factor of the MLPs, α.
-        norm: normalisation before the mixers and MLPs, by name.
-        upsampling: ``"transposed"`` (the paper's) or another, by name or with options
+        norm: name of the normalisation before the mixers and MLPs.
+        upsampling: ``"transposed"`` (as in the paper) or another kind, by name or with options
             (:func:`~deconvseg.nn.create_upsampling`).
-        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
-        decoder_depths: blocks of each decoder stage, from the lowest resolution up; ``None`` means one each.
+        deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
+            is on.
+        decoder_depths: blocks per decoder stage, from the lowest resolution up; ``None`` means one per stage.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
-    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
-    first, each one stage coarser than the one before.
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
+    resolution down, one per stage.
 
     """
 
@@ -93,6 +95,6 @@ class Deconver(UShapedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield stages of the grid, with filters of 3 on a CPU."""
+        """Yield sizes with the stages of the grid, and with filters of 3 on a CPU."""
         filters = _CPU_FILTER if grid.kind == "cpu" else _FILTERS[grid.seen_dims] if grid.anisotropic else None
         return fit_stages(cls, grid, patch, kernel_size=filters)

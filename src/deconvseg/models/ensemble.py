@@ -1,4 +1,4 @@
-"""Several networks as one, by the mean of their probabilities."""
+"""Ensembles of networks by the mean of their probabilities."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +19,20 @@ _ENDS = ("in_channels", "out_channels", "spatial_dims")
 
 @register_model("ensemble")
 class Ensemble(Network):
-    """Average the probabilities of several networks, whichever they are.
+    """Ensemble that averages the probabilities of several networks.
 
-    Deconver for Stroke Lesion Segmentation (SWITCH 2026) does so with SegResNet and Deconver. What it returns are
-    logits whose softmax or sigmoid is that mean, so it can be used, and trained, as any network.
+    The paper "Deconver for Stroke Lesion Segmentation" (SWITCH 2026) uses one of SegResNet and Deconver. The output is
+    logits whose softmax or sigmoid is the mean probability, so an ensemble can be used and trained like any network.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
-        networks: for each network its registered ``name`` and ``config``, the further constructor arguments; its
-            weights are those of ``members``, in this order.
-        activation: what turns logits into probabilities: ``"softmax"`` over the classes, or ``"sigmoid"`` of each.
+        networks: for each network its registered ``name`` and its ``config``, the other constructor arguments; the
+            networks are in ``members``, in this order.
+        activation: function that converts logits to probabilities: ``"softmax"`` over the classes, or ``"sigmoid"``.
 
-    Shapes: input (B, in_channels, \\*S) of a size that all the networks take; output (B, out_channels, \\*S).
+    Shapes: input (B, in_channels, \\*S) of a size that all networks support; output (B, out_channels, \\*S).
 
     """
 
@@ -61,7 +61,7 @@ class Ensemble(Network):
 
     @classmethod
     def of(cls, networks: Sequence[Network], activation: Literal["softmax", "sigmoid"] = "softmax") -> "Ensemble":
-        """Make one of networks that are there already, and share their weights; their channels and axes must agree."""
+        """Return an ensemble that shares the weights of existing networks; their channels and axes must agree."""
         if not networks:
             raise InputError("networks=(): give one network or more")
         entries = [{"name": model_name(network), "config": network.config} for network in networks]
@@ -72,14 +72,14 @@ class Ensemble(Network):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Refuse: its networks are fitted one by one."""
+        """Raise :class:`InputError`, because the networks of an ensemble are fitted separately."""
         raise InputError(
             "is made of other networks, so there is nothing of its own to fit: train each of them and give all runs "
             "to predict, or name a preset that has one"
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Segment (B, in_channels, \\*S): logits of the mean of the probabilities."""
+        """Return the logits of the mean probabilities for an image (B, in_channels, \\*S)."""
         self.check_input(x)
         logits = torch.stack([member(x) for member in self.members])
         if self.activation == "softmax":
@@ -89,7 +89,7 @@ class Ensemble(Network):
 
 
 def _log_of_mean(log_probabilities: Tensor, count: int) -> Tensor:
-    """Average over the first axis, of that length, what is given by its logarithm."""
+    """Return the logarithm of the mean over the first axis (of length ``count``) of exp(log_probabilities)."""
     return torch.logsumexp(log_probabilities, dim=0) - math.log(count)
 
 
@@ -104,14 +104,14 @@ def _make(index: int, entry: Mapping[str, Any], ends: Mapping[str, int]) -> Netw
         if config.get(key, ends[key]) != ends[key]:
             raise InputError(f"{place}: its {key} is {config[key]}, the ensemble's {ends[key]}: make them equal")
     try:
-        # Configurations that were kept may be of an older version.
+        # Saved configurations may come from an older version.
         return create_model(entry["name"], **{**current_arguments(entry["name"], config), **ends})
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 
 
 def _common_size(members: Sequence[Network]) -> tuple[int, ...] | None:
-    """Return the one size that all of them take, or None where any goes."""
+    """Return the fixed size of the networks, or None if none has one; :class:`InputError` if they conflict."""
     sizes = {member.fixed_size for member in members if member.fixed_size is not None}
     if len(sizes) > 1:
         listed = " and ".join(map(str, sorted(sizes)))

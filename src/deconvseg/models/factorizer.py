@@ -1,4 +1,4 @@
-"""Factorizer: a U-shaped network whose blocks factorise matrices (arXiv 2202.12295)."""
+"""Factorizer: a U-shaped network of matrix factorisation blocks (arXiv 2202.12295)."""
 
 import math
 from collections.abc import Sequence
@@ -17,36 +17,37 @@ from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 @register_model("factorizer")
 class Factorizer(UShapedNetwork):
-    """Segment 2D or 3D images by nonnegative matrix factorisation of shifted windows (Ashtari et al., MedIA 2023).
+    """U-shaped network with nonnegative matrix factorisation of windows (Factorizer, Ashtari et al., MedIA 2023).
 
-    With the default arguments it is the network that Deconver's Table I compares with, 7,547,393 parameters at two
-    channels and one class.
+    The default arguments give the network in Deconver's Table I, with 7,547,393 parameters for two input channels and
+    one output.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
         widths: channels of each encoder stage, from the full resolution down; multiples of ``head_dim``.
-        depths: blocks of each encoder stage; ``None`` means one each.
-        strides: downsampling before each stage: one number, one per stage (the first must be 1), one per axis, or
-            a sequence per stage of one per axis; ``None`` means 2 after the first stage.
-        window: positions of the windows, the same in every stage: one number or one per axis.
-        shifts: how far the windows are shifted, each time on all axes or with one number per axis, 0 for not at all;
-            their approximations are averaged. ``None`` means by 0, 1, 2 and 3 quarters of the window.
-        head_dim: channels of a head.
-        rank: of the factors.
+        depths: blocks per encoder stage; ``None`` means one per stage.
+        strides: downsampling before each stage: one number, one per stage (the first must be 1), one per axis, or per
+            stage a sequence with one number per axis; ``None`` means 2 after the first stage.
+        window: window size in positions, the same in every stage: one number or one per axis.
+        shifts: shifts of the windows, each one number or one per axis, 0 for no shift; the approximations are averaged.
+            ``None`` means shifts by 0, 1, 2 and 3 quarters of the window.
+        head_dim: channels per head.
+        rank: rank of the factorisation.
         iterations: sweeps of HALS.
         mlp_ratio: expansion factor of the MLPs.
-        image_size: the size that the learned position embedding of the lowest resolution is made for, one number or one
-            per axis; it is interpolated for images of other sizes. ``None`` leaves the embedding out.
-        upsampling: ``"transposed"`` (the paper's) or another, by name or with options
+        image_size: image size for the learned position embedding of the lowest resolution, one number or one per axis;
+            the embedding is interpolated for other sizes. ``None`` omits the embedding.
+        upsampling: ``"transposed"`` (as in the paper) or another kind, by name or with options
             (:func:`~deconvseg.nn.create_upsampling`).
-        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
-        decoder_depths: blocks of each decoder stage, from the lowest resolution up; ``None`` means one each.
+        deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
+            is on.
+        decoder_depths: blocks per decoder stage, from the lowest resolution up; ``None`` means one per stage.
 
-    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``, the strides times the window;
-    output (B, out_channels, \\*S) or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such
-    logits, highest resolution first, each one stage coarser than the one before.
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple`` (the product of strides and
+    window); output (B, out_channels, \\*S) or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads +
+    1`` such logits, from the highest resolution down, one per stage.
 
     """
 
@@ -97,12 +98,12 @@ class Factorizer(UShapedNetwork):
 
 
 def _positions(image_size: int | Sequence[int], steps: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the size of the lowest resolution, for which the position embedding is made."""
+    """Return the size of the lowest resolution, which is that of the position embedding."""
     size = per_axis(image_size, len(steps[0]), "image_size")
     multiple = tuple(math.prod(axis) for axis in zip(*steps, strict=True))
     if any(length % factor for length, factor in zip(size, multiple, strict=True)):
         raise InputError(
-            f"image_size={image_size!r}: give multiples of {multiple}, all strides together, or None for no position "
+            f"image_size={image_size!r}: give multiples of {multiple}, the product of strides, or None for no position "
             "embedding"
         )
     return tuple(length // factor for length, factor in zip(size, multiple, strict=True))

@@ -1,4 +1,4 @@
-"""How a network is fitted to data and a machine: the arguments of its constructor, from narrow to wide."""
+"""Fitting of networks to data and machine: constructor arguments, from narrow to wide."""
 
 import inspect
 import math
@@ -9,22 +9,23 @@ from typing import Any, Literal
 from deconvseg.errors import InputError
 
 DeviceKind = Literal["cpu", "gpu"]
-# A name of the size for people, and the arguments that make it.
+# A readable name of the size, and its constructor arguments.
 Size = tuple[str, dict[str, Any]]
 
-# Multiples of the lanes of a vector: the native kernels leave other widths to PyTorch. The papers' are the last.
+# Multiples of the lanes of a vector, because the native kernels support no others. The last ones are the papers'
+# widths.
 WIDTHS: Mapping[DeviceKind, Sequence[int]] = {"cpu": (8, 16, 32, 48, 64), "gpu": (16, 32, 64)}
-# Widths double with each stage up to here, as in the papers.
+# Widths double with each stage up to this number, as in the papers.
 _MOST_CHANNELS = 512
 _KERNEL = 3
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How patches are cut and seen: the sizes wanted (before rounding), and strides and reach of every stage and axis.
+    """Geometry of patches and stages: desired patch sizes (before rounding), and strides and reach per stage and axis.
 
-    ``reaches`` is False where a stage's kernel is 1 along an axis; ``whole`` says that a patch holds the median volume,
-    ``slices`` the axis along which patches are one voxel thick.
+    ``reaches`` is False where a stage's kernel is 1 along an axis. ``whole`` says that a patch covers the median
+    volume. ``slices`` is the axis along which patches are one voxel thick, or None.
     """
 
     kind: DeviceKind
@@ -36,16 +37,16 @@ class Grid:
 
     @property
     def seen_dims(self) -> int:
-        """The number of axes along which the network sees more than one voxel's worth: 2 for slices of a volume."""
+        """The number of axes along which patches are thicker than one voxel: 2 for slices of a volume."""
         return len(self.sizes) - (self.slices is not None)
 
     @property
     def anisotropic(self) -> bool:
-        """Whether any kernel is flat."""
+        """Whether any kernel has size 1 along an axis."""
         return not all(all(stage) for stage in self.reaches)
 
     def patch(self, multiple: Sequence[int]) -> tuple[int, ...]:
-        """Return the patch, a multiple of this on each axis; rounded up where it is the whole volume."""
+        """Return the patch size as multiples of ``multiple``, rounded up if a patch covers the whole volume."""
         rounding = math.ceil if self.whole else round
         return tuple(max(1, rounding(n / m)) * m for n, m in zip(self.sizes, multiple, strict=True))
 
@@ -53,17 +54,17 @@ class Grid:
 def fit_stages(
     builder: Callable[..., Any], grid: Grid, patch: Sequence[int], *, fewest: int = 1, kernel_size: int | None = None
 ) -> Iterator[Size]:
-    """Yield sizes of a network of stages: widths that double, and the grid's strides and, where it takes them, kernels.
+    """Yield sizes of a network with stages: doubling widths, the grid's strides and, if supported, its kernels.
 
-    ``fewest`` stages are made at least. ``kernel_size`` None means the network's own, or 3 where some are flat.
-    Raises :class:`~deconvseg.errors.InputError` for a network without widths and strides.
+    There are at least ``fewest`` stages. ``kernel_size=None`` means the network's default, or 3 if some kernels are
+    flat. Raises :class:`~deconvseg.errors.InputError` for a network without the arguments ``widths`` and ``strides``.
     """
     known = inspect.signature(builder).parameters
     missing = {"widths", "strides"} - known.keys()
     if missing:
         raise InputError(
             f"has no {' and '.join(sorted(missing))} to be fitted to the data and this machine: name a preset that "
-            "has it, or say how by its class method 'fitted' or deconvseg.planning.register_fitting"
+            "has it, or define its class method 'fitted' or use deconvseg.planning.register_fitting"
         )
     flat = tuple(1 if axis == grid.slices else 2 for axis in range(len(grid.sizes)))
     lacking = max(0, fewest - len(grid.strides))

@@ -1,4 +1,4 @@
-"""MedNeXt, from MONAI."""
+"""MedNeXt, built by MONAI."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ _HALVINGS = 4
 
 
 class _Variant(NamedTuple):
-    """Blocks, and expansion of the channels inside them, of the four encoder stages and of the bottleneck."""
+    """Numbers of blocks and channel expansions of the four encoder stages and of the bottleneck."""
 
     depths: Sequence[int]
     expansions: Sequence[int]
@@ -34,15 +34,15 @@ _VARIANTS: Mapping[str, _Variant] = {
 
 @register_model("mednext")
 class MedNeXt(WrappedNetwork):
-    """Segment by a U-shaped ConvNeXt (MedNeXt, Roy et al., MICCAI 2023), MONAI's ``MedNeXt``.
+    """U-shaped ConvNeXt (MedNeXt, Roy et al., MICCAI 2023), MONAI's ``MedNeXt``.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
-        size: the paper's ``"S"``, ``"B"``, ``"M"`` or ``"L"``.
-        kernel_size: odd size of the depthwise convolutions (the paper's are 3 and 5).
-        init_filters: channels of the first stage; they double with each of the four others.
+        size: variant of the paper: ``"S"``, ``"B"``, ``"M"`` or ``"L"``.
+        kernel_size: odd size of the depthwise convolutions (3 and 5 in the paper).
+        init_filters: channels of the first stage; each of the four others doubles them.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S).
 
@@ -88,7 +88,7 @@ class MedNeXt(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield its smallest variant narrowed, then all variants."""
+        """Yield narrower versions of the smallest variant, then all variants."""
         for filters in (8, 16):
             yield f"S, width {filters}", {"size": "S", "init_filters": filters}
         for size in _VARIANTS:

@@ -1,4 +1,4 @@
-"""What every registered network offers to the floors above."""
+"""Base classes of the registered networks."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,20 +16,20 @@ from deconvseg.ops.overriding import is_symbolic
 
 
 class Network(nn.Module):
-    """A segmentation network: (B, in_channels, \\*S) to logits (B, out_channels, \\*S).
+    """Base class of segmentation networks: (B, in_channels, \\*S) to logits (B, out_channels, \\*S).
 
     Attributes:
-        config: all constructor arguments, JSON-able: ``create_model(name, **network.config)`` rebuilds it.
+        config: all constructor arguments in JSON types: ``create_model(name, **network.config)`` rebuilds the network.
         in_channels: channels of the input.
         out_channels: channels of the logits.
         spatial_dims: number of spatial axes.
         size_multiple: every spatial size must be a multiple of this, one number per axis.
-        fixed_size: the only spatial size that the network takes, or None.
-        deep_supervision_heads: number of extra heads; 0 where the network has none.
-        extra_heads: those heads, highest resolution first, where the network has any.
+        fixed_size: the only spatial size that the network supports, or None.
+        deep_supervision_heads: number of extra heads.
+        extra_heads: the extra heads, highest resolution first, if the network has any.
 
-    The first argument of the constructor is ``config``; a subclass gives it a copy of its ``locals()``, taken first.
-    Channels, axes and heads are those of the configuration, unless a subclass that does not take them gives them.
+    A subclass passes a copy of its ``locals()``, taken first, as ``config``. Channels, axes and heads come from the
+    configuration, unless a subclass without these arguments passes them.
 
     """
 
@@ -60,17 +60,17 @@ class Network(nn.Module):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield names of sizes and constructor arguments (without channels and axes) for a planner, narrowest first.
+        """Yield sizes for the planner, narrowest first: a name and constructor arguments without channels and axes.
 
-        By default they are those of a network of stages, with ``widths`` and ``strides``; a network with other
-        arguments says here which. One that cannot be fitted raises an :class:`~deconvseg.errors.InputError` that
-        completes the sentence "model 'name' ...".
+        The default is for networks with the arguments ``widths`` and ``strides``; other networks override it. A network
+        that cannot be fitted raises an :class:`~deconvseg.errors.InputError` whose message completes the sentence
+        "model 'name' ...".
         """
         return fit_stages(cls, grid, patch)
 
     @property
     def deep_supervision(self) -> bool:
-        """Whether ``forward`` returns a list of logits, highest resolution first; parameters stay the same."""
+        """Whether ``forward`` returns a list of logits, highest resolution first; the parameters are the same."""
         return self._deep_supervision
 
     @deep_supervision.setter
@@ -83,20 +83,20 @@ class Network(nn.Module):
         self._deep_supervision = bool(on)
 
     def create_extra_heads(self, widths: Sequence[int]) -> nn.ModuleList:
-        """Make a pointwise head for each of the first ``deep_supervision_heads`` widths, highest resolution first."""
+        """Return a pointwise head for each of the first ``deep_supervision_heads`` widths, highest resolution first."""
         conv, supervised = CONV[self.spatial_dims], widths[: self.deep_supervision_heads]
         return nn.ModuleList(conv(width, self.out_channels, kernel_size=1) for width in supervised)
 
     def apply_heads(self, head: nn.Module, features: Sequence[Tensor]) -> Tensor | list[Tensor]:
-        """Return the head's logits of the first features, or also the extra heads' while ``deep_supervision`` is on."""
+        """Return the head's logits of the first features, or a list of all heads' while ``deep_supervision`` is on."""
         if not self.deep_supervision:
             return logits_of(head, features[0])
         return [logits_of(each, x) for each, x in zip([head, *self.extra_heads], features, strict=False)]
 
     def load_weights(self, weights: Mapping[str, Tensor], source: str, expected: str = "this one") -> None:
-        """Load a state dict of this very network; of another one it is refused, and nothing is loaded.
+        """Load a state dict; if names or shapes differ, raise :class:`InputError` without loading anything.
 
-        The error names the ``source`` of the weights and the network that was ``expected``.
+        The error names the ``source`` of the weights and the ``expected`` network.
         """
         wanted = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -110,7 +110,7 @@ class Network(nn.Module):
         self.load_state_dict(weights)
 
     def check_input(self, x: Tensor) -> None:
-        """Refuse an input of the wrong shape, naming the size to pad to."""
+        """Raise :class:`InputError` for an input of the wrong shape, with the size to pad to."""
         if is_symbolic(x):
             return
         name = type(self).__name__
@@ -124,7 +124,7 @@ class Network(nn.Module):
         self.check_size(tuple(x.shape[2:]))
 
     def check_size(self, size: Sequence[int]) -> None:
-        """Refuse a spatial size that the network does not take, naming the one to pad to."""
+        """Raise :class:`InputError` for an unsupported spatial size, with the size to pad to."""
         name, size = type(self).__name__, tuple(size)
         if self.fixed_size is not None and size != self.fixed_size:
             larger = any(length > fixed for length, fixed in zip(size, self.fixed_size, strict=True))
@@ -138,23 +138,23 @@ class Network(nn.Module):
 
 
 class WrappedNetwork(Network):
-    """A network that another package builds, whose layers start as that package has them start.
+    """A network built by another package, with the initialisation of that package.
 
-    That package's module is ``body`` where it makes the logits by itself.
+    ``body`` is that package's module, if it computes the logits by itself.
     """
 
     body: nn.Module
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits."""
+        """Return the logits of an image (B, in_channels, \\*S)."""
         self.check_input(x)
         return logits_of(self.body, x)
 
     def reset_parameters(self) -> None:
-        """Draw new parameters and buffers as the constructor does: all of them, also those of its layers.
+        """Draw new parameters and buffers of all layers, as the constructor does.
 
-        With the same seed they are those of a new network. What was added to the network since, such as another
-        upsampling, stays as it is.
+        With the same seed they equal those of a new network. Layers added after construction, such as another
+        upsampling, are not changed.
         """
         with torch.device("cpu"):
             fresh = type(self)(**self.config)
@@ -170,18 +170,18 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
 
 
 def logits_of(head: nn.Module, features: Tensor) -> Tensor:
-    """Apply a head to (B, C, \\*S), and put the logits in the usual memory order."""
+    """Apply a head to (B, C, \\*S), and return contiguous logits."""
     logits: Tensor = head(features)
     return logits.contiguous()
 
 
 def log_sigmoid(x: Tensor) -> Tensor:
-    """Compute log sigmoid(x), also in exports: to ONNX ``F.logsigmoid`` becomes Log(Sigmoid(x)), -inf below -104."""
+    """Return log sigmoid(x); in ONNX ``F.logsigmoid`` becomes Log(Sigmoid(x)), which is -inf below -104."""
     return -F.softplus(-x)
 
 
 def _jsonable(value: Any) -> Any:
-    """Write sequences as lists, numbers of NumPy as Python's and infinity as a word, as strict JSON needs."""
+    """Convert a value for strict JSON: sequences to lists, NumPy numbers to Python's, infinity to ``"inf"``."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):

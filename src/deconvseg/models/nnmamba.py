@@ -1,4 +1,4 @@
-"""nnMamba (arXiv 2402.03526): a residual encoder with Mamba beside its convolutions."""
+"""nnMamba (arXiv 2402.03526): a residual encoder with Mamba parallel to its convolutions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,12 +18,12 @@ from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsa
 from deconvseg.ops.layout import innermost_on_cpu
 
 _STAGES = 4
-# Channels of a skip connection for every number that describes all of them.
+# Reduction factor of the channels in the scaling of skip connections.
 _SQUEEZE = 16
 
 
 class MambaInConvolution(nn.Module):
-    """The MICCSS block: Mamba along the positions of an image, between two 1x1 convolutions.
+    """The MICCSS block: Mamba over the positions of an image, between two 1x1 convolutions.
 
     Shapes: input and output (B, channels, \\*S).
     """
@@ -43,7 +43,7 @@ class MambaInConvolution(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Residual blocks, the first with stride 2; the others share one MICCSS block beside their convolutions."""
+    """Residual blocks, the first with stride 2; the others share one MICCSS block parallel to their convolutions."""
 
     def __init__(self, channels: int, width: int, blocks: int, spatial_dims: int, norm: str, states: int) -> None:
         super().__init__()
@@ -60,18 +60,18 @@ class EncoderLayer(nn.Module):
 
 
 class ChannelScaling(nn.Module):
-    """Weigh the channels of a skip connection by what their means say: input and output (B, channels, \\*S)."""
+    """Scale the channels of a skip connection by weights predicted from their means; shapes (B, channels, \\*S)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         squeezed = max(1, channels // _SQUEEZE)
-        # So few numbers that ReLUs could all be zero from the start, and stay so.
+        # SiLU, because with so few hidden units ReLUs could all be zero initially and remain so.
         self.weigh = nn.Sequential(
             nn.Linear(channels, squeezed), nn.SiLU(), nn.Linear(squeezed, channels), nn.Sigmoid()
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale (B, channels, \\*S)."""
+        """Scale the channels of (B, channels, \\*S)."""
         means = x.mean(dim=tuple(range(2, x.ndim)))
         weights: Tensor = self.weigh(means)
         out: Tensor = x * weights.reshape(*means.shape, *[1] * (x.ndim - 2))
@@ -99,22 +99,22 @@ class DecoderStage(nn.Module):
 
 @register_model("nnmamba")
 class NNMamba(Network):
-    """Segment 2D or 3D images by nnMamba (arXiv 2402.03526), written here.
+    """nnMamba (arXiv 2402.03526) for 2D and 3D images, implemented in this package.
 
-    A stem at half the resolution, three residual layers with Mamba at strides 4, 8 and 16, trilinear upsampling. With
-    one input channel and 14 classes in 3D it has 15.956 million parameters.
+    It has a stem at half the resolution, three residual layers with Mamba at strides 4, 8 and 16, and trilinear
+    upsampling. With one input channel and 14 classes in 3D it has 15.956 million parameters.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
         channels: channels of the stem; every layer doubles them.
-        blocks: residual blocks of every layer, 2 or more.
-        states: states of every inner channel of Mamba.
-        norm: normalisation, by name.
-        upsampling: ``"linear"`` (the paper's) or another, by name or with options
-            (:func:`~deconvseg.nn.create_upsampling`), with as many channels.
-        deep_supervision_heads: extra heads, one resolution further down each, up to three; used while
+        blocks: residual blocks per layer, at least 2.
+        states: states per inner channel of Mamba.
+        norm: name of the normalisation.
+        upsampling: ``"linear"`` (as in the paper) or another kind, by name or with options
+            (:func:`~deconvseg.nn.create_upsampling`); it keeps the number of channels.
+        deep_supervision_heads: number of extra heads at successively lower resolutions, at most three; used while
             ``deep_supervision`` is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S) or, while
@@ -141,7 +141,7 @@ class NNMamba(Network):
         widths = [channels * 2**stage for stage in range(_STAGES)]
         check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         if blocks < 2:
-            raise InputError(f"blocks={blocks}: give 2 or more, because Mamba is beside all blocks but the first")
+            raise InputError(f"blocks={blocks}: give 2 or more, because Mamba is parallel to all blocks but the first")
         super().__init__(
             config,
             size_multiple=(2**_STAGES,) * spatial_dims,
@@ -169,14 +169,14 @@ class NNMamba(Network):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield its width."""
+        """Yield the widths of the network."""
         for channels in (8, 16, 32):
             yield f"width {channels}", {"channels": channels}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        """Return the logits of an image (B, in_channels, \\*S), or a list while ``deep_supervision`` is on."""
         self.check_input(x)
-        # Convolutions are faster on a CPU with the channels innermost.
+        # Convolutions are faster on a CPU in channels-last format.
         image = innermost_on_cpu(x)
         features = [self.stem(image)]
         for layer in self.encoder:

@@ -1,4 +1,4 @@
-"""nnU-Net's network, as MONAI's DynUNet builds it, at the widths that the paper of Deconver gives it."""
+"""nnU-Net's network, built by MONAI's DynUNet, with the widths of the Deconver paper."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,29 +20,30 @@ _FEWEST_STAGES = 3
 
 @register_model("nnunet")
 class NNUNet(WrappedNetwork):
-    """Segment 2D or 3D images by nnU-Net's plain U-Net (Isensee et al., Nature Methods 2021), from MONAI's ``DynUNet``.
+    """nnU-Net's plain U-Net (Isensee et al., Nature Methods 2021) for 2D and 3D images, MONAI's ``DynUNet``.
 
-    The names of the state dict are DynUNet's, without the second name that it gives every tensor under ``skip_layers``.
+    The state dict has DynUNet's names, without the aliases that DynUNet registers under ``skip_layers``.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
-        widths: channels of each stage, from the full resolution down; three stages or more.
-        strides: of each stage: one number, one per stage (the first must be 1), one per axis, or a sequence per stage
-            of one per axis; ``None`` means 2 after the first stage.
-        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
-            one per axis.
-        norm: ``"instance"`` (without parameters, as in the paper of Deconver), ``"instance_affine"`` (nnU-Net's own) or
-            ``"batch"``.
+        widths: channels of each stage, from the full resolution down; at least three stages.
+        strides: strides of the stages: one number, one per stage (the first must be 1), one per axis, or per stage a
+            sequence with one number per axis; ``None`` means 2 after the first stage.
+        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or per stage a sequence with
+            one number per axis.
+           norm: ``"instance"`` (without parameters, as in the Deconver paper), ``"instance_affine"`` (as in nnU-Net) or
+               ``"batch"``.
         residual: whether the encoder's blocks have residual connections.
-        upsampling: ``"transposed"`` (nnU-Net's) or another, by name or with options
+        upsampling: ``"transposed"`` (as in nnU-Net) or another kind, by name or with options
             (:func:`~deconvseg.nn.create_upsampling`).
-        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+        deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
+            is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
-    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
-    first, each one stage coarser than the one before.
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
+    resolution down, one per stage.
 
     """
 
@@ -96,11 +97,11 @@ class NNUNet(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield stages of the grid, three or more."""
+        """Yield sizes with the stages of the grid, at least three."""
         return fit_stages(cls, grid, patch, fewest=_FEWEST_STAGES)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        """Return the logits of an image (B, in_channels, \\*S), or a list while ``deep_supervision`` is on."""
         self.check_input(x)
         features = [self.input_block(x)]
         for block in (*self.downsamples, self.bottleneck):
@@ -111,4 +112,6 @@ class NNUNet(WrappedNetwork):
 def _check_reach(kernels: Sequence[Sequence[int]], steps: Sequence[Sequence[int]]) -> None:
     for kernel, step in zip(kernels, steps, strict=True):
         if any(stride > size + 1 for size, stride in zip(kernel, step, strict=True)):
-            raise InputError(f"strides: {step} leaves out what kernel_size {kernel} does not reach: give smaller ones")
+            raise InputError(
+                f"strides: {step} skips voxels that kernel_size {kernel} does not reach: give smaller ones"
+            )

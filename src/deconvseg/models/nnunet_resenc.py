@@ -1,4 +1,4 @@
-"""nnU-Net's residual encoder network, from dynamic-network-architectures."""
+"""nnU-Net's residual encoder network, built by dynamic-network-architectures."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,39 +22,40 @@ from deconvseg.ops.torch_internals import children_of
 _STAGES = 6
 _FEWEST_STAGES = 2
 _MOST_CHANNELS = {2: 512, 3: 320}
-# Blocks of nnU-Net's residual encoder in the first stages; every further one has as many as the last.
+# Blocks of nnU-Net's residual encoder in the first stages; every later stage has the last number.
 _DEPTHS = (1, 3, 4, 6)
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-# Those with a scale, which the package starts at zero where a residual connection is added.
+# Normalisations with a scale, which the package initialises to zero before a residual connection.
 _NORMS = ("instance_affine", "batch")
 
 
 @register_model("nnunet_resenc")
 class ResEncUNet(WrappedNetwork):
-    """Segment by nnU-Net's U-Net with a residual encoder (Isensee et al., MICCAI 2024).
+    """nnU-Net's U-Net with a residual encoder (Isensee et al., MICCAI 2024).
 
-    It is the ``ResidualEncoderUNet`` of the package ``dynamic-network-architectures``, with one convolution a decoder
-    stage. Each tensor has one name in the state dict, where that package gives several.
+    It is the ``ResidualEncoderUNet`` of the package ``dynamic-network-architectures``, with one convolution per decoder
+    stage. Each tensor has one name in the state dict, while that package registers several.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
-        widths: channels of each stage, from the full resolution down; two stages or more. ``None`` means nnU-Net's six,
-            from 32 doubling to at most 512 in 2D and 320 in 3D.
-        depths: residual blocks of each encoder stage; ``None`` means 1, 3, 4, then 6 each.
-        strides: of each stage: one number, one per stage (the first must be 1), one per axis, or a sequence per stage
-            of one per axis; ``None`` means 2 after the first stage.
-        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
-            one per axis.
+        widths: channels of each stage, from the full resolution down; at least two stages. ``None`` means nnU-Net's six
+            stages, doubling from 32 to at most 512 in 2D and 320 in 3D.
+        depths: residual blocks per encoder stage; ``None`` means 1, 3, 4 and then 6 for each further stage.
+        strides: strides of the stages: one number, one per stage (the first must be 1), one per axis, or per stage a
+            sequence with one number per axis; ``None`` means 2 after the first stage.
+        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or per stage a sequence with
+            one number per axis.
         norm: ``"instance_affine"`` or ``"batch"``.
-        upsampling: ``"transposed"`` (nnU-Net's) or another, by name or with options
+        upsampling: ``"transposed"`` (as in nnU-Net) or another kind, by name or with options
             (:func:`~deconvseg.nn.create_upsampling`).
-        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+        deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
+            is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
-    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
-    first, each one stage coarser than the one before.
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
+    resolution down, one per stage.
 
     """
 
@@ -114,11 +115,11 @@ class ResEncUNet(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield stages of the grid, two or more."""
+        """Yield sizes with the stages of the grid, at least two."""
         return fit_stages(cls, grid, patch, fewest=_FEWEST_STAGES)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        """Return the logits of an image (B, in_channels, \\*S), or a list while ``deep_supervision`` is on."""
         self.check_input(x)
         stages = [partial(_decoder_stage, up, convs) for up, convs in zip(self.upsampling, self.decoder, strict=True)]
         return self.apply_heads(self.head, decode(stages, list(self.encoder(x))))
@@ -141,7 +142,7 @@ def _import_architectures() -> Any:
 
 
 def _drop_aliases(built: Any) -> None:
-    """Leave every layer registered once: ``all_modules`` holds what ``conv``, ``norm`` and others name again."""
+    """Remove aliases, so that each layer is registered once: ``all_modules`` repeats ``conv``, ``norm`` and others."""
     del built.decoder.encoder
     for module in list(built.modules()):
         children = children_of(module)

@@ -1,4 +1,4 @@
-"""Weights of the authors' own repository, github.com/pashtari/deconver, for our Deconver."""
+"""Conversion of weights of the authors' repository, github.com/pashtari/deconver."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 from deconvseg.errors import InputError
 from deconvseg.models.deconver import Deconver
 
-# Ours on the left; on the right theirs, in which a pointwise convolution is called `linear`.
+# Left: names of this package. Right: the authors' names, in which a pointwise convolution is called `linear`.
 _RENAMED = (
     (r"^encoder\.(\d+)\.downsampling\.", r"encoder.blocks.\1.downsample."),
     (r"^decoder\.(\d+)\.upsampling\.", r"decoder.blocks.\1.upsample."),
@@ -23,11 +23,11 @@ _RENAMED = (
 
 
 def load_official(model: Deconver, state_dict: Mapping[str, Tensor]) -> None:
-    """Load a state dict of the authors' repository (its package ``deconver``) into a Deconver of the same shape.
+    """Load a state dict of the authors' repository (package ``deconver``) into a Deconver of the same shape.
 
-    Their networks with ``num_deep_supr=n`` correspond to ours with ``deep_supervision_heads=n - 1``. Outputs agree at
-    equal ``eps`` (theirs defaults to 1e-16). Nothing is loaded unless everything fits: else an
-    :class:`~deconvseg.errors.InputError` lists the names and shapes that don't.
+    Their networks with ``num_deep_supr=n`` correspond to ``deep_supervision_heads=n - 1``. Outputs agree for equal
+    ``eps`` (their default is 1e-16). If names or shapes do not fit, nothing is loaded and an
+    :class:`~deconvseg.errors.InputError` lists them.
     """
     ours = model.state_dict()
     supervised = "heads.0.weight" in state_dict
@@ -50,7 +50,7 @@ def load_official(model: Deconver, state_dict: Mapping[str, Tensor]) -> None:
 
 
 def official_name(name: str, supervised: bool = False) -> str:
-    """The authors' name of one of our parameters; ``supervised`` where their network has deep supervision heads."""
+    """Return the authors' name of a parameter; ``supervised`` says whether their network has deep supervision heads."""
     if supervised:
         name = re.sub(r"^head\.", "heads.0.", name)
         name = re.sub(r"^extra_heads\.(\d+)\.", lambda match: f"heads.{int(match[1]) + 1}.", name)
@@ -60,7 +60,7 @@ def official_name(name: str, supervised: bool = False) -> str:
 
 
 def _core(tensor: Tensor) -> tuple[int, ...]:
-    """The shape without trailing ones: their pointwise convolutions are 1D, ours have one axis for every image axis."""
+    """Return the shape without trailing ones, because the authors' pointwise convolutions are 1D."""
     shape = tuple(tensor.shape)
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]

@@ -1,4 +1,4 @@
-"""What networks of other packages need to fit in: their names of normalisations, and our upsamplings."""
+"""Adapters for networks of other packages: names of normalisations, and replacement of upsamplings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deconvseg.nn.upsampling import Upsampling, choose_upsampling, upsample
 from deconvseg.ops.torch_internals import ConvTransposeNd
 
-# How MONAI names the normalisations of `deconvseg.nn.norm.NORMS`.
+# MONAI's names of the normalisations in `deconvseg.nn.norm.NORMS`.
 MONAI_NORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "instance": ("INSTANCE", {"affine": False}),
     "batch": ("BATCH", {}),
@@ -18,7 +18,7 @@ MONAI_NORMS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 class UpBlock(nn.Module):
-    """MONAI's decoder block with any upsampling: upsampling, concatenation, convolutions, by the same names."""
+    """MONAI's decoder block with any upsampling: upsampling, concatenation, convolutions; with MONAI's names."""
 
     def __init__(self, upsampling: nn.Module, convs: nn.Module) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class UpBlock(nn.Module):
 
 
 def use_upsampling(network: nn.Module, names: Sequence[str], upsampling: Upsampling) -> None:
-    """Give decoder blocks of MONAI (``UnetUpBlock``, ``UnetrUpBlock``), named as in the network, other upsampling."""
+    """Replace the upsampling of named decoder blocks of MONAI (``UnetUpBlock``, ``UnetrUpBlock``) in a network."""
     for name in names:
         block = network.get_submodule(name)
         layer = other_upsampling(block.get_submodule("transp_conv"), upsampling)
@@ -40,9 +40,9 @@ def use_upsampling(network: nn.Module, names: Sequence[str], upsampling: Upsampl
 
 
 def other_upsampling(transposed: nn.Module, upsampling: Upsampling) -> nn.Module:
-    """Return an upsampling for the place of a transposed convolution, which may be wrapped.
+    """Return an upsampling that replaces a transposed convolution, which may be wrapped.
 
-    ``"transposed"`` is that layer itself, and ``"dtc+transposed"`` has it as its base; others are made anew.
+    ``"transposed"`` is that layer itself, and ``"dtc+transposed"`` has it as its base; other kinds are new layers.
     """
     chosen = choose_upsampling(upsampling)
     conv = next(module for module in transposed.modules() if isinstance(module, ConvTransposeNd))

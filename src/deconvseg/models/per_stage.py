@@ -1,4 +1,4 @@
-"""The sizes of a U-shaped network: what is given once, per axis, or per stage."""
+"""Arguments of U-shaped networks that are given once, per axis, or per stage."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ PerStage = int | Sequence[int | Sequence[int]]
 def check_sizes(
     in_channels: int, out_channels: int, spatial_dims: int, widths: Sequence[int], deep_supervision_heads: int
 ) -> None:
-    """Refuse numbers of channels, axes, stages and heads of which no network can be made."""
+    """Raise :class:`InputError` for invalid numbers of channels, axes, stages or heads."""
     check_ends(in_channels, out_channels, spatial_dims)
     if len(widths) == 0 or any(width < 1 for width in widths):
         raise InputError(f"widths={widths!r}: give one positive number per stage")
@@ -22,7 +22,7 @@ def check_sizes(
 
 
 def check_ends(in_channels: int, out_channels: int, spatial_dims: int) -> None:
-    """Refuse numbers of channels and axes of which no network can be made."""
+    """Raise :class:`InputError` for invalid numbers of channels or axes."""
     check_spatial_dims(spatial_dims, (2, 3))
     check_channels(in_channels=in_channels, out_channels=out_channels)
 
@@ -49,7 +49,7 @@ def _kernels_per_stage(kernel_size: PerStage, spatial_dims: int, stages: int) ->
 def strides_per_stage(strides: PerStage, spatial_dims: int, stages: int) -> list[tuple[int, ...]]:
     """Expand strides to every stage and axis; a flat sequence of ``stages`` numbers is one per stage.
 
-    One number, or one per axis, holds from the second stage on; the first stage keeps the full resolution.
+    One number, or one per axis, applies from the second stage on; the first stage keeps the full resolution.
     """
     full_resolution = (1,) * spatial_dims
     if isinstance(strides, int):
@@ -66,7 +66,7 @@ def strides_per_stage(strides: PerStage, spatial_dims: int, stages: int) -> list
 
 
 def depths_per_stage(depths: Sequence[int] | None, stages: int, name: str) -> Sequence[int]:
-    """Blocks of each stage: one each where ``depths`` is ``None``."""
+    """Return the number of blocks of each stage: 1 per stage if ``depths`` is ``None``."""
     if depths is None:
         return (1,) * stages
     if len(depths) != stages or any(depth < 1 for depth in depths):
@@ -75,7 +75,7 @@ def depths_per_stage(depths: Sequence[int] | None, stages: int, name: str) -> Se
 
 
 def _flat(values: Sequence[int | Sequence[int]]) -> list[int]:
-    """The values if all are numbers; else nothing."""
+    """Return the values if all are integers, otherwise an empty list."""
     numbers = [value for value in values if isinstance(value, int)]
     return numbers if len(numbers) == len(values) else []
 

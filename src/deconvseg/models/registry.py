@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Registry of networks by name."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ _BUILDERS: dict[str, Callable[..., Network]] = {}
 def register_model(name: str) -> Callable[[Builder], Builder]:
     """Register a :class:`~deconvseg.models.Network` class, or a function that returns one, under a name.
 
-    A package makes its networks known to the command line, and to the processes that train folds, as entry points of
-    the group ``deconvseg.models``.
+    For the command line, and for the processes that train folds, a package registers its networks by entry points of
+    the group ``deconvseg.models``. Raises ``ValueError`` for a name that is already registered.
     """
 
     def register(builder: Builder) -> Builder:
@@ -36,19 +36,19 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
 
 
 def list_models() -> list[str]:
-    """The names that :func:`create_model` knows, sorted."""
+    """Return the names of the registered models, sorted."""
     load_plugins(_PLUGINS)
     return sorted(_BUILDERS)
 
 
 def describe_model(name: str) -> str:
-    """Return what a registered model's own documentation says: what it does, its arguments, its shapes."""
+    """Return the documentation of a registered model: a summary, its arguments and shapes."""
     check_choice(name, list_models(), "model")
     return inspect.getdoc(_BUILDERS[name]) or ""
 
 
 def model_name(network: Network) -> str:
-    """Return the name that a network's class is registered under; an unknown class is an ``InputError``."""
+    """Return the registered name of a network's class; :class:`InputError` for an unregistered class."""
     for name, builder in _BUILDERS.items():
         if builder is type(network):
             return name
@@ -62,7 +62,7 @@ def list_arguments(name: str) -> list[str]:
 
 
 def fit_model(name: str, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-    """Yield sizes of a registered model that are fitted to a grid and a patch, narrowest first (`Network.fitted`)."""
+    """Yield sizes of a registered model fitted to a grid and a patch size, narrowest first (`Network.fitted`)."""
     check_choice(name, list_models(), "model")
     builder = _BUILDERS[name]
     try:
@@ -77,8 +77,9 @@ def fit_model(name: str, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
 def preset_arguments(name: str, preset: str, variant: str | None = None) -> dict[str, Any]:
     """Return the constructor arguments of a registered model in a preset of ``deconvseg.catalog.PRESETS``.
 
-    ``variant`` names one of the preset's variants of that model, where its paper has several. An unknown name, preset
-    or variant, or a model that the preset's paper does not have, is an :class:`~deconvseg.errors.InputError`.
+    ``variant`` names one of the preset's variants of the model, if its paper has several. Raises
+    :class:`~deconvseg.errors.InputError` for an unknown name, preset or variant, and for a model that the preset does
+    not contain.
     """
     check_choice(name, list_models(), "model")
     check_choice(preset, PRESETS, f"model {name!r}: preset")
@@ -94,20 +95,19 @@ def preset_arguments(name: str, preset: str, variant: str | None = None) -> dict
 
 
 def create_model(name: str, preset: str | None = None, *, variant: str | None = None, **overrides: Any) -> Network:
-    """Make a network by name, from a preset's configuration, from arguments, or from both.
+    """Create a network by name, from a preset's configuration, from arguments, or from both.
 
-    ``preset`` names a configuration of the papers, and ``variant`` one of its variants of the model, as
-    ``"nnU-Net with DTC"`` (see :func:`preset_arguments`); they fix the network only.
-    ``overrides`` are constructor arguments and win over it. ``create_model(name, **network.config)`` rebuilds a
-    network. An unknown name, preset or argument, or a value of the wrong type, raises
-    :class:`~deconvseg.errors.InputError`.
+    ``preset`` names a configuration of the papers, and ``variant`` one of its variants of the model, such as ``"nnU-Net
+    with DTC"`` (see :func:`preset_arguments`); they define only the architecture. ``overrides`` are constructor
+    arguments, which take precedence. ``create_model(name, **network.config)`` rebuilds a network. Raises
+    :class:`~deconvseg.errors.InputError` for an unknown name, preset or argument, and for a value of the wrong type.
     """
     check_choice(name, list_models(), "model")
     config = dict(overrides)
     if preset is not None:
         config = {**preset_arguments(name, preset, variant), **overrides}
     elif variant is not None:
-        raise InputError(f"variant={variant!r}: a variant is one of a preset: name that too")
+        raise InputError(f"variant={variant!r}: a variant belongs to a preset: name the preset too")
     current = current_arguments(name, config)
     if config.keys() - current.keys():
         warn_of_moved(config, current)
@@ -117,7 +117,7 @@ def create_model(name: str, preset: str | None = None, *, variant: str | None = 
 
 
 def current_arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return constructor arguments of a registered model, as of an older plan, by the names that they have now."""
+    """Return constructor arguments of a registered model, possibly of an older plan, under their current names."""
     check_choice(name, list_models(), "model")
     return fold_moved(_constructor(_BUILDERS[name]), config)
 

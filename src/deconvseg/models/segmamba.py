@@ -1,4 +1,4 @@
-"""SegMamba (arXiv 2401.13560): an encoder that scans whole volumes in three orders, and a convolutional decoder."""
+"""SegMamba (arXiv 2401.13560): an encoder that scans volumes in three orders, and a convolutional decoder."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsa
 from deconvseg.ops.layout import innermost_on_cpu
 
 _NORM = "instance"
-# Of the leaky ReLUs of the convolutional blocks, as in UNETR.
+# Negative slope of the leaky ReLUs in the convolutional blocks, as in UNETR.
 _SLOPE = 0.01
 
 
 class GatedSpatialConv(nn.Module):
-    """Gated spatial convolution (GSC): 3x3 convolutions gated by a pointwise one.
+    """Gated spatial convolution (GSC): 3x3 convolutions gated by a pointwise convolution.
 
     Shapes: input and output (B, channels, \\*S).
     """
@@ -47,7 +47,7 @@ class GatedSpatialConv(nn.Module):
 
 
 class TriOrientedMamba(nn.Module):
-    """Layer normalisation and a Mamba that scans forward, backward and across slices, with a residual (ToM).
+    """Residual tri-oriented Mamba (ToM): layer normalisation, then scans forward, backward and across slices.
 
     Shapes: input and output (B, channels, \\*S), the number of positions a multiple of ``slices``.
     """
@@ -104,28 +104,29 @@ class DecoderStage(nn.Module):
 
 @register_model("segmamba")
 class SegMamba(Network):
-    """Segment 2D or 3D images by SegMamba (arXiv 2401.13560), written here; 2D is our port.
+    """SegMamba (arXiv 2401.13560), implemented in this package for 3D images and, beyond the paper, for 2D images.
 
-    A stem at half the resolution, one stage for each of ``widths`` at strides 2, 4, ..., skip connections through
-    residual blocks. With one input channel and 14 classes in 3D it has 67.36 million parameters.
+    It has a stem at half the resolution, one stage for each of ``widths`` at strides 2, 4, ..., and skip connections
+    through residual blocks. With one input channel and 14 classes in 3D it has 67.36 million parameters.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
         widths: channels of each stage, from half the resolution down.
-        depths: Mamba layers of each stage; ``None`` means one each.
-        hidden: channels of the bottom of the decoder.
-        slices: parts of each stage's sequence for the scan across slices: the published ones make every slice of a
-            128x128x128 patch a part.
-        states: states of every inner channel of Mamba.
-        uncertainty: whether skip connections are weighed by feature-level uncertainty (FUE; no parameters).
-        upsampling: ``"transposed"`` (the paper's) or another, by name or with options
+        depths: Mamba layers per stage; ``None`` means one per stage.
+        hidden: channels at the lowest resolution of the decoder.
+        slices: number of slices of each stage's sequence for the scan across slices; the default values fit a patch of
+            128x128x128, as published.
+        states: states per inner channel of Mamba.
+        uncertainty: whether skip connections are weighted by feature-level uncertainty (FUE; no parameters).
+        upsampling: ``"transposed"`` (as in the paper) or another kind, by name or with options
             (:func:`~deconvseg.nn.create_upsampling`).
-        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+        deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
+            is on.
 
-    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``, the least with which
-    ``slices`` divide the positions of every stage (32 in 3D, 64 in 2D, as published); output (B, out_channels, \\*S)
+    Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``, the smallest for which
+    ``slices`` divide the positions of every stage (32 in 3D and 64 in 2D by default); output (B, out_channels, \\*S)
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
     first.
 
@@ -179,15 +180,15 @@ class SegMamba(Network):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield its width."""
-        # The paper's proportions; 48 is its own width.
+        """Yield the widths of the network."""
+        # The paper's proportions; 48 is the paper's width.
         for base in (12, 24, 48):
             yield f"width {base}", {"widths": [base, 2 * base, 4 * base, 8 * base], "hidden": 16 * base}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        """Return the logits of an image (B, in_channels, \\*S), or a list while ``deep_supervision`` is on."""
         self.check_input(x)
-        # Convolutions are faster on a CPU with the channels innermost.
+        # Convolutions are faster on a CPU in channels-last format.
         x = innermost_on_cpu(x)
         features = [self.skips[0](x)]
         for stage, skip in zip(self.encoder, self.skips[1:], strict=True):
@@ -198,9 +199,9 @@ class SegMamba(Network):
 
 
 def weigh_by_certainty(x: Tensor) -> Tensor:
-    """Strengthen features where they are certain: x + x (1 - u), u = -p log p, p = sigmoid(mean over the channels).
+    """Amplify certain features: x + x (1 - u), u = -p log p, p = sigmoid(mean over the channels).
 
-    That is the feature-level uncertainty estimation (FUE). Shapes: input and output (B, C, \\*S).
+    This is the feature-level uncertainty estimation (FUE). Shapes: input and output (B, C, \\*S).
     """
     mean = x.mean(dim=1, keepdim=True)
     uncertainty = -torch.sigmoid(mean) * log_sigmoid(mean)
@@ -208,8 +209,8 @@ def weigh_by_certainty(x: Tensor) -> Tensor:
 
 
 def _size_multiple(slices: Sequence[int], spatial_dims: int) -> int:
-    """Return the least multiple of all strides with which slices divide the positions of every stage."""
-    lengths = [2**power for power in range(len(slices) - 1, -1, -1)]  # of each stage, at the least size
+    """Return the smallest multiple of all strides for which slices divide the positions of every stage."""
+    lengths = [2**power for power in range(len(slices) - 1, -1, -1)]  # length of each stage at the smallest size
     factor = 1
     while any((factor * length) ** spatial_dims % parts for length, parts in zip(lengths, slices, strict=True)):
         factor += 1

@@ -1,4 +1,4 @@
-"""SegResNet, from MONAI."""
+"""SegResNet, built by MONAI."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,25 +11,25 @@ from deconvseg.models.registry import register_model
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, needs_skip
 
 _GROUPS = 8
-# Blocks of the encoder's stages in the paper.
+# Blocks per encoder stage in the paper.
 _DEPTHS = (1, 2, 2, 4)
 
 
 @register_model("segresnet")
 class SegResNet(WrappedNetwork):
-    """Segment by a residual encoder and decoder (Myronenko, BrainLes 2018), MONAI's ``SegResNet``, without the VAE.
+    """Residual encoder and decoder (SegResNet, Myronenko, BrainLes 2018), MONAI's ``SegResNet`` without the VAE.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
-        init_filters: channels of the first stage, a multiple of 8; they double with each stage.
-        depths: residual blocks of each encoder stage; every stage after the first halves the size.
-        decoder_depths: residual blocks of each decoder stage, one stage fewer than the encoder has; ``None`` means one
-            each.
-        upsampling: ``"transposed"`` (as in the paper of Deconver), ``"linear"`` (as in that of SegResNet) or another,
-            by name or with options (:func:`~deconvseg.nn.create_upsampling`), but those that take the skip connection
-            (``fade``), which this decoder adds instead.
+        init_filters: channels of the first stage, a multiple of 8; each stage doubles them.
+        depths: residual blocks per encoder stage; every stage after the first halves the size.
+        decoder_depths: residual blocks per decoder stage, for one stage fewer than the encoder; ``None`` means one per
+            stage.
+        upsampling: ``"transposed"`` (as in the Deconver paper), ``"linear"`` (as in the SegResNet paper) or another
+            kind, by name or with options (:func:`~deconvseg.nn.create_upsampling`), except kinds that take the skip
+            connection (``fade``), which this decoder adds instead.
 
     Shapes: input (B, in_channels, \\*S), every size a multiple of ``size_multiple``; output (B, out_channels, \\*S).
 
@@ -79,8 +79,8 @@ class SegResNet(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield its width, with as many stages as the grid has."""
-        # As many stages as the longest axis allows; the others are padded to it.
+        """Yield the widths of the network, with the grid's number of stages."""
+        # The number of stages that the longest axis allows; the other axes are padded.
         depths = list(_DEPTHS[: max(2, len(grid.strides))])
         for filters in WIDTHS[grid.kind]:
             yield f"width {filters}", {"init_filters": filters, "depths": depths}

@@ -1,4 +1,4 @@
-"""Swin UNETR and SwinUNETR-V2, from MONAI."""
+"""Swin UNETR and SwinUNETR-V2, built by MONAI."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -25,21 +25,21 @@ _DECODER = ("decoder5", "decoder4", "decoder3", "decoder2", "decoder1")
 
 @register_model("swin_unetr")
 class SwinUNETR(WrappedNetwork):
-    """Segment by shifted windows of attention with a convolutional decoder, MONAI's ``SwinUNETR``.
+    """Shifted-window transformer with a convolutional decoder (Swin UNETR), MONAI's ``SwinUNETR``.
 
-    Hatamizadeh et al., BrainLes 2021.
+    Source: Hatamizadeh et al., BrainLes 2021.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
         feature_size: channels at the full resolution, a multiple of 12.
-        depths: transformer blocks of each of the four stages.
-        num_heads: attention heads of each stage; they divide its channels, ``feature_size`` times 1, 2, 4 and 8.
-        window_size: size of the windows, one number or one per axis.
-        norm: normalisation of the convolutional blocks, by name.
-        upsampling: of the five decoder blocks: ``"transposed"`` (the paper's) or another, by name or
-            with options (:func:`~deconvseg.nn.create_upsampling`).
+        depths: transformer blocks per stage, for four stages.
+        num_heads: attention heads per stage, divisors of its channels (``feature_size`` times 1, 2, 4 and 8).
+        window_size: window size, one number or one per axis.
+        norm: name of the normalisation in the convolutional blocks.
+        upsampling: upsampling of the five decoder blocks: ``"transposed"`` (as in the paper) or another kind, by name
+            or with options (:func:`~deconvseg.nn.create_upsampling`).
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 32; output (B, out_channels, \\*S).
 
@@ -92,13 +92,13 @@ class SwinUNETR(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield its width."""
-        # Multiples of 12, which its heads need; 48 is the paper's.
+        """Yield the widths of the network."""
+        # Multiples of 12, which the attention heads need; 48 is the paper's width.
         for features in (12, 24, 36, 48):
             yield f"width {features}", {"feature_size": features}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits."""
+        """Return the logits of an image (B, in_channels, \\*S)."""
         self.check_input(x)
         if x.shape[0] == 0:
             raise InputError(f"{type(self).__name__} got an image of shape {tuple(x.shape)}: give one sample or more")
@@ -113,7 +113,7 @@ class SwinUNETRV2(SwinUNETR):
 
 
 class _RatesOnCPU(TorchFunctionMode):
-    """Make ``torch.linspace`` on the CPU: MONAI reads numbers from it, even on the meta device."""
+    """Create ``torch.linspace`` tensors on the CPU, because MONAI reads their values even on the meta device."""
 
     def __torch_function__(
         self,

@@ -1,4 +1,4 @@
-"""The U shape that Deconver and Factorizer have in common: only their blocks differ."""
+"""The common U shape of Deconver and Factorizer, which differ only in their blocks."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -43,11 +43,11 @@ class DecoderStage(nn.Module):
 
 
 class UShapedNetwork(Network):
-    """A stem, encoder stages, decoder stages and heads around any blocks that keep the width and the size.
+    """A U-shaped network of blocks that keep width and size: a stem, encoder stages, decoder stages and heads.
 
-    ``blocks(stage, depth)`` makes those of a stage; ``steps`` are the strides of every stage and axis,
-    ``decoder_depths`` go from the lowest resolution up. Every spatial size must be a multiple of all strides
-    together, times ``window``.
+    ``blocks(stage, depth)`` returns the blocks of a stage; ``steps`` are the strides per stage and axis;
+    ``decoder_depths`` start at the lowest resolution. Every spatial size must be a multiple of the product of all
+    strides and ``window``.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class UShapedNetwork(Network):
         self.extra_heads = self.create_extra_heads(widths[1:])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        """Return the logits of an image (B, in_channels, \\*S), or a list while ``deep_supervision`` is on."""
         self.check_input(x)
-        # Grouped and pointwise convolutions are several times faster on a CPU with the channels innermost.
+        # Grouped and pointwise convolutions are several times faster on a CPU in channels-last format.
         x = self.stem(innermost_on_cpu(x))
         features = []
         for stage in self.encoder:

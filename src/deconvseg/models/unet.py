@@ -1,4 +1,4 @@
-"""U-Net as the paper of DTC compares upsamplings in it (arXiv 2601.17939, Tables 1 and 4 to 7)."""
+"""The U-Net in which the DTC paper compares upsamplings (arXiv 2601.17939, Tables 1 and 4 to 7)."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from deconvseg.nn.norm import create_norm
 from deconvseg.nn.upsampling import MOVED_OF_DTC, MOVED_OF_LINEAR, Upsampling, accept_moved, choose_upsampling
 
 _MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-# What an upsampling has here where nothing else is given.
+# Default options of the upsampling in this network.
 _DEFAULTS = {"align_corners": True}
 
 
@@ -47,7 +47,7 @@ class DecoderStage(nn.Module):
 
 
 def decoder_channels(widths: Sequence[int], narrowing: str) -> list[int]:
-    """Return the channels that each stage hands upwards, from the full resolution to the bottom."""
+    """Return the channels of each stage's output in the decoder, from the full resolution to the bottom."""
     if narrowing == "upsampling":
         return [*widths]
     return [*(widths[max(stage - 1, 0)] for stage in range(len(widths) - 1)), widths[-1]]
@@ -55,31 +55,33 @@ def decoder_channels(widths: Sequence[int], narrowing: str) -> list[int]:
 
 @register_model("unet")
 class UNet(Network):
-    """Segment 2D or 3D images by a plain U-Net, with any upsampling (DTC, arXiv 2601.17939, Tables 1 and 4 to 7).
+    """Plain U-Net with any upsampling, for 2D and 3D images (DTC, arXiv 2601.17939, Tables 1 and 4 to 7).
 
-    Two 3x3 convolutions a stage, batch normalisation, max pooling. With three input channels and one output in 2D it
-    has the paper's 17,262,977 parameters with ``upsampling="linear"``.
+    It has two 3x3 convolutions per stage, batch normalisation and max pooling. With three input channels, one output
+    and ``upsampling="linear"`` in 2D it has the paper's 17,262,977 parameters.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
         widths: channels of each encoder stage, from the full resolution to the bottom; ``None`` means
-            64-128-256-512-512 where the convolutions narrow and 64-128-256-512-1024 where the upsampling does.
-        strides: pooling before each stage: one number, one per stage (the first must be 1), one per axis, or a sequence
-            per stage of one per axis; ``None`` means 2 after the first stage.
-        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or a sequence per stage of
-            one per axis.
-        norm: normalisation, by name.
-        upsampling: by name or with options (:func:`~deconvseg.nn.create_upsampling`). ``linear`` aligns corners here
-            unless ``align_corners`` is given as false, as in the U-Net that the paper's sizes point to.
-        narrowing: what narrows the channels on the way up: ``"upsampling"``, or ``"convolutions"`` after an upsampling
-            that keeps them; ``None`` means the latter for ``linear``, ``dysample``, ``fade`` and sums with them.
-        deep_supervision_heads: extra heads, one resolution further down each; used while ``deep_supervision`` is on.
+            64-128-256-512-512 if the convolutions reduce the channels, and 64-128-256-512-1024 if the upsampling does.
+           strides: pooling before each stage: one number, one per stage (the first must be 1), one per axis, or per
+               stage a sequence with one number per axis; ``None`` means 2 after the first stage.
+        kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or per stage a sequence with
+            one number per axis.
+        norm: name of the normalisation.
+        upsampling: name, or mapping with options (:func:`~deconvseg.nn.create_upsampling`). The default of
+            ``align_corners`` for ``linear`` is true here, as in the U-Net whose sizes match the paper's.
+        narrowing: layers that reduce the channels in the decoder: ``"upsampling"``, or ``"convolutions"`` after an
+            upsampling that keeps them; ``None`` means ``"convolutions"`` for ``linear``, ``dysample``, ``fade`` and
+            sums on them, otherwise ``"upsampling"``.
+        deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
+            is on.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
-    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
-    first, each one stage coarser than the one before.
+    or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
+    resolution down, one per stage.
 
     """
 
@@ -101,7 +103,7 @@ class UNet(Network):
             narrowing = "convolutions" if choose_upsampling(upsampling).base.keeps_channels else "upsampling"
         if widths is None:
             widths = (64, 128, 256, 512, 512 if narrowing == "convolutions" else 1024)
-        # A copy, because a debugger may add to the live one while it is gone through.
+        # A copy, because a debugger may modify the live dictionary during iteration.
         config = dict(locals())
         check_sizes(in_channels, out_channels, spatial_dims, widths, deep_supervision_heads)
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, len(widths))
@@ -130,7 +132,7 @@ class UNet(Network):
         self.extra_heads = self.create_extra_heads(channels[1:])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Segment (B, in_channels, \\*S): logits, or a list of them while ``deep_supervision`` is on."""
+        """Return the logits of an image (B, in_channels, \\*S), or a list while ``deep_supervision`` is on."""
         self.check_input(x)
         features = [self.encoder[0](x)]
         for pool, convs in zip(self.pooling, self.encoder[1:], strict=True):

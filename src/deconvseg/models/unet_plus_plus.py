@@ -1,4 +1,4 @@
-"""UNet++, from MONAI."""
+"""UNet++, built by MONAI."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,15 +19,15 @@ _HEADS_OF_OTHER_NODES = ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3")
 
 @register_model("unet_plus_plus")
 class UNetPlusPlus(WrappedNetwork):
-    """Segment by nested U-Nets (UNet++, Zhou et al., DLMIA 2018), MONAI's ``BasicUNetPlusPlus`` with its last output.
+    """Nested U-Nets (UNet++, Zhou et al., DLMIA 2018), MONAI's ``BasicUNetPlusPlus`` with its last output only.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         spatial_dims: 2 or 3.
         widths: channels of the five stages, from the full resolution down.
         last_width: channels of the last node, before the logits.
-        norm: normalisation, by name.
+        norm: name of the normalisation.
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S).
 
@@ -54,7 +54,7 @@ class UNetPlusPlus(WrappedNetwork):
         )
         from monai.networks import nets
 
-        # No biases: a normalisation follows each convolution and would undo them.
+        # No biases, because the normalisation after each convolution cancels them.
         self.body = nets.BasicUNetPlusPlus(
             spatial_dims, in_channels, out_channels, features=(*widths, last_width), norm=MONAI_NORMS[norm], bias=False
         )
@@ -64,12 +64,12 @@ class UNetPlusPlus(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield its width."""
+        """Yield the widths of the network."""
         for base in WIDTHS[grid.kind]:
             yield f"width {base}", {"widths": [base, base, 2 * base, 4 * base, 8 * base], "last_width": base}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Segment (B, in_channels, \\*S): logits."""
+        """Return the logits of an image (B, in_channels, \\*S)."""
         self.check_input(x)
         logits: Tensor = self.body(x)[0]
         return logits.contiguous()

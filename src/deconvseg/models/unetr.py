@@ -1,4 +1,4 @@
-"""UNETR, from MONAI."""
+"""UNETR, built by MONAI."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,31 +15,31 @@ from deconvseg.nn.norm import use_own_norms
 from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved
 
 _PATCH = 16
-# Vision transformers by their usual names: hidden channels and heads, beside the channels of the decoder.
+# Vision transformers by their usual names: channels of the decoder, hidden channels, attention heads.
 _TRANSFORMERS = {"tiny": (8, 192, 3), "small": (16, 384, 6), "base": (32, 768, 12)}
 _DECODER = ("decoder5", "decoder4", "decoder3", "decoder2")
 
 
 @register_model("unetr")
 class UNETR(WrappedNetwork):
-    """Segment by a vision transformer with a convolutional decoder (Hatamizadeh et al., WACV 2022), MONAI's ``UNETR``.
+    """Vision transformer with a convolutional decoder (UNETR, Hatamizadeh et al., WACV 2022), MONAI's ``UNETR``.
 
-    Its position embedding is of one image size, the only one that it takes. Weights of cross-attention, which MONAI
-    makes and never uses, are left out.
+    The position embedding has a fixed size, so the network supports only one image size. Cross-attention weights, which
+    MONAI creates but never uses, are removed.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the logits: classes, or regions.
+        out_channels: channels of the logits: classes or regions.
         image_size: the spatial size, one number or one per axis, multiples of 16.
         spatial_dims: 2 or 3.
-        feature_size: channels at the full resolution (the paper of Deconver takes 32, UNETR's own 16).
+        feature_size: channels at the full resolution (32 in the Deconver paper, 16 in the UNETR paper).
         hidden_size: channels of the transformer, a multiple of ``num_heads``.
-        mlp_dim: hidden channels of its MLPs.
-        num_heads: attention heads.
-        norm: normalisation of the convolutional blocks, by name.
-        upsampling: of the four decoder blocks: ``"transposed"`` (the paper's) or another, by name or
-            with options (:func:`~deconvseg.nn.create_upsampling`). The chains that bring the transformer's features to
-            a resolution stay.
+        mlp_dim: hidden channels of the MLPs.
+        num_heads: number of attention heads.
+        norm: name of the normalisation in the convolutional blocks.
+        upsampling: upsampling of the four decoder blocks: ``"transposed"`` (as in the paper) or another kind, by name
+            or with options (:func:`~deconvseg.nn.create_upsampling`). The layers that upsample the transformer's
+            features for the skip connections are not changed.
 
     Shapes: input (B, in_channels, \\*image_size); output (B, out_channels, \\*image_size).
 
@@ -92,14 +92,14 @@ class UNETR(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield vision transformers for the patch's size."""
+        """Yield vision transformers for the patch size."""
         for name, (features, hidden, heads) in _TRANSFORMERS.items():
             sizes = {"hidden_size": hidden, "mlp_dim": 4 * hidden, "num_heads": heads}
             yield f"{name} transformer", {"image_size": list(patch), "feature_size": features, **sizes}
 
 
 def _drop_cross_attention(body: nn.Module) -> None:
-    """Leave out what the transformer has for a context that it never gets; how much that is depends on the version."""
+    """Remove the cross-attention layers, which are never used; which ones exist depends on MONAI's version."""
     for name, _ in list(body.named_modules()):
         if name.endswith((".cross_attn", ".norm_cross_attn")):
             body.set_submodule(name, nn.Identity())

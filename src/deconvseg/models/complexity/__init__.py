@@ -1,4 +1,4 @@
-"""Sizes and costs: what a network has, what it takes, and how the papers count."""
+"""Complexity of networks: parameters, operations and memory, and the papers' counting rules."""
 
 from deconvseg.models.complexity.counting import Tally
 from deconvseg.models.complexity.latency import measure_seconds

@@ -1,4 +1,4 @@
-"""Counts the operations of a forward pass."""
+"""Counts of the operations in a forward pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from deconvseg.ops.torch_internals import TorchDispatchMode
 class Tally:
     """The calls of one kind of operation, summed.
 
-    ``macs`` and ``elementwise`` are those of :class:`~deconvseg.ops.cost.Cost`; ``elements`` are the elements that came
-    out, and ``biased`` those among them to which a bias was added, or a normalisation's own scale applied.
+    ``macs`` and ``elementwise`` are those of :class:`~deconvseg.ops.cost.Cost`; ``elements`` is the number of output
+    elements, and ``biased`` the number of those with an added bias or the scale of a normalisation.
     """
 
     calls: int = 0
@@ -28,7 +28,7 @@ class Tally:
     biased: int = 0
 
     def with_call(self, cost: Cost, elements: int, biased: bool) -> "Tally":
-        """Add a call."""
+        """Return the tally with one more call."""
         return Tally(
             self.calls + 1,
             self.macs + cost.macs,
@@ -39,10 +39,10 @@ class Tally:
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Tallies, by name, what is called inside a ``with`` block; this package's operators as wholes, by their formulas.
+    """Tallies the operations called inside a ``with`` block by name; operators of this package count as a whole.
 
-    They must be told to it (:func:`~deconvseg.ops.cost.told_to`). ``uncounted`` are the names of what does work and has
-    no formula.
+    These report to it by :func:`~deconvseg.ops.cost.told_to`. ``uncounted`` has the names of operations that compute
+    something but have no formula.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call an operation, and count it."""
+        """Call an operation and count it."""
         if torch.is_inference_mode_enabled():
             raise DeconvsegError(
-                "the network enters torch.inference_mode, where operations cannot be told apart: count the part that "
-                "is called inside, or let it use torch.no_grad"
+                "the network enters torch.inference_mode, where operations cannot be counted: count the part that "
+                "is called inside, or use torch.no_grad instead"
             )
         options = kwargs or {}
         result = func(*args, **options)

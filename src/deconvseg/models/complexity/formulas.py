@@ -1,4 +1,4 @@
-"""What the operations of PyTorch cost, under the names that the field gives them."""
+"""Cost of PyTorch's operations, under their usual names."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ _REDUCTIONS = {
     *("linalg_vector_norm", "amax", "amin", "aminmax", "max", "min", "argmax", "argmin", "all", "any", "count_nonzero"),
     *("adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d", "col2im"),
 }
-# What PyTorch does not tag as pointwise, or not where it works in place.
+# Pointwise operations that PyTorch does not tag as such, or whose in-place versions it does not tag.
 _POINTWISE = {
     *("abs", "eq", "ne", "ge", "gt", "le", "lt", "gelu", "mish", "threshold", "masked_fill", "hardswish", "glu"),
     *("log_sigmoid_forward", "floor_divide", "native_dropout"),
@@ -26,7 +26,7 @@ _POOLING = {
     *("max_pool2d_with_indices", "max_pool3d_with_indices"),
     *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
 }
-# What makes, copies or places elements, and computes none.
+# Operations that create, copy or move elements without arithmetic.
 _MOVES = {
     *(
         "empty",
@@ -61,13 +61,13 @@ _NAMES = {
     "grid_sampler": "grid_sample",
     "_pool": "pooling",
 }
-# The mean, the deviations, their squares (or products by the scale), the sum; the maximum, its difference, the
-# exponential, the sum and the quotient (which the logarithm of a sum has not).
+# Operations per element. Normalisation: mean, deviations, squares, sum. Softmax: maximum, difference, exponential, sum
+# and quotient (which logsumexp does not have).
 _NORMALISATION, _AFFINE, _SOFTMAX, _LOGSUMEXP = 4, 2, 5, 4
 
 
 class Operation:
-    """A call of an operation of PyTorch, its name and arguments."""
+    """A call of an operation of PyTorch: its name, arguments and result."""
 
     def __init__(self, overload: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         self.packet = overload._overloadpacket
@@ -87,14 +87,14 @@ class Operation:
 
 
 def name_of(operation: Operation) -> str:
-    """The operation's name, one for all the forms that it has in PyTorch."""
+    """Return the operation's name, the same for all its variants in PyTorch."""
     kind = operation.kind
     if kind == "convolution":
         return "transposed_convolution" if operation.arguments["transposed"] else "convolution"
     if kind in _PRODUCTS:
         return "matrix_product"
     if "batch_norm" in kind:
-        # Whoever evaluates a network normalises with the statistics of the input in instance normalisation alone.
+        # In evaluation, only instance normalisation uses the statistics of the input.
         return "instance_norm" if operation.arguments.get("training", "no_training" not in kind) else "batch_norm"
     if kind == "native_group_norm":
         return "instance_norm" if operation.arguments["group"] == operation.arguments["C"] else "group_norm"
@@ -107,14 +107,14 @@ def name_of(operation: Operation) -> str:
 
 
 def is_biased(operation: Operation) -> bool:
-    """Return whether a bias is added, or a normalisation has a scale."""
+    """Return whether the operation adds a bias, or is a normalisation with a scale."""
     if operation.kind in ("addmm", "baddbmm", "addmv", "addr", "addbmm"):
         return True
     return operation.given("bias") or ("norm" in operation.kind and operation.given("weight"))
 
 
 def cost_of(operation: Operation) -> Cost | None:
-    """The cost of an operation, or None where it has no formula."""
+    """Return the cost of an operation, or None if it has no formula."""
     formula_of_flops = _flop_formulas().get(operation.packet)
     if formula_of_flops:
         flops = formula_of_flops(*operation.args, **operation.kwargs, out_val=operation.result)
@@ -128,13 +128,13 @@ def cost_of(operation: Operation) -> Cost | None:
 
 
 def does_work(operation: Operation) -> bool:
-    """Return whether an operation does more than to make, move or view elements."""
+    """Return whether an operation does more than create, move or view elements."""
     return operation.elements > 0 and not operation.is_view and operation.kind not in _MOVES
 
 
 @cache
 def _flop_formulas() -> Mapping[Any, Callable[..., int]]:
-    """PyTorch's own formulas; imported when they are needed, because they import Triton."""
+    """Return PyTorch's own formulas; imported on first use, because they import Triton."""
     from torch.utils.flop_counter import flop_registry
 
     return flop_registry
@@ -165,7 +165,7 @@ def _pool(operation: Operation) -> Cost:
 
 
 def _product(operation: Operation) -> Cost:
-    """Products of vectors and of sums of matrices, which PyTorch's own formulas leave out."""
+    """Return the cost of vector products and of addbmm, for which PyTorch has no formula."""
     given = operation.arguments
     if operation.kind == "addr":
         macs = operation.elements
@@ -177,7 +177,7 @@ def _product(operation: Operation) -> Cost:
 
 
 def _multiply_three(operation: Operation) -> Cost:
-    """Sums of products of three factors, whose shapes ``expand`` lengthens (a bilinear layer)."""
+    """Return the cost of a sum of products of three factors with shapes expanded by ``expand`` (a bilinear layer)."""
     shapes = []
     for place in "123":
         shape = [*operation.arguments[f"i{place}"].shape]
@@ -189,7 +189,7 @@ def _multiply_three(operation: Operation) -> Cost:
 
 
 def _distances(operation: Operation) -> Cost:
-    """Roots of sums of powers of the differences of all pairs."""
+    """Return the cost of the pairwise distances of all vectors."""
     differences = operation.elements * operation.arguments["x1"].shape[-1]
     return Cost(differences, differences + operation.elements)
 

@@ -1,4 +1,4 @@
-"""How long a network takes."""
+"""Run time of networks."""
 
 import time
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from deconvseg.nn.observing import reference_tensor
 
 
 def measure_seconds(model: nn.Module, input_shape: Sequence[int], *, device: str = "cpu", runs: int = 3) -> float:
-    """Median seconds of a forward pass in evaluation mode, on noise of shape (B, C, \\*S), after one that is not timed.
+    """Return the median seconds of an evaluation-mode forward pass on noise (B, C, \\*S), after a warm-up run.
 
-    The noise is of the parameters' type. The model is moved to the device and stays there, in evaluation mode.
+    The noise has the parameters' type. The model is moved to the device and remains there, in evaluation mode.
     """
     model.to(device).eval()
     generator = torch.Generator().manual_seed(0)

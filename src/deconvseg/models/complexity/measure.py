@@ -1,4 +1,4 @@
-"""The complexity of any network, without running it on data."""
+"""Complexity of any network, without running it on data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from deconvseg.system import FOREIGN_ERRORS, first_line
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a network has and what one forward pass of it takes.
+    """Size of a network, and operations and memory of one forward pass.
 
     Attributes:
-        input_shape: (B, C, \\*S).
+        input_shape: shape of the input, (B, C, \\*S).
         parameters: number of parameters; a shared one counts once.
-        macs: multiply-accumulates: convolutions, matrix products, deconvolutions, interpolation and sampling.
+        macs: multiply-accumulates of convolutions, matrix products, deconvolutions, interpolation and sampling.
         elementwise: operations on single elements, each counted once: activations, sums, normalisations (4, with a
             scale 6), softmax (5), pooling (one for each element of a window), biases.
-        inference_bytes: the most memory that activations take at the same time in a forward pass.
-        training_bytes: the same for a forward and a backward pass in training mode, or None where it was not asked for
-            or is not known.
-        operators: a tally for each kind of operation.
-        uncounted: names of the operations that have no formula, whose work is missing above.
-        training_failure: why ``training_bytes`` is not known, where it was asked for.
+        inference_bytes: peak memory of the activations in a forward pass.
+        training_bytes: peak memory of a forward and a backward pass in training mode, or None if not requested or
+            unknown.
+        operators: one tally for each kind of operation.
+        uncounted: names of the operations without a formula, which are missing in the counts.
+        training_failure: the reason if ``training_bytes`` was requested and is unknown.
 
     """
 
@@ -50,7 +50,7 @@ class Complexity:
 
     @property
     def voxels(self) -> int:
-        """Pixels or voxels of the input, over all its samples."""
+        """Number of pixels or voxels of the input, over all samples."""
         batch, _, *size = self.input_shape
         return batch * int(torch.Size(size).numel())
 
@@ -66,25 +66,25 @@ class Complexity:
 
 
 def complexity(model: nn.Module, input_shape: Sequence[int], *, training: bool = True) -> Complexity:
-    """Count what a network does with an input of shape (B, C, \\*S), and the memory that its activations take.
+    """Count the operations of a network for an input of shape (B, C, \\*S), and the memory of its activations.
 
-    Any ``nn.Module`` that takes one tensor and returns tensors, also in lists, tuples and dictionaries. A copy of it
-    that has shapes but no values (PyTorch's ``meta`` device) is called in evaluation mode, with an input of its
-    parameters' type, so nothing is computed and the model stays as it was. This package's operators count by the
-    formulas beside them, whatever computes them; what has no formula and does more than to make, move or view elements
-    is named in ``uncounted``. Around a network in ``DataParallel`` nothing is counted but the network.
+    ``model`` is any ``nn.Module`` that takes one tensor and returns tensors, possibly in lists, tuples or dictionaries.
+    A copy without values (on PyTorch's ``meta`` device) is called in evaluation mode, with an input of the parameters'
+    type, so nothing is computed and the model is not changed. Operators of this package are counted by their own
+    formulas, whatever backend computes them. Operations without a formula that do more than create, move or view
+    elements are listed in ``uncounted``. For a network in ``DataParallel`` only the network itself is counted.
 
-    The memory of activations is the largest sum of the storages that live at the same time and are neither parameters,
-    buffers nor the input. For inference it is that of a forward pass without gradients. For training (left out with
-    ``training=False``) it is that of a forward pass in training mode and of the backward pass of the summed output:
-    the output and its gradient, what is kept for the backward pass, and the gradients of activations; not the gradients
-    of parameters nor the state of an optimiser. Scratch memory inside an operation is not seen. This package's
-    operators keep what their kernels keep on a GPU; on a CPU the native kernels of whole blocks need less. A network
-    that cannot be trained at this shape (batch normalisation of single values) is counted all the same.
+    The memory of activations is the peak sum of all storages except parameters, buffers and the input. For inference it
+    is that of a forward pass without gradients. For training (omitted with ``training=False``) it is that of a forward
+    pass in training mode and of the backward pass of the summed output. It includes the output and its gradient,
+    tensors saved for the backward pass, and gradients of activations, but not the gradients of parameters or the state
+    of an optimiser. Scratch memory inside operations is not counted. Operators of this package save what their GPU
+    kernels save; on a CPU the native kernels of whole blocks need less. A network that cannot be trained at this shape
+    (batch normalisation of single values) is still counted.
 
-    Raises :class:`~deconvseg.errors.InputError` for a shape that is none, or that the network refuses with a
-    ``ValueError``, and for parameters that have no shape yet; :class:`~deconvseg.errors.DeconvsegError` where it stops
-    on tensors without values, or cannot be copied.
+    Raises :class:`~deconvseg.errors.InputError` for an invalid shape, a shape that the network rejects with a
+    ``ValueError``, and parameters without a shape; :class:`~deconvseg.errors.DeconvsegError` if the network fails on
+    tensors without values or cannot be copied.
     """
     shape = _checked(input_shape)
     with torch.inference_mode(mode=False):
@@ -121,7 +121,7 @@ def _evaluate(sketch: Sketch, shape: tuple[int, ...]) -> tuple[Counter, int]:
 
 
 def _train(sketch: Sketch, shape: tuple[int, ...]) -> tuple[int | None, str | None]:
-    """Follow the memory of a forward and a backward pass; return its peak, or why it is not known."""
+    """Return the peak memory of a forward and a backward pass, or the reason why it is unknown."""
     parameters = [parameter for parameter in sketch.model.parameters() if parameter.requires_grad]
     if not parameters:
         return None, "no parameter is trained"

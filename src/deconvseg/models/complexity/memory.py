@@ -1,4 +1,4 @@
-"""Follows the memory that tensors take."""
+"""Tracking of the memory of tensors."""
 
 import weakref
 from collections.abc import Iterable, Mapping
@@ -14,9 +14,9 @@ from deconvseg.ops.torch_internals import TorchDispatchMode, tree_leaves
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes, inside a ``with`` block, the storages that operations make, and when nothing holds them any more.
+    """Records the storages that operations create inside a ``with`` block, and when they are released.
 
-    ``known`` tensors, and those that are excluded later, do not count.
+    ``known`` tensors, and tensors passed to :meth:`exclude`, are not counted.
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
@@ -30,7 +30,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call an operation, and note what it made."""
+        """Call an operation and record its results."""
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
@@ -38,12 +38,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def exclude(self, tensor: Tensor) -> None:
-        """Leave a tensor's storage out, from its beginning on."""
+        """Exclude a tensor's storage from the count, including earlier times."""
         self._excluded.add(self._note(tensor))
 
     @property
     def peak(self) -> int:
-        """The largest number of bytes that were held at the same time."""
+        """The largest number of bytes held at the same time."""
         return max(accumulate((size for key, size in self._changes if key not in self._excluded), initial=0))
 
     def _note(self, tensor: Tensor) -> int:
@@ -61,7 +61,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def exclude_gradient(tracker: StorageTracker, parameter: Tensor) -> None:
-    """Leave out the gradient that a backward pass will give a parameter."""
+    """Exclude the gradient that a backward pass will create for a parameter."""
     parameter.register_hook(tracker.exclude)  # type: ignore[no-untyped-call]
     parameter.register_post_accumulate_grad_hook(partial(_exclude_kept, tracker))  # type: ignore[no-untyped-call]
 
@@ -72,9 +72,9 @@ def _exclude_kept(tracker: StorageTracker, leaf: Tensor) -> None:
 
 
 def sum_backward(outputs: Iterable[Tensor]) -> None:
-    """Differentiate the sum of all outputs' elements; each output gets a gradient of its own, as from a loss.
+    """Run the backward pass of the sum of all outputs; each output gets its own gradient tensor, as from a loss.
 
-    Raises :class:`~deconvseg.errors.DeconvsegError` where none depends on anything that is trained.
+    Raises :class:`~deconvseg.errors.DeconvsegError` if no output depends on a trained parameter.
     """
     differentiable = [output for output in outputs if output.requires_grad]
     if not differentiable:

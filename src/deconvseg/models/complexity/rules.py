@@ -1,4 +1,4 @@
-"""How the papers' tools count operations, as weights of our tallies."""
+"""Counting rules of the papers' tools, as weights of the tallies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from deconvseg.models.complexity.measure import Complexity
 
 @dataclass(frozen=True)
 class Weights:
-    """What a tally of one kind of operation counts for: so many times each of its numbers."""
+    """Factors of the numbers in a tally of one kind of operation."""
 
     macs: int = 0
     elementwise: int = 0
@@ -17,7 +17,7 @@ class Weights:
     biased: int = 0
 
     def of(self, tally: Tally) -> int:
-        """Weigh a tally."""
+        """Return the weighted sum of a tally."""
         return (
             self.macs * tally.macs
             + self.elementwise * tally.elementwise
@@ -28,22 +28,23 @@ class Weights:
 
 @dataclass(frozen=True)
 class CountingRule:
-    """A way of counting: a weight for each kind of operation that is counted, and none for the others."""
+    """A counting rule: weights for each kind of operation that is counted; other kinds are ignored."""
 
     description: str
     weights: Mapping[str, Weights]
 
     def count(self, complexity: Complexity) -> int:
-        """Count the operations of a whole forward pass."""
+        """Return the number of operations of a forward pass by this rule."""
         return sum(self.weights[name].of(tally) for name, tally in complexity.operators.items() if name in self.weights)
 
 
 _EACH, _TWICE = Weights(elements=1), Weights(elements=2)
 
-# DeepSpeed's profiler, in the version that reproduces Deconver's tables. Its functions are counted where a module calls
-# them; relu, instance_norm and group_norm once more, because the profiler patches them under two names. Deconver
-# binds its deconvolutions before that, so of an update only the two sums and the product of each source entry are left.
-# It takes the bias of a transposed convolution at a quarter of its resolution, next to nothing, which is left out here.
+# DeepSpeed's profiler, in the version that reproduces Deconver's tables. It counts functions called by modules; it
+# counts relu, instance_norm and group_norm twice, because it patches them under two names. Deconver imports its
+# convolution functions before they are patched, so only the two sums and the product per source entry of an update are
+# counted. The profiler counts the bias of a transposed convolution at a quarter of its resolution; this small number is
+# neglected here.
 _OF_DEEPSPEED: Mapping[str, Weights] = {
     "convolution": Weights(macs=2, biased=1),
     "transposed_convolution": Weights(macs=2),
@@ -61,7 +62,8 @@ _OF_DEEPSPEED: Mapping[str, Weights] = {
 }
 
 # ptflops 0.7.5, engine "pytorch": multiply-accumulates of modules and of some functions. A module that calls a counted
-# function (ReLU, pooling, and Upsample, which the paper's U-Net has) counts twice. Sampling and sums by + are not seen.
+# function (ReLU, pooling, and Upsample, which the paper's U-Net has) counts twice. Sampling and sums by + are not
+# counted.
 _OF_PTFLOPS: Mapping[str, Weights] = {
     "convolution": Weights(macs=1, biased=1),
     "transposed_convolution": Weights(macs=1, biased=1),

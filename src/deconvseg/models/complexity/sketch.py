@@ -1,4 +1,4 @@
-"""Copies of networks that have shapes but no values (PyTorch's ``meta`` device), and calls of them."""
+"""Copies of networks without values (on PyTorch's ``meta`` device), and calls of them."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -17,10 +17,10 @@ from deconvseg.system import FOREIGN_ERRORS, first_line
 
 
 class Sketch:
-    """A network's copy without values: what it keeps or changes when it is called is not the network's own.
+    """A copy of a network without values; calls of it do not affect the network.
 
-    Raises :class:`~deconvseg.errors.InputError` where parameters have no shape yet, and
-    :class:`~deconvseg.errors.DeconvsegError` where the network cannot be copied.
+    Raises :class:`~deconvseg.errors.InputError` for parameters without a shape, and
+    :class:`~deconvseg.errors.DeconvsegError` if the network cannot be copied.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -45,14 +45,14 @@ class Sketch:
         self.tensors = copying.copies
 
     def image(self, shape: Sequence[int]) -> Tensor:
-        """Make an input of this shape, of the network's type."""
+        """Return an input of this shape and of the network's type."""
         reference = reference_tensor(self.model)
         return torch.empty(tuple(shape), dtype=reference.dtype if reference is not None else None, device="meta")
 
     def call(self, image: Tensor) -> list[Tensor]:
-        """Return all tensors that the network makes of an image.
+        """Return all output tensors of the network for an image.
 
-        Raises :class:`~deconvseg.errors.InputError` where it refuses the image with a ``ValueError``, and
+        Raises :class:`~deconvseg.errors.InputError` if the network rejects the image with a ``ValueError``, and
         :class:`~deconvseg.errors.DeconvsegError` for other errors.
         """
         shape = tuple(image.shape)
@@ -68,14 +68,14 @@ class Sketch:
             if "meta" in str(obstacle).lower():
                 raise DeconvsegError(
                     f"{found} without values (on PyTorch's meta device): {first_line(obstacle)}; count the parts of it "
-                    "that do not look at values"
+                    "that do not read values"
                 ) from obstacle
-            raise DeconvsegError(f"{found}: {first_line(obstacle)}; give another size, or mend it") from obstacle
+            raise DeconvsegError(f"{found}: {first_line(obstacle)}; give another size, or correct it") from obstacle
         return [output for output in tree_leaves(outputs) if isinstance(output, Tensor)]
 
 
 class WithoutValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Lets operations take tensors with values (constants that a network makes or holds) beside those without."""
+    """Lets operations mix tensors with values (constants of a network) and tensors without values."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -83,7 +83,7 @@ class WithoutValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call an operation, without values where any of its tensors has none."""
+        """Call an operation; if any of its tensors has no values, all are moved to the meta device."""
         options = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, options)) if isinstance(leaf, Tensor)]
         if any(tensor.is_meta for tensor in tensors) and not all(tensor.is_meta for tensor in tensors):
@@ -96,7 +96,7 @@ def _forget(value: Any) -> Any:
 
 
 class _CopyingWithoutValues(TorchFunctionMode):
-    """Makes copies of tensors without their values; ``copies`` are those made, parameters included."""
+    """Copies tensors without their values; ``copies`` lists the copies, including parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,10 +108,10 @@ class _CopyingWithoutValues(TorchFunctionMode):
         if func is Tensor.__deepcopy__:
             tensor, known = args
             if id(tensor) not in known:
-                # What was computed, as the weight of a normalised layer, is computed again.
+                # Computed tensors, such as the weight of a normalised layer, are not leaves; they are computed again.
                 known[id(tensor)] = self._copy(tensor).requires_grad_(tensor.requires_grad and tensor.is_leaf)
             return known[id(tensor)]
-        # How a parameter copies itself.
+        # The function by which a parameter copies itself.
         if func is Tensor.clone:
             return self._copy(args[0])
         return func(*args, **(kwargs or {}))

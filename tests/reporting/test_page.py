@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from hashlib import sha256
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,34 +22,9 @@ from deconvseg.reporting.gallery import choose_cases
 from deconvseg.reporting.overlay import case_views
 from deconvseg.reporting.records import read_evaluation, read_run
 from deconvseg.reporting.sections import describe_evaluation
+from html_pages import Page
 
 LABELS = {1: "head", 2: "tail <&>"}
-
-
-class Page(HTMLParser):
-    """A page's text, pictures and tags."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.pictures, self.attributes, self.words, self.ids, self.links = [], [], [], [], [], []
-        self.source = Path(path).read_text(encoding="utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        found = dict(attrs)
-        self.ids += [found["id"]] if "id" in found else []
-        self.links += [found["href"]] if "href" in found else []
-        self.attributes += [value for _, value in attrs if value]
-        if tag == "img":
-            self.pictures.append(dict(attrs))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
 
 
 def blob(centre, radius, shape=(24, 28, 12)):

@@ -108,24 +108,64 @@ def _number(statistics: dict[str, Any], digits: int) -> str:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="The run folder; several, or their metrics.json, are compared.", metavar="RUN..."),
+    ],
     metrics: Annotated[
         list[Path] | None,
-        typer.Option("--metrics", help="A metrics.json of 'deconvseg evaluate' to show too (held-out cases)."),
+        typer.Option(
+            "--metrics",
+            help="A metrics.json of 'deconvseg evaluate' to show too (held-out cases); of several runs one for each, "
+            "in their order.",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The page to write; RUN/report.html if not given.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The page to write; RUN/report.html if not given, of several runs compare.html."
+        ),
     ] = None,
     cases: Annotated[
-        int, typer.Option("--cases", min=0, max=200, help="How many of the worst cases are shown in pictures.")
+        int,
+        typer.Option(
+            "--cases", min=0, max=200, help="How many of the worst cases, or of those that differ most, have pictures."
+        ),
     ] = 6,
+    json: options.Json = False,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
+    """Write one self-contained HTML page about a run, or about two or more runs side by side.
+
+    Of several runs the numbers are written beside the page too, under its name with .json.
+    """
+    if len(runs) > 1:
+        _compare(runs, metrics or [], Path("compare.html") if output is None else output, cases, json=json)
+        return
+    if json:
+        raise InputError(
+            "--json: one run is given, whose numbers are in its validation/metrics.json; give two or more to compare"
+        )
+    _report_run(runs[0], metrics or [], output, cases)
+
+
+def _compare(runs: list[Path], metrics: list[Path], output: Path, cases: int, *, json: bool) -> None:
+    from deconvseg.reporting.comparison import write_comparison
+
+    comparison = write_comparison(runs, output, evaluations=metrics, cases=cases)
+    if json:
+        print_json(comparison.to_json())
+        return
+    for note in comparison.notes:
+        warn(note)
+    echo_path(output)
+
+
+def _report_run(run: Path, metrics: list[Path], output: Path | None, cases: int) -> None:
     from deconvseg.reporting import write_report
     from deconvseg.runs import Run
     from deconvseg.system import hold
 
-    page = write_report(run, evaluations=metrics or [], output=output, cases=cases)
+    page = write_report(run, evaluations=metrics, output=output, cases=cases)
     echo_path(page)
     # The manifest of a run that is not finished is its training's, which may be at work.
     # What is missing or damaged is said on the page; a run that is resumed now records all its files at its end.

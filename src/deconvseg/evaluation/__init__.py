@@ -1,5 +1,6 @@
 """How good masks are: metrics per case and class from one table, with stated values for empty masks."""
 
+from deconvseg.evaluation.comparing import PairedDifference, compare_paired, correct_holm
 from deconvseg.evaluation.evaluate import evaluate
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import evaluate_masks
@@ -21,7 +22,10 @@ __all__ = [
     "Evaluation",
     "MaskPair",
     "Metric",
+    "PairedDifference",
     "average_surface_distance",
+    "compare_paired",
+    "correct_holm",
     "count_lesions",
     "dice",
     "evaluate",

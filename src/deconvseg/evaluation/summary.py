@@ -161,6 +161,14 @@ def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:
     return {"both_empty": found["both empty"], "missed": found["missed"], "spurious": found["spurious"]}
 
 
+def describe_columns(columns: Scores) -> list[dict[str, Any]]:
+    """Return ``mean``, ``median``, ``std`` and ``ci95`` of every column of (cases, columns), as :func:`summarize` does.
+
+    NaN is no value; ``dropped`` counts them.
+    """
+    return _statistics(columns, np.full(columns.shape[1], len(columns)))
+
+
 def _statistics(columns: Scores, members: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
     """Describe every column of (cases, columns), to which that many ``members`` belong; NaN is no value."""
     n = len(columns)

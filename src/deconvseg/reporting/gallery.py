@@ -135,15 +135,13 @@ def _draw(record: EvaluationRecord, case: Mapping[str, Any], showing: Showing) -
     drawn = views("axial", "Image", "Truth", "Prediction", "Errors")
     unit = record.tree["unit"] if record.tree["unit"] == "mm" else "pixels" if truth.pixels.ndim == 2 else "mm"
     placed = truth.geometry.placed and truth.pixels.ndim == 3
-    rows = [_show(drawn, list(drawn.views), showing.album, unit, placed)]
+    rows = [_show(drawn, showing.album, unit, placed=placed)]
     if drawn.slice is not None:
         what = "the most wrong voxels" if (truth.pixels != prediction.pixels).any() else "the most foreground"
         notes.insert(0, f"axial slice {drawn.slice + 1} of {truth.shape[2]}, the one with {what}")
         if image is not None and _cubic(truth.geometry.spacing, truth.shape):
             others = [views(plane, "Image", "Errors") for plane in ("coronal", "sagittal")]
-            rows.append(
-                [part for each in others for part in _show(each, list(each.views), showing.album, unit, placed)]
-            )
+            rows.append([part for each in others for part in _show(each, showing.album, unit, placed=placed)])
         if not placed:
             notes.append("the file does not say how the patient lies")
     if drawn.zoomed:
@@ -156,23 +154,48 @@ def _cubic(spacing: Sequence[float], shape: Sequence[int]) -> bool:
     return max(spacing) <= _FLATTEST * min(spacing) and min(shape) >= 8
 
 
-def _show(drawn: CaseViews, names: Sequence[str], album: Album, unit: str, placed: bool) -> list[dict[str, Any]]:
-    """Return the pictures of a slice with their titles, the sides of the patient and a bar of some length."""
-    sides = _SIDES[drawn.plane] if placed and drawn.slice is not None else ("", "")
-    where = "" if drawn.slice is None or drawn.plane == "axial" else f"{drawn.plane.capitalize()} {drawn.slice + 1}: "
+def _show(drawn: CaseViews, album: Album, unit: str, *, placed: bool) -> list[dict[str, Any]]:
+    """Return the pictures of a slice, titled with their plane where it is not the axial one."""
+    volume = drawn.slice is not None
+    where = (
+        f"{drawn.plane.capitalize()} {drawn.slice + 1}: " if drawn.slice is not None and drawn.plane != "axial" else ""
+    )
     return [
-        {
-            "name": (where + name.lower()).capitalize() if where else name,
-            "uri": album.add(drawn.views[name]),
-            "width": drawn.views[name].shape[1],
-            "height": drawn.views[name].shape[0],
-            "left": sides[0],
-            "top": sides[1],
-            "bar": scale_bar(drawn.whole_width if name == "Image" else drawn.width, unit),
-        }
-        for name in names
-        if name in drawn.views
+        picture_of(
+            f"{where}{name.lower()}" if where else name,
+            pixels,
+            drawn.whole_width if name == "Image" else drawn.width,
+            unit,
+            album,
+            placed=placed and volume,
+            plane=drawn.plane,
+        )
+        for name, pixels in drawn.views.items()
     ]
+
+
+def picture_of(
+    title: str,
+    pixels: npt.NDArray[np.uint8],
+    width: float,
+    unit: str,
+    album: Album,
+    *,
+    placed: bool,
+    plane: Plane = "axial",
+) -> dict[str, Any]:
+    """Return a picture with its title and scale, and the sides of the patient where these are known (``placed``)."""
+    left, top = _SIDES[plane] if placed else ("", "")
+    height, across = pixels.shape[:2]
+    return {
+        "name": title,
+        "uri": album.add(pixels),
+        "width": across,
+        "height": height,
+        "left": left,
+        "top": top,
+        "bar": scale_bar(width, unit),
+    }
 
 
 def scale_bar(width: float, unit: str) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""What differs between runs: options, plan, data, versions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deconvseg.reporting.facts import flatten, is_hash
+from deconvseg.reporting.records import RunRecord
+from deconvseg.reporting.tables import DASH
+
+# Parts of a plan that explain it and decide nothing, and parts of a manifest that other rows tell.
+_EXPLAINS = ("reasons", "chosen", "predicted", "data", "warnings")
+_TOLD = ("command", "files", "data", "listing", "states", "replaced", "finished")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that not all runs have alike: in which part of them, its name, and each run's."""
+
+    part: str
+    key: str
+    values: tuple[str, ...]
+
+
+def find_differences(runs: Sequence[RunRecord]) -> list[Difference]:
+    """Return what differs between runs, in the order of the files; a run without a value has a dash."""
+    parts = {
+        "options": [dict(flatten(run.config)) for run in runs],
+        "plan": [_flatten_plan(run.plan) for run in runs],
+        "data": [_describe_data(run) for run in runs],
+        "versions and machine": [
+            dict(flatten({key: value for key, value in run.manifest.items() if key not in _TOLD})) for run in runs
+        ],
+    }
+    found = []
+    for part, trees in parts.items():
+        # A run of which this part is not known says nothing about it.
+        if not all(trees):
+            continue
+        for key in dict.fromkeys(key for tree in trees for key in tree):
+            values = tuple(_shorten(tree.get(key, DASH)) for tree in trees)
+            if len(set(values)) > 1:
+                found.append(Difference(part, key, values))
+    return found
+
+
+def _flatten_plan(plan: Mapping[str, Any]) -> dict[str, str]:
+    return dict(flatten({key: value for key, value in plan.items() if key not in _EXPLAINS}))
+
+
+def _describe_data(run: RunRecord) -> dict[str, str]:
+    """Return how many cases are in each split, and how many files were read."""
+    counts = {f"{name} cases": str(len(run.splits.get(name, ()))) for name in ("train", "val", "test")}
+    files = run.manifest.get("data")
+    if isinstance(files, Mapping):
+        # Of other contents, some files have another hash: told apart by one number that all of them make.
+        counts["files read"] = str(len(files))
+        counts["contents"] = _fingerprint(files)
+    return counts if run.splits or files else {}
+
+
+def _fingerprint(files: Mapping[str, Any]) -> str:
+    from hashlib import sha256
+
+    text = "\n".join(sorted(str(digest) for digest in files.values()))
+    return sha256(text.encode()).hexdigest()[:12]
+
+
+def _shorten(text: str) -> str:
+    return text[:12] if is_hash(text) else text

@@ -1,0 +1,139 @@
+"""What is compared: runs, cross-validations and files of metrics, each with its evaluation."""
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from deconvseg.data import list_names
+from deconvseg.errors import InputError
+from deconvseg.reporting.facts import format_duration
+from deconvseg.reporting.overview import training_seconds
+from deconvseg.reporting.records import CROSSVAL, EvaluationRecord, RunRecord, read_evaluation, read_run
+
+# The header of a safetensors file is short; a longer one is damaged (the format's own bound).
+_LONGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of those that are compared: its name on the page, its run (empty where none is known), its evaluation."""
+
+    name: str
+    run: RunRecord
+    evaluation: EvaluationRecord
+
+
+def read_entries(paths: Sequence[Path], evaluations: Sequence[Path] = ()) -> list[Entry]:
+    """Read what is compared: folders of runs or cross-validations, or ``metrics.json`` files.
+
+    ``evaluations`` are files of metrics of the runs, one for each in their order; by default they are those of the
+    validation. Raises :class:`InputError` where there is no evaluation, where one is of another run's masks, and where
+    there are not as many as runs.
+    """
+    if evaluations and len(evaluations) != len(paths):
+        raise InputError(
+            f"{len(paths)} runs are compared, but {len(evaluations)} files of metrics are given (`evaluations`); give "
+            "one for each run, in the order of the runs"
+        )
+    names = _tell_apart(paths)
+    given: list[Path | None] = [*evaluations] or [None] * len(paths)
+    return [_read_entry(name, path, file) for name, path, file in zip(names, paths, given, strict=True)]
+
+
+def _read_entry(name: str, path: Path, evaluation: Path | None) -> Entry:
+    if path.is_file():
+        if evaluation is not None:
+            raise InputError(f"{path}: a file of metrics, and {evaluation} is another for it; give the run's folder")
+        return Entry(name, RunRecord(path.absolute().parent, {}, {}, {}, [], []), read_evaluation(path, path.parent))
+    run = read_run(path)
+    if evaluation is not None:
+        found = read_evaluation(evaluation, path)
+        if found.foreign:
+            raise InputError(f"{evaluation}: {found.source}, not by {path}; give the metrics in the order of the runs")
+        return Entry(name, run, found)
+    own = path / CROSSVAL if (path / CROSSVAL).is_file() else path / "validation" / "metrics.json"
+    if not own.is_file():
+        raise InputError(
+            f"{path}: has no {own.relative_to(path).as_posix()}, so there is nothing to compare; give a finished run, "
+            "or a metrics.json of each run (`evaluations`)"
+        )
+    return Entry(name, run, read_evaluation(own, path, "Cross-validation" if own.name == CROSSVAL else "Validation"))
+
+
+def _tell_apart(paths: Sequence[Path]) -> list[str]:
+    """Return a short name for each path: as many of its last parts as are needed, a number where it comes twice."""
+    parts = [_name_parts(path) for path in paths]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{each[-1]} ({number})" for number, each in enumerate(parts, 1)]
+
+
+def _name_parts(path: Path) -> list[str]:
+    whole = path.absolute()
+    named = whole.parent if whole.is_file() and whole.stem == "metrics" else whole
+    return [part for part in named.with_suffix("").parts if part != named.anchor] or [str(path)]
+
+
+def find_truth_hash(entry: Entry, case: dict[str, Any]) -> str | None:
+    """Return the SHA-256 of a case's true mask, where the run's manifest has it."""
+    data = entry.run.manifest.get("data")
+    if not isinstance(data, dict):
+        return None
+    ending = PurePath(case["truth_file"]).parts[-2:]
+    found = {str(digest) for name, digest in data.items() if PurePath(name).parts[-2:] == ending}
+    return found.pop() if len(found) == 1 else None
+
+
+def describe_cost(entry: Entry) -> dict[str, str]:
+    """Return what a run costs as far as it is recorded, by name: parameters, time, memory."""
+    run = entry.run
+    predicted = run.plan.get("predicted") or {}
+    rows = [rows[-1] for rows in (run.metrics, *run.folds) if rows]
+    steps = sum(int(row.get("step") or 0) for row in rows)
+    seconds = training_seconds(run)
+    facts: dict[str, str] = {}
+    if (count := count_parameters(run.path)) is not None:
+        facts["Parameters"] = f"{count:,}"
+    if seconds:
+        facts["Training time"] = format_duration(seconds)
+    if steps:
+        facts["Optimiser steps"] = f"{steps:,}"
+    if steps and seconds:
+        facts["Seconds a step, validation included"] = f"{seconds / steps:.3g}"
+    for key, title in (("memory_bytes", "Memory of training, planned"), ("inference_memory_bytes", "of prediction")):
+        if predicted.get(key):
+            facts[title] = f"{predicted[key] / 2**20:,.0f} MiB"
+    if machine := (run.manifest.get("machine") or {}):
+        threads = (
+            f", {machine['threads']} thread{'' if machine['threads'] == 1 else 's'}" if "threads" in machine else ""
+        )
+        facts["Machine"] = str(machine.get("accelerator") or f"{machine.get('processor', 'CPU')}{threads}")
+    return facts
+
+
+def count_parameters(run: Path) -> int | None:
+    """Return the numbers in a run's weights, or in those of its first fold, by the file's header; None without one."""
+    for file in (run / "weights.safetensors", run / "fold_0" / "weights.safetensors"):
+        if not file.is_file():
+            continue
+        with file.open("rb") as opened:
+            start = opened.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            content = opened.read(length) if 0 < length <= _LONGEST_HEADER else b""
+        try:
+            header = json.loads(content)
+            return sum(int(math.prod(entry["shape"])) for name, entry in header.items() if name != "__metadata__")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+    return None
+
+
+def list_left_out(names: Sequence[str]) -> str:
+    """Return how many cases there are, and which."""
+    return f"{len(names)} case{'' if len(names) == 1 else 's'} ({list_names(names)})"

@@ -1,0 +1,228 @@
+"""The page of a comparison, and its numbers as JSON beside it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvseg.data import class_colours, parse_colour
+from deconvseg.errors import InputError
+from deconvseg.reporting.class_tables import format_interval, format_number
+from deconvseg.reporting.comparison.charts import draw_dumbbells, draw_scatter, draw_training, run_colour
+from deconvseg.reporting.comparison.entries import describe_cost
+from deconvseg.reporting.comparison.pairing import MEAN, Comparison, compare_runs
+from deconvseg.reporting.comparison.pictures import choose_changed, draw_changed
+from deconvseg.reporting.comparison.tables import (
+    tabulate_cases,
+    tabulate_cost,
+    tabulate_differences,
+    tabulate_pairs,
+    tabulate_scores,
+)
+from deconvseg.reporting.gallery import WORST, Album
+from deconvseg.reporting.overview import tell_how_made
+from deconvseg.reporting.rendering import Section, render_page
+from deconvseg.reporting.style import figure_uri
+from deconvseg.system import write_text
+from deconvseg.text import dump_json
+
+Location = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the sections are made of."""
+
+    comparison: Comparison
+    changed: int
+    album: Album = field(default_factory=Album)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of the runs."""
+        return [entry.name for entry in self.comparison.entries]
+
+    @cached_property
+    def run_colours(self) -> dict[str, str]:
+        """The colours of the runs."""
+        return {name: run_colour(place) for place, name in enumerate(self.names)}
+
+    @cached_property
+    def colours(self) -> dict[str, str]:
+        """The colours of the classes, those that some run declares first."""
+        declared: dict[str, str] = {}
+        for entry in reversed(self.comparison.entries):
+            declared |= {name: parse_colour(text) for name, text in (entry.run.plan.get("colours") or {}).items()}
+        names = [name for entry in self.comparison.entries for name in entry.run.class_names]
+        return class_colours(list(dict.fromkeys([*names, *self.comparison.classes])), declared)
+
+    @cached_property
+    def places(self) -> list[int]:
+        """The cases that are shown in pictures."""
+        return choose_changed(self.comparison, self.changed)
+
+    def row(self, place: int) -> str:
+        """The anchor of a case's row."""
+        return f"row-{place + 1}"
+
+
+def write_comparison(
+    runs: Sequence[Location],
+    output: Location = "compare.html",
+    *,
+    evaluations: Sequence[Location] = (),
+    cases: int = WORST,
+) -> Comparison:
+    """Compare two or more runs, write one self-contained HTML page, and return the numbers.
+
+    ``runs`` are folders of runs or of cross-validations, or ``metrics.json`` files; ``evaluations`` are files of
+    metrics, one for each run in their order (default: the validation's). Pictures show the ``cases`` in which the runs
+    differ most. The numbers are written beside the page, under its name with ``.json``. Raises
+    :class:`~deconvseg.errors.InputError` as :func:`compare_runs` does.
+    """
+    target = Path(output)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{target}: the page is HTML; give a name that ends in .html, as compare.html")
+    comparison = compare_runs([Path(run) for run in runs], [Path(file) for file in evaluations])
+    page = _Page(comparison, cases)
+    content = render_page(
+        title=" and ".join([", ".join(page.names[:-1]), page.names[-1]]),
+        subtitle=f"Comparison of {len(page.names)} runs over {len(comparison.cases)} cases",
+        sections=[section for build in _SECTIONS for section in build(page)],
+    )
+    write_text(target, content)
+    write_text(target.with_suffix(".json"), dump_json(comparison.to_json()) + "\n")
+    return comparison
+
+
+def _section(anchor: str, title: str, **content: Any) -> Section:
+    empty: dict[str, Any] = {"lead": [], "notes": [], "colours": {}, "tables": [], "figures": [], "panels": []}
+    return Section(anchor, title, "blocks", empty | content)
+
+
+def _overview(page: _Page) -> Iterator[Section]:
+    comparison = page.comparison
+    lines = []
+    for run, entry in enumerate(comparison.entries):
+        statistics = comparison.statistics[run][-1][0]
+        metric = comparison.metrics[0]
+        interval = format_interval(statistics, metric.digits)
+        score = f"{metric.title} {format_number(statistics['mean'], metric.digits)}"
+        made = tell_how_made(entry.run) if entry.run.plan else "Made by another software, or a run that is not given."
+        lines.append(f"{entry.name}: {score}{f' (95 % CI {interval})' if interval else ''}. {made}")
+    lead = [tell_verdict(comparison), *lines]
+    tables = [("", tabulate_scores(comparison, page.colours, page.run_colours))]
+    yield _section("overview", "In brief", lead=lead, notes=comparison.notes, colours=page.run_colours, tables=tables)
+
+
+def tell_verdict(comparison: Comparison) -> str:
+    """Return a sentence about the first metric of the first and the last run: which is better, and how surely."""
+    names = [entry.name for entry in comparison.entries]
+    metric, column = comparison.metrics[0], comparison.columns[-1]
+    pair = next(
+        each
+        for each in comparison.pairs
+        if (each.first, each.second, each.class_name, each.metric) == (names[0], names[-1], column, metric.key)
+    )
+    found = pair.difference
+    if found.mean is None:
+        return f"{metric.title} has no value in any common case."
+    where = f"mean {metric.title}" if column == MEAN else metric.title
+    text = f"{pair.second} minus {pair.first}: {where} {found.mean:+.{metric.digits}f}"
+    if found.ci95:
+        text += f" (95 % CI {found.ci95[0]:+.{metric.digits}f} to {found.ci95[1]:+.{metric.digits}f})"
+    text += (
+        f" over {found.n} common case{'' if found.n == 1 else 's'}; better in {found.better}, worse in {found.worse}"
+    )
+    return text.replace("-", "−") + "."
+
+
+def _pairs(page: _Page) -> Iterator[Section]:
+    corrected = len(page.names) > 2
+    lead = [
+        "Differences are second minus first, over the cases in which both have a value. The interval is a percentile "
+        "bootstrap of the mean difference (10,000 resamples of cases), p is Wilcoxon's signed-rank test, two-sided"
+        + (", and Holm corrects it for all pairs of runs." if corrected else ".")
+    ]
+    yield _section(
+        "pairs", "Paired differences", lead=lead, tables=[("", tabulate_pairs(page.comparison, page.colours))]
+    )
+
+
+def _charts(page: _Page) -> Iterator[Section]:
+    comparison = page.comparison
+    dice = comparison.scores[:, :, :, 0]
+    figures = []
+    if len(page.names) == 2 and not np.isnan(dice).all():
+        figure = draw_scatter(page.names, comparison.classes, page.colours, dice[:, :, : len(comparison.classes)])
+        figures.append(
+            {"uri": figure_uri(figure), "text": "Dice of the second run against the first, by case and class"}
+        )
+    figure = draw_dumbbells(page.names, comparison.cases, dice[:, :, -1])
+    figures.append({"uri": figure_uri(figure), "text": "Dice of each case in all runs"})
+    yield _section("charts", "Dice by case", figures=figures)
+
+
+def _changed(page: _Page) -> Iterator[Section]:
+    comparison = page.comparison
+    panels = []
+    for number, place in enumerate(page.places, 1):
+        values = [format_number(_number(score), 3) for score in comparison.scores[:, place, -1, 0]]
+        text = " · ".join(f"{name} {value}" for name, value in zip(page.names, values, strict=True))
+        panels.append(
+            {"rank": "", "name": comparison.cases[place], "text": f"Dice: {text}", "row": page.row(place)}
+            | {"anchor": f"case-{number}"}
+            | draw_changed(comparison, place, page.colours, page.album)
+        )
+    if panels:
+        yield _section("changed", "Cases that differ most", panels=panels)
+
+
+def _cases(page: _Page) -> Iterator[Section]:
+    links = {place: f"case-{number}" for number, place in enumerate(page.places, 1)}
+    rows = [page.row(place) for place in range(len(page.comparison.cases))]
+    table = tabulate_cases(page.comparison, links, rows, page.run_colours)
+    yield _section("cases", f"All {len(page.comparison.cases)} common cases", tables=[("", table)])
+
+
+def _training(page: _Page) -> Iterator[Section]:
+    figure = draw_training(page.names, [entry.run.metrics for entry in page.comparison.entries])
+    if figure is not None:
+        chart = {"uri": figure_uri(figure), "text": "Loss and validation Dice of each run over the time of training"}
+        yield _section("training", "Training", figures=[chart])
+
+
+def _cost(page: _Page) -> Iterator[Section]:
+    costs = [describe_cost(entry) for entry in page.comparison.entries]
+    if any(costs):
+        yield _section("cost", "Cost", tables=[("", tabulate_cost(page.names, costs, page.run_colours))])
+
+
+def _differences(page: _Page) -> Iterator[Section]:
+    found = page.comparison.differences
+    lead = [] if found else ["Nothing differs in what the runs record of themselves."]
+    tables = [
+        (part[0].upper() + part[1:], tabulate_differences(page.names, [each for each in found if each.part == part]))
+        for part in dict.fromkeys(each.part for each in found)
+    ]
+    yield _section("differences", "What differs between the runs", lead=lead, tables=tables)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+_SECTIONS: tuple[Callable[[_Page], Iterator[Section]], ...] = (
+    _overview,
+    _differences,
+    _pairs,
+    _charts,
+    _changed,
+    _training,
+    _cost,
+    _cases,
+)

@@ -259,7 +259,7 @@ def _gather(
 def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> list[HeldOutCase]:
     entries = [(fold, case, part.ignore_label) for fold, part in found.items() for case in part.cases]
     cases = []
-    for fold, case, ignore in each(entries, "reading the held-out masks", console):
+    for fold, case, ignore in each(entries, "reading the held-out masks", console, lambda entry: entry[1].name):
         single = plan.labels.foreground_only
         truth, prediction = read_mask_pair(case.truth_file, case.prediction_file, foreground=single)
         aligned = [plan.labels.to_encoding().align(mask.pixels, white=mask.white) for mask in (truth, prediction)]

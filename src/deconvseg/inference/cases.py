@@ -43,7 +43,7 @@ def predict_cases(
     that the same networks made them from the same images with the same options (and if their probabilities exist,
     where these are requested); masks without a record are kept if they fit their image.
 
-    The ``console`` shows the current case and the fraction of all work that is done. Before a case starts, it shows the
+    The ``console`` shows the current case and window, and the fraction of all work that is done. Before a case, it shows the
     number of windows and the memory, for the first case and for each that takes more than those before it.
     """
     paths = mask_paths(predictor.plan, cases, output, bids)
@@ -67,6 +67,8 @@ def predict_cases(
         progress = stack.enter_context(console.track("predicting"))
         for number, job in enumerate(jobs):
             tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
+            # Its image is read first, which may take a while.
+            tell(0.0)
             with noting(job):
                 mask = computing(job, jobs[number + 1 : number + 2], tell)
                 writing.finish()
@@ -123,4 +125,5 @@ def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[N
 
 
 def _tell_part(progress: Progress, name: str, number: int, count: int, done: float, text: str | None = None, /) -> None:
-    progress((number + done) / count, f"predicting {name}")
+    at_work = f"case {number + 1} of {count}: {name}"
+    progress((number + done) / count, at_work if text is None else f"{at_work}, {text}")

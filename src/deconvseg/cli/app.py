@@ -14,29 +14,33 @@ import typer
 
 from deconvseg._version import __version__
 from deconvseg.cli import complexity, crossval, data, evaluating, information, planning, predicting, training
-from deconvseg.cli.console import error, show_log
+from deconvseg.cli.console import choose_level, error, show_log
 from deconvseg.cli.flags import speak_for
+from deconvseg.cli.helping import Command, Group
 from deconvseg.errors import DeconvsegError
 from deconvseg.system import current_folder, ending_signal, exit_on, leave_current_folder, one_line, protect_streams
 
 app = typer.Typer(
     name="deconvseg",
-    help="Medical image segmentation by deconvolution: from a folder of scans to masks and a report.",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
-app.command("plan")(planning.plan)
-app.command("train")(training.train)
-app.command("crossval")(crossval.crossval)
-app.command("predict")(predicting.predict)
-app.command("evaluate")(evaluating.evaluate)
-app.command("report")(evaluating.report)
-app.command("models")(information.models)
-app.command("complexity")(complexity.complexity)
-app.command("doctor")(information.doctor)
+app.command("plan", cls=Command)(planning.plan)
+app.command("train", cls=Command)(training.train)
+app.command("crossval", cls=Command)(crossval.crossval)
+app.command("predict", cls=Command)(predicting.predict)
+app.command("evaluate", cls=Command)(evaluating.evaluate)
+app.command("report", cls=Command)(evaluating.report)
+app.command("models", cls=Command)(information.models)
+app.command("complexity", cls=Command)(complexity.complexity)
+app.command("doctor", cls=Command)(information.doctor)
+
+# They may stand anywhere; :func:`main` reads them.
+_EVERYWHERE = ("--debug", "--quiet", "--verbose")
 
 
 def _version(value: bool) -> None:
@@ -52,8 +56,10 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show warnings and the last line alone.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
 ) -> None:
-    """Options of every command; ``--debug`` is read by :func:`main`."""
+    """Medical image segmentation by deconvolution: from a folder of scans to masks and a report."""
     speak_for(context)
 
 
@@ -76,8 +82,9 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command that the arguments name, and return the exit code."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in _EVERYWHERE]
     debug = "--debug" in sys.argv[1:]
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    choose_level("quiet" if "--quiet" in sys.argv[1:] else "verbose" if "--verbose" in sys.argv[1:] else "usual")
     try:
         # Libraries raise unclear errors where it is missing.
         current_folder()

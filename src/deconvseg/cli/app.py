@@ -7,6 +7,7 @@ import errno
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -41,6 +42,14 @@ app.command("doctor", cls=Command)(information.doctor)
 
 # They may stand anywhere; :func:`main` reads them.
 _EVERYWHERE = ("--debug", "--quiet", "--verbose")
+
+# What a signal leaves of a command, where it is not what was written.
+_KEPT = {
+    "train": "what was written is kept; go on with --resume",
+    "crossval": "what was written is kept; go on with --resume",
+    "predict": "the masks that are finished are kept; --continue makes the others",
+    **dict.fromkeys(("plan", "evaluate", "report", "complexity", "check"), "nothing was written"),
+}
 
 
 def _version(value: bool) -> None:
@@ -93,7 +102,7 @@ def _run() -> int:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if name := ending_signal(code):
             how = "interrupted" if name == "SIGINT" else f"ended by {name}"
-            error(f"{how}; what was written is kept (train and crossval go on with --resume)")
+            error(f"{how}; {_KEPT.get(_command(arguments), 'what was written is kept')}")
         return code
     except DeconvsegError as problem:
         if debug:
@@ -108,6 +117,12 @@ def _run() -> int:
         error(f"{text} (run again with --debug for the traceback)")
         return 1
     return 0
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the name of the command that the arguments call."""
+    names = [argument for argument in arguments if not argument.startswith("-")][:2]
+    return names[-1] if names[:1] == ["data"] else "".join(names[:1])
 
 
 def _end_tidily() -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from deconvseg.data import Case, Image
-from deconvseg.errors import DeconvsegError
+from deconvseg.errors import DeconvsegError, InterruptionError
 from deconvseg.inference.keeping import Verdict, judge, retire
 from deconvseg.inference.placing import mask_paths, refuse_replacing
 from deconvseg.inference.predictor import Predictor
@@ -50,7 +50,7 @@ def predict_cases(
     refuse_replacing(cases, paths.values())
     result = Prediction()
     noting = partial(_noting, result, raise_problems=raise_problems)
-    with ExitStack() as stack:
+    with _explaining_interruption(result, output, len(cases)), ExitStack() as stack:
         # Several processes may write into one folder, such as the parts of a dataset; each mask belongs to one process.
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
@@ -81,6 +81,18 @@ def predict_cases(
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result
+
+
+@contextmanager
+def _explaining_interruption(result: Prediction, output: Path, cases: int) -> Iterator[None]:
+    """Say at Ctrl-C how many masks there are."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        there = len(result.written) + len(result.skipped)
+        raise InterruptionError(
+            f"interrupted; {there} of {cases} masks are in {output}; `skip_existing=True` makes the others"
+        ) from interruption
 
 
 def _hold_masks(output: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:

@@ -38,6 +38,11 @@ class Outlook:
         """The seconds that the prediction of all validation cases takes at the end; 0 where that is not known yet."""
         return self.predicted * (self.case_seconds or 0.0)
 
+    @property
+    def total(self) -> float | None:
+        """The seconds of the training and all that follows it; None where they are not known."""
+        return None if self.training is None else self.training + self.validation + REPORT_SECONDS
+
     def describe(self, planning: float = 0.0) -> str | None:
         """Say how long everything takes, and each part, after ``planning`` has taken so many seconds.
 
@@ -53,7 +58,7 @@ class Outlook:
             cases = "1 validation case" if self.predicted == 1 else f"{self.predicted} validation cases"
             seconds = format_time(max(1.0, self.validation)) if self.case_seconds else "a time not known yet"
             parts.append(f"predicting {cases} {seconds}")
-        total = planning + self.training + self.validation + REPORT_SECONDS
+        total = planning + (self.total or 0.0)
         return f"takes about {format_time(total)}: {', '.join(parts)}, report {format_time(REPORT_SECONDS)}"
 
 

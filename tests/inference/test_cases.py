@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import deconvseg.inference.stages as stages
 from consoles import Listening
 from deconvseg.data import Case, Geometry, Image, read_image, read_label_map
-from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
 from deconvseg.inference.finding import find_cases
 from deconvseg.ops.native.interface import KernelMemoryError
@@ -225,7 +225,7 @@ def test_an_interruption_keeps_finished_masks_and_leaves_no_half_file(
 
     options = {"load": make_image, "save_probabilities": save_probabilities}
     cases = cases_of("a", "b", "c")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptionError, match="interrupted; 1 of 3 masks are in .*; go on with `skip_existing=True`"):
         predict_cases(Predictor([(Interrupted(), predictor.plan)]), cases, tmp_path, **options)
     expected = ["a.nii.gz", *(["a.npz"] if save_probabilities else []), "predictions.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected

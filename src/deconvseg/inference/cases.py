@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -43,14 +43,14 @@ def predict_cases(
     that the same networks made them from the same images with the same options (and if their probabilities exist,
     where these are requested); masks without a record are kept if they fit their image.
 
-    The ``console`` shows the current case and window, and the fraction of all work that is done. Before a case, it shows the
-    number of windows and the memory, for the first case and for each that takes more than those before it.
+    The ``console`` shows the current case and window, and the fraction of all work that is done. Before a case, it
+    shows the number of windows and the memory, for the first case and for each that takes more than those before it.
     """
     paths = mask_paths(predictor.plan, cases, output, bids)
     refuse_replacing(cases, paths.values())
     result = Prediction()
     noting = partial(_noting, result, raise_problems=raise_problems)
-    with _explaining_interruption(result, output, len(cases)), ExitStack() as stack:
+    with _explaining_interruption(paths.values(), output), ExitStack() as stack:
         # Several processes may write into one folder, such as the parts of a dataset; each mask belongs to one process.
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
@@ -84,14 +84,14 @@ def predict_cases(
 
 
 @contextmanager
-def _explaining_interruption(result: Prediction, output: Path, cases: int) -> Iterator[None]:
+def _explaining_interruption(masks: Collection[Path], output: Path) -> Iterator[None]:
     """Say at Ctrl-C how many masks there are."""
     try:
         yield
     except KeyboardInterrupt as interruption:
-        there = len(result.written) + len(result.skipped)
+        there = sum(path.is_file() for path in masks)
         raise InterruptionError(
-            f"interrupted; {there} of {cases} masks are in {output}; `skip_existing=True` makes the others"
+            f"interrupted; {there} of {len(masks)} masks are in {output}; go on with `skip_existing=True`"
         ) from interruption
 
 

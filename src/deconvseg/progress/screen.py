@@ -29,8 +29,11 @@ def screen(level: Level = "usual") -> Console:
 
     ``level="quiet"`` shows warnings alone; with ``"verbose"`` a log has all steps instead of the tenths.
 
-    >>> import deconvseg
-    >>> run = deconvseg.train("DATASET", "RUN", console=deconvseg.progress.screen())  # doctest: +SKIP
+    Example:
+        >>> from deconvseg.progress import each, screen
+        >>> sum(each([1, 2, 3], "adding", screen()))
+        6
+
     """
     return Shown(Notebook() if in_notebook() else choose_display(level), escape_controls, level)
 

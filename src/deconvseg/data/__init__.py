@@ -57,7 +57,7 @@ from deconvseg.data.splits.resolving import (
 )
 from deconvseg.data.tables import read_column, write_table
 from deconvseg.data.types import Header, Image, LabelMap
-from deconvseg.data.writing import mask_suffix, write_label_map
+from deconvseg.data.writing import mask_suffix, write_label_map, write_shares
 from deconvseg.system import former_names
 
 __all__ = [
@@ -157,6 +157,7 @@ __all__ = [
     "unregister_reader",
     "write_bids_description",
     "write_label_map",
+    "write_shares",
     "write_table",
 ]
 

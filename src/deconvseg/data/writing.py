@@ -1,4 +1,4 @@
-"""Label maps to files, atomically: a file is there whole or not at all."""
+"""Label maps and probabilities to files, atomically: a file is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from deconvseg.data.formats.decoding import naming_file
+from deconvseg.data.formats.nifti import SHARE_STEPS, save_nifti_shares
+from deconvseg.data.formats.raster import save_raster
 from deconvseg.data.formats.registry import find_format
+from deconvseg.data.geometry import Geometry
 from deconvseg.data.headers import describe_unread
 from deconvseg.data.types import LabelMap, smallest_integer_dtype
 from deconvseg.errors import DeconvsegError, InputError
@@ -37,6 +43,23 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
             raise InputError(
                 f"{path} cannot be written ({type(error).__name__}: {error}); choose another format"
             ) from error
+
+
+def write_shares(
+    shares: npt.NDArray[np.float32], geometry: Geometry, path: str | PathLike[str], *, like: Path | None = None
+) -> None:
+    """Write shares between 0 and 1, as probabilities, in 65,536 steps, atomically: NIfTI (K, X, Y, Z) or PNG (H, W).
+
+    In a NIfTI (.nii.gz) the K maps are the fourth axis, and the header's slope makes shares of the numbers; its place
+    is as `write_label_map` takes it. A PNG is grey, of 16 bits: 65535 is 1. Shares are read plane by plane, and may lie
+    on a disk. Raises `InputError` for an output whose parent is a file; `DeconvsegError` where the disk is full.
+    """
+    path = Path(path)
+    with atomic_write(path) as temporary:
+        if shares.ndim == 2:
+            save_raster(np.rint(shares * SHARE_STEPS).astype(np.uint16), temporary, name=path)
+        else:
+            save_nifti_shares(shares, geometry, temporary, like=like)
 
 
 def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> str:

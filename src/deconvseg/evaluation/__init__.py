@@ -12,6 +12,9 @@ from deconvseg.evaluation.metrics import (
     hausdorff95,
     normalized_surface_dice,
 )
+from deconvseg.evaluation.operating import OperatingPoints, merge_operating_points, read_operating_points
+from deconvseg.evaluation.operating_choice import choose_thresholds, table_rows
+from deconvseg.evaluation.operating_tally import PointsTally
 from deconvseg.evaluation.pair import MaskPair
 from deconvseg.evaluation.registry import Count, EmptyCases, Metric, list_metrics, register_metric, unregister_metric
 
@@ -22,8 +25,11 @@ __all__ = [
     "Evaluation",
     "MaskPair",
     "Metric",
+    "OperatingPoints",
     "PairedDifference",
+    "PointsTally",
     "average_surface_distance",
+    "choose_thresholds",
     "compare_paired",
     "correct_holm",
     "count_lesions",
@@ -33,8 +39,11 @@ __all__ = [
     "hausdorff95",
     "list_metrics",
     "merge_evaluations",
+    "merge_operating_points",
     "normalized_surface_dice",
     "read_evaluation",
+    "read_operating_points",
     "register_metric",
+    "table_rows",
     "unregister_metric",
 ]

@@ -91,6 +91,29 @@ def detect_lesions(truth: Mask, prediction: Mask, voxel_size: float, rule: Lesio
     )
 
 
+def detect_at_levels(
+    truth: Mask, levels: npt.NDArray[np.uint8], thresholds: Sequence[int], rule: LesionRule
+) -> Integers:
+    """Count found, missed and false lesions (3, T) of the predictions ``levels > t``, as `detect_lesions` counts them.
+
+    The lesions of the truth (*S) are labelled once for all thresholds.
+    """
+    from scipy.ndimage import label
+
+    labelled, count = label(truth, structure=np.ones((3,) * truth.ndim))
+    inside = labelled[truth]
+    joint = np.bincount(inside * 256 + levels[truth], minlength=(count + 1) * 256).reshape(count + 1, 256)[1:]
+    sizes = joint.sum(axis=1)
+    rows = []
+    for threshold in thresholds:
+        met = _is_met(joint[:, threshold + 1 :].sum(axis=1), sizes, rule)
+        own_sizes, right = _components(levels > threshold, truth)
+        false = ~_is_met(right, own_sizes, rule)
+        rows.append((met.sum(), (~met).sum(), false.sum()))
+    counts: Integers = np.array(rows, np.int64).reshape(-1, 3).T
+    return counts
+
+
 def _components(mask: Mask, other: Mask) -> tuple[Integers, Integers]:
     """Return the voxels of each component of a mask (*S), and how many of them are in the other one."""
     from scipy.ndimage import label

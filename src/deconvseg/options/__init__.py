@@ -1,6 +1,7 @@
 """What may be asked of a command and its function, each option declared once."""
 
 from deconvseg.options.calling import takes
+from deconvseg.options.choosing import ThresholdOptions
 from deconvseg.options.declaring import (
     BYTES,
     OBJECT,
@@ -33,6 +34,7 @@ __all__ = [
     "PartOptions",
     "PredictOptions",
     "RunOptions",
+    "ThresholdOptions",
     "TrainArguments",
     "TrainOptions",
     "declared_options",

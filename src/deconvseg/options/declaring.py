@@ -113,6 +113,51 @@ SETTINGS = Kind(
     metavar="KEY=VALUE",
     parsed=list[str],
 )
+
+
+def _check_thresholds(value: Any) -> Any:
+    if isinstance(value, Mapping) and set(value) == {""}:
+        # The command line's reading of a value without a name.
+        value = value[""]
+    if isinstance(value, Mapping):
+        if not value or "" in value or not all(isinstance(name, str) for name in value):
+            raise ValueError
+        return {name: _check_share(number) for name, number in value.items()}
+    return value if value == "default" else _check_share(value)
+
+
+def _check_share(value: Any) -> float:
+    number = _check_number(value)
+    if not 0 < number < 1:
+        raise ValueError
+    return number
+
+
+def _read_threshold(text: str) -> tuple[str, Any]:
+    if text == "default":
+        return "", text
+    name, _, number = text.rpartition("=")
+    return name, _check_share(float(number))
+
+
+# Probabilities above which voxels count: one for all classes, or several by name.
+THRESHOLDS = Kind(
+    _check_thresholds,
+    "a number between 0 and 1, a mapping of classes to such numbers, or 'default'",
+    form=', as 0.35 or {"lesion": 0.3}',
+    read=_read_threshold,
+    wanted_text="a number between 0 and 1, as 0.35, one for a class, as lesion=0.3, or default",
+    text_form=", as 0.35, or lesion=0.3 for a class; default: the largest",
+    metavar="[CLASS=]NUMBER",
+    parsed=list[str],
+)
+# A part of a whole that is wanted.
+SHARE = Kind(
+    lambda value: 1.0 if value == 1 else _check_share(value),
+    "a share above 0, up to 1, as 0.9",
+    read=float,
+    metavar="NUMBER",
+)
 # What only Python takes.
 OBJECT = Kind(lambda value: value, "an object")
 

@@ -4,20 +4,39 @@ from deconvseg.data import file_sha256
 from deconvseg.runs.checking import check_entries, parse_row
 from deconvseg.runs.folder import FOLDS, Run
 from deconvseg.runs.manifest import describe_environment, shorten_path
-from deconvseg.runs.opening import load_network, open_runs
+from deconvseg.runs.opening import load_network, open_runs, weights_of
 from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run
+from deconvseg.runs.thresholds import (
+    GRID,
+    THRESHOLD,
+    ChosenThreshold,
+    Threshold,
+    check_threshold,
+    format_threshold,
+    is_threshold,
+    read_threshold,
+)
 
 __all__ = [
     "FOLDS",
+    "GRID",
     "PREDICTIONS",
+    "THRESHOLD",
+    "ChosenThreshold",
     "Run",
+    "Threshold",
     "check_entries",
+    "check_threshold",
     "describe_environment",
     "describe_run",
     "file_sha256",
     "find_run",
+    "format_threshold",
+    "is_threshold",
     "load_network",
     "open_runs",
     "parse_row",
+    "read_threshold",
     "shorten_path",
+    "weights_of",
 ]

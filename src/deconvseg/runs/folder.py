@@ -30,7 +30,16 @@ _log = logging.getLogger("deconvseg")
 
 Weights = Literal["weights", "weights_best"]
 # What a run writes, and at its end removes, where something else may lie.
-_OWN = ("config.json", "splits.json", "manifest.json", "plan.json", "validation", "cache", "report.html")
+_OWN = (
+    "config.json",
+    "splits.json",
+    "manifest.json",
+    "plan.json",
+    "validation",
+    "cache",
+    "report.html",
+    "operating_points.json",
+)
 # What a run that has no completed epoch leaves for the one that replaces it to remove; prepared cases are kept.
 _REPLACED = (
     *("plan.json", "config.json", "splits.json", "weights.safetensors", "weights_best.safetensors", "metrics.jsonl"),

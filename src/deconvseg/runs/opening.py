@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from deconvseg.data import read_json
 from deconvseg.errors import InputError, check_choice
 from deconvseg.runs.folder import FOLDS, Run
+from deconvseg.runs.origin import describe_run
 from deconvseg.system import choose_device
 
 if TYPE_CHECKING:
@@ -50,3 +51,8 @@ def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
             f"the cross-validation (`resume=True`), or give the finished folds one by one ({path / 'fold_K'})"
         )
     return tuple(folds)
+
+
+def weights_of(path: str | PathLike[str]) -> tuple[str | None, ...]:
+    """Return the SHA-256 of the weights of a run, or of each fold of a cross-validation."""
+    return tuple(describe_run(run)["weights_sha256"] for run in open_runs(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from deconvseg.data.geometry import Geometry
 from deconvseg.errors import InputError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+# Shares between 0 and 1 are written in so many steps.
+SHARE_STEPS = 65535
 
 _PLACEMENT_FIELDS = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
@@ -63,6 +66,31 @@ def save_nifti(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like
 
     The mask of an Analyze image has no forms: like its image it has voxel sizes and no place.
     """
+    nib.save(_volume_like(pixels, geometry, like), path)
+
+
+def save_nifti_shares(shares: npt.NDArray[np.float32], geometry: Geometry, path: Path, *, like: Path | None) -> None:
+    """Write shares (K, X, Y, Z) between 0 and 1 to ``path``, compressed: a volume (X, Y, Z, K) of 16-bit numbers.
+
+    The header's slope gives them back to 1 / 131070; its place is that of `save_nifti`. Planes are written one by one,
+    so ``shares`` may lie on a disk.
+    """
+    # The shape without its numbers.
+    stored = np.broadcast_to(np.uint16(0), (*shares.shape[1:], len(shares)))
+    header = _volume_like(stored, geometry, like).header
+    header.set_slope_inter(1 / SHARE_STEPS, 0)
+    header["vox_offset"] = header.single_vox_offset
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 1, file, mtime=0) as stream:
+        stream.write(header.binaryblock)
+        stream.write(bytes(header.single_vox_offset - len(header.binaryblock)))
+        for share in shares:
+            for plane in range(share.shape[2]):
+                numbers = np.rint(share[:, :, plane] * SHARE_STEPS).astype(header.get_data_dtype())
+                stream.write(numbers.tobytes(order="F"))
+
+
+def _volume_like(pixels: npt.NDArray[Any], geometry: Geometry, like: Path | None) -> Any:
+    """Return an image of nibabel with the header that `save_nifti` describes."""
     volume = nib.Nifti1Image(pixels, geometry.affine, dtype=pixels.dtype)
     volume.header.set_xyzt_units("mm")
     if not geometry.placed and np.allclose(volume.header.get_base_affine(), geometry.affine):
@@ -74,14 +102,14 @@ def save_nifti(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like
         if np.array_equal(source.affine, geometry.affine):
             header = type(source.header)()
             header.set_data_dtype(pixels.dtype)
-            if source.header["dim"][0] == 2:
+            if source.header["dim"][0] == 2 and pixels.ndim == 3:
                 pixels = pixels.reshape(pixels.shape[:2])
             header.set_data_shape(pixels.shape)
             header["pixdim"][:4] = source.header["pixdim"][:4]
             for field in _PLACEMENT_FIELDS:
                 header[field] = source.header[field]
             volume = source.kind(pixels, None, header, dtype=pixels.dtype)
-    nib.save(volume, path)
+    return volume
 
 
 def open_nifti(path: Path, header_file: Path, voxels: Path) -> NiftiVolume:

@@ -1,0 +1,76 @@
+"""Thresholds chosen by operating points, and the few points that a table shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from deconvseg.errors import InputError
+from deconvseg.evaluation.operating import OperatingPoints, Points, StructurePoints
+
+_NAN = float("nan")
+
+
+def choose_thresholds(
+    points: OperatingPoints,
+    names: Sequence[str],
+    how: Literal["dice", "sensitivity", "lesion_sensitivity"],
+    wanted: float = _NAN,
+) -> dict[str, float]:
+    """Return for each named structure the threshold of the best mean Dice, or the largest that is sensitive enough.
+
+    Of equal Dice the threshold nearest to 0.5 is taken. ``wanted`` is the share of the true voxels, or of the true
+    lesions, of all cases together. Raises :class:`InputError` where no threshold reaches it.
+    """
+    chosen = {}
+    for name in names:
+        curve = points.structure(name).curve
+        if how == "dice":
+            best = max(curve.dice)
+            ties = [t for t, dice in zip(points.thresholds, curve.dice, strict=True) if dice == best]
+            chosen[name] = min(ties, key=lambda t: abs(t - 0.5))
+            continue
+        lesions = how == "lesion_sensitivity"
+        rates = curve.lesion_sensitivity if lesions else curve.sensitivity
+        grid = points.lesion_thresholds if lesions else points.thresholds
+        reached = [t for t, rate in zip(grid, rates, strict=True) if rate is not None and rate >= wanted]
+        if not reached:
+            best_rate = max((rate for rate in rates if rate is not None), default=None)
+            most = "no true mask has it" if best_rate is None else f"the most is {best_rate:.3f}, at {grid[0]:g}"
+            raise InputError(f"{name}: no threshold has a sensitivity of {wanted:g} on these cases; {most}")
+        chosen[name] = max(reached)
+    return chosen
+
+
+def table_rows(
+    points: OperatingPoints, structure: StructurePoints, also: Sequence[float] = ()
+) -> list[Mapping[str, Any]]:
+    """Return a few operating points of a structure: the default, tenths, the best Dice, and those that are given.
+
+    Each has ``threshold`` (None for the default), ``dice``, ``sensitivity``, ``precision``, ``lesion_sensitivity``,
+    ``lesion_precision`` and ``false_per_case``, and ``best``.
+    """
+    best = choose_thresholds(points, [structure.name], "dice")[structure.name]
+    rows = [_row(structure.default, 0, 0, points.cases, None, best=False)]
+    for place, threshold in enumerate(points.thresholds):
+        if (place + 1) % 10 and threshold not in (best, *also):
+            continue
+        lesion = points.lesion_thresholds.index(threshold) if threshold in points.lesion_thresholds else None
+        rows.append(_row(structure.curve, place, lesion, points.cases, threshold, best=threshold == best))
+    return rows
+
+
+def _row(
+    points: Points, place: int, lesion: int | None, cases: int, threshold: float | None, *, best: bool
+) -> Mapping[str, Any]:
+    counted = lesion is not None
+    return {
+        "threshold": threshold,
+        "best": best,
+        "dice": points.dice[place],
+        "sensitivity": points.sensitivity[place],
+        "precision": points.precision[place],
+        "lesion_sensitivity": points.lesion_sensitivity[lesion] if lesion is not None else None,
+        "lesion_precision": points.lesion_precision[lesion] if lesion is not None else None,
+        "false_per_case": points.false[lesion] / cases if counted and lesion is not None else None,
+    }

@@ -1,0 +1,91 @@
+"""The threshold that a person has chosen for a run or a cross-validation: a file in its folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deconvseg.data import list_names, read_json_object
+from deconvseg.errors import InputError
+from deconvseg.system import write_text
+
+# One number for all structures, or numbers by name.
+Threshold: TypeAlias = float | Mapping[str, float]
+# The thresholds at which operating points are measured, in hundredths.
+GRID = tuple(number / 100 for number in range(1, 100))
+THRESHOLD = "threshold.json"
+
+
+class ChosenThreshold(BaseModel):
+    """A threshold, and how it was chosen, in words.
+
+    ``weights`` are the SHA-256 of the weights that it was chosen for, one for each run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    version: Literal[1] = 1
+    threshold: float | dict[str, float]
+    how: str
+    weights: tuple[str | None, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write ``threshold.json`` into the folder."""
+        write_text(folder / THRESHOLD, self.model_dump_json(indent=2) + "\n")
+
+
+def read_threshold(folder: str | PathLike[str]) -> ChosenThreshold | None:
+    """Read a folder's ``threshold.json``, None where there is none; :class:`InputError` names a wrong key."""
+    path = Path(folder) / THRESHOLD
+    if not path.exists():
+        return None
+    read_json_object(path)
+    try:
+        found = ChosenThreshold.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{path}: {key}: {first['msg']}; choose the threshold again") from error
+    values = found.threshold.values() if isinstance(found.threshold, dict) else [found.threshold]
+    if not all(is_threshold(value) for value in values):
+        raise InputError(f"{path}: threshold: not between 0 and 1; choose the threshold again")
+    return found
+
+
+def check_threshold(threshold: object, names: Sequence[str], argument: str = "threshold") -> float | dict[str, float]:
+    """Return a threshold as it is kept; errors speak of the ``argument``.
+
+    Raises :class:`InputError` for what is no number between 0 and 1, and for a name that is not among the structures'.
+    """
+    if not isinstance(threshold, Mapping):
+        if not is_threshold(threshold):
+            raise InputError(f"`{argument}={threshold!r}`: give a number between 0 and 1")
+        return float(threshold)  # type: ignore[arg-type]
+    if not threshold:
+        raise InputError(f"`{argument}={{}}`: give a number, or numbers by the names of classes")
+    if unknown := [name for name in threshold if name not in names]:
+        known = f"the classes are {list_names(names, 20)}"
+        raise InputError(f"`{argument}`: there is no class {unknown[0]!r}; {known}")
+    if twice := [name for name in threshold if list(names).count(name) > 1]:
+        raise InputError(f"`{argument}`: several classes have the name {twice[0]!r}; give one number for all")
+    for name, value in threshold.items():
+        if not is_threshold(value):
+            raise InputError(f"`{argument}`: {value!r} for {name}; give a number between 0 and 1")
+    return {str(name): float(value) for name, value in threshold.items()}
+
+
+def is_threshold(value: object) -> bool:
+    """Whether a value is a number between 0 and 1, both left out."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 < value < 1
+
+
+def format_threshold(threshold: Threshold) -> str:
+    """Return a threshold in words, as "0.35" or "lesion 0.3, oedema 0.4"."""
+    if isinstance(threshold, Mapping):
+        return ", ".join(f"{name} {value:g}" for name, value in threshold.items())
+    return f"{threshold:g}"

@@ -62,6 +62,18 @@ def plan_of(
     )
 
 
+def nested_plan() -> Plan:
+    """Regions as of a tumour: the whole, its core in it, and a part of that; the outputs are not in that order."""
+    labels = {"values": [0, 1, 2, 3], "names": ["background", "oedema", "core", "enhancing"]}
+    regions = [
+        {"name": "inner", "labels": [3], "paints": 3},
+        {"name": "whole", "labels": [1, 2, 3], "paints": 1},
+        {"name": "middle", "labels": [2, 3], "paints": 2},
+    ]
+    config = {"in_channels": 1, "out_channels": 3, "spatial_dims": 2, "widths": [4, 8], "kernel_size": 3}
+    return tiny_plan(labels=labels, regions=regions, model={"name": "deconver", "config": config})
+
+
 def volume_run(folder: Path, **changes: object) -> Path:
     """An untrained 3D run: enough to see where voxels go."""
     config = {"in_channels": 1, "out_channels": 3, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}

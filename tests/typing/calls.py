@@ -1,7 +1,10 @@
 """Calls for the type checker alone: mypy reports each of the wrong ones, or else that its comment is not needed."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import assert_type
 
 from deconvseg import evaluate, predict, train
@@ -38,6 +41,12 @@ def call_evaluate() -> None:
 
 def call_predict() -> None:
     assert_type(predict("scans", "run", "masks", tta=True, cases=["a"]), Prediction)
+    assert_type(predict("scans", "run", "masks", probabilities=True, threshold={"lesion": 0.3}), Prediction)
+    array = np.zeros((8, 8))
+    assert_type(predict(array, "run"), NDArray[np.integer[Any]])
+    both = predict(array, "run", probabilities=True, threshold="default")
+    assert_type(both, tuple[NDArray[np.integer[Any]], NDArray[np.float32]])
+    predict("scans", "run", "masks", threshold="half")  # type: ignore[call-overload]
     predict("scans", "run", "masks", tat=True)  # type: ignore[call-overload]
     assert_type(predict_many(Path("scans"), ["run"], "masks", memory=2**30, split="test"), Prediction)
     predict_many("scans", "run")  # type: ignore[call-arg]

@@ -1,6 +1,5 @@
 """Cross-validation: one plan, a run for each fold, and out-of-fold predictions of all cases."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,16 +22,15 @@ from deconvseg.data import (
     resolve_folds,
 )
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.evaluation import Evaluation, merge_evaluations, read_evaluation
-from deconvseg.experiments.executor import choose_executor
-from deconvseg.experiments.folds import (
-    explaining_interruption,
-    fold_run,
-    fold_task,
-    share_memory,
-    threads_of_a_fold,
-    train_folds,
+from deconvseg.evaluation import (
+    Evaluation,
+    merge_evaluations,
+    merge_operating_points,
+    read_evaluation,
+    read_operating_points,
 )
+from deconvseg.experiments.executor import choose_executor
+from deconvseg.experiments.folds import fold_run, fold_task, share_memory, threads_of_a_fold, train_folds
 from deconvseg.experiments.former import renewed
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
@@ -40,7 +38,7 @@ from deconvseg.experiments.strata import measure_strata
 from deconvseg.experiments.tasks import Executor
 from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, takes
 from deconvseg.planning import Plan
-from deconvseg.progress import Console, Silent, Timings, each, takes_console
+from deconvseg.progress import Console, Silent, each, takes_console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import choose_device, hold, remove_unfinished, write_text
 from deconvseg.text import dump_json
@@ -52,7 +50,6 @@ from deconvseg.training import (
     choose_precision,
     decide_plan,
     describe_run,
-    foresee,
     forget_places,
     given_plan,
     open_data,
@@ -61,7 +58,6 @@ from deconvseg.training import (
     resume_options,
     write_places,
 )
-from deconvseg.units import format_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +90,15 @@ def crossval(asked: _Arguments) -> CrossValidation:
         )
     options, executor, output = TrainOptions.of(asked), asked.executor, Path(asked.output)
     asked = asked.absolute()
-    timings = Timings()
-    with explaining_interruption(output), hold(output):
+    with hold(output):
         if asked.resume:
             run, data, parts, options = _reopen(output, options, asked, console)
         chosen = choose_executor(asked.jobs, options.device, options.devices or 1) if executor is None else executor
         executor = renewed(chosen)
         if not asked.resume:
-            with timings.part("planning"):
-                run, data, parts = _start(output, options, asked, executor, console)
+            run, data, parts = _start(output, options, asked, executor, console)
         with run.advising():
-            result = _train_folds(run, data, parts, options, executor, console, timings)
-    console.say(f"took {timings}")
-    return result
+            return _train_folds(run, data, parts, options, executor, console)
 
 
 def _train_folds(
@@ -116,22 +108,14 @@ def _train_folds(
     options: TrainOptions,
     executor: Executor,
     console: Console,
-    timings: Timings,
 ) -> CrossValidation:
     """Train the unfinished folds, and write the results of all folds."""
     tasks = {fold: fold_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)}
-    told = f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train"
-    if tasks and (seconds := foresee(run.plan, options, len(parts[0].val)).total) is not None:
-        rounds = math.ceil(len(tasks) / executor.slots)
-        told += f"; each takes about {format_time(seconds)}, all together {format_time(rounds * seconds)}"
-    console.say(told)
-    with timings.part("folds"):
-        failed = train_folds(tasks, executor, console)
-    with timings.part("choice of the post-processing"):
-        result = _gather(run, data, parts, failed, console)
+    console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
+    failed = train_folds(tasks, executor, console)
+    result = _gather(run, data, parts, failed, console)
     result.write()
-    with timings.part("report"):
-        describe_run(run, console)
+    describe_run(run, console)
     if not failed:
         remove_cache(run, options, console)
         forget_places(run)
@@ -264,6 +248,7 @@ def _gather(
     ]
     found = {fold: read_evaluation(fold_run(run, fold).validation / "metrics.json") for fold in done}
     merged = merge_evaluations(list(found.values()), absent)
+    _join_operating_points(run, done)
     folds = {fold: tuple(case.name for case in evaluation.cases) for fold, evaluation in found.items()}
     # Cases of a finished fold that could not be predicted or evaluated are part of its evaluation.
     failed = {fold: text for fold, text in failed.items() if fold not in done}
@@ -278,10 +263,18 @@ def _gather(
     return CrossValidation(run.path, merged, folds, failed, chosen)
 
 
+def _join_operating_points(run: Run, folds: Sequence[int]) -> None:
+    """Write the operating points of the cases out of fold, unless a fold has none, as of an earlier version."""
+    parts = [read_operating_points(fold_run(run, fold).path) for fold in folds]
+    found = [part for part in parts if part is not None]
+    if len(found) == len(parts):
+        merge_operating_points(found).write(run.path)
+
+
 def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> list[HeldOutCase]:
     entries = [(fold, case, part.ignore_label) for fold, part in found.items() for case in part.cases]
     cases = []
-    for fold, case, ignore in each(entries, "reading the held-out masks", console, lambda entry: entry[1].name):
+    for fold, case, ignore in each(entries, "reading the held-out masks", console):
         single = plan.labels.foreground_only
         truth, prediction = read_mask_pair(case.truth_file, case.prediction_file, foreground=single)
         aligned = [plan.labels.to_encoding().align(mask.pixels, white=mask.white) for mask in (truth, prediction)]

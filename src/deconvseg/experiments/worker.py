@@ -15,17 +15,16 @@ import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.experiments.tasks import Task
-from deconvseg.progress import Lines, Progress
+from deconvseg.progress import Progress, show_nothing, tenths
 from deconvseg.system import Relay, exit_on, keep_freed_memory, take_over_stdout
 
 
 class _TaskRelay(Relay):
-    """Sends the parent process the lines of progress that a log has."""
+    """Sends the parent process a line for each tenth of the progress."""
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        with Lines(self.say, stamped=False).track(text, total) as progress:
-            yield progress
+        yield show_nothing if total is not None else tenths(text, self.say)
 
 
 class _Warnings(logging.Handler):

@@ -1,10 +1,10 @@
 """From images and finished runs to masks on the images' own grids."""
 
 from deconvseg.inference.cases import predict_cases
+from deconvseg.inference.deciding import Rule, labels_from_maps
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.expecting import ExpectedMasks
 from deconvseg.inference.finding import choose_cases
-from deconvseg.inference.masks import labels_from_maps
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import (
@@ -34,6 +34,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "PreparedImage",
+    "Rule",
     "Slab",
     "Step",
     "Sweep",

@@ -23,10 +23,11 @@ _MOST_CHANNELS = 4
 
 @dataclass(frozen=True)
 class GivenImage:
-    """An image, and the conversion of its mask to the matching type."""
+    """An image, and the conversions of its mask and of its probabilities (K, \\*S) to the matching type."""
 
     image: Image
     give_back: Callable[[LabelMap], Any]
+    give_maps: Callable[[NDArray[np.float32]], Any] = lambda maps: maps
 
 
 def image_of(
@@ -48,7 +49,7 @@ def image_of(
     """
     if isinstance(given, Image):
         _refuse_geometry(spacing, affine, "an Image")
-        return GivenImage(given, lambda mask: mask)
+        return GivenImage(given, lambda mask: mask, lambda maps: Image(maps, given.geometry))
     if isinstance(given, SpatialImage):
         _refuse_geometry(spacing, affine, "an image of nibabel")
         return _from_nibabel(given, plan)
@@ -62,6 +63,7 @@ def image_of(
         return GivenImage(
             Image(_channels_first(pixels, plan), geometry_of(plan, spacing, affine)),
             lambda mask: torch.from_numpy(np.ascontiguousarray(mask.pixels)),
+            torch.from_numpy,
         )
     if isinstance(given, np.ndarray):
         pixels = _channels_first(_numbers(given), plan)
@@ -97,13 +99,17 @@ def _from_nibabel(given: Any, plan: Plan) -> GivenImage:
     scale = {"meter": 1000.0, "micron": 0.001}.get(units, 1.0)
     affine = np.diag([scale, scale, scale, 1.0]) @ given.affine
 
-    def give_back(mask: LabelMap) -> Any:
+    def image_of(numbers: NDArray[Any]) -> Any:
         # NIfTI has no bool, and nibabel stores 64-bit integers only on request; label values fit into smaller types.
-        made = nib.Nifti1Image(mask.pixels, given.affine, dtype=mask.pixels.dtype)
+        made = nib.Nifti1Image(numbers, given.affine, dtype=numbers.dtype)
         made.header.set_xyzt_units(units)
         return made
 
-    return GivenImage(Image(_channels_first(_numbers(pixels), plan), checked_geometry(affine)), give_back)
+    return GivenImage(
+        Image(_channels_first(_numbers(pixels), plan), checked_geometry(affine)),
+        lambda mask: image_of(mask.pixels),
+        lambda maps: image_of(np.moveaxis(maps, 0, -1)),
+    )
 
 
 def _from_itk(given: Any, plan: Plan) -> GivenImage:
@@ -116,18 +122,25 @@ def _from_itk(given: Any, plan: Plan) -> GivenImage:
             f"{plan.spatial_dims}D images"
         )
 
-    def give_back(mask: LabelMap) -> Any:
-        # Array axes of SimpleITK are (z, y, x); of 2D images (row, column), as here.
-        axes = mask.pixels.transpose() if mask.pixels.ndim == 3 else mask.pixels
-        made = sitk.GetImageFromArray(np.ascontiguousarray(axes))
-        dims = mask.pixels.ndim
+    dims = geometry.spatial_dims
+
+    def image_of(numbers: NDArray[Any], *, vector: bool = False) -> Any:
+        # Array axes of SimpleITK are (z, y, x); of 2D images (row, column), as here. Components come last.
+        made = sitk.GetImageFromArray(np.ascontiguousarray(numbers), isVector=vector)
         made.SetSpacing(given.GetSpacing()[:dims])
         made.SetOrigin(given.GetOrigin()[:dims])
         direction = np.reshape(given.GetDirection(), (given.GetDimension(),) * 2)[:dims, :dims]
         made.SetDirection(direction.ravel().tolist())
         return made
 
-    return GivenImage(Image(_numbers(pixels), geometry), give_back)
+    def turn(numbers: NDArray[Any]) -> NDArray[Any]:
+        return numbers.transpose() if dims == 3 else np.moveaxis(numbers, 0, -1) if numbers.ndim > dims else numbers
+
+    return GivenImage(
+        Image(_numbers(pixels), geometry),
+        lambda mask: image_of(turn(mask.pixels)),
+        lambda maps: image_of(turn(maps), vector=True),
+    )
 
 
 def _numbers_of_tensor(tensor: torch.Tensor) -> NDArray[np.float32]:

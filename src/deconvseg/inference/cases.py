@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from deconvseg.data import Case, Image
-from deconvseg.errors import DeconvsegError, InterruptionError
+import numpy as np
+from numpy.typing import NDArray
+
+from deconvseg.data import Case, Image, LabelMap
+from deconvseg.errors import DeconvsegError
+from deconvseg.inference.doubt_table import write_doubts
 from deconvseg.inference.keeping import Verdict, judge, retire
 from deconvseg.inference.placing import mask_paths, refuse_replacing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction, Records
 from deconvseg.inference.scratch import scratch_folder
 from deconvseg.inference.stages import Computing, Job, Writing, reading_thread
+from deconvseg.inference.wanting import Wanted
 from deconvseg.progress import SILENT, Console, Progress, takes_console
 from deconvseg.system import hold, is_out_of_memory, remove_unfinished
 
@@ -28,12 +34,21 @@ def predict_cases(
     *,
     load: Callable[[Case], Image],
     save_probabilities: bool = False,
+    probabilities: bool = False,
+    measure: Callable[[Case, NDArray[np.uint8], LabelMap], None] | None = None,
+    doubt_limit: float | None = None,
     skip_existing: bool = False,
     bids: bool = False,
     raise_problems: bool = False,
     console: Console = SILENT,
 ) -> Prediction:
-    """Write the mask of each case (and, on request, its probabilities as ``.npz`` beside it) into a folder.
+    """Write the mask of each case into a folder.
+
+    On request its probabilities are written too: as ``.npz`` beside it with ``save_probabilities``, and as an image on
+    its grid with ``probabilities``, where :func:`~deconvseg.inference.map_files.map_paths` says. ``measure`` takes each
+    case, how many thresholds each of its voxels passes (:meth:`Rule.levels`) and its mask, in another thread; cases
+    whose levels take more than 2 GiB are left out. The doubt of each case is recorded and listed in ``doubt.csv``; it
+    is flagged above ``doubt_limit``.
 
     A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative with masks named by
     :func:`~deconvseg.data.bids_mask_paths`, which requires images with BIDS names.
@@ -43,56 +58,45 @@ def predict_cases(
     that the same networks made them from the same images with the same options (and if their probabilities exist,
     where these are requested); masks without a record are kept if they fit their image.
 
-    The ``console`` shows the current case and window, and the fraction of all work that is done. Before a case, it
-    shows the number of windows and the memory, for the first case and for each that takes more than those before it.
+    The ``console`` shows the current case and the fraction of all work that is done. Before a case starts, it shows the
+    number of windows and the memory, for the first case and for each that takes more than those before it.
     """
     paths = mask_paths(predictor.plan, cases, output, bids)
     refuse_replacing(cases, paths.values())
-    result = Prediction()
+    result = Prediction(threshold=predictor.rule.threshold)
     noting = partial(_noting, result, raise_problems=raise_problems)
-    with _explaining_interruption(paths.values(), output), ExitStack() as stack:
+    with ExitStack() as stack:
         # Several processes may write into one folder, such as the parts of a dataset; each mask belongs to one process.
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
         records, todo = Records(output, predictor.runs), list(cases)
+        wanted = Wanted(packed=save_probabilities, pictured=probabilities, measure=measure)
         if skip_existing:
-            judged = partial(judge, predictor=predictor, records=records, load=load, probabilities=save_probabilities)
+            judged = partial(judge, predictor=predictor, records=records, load=load, wanted=wanted)
             todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]
-        scratch = stack.enter_context(scratch_folder(output)) if save_probabilities else None
+        if wanted.probabilities or measure is not None:
+            wanted = replace(wanted, folder=stack.enter_context(scratch_folder(output)))
         computing = Computing(stack.enter_context(reading_thread()), predictor, load, console.say, result)
         # A finished mask is written even if the next case fails.
         thread = stack.enter_context(ThreadPoolExecutor(1))
-        writing = Writing(thread, records, predictor.identity, result, noting)
-        jobs = [Job(case, paths[case.name], scratch and scratch / f"{number}.npy") for number, case in enumerate(todo)]
+        writing = Writing(thread, records, predictor, result, noting, doubt_limit)
+        jobs = [Job(case, paths[case.name], wanted, number) for number, case in enumerate(todo)]
         progress = stack.enter_context(console.track("predicting"))
         for number, job in enumerate(jobs):
             tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
-            # Its image is read first, which may take a while.
-            tell(0.0)
             with noting(job):
-                mask = computing(job, jobs[number + 1 : number + 2], tell)
+                made = computing(job, jobs[number + 1 : number + 2], tell)
                 writing.finish()
-                writing.start(job, mask)
-                del mask
+                writing.start(job, made)
+                del made
             # Also if the case failed or has no windows.
             tell(1.0)
         writing.finish()
+        write_doubts(output)
     result.log_alike()
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result
-
-
-@contextmanager
-def _explaining_interruption(masks: Collection[Path], output: Path) -> Iterator[None]:
-    """Say at Ctrl-C how many masks there are."""
-    try:
-        yield
-    except KeyboardInterrupt as interruption:
-        there = sum(path.is_file() for path in masks)
-        raise InterruptionError(
-            f"interrupted; {there} of {len(masks)} masks are in {output}; go on with `skip_existing=True`"
-        ) from interruption
 
 
 def _hold_masks(output: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:
@@ -114,6 +118,8 @@ def _stands(path: Path, case: Case, judged: Callable[[Path, Case], Verdict], res
         result.remark(case.name, text)
     if verdict.stands:
         result.skipped.append(path)
+        if verdict.doubt is not None:
+            result.doubts[case.name] = verdict.doubt
     return verdict.stands
 
 
@@ -137,5 +143,4 @@ def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[N
 
 
 def _tell_part(progress: Progress, name: str, number: int, count: int, done: float, text: str | None = None, /) -> None:
-    at_work = f"case {number + 1} of {count}: {name}"
-    progress((number + done) / count, at_work if text is None else f"{at_work}, {text}")
+    progress((number + done) / count, f"predicting {name}")

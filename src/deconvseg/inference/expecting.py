@@ -31,6 +31,9 @@ class ExpectedMasks:
             if record is None or _stamp(path) in (None, self._before[name]) or file_sha256(path) != record.sha256:
                 continue
             done.written.append(path)
+            done.threshold = record.threshold
+            if record.doubt is not None:
+                done.doubts[name] = record.doubt
             if record.warnings:
                 done.remarks[name] = list(record.warnings)
             if EMPTY in record.warnings:

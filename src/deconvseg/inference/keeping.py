@@ -12,19 +12,27 @@ import numpy as np
 
 from deconvseg.data import Case, Image, LabelMap, case_stem, check_same_grid, read_label_map
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.inference.doubting import CaseDoubt
+from deconvseg.inference.map_files import found_maps, hold_maps
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Records, image_files
+from deconvseg.inference.wanting import Wanted
+from deconvseg.planning import Plan
 from deconvseg.runs import file_sha256
 from deconvseg.system import writing_error
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an existing mask is kept, and a remark on it; with ``retire`` it is renamed instead of replaced."""
+    """Whether an existing mask is kept, and a remark on it; with ``retire`` it is renamed instead of replaced.
+
+    ``doubt`` is the recorded one of a mask that is kept.
+    """
 
     stands: bool
     text: str | None = None
     retire: bool = False
+    doubt: CaseDoubt | None = None
 
 
 def maps_path(mask: Path) -> Path:
@@ -39,7 +47,7 @@ def judge(
     records: Records,
     *,
     load: Callable[[Case], Image],
-    probabilities: bool,
+    wanted: Wanted,
 ) -> Verdict:
     """Decide from its record whether the mask at ``path`` equals what predicting the case now would give.
 
@@ -60,10 +68,10 @@ def judge(
         reason = _reason_against(path, case, predictor, load)
         if reason is not None:
             return Verdict(False, f"its mask {reason}, and is predicted again", retire=True)
-    if probabilities and not _hold_maps(maps_path(path), path, predictor):
+    if not _has_maps(path, predictor.plan, wanted):
         return Verdict(False, "its probabilities are missing or damaged, and it is predicted again", retire=not known)
-    if known:
-        return Verdict(True)
+    if record is not None and known:
+        return Verdict(True, doubt=record.doubt)
     how = "was not made" if record is None else "was changed after it was made"
     return Verdict(True, f"its mask {how} by this command as far as {records.file.name} tells; it is left as it is")
 
@@ -71,7 +79,7 @@ def judge(
 def retire(path: Path) -> str | None:
     """Rename an earlier mask and its probabilities, and return the new name; None if there is none."""
     moved = None
-    for file in (maps_path(path), path):
+    for file in (maps_path(path), *found_maps(path), path):
         if file.is_file() or file.is_symlink():
             try:
                 moved = file.replace(file.with_name(f"{file.name}.old"))
@@ -116,15 +124,26 @@ def _grid_differs(image: Image, case: Case, mask: LabelMap, path: Path) -> str |
     return None
 
 
-def _hold_maps(file: Path, mask: Path, predictor: Predictor) -> bool:
-    """Whether a file holds, undamaged, probabilities of the size of a mask."""
+def _has_maps(path: Path, plan: Plan, wanted: Wanted) -> bool:
+    """Whether the probabilities that are wanted are there, undamaged as far as that is cheap to tell."""
+    if not wanted.probabilities:
+        return True
+    try:
+        shape = read_label_map(path).shape
+    except DeconvsegError:
+        return False
+    packed = not wanted.packed or _holds_archive(maps_path(path), (plan.outputs, *shape))
+    return packed and (not wanted.pictured or hold_maps(path, plan, shape))
+
+
+def _holds_archive(file: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file holds, undamaged, probabilities of that shape."""
     try:
         with zipfile.ZipFile(file) as archive:
             if archive.testzip() is not None:
                 return False
             with archive.open("probabilities.npy") as stream:
                 np.lib.format.read_magic(stream)
-                shape = np.lib.format.read_array_header_1_0(stream)[0]
-        return tuple(shape) == (predictor.plan.outputs, *read_label_map(mask).shape)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, DeconvsegError):
+                return tuple(np.lib.format.read_array_header_1_0(stream)[0]) == shape
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return False

@@ -1,18 +1,18 @@
-"""Class ids from logits and probabilities."""
+"""The mask of an image, painted slab by slab."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deconvseg.data import LabelMap
 from deconvseg.errors import DeconvsegError
+from deconvseg.inference.deciding import Ids, Rule, activate
+from deconvseg.inference.doubting import DoubtSums
 from deconvseg.inference.slabs import Slab
 from deconvseg.planning import Plan
 
-Ids = NDArray[np.uint8 | np.uint16]
 EMPTY = "the mask is empty"
 
 
@@ -21,69 +21,57 @@ class Canvas:
     """The mask of an image, painted slab by slab from the logits of one or several networks.
 
     Attributes:
-        plan: the plan, which defines the classes.
+        rule: the rule that decides class ids.
         where: the name of the image in messages.
         ids: class ids (\\*S).
         probabilities: (K, \\*S), if they are requested.
+        levels: of each structure (\\*S), counted by :meth:`~deconvseg.inference.Rule.levels`, if they are requested.
+        doubted: whether :meth:`paint` returns the sums for the doubt of the case.
 
     """
 
-    plan: Plan
+    rule: Rule
     where: str
     ids: Ids
     probabilities: NDArray[np.float32] | None = None
+    levels: NDArray[np.uint8] | None = None
+    doubted: bool = False
 
-    def paint(self, slab: Slab) -> None:
-        """Fill in a slab.
+    def paint(self, slab: Slab) -> DoubtSums | None:
+        """Fill in a slab, and return its sums where the case is ``doubted``.
 
         Raises :class:`~deconvseg.errors.DeconvsegError` for NaN or infinite logits, and if the number of maps is not
         that of the plan.
         """
-        logits = slab.logits
-        if any(len(each) != self.plan.outputs for each in logits):
+        logits, plan = slab.logits, self.rule.plan
+        if any(len(each) != plan.outputs for each in logits):
             found = ", ".join(str(len(each)) for each in logits)
-            raise DeconvsegError(f"{self.where}: the network gives {found} maps, but its plan has {self.plan.outputs}")
+            raise DeconvsegError(f"{self.where}: the network gives {found} maps, but its plan has {plan.outputs}")
         # The maximum is NaN if any value is; this takes one pass and no temporary map.
         if not all(bool(torch.isfinite(each.amax())) for each in logits):
             raise DeconvsegError(
                 f"{self.where}: the network's logits are NaN or infinite; look for extreme intensities in the image, "
                 "and whether the training has diverged"
             )
-        ids = slab.part_of(self.ids)
-        if len(logits) == 1:
-            ids[...] = labels_from_maps(logits[0], self.plan, threshold=0.0)
-        if len(logits) > 1 or self.probabilities is not None:
-            average = torch.stack([activate(each, self.plan.regions is not None) for each in logits]).mean(0)
-            if len(logits) > 1:
-                ids[...] = labels_from_maps(average, self.plan, threshold=0.5)
-            if self.probabilities is not None:
-                slab.part_of(self.probabilities)[...] = average.cpu().numpy()
-
-
-def activate(logits: Tensor, regions: bool) -> Tensor:
-    """Turn logits (K, \\*S) into probabilities: a sigmoid for each region, or a softmax over exclusive classes."""
-    return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=0)
+        alone = len(logits) == 1
+        average = None
+        if not alone or self.probabilities is not None:
+            average = torch.stack([activate(each, plan.regions is not None) for each in logits]).mean(0)
+        if average is not None and self.probabilities is not None:
+            slab.part_of(self.probabilities)[...] = average.cpu().numpy()
+        # Of one network the logits decide: they are exact where a probability is rounded.
+        average = None if alone else average
+        maps = logits[0] if average is None else average
+        ids = self.rule.decide(maps, logits=alone)
+        slab.part_of(self.ids)[...] = ids.cpu().numpy()
+        if self.levels is not None:
+            slab.part_of(self.levels)[...] = self.rule.levels(maps, logits=alone)
+        return DoubtSums.of(logits, average, ids, self.rule) if self.doubted else None
 
 
 def ids_of(plan: Plan, shape: tuple[int, ...]) -> Ids:
     """Return class ids (\\*S), all background, in the smallest type that holds the plan's ids."""
     return np.zeros(shape, np.uint8 if len(plan.labels.values) <= 256 else np.uint16)
-
-
-def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> Ids:
-    """Return class ids (\\*S) of maps (K, \\*S): the first of the largest, or regions above the threshold, painted."""
-    few = len(plan.labels.values) <= 256
-    ids = torch.zeros(maps.shape[1:], dtype=torch.uint8 if few else torch.int32, device=maps.device)
-    if plan.regions is None:
-        # Going map by map is several times faster on a CPU than `argmax` across maps that are far apart in memory.
-        largest = maps[0].clone()
-        for number, values in enumerate(maps[1:], 1):
-            ids.masked_fill_(values > largest, number)
-            torch.maximum(largest, values, out=largest)
-    else:
-        for place in plan.painting_order:
-            ids.masked_fill_(maps[place] > threshold, plan.regions[place].paints)
-    return ids.cpu().numpy().astype(np.uint8 if few else np.uint16, copy=False)
 
 
 def describe_monotony(mask: LabelMap, plan: Plan) -> str | None:

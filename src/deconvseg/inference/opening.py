@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from deconvseg.errors import InputError
+from deconvseg.evaluation import read_operating_points
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Model
 from deconvseg.inference.records import Prediction
-from deconvseg.runs import Run, open_runs
+from deconvseg.runs import ChosenThreshold, Run, Threshold, format_threshold, open_runs, read_threshold, weights_of
 
 Folder: TypeAlias = str | PathLike[str]
 
@@ -35,6 +37,55 @@ def common_postprocessing(models: Sequence[Folder | Model]) -> Postprocessing:
             "predict with `postprocess=False`"
         )
     return found[0]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The threshold of a prediction, the lines that say where it comes from, and what to look at."""
+
+    threshold: Threshold | None = None
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def decide_threshold(asked: Threshold | Literal["default"] | None, models: Sequence[Folder | Model]) -> Decided:
+    """Return the threshold that is asked for, or else that which was chosen for the folders, which must be the same."""
+    folders = [model.path if isinstance(model, Run) else model for model in models]
+    found = [read_threshold(folder) if isinstance(folder, str | PathLike) else None for folder in folders]
+    chosen = next((entry for entry in found if entry is not None), None)
+    if asked == "default":
+        return Decided(
+            lines=() if chosen is None else (f"the default rule, not the {_describe(chosen)} of {folders[0]}",)
+        )
+    if asked is not None:
+        instead = "" if chosen is None else f", not the chosen {format_threshold(chosen.threshold)}"
+        return Decided(asked, (f"threshold {format_threshold(asked)}{instead}",))
+    if chosen is None:
+        return Decided()
+    if any(entry is None or entry.threshold != chosen.threshold for entry in found):
+        raise InputError(
+            f"{', '.join(map(str, folders))}: their chosen thresholds differ, and none was chosen for their mean; give "
+            "`threshold`, a number or 'default'"
+        )
+    warnings = [
+        f"{folder}: its threshold was chosen for other weights than it has now; choose it again"
+        for folder, entry in zip(folders, found, strict=True)
+        if entry is not None and isinstance(folder, str | PathLike) and entry.weights != weights_of(folder)
+    ]
+    return Decided(chosen.threshold, (f"{_describe(chosen)} of {folders[0]}",), tuple(warnings))
+
+
+def _describe(chosen: ChosenThreshold) -> str:
+    return f"threshold {format_threshold(chosen.threshold)} ({chosen.how})"
+
+
+def doubt_limit(models: Sequence[Folder | Model]) -> float | None:
+    """Return the doubt that 95 % of the validation cases of the only run or cross-validation were not above."""
+    folders = [model.path if isinstance(model, Run) else model for model in models]
+    if len(folders) != 1 or not isinstance(folders[0], str | PathLike):
+        return None
+    points = read_operating_points(folders[0])
+    return None if points is None else points.doubt_limit
 
 
 def describe_runs(runs: Sequence[Run]) -> Prediction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,8 +15,16 @@ from deconvseg.data import Image, LabelMap, is_dataset
 from deconvseg.errors import InputError
 from deconvseg.inference.arrays import image_of
 from deconvseg.inference.cases import predict_cases
+from deconvseg.inference.doubt_table import describe_doubts
 from deconvseg.inference.finding import choose_cases
-from deconvseg.inference.opening import Folder, common_postprocessing, describe_runs, open_models
+from deconvseg.inference.opening import (
+    Folder,
+    common_postprocessing,
+    decide_threshold,
+    describe_runs,
+    doubt_limit,
+    open_models,
+)
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, takes
@@ -37,12 +45,14 @@ class _Options(TypedDict, total=False):
     postprocess: bool
     crop: bool
     memory: int | None
+    threshold: float | Mapping[str, float] | Literal["default"] | None
 
 
 class _FileOptions(_Options, total=False):
     """Those of files."""
 
     save_probabilities: bool
+    probabilities: bool
     skip_existing: bool
     bids: bool
     splits: Folder | None
@@ -73,7 +83,25 @@ def predict(
     **options: Unpack[_Options],
 ) -> NDArray[np.integer]: ...
 @overload
+def predict(
+    images: NDArray[Any],
+    models: Folder | Sequence[Folder | Model],
+    *,
+    probabilities: Literal[True],
+    spacing: Sequence[float] | None = ...,
+    affine: Any = ...,
+    **options: Unpack[_Options],
+) -> tuple[NDArray[np.integer], NDArray[np.float32]]: ...
+@overload
 def predict(images: Image, models: Folder | Sequence[Folder | Model], **options: Unpack[_Options]) -> LabelMap: ...
+@overload
+def predict(
+    images: Image,
+    models: Folder | Sequence[Folder | Model],
+    *,
+    probabilities: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[LabelMap, Image]: ...
 @overload
 def predict(
     images: Folder,
@@ -89,6 +117,7 @@ def predict(
     spacing: Sequence[float] | None = ...,
     affine: Any = ...,
     save_probabilities: bool = ...,
+    probabilities: bool = ...,
     **options: Unpack[_Options],
 ) -> Any: ...
 @takes_console
@@ -110,8 +139,10 @@ def predict(asked: _Arguments) -> Any:
     * a :class:`~deconvseg.data.Image` gives a label map; an image of nibabel or SimpleITK gives one of the same
       library. Each keeps its geometry.
 
-    With ``save_probabilities`` an image in memory gives the pair of its mask and its probabilities (K, *S), float32,
-    on the array's axes.
+    With ``probabilities`` an image in memory gives the pair of its mask and its probabilities, float32, in the type
+    that it has: an array, a tensor or a :class:`~deconvseg.data.Image` (K, *S), an image of nibabel (X, Y, Z, K) or a
+    vector image of SimpleITK, each with the geometry of the image; K are the classes, background first, or the
+    regions. With ``save_probabilities`` the second of the pair is always an array (K, *S).
 
     Files give masks named after their case in ``output``, each on the grid and with the geometry of its image.
     ``split`` selects a part of a dataset (by the first run's splits, or by the file ``splits``, in which ``fold``
@@ -119,8 +150,12 @@ def predict(asked: _Arguments) -> Any:
     and the others are completed; if it is the only one, its error is raised. The post-processing of a
     cross-validation is applied unless ``postprocess`` is false.
 
+    ``threshold`` is the probability above which a voxel counts, one number or numbers by class
+    (:class:`~deconvseg.inference.Rule`). If not given, it is that which was chosen for the run (``deconvseg
+    threshold``), else the largest probability decides, as with "default".
+
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
-    ``save_probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
+    ``save_probabilities``, ``probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
     does not fit, and for an argument that does not belong to the kind of ``images``.
 
@@ -145,6 +180,7 @@ def predict(asked: _Arguments) -> Any:
         _refuse(asked, "skip_existing", "bids", why="an image in memory is not saved")
     given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
     opened = open_models(given)
+    decided = decide_threshold(asked.threshold, given)
     predictor = Predictor(
         opened,
         device=choose_device(asked.device),
@@ -153,21 +189,33 @@ def predict(asked: _Arguments) -> Any:
         crop=asked.crop,
         memory=asked.memory,
         postprocessing=common_postprocessing(given) if asked.postprocess else None,
+        threshold=decided.threshold,
     )
     runs = [model for model in opened if isinstance(model, Run)]
     told = describe_runs(runs)
-    return _predict_files(asked, predictor, runs, told) if from_files else _predict_image(asked, predictor)
+    for text in decided.warnings:
+        told.warn(text)
+    if not from_files:
+        return _predict_image(asked, predictor)
+    for line in decided.lines:
+        asked.console.say(line)
+    return _predict_files(asked, predictor, runs, told, doubt_limit(given))
 
 
 def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:
     """Return the mask of an image in memory, with its probabilities if they are requested."""
     one = image_of(asked.images, predictor.plan, spacing=asked.spacing, affine=asked.affine)
-    maps = predictor.new_maps(one.image.shape) if asked.save_probabilities else None
+    wanted = asked.save_probabilities or asked.probabilities
+    maps = predictor.new_maps(one.image.shape) if wanted else None
     mask = one.give_back(predictor.segment(one.image, probabilities=maps))
-    return mask if maps is None else (mask, maps)
+    if maps is None:
+        return mask
+    return mask, one.give_maps(maps) if asked.probabilities else maps
 
 
-def _predict_files(asked: _Arguments, predictor: Predictor, runs: Sequence[Run], told: Prediction) -> Prediction:
+def _predict_files(
+    asked: _Arguments, predictor: Predictor, runs: Sequence[Run], told: Prediction, limit: float | None
+) -> Prediction:
     """Write the masks of files, and add what was done to what is told of the runs."""
     if asked.output is None:
         raise InputError("images from files need a folder for their masks: give `output`")
@@ -184,12 +232,16 @@ def _predict_files(asked: _Arguments, predictor: Predictor, runs: Sequence[Run],
         output,
         load=load,
         save_probabilities=asked.save_probabilities,
+        probabilities=asked.probabilities,
+        doubt_limit=limit,
         skip_existing=asked.skip_existing,
         bids=asked.bids,
         raise_problems=images.is_file() and not is_dataset(images),
         console=asked.console,
     )
     told.add(done)
+    if line := describe_doubts(done, limit):
+        asked.console.say(line)
     told.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
     return told
 

@@ -16,6 +16,8 @@ from torch import nn
 
 from deconvseg.data import Image, LabelMap, list_names
 from deconvseg.errors import InputError
+from deconvseg.inference.deciding import Rule
+from deconvseg.inference.doubting import Doubt, DoubtSums
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.masks import Canvas, describe_monotony, fill_background, ids_of
 from deconvseg.inference.members import Member
@@ -27,7 +29,7 @@ from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
 from deconvseg.planning import Plan, channel_order
 from deconvseg.progress import Progress, show_nothing
-from deconvseg.runs import Run, describe_run
+from deconvseg.runs import Run, Threshold, describe_run
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 Model: TypeAlias = Run | tuple[nn.Module | Engine, Plan]
@@ -42,6 +44,7 @@ class Predictor:
     ``overlap`` of windows (a fraction in [0, 1)) is by default the plan's; ``tta`` averages over mirrorings
     along the axes that training mirrored. With ``crop``, if every plan allows it, voxels
     outside the box of all voxels that are non-zero in some channel are background and are not computed.
+    ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it the class with the largest probability wins.
     ``memory`` is the number of bytes that a case may take in addition to the loaded networks; without it,
     sums of logits take at most 1 GB.
     """
@@ -56,6 +59,7 @@ class Predictor:
         crop: bool = True,
         memory: int | None = None,
         postprocessing: Postprocessing | None = None,
+        threshold: Threshold | None = None,
     ) -> None:
         if not models:
             raise InputError("no run given: name at least one run folder")
@@ -69,6 +73,7 @@ class Predictor:
         self.crop = crop and all(plan.crop_to_nonzero for plan in self.plans)
         names = [str(model.path) if isinstance(model, Run) else f"model {n}" for n, model in enumerate(models)]
         _check_alike(names, self.plans)
+        self.rule = Rule(self.plan, threshold)
         _check_steps(self.postprocessing, self.plan)
         self._members = []
         for name, model, plan in zip(names, models, self.plans, strict=True):
@@ -107,7 +112,7 @@ class Predictor:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that a mask depends on: weights, plans, windows, mirroring, cropping and post-processing."""
+        """A hash of all that a mask depends on: weights, plans, windows, mirroring, cropping, threshold and steps."""
         digest = sha256()
         for member in self._members:
             for piece in member.engine.fingerprint():
@@ -118,6 +123,8 @@ class Predictor:
             digest.update(f"{seen} {member.overlap} {member.flips}{size}".encode())
         steps = [step.model_dump_json() for step in self.postprocessing.steps]
         digest.update(f"{self.crop} {steps}".encode())
+        if self.rule.threshold is not None:
+            digest.update(f" {self.rule.threshold}".encode())
         return digest.hexdigest()
 
     @property
@@ -150,28 +157,36 @@ class Predictor:
         where: str = "the image",
         *,
         probabilities: NDArray[np.float32] | None = None,
+        levels: NDArray[np.uint8] | None = None,
+        doubt: Callable[[Doubt], None] | None = None,
         tell: Progress = show_nothing,
         note: Callable[[str], None] | None = None,
     ) -> LabelMap:
         """Return the mask, in the values that the training labels had, on the image's own grid.
 
         Logits are reduced to classes slab by slab. If ``probabilities`` (K, \\*S), also on the image's grid, are given,
-        they are filled. ``tell`` is called with the fraction and the number of finished windows, ``note`` with each
-        warning about the mask (which is otherwise logged). Raises :class:`~deconvseg.errors.DeconvsegError` if logits
-        are not finite, and :class:`~deconvseg.errors.InputError` if ``memory`` does not suffice.
+        they are filled. ``tell`` is called with the fraction of finished windows, and ``note`` with each warning about
+        the mask (which is otherwise logged). Raises :class:`~deconvseg.errors.DeconvsegError` if logits are not finite,
+        and :class:`~deconvseg.errors.InputError` if ``memory`` does not suffice.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, where)
         ids = ids_of(self.plan, prepared.shape)
         if probabilities is not None:
             fill_background(probabilities, self.plan)
+        if levels is not None:
+            levels[...] = 0
         note = note or partial(_log.warning, "%s: %s", prepared.where)
         for remark in prepared.remarks:
             note(remark)
+        sums: list[DoubtSums] = []
         if prepared.volume is not None:
             order = prepared.geometry.axis_order()
             maps = None if probabilities is None else order.view(probabilities)
-            canvas = Canvas(self.plan, prepared.where, order.view(ids), maps)
-            self._sweep.map(prepared.volume, canvas.paint, tell=tell, note=note)
+            counts = None if levels is None else order.view(levels)
+            canvas = Canvas(self.rule, prepared.where, order.view(ids), maps, counts, doubt is not None)
+            sums = [part for part in self._sweep.map(prepared.volume, canvas.paint, tell=tell, note=note) if part]
+        if doubt is not None:
+            doubt(DoubtSums.total(sums, self.rule))
         values = LabelMap(self.plan.labels.to_encoding().decode(ids), prepared.geometry)
         mask = apply(self.postprocessing, values)
         one_value = describe_monotony(mask, self.plan)

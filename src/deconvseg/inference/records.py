@@ -13,7 +13,8 @@ from typing import IO, Any
 
 from deconvseg.data import Case
 from deconvseg.errors import DeconvsegError
-from deconvseg.runs import PREDICTIONS, file_sha256
+from deconvseg.inference.doubting import CaseDoubt
+from deconvseg.runs import PREDICTIONS, Threshold, file_sha256
 
 _log = logging.getLogger("deconvseg")
 
@@ -26,7 +27,8 @@ class Prediction:
     """The written masks, the kept masks, the failures with their reasons, and the warnings of a prediction.
 
     ``models`` describes each run; ``warnings`` concern all cases, ``remarks`` a single case, by its name; ``empty``
-    are the written masks that hold only background.
+    are the written masks that hold only background. ``threshold`` is the one that decided the masks, None for the
+    largest probability; ``doubts`` are those of the cases, by name.
     """
 
     written: list[Path] = field(default_factory=list)
@@ -36,6 +38,8 @@ class Prediction:
     remarks: dict[str, list[str]] = field(default_factory=dict)
     empty: list[Path] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=list)
+    threshold: Threshold | None = None
+    doubts: dict[str, CaseDoubt] = field(default_factory=dict)
     _alike: Counter[str] = field(default_factory=Counter, repr=False)
 
     def warn(self, text: str) -> None:
@@ -69,6 +73,8 @@ class Prediction:
             "case_warnings": self.remarks,
             "empty": [str(p) for p in self.empty],
             "models": self.models,
+            "threshold": self.threshold,
+            "doubt": {name: doubt.to_json() for name, doubt in self.doubts.items()},
         }
 
     @classmethod
@@ -78,7 +84,11 @@ class Prediction:
         of_all = len(tree["warnings"]) - sum(map(len, remarks.values()))
         written, skipped, empty = ([Path(path) for path in tree[key]] for key in ("written", "skipped", "empty"))
         problems, warnings = list(tree["problems"]), list(tree["warnings"][:of_all])
-        return cls(written, skipped, problems, warnings, remarks, empty, list(tree["models"]))
+        doubts = {name: CaseDoubt.from_json(entry) for name, entry in tree["doubt"].items()}
+        return cls(
+            *(written, skipped, problems, warnings, remarks, empty, list(tree["models"]), tree["threshold"]),
+            doubts={name: doubt for name, doubt in doubts.items() if doubt is not None},
+        )
 
     def add(self, other: Prediction) -> None:
         """Add the result of another part of the cases; warnings about all cases are kept once."""
@@ -88,6 +98,8 @@ class Prediction:
             own = getattr(self, key)
             own.extend(entry for entry in getattr(other, key) if entry not in own)
         self.remarks.update(other.remarks)
+        self.doubts.update(other.doubts)
+        self.threshold = other.threshold if self.threshold is None else self.threshold
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,8 @@ class FileState:
 class Record:
     """The origin of a mask: its image files, the predictor, and the SHA-256 of its own file.
 
-    ``made_by`` is the identity of the predictor: its weights, plans and options.
+    ``made_by`` is the identity of the predictor: its weights, plans and options. ``threshold`` is the one that decided
+    the mask, None for the largest probability; ``doubt`` is missing in records of earlier versions.
     """
 
     mask: str
@@ -131,6 +144,8 @@ class Record:
     images: tuple[FileState, ...]
     probabilities: bool
     warnings: tuple[str, ...] = ()
+    threshold: Threshold | None = None
+    doubt: CaseDoubt | None = None
 
 
 class Records:
@@ -147,13 +162,18 @@ class Records:
     def __getitem__(self, mask: Path) -> Record | None:
         return self._known.get(self.name_of(mask))
 
+    def all(self) -> list[Record]:
+        """Return the last record of each mask."""
+        return list(self._known.values())
+
     def name_of(self, mask: Path) -> str:
         """Return the name of a mask in the folder or in one below it."""
         return mask.relative_to(self.file.parent).as_posix()
 
     def add(self, record: Record) -> None:
         """Append a record; several processes may write into one folder."""
-        line = json.dumps({**asdict(record), "runs": [dict(run) for run in self.runs]}) + "\n"
+        doubt = None if record.doubt is None else record.doubt.to_json()
+        line = json.dumps({**asdict(record), "doubt": doubt, "runs": [dict(run) for run in self.runs]}) + "\n"
         try:
             # In one system call, so that the lines of several processes do not mix.
             with self.file.open("ab+", buffering=0) as stream:
@@ -201,6 +221,10 @@ def _parse(line: bytes) -> Record | None:
             for file in tree["images"]
         )
         mask, digest, made_by = (str(tree[key]) for key in ("mask", "sha256", "made_by"))
-        return Record(mask, digest, made_by, images, bool(tree["probabilities"]), tuple(map(str, tree["warnings"])))
+        return Record(
+            *(mask, digest, made_by, images, bool(tree["probabilities"]), tuple(map(str, tree["warnings"]))),
+            threshold=tree.get("threshold"),
+            doubt=CaseDoubt.from_json(tree.get("doubt")),
+        )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.system import make_folder, unfinished
 from deconvseg.units import format_bytes
+
+Number = TypeVar("Number", np.float32, np.uint8)
 
 
 @contextmanager
@@ -27,10 +29,14 @@ def scratch_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def disk_array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
+def disk_array(
+    file: Path,
+    shape: tuple[int, ...],
+    dtype: type[Number] = np.float32,  # type: ignore[assignment]
+) -> np.memmap[Any, np.dtype[Number]]:
     """Create a ``.npy`` file and return its memory-mapped array, which need not fit into memory."""
     try:
-        array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):
             # On a full disk, writing to a page of a sparse file kills the process.
             with file.open("r+b") as opened:
@@ -38,6 +44,6 @@ def disk_array(file: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np
     except OSError as error:
         raise DeconvsegError(
             f"cannot write {file}, the probabilities: {error.strerror or error}; free "
-            f"{format_bytes(4 * math.prod(shape))} there and run it again"
+            f"{format_bytes(np.dtype(dtype).itemsize * math.prod(shape))} there and run it again"
         ) from error
     return array

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from deconvseg.data import Case, Image, LabelMap, read_header, write_label_map
 from deconvseg.errors import InputError
+from deconvseg.inference.doubting import CaseDoubt, Doubt
 from deconvseg.inference.keeping import maps_path
+from deconvseg.inference.map_files import write_maps
 from deconvseg.inference.masks import EMPTY
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import FileState, Prediction, Record, Records, states_of
 from deconvseg.inference.scratch import disk_array
+from deconvseg.inference.wanting import Wanted
+from deconvseg.planning import Plan
 from deconvseg.progress import Progress
 from deconvseg.runs import file_sha256
 from deconvseg.system import atomic_write, available_memory
 
+# Bytes of a case's levels; those of larger cases are not measured.
+MOST_LEVELS = 2**31
+
+
+@dataclass(frozen=True)
+class Made:
+    """A case's mask and its doubt, and the files of its probabilities and levels, where they are wanted."""
+
+    mask: LabelMap
+    doubt: Doubt
+    probabilities: Path | None = None
+    levels: Path | None = None
+
 
 @dataclass(frozen=True)
 class Job:
-    """The processing of one case.
-
-    ``probabilities`` is the file that holds them until they are packed, if they are requested.
-    """
+    """The processing of one case, whose ``number`` names its files in the scratch folder."""
 
     case: Case
     path: Path
-    probabilities: Path | None
+    wanted: Wanted = field(default_factory=Wanted)
+    number: int = 0
 
     @cached_property
     def states(self) -> tuple[FileState, ...]:
@@ -57,32 +76,62 @@ class Job:
         image: PreparedImage,
         tell: Progress,
         note: Callable[[str], None],
-    ) -> LabelMap:
-        """Compute the mask, and the probabilities into their file."""
-        if self.probabilities is None:
-            return predictor.segment(image, tell=tell, note=note)
+    ) -> Made:
+        """Compute the mask and its doubt, and the probabilities and levels into their files."""
+        doubts: list[Doubt] = []
         with ExitStack() as failing:
-            failing.callback(self.probabilities.unlink, missing_ok=True)
-            maps = disk_array(self.probabilities, (predictor.plan.outputs, *image.shape))
-            mask = predictor.segment(image, probabilities=maps, tell=tell, note=note)
+            maps, levels = self._arrays(predictor.plan, image.shape, failing)
+            mask = predictor.segment(
+                image, probabilities=maps, levels=levels, doubt=doubts.append, tell=tell, note=note
+            )
             failing.pop_all()
-        return mask
+        files = (None if array is None else Path(str(array.filename)) for array in (maps, levels))
+        return Made(mask, doubts[0], *files)
 
-    def write(self, mask: LabelMap, records: Records, made_by: str, warnings: Sequence[str]) -> None:
-        """Write the probabilities, the mask and its record, in this order."""
-        if self.probabilities is not None:
-            try:
+    def write(self, made: Made, records: Records, predictor: Predictor, doubt: CaseDoubt, warnings: list[str]) -> None:
+        """Write the probabilities, the mask and its record, in this order, and let the levels be measured."""
+        wanted = self.wanted
+        try:
+            if made.probabilities is not None and wanted.packed:
                 with (
                     atomic_write(maps_path(self.path)) as temporary,
                     zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
                 ):
-                    archive.write(self.probabilities, "probabilities.npy")
-            finally:
-                self.probabilities.unlink()
+                    archive.write(made.probabilities, "probabilities.npy")
+            if made.probabilities is not None and wanted.pictured:
+                maps = np.load(made.probabilities, mmap_mode="r")
+                write_maps(maps, made.mask.geometry, self.path, predictor.plan, like=self.case.images[0])
+            if made.levels is not None and wanted.measure is not None:
+                wanted.measure(self.case, np.load(made.levels, mmap_mode="r"), made.mask)
+        finally:
+            for file in (made.probabilities, made.levels):
+                if file is not None:
+                    file.unlink()
         # The mask is written last: with `skip_existing`, a case is finished when its mask exists.
-        write_label_map(mask, self.path, like=self.case.images[0])
-        made = records.name_of(self.path), file_sha256(self.path), made_by
-        records.add(Record(*made, self.states, self.probabilities is not None, tuple(warnings)))
+        write_label_map(made.mask, self.path, like=self.case.images[0])
+        record = Record(
+            *(records.name_of(self.path), file_sha256(self.path), predictor.identity, self.states),
+            *(wanted.probabilities, tuple(warnings)),
+            threshold=predictor.rule.threshold,
+            doubt=doubt,
+        )
+        records.add(record)
+
+    def _arrays(
+        self, plan: Plan, shape: tuple[int, ...], failing: ExitStack
+    ) -> tuple[np.memmap[Any, np.dtype[np.float32]] | None, np.memmap[Any, np.dtype[np.uint8]] | None]:
+        """Make the arrays of the probabilities and of the levels, where they are wanted, on the disk."""
+        wanted, maps, levels = self.wanted, None, None
+        if wanted.folder is not None and wanted.probabilities:
+            file = wanted.folder / f"{self.number}.npy"
+            failing.callback(file.unlink, missing_ok=True)
+            maps = disk_array(file, (plan.outputs, *shape))
+        structures = len(plan.output_names)
+        if wanted.folder is not None and wanted.measure is not None and structures * math.prod(shape) <= MOST_LEVELS:
+            file = wanted.folder / f"{self.number}-levels.npy"
+            failing.callback(file.unlink, missing_ok=True)
+            levels = disk_array(file, (structures, *shape), np.uint8)
+        return maps, levels
 
 
 @dataclass
@@ -100,8 +149,8 @@ class Computing:
     ahead: Future[PreparedImage] | None = None
     largest: int = -1
 
-    def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> LabelMap:
-        """Return the mask of a case; the next image is read meanwhile if memory holds both."""
+    def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> Made:
+        """Return what a case gives; the next image is read meanwhile if memory holds both."""
         future, self.ahead = self.ahead or self._read(job), None
         image = future.result()
         # The future holds the image too.
@@ -128,15 +177,18 @@ class Writing:
 
     thread: ThreadPoolExecutor
     records: Records
-    made_by: str
+    predictor: Predictor
     result: Prediction
     noting: Callable[[Job], AbstractContextManager[None]]
+    doubt_limit: float | None = None
     at_work: tuple[Job, Future[None]] | None = None
 
-    def start(self, job: Job, mask: LabelMap) -> None:
+    def start(self, job: Job, made: Made) -> None:
         """Start writing a mask."""
-        remarks = tuple(self.result.remarks.get(job.case.name, ()))
-        self.at_work = job, self.thread.submit(job.write, mask, self.records, self.made_by, remarks)
+        doubt = CaseDoubt.judge(made.doubt, self.doubt_limit)
+        self.result.doubts[job.case.name] = doubt
+        remarks = list(self.result.remarks.get(job.case.name, ()))
+        self.at_work = job, self.thread.submit(job.write, made, self.records, self.predictor, doubt, remarks)
 
     def finish(self) -> None:
         """Wait until the current mask is written, and record it."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
+from deconvseg.inference.deciding import activate
 from deconvseg.inference.engine import Engine
-from deconvseg.inference.masks import activate
 from deconvseg.inference.members import Member
 from deconvseg.inference.slabs import Slab
 from deconvseg.inference.sweep import Sweep, Volume

@@ -1,10 +1,11 @@
 """The options of a prediction."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from deconvseg.options.declaring import BYTES, FLAG, NUMBER, OBJECT, Kind, Option
+from deconvseg.options.declaring import BYTES, FLAG, NUMBER, OBJECT, THRESHOLDS, Kind, Option
 from deconvseg.options.evaluating import PartOptions
 from deconvseg.options.training import DEVICE
 from deconvseg.progress import SILENT, Console
@@ -38,6 +39,12 @@ class PredictOptions(PartOptions):
     tta: Annotated[
         bool, Option("Average over mirrorings: slower, often a little better.", FLAG, names=("tta/disable_tta",))
     ] = False
+    threshold: Annotated[
+        float | Mapping[str, float] | Literal["default"] | None,
+        Option(
+            "Probability above which a voxel counts{form}. If not given, that which was chosen for the run.", THRESHOLDS
+        ),
+    ] = None
     postprocess: Annotated[
         bool,
         Option("Apply what a cross-validation has chosen.", FLAG, names=("postprocessing/no-postprocessing",)),
@@ -47,7 +54,13 @@ class PredictOptions(PartOptions):
         Option("Take what lies around all non-zero voxels for background unseen.", FLAG, names=("crop/no-crop",)),
     ] = True
     memory: Annotated[int | None, Option("What a case may take beside the loaded model{form}.", BYTES)] = None
-    save_probabilities: Annotated[bool, Option("Write CASE.npz beside each mask.", FLAG)] = False
+    probabilities: Annotated[
+        bool,
+        Option("Write probabilities/CASE.nii.gz (4D), of 2D images CASE/CLASS.png, on the image's own grid.", FLAG),
+    ] = False
+    save_probabilities: Annotated[bool, Option("Write CASE.npz beside each mask (nnU-Net's form, float32).", FLAG)] = (
+        False
+    )
     skip_existing: Annotated[bool, Option("Leave masks that are there already.", FLAG, names=("continue",))] = False
     bids: Annotated[bool, Option("Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.", FLAG)] = (
         False

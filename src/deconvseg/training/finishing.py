@@ -7,23 +7,22 @@ from deconvseg.errors import DeconvsegError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.options import TrainOptions
-from deconvseg.progress import Console, Quiet, Timings
+from deconvseg.progress import Console, Quiet
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
 from deconvseg.training.cases import open_cases
 from deconvseg.training.comparing import compare_with_training
 from deconvseg.training.describing import describe_run
 from deconvseg.training.folders import remove_cache
+from deconvseg.training.operating import OperatingMeasurement
 from deconvseg.training.options import forget_places
 from deconvseg.training.tracking import Guests
 
 
-def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests, timings: Timings) -> None:
+def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests) -> None:
     """Predict and evaluate the validation cases, write the report, and remove temporary files."""
-    with timings.part("validation"):
-        problems = _validate(run, *open_cases(run, options), options, console)
-    with timings.part("report"):
-        describe_run(run, console, guests)
+    problems = _validate(run, *open_cases(run, options), options, console)
+    describe_run(run, console, guests)
     remove_cache(run, options, console)
     forget_places(run)
     run.record_hashes(finished=True)
@@ -39,11 +38,13 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         return []
     shutil.rmtree(run.validation, ignore_errors=True)
     cases = data.select(parts.val).cases
+    measurement = OperatingMeasurement(data, run.plan)
     prediction = predict_cases(
         Predictor([run], device=choose_device(options.device)),
         cases,
         run.validation,
         load=data.load_image,
+        measure=measurement,
         console=Quiet(console),
     )
     if not prediction.written:
@@ -61,6 +62,9 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         images={case.name: case.images for case in cases},
         console=console,
     )
+    points = measurement.finish(prediction)
+    if points is not None:
+        points.write(run.path)
     console.say(f"validation: {result.describe()}")
     if told := compare_with_training(run.metrics, result, run.plan):
         console.say(told)

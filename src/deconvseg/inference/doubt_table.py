@@ -1,0 +1,42 @@
+"""The table of the cases' doubt beside their masks, and the line about those that are doubtful."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data import list_names, write_table
+from deconvseg.inference.records import Prediction, Records
+
+DOUBT = "doubt.csv"
+
+
+def write_doubts(folder: Path) -> None:
+    """Write ``doubt.csv``: a row for each mask in the folder whose record has its doubt, the most doubtful first.
+
+    Nothing is written where there is no such mask.
+    """
+    found = [
+        (record.doubt.score, record.mask, record.doubt)
+        for record in Records(folder).all()
+        if record.doubt is not None and (folder / record.mask).is_file()
+    ]
+    rows: list[dict[str, Any]] = [
+        {"mask": mask, **doubt.to_json()} for _, mask, doubt in sorted(found, key=lambda row: (-row[0], row[1]))
+    ]
+    if rows:
+        write_table(folder / DOUBT, rows)
+
+
+def describe_doubts(result: Prediction, limit: float | None) -> str | None:
+    """Return a line about the doubtful cases, the most doubtful first; None where there are none."""
+    doubtful = sorted(
+        (name for name, found in result.doubts.items() if found.doubtful), key=lambda name: -result.doubts[name].score
+    )
+    if not doubtful or limit is None:
+        return None
+    verb = "is" if len(doubtful) == 1 else "are"
+    return (
+        f"{len(doubtful)} of {len(result.doubts)} masks {verb} doubtful (above {limit:.3f}, which 95 % of the "
+        f"validation cases are not), the most doubtful first: {list_names(doubtful)}; {DOUBT} lists all"
+    )

@@ -1,0 +1,152 @@
+"""How much a prediction is to be doubted: the entropy of its foreground, and the disagreement of several networks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deconvseg.inference.deciding import Rule, activate
+
+# Probabilities are kept from 0, whose logarithm is infinite.
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Figures of one prediction; none of them says whether it is right.
+
+    Attributes:
+        entropy: mean normalised entropy of the predicted foreground voxels, 0 to 1; None for an empty prediction. Of
+            classes that exclude each other it is -Σ p log p / log K, of regions the mean over them of the binary
+            entropy in bits.
+        largest_foreground: the largest probability of foreground of an empty prediction; None for another one.
+        disagreement: of several networks, 1 - the mean Dice of their own masks in pairs, over the structures that one
+            of a pair predicts; 0 where all masks are empty, None for one network.
+
+    """
+
+    entropy: float | None
+    largest_foreground: float | None = None
+    disagreement: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What cases are ordered by: the entropy, of an empty prediction the largest probability of foreground."""
+        if self.entropy is not None:
+            return self.entropy
+        return self.largest_foreground or 0.0
+
+
+@dataclass(frozen=True)
+class CaseDoubt:
+    """The doubt of a case, and whether its mask is flagged; ``doubtful`` is None where nothing says from where on."""
+
+    doubt: Doubt
+    doubtful: bool | None = None
+
+    @classmethod
+    def judge(cls, doubt: Doubt, limit: float | None) -> CaseDoubt:
+        """Flag a case whose score is above the limit, where there is one."""
+        return cls(doubt, None if limit is None else doubt.score > limit)
+
+    @property
+    def score(self) -> float:
+        """What cases are ordered by."""
+        return self.doubt.score
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return {"score": self.score, **asdict(self.doubt), "doubtful": self.doubtful}
+
+    @classmethod
+    def from_json(cls, tree: Any) -> CaseDoubt | None:
+        """Return what :meth:`to_json` was of, None for anything else."""
+        try:
+            values = [tree[key] for key in ("entropy", "largest_foreground", "disagreement")]
+            doubtful = tree["doubtful"]
+            found = Doubt(*(None if value is None else float(value) for value in values))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return cls(found, None if doubtful is None else bool(doubtful))
+
+
+class DoubtSums(NamedTuple):
+    """What a slab adds to the doubt of its case; ``joint`` (pairs, C, C) counts the ids of each pair of networks."""
+
+    entropy: float
+    voxels: int
+    largest: float
+    joint: Tensor | None
+
+    @classmethod
+    def of(cls, logits: Sequence[Tensor], average: Tensor | None, ids: Tensor, rule: Rule) -> DoubtSums:
+        """Sum up a slab: logits (K, \\*P) of each network, of several their mean probabilities, and the ids (\\*P)."""
+        regions = rule.plan.regions is not None
+        maps = logits[0] if average is None else average
+        foreground = ids > 0
+        voxels = int(foreground.sum())
+        joint = _joint(logits, rule) if len(logits) > 1 else None
+        if voxels == 0:
+            return cls(0.0, 0, _largest_foreground(maps, average is None, regions), joint)
+        found = maps[:, foreground]
+        probabilities = activate(found, regions) if average is None else found
+        return cls(_entropy(probabilities, regions), voxels, 0.0, joint)
+
+    @staticmethod
+    def total(parts: Sequence[DoubtSums], rule: Rule) -> Doubt:
+        """Return the doubt of a case; that of one without any slab is certain background's."""
+        voxels = sum(part.voxels for part in parts)
+        entropy = sum(part.entropy for part in parts) / voxels if voxels else None
+        largest = None if voxels else max((part.largest for part in parts), default=0.0)
+        joints = [part.joint for part in parts if part.joint is not None]
+        return Doubt(entropy, largest, _disagreement(torch.stack(joints).sum(0), rule) if joints else None)
+
+
+def _entropy(probabilities: Tensor, regions: bool) -> float:
+    """Sum the normalised entropies of voxels (K, N)."""
+    p = probabilities.double()
+    if not regions:
+        return float(-(p * p.clamp_min(_LEAST).log()).sum()) / math.log(len(p))
+    q = 1 - p
+    both = p * p.clamp_min(_LEAST).log2() + q * q.clamp_min(_LEAST).log2()
+    return float(-both.mean(0).sum())
+
+
+def _largest_foreground(maps: Tensor, logits: bool, regions: bool) -> float:
+    if regions:
+        largest = maps.amax()
+        return float(torch.sigmoid(largest) if logits else largest)
+    if logits:
+        return float(torch.sigmoid((torch.logsumexp(maps[1:], 0) - maps[0]).amax()))
+    return float(1 - maps[0].amin())
+
+
+def _joint(logits: Sequence[Tensor], rule: Rule) -> Tensor:
+    """Count, for each pair of networks, the voxels that have one class id in the one mask and another in the other."""
+    classes = len(rule.plan.labels.values)
+    masks = torch.stack([rule.decide(each, logits=True).flatten().to(torch.int64) for each in logits])
+    masks = masks[:, (masks > 0).any(0)]
+    counts = [
+        torch.bincount(one * classes + other, minlength=classes * classes)
+        for one, other in itertools.combinations(masks, 2)
+    ]
+    return torch.stack(counts).reshape(-1, classes, classes).cpu()
+
+
+def _disagreement(joint: Tensor, rule: Rule) -> float:
+    plan, counts = rule.plan, joint.numpy()
+    ids = [(n,) for n in range(1, plan.outputs)] if plan.regions is None else [r.labels for r in plan.regions]
+    dice = []
+    for labels in ids:
+        rows = counts[:, list(labels)]
+        common = rows[:, :, list(labels)].sum((1, 2))
+        sizes = rows.sum((1, 2)) + counts[:, :, list(labels)].sum((1, 2))
+        dice += (2 * common[sizes > 0] / sizes[sizes > 0]).tolist()
+    return 1 - float(np.mean(dice)) if dice else 0.0

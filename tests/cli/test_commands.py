@@ -1,5 +1,6 @@
 import inspect
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -304,3 +305,35 @@ def test_doctor_says_which_kernels_there_are_or_how_to_get_them(deconvseg, monke
     assert found["native kernels"].split(maxsplit=3) == ["--", "native", "kernels", "none  → not built: run this"]
     assert found["compiler"].startswith("--")
     assert "pip install triton" in found["triton"]
+
+
+def test_a_threshold_is_shown_chosen_taken_and_reset(deconvseg, trained: Path, discs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    shown = deconvseg("threshold", run)
+    assert shown.code == 0
+    assert "disc: 2 validation cases" in shown.out
+    assert f"{run}: no threshold is chosen" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80 + len(str(run))
+    chosen = deconvseg("threshold", run, "--set", "disc=0.3")
+    assert "scores better on them than on new ones" in chosen.err
+    assert f"{run}: predict takes the threshold disc 0.3 (set by hand)" in chosen.out
+    told = json.loads(deconvseg("threshold", run, "--json").out)
+    assert told["chosen"]["threshold"] == {"disc": 0.3}
+    assert len(told["points"]["structures"][0]["curve"]["sensitivity"]) == 99
+    image = discs / "images" / "disc0.png"
+    predicted = deconvseg("predict", "-i", image, "-o", tmp_path / "masks", "-m", run, "--json")
+    assert f"threshold disc 0.3 (set by hand) of {run}" in predicted.err
+    assert json.loads(predicted.out)["threshold"] == {"disc": 0.3}
+    assert "the chosen threshold is forgotten" in deconvseg("threshold", run, "--reset").out
+    for flags, text in (
+        (("--set", "3"), "--set 3: give a number between 0 and 1"),
+        (("--set", "liver=0.3"), "--set: there is no class 'liver'; the classes are disc"),
+        (("--best", "iou"), "--best iou: give dice"),
+        (("--set", "0.3", "--best", "dice"), "a threshold is chosen by one of --set, --best, --sensitivity and"),
+        (("--reset", "--set", "0.3"), "--reset forgets what was chosen"),
+    ):
+        refused = deconvseg("threshold", run, *flags)
+        assert refused.code == 2
+        assert text in refused.err
+    assert deconvseg("predict", "-i", image, "-o", tmp_path, "-m", run, "--threshold", "1").code == 2

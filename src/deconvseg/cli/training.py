@@ -1,6 +1,5 @@
 """``deconvseg train``."""
 
-import shlex
 from typing import Any
 
 from deconvseg.cli import options
@@ -15,8 +14,6 @@ def train(**asked: Any) -> None:
     from deconvseg import training
 
     keep_freed_memory()
-    terminal = Terminal()
-    run = training.train(**asked, console=terminal)
+    run = training.train(**asked, console=Terminal())
     if training.Ranks.find().leads:
-        terminal.say(f"masks of other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(run.path))}")
         echo_path(run.path)

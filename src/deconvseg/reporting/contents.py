@@ -20,6 +20,7 @@ from deconvseg.reporting.facts import (
     is_hash,
 )
 from deconvseg.reporting.gallery import WORST, Album, Showing
+from deconvseg.reporting.operating import doubt_sections, threshold_sections
 from deconvseg.reporting.overview import advise, summarise_evaluation, tell_how_made, training_seconds
 from deconvseg.reporting.records import EvaluationRecord, RunRecord
 from deconvseg.reporting.rendering import Section
@@ -90,6 +91,11 @@ def _evaluations(report: Report) -> Iterator[Section]:
         yield Section(anchor, described["title"], "evaluation", {"e": described}, links)
 
 
+def _thresholds(report: Report) -> Iterator[Section]:
+    yield from threshold_sections(report.run.path)
+    yield from doubt_sections(report.run.path, report.evaluations)
+
+
 def _training(report: Report) -> Iterator[Section]:
     if rows := report.run.metrics:
         curves = figure_uri(draw_curves(rows, report.colours))
@@ -129,6 +135,7 @@ SECTIONS: tuple[Callable[[Report], Iterator[Section]], ...] = (
     _overview,
     _evaluations,
     _next_steps,
+    _thresholds,
     _training,
     _plan,
     _origin,

@@ -101,6 +101,20 @@ def prepare_cases(
     ``patch_size`` sizes the blocks and decides nothing else. Where that pays, ``workers`` processes do the work (0:
     none); an error or the death of one is a :class:`DeconvsegError` that names its case.
     The ``console`` shows under ``text`` how many are there.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import LabelEncoding, Normalisation, open_dataset, prepare_cases
+        >>> cases = prepare_cases(
+        ...     open_dataset("DATASET"),
+        ...     Path("cache"),
+        ...     spacing=(1.0, 1.0),
+        ...     normalisations=[Normalisation()],
+        ...     encoding=LabelEncoding((0, 255), ("background", "disc")),
+        ... )
+        >>> cases[0].name, cases[0].shape
+        ('disc0', (40, 48))
+
     """
     settings = {
         "format": _FORMAT,

@@ -29,6 +29,13 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
     3D volumes of about 48×48×32 voxels at 1×1×1.5 mm in varying sizes, positions and axis orientations; label
     1 is a bright organ, label 2 the dark lesions in it; blobs outside it only look like either. A case is a
     function of ``seed`` and its number alone. A fifth of the cases is the test set.
+
+    Example:
+        >>> from deconvseg.data import make_demo_dataset, open_dataset
+        >>> folder = make_demo_dataset("demo", cases=5)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['dataset.json', 'imagesTr', 'labelsTr', 'splits.json']
+
     """
     folder = Path(folder)
     names = [f"demo_{number:03d}" for number in range(cases)]

@@ -65,6 +65,15 @@ class Geometry:
     affine is the identity unless the file says otherwise. ``placed`` is False where the file gives the distances
     between voxels alone, and neither orientation nor origin. Raises `InputError` for a singular or non-finite affine,
     and for voxels of an impossible size.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Geometry
+        >>> affine = np.array([[0, -1.0, 0, 5], [1.0, 0, 0, -3], [0, 0, 2.0, 9], [0, 0, 0, 1]])
+        >>> geometry = Geometry(affine)
+        >>> geometry.spacing, geometry.origin
+        ((1.0, 1.0, 2.0), (5.0, -3.0, 9.0))
+
     """
 
     affine: npt.NDArray[np.float64]

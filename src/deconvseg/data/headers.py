@@ -19,7 +19,15 @@ from deconvseg.errors import InputError
 
 
 def read_header(path: str | PathLike[str], *, readers: Sequence[Any] | None = None) -> Header:
-    """What a file says of its image before its numbers are read. ``readers`` is deprecated, as in `read_image`."""
+    """What a file says of its image before its numbers are read. ``readers`` is deprecated, as in `read_image`.
+
+    Example:
+        >>> from deconvseg.data import read_header
+        >>> header = read_header("scan.nii.gz")
+        >>> header.channels, header.shape, header.itemsize
+        (1, (20, 24, 12), 4)
+
+    """
     warn_of_readers(readers)
     with asking(Path(path), readers) as reader:
         header = reader.read_header(Path(path))

@@ -21,6 +21,13 @@ class Normalisation:
 
     ``zscore`` uses the volume's own mean and standard deviation, ``zscore_nonzero`` those of its non-zero voxels
     (which alone are changed), ``ct`` clips and uses the dataset's foreground statistics.
+
+    Example:
+        >>> from deconvseg.data import Normalisation, preprocess_image, read_image
+        >>> image = preprocess_image(read_image("scan.nii.gz"), (1.0, 1.0, 2.0), [Normalisation("zscore")])
+        >>> bool(abs(image.pixels.mean()) < 1e-5), round(float(image.pixels.std()), 3)
+        (True, 1.0)
+
     """
 
     kind: Literal["zscore", "zscore_nonzero", "ct"] = "zscore"
@@ -84,7 +91,17 @@ def match_channels(image: Image, names: Sequence[str], where: str = "the image")
 
 
 def preprocess_image(image: Image, spacing: Sequence[float], normalisations: Sequence[Normalisation]) -> Image:
-    """Return the image in canonical axis order, resampled (linearly) to the spacing in mm, each channel normalised."""
+    """Return the image in canonical axis order, resampled (linearly) to the spacing in mm, each channel normalised.
+
+    Example:
+        >>> from deconvseg.data import Normalisation, preprocess_image, read_image
+        >>> image = read_image("scan.nii.gz")
+        >>> image.shape, image.geometry.spacing  # the file's axes run to the left and to the front
+        ((20, 24, 12), (1.0, 1.0, 2.0))
+        >>> preprocess_image(image, (2.0, 2.0, 2.0), [Normalisation()]).shape
+        (12, 10, 12)
+
+    """
     canonical = image.canonical()
     resampled = canonical.resampled(resampled_shape(canonical.shape, canonical.geometry.spacing, spacing))
     pixels = resampled.pixels.copy() if np.may_share_memory(resampled.pixels, image.pixels) else resampled.pixels
@@ -94,14 +111,28 @@ def preprocess_image(image: Image, spacing: Sequence[float], normalisations: Seq
 
 
 def preprocess_labels(labels: LabelMap, spacing: Sequence[float]) -> LabelMap:
-    """Return the label map in canonical axis order on the grid that :func:`preprocess_image` makes."""
+    """Return the label map in canonical axis order on the grid that :func:`preprocess_image` makes.
+
+    Example:
+        >>> from deconvseg.data import preprocess_labels, read_label_map
+        >>> preprocess_labels(read_label_map("truth.nii.gz"), (2.0, 2.0, 2.0)).shape
+        (12, 10, 12)
+
+    """
     labels = labels.canonical()
     shape = resampled_shape(labels.shape, labels.geometry.spacing, spacing)
     return labels if shape == labels.shape else labels.resampled_smooth(shape)
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
-    """Return the number of voxels per axis after resampling; a spacing within 1e-3 mm and 1 % counts as equal."""
+    """Return the number of voxels per axis after resampling; a spacing within 1e-3 mm and 1 % counts as equal.
+
+    Example:
+        >>> from deconvseg.data import resampled_shape
+        >>> resampled_shape((512, 512, 40), (0.5, 0.5, 5.0), (1.0, 1.0, 2.5))
+        (256, 256, 80)
+
+    """
     return tuple(
         n if abs(old - new) <= min(1e-3, 0.01 * new) else max(1, round(n * old / new))
         for n, old, new in zip(shape, spacing, target, strict=True)

@@ -39,6 +39,13 @@ def read_image(
     Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, channels whose
     shapes or geometries (see `Geometry.matches`) differ, and, before any number is read, for too little memory.
     ``readers`` is deprecated: register them (`register_reader`).
+
+    Example:
+        >>> from deconvseg.data import read_image
+        >>> image = read_image("scan.nii.gz")
+        >>> image.pixels.shape, image.pixels.dtype.name, image.geometry.spacing
+        ((1, 20, 24, 12), 'float32', (1.0, 1.0, 2.0))
+
     """
     warn_of_readers(readers)
     files = [Path(paths)] if isinstance(paths, (str, PathLike)) else [Path(path) for path in paths]
@@ -70,6 +77,13 @@ def read_label_map(path: str | PathLike[str], *, readers: Sequence[Any] | None =
 
     Raises `InputError` for a missing or corrupt file, values that are not whole numbers, and colour masks
     whose channels differ.
+
+    Example:
+        >>> from deconvseg.data import count_values, read_label_map
+        >>> mask = read_label_map("truth.nii.gz")
+        >>> list(count_values(mask.pixels))
+        [0, 3, 7]
+
     """
     warn_of_readers(readers)
     path = Path(path)

@@ -42,7 +42,16 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Intensities (C, *S) in float32, with the geometry of their grid."""
+    """Intensities (C, *S) in float32, with the geometry of their grid.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Geometry, Image
+        >>> image = Image(np.zeros((2, 20, 24, 12)), Geometry(np.diag([0.5, 0.5, 3.0, 1.0])))
+        >>> image.channels, image.shape, image.geometry.spacing
+        (2, (20, 24, 12), (0.5, 0.5, 3.0))
+
+    """
 
     pixels: Floats
     geometry: Geometry
@@ -83,6 +92,14 @@ class LabelMap:
     """Integer labels (*S) with the geometry of their grid; resampled as labels only, never interpolated.
 
     ``white`` is that of the file's :class:`Header`, where the largest label is this number.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Geometry, LabelMap
+        >>> mask = LabelMap(np.eye(4, dtype=np.uint8), Geometry.identity(2))
+        >>> int(mask.resampled((8, 8)).pixels.sum())  # four voxels of one have become sixteen
+        16
+
     """
 
     pixels: Integers

@@ -27,6 +27,16 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
     codes and its units are kept too, and where it is a NRRD or a MetaImage the world and the unit of its header. Raises
     `InputError` for values or shapes that the format cannot hold, for a format that is read and not written, and for an
     output whose parent is a file; `DeconvsegError` where the disk is full.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import LabelMap, read_image, read_label_map, write_label_map
+        >>> image = read_image("scan.nii.gz")
+        >>> bright = LabelMap((image.pixels[0] > 5).astype(np.uint8), image.geometry)
+        >>> write_label_map(bright, "bright.nii.gz")
+        >>> read_label_map("bright.nii.gz").geometry.matches(image.geometry)
+        True
+
     """
     path = Path(path)
     pixels = label_map.pixels.astype(smallest_integer_dtype(label_map.pixels))
@@ -67,6 +77,12 @@ def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> 
 
     ``.nii.gz`` for NIfTI and other volumes, ``.nrrd`` for NRRD, ``.mha`` for MetaImage; for other 2D images ``.png``,
     or ``.tif`` where a value is negative or needs more than 16 bits. `InputError` for a format that is not read.
+
+    Example:
+        >>> from deconvseg.data import mask_suffix
+        >>> mask_suffix("scan.mhd"), mask_suffix("photograph.jpg"), mask_suffix("photograph.jpg", [0, 100_000])
+        ('.mha', '.png', '.tif')
+
     """
     known = find_format(image_path)
     if known is None:

@@ -42,6 +42,17 @@ def evaluate_masks(
     2D. Voxels of ``ignored`` (*S) are background in both and not counted. ``metrics``, ``empty`` and the options of
     metrics are those of :func:`~deconvseg.evaluation.evaluate`. Raises :class:`InputError` for arrays that are not
     integers or not on one grid. As many classes are measured side by side as PyTorch has threads.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.evaluation import evaluate_masks
+        >>> truth, prediction = np.zeros((2, 8, 8), dtype=int)
+        >>> truth[2:6, 2:6] = 1
+        >>> prediction[2:6, 2:5] = 1
+        >>> found = evaluate_masks(truth, prediction, {1: "lesion"}, spacing=(1.0, 1.0))[1]
+        >>> found["status"], round(found["dsc"], 3), found["fn"]
+        ('ok', 0.857, 4)
+
     """
     measuring = Measuring.choose(
         metrics, empty=empty, tolerance=tolerance, lesion_overlap=lesion_overlap, lesion_sizes=lesion_sizes

@@ -24,7 +24,16 @@ _NUMBERS = (
 
 
 def read_evaluation(path: str | PathLike[str]) -> Evaluation:
-    """Read what :meth:`Evaluation.write` wrote; :class:`InputError` where it is missing or something else."""
+    """Read what :meth:`Evaluation.write` wrote; :class:`InputError` where it is missing or something else.
+
+    Example:
+        >>> import deconvseg
+        >>> from deconvseg.evaluation import read_evaluation
+        >>> scores = deconvseg.evaluate("TRUTH", "MASKS", "metrics.json")
+        >>> read_evaluation("metrics.json").mean_dice == scores.mean_dice
+        True
+
+    """
     path = Path(path)
     tree = read_json_object(path)
     if tree.get("version") != 1:
@@ -64,6 +73,16 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
     """Return one evaluation of the cases of several that score the same classes in the same unit.
 
     ``problems`` are added to theirs. Raises :class:`InputError` where classes, unit or tolerance differ.
+
+    Example:
+        >>> import deconvseg
+        >>> from deconvseg.evaluation import merge_evaluations
+        >>> parts = [
+        ...     deconvseg.evaluate("DATASET", "MASKS", splits="splits.json", split=split) for split in ("val", "test")
+        ... ]
+        >>> len(merge_evaluations(parts).cases)
+        4
+
     """
     first = parts[0]
     for other in parts[1:]:

@@ -102,6 +102,12 @@ def dice(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
     """Return the Dice similarity coefficient of two masks (*S): 1 where both are empty, 0 where one is.
 
     Raises :class:`InputError` for different shapes.
+
+    Example:
+        >>> from deconvseg.evaluation import dice
+        >>> dice([[1, 1, 0, 0]], [[0, 1, 1, 0]])
+        0.5
+
     """
     truth = np.asarray(truth)
     return _measure(DICE, pair_masks(truth, prediction, (1.0,) * truth.ndim))
@@ -114,6 +120,15 @@ def hausdorff95(truth: npt.ArrayLike, prediction: npt.ArrayLike, spacing: Sequen
     larger of the two directed percentiles, interpolated linearly, as in MONAI's
     ``compute_hausdorff_distance``. Both masks empty: 0. One empty: the diagonal of the image. A volume of a single
     slice is measured as that slice, in 2D. Raises :class:`InputError` for shapes that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.evaluation import hausdorff95
+        >>> truth, prediction = np.zeros((2, 8, 8), dtype=bool)
+        >>> truth[2:6, 2:6] = prediction[2:6, 4:8] = True
+        >>> hausdorff95(truth, prediction, spacing=(1.0, 0.5))  # two columns of 0.5 mm apart
+        1.0
+
     """
     return _measure(HD95, pair_masks(truth, prediction, spacing))
 
@@ -124,6 +139,15 @@ def average_surface_distance(truth: npt.ArrayLike, prediction: npt.ArrayLike, sp
     The mean of the distances from all boundary voxels of either mask to the other's boundary, as in MONAI's
     ``compute_average_surface_distance(symmetric=True)`` and medpy's ``assd``. Both masks empty: 0. One empty: the
     diagonal of the image. Raises :class:`InputError` for shapes that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.evaluation import average_surface_distance
+        >>> truth, prediction = np.zeros((2, 8, 8), dtype=bool)
+        >>> truth[2:6, 2:6] = prediction[2:6, 2:7] = True
+        >>> round(average_surface_distance(truth, prediction, spacing=(1.0, 1.0)), 3)
+        0.231
+
     """
     return _measure(ASSD, pair_masks(truth, prediction, spacing))
 
@@ -137,6 +161,15 @@ def normalized_surface_dice(
     1809.04430), as in the surface-distance package; a distance counts as within it up to a ten-thousandth more, so that
     rounding of the spacing decides nothing. Both masks empty: 1. One empty: 0. A volume of a single slice is measured
     as that slice, in 2D. Raises :class:`InputError` for shapes that do not fit or a negative tolerance.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.evaluation import normalized_surface_dice
+        >>> truth, prediction = np.zeros((2, 8, 8), dtype=bool)
+        >>> truth[2:6, 2:6] = prediction[2:6, 2:7] = True
+        >>> normalized_surface_dice(truth, prediction, spacing=(1.0, 1.0), tolerance=1.0)
+        1.0
+
     """
     return _measure(NSD, pair_masks(truth, prediction, spacing, tolerance=tolerance))
 
@@ -156,9 +189,11 @@ def count_lesions(
     :class:`~deconvseg.evaluation.lesions.LesionRule` for when a lesion is found at a minimum ``overlap``. Raises
     :class:`InputError` for shapes that do not fit, an overlap that is no share, or bounds that do not ascend.
 
-    Example: two lesions that one prediction covers are both found::
+    Example:
+        >>> from deconvseg.evaluation import count_lesions
+        >>> count_lesions([[1, 0, 1, 0]], [[1, 1, 1, 0]], (1.0, 1.0))  # one prediction covers two lesions
+        {'all': {'found': 2, 'missed': 0, 'false': 0}}
 
-        count_lesions([[1, 0, 1, 0]], [[1, 1, 1, 0]], (1.0, 1.0))  # {"all": {"found": 2, "missed": 0, "false": 0}}
     """
     pair = pair_masks(truth, prediction, spacing, lesions=LesionRule(overlap, tuple(sizes)))
     groups: dict[str, dict[str, int]] = {}

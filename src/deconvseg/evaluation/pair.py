@@ -25,6 +25,16 @@ class MaskPair:
     whole image from corner to corner, ``voxels`` how many voxels of it count, and ``voxel_size`` the volume of one
     (2D: its area), in the unit of ``spacing`` and its cube (square). ``tolerance`` is a distance in that unit,
     ``lesions`` says when a lesion is found.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.evaluation import MaskPair, list_metrics
+        >>> truth = np.array([[True, True, False]])
+        >>> pair = MaskPair(truth, ~truth, spacing=(1.0, 1.0), diagonal=3.2, voxels=3, voxel_size=1.0)
+        >>> by_key = {metric.key: metric for metric in list_metrics()}
+        >>> by_key["dsc"].function(pair)
+        0.0
+
     """
 
     truth: Mask

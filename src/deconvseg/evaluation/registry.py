@@ -43,6 +43,13 @@ class EmptyCases:
     Each is a number, "diagonal" (the image's diagonal; 373.13 under the policy "brats") or "computed" (what the
     metric's function gives). ``undefined`` are the cases in which the formula has no value, as where MONAI gives NaN:
     the policy "drop" leaves these out of the means.
+
+    Example:
+        >>> from deconvseg.evaluation import EmptyCases
+        >>> empty = EmptyCases(both=0.0, missed="diagonal", spurious="diagonal", undefined=("missed", "spurious"))
+        >>> empty.value("both empty", "diagonal"), empty.value("missed", "diagonal")
+        (0.0, 'diagonal')
+
     """
 
     both: EmptyValue
@@ -60,7 +67,15 @@ class EmptyCases:
 
 @dataclass(frozen=True)
 class Count:
-    """A column of integers that belongs to a metric and is summed over cases: its name within a group of such."""
+    """A column of integers that belongs to a metric and is summed over cases: its name within a group of such.
+
+    Example:
+        >>> from deconvseg.evaluation import Count, list_metrics
+        >>> lesions = next(metric for metric in list_metrics() if metric.tally is not None)
+        >>> Count("n_found", "lesions", "found").column
+        'n_found'
+
+    """
 
     column: str
     group: str
@@ -121,6 +136,20 @@ class Metric:
 
     ``tally`` gives integers that belong to it, which are summed over cases: the same columns for every pair, those with
     empty masks too. ``pooled`` gives the metric of such sums by name, None where it has no value.
+
+    Example:
+        >>> from deconvseg.evaluation import EmptyCases, Metric
+        >>> volume = Metric(
+        ...     key="rvd",
+        ...     title="RVD",
+        ...     function=lambda pair: (pair.prediction.sum() - pair.truth.sum()) / pair.truth.sum(),
+        ...     empty=EmptyCases(both=0.0, missed=-1.0, spurious=1.0),
+        ...     better="zero",
+        ...     meaning="RVD is the difference of the volumes, prediction minus truth, over that of the truth.",
+        ... )
+        >>> volume.key
+        'rvd'
+
     """
 
     key: str
@@ -182,20 +211,20 @@ _METRICS: dict[str, Metric] = {}
 def register_metric(metric: Metric) -> Metric:
     """Add a metric, which ``evaluate(metrics=...)`` then knows by its key and its title; return it.
 
-    Example::
-
-        register_metric(
-            Metric(
-                key="volume_ratio",
-                title="volume ratio",
-                function=lambda pair: pair.counts[1] / pair.counts[0],
-                empty=EmptyCases(both=1.0, missed=0.0, spurious=0.0, undefined=("both empty", "spurious")),
-            )
-        )
-        evaluate(truth, prediction, metrics=["dice", "volume_ratio"])
-
     Raises :class:`InputError` where the key or title is taken, the key is not made of lower-case letters, digits and
     underscores, another field is none of its choices, or the value for empty masks is a length and the metric is none.
+
+    Example:
+        >>> import deconvseg
+        >>> from deconvseg.evaluation import EmptyCases, Metric, register_metric, unregister_metric
+        >>> size = register_metric(
+        ...     Metric("size", "Size", lambda pair: pair.prediction.sum() / pair.truth.sum(), EmptyCases(1.0, 0.0, 2.0))
+        ... )
+        >>> scores = deconvseg.evaluate("TRUTH", "MASKS", metrics="dice,size")
+        >>> 0.5 < scores.cases[0].metrics[255]["size"] < 2
+        True
+        >>> unregister_metric("size")
+
     """
     _check_entry(metric)
     names = {metric.key, _spell(metric.title)}
@@ -234,13 +263,29 @@ def _check_entry(metric: Metric) -> None:
 
 
 def unregister_metric(key: str) -> None:
-    """Take a metric that was registered away again; :class:`InputError` for one that is not."""
+    """Take a metric that was registered away again; :class:`InputError` for one that is not.
+
+    Example:
+        >>> from deconvseg.evaluation import EmptyCases, Metric, list_metrics, register_metric, unregister_metric
+        >>> metric = register_metric(Metric("mine", "Mine", lambda pair: 1.0, EmptyCases(1.0, 0.0, 0.0)))
+        >>> unregister_metric("mine")
+        >>> metric in list_metrics()
+        False
+
+    """
     check_choice(key, _METRICS, "metric")
     del _METRICS[key]
 
 
 def list_metrics() -> tuple[Metric, ...]:
-    """Return all registered metrics, those of installed packages too, in the order of tables."""
+    """Return all registered metrics, those of installed packages too, in the order of tables.
+
+    Example:
+        >>> from deconvseg.evaluation import list_metrics
+        >>> [metric.key for metric in list_metrics()][:3]
+        ['dsc', 'iou', 'hd95']
+
+    """
     load_plugins(_PLUGINS)
     return tuple(_METRICS.values())
 

@@ -81,6 +81,13 @@ def crossval(asked: _Arguments) -> CrossValidation:
     The folder ``output`` holds the runs ``fold_0``, …, the metrics ``crossval.json``, and ``postprocessing.json``,
     chosen by them. A fold that fails does not stop the others; with ``resume`` finished folds are kept, and the others
     continue.
+
+    Example:
+        >>> from deconvseg.experiments import crossval
+        >>> result = crossval("DATASET", "CV", plan="plan.json", folds=2, device="cpu", jobs=1, epochs=1)
+        >>> sorted(result.folds), result.failed
+        ([0, 1], {})
+
     """
     console = asked.console or Silent()
     if (started := Ranks.find().size) > 1:

@@ -22,7 +22,14 @@ _Message = dict[str, Any]
 
 
 class Serial(Executor):
-    """Runs the tasks in this process, one after the other, with all its threads."""
+    """Runs the tasks in this process, one after the other, with all its threads.
+
+    Example:
+        >>> from deconvseg.experiments import Serial
+        >>> Serial().slots
+        1
+
+    """
 
     slots = 1
 
@@ -36,6 +43,13 @@ class Processes(Executor):
     """Runs ``jobs`` tasks at a time, each in a separate process with its share of the ``threads``.
 
     Each task takes the GPU of ``gpus`` (names as in ``CUDA_VISIBLE_DEVICES``) on which the fewest tasks run.
+
+    Example:
+        >>> from deconvseg.experiments import Processes
+        >>> executor = Processes(jobs=2, threads=8)
+        >>> executor.slots, executor.share(tasks=10).threads
+        (2, 4)
+
     """
 
     def __init__(self, jobs: int, threads: int, gpus: Sequence[str] = ()) -> None:
@@ -121,6 +135,12 @@ def choose_executor(jobs: int | None, device: str, devices_each: int = 1) -> Exe
 
     If a device is named, only that device is used. Raises :class:`InputError` for ``jobs`` below 1, and for several
     ``jobs`` if each task itself runs on several devices.
+
+    Example:
+        >>> from deconvseg.experiments import choose_executor
+        >>> type(choose_executor(None, "cpu")).__name__, choose_executor(3, "cpu").slots
+        ('Serial', 3)
+
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"`jobs={jobs}`: give the number of tasks to run at once, 1 or more")

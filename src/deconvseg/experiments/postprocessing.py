@@ -34,6 +34,15 @@ class HeldOutCase:
     """A true mask and its out-of-fold prediction (label maps on one grid, values as in files).
 
     Both are stored compressed and cropped to their foreground, so that hundreds fit into memory.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Geometry, LabelMap
+        >>> from deconvseg.experiments import HeldOutCase
+        >>> mask = LabelMap(np.eye(6, dtype=np.uint8), Geometry.identity(2))
+        >>> HeldOutCase.pack(mask, mask, fold=0).fold
+        0
+
     """
 
     fold: int
@@ -80,6 +89,19 @@ def choose_postprocessing(
     falls, and if its mean over the cases whose true mask has it does not fall by more than 0.001: fewer false positives
     in healthy cases do not compensate for lost structures. All steps are dropped if steps chosen in the same way by
     the other folds' cases do not raise the mean Dice of each fold's cases, because they then overfit.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Geometry, LabelMap, Region
+        >>> from deconvseg.experiments import HeldOutCase, choose_postprocessing
+        >>> truth, speckled = np.zeros((2, 20, 20), dtype=np.uint8)
+        >>> truth[5:15, 5:15] = speckled[5:15, 5:15] = speckled[0, ::2] = 1
+        >>> maps = [LabelMap(pixels, Geometry.identity(2)) for pixels in (truth, speckled)]
+        >>> cases = [HeldOutCase.pack(*maps, fold=fold) for fold in (0, 0, 1, 1)]
+        >>> chosen = choose_postprocessing(cases, [Region("organ", (1,), 1)])
+        >>> [step.step for step in chosen.steps]
+        ['keep_largest']
+
     """
     choice = _Choice(cases, structures)
     chosen = choice.choose(range(len(cases)), console)

@@ -40,6 +40,13 @@ def predict_many(asked: _Arguments) -> Prediction:
     If a task ends early, the masks that it has written are kept, and the rest is predicted by other tasks: the
     case in progress and the next one each alone. A case whose own task fails as well is one of the ``problems``.
     Raises :class:`~deconvseg.errors.InputError` if no part can be predicted, for example because a run is missing.
+
+    Example:
+        >>> from deconvseg.experiments import Serial, predict_many
+        >>> done = predict_many("SCANS", "RUN", "NEW_MASKS", device="cpu", executor=Serial())
+        >>> len(done.written), done.problems
+        (8, [])
+
     """
     executor = asked.executor or Serial()
     models = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models

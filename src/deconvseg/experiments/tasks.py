@@ -23,6 +23,13 @@ class Task:
     ``function`` is ``"package.module:name"``; it takes the ``arguments``, which are JSON values, and ``console``, and
     returns a JSON value, or None if its results are files. A task that was ended may be run again: it continues
     where it stopped, or starts again. ``key`` names it among others and is shown before its lines.
+
+    Example:
+        >>> from deconvseg.experiments import Serial, Task
+        >>> task = Task("a", "math:sqrt")
+        >>> task.key
+        'a'
+
     """
 
     key: str

@@ -60,6 +60,18 @@ def predict_cases(
 
     The ``console`` shows the current case and the fraction of all work that is done. Before a case starts, it shows the
     number of windows and the memory, for the first case and for each that takes more than those before it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import open_images, read_image
+        >>> from deconvseg.inference import Predictor, predict_cases
+        >>> from deconvseg.runs import Run
+        >>> predictor = Predictor([Run.open("RUN")])
+        >>> cases, problems = open_images("SCANS")
+        >>> done = predict_cases(predictor, cases[:2], Path("two"), load=lambda case: read_image(case.images))
+        >>> [path.name for path in done.written]
+        ['disc0.png', 'disc1.png']
+
     """
     paths = mask_paths(predictor.plan, cases, output, bids)
     refuse_replacing(cases, paths.values())

@@ -38,6 +38,13 @@ class Step(_Part):
     2D mm²), and ``fill_holes`` fills the holes that lie entirely inside the structure. ``labels`` are the structure's
     values in the mask, ``written_as`` the value that fills holes, and ``enclosing`` maps removed values to their
     replacement; values that it does not contain become background.
+
+    Example:
+        >>> from deconvseg.inference import Step
+        >>> step = Step(step="keep_largest", structure="organ", labels=(1,), written_as=1)
+        >>> step.structure
+        'organ'
+
     """
 
     step: StepName
@@ -81,6 +88,14 @@ class Postprocessing(_Part):
 
     ``trials`` are all tried steps. ``by_other_folds`` is each structure's mean Dice before and after the steps that
     the cases of the other folds choose, ``with_truth_by_other_folds`` the same over the cases whose true mask has it.
+
+    Example:
+        >>> from deconvseg.inference import Postprocessing, Step
+        >>> largest = Step(step="keep_largest", structure="organ", labels=(1,), written_as=1)
+        >>> holes = Step(step="fill_holes", structure="organ", labels=(1,), written_as=1)
+        >>> len(Postprocessing(steps=(largest, holes)).steps)
+        2
+
     """
 
     version: Literal[1] = 1
@@ -95,7 +110,14 @@ class Postprocessing(_Part):
 
 
 def read_postprocessing(folder: str | PathLike[str]) -> Postprocessing:
-    """Read a folder's ``postprocessing.json``; no steps without that file. :class:`InputError` names a wrong key."""
+    """Read a folder's ``postprocessing.json``; no steps without that file. :class:`InputError` names a wrong key.
+
+    Example:
+        >>> from deconvseg.inference import read_postprocessing
+        >>> read_postprocessing("RUN").steps  # a single run has chosen none
+        ()
+
+    """
     path = Path(folder) / FILE_NAME
     if not path.exists():
         return Postprocessing()
@@ -112,7 +134,17 @@ def read_postprocessing(folder: str | PathLike[str]) -> Postprocessing:
 def make_step(
     name: StepName, structure: Region, structures: Sequence[Region], minimum_volume: float | None = None
 ) -> Step:
-    """Return a step on a structure of a mask that is painted with ``structures`` in this order."""
+    """Return a step on a structure of a mask that is painted with ``structures`` in this order.
+
+    Example:
+        >>> from deconvseg.data import Region
+        >>> from deconvseg.inference import make_step
+        >>> organ, lesion = Region("organ", (1, 2), 1), Region("lesion", (2,), 2)
+        >>> step = make_step("remove_small", lesion, [organ, lesion], minimum_volume=10.0)
+        >>> step.labels, step.enclosing
+        ((2,), {2: 1})
+
+    """
     enclosing = {}
     for value in structure.labels:
         around = [
@@ -136,6 +168,16 @@ def apply(postprocessing: Postprocessing, mask: LabelMap) -> LabelMap:
     """Return the mask after all steps: removals until nothing changes, then holes. It is idempotent.
 
     Only filling holes adds voxels to a structure, from the background or the enclosing structure.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Geometry, LabelMap
+        >>> from deconvseg.inference import Postprocessing, Step, apply
+        >>> mask = LabelMap(np.array([[1, 0, 1], [0, 0, 1]], dtype=np.uint8), Geometry.identity(2))
+        >>> largest = Step(step="keep_largest", structure="organ", labels=(1,), written_as=1)
+        >>> apply(Postprocessing(steps=(largest,)), mask).pixels.tolist()
+        [[0, 0, 1], [0, 0, 1]]
+
     """
     removals = [step for step in postprocessing.steps if step.step != "fill_holes"]
     fillings = [step for step in postprocessing.steps if step.step == "fill_holes"]
@@ -158,7 +200,15 @@ def apply(postprocessing: Postprocessing, mask: LabelMap) -> LabelMap:
 
 
 def component_volumes(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return the volume of each connected component of a mask (*S), in mm³ (2D: mm²)."""
+    """Return the volume of each connected component of a mask (*S), in mm³ (2D: mm²).
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.inference import component_volumes
+        >>> component_volumes(np.array([[True, False, True], [False, False, True]]), spacing=(2.0, 1.0)).tolist()
+        [2.0, 4.0]
+
+    """
     box = bounding_box(mask)
     if box is None:
         return np.zeros(0)

@@ -47,6 +47,16 @@ class Predictor:
     ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it the class with the largest probability wins.
     ``memory`` is the number of bytes that a case may take in addition to the loaded networks; without it,
     sums of logits take at most 1 GB.
+
+    Example:
+        >>> from deconvseg.data import read_image
+        >>> from deconvseg.inference import Predictor
+        >>> from deconvseg.runs import Run
+        >>> predictor = Predictor([Run.open("RUN")], tta=True)
+        >>> mask = predictor.segment(read_image("image.png"))
+        >>> mask.shape, mask.pixels.dtype.name
+        ((40, 48), 'uint8')
+
     """
 
     def __init__(

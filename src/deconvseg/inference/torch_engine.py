@@ -25,6 +25,15 @@ class TorchEngine(Engine):
     """A PyTorch module on ``device``, in its current mode, for windows with ``channels`` channels.
 
     The accepted sizes are known only for a :class:`~deconvseg.models.Network`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from deconvseg.inference import TorchEngine
+        >>> engine = TorchEngine(nn.Conv2d(1, 2, 3, padding=1), channels=1, device=torch.device("cpu"))
+        >>> engine.logits(torch.rand(4, 1, 32, 32)).shape
+        torch.Size([4, 2, 32, 32])
+
     """
 
     def __init__(self, network: nn.Module, *, channels: int, device: torch.device) -> None:
@@ -61,5 +70,15 @@ class TorchEngine(Engine):
 
 
 def as_engine(network: nn.Module | Engine, *, channels: int, device: torch.device) -> Engine:
-    """Return an engine unchanged, and a :class:`TorchEngine` for a network."""
+    """Return an engine unchanged, and a :class:`TorchEngine` for a network.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from deconvseg.inference import as_engine
+        >>> engine = as_engine(nn.Conv2d(1, 2, 3, padding=1), channels=1, device=torch.device("cpu"))
+        >>> as_engine(engine, channels=1, device=torch.device("cpu")) is engine
+        True
+
+    """
     return TorchEngine(network, channels=channels, device=device) if isinstance(network, nn.Module) else network

@@ -33,6 +33,16 @@ def predict_windows(
     its mirrorings along all combinations of axes. An image smaller than the window is padded with zeros and cropped
     back. Raises :class:`~deconvseg.errors.InputError` for an overlap outside [0, 1), and for a window whose number of
     dimensions is not the image's.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg import create_model
+        >>> from deconvseg.inference import predict_windows
+        >>> network = create_model("unet", in_channels=1, out_channels=3, spatial_dims=2, widths=[4, 8]).eval()
+        >>> probabilities = predict_windows(network, torch.rand(1, 1, 50, 70), window=(32, 32))
+        >>> probabilities.shape, bool(probabilities.sum(1).allclose(torch.ones(1, 50, 70)))
+        (torch.Size([1, 3, 50, 70]), True)
+
     """
     if len(window) != image.ndim - 2:
         raise InputError(

@@ -13,6 +13,11 @@ def check_plan(plan: Plan) -> None:
 
     So it is where the network cannot have the heads that the recipe's deep supervision asks for, or does not fit the
     plan's data and patch.
+
+    Example:
+        >>> from deconvseg.planning import check_plan, read_plan
+        >>> check_plan(read_plan("plan.json"))  # an error names what does not fit
+
     """
     model = supervise_deeply(plan).model
     with torch.device("meta"):

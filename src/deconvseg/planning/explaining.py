@@ -24,6 +24,12 @@ def explain(plan: Plan) -> tuple[Section, ...]:
     """Return the sections of a plan's explanation, for a person to read.
 
     A value that was changed after planning says so, instead of the reason that the planner had for its own.
+
+    Example:
+        >>> from deconvseg.planning import explain, read_plan
+        >>> [section.title for section in explain(read_plan("RUN/plan.json"))][:2]
+        ['Data', 'Classes']
+
     """
     sections = [] if plan.data is None else list(_data(plan, plan.data))
     sections.append(Section("Choices", ("choice", "value", "why"), tuple(_choices(plan))))

@@ -125,6 +125,14 @@ def take_fingerprint(
     ``cache`` folder the result is kept there and read again as long as the files, by name, size and time, and this
     package's version are the same. Raises :class:`InputError` where a case is broken or masks look like instances, and
     :class:`DeconvsegError` that names the case where reading it fails otherwise.
+
+    Example:
+        >>> from deconvseg.data import open_dataset
+        >>> from deconvseg.planning import take_fingerprint
+        >>> found = take_fingerprint(open_dataset("VOLUMES"), workers=0)
+        >>> found.spatial_dims, found.shapes[0], found.spacings[0]
+        (3, (24, 20, 12), (1.0, 1.0, 2.0))
+
     """
     if not dataset.cases:
         raise InputError(

@@ -21,6 +21,16 @@ def register_fitting(name: str) -> Callable[[Fitting], Fitting]:
 
     The function takes the plan's :class:`Grid` and a patch, and gives (label, constructor arguments without channels
     and axes), narrowest first.
+
+    Example:
+        >>> from deconvseg.planning import register_fitting
+        >>> @register_fitting("mine")
+        ... def fit(grid, patch):
+        ...     for width in (8, 16, 32):
+        ...         yield f"width {width}", {"width": width}
+        >>> next(fit(None, (64, 64)))
+        ('width 8', {'width': 8})
+
     """
 
     def register(fitting: Fitting) -> Fitting:

@@ -23,6 +23,14 @@ def match_plan(plan: Plan, dataset: Dataset) -> tuple[Plan, tuple[str, ...]]:
     Channels and labels are matched by name: where the names are the same, the plan takes the dataset's order of
     channels and the dataset's values of labels. Raises :class:`~deconvseg.errors.InputError`, which names both sides,
     where the names, the regions or the number of dimensions differ.
+
+    Example:
+        >>> from deconvseg.data import open_dataset
+        >>> from deconvseg.planning import match_plan, read_plan
+        >>> plan, notes = match_plan(read_plan("RUN/plan.json"), open_dataset("DATASET"))
+        >>> plan.labels.values
+        (0, 255)
+
     """
     _check_dims(plan, dataset)
     plan, notes = _match_channels(plan, dataset)

@@ -21,7 +21,14 @@ class Part(BaseModel):
 
 
 class ChannelPlan(Part):
-    """One input channel and how its intensities are brought to a common scale."""
+    """One input channel and how its intensities are brought to a common scale.
+
+    Example:
+        >>> from deconvseg.planning import ChannelPlan
+        >>> ChannelPlan(name="CT", normalisation="ct", clip=(-160, 240), mean=40, std=90).name
+        'CT'
+
+    """
 
     name: str
     normalisation: Literal["zscore", "zscore_nonzero", "ct"] = "zscore"
@@ -43,7 +50,14 @@ class ChannelPlan(Part):
 
 
 class LabelPlan(Part):
-    """The file values of the classes, in the order of their ids (background first), and of voxels to ignore."""
+    """The file values of the classes, in the order of their ids (background first), and of voxels to ignore.
+
+    Example:
+        >>> from deconvseg.planning import LabelPlan
+        >>> LabelPlan(values=(0, 3, 7), names=("background", "shell", "core")).values
+        (0, 3, 7)
+
+    """
 
     values: tuple[int, ...]
     names: tuple[str, ...]
@@ -65,7 +79,14 @@ class LabelPlan(Part):
 
 
 class RegionPlan(Part):
-    """A union of classes (consecutive ids) that one sigmoid output predicts, and the id it paints."""
+    """A union of classes (consecutive ids) that one sigmoid output predicts, and the id it paints.
+
+    Example:
+        >>> from deconvseg.planning import RegionPlan
+        >>> RegionPlan(name="whole tumour", labels=(1, 2, 3), paints=1).paints
+        1
+
+    """
 
     name: str
     labels: tuple[int, ...]
@@ -73,7 +94,14 @@ class RegionPlan(Part):
 
 
 class ModelPlan(Part):
-    """A registered network and its constructor arguments."""
+    """A registered network and its constructor arguments.
+
+    Example:
+        >>> from deconvseg.planning import ModelPlan
+        >>> ModelPlan(name="unet", config={"in_channels": 1, "out_channels": 2, "spatial_dims": 2}).name
+        'unet'
+
+    """
 
     name: str
     config: dict[str, Any]

@@ -102,6 +102,23 @@ def make_plan(
     ``processes`` that train, one on each device, the share of the batch that one takes is measured, with ``threads`` of
     a CPU (by default this process's); on a CPU they share the memory. At most ``workers`` threads read the cases, and a
     ``cache`` folder keeps what was read. ``measure`` replaces the process that times candidates.
+
+    Example:
+        >>> from deconvseg.data import open_dataset, resolve_splits
+        >>> from deconvseg.planning import StepCost, make_plan
+        >>> dataset = open_dataset("DATASET")
+        >>> cost = StepCost(seconds=0.1, base=0, memory=2**30, inference=2**20, parameters=1000)
+        >>> plan = make_plan(
+        ...     dataset,
+        ...     resolve_splits(dataset, "splits.json", fold=0),
+        ...     model="unet",
+        ...     device="cpu",
+        ...     seconds=60,
+        ...     measure=lambda *candidate, **options: cost,  # left out, the steps are measured on this machine
+        ... )
+        >>> plan.model.name, plan.spatial_dims, plan.labels.names
+        ('unet', 2, ('background', 'label 255'))
+
     """
     check_request(model, preset, variant, recipe)
     named = get_recipe(recipe) if loss is None else get_recipe(recipe).with_loss(loss)

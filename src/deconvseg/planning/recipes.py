@@ -26,6 +26,13 @@ class Recipe(BaseModel):
     has them and is not given them. ``deep_supervision`` gives the network further heads, one for each resolution but
     the lowest two, where it can have them. ``averaging`` is the decay of an exponential moving average of the weights,
     which then is what validates, and what the run keeps.
+
+    Example:
+        >>> from deconvseg.planning import Recipe
+        >>> recipe = Recipe(epochs=50, loss=[{"kind": "dice"}, {"kind": "focal"}])
+        >>> recipe.epochs, recipe.steps_per_epoch
+        (50, 100)
+
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

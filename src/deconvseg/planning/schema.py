@@ -46,6 +46,14 @@ class Plan(Part):
 
     ``reasons`` are of keys (dotted paths; ``channel NAME``), and ``chosen`` holds the value that each of them was given
     for: a reason whose value has been changed since says so.
+
+    Example:
+        >>> from deconvseg.planning import read_plan
+        >>> plan = read_plan("plan.json")
+        >>> longer = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"epochs": 50})})
+        >>> longer.recipe.epochs
+        50
+
     """
 
     version: Literal[1] = 1
@@ -175,7 +183,15 @@ class Plan(Part):
 
 
 def read_plan(path: str | PathLike[str]) -> Plan:
-    """Read and check a ``plan.json``; an unknown key or a wrong type is an :class:`InputError` that names it."""
+    """Read and check a ``plan.json``; an unknown key or a wrong type is an :class:`InputError` that names it.
+
+    Example:
+        >>> from deconvseg.planning import read_plan
+        >>> plan = read_plan("plan.json")
+        >>> plan.patch_size, plan.recipe.epochs
+        ((32, 32), 2)
+
+    """
     return _validate(read_json_object(Path(path)), str(path))
 
 

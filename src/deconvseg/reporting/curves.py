@@ -26,6 +26,15 @@ def plot_curves(metrics: Rows, path: str | PathLike[str], colours: Mapping[str, 
     and any ``val_dice_<class>``; missing and None values are gaps. ``colours`` are those of
     classes by name. Raises
     :class:`InputError` without any row.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.reporting import plot_curves
+        >>> from deconvseg.runs import Run
+        >>> plot_curves(Run.open("RUN").metrics, "curves.svg")
+        >>> Path("curves.svg").is_file()
+        True
+
     """
     figure = draw_curves(metrics, colours)
     with atomic_write(path) as file:
@@ -33,7 +42,15 @@ def plot_curves(metrics: Rows, path: str | PathLike[str], colours: Mapping[str, 
 
 
 def render_curves(metrics: Rows, colours: Mapping[str, str] | None = None) -> bytes:
-    """Return the picture of :func:`plot_curves` as the bytes of a PNG file."""
+    """Return the picture of :func:`plot_curves` as the bytes of a PNG file.
+
+    Example:
+        >>> from deconvseg.reporting import render_curves
+        >>> from deconvseg.runs import Run
+        >>> render_curves(Run.open("RUN").metrics)[1:4]
+        b'PNG'
+
+    """
     buffer = BytesIO()
     save_figure(draw_curves(metrics, colours), buffer, format="png", dpi=150, facecolor="white")
     return buffer.getvalue()

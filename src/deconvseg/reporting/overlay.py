@@ -134,6 +134,14 @@ def case_panel(
     """Return a figure of one case: image, truth, prediction and errors side by side, with a legend.
 
     The arguments are those of `case_views`. Save it with ``figure.savefig(path)``.
+
+    Example:
+        >>> from deconvseg.data import read_image, read_mask
+        >>> from deconvseg.reporting import case_panel
+        >>> image, truth, mask = read_image("image.png"), read_mask("TRUTH/disc0.png"), read_mask("MASKS/disc0.png")
+        >>> figure = case_panel(image.pixels, truth.pixels, mask.pixels, spacing=(1.0, 1.0), title="disc0")
+        >>> figure.savefig("disc0.png")
+
     """
     drawn = case_views(image, truth, prediction, spacing=spacing, labels=labels, slice=slice)
     height, width = next(iter(drawn.views.values())).shape[:2]

@@ -26,6 +26,14 @@ def write_report(
     said on the page. Raises
     :class:`InputError` where ``run`` is no folder, holds neither a plan nor metrics, or an evaluation that was given
     cannot be read.
+
+    Example:
+        >>> import deconvseg
+        >>> from deconvseg.reporting import write_report
+        >>> scores = deconvseg.evaluate("TRUTH", "MASKS", "metrics.json")
+        >>> write_report("RUN", evaluations=["metrics.json"], output="report.html").name
+        'report.html'
+
     """
     report = read_report(Path(run), [Path(path) for path in evaluations], cases)
     record = report.run

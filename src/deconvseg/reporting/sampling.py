@@ -135,6 +135,18 @@ def sampling_map(
     ``layer`` is the path of the layer, by default of the last that is called; ``slice`` the axial slice that a 3D
     figure shows, by default the middle. Raises :class:`~deconvseg.errors.InputError` for a model without such a layer,
     an unknown path, with the nearest ones, a layer that is not used, and an image of another shape.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg import create_model
+        >>> from deconvseg.reporting import sampling_map
+        >>> network = create_model(
+        ...     "unet", in_channels=1, out_channels=2, spatial_dims=2, widths=[4, 8], upsampling="dtc"
+        ... ).eval()
+        >>> found = sampling_map(network, torch.rand(1, 1, 32, 32))
+        >>> found.layer
+        'decoder.0.upsampling'
+
     """
     from deconvseg.nn.upsampling import SamplingLayer
 

@@ -48,7 +48,17 @@ _REPLACED = (
 
 
 class Run:
-    """A run folder: plan, configuration, splits, manifest, weights, metrics, validation, report."""
+    """A run folder: plan, configuration, splits, manifest, weights, metrics, validation, report.
+
+    Example:
+        >>> from deconvseg.runs import Run
+        >>> run = Run.open("RUN")
+        >>> run.plan.model.name, run.finished, len(run.metrics)
+        ('deconver', True, 4)
+        >>> run.network("final").out_channels
+        2
+
+    """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)

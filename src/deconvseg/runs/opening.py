@@ -39,7 +39,14 @@ def load_network(
 
 
 def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
-    """Open a run folder, or the folds of a cross-validation; :class:`InputError` where one of them is not finished."""
+    """Open a run folder, or the folds of a cross-validation; :class:`InputError` where one of them is not finished.
+
+    Example:
+        >>> from deconvseg.runs import open_runs
+        >>> [run.plan.dataset for run in open_runs("RUN")]
+        ['discs']
+
+    """
     path = Path(path)
     if not (path / FOLDS).is_file():
         return (Run.open(path),)

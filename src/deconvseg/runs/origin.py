@@ -14,7 +14,17 @@ PREDICTIONS = "predictions.jsonl"
 
 
 def find_run(path: Path) -> Run | None:
-    """Return the innermost run whose folder holds a file or folder, or None."""
+    """Return the innermost run whose folder holds a file or folder, or None.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.runs import find_run
+        >>> find_run(Path("RUN/validation")).finished
+        True
+        >>> find_run(Path("SCANS")) is None
+        True
+
+    """
     return next((Run(folder) for folder in path.absolute().parents if _is_run(folder)), None)
 
 

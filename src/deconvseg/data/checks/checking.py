@@ -44,6 +44,13 @@ def check_dataset(
 
     A case that can't be read is a problem of the report and never stops the others. The ``console``
     shows how many are read. With ``splits`` a class that the training cases lack is a warning too.
+
+    Example:
+        >>> from deconvseg.data import check_dataset, open_dataset
+        >>> report = check_dataset(open_dataset("DATASET"))
+        >>> report.cases, report.labelled, [problem.message for problem in report.problems]
+        (8, 8, [])
+
     """
     shapes: dict[str, tuple[int, ...]] = {}
     spacings: dict[str, tuple[float, ...]] = {}

@@ -23,6 +23,13 @@ def find_leaks(dataset: Dataset, parts: Sequence[Splits]) -> list[str]:
     Each of ``parts`` is looked at by itself, as the folds of a cross-validation are. Images are the same where their
     files are: links to one file, or of the same content, unpacked. Only files that agree in size and in a part are
     read.
+
+    Example:
+        >>> from deconvseg.data import Splits, find_leaks, open_dataset
+        >>> dataset = open_dataset("DATASET")
+        >>> find_leaks(dataset, [Splits(("disc0", "disc1"), ("disc2",), ("disc3",))])
+        []
+
     """
     return [*_divided_groups(dataset, parts), *_divided_images(dataset, parts)]
 

@@ -115,7 +115,16 @@ class MetaImageReader(ItkReader):
 
 
 def image_from_itk(image: Any) -> tuple[npt.NDArray[Any], Geometry]:
-    """Intensities (C, X, Y, Z) or (C, rows, columns) of SimpleITK's image, in its own type, and their geometry."""
+    """Intensities (C, X, Y, Z) or (C, rows, columns) of SimpleITK's image, in its own type, and their geometry.
+
+    Example:
+        >>> import SimpleITK as sitk
+        >>> from deconvseg.data import image_from_itk
+        >>> pixels, geometry = image_from_itk(sitk.ReadImage("scan.nii.gz"))
+        >>> pixels.shape, geometry.spacing
+        ((1, 20, 24, 12), (1.0, 1.0, 2.0))
+
+    """
     return _array_of(image).copy(order="C"), _geometry_of(image)
 
 

@@ -45,10 +45,23 @@ def register_reader(
     Raises `InputError` for a name or a suffix that is taken (`unregister_reader` frees them), for a suffix without its
     dot, and for a reader of neither files nor folders.
 
-    Example::
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Geometry, Header, Reader, read_image, register_reader, unregister_reader
+        >>> @register_reader("npy", reads=".npy")
+        ... class NpyReader(Reader):
+        ...     def read_header(self, path):
+        ...         array = np.load(path, mmap_mode="r", allow_pickle=False)
+        ...         return Header(channels=1, shape=array.shape, itemsize=array.dtype.itemsize)
+        ...
+        ...     def read_channels(self, path, *, channels_last=False):
+        ...         array = np.load(path, allow_pickle=False)
+        ...         return array[None], Geometry.identity(array.ndim)
+        >>> np.save("array.npy", np.ones((20, 30)))
+        >>> read_image("array.npy").shape
+        (20, 30)
+        >>> unregister_reader("npy")
 
-        @register_reader("npy", reads=".npy")
-        class NpyReader(Reader): ...
     """
     suffixes = tuple(suffix.lower() for suffix in ((reads,) if isinstance(reads, str) else reads))
     if bad := [suffix for suffix in suffixes if not suffix.startswith(".") or len(suffix) < 2]:
@@ -73,19 +86,44 @@ def register_reader(
 
 
 def unregister_reader(name: str) -> None:
-    """Take a reader out, so that another one can read its suffixes; `InputError` for a name that is unknown."""
+    """Take a reader out, so that another one can read its suffixes; `InputError` for a name that is unknown.
+
+    Example:
+        >>> from deconvseg.data import Reader, list_readers, register_reader, unregister_reader
+        >>> @register_reader("raw", reads=".raw")
+        ... class RawReader(Reader):
+        ...     read_header = read_channels = lambda self, path, **options: None  # a real one reads the file
+        >>> unregister_reader("raw")
+        >>> "raw" in list_readers()
+        False
+
+    """
     if _FORMATS.pop(name, None) is None:
         raise InputError(f"there is no reader {name!r}; known are {', '.join(_FORMATS)}")
     _suffixes.cache_clear()
 
 
 def list_readers() -> dict[str, tuple[str, ...]]:
-    """The suffixes of each registered reader by its name."""
+    """The suffixes of each registered reader by its name.
+
+    Example:
+        >>> from deconvseg.data import list_readers
+        >>> list_readers()["nifti"]
+        ('.nii', '.nii.gz')
+
+    """
     return {known.name: known.suffixes for known in _formats().values()}
 
 
 def image_suffixes() -> tuple[str, ...]:
-    """The suffixes of all images that are read, in lower case."""
+    """The suffixes of all images that are read, in lower case.
+
+    Example:
+        >>> from deconvseg.data import image_suffixes
+        >>> ".nii.gz" in image_suffixes(), ".dcm" in image_suffixes()
+        (True, False)
+
+    """
     return tuple(suffix for known in _formats().values() for suffix in known.suffixes)
 
 

@@ -27,6 +27,14 @@ class LabelEncoding:
 
     With ``foreground_only`` every label above zero is id 1, whatever its value (instance maps). ``ignore`` is the
     files' value of voxels that are not annotated: their id, behind the last class, is neither learnt nor predicted.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import LabelEncoding
+        >>> encoding = LabelEncoding(values=(0, 3, 7), names=("background", "shell", "core"))
+        >>> encoding.encode(np.array([7, 0, 3]))
+        array([2, 0, 1]...)
+
     """
 
     values: tuple[int, ...]
@@ -108,7 +116,15 @@ class LabelEncoding:
 
 
 def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
-    """How many voxels hold each value of an integer array, in ascending order."""
+    """How many voxels hold each value of an integer array, in ascending order.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import count_values
+        >>> count_values(np.array([[0, 0, 255], [0, 255, 255]]))
+        {0: 3, 255: 3}
+
+    """
     if pixels.size and pixels.min() >= 0 and (highest := int(pixels.max())) < 2**16:
         flat = pixels.reshape(-1)
         # `np.bincount` makes int64 of what it counts: of a block at a time, not of the whole volume.

@@ -55,6 +55,12 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
     With ``foreground`` a mask of two ends with grey levels between them (anti-aliased, resized, or compressed with
     losses) is thresholded at half of its largest value; without it that is a `BlurredMaskError`, as is a lossy mask of
     several classes. Raises `TransparentMaskError` for a mask of one colour whose alpha channel varies.
+
+    Example:
+        >>> from deconvseg.data import count_values, read_mask
+        >>> list(count_values(read_mask("truth.nii.gz").pixels))
+        [0, 3, 7]
+
     """
     path = Path(path)
     found = read_label_map(path)

@@ -21,6 +21,14 @@ def read_mask_pair(truth: Path, prediction: Path, *, foreground: bool = False) -
 
     One that Slicer has cropped is put on the grid of the other. Raises `InputError` for what `read_mask` raises, and
     for masks on different grids.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import read_mask_pair
+        >>> truth, prediction = read_mask_pair(Path("TRUTH/disc0.png"), Path("MASKS/disc0.png"))
+        >>> truth.shape == prediction.shape
+        True
+
     """
     first, second = (read_mask(path, foreground=foreground) for path in (truth, prediction))
     first, second = uncrop(first, truth, second), uncrop(second, prediction, first)

@@ -35,6 +35,13 @@ def open_images(
     called as nnU-Net's (imagesTs). Left out, and named by the problems, are files that claim the same case, masks
     beside their images (``X_mask``, ``seg_X``, …), and what is not read. Raises `InputError` for a missing path, for a
     folder without images, and where nothing else is left.
+
+    Example:
+        >>> from deconvseg.data import open_images
+        >>> cases, problems = open_images("SCANS")
+        >>> len(cases), cases[0].name, problems
+        (8, 'disc0', ())
+
     """
     path = listed_as(Path(path))
     if path.is_dir() and not is_claimed(path):

@@ -19,6 +19,12 @@ def is_dataset(path: str | PathLike[str]) -> bool:
     """Whether `open_dataset` knows the layout of this file or folder; only names and a dataset.json are looked at.
 
     Raises `InputError` for a dataset.json that is no JSON object.
+
+    Example:
+        >>> from deconvseg.data import is_dataset
+        >>> is_dataset("DATASET"), is_dataset("SCANS")
+        (True, False)
+
     """
     return find_layout(_without_description(Path(path))) is not None
 
@@ -30,6 +36,15 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False, group_b
     names which cases stay in one split (`group_cases`). Raises `InputError` for an unknown or ambiguous
     layout, an empty folder, and files that claim the same case; masks that are missing or have no image are
     the dataset's ``problems``.
+
+    Example:
+        >>> from deconvseg.data import open_dataset
+        >>> dataset = open_dataset("VOLUMES")
+        >>> dataset.layout, len(dataset.cases), dataset.channel_names
+        ('nnunet', 5, ('T1', 'T2'))
+        >>> dict(dataset.label_names)
+        {0: 'background', 3: 'shell', 7: 'core'}
+
     """
     path = _without_description(Path(path))
     layout = find_layout(path)

@@ -15,7 +15,15 @@ _PLUGINS = "deconvseg.layouts"
 
 @dataclass(frozen=True)
 class Layout:
-    """A registered layout: what it is called, what it looks like, whether a path has it, and how it is opened."""
+    """A registered layout: what it is called, what it looks like, whether a path has it, and how it is opened.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import list_layouts
+        >>> [layout.name for layout in list_layouts() if layout.recognises(Path("DATASET"))]
+        ['folders']
+
+    """
 
     name: str
     looks: str
@@ -44,6 +52,23 @@ def register_layout(
     the group ``deconvseg.layouts``.
 
     Raises `InputError` for a name that is taken and for an unknown ``before``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import Case, Dataset, open_dataset, register_layout, unregister_layout
+        >>> def opens(folder):
+        ...     scans = sorted((folder / "scans").iterdir())
+        ...     cases = tuple(Case(scan.stem, (scan,), folder / "truth" / scan.name) for scan in scans)
+        ...     return Dataset(folder, "pairs", cases, ("grey",), {})
+        >>> register_layout(
+        ...     "pairs", looks="scans/ and truth/", recognises=lambda path: (path / "scans").is_dir(), opens=opens
+        ... )
+        >>> Path("mine").mkdir()
+        >>> Path("mine/scans").symlink_to(Path("SCANS").resolve())
+        >>> open_dataset("mine").cases[0].name
+        'disc0'
+        >>> unregister_layout("pairs")
+
     """
     names = [layout.name for layout in _LAYOUTS]
     if name in names:
@@ -55,7 +80,16 @@ def register_layout(
 
 
 def unregister_layout(name: str) -> None:
-    """Take a layout out; `InputError` for a name that is unknown."""
+    """Take a layout out; `InputError` for a name that is unknown.
+
+    Example:
+        >>> from deconvseg.data import list_layouts, register_layout, unregister_layout
+        >>> register_layout("mine", looks="a folder of mine", recognises=lambda path: False, opens=lambda path: None)
+        >>> unregister_layout("mine")
+        >>> "mine" in [layout.name for layout in list_layouts()]
+        False
+
+    """
     found = next((layout for layout in _LAYOUTS if layout.name == name), None)
     if found is None:
         raise InputError(f"there is no layout {name!r}; known are {', '.join(layout.name for layout in _LAYOUTS)}")
@@ -63,7 +97,14 @@ def unregister_layout(name: str) -> None:
 
 
 def list_layouts() -> tuple[Layout, ...]:
-    """The registered layouts in the order in which they are asked."""
+    """The registered layouts in the order in which they are asked.
+
+    Example:
+        >>> from deconvseg.data import list_layouts
+        >>> {"nnunet", "folders", "bids"} <= {layout.name for layout in list_layouts()}
+        True
+
+    """
     load_plugins(_PLUGINS)
     return tuple(_LAYOUTS)
 

@@ -29,6 +29,13 @@ class Augmentation(BaseModel):
     The strength is drawn uniformly: angles and shifts within plus and minus the value, factors within 1 plus and
     minus the value or from the range, a noise's standard deviation from 0 to the value. ``flip`` mirrors each axis by
     itself, and only those of ``flip_axes`` where they are given.
+
+    Example:
+        >>> from deconvseg.data import Augmentation
+        >>> gentle = Augmentation(rotation=0.1, flip_axes=(0,))
+        >>> gentle.rotation, gentle.noise
+        (0.1, 0.1)
+
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,6 +99,15 @@ class Augment:
     Affine, mirroring, noise, smoothing, brightness, contrast, low resolution and gamma, in that order. ``spacing`` is
     in mm: rotations are of the body, not of the grid, and where an axis is more than three times as coarse as the
     finest, or a patch more than three times as wide as along it, rotation, scaling and low resolution leave it alone.
+
+    Example:
+        >>> import numpy as np
+        >>> from deconvseg.data import Augment, Augmentation
+        >>> augment = Augment(spacing=(1.0, 1.0), patch_size=(32, 32), settings=Augmentation(flip=1.0))
+        >>> change = augment.draw(np.random.default_rng(0), channels=1)
+        >>> change.flips
+        (0, 1)
+
     """
 
     def __init__(self, spacing: Sequence[float], patch_size: Sequence[int], settings: Augmentation) -> None:

@@ -41,6 +41,18 @@ class PatchDataset(TorchDataset[Sample]):
     about one of the background that somebody has judged. A volume smaller than the patch is padded
     on both sides: pixels with zero (the mean, or the background, after normalisation), labels with background.
     :func:`finish` makes patches of samples, on whatever device they lie.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import LabelEncoding, Normalisation, PatchDataset, finish, open_dataset, prepare_cases
+        >>> encoding = LabelEncoding((0, 255), ("background", "disc"))
+        >>> settings = {"spacing": (1.0, 1.0), "normalisations": [Normalisation()], "encoding": encoding}
+        >>> cases = prepare_cases(open_dataset("DATASET"), Path("cache"), **settings)
+        >>> patches = PatchDataset(cases, (32, 32), samples_per_epoch=4, seed=0, foreground=0.5)
+        >>> batch = finish([patches[0, number] for number in range(4)], (32, 32))
+        >>> batch["image"].shape, batch["labels"].shape
+        (torch.Size([4, 1, 32, 32]), torch.Size([4, 32, 32]))
+
     """
 
     def __init__(
@@ -117,6 +129,18 @@ def finish(samples: Sequence[Sample], patch_size: Sequence[int]) -> dict[str, An
 
     The batch is ``{"image": (B, C, *patch) float32, "labels": (B, *patch) int64, "case": names}``. A patch does not
     depend on the others of its batch.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import LabelEncoding, Normalisation, PatchDataset, finish, open_dataset, prepare_cases
+        >>> encoding = LabelEncoding((0, 255), ("background", "disc"))
+        >>> settings = {"spacing": (1.0, 1.0), "normalisations": [Normalisation()], "encoding": encoding}
+        >>> cases = prepare_cases(open_dataset("DATASET"), Path("cache"), **settings)
+        >>> patches = PatchDataset(cases, (16, 16), samples_per_epoch=2, seed=0)
+        >>> batch = finish([patches[0, 0], patches[0, 1]], (16, 16))
+        >>> batch["image"].shape, len(batch["case"])
+        (torch.Size([2, 1, 16, 16]), 2)
+
     """
     cases = [sample.case for sample in samples]
     with naming(f"patches of {', '.join(cases)}"):
@@ -139,7 +163,16 @@ def _changed(samples: Sequence[Sample], patch_size: Sequence[int]) -> tuple[Tens
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Indices (epoch, 0), (epoch, 1), …; the training loop sets the epoch."""
+    """Indices (epoch, 0), (epoch, 1), …; the training loop sets the epoch.
+
+    Example:
+        >>> from deconvseg.data import EpochSampler
+        >>> sampler = EpochSampler(samples_per_epoch=3)
+        >>> sampler.set_epoch(2)
+        >>> list(sampler)
+        [(2, 0), (2, 1), (2, 2)]
+
+    """
 
     def __init__(self, samples_per_epoch: int) -> None:
         self.samples_per_epoch = samples_per_epoch
@@ -157,7 +190,18 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class CaseDataset(TorchDataset[dict[str, Any]]):
-    """Whole prepared cases, for validation."""
+    """Whole prepared cases, for validation.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import CaseDataset, LabelEncoding, Normalisation, open_dataset, prepare_cases
+        >>> encoding = LabelEncoding((0, 255), ("background", "disc"))
+        >>> settings = {"spacing": (1.0, 1.0), "normalisations": [Normalisation()], "encoding": encoding}
+        >>> cases = CaseDataset(prepare_cases(open_dataset("DATASET"), Path("cache"), **settings))
+        >>> len(cases), cases[0]["image"].shape
+        (8, torch.Size([1, 40, 48]))
+
+    """
 
     def __init__(self, cases: Sequence[PreparedCase]) -> None:
         self.cases = list(cases)

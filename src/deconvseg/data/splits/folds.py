@@ -21,6 +21,13 @@ def make_folds(
     each fold leaves one case out. ``groups`` are those of the cases by name (scans of one subject): a group is in one
     validation set, the largest dealt out first, each to the smallest set. Raises `InputError` for fewer than two cases
     or groups.
+
+    Example:
+        >>> from deconvseg.data import make_folds
+        >>> names = [f"case_{number}" for number in range(10)]
+        >>> [len(val) for train, val in make_folds(names, folds=5)]
+        [2, 2, 2, 2, 2]
+
     """
     if len(names) < 2:
         raise InputError(f"{len(names)} case(s) cannot be split into folds; add cases, or use all (`fold='all'`)")
@@ -55,6 +62,14 @@ def make_stratified_folds(
     and the seed alone; every case is in one validation set, their sizes differ by at most one. Cases of one of the
     ``groups`` stay together, by the mean or the most frequent of what they are to be alike in. Raises `InputError` for
     fewer cases (groups) than folds, and fewer than two folds.
+
+    Example:
+        >>> from deconvseg.data import make_stratified_folds
+        >>> volumes = {f"case_{number}": number**2 for number in range(9)}
+        >>> folds = make_stratified_folds(volumes, folds=3)
+        >>> all(len(val) == 3 for train, val in folds)
+        True
+
     """
     members = _members(list(strata), groups)
     if len(members) < len(strata):

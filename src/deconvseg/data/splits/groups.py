@@ -16,6 +16,13 @@ def group_cases(dataset: Dataset, pattern: str) -> Dataset:
     has no groups, stay in one fold and in one split: ``"^([0-9]+)"`` takes ``12_left`` and ``12_right`` for one. It
     takes the place of a table's column and of the subjects of BIDS names. Raises `InputError` for a pattern that is no
     regular expression, and for a case whose name it does not match.
+
+    Example:
+        >>> from deconvseg.data import group_cases, open_dataset
+        >>> dataset = group_cases(open_dataset("DATASET"), "disc[0-3]|disc[4-7]")
+        >>> dataset.groups["disc0"], dataset.groups["disc5"]
+        ('disc0', 'disc5')
+
     """
     try:
         compiled = re.compile(pattern)

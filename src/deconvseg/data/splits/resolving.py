@@ -32,6 +32,13 @@ def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | 
     Where "train" is missing, every case of ``names`` that the file does not mention trains. ``fold`` picks an
     entry of a list (default 0). Raises `InputError` for names that are not among ``names``, a case in two
     splits, and a fold that the file does not have or whose validation cases it fixes.
+
+    Example:
+        >>> from deconvseg.data import read_splits
+        >>> splits = read_splits("splits.json", [f"disc{number}" for number in range(8)])
+        >>> splits.val, splits.test
+        (('disc4', 'disc5'), ('disc6', 'disc7'))
+
     """
     path = Path(path)
     record = read_csv_splits(path) if path.suffix.lower() == ".csv" else read_json(path)
@@ -68,6 +75,12 @@ def select_split(
 
     Without ``split`` the answer is None: no choice was asked for. Raises `InputError` where a choice has no split or no
     file, for an unknown split, and for one without cases.
+
+    Example:
+        >>> from deconvseg.data import select_split
+        >>> select_split([f"disc{number}" for number in range(8)], "test", splits="splits.json")
+        ('disc6', 'disc7')
+
     """
     if split is None:
         if splits is not None or fold is not None:
@@ -99,6 +112,14 @@ def resolve_folds(
     ``strata`` says of each; those of one group (`Dataset.groups`) stay together. Raises `InputError` for a number of
     folds that the file or the cases do not allow, for a case that two folds validate on or that is tested elsewhere,
     and for a case without a mask.
+
+    Example:
+        >>> from deconvseg.data import open_dataset, resolve_folds
+        >>> dataset = open_dataset("VOLUMES")
+        >>> folds = resolve_folds(dataset, None, folds=5, strata=lambda data: {case.name: "all" for case in data.cases})
+        >>> sorted(fold.val[0] for fold in folds)
+        ['ball0', 'ball1', 'ball2', 'ball3', 'ball4']
+
     """
     source = Path(splits_file) if splits_file is not None else dataset.splits_file
     given = None if source is None else read_folds(source, dataset)
@@ -121,7 +142,18 @@ def resolve_folds(
 
 
 def read_folds(path: Path, dataset: Dataset) -> tuple[Splits, ...] | None:
-    """The folds of a splits file that is a list of them, None for any other."""
+    """The folds of a splits file that is a list of them, None for any other.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from deconvseg.data import open_dataset, read_folds
+        >>> folds = [{"train": ["disc0", "disc1"], "val": ["disc2"]}, {"train": ["disc1", "disc2"], "val": ["disc0"]}]
+        >>> _ = Path("splits_final.json").write_text(json.dumps(folds))
+        >>> [fold.val for fold in read_folds(Path("splits_final.json"), open_dataset("DATASET"))]
+        [('disc2',), ('disc0',)]
+
+    """
     record = None if path.suffix.lower() == ".csv" else read_json(path)
     if not isinstance(record, list):
         return None
@@ -152,6 +184,13 @@ def resolve_splits(
     of one group (`Dataset.groups`) stay together;
     with ``fold="all"`` everything but the test cases trains and "val" is empty. Raises `InputError` for a
     fold that does not exist, and for train or validation cases without a mask.
+
+    Example:
+        >>> from deconvseg.data import open_dataset, resolve_splits
+        >>> splits = resolve_splits(open_dataset("VOLUMES"), None, fold=0)
+        >>> len(splits.train), len(splits.val), splits.test
+        (4, 1, ())
+
     """
     if isinstance(fold, str) and fold != "all":
         if not fold.isdigit():

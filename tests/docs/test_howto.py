@@ -36,3 +36,9 @@ def test_following_and_spreading(
     assert "8 masks, 0 problems" in printed
     assert len(list((tmp_path / "masks").glob("*.png"))) == len(names["done"].written) == 8
     assert names["logits"].shape[:2] == (1, 2)
+
+
+def test_thresholds(discs: Path, trained: Path, tmp_path: Path) -> None:
+    names = run_page("thresholds.md", SCANS=discs / "images", RUN=trained, MASKS=tmp_path / "masks")
+    assert names["done"].threshold == 0.35
+    assert names["probabilities"].shape == (2, 40, 48)

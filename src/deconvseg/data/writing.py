@@ -63,6 +63,15 @@ def write_shares(
     In a NIfTI (.nii.gz) the K maps are the fourth axis, and the header's slope makes shares of the numbers; its place
     is as `write_label_map` takes it. A PNG is grey, of 16 bits: 65535 is 1. Shares are read plane by plane, and may lie
     on a disk. Raises `InputError` for an output whose parent is a file; `DeconvsegError` where the disk is full.
+
+    Example:
+        >>> import nibabel
+        >>> import numpy
+        >>> from deconvseg.data import Geometry, write_shares
+        >>> write_shares(numpy.full((2, 4, 5, 6), 0.5, numpy.float32), Geometry(numpy.eye(4)), "p.nii.gz")
+        >>> nibabel.load("p.nii.gz").get_fdata().shape
+        (4, 5, 6, 2)
+
     """
     path = Path(path)
     with atomic_write(path) as temporary:

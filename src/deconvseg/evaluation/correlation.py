@@ -27,9 +27,12 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | N
     The interval is that of Fisher's transformation with the standard error of Bonett and Wright (2000),
     sqrt((1 + ρ²/2) / (n - 3)).
 
-    >>> found = spearman([1, 2, 3, 4, 5], [5, 6, 7, 8, 7])
-    >>> round(found.rho, 3), [round(end, 3) for end in found.ci95]
-    (0.821, [-0.416, 0.992])
+    Example:
+        >>> from deconvseg.evaluation.correlation import spearman
+        >>> found = spearman([1, 2, 3, 4, 5], [5, 6, 7, 8, 7])
+        >>> round(found.rho, 3), [round(end, 3) for end in found.ci95]
+        (0.821, [-0.416, 0.992])
+
     """
     from scipy.stats import rankdata
 

@@ -148,6 +148,13 @@ def read_operating_points(folder: str | PathLike[str]) -> OperatingPoints | None
     """Read a folder's ``operating_points.json``, None where there is none, as in runs of earlier versions.
 
     Raises :class:`InputError`, which names a wrong key, for a damaged file.
+
+    Example:
+        >>> from deconvseg.evaluation import read_operating_points
+        >>> points = read_operating_points("RUN")
+        >>> points.cases, points.structures[0].name, len(points.structures[0].curve.dice)
+        (2, 'disc', 99)
+
     """
     path = Path(folder) / OPERATING_POINTS
     if not path.is_file():
@@ -165,7 +172,15 @@ def read_operating_points(folder: str | PathLike[str]) -> OperatingPoints | None
 
 
 def merge_operating_points(parts: Sequence[OperatingPoints]) -> OperatingPoints:
-    """Join the folds of a cross-validation, whose structures are the same."""
+    """Join the folds of a cross-validation, whose structures are the same.
+
+    Example:
+        >>> from deconvseg.evaluation import merge_operating_points, read_operating_points
+        >>> points = read_operating_points("RUN")
+        >>> merge_operating_points([points, points]).cases
+        4
+
+    """
     cases = [part.cases for part in parts]
     columns = zip(*(part.structures for part in parts), strict=True)
     return OperatingPoints(

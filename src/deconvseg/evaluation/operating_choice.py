@@ -21,6 +21,13 @@ def choose_thresholds(
 
     Of equal Dice the threshold nearest to 0.5 is taken. ``wanted`` is the share of the true voxels, or of the true
     lesions, of all cases together. Raises :class:`InputError` where no threshold reaches it.
+
+    Example:
+        >>> from deconvseg.evaluation import choose_thresholds, read_operating_points
+        >>> chosen = choose_thresholds(read_operating_points("RUN"), ["disc"], "dice")
+        >>> 0 < chosen["disc"] < 1
+        True
+
     """
     chosen = {}
     for name in names:
@@ -49,6 +56,14 @@ def table_rows(
 
     Each has ``threshold`` (None for the default), ``dice``, ``sensitivity``, ``precision``, ``lesion_sensitivity``,
     ``lesion_precision`` and ``false_per_case``, and ``best``.
+
+    Example:
+        >>> from deconvseg.evaluation import read_operating_points, table_rows
+        >>> points = read_operating_points("RUN")
+        >>> rows = table_rows(points, points.structures[0])
+        >>> [row["threshold"] for row in rows if not row["best"]][:2]
+        [None, 0.1]
+
     """
     best = choose_thresholds(points, [structure.name], "dice")[structure.name]
     rows = [_row(structure.default, 0, 0, points.cases, None, best=False)]

@@ -20,7 +20,21 @@ Levels = npt.NDArray[np.uint8]
 
 @dataclass
 class PointsTally:
-    """Adds up the cases of one structure, at some thresholds and without one."""
+    """Adds up the cases of one structure, at some thresholds and without one.
+
+    Example:
+        >>> import numpy
+        >>> from deconvseg.evaluation import PointsTally
+        >>> from deconvseg.evaluation.lesions import LesionRule
+        >>> tally = PointsTally("lesion", at_half=True)
+        >>> truth = numpy.array([[True, True, False, False]])
+        >>> levels = numpy.array([[90, 30, 10, 0]], numpy.uint8)
+        >>> tally.add(truth, levels, levels > 49, LesionRule())
+        >>> found = tally.finish()
+        >>> found.default.sensitivity, found.curve.sensitivity[24]
+        ((0.5,), 1.0)
+
+    """
 
     name: str
     at_half: bool

@@ -28,6 +28,14 @@ def choose_threshold(asked: ThresholdOptions) -> ChosenThreshold:
     alone. They are chosen on validation cases, whose scores at this threshold are therefore optimistic. Raises
     :class:`~deconvseg.errors.InputError` where nothing or several of them are given, the run has no operating points,
     or no threshold reaches what is asked for.
+
+    Example:
+        >>> import shutil
+        >>> from deconvseg.evaluation.threshold import choose_threshold
+        >>> copy = shutil.copytree("RUN", "copy")
+        >>> choose_threshold(copy, best="dice").how
+        'best Dice of 2 validation cases'
+
     """
     run = Run.open(asked.run)
     given = [asked.value, asked.best, asked.sensitivity, asked.lesion_sensitivity]

@@ -46,6 +46,18 @@ class Rule:
 
     T = 0.5 is the rule without a threshold for regions and for a single class. Raises
     :class:`~deconvseg.errors.InputError` for numbers that are not between 0 and 1 and names that no class has.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.inference import Rule
+        >>> from deconvseg.planning import read_plan
+        >>> plan = read_plan("plan.json")
+        >>> probabilities = torch.tensor([[[0.9, 0.6, 0.1]], [[0.1, 0.4, 0.9]]])
+        >>> Rule(plan).ids(probabilities, logits=False).tolist()
+        [[0, 0, 1]]
+        >>> Rule(plan, 0.3).ids(probabilities, logits=False).tolist()
+        [[0, 1, 1]]
+
     """
 
     plan: Plan

@@ -169,6 +169,9 @@ def predict(asked: _Arguments) -> Any:
         >>> mask = deconvseg.predict(image, "RUN")
         >>> mask.shape, mask.dtype
         ((64, 96), dtype('uint8'))
+        >>> lower, probabilities = deconvseg.predict(image, "RUN", threshold=0.3, probabilities=True)
+        >>> probabilities.shape, bool((lower[mask > 0] > 0).all())
+        ((2, 64, 96), True)
 
     """
     from_files = isinstance(asked.images, str | PathLike)

@@ -61,5 +61,12 @@ def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
 
 
 def weights_of(path: str | PathLike[str]) -> tuple[str | None, ...]:
-    """Return the SHA-256 of the weights of a run, or of each fold of a cross-validation."""
+    """Return the SHA-256 of the weights of a run, or of each fold of a cross-validation.
+
+    Example:
+        >>> from deconvseg.runs import weights_of
+        >>> [len(digest) for digest in weights_of("RUN")]
+        [64]
+
+    """
     return tuple(describe_run(run)["weights_sha256"] for run in open_runs(path))

@@ -40,7 +40,14 @@ class ChosenThreshold(BaseModel):
 
 
 def read_threshold(folder: str | PathLike[str]) -> ChosenThreshold | None:
-    """Read a folder's ``threshold.json``, None where there is none; :class:`InputError` names a wrong key."""
+    """Read a folder's ``threshold.json``, None where there is none; :class:`InputError` names a wrong key.
+
+    Example:
+        >>> from deconvseg.runs import read_threshold
+        >>> read_threshold("RUN") is None
+        True
+
+    """
     path = Path(folder) / THRESHOLD
     if not path.exists():
         return None
@@ -61,6 +68,12 @@ def check_threshold(threshold: object, names: Sequence[str], argument: str = "th
     """Return a threshold as it is kept; errors speak of the ``argument``.
 
     Raises :class:`InputError` for what is no number between 0 and 1, and for a name that is not among the structures'.
+
+    Example:
+        >>> from deconvseg.runs import check_threshold
+        >>> check_threshold({"lesion": 0.3}, ["organ", "lesion"])
+        {'lesion': 0.3}
+
     """
     if not isinstance(threshold, Mapping):
         if not is_threshold(threshold):
@@ -80,12 +93,26 @@ def check_threshold(threshold: object, names: Sequence[str], argument: str = "th
 
 
 def is_threshold(value: object) -> bool:
-    """Whether a value is a number between 0 and 1, both left out."""
+    """Whether a value is a number between 0 and 1, both left out.
+
+    Example:
+        >>> from deconvseg.runs import is_threshold
+        >>> is_threshold(0.3), is_threshold(1)
+        (True, False)
+
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 < value < 1
 
 
 def format_threshold(threshold: Threshold) -> str:
-    """Return a threshold in words, as "0.35" or "lesion 0.3, oedema 0.4"."""
+    """Return a threshold in words.
+
+    Example:
+        >>> from deconvseg.runs import format_threshold
+        >>> format_threshold({"lesion": 0.3, "oedema": 0.4})
+        'lesion 0.3, oedema 0.4'
+
+    """
     if isinstance(threshold, Mapping):
         return ", ".join(f"{name} {value:g}" for name, value in threshold.items())
     return f"{threshold:g}"

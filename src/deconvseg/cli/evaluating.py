@@ -127,17 +127,28 @@ def report(
         ),
     ] = None,
     cases: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--cases", min=0, max=200, help="How many of the worst cases, or of those that differ most, have pictures."
+            "--cases",
+            min=0,
+            max=1000,
+            help="How many of the worst cases, or of those that differ most, have pictures (6); how many masks (200).",
         ),
-    ] = 6,
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="The scans of a folder of masks, to show the masks over them.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Write one self-contained HTML page about a run, or about two or more runs side by side.
+    """Write one self-contained HTML page about a run, about several runs side by side, or about predicted masks.
 
     Of several runs the numbers are written beside the page too, under its name with .json.
     """
+    from deconvseg.reporting.masks import is_mask_folder
+
+    masks = len(runs) == 1 and is_mask_folder(runs[0])
+    if images is not None and not masks:
+        raise InputError("--images: the scans go with one folder of predicted masks; a run's report finds its images")
     if len(runs) > 1:
         _compare(runs, metrics or [], Path("compare.html") if output is None else output, cases, json=json)
         return
@@ -145,13 +156,19 @@ def report(
         raise InputError(
             "--json: one run is given, whose numbers are in its validation/metrics.json; give two or more to compare"
         )
+    if masks:
+        if metrics:
+            raise InputError(f"--metrics: {runs[0]} holds masks and no run; give the run's folder to show metrics")
+        _report_masks(runs[0], images, output, cases)
+        return
     _report_run(runs[0], metrics or [], output, cases)
 
 
-def _compare(runs: list[Path], metrics: list[Path], output: Path, cases: int, *, json: bool) -> None:
+def _compare(runs: list[Path], metrics: list[Path], output: Path, cases: int | None, *, json: bool) -> None:
     from deconvseg.reporting.comparison import write_comparison
+    from deconvseg.reporting.gallery import WORST
 
-    comparison = write_comparison(runs, output, evaluations=metrics, cases=cases)
+    comparison = write_comparison(runs, output, evaluations=metrics, cases=WORST if cases is None else cases)
     if json:
         print_json(comparison.to_json())
         return
@@ -160,12 +177,19 @@ def _compare(runs: list[Path], metrics: list[Path], output: Path, cases: int, *,
     echo_path(output)
 
 
-def _report_run(run: Path, metrics: list[Path], output: Path | None, cases: int) -> None:
+def _report_masks(masks: Path, images: Path | None, output: Path | None, cases: int | None) -> None:
+    from deconvseg.reporting.masks_page import MOST_PICTURES, write_mask_report
+
+    echo_path(write_mask_report(masks, images=images, output=output, most=MOST_PICTURES if cases is None else cases))
+
+
+def _report_run(run: Path, metrics: list[Path], output: Path | None, cases: int | None) -> None:
     from deconvseg.reporting import write_report
+    from deconvseg.reporting.gallery import WORST
     from deconvseg.runs import Run
     from deconvseg.system import hold
 
-    page = write_report(run, evaluations=metrics, output=output, cases=cases)
+    page = write_report(run, evaluations=metrics, output=output, cases=WORST if cases is None else cases)
     echo_path(page)
     # The manifest of a run that is not finished is its training's, which may be at work.
     # What is missing or damaged is said on the page; a run that is resumed now records all its files at its end.

@@ -40,6 +40,7 @@ def compare_paired(first: Sequence[float], second: Sequence[float], better: Bett
     ``better`` says which values of the metric are: "higher", "lower" or near "zero".
 
     Example:
+        >>> from deconvseg.evaluation import compare_paired
         >>> found = compare_paired([0.5, 0.6, 0.7], [0.6, 0.6, 0.9])
         >>> round(found.mean, 3), found.better, found.worse, found.equal
         (0.1, 2, 0, 1)
@@ -79,6 +80,7 @@ def correct_holm(p_values: Sequence[float | None]) -> list[float | None]:
     is larger than 1. None is no value and counts for no comparison.
 
     Example:
+        >>> from deconvseg.evaluation import correct_holm
         >>> correct_holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
 

@@ -64,7 +64,7 @@ def find_truths(truth: Path) -> Truths:
 def find_predictions(prediction: Path, truths: Truths) -> dict[str, list[Path]]:
     """Return predicted masks by case name; a single one has the name of a single truth."""
     if prediction.is_dir():
-        if files := _masks_in(prediction) or list_bids_masks(prediction):
+        if files := list_masks(prediction):
             return files
         raise InputError(
             f"{prediction}: no masks in it ({', '.join(image_suffixes())}); give the folder that predict wrote"
@@ -73,6 +73,11 @@ def find_predictions(prediction: Path, truths: Truths) -> dict[str, list[Path]]:
         raise InputError(f"{prediction}: no such file or folder; give the masks that predict wrote")
     # A single pair needs no common name.
     return {next(iter(truths.files)) if len(truths.files) == 1 else case_stem(prediction): [prediction]}
+
+
+def list_masks(folder: Path) -> dict[str, list[Path]]:
+    """Return the masks in a folder, or in that of a BIDS derivative, by case name; none where there are none."""
+    return _masks_in(folder) or list_bids_masks(folder)
 
 
 def _masks_in(folder: Path) -> dict[str, list[Path]]:

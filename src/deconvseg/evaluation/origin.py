@@ -32,7 +32,7 @@ def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 
     evaluated = {file.absolute() for file in files}
     doubts = [
         (mask, text)
-        for mask, record in _last_records(folder).items()
+        for mask, record in last_records(folder).items()
         if (folder / mask).absolute() in evaluated and isinstance(record.get("warnings"), list)
         for text in record["warnings"]
         # What a mask itself shows is counted by the evaluation.
@@ -47,13 +47,13 @@ def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 
 
 def _recorded_runs(folder: Path) -> Iterator[dict[str, Any]]:
     """Give the runs of every mask that is still in the folder, by its last record."""
-    for mask, record in _last_records(folder).items():
+    for mask, record in last_records(folder).items():
         if isinstance(record.get("runs"), list) and (folder / mask).is_file():
             yield from (run for run in record["runs"] if isinstance(run, dict))
 
 
-def _last_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the last record of every mask; a damaged line is none."""
+def last_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the last record of every mask in a folder by its name; a damaged line is none."""
     try:
         lines = (folder / PREDICTIONS).read_bytes().splitlines()
     except OSError:

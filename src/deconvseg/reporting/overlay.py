@@ -1,7 +1,7 @@
 """A case as image, truth, prediction and errors, side by side."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,11 @@ class Scene:
     def whole_width(self) -> float:
         """The width of the slice in the unit of the spacing."""
         return float(self.base.shape[1] * self.spacing[1])
+
+    def without_zoom(self) -> "Scene":
+        """Return the scene of the whole slice."""
+        rows, columns = self.base.shape[:2]
+        return replace(self, box=(slice(0, rows), slice(0, columns)))
 
     def cut(self, mask: Labels) -> Labels:
         """Return what a mask (*S) has in the pictures."""

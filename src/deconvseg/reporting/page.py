@@ -68,7 +68,9 @@ def read_report(run: Path, evaluations: Sequence[Path] = (), worst: int = WORST)
     else:
         gaps.append("validation/metrics.json (the validation metrics) is not in the run folder.")
     if not (record.plan or record.metrics or given):
-        raise InputError(f"{record.path}: holds neither a plan nor metrics; give the folder that training made")
+        raise InputError(
+            f"{record.path}: holds neither a plan nor metrics, and no masks; give the folder that train or predict made"
+        )
     return Report(record, given, gaps, worst)
 
 

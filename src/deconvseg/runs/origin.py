@@ -29,12 +29,29 @@ def find_run(path: Path) -> Run | None:
 
 
 def describe_run(run: Run) -> dict[str, Any]:
-    """Return the name of a run's folder and the SHA-256 of its plan and of its weights, None where there are none."""
+    """Return the name of a run's folder, the SHA-256 of its plan and of its weights, and what values in its masks are.
+
+    The hashes are None where there is no file. ``labels`` are the names of the values in masks, ``colours`` the colours
+    by name; both are empty where there is no plan.
+    """
     plan = run.path / "plan.json"
     return {
         "name": run.path.absolute().name,
         "plan_sha256": file_sha256(plan) if plan.is_file() else None,
         "weights_sha256": _weights_hash(run),
+        **_describe_labels(run),
+    }
+
+
+def _describe_labels(run: Run) -> dict[str, dict[str, str]]:
+    try:
+        plan = run.plan
+    except InputError:
+        # A report says itself that the plan is missing or damaged.
+        return {"labels": {}, "colours": {}}
+    return {
+        "labels": {str(structure.written_as): structure.name for structure in plan.structures},
+        "colours": plan.class_colours,
     }
 
 

@@ -83,11 +83,18 @@ def write_comparison(
     metrics, one for each run in their order (default: the validation's). Pictures show the ``cases`` in which the runs
     differ most. The numbers are written beside the page, under its name with ``.json``. Raises
     :class:`~deconvseg.errors.InputError` as :func:`compare_runs` does.
+
+    Example:
+        >>> from deconvseg.reporting import write_comparison
+        >>> found = write_comparison(["RUN", "RUN"], "compare.html")
+        >>> [entry.name for entry in found.entries]
+        ['RUN (1)', 'RUN (2)']
+
     """
     target = Path(output)
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{target}: the page is HTML; give a name that ends in .html, as compare.html")
-    comparison = compare_runs([Path(run) for run in runs], [Path(file) for file in evaluations])
+    comparison = compare_runs(runs, evaluations)
     page = _Page(comparison, cases)
     content = render_page(
         title=" and ".join([", ".join(page.names[:-1]), page.names[-1]]),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -153,16 +154,23 @@ def rows_by_name(entry: Entry, case: Mapping[str, Any]) -> dict[str, Mapping[str
     return {name: case["classes"][value] for value, name in entry.evaluation.tree["labels"].items()}
 
 
-def compare_runs(runs: Sequence[Path], evaluations: Sequence[Path] = ()) -> Comparison:
+def compare_runs(runs: Sequence[str | PathLike[str]], evaluations: Sequence[str | PathLike[str]] = ()) -> Comparison:
     """Compare runs, cross-validations or files of metrics over the cases, classes and metrics that all of them have.
 
     ``evaluations`` are as :func:`read_entries` takes them. A case counts where the true masks of all runs have the same
     shape and as many voxels of each class. Raises :class:`InputError` for fewer than two runs, where nothing is common,
     and where empty masks were scored by different policies.
+
+    Example:
+        >>> from deconvseg.reporting import compare_runs
+        >>> found = compare_runs(["RUN", "RUN"])
+        >>> found.classes, len(found.cases), found.pairs[0].difference.mean
+        (('disc',), 2, 0.0)
+
     """
     if len(runs) < 2:
         raise InputError("a comparison takes two or more runs")
-    entries = read_entries(runs, evaluations)
+    entries = read_entries([Path(run) for run in runs], [Path(file) for file in evaluations])
     policies = {str(entry.evaluation.tree["empty"]) for entry in entries}
     if len(policies) > 1:
         raise InputError(

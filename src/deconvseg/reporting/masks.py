@@ -1,0 +1,133 @@
+"""A folder of predicted masks without truth: what each of them holds, and what there is to look at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvseg.data import (
+    Image,
+    LabelMap,
+    case_stem,
+    class_colours,
+    is_dataset,
+    open_dataset,
+    open_images,
+    read_image,
+    read_label_map,
+)
+from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation.matching import list_masks
+from deconvseg.evaluation.origin import last_records
+from deconvseg.runs import PREDICTIONS
+
+
+@dataclass(frozen=True)
+class PredictedMask:
+    """A mask by the name of its case, with its image files where these were found, and what ``predict`` recorded."""
+
+    name: str
+    file: Path
+    images: tuple[Path, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What ``predict`` has warned of."""
+        found = self.record.get("warnings")
+        return [str(text) for text in found] if isinstance(found, list) else []
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the prediction was flagged as doubtful."""
+        doubt = self.record.get("doubt")
+        return isinstance(doubt, Mapping) and doubt.get("doubtful") is True
+
+    def read(self) -> tuple[LabelMap, Image | None]:
+        """Return the mask and its image, both in canonical order; no image where it does not fit or cannot be read."""
+        mask = read_label_map(self.file).canonical()
+        if not self.images:
+            return mask, None
+        try:
+            image = read_image(self.images, channels_last=True).canonical()
+        except DeconvsegError:
+            return mask, None
+        return mask, image if image.shape == mask.shape else None
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """The masks in a folder, the names and colours of their values, and the names of the runs that made them."""
+
+    path: Path
+    masks: tuple[PredictedMask, ...]
+    labels: Mapping[int, str]
+    colours: Mapping[str, str]
+    runs: tuple[str, ...]
+
+
+def is_mask_folder(path: Path) -> bool:
+    """Whether a folder holds masks and is no run's."""
+    if not path.is_dir() or (path / "plan.json").is_file() or (path / "validation").is_dir():
+        return False
+    return (path / PREDICTIONS).is_file() or bool(list_masks(path))
+
+
+def read_mask_folder(path: Path, images: Path | None = None) -> MaskFolder:
+    """Find the masks in a folder, and their ``images`` in another one, a dataset or a file.
+
+    Images are those whose names ``predict`` has recorded, else those of the case with the mask's name. Raises
+    :class:`InputError` where there are no masks, and for ``images`` that hold none.
+    """
+    records = last_records(path)
+    found = list_masks(path)
+    if not found:
+        raise InputError(f"{path}: no masks in it; give the folder that predict wrote")
+    by_case = {} if images is None else _list_images(images)
+    masks = []
+    for name, files in sorted(found.items()):
+        for file in files:
+            record = records.get(file.relative_to(path).as_posix(), {})
+            masks.append(PredictedMask(name, file, _find_images(name, record, images, by_case), record))
+    runs = [run for mask in masks for run in mask.record.get("runs") or () if isinstance(run, Mapping)]
+    labels: dict[int, str] = {}
+    declared: dict[str, str] = {}
+    for run in runs:
+        labels |= {int(value): str(name) for value, name in _strings(run.get("labels")) if value.isdecimal()}
+        declared |= dict(_strings(run.get("colours")))
+    names = tuple(dict.fromkeys(str(run.get("name")) for run in runs))
+    return MaskFolder(path, tuple(masks), labels, class_colours(list(labels.values())) | declared, names)
+
+
+def _strings(tree: Any) -> list[tuple[str, str]]:
+    if not isinstance(tree, Mapping):
+        return []
+    return [(key, value) for key, value in tree.items() if isinstance(key, str) and isinstance(value, str)]
+
+
+def _list_images(images: Path) -> dict[str, tuple[Path, ...]]:
+    if is_dataset(images):
+        return {case.name: tuple(case.images) for case in open_dataset(images).cases}
+    return {case.name: tuple(case.images) for case in open_images(images)[0]}
+
+
+def _find_images(
+    name: str, record: Mapping[str, Any], images: Path | None, by_case: Mapping[str, Sequence[Path]]
+) -> tuple[Path, ...]:
+    if images is None:
+        return ()
+    recorded = record.get("images")
+    if isinstance(recorded, list) and recorded and all(isinstance(each, Mapping) for each in recorded):
+        files = tuple(images / str(each.get("name")) for each in recorded)
+        if all(file.is_file() for file in files):
+            return files
+    return tuple(by_case.get(name) or by_case.get(case_stem(Path(name))) or ())
+
+
+def measure_volumes(mask: LabelMap) -> dict[int, float]:
+    """Return the size of each label value but the background: in millilitres in 3D, in pixels in 2D."""
+    values, counts = np.unique(mask.pixels, return_counts=True)
+    unit = float(np.prod(mask.geometry.spacing)) / 1000 if mask.pixels.ndim == 3 else 1.0
+    return {int(value): int(count) * unit for value, count in zip(values, counts, strict=True) if value != 0}

@@ -104,4 +104,5 @@ def test_a_deleted_current_folder_is_one_line(tmp_path: Path, verb: list[str]) -
     done = subprocess.run([sys.executable, "-c", program, *verb], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: the current folder cannot be used, it may have been deleted (")
+    # A log has the time of day before each line.
+    assert line[8:].startswith(" error: the current folder cannot be used, it may have been deleted (")

@@ -10,6 +10,7 @@ import pytest
 from deconvseg.cli import main
 from deconvseg.cli.console import Terminal, error, print_json, print_table, show_log, warn
 from deconvseg.data import Geometry, LabelMap, write_label_map
+from deconvseg.progress import Lines
 
 EVIL = "c[red]\x1b[31m\u202e\u200b\n:smile:"
 SHOWN = r"c[red]\x1b[31m\u202e\u200b\n:smile:"
@@ -105,7 +106,7 @@ def test_names_are_shown_and_never_obeyed(evaluate):
 
 def test_every_way_to_print_escapes(capsys):
     show_log()
-    with Terminal().track(EVIL) as progress:
+    with Lines(error, latest=0.0, stamped=False).track("work") as progress:
         progress(0.5, EVIL)
     for say in (error, warn, Terminal().say, logging.getLogger("deconvseg").warning):
         say(EVIL)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import deconvseg.inference.stages as stages
 from consoles import Listening
 from deconvseg.data import Case, Geometry, Image, read_image, read_label_map
-from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
 from deconvseg.inference.finding import find_cases
 from deconvseg.ops.native.interface import KernelMemoryError
@@ -64,7 +64,11 @@ def test_every_case_is_written_in_order_and_as_the_predictor_says(
     with pytest.deprecated_call(match=r"predict_cases\(progress=\)"):
         predict_cases(predictor, cases, tmp_path, load=make_image, progress=lambda *step: former.append(step))
     assert former == [(text, done) for text, done, _ in console.told]
-    assert {text for text, _, _ in console.told} == {f"predicting {name}" for name in "abc"}
+    named = [text.partition(",")[0] for text, _, _ in console.told]
+    assert list(dict.fromkeys(named)) == ["case 1 of 3: c", "case 2 of 3: a", "case 3 of 3: b"]
+    windows = [text for text, _, _ in console.told if text.startswith("case 2 of 3: a, window")]
+    count = len(windows)
+    assert windows == [f"case 2 of 3: a, window {number} of {count}" for number in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("last", ["empty", "broken"])
@@ -80,7 +84,7 @@ def test_progress_ends_at_the_end_whatever_the_last_case_is(
     plan = predictor.plan.with_values({"crop_to_nonzero": True})
     console = Listening()
     predict_cases(Predictor([(predictor.networks[0], plan)]), cases_of("a", last), tmp_path, load=load, console=console)
-    assert console.told[-1] == (f"predicting {last}", 1.0, None)
+    assert console.told[-1] == (f"case 2 of 2: {last}", 1.0, None)
 
 
 def test_the_next_image_is_read_while_the_network_computes(
@@ -114,8 +118,9 @@ def test_large_images_are_read_one_after_the_other(
         return make_image(case)
 
     predict_cases(predictor, cases_of("a", "b"), tmp_path, load=load, console=Listening(steps))
-    assert steps.index("read b") > steps.index("predicting a")
-    assert "predicting a" not in steps[steps.index("read b") :]
+    first, second = (steps.index(step) for step in ("case 1 of 2: a", "read b"))
+    assert second > first
+    assert not [step for step in steps[second:] if step.startswith("case 1 of 2: a")]
 
 
 def test_an_image_is_gone_before_the_next_is_read(
@@ -154,7 +159,7 @@ def test_a_larger_image_is_not_read_ahead_into_the_memory_that_is_allowed(
         return make_image(case)
 
     predict_cases(limited, cases, tmp_path, load=load, console=Listening(steps))
-    assert steps.index("read b") > steps.index("predicting a")
+    assert steps.index("read b") > steps.index("case 1 of 2: a")
 
 
 def test_the_estimate_is_told_before_a_case_that_takes_more_than_those_before(
@@ -220,7 +225,7 @@ def test_an_interruption_keeps_finished_masks_and_leaves_no_half_file(
 
     options = {"load": make_image, "save_probabilities": save_probabilities}
     cases = cases_of("a", "b", "c")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptionError, match="interrupted; 1 of 3 masks are in .*; go on with `skip_existing=True`"):
         predict_cases(Predictor([(Interrupted(), predictor.plan)]), cases, tmp_path, **options)
     expected = ["a.nii.gz", *(["a.npz"] if save_probabilities else []), "predictions.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected

@@ -49,7 +49,7 @@ def test_the_lines_are_the_rows_and_none_is_a_gap():
     assert loss.get_title(loc="left") == "Training loss"
     assert set(lines(dice)) == {"head", "tail", "mean"}
     assert "best 0.750" in [text.get_text() for text in dice.texts]
-    assert next(iter(lines(rate).values()))[0].tolist() == [0, pytest.approx(1.0)]
+    assert next(iter(lines(rate).values()))[0].tolist() == [1, pytest.approx(1.0)]
     assert "-3" in rate.get_title(loc="left")
 
 

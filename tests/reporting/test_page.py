@@ -217,7 +217,7 @@ class TestContent:
             "b" * 64,
             "seed 7",
             "Training time 1 min 20 s",
-            "Best Dice 0.700 (epoch 0)",
+            "Best Dice 0.700 (epoch 1)",
         ):
             assert phrase in text
 

@@ -35,10 +35,10 @@ def test_another_figure_is_told_with_what_it_is_of(discs: Path, tmp_path: Path) 
     assert result.mean_dice == 0.25
     told = compare_with_training([row(0, 0.0), row(1, None)], result, plan)
     assert told == (
-        "while training it was Dice 0.000 over these cases (epoch 0); by the weights of that epoch, not of the last "
+        "while training it was Dice 0.000 over these cases (epoch 1); by the weights of that epoch, not of the last "
         "(1); on the network's grid (2 x 2), not on the masks'; without the classes that are predicted and in no true "
         "mask (ghost)"
     )
     fewer = compare_with_training([row(0, 0.25, cases=1)], result, tiny_plan())
     assert fewer is not None
-    assert fewer.startswith("while training it was Dice 0.250 over 1 of these cases (epoch 0), which the recipe's")
+    assert fewer.startswith("while training it was Dice 0.250 over 1 of these cases (epoch 1), which the recipe's")

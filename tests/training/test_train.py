@@ -148,7 +148,7 @@ def test_nan_loss_names_its_cases_and_keeps_the_last_good_state(
 
     monkeypatch.setattr(DeepSupervision, "forward", poisoned)
     with pytest.raises(
-        DeconvsegError, match=r"the loss became nan in epoch 1, step 1; cases in that batch: disc\d, disc\d"
+        DeconvsegError, match=r"the loss became nan in epoch 2, step 2; cases in that batch: disc\d, disc\d"
     ):
         train(discs, tmp_path / "run", plan=tiny_plan(), splits=discs / "splits.json", device="cpu")
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
@@ -233,9 +233,9 @@ def test_a_validation_tells_which_case_it_is_at(discs: Path, tmp_path: Path) -> 
 
     plan = tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 1, "validate_every": 1})
     train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", console=Listener())
-    validating = [text for text, _ in told if "validating" in text]
+    validating = [text.partition(", best Dice")[0] for text, _ in told if "validating" in text]
     assert validating == [
-        f"epoch {epoch}  validating {case} of 2)" for epoch in (0, 1) for case in ("disc4 (1", "disc5 (2")
+        f"epoch {epoch} of 2, validating {case} of 2)" for epoch in (1, 2) for case in ("disc4 (1", "disc5 (2")
     ]
     fractions = [fraction for text, fraction in told if text.startswith("epoch")]
     assert fractions == sorted(fractions) == [0.5, 0.5, 0.5, 1.0, 1.0, 1.0]

@@ -7,6 +7,7 @@ import errno
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -24,30 +25,42 @@ from deconvseg.cli import (
     thresholds,
     training,
 )
-from deconvseg.cli.console import error, show_log
+from deconvseg.cli.console import choose_level, error, show_log
 from deconvseg.cli.flags import speak_for
+from deconvseg.cli.helping import Command, Group
 from deconvseg.errors import DeconvsegError
 from deconvseg.system import current_folder, ending_signal, exit_on, leave_current_folder, one_line, protect_streams
 
 app = typer.Typer(
     name="deconvseg",
-    help="Medical image segmentation by deconvolution: from a folder of scans to masks and a report.",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
-app.command("plan")(planning.plan)
-app.command("train")(training.train)
-app.command("crossval")(crossval.crossval)
-app.command("predict")(predicting.predict)
-app.command("threshold")(thresholds.threshold)
-app.command("evaluate")(evaluating.evaluate)
-app.command("report")(evaluating.report)
-app.command("models")(information.models)
-app.command("complexity")(complexity.complexity)
-app.command("doctor")(information.doctor)
+app.command("plan", cls=Command)(planning.plan)
+app.command("train", cls=Command)(training.train)
+app.command("crossval", cls=Command)(crossval.crossval)
+app.command("predict", cls=Command)(predicting.predict)
+app.command("threshold", cls=Command)(thresholds.threshold)
+app.command("evaluate", cls=Command)(evaluating.evaluate)
+app.command("report", cls=Command)(evaluating.report)
+app.command("models", cls=Command)(information.models)
+app.command("complexity", cls=Command)(complexity.complexity)
+app.command("doctor", cls=Command)(information.doctor)
+
+# They may stand anywhere; :func:`main` reads them.
+_EVERYWHERE = ("--debug", "--quiet", "--verbose")
+
+# What a signal leaves of a command, where it is not what was written.
+_KEPT = {
+    "train": "what was written is kept; go on with --resume",
+    "crossval": "what was written is kept; go on with --resume",
+    "predict": "the masks that are finished are kept; --continue makes the others",
+    **dict.fromkeys(("plan", "evaluate", "report", "complexity", "check"), "nothing was written"),
+}
 
 
 def _version(value: bool) -> None:
@@ -63,8 +76,10 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show warnings and the last line alone.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
 ) -> None:
-    """Options of every command; ``--debug`` is read by :func:`main`."""
+    """Medical image segmentation by deconvolution: from a folder of scans to masks and a report."""
     speak_for(context)
 
 
@@ -87,8 +102,9 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command that the arguments name, and return the exit code."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in _EVERYWHERE]
     debug = "--debug" in sys.argv[1:]
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    choose_level("quiet" if "--quiet" in sys.argv[1:] else "verbose" if "--verbose" in sys.argv[1:] else "usual")
     try:
         # Libraries raise unclear errors where it is missing.
         current_folder()
@@ -97,7 +113,7 @@ def _run() -> int:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if name := ending_signal(code):
             how = "interrupted" if name == "SIGINT" else f"ended by {name}"
-            error(f"{how}; what was written is kept (train and crossval go on with --resume)")
+            error(f"{how}; {_KEPT.get(_command(arguments), 'what was written is kept')}")
         return code
     except DeconvsegError as problem:
         if debug:
@@ -112,6 +128,12 @@ def _run() -> int:
         error(f"{text} (run again with --debug for the traceback)")
         return 1
     return 0
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the name of the command that the arguments call."""
+    names = [argument for argument in arguments if not argument.startswith("-")][:2]
+    return names[-1] if names[:1] == ["data"] else "".join(names[:1])
 
 
 def _end_tidily() -> None:

@@ -8,52 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from deconvseg import progress
 from deconvseg.cli.flags import name_flags
+from deconvseg.progress.screen import Level, Shown, choose_display
 from deconvseg.text import dump_json, escape_controls
 
 if TYPE_CHECKING:
     from deconvseg.planning import Section
 
 _stderr = Console(stderr=True, highlight=False, emoji=False)
+_level: Level = "usual"
+
+
+def choose_level(level: Level) -> None:
+    """Show less or more from now on."""
+    global _level
+    _level = level
 
 
 class Terminal:
-    """Tells what happens, with Rich; shows moving bars on a terminal, a few lines elsewhere."""
+    """Tells what happens: with moving bars on a terminal, as a log elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = Shown(choose_display(_level, _stderr), shown, _level)
 
     def say(self, text: str) -> None:
         """Print a line."""
-        _print_line(text)
+        self._shown.say(text)
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[progress.Progress]:
-        """Give a function that moves a bar; in a log file it prints a line for each tenth, and nothing for items."""
-        if not _stderr.is_terminal:
-            yield progress.tenths(text, self.say) if total is None else progress.show_nothing
-            return
-        with Progress(*_columns(total), console=_stderr, transient=total is not None) as bar:
-            task = bar.add_task(shown(text), total=total or 1.0)
-            yield lambda done, what=None, /: bar.update(
-                task, completed=done, description=None if what is None else shown(what)
-            )
-
-
-def _columns(total: int | None) -> tuple[ProgressColumn, ...]:
-    """Return what stands beside the bar: the number of items, or a percentage and what is at work."""
-    text = TextColumn("{task.description}", markup=False)
-    if total is not None:
-        return text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), text
+        """Give a function that moves a bar, or writes a line of the log now and then."""
+        with self._shown.track(text, total) as tell:
+            yield tell
 
 
 def shown(text: str) -> str:
@@ -63,12 +51,12 @@ def shown(text: str) -> str:
 
 def error(text: str) -> None:
     """Print one line about what went wrong."""
-    _print_line(f"error: {text}", "red")
+    _print_line(f"error: {text}")
 
 
 def warn(text: str) -> None:
     """Print one line about something to look at."""
-    _print_line(f"warning: {text}", "yellow")
+    _print_line(f"warning: {text}")
 
 
 def show_log() -> None:
@@ -93,9 +81,9 @@ def echo_path(path: object) -> None:
     typer.echo(escape_controls(str(path)) if sys.stdout.isatty() else path)
 
 
-def _print_line(text: str, style: str | None = None) -> None:
+def _print_line(text: str) -> None:
     # A name may hold ANSI escapes, line breaks or Rich's markup: none of it is acted on.
-    _stderr.print(shown(text), style=style, markup=False, soft_wrap=True)
+    choose_display(_level, _stderr).say(shown(text))
 
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

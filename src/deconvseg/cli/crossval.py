@@ -1,5 +1,6 @@
 """``deconvseg crossval``."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,11 +23,14 @@ def crossval(json: options.Json = False, **asked: Any) -> None:
     from deconvseg import experiments
 
     keep_freed_memory()
-    result = experiments.crossval(**asked, console=Terminal())
+    terminal = Terminal()
+    result = experiments.crossval(**asked, console=terminal)
     if json:
         print_json(result.to_json())
     else:
         _print(result)
+    if not result.failed:
+        terminal.say(f"masks of other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(result.path))}")
     for text in result.evaluation.warnings:
         warn(text)
     for problem in result.problems:

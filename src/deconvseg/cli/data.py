@@ -7,12 +7,13 @@ import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, print_json
+from deconvseg.cli.helping import Command, Group
 from deconvseg.options import RunOptions
 
-app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_is_help=True)
+app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_is_help=True, cls=Group)
 
 
-@app.command()
+@app.command(cls=Command)
 @options.takes(RunOptions, "dataset", "splits", "group_by", "foreground")
 def check(dataset: str, splits: str | None, group_by: str | None, foreground: bool, json: options.Json = False) -> None:
     """Read every case and report shapes, spacings, labels and every problem by file name.
@@ -33,7 +34,7 @@ def check(dataset: str, splits: str | None, group_by: str | None, foreground: bo
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 @options.takes(RunOptions, "seed")
 def demo(
     output: Annotated[Path, typer.Argument(help="Folder to write the dataset into.")],

@@ -189,7 +189,8 @@ def _report_run(run: Path, metrics: list[Path], output: Path | None, cases: int 
     from deconvseg.runs import Run
     from deconvseg.system import hold
 
-    page = write_report(run, evaluations=metrics, output=output, cases=WORST if cases is None else cases)
+    with Terminal().track(f"writing the report of {run}"):
+        page = write_report(run, evaluations=metrics, output=output, cases=WORST if cases is None else cases)
     echo_path(page)
     # The manifest of a run that is not finished is its training's, which may be at work.
     # What is missing or damaged is said on the page; a run that is resumed now records all its files at its end.

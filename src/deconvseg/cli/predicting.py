@@ -8,6 +8,8 @@ import typer
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, error, print_json, warn
 from deconvseg.options import PredictOptions
+from deconvseg.progress import Timings
+from deconvseg.units import format_time
 
 
 @options.takes(PredictOptions)
@@ -26,13 +28,14 @@ def predict(
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
     from deconvseg.experiments import choose_executor, predict_many
 
+    timings = Timings()
     executor = choose_executor(jobs, asked["device"]) if jobs > 1 else None
     done = predict_many(images, models, output, **asked, executor=executor, console=Terminal())
     if json:
         print_json(done.to_json())
     else:
         skipped = f", {len(done.skipped)} were there already" if done.skipped else ""
-        echo(f"{len(done.written)} masks written to {output}{skipped}")
+        echo(f"{len(done.written)} masks written to {output} in {format_time(timings.total)}{skipped}")
     if done.remarks:
         warn(f"{len(done.remarks)} of {len(done.written) + len(done.skipped)} cases have warnings; they are above")
     for problem in done.problems:

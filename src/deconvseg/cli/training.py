@@ -1,5 +1,6 @@
 """``deconvseg train``."""
 
+import shlex
 from typing import Any
 
 from deconvseg.cli import options
@@ -14,6 +15,8 @@ def train(**asked: Any) -> None:
     from deconvseg import training
 
     keep_freed_memory()
-    run = training.train(**asked, console=Terminal())
+    terminal = Terminal()
+    run = training.train(**asked, console=terminal)
     if training.Ranks.find().leads:
+        terminal.say(f"masks of other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(run.path))}")
         echo_path(run.path)

@@ -138,7 +138,9 @@ def prepare_cases(
     new = [case for case in dataset.cases if _is_new(place, case)]
     # A reader that a script has registered is not there in other processes.
     results = _spread(prepare, dataset.cases, new, workers if is_known_everywhere() else 0)
-    return [result for _, result in zip(each(dataset.cases, text, console), results, strict=True)]
+    return [
+        result for _, result in zip(each(dataset.cases, text, console, lambda case: case.name), results, strict=True)
+    ]
 
 
 def _spread(

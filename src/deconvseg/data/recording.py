@@ -66,7 +66,7 @@ def record_dataset(dataset: Dataset, console: Console = SILENT) -> dict[str, Any
     """
     named = name_files(dataset)
     data, states = {}, {}
-    for name in each(list(named), "hashing the data", console):
+    for name in each(list(named), "hashing the data", console, str):
         # The state first: a file that is written meanwhile then differs from it.
         states[name] = file_state(named[name])
         data[name] = file_sha256(named[name])
@@ -83,7 +83,7 @@ def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, console
     data, states = record.get("data", {}), record.get("states", {})
     advice = "train a new run in another folder (`output`)"
     if "listing" not in record:
-        for name in each(list(data), "checking the data", console):
+        for name in each(list(data), "checking the data", console, str):
             if file_sha256(Path(name)) != data[name]:
                 raise InputError(f"{name}: has changed since the run was started; {advice}")
         return
@@ -95,7 +95,7 @@ def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, console
     for part, digest in _describe_listing(dataset, named).items():
         if record["listing"].get(part) != digest:
             raise InputError(f"{dataset.root}: lists other {part} than when the run was started; {advice}")
-    for name in each(list(named), "checking the data", console):
+    for name in each(list(named), "checking the data", console, str):
         path = named[name]
         if file_state(path) != states.get(name) and file_sha256(path) != data[name]:
             raise InputError(f"{path}: has changed since the run was started; {advice}")

@@ -82,7 +82,7 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         ignore=truths.ignore,
     )
     choice = _Choice(classes, asked.unit, measuring)
-    found = _evaluate_cases(each(names, "evaluating", asked.console), truths, predictions, choice)
+    found = _evaluate_cases(each(names, "evaluating", asked.console, str), truths, predictions, choice)
     left_out = () if asked.split else truths.left_out
     # A split, or a single file, is a choice among the predictions.
     chosen = asked.split is not None or truth.is_file()

@@ -1,5 +1,6 @@
 """Cross-validation: one plan, a run for each fold, and out-of-fold predictions of all cases."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,14 @@ from deconvseg.evaluation import (
     read_operating_points,
 )
 from deconvseg.experiments.executor import choose_executor
-from deconvseg.experiments.folds import fold_run, fold_task, share_memory, threads_of_a_fold, train_folds
+from deconvseg.experiments.folds import (
+    explaining_interruption,
+    fold_run,
+    fold_task,
+    share_memory,
+    threads_of_a_fold,
+    train_folds,
+)
 from deconvseg.experiments.former import renewed
 from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
@@ -38,7 +46,7 @@ from deconvseg.experiments.strata import measure_strata
 from deconvseg.experiments.tasks import Executor
 from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, takes
 from deconvseg.planning import Plan
-from deconvseg.progress import Console, Silent, each, takes_console
+from deconvseg.progress import Console, Silent, Timings, each, takes_console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import choose_device, hold, remove_unfinished, write_text
 from deconvseg.text import dump_json
@@ -50,6 +58,7 @@ from deconvseg.training import (
     choose_precision,
     decide_plan,
     describe_run,
+    foresee,
     forget_places,
     given_plan,
     open_data,
@@ -58,6 +67,7 @@ from deconvseg.training import (
     resume_options,
     write_places,
 )
+from deconvseg.units import format_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +107,19 @@ def crossval(asked: _Arguments) -> CrossValidation:
         )
     options, executor, output = TrainOptions.of(asked), asked.executor, Path(asked.output)
     asked = asked.absolute()
-    with hold(output):
+    timings = Timings()
+    with explaining_interruption(output), hold(output):
         if asked.resume:
             run, data, parts, options = _reopen(output, options, asked, console)
         chosen = choose_executor(asked.jobs, options.device, options.devices or 1) if executor is None else executor
         executor = renewed(chosen)
         if not asked.resume:
-            run, data, parts = _start(output, options, asked, executor, console)
+            with timings.part("planning"):
+                run, data, parts = _start(output, options, asked, executor, console)
         with run.advising():
-            return _train_folds(run, data, parts, options, executor, console)
+            result = _train_folds(run, data, parts, options, executor, console, timings)
+    console.say(f"took {timings}")
+    return result
 
 
 def _train_folds(
@@ -115,14 +129,22 @@ def _train_folds(
     options: TrainOptions,
     executor: Executor,
     console: Console,
+    timings: Timings,
 ) -> CrossValidation:
     """Train the unfinished folds, and write the results of all folds."""
     tasks = {fold: fold_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)}
-    console.say(f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train")
-    failed = train_folds(tasks, executor, console)
-    result = _gather(run, data, parts, failed, console)
+    told = f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train"
+    if tasks and (seconds := foresee(run.plan, options, len(parts[0].val)).total) is not None:
+        rounds = math.ceil(len(tasks) / executor.slots)
+        told += f"; each takes about {format_time(seconds)}, all together {format_time(rounds * seconds)}"
+    console.say(told)
+    with timings.part("folds"):
+        failed = train_folds(tasks, executor, console)
+    with timings.part("choice of the post-processing"):
+        result = _gather(run, data, parts, failed, console)
     result.write()
-    describe_run(run, console)
+    with timings.part("report"):
+        describe_run(run, console)
     if not failed:
         remove_cache(run, options, console)
         forget_places(run)
@@ -281,7 +303,7 @@ def _join_operating_points(run: Run, folds: Sequence[int]) -> None:
 def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> list[HeldOutCase]:
     entries = [(fold, case, part.ignore_label) for fold, part in found.items() for case in part.cases]
     cases = []
-    for fold, case, ignore in each(entries, "reading the held-out masks", console):
+    for fold, case, ignore in each(entries, "reading the held-out masks", console, lambda entry: entry[1].name):
         single = plan.labels.foreground_only
         truth, prediction = read_mask_pair(case.truth_file, case.prediction_file, foreground=single)
         aligned = [plan.labels.to_encoding().align(mask.pixels, white=mask.white) for mask in (truth, prediction)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ import torch
 from deconvseg.errors import InterruptionError
 from deconvseg.experiments.tasks import Executor, Task
 from deconvseg.options import PLANNED, RunOptions, TrainOptions, declared_options
-from deconvseg.progress import Console
+from deconvseg.progress import Console, Progress, Timed
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import choose_device, plannable_memory
 from deconvseg.training import train
@@ -58,14 +60,64 @@ def train_folds(tasks: Mapping[int, Task], executor: Executor, console: Console)
     folds = {task.key: fold for fold, task in tasks.items()}
     problems: dict[int, str] = {}
     try:
-        with closing(executor.run(list(tasks.values()), console)) as outcomes:
+        with (
+            console.track("cross-validation: folds", len(tasks)) as progress,
+            closing(executor.run(list(tasks.values()), overall := _Overall(console, progress, len(tasks)))) as outcomes,
+        ):
             for outcome in outcomes:
+                overall.count()
                 if outcome.problem is not None:
                     problems[folds[outcome.task.key]] = outcome.problem
                     console.say(f"{outcome.task.key}: failed: {outcome.problem}")
     except KeyboardInterrupt:
         raise InterruptionError("interrupted; completed epochs are kept, go on with `resume=True`") from None
     return problems
+
+
+class _Overall:
+    """The console of tasks that run one after the other: what each tells also says how long all will still take."""
+
+    def __init__(
+        self, console: Console, progress: Progress, tasks: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console, self.progress, self.tasks, self.clock = console, progress, tasks, clock
+        self.done = 0
+        self.began = clock()
+
+    def count(self) -> None:
+        """Note that a task has ended."""
+        self.done += 1
+        self.began = self.clock()
+        self.progress(self.done)
+
+    def say(self, text: str) -> None:
+        self.console.say(text)
+
+    @contextmanager
+    def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
+        with self.console.track(text, total) as tell:
+
+            def tell_both(done: float, what: str | None = None, /) -> None:
+                tell(done, what)
+                left = getattr(done, "left", None)
+                if left is not None:
+                    # The tasks that have not begun take as long as this one.
+                    others = self.tasks - self.done - 1
+                    self.progress(Timed(self.done, left + others * (self.clock() - self.began + left)))
+
+            yield tell_both
+
+
+@contextmanager
+def explaining_interruption(output: Path) -> Iterator[None]:
+    """Say at Ctrl-C what a cross-validation has kept."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        kept = "nothing is written yet; start it again in the same way"
+        if (output / FOLDS).is_file():
+            kept = f"the plan and the finished folds are kept in {output}; go on with `resume=True`"
+        raise InterruptionError(f"interrupted; {kept}") from interruption
 
 
 def share_memory(options: TrainOptions, executor: Executor, folds: int) -> TrainOptions:

@@ -156,7 +156,9 @@ class _Choice:
     def choose(self, indices: Sequence[int], console: Console = SILENT) -> Postprocessing:
         steps: tuple[Step, ...] = ()
         trials: list[Trial] = []
-        for structure in each(self._targets(), "choosing the post-processing", console):
+        for structure in each(
+            self._targets(), "choosing the post-processing", console, lambda structure: structure.name
+        ):
             removals = [make_step("keep_largest", structure, self.structures)]
             removals += [
                 make_step("remove_small", structure, self.structures, volume)

@@ -32,7 +32,7 @@ def measure_strata(
     if table is not None:
         raise InputError(f"`table={str(table)!r}`: say which column the folds are to be alike in with `stratify`")
     volumes: dict[str, float | str] = {}
-    for case in each(data.cases, "measuring the foreground", console):
+    for case in each(data.cases, "measuring the foreground", console, lambda case: case.name):
         label = data.load_label(case)
         assert label is not None
         counts = count_values(label.pixels)

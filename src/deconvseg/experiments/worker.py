@@ -15,16 +15,17 @@ import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.experiments.tasks import Task
-from deconvseg.progress import Progress, show_nothing, tenths
+from deconvseg.progress import Lines, Progress
 from deconvseg.system import Relay, exit_on, keep_freed_memory, take_over_stdout
 
 
 class _TaskRelay(Relay):
-    """Sends the parent process a line for each tenth of the progress."""
+    """Sends the parent process the lines of progress that a log has."""
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        yield show_nothing if total is not None else tenths(text, self.say)
+        with Lines(self.say, stamped=False).track(text, total) as progress:
+            yield progress
 
 
 class _Warnings(logging.Handler):

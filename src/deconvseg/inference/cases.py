@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deconvseg.data import Case, Image, LabelMap
-from deconvseg.errors import DeconvsegError
+from deconvseg.errors import DeconvsegError, InterruptionError
 from deconvseg.inference.doubt_table import write_doubts
 from deconvseg.inference.keeping import Verdict, judge, retire
 from deconvseg.inference.placing import mask_paths, refuse_replacing
@@ -58,8 +58,8 @@ def predict_cases(
     that the same networks made them from the same images with the same options (and if their probabilities exist,
     where these are requested); masks without a record are kept if they fit their image.
 
-    The ``console`` shows the current case and the fraction of all work that is done. Before a case starts, it shows the
-    number of windows and the memory, for the first case and for each that takes more than those before it.
+    The ``console`` shows the current case and window, and the fraction of all work that is done. Before a case, it
+    shows the number of windows and the memory, for the first case and for each that takes more than those before it.
 
     Example:
         >>> from pathlib import Path
@@ -77,7 +77,7 @@ def predict_cases(
     refuse_replacing(cases, paths.values())
     result = Prediction(threshold=predictor.rule.threshold)
     noting = partial(_noting, result, raise_problems=raise_problems)
-    with ExitStack() as stack:
+    with _explaining_interruption(paths.values(), output), ExitStack() as stack:
         # Several processes may write into one folder, such as the parts of a dataset; each mask belongs to one process.
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
@@ -96,6 +96,8 @@ def predict_cases(
         progress = stack.enter_context(console.track("predicting"))
         for number, job in enumerate(jobs):
             tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
+            # Its image is read first, which may take a while.
+            tell(0.0)
             with noting(job):
                 made = computing(job, jobs[number + 1 : number + 2], tell)
                 writing.finish()
@@ -109,6 +111,18 @@ def predict_cases(
     if result.empty and len(result.written) > 1:
         result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
     return result
+
+
+@contextmanager
+def _explaining_interruption(masks: Collection[Path], output: Path) -> Iterator[None]:
+    """Say at Ctrl-C how many masks there are."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        there = sum(path.is_file() for path in masks)
+        raise InterruptionError(
+            f"interrupted; {there} of {len(masks)} masks are in {output}; go on with `skip_existing=True`"
+        ) from interruption
 
 
 def _hold_masks(output: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:
@@ -155,4 +169,5 @@ def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[N
 
 
 def _tell_part(progress: Progress, name: str, number: int, count: int, done: float, text: str | None = None, /) -> None:
-    progress((number + done) / count, f"predicting {name}")
+    at_work = f"case {number + 1} of {count}: {name}"
+    progress((number + done) / count, at_work if text is None else f"{at_work}, {text}")

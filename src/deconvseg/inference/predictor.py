@@ -175,9 +175,9 @@ class Predictor:
         """Return the mask, in the values that the training labels had, on the image's own grid.
 
         Logits are reduced to classes slab by slab. If ``probabilities`` (K, \\*S), also on the image's grid, are given,
-        they are filled. ``tell`` is called with the fraction of finished windows, and ``note`` with each warning about
-        the mask (which is otherwise logged). Raises :class:`~deconvseg.errors.DeconvsegError` if logits are not finite,
-        and :class:`~deconvseg.errors.InputError` if ``memory`` does not suffice.
+        they are filled. ``tell`` is called with the fraction and the number of finished windows, ``note`` with each
+        warning about the mask (which is otherwise logged). Raises :class:`~deconvseg.errors.DeconvsegError` if logits
+        are not finite, and :class:`~deconvseg.errors.InputError` if ``memory`` does not suffice.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, where)
         ids = ids_of(self.plan, prepared.shape)

@@ -126,11 +126,12 @@ class Sweep:
         return self._beside_sums(volume, fit.windows) + _on_host(fit)
 
     def _attempt(self, volume: Volume, fit: Fit, each: Callable[[Slab], Result], tell: Progress) -> list[Result]:
-        done, results, passes = count(1), [], []
+        numbers, results, passes = count(1), [], []
         layout, chunks = fit.layout, fit.layout.chunks
 
         def tell_one() -> None:
-            tell(next(done) / layout.windows)
+            number = next(numbers)
+            tell(number / layout.windows, f"window {number} of {layout.windows}")
 
         for member, window, pixels, grid in zip(self.members, fit.windows, volume.pixels, fit.grids, strict=True):
             member.resize(window)

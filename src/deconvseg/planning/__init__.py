@@ -11,6 +11,7 @@ from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
 from deconvseg.planning.fitting import register_fitting
+from deconvseg.planning.forecast import training_seconds
 from deconvseg.planning.matching import channel_order, check_pretrained, match_plan
 from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.parts import (
@@ -21,10 +22,11 @@ from deconvseg.planning.parts import (
     Prediction,
     RegionPlan,
 )
-from deconvseg.planning.planner import check_request, make_plan
+from deconvseg.planning.planner import check_request, make_plan, planned_seconds
 from deconvseg.planning.recipes import RECIPES, Recipe
 from deconvseg.planning.schema import Plan, read_plan
 from deconvseg.planning.supervision import supervise_deeply
+from deconvseg.planning.validation import ValidationCost
 from deconvseg.system import former_names
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Section",
     "StepCost",
     "StepMeter",
+    "ValidationCost",
     "cache_folder",
     "channel_order",
     "check_plan",
@@ -52,10 +55,12 @@ __all__ = [
     "make_plan",
     "match_plan",
     "plan_cropping",
+    "planned_seconds",
     "read_plan",
     "register_fitting",
     "supervise_deeply",
     "take_fingerprint",
+    "training_seconds",
 ]
 
 _NOW_IN_SYSTEM = ("available_memory", "choose_device", "is_out_of_memory", "keep_freed_memory", "plannable_memory")

@@ -1,7 +1,7 @@
 """What a dataset is like: measured once, over the cases that may be learnt from."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from deconvseg.system import available_memory, usable_cores
 Count = Annotated[int, Field(ge=0)]
 # Decompression and numpy leave the interpreter's lock, so threads scale; but every one of them holds a whole case.
 _MOST_WORKERS = 4
+_READING = "reading the training cases"
 
 
 class _Part(BaseModel):
@@ -160,21 +161,31 @@ def _measure(
     if workers is None:
         workers = min(_MOST_WORKERS, usable_cores())
     if workers == 0:
-        for case in each(dataset.cases, "fingerprint", console):
+        for case in each(dataset.cases, _READING, console, _name):
             yield case, _measure_named(dataset, case)
         return
     # The largest case, by its files, comes first and alone: it says how many may be in memory at the same time.
     largest = max(dataset.cases, key=_file_bytes)
-    first = _measure_named(dataset, largest)
-    room = available_memory() if memory is None else memory
-    pool = ThreadPoolExecutor(max(1, min(workers, room // measuring_bytes(first))), thread_name_prefix="fingerprint")
+    first: CaseFacts | None = None
+    pool: ThreadPoolExecutor | None = None
+    futures: dict[str, Future[CaseFacts]] = {}
     try:
-        others = (case for case in dataset.cases if case is not largest)
-        futures = {case.name: pool.submit(_measure_named, dataset, case) for case in others}
-        for case in each(dataset.cases, "fingerprint", console):
+        for case in each(dataset.cases, _READING, console, _name):
+            if first is None or pool is None:
+                first = _measure_named(dataset, largest)
+                room = available_memory() if memory is None else memory
+                threads = max(1, min(workers, room // measuring_bytes(first)))
+                pool = ThreadPoolExecutor(threads, thread_name_prefix="fingerprint")
+                others = (case for case in dataset.cases if case is not largest)
+                futures = {case.name: pool.submit(_measure_named, dataset, case) for case in others}
             yield case, first if case is largest else futures.pop(case.name).result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _name(case: Case) -> str:
+    return case.name
 
 
 def _file_bytes(case: Case) -> int:

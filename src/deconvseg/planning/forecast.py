@@ -11,10 +11,7 @@ def forecast(
     recipe: Recipe, found: Found, device: str, budget: Budget, cost: ValidationCost, validated: int
 ) -> Prediction:
     """Predict time and memory; ``validated`` cases are there to validate."""
-    steps = recipe.epochs * recipe.steps_per_epoch * found.cost.seconds
-    validation = max(1, recipe.epochs // recipe.validate_every) * cost.once(min(validated, recipe.validation_cases))
-    # The time that steps leave has room for the usual validations.
-    training = steps / STEP_SHARE + max(0.0, validation - VALIDATION_SHARE * steps)
+    training = training_seconds(recipe, found.cost.seconds, cost.once(min(validated, recipe.validation_cases)))
     return Prediction(
         device=device,
         step_seconds=float(f"{found.cost.seconds:.4g}"),
@@ -25,6 +22,14 @@ def forecast(
         processes=budget.processes,
         measured=found.measured,
     )
+
+
+def training_seconds(recipe: Recipe, step_seconds: float, validation_seconds: float) -> float:
+    """Predict the seconds of all steps and validations from those of one each."""
+    steps = recipe.epochs * recipe.steps_per_epoch * step_seconds
+    validations = max(1, recipe.epochs // recipe.validate_every) * validation_seconds
+    # The time that steps leave has room for the usual validations.
+    return steps / STEP_SHARE + max(0.0, validations - VALIDATION_SHARE * steps)
 
 
 def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Budget) -> list[str]:

@@ -11,7 +11,10 @@ import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.planning.recipes import Recipe
+from deconvseg.progress import Progress
 from deconvseg.system import ended, start_process
+
+TIMING = "timing training steps on this machine"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,23 @@ class Measure(Protocol):
         self, name: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, *, regions: bool
     ) -> StepCost | None:
         """Return what a step of a network takes, or None where memory does not suffice."""
+
+
+def telling(measure: Measure, progress: Progress) -> Measure:
+    """Return a measure that tells what it is about to time, and what the one before took."""
+    timed: list[str] = []
+
+    def tell(
+        name: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, *, regions: bool
+    ) -> StepCost | None:
+        widths = config.get("widths")
+        what = f"{name}{f', widths {list(widths)}' if widths else ''}, patch {'x'.join(map(str, patch))}, batch {batch}"
+        progress(0.0, ", ".join([f"network {len(timed) + 1}: {what}", *timed[-1:]]))
+        cost = measure(name, config, patch, batch, regions=regions)
+        timed.append("the one before lacked memory" if cost is None else f"the one before took {cost.seconds:.2f} s")
+        return cost
+
+    return tell
 
 
 class StepMeter:

@@ -24,7 +24,7 @@ from deconvseg.planning.choices import (
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
-from deconvseg.planning.measuring import Measure, StepMeter
+from deconvseg.planning.measuring import TIMING, Measure, StepMeter, telling
 from deconvseg.planning.parts import ChannelPlan, DataSummary, LabelPlan, ModelPlan, RegionPlan
 from deconvseg.planning.patch import choose_slices, target_spacing
 from deconvseg.planning.recipes import Recipe, get_recipe
@@ -70,6 +70,11 @@ class _Draft:
         """What the largest case takes beside the network."""
         shapes = self.fingerprint.shapes_at(self.spacing)
         return max(case_bytes(shape, self.ends["in_channels"], self.ends["out_channels"]) for shape in shapes)
+
+
+def planned_seconds(device: str, seconds: float | None) -> float:
+    """Return the time that a training is planned for, where ``seconds`` are given and where they are not."""
+    return seconds or _DEFAULT_SECONDS["cpu" if choose_device(device) == "cpu" else "gpu"]
 
 
 @takes_console
@@ -132,8 +137,9 @@ def make_plan(
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
         draft = _draft(learnt, fingerprint, named, splits)
         slices, reason = choose_slices(draft.fingerprint, draft.spacing, dims, kind)
-        seconds = seconds or _DEFAULT_SECONDS[kind]
-        budget = Budget(meter, kind, seconds, room, draft.case_bytes, draft.regions is not None, processes)
+        seconds = planned_seconds(device, seconds)
+        timed = telling(meter, stack.enter_context(console.track(TIMING)))
+        budget = Budget(timed, kind, seconds, room, draft.case_bytes, draft.regions is not None, processes)
         if preset is None:
             draft.reasons["spatial_dims"] = reason
             shape = draft.fingerprint.median_shape(draft.spacing)

@@ -60,6 +60,8 @@ def draw_curves(metrics: Rows, colours: Mapping[str, str] | None = None) -> "Fig
     """Return the figure of `plot_curves`."""
     if not metrics:
         raise InputError("there is no epoch to draw curves of; train for at least one")
+    # Rows count epochs from 0, people from 1, as on the screen.
+    metrics = [{**row, "epoch": row["epoch"] + 1} for row in metrics]
     figure = new_figure(12, 3.4)
     loss, dice, rate = figure.subplots(1, 3, sharex=True)
     _draw_series(loss, metrics, "train_loss", color=SERIES[0])

@@ -36,7 +36,7 @@ def describe_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     scored = [row for row in rows if row.get("val_dice") is not None]
     if scored:
         best = max(scored, key=lambda row: row["val_dice"])
-        facts["Best Dice"] = f"{best['val_dice']:.3f} (epoch {best['epoch']}{describe_sample(best, ', ')})"
+        facts["Best Dice"] = f"{best['val_dice']:.3f} (epoch {best['epoch'] + 1}{describe_sample(best, ', ')})"
         if best.get("val_with_truth") is not None:
             facts["with truth"] = f"{best['val_with_truth']:.3f}"
     return facts

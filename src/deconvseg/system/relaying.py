@@ -26,4 +26,8 @@ class Relay:
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
         """Yield a function that sends a fraction; counts of items are not sent, because the parent shows them."""
-        yield (lambda done, what=None, /: self.tell(done=done, text=what or text)) if total is None else show_nothing
+
+        def send(done: float, what: str | None = None, /) -> None:
+            self.tell(done=float(done), text=what, left=getattr(done, "left", None))
+
+        yield send if total is None else show_nothing

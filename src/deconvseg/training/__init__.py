@@ -7,6 +7,7 @@ from deconvseg.training.deciding import decide_plan
 from deconvseg.training.describing import describe_run
 from deconvseg.training.fit import choose_precision
 from deconvseg.training.folders import remove_cache
+from deconvseg.training.foreseeing import foresee
 from deconvseg.training.options import forget_places, given_plan, resume_options, write_places
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import changed_keys, check_resumable, check_same_plan, record_own
@@ -26,6 +27,7 @@ __all__ = [
     "choose_precision",
     "decide_plan",
     "describe_run",
+    "foresee",
     "forget_places",
     "given_plan",
     "open_data",

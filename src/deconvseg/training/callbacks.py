@@ -1,4 +1,4 @@
-"""What happens beside the training loop: the run folder, the clock, and the line of progress."""
+"""What happens beside the training loop: the run folder, the clock, and signals."""
 
 import signal
 import threading
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from deconvseg.progress import Progress
 from deconvseg.runs import Run
 from deconvseg.system import exit_on
 from deconvseg.system.collectives import leaders_value
@@ -98,36 +97,3 @@ class TimeLimit(Callback):
         """Stop where the time was up in the midst of a validation."""
         assert isinstance(pl_module, SegmentationTask)
         trainer.should_stop |= pl_module.out_of_time
-
-
-class ProgressTeller(Callback):
-    """Tells how far the run is: a line of text and a fraction, several times a second at most."""
-
-    def __init__(self, progress: Progress, validation_cases: int) -> None:
-        self.progress = progress
-        self.validation_cases = validation_cases
-        self.score: ValidationScore | None = None
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Report the loss of the last steps and the last validation's Dice."""
-        assert isinstance(pl_module, SegmentationTask)
-        recent = pl_module.train_losses[-20:]
-        text = f"epoch {trainer.current_epoch}  loss {sum(recent) / len(recent):.3f}"
-        if self.score is not None:
-            text += f"  validation Dice {self.score.describe(self.validation_cases)}"
-        self.progress(min(pl_module.progress, 1.0), text)
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Report which whole case is validated on, as each may take as long as many steps."""
-        assert isinstance(pl_module, SegmentationTask)
-        count = trainer.num_val_batches[dataloader_idx]
-        text = f"epoch {trainer.current_epoch}  validating {', '.join(batch['case'])} ({batch_idx + 1} of {count})"
-        self.progress(min(pl_module.progress, 1.0), text)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the validation's Dice."""
-        assert isinstance(pl_module, SegmentationTask)
-        if pl_module.validation_dice:
-            self.score = ValidationScore.of(pl_module.validation_dice)

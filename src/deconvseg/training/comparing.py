@@ -34,7 +34,7 @@ def compare_with_training(rows: Sequence[Mapping[str, Any]], result: Evaluation,
     if predicted and result.dice_with_truth is not None:
         reasons.append(f"without the classes that are predicted and in no true mask ({list_names(predicted)})")
     over = f"{count} of these cases" if fewer else "these cases"
-    text = f"while training it was Dice {last['val_dice']:.3f} over {over} (epoch {last['epoch']})"
+    text = f"while training it was Dice {last['val_dice']:.3f} over {over} (epoch {last['epoch'] + 1})"
     if fewer:
         text += ", which the recipe's validation_cases chose"
     return "; ".join([text, *reasons])

@@ -12,6 +12,7 @@ from deconvseg.planning import (
     make_plan,
     match_plan,
     plan_cropping,
+    planned_seconds,
     supervise_deeply,
     take_fingerprint,
 )
@@ -19,6 +20,7 @@ from deconvseg.progress import Console
 from deconvseg.runs import Run
 from deconvseg.training.launch import check_processes, processes, threads_of_each
 from deconvseg.training.options import given_plan
+from deconvseg.units import format_time
 
 
 def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
@@ -56,7 +58,10 @@ def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Co
 
 
 def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
-    console.say("planning: reading the training cases, timing this machine")
+    told = "planning: reading the training cases, timing this machine"
+    if options.preset is None and options.recipe == "default" and options.epochs is None:
+        told += f"; then training for about {format_time(planned_seconds(options.device, options.max_seconds))}"
+    console.say(told)
     return make_plan(
         data,
         parts,

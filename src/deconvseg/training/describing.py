@@ -20,7 +20,8 @@ def describe_run(run: Run, console: Console, tracker: Tracker | None = None) -> 
         png = _try("progress.png", lambda: _draw(rows, run), run, console)
         if tracker is not None and png is not None:
             tracker.picture("progress", png)
-    page = _try("report.html", lambda: write_report(run.path), run, console)
+    with console.track("writing the report"):
+        page = _try("report.html", lambda: write_report(run.path), run, console)
     if page is not None:
         console.say(f"report: {page}")
 

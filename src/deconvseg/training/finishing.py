@@ -7,7 +7,7 @@ from deconvseg.errors import DeconvsegError
 from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.options import TrainOptions
-from deconvseg.progress import Console, Quiet
+from deconvseg.progress import Console, Quiet, Timings
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
 from deconvseg.training.cases import open_cases
@@ -19,10 +19,12 @@ from deconvseg.training.options import forget_places
 from deconvseg.training.tracking import Guests
 
 
-def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests) -> None:
+def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests, timings: Timings) -> None:
     """Predict and evaluate the validation cases, write the report, and remove temporary files."""
-    problems = _validate(run, *open_cases(run, options), options, console)
-    describe_run(run, console, guests)
+    with timings.part("validation"):
+        problems = _validate(run, *open_cases(run, options), options, console)
+    with timings.part("report"):
+        describe_run(run, console, guests)
     remove_cache(run, options, console)
     forget_places(run)
     run.record_hashes(finished=True)

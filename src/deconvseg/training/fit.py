@@ -18,13 +18,15 @@ from deconvseg.options import TrainOptions
 from deconvseg.progress import Progress
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
-from deconvseg.training.callbacks import EndAtOnce, ProgressTeller, RunWriter, TimeLimit
+from deconvseg.training.callbacks import EndAtOnce, RunWriter, TimeLimit
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
+from deconvseg.training.foreseeing import foresee
 from deconvseg.training.launch import kept_epochs
 from deconvseg.training.loading import explaining_workers, spread, train_loader, validation_loader
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.strategies import create_strategy
 from deconvseg.training.task import SegmentationTask
+from deconvseg.training.telling import ProgressTeller
 from deconvseg.training.tracking import Tracker
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -63,9 +65,10 @@ def fit(
         rank=ranks.rank,
         dealt_cases=len(val_cases),
     )
+    outlook = foresee(plan, options, validation_cases, [case.shape for case in cases["val"]])
     callbacks: list[Callback] = [
         RunWriter(run, plan.output_names, validation_cases, trackers),
-        ProgressTeller(progress, validation_cases),
+        ProgressTeller(progress, outlook, validation_cases, run.metrics if resume else ()),
     ]
     if limit is not None:
         callbacks.append(TimeLimit(limit))

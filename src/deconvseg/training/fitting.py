@@ -4,7 +4,7 @@ from torch import manual_seed
 
 from deconvseg.models import create_model
 from deconvseg.options import TrainOptions
-from deconvseg.progress import Console
+from deconvseg.progress import Console, Timings
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
 from deconvseg.training.case_warnings import describe_absent_classes, warn_of_padding
@@ -15,11 +15,20 @@ from deconvseg.training.ranks import Ranks
 from deconvseg.training.tracking import RunFiles, Tracker
 
 
-def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console: Console, tracker: Tracker) -> None:
+def fit_run(
+    run: Run,
+    options: TrainOptions,
+    ranks: Ranks,
+    resume: bool,
+    console: Console,
+    tracker: Tracker,
+    timings: Timings,
+) -> None:
     """Train the network of a run with an existing folder, as one of its processes."""
     plan = run.plan
     data, parts = open_cases(run, options)
-    cases = prepare_run_cases(run, data, parts, options, console)
+    with timings.part("preparing"):
+        cases = prepare_run_cases(run, data, parts, options, console)
     for text in (*describe_absent_classes(plan, cases["train"]), *warn_of_padding(plan, cases["train"])):
         if not resume and text not in plan.warnings:
             console.say(f"warning: {text}")
@@ -33,7 +42,7 @@ def fit_run(run: Run, options: TrainOptions, ranks: Ranks, resume: bool, console
         f"training {parameters / 1e6:.2f} M parameters on {f'{ranks.size} x ' if ranks.size > 1 else ''}{device}: "
         f"{len(parts.train)} cases, {len(parts.val)} to validate"
     )
-    with run.advising(), console.track("training") as progress:
+    with timings.part("training"), run.advising(), console.track("training") as progress:
         fit(
             run,
             network,

@@ -16,7 +16,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
 from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan
-from deconvseg.progress import Console, Progress
+from deconvseg.progress import Console, Progress, Timed
 from deconvseg.runs import Run
 from deconvseg.system import (
     choose_device,
@@ -106,7 +106,7 @@ def kept_epochs(run: Run) -> str:
     """Describe the completed epochs of an interrupted run, and how to continue it."""
     done = len(run.metrics)
     if not done:
-        return "no epoch was completed"
+        return f"no epoch was completed, but the plan is kept in {run.path}; go on with `resume=True`"
     return f"{done} completed epochs are kept in {run.path}; go on with `resume=True`"
 
 
@@ -132,7 +132,7 @@ class _Listener(threading.Thread):
                 elif "values" in message:
                     self.tracker.log(message["step"], message["values"])
                 else:
-                    self.progress(message["done"], message["text"])
+                    self.progress(Timed(message["done"], message["left"]), message["text"])
 
 
 def _environment(rank: int, count: int, port: int, threads: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from deconvseg.data import find_leaks, record_dataset, resolve_splits
 from deconvseg.errors import InputError
 from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan
-from deconvseg.progress import Console
+from deconvseg.progress import Console, Timings
 from deconvseg.runs import Run
 from deconvseg.system import choose_device, hold
 from deconvseg.training.cases import open_cases, open_data, prepare_run_cases
@@ -21,7 +21,9 @@ from deconvseg.training.resuming import check_resumable, check_same_plan, check_
 from deconvseg.training.shared_memory import check_shared_memory
 
 
-def prepare_run(output: Path, options: TrainOptions, resume: bool, console: Console, held: ExitStack) -> None:
+def prepare_run(
+    output: Path, options: TrainOptions, resume: bool, console: Console, held: ExitStack, timings: Timings
+) -> None:
     """Make the run folder or open it again, and prepare its cases where several processes will want them.
 
     ``held`` keeps the folder for this process from now on.
@@ -33,10 +35,12 @@ def prepare_run(output: Path, options: TrainOptions, resume: bool, console: Cons
         check_processes(run.plan, options)
         _reopen(run, options, given_plan(asked), console)
     else:
-        run = _start(output, options, console)
+        with timings.part("planning"):
+            run = _start(output, options, console)
     check_shared_memory(run.plan, choose_workers(options.workers, choose_device(options.device)))
     if processes(options) > 1:
-        prepare_run_cases(run, *open_cases(run, options), options, console)
+        with timings.part("preparing"):
+            prepare_run_cases(run, *open_cases(run, options), options, console)
 
 
 def _start(output: Path, options: TrainOptions, console: Console) -> Run:

@@ -126,8 +126,8 @@ class SegmentationTask(LightningModule):
         if not math.isfinite(value):
             cases = ", ".join(texts_of_ranks(", ".join(names)))
             raise (DeconvsegError if self.rank == 0 else PeerError)(
-                f"the loss became {value} in epoch {self.current_epoch}, step {batch_index}; cases in that batch: "
-                f"{cases}; look at those images, or lower the learning "
+                f"the loss became {value} in epoch {self.current_epoch + 1}, step {batch_index + 1}; cases in that "
+                f"batch: {cases}; look at those images, or lower the learning "
                 f"rate (`values={{'recipe.learning_rate': {self.plan.recipe.learning_rate / 3:.1g}}}`)"
             )
         self.train_losses.append(value)

@@ -47,11 +47,15 @@ class ValidationScore:
 
     def describe(self, cases: int) -> str:
         """Return the mean, and in brackets what it is not: over all ``cases``, or over those with truth."""
+        notes = self.notes(cases)
+        return f"{self.mean:.3f} ({', '.join(notes)})" if notes else f"{self.mean:.3f}"
+
+    def notes(self, cases: int) -> list[str]:
+        """Say what the mean is not: over all ``cases``, or over those with truth."""
         notes = [] if self.cases == cases else [f"{self.cases} of {cases} cases"]
-        mean = f"{self.mean:.3f}"
-        if self.with_truth is not None and f"{self.with_truth:.3f}" != mean:
+        if self.with_truth is not None and f"{self.with_truth:.3f}" != f"{self.mean:.3f}":
             notes.append(f"with truth {self.with_truth:.3f}")
-        return f"{mean} ({', '.join(notes)})" if notes else mean
+        return notes
 
 
 def dice_of_case(

@@ -11,7 +11,7 @@ import traceback
 
 from deconvseg.errors import DeconvsegError, InterruptionError
 from deconvseg.options import TrainOptions
-from deconvseg.progress import Console, Silent
+from deconvseg.progress import Console, Silent, Timings
 from deconvseg.runs import Run
 from deconvseg.system import Relay, choose_device, keep_freed_memory, one_line, take_over_stdout
 from deconvseg.training.fitting import fit_run
@@ -48,7 +48,7 @@ def main(path: str, options: str, how: str) -> int:
     keep_freed_memory()
     try:
         with ranks.connected(choose_device(chosen.device)):
-            fit_run(Run.open(path), chosen, ranks, how == "resume", console, _Handing(relay))
+            fit_run(Run.open(path), chosen, ranks, how == "resume", console, _Handing(relay), Timings())
     except DeconvsegError as error:
         relay.tell(error=str(error), code=error.exit_code, peer=isinstance(error, PeerError | InterruptionError))
         return error.exit_code

@@ -1,20 +1,22 @@
 """The whole way from a dataset to a finished run folder."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+from deconvseg.errors import InterruptionError
 from deconvseg.options import Kind, Option, TrainArguments, TrainOptions, takes
-from deconvseg.progress import Silent, takes_console
+from deconvseg.progress import Console, Silent, Timings, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
 from deconvseg.training.finishing import finish_run
 from deconvseg.training.fitting import fit_run
 from deconvseg.training.folders import cache_of, using_cache
-from deconvseg.training.launch import launch, processes
+from deconvseg.training.foreseeing import foresee
+from deconvseg.training.launch import kept_epochs, launch, processes
 from deconvseg.training.options import resume_options
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.starting import prepare_run
@@ -30,6 +32,15 @@ def _check_trackers(values: Any) -> tuple[Tracker, ...]:
 
 
 _TRACKERS = Kind(_check_trackers, "a sequence of trackers: objects with start, log, picture and finish")
+
+
+_DOING = {
+    "planning": "planning",
+    "preparing": "preparing the cases",
+    "training": "training",
+    "validation": "predicting the validation cases",
+    "report": "writing the report",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +78,19 @@ def train(asked: _Arguments) -> Run:
     ranks = Ranks.find()
     console = asked.console if asked.console is not None and ranks.leads else Silent()
     guests = Guests(asked.trackers if ranks.leads else (), console)
+    timings = Timings()
+    with _explaining_interruption(Path(asked.output), timings):
+        run = _train(asked, ranks, console, guests, timings)
+    console.say(f"took {timings}")
+    return run
+
+
+def _train(asked: _Arguments, ranks: Ranks, console: Console, guests: Guests, timings: Timings) -> Run:
+    """Plan, prepare, train and finish."""
     options, output, resume = TrainOptions.of(asked), Path(asked.output), asked.resume
     with ExitStack() as held:
         with ranks.connected(choose_device(options.device)), ExitStack() as cached:
-            ranks.lead(partial(prepare_run, output, options, resume, console, held))
+            ranks.lead(partial(prepare_run, output, options, resume, console, held, timings))
             run = Run.open(output)
             options = resume_options(options, run) if resume else options
             if ranks.leads:
@@ -78,11 +98,33 @@ def train(asked: _Arguments) -> Run:
             # A run that was stopped before its first epoch was completed begins anew.
             resume = resume and run.resume_file.is_file()
             held.enter_context(guests.following(run))
+            if told := foresee(run.plan, options, len(run.splits["val"])).describe(timings.total):
+                console.say(told if not resume else f"{told}; {len(run.metrics)} epochs of it are done")
             if ranks.size == 1 and processes(options) > 1:
-                launch(run, options, resume, console, guests)
+                with timings.part("training"):
+                    launch(run, options, resume, console, guests)
             else:
-                fit_run(run, options, ranks, resume, console, guests)
+                fit_run(run, options, ranks, resume, console, guests, timings)
         if ranks.leads:
             with run.advising():
-                finish_run(run, options, console, guests)
+                finish_run(run, options, console, guests, timings)
     return run
+
+
+@contextmanager
+def _explaining_interruption(output: Path, timings: Timings) -> Iterator[None]:
+    """Say at Ctrl-C what is kept, and how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, InterruptionError) as interruption:
+        stage, run = timings.at_work, Run(output)
+        if stage == "training" and isinstance(interruption, InterruptionError):
+            raise
+        if stage in ("validation", "report"):
+            kept = f"the trained weights are kept in {output}; `resume=True` makes the validation and the report"
+        elif (output / "plan.json").is_file():
+            kept = kept_epochs(run)
+        else:
+            kept = "nothing is written yet; start it again in the same way"
+        text = f"interrupted while {_DOING[stage]}; {kept}" if stage in _DOING else f"interrupted; {kept}"
+        raise InterruptionError(text) from interruption

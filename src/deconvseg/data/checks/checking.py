@@ -59,7 +59,7 @@ def check_dataset(
     alike: dict[type[InputError], list[Problem]] = {}
     contents: dict[str, bytes] = {}
     expanded = 0
-    for case in each(dataset.cases, "reading", console):
+    for case in each(dataset.cases, "reading", console, lambda case: case.name):
         try:
             image, label_map = dataset.load(case)
         except (BlurredMaskError, TransparentMaskError) as error:

@@ -65,7 +65,9 @@ def compare_with_published(
     chosen = _choose(presets, models, how)
     done: dict[str, tuple[Complexity | None, float | None]] = {}
     measured: dict[str, list[MeasuredNetwork]] = {table.title: [] for table, _ in chosen}
-    for table, row in each([(table, row) for table, rows in chosen for row in rows], "measuring", how.console):
+    for table, row in each(
+        [(table, row) for table, rows in chosen for row in rows], "measuring", how.console, lambda one: one[1].system
+    ):
         size = how.size or table.size
         key = repr((row.model, row.preset, sorted(row.network.items()), size))
         if key not in done:
@@ -127,7 +129,7 @@ def measure_networks(
             MeasuredNetwork(
                 name, *_measure(create_model(name, preset, **_for_axes(name, preset, values, size)), size, how.device)
             )
-            for name in each(names, "measuring", how.console)
+            for name in each(names, "measuring", how.console, str)
         ]
         settings = ", ".join(f"{key}={value}" for key, value in values.items())
         tables.append(MeasuredTable("; ".join(filter(None, (preset, settings))), size, tuple(rows)))

@@ -48,9 +48,10 @@ def test_a_quiet_console_shows_how_far_the_work_is_and_no_line() -> None:
     assert (console.told, console.said) == ([("adding", 1, 1)], [])
 
 
-def test_a_log_file_gets_a_line_for_each_tenth() -> None:
+def test_the_former_lines_for_each_tenth_still_work() -> None:
     said: list[str] = []
-    progress = tenths("training", said.append)
+    with pytest.deprecated_call(match="tenths"):
+        progress = tenths("training", said.append)
     for step in range(101):
         progress(step / 100, None if step < 50 else f"step {step}")
     assert said[0] == "  0%  training"

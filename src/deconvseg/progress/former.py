@@ -1,94 +1,17 @@
-"""Progress and messages of long-running work: one protocol for all packages.
-
-A long-running function has an argument ``console`` and reports to it. The command line passes one that prints.
-"""
+"""The consoles of earlier versions, which still work."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+from deconvseg.progress.protocol import SILENT, Progress, Wrapping
 
 _Arguments = ParamSpec("_Arguments")
-_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-class Progress(Protocol):
-    """A function that long-running work calls with its progress."""
-
-    def __call__(self, done: float, text: str | None = None, /) -> None:
-        """Show how much of the total is ``done`` and, if given, the ``text`` of the current step."""
-
-
-class Console(Protocol):
-    """The user's view of the work: lines of text and progress."""
-
-    def say(self, text: str) -> None:
-        """Show a line of text: a result, a decision or a warning."""
-
-    def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
-        """Return a context manager that yields a function to show the progress of the work ``text``.
-
-        Its argument is the number of finished items out of ``total``; without a total it is a fraction from 0 to 1.
-        """
-
-
-@dataclass(frozen=True)
-class Silent:
-    """A console that shows nothing; a base class for consoles that show only a part."""
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
-
-    def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
-        """Yield a function that shows nothing."""
-        return nullcontext(show_nothing)
-
-
-SILENT = Silent()
-
-
-@dataclass(frozen=True)
-class Quiet(Silent):
-    """A console that shows the progress of another console and drops its lines of text."""
-
-    console: Console
-
-    def track(self, text: str, total: int | None = None) -> AbstractContextManager[Progress]:
-        """Yield the other console's function."""
-        return self.console.track(text, total)
-
-
-def show_nothing(done: float, text: str | None = None, /) -> None:
-    """Ignore the progress."""
-
-
-def each(items: Sequence[_Item], text: str, console: Console) -> Iterator[_Item]:
-    """Iterate over the items while the console shows how many are done."""
-    if isinstance(console, _Former):
-        yield from console.wrap(items, text)
-        return
-    with console.track(text, len(items)) as progress:
-        for number, item in enumerate(items, 1):
-            yield item
-            progress(number)
-
-
-def tenths(text: str, say: Callable[[str], None]) -> Progress:
-    """Return a progress function for log files: one line for each tenth of the work."""
-    told = -1
-
-    def tell(done: float, what: str | None = None, /) -> None:
-        nonlocal told
-        if int(done * 10) > told:
-            told = int(done * 10)
-            say(f"{done:4.0%}  {what or text}")
-
-    return tell
 
 
 def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -114,12 +37,26 @@ def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Argument
     return call
 
 
+def tenths(text: str, say: Callable[[str], None]) -> Progress:
+    """Return a progress that says a line for each tenth of the way; :class:`~deconvseg.progress.Lines` replaces it."""
+    warnings.warn("tenths() is going to be removed: use deconvseg.progress.Lines", DeprecationWarning, stacklevel=2)
+    told = -1
+
+    def tell(done: float, what: str | None = None, /) -> None:
+        nonlocal told
+        if int(done * 10) > told:
+            told = int(done * 10)
+            say(f"{done:4.0%}  {what or text}")
+
+    return tell
+
+
 def _deprecate(what: str) -> None:
     text = f"{what} is going to be removed: give a console (deconvseg.progress.Console), with say(text) and track(text)"
     warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
-class _Former:
+class _Former(Wrapping):
     """A console of the former interface: ``wrap`` wraps items, ``meter`` gives a function of a text and a fraction."""
 
     def __init__(

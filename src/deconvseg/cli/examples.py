@@ -1,0 +1,62 @@
+"""Examples of every command, which its ``--help`` shows as they are: lines of at most 76 columns."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "deconvseg": (
+        "deconvseg data check DATASET",
+        "deconvseg train DATASET -o RUN --max-time 15m",
+        "deconvseg predict -i SCANS -o MASKS -m RUN",
+    ),
+    "plan": (
+        "deconvseg plan DATASET --explain",
+        "deconvseg plan DATASET --max-time 1h -o plan.json",
+        "deconvseg plan plan.json --explain",
+    ),
+    "train": (
+        "deconvseg train DATASET -o RUN",
+        "deconvseg train DATASET -o RUN --max-time 15m --device cpu",
+        "deconvseg train DATASET -o RUN --plan plan.json --fold 1",
+        "deconvseg train DATASET -o RUN --set recipe.learning_rate=1e-4",
+        "deconvseg train DATASET -o RUN --resume",
+    ),
+    "crossval": (
+        "deconvseg crossval DATASET -o CV --folds 5 --max-time 15m",
+        "deconvseg crossval DATASET -o CV --resume",
+        "deconvseg predict -i SCANS -o MASKS -m CV",
+    ),
+    "predict": (
+        "deconvseg predict -i scan.nii.gz -o MASKS -m RUN",
+        "deconvseg predict -i SCANS -o MASKS -m RUN --continue",
+        "deconvseg predict -i DATASET -o MASKS -m RUN --split test",
+        "deconvseg predict -i SCANS -o MASKS -m RUN1 -m RUN2 --jobs 2",
+    ),
+    "evaluate": (
+        "deconvseg evaluate -g TRUTH -p MASKS",
+        "deconvseg evaluate -g DATASET -p MASKS -o MASKS --split test",
+        "deconvseg evaluate -g TRUTH -p MASKS --metrics dice,hd95,f1",
+    ),
+    "report": (
+        "deconvseg report RUN",
+        "deconvseg report RUN --metrics MASKS/metrics.json -o page.html",
+    ),
+    "models": (
+        "deconvseg models",
+        "deconvseg models deconver",
+    ),
+    "complexity": (
+        "deconvseg complexity --preset isles22",
+        "deconvseg complexity --model deconver --size 64x64x64 --latency",
+    ),
+    "doctor": ("deconvseg doctor", "deconvseg doctor --json"),
+    "check": (
+        "deconvseg data check DATASET",
+        "deconvseg data check DATASET --splits splits.json --json",
+    ),
+    "demo": (
+        "deconvseg data demo DATASET",
+        "deconvseg data demo DATASET --cases 10 --seed 1",
+    ),
+    "data": (
+        "deconvseg data demo DATASET",
+        "deconvseg data check DATASET",
+    ),
+}

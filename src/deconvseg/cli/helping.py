@@ -1,0 +1,202 @@
+"""What ``--help`` shows: examples as they are, options in groups, and texts in which no word is broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from deconvseg.cli.examples import EXAMPLES
+from deconvseg.progress import wrap
+
+# Options of a command in the order of these groups; all of a command with few options are in one.
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "Data": (
+        *("images", "truth", "prediction", "dataset", "splits", "split", "fold", "folds", "group_by", "stratify"),
+        *("table", "foreground", "cache", "cases", "bids"),
+    ),
+    "Plan": (
+        *("model", "preset", "variant", "upsampling", "width", "patch_size", "batch_size", "plan", "recipe", "dims"),
+        *("values",),
+    ),
+    "Training": ("epochs", "max_seconds", "learning_rate", "pretrained", "resume", "seed"),
+    "Prediction": (
+        *("models", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing", "save_probabilities"),
+    ),
+    "Metrics": ("metrics", "unit", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),
+    "Machine": ("device", "devices", "nodes", "strategy", "precision", "workers", "jobs", "memory"),
+    "Output": ("output", "json", "explain", "schema"),
+}
+_OTHERS, _ALL = "Further options", "Options"
+_MANY = 8
+# What a value is called where its option does not say.
+_VALUES = {"path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
+_NAMED_VALUES = {"max_seconds": "TIME", "memory": "SIZE"}
+_EVERYWHERE = (
+    ("--quiet", "Show warnings and the last line alone."),
+    ("--verbose", "Show every step, not only every tenth of a log."),
+    ("--debug", "Show the whole traceback of an error."),
+    ("-h, --help", "Show this text."),
+)
+# Columns: of a whole line, of the options, and below which the texts stand under their options.
+_WIDEST, _LEFT, _NARROW = 100, 30, 72
+
+
+class Command(TyperCommand):
+    """A command whose help is that of :func:`describe`."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(_render(describe(self, ctx), _width()))
+
+
+class Group(TyperGroup):
+    """Commands whose help is that of :func:`describe`."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(_render(describe(self, ctx), _width()))
+
+
+_Section = tuple[str, "list[tuple[str, str]] | list[str]"]
+
+
+def describe(command: Any, context: Any) -> Iterator[_Section]:
+    """Give the parts of a command's help: a title, and lines or pairs of an option and its text.
+
+    The first ones have no title: how the command is called, and what it does.
+    """
+    commands = getattr(command, "commands", {})
+    arguments = [part for part in command.params if part.param_type_name == "argument"]
+    options = [part for part in command.params if part.param_type_name == "option" and part.name != "help"]
+    yield "", [f"Usage: {context.command_path} {_usage(arguments, options, commands)}"]
+    paragraphs = (command.help or "").strip().split("\n\n")
+    for paragraph in paragraphs:
+        yield "", [" ".join(paragraph.split()).replace("``", "")]
+    yield "Examples", list(EXAMPLES.get(context.info_name, ()))
+    if commands:
+        yield "Commands", [(name, _first_sentence(one.help)) for name, one in commands.items()]
+    if arguments:
+        yield "Arguments", [(_name(part), _text(part)) for part in arguments]
+    for title, parts in _group(options):
+        yield title, [(_flags(part), _text(part)) for part in parts]
+    yield "Of every command", list(_EVERYWHERE)
+
+
+def _usage(arguments: list[Any], options: list[Any], commands: Any) -> str:
+    if commands:
+        return "COMMAND ..."
+    parts = [_name(part) if part.required else f"[{_name(part)}]" for part in arguments]
+    parts += [f"{part.opts[0]} {_value(part)}" for part in options if part.required]
+    return " ".join([*parts, "[OPTIONS]"])
+
+
+def _group(options: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    options = [part for part in options if f"--{part.name}" not in dict(_EVERYWHERE)]
+    if len(options) < _MANY:
+        yield from [(_ALL, options)] if options else []
+        return
+    group_of = {name: title for title, names in _GROUPS.items() for name in names}
+    order = [name for names in _GROUPS.values() for name in names]
+    options = sorted(options, key=lambda part: order.index(part.name) if part.name in order else len(order))
+    for title in (*_GROUPS, _OTHERS):
+        if parts := [part for part in options if group_of.get(part.name, _OTHERS) == title]:
+            yield title, parts
+
+
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name).upper()
+
+
+def _flags(option: Any) -> str:
+    value = _value(option)
+    names = ", ".join(sorted(option.opts, key=lambda name: name.startswith("--")))
+    if option.secondary_opts:
+        names += f" / {', '.join(option.secondary_opts)}"
+    return f"{names} {value}" if value else names
+
+
+def _value(option: Any) -> str:
+    if option.is_flag:
+        return ""
+    if option.name in _NAMED_VALUES:
+        return _NAMED_VALUES[option.name]
+    shown = str(option.metavar or option.display_type_rich(ctx=None))
+    kind = re.match(r"<(?:list\[)?(\w+)", shown)
+    return shown if kind is None else _VALUES.get(kind[1].lower(), kind[1].upper())
+
+
+def _text(part: Any) -> str:
+    notes = []
+    bounds = re.search(r"\[(?:([\d.]+)<=)?x(?:>=([\d.]+))?(?:<=([\d.]+))?\]", str(part.metavar or ""))
+    if bounds is not None:
+        least = bounds[1] or bounds[2]
+        notes.append(f"{_plain(least)} or more" if bounds[3] is None else f"{_plain(least)} to {_plain(bounds[3])}")
+    if part.required and part.param_type_name == "option":
+        notes.append("required")
+    default = part.default
+    if default is not None and part.show_default and not part.required and not callable(default):
+        if not getattr(part, "is_flag", False):
+            notes.append(f"default: {default}")
+        elif part.secondary_opts:
+            notes.append(f"default: {(part.opts if default else part.secondary_opts)[0]}")
+    return f"{part.help or ''} [{'; '.join(notes)}]" if notes else part.help or ""
+
+
+def _plain(number: str) -> str:
+    return f"{float(number):g}"
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
+def _render(sections: Iterable[_Section], width: int) -> str:
+    lines: list[str] = []
+    for title, content in sections:
+        if not content:
+            continue
+        if lines:
+            lines.append("")
+        if title:
+            lines.append(_style(title, bold=True))
+        for entry in content:
+            if isinstance(entry, tuple):
+                lines += _entry(*entry, width)
+            elif title:
+                # An example is shown as it is typed.
+                lines.append(f"  {_style(entry, fg='green')}")
+            else:
+                lines += wrap(entry, width, "")
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, text: str, width: int) -> Iterator[str]:
+    """Return the lines of an option: its text beside it, or below where there is no room."""
+    shown = f"  {_style(name, fg='cyan')}"
+    if width < _NARROW:
+        yield shown
+        yield from (f"      {line}" for line in wrap(text, width - 6, ""))
+        return
+    first, *others = wrap(text, width - _LEFT, "")
+    if len(name) > _LEFT - 4:
+        yield shown
+        shown, name = "", ""
+    beside = " " * (_LEFT - (2 + len(name) if name else 0))
+    yield f"{shown}{beside}{first}"
+    yield from (f"{' ' * _LEFT}{line}" for line in others)
+
+
+def _style(text: str, **style: Any) -> str:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return text if plain else typer.style(text, **style)
+
+
+def _width() -> int:
+    return min(_WIDEST, shutil.get_terminal_size((80, 24)).columns)

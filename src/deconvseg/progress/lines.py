@@ -1,0 +1,116 @@
+"""A console that writes lines, for logs: each with the time of day, and progress at sensible intervals."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from deconvseg.progress.protocol import Progress
+from deconvseg.progress.remaining import TimeLeft, clock_time
+
+# Seconds between two lines about the same work: at least, and at most.
+SOONEST, LATEST = 5.0, 60.0
+
+
+class Lines:
+    """Writes every line with the time of day before it.
+
+    Work that takes longer than a few seconds gets a line at each tenth of its way, but not more often than every
+    ``soonest`` seconds, and at least one every ``latest`` seconds, with the time elapsed by and the time left. With
+    ``every`` there is no waiting for tenths.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        *,
+        every: bool = False,
+        soonest: float = SOONEST,
+        latest: float = LATEST,
+        clock: Callable[[], float] = time.monotonic,
+        time_of_day: Callable[[], datetime] = datetime.now,
+        stamped: bool = True,
+    ) -> None:
+        self.write = write
+        self.every = every
+        self.soonest, self.latest = soonest, latest
+        self.clock = clock
+        self.time_of_day = time_of_day
+        self.stamped = stamped
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self.write(f"{self.time_of_day():%H:%M:%S} {text}" if self.stamped else text)
+
+    @contextmanager
+    def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
+        """Give a function that writes a line when one is due; one is also written where nothing is told for long."""
+        work = _Work(self, text, total)
+        ended = threading.Event()
+        threading.Thread(target=_remind, args=(work, ended), name="progress", daemon=True).start()
+        try:
+            yield work
+        finally:
+            ended.set()
+
+
+def _remind(work: _Work, ended: threading.Event) -> None:
+    while not ended.wait(max(0.05, work.silence)):
+        work.write_if_due()
+
+
+class _Work:
+    """One piece of work, and when its last line was written."""
+
+    def __init__(self, console: Lines, text: str, total: int | None) -> None:
+        self.console, self.text, self.total = console, text, total
+        self.started = self.last = console.clock()
+        self.left = TimeLeft(self.started)
+        self.done, self.what = 0.0, None
+        self.tenth = 0
+        self.lock = threading.Lock()
+
+    what: str | None
+
+    @property
+    def silence(self) -> float:
+        """The seconds until a line is due at the latest."""
+        return self.last + self.console.latest - self.console.clock()
+
+    def __call__(self, done: float, what: str | None = None, /) -> None:
+        now = self.console.clock()
+        with self.lock:
+            fraction = done / (self.total or 1)
+            self.done, self.what = done, what if what is not None else self.what
+            self.left.tell(min(fraction, 1.0), now, getattr(done, "left", None))
+            tenth = int(fraction * 10 + 1e-9)
+            if now - self.last >= self.console.soonest and (tenth > self.tenth or self.console.every):
+                self._write(now)
+                self.tenth = tenth
+        self.write_if_due()
+
+    def write_if_due(self) -> None:
+        """Write a line where the last one was long ago."""
+        now = self.console.clock()
+        with self.lock:
+            if now - self.last >= self.console.latest:
+                self._write(now)
+                self.tenth = int(self.done / (self.total or 1) * 10 + 1e-9)
+
+    def _write(self, now: float) -> None:
+        self.last = now
+        self.console.say(f"{self._describe()}; {clock_time(now - self.started)} elapsed, {self._time_left(now)}")
+
+    def _describe(self) -> str:
+        if self.total is not None:
+            how_far = f"{self.done:.0f} of {self.total}"
+            return f"{self.text}: {how_far}" if self.what is None else f"{self.text}: {how_far}, {self.what}"
+        begun = f"{self.text}: {self.what}" if self.what else self.text
+        return f"{self.done:4.0%}  {begun}" if self.done else begun
+
+    def _time_left(self, now: float) -> str:
+        left = self.left.at(now)
+        return "time left not known yet" if left is None else f"{clock_time(left)} left"

@@ -1,0 +1,63 @@
+"""A console for notebooks: lines, and one line that changes for the work that is under way."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from deconvseg.progress.protocol import Progress
+from deconvseg.progress.remaining import TimeLeft, clock_time
+
+# Seconds between two states of the line.
+_PAUSE = 0.5
+
+
+class Notebook:
+    """Writes to a stream whose last line a carriage return replaces, as the output of a notebook's cell does."""
+
+    def __init__(self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream = stream
+        self.clock = clock
+        self._shown = ""
+        self._written = -_PAUSE
+
+    def say(self, text: str) -> None:
+        """Write a line above the one that changes."""
+        self._replace("")
+        self._write(f"{text}\n")
+
+    @contextmanager
+    def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
+        """Give a function that changes the line, which vanishes with the block."""
+        started = self.clock()
+        remaining = TimeLeft(started)
+        at_work = text
+
+        def tell(done: float, what: str | None = None, /) -> None:
+            nonlocal at_work
+            now = self.clock()
+            remaining.tell(min(1.0, done / (total or 1)), now, getattr(done, "left", None))
+            at_work = at_work if what is None else f"{text}: {what}"
+            if now - self._written >= _PAUSE:
+                self._written = now
+                amount = f"{done:4.0%}" if total is None else f"{done:.0f} of {total}"
+                elapsed, left = clock_time(now - started), clock_time(remaining.at(now))
+                self._replace(f"{amount}  {elapsed} elapsed  {left} left  {at_work}")
+
+        try:
+            yield tell
+        finally:
+            self._replace("")
+
+    def _replace(self, text: str) -> None:
+        if text or self._shown:
+            self._write(f"\r{text.ljust(len(self._shown))}" + ("" if text else "\r"))
+        self._shown = text
+
+    def _write(self, text: str) -> None:
+        stream = self.stream or sys.stdout
+        stream.write(text)
+        stream.flush()

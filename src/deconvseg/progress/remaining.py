@@ -1,0 +1,63 @@
+"""How long a piece of work will still take."""
+
+from __future__ import annotations
+
+from collections import deque
+
+# The speed is that of the last half of the time, and of so many seconds at least.
+_SHARE, _SECONDS = 0.5, 20.0
+# A speed that was measured over less says nothing.
+_LEAST_SECONDS, _LEAST_DONE = 1.0, 0.002
+_MOST_SAMPLES = 512
+UNKNOWN = "–:––"
+
+
+class TimeLeft:
+    """Estimates the seconds that are left from how much of a work was done when.
+
+    The estimate is exact at a constant speed. It follows a speed that changes within half of the time gone by, and
+    stands still, instead of running to zero, while nothing is told.
+    """
+
+    def __init__(self, start: float, done: float = 0.0) -> None:
+        self._samples = deque([(start, done)])
+        self._first = start
+        self._tells = 0
+        self._told: tuple[float, float] | None = None
+
+    def tell(self, done: float, now: float, left: float | None = None) -> None:
+        """Note that the fraction ``done`` is done; ``left`` are the seconds that the work itself knows."""
+        self._told = None if left is None else (left, now)
+        last_time, last = self._samples[-1]
+        if done < last:
+            # The work has begun again, as with smaller windows after a lack of memory.
+            self._samples = deque([(now, done)])
+            self._first, self._tells = now, 0
+        elif done > last and now > last_time:
+            self._samples.append((now, done))
+            self._tells += 1
+            if len(self._samples) > _MOST_SAMPLES:
+                # Every second one, with the first and the last.
+                self._samples = deque(list(self._samples)[::-2][::-1])
+
+    def at(self, now: float) -> float | None:
+        """Return the seconds that are left at a time; None where that is not known yet."""
+        if self._told is not None:
+            seconds, then = self._told
+            return max(0.0, seconds - (now - then))
+        time, done = self._samples[-1]
+        horizon = max(_SECONDS, _SHARE * (time - self._first))
+        before, had = next((one for one in reversed(self._samples) if one[0] <= time - horizon), self._samples[0])
+        if time - before < _LEAST_SECONDS or done - had < _LEAST_DONE:
+            return None
+        usual = (time - self._first) / self._tells
+        return max(0.0, (1 - done) * (time - before) / (done - had) - min(now - time, usual))
+
+
+def clock_time(seconds: float | None) -> str:
+    """Write a time as a clock does: ``0:07``, ``12:30``, ``1:02:03``; ``–:––`` where it is not known."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

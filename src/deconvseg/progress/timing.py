@@ -1,0 +1,40 @@
+"""How long each part of a piece of work took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from deconvseg.units import format_time
+
+
+class Timings:
+    """The seconds of each part, in the order in which the parts began."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.started = clock()
+        self.seconds: dict[str, float] = {}
+        self.at_work: str | None = None
+
+    @property
+    def total(self) -> float:
+        """The seconds since this was made."""
+        return self.clock() - self.started
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a part; one that fails stays the part that is ``at_work``."""
+        before, self.at_work = self.at_work, name
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + self.clock() - began
+        self.at_work = before
+
+    def __str__(self) -> str:
+        """The whole time and that of each part of a second or more, as ``16 min: planning 71 s, training 15 min``."""
+        parts = [f"{name} {format_time(seconds)}" for name, seconds in self.seconds.items() if seconds >= 1]
+        return format_time(self.total) + (f": {', '.join(parts)}" if parts else "")

@@ -1,0 +1,105 @@
+"""How long a training and what follows it will take, as far as that is known before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deconvseg.options import TrainOptions
+from deconvseg.planning import Plan, ValidationCost, training_seconds
+from deconvseg.training.launch import processes
+from deconvseg.training.sharing import share_of_batch
+from deconvseg.units import format_time
+
+# Of the page of a run with a few pictures, as measured on two cores.
+REPORT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a training before it runs.
+
+    ``epochs`` end it, or ``max_seconds``, or both. Every ``validate_every`` epochs it validates ``validated`` cases; at
+    its end it predicts ``predicted`` cases, each of which takes about ``case_seconds`` (None: not known yet).
+    ``training`` are the seconds until then (None: not known).
+    """
+
+    epochs: int | None
+    steps_per_epoch: int
+    max_seconds: float | None
+    validate_every: int
+    validated: int
+    predicted: int
+    case_seconds: float | None = None
+    training: float | None = None
+
+    @property
+    def validation(self) -> float:
+        """The seconds that the prediction of all validation cases takes at the end; 0 where that is not known yet."""
+        return self.predicted * (self.case_seconds or 0.0)
+
+    @property
+    def total(self) -> float | None:
+        """The seconds of the training and all that follows it; None where they are not known."""
+        return None if self.training is None else self.training + self.validation + REPORT_SECONDS
+
+    def describe(self, planning: float = 0.0) -> str | None:
+        """Say how long everything takes, and each part, after ``planning`` has taken so many seconds.
+
+        None where the time of the training is not known.
+        """
+        if self.training is None:
+            return None
+        limit = " (the limit)" if self.training == self.max_seconds else ""
+        parts = [f"training {format_time(self.training)}{limit}"]
+        if planning >= 1:
+            parts.insert(0, f"planning {format_time(planning)} (done)")
+        if self.predicted:
+            cases = "1 validation case" if self.predicted == 1 else f"{self.predicted} validation cases"
+            seconds = format_time(max(1.0, self.validation)) if self.case_seconds else "a time not known yet"
+            parts.append(f"predicting {cases} {seconds}")
+        total = planning + (self.total or 0.0)
+        return f"takes about {format_time(total)}: {', '.join(parts)}, report {format_time(REPORT_SECONDS)}"
+
+
+def foresee(plan: Plan, options: TrainOptions, predicted: int, shapes: Sequence[Sequence[int]] = ()) -> Outlook:
+    """Return what the plan's measurements say of a training after which so many cases are predicted.
+
+    ``shapes`` are those of the validation cases at the plan's spacing, if they are known; otherwise the median of all
+    cases stands for them.
+    """
+    recipe, epochs, limit = plan.recipe, options.max_epochs(plan), options.max_seconds
+    validated = min(predicted, recipe.validation_cases)
+    cost, steps = None, None
+    if plan.predicted is not None:
+        shapes = shapes or _median_shape(plan)
+        patch_seconds = plan.predicted.step_seconds / share_of_batch(plan.batch_size, plan.predicted.processes)
+        count = processes(options)
+        if shapes:
+            cost = ValidationCost.of(
+                shapes, plan.patch_size, recipe.overlap, patch_seconds=patch_seconds, processes=count
+            )
+        steps = training_seconds(
+            recipe.model_copy(update={"epochs": epochs or recipe.epochs}),
+            plan.predicted.step_seconds,
+            0.0 if cost is None else cost.once(validated),
+        )
+    known = [seconds for seconds in (steps if epochs is not None else None, limit) if seconds is not None]
+    return Outlook(
+        epochs,
+        recipe.steps_per_epoch,
+        limit,
+        min(recipe.validate_every, recipe.epochs),
+        validated,
+        predicted,
+        None if cost is None else cost.seconds,
+        min(known, default=steps),
+    )
+
+
+def _median_shape(plan: Plan) -> list[list[int]]:
+    """Return the median case at the plan's spacing; nothing where the plan does not know its data."""
+    if plan.data is None:
+        return []
+    sizes = zip(plan.data.shapes[1], plan.data.spacings[1], plan.spacing, strict=True)
+    return [[max(1, round(size * given / wanted)) for size, given, wanted in sizes]]

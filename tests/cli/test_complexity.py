@@ -76,7 +76,7 @@ def test_a_model_asked_for_by_name_of_which_nothing_was_measured_is_an_error(com
     assert code == 1
     assert "UNETR" in out
     assert "left out, as it was built for 64x64x64 alone: UNETR" in err
-    assert err.strip().splitlines()[-1].startswith("error: nothing could be measured of unetr; ")
+    assert err.strip().splitlines()[-1][8:].startswith(" error: nothing could be measured of unetr; ")
     code, out, err = complexity(*asked)
     assert code == 0
     assert "Not measured" in out

@@ -1,6 +1,7 @@
 """Where the command line writes: results to standard output, everything for people's eyes to standard error."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from rich.console import Console
 
 from deconvseg import progress
 from deconvseg.cli.flags import name_flags
+from deconvseg.cli.tables import lay_out, lay_out_texts
+from deconvseg.progress import wrap
 from deconvseg.progress.screen import Level, Shown, choose_display
 from deconvseg.text import dump_json, escape_controls
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 _stderr = Console(stderr=True, highlight=False, emoji=False)
 _level: Level = "usual"
+# Texts in columns are wrapped to this width where standard output is not a terminal.
+_LOG_WIDTH = 140
 
 
 def choose_level(level: Level) -> None:
@@ -72,8 +77,10 @@ class _Warnings(logging.Handler):
 
 
 def echo(text: str) -> None:
-    """Print lines to standard output."""
-    typer.echo("\n".join(map(shown, text.split("\n"))))
+    """Print lines to standard output, wrapped on a terminal."""
+    lines = map(shown, text.split("\n"))
+    width = table_width()
+    typer.echo("\n".join(lines if width is None else (part for line in lines for part in wrap(line, width))))
 
 
 def echo_path(path: object) -> None:
@@ -86,35 +93,28 @@ def _print_line(text: str) -> None:
     choose_display(_level, _stderr).say(shown(text))
 
 
+def table_width() -> int | None:
+    """Return how wide tables on standard output may be; None where it is not a terminal."""
+    return Console().width if sys.stdout.isatty() else None
+
+
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table to standard output, as wide as it needs to be where that is not a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(shown(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for place, heading in enumerate(headings):
-        table.add_column(Text(shown(heading)), justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*(Text(shown(text)) for text in row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    table = [[shown(text) for text in row] for row in (headings, *rows)]
+    _print_titled(title, lay_out(table[0], table[1:], table_width()))
 
 
 def print_explanation(sections: Iterable["Section"]) -> None:
-    """Print the sections of a plan's explanation to standard output, long texts folded into their column."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    width = None if sys.stdout.isatty() else 140
+    """Print the sections of a plan's explanation to standard output, long texts wrapped in their column."""
     for section in sections:
-        table = Table(title=Text(shown(section.title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        for heading in section.headings:
-            table.add_column(heading, overflow="fold")
-        for row in section.rows:
-            # Texts may hold brackets, which are no markup.
-            table.add_row(*(Text(shown(text)) for text in row))
-        Console(highlight=False, width=width).print(table)
+        table = [[shown(text) for text in row] for row in (section.headings, *section.rows)]
+        _print_titled(section.title, lay_out_texts(table[0], table[1:], table_width() or _LOG_WIDTH))
+
+
+def _print_titled(title: str, lines: Sequence[str]) -> None:
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    heads = wrap(shown(title), table_width() or _LOG_WIDTH, "")
+    typer.echo("\n".join([*(typer.style(head, bold=True) if bold else head for head in heads), *lines, ""]))
 
 
 def print_json(tree: Any) -> None:

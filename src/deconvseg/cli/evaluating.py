@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, warn
+from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, table_width, warn
+from deconvseg.cli.tables import lay_out
 from deconvseg.errors import InputError
 from deconvseg.options import EvaluateOptions
 from deconvseg.text import escape_controls
@@ -55,13 +56,14 @@ def _table(result: "Evaluation") -> str:
         *(metric.head(result.unit) for metric in others),
         *("missed", "false alarms", "both empty"),
     )
-    lines = _align([heads, *(_row(row, result.metrics) for row in rows)], left=2)
+    width = table_width()
+    lines = lay_out(heads, [_row(row, result.metrics) for row in rows], width, left=2, rule=False)
     count, problems = len(result.cases), len(result.problems)
     failed = f"; {problems} failed and are NOT in these means" if problems else ""
     lines.append(f"{count} of {count + problems} cases{failed}; the brackets hold 95 % of bootstrapped means")
     for table in tabulate_counts(result.metrics, result.summary):
-        cells = [table.heads, *((escape_controls(row[0]), *row[1:]) for row in table.rows)]
-        lines += [table.title, *_align(cells, left=1)]
+        cells = [(escape_controls(row[0]), *row[1:]) for row in table.rows]
+        lines += [table.title, *lay_out(table.heads, cells, width, rule=False)]
     if absent := [row["name"] for row in classes if not row["counted"]]:
         lines.append(
             f"{'1 class is' if len(absent) == 1 else f'{len(absent)} classes are'} in no true and no predicted mask "
@@ -72,18 +74,6 @@ def _table(result: "Evaluation") -> str:
     if rows and (dropped := result.describe_dropped()):
         lines.append(dropped)
     return "\n".join(lines)
-
-
-def _align(cells: "Sequence[tuple[str, ...]]", left: int) -> list[str]:
-    """Return lines of aligned cells, the first ``left`` columns to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            f"{text:{'<' if place < left else '>'}{width}}"
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
 
 
 def _row(row: dict[str, Any], metrics: "Sequence[MetricInfo]") -> tuple[str, ...]:

@@ -32,7 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": (
         "deconvseg evaluate -g TRUTH -p MASKS",
         "deconvseg evaluate -g DATASET -p MASKS -o MASKS --split test",
-        "deconvseg evaluate -g TRUTH -p MASKS --metrics dice,hd95,f1",
+        "deconvseg evaluate -g TRUTH -p MASKS --metrics dsc,hd95,lesion_f1",
     ),
     "report": (
         "deconvseg report RUN",

@@ -91,6 +91,12 @@ def _show_options(function: griffe.Function) -> None:
 
 
 def _expression(annotation: Any, function: griffe.Function) -> Any:
-    text = inspect.formatannotation(annotation).replace("typing.", "")
-    text = re.sub(r"Optional\[(.+)\]$", r"\1 | None", text)
-    return griffe.safe_get_annotation(ast.parse(text, mode="eval").body, parent=function.module)
+    """Turn a type into an expression whose names of this package are links."""
+    text = re.sub(r"Optional\[(.+)\]$", r"\1 | None", inspect.formatannotation(annotation).replace("typing.", ""))
+    homes = {name: module for module, name in re.findall(r"deconvseg\.([\w.]+)\.(\w+)", text)}
+    text = re.sub(r"\b[a-z_]\w*\.(?:\w+\.)*(\w+)", r"\1", text)
+    expression = griffe.safe_get_annotation(ast.parse(text, mode="eval").body, parent=function.module)
+    for part in () if isinstance(expression, str) else expression.iterate(flat=True):
+        if isinstance(part, griffe.ExprName) and part.name in homes:
+            part.parent = function.package[homes[part.name]]
+    return expression

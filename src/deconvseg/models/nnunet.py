@@ -33,7 +33,7 @@ class NNUNet(WrappedNetwork):
             sequence with one number per axis; ``None`` means 2 after the first stage.
         kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or per stage a sequence with
             one number per axis.
-           norm: ``"instance"`` (without parameters, as in the Deconver paper), ``"instance_affine"`` (as in nnU-Net) or
+        norm: ``"instance"`` (without parameters, as in the Deconver paper), ``"instance_affine"`` (as in nnU-Net) or
                ``"batch"``.
         residual: whether the encoder's blocks have residual connections.
         upsampling: ``"transposed"`` (as in nnU-Net) or another kind, by name or with options

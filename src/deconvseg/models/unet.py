@@ -66,7 +66,7 @@ class UNet(Network):
         spatial_dims: 2 or 3.
         widths: channels of each encoder stage, from the full resolution to the bottom; ``None`` means
             64-128-256-512-512 if the convolutions reduce the channels, and 64-128-256-512-1024 if the upsampling does.
-           strides: pooling before each stage: one number, one per stage (the first must be 1), one per axis, or per
+        strides: pooling before each stage: one number, one per stage (the first must be 1), one per axis, or per
                stage a sequence with one number per axis; ``None`` means 2 after the first stage.
         kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or per stage a sequence with
             one number per axis.

@@ -100,7 +100,7 @@ def draw_volume_agreement(
 
 def _draw_row(axes: Any, values: Sequence[float], height: float, colour: str) -> None:
     # Spread by rank, not at random: the same data give the same picture.
-    offsets = ((np.argsort(np.argsort(values)) * 0.618034) % 1.0 - 0.5) * 0.5
+    offsets = ((np.argsort(np.argsort(values)) * 0.618034 + 0.5) % 1.0 - 0.5) * 0.5
     axes.scatter(values, height + offsets, s=15, color=colour, alpha=0.75, linewidths=0, zorder=3)
     axes.axhline(height, color=GRID, linewidth=0.7, zorder=0)
     if len(values) >= _FEWEST_FOR_BOX:

@@ -48,11 +48,13 @@ def tabulate_classes(
         absent = mean["absent_classes"]
         name = f"mean over {mean['classes']} of {mean['classes'] + absent} classes" if absent else "mean over classes"
         foot = _class_row(name, mean, counts, metrics)
+    several = any(row[metrics[0].key]["ci95"] for row in classes)
+    note = "mean, 95 % CI" if several else ""
     columns = (
         Column("Class"),
-        Column(heads[0], "mean, 95 % CI"),
-        Column("with truth", "mean, 95 % CI"),
-        *(Column(head, "mean, 95 % CI") for head in heads[1:]),
+        Column(heads[0], note),
+        Column("with truth", note),
+        *(Column(head, note) for head in heads[1:]),
         *(Column("missed"), Column("false alarms"), Column("both empty")),
     )
     table = Table(columns, tuple(rows), foot)
@@ -92,8 +94,10 @@ def _statistics(found: Mapping[str, Any], digits: int) -> Cell:
     """Return the cell of a metric: the mean, its interval, median and standard deviation, each where it has a value."""
     if found["mean"] is None:
         return Cell(DASH)
-    spread = f"median {found['median']:.{digits}f}, SD {found['std']:.{digits}f}" if found["std"] is not None else ""
-    notes = tuple(text for text in (format_interval(found, digits), spread) if text)
+    spread = (
+        [f"median {found['median']:.{digits}f}", f"SD {found['std']:.{digits}f}"] if found["std"] is not None else []
+    )
+    notes = tuple(text for text in (format_interval(found, digits), *spread) if text)
     return Cell(format_number(found["mean"], digits), notes, value=found["mean"])
 
 

@@ -54,6 +54,7 @@ def render_page(*, title: str, subtitle: str, sections: Sequence[Section], gaps:
         script=Markup(script),
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
         version=__version__,
+        megabytes=f"{sum(len(markup.encode()) for _, markup in parts) / 1e6:.1f}",
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
 

@@ -17,6 +17,7 @@ from deconvseg.reporting.comparison.entries import describe_cost
 from deconvseg.reporting.comparison.pairing import MEAN, Comparison, compare_runs
 from deconvseg.reporting.comparison.pictures import choose_changed, draw_changed
 from deconvseg.reporting.comparison.tables import (
+    format_signed,
     tabulate_cases,
     tabulate_cost,
     tabulate_differences,
@@ -139,13 +140,14 @@ def tell_verdict(comparison: Comparison) -> str:
     if found.mean is None:
         return f"{metric.title} has no value in any common case."
     where = f"mean {metric.title}" if column == MEAN else metric.title
-    text = f"{pair.second} minus {pair.first}: {where} {found.mean:+.{metric.digits}f}"
+    text = f"{pair.second} minus {pair.first}: {where} {format_signed(found.mean, metric.digits)}"
     if found.ci95:
-        text += f" (95 % CI {found.ci95[0]:+.{metric.digits}f} to {found.ci95[1]:+.{metric.digits}f})"
-    text += (
-        f" over {found.n} common case{'' if found.n == 1 else 's'}; better in {found.better}, worse in {found.worse}"
-    )
-    return text.replace("-", "−") + "."
+        low, high = (format_signed(bound, metric.digits) for bound in found.ci95)
+        text += f" (95 % CI {low} to {high})"
+    if found.p is not None:
+        text += f", p {'< 0.001' if found.p < 0.001 else f'= {found.p:.3f}'}"
+    cases = f"{found.n} common case{'' if found.n == 1 else 's'}"
+    return f"{text}, over {cases}; better in {found.better}, worse in {found.worse}."
 
 
 def _pairs(page: _Page) -> Iterator[Section]:

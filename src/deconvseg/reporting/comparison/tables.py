@@ -63,12 +63,15 @@ def tabulate_pairs(comparison: Comparison, colours: Mapping[str, str]) -> Table:
 def _difference(found: PairedDifference, digits: int) -> Cell:
     if found.mean is None:
         return Cell(DASH)
-    interval = f"{_signed(found.ci95[0], digits)} to {_signed(found.ci95[1], digits)}" if found.ci95 else ""
-    return Cell(_signed(found.mean, digits), (interval,) if interval else (), value=found.mean)
+    interval = f"{format_signed(found.ci95[0], digits)} to {format_signed(found.ci95[1], digits)}" if found.ci95 else ""
+    return Cell(format_signed(found.mean, digits), (interval,) if interval else (), value=found.mean)
 
 
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+def format_signed(value: float, digits: int) -> str:
+    """Return a difference with its sign, as a minus sign and not a hyphen."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    # What is rounded to nothing has no sign.
+    return text if any(digit in text for digit in "123456789") else text[1:]
 
 
 def _probability(value: float | None) -> Cell:
@@ -111,7 +114,7 @@ def tabulate_cases(
     rows = []
     for place in np.argsort(np.nan_to_num(change), kind="stable").tolist():
         cells = (
-            [Cell(_signed(change[place], 3), value=float(change[place]))]
+            [Cell(format_signed(change[place], 3), value=float(change[place]))]
             if not np.isnan(change[place])
             else [Cell(DASH)]
         )

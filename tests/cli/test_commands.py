@@ -223,7 +223,7 @@ def test_information_is_json_too(deconvseg) -> None:  # type: ignore[no-untyped-
 
 def test_a_network_s_arguments_are_told(deconvseg) -> None:  # type: ignore[no-untyped-def]
     told = deconvseg("models", "mednext").out
-    assert 'size: the paper\'s "S", "B", "M" or "L".' in told
+    assert 'size: variant of the paper: "S", "B", "M" or "L".' in told
     assert "(B, out_channels, *S)" in told
     unknown = deconvseg("models", "mednxt")
     assert unknown.code == 2

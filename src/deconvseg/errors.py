@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# The least share that two names have in common where one is suggested for the other.
+_ALIKE = 0.5
+
 
 class DeconvsegError(Exception):
     """Base class of all errors: a one-line message with what was found, where, and what to do."""
@@ -26,11 +29,31 @@ class InterruptionError(DeconvsegError):
     exit_code = 130
 
 
+def nearest_names(value: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return the known names that are most like a value, the nearest first; upper and lower case are alike.
+
+    >>> nearest_names("DTC", ["dtc", "transposed"])
+    ['dtc']
+    """
+    spelt: dict[str, str] = {}
+    for name in known:
+        spelt.setdefault(name.lower(), name)
+    return [spelt[name] for name in get_close_matches(str(value).lower(), spelt, n=count, cutoff=_ALIKE)]
+
+
+def suggest(value: str, known: Iterable[str]) -> str:
+    """Return the question after the nearest names, as ``"did you mean 'dtc'? "``; empty where none is near.
+
+    >>> suggest("dct", ["dtc", "transposed"])
+    "did you mean 'dtc'? "
+    """
+    nearest = nearest_names(value, known)
+    return f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+
+
 def check_choice(value: str, known: Iterable[str], what: str) -> None:
     """Raise :class:`InputError` for a value that is not in ``known``, with the nearest known names as suggestions."""
     choices = list(known)
-    if value in choices:
-        return
-    nearest = get_close_matches(str(value), choices, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-    raise InputError(f"{what} {value!r} is unknown: {hint}choose from {', '.join(choices) or 'none'}")
+    if value not in choices:
+        listed = ", ".join(choices) or "none"
+        raise InputError(f"{what} {value!r} is unknown: {suggest(value, choices)}choose from {listed}")

@@ -119,7 +119,7 @@ def test_wrong_use_is_said(
         (["--preset", "glass"], "preset 'glass' is unknown: did you mean 'glas'?"),
         (["--preset", "glas", "--variant", "larger"], "variant 'larger'"),
         (["--variant", "larger"], "name that too, as --preset"),
-        (["--recipe", "soup"], "unknown recipe 'soup'"),
+        (["--recipe", "soup"], "recipe 'soup' is unknown: choose from default, paper"),
     ],
 )
 def test_names_that_are_unknown_are_refused_before_a_case_is_read(

@@ -476,7 +476,7 @@ class TestBadInput:
             evaluate(*folders[:2], foreground=True, labels={1: "a"})
 
     def test_unit(self, folders):
-        with pytest.raises(InputError, match="unknown unit 'cm': choose mm or voxel"):
+        with pytest.raises(InputError, match="`unit` 'cm' is unknown: choose from mm, voxel"):
             evaluate(*folders[:2], unit="cm")
 
 

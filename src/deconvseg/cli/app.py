@@ -28,6 +28,7 @@ from deconvseg.cli import (
 from deconvseg.cli.console import choose_level, error, show_log
 from deconvseg.cli.flags import speak_for
 from deconvseg.cli.helping import Command, Group
+from deconvseg.cli.options import join_sizes
 from deconvseg.errors import DeconvsegError
 from deconvseg.system import current_folder, ending_signal, exit_on, leave_current_folder, one_line, protect_streams
 
@@ -108,7 +109,7 @@ def _run() -> int:
     try:
         # Libraries raise unclear errors where it is missing.
         current_folder()
-        app(arguments)
+        app(join_sizes(arguments))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if name := ending_signal(code):

@@ -56,6 +56,8 @@ def _say(parameter: Any, value: Any) -> str:
     )
     if parameter.is_flag:
         return off if value is False and off else flag
+    if isinstance(value, list | tuple) and all(isinstance(entry, int) for entry in value):
+        value = "x".join(map(str, value))
     if isinstance(value, dict):
         return " ".join(f"{flag} {key}={entry}" for key, entry in value.items())
     return flag if value is None else f"{flag} {shlex.quote(str(value))}"

@@ -1,6 +1,7 @@
 """How options are said on the command line: those of :mod:`deconvseg.options`, and the few that commands add."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -8,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from deconvseg.options import OBJECT, Declared, Option, Options, declared_options
+from deconvseg.options import OBJECT, PATCH, Declared, Option, Options, RunOptions, declared_options
+
+# One size, or two that were joined: an image has three axes at most.
+_SIZES = re.compile(r"\d+(x\d+)?")
 
 
 def takes(
@@ -70,6 +74,24 @@ def _flags(name: str, option: Option) -> list[str]:
         "/".join(f"-{part}" if len(part) == 1 else f"--{part}" for part in names.split("/"))
         for names in option.names or (name.replace("_", "-"),)
     ]
+
+
+def join_sizes(arguments: Sequence[str]) -> list[str]:
+    """Return a command's arguments with the numbers after an option of sizes as one: 96 96 64 as 96x96x64."""
+    taking = {
+        flag
+        for name, option, _ in declared_options(RunOptions)
+        if option.kind is PATCH
+        for flag in _flags(name, option)
+    }
+    joined: list[str] = []
+    for argument in arguments:
+        before = joined[-2:]
+        if len(before) == 2 and before[0] in taking and argument.isdecimal() and _SIZES.fullmatch(before[1]):
+            joined[-1] += f"x{argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _read(entry: Declared, given: Any) -> Any:

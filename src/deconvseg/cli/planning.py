@@ -8,14 +8,14 @@ import typer
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, print_explanation, print_json, warn
 from deconvseg.errors import InputError
-from deconvseg.options import PLANNED, Option, TrainOptions, whole
+from deconvseg.options import PLANNED, UNKEYED, Option, TrainOptions, whole
 from deconvseg.system import write_text
 
 if TYPE_CHECKING:
     from deconvseg.planning import Plan
 
-# What may be asked of a plan that is there; all else decides how one is made.
-_OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema")
+# What may be asked of a plan that is there: its entries, too. All else decides how one is made.
+_OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema", *set(PLANNED).difference(UNKEYED))
 
 
 @options.takes(
@@ -38,20 +38,11 @@ def plan(
         bool, typer.Option("--explain", help="Print the data, the choices and their reasons for a person.")
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json, and end.")] = False,
-    *,
-    splits: str | None,
-    fold: int | str,
-    group_by: str | None,
-    foreground: bool,
-    max_seconds: float | None,
-    values: dict[str, Any] | None,
-    seed: int,
     **asked: Any,
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
-    from deconvseg.data import find_leaks, is_dataset, open_dataset, report_problems, resolve_splits
-    from deconvseg.planning import Plan, cache_folder, check_plan, make_plan, read_plan
-    from deconvseg.system import keep_freed_memory
+    from deconvseg.data import is_dataset
+    from deconvseg.planning import Plan, check_plan, read_plan
 
     if schema:
         print_json(Plan.model_json_schema())
@@ -60,20 +51,43 @@ def plan(
         raise InputError("name a dataset to plan for, or a plan.json to check")
     if dataset.suffix == ".json" and dataset.is_file() and not is_dataset(dataset):
         _refuse_choices(context, dataset)
-        made = read_plan(dataset)
+        chosen = TrainOptions(dataset, **asked)
+        chosen.check_given()
+        made = read_plan(dataset).with_values(chosen.plan_changes)
     else:
-        keep_freed_memory()
-        data = open_dataset(dataset, foreground=foreground, group_by=group_by)
-        parts = resolve_splits(data, splits, fold=fold, seed=seed)
-        for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):
-            warn(problem)
-        loss = (values or {}).get("recipe.loss")
-        made = make_plan(data, parts, loss=loss, seconds=max_seconds, cache=cache_folder(), console=Terminal(), **asked)
-    made = made.with_values(values or {})
+        made = _make(TrainOptions(dataset, **asked))
     check_plan(made)
     if output is not None:
         write_text(output, made.model_dump_json(indent=2) + "\n")
     _show(made, output, explain)
+
+
+def _make(asked: TrainOptions) -> "Plan":
+    """Plan a dataset; what is asked for is checked before any case is read."""
+    from deconvseg.data import find_leaks, report_problems, resolve_splits
+    from deconvseg.planning import cache_folder, make_plan
+    from deconvseg.system import keep_freed_memory
+    from deconvseg.training import check_dataset, open_data
+
+    asked.check_given()
+    keep_freed_memory()
+    data = open_data(asked)
+    parts = resolve_splits(data, asked.splits, fold=asked.fold, seed=asked.seed)
+    check_dataset(data, asked, None)
+    for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):
+        warn(problem)
+    return make_plan(
+        data,
+        parts,
+        loss=asked.plan_changes.get("recipe.loss"),
+        seconds=asked.max_seconds,
+        values=asked.plan_changes,
+        device=asked.device,
+        workers=asked.workers,
+        cache=cache_folder(),
+        console=Terminal(),
+        **{name: getattr(asked, name) for name in PLANNED},
+    )
 
 
 def _refuse_choices(context: typer.Context, file: Path) -> None:

@@ -18,7 +18,13 @@ from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.file_names import case_stem, is_image_file
 from deconvseg.data.formats.itk import image_from_itk
 from deconvseg.data.formats.reader import Reader
-from deconvseg.data.formats.registry import image_suffixes, list_readers, register_reader, unregister_reader
+from deconvseg.data.formats.registry import (
+    image_suffixes,
+    is_picture,
+    list_readers,
+    register_reader,
+    unregister_reader,
+)
 from deconvseg.data.geometry import AxisOrder, Geometry
 from deconvseg.data.grids import check_same_grid
 from deconvseg.data.headers import read_header
@@ -115,6 +121,7 @@ __all__ = [
     "is_dataset",
     "is_image_file",
     "is_images_folder",
+    "is_picture",
     "is_rgb",
     "list_bids_masks",
     "list_image_files",

@@ -58,8 +58,6 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         (8, True)
 
     """
-    if asked.unit not in ("mm", "voxel"):
-        raise InputError(f"unknown unit {asked.unit!r}: choose mm or voxel")
     measuring = Measuring.choose(
         asked.metrics,
         empty=asked.empty,

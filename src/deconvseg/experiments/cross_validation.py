@@ -48,14 +48,15 @@ from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, tak
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Silent, Timings, each, takes_console
 from deconvseg.runs import FOLDS, Run
-from deconvseg.system import choose_device, hold, remove_unfinished, write_text
+from deconvseg.system import hold, remove_unfinished, write_text
 from deconvseg.text import dump_json
 from deconvseg.training import (
     Ranks,
     changed_keys,
+    check_dataset,
     check_resumable,
     check_same_plan,
-    choose_precision,
+    check_start,
     decide_plan,
     describe_run,
     foresee,
@@ -162,11 +163,9 @@ def _start(
         )
     if runs := [path.parent for path in output.glob("fold_*/plan.json")]:
         raise InputError(f"{runs[0]}: holds a run already; choose another folder (`output`)")
-    given_plan(options)
-    choose_precision(options.precision, choose_device(options.device))
-    if options.pretrained is not None:
-        Run.open(options.pretrained).load_weights()
+    given = check_start(Run(output), options)
     data = open_data(options)
+    check_dataset(data, options, given)
     measure = partial(measure_strata, stratify=asked.stratify, table=asked.table, root=options.dataset, console=console)
     parts = resolve_folds(data, options.splits, folds=asked.folds, strata=measure, seed=options.seed)
     for text in find_leaks(data, parts):

@@ -27,7 +27,7 @@ def fold_run(run: Run, fold: int) -> Run:
 
 def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:
     """Return the task that trains or continues a fold."""
-    own = {name for name, option, _ in declared_options(RunOptions) if option.resume != "contents"}
+    own = {name for name, option, _ in declared_options(RunOptions) if option.resume != "contents" and not option.key}
     arguments = {
         **{name: getattr(options, name) for name in own.difference(PLANNED)},
         "dataset": options.dataset,
@@ -51,7 +51,7 @@ def resumed_where_started(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if not Run(arguments["output"]).resume_file.is_file():
         return dict(arguments)
     # All other arguments are stored in its folder.
-    fixed = {name for name, option, _ in declared_options(RunOptions) if option.resume == "same"}
+    fixed = {name for name, option, _ in declared_options(RunOptions) if option.resume in ("same", "further")}
     return {name: value for name, value in arguments.items() if name not in fixed} | {"resume": True}
 
 

@@ -15,6 +15,7 @@ from deconvseg.models.nnunet import NNUNet
 from deconvseg.models.nnunet_resenc import ResEncUNet
 from deconvseg.models.official import load_official
 from deconvseg.models.registry import (
+    check_arguments,
     create_model,
     current_arguments,
     describe_model,
@@ -52,6 +53,7 @@ __all__ = [
     "SwinUNETRV2",
     "UNet",
     "UNetPlusPlus",
+    "check_arguments",
     "complexity",
     "create_model",
     "current_arguments",

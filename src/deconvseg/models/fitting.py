@@ -25,7 +25,8 @@ class Grid:
     """Geometry of patches and stages: desired patch sizes (before rounding), and strides and reach per stage and axis.
 
     ``reaches`` is False where a stage's kernel is 1 along an axis. ``whole`` says that a patch covers the median
-    volume. ``slices`` is the axis along which patches are one voxel thick, or None.
+    volume. ``slices`` is the axis along which patches are one voxel thick, or None. ``exact`` sizes were requested and
+    are not rounded. ``width`` is the requested width of the first stage, or None.
     """
 
     kind: DeviceKind
@@ -34,6 +35,8 @@ class Grid:
     strides: tuple[tuple[int, ...], ...]
     reaches: tuple[tuple[bool, ...], ...]
     slices: int | None = None
+    exact: bool = False
+    width: int | None = None
 
     @property
     def seen_dims(self) -> int:
@@ -46,9 +49,23 @@ class Grid:
         return not all(all(stage) for stage in self.reaches)
 
     def patch(self, multiple: Sequence[int]) -> tuple[int, ...]:
-        """Return the patch size as multiples of ``multiple``, rounded up if a patch covers the whole volume."""
-        rounding = math.ceil if self.whole else round
-        return tuple(max(1, rounding(n / m)) * m for n, m in zip(self.sizes, multiple, strict=True))
+        """Return the patch size as multiples of ``multiple``, rounded up if a patch covers the whole volume.
+
+        Raises :class:`~deconvseg.errors.InputError` if the sizes are ``exact`` and no multiples.
+        """
+        rounding = math.ceil if self.whole and not self.exact else round
+        patch = tuple(max(1, rounding(n / m)) * m for n, m in zip(self.sizes, multiple, strict=True))
+        if self.exact and patch != self.sizes:
+            asked = [int(n) for n in self.sizes]
+            raise InputError(
+                f"`patch_size={asked}`: this network needs a multiple of {'x'.join(map(str, multiple))}; the nearest "
+                f"patch is {'x'.join(map(str, patch))}"
+            )
+        return patch
+
+    def widths(self, usual: Sequence[int]) -> Sequence[int]:
+        """Return the widths of the first stage to try: a network's usual ones, or the requested one."""
+        return usual if self.width is None else (self.width,)
 
 
 def fit_stages(
@@ -80,6 +97,6 @@ def fit_stages(
         arguments["window"] = [1 if axis == grid.slices else 4 for axis in range(len(grid.sizes))]
     if "image_size" in known:
         arguments["image_size"] = list(patch)
-    for base in WIDTHS[grid.kind]:
+    for base in grid.widths(WIDTHS[grid.kind]):
         widths = [min(base * 2**stage, max(base, _MOST_CHANNELS)) for stage in range(len(strides))]
         yield f"width {base}", {"widths": widths, **arguments}

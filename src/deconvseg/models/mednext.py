@@ -88,8 +88,9 @@ class MedNeXt(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield narrower versions of the smallest variant, then all variants."""
-        for filters in (8, 16):
+        """Yield narrower versions of the smallest variant, then all variants; all variants of a requested width."""
+        for filters in (8, 16) if grid.width is None else ():
             yield f"S, width {filters}", {"size": "S", "init_filters": filters}
         for size in _VARIANTS:
-            yield size, {"size": size, "init_filters": 32}
+            label = size if grid.width is None else f"{size}, width {grid.width}"
+            yield label, {"size": size, "init_filters": grid.width or 32}

@@ -170,7 +170,7 @@ class NNMamba(Network):
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
         """Yield the widths of the network."""
-        for channels in (8, 16, 32):
+        for channels in grid.widths((8, 16, 32)):
             yield f"width {channels}", {"channels": channels}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

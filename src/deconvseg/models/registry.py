@@ -111,9 +111,8 @@ def create_model(name: str, preset: str | None = None, *, variant: str | None = 
     current = current_arguments(name, config)
     if config.keys() - current.keys():
         warn_of_moved(config, current)
-    builder = _BUILDERS[name]
-    _check_arguments(name, builder, current)
-    return builder(**current)
+    check_arguments(name, current)
+    return _BUILDERS[name](**current)
 
 
 def current_arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +121,13 @@ def current_arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return fold_moved(_constructor(_BUILDERS[name]), config)
 
 
-def _check_arguments(name: str, builder: Callable[..., Network], config: dict[str, Any]) -> None:
+def check_arguments(name: str, config: Mapping[str, Any]) -> None:
+    """Raise :class:`~deconvseg.errors.InputError` for arguments that a registered model lacks, and for wrong types.
+
+    Whether they suit each other is not asked: :func:`create_model` says that.
+    """
+    check_choice(name, list_models(), "model")
+    builder = _BUILDERS[name]
     parameters = inspect.signature(builder).parameters
     types = get_type_hints(_constructor(builder))
     for argument, value in config.items():

@@ -182,7 +182,7 @@ class SegMamba(Network):
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
         """Yield the widths of the network."""
         # The paper's proportions; 48 is the paper's width.
-        for base in (12, 24, 48):
+        for base in grid.widths((12, 24, 48)):
             yield f"width {base}", {"widths": [base, 2 * base, 4 * base, 8 * base], "hidden": 16 * base}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

@@ -82,5 +82,5 @@ class SegResNet(WrappedNetwork):
         """Yield the widths of the network, with the grid's number of stages."""
         # The number of stages that the longest axis allows; the other axes are padded.
         depths = list(_DEPTHS[: max(2, len(grid.strides))])
-        for filters in WIDTHS[grid.kind]:
+        for filters in grid.widths(WIDTHS[grid.kind]):
             yield f"width {filters}", {"init_filters": filters, "depths": depths}

@@ -94,7 +94,7 @@ class SwinUNETR(WrappedNetwork):
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
         """Yield the widths of the network."""
         # Multiples of 12, which the attention heads need; 48 is the paper's width.
-        for features in (12, 24, 36, 48):
+        for features in grid.widths((12, 24, 36, 48)):
             yield f"width {features}", {"feature_size": features}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

@@ -65,7 +65,7 @@ class UNetPlusPlus(WrappedNetwork):
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
         """Yield the widths of the network."""
-        for base in WIDTHS[grid.kind]:
+        for base in grid.widths(WIDTHS[grid.kind]):
             yield f"width {base}", {"widths": [base, base, 2 * base, 4 * base, 8 * base], "last_width": base}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -92,10 +92,12 @@ class UNETR(WrappedNetwork):
 
     @classmethod
     def fitted(cls, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-        """Yield vision transformers for the patch size."""
-        for name, (features, hidden, heads) in _TRANSFORMERS.items():
+        """Yield vision transformers for the patch size; a requested width is that of the convolutions."""
+        for name, (usual, hidden, heads) in _TRANSFORMERS.items():
+            (features,) = grid.widths((usual,))
             sizes = {"hidden_size": hidden, "mlp_dim": 4 * hidden, "num_heads": heads}
-            yield f"{name} transformer", {"image_size": list(patch), "feature_size": features, **sizes}
+            label = f"{name} transformer" if grid.width is None else f"{name} transformer, width {features}"
+            yield label, {"image_size": list(patch), "feature_size": features, **sizes}
 
 
 def _drop_cross_attention(body: nn.Module) -> None:

@@ -15,16 +15,28 @@ from deconvseg.options.declaring import (
     whole,
 )
 from deconvseg.options.evaluating import EvaluateOptions, PartOptions
+from deconvseg.options.kinds import PATCH, STRATEGIES
 from deconvseg.options.predicting import MODELS, PredictOptions
-from deconvseg.options.training import PLANNED, CrossvalOptions, RunOptions, TrainArguments, TrainOptions, places
+from deconvseg.options.training import (
+    PLANNED,
+    UNKEYED,
+    CrossvalOptions,
+    RunOptions,
+    TrainArguments,
+    TrainOptions,
+    places,
+)
 
 __all__ = [
     "BYTES",
     "MODELS",
     "OBJECT",
+    "PATCH",
     "PLACE",
     "PLANNED",
     "SETTINGS",
+    "STRATEGIES",
+    "UNKEYED",
     "CrossvalOptions",
     "Declared",
     "EvaluateOptions",

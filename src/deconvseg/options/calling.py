@@ -7,6 +7,7 @@ from inspect import Parameter, Signature, cleandoc
 from textwrap import fill
 from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 
+from deconvseg.errors import suggest
 from deconvseg.options.declaring import Options, declared_options
 
 _Arguments = ParamSpec("_Arguments")
@@ -31,8 +32,12 @@ def takes(
             try:
                 signature.bind(*arguments, **named)
             except TypeError as error:
-                raise TypeError(f"{function.__name__}() {error}") from None
-            return function(options(*arguments, **named))
+                unknown = next((name for name in named if name not in signature.parameters), "")
+                hint = suggest(unknown, signature.parameters).rstrip() if unknown else ""
+                raise TypeError(f"{function.__name__}() {error}{f': {hint}' if hint else ''}") from None
+            given = options(*arguments, **named)
+            given.check_given()
+            return function(given)
 
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {name: entry.annotation for name, entry in signature.parameters.items()}

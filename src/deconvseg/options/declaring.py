@@ -3,13 +3,13 @@
 import json
 import operator
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from os import fspath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, check_choice
 from deconvseg.units import parse_bytes, parse_seconds
 
 
@@ -18,7 +18,8 @@ class Kind(NamedTuple):
 
     ``check`` returns a value as it is kept, ``read`` the value that a text means; both raise TypeError or ValueError.
     ``wanted`` says what to give; ``form`` is how it is written where a sentence has ``{form}``. The command line's
-    parser makes it a ``parsed``, of which ``read`` makes the value.
+    parser makes it a ``parsed``, of which ``read`` makes the value. Of a kind that is the name of something here,
+    ``names`` gives all names; ``find`` raises :class:`InputError` for a value that nothing here is.
     """
 
     check: Callable[[Any], Any]
@@ -29,6 +30,13 @@ class Kind(NamedTuple):
     text_form: str = ""
     metavar: str | None = None
     parsed: Any = str
+    names: Callable[[], Iterable[str]] | None = None
+    find: Callable[[Any], object] | None = None
+
+
+def name_of(names: Callable[[], Iterable[str]]) -> Kind:
+    """Names of a registry, or of a few choices; ``names`` imports what it needs when it is called."""
+    return TEXT._replace(names=names)
 
 
 def whole(minimum: int, maximum: int | None = None) -> Kind:
@@ -60,6 +68,12 @@ def _check_seconds(value: Any) -> float:
     return float(value)
 
 
+def _check_positive(value: Any) -> float:
+    if not _check_number(value) > 0:
+        raise ValueError
+    return float(value)
+
+
 def _check_number(value: Any) -> float:
     if isinstance(value, str | bool):
         raise TypeError
@@ -85,6 +99,7 @@ def _read_setting(text: str) -> tuple[str, Any]:
 TEXT = Kind(_is(str), "a text")
 FLAG = Kind(_is(bool), "True or False", parsed=bool)
 NUMBER = Kind(_check_number, "a number", read=float)
+POSITIVE = Kind(_check_positive, "a number above 0", read=lambda text: _check_positive(float(text)))
 # A path, kept as a text.
 PLACE = Kind(lambda value: _is(str)(fspath(value)), "a path", parsed=Path)
 SECONDS = Kind(
@@ -167,15 +182,18 @@ class Option:
     """What is declared beside the type of an option, in one sentence, for Python and for the command line.
 
     ``names`` are those of the command line where they are not the argument's own. ``resume`` says what an option must
-    be where a run goes on: the "same"; as it is asked for ("free"); or the same by its "contents" and not by its name;
-    one of a "call" is not kept in ``config.json``. What a plan decides (``plans``) cannot be asked for beside one.
+    be where a run goes on: the "same"; as it is asked for ("free"); the same or "further"; or the same by its
+    "contents" and not by its name; one of a "call" is not kept in ``config.json``. What a plan decides (``plans``)
+    cannot be asked for beside one, unless it is an entry of the plan: the value at its ``key``, a dotted path, which is
+    then replaced.
     """
 
     help: str
     kind: Kind = TEXT
     names: tuple[str, ...] = ()
-    resume: Literal["same", "free", "contents", "call"] = "same"
+    resume: Literal["same", "free", "further", "contents", "call"] = "same"
     plans: bool = False
+    key: str | None = None
     positional: bool = False
 
     def accept(self, value: Any, name: str) -> Any:
@@ -188,11 +206,20 @@ class Option:
     def read(self, text: Any, name: str) -> Any:
         """Return what a text means; :class:`InputError` names the option and says what to give."""
         try:
-            return (self.kind.read or self.kind.check)(text)
+            value = (self.kind.read or self.kind.check)(text)
         except (OverflowError, TypeError, ValueError) as error:
             raise InputError(
                 f"{name} {shlex.quote(str(text))}: give {self.kind.wanted_text or self.kind.wanted}"
             ) from error
+        self.find(value, name)
+        return value
+
+    def find(self, value: Any, name: str) -> None:
+        """Raise :class:`InputError` for a value that names nothing that is here; it lists the nearest names."""
+        if self.kind.names is not None:
+            check_choice(value, self.kind.names(), name)
+        if self.kind.find is not None:
+            self.kind.find(value)
 
 
 class Declared(NamedTuple):
@@ -215,6 +242,15 @@ class Options:
         for name, option, default in declared_options(type(self)):
             if (value := getattr(self, name)) is not None or default is not None:
                 object.__setattr__(self, name, option.accept(value, name))
+
+    def check_given(self) -> None:
+        """Raise :class:`InputError` where an option names something that is not here; nothing is opened for that.
+
+        Functions do this before anything else. Options that were kept are not checked: what they name may be gone.
+        """
+        for name, option, default in declared_options(type(self)):
+            if (value := getattr(self, name)) is not None and value is not default and value != default:
+                option.find(value, f"`{name}`")
 
 
 def declared_options(options: type[Options]) -> list[Declared]:

@@ -6,17 +6,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from deconvseg.options.declaring import NUMBER, OBJECT, PLACE, TEXT, Kind, Option, Options, whole
+from deconvseg.options.declaring import NUMBER, OBJECT, PLACE, TEXT, Kind, Option, Options, name_of, whole
 from deconvseg.options.training import FOREGROUND, SPLITS
 from deconvseg.progress import SILENT, Console
 
 _Path = str | PathLike[str]
-
-
-def _check_part(value: Any) -> Any:
-    if value not in ("train", "val", "test"):
-        raise ValueError
-    return value
 
 
 def _check_names(value: Any) -> Any:
@@ -42,7 +36,7 @@ class PartOptions(Options):
     splits: Annotated[_Path | None, SPLITS] = None
     split: Annotated[
         Literal["train", "val", "test"] | None,
-        Option("Take only the cases of that split: train, val or test.", Kind(_check_part, "train, val or test")),
+        Option("Take only the cases of that split: train, val or test.", name_of(lambda: ("train", "val", "test"))),
     ] = None
     fold: Annotated[
         int | None, Option("Which entry of a splits file that is a list (nnU-Net's); 0 if not given.", whole(0))
@@ -64,7 +58,9 @@ class EvaluateOptions(PartOptions):
         ),
     ] = None
     _: KW_ONLY
-    unit: Annotated[Literal["mm", "voxel"], Option("Unit of distances: mm or voxel.")] = "mm"
+    unit: Annotated[
+        Literal["mm", "voxel"], Option("Unit of distances: mm or voxel.", name_of(lambda: ("mm", "voxel")))
+    ] = "mm"
     metrics: Annotated[
         str | Sequence[str] | None,
         Option("Metrics with commas between them, or all; dice,hd95,nsd if not given.", NAMES),

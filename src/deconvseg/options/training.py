@@ -1,24 +1,38 @@
 """The options of a training and of a cross-validation. A new one is a field here, and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
+from deconvseg.errors import InputError
 from deconvseg.options.declaring import (
     BYTES,
     FLAG,
     OBJECT,
     PLACE,
+    POSITIVE,
     SECONDS,
     SETTINGS,
-    TEXT,
-    Kind,
     Option,
     Options,
     declared_options,
     whole,
+)
+from deconvseg.options.kinds import (
+    COLUMN,
+    DEVICE_NAME,
+    FOLD,
+    MODEL,
+    PATCH,
+    PLAN,
+    PRECISION,
+    PRESET,
+    RECIPE,
+    REGEX,
+    STRATEGY,
+    UPSAMPLING,
 )
 from deconvseg.progress import Console
 
@@ -30,36 +44,13 @@ if TYPE_CHECKING:
 _Path = str | PathLike[str]
 
 
-def _check_fold(value: Any) -> Any:
-    return value if value == "all" else whole(0).check(value)
-
-
-def _read_fold(text: str) -> Any:
-    return text if text == "all" else whole(0).check(int(text))
-
-
-def _check_plan(value: Any) -> Any:
-    if isinstance(value, str | PathLike):
-        return PLACE.check(value)
-    from deconvseg.planning import Plan
-
-    if not isinstance(value, Plan):
-        raise TypeError
-    return value
-
-
-FOLD = Kind(_check_fold, "a number from 0, or 'all'", read=_read_fold, wanted_text="a number from 0, or all")
-COLUMN = TEXT._replace(metavar="COLUMN")
-REGEX = TEXT._replace(metavar="REGEX")
-# The file of a plan, or in Python the plan itself.
-PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE.check)
 SPLITS = Option(
     'JSON file {"train": [...], "val": [...], "test": [...]}, nnU-Net\'s splits_final.json, or a CSV with a column '
     "split.",
     PLACE,
     resume="contents",
 )
-DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", names=("d", "device"))
+DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", DEVICE_NAME, names=("d", "device"))
 FOREGROUND = Option("Take every label above zero as one class (instance maps).", FLAG)
 _CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not given.", OBJECT, resume="call")
 
@@ -78,15 +69,17 @@ class RunOptions(Options):
         ),
     ]
     _: KW_ONLY
-    model: Annotated[str, Option("A network of 'deconvseg models'.", plans=True)] = "deconver"
-    preset: Annotated[str | None, Option("A paper's network, as isles22: see 'deconvseg models'.", plans=True)] = None
+    model: Annotated[str, Option("A network of 'deconvseg models'.", MODEL, plans=True)] = "deconver"
+    preset: Annotated[
+        str | None, Option("A paper's network, as isles22: see 'deconvseg models'.", PRESET, plans=True)
+    ] = None
     variant: Annotated[
         str | None, Option("One of a preset's networks, by its name in 'deconvseg models'.", plans=True)
     ] = None
     plan: Annotated[
         "Plan | _Path | None", Option("Use this plan.json instead of making one.", PLAN, resume="contents")
     ] = None
-    recipe: Annotated[str, Option("default or paper.", plans=True)] = "default"
+    recipe: Annotated[str, Option("default or paper.", RECIPE, plans=True)] = "default"
     splits: Annotated[_Path | None, SPLITS] = None
     group_by: Annotated[
         str | None,
@@ -97,10 +90,17 @@ class RunOptions(Options):
         ),
     ] = None
     foreground: Annotated[bool, FOREGROUND] = False
-    epochs: Annotated[int | None, Option("Number of epochs of each training.", whole(1), resume="contents")] = None
+    epochs: Annotated[
+        int | None, Option("Number of epochs of each training.", whole(1), key="recipe.epochs", resume="further")
+    ] = None
     max_seconds: Annotated[
         float | None,
-        Option("Plan for this time and stop each training after it{form}.", SECONDS, names=("time", "max-time")),
+        Option(
+            "Plan for this time and stop each training after it{form}.",
+            SECONDS,
+            names=("time", "max-time"),
+            resume="further",
+        ),
     ] = None
     memory: Annotated[
         int | None, Option("Plan for this much memory{form}; 90 % of what is free if not given.", BYTES, plans=True)
@@ -111,8 +111,41 @@ class RunOptions(Options):
             "2: cut volumes into 2D slices; 3: never do. Decided by the data if not given.", whole(2, 3), plans=True
         ),
     ] = None
+    upsampling: Annotated[
+        str | Mapping[str, Any] | None,
+        Option(
+            "The network's upsampling{form}; see 'deconvseg models NAME'.",
+            UPSAMPLING,
+            plans=True,
+            key="model.config.upsampling",
+            resume="contents",
+        ),
+    ] = None
+    width: Annotated[
+        int | None,
+        Option(
+            "Channels of the network's first stage; the widest that is fast enough if not given.", whole(1), plans=True
+        ),
+    ] = None
+    patch_size: Annotated[
+        int | Sequence[int] | None,
+        Option(
+            "Voxels of a patch: one number, or one for each axis{form}.",
+            PATCH,
+            plans=True,
+            key="patch_size",
+            resume="contents",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None, Option("Patches of a step.", whole(1), plans=True, key="batch_size", resume="contents")
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        Option("The highest learning rate.", POSITIVE, plans=True, key="recipe.learning_rate", resume="contents"),
+    ] = None
     device: Annotated[str, DEVICE] = "auto"
-    precision: Annotated[str, Option("auto, 32, bf16 or 16.")] = "auto"
+    precision: Annotated[str, Option("auto, 32, bf16 or 16.", PRECISION)] = "auto"
     workers: Annotated[
         int | None,
         Option(
@@ -134,7 +167,8 @@ class RunOptions(Options):
         int | None, Option("Train on as many devices of each machine, a process on each.", whole(1), resume="free")
     ] = None
     strategy: Annotated[
-        str | None, Option("ddp (if not given): every device holds the network; fsdp: a part of it.", resume="free")
+        str | None,
+        Option("ddp (if not given): every device holds the network; fsdp: a part of it.", STRATEGY, resume="free"),
     ] = None
 
     @staticmethod
@@ -146,8 +180,27 @@ class RunOptions(Options):
 
     @property
     def plan_changes(self) -> dict[str, Any]:
-        """Dotted paths of the plan that are asked to be replaced."""
-        return {**(self.values or {}), **({} if self.epochs is None else {"recipe.epochs": self.epochs})}
+        """Dotted paths of the plan that are asked to be replaced, by options of their own and by ``values``."""
+        asked = {key: value for _, key, value in self._entries()}
+        # Options first: `values` may say more of what one of them chooses, as an option of the upsampling.
+        return {**asked, **(self.values or {}), **asked}
+
+    def _entries(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield the options that are asked for and are entries of a plan: their names, keys and values."""
+        for name, option, _ in declared_options(type(self)):
+            if option.key is not None and (value := getattr(self, name)) is not None:
+                yield name, option.key, value
+
+    def check_given(self) -> None:
+        """Refuse unknown names, and two values for one entry of the plan."""
+        super().check_given()
+        values = self.values or {}
+        for name, key, asked in self._entries():
+            if key in values and not _means_the_same(asked, values[key]):
+                given = {key: values[key]}
+                raise InputError(
+                    f"`{name}={asked!r}` beside `values={given!r}`: both are the plan's {key}; give one of them"
+                )
 
     def max_epochs(self, plan: "Plan") -> int | None:
         """Return the number of epochs that end the training, or None where the clock alone does.
@@ -224,10 +277,20 @@ class CrossvalOptions(RunOptions):
     console: Annotated[Console | None, _CONSOLE] = None
 
 
+def _means_the_same(asked: Any, value: Any) -> bool:
+    """Compare an option with a value of the plan, which may write one size of a patch for each axis."""
+    sizes = [list(part) if isinstance(part, list | tuple) else part for part in (asked, value)]
+    if isinstance(asked, int) and isinstance(sizes[1], list):
+        sizes[0] = [asked] * len(sizes[1])
+    return bool(sizes[0] == sizes[1])
+
+
 def places(options: type[Options]) -> tuple[str, ...]:
     """Return the names of the options that are paths and are kept."""
     found = declared_options(options)
     return tuple(name for name, option, _ in found if option.kind in (PLACE, PLAN) and option.resume != "call")
 
 
+# What a plan that is made takes, and what of it is no entry of a plan that is there.
 PLANNED = tuple(name for name, option, _ in declared_options(RunOptions) if option.plans)
+UNKEYED = tuple(name for name, option, _ in declared_options(RunOptions) if option.plans and option.key is None)

@@ -10,7 +10,7 @@ from deconvseg.planning.choices import plan_cropping
 from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
-from deconvseg.planning.fitting import register_fitting
+from deconvseg.planning.fitting import register_fitting, typical_network
 from deconvseg.planning.forecast import training_seconds
 from deconvseg.planning.matching import channel_order, check_pretrained, match_plan
 from deconvseg.planning.measuring import StepCost, StepMeter
@@ -22,8 +22,10 @@ from deconvseg.planning.parts import (
     Prediction,
     RegionPlan,
 )
-from deconvseg.planning.planner import check_request, make_plan, planned_seconds
+from deconvseg.planning.planner import make_plan, planned_seconds
+from deconvseg.planning.preview import preview_plan
 from deconvseg.planning.recipes import RECIPES, Recipe
+from deconvseg.planning.request import Request, check_request
 from deconvseg.planning.schema import Plan, read_plan
 from deconvseg.planning.supervision import supervise_deeply
 from deconvseg.planning.validation import ValidationCost
@@ -42,6 +44,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "RegionPlan",
+    "Request",
     "Section",
     "StepCost",
     "StepMeter",
@@ -56,11 +59,13 @@ __all__ = [
     "match_plan",
     "plan_cropping",
     "planned_seconds",
+    "preview_plan",
     "read_plan",
     "register_fitting",
     "supervise_deeply",
     "take_fingerprint",
     "training_seconds",
+    "typical_network",
 ]
 
 _NOW_IN_SYSTEM = ("available_memory", "choose_device", "is_out_of_memory", "keep_freed_memory", "plannable_memory")

@@ -99,6 +99,7 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
     recipe = plan.recipe
     yield "recipe", recipe.name, ""
     yield "  epochs", f"{recipe.epochs} of {recipe.steps_per_epoch} steps", reasons.get("recipe.epochs", "")
+    yield "  learning rate", f"{recipe.learning_rate:g}", reasons.get("recipe.learning_rate", "")
     sampled = f"{recipe.foreground_oversampling:.0%}"
     yield "  foreground patches", sampled, reasons.get("recipe.foreground_oversampling", "")
     mirrored = recipe.augmentation.mirrored(plan.spatial_dims)

@@ -1,12 +1,13 @@
 """The sizes of a network that a planner tries: its own (``Network.fitted``), or those that were registered for it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from deconvseg.errors import InputError
-from deconvseg.models import Grid, Size, create_model, fit_model, list_arguments, list_models
+from deconvseg.models import DeviceKind, Grid, Size, create_model, fit_model, list_arguments, list_models
 
 Fitting = Callable[[Grid, Sequence[int]], Iterator[Size]]
 
@@ -40,10 +41,21 @@ def register_fitting(name: str) -> Callable[[Fitting], Fitting]:
     return register
 
 
-def check_fittable(model: str) -> None:
-    """Refuse a network that cannot be fitted, and say why."""
-    probe = Grid("cpu", (_PROBE,) * 3, False, ((1,) * 3, (2,) * 3), ((True,) * 3,) * 2)
-    next(_sizes(model, probe, (_PROBE,) * 3))
+def check_fittable(model: str, width: int | None = None) -> None:
+    """Refuse a network that cannot be fitted, or not to a ``width``, and say why."""
+    usual = probing_grid(3)
+    sizes = list(_sizes(model, usual, (_PROBE,) * 3))
+    if width is not None and list(_sizes(model, replace(usual, width=width), (_PROBE,) * 3)) == sizes:
+        raise InputError(
+            f"`width={width}`: model {model!r} has sizes of its own ({', '.join(label for label, _ in sizes)}) and no "
+            "width to choose; leave it out, or change the network's arguments in `values`"
+        )
+
+
+def probing_grid(spatial_dims: int, kind: DeviceKind = "cpu") -> Grid:
+    """Return a grid of two stages and 64 voxels an axis, to ask a network what it would be like."""
+    every = (True,) * spatial_dims
+    return Grid(kind, (_PROBE,) * spatial_dims, False, ((1,) * spatial_dims, (2,) * spatial_dims), (every, every))
 
 
 def fit_network(model: str, ends: Mapping[str, Any], grid: Grid) -> tuple[tuple[int, ...], list[Size]]:
@@ -64,6 +76,12 @@ def fit_network(model: str, ends: Mapping[str, Any], grid: Grid) -> tuple[tuple[
         )
     patch = grid.patch(multiple)
     return patch, [(label, {**ends, **arguments}) for label, arguments in _sizes(model, grid, patch)]
+
+
+def typical_network(model: str, spatial_dims: int, width: int | None = None) -> dict[str, Any]:
+    """Return constructor arguments of a network, without channels and axes, as a planner may give them."""
+    grid = replace(probing_grid(spatial_dims), width=width)
+    return next(_sizes(model, grid, [_PROBE] * spatial_dims))[1]
 
 
 def _sizes(model: str, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:

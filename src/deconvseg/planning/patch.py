@@ -49,11 +49,16 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
 
 
 def choose_slices(
-    fingerprint: Fingerprint, spacing: Sequence[float], dims: int | None, kind: DeviceKind
+    fingerprint: Fingerprint,
+    spacing: Sequence[float],
+    dims: int | None,
+    kind: DeviceKind,
+    asked_axis: int | None = None,
 ) -> tuple[int | None, str]:
     """Return the axis along which a volume is cut into slices, or None, and why.
 
-    ``dims`` is 2 or 3 where the user decides; :class:`InputError` where the data do not allow it.
+    ``dims`` is 2 or 3 where the user decides, ``asked_axis`` the axis where a patch says it; :class:`InputError` where
+    the data do not allow it.
     """
     if dims not in (None, 2, 3):
         raise InputError(f"`dims={dims}`: choose 2 or 3, or leave it out")
@@ -64,6 +69,8 @@ def choose_slices(
     shape = fingerprint.median_shape(spacing)
     thin = [place for place in range(3) if shape[place] < _SMALLEST_SIZE]
     axis = max(thin or range(3), key=lambda place: (round(spacing[place], 3), -shape[place], place))
+    if asked_axis is not None:
+        return asked_axis, "2D slices, as the patch that is asked for says"
     if dims is not None:
         return (axis, "2D slices, as asked for") if dims == 2 else (None, "3D, as asked for")
     if thin:
@@ -79,10 +86,23 @@ def choose_slices(
 
 
 def plan_grid(
-    shape: Sequence[int], spacing: Sequence[float], kind: DeviceKind, slices: int | None, shrink: float = 1.0
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    kind: DeviceKind,
+    slices: int | None,
+    shrink: float = 1.0,
+    *,
+    asked: Sequence[int] | None = None,
 ) -> tuple[Grid, str]:
-    """Cut patches from a median shape at a spacing (mm), and say why; ``shrink`` divides the voxels they may have."""
+    """Cut patches from a median shape at a spacing (mm), and say why; ``shrink`` divides the voxels they may have.
+
+    The patch is the one that is ``asked`` for, where there is such.
+    """
     seen = len(shape) - (slices is not None)
+    if asked is not None:
+        whole = all(n >= size for axis, (n, size) in enumerate(zip(asked, shape, strict=True)) if axis != slices)
+        strides, reaches = _stages(asked, spacing, _MOST_STAGES[kind, seen], slices)
+        return Grid(kind, tuple(asked), whole, strides, reaches, slices, exact=True), "as asked for"
     sizes = [1.0 if axis == slices else float(n) for axis, n in enumerate(shape)]
     limit = float(PATCH_VOXELS[kind, seen])
     if shrink > 1:

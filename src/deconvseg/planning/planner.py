@@ -1,6 +1,7 @@
 """From a dataset, a recipe and the machine to a plan, each choice with its reason."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_prob
 from deconvseg.errors import InputError
 from deconvseg.losses import LossSpec
 from deconvseg.models import DeviceKind, preset_arguments
+from deconvseg.nn.upsampling import Upsampling
+from deconvseg.planning.candidates import Space
+from deconvseg.planning.checking import check_plan
 from deconvseg.planning.choices import (
     case_bytes,
     plan_channel,
@@ -22,14 +26,16 @@ from deconvseg.planning.choices import (
     spacing_warnings,
 )
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
-from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
 from deconvseg.planning.measuring import TIMING, Measure, StepMeter, telling
 from deconvseg.planning.parts import ChannelPlan, DataSummary, LabelPlan, ModelPlan, RegionPlan
 from deconvseg.planning.patch import choose_slices, target_spacing
-from deconvseg.planning.recipes import Recipe, get_recipe
+from deconvseg.planning.presets import measure_preset
+from deconvseg.planning.preview import preview_plan
+from deconvseg.planning.recipes import Recipe
+from deconvseg.planning.request import Request
 from deconvseg.planning.schema import Plan
-from deconvseg.planning.search import STEP_SHARE, Budget, Found, measure_preset, search
+from deconvseg.planning.search import STEP_SHARE, Budget, Found, search
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
 from deconvseg.progress import SILENT, Console, takes_console
 from deconvseg.system import choose_device, plannable_memory
@@ -91,6 +97,12 @@ def make_plan(
     seconds: float | None = None,
     memory: int | None = None,
     dims: int | None = None,
+    upsampling: Upsampling | None = None,
+    width: int | None = None,
+    patch_size: int | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    values: Mapping[str, Any] | None = None,
     processes: int = 1,
     threads: int | None = None,
     workers: int | None = None,
@@ -103,10 +115,17 @@ def make_plan(
     ``preset`` (and one of its variants) fixes the network, patch and batch to a paper's, and with recipe ``paper`` its
     epochs; otherwise they follow from the data and from what this machine is measured to do in ``seconds`` of training
     (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free). ``loss``
-    replaces the recipe's, and is what is measured. ``dims=2`` takes 2D slices of volumes, 3 whole volumes. Of several
-    ``processes`` that train, one on each device, the share of the batch that one takes is measured, with ``threads`` of
-    a CPU (by default this process's); on a CPU they share the memory. At most ``workers`` threads read the cases, and a
-    ``cache`` folder keeps what was read. ``measure`` replaces the process that times candidates.
+    replaces the recipe's, and is what is measured. ``dims=2`` takes 2D slices of volumes, 3 whole volumes.
+
+    ``upsampling``, the ``width`` of the network's first stage, ``patch_size`` (a number for all axes, or one for each)
+    and ``batch_size`` are kept to where they are given, the others are then chosen for them, and the plan is measured
+    with all; ``learning_rate`` is the recipe's. ``values`` replace others by their dotted paths after that
+    (:meth:`Plan.with_values`). What cannot be had, or not together, is an :class:`InputError` before anything is
+    measured.
+
+    Of several ``processes`` that train, one on each device, the share of the batch that one takes is measured, with
+    ``threads`` of a CPU (by default this process's); on a CPU they share the memory. At most ``workers`` threads read
+    the cases, and a ``cache`` folder keeps what was read. ``measure`` replaces the process that times candidates.
 
     Example:
         >>> from deconvseg.data import open_dataset, resolve_splits
@@ -125,8 +144,11 @@ def make_plan(
         ('unet', 2, ('background', 'label 255'))
 
     """
-    check_request(model, preset, variant, recipe)
-    named = get_recipe(recipe) if loss is None else get_recipe(recipe).with_loss(loss)
+    asked = Request(
+        *(model, preset, variant, recipe, loss, dims, upsampling, width, patch_size, batch_size, learning_rate)
+    )
+    preview_plan(dataset, asked, values or {})
+    named = asked.to_recipe()
     device = choose_device(device)
     kind: DeviceKind = "cpu" if device == "cpu" else "gpu"
     room, host = _rooms(device, memory, processes)
@@ -136,21 +158,54 @@ def make_plan(
         learnt = dataset.select([*splits.train, *splits.val])
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
         draft = _draft(learnt, fingerprint, named, splits)
-        slices, reason = choose_slices(draft.fingerprint, draft.spacing, dims, kind)
-        seconds = planned_seconds(device, seconds)
         timed = telling(meter, stack.enter_context(console.track(TIMING)))
+        seconds = planned_seconds(device, seconds)
         budget = Budget(timed, kind, seconds, room, draft.case_bytes, draft.regions is not None, processes)
-        if preset is None:
-            draft.reasons["spatial_dims"] = reason
-            shape = draft.fingerprint.median_shape(draft.spacing)
-            found = search(model, draft.ends, shape, draft.spacing, slices, budget)
-        else:
-            found = measure_preset(preset, model, _from_preset(preset, variant, model, draft), budget)
-            if recipe == "paper":
-                draft.recipe = named.model_copy(update={"epochs": PRESETS[preset].epochs or named.epochs})
-    draft.reasons.update(found.reasons)
+        found = _search(draft, asked, budget, values or {})
+    draft.reasons.update({**found.reasons, **asked.reasons})
     draft.warnings += found.warnings
-    return _finish(draft, found, model, device, budget)
+    return _finish(draft, found, model, device, budget).with_values(values or {})
+
+
+def _search(draft: _Draft, asked: Request, budget: Budget, values: Mapping[str, Any]) -> Found:
+    """Return the preset's or the widest network, after a look whether it could be trained with the values."""
+    dims = draft.fingerprint.spatial_dims
+    asked.check_dims(dims)
+    if asked.preset is not None:
+        config = _from_preset(asked.preset, asked.variant, asked, draft)
+        if asked.recipe == "paper":
+            epochs = PRESETS[asked.preset].epochs or draft.recipe.epochs
+            draft.recipe = draft.recipe.model_copy(update={"epochs": epochs})
+        preset = PRESETS[asked.preset]
+        patch = asked.patch(dims, None) or preset.patch_size
+        _check_values(draft, asked.model, [(config, patch, asked.batch_size or preset.batch_size or 1)], values)
+        return measure_preset(asked.preset, asked, config, budget)
+    wanted, axis = asked.patch_dims
+    slices, draft.reasons["spatial_dims"] = choose_slices(draft.fingerprint, draft.spacing, wanted, budget.kind, axis)
+    shape = draft.fingerprint.median_shape(draft.spacing)
+    space = Space(asked, draft.ends, shape, draft.spacing, slices, budget.kind)
+    all_sizes = ((config, found.patch, found.batch) for found in space for _, config in found.sizes)
+    _check_values(draft, asked.model, all_sizes, values)
+    return search(space, budget)
+
+
+def _check_values(
+    draft: _Draft,
+    model: str,
+    candidates: Iterable[tuple[Mapping[str, Any], Sequence[int], int]],
+    values: Mapping[str, Any],
+) -> None:
+    """Refuse values with which none of the networks, patches and batches can be trained; the first says why."""
+    problems: list[InputError] = []
+    for config, patch, batch in candidates if values else ():
+        try:
+            check_plan(_assemble(draft, model, config, patch, batch, draft.recipe).with_values(values))
+        except InputError as error:
+            problems.append(error)
+        else:
+            return
+    if problems:
+        raise problems[0]
 
 
 def _rooms(device: str, memory: int | None, processes: int) -> tuple[int, int]:
@@ -158,17 +213,6 @@ def _rooms(device: str, memory: int | None, processes: int) -> tuple[int, int]:
     room = plannable_memory(device) if memory is None else memory
     # Each has a GPU of its own, but a CPU's memory is that of all.
     return (room // processes, room) if device == "cpu" else (room, plannable_memory())
-
-
-def check_request(model: str, preset: str | None, variant: str | None, recipe: str) -> None:
-    """Refuse names that no plan can be made of, before any case is read; :class:`InputError` lists the known ones."""
-    get_recipe(recipe)
-    if preset is not None:
-        preset_arguments(model, preset, variant)
-        return
-    if variant is not None:
-        raise InputError(f"`variant={variant!r}`: a variant is one of a preset; name that too, as `preset`")
-    check_fittable(model)
 
 
 def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits) -> _Draft:
@@ -193,16 +237,10 @@ def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: S
     return _Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, validated, reasons, warnings)
 
 
-def _from_preset(name: str, variant: str | None, model: str, draft: _Draft) -> dict[str, Any]:
-    ends = draft.ends
-    preset = PRESETS[name]
-    if preset.ends["spatial_dims"] != ends["spatial_dims"]:
-        raise InputError(
-            f"preset {name} is a {preset.ends['spatial_dims']}D {model}, "
-            f"but a {ends['spatial_dims']}D {model} is needed here; choose another preset or leave it out"
-        )
+def _from_preset(name: str, variant: str | None, asked: Request, draft: _Draft) -> dict[str, Any]:
+    arguments = {**preset_arguments(asked.model, name, variant), **draft.ends, **asked.arguments}
     # A plan is JSON, so its sequences are lists.
-    config: dict[str, Any] = json.loads(json.dumps({**preset_arguments(model, name, variant), **ends}))
+    config: dict[str, Any] = json.loads(json.dumps(arguments))
     if "activation" in config:
         config["activation"] = "softmax" if draft.regions is None else "sigmoid"
     return config
@@ -224,27 +262,36 @@ def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget
     if recipe.name == "default":
         recipe = plan_validation(recipe, draft.validated, recipe.steps_per_epoch * found.cost.seconds, cost)
     draft.reasons["recipe.validate_every"] = _validation_reason(recipe, cost)
-    cropped, draft.reasons["crop_to_nonzero"] = plan_cropping(draft.fingerprint)
     predicted = forecast(recipe, found, device, budget, cost, draft.validated)
     draft.warnings += warnings_of(recipe, predicted, found, budget)
     draft.warnings += validation_warnings(recipe, cost, draft.validated, budget.seconds)
-    plan = Plan(
+    plan = _assemble(draft, model, found.config, found.patch, found.batch, recipe)
+    cropped, draft.reasons["crop_to_nonzero"] = plan_cropping(draft.fingerprint)
+    update = {
+        "crop_to_nonzero": cropped,
+        "predicted": predicted,
+        "data": DataSummary.of(draft.fingerprint),
+        "warnings": tuple(draft.warnings),
+    }
+    return plan.model_copy(update=update).with_reasons(draft.reasons)
+
+
+def _assemble(
+    draft: _Draft, model: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, recipe: Recipe
+) -> Plan:
+    """Return a plan without what is known of its time and memory."""
+    return Plan(
         dataset=draft.dataset.root.name,
         spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,
         spacing=draft.spacing,
-        patch_size=found.patch,
-        batch_size=found.batch,
+        patch_size=tuple(patch),
+        batch_size=batch,
         channels=draft.channels,
         labels=draft.labels,
         regions=draft.regions,
-        crop_to_nonzero=cropped,
-        model=ModelPlan(name=model, config=found.config),
+        model=ModelPlan(name=model, config=dict(config)),
         recipe=recipe,
-        predicted=predicted,
-        data=DataSummary.of(draft.fingerprint),
-        warnings=tuple(draft.warnings),
     )
-    return plan.with_reasons(draft.reasons)
 
 
 def _schedule(recipe: Recipe, found: Found, budget: Budget) -> tuple[Recipe, str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deconvseg.data import Augmentation, Probability
-from deconvseg.errors import InputError
+from deconvseg.errors import check_choice
 from deconvseg.losses import DeepSupervision, LossSpec, create_loss
 
 
@@ -106,6 +106,5 @@ RECIPES: dict[str, Recipe] = {
 
 def get_recipe(name: str) -> Recipe:
     """Return the recipe of that name; :class:`InputError` lists the names there are."""
-    if name not in RECIPES:
-        raise InputError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    check_choice(name, RECIPES, "recipe")
     return RECIPES[name]

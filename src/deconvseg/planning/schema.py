@@ -1,7 +1,7 @@
 """The plan: everything that decides what a training run does, in one checked, editable JSON file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -158,6 +158,18 @@ class Plan(Part):
             replace_value(tree, path, value)
         return _validate(tree, "`values`")
 
+    def check_values(self, values: Mapping[str, Any]) -> None:
+        """Raise :class:`InputError` for paths that the plan lacks, and for wrong types and bounds, of the values alone.
+
+        Whether the values suit the rest of the plan is not asked, because that may be the plan of another dataset.
+        """
+        tree = self.model_dump(mode="json")
+        for path, value in values.items():
+            replace_value(tree, path, value)
+        found = [entry for entry in _problems(tree) if _is_about(entry, values)]
+        if found:
+            raise InputError(f"`values`: {'; '.join(_describe(entry) for entry in found[:3])}")
+
     def with_reasons(self, reasons: Mapping[str, str]) -> "Plan":
         """Return the plan with reasons for the values that it has now; those of keys that it lacks are left out."""
         tree = self.model_dump(mode="json")
@@ -199,10 +211,27 @@ def _validate(tree: Any, where: str) -> Plan:
     try:
         plan = Plan.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        # Unknown keys first: a mistyped one is the reason why another is missing.
-        found = sorted(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
-        raise InputError(f"{where}: {'; '.join(_describe(entry) for entry in found[:3])}") from error
+        raise InputError(f"{where}: {'; '.join(_describe(entry) for entry in _sorted(error)[:3])}") from error
     return plan._with_honest_reasons()
+
+
+def _problems(tree: Any) -> list[ErrorDetails]:
+    try:
+        Plan.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        return _sorted(error)
+    return []
+
+
+def _sorted(error: ValidationError) -> list[ErrorDetails]:
+    # Unknown keys first: a mistyped one is the reason why another is missing.
+    return sorted(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
+
+
+def _is_about(entry: ErrorDetails, paths: Iterable[str]) -> bool:
+    """Whether an error is about the value of one of the paths, and not about how it suits others."""
+    where = [str(part) for part in entry["loc"]]
+    return any(where[: len(parts)] == parts for parts in (path.split(".") for path in paths))
 
 
 def _describe(entry: ErrorDetails) -> str:

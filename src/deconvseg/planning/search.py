@@ -5,24 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from deconvseg.catalog import PRESETS
 from deconvseg.errors import InputError
-from deconvseg.models import DeviceKind, Grid, Size, create_model
-from deconvseg.planning.fitting import fit_network
+from deconvseg.models import DeviceKind, Grid
+from deconvseg.planning.candidates import Candidates, Space, halve
 from deconvseg.planning.measuring import Measure, StepCost
-from deconvseg.planning.patch import PATCH_VOXELS, plan_grid
+from deconvseg.planning.request import ASKED
 from deconvseg.units import format_bytes, format_time
 
 # Enough steps for a network to learn a small dataset.
 STEPS_WANTED = 700
 # Share of the time that is left for the steps themselves, after loading and validation.
 STEP_SHARE = 0.75
-# The papers' batches on a GPU; on a CPU as many as still make hundreds of steps.
-_BATCH: dict[tuple[DeviceKind, int], int] = {("cpu", 2): 4, ("cpu", 3): 2, ("gpu", 2): 8, ("gpu", 3): 2}
-# How many times fewer voxels a patch may get where memory is short; below an eighth it sees too little.
-_SHRINKING = (1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True)
@@ -88,58 +81,44 @@ class _Trials:
         return cost.memory <= budget.memory
 
 
-def search(
-    model: str,
-    ends: Mapping[str, Any],
-    shape: Sequence[int],
-    spacing: Sequence[float],
-    slices: int | None,
-    budget: Budget,
-) -> Found:
+def search(space: Space, budget: Budget) -> Found:
     """Return the widest network that makes enough steps in the time, on the largest patch that fits into memory.
 
     Raises :class:`InputError` where nothing fits into memory.
     """
     trials = _Trials()
-    for shrink in _SHRINKING:
-        grid, patch_reason = plan_grid(shape, spacing, budget.kind, slices, shrink)
-        patch, sizes = fit_network(model, ends, grid)
-        chosen = _widest(model, patch, grid, sizes, budget, trials)
+    for candidates in space:
+        chosen = _widest(candidates, budget, trials)
         if chosen is None:
             continue
         config, share, cost = chosen
-        if shrink > 1:
-            patch_reason += f"; {shrink:g} times fewer than usual, as memory allows no more"
+        grid = candidates.grid
         reasons = {
             **_geometry_reasons(grid),
-            "patch_size": patch_reason,
-            "batch_size": _batch_reason(share, _BATCH[budget.kind, grid.seen_dims], budget),
-            "model": _model_reason(cost, budget, trials),
+            "patch_size": candidates.reason,
+            "batch_size": _batch_reason(candidates, share, budget),
+            "model": _model_reason(candidates, cost, budget, trials),
         }
-        return Found(config, patch, share * budget.processes, cost, grid.whole, reasons)
-    needed = "" if trials.least is None else f": the least that was measured is {format_bytes(trials.least)}"
-    raise InputError(
-        f"{format_bytes(budget.memory)} of memory do not suffice for the narrowest {model} on patches of "
-        f"{list(patch)}{needed}; give more `memory` where the machine has it, or choose a smaller network"
-    )
+        return Found(config, candidates.patch, share * budget.processes, cost, grid.whole, reasons)
+    raise InputError(_lacking(candidates, budget, trials))
 
 
-def _widest(
-    model: str, patch: tuple[int, ...], grid: Grid, sizes: Sequence[Size], budget: Budget, trials: _Trials
-) -> tuple[dict[str, Any], int, StepCost] | None:
-    batch = budget.share(_BATCH[budget.kind, grid.seen_dims])
+def _widest(candidates: Candidates, budget: Budget, trials: _Trials) -> tuple[dict[str, Any], int, StepCost] | None:
+    batch = budget.share(candidates.batch)
+    # A batch that is asked for stays as it is.
+    least = batch if candidates.request.batch_size is not None else 1
     chosen: tuple[dict[str, Any], int, StepCost] | None = None
-    waiting = list(sizes)
+    waiting = list(candidates.sizes)
     while waiting:
         label, config = waiting[0]
-        cost = budget.measure(model, config, patch, batch, regions=budget.regions)
-        fits = trials.tell(label, patch, batch, cost, budget)
+        cost = budget.measure(candidates.request.model, config, candidates.patch, batch, regions=budget.regions)
+        fits = trials.tell(label, candidates.patch, batch, cost, budget)
         # Where even the narrowest is too slow, a wider one that is no slower is as good.
         allowed = budget.step if chosen is None else max(budget.step, chosen[2].seconds)
-        if fits and cost is not None and (cost.seconds <= allowed or (chosen is None and batch == 1)):
+        if fits and cost is not None and (cost.seconds <= allowed or (chosen is None and batch == least)):
             chosen = config, batch, cost
             waiting.pop(0)
-        elif chosen is None and batch > 1:
+        elif chosen is None and batch > least:
             # Even the narrowest network is too slow or too large: fewer patches a step.
             batch //= 2
         else:
@@ -147,20 +126,59 @@ def _widest(
     return chosen
 
 
-def _batch_reason(share: int, usual: int, budget: Budget) -> str:
-    reason = (
-        f"{'the usual' if share == budget.share(usual) else 'fewer than usual'} on this device; fewer where even the "
-        "narrowest network is too slow or too large"
+def _lacking(candidates: Candidates, budget: Budget, trials: _Trials) -> str:
+    """Say that memory suffices for nothing, and how much would be needed, as far as that is known."""
+    request, patch = candidates.request, candidates.patch
+    if request.patch_size is None and request.batch_size is None:
+        needed = "" if trials.least is None else f": the least that was measured is {format_bytes(trials.least)}"
+        return (
+            f"{format_bytes(budget.memory)} of memory do not suffice for the narrowest {request.model} on patches of "
+            f"{list(patch)}{needed}; give more `memory` where the machine has it, or choose a smaller network"
+        )
+    share = budget.share(candidates.batch) if request.batch_size is not None else 1
+    needed = _estimated(candidates, share, budget)
+    size = "x".join(map(str, patch))
+    return (
+        f"a batch of {share} with patches of {size} needs {needed} of memory with the narrowest {request.model}, and "
+        f"{format_bytes(budget.memory)} may be taken: ask for a smaller `patch_size` or `batch_size`, or give more "
+        "`memory` where the machine has it"
     )
+
+
+def _estimated(candidates: Candidates, share: int, budget: Budget) -> str:
+    """Return the memory of a batch of patches that do not fit, from a patch of half the size that does, in words."""
+    model, (_, config) = candidates.request.model, candidates.sizes[0]
+    smaller, its_config = candidates.patch, config
+    while True:
+        halved = halve(model, its_config, smaller)
+        if halved is None:
+            return f"more than {format_bytes(budget.memory)}"
+        smaller, its_config = halved
+        cost = budget.measure(model, its_config, smaller, 1, regions=budget.regions)
+        if cost is not None:
+            voxels = math.prod(candidates.patch) / math.prod(smaller)
+            return f"about {format_bytes(cost.scaled(voxels * share, inference=voxels).memory)}"
+
+
+def _batch_reason(candidates: Candidates, share: int, budget: Budget) -> str:
+    if candidates.request.batch_size is not None:
+        reason = ASKED
+    else:
+        usual = share == budget.share(candidates.batch)
+        reason = (
+            f"{'the usual' if usual else 'fewer than usual'} on this device; fewer where even the narrowest network is "
+            "too slow or too large"
+        )
     if budget.processes > 1:
         reason += f"; {share} on each of {budget.processes} devices, which is what was measured"
     return reason
 
 
-def _model_reason(cost: StepCost, budget: Budget, trials: _Trials) -> str:
-    enough = cost.seconds <= budget.step
+def _model_reason(candidates: Candidates, cost: StepCost, budget: Budget, trials: _Trials) -> str:
+    enough, width = cost.seconds <= budget.step, candidates.request.width
+    asked = "" if width is None else f"of width {width}, {ASKED}; "
     return (
-        f"{'widest' if enough else 'none is fast enough, so the narrowest'} of the measured networks to make "
+        f"{asked}{'widest' if enough else 'none is fast enough, so the narrowest'} of the measured networks to make "
         f"{STEPS_WANTED} steps in {format_time(budget.seconds)} (at most {budget.step:.2f} s a step) within "
         f"{format_bytes(budget.memory)} of memory: {'; '.join(trials.texts)}"
     )
@@ -181,48 +199,9 @@ def _geometry_reasons(grid: Grid) -> dict[str, str]:
     return {
         "model.config.strides": strides,
         "model.config.kernel_size": kernels,
-        "model.config.widths": "multiples of 8, which the kernels need; doubled with each stage, to 512 at most",
+        "model.config.widths": (
+            f"{'multiples of 8, which the kernels need' if grid.width is None else f'the first {ASKED}'}; doubled with "
+            "each stage, to 512 at most"
+        ),
         "model.config.depths": "the network's own",
     }
-
-
-def measure_preset(name: str, model: str, config: dict[str, Any], budget: Budget) -> Found:
-    """Take a paper's network, patch and batch, and find out what they would take here.
-
-    On a CPU a smaller patch is measured where the paper's would take minutes, and the rest is estimated by voxels.
-    """
-    preset = PRESETS[name]
-    patch = preset.patch_size
-    batch = preset.batch_size or _BATCH["gpu", config["spatial_dims"]]
-    share = budget.share(batch)
-    tried, tried_batch, tried_config = patch, share, config
-    if budget.kind == "cpu":
-        tried, tried_config = _smaller(model, config, patch)
-        tried_batch = 1
-    cost = budget.measure(model, tried_config, tried, tried_batch, regions=budget.regions)
-    if cost is None:
-        raise InputError(
-            f"preset {name}: {model} does not fit into {format_bytes(budget.memory)} of memory, even for one patch of "
-            f"{list(tried)}; choose another preset, or leave it out to have a network planned for this machine"
-        )
-    voxels = math.prod(patch) / math.prod(tried)
-    same = (tried, tried_batch) == (patch, share)
-    if not same:
-        cost = cost.scaled(voxels * share / tried_batch, inference=voxels)
-    reason = f"preset {name}: the paper's, whatever this machine and the time given"
-    reasons = dict.fromkeys(("model", "patch_size", "batch_size"), reason)
-    return Found(config, patch, batch, cost, False, reasons, preset=name, measured=same)
-
-
-def _smaller(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Halve a patch along all axes until it is one of a CPU, as far as the network allows."""
-    limit = PATCH_VOXELS["cpu", len(patch)]
-    while math.prod(patch) > limit:
-        half = tuple(n // 2 for n in patch)
-        smaller = {**config, **({"image_size": list(half)} if config.get("image_size") is not None else {})}
-        with torch.device("meta"):
-            multiple = create_model(model, **smaller).size_multiple
-        if any(n % m for n, m in zip(half, multiple, strict=True)):
-            break
-        patch, config = half, smaller
-    return patch, config

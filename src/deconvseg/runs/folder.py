@@ -78,7 +78,7 @@ class Run:
         of these names.
         """
         run = cls(path)
-        run._check_free()
+        run.check_free()
         make_folder(run.path)
         # The manifest comes first: it tells that whatever is there later is a run's.
         run._write_json("manifest.json", {**describe_environment(), "files": {}})
@@ -273,7 +273,8 @@ class Run:
         except InputError:
             return False
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
+        """Raise :class:`InputError` where the folder holds another run, or files that a run would replace."""
         if self.resume_file.exists() or (self.path / FOLDS).exists():
             raise InputError(
                 f"{self.path}: holds a run already; continue it with `resume=True` or choose another folder (`output`)"

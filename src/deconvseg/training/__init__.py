@@ -9,6 +9,7 @@ from deconvseg.training.fit import choose_precision
 from deconvseg.training.folders import remove_cache
 from deconvseg.training.foreseeing import foresee
 from deconvseg.training.options import forget_places, given_plan, resume_options, write_places
+from deconvseg.training.preflight import check_dataset, check_start
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import changed_keys, check_resumable, check_same_plan, record_own
 from deconvseg.training.tracking import RunFiles, Tracker
@@ -22,8 +23,10 @@ __all__ = [
     "Tracker",
     "TrainOptions",
     "changed_keys",
+    "check_dataset",
     "check_resumable",
     "check_same_plan",
+    "check_start",
     "choose_precision",
     "decide_plan",
     "describe_run",

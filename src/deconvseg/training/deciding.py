@@ -1,25 +1,20 @@
 """The plan of a training: the given one, or one that is made for the dataset."""
 
 from deconvseg.data import Dataset, Splits, report_problems
-from deconvseg.errors import InputError
 from deconvseg.options import PLANNED, TrainOptions
 from deconvseg.planning import (
     DataSummary,
     Plan,
     cache_folder,
-    check_plan,
-    check_pretrained,
     make_plan,
-    match_plan,
     plan_cropping,
     planned_seconds,
-    supervise_deeply,
     take_fingerprint,
 )
 from deconvseg.progress import Console
-from deconvseg.runs import Run
-from deconvseg.training.launch import check_processes, processes, threads_of_each
+from deconvseg.training.launch import processes, threads_of_each
 from deconvseg.training.options import given_plan
+from deconvseg.training.preflight import check_given_plan
 from deconvseg.units import format_time
 
 
@@ -28,20 +23,10 @@ def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Co
     given = given_plan(options)
     for problem in report_problems(data, data.names):
         console.say(f"warning: {problem}")
-    plan = (given or _make(data, parts, options, console)).with_values(options.plan_changes)
-    if plan.labels.foreground_only != options.foreground:
-        made, asked = ("with", "without") if plan.labels.foreground_only else ("without", "with")
-        raise InputError(
-            f"the plan was made {made} foreground, but this training is started {asked} it; say the same for both"
-        )
-    plan, notes = match_plan(plan, data)
+    plan, notes = check_given_plan(data, options, given or _make(data, parts, options, console))
     if given is not None:
+        notes += _describe_changes(plan, options)
         plan = _describe_data(plan, given, data, console)
-    plan = supervise_deeply(plan)
-    check_plan(plan)
-    check_processes(plan, options)
-    if options.pretrained is not None:
-        notes += check_pretrained(plan, Run.open(options.pretrained).plan, options.pretrained)
     if plan.crop_to_nonzero and (given is not None or "crop_to_nonzero" in options.plan_changes):
         plan, told = _check_cropping(plan, data, console)
         notes += told
@@ -66,6 +51,7 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
         data,
         parts,
         loss=options.plan_changes.get("recipe.loss"),
+        values=options.plan_changes,
         device=options.device,
         seconds=options.max_seconds,
         processes=processes(options),
@@ -75,6 +61,14 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
         console=console,
         **{name: getattr(options, name) for name in PLANNED},
     )
+
+
+def _describe_changes(plan: Plan, options: TrainOptions) -> tuple[str, ...]:
+    """Say that what a plan predicts was measured before what is asked for was put into it."""
+    asked = [key for key in options.plan_changes if key.partition(".")[0] in ("batch_size", "patch_size", "model")]
+    if not asked or plan.predicted is None:
+        return ()
+    return (f"{', '.join(asked)}: replaced in the plan that is given; its time and memory are not measured anew",)
 
 
 def _describe_data(plan: Plan, given: Plan, data: Dataset, console: Console) -> Plan:

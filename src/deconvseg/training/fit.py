@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from deconvseg.data import PreparedCase
-from deconvseg.errors import InputError, InterruptionError
+from deconvseg.errors import InputError, InterruptionError, check_choice
 from deconvseg.models import Network
 from deconvseg.options import TrainOptions
 from deconvseg.progress import Progress
@@ -152,8 +152,7 @@ def choose_precision(name: str, device: str) -> Any:
     """Return Lightning's name of a precision; ``auto`` is bfloat16 on a GPU that has it, and float32 elsewhere."""
     if name == "auto":
         name = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "32"
-    if name not in _PRECISIONS:
-        raise InputError(f"`precision={name!r}`: choose one of auto, {', '.join(_PRECISIONS)}")
+    check_choice(name, _PRECISIONS, "`precision`")
     if name == "16" and not device.startswith("cuda"):
         raise InputError(f"`precision='16'`: float16 needs a CUDA device, not {device}; choose bf16 or 32")
     return _PRECISIONS[name]

@@ -14,7 +14,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError, check_choice
-from deconvseg.options import TrainOptions
+from deconvseg.options import STRATEGIES, TrainOptions
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Progress, Timed
 from deconvseg.runs import Run
@@ -28,7 +28,6 @@ from deconvseg.system import (
 )
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.sharing import share_of_batch
-from deconvseg.training.strategies import STRATEGIES
 from deconvseg.training.tracking import Tracker
 
 _ADDRESS = "127.0.0.1"
@@ -50,10 +49,15 @@ def threads_of_each(options: TrainOptions) -> int:
 
 def check_processes(plan: Plan, options: TrainOptions) -> None:
     """Refuse a plan or options that the processes cannot share; :class:`InputError` says what to change."""
+    check_spread(options)
+    share_of_batch(plan.batch_size, processes(options))
+
+
+def check_spread(options: TrainOptions) -> None:
+    """Refuse options that ask for processes that there are not, or that cannot be."""
     ranks, count = Ranks.find(), processes(options)
     ranks.check(options.devices, options.nodes)
     check_devices(choose_device(options.device), count // ranks.nodes, options.strategy or "ddp")
-    share_of_batch(plan.batch_size, count)
 
 
 def check_devices(device: str, count: int, strategy: str) -> None:

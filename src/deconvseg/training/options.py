@@ -8,8 +8,8 @@ from typing import Any
 
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
-from deconvseg.options import PLANNED, RunOptions, TrainOptions, declared_options, places
-from deconvseg.planning import Plan, check_request, read_plan
+from deconvseg.options import UNKEYED, RunOptions, TrainOptions, declared_options, places
+from deconvseg.planning import Plan, read_plan
 from deconvseg.runs import Run
 from deconvseg.system import atomic_write
 
@@ -17,13 +17,11 @@ from deconvseg.system import atomic_write
 def given_plan(options: RunOptions) -> Plan | None:
     """Return the plan that is given, as such or as a file, or None where one is to be made.
 
-    Raises :class:`InputError`, before any case is read, for choices beside a plan that decides them, and for a network
-    or a recipe that no plan can be made of.
+    Raises :class:`InputError` for choices beside a plan that decides them. Entries of a plan are replaced in it.
     """
     if options.plan is None:
-        check_request(options.model, options.preset, options.variant, options.recipe)
         return None
-    asked = [f"`{name}`" for name in PLANNED if getattr(options, name) != getattr(RunOptions, name)]
+    asked = [f"`{name}`" for name in UNKEYED if getattr(options, name) != getattr(RunOptions, name)]
     if asked:
         raise InputError(f"{', '.join(asked)} beside a plan: it decides that; change it by `values`, or plan anew")
     return options.plan if isinstance(options.plan, Plan) else read_plan(options.plan)

@@ -12,11 +12,11 @@ from deconvseg.runs import Run
 from deconvseg.system import choose_device, hold
 from deconvseg.training.cases import open_cases, open_data, prepare_run_cases
 from deconvseg.training.deciding import decide_plan
-from deconvseg.training.fit import choose_precision
 from deconvseg.training.folders import open_stopped
 from deconvseg.training.launch import check_processes, processes
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import given_plan, resume_options, write_places
+from deconvseg.training.preflight import check_dataset, check_start
 from deconvseg.training.resuming import check_resumable, check_same_plan, check_same_splits, record_own
 from deconvseg.training.shared_memory import check_shared_memory
 
@@ -45,16 +45,16 @@ def prepare_run(
 
 def _start(output: Path, options: TrainOptions, console: Console) -> Run:
     """Check everything that can be checked at once, then make the run folder."""
+    given = check_start(Run(output), options)
     data = open_data(options)
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
     if not parts.train:
         raise InputError(f"{options.dataset}: no training cases; check the splits")
+    used = data.select([*parts.train, *parts.val])
+    check_dataset(used, options, given)
     for text in find_leaks(data, [parts]):
         console.say(f"warning: {text}")
-    choose_precision(options.precision, choose_device(options.device))
-    if options.pretrained is not None:
-        Run.open(options.pretrained).load_weights()
-    data = data.select([*parts.train, *parts.val])
+    data = used
     plan = decide_plan(data, parts, options, console)
     run = Run.create(output, plan, options.to_config(), splits=vars(parts))
     write_places(options, run)

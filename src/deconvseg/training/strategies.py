@@ -10,8 +10,6 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType
 
-STRATEGIES = ("ddp", "fsdp")
-
 
 def create_strategy(name: str, processes: int) -> Strategy:
     """Return Lightning's strategy: the whole network in every process ("ddp"), or a part of it in each ("fsdp")."""

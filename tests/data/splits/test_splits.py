@@ -67,7 +67,7 @@ def test_a_split_is_chosen_from_the_file_that_is_given_or_else_from_ones_own(tmp
     assert select_split(NAMES, "val", own=own, splits=given, fold=1) == NAMES[2:]
     for error, split, options in (
         ("own.json: the split 'val' has no cases", "val", {"own": own}),
-        ("unknown split 'tset': choose train, val or test", "tset", {"own": own}),
+        ("`split` 'tset' is unknown: did you mean 'test'", "tset", {"own": own}),
         ("the split 'val' needs a splits file", "val", {}),
         ("given.json has several splits: say which one", None, {"own": own, "splits": given}),
         ("`fold=0` has several splits: say which one", None, {"fold": 0}),

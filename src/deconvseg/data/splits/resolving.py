@@ -14,7 +14,7 @@ from deconvseg.data.dataset import Dataset, list_names
 from deconvseg.data.json_files import read_json
 from deconvseg.data.layouts.csv_layout import read_csv_splits
 from deconvseg.data.splits.folds import DEFAULT_FOLDS, check_number, make_folds, make_stratified_folds
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, check_choice
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ def select_split(
     source = own if splits is None else splits
     if source is None:
         raise InputError(f"the split {split!r} needs a splits file: give one as `splits`")
-    if split not in ("train", "val", "test"):
-        raise InputError(f"unknown split {split!r}: choose train, val or test")
+    check_choice(split, ("train", "val", "test"), "`split`")
     chosen: tuple[str, ...] = getattr(read_splits(source, names, fold=fold), split)
     if not chosen:
         raise InputError(f"{source}: the split {split!r} has no cases")

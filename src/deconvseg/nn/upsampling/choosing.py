@@ -3,12 +3,11 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from torch import nn
 
-from deconvseg.errors import InputError, check_choice
+from deconvseg.errors import InputError, check_choice, suggest
 from deconvseg.nn.dimensions import check_channels, per_axis
 from deconvseg.nn.upsampling.registry import UpsamplingKind, registered_kinds
 from deconvseg.nn.upsampling.summed import SummedUpsampling
@@ -108,10 +107,9 @@ def _kinds(name: str) -> tuple[UpsamplingKind, ...]:
     if len(names) <= 2 and len(set(names)) == len(names) and all(part in known for part in names):
         return tuple(known[part] for part in names)
     candidates = ["+".join(pair) for pair in itertools.permutations(known, 2)] if len(names) > 1 else known
-    nearest = get_close_matches(name.lower(), candidates, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     raise InputError(
-        f"upsampling {name!r} is unknown: {hint}choose from {', '.join(known)}, or a sum of two, as 'dtc+linear'"
+        f"upsampling {name!r} is unknown: {suggest(name, candidates)}choose from {', '.join(known)}, or a sum of two, "
+        "as 'dtc+linear'"
     )
 
 

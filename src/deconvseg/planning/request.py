@@ -1,0 +1,146 @@
+"""What may be asked of a plan that is to be made, and which of it cannot be had together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deconvseg.catalog import PRESETS
+from deconvseg.errors import InputError
+from deconvseg.losses import LossSpec
+from deconvseg.models import list_arguments, list_models, preset_arguments
+from deconvseg.nn.upsampling import Upsampling, choose_upsampling
+from deconvseg.planning.fitting import check_fittable
+from deconvseg.planning.recipes import Recipe, get_recipe
+
+ASKED = "as asked for"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a plan, as :func:`~deconvseg.planning.make_plan` takes it; None leaves it to the planner."""
+
+    model: str = "deconver"
+    preset: str | None = None
+    variant: str | None = None
+    recipe: str = "default"
+    loss: LossSpec | None = None
+    dims: int | None = None
+    upsampling: Upsampling | None = None
+    width: int | None = None
+    patch_size: int | Sequence[int] | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+
+    def check(self) -> None:
+        """Raise :class:`InputError` for unknown names, and for what cannot be had together, whatever the data."""
+        self.to_recipe()
+        if self.preset is not None:
+            preset_arguments(self.model, self.preset, self.variant)
+            if self.width is not None:
+                raise InputError(
+                    f"`width={self.width}`: preset {self.preset!r} has widths of its own; leave one of them out, or "
+                    "change the widths in `values`"
+                )
+        elif self.variant is not None:
+            raise InputError(f"`variant={self.variant!r}`: a variant is one of a preset; name that too, as `preset`")
+        else:
+            check_fittable(self.model, self.width)
+        if self.upsampling is not None:
+            _check_upsampling(self.model, self.upsampling)
+
+    def check_dims(self, spatial_dims: int) -> None:
+        """Raise :class:`InputError` for what images of so many axes rule out: a preset, dims, patch, upsampling."""
+        if self.preset is not None and (own := PRESETS[self.preset].ends["spatial_dims"]) != spatial_dims:
+            raise InputError(
+                f"preset {self.preset} is a {own}D {self.model}, but a {spatial_dims}D {self.model} is needed here; "
+                "choose another preset or leave it out"
+            )
+        if self.dims not in (None, 2, 3):
+            raise InputError(f"`dims={self.dims}`: choose 2 or 3, or leave it out")
+        if spatial_dims == 2 and self.dims == 3:
+            raise InputError("`dims=3`: the images are 2D; leave it out")
+        self._check_patch(spatial_dims)
+        for kind in choose_upsampling(self.upsampling).kinds if self.upsampling is not None else ():
+            if spatial_dims not in kind.spatial_dims:
+                allowed = " and ".join(f"{dims}D" for dims in kind.spatial_dims)
+                raise InputError(
+                    f"`upsampling={self.upsampling!r}`: {kind.name} is for {allowed}, and the images are "
+                    f"{spatial_dims}D"
+                )
+
+    def _check_patch(self, spatial_dims: int) -> None:
+        """Refuse a patch of another number of axes than the images, or than the slices of volumes, have."""
+        patch = self.patch_size
+        if patch is None or isinstance(patch, int):
+            return
+        slices = spatial_dims == 3 and self.dims != 3 and self.preset is None
+        if len(patch) != spatial_dims and not (slices and len(patch) == 2):
+            also = ", two for slices, or one for all axes" if slices else ", or one for all axes"
+            raise InputError(
+                f"`patch_size={list(patch)}`: the images are {spatial_dims}D: give {spatial_dims} numbers{also}"
+            )
+        flat = [axis for axis, size in enumerate(patch) if size == 1]
+        if len(patch) == 3 and self.dims == 2 and len(flat) != 1:
+            raise InputError(f"`patch_size={list(patch)}`: a slice is 1 voxel thick along one axis; give two numbers")
+        if len(patch) == 3 and self.dims == 3 and flat:
+            raise InputError(f"`patch_size={list(patch)}`: is a slice, but `dims=3` asks for volumes; leave one out")
+
+    @property
+    def patch_dims(self) -> tuple[int | None, int | None]:
+        """What the patch says of volumes: 2 or 3 dimensions, or None; and along which axis slices are, or None."""
+        patch = self.patch_size
+        if patch is None or isinstance(patch, int):
+            return self.dims, None
+        if len(patch) == 2:
+            return 2, None
+        flat = [axis for axis, size in enumerate(patch) if size == 1]
+        return (2, flat[0]) if len(flat) == 1 else (3, None)
+
+    def patch(self, spatial_dims: int, slices: int | None) -> tuple[int, ...] | None:
+        """Return the size on each axis, 1 across ``slices``; None where it is the planner's choice."""
+        asked = self.patch_size
+        if asked is None:
+            return None
+        if isinstance(asked, int):
+            return tuple(1 if axis == slices else asked for axis in range(spatial_dims))
+        given = list(asked)
+        if slices is not None and len(given) < spatial_dims:
+            given.insert(slices, 1)
+        return tuple(given)
+
+    def to_recipe(self) -> Recipe:
+        """Return the recipe, with the loss and the learning rate that are asked for."""
+        recipe = get_recipe(self.recipe)
+        if self.loss is not None:
+            recipe = recipe.with_loss(self.loss)
+        return recipe if self.learning_rate is None else recipe.model_copy(update={"learning_rate": self.learning_rate})
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the network that are asked for."""
+        given = self.upsampling
+        if given is None:
+            return {}
+        return {"upsampling": dict(given) if isinstance(given, Mapping) else given}
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """A reason for each of the plan's keys whose value is asked for."""
+        asked = {
+            "model.config.upsampling": self.upsampling,
+            "recipe.learning_rate": self.learning_rate,
+        }
+        return {key: ASKED for key, value in asked.items() if value is not None}
+
+
+def check_request(model: str, preset: str | None, variant: str | None, recipe: str) -> None:
+    """Refuse names that no plan can be made of, before any case is read; :class:`InputError` lists the known ones."""
+    Request(model, preset, variant, recipe).check()
+
+
+def _check_upsampling(model: str, upsampling: Upsampling) -> None:
+    """Refuse an unknown kind, and a network that has no such argument."""
+    choose_upsampling(upsampling)
+    if "upsampling" not in list_arguments(model):
+        having = ", ".join(name for name in list_models() if "upsampling" in list_arguments(name))
+        raise InputError(f"`upsampling={upsampling!r}`: model {model!r} has no choice of it; these have: {having}")

@@ -1,0 +1,87 @@
+"""What is checked before a training reads, measures or writes anything: what is asked for, by names and small files."""
+
+from deconvseg.data import Dataset
+from deconvseg.errors import InputError
+from deconvseg.options import PLANNED, RunOptions, TrainOptions
+from deconvseg.planning import (
+    Plan,
+    Request,
+    check_plan,
+    check_pretrained,
+    match_plan,
+    preview_plan,
+    supervise_deeply,
+)
+from deconvseg.runs import Run
+from deconvseg.system import choose_device
+from deconvseg.training.fit import choose_precision
+from deconvseg.training.launch import check_processes, check_spread, processes
+from deconvseg.training.options import given_plan
+from deconvseg.training.pretrained import check_fitting, check_kind
+from deconvseg.training.sharing import share_of_batch
+
+
+def check_start(run: Run, options: TrainOptions) -> Plan | None:
+    """Return the plan that is given; :class:`InputError` for what is wrong whatever the dataset.
+
+    That is a folder that holds something else already, unknown names, options that exclude each other, a device, a
+    precision or a number of processes that cannot be had, and a missing or damaged file of a plan or of weights.
+    """
+    run.check_free()
+    given = given_plan(options)
+    choose_precision(options.precision, choose_device(options.device))
+    check_spread(options)
+    if options.batch_size is not None:
+        share_of_batch(options.batch_size, processes(options))
+    if options.pretrained is not None:
+        Run.open(options.pretrained).load_weights()
+    return given
+
+
+def check_dataset(data: Dataset, options: TrainOptions, given: Plan | None) -> None:
+    """Raise :class:`InputError` for what this dataset's plan cannot have; no file of the dataset is read.
+
+    Of a plan that is given the headers of the images are, as they say how many axes the images have.
+    """
+    if given is None:
+        preview_plan(data, request_of(options), options.plan_changes)
+        if options.pretrained is not None and options.preset is None:
+            check_kind(options.model, Run.open(options.pretrained))
+    else:
+        check_given_plan(data, options, given)
+
+
+def check_given_plan(data: Dataset, options: TrainOptions, given: Plan) -> tuple[Plan, tuple[str, ...]]:
+    """Return a plan as it is carried out on a dataset, with notes; :class:`InputError` where it cannot be."""
+    plan = given.with_values(options.plan_changes)
+    check_foreground(plan, options)
+    plan, notes = match_plan(plan, data)
+    plan = supervise_deeply(plan)
+    check_plan(plan)
+    check_processes(plan, options)
+    return plan, (*notes, *check_weights(plan, options))
+
+
+def check_foreground(plan: Plan, options: RunOptions) -> None:
+    """Refuse a plan for single classes where the training takes all as one, and the other way round."""
+    if plan.labels.foreground_only != options.foreground:
+        made, asked = ("with", "without") if plan.labels.foreground_only else ("without", "with")
+        raise InputError(
+            f"the plan was made {made} foreground, but this training is started {asked} it; say the same for both"
+        )
+
+
+def check_weights(plan: Plan, options: RunOptions) -> tuple[str, ...]:
+    """Return notes about the weights of another run; :class:`InputError` where the plan cannot begin with them."""
+    if options.pretrained is None:
+        return ()
+    other = Run.open(options.pretrained)
+    notes = check_pretrained(plan, other.plan, options.pretrained)
+    check_fitting(plan, other)
+    return notes
+
+
+def request_of(options: RunOptions) -> Request:
+    """Return what options ask of a plan that is to be made."""
+    asked = {name: getattr(options, name) for name in PLANNED if name != "memory"}
+    return Request(**asked, loss=options.plan_changes.get("recipe.loss"))

@@ -142,6 +142,18 @@ class Run:
         """Add entries to the manifest."""
         self._write_json("manifest.json", {**self.manifest, **values})
 
+    def change(self, plan: Plan, config: Mapping[str, Any], **values: Any) -> None:
+        """Replace plan and configuration, and entries of the manifest; stopped in between, either plan is valid."""
+        text, manifest = _dumps(plan.model_dump(mode="json")), self.manifest
+        files, replaced = manifest.get("files", {}), manifest.get("replaced", {})
+        files = {**files, "plan.json": sha256(text.encode()).hexdigest()}
+        both = {**replaced, "plan.json": self.valid_hashes("plan.json")}
+        self._write_json("manifest.json", {**manifest, **values, "files": files, "replaced": both})
+        write_text(self.path / "plan.json", text)
+        self._write_json("config.json", config)
+        self.update_manifest(replaced={key: value for key, value in replaced.items() if key != "plan.json"})
+        vars(self).pop("plan", None)
+
     def save_weights(self, weights: Mapping[str, "torch.Tensor"], kind: Weights = "weights") -> None:
         """Write weights, and their SHA-256 in the manifest."""
         from safetensors.torch import save
@@ -156,7 +168,7 @@ class Run:
             manifest, digest = self.manifest, sha256(content).hexdigest()
             replaced, files = manifest.get("replaced", {}), manifest.get("files", {})
             # Before the weights are in their place, an earlier attempt may have been stopped there too.
-            older = self._valid_hashes(name)
+            older = self.valid_hashes(name)
             self._write_json(
                 "manifest.json",
                 {**manifest, "replaced": {**replaced, name: older}, "files": {**files, name: digest}},
@@ -180,9 +192,9 @@ class Run:
                 f"{path}: not a safetensors file, nothing was loaded (pickled weights are never read): {error}"
             ) from error
         # The second look is for a training that has replaced both files meanwhile.
-        if not self._valid_hashes(path.name):
+        if not self.valid_hashes(path.name):
             _log.warning("%s: manifest.json has no hash of it, so it is not checked for damage", path)
-        elif not any(file_sha256(path) in self._valid_hashes(path.name) for _ in range(2)):
+        elif not any(file_sha256(path) in self.valid_hashes(path.name) for _ in range(2)):
             raise InputError(
                 f"{path}: its SHA-256 is not the one in manifest.json; the file is damaged: copy the run again"
             )
@@ -206,11 +218,10 @@ class Run:
         network.load_weights(self.load_weights(kind), str(self.path / f"{kind}.safetensors"), "plan.json describes")
         return network.to(device).eval()
 
-    def _valid_hashes(self, name: str) -> list[str]:
-        """Return the hashes that weights may have, none where the manifest's lists were removed."""
-        manifest = self.manifest
-        older = manifest.get("replaced", {}).get(name)
-        known = [manifest.get("files", {}).get(name), *(older if isinstance(older, list) else [older])]
+    def valid_hashes(self, name: str) -> list[str]:
+        """Return the hashes that a file may have, none where the manifest's lists were removed."""
+        older = self.manifest.get("replaced", {}).get(name)
+        known = [self.manifest.get("files", {}).get(name), *(older if isinstance(older, list) else [older])]
         return [digest for digest in known if digest is not None]
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from deconvseg.system import choose_device
 from deconvseg.training.callbacks import EndAtOnce, RunWriter, TimeLimit
 from deconvseg.training.checkpoint import SafetensorsCheckpointIO, completed_epochs
 from deconvseg.training.foreseeing import foresee
+from deconvseg.training.further import end_of
 from deconvseg.training.launch import kept_epochs
 from deconvseg.training.loading import explaining_workers, spread, train_loader, validation_loader
 from deconvseg.training.ranks import Ranks
@@ -49,7 +50,9 @@ def fit(
     writes. The training ends after its last epoch or ``max_seconds``, whichever comes first. ``trackers`` receive the
     values of every epoch.
     """
-    plan, device, limit = run.plan, choose_device(options.device), options.max_seconds
+    plan, device = run.plan, choose_device(options.device)
+    end, rise = end_of(run, options)
+    limit = end.seconds
     seconds_before = run.metrics[-1]["seconds"] if resume and run.metrics else 0.0
     if limit is not None and seconds_before >= limit:
         return
@@ -59,13 +62,15 @@ def fit(
         network,
         plan,
         seed=options.seed,
-        max_epochs=options.max_epochs(plan),
+        max_epochs=end.epochs,
         max_seconds=limit,
+        rise=rise,
         seconds_before=seconds_before,
         rank=ranks.rank,
         dealt_cases=len(val_cases),
     )
-    outlook = foresee(plan, options, validation_cases, [case.shape for case in cases["val"]])
+    shapes = [case.shape for case in cases["val"]]
+    outlook = foresee(plan, options, validation_cases, shapes, end=end)
     callbacks: list[Callback] = [
         RunWriter(run, plan.output_names, validation_cases, trackers),
         ProgressTeller(progress, outlook, validation_cases, run.metrics if resume else ()),
@@ -74,7 +79,7 @@ def fit(
         callbacks.append(TimeLimit(limit))
     if ranks.size > 1:
         callbacks.append(EndAtOnce())
-    trainer = _create_trainer(run, callbacks, device, options, ranks)
+    trainer = _create_trainer(run, callbacks, device, options, end.epochs, ranks)
     loader = train_loader(
         plan,
         cases["train"],
@@ -93,8 +98,10 @@ def fit(
         )
 
 
-def _create_trainer(run: Run, callbacks: list[Callback], device: str, options: TrainOptions, ranks: Ranks) -> Trainer:
-    strategy, max_epochs = options.strategy or "ddp", options.max_epochs(run.plan)
+def _create_trainer(
+    run: Run, callbacks: list[Callback], device: str, options: TrainOptions, max_epochs: int | None, ranks: Ranks
+) -> Trainer:
+    strategy = options.strategy or "ddp"
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     recipe = run.plan.recipe
     return Trainer(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan, ValidationCost, training_seconds
+from deconvseg.training.further import End, planned_end
 from deconvseg.training.launch import processes
 from deconvseg.training.sharing import share_of_batch
 from deconvseg.units import format_time
@@ -62,13 +63,21 @@ class Outlook:
         return f"takes about {format_time(total)}: {', '.join(parts)}, report {format_time(REPORT_SECONDS)}"
 
 
-def foresee(plan: Plan, options: TrainOptions, predicted: int, shapes: Sequence[Sequence[int]] = ()) -> Outlook:
+def foresee(
+    plan: Plan,
+    options: TrainOptions,
+    predicted: int,
+    shapes: Sequence[Sequence[int]] = (),
+    *,
+    end: End | None = None,
+) -> Outlook:
     """Return what the plan's measurements say of a training after which so many cases are predicted.
 
     ``shapes`` are those of the validation cases at the plan's spacing, if they are known; otherwise the median of all
-    cases stands for them.
+    cases stands for them. The training ends as the options say, or at another ``end``.
     """
-    recipe, epochs, limit = plan.recipe, options.max_epochs(plan), options.max_seconds
+    end = planned_end(options, plan) if end is None else end
+    recipe, epochs, limit = plan.recipe, end.epochs, end.seconds
     validated = min(predicted, recipe.validation_cases)
     cost, steps = None, None
     if plan.predicted is not None:

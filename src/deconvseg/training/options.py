@@ -8,7 +8,7 @@ from typing import Any
 
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
-from deconvseg.options import UNKEYED, RunOptions, TrainOptions, declared_options, places
+from deconvseg.options import UNKEYED, Option, RunOptions, TrainOptions, declared_options, places
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs import Run
 from deconvseg.system import atomic_write
@@ -27,12 +27,13 @@ def given_plan(options: RunOptions) -> Plan | None:
     return options.plan if isinstance(options.plan, Plan) else read_plan(options.plan)
 
 
-def resume_options(options: TrainOptions, run: Run) -> TrainOptions:
+def resume_options(options: TrainOptions, run: Run, *, further: bool = False) -> TrainOptions:
     """Return the options that the run was started with; :class:`InputError` where others are asked for now.
 
-    An option at its default is not asked for. What is declared "free" (what a run is spread over) may change; so may
-    the place of the dataset, whose contents are compared by :func:`~deconvseg.training.resuming.check_resumable`, as
-    those of a plan and of splits are.
+    With ``further`` its epochs and its time may be others, and are left as they are
+    (:mod:`deconvseg.training.further`). An option at its default is not asked for. What is declared "free" (what a run
+    is spread over) may change; so may the place of the dataset, whose contents are compared by
+    :func:`~deconvseg.training.resuming.check_resumable`, as those of a plan and of splits are.
     """
     saved = _read(run)
     declared = declared_options(TrainOptions)
@@ -40,10 +41,11 @@ def resume_options(options: TrainOptions, run: Run) -> TrainOptions:
     changed = [
         f"{name} {getattr(saved, name)!r} → {given[name]!r}"
         for name, option, _ in declared
-        if option.resume == "same" and name in given and not _same(name, given[name], getattr(saved, name))
+        if _stays(option, further) and name in given and not _same(name, given[name], getattr(saved, name))
     ]
-    if run.plan.with_values(options.plan_changes) != run.plan:
-        changed += [f"{key} → {value!r}" for key, value in options.plan_changes.items()]
+    values = (replace(options, epochs=None) if further else options).plan_changes
+    if run.plan.with_values(values) != run.plan:
+        changed += [f"{key} → {value!r}" for key, value in values.items()]
     if changed:
         raise InputError(
             f"`resume=True`: the run in {run.path} was started otherwise: {'; '.join(changed)}; leave these out to go "
@@ -51,6 +53,11 @@ def resume_options(options: TrainOptions, run: Run) -> TrainOptions:
         )
     free = {name for name, option, _ in declared if option.resume == "free"} | {"dataset", "splits", "pretrained"}
     return replace(saved, **{name: value for name, value in given.items() if name in free})
+
+
+def _stays(option: Option, further: bool) -> bool:
+    """Whether an option must be what it was; one that is an entry of the plan is compared there."""
+    return option.resume == "same" or (option.resume == "further" and option.key is None and not further)
 
 
 def write_places(options: TrainOptions, run: Run) -> None:

@@ -1,14 +1,30 @@
 """The learning rate over a run."""
 
 import math
+from dataclasses import dataclass
 
 
-def learning_rate_factor(progress: float, *, warmup: float, warmup_from: float) -> float:
+@dataclass(frozen=True)
+class Rise:
+    """How the learning rate goes on where a run was asked to go further: from a factor, at a fraction of the run."""
+
+    progress: float
+    factor: float
+
+
+def learning_rate_factor(progress: float, *, warmup: float, warmup_from: float, rise: Rise | None = None) -> float:
     """Return the factor on the learning rate at a fraction of the run: linear warm-up, then cosine to zero.
 
-    Deconver (section IV-A3) warms up over 1 % of the run from a tenth of its learning rate.
+    Deconver (section IV-A3) warms up over 1 % of the run from a tenth of its learning rate. After a ``rise`` the factor
+    goes in a straight line from that of the rise to this schedule, over the warm-up's fraction of what is left.
     """
     progress = min(max(progress, 0.0), 1.0)
     if progress < warmup:
-        return warmup_from + (1 - warmup_from) * progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+        factor = warmup_from + (1 - warmup_from) * progress / warmup
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    if rise is None:
+        return factor
+    length = warmup * (1 - rise.progress)
+    share = 1.0 if progress >= rise.progress + length else max(0.0, progress - rise.progress) / length
+    return rise.factor + share * (factor - rise.factor)

@@ -13,6 +13,7 @@ from deconvseg.system import choose_device, hold
 from deconvseg.training.cases import open_cases, open_data, prepare_run_cases
 from deconvseg.training.deciding import decide_plan
 from deconvseg.training.folders import open_stopped
+from deconvseg.training.further import asks_for_more, go_further
 from deconvseg.training.launch import check_processes, processes
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import given_plan, resume_options, write_places
@@ -31,9 +32,13 @@ def prepare_run(
     held.enter_context(hold(output))
     if resume:
         run = open_stopped(output)
-        asked, options = options, resume_options(options, run)
+        asked, options = options, resume_options(options, run, further=True)
+        end = asks_for_more(run, options, asked)
         check_processes(run.plan, options)
         _reopen(run, options, given_plan(asked), console)
+        if end is not None:
+            options = go_further(run, options, end, console)
+            write_places(options, run)
     else:
         with timings.part("planning"):
             run = _start(output, options, console)

@@ -23,7 +23,7 @@ from deconvseg.system.collectives import (
 from deconvseg.training.averaging import average_weights
 from deconvseg.training.meeting import PeerError
 from deconvseg.training.optimiser import create_optimiser
-from deconvseg.training.schedule import learning_rate_factor
+from deconvseg.training.schedule import Rise, learning_rate_factor
 from deconvseg.training.validation import OutOfTimeError, dice_of_case
 
 
@@ -31,8 +31,9 @@ class SegmentationTask(LightningModule):
     """A network, its loss and its optimiser, as defined by the plan.
 
     The learning rate follows the steps of ``max_epochs`` and the clock of ``max_seconds``, whichever is further;
-    resumption is exact only without the clock. With several processes each has a task with its share
-    of each batch; ``rank`` is its number, ``dealt_cases`` the number of validation cases over all of them.
+    resumption is exact only without the clock. ``rise`` is that of a run that was extended. With several processes
+    each has a task with its share of each batch; ``rank`` is its number, ``dealt_cases`` the number of validation cases
+    over all of them.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class SegmentationTask(LightningModule):
         seed: int,
         max_epochs: int | None,
         max_seconds: float | None = None,
+        rise: Rise | None = None,
         seconds_before: float = 0.0,
         rank: int = 0,
         dealt_cases: int = 0,
@@ -58,6 +60,7 @@ class SegmentationTask(LightningModule):
         self.entropy = [seed] if rank == 0 else [seed, rank]
         self.total_steps = None if max_epochs is None else max_epochs * plan.recipe.steps_per_epoch
         self.max_seconds = max_seconds
+        self.rise = rise
         self.seconds_before = seconds_before
         self.loss = plan.training_loss()
         self.started = time.monotonic() - seconds_before
@@ -110,7 +113,7 @@ class SegmentationTask(LightningModule):
         recipe = self.plan.recipe
         # The first process's clock is used, so that all processes take the same step.
         progress = self.progress if self.max_seconds is None else leaders_value(self.progress)
-        factor = learning_rate_factor(progress, warmup=recipe.warmup, warmup_from=recipe.warmup_from)
+        factor = learning_rate_factor(progress, warmup=recipe.warmup, warmup_from=recipe.warmup_from, rise=self.rise)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = recipe.learning_rate * factor
         loss: Tensor = self.loss(self.network(batch["image"]), batch["labels"])

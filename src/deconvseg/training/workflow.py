@@ -92,7 +92,7 @@ def _train(asked: _Arguments, ranks: Ranks, console: Console, guests: Guests, ti
         with ranks.connected(choose_device(options.device)), ExitStack() as cached:
             ranks.lead(partial(prepare_run, output, options, resume, console, held, timings))
             run = Run.open(output)
-            options = resume_options(options, run) if resume else options
+            options = resume_options(options, run, further=True) if resume else options
             if ranks.leads:
                 cached.enter_context(using_cache(cache_of(run, options)))
             # A run that was stopped before its first epoch was completed begins anew.

@@ -1,0 +1,126 @@
+"""Training further than was first asked for: what ends the run now, and how its learning rate goes on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from deconvseg.errors import InputError
+from deconvseg.options import TrainOptions
+from deconvseg.planning import Plan
+from deconvseg.progress import Console
+from deconvseg.runs import Run
+from deconvseg.training.checkpoint import completed_epochs
+from deconvseg.training.schedule import Rise
+from deconvseg.units import format_time
+
+# Where the manifest keeps what was asked for later.
+_RECORD = "extended"
+
+
+@dataclass(frozen=True)
+class End:
+    """What ends a training: a number of epochs, seconds of training, or the first of both."""
+
+    epochs: int | None
+    seconds: float | None
+
+    def __str__(self) -> str:
+        epochs = None if self.epochs is None else f"{self.epochs} epochs"
+        return " or ".join(filter(None, (epochs, None if self.seconds is None else format_time(self.seconds))))
+
+    def progress(self, steps: int, seconds: float, plan: Plan) -> float:
+        """Return the fraction of the training that is done after so many steps and seconds."""
+        by_steps = 0.0 if self.epochs is None else steps / (self.epochs * plan.recipe.steps_per_epoch)
+        return max(by_steps, 0.0 if self.seconds is None else seconds / self.seconds)
+
+
+def planned_end(options: TrainOptions, plan: Plan) -> End:
+    """Return what ends a training that was not asked to go further."""
+    return End(options.max_epochs(plan), options.max_seconds)
+
+
+def end_of(run: Run, options: TrainOptions) -> tuple[End, Rise | None]:
+    """Return what ends a run now, and how its learning rate rises since it was last asked to go further."""
+    last = _last(run)
+    if last is None:
+        return planned_end(options, run.plan), None
+    return End(last["epochs"], last["seconds"]), Rise(last["from_progress"], last["from_factor"])
+
+
+def asks_for_more(run: Run, saved: TrainOptions, asked: TrainOptions) -> End | None:
+    """Return the end that is asked for now where it is another one than the run has, else None.
+
+    What is asked for now replaces what was: epochs alone end a run that the time was to end. Raises
+    :class:`InputError` where the run is further already.
+    """
+    if asked.epochs is None and asked.max_seconds is None:
+        return None
+    now, _ = end_of(run, saved)
+    same = all(
+        wanted is None or wanted == known
+        for wanted, known in ((asked.epochs, now.epochs), (asked.max_seconds, now.seconds))
+    )
+    if same:
+        return None
+    rows = _completed(run)
+    if not rows:
+        raise InputError(
+            f"`resume=True`: {run.path} has no completed epoch yet, and goes on as it was started ({now}); leave "
+            "`epochs` and `max_seconds` out, or start it anew"
+        )
+    done, seconds = len(rows), float(rows[-1]["seconds"])
+    if asked.epochs is not None and asked.epochs < done:
+        raise InputError(f"`epochs={asked.epochs}`: {run.path} has completed {done} epochs already; ask for more")
+    if asked.max_seconds is not None and asked.max_seconds <= seconds:
+        raise InputError(
+            f"`max_seconds={asked.max_seconds:g}`: {run.path} has trained for {format_time(seconds)} already; ask for "
+            "more time"
+        )
+    return End(asked.epochs, asked.max_seconds)
+
+
+def go_further(run: Run, saved: TrainOptions, end: End, console: Console) -> TrainOptions:
+    """Give a run another end, in its plan, its ``config.json`` and its manifest; return its options.
+
+    The learning rate follows the schedule of the new length; it comes from where it stands to there in a short rise
+    (:class:`~deconvseg.training.schedule.Rise`).
+    """
+    plan, rows = run.plan, _completed(run)
+    before, _ = end_of(run, saved)
+    options = replace(saved, epochs=end.epochs, max_seconds=end.seconds)
+    changed = plan if end.epochs is None else plan.with_values({"recipe.epochs": end.epochs})
+    steps, seconds, rate = (rows[-1][key] for key in ("step", "seconds", "learning_rate"))
+    entry = {
+        "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "after_epochs": len(rows),
+        "before": asdict(before),
+        **asdict(end),
+        "from_progress": min(1.0, end.progress(steps, seconds, plan)),
+        "from_factor": rate / plan.recipe.learning_rate,
+    }
+    # One that was stopped while it was written down is written anew.
+    earlier = [kept for kept in _entries(run) if kept["after_epochs"] < len(rows)]
+    config = {**run.config, "epochs": end.epochs, "max_seconds": end.seconds}
+    run.change(changed, config, finished=False, **{_RECORD: [*earlier, entry]})
+    console.say(
+        f"the run goes further: {len(rows)} epochs are done, and it now ends with {end} (before: {before}); the "
+        f"learning rate rises from {rate:.2g} to the schedule of the new length"
+    )
+    return options
+
+
+def _completed(run: Run) -> list[Mapping[str, Any]]:
+    """Return the rows of the epochs that a resumed run has behind it."""
+    done = completed_epochs(run.resume_file) if run.resume_file.is_file() else 0
+    return list(run.metrics[:done])
+
+
+def _entries(run: Run) -> list[Mapping[str, Any]]:
+    found = run.manifest.get(_RECORD, [])
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _last(run: Run) -> Mapping[str, Any] | None:
+    entries = _entries(run)
+    return entries[-1] if entries else None

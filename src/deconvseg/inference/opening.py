@@ -12,6 +12,7 @@ from deconvseg.evaluation import read_operating_points
 from deconvseg.inference.postprocessing import Postprocessing, read_postprocessing
 from deconvseg.inference.predictor import Model
 from deconvseg.inference.records import Prediction
+from deconvseg.inference.telling import describe_weights
 from deconvseg.runs import ChosenThreshold, Run, Threshold, format_threshold, open_runs, read_threshold, weights_of
 
 Folder: TypeAlias = str | PathLike[str]
@@ -92,16 +93,9 @@ def describe_runs(runs: Sequence[Run]) -> Prediction:
     """Say which weights of each run are used and how far its training went; warn of those that did not finish."""
     told = Prediction()
     for run in runs:
-        epochs, planned = len(run.metrics), run.config.get("epochs") or run.plan.recipe.epochs
-        told.models.append(
-            {
-                "run": str(run.path),
-                "weights": "weights.safetensors",
-                "finished": run.finished,
-                "epochs": epochs,
-                "planned_epochs": planned,
-            }
-        )
+        weights = describe_weights(run)
+        epochs, planned = weights["epochs"], run.config.get("epochs") or run.plan.recipe.epochs
+        told.models.append({**weights, "finished": run.finished, "planned_epochs": planned})
         if not run.finished:
             told.warn(
                 f"{run.path}: its training did not finish ({epochs} of {planned} epochs), so its masks are not those "

@@ -27,6 +27,7 @@ from deconvseg.inference.opening import (
 )
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
+from deconvseg.inference.telling import describe_computing, tell_computing, tell_weights
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, takes
 from deconvseg.progress import Console, takes_console
 from deconvseg.runs import Run
@@ -229,6 +230,10 @@ def _predict_files(
         )
     part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold")}
     chosen, left_out, load = choose_cases(images, predictor.plan, runs, **part, names=asked.cases, told=told)
+    told.computing = describe_computing(predictor)
+    for line in (tell_weights(told.models), tell_computing(told.computing)):
+        if line is not None:
+            asked.console.say(line)
     done = predict_cases(
         predictor,
         chosen,

@@ -120,6 +120,16 @@ class Predictor:
         """The networks that PyTorch computes, as prepared for their device."""
         return [member.engine.network for member in self._members if isinstance(member.engine, TorchEngine)]
 
+    @property
+    def mirrored_axes(self) -> list[tuple[int, ...]]:
+        """The axes along which each model's predictions are averaged over mirrorings, numbered from 0."""
+        return [tuple(sorted({axis - 2 for flip in member.flips for axis in flip})) for member in self._members]
+
+    @property
+    def overlaps(self) -> list[float]:
+        """The fraction that neighbouring windows share at least, of each model."""
+        return [member.overlap for member in self._members]
+
     @cached_property
     def identity(self) -> str:
         """A hash of all that a mask depends on: weights, plans, windows, mirroring, cropping, threshold and steps."""

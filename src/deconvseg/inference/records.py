@@ -40,6 +40,7 @@ class Prediction:
     models: list[dict[str, Any]] = field(default_factory=list)
     threshold: Threshold | None = None
     doubts: dict[str, CaseDoubt] = field(default_factory=dict)
+    computing: dict[str, Any] = field(default_factory=dict)
     _alike: Counter[str] = field(default_factory=Counter, repr=False)
 
     def warn(self, text: str) -> None:
@@ -75,6 +76,7 @@ class Prediction:
             "models": self.models,
             "threshold": self.threshold,
             "doubt": {name: doubt.to_json() for name, doubt in self.doubts.items()},
+            "computing": self.computing,
         }
 
     @classmethod
@@ -88,6 +90,7 @@ class Prediction:
         return cls(
             *(written, skipped, problems, warnings, remarks, empty, list(tree["models"]), tree["threshold"]),
             doubts={name: doubt for name, doubt in doubts.items() if doubt is not None},
+            computing=dict(tree.get("computing", {})),
         )
 
     def add(self, other: Prediction) -> None:
@@ -100,6 +103,7 @@ class Prediction:
         self.remarks.update(other.remarks)
         self.doubts.update(other.doubts)
         self.threshold = other.threshold if self.threshold is None else self.threshold
+        self.computing = self.computing or other.computing
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 
 def name_of(names: Callable[[], Iterable[str]]) -> Kind:
     """Names of a registry, or of a few choices; ``names`` imports what it needs when it is called."""
-    return TEXT._replace(names=names)
+    return TEXT._replace(names=names, metavar="NAME")
 
 
 def whole(minimum: int, maximum: int | None = None) -> Kind:

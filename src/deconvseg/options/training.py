@@ -142,7 +142,13 @@ class RunOptions(Options):
     ] = None
     learning_rate: Annotated[
         float | None,
-        Option("The highest learning rate.", POSITIVE, plans=True, key="recipe.learning_rate", resume="contents"),
+        Option(
+            "The highest learning rate; the recipe's if not given.",
+            POSITIVE._replace(metavar="RATE"),
+            plans=True,
+            key="recipe.learning_rate",
+            resume="contents",
+        ),
     ] = None
     device: Annotated[str, DEVICE] = "auto"
     precision: Annotated[str, Option("auto, 32, bf16 or 16.", PRECISION)] = "auto"
@@ -252,7 +258,14 @@ class TrainArguments(TrainOptions):
 
     output: Annotated[_Path, Option("The run folder to make.", PLACE, names=("o", "output"), resume="call")]
     _: KW_ONLY
-    resume: Annotated[bool, Option("Continue the run after its last completed epoch.", FLAG, resume="call")] = False
+    resume: Annotated[
+        bool,
+        Option(
+            "Continue the run after its last completed epoch; other epochs or another time let it go further.",
+            FLAG,
+            resume="call",
+        ),
+    ] = False
     console: Annotated[Console | None, _CONSOLE] = None
 
 

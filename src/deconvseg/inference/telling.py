@@ -1,0 +1,94 @@
+"""Which weights a prediction uses and how it computes, in a few words and for its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data import list_names
+from deconvseg.inference.predictor import Predictor
+from deconvseg.ops import explain
+from deconvseg.runs import Run
+
+
+def describe_weights(run: Run) -> dict[str, Any]:
+    """Return which weights of a run are used: the file, the fold, the epoch, and the validation Dice then and at best.
+
+    They are those of the last epoch, so that the Dice is that of the last validation at or before it.
+    """
+    rows = run.metrics
+    validated = [row for row in rows if row.get("val_dice") is not None]
+    best = max(validated, key=lambda row: row["val_dice"], default=None)
+    return {
+        "run": str(run.path),
+        "weights": "weights.safetensors",
+        "which": "last",
+        "fold": run.config.get("fold"),
+        "epochs": len(rows),
+        "validation_dice": validated[-1]["val_dice"] if validated else None,
+        "best_epoch": None if best is None else best["epoch"],
+        "best_validation_dice": None if best is None else best["val_dice"],
+    }
+
+
+def tell_weights(models: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the weights of the runs in one line; None without a run."""
+    if not models:
+        return None
+    first = models[0]
+    if len(models) == 1:
+        fold = "" if first["fold"] is None else f", fold {first['fold']}"
+        return f"weights: {first['run']}{fold}, {_epochs(first)}"
+    folders = {Path(str(model["run"])).parent for model in models}
+    where = str(folders.pop()) if len(folders) == 1 else None
+    names = [Path(str(model["run"])).name if where else str(model["run"]) for model in models]
+    epochs = "; ".join(f"{name} {_epochs(model)}" for name, model in zip(names[:3], models, strict=False))
+    more = f"; and {len(models) - 3} more" if len(models) > 3 else ""
+    return f"weights: the mean of {len(models)} runs{f' in {where}' if where else ''}: {epochs}{more}"
+
+
+def describe_computing(predictor: Predictor) -> dict[str, Any]:
+    """Return the device, the precision of the weights, the kernels by backend, the mirrored axes and the overlap."""
+    kernels: dict[str, list[str]] = {}
+    precisions: set[str] = set()
+    for network in predictor.networks:
+        precisions |= {str(one.dtype).removeprefix("torch.") for one in network.parameters()}
+        for _, choice in explain(network).choices:
+            used = kernels.setdefault(choice.backend, [])
+            if choice.operator not in used:
+                used.append(choice.operator)
+    return {
+        "device": str(predictor.device),
+        "precision": sorted(precisions),
+        "kernels": kernels,
+        "mirrored_axes": [list(axes) for axes in predictor.mirrored_axes],
+        "overlap": [float(overlap) for overlap in predictor.overlaps],
+    }
+
+
+def tell_computing(computing: Mapping[str, Any]) -> str:
+    """Return how a prediction computes in one line."""
+    kernels = "; ".join(f"{backend}: {list_names(names, 3)}" for backend, names in computing["kernels"].items())
+    axes = sorted({axis for mirrored in computing["mirrored_axes"] for axis in mirrored})
+    parts = [
+        f"{', '.join(computing['precision']) or 'an engine of its own'} on {computing['device']}",
+        f"kernels {kernels}" if kernels else "PyTorch's own kernels",
+        f"averaged over mirrorings of axes {', '.join(map(str, axes))}" if axes else "not mirrored",
+    ]
+    return f"computing: {', '.join(parts)}"
+
+
+def _epochs(model: Mapping[str, Any]) -> str:
+    """Say how far the weights are trained, and whether an earlier epoch was better."""
+    if not model["epochs"]:
+        return "without a completed epoch"
+    text = f"the last of {model['epochs']} epochs"
+    if model["validation_dice"] is None:
+        return f"{text} (never validated)"
+    text += f" (validation Dice {model['validation_dice']:.3f}"
+    if model["best_validation_dice"] > model["validation_dice"]:
+        text += (
+            f"; best {model['best_validation_dice']:.3f} at epoch {model['best_epoch']}, in weights_best.safetensors"
+        )
+    return f"{text})"

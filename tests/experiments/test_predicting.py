@@ -224,4 +224,8 @@ def test_the_only_case_is_told_of_without_a_key(trained: Path, discs: Path, tmp_
     predict_many(
         discs / "images" / "disc0.png", trained, tmp_path, **OPTIONS, executor=Processes(2, 2), console=console
     )
-    assert console.said[0].startswith("disc0: ")
+    weights, computing, case, *_ = console.said
+    assert weights == f"weights: {trained}, fold 0, {weights.partition('fold 0, ')[2]}"
+    assert "the last of 4 epochs (validation Dice 0." in weights
+    assert computing.startswith("computing: float32 on cpu; kernels: ")
+    assert case.startswith("disc0: ")

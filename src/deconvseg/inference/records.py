@@ -26,9 +26,10 @@ _MOST_ALIKE = 3
 class Prediction:
     """The written masks, the kept masks, the failures with their reasons, and the warnings of a prediction.
 
-    ``models`` describes each run; ``warnings`` concern all cases, ``remarks`` a single case, by its name; ``empty``
-    are the written masks that hold only background. ``threshold`` is the one that decided the masks, None for the
-    largest probability; ``doubts`` are those of the cases, by name.
+    ``models`` describes each run and its weights, ``computing`` the device, precision and kernels. ``warnings`` concern
+    all cases, ``remarks`` a single case, by its name; ``empty`` are the written masks that hold only background.
+    ``threshold`` is the one that decided the masks, None for the largest probability; ``doubts`` are those of the
+    cases, by name.
     """
 
     written: list[Path] = field(default_factory=list)

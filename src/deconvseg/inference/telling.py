@@ -69,14 +69,14 @@ def describe_computing(predictor: Predictor) -> dict[str, Any]:
 
 def tell_computing(computing: Mapping[str, Any]) -> str:
     """Return how a prediction computes in one line."""
-    kernels = "; ".join(f"{backend}: {list_names(names, 3)}" for backend, names in computing["kernels"].items())
+    kernels = ", ".join(f"{backend} ({list_names(names, 3)})" for backend, names in computing["kernels"].items())
     axes = sorted({axis for mirrored in computing["mirrored_axes"] for axis in mirrored})
     parts = [
         f"{', '.join(computing['precision']) or 'an engine of its own'} on {computing['device']}",
-        f"kernels {kernels}" if kernels else "PyTorch's own kernels",
+        f"kernels: {kernels}" if kernels else "PyTorch's own kernels",
         f"averaged over mirrorings of axes {', '.join(map(str, axes))}" if axes else "not mirrored",
     ]
-    return f"computing: {', '.join(parts)}"
+    return f"computing: {'; '.join(parts)}"
 
 
 def _epochs(model: Mapping[str, Any]) -> str:

@@ -249,7 +249,9 @@ class Options:
         Functions do this before anything else. Options that were kept are not checked: what they name may be gone.
         """
         for name, option, default in declared_options(type(self)):
-            if (value := getattr(self, name)) is not None and value is not default and value != default:
+            names_something = option.kind.names is not None or option.kind.find is not None
+            # Defaults are there, and finding them would import what is not needed yet.
+            if names_something and (value := getattr(self, name)) is not None and value != default:
                 option.find(value, f"`{name}`")
 
 

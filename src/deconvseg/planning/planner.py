@@ -1,35 +1,29 @@
 """From a dataset, a recipe and the machine to a plan, each choice with its reason."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deconvseg.catalog import PRESETS
-from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems, is_rgb
+from deconvseg.data import Dataset, Splits
 from deconvseg.errors import InputError
 from deconvseg.losses import LossSpec
-from deconvseg.models import DeviceKind, preset_arguments
+from deconvseg.models import DeviceKind
 from deconvseg.nn.upsampling import Upsampling
 from deconvseg.planning.candidates import Space
 from deconvseg.planning.checking import check_plan
 from deconvseg.planning.choices import (
-    case_bytes,
-    plan_channel,
     plan_cropping,
-    plan_labels,
     plan_mirroring,
-    plan_regions,
     plan_sampling,
-    spacing_warnings,
 )
-from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
+from deconvseg.planning.drafting import Draft, assemble, draft_plan, preset_config
+from deconvseg.planning.fingerprint import take_fingerprint
 from deconvseg.planning.forecast import forecast, validation_warnings, warnings_of
 from deconvseg.planning.measuring import TIMING, Measure, StepMeter, telling
-from deconvseg.planning.parts import ChannelPlan, DataSummary, LabelPlan, ModelPlan, RegionPlan
-from deconvseg.planning.patch import choose_slices, target_spacing
+from deconvseg.planning.parts import DataSummary
+from deconvseg.planning.patch import choose_slices
 from deconvseg.planning.presets import measure_preset
 from deconvseg.planning.preview import preview_plan
 from deconvseg.planning.recipes import Recipe
@@ -47,35 +41,6 @@ _EPOCHS_WANTED = 20
 _FEWEST_STEPS = 20
 # The epochs of a short training stay long enough to average.
 _STEPS_OF_AN_EPOCH = (5, 250)
-
-
-@dataclass
-class _Draft:
-    """What is known of a plan while it is made."""
-
-    dataset: Dataset
-    fingerprint: Fingerprint
-    spacing: tuple[float, ...]
-    labels: LabelPlan
-    regions: tuple[RegionPlan, ...] | None
-    channels: tuple[ChannelPlan, ...]
-    recipe: Recipe
-    validated: int
-    reasons: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def ends(self) -> dict[str, Any]:
-        """The constructor arguments that follow from the data."""
-        outputs = len(self.labels.values) if self.regions is None else len(self.regions)
-        dims = self.fingerprint.spatial_dims
-        return {"in_channels": len(self.channels), "out_channels": outputs, "spatial_dims": dims}
-
-    @property
-    def case_bytes(self) -> int:
-        """What the largest case takes beside the network."""
-        shapes = self.fingerprint.shapes_at(self.spacing)
-        return max(case_bytes(shape, self.ends["in_channels"], self.ends["out_channels"]) for shape in shapes)
 
 
 def planned_seconds(device: str, seconds: float | None) -> float:
@@ -157,7 +122,7 @@ def make_plan(
         meter = measure or stack.enter_context(StepMeter(device, room, threads, named))
         learnt = dataset.select([*splits.train, *splits.val])
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
-        draft = _draft(learnt, fingerprint, named, splits)
+        draft = draft_plan(learnt, fingerprint, named, splits)
         timed = telling(meter, stack.enter_context(console.track(TIMING)))
         seconds = planned_seconds(device, seconds)
         budget = Budget(timed, kind, seconds, room, draft.case_bytes, draft.regions is not None, processes)
@@ -167,12 +132,12 @@ def make_plan(
     return _finish(draft, found, model, device, budget).with_values(values or {})
 
 
-def _search(draft: _Draft, asked: Request, budget: Budget, values: Mapping[str, Any]) -> Found:
+def _search(draft: Draft, asked: Request, budget: Budget, values: Mapping[str, Any]) -> Found:
     """Return the preset's or the widest network, after a look whether it could be trained with the values."""
     dims = draft.fingerprint.spatial_dims
     asked.check_dims(dims)
     if asked.preset is not None:
-        config = _from_preset(asked.preset, asked.variant, asked, draft)
+        config = preset_config(asked.preset, asked.variant, asked, draft)
         if asked.recipe == "paper":
             epochs = PRESETS[asked.preset].epochs or draft.recipe.epochs
             draft.recipe = draft.recipe.model_copy(update={"epochs": epochs})
@@ -190,7 +155,7 @@ def _search(draft: _Draft, asked: Request, budget: Budget, values: Mapping[str, 
 
 
 def _check_values(
-    draft: _Draft,
+    draft: Draft,
     model: str,
     candidates: Iterable[tuple[Mapping[str, Any], Sequence[int], int]],
     values: Mapping[str, Any],
@@ -199,7 +164,7 @@ def _check_values(
     problems: list[InputError] = []
     for config, patch, batch in candidates if values else ():
         try:
-            check_plan(_assemble(draft, model, config, patch, batch, draft.recipe).with_values(values))
+            check_plan(assemble(draft, model, config, patch, batch, draft.recipe).with_values(values))
         except InputError as error:
             problems.append(error)
         else:
@@ -215,38 +180,7 @@ def _rooms(device: str, memory: int | None, processes: int) -> tuple[int, int]:
     return (room // processes, room) if device == "cpu" else (room, plannable_memory())
 
 
-def _draft(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits) -> _Draft:
-    spacing, spacing_reason = target_spacing(fingerprint)
-    labels, labels_reason, warnings = plan_labels(dataset, fingerprint)
-    values = dict(zip(dataset.names, fingerprint.case_values, strict=True))
-    found = (*find_label_problems(dataset, values), *find_absent_classes(dataset, values, splits.train))
-    warnings += [problem.message for problem in found]
-    warnings += spacing_warnings(fingerprint, spacing)
-    regions, regions_reason = plan_regions(dataset, labels, recipe)
-    colour = is_rgb(dataset.channel_names)
-    reasons = {"spacing": spacing_reason, "labels": labels_reason, "regions": regions_reason}
-    if fingerprint.expanded_grey:
-        warnings.append(f"{fingerprint.expanded_grey} grey images are expanded to RGB")
-        reasons["channels"] = warnings[-1]
-    channels = []
-    for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True):
-        channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
-        channels.append(channel)
-    # Where the folds are not known yet, as many as a validation takes.
-    validated = len(splits.val) or recipe.validation_cases
-    return _Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, validated, reasons, warnings)
-
-
-def _from_preset(name: str, variant: str | None, asked: Request, draft: _Draft) -> dict[str, Any]:
-    arguments = {**preset_arguments(asked.model, name, variant), **draft.ends, **asked.arguments}
-    # A plan is JSON, so its sequences are lists.
-    config: dict[str, Any] = json.loads(json.dumps(arguments))
-    if "activation" in config:
-        config["activation"] = "softmax" if draft.regions is None else "sigmoid"
-    return config
-
-
-def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget) -> Plan:
+def _finish(draft: Draft, found: Found, model: str, device: str, budget: Budget) -> Plan:
     recipe, draft.reasons["recipe.foreground_oversampling"], draft.reasons["recipe.batch_dice"] = plan_sampling(
         draft.recipe, draft.fingerprint, draft.labels, found.whole
     )
@@ -265,7 +199,7 @@ def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget
     predicted = forecast(recipe, found, device, budget, cost, draft.validated)
     draft.warnings += warnings_of(recipe, predicted, found, budget)
     draft.warnings += validation_warnings(recipe, cost, draft.validated, budget.seconds)
-    plan = _assemble(draft, model, found.config, found.patch, found.batch, recipe)
+    plan = assemble(draft, model, found.config, found.patch, found.batch, recipe)
     cropped, draft.reasons["crop_to_nonzero"] = plan_cropping(draft.fingerprint)
     update = {
         "crop_to_nonzero": cropped,
@@ -274,24 +208,6 @@ def _finish(draft: _Draft, found: Found, model: str, device: str, budget: Budget
         "warnings": tuple(draft.warnings),
     }
     return plan.model_copy(update=update).with_reasons(draft.reasons)
-
-
-def _assemble(
-    draft: _Draft, model: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, recipe: Recipe
-) -> Plan:
-    """Return a plan without what is known of its time and memory."""
-    return Plan(
-        dataset=draft.dataset.root.name,
-        spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,
-        spacing=draft.spacing,
-        patch_size=tuple(patch),
-        batch_size=batch,
-        channels=draft.channels,
-        labels=draft.labels,
-        regions=draft.regions,
-        model=ModelPlan(name=model, config=dict(config)),
-        recipe=recipe,
-    )
 
 
 def _schedule(recipe: Recipe, found: Found, budget: Budget) -> tuple[Recipe, str]:

@@ -1,6 +1,7 @@
 """The run folder: its files, written atomically, read safely."""
 
 from deconvseg.data import file_sha256
+from deconvseg.runs.changing import change_run
 from deconvseg.runs.checking import check_entries, parse_row
 from deconvseg.runs.folder import FOLDS, Run
 from deconvseg.runs.manifest import describe_environment, shorten_path
@@ -25,6 +26,7 @@ __all__ = [
     "ChosenThreshold",
     "Run",
     "Threshold",
+    "change_run",
     "check_entries",
     "check_threshold",
     "describe_environment",

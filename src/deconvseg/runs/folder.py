@@ -142,18 +142,6 @@ class Run:
         """Add entries to the manifest."""
         self._write_json("manifest.json", {**self.manifest, **values})
 
-    def change(self, plan: Plan, config: Mapping[str, Any], **values: Any) -> None:
-        """Replace plan and configuration, and entries of the manifest; stopped in between, either plan is valid."""
-        text, manifest = _dumps(plan.model_dump(mode="json")), self.manifest
-        files, replaced = manifest.get("files", {}), manifest.get("replaced", {})
-        files = {**files, "plan.json": sha256(text.encode()).hexdigest()}
-        both = {**replaced, "plan.json": self.valid_hashes("plan.json")}
-        self._write_json("manifest.json", {**manifest, **values, "files": files, "replaced": both})
-        write_text(self.path / "plan.json", text)
-        self._write_json("config.json", config)
-        self.update_manifest(replaced={key: value for key, value in replaced.items() if key != "plan.json"})
-        vars(self).pop("plan", None)
-
     def save_weights(self, weights: Mapping[str, "torch.Tensor"], kind: Weights = "weights") -> None:
         """Write weights, and their SHA-256 in the manifest."""
         from safetensors.torch import save

@@ -9,7 +9,7 @@ from deconvseg.errors import InputError
 from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan
 from deconvseg.progress import Console
-from deconvseg.runs import Run
+from deconvseg.runs import Run, change_run
 from deconvseg.training.checkpoint import completed_epochs
 from deconvseg.training.schedule import Rise
 from deconvseg.units import format_time
@@ -102,7 +102,7 @@ def go_further(run: Run, saved: TrainOptions, end: End, console: Console) -> Tra
     # One that was stopped while it was written down is written anew.
     earlier = [kept for kept in _entries(run) if kept["after_epochs"] < len(rows)]
     config = {**run.config, "epochs": end.epochs, "max_seconds": end.seconds}
-    run.change(changed, config, finished=False, **{_RECORD: [*earlier, entry]})
+    change_run(run, changed, config, finished=False, **{_RECORD: [*earlier, entry]})
     console.say(
         f"the run goes further: {len(rows)} epochs are done, and it now ends with {end} (before: {before}); the "
         f"learning rate rises from {rate:.2g} to the schedule of the new length"

@@ -1,0 +1,102 @@
+"""What is known of a plan before its network, patch and batch are chosen."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems, is_rgb
+from deconvseg.models import preset_arguments
+from deconvseg.planning.choices import (
+    case_bytes,
+    plan_channel,
+    plan_labels,
+    plan_regions,
+    spacing_warnings,
+)
+from deconvseg.planning.fingerprint import Fingerprint
+from deconvseg.planning.parts import ChannelPlan, LabelPlan, ModelPlan, RegionPlan
+from deconvseg.planning.patch import target_spacing
+from deconvseg.planning.recipes import Recipe
+from deconvseg.planning.request import Request
+from deconvseg.planning.schema import Plan
+
+
+@dataclass
+class Draft:
+    """What is known of a plan while it is made."""
+
+    dataset: Dataset
+    fingerprint: Fingerprint
+    spacing: tuple[float, ...]
+    labels: LabelPlan
+    regions: tuple[RegionPlan, ...] | None
+    channels: tuple[ChannelPlan, ...]
+    recipe: Recipe
+    validated: int
+    reasons: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ends(self) -> dict[str, Any]:
+        """The constructor arguments that follow from the data."""
+        outputs = len(self.labels.values) if self.regions is None else len(self.regions)
+        dims = self.fingerprint.spatial_dims
+        return {"in_channels": len(self.channels), "out_channels": outputs, "spatial_dims": dims}
+
+    @property
+    def case_bytes(self) -> int:
+        """What the largest case takes beside the network."""
+        shapes = self.fingerprint.shapes_at(self.spacing)
+        return max(case_bytes(shape, self.ends["in_channels"], self.ends["out_channels"]) for shape in shapes)
+
+
+def draft_plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits) -> Draft:
+    """Return what follows from the data and the recipe alone, with reasons and warnings."""
+    spacing, spacing_reason = target_spacing(fingerprint)
+    labels, labels_reason, warnings = plan_labels(dataset, fingerprint)
+    values = dict(zip(dataset.names, fingerprint.case_values, strict=True))
+    found = (*find_label_problems(dataset, values), *find_absent_classes(dataset, values, splits.train))
+    warnings += [problem.message for problem in found]
+    warnings += spacing_warnings(fingerprint, spacing)
+    regions, regions_reason = plan_regions(dataset, labels, recipe)
+    colour = is_rgb(dataset.channel_names)
+    reasons = {"spacing": spacing_reason, "labels": labels_reason, "regions": regions_reason}
+    if fingerprint.expanded_grey:
+        warnings.append(f"{fingerprint.expanded_grey} grey images are expanded to RGB")
+        reasons["channels"] = warnings[-1]
+    channels = []
+    for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True):
+        channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
+        channels.append(channel)
+    # Where the folds are not known yet, as many as a validation takes.
+    validated = len(splits.val) or recipe.validation_cases
+    return Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, validated, reasons, warnings)
+
+
+def preset_config(name: str, variant: str | None, asked: Request, draft: Draft) -> dict[str, Any]:
+    """Return the arguments of a preset's network for the data, with those that are asked for."""
+    arguments = {**preset_arguments(asked.model, name, variant), **draft.ends, **asked.arguments}
+    # A plan is JSON, so its sequences are lists.
+    config: dict[str, Any] = json.loads(json.dumps(arguments))
+    if "activation" in config:
+        config["activation"] = "softmax" if draft.regions is None else "sigmoid"
+    return config
+
+
+def assemble(
+    draft: Draft, model: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, recipe: Recipe
+) -> Plan:
+    """Return a plan without what is known of its time and memory."""
+    return Plan(
+        dataset=draft.dataset.root.name,
+        spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,
+        spacing=draft.spacing,
+        patch_size=tuple(patch),
+        batch_size=batch,
+        channels=draft.channels,
+        labels=draft.labels,
+        regions=draft.regions,
+        model=ModelPlan(name=model, config=dict(config)),
+        recipe=recipe,
+    )

@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 
 from deconvseg.errors import suggest
-from deconvseg.options.declaring import Options, declared_options
+from deconvseg.options.declaring import Options, declared_options, evaluated_annotations
 
 _Arguments = ParamSpec("_Arguments")
 _Given = TypeVar("_Given", bound=Options)
@@ -51,7 +51,7 @@ def takes(
 
 
 def _sign(options: type[Options], function: Callable[..., Any]) -> Signature:
-    hints = get_type_hints(options, localns=options.types())
+    hints = evaluated_annotations(options)
     parameters = [
         Parameter(
             field.name,

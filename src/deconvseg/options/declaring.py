@@ -255,13 +255,19 @@ class Options:
                 option.find(value, f"`{name}`")
 
 
+def evaluated_annotations(options: type[Options], *, include_extras: bool = False) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by their names, those of postponed annotations too."""
+    # `get_type_hints` of Python 3.10 refuses a postponed `_: KW_ONLY`, which marks and annotates nothing.
+    return get_type_hints(options, localns={**options.types(), "KW_ONLY": Any}, include_extras=include_extras)
+
+
 def declared_options(options: type[Options]) -> list[Declared]:
     """Return what is declared in a dataclass and its bases, in its order."""
     entries: tuple[Any, ...] = fields(options)  # type: ignore[arg-type]
     kinds = {entry.name: entry.type for entry in entries}
     if any(isinstance(kind, str) for kind in kinds.values()):
         # The dataclass is in a module whose annotations are postponed.
-        kinds = get_type_hints(options, localns=options.types(), include_extras=True)
+        kinds = evaluated_annotations(options, include_extras=True)
     found = []
     for entry in entries:
         parts = [part for part in get_args(kinds[entry.name])[1:] if isinstance(part, Option)]

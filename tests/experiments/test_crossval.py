@@ -13,7 +13,8 @@ import pytest
 
 from consoles import Listening
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
-from deconvseg.evaluation import evaluate, read_evaluation
+from deconvseg.evaluation import evaluate, read_evaluation, read_operating_points
+from deconvseg.evaluation.threshold import choose_threshold
 from deconvseg.experiments import Executor, Outcome, Processes, Task, crossval
 from deconvseg.inference import Predictor, predict, read_postprocessing
 from deconvseg.planning import Plan
@@ -98,6 +99,27 @@ def test_predict_takes_the_folder_as_the_mean_of_its_folds(finished: Path, discs
         assert (tmp_path / "folder" / name).read_bytes() == (tmp_path / "folds" / name).read_bytes()
     assert len(Predictor(open_runs(finished)).networks) == 3
     assert evaluate(discs, tmp_path / "folder", run=finished, split="test").mean_dice > 0.8
+
+
+def test_operating_points_are_those_of_all_cases_out_of_fold(finished: Path, discs: Path, tmp_path: Path) -> None:
+    points = read_operating_points(finished)
+    assert points is not None
+    assert (points.source, points.cases) == ("out-of-fold", 6)
+    names = {case["name"]: case for case in json.loads((finished / "crossval.json").read_text())["cases"]}
+    assert points.doubts.keys() == names.keys()
+    (structure,) = points.structures
+    assert structure.default.dice[0] == pytest.approx(np.mean([case["mean"]["dsc"] for case in names.values()]))
+    # The folds are averaged before the threshold is applied to them.
+    folder = shutil.copytree(finished, tmp_path / "run")
+    chosen = choose_threshold(folder, sensitivity=0.5)
+    assert chosen.how == "sensitivity 0.5 of 6 cases out of fold"
+    assert len(chosen.weights) == 3
+    image = np.full((40, 48), 120, np.float32)
+    mask, probabilities = predict(image, folder, probabilities=True, device="cpu")
+    assert np.array_equal(mask > 0, probabilities[1] - probabilities[0] > np.float32(2 * chosen.threshold - 1))
+    other = [folder, finished]
+    with pytest.raises(InputError, match="their chosen thresholds differ"):
+        predict(image, other, device="cpu")
 
 
 def test_predict_applies_what_was_chosen(finished: Path, discs: Path, tmp_path: Path) -> None:

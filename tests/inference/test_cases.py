@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import deconvseg.inference.stages as stages
 from consoles import Listening
-from deconvseg.data import Case, Geometry, Image, read_image, read_label_map
+from deconvseg.data import Case, Geometry, Image, LabelMap, read_image, read_label_map
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
 from deconvseg.inference.finding import find_cases
@@ -247,6 +247,32 @@ def test_probabilities_of_files_are_those_in_memory(predictor: Predictor, cases_
 
 
 @pytest.mark.faults
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room on a disk")
+def test_a_disk_without_room_for_levels_costs_no_mask(
+    predictor: Predictor,
+    cases_of: Cases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    measured: list[tuple[str, tuple[int, ...]]] = []
+
+    def measure(case: Case, levels: np.ndarray, mask: LabelMap) -> None:
+        assert levels.max() > 0
+        measured.append((case.name, levels.shape))
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    predict_cases(predictor, cases_of("a"), tmp_path, load=make_image, measure=measure)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    done = predict_cases(predictor, cases_of("b"), tmp_path, load=make_image, measure=measure)
+    assert measured == [("a", (2, 9, 12, 7))]
+    assert [path.name for path in done.written] == ["b.nii.gz"]
+    assert "b: its operating points are not measured: cannot write" in caplog.text
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room on a disk")
 def test_a_disk_without_room_for_probabilities_is_a_problem_of_the_case(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

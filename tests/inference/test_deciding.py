@@ -107,3 +107,8 @@ def test_named_classes_go_before_the_others_and_the_likelier_before_the_less_lik
 def test_thresholds_that_make_no_sense_are_refused(threshold: object, text: str) -> None:
     with pytest.raises(InputError, match=text.replace("{}", r"\{\}")):
         Rule(PLANS["classes"], threshold)  # type: ignore[arg-type]
+
+
+def test_the_order_of_names_makes_no_difference() -> None:
+    one, other = ({"1": 0.3, "3": 0.4}, {"3": 0.4, "1": 0.3})
+    assert str(Rule(PLANS["classes"], one).threshold) == str(Rule(PLANS["classes"], other).threshold)

@@ -78,10 +78,7 @@ def _print_structure(
 ) -> None:
     from deconvseg.evaluation import table_rows
 
-    own = None
-    if chosen is not None:
-        found = chosen.threshold
-        own = found.get(structure.name) if isinstance(found, dict) else found
+    own = None if chosen is None else chosen.of(structure.name, at_half=structure.at_half)
     heads = ["threshold", "Dice", "sens.", "prec."]
     keys = ["dice", "sensitivity", "precision"]
     if structure.many_lesions:

@@ -33,8 +33,12 @@ def disk_array(
     file: Path,
     shape: tuple[int, ...],
     dtype: type[Number] = np.float32,  # type: ignore[assignment]
+    what: str = "the probabilities",
 ) -> np.memmap[Any, np.dtype[Number]]:
-    """Create a ``.npy`` file and return its memory-mapped array, which need not fit into memory."""
+    """Create a ``.npy`` file and return its memory-mapped array, which need not fit into memory.
+
+    Errors say ``what`` the file holds.
+    """
     try:
         array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):
@@ -43,7 +47,7 @@ def disk_array(
                 os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
     except OSError as error:
         raise DeconvsegError(
-            f"cannot write {file}, the probabilities: {error.strerror or error}; free "
+            f"cannot write {file}, {what}: {error.strerror or error}; free "
             f"{format_bytes(np.dtype(dtype).itemsize * math.prod(shape))} there and run it again"
         ) from error
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from deconvseg.data import Case, Image, LabelMap, read_header, write_label_map
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.doubting import CaseDoubt, Doubt
 from deconvseg.inference.keeping import maps_path
 from deconvseg.inference.map_files import write_maps
@@ -30,6 +31,8 @@ from deconvseg.planning import Plan
 from deconvseg.progress import Progress
 from deconvseg.runs import file_sha256
 from deconvseg.system import atomic_write, available_memory
+
+_log = logging.getLogger("deconvseg")
 
 # Bytes of a case's levels; those of larger cases are not measured.
 MOST_LEVELS = 2**31
@@ -130,7 +133,12 @@ class Job:
         if wanted.folder is not None and wanted.measure is not None and structures * math.prod(shape) <= MOST_LEVELS:
             file = wanted.folder / f"{self.number}-levels.npy"
             failing.callback(file.unlink, missing_ok=True)
-            levels = disk_array(file, (structures, *shape), np.uint8)
+            try:
+                levels = disk_array(file, (structures, *shape), np.uint8, "the levels of its voxels")
+            except DeconvsegError as error:
+                # A mask needs no levels: it is written also where there is no room for them.
+                file.unlink(missing_ok=True)
+                _log.warning("%s: its operating points are not measured: %s", self.case.name, error)
         return maps, levels
 
 
@@ -181,22 +189,22 @@ class Writing:
     result: Prediction
     noting: Callable[[Job], AbstractContextManager[None]]
     doubt_limit: float | None = None
-    at_work: tuple[Job, Future[None]] | None = None
+    at_work: tuple[Job, Future[None], CaseDoubt] | None = None
 
     def start(self, job: Job, made: Made) -> None:
         """Start writing a mask."""
         doubt = CaseDoubt.judge(made.doubt, self.doubt_limit)
-        self.result.doubts[job.case.name] = doubt
         remarks = list(self.result.remarks.get(job.case.name, ()))
-        self.at_work = job, self.thread.submit(job.write, made, self.records, self.predictor, doubt, remarks)
+        self.at_work = job, self.thread.submit(job.write, made, self.records, self.predictor, doubt, remarks), doubt
 
     def finish(self) -> None:
         """Wait until the current mask is written, and record it."""
         if self.at_work is None:
             return
-        (job, future), self.at_work = self.at_work, None
+        (job, future, doubt), self.at_work = self.at_work, None
         with self.noting(job):
             future.result()
+            self.result.doubts[job.case.name] = doubt
             self.result.written.append(job.path)
             if EMPTY in self.result.remarks.get(job.case.name, ()):
                 self.result.empty.append(job.path)

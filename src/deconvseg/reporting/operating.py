@@ -14,7 +14,7 @@ from deconvseg.evaluation.operating import StructurePoints
 from deconvseg.reporting.records import EvaluationRecord
 from deconvseg.reporting.rendering import Section
 from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, figure_uri, new_figure, style_axes
-from deconvseg.runs import PREDICTIONS, ChosenThreshold, format_threshold, read_threshold
+from deconvseg.runs import PREDICTIONS, format_threshold, read_threshold
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,10 @@ def threshold_sections(folder: Path) -> Iterator[Section]:
     if points is None:
         return
     structures = [
-        _describe_structure(points, structure, _own(chosen, structure), drawn=place < _MOST_DRAWN)
+        _describe_structure(
+            *(points, structure, None if chosen is None else chosen.of(structure.name, at_half=structure.at_half)),
+            drawn=place < _MOST_DRAWN,
+        )
         for place, structure in enumerate(points.structures)
     ]
     content = {
@@ -132,13 +135,6 @@ def _describe_structure(
         "at_half": structure.at_half,
         "lesions": structure.many_lesions,
     }
-
-
-def _own(chosen: ChosenThreshold | None, structure: StructurePoints) -> float | None:
-    if chosen is None:
-        return None
-    found = chosen.threshold
-    return found.get(structure.name) if isinstance(found, dict) else found
 
 
 def doubt_sections(folder: Path, records: Sequence[EvaluationRecord]) -> Iterator[Section]:

@@ -34,6 +34,16 @@ class ChosenThreshold(BaseModel):
     how: str
     weights: tuple[str | None, ...] = ()
 
+    def of(self, name: str, *, at_half: bool) -> float | None:
+        """Return the threshold of a structure; None where it has none of its own.
+
+        One number is the threshold of each structure whose default is 0.5 (``at_half``), of classes that exclude each
+        other it is that of all foreground.
+        """
+        if isinstance(self.threshold, dict):
+            return self.threshold.get(name)
+        return self.threshold if at_half else None
+
     def write(self, folder: Path) -> None:
         """Write ``threshold.json`` into the folder."""
         write_text(folder / THRESHOLD, self.model_dump_json(indent=2) + "\n")
@@ -89,7 +99,8 @@ def check_threshold(threshold: object, names: Sequence[str], argument: str = "th
     for name, value in threshold.items():
         if not is_threshold(value):
             raise InputError(f"`{argument}`: {value!r} for {name}; give a number between 0 and 1")
-    return {str(name): float(value) for name, value in threshold.items()}
+    # In the order of the classes: the same thresholds make the same masks.
+    return {name: float(threshold[name]) for name in names if name in threshold}
 
 
 def is_threshold(value: object) -> bool:

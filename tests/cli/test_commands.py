@@ -65,6 +65,21 @@ def test_the_whole_way(deconvseg, discs: Path, tmp_path: Path) -> None:  # type:
     assert json.loads(metrics.read_text())["origin"]["runs"][0]["name"] == "run"
 
 
+def test_runs_are_compared_and_masks_have_a_page(deconvseg, trained: Path, discs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    page = tmp_path / "compare.html"
+    compared = deconvseg("report", trained, trained, "-o", page, "--cases", 1, "--json")
+    assert compared.code == 0
+    assert json.loads(compared.out) == json.loads(page.with_suffix(".json").read_text())
+    assert json.loads(compared.out)["cases"] == ["disc4", "disc5"]
+    assert deconvseg("report", trained, trained, "-o", page).out.strip() == str(page)
+    masks = deconvseg("report", trained / "validation", "--images", discs / "images", "-o", tmp_path / "masks.html")
+    assert masks.code == 0
+    assert "disc4" in (tmp_path / "masks.html").read_text()
+    for wrong in (["--images", discs / "images"], ["--json"]):
+        refused = deconvseg("report", trained, *wrong)
+        assert (refused.code, wrong[0] in refused.err) == (2, True)
+
+
 def test_cross_validation_prints_its_table_and_fails_with_a_fold(  # type: ignore[no-untyped-def]
     deconvseg, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

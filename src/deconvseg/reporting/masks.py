@@ -23,6 +23,9 @@ from deconvseg.evaluation.matching import list_masks
 from deconvseg.evaluation.origin import last_records
 from deconvseg.runs import PREDICTIONS
 
+# Any of them makes a folder a run's, even if the others are lost: its curves are a picture too.
+_OF_RUNS = ("plan.json", "manifest.json", "config.json", "metrics.jsonl", "validation")
+
 
 @dataclass(frozen=True)
 class PredictedMask:
@@ -70,7 +73,7 @@ class MaskFolder:
 
 def is_mask_folder(path: Path) -> bool:
     """Whether a folder holds masks and is no run's."""
-    if not path.is_dir() or (path / "plan.json").is_file() or (path / "validation").is_dir():
+    if not path.is_dir() or any((path / name).exists() for name in _OF_RUNS):
         return False
     return (path / PREDICTIONS).is_file() or bool(list_masks(path))
 

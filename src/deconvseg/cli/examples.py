@@ -28,6 +28,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg predict -i SCANS -o MASKS -m RUN --continue",
         "deconvseg predict -i DATASET -o MASKS -m RUN --split test",
         "deconvseg predict -i SCANS -o MASKS -m RUN1 -m RUN2 --jobs 2",
+        "deconvseg predict -i SCANS -o MASKS -m RUN --threshold 0.35",
+    ),
+    "threshold": (
+        "deconvseg threshold RUN",
+        "deconvseg threshold RUN --set 0.35",
+        "deconvseg threshold RUN --best dice --class lesion",
+        "deconvseg threshold RUN --sensitivity 0.9",
     ),
     "evaluate": (
         "deconvseg evaluate -g TRUTH -p MASKS",

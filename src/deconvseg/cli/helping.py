@@ -27,7 +27,8 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Training": ("epochs", "max_seconds", "learning_rate", "pretrained", "resume", "seed"),
     "Prediction": (
-        *("models", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing", "save_probabilities"),
+        *("models", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing"),
+        *("probabilities", "save_probabilities"),
     ),
     "Metrics": ("metrics", "unit", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),
     "Machine": ("device", "devices", "nodes", "strategy", "precision", "workers", "jobs", "memory"),

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, model_validator
 
 from deconvseg.data import read_json_object
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, suggest
 from deconvseg.runs import GRID
 from deconvseg.system import write_text
 
@@ -141,7 +141,8 @@ class OperatingPoints(_Part):
         for found in self.structures:
             if found.name == name:
                 return found
-        raise InputError(f"there is no class {name!r}; the classes are {', '.join(s.name for s in self.structures)}")
+        names = [found.name for found in self.structures]
+        raise InputError(f"there is no class {name!r}; {suggest(name, names)}the classes are {', '.join(names)}")
 
 
 def read_operating_points(folder: str | PathLike[str]) -> OperatingPoints | None:

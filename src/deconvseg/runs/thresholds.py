@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deconvseg.data import list_names, read_json_object
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, suggest
 from deconvseg.system import write_text
 
 # One number for all structures, or numbers by name.
@@ -92,8 +92,10 @@ def check_threshold(threshold: object, names: Sequence[str], argument: str = "th
     if not threshold:
         raise InputError(f"`{argument}={{}}`: give a number, or numbers by the names of classes")
     if unknown := [name for name in threshold if name not in names]:
-        known = f"the classes are {list_names(names, 20)}"
-        raise InputError(f"`{argument}`: there is no class {unknown[0]!r}; {known}")
+        nearest = suggest(str(unknown[0]), names)
+        raise InputError(
+            f"`{argument}`: there is no class {unknown[0]!r}; {nearest}the classes are {list_names(names, 20)}"
+        )
     if twice := [name for name in threshold if list(names).count(name) > 1]:
         raise InputError(f"`{argument}`: several classes have the name {twice[0]!r}; give one number for all")
     for name, value in threshold.items():

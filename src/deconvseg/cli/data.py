@@ -8,23 +8,23 @@ import typer
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, print_json
 from deconvseg.cli.helping import Command, Group
-from deconvseg.options import RunOptions
+from deconvseg.options import READING, RunOptions
 
 app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_is_help=True, cls=Group)
 
 
 @app.command(cls=Command)
-@options.takes(RunOptions, "dataset", "splits", "group_by", "foreground")
-def check(dataset: str, splits: str | None, group_by: str | None, foreground: bool, json: options.Json = False) -> None:
+@options.takes(RunOptions, "dataset", "splits", *READING)
+def check(dataset: str, splits: str | None, json: options.Json = False, **asked: Any) -> None:
     """Read every case and report shapes, spacings, labels and every problem by file name.
 
     Of more than eight files with the same problem the first eight are listed and the others counted; --json lists all.
     """
     from deconvseg.data import check_dataset, open_dataset, read_splits
 
-    data = open_dataset(dataset, foreground=foreground, group_by=group_by)
+    data = open_dataset(dataset, **asked)
     source = splits or data.splits_file
-    parts = None if source is None else read_splits(source, data.names)
+    parts = None if source is None else read_splits(source, data.names, excluded=data.excluded_names)
     report = check_dataset(data, splits=parts, console=Terminal())
     if json:
         print_json(report.to_json())

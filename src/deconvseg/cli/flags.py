@@ -60,6 +60,8 @@ def _say(parameter: Any, value: Any) -> str:
         value = "x".join(map(str, value))
     if isinstance(value, dict):
         return " ".join(f"{flag} {key}={entry}" for key, entry in value.items())
+    if isinstance(value, list):
+        return " ".join(f"{flag} {shlex.quote(str(entry))}" for entry in value)
     return flag if value is None else f"{flag} {shlex.quote(str(value))}"
 
 

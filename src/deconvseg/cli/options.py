@@ -100,7 +100,9 @@ def _read(entry: Declared, given: Any) -> Any:
     if given is None:
         return None
     flag = name.upper() if option.positional else next(flag for flag in _flags(name, option) if flag.startswith("--"))
-    return dict(option.read(text, flag) for text in given) if isinstance(given, list) else option.read(given, flag)
+    if isinstance(given, list):
+        return option.kind.gather([option.read(text, flag) for text in given])
+    return option.read(given, flag)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]

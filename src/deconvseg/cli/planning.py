@@ -20,7 +20,7 @@ _OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema", 
 
 @options.takes(
     TrainOptions,
-    *(*PLANNED, "splits", "fold", "group_by", "foreground", "max_seconds", "device", "workers", "values", "seed"),
+    *(*PLANNED, "splits", "fold", *READING, "max_seconds", "device", "workers", "values", "seed"),
     workers=Option("Threads that read cases; 0 keeps all in one.", whole(0)),
 )
 def plan(

@@ -13,7 +13,7 @@ from deconvseg.data.checks.label_findings import (
 )
 from deconvseg.data.checks.leaks import find_leaks
 from deconvseg.data.colours import class_colours, colour_numbers, default_colour, is_rgb, parse_colour
-from deconvseg.data.dataset import Case, Dataset, Problem, Region, list_names, report_problems
+from deconvseg.data.dataset import Case, Dataset, Exclusion, Problem, Region, list_names, report_problems
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.file_names import case_stem, is_image_file
 from deconvseg.data.formats.itk import image_from_itk
@@ -29,14 +29,19 @@ from deconvseg.data.geometry import AxisOrder, Geometry
 from deconvseg.data.grids import check_same_grid
 from deconvseg.data.headers import read_header
 from deconvseg.data.json_files import read_json, read_json_object
+from deconvseg.data.labels.declared import DeclaredLabels, LabelEntry, declare_labels, label_entries, parse_label
 from deconvseg.data.labels.encoding import WHITE, LabelEncoding, align_white, count_values
+from deconvseg.data.labels.label_files import read_label_file
 from deconvseg.data.labels.mask_values import read_mask
 from deconvseg.data.labels.painting import Paint, check_painting, painting_order
 from deconvseg.data.labels.segments import read_mask_pair
+from deconvseg.data.labels.sources import MaskPart, MaskSource
 from deconvseg.data.layouts.bids_writing import bids_mask_paths, write_bids_description
+from deconvseg.data.layouts.excluding import match_exclusions, read_exclusions
 from deconvseg.data.layouts.inputs import is_images_folder, open_images
 from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.layouts.opening import is_dataset, open_dataset
+from deconvseg.data.layouts.patterns import has_patterns
 from deconvseg.data.layouts.registry import Layout, list_layouts, register_layout, unregister_layout
 from deconvseg.data.listing import find_splits, list_image_files
 from deconvseg.data.patches.augmentation import Augment, Augmentation, Probability
@@ -75,13 +80,18 @@ __all__ = [
     "CaseDataset",
     "Dataset",
     "DatasetReport",
+    "DeclaredLabels",
     "EpochSampler",
+    "Exclusion",
     "Geometry",
     "Header",
     "Image",
     "LabelEncoding",
+    "LabelEntry",
     "LabelMap",
     "Layout",
+    "MaskPart",
+    "MaskSource",
     "Normalisation",
     "Paint",
     "PatchDataset",
@@ -104,6 +114,7 @@ __all__ = [
     "colour_numbers",
     "common_labels",
     "count_values",
+    "declare_labels",
     "default_colour",
     "describe_absent_class",
     "file_sha256",
@@ -116,6 +127,7 @@ __all__ = [
     "find_splits",
     "finish",
     "group_cases",
+    "has_patterns",
     "image_from_itk",
     "image_suffixes",
     "is_dataset",
@@ -123,6 +135,7 @@ __all__ = [
     "is_images_folder",
     "is_picture",
     "is_rgb",
+    "label_entries",
     "list_bids_masks",
     "list_image_files",
     "list_layouts",
@@ -133,21 +146,25 @@ __all__ = [
     "make_stratified_folds",
     "mask_suffix",
     "match_channels",
+    "match_exclusions",
     "name_beside",
     "nonzero_box",
     "open_dataset",
     "open_images",
     "painting_order",
     "parse_colour",
+    "parse_label",
     "prepare_cases",
     "preprocess_image",
     "preprocess_labels",
     "read_column",
+    "read_exclusions",
     "read_folds",
     "read_header",
     "read_image",
     "read_json",
     "read_json_object",
+    "read_label_file",
     "read_label_map",
     "read_mask",
     "read_mask_pair",

@@ -122,6 +122,7 @@ def prepare_cases(
         "normalisations": [asdict(normalisation) for normalisation in normalisations],
         "encoding": asdict(encoding),
         "channels": [*dataset.channel_names, dataset.channels_last],
+        **({"masks": [dataset.merged_labels, dataset.mask_colours]} if _changes_masks(dataset) else {}),
     }
     place = make_folder(folder / _digest(settings))
     _remove_abandoned(place)
@@ -170,6 +171,10 @@ def _digest(tree: Any) -> str:
     return sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def _changes_masks(dataset: Dataset) -> bool:
+    return bool(dataset.merged_labels or dataset.mask_colours)
+
+
 def _is_new(place: Path, case: Case) -> bool:
     with naming(_describe(case)):
         return not (_folder(place, case) / _RECORD).is_file()
@@ -177,7 +182,8 @@ def _is_new(place: Path, case: Case) -> bool:
 
 def _folder(place: Path, case: Case) -> Path:
     files = [Path(os.path.realpath(path)) for path in case.files]
-    identity = _digest([case.name, *([str(path), *file_state(path)] for path in files)])
+    parts = [[[part.path.name, part.value] for part in case.masks]] if case.masks else []
+    identity = _digest([case.name, *([str(path), *file_state(path)] for path in files), *parts])
     # A long name is cut, by bytes and without half a character: the rest of it is in the hash.
     name = case.name.encode(errors="surrogatepass")[:_LONGEST_NAME].decode(errors="ignore")
     return place / f"{name}-{identity}"

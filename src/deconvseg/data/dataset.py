@@ -15,8 +15,9 @@ from deconvseg.data.colours import is_rgb
 from deconvseg.data.file_names import files_of
 from deconvseg.data.grids import check_same_grid
 from deconvseg.data.headers import read_header
-from deconvseg.data.labels.mask_values import read_mask
+from deconvseg.data.labels.encoding import WHITE, align_white
 from deconvseg.data.labels.segments import uncrop
+from deconvseg.data.labels.sources import MaskPart, MaskSource
 from deconvseg.data.listing import guess_channels
 from deconvseg.data.preprocessing import match_channels
 from deconvseg.data.reading import read_image
@@ -45,13 +46,15 @@ class Problem:
 class Case:
     """One scan: its image files (one, or one per channel), its mask where it has one, and the subject it is of.
 
-    ``group`` is what a table says (`Dataset.groups`).
+    ``group`` is what a table says (`Dataset.groups`). Where several files make up the mask, or a file is of one class,
+    ``masks`` has all of them, and ``label`` is the first.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
     group: str | None = None
+    masks: tuple[MaskPart, ...] = ()
 
     def __post_init__(self) -> None:
         check_case_name(self.name, self.images)
@@ -59,8 +62,15 @@ class Case:
     @property
     def files(self) -> tuple[Path, ...]:
         """All its files, those too that hold the voxels of a header (MetaImage, NRRD)."""
-        named = (*self.images, *(() if self.label is None else (self.label,)))
-        return tuple(file for path in named for file in files_of(path))
+        return tuple(file for path in (*self.images, *self.mask_files) for file in files_of(path))
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """The files of its mask; none where it has no mask."""
+        if self.label is None:
+            return ()
+        # A class may have several patterns that one file matches.
+        return tuple(dict.fromkeys(part.path for part in self.masks)) or (self.label,)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,17 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """A case that is left out of everything, and the reason, where one is given."""
+
+    case: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.case} ({self.reason})" if self.reason else self.case
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Cases found on disk, with what the dataset declares about itself.
 
@@ -80,8 +101,11 @@ class Dataset:
     ``guessed_channels`` says that nothing declares them: they are what the images show; ``label_names``, without the
     ignore label, is None where nothing declares the labels; ``regions`` are nnU-Net's, in the order of
     ``regions_class_order``; ``channels_last`` says that 4D files are allowed, their last axis the channels;
-    ``foreground`` that every label above zero counts as one class; ``splits_file`` is a splits file found in the
-    dataset; ``problems`` are those that the listing showed.
+    ``foreground`` that every label above zero counts as one class, called ``foreground_name``; ``splits_file`` is a
+    splits file found in the dataset; ``problems`` are those that the listing showed; ``excluded`` are the cases that
+    are left out on purpose. ``merged_labels`` has for each further value of a class the one that stands for it,
+    ``label_colours`` the declared colours ``#rrggbb`` by name, and ``mask_colours`` the values of the colours of masks
+    in true colour.
     """
 
     root: Path
@@ -96,6 +120,11 @@ class Dataset:
     foreground: bool = False
     splits_file: Path | None = None
     problems: tuple[Problem, ...] = field(default=())
+    excluded: tuple[Exclusion, ...] = ()
+    merged_labels: Mapping[int, int] = field(default_factory=dict)
+    label_colours: Mapping[str, str] = field(default_factory=dict)
+    mask_colours: Mapping[str, int] = field(default_factory=dict)
+    foreground_name: str = "foreground"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,6 +135,11 @@ class Dataset:
     def labelled_names(self) -> tuple[str, ...]:
         """The names of the cases that have a mask, in order."""
         return tuple(case.name for case in self.cases if case.label is not None)
+
+    @property
+    def excluded_names(self) -> tuple[str, ...]:
+        """The names of the cases that are left out on purpose."""
+        return tuple(exclusion.case for exclusion in self.excluded)
 
     @property
     def groups(self) -> dict[str, str]:
@@ -161,16 +195,34 @@ class Dataset:
         return is_rgb(self.channel_names) and len(case.images) == 1 and read_header(case.images[0]).channels == 1
 
     def load_label(self, case: Case) -> LabelMap | None:
-        """The mask of a case with the values of its file, or None where it has none (`read_mask`)."""
-        return None if case.label is None else read_mask(case.label, foreground=self.foreground)
+        """The mask of a case with the values of its files, or None where it has none (`MaskSource.read`).
+
+        Values that are one class have the first of them; white is that of a single declared class.
+        """
+        source = self.mask_source(case)
+        if source is None:
+            return None
+        found = source.read(foreground=self.foreground)
+        classes = set(self.label_names or ()) - {0}
+        if self.foreground or len(classes) != 1 or not classes <= set(WHITE):
+            return found
+        pixels = align_white(found.pixels, *classes, ignore=self.ignore_label, white=found.white)
+        return found if pixels is found.pixels else replace(found, pixels=pixels, white=None)
+
+    def mask_source(self, case: Case) -> MaskSource | None:
+        """How the mask of a case is made of its files; None where it has none."""
+        if case.label is None:
+            return None
+        parts = case.masks or (MaskPart(case.label),)
+        return MaskSource(parts, self.merged_labels, self.mask_colours)
 
 
 def case_notes(case: Case) -> list[Problem]:
     """What the readers had to assume about the files of a case; `InputError` for a header that cannot be read."""
     found = [(path, note) for path in case.images for note in read_header(path).notes]
-    if case.label is not None:
-        header = read_header(case.label)
-        found += [(case.label, note) for note in (*header.notes, *header.mask_notes)]
+    for mask in case.mask_files:
+        header = read_header(mask)
+        found += [(mask, note) for note in (*header.notes, *header.mask_notes)]
         if header.orientation == 1 and any(read_header(path).orientation != 1 for path in case.images):
             turned = "is turned as EXIF says, and its mask is not: the mask must be drawn on the picture as it is shown"
             found.append((case.images[0], turned))
@@ -192,6 +244,8 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
             )
     alike: dict[str, list[str]] = {}
     notes: list[Problem] = []
+    if dataset.excluded:
+        notes.append(Problem(str(dataset.root), describe_excluded(dataset), "warning"))
     for case in dataset.cases:
         if case.name in chosen:
             with suppress(InputError):
@@ -205,6 +259,12 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
     if (count := len(alike)) > limit:
         lines.append(f"{count - limit} more kinds of problems; 'deconvseg data check' names each file")
     return lines
+
+
+def describe_excluded(dataset: Dataset) -> str:
+    """A phrase about how many cases are left out on purpose, and which."""
+    count = len(dataset.excluded)
+    return f"leaves out {count} {'case' if count == 1 else 'cases'} as asked: {list_names(dataset.excluded)}"
 
 
 def list_names(names: Iterable[object], limit: int = 5) -> str:

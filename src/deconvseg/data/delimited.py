@@ -7,11 +7,14 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deconvseg.errors import InputError
 from deconvseg.system import one_line
 
 _DELIMITERS = (",", ";", "\t", "|")
+# A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection"), full-width forms too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -23,6 +26,16 @@ class Table:
     rows: tuple[tuple[int, Mapping[str, str]], ...]
 
 
+def guard_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet runs: a text with an apostrophe in front where it would be a formula."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA) else value
+
+
+def unguard_cell(text: str) -> str:
+    """Return the text that `guard_cell` was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text
+
+
 def read_table(path: Path) -> Table:
     """Read a table whose first line names the columns; cells are stripped, those that a row lacks are empty.
 
@@ -30,7 +43,7 @@ def read_table(path: Path) -> Table:
     `InputError` for a missing file, one that is no text in UTF-8 (or UTF-16 with a byte order mark), a column that is
     there twice, and a row of more cells than columns.
     """
-    text = _read_text(path)
+    text = read_text(path)
     lines = io.StringIO(text, newline="")
     skipped, delimiter = 0, None
     first = lines.readline()
@@ -53,7 +66,8 @@ def read_table(path: Path) -> Table:
     return Table(columns, tuple((line, _row(path, line, columns, cells)) for line, cells in rows if any(cells)))
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, or UTF-16 with a byte order mark; `InputError` for one that is no text."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deconvseg.data.dataset import Dataset, list_names
+from deconvseg.data.dataset import Case, Dataset, list_names
 from deconvseg.errors import InputError
 from deconvseg.progress import SILENT, Console, each, takes_console
 
@@ -108,13 +108,21 @@ def _describe_listing(dataset: Dataset, named: Mapping[str, Path]) -> dict[str, 
         return None if path is None else names[_plain(path)]
 
     labels = sorted((dataset.label_names or {}).items())
+
+    def masks(case: Case) -> list[Any]:
+        return [[[name(part.path), part.value] for part in case.masks]] if case.masks else []
+
     regions = [[region.name, list(region.labels), region.written_as] for region in dataset.regions or ()]
+    # Only where they say something, so that runs of before still know their data.
+    changes = [sorted(part.items()) for part in (dataset.merged_labels, dataset.mask_colours) if part]
     return {
         "cases or files of cases": _digest(
-            [[c.name, [name(i) for i in c.images], name(c.label)] for c in dataset.cases]
+            [[c.name, [name(i) for i in c.images], name(c.label), *masks(c)] for c in dataset.cases]
         ),
         "channels": _digest([dataset.channel_names, dataset.channels_last]),
-        "labels": _digest([labels, dataset.label_names is None, regions, dataset.ignore_label, dataset.foreground]),
+        "labels": _digest(
+            [labels, dataset.label_names is None, regions, dataset.ignore_label, dataset.foreground, *changes]
+        ),
     }
 
 

@@ -11,16 +11,13 @@ from typing import Any
 
 from deconvseg.data.bids_names import subject_of
 from deconvseg.data.dataset import list_names
-from deconvseg.data.delimited import read_table
+from deconvseg.data.delimited import guard_cell, read_table, unguard_cell
 from deconvseg.data.file_names import case_stem
 from deconvseg.data.layouts.csv_layout import read_csv_column
 from deconvseg.errors import InputError
 from deconvseg.system import atomic_write
 
 _CASE_COLUMNS = ("case", "case_id", "name", "participant_id", "subject", "image", "image_0")
-
-# A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection"), full-width forms too.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_table(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
@@ -38,16 +35,6 @@ def write_table(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]], co
         writer = csv.writer(stream)
         writer.writerow([guard_cell(key) for key in header])
         writer.writerows([guard_cell(row.get(key)) for key in header] for row in rows)
-
-
-def guard_cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet runs: a text with an apostrophe in front where it would be a formula."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA) else value
-
-
-def unguard_cell(text: str) -> str:
-    """Return the text that `guard_cell` was given."""
-    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text
 
 
 def read_column(

@@ -36,27 +36,40 @@ def choose_classes(
     declared: Mapping[int, str] | None,
     regions: Sequence[Region] | None,
     ignore: int | None,
+    merged: Mapping[int, int] | None = None,
 ) -> Classes:
     """Return the classes that were asked for: foreground, ``labels``, a plan's, else what the dataset declares.
 
-    Raises :class:`InputError` where two of the first three are given, or two regions are written as one value.
+    ``merged`` has the further values of a declared class. Raises :class:`InputError` where two of the first three are
+    given, or two regions are written as one value.
     """
     if sum((foreground, labels is not None, plan is not None)) > 1:
         raise InputError(
             "the classes are those of labels, of a run, or the foreground as a single one: leave all but one out"
         )
     if foreground or (plan is not None and plan.labels.foreground_only):
-        return Classes({1: "foreground"}, {}, foreground=True)
+        named_so = "foreground" if plan is None or not plan.labels.foreground_only else plan.labels.names[1]
+        return Classes({1: named_so}, {}, foreground=True)
     if plan is not None:
-        return _of_regions(plan.structures)
+        return _of_regions(plan.structures, plan.labels.merged)
     if labels is None and regions:
-        return _of_regions(regions)
+        return _of_regions(regions, merged or {})
     named = (labels if labels is not None else declared) or {}
     names = {value: name for value, name in sorted(named.items()) if value not in (0, ignore)}
-    return Classes(names, {}, extend=labels is None)
+    further = {} if labels is not None or not merged else merged
+    return Classes(names, _unite({value: (value,) for value in names}, further), extend=labels is None)
 
 
-def _of_regions(regions: Sequence[Region]) -> Classes:
+def _unite(members: Mapping[int, tuple[int, ...]], merged: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
+    """The values of each class that has others than its own: those of a union, and those that are merged into them."""
+    found = {
+        key: (*values, *(value for value, other in merged.items() if other in values))
+        for key, values in members.items()
+    }
+    return {key: values for key, values in found.items() if values != (key,)}
+
+
+def _of_regions(regions: Sequence[Region], merged: Mapping[int, int]) -> Classes:
     names = {region.written_as: region.name for region in regions}
     if len(names) < len(regions):
         twice = [region.name for region in regions if names[region.written_as] != region.name]
@@ -64,5 +77,4 @@ def _of_regions(regions: Sequence[Region]) -> Classes:
             f"the regions {list_names(twice)} are written as a value of another region; give each its own value in "
             "regions_class_order"
         )
-    unions = {r.written_as: tuple(r.labels) for r in regions if tuple(r.labels) != (r.written_as,)}
-    return Classes(names, unions)
+    return Classes(names, _unite({r.written_as: tuple(r.labels) for r in regions}, merged))

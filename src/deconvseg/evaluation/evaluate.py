@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deconvseg.data import read_mask_pair
+from deconvseg.data import Problem, read_mask_pair
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation.cautions import caution, caution_of_dataset
 from deconvseg.evaluation.classes import Classes, choose_classes
@@ -22,7 +22,7 @@ from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.options import EvaluateOptions, takes
 from deconvseg.planning import Plan
 from deconvseg.progress import each, takes_console
-from deconvseg.runs import Run
+from deconvseg.runs import Run, patterns_of_run
 from deconvseg.system import make_folder
 
 
@@ -67,24 +67,25 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     )
     truth, prediction, run = Path(asked.truth), Path(asked.prediction), asked.run
     plan = None if run is None else Run.open(run).plan
-    truths = _find_truths(truth, plan, asked.images)
+    truths = _find_truths(asked, plan)
     predictions = find_predictions(prediction, truths)
     names = choose_cases(truths, predictions, asked.splits, asked.split, asked.fold)
     target = None if asked.output is None else _prepare_output(Path(asked.output))
     classes = choose_classes(
-        labels=asked.labels,
+        labels=asked.labels if isinstance(asked.labels, Mapping) else None,
         foreground=asked.foreground,
         plan=plan,
         declared=truths.labels,
         regions=truths.regions,
         ignore=truths.ignore,
+        merged=truths.merged,
     )
     choice = _Choice(classes, asked.unit, measuring)
     found = _evaluate_cases(each(names, "evaluating", asked.console, str), truths, predictions, choice)
     left_out = () if asked.split else truths.left_out
     # A split, or a single file, is a choice among the predictions.
     chosen = asked.split is not None or truth.is_file()
-    unmatched = [] if chosen else sorted(predictions.keys() - truths.files.keys() - {p.case for p in left_out})
+    unmatched = [] if chosen else _unmatched(predictions, truths, left_out)
     unasked = asked.labels is None and plan is None and not asked.foreground
     evaluation = replace(
         found,
@@ -103,11 +104,25 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     return evaluation
 
 
-def _find_truths(truth: Path, plan: Plan | None, images: Mapping[str, Sequence[Path]] | None) -> Truths:
-    """Find the true masks; the plan's ignore label counts where they declare none, and images that are given."""
-    truths = find_truths(truth)
+def _find_truths(asked: EvaluateOptions, plan: Plan | None) -> Truths:
+    """Find the true masks; the plan's ignore label counts where they declare none, and images that are given.
+
+    Where nothing says how the truth is read, it is read as the run's dataset was, if its files are named like that.
+    """
+    truth = Path(asked.truth)
+    labels = None if isinstance(asked.labels, Mapping) else asked.labels
+    reading = {"image": asked.image, "mask": asked.mask, "labels": labels, "exclude": asked.exclude}
+    if asked.run is not None and asked.image is None and asked.mask is None:
+        reading = {**reading, **patterns_of_run(Run.open(asked.run), truth)}
+    truths = find_truths(truth, reading)
     ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
-    return replace(truths, ignore=ignore, images=truths.images if images is None else images)
+    return replace(truths, ignore=ignore, images=truths.images if asked.images is None else asked.images)
+
+
+def _unmatched(predictions: Mapping[str, Sequence[Path]], truths: Truths, left_out: Sequence[Problem]) -> list[str]:
+    """The names of predictions that have no true mask, nor are left out for a reason that is told."""
+    told = {problem.case for problem in left_out} | set(truths.excluded)
+    return sorted(predictions.keys() - truths.files.keys() - told)
 
 
 def _evaluate_cases(
@@ -158,7 +173,8 @@ def _evaluate_case(name: str, truths: Truths, found: Sequence[Path], choice: _Ch
         if len(files) > 1:
             raise InputError(f"{len(files)} {role} have this name ({', '.join(map(str, files))}); keep one")
     truth_file, prediction_file = truths.files[name][0], found[0]
-    truth, prediction = read_mask_pair(truth_file, prediction_file, foreground=choice.classes.foreground)
+    source = truths.sources.get(name)
+    truth, prediction = read_mask_pair(source or truth_file, prediction_file, foreground=choice.classes.foreground)
     ignored = None if truths.ignore is None else truth.pixels == truths.ignore
     stored = truth.pixels, prediction.pixels
     masks = align_masks(truth, prediction, choice.classes, truths.ignore)
@@ -185,6 +201,7 @@ def _evaluate_case(name: str, truths: Truths, found: Sequence[Path], choice: _Ch
         tuple(sorted(predicted)),
         0 if ignored is None else int(np.count_nonzero(ignored)),
         aligned,
+        truth_source=source,
     )
 
 

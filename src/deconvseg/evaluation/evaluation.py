@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from deconvseg.data import MaskSource
 from deconvseg.evaluation import nnunet, writing
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
@@ -19,6 +20,7 @@ from deconvseg.evaluation.summary import ScoreTable, count_statuses, mean_of_row
 class CaseMetrics:
     """The metrics of one case by label value, with its grid, its files, and what was predicted and ignored in it.
 
+    ``truth_source`` says how the true mask is made of its files where it is not ``truth_file`` as it is.
     ``aligned`` says that its masks store the value of their one class in different ways.
     ``counted`` are the label values that means over classes are over, ``keys`` the metrics that are averaged; the
     :class:`Evaluation` of the case sets both.
@@ -36,6 +38,12 @@ class CaseMetrics:
     aligned: bool = False
     counted: tuple[int, ...] = ()
     keys: tuple[str, ...] = DEFAULT_METRICS
+    truth_source: MaskSource | None = None
+
+    @property
+    def true_mask(self) -> Path | MaskSource:
+        """What `deconvseg.data.read_mask_pair` reads the true mask from."""
+        return self.truth_source or self.truth_file
 
     @property
     def mean(self) -> dict[str, float | None]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from deconvseg.data import (
+    MaskPart,
+    MaskSource,
     Problem,
     Region,
     case_stem,
+    declare_labels,
     image_suffixes,
     is_dataset,
     is_image_file,
     list_bids_masks,
     list_image_files,
     list_names,
+    match_exclusions,
     open_dataset,
+    parse_label,
     select_split,
 )
 from deconvseg.errors import InputError
@@ -27,7 +33,11 @@ Location = str | PathLike[str]
 
 @dataclass(frozen=True)
 class Truths:
-    """Masks by case name; several files under one name are ambiguous and reported when their turn comes."""
+    """Masks by case name; several files under one name are ambiguous and reported when their turn comes.
+
+    ``sources`` are those that are made of several files, or whose values or colours stand for others; ``merged`` has
+    the further values of a class.
+    """
 
     files: Mapping[str, Sequence[Path]]
     names: Sequence[str]
@@ -37,15 +47,25 @@ class Truths:
     ignore: int | None = None
     splits_file: Path | None = None
     left_out: Sequence[Problem] = ()
+    sources: Mapping[str, MaskSource] = field(default_factory=dict)
+    merged: Mapping[int, int] = field(default_factory=dict)
+    excluded: Sequence[str] = ()
 
 
-def find_truths(truth: Path) -> Truths:
-    """Return the true masks of a dataset, a folder or a file; :class:`InputError` where there are none."""
+def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths:
+    """Return the true masks of a dataset, a folder or a file; :class:`InputError` where there are none.
+
+    ``reading`` says how (``image``, ``mask``, ``labels``, ``exclude`` of `open_dataset`).
+    """
+    given = {name: value for name, value in (reading or {}).items() if value is not None}
+    labels = given.get("labels")
     if truth.is_file() and is_image_file(truth):
-        return Truths({case_stem(truth): [truth]}, [case_stem(truth)])
-    if truth.is_dir() and not is_dataset(truth) and (files := _masks_in(truth)):
-        return Truths(files, list(files))
-    dataset = open_dataset(truth)
+        return _declare(Truths({case_stem(truth): [truth]}, [case_stem(truth)]), labels)
+    patterns = "image" in given or "mask" in given
+    if truth.is_dir() and not patterns and not is_dataset(truth) and (files := _masks_in(truth)):
+        return _declare(_leave_out(files, given.get("exclude")), labels)
+    dataset = open_dataset(truth, **given)
+    sources = {case.name: dataset.mask_source(case) for case in dataset.cases}
     files = {case.name: [case.label] for case in dataset.cases if case.label is not None}
     if not files:
         raise InputError(f"{truth}: none of the {len(dataset.cases)} cases has a mask; give the folder of true masks")
@@ -58,6 +78,42 @@ def find_truths(truth: Path) -> Truths:
         ignore=dataset.ignore_label,
         splits_file=dataset.splits_file,
         left_out=dataset.left_out,
+        sources={name: source for name, source in sources.items() if source is not None and not source.is_plain},
+        merged=dataset.merged_labels,
+        excluded=dataset.excluded_names,
+    )
+
+
+def _leave_out(files: Mapping[str, Sequence[Path]], exclude: Sequence[str] | None) -> Truths:
+    """The masks of a folder without those of cases that are excluded."""
+    excluded: set[str] = set()
+    for text in exclude or ():
+        found = match_exclusions(list(files), text)
+        if not found:
+            raise InputError(f"`exclude`: no true mask is of a case {text!r}; there are {list_names(sorted(files))}")
+        excluded |= {exclusion.case for exclusion in found}
+    kept = {name: paths for name, paths in files.items() if name not in excluded}
+    if not kept:
+        raise InputError("`exclude` leaves no true mask; leave some in")
+    return Truths(kept, list(kept), excluded=sorted(excluded))
+
+
+def _declare(truths: Truths, texts: Sequence[str] | None) -> Truths:
+    """The masks with the names and values that labels as ``1=organ`` give them."""
+    if not texts:
+        return truths
+    labels = declare_labels(map(parse_label, texts), "`labels`")
+    sources = {
+        name: MaskSource((MaskPart(paths[0]),), labels.merged, labels.colour_values)
+        for name, paths in truths.files.items()
+    }
+    return replace(
+        truths,
+        labels=labels.names,
+        regions=labels.regions,
+        ignore=labels.ignore,
+        sources={name: source for name, source in sources.items() if not source.is_plain},
+        merged=labels.merged,
     )
 
 
@@ -95,7 +151,9 @@ def choose_cases(
     fold: int | None,
 ) -> list[str]:
     """Return the names of the cases of a split, or of all; :class:`InputError` where none of them is predicted."""
-    chosen = select_split(truths.names, split, splits=splits, own=truths.splits_file, fold=fold)
+    chosen = select_split(
+        truths.names, split, splits=splits, own=truths.splits_file, fold=fold, excluded=truths.excluded
+    )
     names = sorted(truths.files if chosen is None else chosen)
     if not any(name in predictions for name in names):
         raise InputError(

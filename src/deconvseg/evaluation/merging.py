@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from deconvseg.data import find_beside, read_json_object
+from deconvseg.data import MaskSource, find_beside, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.cautions import caution_of_emptiness
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
@@ -130,6 +130,9 @@ def _read_case(row: dict[str, Any], folder: Path, metrics: Sequence[MetricInfo],
         truth_file=find_beside(row["truth_file"], folder),
         prediction_file=find_beside(row["prediction_file"], folder),
         image_files=tuple(find_beside(file, folder) for file in row["image_files"]),
+        truth_source=MaskSource.from_json(row["truth_source"], lambda file: find_beside(file, folder))
+        if "truth_source" in row
+        else None,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deconvseg._version import __version__
-from deconvseg.data import name_beside, write_table
+from deconvseg.data import MaskSource, name_beside, write_table
 from deconvseg.evaluation.registry import describe_empty
 from deconvseg.system import write_text
 from deconvseg.text import dump_json
@@ -49,6 +50,7 @@ def to_json(evaluation: Evaluation, folder: Path | None, *, shared: bool) -> dic
                 "shape": list(case.shape),
                 "spacing": list(case.spacing),
                 "truth_file": name_file(case.truth_file, folder, shared=shared),
+                **_name_source(case.truth_source, folder, shared=shared),
                 "prediction_file": name_file(case.prediction_file, folder, shared=shared),
                 "image_files": [name_file(file, folder, shared=shared) for file in case.image_files],
                 "mean": case.mean,
@@ -79,6 +81,11 @@ def write(evaluation: Evaluation, output: Path, further: Mapping[str, Any], *, s
     ]
     write_table(output.with_suffix(".csv"), rows, ["case", "label"])
     write_table(output.with_name(f"{prefix}summary.csv"), _summary_rows(evaluation), ["label", "class"])
+
+
+def _name_source(source: MaskSource | None, folder: Path | None, *, shared: bool) -> dict[str, Any]:
+    """Return how a true mask is made of its files, where it is not one file as it is."""
+    return {} if source is None else {"truth_source": source.to_json(partial(name_file, folder=folder, shared=shared))}
 
 
 def name_file(file: Path, folder: Path | None, *, shared: bool) -> str:

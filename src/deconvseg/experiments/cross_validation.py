@@ -224,7 +224,7 @@ def _check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, 
         return
     folds = read_folds(source, data)
     if folds is None:
-        now = read_splits(source, data.names)
+        now = read_splits(source, data.names, excluded=data.excluded_names)
         same = {*now.train, *now.val} == set(run.splits["train"]) and set(now.test) == set(run.splits["test"])
     else:
         same = folds == tuple(parts)
@@ -304,7 +304,7 @@ def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> 
     cases = []
     for fold, case, ignore in each(entries, "reading the held-out masks", console, lambda entry: entry[1].name):
         single = plan.labels.foreground_only
-        truth, prediction = read_mask_pair(case.truth_file, case.prediction_file, foreground=single)
+        truth, prediction = read_mask_pair(case.true_mask, case.prediction_file, foreground=single)
         aligned = [plan.labels.to_encoding().align(mask.pixels, white=mask.white) for mask in (truth, prediction)]
         pixels = [mask > 0 if single else mask for mask in aligned]
         if ignore is not None:

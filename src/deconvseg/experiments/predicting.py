@@ -65,7 +65,7 @@ def predict_many(asked: _Arguments) -> Prediction:
         return spreading.whole()
     runs = [run for model in models for run in open_runs(model)]
     # The tasks give the same warnings.
-    part = {name: arguments[name] for name in ("splits", "split", "fold")}
+    part = {name: arguments[name] for name in ("splits", "split", "fold", "image", "mask", "exclude")}
     cases, _, _ = choose_cases(Path(asked.images), runs[0].plan, runs, **part, told=Prediction())
     if len(cases) < 2:
         return spreading.whole()

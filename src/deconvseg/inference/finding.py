@@ -1,18 +1,21 @@
 """The cases of a path to predict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from deconvseg.data import (
     Case,
     Dataset,
     Image,
     Problem,
+    has_patterns,
     is_dataset,
     is_images_folder,
     is_rgb,
     list_names,
+    match_exclusions,
     open_dataset,
     open_images,
     read_header,
@@ -22,24 +25,47 @@ from deconvseg.data import (
 from deconvseg.errors import InputError
 from deconvseg.inference.records import Prediction
 from deconvseg.planning import Plan, channel_order
-from deconvseg.runs import Run
+from deconvseg.runs import Run, patterns_of_run
 from deconvseg.system import available_memory
 
 
 def find_cases(
-    images: Path, channels: Sequence[str], memory: int | None, *, warn: Callable[[str], None]
+    images: Path,
+    channels: Sequence[str],
+    memory: int | None,
+    *,
+    reading: Mapping[str, Any] | None = None,
+    warn: Callable[[str], None],
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
-    """Return the cases to predict, the left-out files, and the function that loads a case."""
+    """Return the cases to predict, the left-out files, and the function that loads a case.
+
+    ``reading`` are the arguments ``image``, ``mask`` and ``exclude`` of `open_dataset`.
+    """
+    cases, problems, load, _ = _find(images, channels, memory, reading or {}, warn)
+    return cases, problems, load
+
+
+def _find(
+    images: Path,
+    channels: Sequence[str],
+    memory: int | None,
+    reading: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image], Sequence[str]]:
+    """Return what `find_cases` does, and the names of the cases that are excluded."""
     order = tuple(range(len(channels)))
+    excluded: Sequence[str] = ()
     dataset: Dataset | None
-    if is_dataset(images):
-        dataset = open_dataset(images)
+    if reading.get("image") or is_dataset(images):
+        dataset = open_dataset(images, **reading)
+        excluded = dataset.excluded_names
         cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
     else:
         folder = images if images.is_dir() else images.parent
         # A colour picture is one file, and a grey one is expanded: numbered pictures are cases, except in nnU-Net.
         in_colour = is_rgb(channels) and not is_images_folder(folder)
         cases, problems = open_images(images, channels=1 if in_colour else len(channels))
+        cases, excluded = _leave_out(images, cases, reading.get("exclude") or ())
         channels_last = len(channels) > 1
         dataset = _dataset_around(images) if any(len(case.images) > 1 for case in cases) else None
     if dataset is not None and not dataset.guessed_channels and len(channels) == len(dataset.channel_names):
@@ -56,7 +82,43 @@ def find_cases(
             return image
         return Image(image.pixels[list(order)], image.geometry)
 
-    return cases, problems, load
+    return cases, problems, load, excluded
+
+
+def _leave_out(images: Path, cases: Sequence[Case], exclude: Sequence[str]) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """Return the cases of plain images but those that are excluded, and the names of these."""
+    names = [case.name for case in cases]
+    excluded: set[str] = set()
+    for text in exclude:
+        found = match_exclusions(names, text)
+        if not found:
+            raise InputError(f"`exclude`: {images} has no case {text!r}; it has {list_names(names)}")
+        excluded |= {exclusion.case for exclusion in found}
+    kept = tuple(case for case in cases if case.name not in excluded)
+    if not kept:
+        raise InputError(f"`exclude` leaves no case of {images}; leave some in")
+    return kept, tuple(sorted(excluded))
+
+
+def _reading(
+    images: Path,
+    image: Sequence[str] | None,
+    mask: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    runs: Sequence[Run],
+    told: Prediction,
+) -> dict[str, Any]:
+    """How a path is read: as it is asked for, else as the first run's dataset was where the files are named alike."""
+    if image is None and mask is not None:
+        raise InputError("`mask` without `image`: say which files are images too, as '*.png'")
+    reading: dict[str, Any] = {"image": image, "mask": mask}
+    if image is None and runs and (found := patterns_of_run(runs[0], images, masks=False)):
+        reading = found
+        told.warn(f"{images}: its images are taken by the pattern of the run, {', '.join(found['image'])}")
+    elif mask is not None and images.is_dir() and not has_patterns(images, mask, "mask"):
+        # What is predicted needs none: the pattern only says which files are no images.
+        reading["mask"] = None
+    return {**reading, "exclude": exclude}
 
 
 def choose_cases(
@@ -69,18 +131,23 @@ def choose_cases(
     split: str | None = None,
     fold: int | None = None,
     names: Sequence[str] | None = None,
+    image: Sequence[str] | None = None,
+    mask: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
     told: Prediction,
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
     """Return the cases of a path to predict, its left-out files, and the function that loads an image.
 
     Cases have the channels of the ``plan``; ``runs`` are the runs that predict them, and ``told`` receives the
-    warnings about the cases. Raises :class:`InputError` for ``names`` that no case has.
+    warnings about the cases. ``image``, ``mask`` and ``exclude`` are those of `open_dataset`; without them a folder is
+    read by the patterns of the first run if its files match. Raises :class:`InputError` for ``names`` that no case has.
     """
     channels = [channel.name for channel in plan.channels]
-    cases, left_out, load = find_cases(images, channels, memory, warn=told.warn)
+    reading = _reading(images, image, mask, exclude, runs, told)
+    cases, left_out, load, excluded = _find(images, channels, memory, reading, told.warn)
     # Without a splits file the run's own is used: it records the validation cases of the run.
     known, own = [case.name for case in cases], runs[0].path / "splits.json" if runs else None
-    chosen = select_split(known, split, splits=splits, own=own, fold=fold)
+    chosen = select_split(known, split, splits=splits, own=own, fold=fold, excluded=excluded)
     if chosen is not None:
         cases = [case for case in cases if case.name in chosen]
         _warn_of_seen(cases, runs, split, told)

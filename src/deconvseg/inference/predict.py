@@ -59,6 +59,9 @@ class _FileOptions(_Options, total=False):
     splits: Folder | None
     split: Literal["train", "val", "test"] | None
     fold: int | None
+    image: str | Sequence[str] | Mapping[str, str] | None
+    mask: str | Sequence[str] | Mapping[str, str] | None
+    exclude: Folder | Sequence[Folder] | None
     cases: Sequence[str] | None
     console: Console
 
@@ -180,7 +183,7 @@ def predict(asked: _Arguments) -> Any:
         _refuse(asked, "spacing", "affine", why="files have a geometry of their own")
     else:
         why = "an image in memory is one case, not saved"
-        _refuse(asked, "output", "splits", "split", "fold", "cases", why=why)
+        _refuse(asked, "output", "splits", "split", "fold", "cases", "image", "mask", "exclude", why=why)
         _refuse(asked, "skip_existing", "bids", why="an image in memory is not saved")
     given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
     opened = open_models(given)
@@ -228,7 +231,7 @@ def _predict_files(
         raise InputError(
             f"{output}: holds the images; masks among them would be taken for images: choose another folder"
         )
-    part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold")}
+    part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold", "image", "mask", "exclude")}
     chosen, left_out, load = choose_cases(images, predictor.plan, runs, **part, names=asked.cases, told=told)
     told.computing = describe_computing(predictor)
     for line in (tell_weights(told.models), tell_computing(told.computing)):

@@ -2,6 +2,7 @@
 
 from deconvseg.options.calling import takes
 from deconvseg.options.choosing import ThresholdOptions
+from deconvseg.options.dataset import READING
 from deconvseg.options.declaring import (
     BYTES,
     OBJECT,
@@ -34,6 +35,7 @@ __all__ = [
     "PATCH",
     "PLACE",
     "PLANNED",
+    "READING",
     "SETTINGS",
     "STRATEGIES",
     "UNKEYED",

@@ -18,8 +18,9 @@ class Kind(NamedTuple):
 
     ``check`` returns a value as it is kept, ``read`` the value that a text means; both raise TypeError or ValueError.
     ``wanted`` says what to give; ``form`` is how it is written where a sentence has ``{form}``. The command line's
-    parser makes it a ``parsed``, of which ``read`` makes the value. Of a kind that is the name of something here,
-    ``names`` gives all names; ``find`` raises :class:`InputError` for a value that nothing here is.
+    parser makes it a ``parsed``, of which ``read`` makes the value; where that is a list, ``gather`` makes it of what
+    ``read`` has made of each text. Of a kind that is the name of something here, ``names`` gives all names; ``find``
+    raises :class:`InputError` for a value that nothing here is.
     """
 
     check: Callable[[Any], Any]
@@ -30,6 +31,7 @@ class Kind(NamedTuple):
     text_form: str = ""
     metavar: str | None = None
     parsed: Any = str
+    gather: Callable[[list[Any]], Any] = dict
     names: Callable[[], Iterable[str]] | None = None
     find: Callable[[Any], object] | None = None
 
@@ -200,6 +202,8 @@ class Option:
         """Return a value as it is kept; :class:`InputError` names the argument and says what to give."""
         try:
             return self.kind.check(value)
+        except InputError as error:
+            raise InputError(f"`{name}`: {error}") from error
         except (OverflowError, TypeError, ValueError) as error:
             raise InputError(f"`{name}={value!r}`: give {self.kind.wanted}") from error
 
@@ -207,6 +211,8 @@ class Option:
         """Return what a text means; :class:`InputError` names the option and says what to give."""
         try:
             value = (self.kind.read or self.kind.check)(text)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
         except (OverflowError, TypeError, ValueError) as error:
             raise InputError(
                 f"{name} {shlex.quote(str(text))}: give {self.kind.wanted_text or self.kind.wanted}"

@@ -6,8 +6,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS_KIND, MASK
 from deconvseg.options.declaring import NUMBER, OBJECT, PLACE, TEXT, Kind, Option, Options, name_of, whole
-from deconvseg.options.training import FOREGROUND, SPLITS
+from deconvseg.options.training import SPLITS
 from deconvseg.progress import SILENT, Console
 
 _Path = str | PathLike[str]
@@ -29,6 +30,13 @@ SIZES = Kind(
 )
 
 
+def _check_labels(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else LABELS_KIND.check(value)
+
+
+_LABELS = LABELS_KIND._replace(check=_check_labels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartOptions(Options):
     """Which cases of a dataset are meant."""
@@ -41,6 +49,9 @@ class PartOptions(Options):
     fold: Annotated[
         int | None, Option("Which entry of a splits file that is a list (nnU-Net's); 0 if not given.", whole(0))
     ] = None
+    image: Annotated[str | Sequence[str] | Mapping[str, str] | None, IMAGE] = None
+    mask: Annotated[str | Sequence[str] | Mapping[str, str] | None, MASK] = None
+    exclude: Annotated[_Path | Sequence[_Path] | None, EXCLUDE] = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,14 @@ class EvaluateOptions(PartOptions):
         Sequence[float] | None, Option("Bounds of classes of lesion size{form} (mm³; 2D: mm²).", SIZES)
     ] = None
     foreground: Annotated[bool, FOREGROUND] = False
-    labels: Annotated[Mapping[int, str] | None, Option("Values to evaluate, with their names.", OBJECT)] = None
+    labels: Annotated[
+        Mapping[int, str] | _Path | Sequence[_Path] | None,
+        Option(
+            "Name the labels: 1=organ, a region tumour=1,2, 255=ignore, or a file of labels (.json, .csv, .txt); a "
+            "mapping of values to names also says which are evaluated.",
+            _LABELS,
+        ),
+    ] = None
     run: Annotated[_Path | None, Option("Score the classes or regions that this run predicts, by its plan.", PLACE)] = (
         None
     )

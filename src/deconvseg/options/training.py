@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from deconvseg.errors import InputError
+from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS, MASK, READING
 from deconvseg.options.declaring import (
     BYTES,
     FLAG,
@@ -51,7 +52,6 @@ SPLITS = Option(
     resume="contents",
 )
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", DEVICE_NAME, names=("d", "device"))
-FOREGROUND = Option("Take every label above zero as one class (instance maps).", FLAG)
 _CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not given.", OBJECT, resume="call")
 
 
@@ -90,6 +90,10 @@ class RunOptions(Options):
         ),
     ] = None
     foreground: Annotated[bool, FOREGROUND] = False
+    image: Annotated[str | Sequence[str] | Mapping[str, str] | None, IMAGE] = None
+    mask: Annotated[str | Sequence[str] | Mapping[str, str] | None, MASK] = None
+    labels: Annotated[_Path | Sequence[_Path] | Mapping[int, str] | None, LABELS] = None
+    exclude: Annotated[_Path | Sequence[_Path] | None, EXCLUDE] = None
     epochs: Annotated[
         int | None, Option("Number of epochs of each training.", whole(1), key="recipe.epochs", resume="further")
     ] = None
@@ -183,6 +187,11 @@ class RunOptions(Options):
         from deconvseg.planning import Plan
 
         return {"Plan": Plan}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the dataset is read: the arguments of `deconvseg.data.open_dataset`."""
+        return {name: getattr(self, name) for name in READING}
 
     @property
     def plan_changes(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _ASYMMETRIC, _CASES_THAT_TELL = 0.9, 10
 def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, str, list[str]]:
     """Return the classes, the reason and warnings; :class:`InputError` where there is nothing to learn."""
     if dataset.foreground:
-        encoding = LabelEncoding.foreground(ignore=dataset.ignore_label)
+        encoding = LabelEncoding.foreground(ignore=dataset.ignore_label, name=dataset.foreground_name)
         reason = "every value above zero is one class, as asked for"
     elif dataset.label_names is not None:
         encoding = LabelEncoding.from_values(dataset.label_names, dataset.label_names, ignore=dataset.ignore_label)
@@ -59,6 +59,7 @@ def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, 
         names=encoding.names,
         foreground_only=encoding.foreground_only,
         ignore=encoding.ignore,
+        merged={value: other for value, other in dataset.merged_labels.items() if other in encoding.values},
     )
     return labels, reason, warnings
 

@@ -97,6 +97,8 @@ def assemble(
         channels=draft.channels,
         labels=draft.labels,
         regions=draft.regions,
+        colours=dict(draft.dataset.label_colours),
+        excluded={exclusion.case: exclusion.reason for exclusion in draft.dataset.excluded},
         model=ModelPlan(name=model, config=dict(config)),
         recipe=recipe,
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deconvseg.data import list_names
 from deconvseg.planning.fingerprint import Spread
 from deconvseg.planning.parts import DataSummary
 from deconvseg.planning.schema import Plan
@@ -47,7 +48,7 @@ def _unit(plan: Plan, spacing: Sequence[float]) -> str:
 def _data(plan: Plan, data: DataSummary) -> Iterator[Section]:
     unit = _unit(plan, data.spacings[1])
     rows = [
-        ("cases", f"{data.cases}", ""),
+        ("cases", f"{data.cases}", _excluded(plan)),
         ("shape", _sizes(data.shapes[1]), f"{_sizes(data.shapes[0])} to {_sizes(data.shapes[2])}"),
         (f"spacing, {unit}", _sizes(data.spacings[1]), f"{_sizes(data.spacings[0])} to {_sizes(data.spacings[2])}"),
     ]
@@ -75,6 +76,12 @@ def _data(plan: Plan, data: DataSummary) -> Iterator[Section]:
     ]
     headings = ("class", "cases", "share", f"{volume} (5 % / median / 95 %)", "parts a case", "size of a part")
     yield Section("Classes", headings, tuple(classes))
+
+
+def _excluded(plan: Plan) -> str:
+    """A phrase about the cases that were left out on purpose."""
+    listed = [f"{case} ({reason})" if reason else case for case, reason in plan.excluded.items()]
+    return f"{len(listed)} more are left out as asked: {list_names(listed)}" if listed else ""
 
 
 def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:

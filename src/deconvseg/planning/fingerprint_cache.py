@@ -43,6 +43,8 @@ def fingerprint_key(dataset: Dataset) -> str:
         __version__,
         [dataset.foreground, dataset.channels_last, dataset.channel_names, sorted((dataset.label_names or {}).items())],
         [dataset.label_names is None, dataset.ignore_label],
+        [sorted(dataset.merged_labels.items()), sorted(dataset.mask_colours.items())],
+        [[part.value for part in case.masks] for case in dataset.cases if case.masks],
         [[os.path.realpath(file), *file_state(file)] for file in files],
     ]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()

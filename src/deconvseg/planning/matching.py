@@ -38,7 +38,21 @@ def match_plan(plan: Plan, dataset: Dataset) -> tuple[Plan, tuple[str, ...]]:
         plan, told = _match_labels(plan, dataset)
         notes += told
         _check_regions(plan, dataset)
-    return plan, tuple(notes)
+    return _describe_dataset(plan, dataset), tuple(notes)
+
+
+def _describe_dataset(plan: Plan, dataset: Dataset) -> Plan:
+    """The plan with the dataset's colours, the values that it takes for one class, and the cases that it leaves out."""
+    update: dict[str, Any] = {
+        "colours": {**plan.colours, **dataset.label_colours},
+        "excluded": {exclusion.case: exclusion.reason for exclusion in dataset.excluded},
+    }
+    merged = {value: other for value, other in dataset.merged_labels.items() if other in plan.labels.values}
+    if merged != plan.labels.merged and not plan.labels.foreground_only:
+        update["labels"] = plan.labels.model_copy(update={"merged": merged})
+    return (
+        plan if all(getattr(plan, name) == value for name, value in update.items()) else plan.model_copy(update=update)
+    )
 
 
 def channel_order(given: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:

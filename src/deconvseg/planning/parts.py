@@ -3,7 +3,16 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from deconvseg.data import LabelEncoding, Normalisation
 from deconvseg.models import current_arguments, list_models
@@ -52,6 +61,8 @@ class ChannelPlan(Part):
 class LabelPlan(Part):
     """The file values of the classes, in the order of their ids (background first), and of voxels to ignore.
 
+    ``merged`` has the further values of a class, each with the one of ``values`` that stands for it.
+
     Example:
         >>> from deconvseg.planning import LabelPlan
         >>> LabelPlan(values=(0, 3, 7), names=("background", "shell", "core")).values
@@ -63,6 +74,13 @@ class LabelPlan(Part):
     names: tuple[str, ...]
     foreground_only: bool = False
     ignore: int | None = None
+    merged: dict[int, int] = Field(default={})
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Plans of before know no merged values, and their reasons are for what they had.
+        tree: dict[str, Any] = serialize(self)
+        return tree if self.merged else {name: value for name, value in tree.items() if name != "merged"}
 
     @model_validator(mode="after")
     def _check(self) -> "LabelPlan":
@@ -70,6 +88,8 @@ class LabelPlan(Part):
             raise ValueError(f"{len(self.values)} values but {len(self.names)} names")
         if len(self.values) < 2:
             raise ValueError("at least a background and one class are needed")
+        if wrong := [v for v, other in self.merged.items() if v in self.values or other not in self.values]:
+            raise ValueError(f"merged: {wrong[0]} must be another value than {list(self.values)}, for one of these")
         self.to_encoding()
         return self
 

@@ -42,7 +42,8 @@ class Plan(Part):
     A mask is painted region by region, each after those that contain it, whatever their order here. With
     ``crop_to_nonzero`` prediction takes what lies outside the box of all voxels that are not zero in some channel for
     background unseen; unset where nothing is known of the training masks. ``colours`` are those that the dataset
-    declares, ``#rrggbb`` by the name of the class or region; `class_colours` has one for each.
+    declares, ``#rrggbb`` by the name of the class or region; `class_colours` has one for each. ``excluded`` are the
+    cases of the dataset that were left out on purpose, each with its reason.
 
     ``reasons`` are of keys (dotted paths; ``channel NAME``), and ``chosen`` holds the value that each of them was given
     for: a reason whose value has been changed since says so.
@@ -67,6 +68,7 @@ class Plan(Part):
     regions: tuple[RegionPlan, ...] | None = None
     crop_to_nonzero: bool = False
     colours: dict[str, str] = Field(default={})
+    excluded: dict[str, str] = Field(default={})
     model: ModelPlan
     recipe: Recipe
     predicted: Prediction | None = None

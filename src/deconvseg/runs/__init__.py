@@ -7,6 +7,7 @@ from deconvseg.runs.folder import FOLDS, Run
 from deconvseg.runs.manifest import describe_environment, shorten_path
 from deconvseg.runs.opening import load_network, open_runs, weights_of
 from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run
+from deconvseg.runs.reading import patterns_of_run
 from deconvseg.runs.thresholds import (
     GRID,
     THRESHOLD,
@@ -38,6 +39,7 @@ __all__ = [
     "load_network",
     "open_runs",
     "parse_row",
+    "patterns_of_run",
     "read_threshold",
     "shorten_path",
     "weights_of",

@@ -11,7 +11,7 @@ from deconvseg.training.loading import choose_workers
 
 def open_data(options: RunOptions) -> Dataset:
     """Return the requested dataset."""
-    return open_dataset(options.dataset, foreground=options.foreground, group_by=options.group_by)
+    return open_dataset(options.dataset, **options.reading)
 
 
 def open_cases(run: Run, options: RunOptions) -> tuple[Dataset, Splits]:

@@ -62,6 +62,10 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         splits=run.path / "splits.json",
         split="val",
         images={case.name: case.images for case in cases},
+        image=options.image,
+        mask=options.mask,
+        labels=options.labels,
+        exclude=options.exclude,
         console=console,
     )
     points = measurement.finish(prediction)

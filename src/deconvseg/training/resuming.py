@@ -11,7 +11,7 @@ from deconvseg.runs import Run
 
 # What decides nothing about a training.
 _DESCRIPTION = frozenset(
-    ("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen", "colours")
+    ("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen", "colours", "excluded")
 )
 _ADVICE = "train a new run in another folder (`output`)"
 

@@ -15,6 +15,7 @@ from deconvseg.data.checks.label_findings import (
     class_names,
     common_labels,
     describe_masks,
+    describe_parts,
     find_absent_classes,
     find_label_problems,
 )
@@ -92,10 +93,12 @@ def check_dataset(
         shapes=Spread.of(list(shapes.values())),
         spacings=Spread.of(list(spacings.values())),
         labels=_frequencies(dataset, counts),
-        notes=(*notes, *describe_masks(counts)),
+        notes=(*notes, *describe_parts(dataset), *describe_masks(counts)),
         problems=tuple(problems),
         splits=None if splits is None else {name: len(names) for name, names in vars(splits).items()},
         readers=_readers(dataset),
+        excluded=dataset.excluded,
+        colours=dataset.label_colours,
     )
 
 
@@ -115,9 +118,8 @@ def _readers(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """The names of the files that each reader takes."""
     found: dict[str, list[str]] = {}
     for case in dataset.cases:
-        for path in (*case.images, case.label):
-            known = None if path is None else find_format(path)
-            if path is not None and known is not None:
+        for path in (*case.images, *case.mask_files):
+            if (known := find_format(path)) is not None:
                 found.setdefault(known.name, []).append(path.name)
     return {reader: tuple(names) for reader, names in found.items()}
 
@@ -189,7 +191,7 @@ def _frequencies(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> d
 
 
 def _case_problem(case: Case, error: InputError) -> Problem:
-    files = [str(path) for path in (*case.images, case.label) if path is not None]
+    files = [str(path) for path in (*case.images, *case.mask_files)]
     file = next((path for path in files if str(error).startswith(path)), files[0])
     return Problem(file, str(error).removeprefix(file).lstrip(": "), "error")
 
@@ -221,9 +223,11 @@ def _undeclared_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]
 
 def _unlikely_labels(dataset: Dataset, counts: Mapping[str, Mapping[int, int]]) -> list[Problem]:
     lossy = [
-        Problem(str(case.label), f"is a {lossy}, which changes label values; save the mask as PNG", "warning")
+        Problem(str(mask), f"is a {lossy}, which changes label values; save the mask as PNG", "warning")
         for case in dataset.cases
-        if case.name in counts and case.label is not None and (lossy := compression_with_losses(case.label))
+        if case.name in counts
+        for mask in case.mask_files
+        if (lossy := compression_with_losses(mask))
     ]
     problems = [_group(lossy)] if lossy else []
     if dataset.foreground or dataset.label_names is not None or not counts:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deconvseg.data.dataset import Problem, list_names
+from deconvseg.data.dataset import Exclusion, Problem, list_names
 
 _MOST_LINES = 32
 _MOST_ALIKE = 8
@@ -59,7 +59,8 @@ class LabelFrequency:
 @dataclass(frozen=True)
 class DatasetReport:
     """What `check_dataset` found; ``shapes`` and ``spacings`` (mm) are None where no case could be read;
-    ``readers`` has the names of the files that each reader takes.
+    ``readers`` has the names of the files that each reader takes, ``excluded`` the cases that are left out on purpose,
+    ``colours`` those that are declared, by the name of the class.
     """
 
     root: str
@@ -74,6 +75,8 @@ class DatasetReport:
     problems: tuple[Problem, ...]
     splits: Mapping[str, int] | None = None
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    excluded: tuple[Exclusion, ...] = ()
+    colours: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -100,6 +103,8 @@ class DatasetReport:
             "spacing_unit": self.spacing_unit,
             "labels": {str(value): vars(frequency) for value, frequency in self.labels.items()},
             "notes": list(self.notes),
+            "excluded": {exclusion.case: exclusion.reason for exclusion in self.excluded},
+            "colours": dict(self.colours),
             "splits": None if self.splits is None else dict(self.splits),
             "problems": [problem.to_json() for problem in self.problems],
         }
@@ -119,6 +124,8 @@ class DatasetReport:
         ]
         if self.splits is not None:
             lines.append("splits    " + ", ".join(f"{count} {name}" for name, count in self.splits.items()))
+        if self.excluded:
+            lines.append(f"left out  {len(self.excluded)} more, as asked: {list_names(self.excluded, limit=8)}")
         lines += self._label_lines()
         lines += [f"note: {note}" for note in self.notes]
         lines += self._problem_lines()
@@ -149,10 +156,14 @@ class DatasetReport:
                 lines.append(f"{severity}: {len(files) - _MOST_ALIKE} more files (the last: {files[-1]}): {message}")
         return lines
 
+    def _name(self, frequency: LabelFrequency) -> str:
+        colour = self.colours.get(frequency.name)
+        return frequency.name if colour is None else f"{frequency.name} {colour}"
+
     def _label_lines(self) -> list[str]:
         voxels = max(sum(frequency.voxels for frequency in self.labels.values()), 1)
         lines = [
-            f"label {value:<4d}{frequency.name}: {100 * frequency.voxels / voxels:.3g} % of the voxels, "
+            f"label {value:<4d}{self._name(frequency)}: {100 * frequency.voxels / voxels:.3g} % of the voxels, "
             f"in {frequency.cases} of {self.labelled} masks"
             for value, frequency in self.labels.items()
         ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from deconvseg.data.dataset import Dataset, Problem, list_names
 from deconvseg.data.labels.encoding import WHITE, common_values
+from deconvseg.data.labels.sources import MaskSource
 from deconvseg.data.reading import read_label_white
 from deconvseg.errors import InputError
 
@@ -16,7 +18,7 @@ CaseValues = Mapping[str, Collection[int]]
 def class_names(dataset: Dataset) -> Mapping[int, str]:
     """The names of the classes that a dataset declares, by label value, the background's among them."""
     if dataset.foreground:
-        return {0: "background", 1: "foreground"}
+        return {0: "background", 1: dataset.foreground_name}
     return dataset.label_names or {0: "background"}
 
 
@@ -72,6 +74,28 @@ def describe_masks(values: CaseValues) -> list[str]:
     ):
         if chosen:
             lines.append(f"{len(chosen)} of {len(values)} masks are {what}: {list_names(chosen)}")
+    return lines
+
+
+def describe_parts(dataset: Dataset) -> list[str]:
+    """Lines about masks that are made of several files, and about classes that overlap there; their files are read."""
+    several = [case for case in dataset.cases if len(case.masks) > 1]
+    named = [case for case in several if any(part.value is not None for part in case.masks)]
+    lines = []
+    if several and not named:
+        names = list_names((case.name for case in several), limit=3)
+        lines.append(f"{len(several)} of {len(dataset.labelled_names)} masks are united from several files: {names}")
+    overlaps: dict[str, int] = {}
+    for case in named:
+        # A file that cannot be read is named as a problem of its case.
+        with suppress(InputError):
+            overlaps[case.name] = MaskSource(case.masks).count_overlaps()
+    if found := {name: count for name, count in overlaps.items() if count}:
+        names = list_names(found, limit=3)
+        lines.append(
+            f"classes overlap in {len(found)} of {len(dataset.labelled_names)} masks, {sum(found.values())} voxels: "
+            f"the one that is named later (`mask`) is painted over the others ({names})"
+        )
     return lines
 
 

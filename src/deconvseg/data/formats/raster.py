@@ -55,7 +55,8 @@ class RasterReader(Reader):
                 colour = tuple(int(value) for value in pixels[differing][0])
                 raise InputError(
                     f"{path} is a colour image, not a label map: in {int(differing.sum())} pixels "
-                    f"the channels differ, such as {colour}; give a mask with one integer per class"
+                    f"the channels differ, such as {colour}; give a mask with one integer per class, or say what its "
+                    f"colours mean (`labels`), as 1=organ:#{bytes(min(part, 255) for part in colour).hex()}"
                 )
             pixels = pixels[..., 0]
         return pixels, Geometry.identity(2)
@@ -74,6 +75,12 @@ class RasterReader(Reader):
         """The alpha channel (H, W) as it is stored, or None where there is none."""
         with naming_file(path, "image"):
             return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
+
+    def read_colours(self, path: Path) -> tuple[npt.NDArray[Any], Geometry] | None:
+        """The colours (H, W, 3) in 8 bits of a picture that has neither a palette nor grey levels alone."""
+        with naming_file(path, "image"):
+            pixels = _read(path, labels=True)
+        return (pixels, Geometry.identity(2)) if pixels.ndim == 3 and pixels.dtype == np.uint8 else None
 
     def compression_with_losses(self, path: Path) -> str:
         """JPEG, a lossy WebP, or JPEG in TIFF, by the content."""

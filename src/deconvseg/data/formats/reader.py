@@ -71,6 +71,10 @@ class Reader(Protocol):
         """The alpha channel (H, W) of a picture, or None where it has none."""
         return None
 
+    def read_colours(self, path: Path) -> tuple[npt.NDArray[Any], Geometry] | None:
+        """The colours (H, W, 3) of a picture in true colour, with its geometry; None for any other image."""
+        return None
+
     def compression_with_losses(self, path: Path) -> str:
         """The name of the file's compression if that changes numbers ("JPEG"), else an empty text."""
         return ""

@@ -68,9 +68,9 @@ class LabelEncoding:
         return cls(ordered, tuple(known.get(value, f"label {value}") for value in ordered), ignore=ignore)
 
     @classmethod
-    def foreground(cls, *, ignore: int | None = None) -> LabelEncoding:
+    def foreground(cls, *, ignore: int | None = None, name: str = "foreground") -> LabelEncoding:
         """Background, and one class for every label above zero but the one to ignore."""
-        return cls((0, 1), ("background", "foreground"), foreground_only=True, ignore=ignore)
+        return cls((0, 1), ("background", name), foreground_only=True, ignore=ignore)
 
     def encode(self, pixels: npt.NDArray[Any], *, where: str = "", white: int | None = None) -> npt.NDArray[Any]:
         """Consecutive ids of label values, shape kept: uint8, or int16 beyond 256 ids.

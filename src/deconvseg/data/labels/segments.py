@@ -10,14 +10,17 @@ import numpy as np
 from deconvseg.data.formats.registry import find_format
 from deconvseg.data.grids import check_same_grid
 from deconvseg.data.labels.mask_values import read_mask
+from deconvseg.data.labels.sources import MaskSource
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
 _NEAR_WHOLE = 0.05  # voxels
 
 
-def read_mask_pair(truth: Path, prediction: Path, *, foreground: bool = False) -> tuple[LabelMap, LabelMap]:
-    """A true and a predicted mask, each read by `read_mask`, on one grid.
+def read_mask_pair(
+    truth: Path | MaskSource, prediction: Path, *, foreground: bool = False
+) -> tuple[LabelMap, LabelMap]:
+    """A true and a predicted mask, each read by `read_mask`, on one grid; a source by what it says of its files.
 
     One that Slicer has cropped is put on the grid of the other. Raises `InputError` for what `read_mask` raises, and
     for masks on different grids.
@@ -30,9 +33,13 @@ def read_mask_pair(truth: Path, prediction: Path, *, foreground: bool = False) -
         True
 
     """
-    first, second = (read_mask(path, foreground=foreground) for path in (truth, prediction))
-    first, second = uncrop(first, truth, second), uncrop(second, prediction, first)
-    check_same_grid(first, truth, second, prediction)
+    where = truth.path if isinstance(truth, MaskSource) else truth
+    first = (
+        truth.read(foreground=foreground) if isinstance(truth, MaskSource) else read_mask(truth, foreground=foreground)
+    )
+    second = read_mask(prediction, foreground=foreground)
+    first, second = uncrop(first, where, second), uncrop(second, prediction, first)
+    check_same_grid(first, where, second, prediction)
     return first, second
 
 

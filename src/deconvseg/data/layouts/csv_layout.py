@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
-from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.dataset import Case, Dataset, Exclusion, Problem, list_names
 from deconvseg.data.delimited import read_table
 from deconvseg.data.file_names import case_stem
 from deconvseg.data.json_files import read_json
+from deconvseg.data.layouts.excluding import is_marked
 from deconvseg.data.layouts.left_out import find_unlisted
 from deconvseg.data.listing import channel_of, find_splits, guess_channels, locate
 from deconvseg.errors import InputError
@@ -24,18 +25,20 @@ _SPLITS = {
 
 # The columns that say which scans belong together, the first that has a text.
 _GROUPS = ("group", "subject", "subject_id", "patient", "patient_id", "participant_id")
-_MEANINGS = frozenset(("image", "label", "mask", "case", "split", *_GROUPS))
+_REASONS = ("reason", "exclude_reason")
+_MEANINGS = frozenset(("image", "label", "mask", "case", "split", "exclude", *_GROUPS))
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A CSV file, its cases in the order of its rows, its channels' columns, and the cases' splits."""
+    """A CSV file, its cases in the order of its rows, its channels' columns, their splits, and which are excluded."""
 
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
     cases: tuple[Case, ...]
     image_columns: tuple[str, ...]
     splits: tuple[str, ...] | None
+    excluded: tuple[Exclusion, ...] = ()
 
 
 def is_csv(path: Path) -> bool:
@@ -48,7 +51,8 @@ def open_csv(path: Path) -> Dataset:
 
     The channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2``
     … in theirs, then named T1, T2, …. A column ``case`` names the cases, a column ``split`` their splits; ``group`` (or
-    ``subject``, ``patient``, with or without ``_id``, or ``participant_id``) says what stays together in folds.
+    ``subject``, ``patient``, with or without ``_id``, or ``participant_id``) says what stays together in folds. Rows
+    whose column ``exclude`` is marked (true, 1, yes, x) are left out, for the ``reason`` beside it.
     """
     table = _read_table(path)
     unnamed = table.image_columns == ("image",)
@@ -63,6 +67,7 @@ def open_csv(path: Path) -> Dataset:
         else tuple(name if _is_numbered(name) else name.removeprefix("image_") for name in table.image_columns),
         guessed_channels=unnamed,
         splits_file=splits_file if table.splits is None else path,
+        excluded=table.excluded,
         problems=(*told, *find_unlisted(path, (file.parent for case in table.cases for file in case.images), listed)),
     )
 
@@ -138,7 +143,18 @@ def _read_table(path: Path) -> _Table:
             f"{path} names the case {list_names(twice)} more than once; add a column case with unique names"
         )
     splits = tuple(_split(path, number, row) for number, row in rows) if "split" in columns else None
-    return _Table(tuple(columns), tuple(row for _, row in rows), cases, image_columns, splits)
+    excluded = _excluded(path, rows, cases) if "exclude" in columns else ()
+    return _Table(tuple(columns), tuple(row for _, row in rows), cases, image_columns, splits, excluded)
+
+
+def _excluded(
+    path: Path, rows: Sequence[tuple[int, Mapping[str, str]]], cases: Sequence[Case]
+) -> tuple[Exclusion, ...]:
+    return tuple(
+        Exclusion(case.name, next((text for column, text in row.items() if column.lower() in _REASONS and text), ""))
+        for (number, row), case in zip(rows, cases, strict=True)
+        if is_marked(row["exclude"], f"{path}, line {number}")
+    )
 
 
 def _known(column: str) -> str:

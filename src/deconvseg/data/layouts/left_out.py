@@ -115,7 +115,7 @@ def _strays(
     folders: Iterable[Path], known: Collection[Path], skip: Collection[str] = (), deep: bool = True
 ) -> Iterator[tuple[_Kind, Path]]:
     beside = {(path.parent, case_stem(path)) for path in known}
-    for place, paths in (walked for folder in folders for walked in _walk(folder, skip, deep)):
+    for place, paths in (walked for folder in folders for walked in walk_folders(folder, skip, deep)):
         unsure: list[Path] = []
         for path in paths:
             if path in known or path.name.startswith("._"):
@@ -142,7 +142,7 @@ def _is_second_of_pair(path: Path) -> bool:
     return first is not None and any(path.with_suffix(ending).exists() for ending in (first, first.upper()))
 
 
-def _walk(folder: Path, skip: Collection[str], deep: bool) -> Iterator[tuple[Path, list[Path]]]:
+def walk_folders(folder: Path, skip: Collection[str] = (), deep: bool = True) -> Iterator[tuple[Path, list[Path]]]:
     """The folders from ``folder`` down with their files, links to folders followed once, caches and previews not."""
     seen: set[tuple[int, int]] = set()
     waiting = [folder]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from deconvseg.data.case_names import describe_unportable_names
 from deconvseg.data.dataset import Dataset, Problem, list_names
+from deconvseg.data.layouts.excluding import exclude_cases
 from deconvseg.data.layouts.left_out import find_dicom
+from deconvseg.data.layouts.naming import name_labels, read_labels
+from deconvseg.data.layouts.patterns import open_patterns
+from deconvseg.data.layouts.proposing import propose_patterns
 from deconvseg.data.layouts.registry import find_layout, list_layouts
 from deconvseg.data.splits.groups import group_cases
 from deconvseg.errors import InputError
@@ -29,13 +35,27 @@ def is_dataset(path: str | PathLike[str]) -> bool:
     return find_layout(_without_description(Path(path))) is not None
 
 
-def open_dataset(path: str | PathLike[str], *, foreground: bool = False, group_by: str | None = None) -> Dataset:
+def open_dataset(
+    path: str | PathLike[str],
+    *,
+    foreground: bool = False,
+    group_by: str | None = None,
+    image: Sequence[str] | str | Mapping[str, str] | None = None,
+    mask: Sequence[str] | str | Mapping[str, str] | None = None,
+    labels: Sequence[str] | str | Mapping[int, str] | None = None,
+    exclude: Sequence[str] | str | None = None,
+) -> Dataset:
     """Find the layout of a dataset and list its cases; no pixel is read.
 
     ``foreground`` takes every label above zero as one class. ``group_by`` is a regular expression that says by their
-    names which cases stay in one split (`group_cases`). Raises `InputError` for an unknown or ambiguous
-    layout, an empty folder, and files that claim the same case; masks that are missing or have no image are
-    the dataset's ``problems``.
+    names which cases stay in one split (`group_cases`). ``image`` and ``mask`` are patterns of a folder's files, which
+    then has no other layout (`open_patterns`): ``image={"t1": "*_t1.nii.gz", "flair": "*_flair.nii.gz"}``. ``labels``
+    are texts as ``"1=organ:#ff8800"`` (`parse_label`) in place of what the dataset says of its labels, or of a file
+    ``labels.json`` (``.csv``, ``.txt``) in its folder. ``exclude`` has the names or patterns of cases to be left out,
+    beside those that a column of the table or ``exclude.txt`` in the folder leaves out (`Dataset.excluded`).
+
+    Raises `InputError` for an unknown or ambiguous layout, an empty folder, and files that claim the same case; masks
+    that are missing or have no image are the dataset's ``problems``.
 
     Example:
         >>> from deconvseg.data import open_dataset
@@ -47,22 +67,45 @@ def open_dataset(path: str | PathLike[str], *, foreground: bool = False, group_b
 
     """
     path = _without_description(Path(path))
+    given = read_labels(_texts(labels))
+    if image is not None or mask is not None:
+        dataset = open_patterns(path, _texts(image), _texts(mask), given)
+        dataset = replace(dataset, problems=(*dataset.problems, *_unportable_names(dataset)))
+    else:
+        dataset = _open_layout(path)
+    regions = None if foreground else dataset.regions
+    dataset = replace(dataset, foreground=foreground, regions=regions)
+    dataset = exclude_cases(name_labels(dataset, given), _texts(exclude))
+    return dataset if group_by is None else group_cases(dataset, group_by)
+
+
+def _texts(given: Sequence[str] | str | Mapping[Any, str] | None) -> list[str]:
+    """Texts that are given as one, as several, or by name."""
+    if given is None or isinstance(given, str):
+        return [] if given is None else [given]
+    return [f"{name}={text}" for name, text in given.items()] if isinstance(given, Mapping) else list(given)
+
+
+def _open_layout(path: Path) -> Dataset:
     layout = find_layout(path)
     if layout is not None:
         with naming(f"{path}: the layout {layout.name!r}"):
             dataset = layout.opens(path)
-            problems = (*dataset.problems, *_unportable_names(dataset))
-        regions = None if foreground else dataset.regions
-        dataset = replace(dataset, problems=problems, foreground=foreground, regions=regions)
-        return dataset if group_by is None else group_cases(dataset, group_by)
+            return replace(dataset, problems=(*dataset.problems, *_unportable_names(dataset)))
     if (dicom := find_dicom(path)) is not None:
         raise InputError(dicom)
     known = ", ".join(f"{layout.looks} ({layout.name})" for layout in list_layouts())
     if not path.is_dir():
         state = "is not a dataset" if path.exists() else "does not exist"
         raise InputError(f"{path} {state}; give a folder or a .csv file: {known}")
-    entries = list_names(sorted(entry.name for entry in path.iterdir()), limit=8) or "nothing"
-    raise InputError(f"{path} holds {entries}, which is no known layout; known are: {known}")
+    names = sorted(entry.name for entry in path.iterdir())
+    if proposed := propose_patterns(path):
+        raise InputError(f"{path} holds {list_names(names)}, which is no known layout; try {proposed}")
+    entries = list_names(names, limit=8) or "nothing"
+    raise InputError(
+        f"{path} holds {entries}, which is no known layout; known are: {known}; or say which files are images and "
+        "masks (`image`, `mask`), as '*.png' and '*_mask.png'"
+    )
 
 
 def _unportable_names(dataset: Dataset) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -26,12 +26,15 @@ class Splits:
     test: tuple[str, ...]
 
 
-def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | None = None) -> Splits:
+def read_splits(
+    path: str | PathLike[str], names: Sequence[str], *, fold: int | None = None, excluded: Collection[str] = ()
+) -> Splits:
     """Read ``{"train", "val", "test"}`` (any may be missing), nnU-Net's list of such folds, or a CSV's column split.
 
     Where "train" is missing, every case of ``names`` that the file does not mention trains. ``fold`` picks an
-    entry of a list (default 0). Raises `InputError` for names that are not among ``names``, a case in two
-    splits, and a fold that the file does not have or whose validation cases it fixes.
+    entry of a list (default 0). Names that are ``excluded`` may be listed, and are in no split. Raises `InputError` for
+    names that are not among ``names``, a case in two splits, and a fold that the file does not have or whose validation
+    cases it fixes.
 
     Example:
         >>> from deconvseg.data import read_splits
@@ -55,6 +58,7 @@ def read_splits(path: str | PathLike[str], names: Sequence[str], *, fold: int | 
     unknown_keys = sorted(set(record) - {"train", "val", "test"})
     if unknown_keys:
         raise InputError(f"{path} has the unknown split {list_names(unknown_keys)}; known are train, val and test")
+    record = {split: [name for name in _names_in(record, split, path) if name not in excluded] for split in record}
     val, test = _names_in(record, "val", path), _names_in(record, "test", path)
     mentioned = {*val, *test}
     rest = tuple(name for name in names if name not in mentioned)
@@ -70,11 +74,12 @@ def select_split(
     splits: str | PathLike[str] | None = None,
     own: str | PathLike[str] | None = None,
     fold: int | None = None,
+    excluded: Collection[str] = (),
 ) -> tuple[str, ...] | None:
     """Return which of the cases ``names`` are in a split of the file ``splits``, or of ``own`` where that is not given.
 
-    Without ``split`` the answer is None: no choice was asked for. Raises `InputError` where a choice has no split or no
-    file, for an unknown split, and for one without cases.
+    Without ``split`` the answer is None: no choice was asked for. Names that are ``excluded`` may be in the file.
+    Raises `InputError` where a choice has no split or no file, for an unknown split, and for one without cases.
 
     Example:
         >>> from deconvseg.data import select_split
@@ -91,7 +96,7 @@ def select_split(
     if source is None:
         raise InputError(f"the split {split!r} needs a splits file: give one as `splits`")
     check_choice(split, ("train", "val", "test"), "`split`")
-    chosen: tuple[str, ...] = getattr(read_splits(source, names, fold=fold), split)
+    chosen: tuple[str, ...] = getattr(read_splits(source, names, fold=fold, excluded=excluded), split)
     if not chosen:
         raise InputError(f"{source}: the split {split!r} has no cases")
     return chosen
@@ -130,7 +135,7 @@ def resolve_folds(
     names = dataset.labelled_names
     test: tuple[str, ...] = ()
     if source is not None:
-        parts = read_splits(source, dataset.names)
+        parts = read_splits(source, dataset.names, excluded=dataset.excluded_names)
         _check_labelled(dataset, parts, source)
         names, test = (*parts.train, *parts.val), parts.test
     folds = DEFAULT_FOLDS if folds is None else folds
@@ -156,7 +161,9 @@ def read_folds(path: Path, dataset: Dataset) -> tuple[Splits, ...] | None:
     record = None if path.suffix.lower() == ".csv" else read_json(path)
     if not isinstance(record, list):
         return None
-    return tuple(read_splits(path, dataset.names, fold=fold) for fold in range(len(record)))
+    return tuple(
+        read_splits(path, dataset.names, fold=fold, excluded=dataset.excluded_names) for fold in range(len(record))
+    )
 
 
 def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path) -> None:
@@ -200,7 +207,7 @@ def resolve_splits(
     if source is None:
         given = Splits(dataset.labelled_names, (), ())
     else:
-        given = read_splits(source, dataset.names, fold=number)
+        given = read_splits(source, dataset.names, fold=number, excluded=dataset.excluded_names)
         _check_labelled(dataset, given, source)
         if fold != "all" and not given.val and _names_empty_val(source, number):
             raise InputError(

@@ -1,0 +1,187 @@
+"""Files that name labels: JSON, tables, and what ITK-SNAP, 3D Slicer, FreeSurfer, nnU-Net and BIDS write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data.colours import parse_colour
+from deconvseg.data.delimited import Table, read_table, read_text, unguard_cell
+from deconvseg.data.json_files import read_json
+from deconvseg.data.labels.declared import BACKGROUND, LabelEntry, make_entry, parse_label
+from deconvseg.errors import InputError
+
+# A file of labels in a dataset's folder, which is read without being asked for.
+LABEL_FILES = ("labels.json", "labels.csv", "labels.tsv", "labels.txt", "labels.ctbl")
+
+_VALUES = ("value", "index", "labelvalue", "labelid", "id", "label")
+_NAMES = ("name", "labelname", "class", "classname", "structure")
+_COLOURS = ("colour", "color", "hex")
+_CHANNELS = (("red", "green", "blue"), ("r", "g", "b"), ("colorr", "colorg", "colorb"))
+# 1  255 0 0  1  1 1  "Left kidney": value, colour, opacity, two flags, name.
+_ITK_SNAP = re.compile(r'(-?\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+[\d.]+\s+\d\s+\d\s+"(.*)"')
+# 1 Left_kidney 255 0 0 255: a colour table of Slicer or FreeSurfer.
+_COLOUR_TABLE = re.compile(r"(-?\d+)\s+(\S(?:.*\S)?)\s+(\d+)\s+(\d+)\s+(\d+)\s+\d+")
+
+
+class NoLabelFileError(InputError):
+    """A file that holds something other than names of labels."""
+
+
+def read_label_file(path: str | PathLike[str]) -> list[LabelEntry]:
+    """The entries of a file of labels, by its suffix.
+
+    ``.json``: names by value or values by name, alone or under ``"labels"`` (nnU-Net's ``dataset.json``), with
+    ``"colours"`` by name or value beside it. ``.csv`` and ``.tsv``: the columns ``value`` (or ``index``, ``label``, …),
+    ``name`` and optionally ``colour``, or red, green and blue (BIDS's ``dseg.tsv``, Slicer's tables). ``.txt``,
+    ``.ctbl`` and ``.label``: the label descriptions of ITK-SNAP, colour tables of Slicer and FreeSurfer, or a line
+    ``1=organ:#ff8800`` each. Raises `NoLabelFileError` for a file of something else and `InputError` for a wrong entry.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise NoLabelFileError(f"{path} is no file of labels; give one of {', '.join(_READERS)}")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a file of labels, or 1=organ")
+    entries = reader(path)
+    if not entries:
+        raise NoLabelFileError(f"{path} names no label; write one a line, as 1=organ")
+    return entries
+
+
+def _read_json(path: Path) -> list[LabelEntry]:
+    tree = read_json(path)
+    colours: Mapping[str, Any] = {}
+    if isinstance(tree, Mapping) and isinstance(tree.get("labels"), (Mapping, list)):
+        colours = tree.get("colours", tree.get("colors", {}))
+        tree = tree["labels"]
+    if not isinstance(colours, Mapping):
+        raise InputError(f'{path}: "colours" must be an object of names and colours, not {colours!r:.60}')
+    rows = list(tree.items()) if isinstance(tree, Mapping) else None
+    if isinstance(tree, list) and all(isinstance(row, Mapping) and "value" in row for row in tree):
+        rows = [(str(row["value"]), row) for row in tree]
+    if rows is None or not all(_is_entry(key, value) for key, value in rows):
+        raise NoLabelFileError(f'{path} names no labels; write {{"1": "organ", "2": "lesion"}}, or {{"organ": 1}}')
+    entries = [_json_entry(str(key), value, colours, path) for key, value in rows]
+    known = {text for entry in entries for text in (entry.name, *map(str, entry.values))}
+    if unknown := [name for name in colours if name not in known]:
+        raise InputError(f'{path}: "colours" has {unknown[0]!r}, which is no label; it has {", ".join(sorted(known))}')
+    return entries
+
+
+def _is_entry(key: object, value: object) -> bool:
+    if _is_integer_text(str(key)):
+        return isinstance(value, str) or (isinstance(value, Mapping) and isinstance(value.get("name"), str))
+    return _is_integer(value) or (isinstance(value, list) and bool(value) and all(map(_is_integer, value)))
+
+
+def _json_entry(key: str, value: Any, colours: Mapping[str, Any], path: Path) -> LabelEntry:
+    if _is_integer_text(key):
+        name = value if isinstance(value, str) else value["name"]
+        colour = None if isinstance(value, str) else value.get("colour", value.get("color"))
+        found, by_name = (int(key),), False
+    else:
+        name, colour, by_name = key, None, True
+        found = tuple(value) if isinstance(value, list) else (value,)
+    given = next((colours[text] for text in (name, key) if text in colours), colour)
+    return make_entry(name, found, _colour(given, path, name), by_name=by_name, where=str(path))
+
+
+def _colour(given: Any, path: Path, name: str) -> str | None:
+    """The colour ``#rrggbb`` of a text or of three numbers."""
+    if given is None or given == "":
+        return None
+    if isinstance(given, list) and len(given) == 3 and all(_is_integer(n) and 0 <= n <= 255 for n in given):
+        return "#{:02x}{:02x}{:02x}".format(*given)
+    try:
+        if not isinstance(given, str):
+            raise InputError(f"{given!r} is no colour; write it as #rrggbb, as #ff8800")
+        return parse_colour(given)
+    except InputError as error:
+        raise InputError(f"{path}: the colour of {name}: {error}") from error
+
+
+def _read_table(path: Path) -> list[LabelEntry]:
+    table = read_table(path)
+    keys = {re.sub(r"[ _]", "", column.lower()): column for column in table.columns}
+    value, name = (next((keys[key] for key in known if key in keys), None) for known in (_VALUES, _NAMES))
+    if value is None or name is None or value == name:
+        raise NoLabelFileError(
+            f"{path} has the columns {', '.join(table.columns) or 'none'}, but labels need value and name (and colour)"
+        )
+    return list(_table_entries(path, table, keys, value, name))
+
+
+def _table_entries(path: Path, table: Table, keys: Mapping[str, str], value: str, name: str) -> Iterator[LabelEntry]:
+    hexadecimal = next((keys[key] for key in _COLOURS if key in keys), None)
+    channels = next((group for group in _CHANNELS if all(key in keys for key in group)), None)
+    for line, row in table.rows:
+        where = f"{path}, line {line}"
+        values = re.split(r"[,;+ ]+", row[value].strip())
+        if not all(map(_is_integer_text, values)):
+            raise InputError(f"{where}: the value is {row[value]!r}; give a whole number, or several for a region")
+        colour: Any = row[hexadecimal] if hexadecimal else None
+        if channels is not None and all(row[keys[key]] for key in channels):
+            colour = [_channel(row[keys[key]], where) for key in channels]
+        text = unguard_cell(row[name])
+        found = tuple(map(int, values))
+        yield make_entry(text, found, _colour(colour, Path(where), text), by_name=len(found) > 1, where=where)
+
+
+def _channel(text: str, where: str) -> int:
+    """A part of a colour as 0 to 255, also of one from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 255:
+        raise InputError(f"{where}: {text!r} is no part of a colour; give 0 to 255")
+    return round(255 * number) if "." in text and number <= 1 else round(number)
+
+
+def _read_lines(path: Path) -> list[LabelEntry]:
+    entries = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        where = f"{path}, line {number}"
+        snap, table = _ITK_SNAP.fullmatch(text), _COLOUR_TABLE.fullmatch(text)
+        if snap:
+            value, *colour, name = snap.groups()
+        elif table:
+            value, name, *colour = table.groups()
+        elif "=" in text:
+            try:
+                entries.append(parse_label(text))
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from error
+            continue
+        else:
+            raise NoLabelFileError(f"{where}: {text[:60]!r} is no label; write 1=organ, or a line of ITK-SNAP's form")
+        # Their label 0 is what is not labelled, whatever it is called.
+        name = name if int(value) else BACKGROUND
+        numbers = [int(part) for part in colour]
+        entries.append(make_entry(name, (int(value),), _colour(numbers, Path(where), name), where=where))
+    return entries
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_integer_text(text: str) -> bool:
+    return re.fullmatch(r"[+-]?[0-9]{1,18}", text) is not None
+
+
+_READERS: dict[str, Callable[[Path], list[LabelEntry]]] = {
+    ".json": _read_json,
+    ".csv": _read_table,
+    ".tsv": _read_table,
+    ".txt": _read_lines,
+    ".ctbl": _read_lines,
+    ".label": _read_lines,
+}

@@ -1,0 +1,172 @@
+"""The mask of a case as it is made of files: one, several of one class, a file for each class, or one in colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deconvseg.data.grids import check_same_grid
+from deconvseg.data.headers import asking
+from deconvseg.data.labels.encoding import WHITE
+from deconvseg.data.labels.mask_values import read_mask
+from deconvseg.data.types import LabelMap, smallest_integer_dtype
+from deconvseg.errors import InputError
+
+_MOST_NAMED = 6
+_BLACK = 0
+
+
+@dataclass(frozen=True)
+class MaskPart:
+    """A file of a mask; its foreground is the class ``value``, or has the values of the file where that is None."""
+
+    path: Path
+    value: int | None = None
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """How the mask of a case is made of its files.
+
+    Several files without a ``value`` are united: where they have one label each that is one class, else each label
+    stays what it is. Files with a value are painted one after the other: where two overlap, the later one counts.
+    ``merged`` has for a value the one that it becomes; ``colours`` the value of each colour ``#rrggbb`` of a mask in
+    true colour.
+    """
+
+    parts: tuple[MaskPart, ...]
+    merged: Mapping[int, int] = field(default_factory=dict)
+    colours: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The first file."""
+        return self.parts[0].path
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the mask is what its one file holds."""
+        return len(self.parts) == 1 and self.parts[0].value is None and not self.merged and not self.colours
+
+    def to_json(self, name: Callable[[Path], str]) -> dict[str, Any]:
+        """The source as plain types, files as ``name`` calls them."""
+        return {
+            "parts": [{"file": name(part.path), "value": part.value} for part in self.parts],
+            "merged": {str(value): other for value, other in self.merged.items()},
+            "colours": dict(self.colours),
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any], find: Callable[[str], Path]) -> MaskSource:
+        """What `to_json` was given."""
+        return cls(
+            tuple(MaskPart(find(part["file"]), part["value"]) for part in tree["parts"]),
+            {int(value): int(other) for value, other in tree["merged"].items()},
+            {str(colour): int(value) for colour, value in tree["colours"].items()},
+        )
+
+    def read(self, *, foreground: bool = False) -> LabelMap:
+        """The label map; with ``foreground`` grey levels are thresholded as `read_mask` does.
+
+        Raises `InputError` for files on different grids, for a colour that stands for no value, and where two files
+        that no class names hold different labels in one place.
+        """
+        if self.is_plain:
+            return read_mask(self.path, foreground=foreground)
+        maps = [self._read_part(part, foreground) for part in self.parts]
+        for part, one in zip(self.parts[1:], maps[1:], strict=True):
+            check_same_grid(maps[0], self.path, one, part.path)
+        if any(part.value is not None for part in self.parts):
+            united = self._paint(maps)
+        else:
+            united = maps[0] if len(maps) == 1 else replace(maps[0], pixels=self._unite(maps))
+        return replace(united, pixels=_merge(united.pixels, self.merged))
+
+    def count_overlaps(self) -> int:
+        """How many voxels belong to files of different classes."""
+        chosen: dict[int, npt.NDArray[np.bool_]] = {}
+        for part in self.parts:
+            if part.value is not None:
+                inside = self._read_part(part, True).pixels > 0
+                chosen[part.value] = chosen[part.value] | inside if part.value in chosen else inside
+        counted = sum((inside.astype(np.uint8) for inside in chosen.values()), np.uint8(0))
+        return int(np.count_nonzero(np.asarray(counted) > 1))
+
+    def _read_part(self, part: MaskPart, foreground: bool) -> LabelMap:
+        found = _read_colours(part.path, self.colours) if self.colours and part.value is None else None
+        return found or read_mask(part.path, foreground=foreground or part.value is not None)
+
+    def _paint(self, maps: Sequence[LabelMap]) -> LabelMap:
+        values = np.asarray([part.value or 0 for part in self.parts])
+        pixels = np.zeros(maps[0].shape, smallest_integer_dtype(values))
+        for part, one in zip(self.parts, maps, strict=True):
+            pixels[one.pixels > 0] = part.value or 0
+        return LabelMap(pixels, maps[0].geometry)
+
+    def _unite(self, maps: Sequence[LabelMap]) -> npt.NDArray[Any]:
+        found = [set(np.unique(one.pixels).tolist()) - {0} for one in maps]
+        values = set().union(*found)
+        kind = smallest_integer_dtype(np.asarray([0, *values]))
+        whites = {*WHITE, *(one.white for one in maps)}
+        if len(values) < 2 or (all(len(own) < 2 for own in found) and values <= whites):
+            common = max(values, default=0)
+            return np.where(np.any([one.pixels != 0 for one in maps], axis=0), common, 0).astype(kind)
+        united = np.zeros(maps[0].shape, kind)
+        for part, one in zip(self.parts, maps, strict=True):
+            both = (united != 0) & (one.pixels != 0) & (united != one.pixels)
+            if both.any():
+                place = tuple(axis[0] for axis in np.nonzero(both))
+                raise InputError(
+                    f"{part.path} has the label {one.pixels[place]} in {np.count_nonzero(both)} voxels where another "
+                    f"mask of its case has {united[place]}; give each class a pattern of its own (`mask`), as "
+                    "organ=*_organ.png, or take all as one class (`foreground=True`)"
+                )
+            united = np.where(one.pixels != 0, one.pixels, united).astype(kind)
+        return united
+
+
+def _merge(pixels: npt.NDArray[Any], merged: Mapping[int, int]) -> npt.NDArray[Any]:
+    """Give the values that are one class the first of them."""
+    present = [value for value in merged if (pixels == value).any()]
+    if not present:
+        return pixels
+    kind = np.promote_types(pixels.dtype, smallest_integer_dtype(np.asarray([merged[value] for value in present])))
+    changed = pixels.astype(kind)
+    for value in present:
+        changed[pixels == value] = merged[value]
+    return changed
+
+
+def _read_colours(path: Path, colours: Mapping[str, int]) -> LabelMap | None:
+    """The label map of a picture in true colour by the values of its colours; None for any other file.
+
+    Black is the background where nothing says otherwise. A picture whose channels agree is grey, unless all that it has
+    are declared colours.
+    """
+    with asking(path) as reader:
+        found = reader.read_colours(path)
+    if found is None:
+        return None
+    pixels, geometry = found
+    packed = (pixels[..., 0].astype(np.int64) << 16) | (pixels[..., 1].astype(np.int64) << 8) | pixels[..., 2]
+    values = {_BLACK: 0, **{int(colour[1:], 16): value for colour, value in colours.items()}}
+    present, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    unknown = [(int(colour), int(count)) for colour, count in zip(present, counts, strict=True) if colour not in values]
+    if not unknown:
+        stored = np.asarray([values[int(colour)] for colour in present])
+        return LabelMap(stored.astype(smallest_integer_dtype(stored))[inverse.reshape(packed.shape)], geometry)
+    if bool((pixels == pixels[..., :1]).all()):
+        return None
+    unknown.sort(key=lambda entry: -entry[1])
+    listed = ", ".join(f"#{colour:06x} ({count} pixels)" for colour, count in unknown[:_MOST_NAMED])
+    more = f" and {len(unknown) - _MOST_NAMED} more" if len(unknown) > _MOST_NAMED else ""
+    lossy = " (JPEG changes colours: save masks as PNG)" if reader.compression_with_losses(path) else ""
+    raise InputError(
+        f"{path} has the colours {listed}{more}, but the named ones are {', '.join(colours)}; name them too "
+        f"(`labels`), as {max(values.values()) + 1}=NAME:#{unknown[0][0]:06x}{lossy}"
+    )

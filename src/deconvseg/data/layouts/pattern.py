@@ -1,0 +1,107 @@
+"""Patterns of file names: what ``*`` and ``**`` stand for in a path, in every way that the pattern matches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from deconvseg.data.formats.registry import image_suffix
+from deconvseg.errors import InputError
+
+_NAMED = re.compile(r"([^*?/=]+)=(.+)", re.DOTALL)
+_PARTS = re.compile(r"\*\*/|\*|\?|[^*?]+")
+
+Spans = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern of paths in a folder, and the name of the channel or class that it is of.
+
+    ``*`` is any text within a name, ``?`` one character, ``**/`` any folders or none; all else stands for itself. A
+    pattern that ends in ``*`` leaves the ending of the image's format open.
+    """
+
+    text: str
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, given: str, argument: str) -> Pattern:
+        """The pattern of ``PATTERN`` or ``NAME=PATTERN``; `InputError` for one that tells no cases apart.
+
+        ``argument`` is what it was given as, for the error.
+        """
+        found = _NAMED.fullmatch(given.strip())
+        name, text = (found[1].strip(), found[2].strip()) if found else (None, given.strip())
+        text = text.replace("\\", "/").removeprefix("./")
+        where = f"`{argument}={given!r}`"
+        if not text or (name is not None and not name):
+            raise InputError(f"{where}: give a pattern of file names, as '*.png'")
+        if text.startswith("/") or ".." in text.split("/") or re.match(r"[A-Za-z]:", text):
+            raise InputError(f"{where}: a pattern is relative to the dataset's folder; give the folder above all files")
+        if any("**" in part and part != "**" for part in text.split("/")) or text.endswith(("**", "/")):
+            raise InputError(f"{where}: ** stands for folders, as in '**/*.png'")
+        if not re.search(r"[*?]", text):
+            raise InputError(
+                f"{where}: has no *, which stands for what the names of cases differ in, as in '*_t1.nii.gz'"
+            )
+        return cls(text, name)
+
+    @cached_property
+    def _parts(self) -> tuple[str, ...]:
+        return tuple(_PARTS.findall(self.text))
+
+    @property
+    def wildcards(self) -> int:
+        """How many parts of it stand for something else."""
+        return sum(part in ("*", "?", "**/") for part in self._parts)
+
+    @property
+    def literal(self) -> int:
+        """How many characters stand for themselves: of several patterns the one with most is the most special."""
+        return sum(len(part) for part in self._parts if part not in ("*", "?", "**/"))
+
+    @cached_property
+    def _quick(self) -> re.Pattern[str]:
+        forms = {"*": "[^/]*", "?": "[^/]", "**/": "(?:[^/]+/)*"}
+        return re.compile("".join(forms.get(part) or re.escape(part) for part in self._parts), re.DOTALL)
+
+    def matches(self, path: str) -> bool:
+        """Whether a path, with slashes and relative to the folder, has the pattern."""
+        return self._quick.fullmatch(self._matched(path)) is not None
+
+    def spans(self, path: str) -> Iterator[Spans]:
+        """Where in the path the wildcards lie, in every way that the pattern matches: short texts first."""
+        if self.matches(path):
+            yield from _spans(self._parts, self._matched(path), 0)
+
+    def texts(self, path: str) -> Iterator[tuple[str, ...]]:
+        """What the wildcards stand for, in every way that the pattern matches."""
+        for spans in self.spans(path):
+            yield tuple(path[start:end] for start, end in spans)
+
+    def _matched(self, path: str) -> str:
+        return path[: len(path) - len(image_suffix(path))] if self.text.endswith("*") else path
+
+
+def _spans(parts: tuple[str, ...], path: str, start: int) -> Iterator[Spans]:
+    if not parts:
+        if start == len(path):
+            yield ()
+        return
+    part, rest = parts[0], parts[1:]
+    if part not in ("*", "?", "**/"):
+        if path.startswith(part, start):
+            yield from _spans(rest, path, start + len(part))
+        return
+    slash = path.find("/", start)
+    end = len(path) if slash < 0 else slash
+    if part == "**/":
+        ends = [start, *(place + 1 for place in range(start, len(path)) if path[place] == "/")]
+    else:
+        ends = list(range(start, end + 1)) if part == "*" else [start + 1] * (start < end)
+    for place in ends:
+        for others in _spans(rest, path, place):
+            yield ((start, place), *others)

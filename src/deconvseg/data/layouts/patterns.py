@@ -1,0 +1,260 @@
+"""A folder of images and masks as they lie, told apart and put together by patterns of their names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unicodedata import normalize
+
+from deconvseg.data.dataset import Case, Dataset, Problem, list_names
+from deconvseg.data.file_names import is_image
+from deconvseg.data.formats.registry import image_suffix
+from deconvseg.data.labels.declared import BACKGROUND, IGNORE, DeclaredLabels, make_entry
+from deconvseg.data.labels.sources import MaskPart
+from deconvseg.data.layouts.left_out import find_left_out, walk_folders
+from deconvseg.data.layouts.pattern import Pattern
+from deconvseg.data.layouts.proposing import propose_patterns
+from deconvseg.data.listing import find_splits, guess_channels
+from deconvseg.errors import InputError
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The images of a folder by channel and key, the masks by key, and the masks that have no image."""
+
+    names: Mapping[Key, str]
+    images: Mapping[Key, Mapping[str | None, str]]
+    masks: Mapping[Key, Sequence[tuple[str, Pattern]]]
+    orphans: Sequence[str]
+
+
+def open_patterns(
+    root: Path, image: Sequence[str], mask: Sequence[str], given: DeclaredLabels | None = None
+) -> Dataset:
+    """A dataset of the files of a folder that the patterns match, images and masks paired by what ``*`` stands for.
+
+    A mask belongs to the image whose wildcards stand for the same, in their order; where a mask's pattern has more of
+    them, the others are free, and all masks that fit are one. Of several images that fit, the one with the longest
+    texts is taken. A file that a mask's pattern matches is no image. A case is called by what lies between the first
+    and the last wildcard of its image.
+
+    ``image`` has a pattern, or ``channel=pattern`` for each channel; ``mask`` a pattern, or ``class=pattern`` for each
+    class, of which later ones are painted over earlier ones. Several unnamed patterns, or of one name, are
+    alternatives. The classes have the values that ``given`` labels say, else 1, 2, … in their order.
+
+    Raises `InputError` for patterns that do not go together, and for those that match nothing.
+    """
+    if not image:
+        raise InputError("`mask` without `image`: say which files are images too, as '*.png'")
+    images, masks = _parse(image, "image"), _parse(mask, "mask")
+    _check_wildcards(images, masks)
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; patterns (`image`, `mask`) are for the files of one")
+    files = [path for _, paths in walk_folders(root) for path in paths if is_image(path)]
+    listed = {normalize("NFC", path.relative_to(root).as_posix()): path for path in files}
+    found = _pair(root, sorted(listed), images, masks)
+    values = _values(masks, given)
+    channels = list(dict.fromkeys(pattern.name for pattern in images))
+    cases, problems = _complete(root, found, listed, channels, masks, values)
+    used = [*(path for case in cases for path in (*case.images, *case.mask_files)), *_incomplete(found, listed)]
+    named = channels[0] is not None
+    ignore = values.get(IGNORE)
+    return Dataset(
+        root=root,
+        layout="patterns",
+        cases=cases,
+        channel_names=tuple(str(name) for name in channels)
+        if named
+        else guess_channels([case.images[0] for case in cases]),
+        guessed_channels=not named,
+        label_names={0: BACKGROUND} | {value: name for name, value in values.items() if name != IGNORE}
+        if values
+        else None,
+        ignore_label=ignore,
+        splits_file=find_splits(root),
+        problems=(
+            *problems,
+            *(Problem(str(listed[path]), "is a mask without an image", "warning") for path in found.orphans),
+            *find_left_out(root, used, severity="warning", because="that no pattern matches"),
+        ),
+    )
+
+
+def _parse(texts: Sequence[str], argument: str) -> list[Pattern]:
+    patterns = [Pattern.parse(text, argument) for text in texts]
+    if len({pattern.name is None for pattern in patterns}) > 1:
+        raise InputError(
+            f"`{argument}`: some patterns have a name and others none ({', '.join(texts)}); name all of them"
+        )
+    if argument == "mask":
+        return [
+            p if p.name is None else Pattern(p.text, make_entry(p.name, (0,), where="`mask`").name) for p in patterns
+        ]
+    return patterns
+
+
+def _check_wildcards(images: Sequence[Pattern], masks: Sequence[Pattern]) -> None:
+    first = images[0]
+    for pattern in images[1:]:
+        if pattern.wildcards != first.wildcards:
+            raise InputError(
+                f"`image`: {first.text!r} has {first.wildcards} wildcards and {pattern.text!r} {pattern.wildcards}; "
+                "what they stand for is compared in their order, so write as many in each"
+            )
+    for pattern in masks:
+        if pattern.wildcards < first.wildcards:
+            raise InputError(
+                f"`mask={pattern.text!r}` has {pattern.wildcards} wildcards, but the images' {first.text!r} has "
+                f"{first.wildcards}; what they stand for is compared in their order, so write at least as many"
+            )
+        if any(pattern.text == other.text for other in images):
+            raise InputError(f"`image` and `mask` are both {pattern.text!r}; say what the names of masks have more")
+
+
+def _best(path: str, patterns: Sequence[Pattern]) -> Pattern | None:
+    """The most special of the patterns that a path has."""
+    return max((p for p in patterns if p.matches(path)), key=lambda pattern: pattern.literal, default=None)
+
+
+def _pair(root: Path, files: Sequence[str], images: Sequence[Pattern], masks: Sequence[Pattern]) -> _Found:
+    of_mask = {path: pattern for path in files if (pattern := _best(path, masks)) is not None}
+    of_image = {path: p for path in files if path not in of_mask and (p := _best(path, images)) is not None}
+    if not of_image:
+        raise InputError(_nothing(root, files, images, "image", any(_best(path, images) for path in of_mask)))
+    if masks and not of_mask:
+        raise InputError(_nothing(root, files, masks, "mask", False))
+    names: dict[Key, str] = {}
+    channels: dict[Key, dict[str | None, str]] = defaultdict(dict)
+    known: dict[Key, Key] = {}
+    # The first channel's way to match counts; of the others, any that agrees with it.
+    ordered = sorted(of_image.items(), key=lambda item: images.index(item[1]))
+    for path, pattern in ordered:
+        key = next((known[texts] for texts in pattern.texts(path) if texts in known), None)
+        if key is None:
+            key = next(pattern.texts(path))
+            known |= {texts: key for texts in pattern.texts(path) if texts not in known}
+            names[key] = _name(path, pattern)
+        if (other := channels[key].setdefault(pattern.name, path)) != path:
+            raise InputError(
+                f"{root / other} and {root / path} are both the image of one case; narrow the pattern (`image`)"
+            )
+    _check_names(names, channels, root)
+    belonging: dict[Key, list[tuple[str, Pattern]]] = defaultdict(list)
+    orphans = []
+    for path, pattern in of_mask.items():
+        fitting = {known[t[: images[0].wildcards]] for t in pattern.texts(path) if t[: images[0].wildcards] in known}
+        lengths = sorted((sum(map(len, key)), key) for key in fitting)
+        if not lengths:
+            orphans.append(path)
+        elif len(lengths) > 1 and lengths[-1][0] == lengths[-2][0]:
+            rivals = " and ".join(names[key] for _, key in lengths[-2:])
+            raise InputError(f"{root / path} may be the mask of {rivals}; narrow the pattern (`mask={pattern.text!r}`)")
+        else:
+            belonging[lengths[-1][1]].append((path, pattern))
+    if masks and not belonging:
+        raise InputError(
+            f"{root}: no image has a mask: {next(iter(of_image))} and {next(iter(of_mask))} differ in what the "
+            f"wildcards of `image={images[0].text!r}` and `mask={masks[0].text!r}` stand for{_suggestion(root)}"
+        )
+    return _Found(names, channels, belonging, orphans)
+
+
+def _name(path: str, pattern: Pattern) -> str:
+    """What lies between the first and the last wildcard; a folder whose name the next part begins with is left out."""
+    spans = next(pattern.spans(path))
+    parts = path[spans[0][0] : spans[-1][1]].split("/")
+    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if part and not after.startswith(part)]
+    name = "_".join(kept)
+    return name or path[: len(path) - len(image_suffix(path))].replace("/", "_")
+
+
+def _check_names(names: Mapping[Key, str], channels: Mapping[Key, Mapping[str | None, str]], root: Path) -> None:
+    owners: dict[str, Key] = {}
+    for key, name in names.items():
+        if (other := owners.setdefault(name, key)) != key:
+            files = " and ".join(str(root / next(iter(channels[k].values()))) for k in (other, key))
+            raise InputError(f"{files} have the same case name {name!r}; rename one, or narrow the pattern (`image`)")
+
+
+def _values(masks: Sequence[Pattern], given: DeclaredLabels | None) -> dict[str, int]:
+    """The value of each class that the patterns of masks name."""
+    classes = list(dict.fromkeys(pattern.name for pattern in masks if pattern.name is not None))
+    if BACKGROUND in classes:
+        raise InputError("`mask`: the background needs no mask; it is what all others leave")
+    named = {
+        name: value for value, name in (given.names if given else {}).items() if name != f"label {value}" and value
+    }
+    if given is not None and given.ignore is not None:
+        named[IGNORE] = given.ignore
+    if named and (unknown := [name for name in classes if name not in named and name != IGNORE]):
+        raise InputError(f"`mask`: the class {unknown[0]} is not among the labels {', '.join(named)}; write both alike")
+    free = (value for value in range(1, 2**15) if value not in named.values())
+    # Ignored voxels come last, as in nnU-Net.
+    ordered = sorted(classes, key=lambda name: name == IGNORE)
+    chosen = {name: named[name] if name in named else next(free) for name in ordered}
+    return {name: chosen[name] for name in classes}
+
+
+def _complete(
+    root: Path,
+    found: _Found,
+    listed: Mapping[str, Path],
+    channels: Sequence[str | None],
+    masks: Sequence[Pattern],
+    values: Mapping[str, int],
+) -> tuple[tuple[Case, ...], list[Problem]]:
+    """The cases that have all channels; the others, and those without a mask, are problems."""
+    cases, problems = [], []
+    for key, name in sorted(found.names.items(), key=lambda item: item[1]):
+        images = found.images[key]
+        where = str(listed[next(iter(images.values()))])
+        if missing := [str(channel) for channel in channels if channel not in images]:
+            problems.append(Problem(where, f"has no {', '.join(missing)} beside it and is left out", "error", name))
+            continue
+        own = sorted(found.masks.get(key, ()), key=lambda item: (masks.index(item[1]), item[0]))
+        parts = tuple(MaskPart(listed[path], None if p.name is None else values[p.name]) for path, p in own)
+        several = parts if len(parts) > 1 or (parts and parts[0].value is not None) else ()
+        files = tuple(listed[images[channel]] for channel in channels)
+        cases.append(Case(name, files, parts[0].path if parts else None, masks=several))
+        if masks and not parts:
+            problems.append(Problem(where, "has no mask that the pattern matches", "error", name))
+    if not cases:
+        raise InputError(f"{problems[0].file} {problems[0].message}: no case is left in {root}")
+    return tuple(cases), problems
+
+
+def _incomplete(found: _Found, listed: Mapping[str, Path]) -> Iterator[Path]:
+    """The files that problems name already."""
+    yield from (listed[path] for path in found.orphans)
+    yield from (listed[path] for images in found.images.values() for path in images.values())
+    yield from (listed[path] for parts in found.masks.values() for path, _ in parts)
+
+
+def has_patterns(folder: Path, texts: Sequence[str], argument: str) -> bool:
+    """Whether each channel or class of some patterns has a file in a folder."""
+    patterns = [Pattern.parse(text, argument) for text in texts]
+    files = [path for _, paths in walk_folders(folder) for path in paths if is_image(path)]
+    listed = [normalize("NFC", path.relative_to(folder).as_posix()) for path in files]
+    found = {best.name for path in listed if (best := _best(path, patterns)) is not None}
+    return bool(patterns) and found == {pattern.name for pattern in patterns}
+
+
+def _nothing(root: Path, files: Sequence[str], patterns: Sequence[Pattern], argument: str, masked: bool) -> str:
+    """Say that patterns match no file, what is there, and what would."""
+    texts = " or ".join(repr(pattern.text) for pattern in patterns)
+    if masked:
+        return (
+            f"{root}: every file that {texts} (`image`) matches is a mask by `mask`; say what masks alone have in "
+            "their names"
+        )
+    there = f"it holds {list_names(files, limit=4)}" if files else "it holds no image file"
+    return f"{root}: no file matches {texts} (`{argument}`); {there}{_suggestion(root)}"
+
+
+def _suggestion(root: Path) -> str:
+    proposed = propose_patterns(root)
+    return f"; try {proposed}" if proposed else ""

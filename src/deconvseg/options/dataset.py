@@ -1,0 +1,73 @@
+"""How a dataset is read: which files are images and masks, what labels are called, which cases are left out."""
+
+from collections.abc import Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from deconvseg.options.declaring import FLAG, Kind, Option
+
+# What of the arguments of `deconvseg.data.open_dataset` is an option.
+READING = ("foreground", "group_by", "image", "mask", "labels", "exclude")
+
+
+def _check_texts(value: Any) -> list[str]:
+    """Texts: one, several, or a mapping of what stands before the equals signs."""
+    if isinstance(value, str | PathLike):
+        return [fspath(value)]
+    if isinstance(value, Mapping):
+        value = [f"{name}={text}" for name, text in value.items()]
+    texts = [fspath(text) for text in value]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    return texts
+
+
+def _check_labels(value: Any) -> list[str]:
+    """Texts as ``1=organ``; those of a file in its place, so that a run knows them without it."""
+    from deconvseg.data import declare_labels, parse_label, read_label_file
+
+    entries = []
+    for text in _check_texts(value):
+        if "=" not in text or Path(text).is_file():
+            entries += read_label_file(text)
+        else:
+            entries.append(parse_label(text))
+    declare_labels(entries, "together")
+    return [str(entry) for entry in entries]
+
+
+def _check_exclusions(value: Any) -> list[str]:
+    from deconvseg.data import read_exclusions
+
+    texts = _check_texts(value)
+    files = {text for text in texts if text.lower().endswith(".txt") and Path(text).is_file()}
+    return [line for text in texts for line in (read_exclusions(text) if text in files else [text])]
+
+
+_TEXTS = Kind(_check_texts, "a text or several", read=str, parsed=list[str], gather=list)
+PATTERNS = _TEXTS._replace(metavar="PATTERN", form=', as {"t1": "*_t1.nii.gz"}', text_form=", as t1=*_t1.nii.gz")
+LABELS_KIND = _TEXTS._replace(
+    check=_check_labels, wanted="labels, as 1=organ, or a file of them", metavar="VALUE=NAME", read=str
+)
+EXCLUSIONS = _TEXTS._replace(check=_check_exclusions, wanted="names of cases", metavar="CASE")
+
+IMAGE = Option(
+    "Take the files of this pattern for images, as '*.png' or '**/*.png'; one for each channel by its name{form}.",
+    PATTERNS,
+)
+MASK = Option(
+    "Take the files of this pattern for their masks, as '*_mask*.png', several of a case together; one for each class "
+    "by its name, as organ=*_organ.png.",
+    PATTERNS,
+)
+LABELS = Option(
+    "Name a label: 1=organ or 1=organ:#ff8800; also 255=ignore, a region tumour=1,2, or a file of labels (.json, .csv, "
+    ".txt).",
+    LABELS_KIND,
+)
+EXCLUDE = Option(
+    "Leave a case out by its name or a pattern, as case_012, 'scan_*' or case_012=blurred; or a .txt file of them.",
+    EXCLUSIONS,
+)
+FOREGROUND = Option("Take every label above zero as one class (instance maps).", FLAG)

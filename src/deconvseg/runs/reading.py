@@ -1,0 +1,26 @@
+"""How the dataset of a run was read, for other folders whose files are named like its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deconvseg.data import has_patterns, is_dataset
+from deconvseg.runs.folder import Run
+
+
+def patterns_of_run(run: Run, folder: Path, *, masks: bool = True) -> dict[str, Any]:
+    """Return the patterns (``image``, ``mask``) that a run was trained with, where a folder has files of each.
+
+    Empty for a folder that is a dataset by itself. Without ``masks`` the folder may have none.
+    """
+    image, mask = (_texts(run.config.get(name)) for name in ("image", "mask"))
+    if not image or not folder.is_dir() or is_dataset(folder) or not has_patterns(folder, image, "image"):
+        return {}
+    if mask and has_patterns(folder, mask, "mask"):
+        return {"image": image, "mask": mask}
+    return {} if masks else {"image": image}
+
+
+def _texts(kept: Any) -> list[str]:
+    return [text for text in kept if isinstance(text, str)] if isinstance(kept, list) else []

@@ -7,11 +7,12 @@ import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deconvseg.data import Geometry, LabelMap, mask_suffix, read_label_map, write_label_map
+from deconvseg.data import Geometry, LabelMap, Segment, mask_suffix, read_label_map, read_mask, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 
 OBLIQUE = np.array([[0.1, -2, 0.2, 5], [0.9, 0.1, 0, -7], [0, 0.3, 3, 11], [0, 0, 0, 1]])
@@ -170,3 +171,38 @@ def test_a_mask_of_any_values_can_be_written_under_its_suffix(tmp_path, image, v
     path = tmp_path / f"mask{mask_suffix(image, [0, value])}"
     write_label_map(LabelMap(pixels, Geometry.identity(dims)), path)
     assert np.array_equal(read_label_map(path).pixels, pixels)
+
+
+SEGMENTS = (Segment(1, "organ", "#ff8000"), Segment(3, "left lesion", "#0000ff"))
+
+
+def test_a_png_keeps_the_colours_of_its_labels_as_its_palette(tmp_path):
+    labels = LabelMap(np.arange(12).reshape(3, 4).astype(np.uint8) % 4, Geometry.identity(2))
+    write_label_map(labels, tmp_path / "mask.png", segments=SEGMENTS)
+    with PIL.Image.open(tmp_path / "mask.png") as picture:
+        assert picture.mode == "P"
+        assert (np.asarray(picture) == labels.pixels).all()
+        shown = np.asarray(picture.convert("RGB"))
+    expected = np.array([[0, 0, 0], [255, 128, 0], [0, 0, 0], [0, 0, 255]])
+    assert (shown == expected[labels.pixels]).all()
+    assert (read_mask(tmp_path / "mask.png").pixels == labels.pixels).all()
+    write_label_map(labels, tmp_path / "names.png", segments=[Segment(1, "organ")])
+    write_label_map(labels, tmp_path / "plain.png")
+    assert (tmp_path / "names.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_a_nrrd_keeps_names_and_colours_as_slicer_reads_them(tmp_path):
+    labels = LabelMap(np.arange(24).reshape(2, 3, 4).astype(np.uint8) % 4, Geometry.identity(3))
+    write_label_map(labels, tmp_path / "mask.seg.nrrd", segments=SEGMENTS)
+    image = SimpleITK.ReadImage(str(tmp_path / "mask.seg.nrrd"))
+    found = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys() if key.startswith("Segment")}
+    assert {key: found[f"Segment1_{key}"] for key in ("Name", "LabelValue", "Color", "Layer", "Extent")} == {
+        "Name": "left lesion",
+        "LabelValue": "3",
+        "Color": "0 0 1",
+        "Layer": "0",
+        "Extent": "0 1 0 2 0 3",
+    }
+    assert found["Segment0_Color"] == "1 0.501961 0"
+    assert (SimpleITK.GetArrayFromImage(image).transpose() == labels.pixels).all()
+    assert (read_mask(tmp_path / "mask.seg.nrrd").pixels == labels.pixels).all()

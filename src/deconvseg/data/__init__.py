@@ -17,7 +17,7 @@ from deconvseg.data.dataset import Case, Dataset, Exclusion, Problem, Region, li
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.file_names import case_stem, is_image_file
 from deconvseg.data.formats.itk import image_from_itk
-from deconvseg.data.formats.reader import Reader
+from deconvseg.data.formats.reader import Reader, Segment
 from deconvseg.data.formats.registry import (
     image_suffixes,
     is_picture,
@@ -31,7 +31,7 @@ from deconvseg.data.headers import read_header
 from deconvseg.data.json_files import read_json, read_json_object
 from deconvseg.data.labels.declared import DeclaredLabels, LabelEntry, declare_labels, label_entries, parse_label
 from deconvseg.data.labels.encoding import WHITE, LabelEncoding, align_white, count_values
-from deconvseg.data.labels.label_files import read_label_file
+from deconvseg.data.labels.label_files import parse_labels, read_label_file
 from deconvseg.data.labels.mask_values import read_mask
 from deconvseg.data.labels.painting import Paint, check_painting, painting_order
 from deconvseg.data.labels.segments import read_mask_pair
@@ -101,6 +101,7 @@ __all__ = [
     "Reader",
     "Region",
     "Sample",
+    "Segment",
     "Splits",
     "align_white",
     "bids_mask_paths",
@@ -154,6 +155,7 @@ __all__ = [
     "painting_order",
     "parse_colour",
     "parse_label",
+    "parse_labels",
     "prepare_cases",
     "preprocess_image",
     "preprocess_labels",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.nifti import SHARE_STEPS, save_nifti_shares
 from deconvseg.data.formats.raster import save_raster
+from deconvseg.data.formats.reader import Segment
 from deconvseg.data.formats.registry import find_format
 from deconvseg.data.geometry import Geometry
 from deconvseg.data.headers import describe_unread
@@ -20,11 +22,14 @@ from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.system import atomic_write
 
 
-def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Path | None = None) -> None:
+def write_label_map(
+    label_map: LabelMap, path: str | PathLike[str], *, like: Path | None = None, segments: Sequence[Segment] = ()
+) -> None:
     """Write a mask by the suffix of ``path``, in the smallest integer type that holds its values, atomically.
 
     NIfTI, NRRD and MetaImage keep the affine; where ``like`` is a NIfTI on the same grid its qform and sform, their
-    codes and its units are kept too, and where it is a NRRD or a MetaImage the world and the unit of its header. Raises
+    codes and its units are kept too, and where it is a NRRD or a MetaImage the world and the unit of its header. The
+    names and colours of ``segments`` are kept by NRRD, the colours by PNG, as its palette. Raises
     `InputError` for values or shapes that the format cannot hold, for a format that is read and not written, and for an
     output whose parent is a file; `DeconvsegError` where the disk is full.
 
@@ -45,7 +50,8 @@ def write_label_map(label_map: LabelMap, path: str | PathLike[str], *, like: Pat
         raise InputError(f"{path} has no suffix that a mask can be written as; use .nii.gz, .nrrd, .mha, .png or .tif")
     with atomic_write(path) as temporary:
         try:
-            known.reader.write_labels(pixels, label_map.geometry, temporary, name=path, like=like)
+            write = partial(known.reader.write_segments, segments=segments) if segments else known.reader.write_labels
+            write(pixels, label_map.geometry, temporary, name=path, like=like)
         except (DeconvsegError, OSError, MemoryError):
             raise
         except Exception as error:

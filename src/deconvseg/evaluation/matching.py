@@ -23,7 +23,7 @@ from deconvseg.data import (
     list_names,
     match_exclusions,
     open_dataset,
-    parse_label,
+    parse_labels,
     select_split,
 )
 from deconvseg.errors import InputError
@@ -102,7 +102,7 @@ def _declare(truths: Truths, texts: Sequence[str] | None) -> Truths:
     """The masks with the names and values that labels as ``1=organ`` give them."""
     if not texts:
         return truths
-    labels = declare_labels(map(parse_label, texts), "`labels`")
+    labels = declare_labels(parse_labels(texts), "`labels`")
     sources = {
         name: MaskSource((MaskPart(paths[0]),), labels.merged, labels.colour_values)
         for name, paths in truths.files.items()

@@ -81,7 +81,8 @@ def predict_cases(
         # Several processes may write into one folder, such as the parts of a dataset; each mask belongs to one process.
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
-        records, todo = Records(output, predictor.runs), list(cases)
+        labels = {part.written_as: part.name for part in predictor.plan.structures}
+        records, todo = Records(output, predictor.runs, labels), list(cases)
         wanted = Wanted(packed=save_probabilities, pictured=probabilities, measure=measure)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, wanted=wanted)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deconvseg.data import Case, bids_mask_paths, mask_suffix, write_bids_description
+from deconvseg.data import Case, Segment, bids_mask_paths, mask_suffix, write_bids_description
 from deconvseg.errors import InputError
-from deconvseg.planning import Plan
+from deconvseg.planning import Plan, is_default_name
 from deconvseg.system import make_folder
 
 
@@ -18,8 +18,19 @@ def mask_paths(plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> d
         make_folder(output)
         return {case.name: output / f"{case.name}{mask_suffix(case.images[0], labels.values)}" for case in cases}
     paths = bids_mask_paths(cases, output, labels.values)
-    write_bids_description(output, dict(zip(labels.values, labels.names, strict=True)))
+    write_bids_description(output, dict(zip(labels.values, labels.names, strict=True)), plan.colours)
     return paths
+
+
+def segments_of(plan: Plan) -> tuple[Segment, ...]:
+    """Return the predicted structures with their names, and their colours where the plan declares any.
+
+    Empty for a plan whose classes have default names alone.
+    """
+    if not plan.colours and all(is_default_name(structure.name) for structure in plan.structures):
+        return ()
+    colours = plan.class_colours if plan.colours else {}
+    return tuple(Segment(part.written_as, part.name, colours.get(part.name)) for part in plan.structures)
 
 
 def refuse_replacing(cases: Sequence[Case], paths: Iterable[Path]) -> None:

@@ -156,12 +156,16 @@ class Record:
 class Records:
     """The file of records in a folder of masks: one line of JSON per mask; the last line of a mask is valid.
 
-    ``runs`` describes the runs that make the masks and is part of each line.
+    ``runs`` describes the runs that make the masks, ``labels`` names the values of the masks; both are part of each
+    line.
     """
 
-    def __init__(self, folder: Path, runs: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, folder: Path, runs: Sequence[Mapping[str, Any]] = (), labels: Mapping[int, str] | None = None
+    ) -> None:
         self.file = folder / PREDICTIONS
         self.runs = runs
+        self.labels = {str(value): name for value, name in (labels or {}).items()}
         self._known = {record.mask: record for record in _read(self.file)}
 
     def __getitem__(self, mask: Path) -> Record | None:
@@ -178,7 +182,8 @@ class Records:
     def add(self, record: Record) -> None:
         """Append a record; several processes may write into one folder."""
         doubt = None if record.doubt is None else record.doubt.to_json()
-        line = json.dumps({**asdict(record), "doubt": doubt, "runs": [dict(run) for run in self.runs]}) + "\n"
+        further = {"doubt": doubt, "labels": self.labels, "runs": [dict(run) for run in self.runs]}
+        line = json.dumps({**asdict(record), **further}) + "\n"
         try:
             # In one system call, so that the lines of several processes do not mix.
             with self.file.open("ab+", buffering=0) as stream:

@@ -22,6 +22,7 @@ from deconvseg.inference.keeping import maps_path
 from deconvseg.inference.map_files import write_maps
 from deconvseg.inference.masks import EMPTY
 from deconvseg.inference.memory import Estimate
+from deconvseg.inference.placing import segments_of
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import FileState, Prediction, Record, Records, states_of
@@ -111,7 +112,7 @@ class Job:
                 if file is not None:
                     file.unlink()
         # The mask is written last: with `skip_existing`, a case is finished when its mask exists.
-        write_label_map(made.mask, self.path, like=self.case.images[0])
+        write_label_map(made.mask, self.path, like=self.case.images[0], segments=segments_of(predictor.plan))
         record = Record(
             *(records.name_of(self.path), file_sha256(self.path), predictor.identity, self.states),
             *(wanted.probabilities, tuple(warnings)),

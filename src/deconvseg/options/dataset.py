@@ -25,14 +25,9 @@ def _check_texts(value: Any) -> list[str]:
 
 def _check_labels(value: Any) -> list[str]:
     """Texts as ``1=organ``; those of a file in its place, so that a run knows them without it."""
-    from deconvseg.data import declare_labels, parse_label, read_label_file
+    from deconvseg.data import declare_labels, parse_labels
 
-    entries = []
-    for text in _check_texts(value):
-        if "=" not in text or Path(text).is_file():
-            entries += read_label_file(text)
-        else:
-            entries.append(parse_label(text))
+    entries = parse_labels(_check_texts(value))
     declare_labels(entries, "together")
     return [str(entry) for entry in entries]
 

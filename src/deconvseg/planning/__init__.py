@@ -12,7 +12,7 @@ from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
 from deconvseg.planning.fitting import register_fitting, typical_network
 from deconvseg.planning.forecast import training_seconds
-from deconvseg.planning.matching import channel_order, check_pretrained, match_plan
+from deconvseg.planning.matching import channel_order, check_pretrained, is_default_name, match_plan
 from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.parts import (
     ChannelPlan,
@@ -55,6 +55,7 @@ __all__ = [
     "check_pretrained",
     "check_request",
     "explain",
+    "is_default_name",
     "make_plan",
     "match_plan",
     "plan_cropping",

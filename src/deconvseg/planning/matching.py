@@ -97,6 +97,11 @@ def check_pretrained(plan: Plan, other: Plan, where: str | PathLike[str]) -> tup
     return tuple(notes)
 
 
+def is_default_name(name: str) -> bool:
+    """Whether a class has the name that it is given where nothing names it: ``label 1``, ``foreground``."""
+    return _UNTOLD_LABEL.fullmatch(name.strip().lower()) is not None
+
+
 def _is_untold(names: Sequence[str]) -> bool:
     return all(_UNTOLD_CHANNEL.fullmatch(name) for name in names)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data import LabelMap, align_white, read_image, read_mask_pair
+from deconvseg.data import LabelMap, MaskSource, align_white, read_image, read_mask_pair
 from deconvseg.errors import DeconvsegError
 from deconvseg.reporting.overlay import LONGEST_SIDE, CaseViews, case_views, choose_channel
 from deconvseg.reporting.picking import Plane, wrongest_slice
@@ -233,8 +233,9 @@ def read_case_image(
 
 def read_masks(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[LabelMap, LabelMap]:
     """Return truth and prediction as they are scored: without ignored voxels, regions painted in their order."""
-    files = [record.resolve(case[key]) for key in ("truth_file", "prediction_file")]
-    pair = read_mask_pair(files[0], files[1], foreground=bool(record.tree.get("foreground")))
+    source = case.get("truth_source")
+    true = record.resolve(case["truth_file"]) if source is None else MaskSource.from_json(source, record.resolve)
+    pair = read_mask_pair(true, record.resolve(case["prediction_file"]), foreground=bool(record.tree.get("foreground")))
     truth, prediction = (mask.canonical() for mask in pair)
     pixels = [mask.pixels for mask in (truth, prediction)]
     ignore = record.tree.get("ignore_label")

@@ -6,7 +6,7 @@ does not compare the checksums of MetaImages. ITK is what the tests compare with
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES, MetaImageHeader, save_metaimage
 from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, NrrdHeader, save_nrrd
-from deconvseg.data.formats.reader import Reader
+from deconvseg.data.formats.reader import Reader, Segment
 from deconvseg.data.formats.registry import register_reader
 from deconvseg.data.formats.voxels import Voxels
 from deconvseg.data.formats.worlds import other_world
@@ -92,8 +92,21 @@ class NrrdReader(ItkReader):
         self, pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, name: Path, like: Path | None
     ) -> None:
         """Write labels in the world and the unit of a ``like`` that is a NRRD."""
+        self.write_segments(pixels, geometry, path, name=name, like=like, segments=())
+
+    def write_segments(
+        self,
+        pixels: npt.NDArray[Any],
+        geometry: Geometry,
+        path: Path,
+        *,
+        name: Path,
+        like: Path | None,
+        segments: Sequence[Segment],
+    ) -> None:
+        """Write labels as `write_labels` does, with the segments in the fields that Slicer reads them from."""
         self._refuse_detached(name)
-        save_nrrd(pixels, geometry, path, like=like)
+        save_nrrd(pixels, geometry, path, like=like, segments=segments)
 
     def may_be_cropped(self, path: Path) -> bool:
         """Slicer writes the box of the segments alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from gzip import GzipFile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.data.colours import colour_numbers
+from deconvseg.data.formats.reader import Segment
 from deconvseg.data.formats.voxels import Encoding, Voxels, data_files, numbers_of, read_header_lines, sizes_of
 from deconvseg.data.formats.worlds import itk_axes, itk_bytes, itk_size, join_numbers
 from deconvseg.data.geometry import Geometry
@@ -245,8 +248,18 @@ def anatomical_space(named: str) -> str:
     return space if space in _SPACES else "left-posterior-superior"
 
 
-def save_nrrd(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like: Path | None) -> None:
-    """Write labels (X, Y, Z) or (rows, columns), gzipped, in the world and the unit of a ``like`` that is a NRRD."""
+def save_nrrd(
+    pixels: npt.NDArray[Any],
+    geometry: Geometry,
+    path: Path,
+    *,
+    like: Path | None,
+    segments: Sequence[Segment] = (),
+) -> None:
+    """Write labels (X, Y, Z) or (rows, columns), gzipped, in the world and the unit of a ``like`` that is a NRRD.
+
+    ``segments`` are named in the fields of 3D Slicer's ``.seg.nrrd``.
+    """
     source = None if like is None or not like.name.lower().endswith(NRRD_SUFFIXES) else NrrdHeader(like)
     unit, scale = ("", 1.0) if source is None else source.unit()
     axes, origin = (part / scale for part in itk_axes(geometry))
@@ -270,11 +283,23 @@ def save_nrrd(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like:
         "encoding: gzip",
         *([f"space units: {' '.join([chr(34) + unit + chr(34)] * dims)}"] if scale != 1 else []),
         f"space origin: ({join_numbers(origin, ',')})",
+        *_segment_fields(segments, itk_size(pixels)),
     ]
     with path.open("wb") as stream:
         stream.write("\n".join([*header, "", ""]).encode())
         with GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=6, mtime=0) as compressed:
             compressed.write(itk_bytes(pixels))
+
+
+def _segment_fields(segments: Sequence[Segment], size: Sequence[int]) -> Iterator[str]:
+    """The lines by which Slicer knows the segments of a label map."""
+    extent = " ".join(f"0 {length - 1}" for length in size)
+    for number, segment in enumerate(segments):
+        fields = {"ID": f"Segment_{segment.value}", "Name": " ".join(segment.name.split())}
+        if segment.colour is not None:
+            fields["Color"] = " ".join(f"{part / 255:.6g}" for part in colour_numbers(segment.colour))
+        fields |= {"LabelValue": str(segment.value), "Layer": "0", "Extent": extent}
+        yield from (f"Segment{number}_{name}:={text}" for name, text in fields.items())
 
 
 def _vector(text: str, what: str) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from deconvseg.data.colours import colour_numbers
 from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.pictures import lossy_picture, read_picture, read_picture_alpha, read_picture_header
-from deconvseg.data.formats.reader import Reader
+from deconvseg.data.formats.reader import Reader, Segment
 from deconvseg.data.formats.registry import register_reader
 from deconvseg.data.formats.tiff import TIFF_MAGIC, read_tiff, read_tiff_alpha, read_tiff_header
 from deconvseg.data.geometry import Geometry
@@ -66,6 +67,24 @@ class RasterReader(Reader):
     ) -> None:
         """Write labels (H, W) losslessly, as `save_raster` does."""
         save_raster(pixels, path, name=name)
+
+    def write_segments(
+        self,
+        pixels: npt.NDArray[Any],
+        geometry: Geometry,
+        path: Path,
+        *,
+        name: Path,
+        like: Path | None,
+        segments: Sequence[Segment],
+    ) -> None:
+        """Write labels as the indices of a palette where a PNG of 8 bits holds them and they have colours."""
+        colours = {segment.value: segment.colour for segment in segments if segment.colour is not None}
+        known = all(0 <= value < 256 for value in colours)
+        if colours and known and path.suffix.lower() == ".png" and pixels.dtype == np.uint8 and pixels.ndim == 2:
+            _save_palette(pixels, path, colours)
+        else:
+            self.write_labels(pixels, geometry, path, name=name, like=like)
 
     def mask_suffix(self, values: Iterable[int]) -> str:
         """``.png``, or ``.tif`` where a value is negative or needs more than 16 bits."""
@@ -123,6 +142,16 @@ def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
             f"({suffix} holds 0 … {limit}); write it as .tif"
         )
     PIL.Image.fromarray(pixels).save(path)
+
+
+def _save_palette(pixels: npt.NDArray[Any], path: Path, colours: Mapping[int, str]) -> None:
+    """Write a PNG whose palette has these colours, and black for every other label."""
+    palette = bytearray(3 * 256)
+    for value, colour in colours.items():
+        palette[3 * value : 3 * value + 3] = colour_numbers(colour)
+    picture = PIL.Image.fromarray(pixels)
+    picture.putpalette(bytes(palette))
+    picture.save(path)
 
 
 def _is_nearly_grey(pixels: npt.NDArray[Any]) -> bool:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy.typing as npt
 
 from deconvseg.data.geometry import Geometry
 from deconvseg.data.types import Header
 from deconvseg.errors import InputError
+
+
+class Segment(NamedTuple):
+    """A label of a mask as it is to be shown: its value, its name, and its colour ``#rrggbb`` where it has one."""
+
+    value: int
+    name: str
+    colour: str | None = None
 
 
 class Reader(Protocol):
@@ -54,6 +62,19 @@ class Reader(Protocol):
         ``like`` is the image that the labels belong to; headers of the same format are taken from there.
         """
         raise InputError(f"{name}: a mask is not written as {name.suffix.lower()}; use .nii.gz (3D) or .png (2D)")
+
+    def write_segments(
+        self,
+        pixels: npt.NDArray[Any],
+        geometry: Geometry,
+        path: Path,
+        *,
+        name: Path,
+        like: Path | None,
+        segments: Sequence[Segment],
+    ) -> None:
+        """Write labels as `write_labels` does, with the names and colours of ``segments`` where the format has them."""
+        self.write_labels(pixels, geometry, path, name=name, like=like)
 
     def mask_suffix(self, values: Iterable[int]) -> str:
         """The suffix of a mask of these images that may hold the label ``values``."""

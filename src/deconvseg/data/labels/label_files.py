@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,26 @@ def read_label_file(path: str | PathLike[str]) -> list[LabelEntry]:
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise NoLabelFileError(f"{path} is no file of labels; give one of {', '.join(_READERS)}")
+        raise NoLabelFileError(
+            f"{path} is no file of labels ({', '.join(_READERS)}), nor a label; write 1=organ, 1=organ:#ff8800, "
+            "255=ignore, or a region as tumour=1,2"
+        )
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a file of labels, or 1=organ")
     entries = reader(path)
     if not entries:
         raise NoLabelFileError(f"{path} names no label; write one a line, as 1=organ")
+    return entries
+
+
+def parse_labels(texts: Iterable[str]) -> list[LabelEntry]:
+    """The entries of texts as ``1=organ`` (`parse_label`) and of files of labels (`read_label_file`), in order."""
+    entries = []
+    for text in texts:
+        if "=" in text and not Path(text).is_file():
+            entries.append(parse_label(text))
+        else:
+            entries += read_label_file(text)
     return entries
 
 
@@ -92,7 +107,7 @@ def _json_entry(key: str, value: Any, colours: Mapping[str, Any], path: Path) ->
 
 def _colour(given: Any, path: Path, name: str) -> str | None:
     """The colour ``#rrggbb`` of a text or of three numbers."""
-    if given is None or given == "":
+    if given in (None, "", "n/a"):
         return None
     if isinstance(given, list) and len(given) == 3 and all(_is_integer(n) and 0 <= n <= 255 for n in given):
         return "#{:02x}{:02x}{:02x}".format(*given)
@@ -112,7 +127,11 @@ def _read_table(path: Path) -> list[LabelEntry]:
         raise NoLabelFileError(
             f"{path} has the columns {', '.join(table.columns) or 'none'}, but labels need value and name (and colour)"
         )
-    return list(_table_entries(path, table, keys, value, name))
+    entries = list(_table_entries(path, table, keys, value, name))
+    if any(entry.by_name for entry in entries):
+        # As in nnU-Net's dataset.json: where one row is a region, all are.
+        entries = [replace(entry, by_name=True) for entry in entries]
+    return entries
 
 
 def _table_entries(path: Path, table: Table, keys: Mapping[str, str], value: str, name: str) -> Iterator[LabelEntry]:

@@ -49,9 +49,12 @@ def bids_mask_paths(
     return paths
 
 
-def write_bids_description(output: str | PathLike[str], label_names: Mapping[int, str]) -> None:
+def write_bids_description(
+    output: str | PathLike[str], label_names: Mapping[int, str], colours: Mapping[str, str] | None = None
+) -> None:
     """Write ``dataset_description.json`` of a derivative, and ``desc-deconvseg_dseg.tsv`` with the labels of its masks.
 
+    With ``colours`` (``#rrggbb`` by name) the table has a column for them.
     Raises `InputError` where ``output`` is another dataset already.
     """
     output = Path(output)
@@ -68,8 +71,13 @@ def write_bids_description(output: str | PathLike[str], label_names: Mapping[int
         "GeneratedBy": [{"Name": GENERATOR, "Version": __version__}],
     }
     write_text(description, json.dumps(record, indent=2) + "\n")
-    rows = ["index\tname", *(f"{value}\t{' '.join(name.split())}" for value, name in sorted(label_names.items()))]
-    write_text(output / f"desc-{GENERATOR}_dseg.tsv", "\n".join(rows) + "\n")
+    rows = [["index", "name"], *([str(value), " ".join(name.split())] for value, name in sorted(label_names.items()))]
+    if colours:
+        named = [name for _, name in sorted(label_names.items())]
+        rows = [
+            [*row, text] for row, text in zip(rows, ["color", *(colours.get(n, "n/a") for n in named)], strict=True)
+        ]
+    write_text(output / f"desc-{GENERATOR}_dseg.tsv", "".join("\t".join(row) + "\n" for row in rows))
 
 
 def _mask_path(case: Case, output: Path, label_values: Sequence[int]) -> Path:

@@ -12,15 +12,14 @@ from deconvseg.data.labels.declared import (
     DeclaredLabels,
     declare_labels,
     override_labels,
-    parse_label,
 )
-from deconvseg.data.labels.label_files import LABEL_FILES, NoLabelFileError, read_label_file
+from deconvseg.data.labels.label_files import LABEL_FILES, NoLabelFileError, parse_labels, read_label_file
 from deconvseg.errors import InputError
 
 
 def read_labels(texts: Sequence[str]) -> DeclaredLabels | None:
-    """What the texts ``1=organ`` declare together, or None where there are none."""
-    return declare_labels(map(parse_label, texts), "`labels`") if texts else None
+    """What texts as ``1=organ`` and files of labels declare together, or None where there are none."""
+    return declare_labels(parse_labels(texts), "`labels`") if texts else None
 
 
 def labels_beside(root: Path) -> tuple[DeclaredLabels | None, tuple[Problem, ...]]:

@@ -13,6 +13,13 @@ def patterns_of_run(run: Run, folder: Path, *, masks: bool = True) -> dict[str, 
     """Return the patterns (``image``, ``mask``) that a run was trained with, where a folder has files of each.
 
     Empty for a folder that is a dataset by itself. Without ``masks`` the folder may have none.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.runs import Run, patterns_of_run
+        >>> patterns_of_run(Run.open("RUN"), Path("SCANS"))  # a run whose dataset was read without patterns
+        {}
+
     """
     image, mask = (_texts(run.config.get(name)) for name in ("image", "mask"))
     if not image or not folder.is_dir() or is_dataset(folder) or not has_patterns(folder, image, "image"):

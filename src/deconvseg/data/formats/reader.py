@@ -15,7 +15,14 @@ from deconvseg.errors import InputError
 
 
 class Segment(NamedTuple):
-    """A label of a mask as it is to be shown: its value, its name, and its colour ``#rrggbb`` where it has one."""
+    """A label of a mask as it is to be shown: its value, its name, and its colour ``#rrggbb`` where it has one.
+
+    Example:
+        >>> from deconvseg.data import Segment
+        >>> Segment(1, "organ", "#ff8800").name
+        'organ'
+
+    """
 
     value: int
     name: str

@@ -20,7 +20,14 @@ _SEPARATORS = ",;:=|/\\"
 
 @dataclass(frozen=True)
 class LabelEntry:
-    """A line of a declaration: the name of a value, or with ``by_name`` a name and its values, which may be several."""
+    """A line of a declaration: the name of a value, or with ``by_name`` a name and its values, which may be several.
+
+    Example:
+        >>> from deconvseg.data import LabelEntry
+        >>> str(LabelEntry("organ", (1,), "#ff8800"))
+        '1=organ:#ff8800'
+
+    """
 
     name: str
     values: tuple[int, ...]
@@ -42,6 +49,12 @@ class DeclaredLabels:
     ``merged`` has for each of the others the first. ``regions`` are unions of values that are predicted in place of the
     classes. ``colours`` (``#rrggbb``) are by name; ``colour_values`` says which value a colour of a mask in colour
     stands for.
+
+    Example:
+        >>> from deconvseg.data import DeclaredLabels
+        >>> DeclaredLabels({0: "background", 1: "organ"}, colours={"organ": "#ff8800"}).names[1]
+        'organ'
+
     """
 
     names: Mapping[int, str]
@@ -55,12 +68,15 @@ class DeclaredLabels:
 def parse_label(text: str) -> LabelEntry:
     """An entry of a text ``VALUE=NAME`` or ``NAME=VALUE,VALUE``, with ``:#rrggbb`` behind it where it has a colour.
 
-    >>> parse_label("1=organ:#f80")
-    LabelEntry(name='organ', values=(1,), colour='#ff8800', by_name=False)
-    >>> parse_label("whole tumour=1,2")
-    LabelEntry(name='whole tumour', values=(1, 2), colour=None, by_name=True)
-
     Raises `InputError` for another form, a name without a letter or with a separator, and for what is no colour.
+
+    Example:
+        >>> from deconvseg.data import parse_label
+        >>> parse_label("1=organ:#f80")
+        LabelEntry(name='organ', values=(1,), colour='#ff8800', by_name=False)
+        >>> parse_label("whole tumour=1,2")
+        LabelEntry(name='whole tumour', values=(1, 2), colour=None, by_name=True)
+
     """
     left, equals, right = (part.strip() for part in text.partition("="))
     right, hashed, colour = right.partition(":")
@@ -98,6 +114,13 @@ def declare_labels(entries: Iterable[LabelEntry], where: str) -> DeclaredLabels:
     Several values of one name are one class. A name with several values is a region, and so is then every other entry
     that gives its name first. Raises `InputError` for two names or two colours of a value, a background or an ignore
     label that is a class too, and for regions that one mask cannot hold.
+
+    Example:
+        >>> from deconvseg.data import declare_labels, parse_labels
+        >>> declared = declare_labels(parse_labels(["1=kidney", "2=kidney", "3=tumour", "255=ignore"]), "here")
+        >>> dict(declared.names), dict(declared.merged), declared.ignore
+        ({0: 'background', 1: 'kidney', 3: 'tumour'}, {2: 1}, 255)
+
     """
     listed = list(entries)
     if not listed:
@@ -126,7 +149,14 @@ def declare_labels(entries: Iterable[LabelEntry], where: str) -> DeclaredLabels:
 
 
 def label_entries(declared: DeclaredLabels) -> list[LabelEntry]:
-    """Entries that declare the same."""
+    """Entries that declare the same.
+
+    Example:
+        >>> from deconvseg.data import declare_labels, label_entries, parse_labels
+        >>> [str(entry) for entry in label_entries(declare_labels(parse_labels(["organ=1"]), "here"))]
+        ['0=background', '1=organ']
+
+    """
     colours = dict(declared.colours)
     stored = {value: colour for colour, value in declared.colour_values.items()}
     names = {**declared.names, **({} if declared.ignore is None else {declared.ignore: IGNORE})}

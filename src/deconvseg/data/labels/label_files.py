@@ -40,6 +40,14 @@ def read_label_file(path: str | PathLike[str]) -> list[LabelEntry]:
     ``name`` and optionally ``colour``, or red, green and blue (BIDS's ``dseg.tsv``, Slicer's tables). ``.txt``,
     ``.ctbl`` and ``.label``: the label descriptions of ITK-SNAP, colour tables of Slicer and FreeSurfer, or a line
     ``1=organ:#ff8800`` each. Raises `NoLabelFileError` for a file of something else and `InputError` for a wrong entry.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import read_label_file
+        >>> _ = Path("labels.csv").write_text("value,name,colour\\n1,organ,#ff8800\\n")
+        >>> [str(entry) for entry in read_label_file("labels.csv")]
+        ['1=organ:#ff8800']
+
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
@@ -57,7 +65,14 @@ def read_label_file(path: str | PathLike[str]) -> list[LabelEntry]:
 
 
 def parse_labels(texts: Iterable[str]) -> list[LabelEntry]:
-    """The entries of texts as ``1=organ`` (`parse_label`) and of files of labels (`read_label_file`), in order."""
+    """The entries of texts as ``1=organ`` (`parse_label`) and of files of labels (`read_label_file`), in order.
+
+    Example:
+        >>> from deconvseg.data import parse_labels
+        >>> [entry.name for entry in parse_labels(["1=organ", "2=lesion"])]
+        ['organ', 'lesion']
+
+    """
     entries = []
     for text in texts:
         if "=" in text and not Path(text).is_file():

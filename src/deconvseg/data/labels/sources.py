@@ -23,7 +23,15 @@ _BLACK = 0
 
 @dataclass(frozen=True)
 class MaskPart:
-    """A file of a mask; its foreground is the class ``value``, or has the values of the file where that is None."""
+    """A file of a mask; its foreground is the class ``value``, or has the values of the file where that is None.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import MaskPart
+        >>> MaskPart(Path("a_lesion.png"), 2).value
+        2
+
+    """
 
     path: Path
     value: int | None = None
@@ -37,6 +45,14 @@ class MaskSource:
     stays what it is. Files with a value are painted one after the other: where two overlap, the later one counts.
     ``merged`` has for a value the one that it becomes; ``colours`` the value of each colour ``#rrggbb`` of a mask in
     true colour.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import MaskPart, MaskSource
+        >>> whole = MaskSource((MaskPart(Path("truth.nii.gz")),), merged={7: 3})
+        >>> whole.read().pixels.max()
+        np.uint8(3)
+
     """
 
     parts: tuple[MaskPart, ...]

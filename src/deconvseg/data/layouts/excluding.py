@@ -28,7 +28,16 @@ def is_marked(text: str, where: str) -> bool:
 
 
 def read_exclusions(path: str | PathLike[str]) -> list[str]:
-    """The lines ``NAME`` or ``NAME=REASON`` of a file, without empty ones and those that begin with ``#``."""
+    """The lines ``NAME`` or ``NAME=REASON`` of a file, without empty ones and those that begin with ``#``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import read_exclusions
+        >>> _ = Path("exclude.txt").write_text("# blurred\\ncase_012=blurred\\n")
+        >>> read_exclusions("exclude.txt")
+        ['case_012=blurred']
+
+    """
     lines = (line.strip() for line in read_text(Path(path)).splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -68,7 +77,14 @@ def exclude_cases(dataset: Dataset, asked: Sequence[str]) -> Dataset:
 
 
 def match_exclusions(names: Sequence[str], text: str) -> list[Exclusion]:
-    """The exclusions that a text means: its whole is a name, or it is a name or a pattern and a reason."""
+    """The exclusions that a text means: its whole is a name, or it is a name or a pattern and a reason.
+
+    Example:
+        >>> from deconvseg.data import match_exclusions
+        >>> [str(found) for found in match_exclusions(["scan_1", "scan_2", "test"], "scan_*=blurred")]
+        ['scan_1 (blurred)', 'scan_2 (blurred)']
+
+    """
     whole = normalize("NFC", text.strip())
     if whole in names:
         return [Exclusion(whole)]

@@ -235,7 +235,15 @@ def _incomplete(found: _Found, listed: Mapping[str, Path]) -> Iterator[Path]:
 
 
 def has_patterns(folder: Path, texts: Sequence[str], argument: str) -> bool:
-    """Whether each channel or class of some patterns has a file in a folder."""
+    """Whether each channel or class of some patterns, given as ``argument``, has a file in a folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deconvseg.data import has_patterns
+        >>> has_patterns(Path("SCANS"), ["*.png"], "image"), has_patterns(Path("SCANS"), ["*_t1.png"], "image")
+        (True, False)
+
+    """
     patterns = [Pattern.parse(text, argument) for text in texts]
     files = [path for _, paths in walk_folders(folder) for path in paths if is_image(path)]
     listed = [normalize("NFC", path.relative_to(folder).as_posix()) for path in files]

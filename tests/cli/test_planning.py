@@ -134,8 +134,8 @@ def test_names_that_are_unknown_are_refused_before_a_case_is_read(
     def read(*_: object, **__: object) -> None:
         raise AssertionError("a case was read")
 
-    for reader in ("read_image", "read_mask"):
-        monkeypatch.setattr(f"deconvseg.data.dataset.{reader}", read)
+    for reader in ("dataset.read_image", "labels.sources.read_mask"):
+        monkeypatch.setattr(f"deconvseg.data.{reader}", read)
     output = [] if command == "plan" else ["-o", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", ["deconvseg", command, str(discs), *output, *options])
     with pytest.raises(SystemExit) as ended:

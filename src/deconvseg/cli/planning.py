@@ -8,7 +8,7 @@ import typer
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, print_explanation, print_json, warn
 from deconvseg.errors import InputError
-from deconvseg.options import PLANNED, UNKEYED, Option, TrainOptions, whole
+from deconvseg.options import PLANNED, READING, UNKEYED, Option, TrainOptions, whole
 from deconvseg.system import write_text
 
 if TYPE_CHECKING:

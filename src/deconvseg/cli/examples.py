@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg train DATASET -o RUN --max-time 15m --device cpu",
         "deconvseg train DATASET -o RUN --plan plan.json --fold 1",
         "deconvseg train DATASET -o RUN --set recipe.learning_rate=1e-4",
+        "deconvseg train DATASET -o RUN --image '*.png' --mask '*_mask*.png'",
         "deconvseg train DATASET -o RUN --resume",
     ),
     "crossval": (
@@ -57,6 +58,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "check": (
         "deconvseg data check DATASET",
         "deconvseg data check DATASET --splits splits.json --json",
+        "deconvseg data check DATASET --image '*.png' --mask '*_mask*.png'",
+        "deconvseg data check DATASET --labels 1=organ --labels 2=lesion:#ff0000",
     ),
     "demo": (
         "deconvseg data demo DATASET",

@@ -19,7 +19,7 @@ from deconvseg.progress import wrap
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Data": (
         *("images", "truth", "prediction", "dataset", "splits", "split", "fold", "folds", "group_by", "stratify"),
-        *("table", "foreground", "cache", "cases", "bids"),
+        *("table", "image", "mask", "labels", "foreground", "exclude", "cache", "cases", "bids"),
     ),
     "Plan": (
         *("model", "preset", "variant", "upsampling", "width", "patch_size", "batch_size", "plan", "recipe", "dims"),

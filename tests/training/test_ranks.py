@@ -227,7 +227,7 @@ def test_two_processes_are_as_one_and_an_interruption_ends_both(sparse: Path, tm
     assert code == 130, stderr
     assert stderr.count("error:") == 1
     done = len(Run(run).metrics)
-    assert f"error: interrupted; {done} completed epochs are kept" in stderr.replace("\n", "")
+    assert f"error: interrupted; {done} completed epoch" in stderr.replace("\n", "")
     assert 6 <= done < EPOCHS
     assert_same_losses(Run(run), alone)
 

@@ -29,7 +29,7 @@ from deconvseg.cli.console import choose_level, error, show_log
 from deconvseg.cli.flags import speak_for
 from deconvseg.cli.helping import Command, Group
 from deconvseg.cli.options import join_sizes
-from deconvseg.errors import DeconvsegError
+from deconvseg.errors import DeconvsegError, InterruptionError
 from deconvseg.system import current_folder, ending_signal, exit_on, leave_current_folder, one_line, protect_streams
 
 app = typer.Typer(
@@ -113,12 +113,14 @@ def _run() -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if name := ending_signal(code):
+            _end_line(code)
             how = "interrupted" if name == "SIGINT" else f"ended by {name}"
             error(f"{how}; {_KEPT.get(_command(arguments), 'what was written is kept')}")
         return code
     except DeconvsegError as problem:
         if debug:
             traceback.print_exc()
+        _end_line(problem.exit_code)
         error(str(problem))
         return problem.exit_code
     except Exception as problem:  # noqa: BLE001
@@ -129,6 +131,12 @@ def _run() -> int:
         error(f"{text} (run again with --debug for the traceback)")
         return 1
     return 0
+
+
+def _end_line(code: int) -> None:
+    """Begin a new line after the ``^C`` that a terminal shows."""
+    if code == InterruptionError.exit_code and sys.stderr.isatty():
+        typer.echo(err=True)
 
 
 def _command(arguments: Sequence[str]) -> str:

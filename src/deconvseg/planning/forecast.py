@@ -27,7 +27,7 @@ def forecast(
 def training_seconds(recipe: Recipe, step_seconds: float, validation_seconds: float) -> float:
     """Predict the seconds of all steps and validations from those of one each."""
     steps = recipe.epochs * recipe.steps_per_epoch * step_seconds
-    validations = max(1, recipe.epochs // recipe.validate_every) * validation_seconds
+    validations = max(1, recipe.epochs // recipe.validate_every) * validation_seconds if recipe.epochs else 0.0
     # The time that steps leave has room for the usual validations.
     return steps / STEP_SHARE + max(0.0, validations - VALIDATION_SHARE * steps)
 

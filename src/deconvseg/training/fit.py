@@ -70,7 +70,7 @@ def fit(
         dealt_cases=len(val_cases),
     )
     shapes = [case.shape for case in cases["val"]]
-    outlook = foresee(plan, options, validation_cases, shapes, end=end)
+    outlook = foresee(plan, options, validation_cases, shapes=shapes, end=end)
     callbacks: list[Callback] = [
         RunWriter(run, plan.output_names, validation_cases, trackers),
         ProgressTeller(progress, outlook, validation_cases, run.metrics if resume else ()),

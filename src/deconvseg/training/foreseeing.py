@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan, ValidationCost, training_seconds
@@ -67,14 +68,15 @@ def foresee(
     plan: Plan,
     options: TrainOptions,
     predicted: int,
-    shapes: Sequence[Sequence[int]] = (),
     *,
+    shapes: Sequence[Sequence[int]] = (),
+    rows: Sequence[Mapping[str, Any]] = (),
     end: End | None = None,
 ) -> Outlook:
-    """Return what the plan's measurements say of a training after which so many cases are predicted.
+    """Return the plan's measurements of a training after which ``predicted`` cases are predicted.
 
-    ``shapes`` are those of the validation cases at the plan's spacing, if they are known; otherwise the median of all
-    cases stands for them. The training ends as the options say, or at another ``end``.
+    ``shapes`` are those of the validation cases at the plan's spacing, by default the median of all cases. ``rows`` are
+    the metrics of the epochs that are done. The training ends as the options say, or at another ``end``.
     """
     end = planned_end(options, plan) if end is None else end
     recipe, epochs, limit = plan.recipe, end.epochs, end.seconds
@@ -89,11 +91,12 @@ def foresee(
                 shapes, plan.patch_size, recipe.overlap, patch_seconds=patch_seconds, processes=count
             )
         steps = training_seconds(
-            recipe.model_copy(update={"epochs": epochs or recipe.epochs}),
+            recipe.model_copy(update={"epochs": max(0, (epochs or recipe.epochs) - len(rows))}),
             plan.predicted.step_seconds,
             0.0 if cost is None else cost.once(validated),
         )
-    known = [seconds for seconds in (steps if epochs is not None else None, limit) if seconds is not None]
+    by_clock = None if limit is None else max(0.0, limit - (rows[-1]["seconds"] if rows else 0.0))
+    known = [seconds for seconds in (steps if epochs is not None else None, by_clock) if seconds is not None]
     return Outlook(
         epochs,
         recipe.steps_per_epoch,

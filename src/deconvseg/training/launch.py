@@ -111,7 +111,8 @@ def kept_epochs(run: Run) -> str:
     done = len(run.metrics)
     if not done:
         return f"no epoch was completed, but the plan is kept in {run.path}; go on with `resume=True`"
-    return f"{done} completed epochs are kept in {run.path}; go on with `resume=True`"
+    epochs = "1 completed epoch is" if done == 1 else f"{done} completed epochs are"
+    return f"{epochs} kept in {run.path}; go on with `resume=True`"
 
 
 class _Listener(threading.Thread):

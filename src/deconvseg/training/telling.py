@@ -22,11 +22,16 @@ _FORESEEABLE = 0.05
 
 
 class Pace:
-    """How long steps, validated cases and the ends of epochs take; the clock is read where each begins and ends."""
+    """The time that steps, validated cases and the ends of epochs take; reads the clock at the start and end of each.
 
-    def __init__(self, outlook: Outlook, clock: Callable[[], float] = time.monotonic) -> None:
+    ``epochs`` are done already.
+    """
+
+    def __init__(self, outlook: Outlook, clock: Callable[[], float] = time.monotonic, *, epochs: int = 0) -> None:
         self.outlook = outlook
         self.clock = clock
+        self._ended_epochs = epochs
+        self._validations = epochs // outlook.validate_every
         self._steps: deque[float] = deque(maxlen=_STEPS_OF_PACE)
         self._taken = 0
         self._case_seconds = outlook.case_seconds
@@ -39,6 +44,7 @@ class Pace:
         now = self.clock()
         if self._epoch_ended is not None:
             self._between.append(now - self._epoch_ended)
+            self._ended_epochs += 1
         self._since = now
 
     def end_step(self) -> None:
@@ -57,6 +63,7 @@ class Pace:
     def end_validation(self, cases: int) -> None:
         """Note that a validation of so many cases has ended."""
         self._epoch_ended = now = self.clock()
+        self._validations += 1
         if self._since is not None and cases:
             self._case_seconds = (now - self._since) / cases
 
@@ -87,13 +94,12 @@ class Pace:
         if outlook.epochs is None or self.step_seconds is None:
             return None
         steps = outlook.epochs * outlook.steps_per_epoch - step
-        done = step // outlook.steps_per_epoch
-        validations = outlook.epochs // outlook.validate_every - done // outlook.validate_every
+        validations = max(0, outlook.epochs // outlook.validate_every - self._validations)
         between = sum(self._between) / len(self._between) if self._between else 0.0
         return (
             steps * self.step_seconds
             + validations * outlook.validated * (self._case_seconds or 0.0)
-            + (outlook.epochs - done) * between
+            + (outlook.epochs - self._ended_epochs) * between
         )
 
 
@@ -107,7 +113,7 @@ class ProgressTeller(Callback):
         self, progress: Progress, outlook: Outlook, cases: int, rows: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self.progress = progress
-        self.pace = Pace(outlook)
+        self.pace = Pace(outlook, epochs=len(rows))
         self.outlook = outlook
         self.cases = cases
         scored = [row for row in rows if row.get("val_dice") is not None]

@@ -98,8 +98,9 @@ def _train(asked: _Arguments, ranks: Ranks, console: Console, guests: Guests, ti
             # A run that was stopped before its first epoch was completed begins anew.
             resume = resume and run.resume_file.is_file()
             held.enter_context(guests.following(run))
-            if told := foresee(run.plan, options, len(run.splits["val"])).describe(timings.total):
-                console.say(told if not resume else f"{told}; {len(run.metrics)} epochs of it are done")
+            outlook = foresee(run.plan, options, len(run.splits["val"]), rows=run.metrics if resume else ())
+            if told := outlook.describe(timings.total):
+                console.say(told)
             if ranks.size == 1 and processes(options) > 1:
                 with timings.part("training"):
                     launch(run, options, resume, console, guests)

@@ -21,6 +21,11 @@ def run_page(page: str, **paths: Path) -> dict[str, Any]:
     return names
 
 
+def test_comparing_runs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_page("read-the-report.md", RUN1=trained, RUN2=trained)
+    assert "disc dsc 0.0 (0.0, 0.0) 1.0" in capsys.readouterr().out
+
+
 def test_following_and_spreading(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

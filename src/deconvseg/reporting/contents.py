@@ -134,8 +134,8 @@ def _reading(report: Report) -> Iterator[Section]:
 SECTIONS: tuple[Callable[[Report], Iterator[Section]], ...] = (
     _overview,
     _evaluations,
-    _next_steps,
     _thresholds,
+    _next_steps,
     _training,
     _plan,
     _origin,

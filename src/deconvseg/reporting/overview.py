@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deconvseg.evaluation.operating import OPERATING_POINTS
 from deconvseg.reporting.class_tables import format_interval, format_number
 from deconvseg.reporting.facts import format_duration
 from deconvseg.reporting.records import EvaluationRecord, RunRecord
@@ -98,6 +99,11 @@ def advise(
                     "link": f"{each['anchor']}-cases",
                 }
             )
+            if (run.path / OPERATING_POINTS).is_file():
+                steps[-1] |= {
+                    "why": f"{steps[-1]['why']} A lower threshold finds more, and raises more false alarms.",
+                    "command": "threshold",
+                }
     if late := _still_rising(run.metrics):
         steps.append(
             {

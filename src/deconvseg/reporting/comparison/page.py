@@ -32,6 +32,8 @@ from deconvseg.system import write_text
 from deconvseg.text import dump_json
 
 Location = str | PathLike[str]
+# Of five differences of one sign, p is 2 / 2⁵.
+_FEWEST_FOR_TEST = 6
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def _pairs(page: _Page) -> Iterator[Section]:
         "bootstrap of the mean difference (10,000 resamples of cases), p is Wilcoxon's signed-rank test, two-sided"
         + (", and Holm corrects it for all pairs of runs." if corrected else ".")
     ]
+    if len(page.comparison.cases) < _FEWEST_FOR_TEST:
+        lead.append("Of fewer than six cases, p cannot be below 0.05, however large the difference.")
     yield _section(
         "pairs", "Paired differences", lead=lead, tables=[("", tabulate_pairs(page.comparison, page.colours))]
     )

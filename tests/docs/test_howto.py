@@ -38,6 +38,7 @@ def test_following_and_spreading(
     assert (tmp_path / "progress.png").read_bytes() == (tmp_path / "run" / "progress.png").read_bytes()
     printed = capsys.readouterr().out
     assert "the training has finished" in printed
+    assert names["bar"].done == 1.0
     assert "8 masks, 0 problems" in printed
     assert len(list((tmp_path / "masks").glob("*.png"))) == len(names["done"].written) == 8
     assert names["logits"].shape[:2] == (1, 2)

@@ -21,6 +21,14 @@ class Lines:
     Work that takes longer than a few seconds gets a line at each tenth of its way, but not more often than every
     ``soonest`` seconds, and at least one every ``latest`` seconds, with the time elapsed by and the time left. With
     ``every`` there is no waiting for tenths.
+
+    Example:
+        >>> from datetime import datetime
+        >>> from deconvseg.progress import Lines
+        >>> console = Lines(print, time_of_day=lambda: datetime(2026, 1, 2, 9, 30))
+        >>> console.say("validation: mean Dice 0.888")
+        09:30:00 validation: mean Dice 0.888
+
     """
 
     def __init__(

@@ -14,7 +14,15 @@ _Item = TypeVar("_Item")
 
 
 class Timed(float):
-    """The amount of work that is done, with the seconds that are ``left`` (None: not known yet)."""
+    """The amount of work that is done, with the seconds that are ``left`` (None: not known yet).
+
+    Example:
+        >>> from deconvseg.progress import Timed
+        >>> done = Timed(0.25, left=90.0)
+        >>> done * 4, done.left
+        (1.0, 90.0)
+
+    """
 
     left: float | None
 

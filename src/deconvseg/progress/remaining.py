@@ -17,6 +17,14 @@ class TimeLeft:
 
     The estimate is exact at a constant speed. It follows a speed that changes within half of the time gone by, and
     stands still, instead of running to zero, while nothing is told.
+
+    Example:
+        >>> from deconvseg.progress import TimeLeft
+        >>> left = TimeLeft(start=0.0)
+        >>> left.tell(0.25, now=30.0)
+        >>> left.at(30.0)
+        90.0
+
     """
 
     def __init__(self, start: float, done: float = 0.0) -> None:
@@ -55,7 +63,14 @@ class TimeLeft:
 
 
 def clock_time(seconds: float | None) -> str:
-    """Write a time as a clock does: ``0:07``, ``12:30``, ``1:02:03``; ``–:––`` where it is not known."""
+    """Write a time as a clock does; ``–:––`` where it is not known.
+
+    Example:
+        >>> from deconvseg.progress import clock_time
+        >>> clock_time(7), clock_time(3723), clock_time(None)
+        ('0:07', '1:02:03', '–:––')
+
+    """
     if seconds is None:
         return UNKNOWN
     minutes, rest = divmod(round(seconds), 60)

@@ -10,7 +10,19 @@ from deconvseg.units import format_time
 
 
 class Timings:
-    """The seconds of each part, in the order in which the parts began."""
+    """The seconds of each part, in the order in which the parts began.
+
+    Example:
+        >>> from deconvseg.progress import Timings
+        >>> seconds = iter([0, 0, 72, 72, 972, 972])
+        >>> timings = Timings(lambda: next(seconds))
+        >>> for part in ("planning", "training"):
+        ...     with timings.part(part):
+        ...         pass
+        >>> print(timings)
+        16 min: planning 72 s, training 15 min
+
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock

@@ -20,9 +20,11 @@ def cells(text: str) -> int:
 def wrap(text: str, width: int, indent: str = "  ") -> list[str]:
     """Break a line at its spaces; those after the first are indented, and what is longer than a line has its own.
 
-    >>> from deconvseg.progress import wrap
-    >>> wrap("report: /data/run/report.html is there", 22)
-    ['report:', '  /data/run/report.html', '  is there']
+    Example:
+        >>> from deconvseg.progress import wrap
+        >>> wrap("report: /data/run/report.html is there", 22)
+        ['report:', '  /data/run/report.html', '  is there']
+
     """
     return list(_lines(text, width, indent))
 

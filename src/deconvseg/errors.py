@@ -52,7 +52,15 @@ def suggest(value: str, known: Iterable[str]) -> str:
 
 
 def check_choice(value: str, known: Iterable[str], what: str) -> None:
-    """Raise :class:`InputError` for a value that is not in ``known``, with the nearest known names as suggestions."""
+    """Raise :class:`InputError` for a value that is not in ``known``, with the nearest known names as suggestions.
+
+    Example:
+        >>> from deconvseg.errors import check_choice
+        >>> check_choice("unt", ["nnunet", "unet"], "model")
+        Traceback (most recent call last):
+        deconvseg.errors.InputError: model 'unt' is unknown: did you mean 'unet' or 'nnunet'? choose from nnunet, unet
+
+    """
     choices = list(known)
     if value not in choices:
         listed = ", ".join(choices) or "none"

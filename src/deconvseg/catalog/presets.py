@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 
 class Variant(NamedTuple):
-    """A network of a preset: its registered model, exact parameter count, and arguments that override the preset's."""
+    """A network of a preset: its registered model, exact parameter count, and arguments that override the preset's.
+
+    Example:
+        >>> from deconvseg.catalog import PRESETS
+        >>> PRESETS["isles22"].variants["Deconver, filters of 3"].parameters
+        10476545
+
+    """
 
     model: str
     parameters: int
@@ -23,6 +30,12 @@ class Preset(NamedTuple):
     ``ends`` holds the constructor arguments shared by all networks (channels and spatial axes), ``networks`` the other
     arguments of each registered model. ``variants`` holds all networks of the paper under the paper's names.
     ``patch_size`` is in voxels or pixels; ``batch_size`` and ``epochs`` are None where the paper does not state them.
+
+    Example:
+        >>> from deconvseg.catalog import PRESETS
+        >>> PRESETS["isles22"].arguments("deconver")
+        {'in_channels': 2, 'out_channels': 1, 'spatial_dims': 3, 'widths': (64, 128, 256, 512)}
+
     """
 
     ends: Mapping[str, int]

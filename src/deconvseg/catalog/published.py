@@ -12,6 +12,13 @@ class PublishedRow(NamedTuple):
     network, ``preset`` and ``network`` are its arguments. ``parameters`` is the exact count; ``kflops`` is twice the
     number of multiply-accumulates of all layers, in thousands per pixel or voxel. ``reasons`` are keys of
     :data:`REASONS`, which explain differences between printed and exact figures.
+
+    Example:
+        >>> from deconvseg.catalog import PUBLISHED_TABLES
+        >>> row = PUBLISHED_TABLES[0].rows[0]
+        >>> row.system, row.published_parameters, row.scores
+        ('nnU-Net', 22.4, {"ISLES'22": (76.76, 5.54)})
+
     """
 
     system: str
@@ -32,6 +39,12 @@ class PublishedTable(NamedTuple):
     ``parameters_unit`` is ``"M"`` (millions) or ``"MiB"`` (of float32); ``cost_unit`` is ``"K/voxel"`` (thousands of
     operations per pixel or voxel) or ``"G"`` (billions for one image); ``rule`` names the counting rule, None where no
     cost is printed.
+
+    Example:
+        >>> from deconvseg.catalog import PUBLISHED_TABLES
+        >>> PUBLISHED_TABLES[0].title, PUBLISHED_TABLES[0].cost_unit
+        ("Deconver, Table I: ISLES'22", 'K/voxel')
+
     """
 
     title: str

@@ -37,6 +37,18 @@ class SegmentationLoss(nn.Module, ABC):
         class_weights: weight of each output (for softmax including the background) in the mean over classes or regions;
             only the ratios matter.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import SegmentationLoss
+        >>> class SquaredError(SegmentationLoss):
+        ...     title = "squared error"
+        ...
+        ...     def compare(self, logits, truth):
+        ...         probabilities, masks = self.structures(logits, truth)
+        ...         return (probabilities - masks).square().mean()
+        >>> SquaredError()(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        tensor(0.2500)
+
     """
 
     def __init__(

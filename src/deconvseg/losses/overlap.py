@@ -42,6 +42,18 @@ class OverlapLoss(SegmentationLoss):
         background: whether the background of a softmax counts as a structure.
         **common: regions, ignore_id and class_weights of :class:`SegmentationLoss`.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import OverlapLoss
+        >>> class JaccardLoss(OverlapLoss):
+        ...     measure = "soft Jaccard"
+        ...
+        ...     def overlap(self, probabilities, masks):
+        ...         common, sizes = self.totals((probabilities * masks).sum((2, 3)), (probabilities + masks).sum((2, 3)))
+        ...         return (common + self.smoothing) / (sizes - common + self.smoothing)
+        >>> JaccardLoss()(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        tensor(0.5000)
+
     """
 
     def __init__(
@@ -94,10 +106,11 @@ class DiceLoss(OverlapLoss):
         squared: whether to use sum(p²) instead of sum(p) in the denominator.
         **common: options of :class:`OverlapLoss`.
 
-    Example::
-
-        loss = DiceLoss(batch=True)
-        value = loss(network(images), labels)  # logits (B, K, *S), class ids (B, *S)
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import DiceLoss
+        >>> DiceLoss(batch=True)(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        tensor(0.3333)
 
     """
 
@@ -132,10 +145,11 @@ class TverskyLoss(OverlapLoss):
         beta: weight of false negatives.
         **common: options of :class:`OverlapLoss`.
 
-    Example::
-
-        loss = TverskyLoss(alpha=0.3, beta=0.7, batch=True)
-        value = loss(logits, labels)
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import TverskyLoss
+        >>> TverskyLoss(alpha=0.3, beta=0.7)(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        tensor(0.4118)
 
     """
 
@@ -170,10 +184,12 @@ class CLDiceLoss(OverlapLoss):
         iterations: thinning iterations of the soft skeleton, at least the largest radius in voxels.
         **common: options of :class:`OverlapLoss`.
 
-    Example::
-
-        loss = SumLoss([DiceLoss(), CLDiceLoss(iterations=5)], [0.5, 0.5])
-        value = loss(logits, labels)  # 2D or 3D
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import CLDiceLoss, DiceLoss, SumLoss
+        >>> loss = SumLoss([DiceLoss(), CLDiceLoss(iterations=5)], [0.5, 0.5])
+        >>> loss(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8)).shape
+        torch.Size([])
 
     """
 

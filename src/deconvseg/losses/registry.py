@@ -21,6 +21,16 @@ def register_loss(name: str) -> Callable[[_Loss], _Loss]:
 
     For the command line, and for the processes that it starts, a package registers its losses by entry points of the
     group ``deconvseg.losses``. Raises ``ValueError`` for a name that is already registered.
+
+    Example:
+        >>> from deconvseg.losses import CrossEntropyLoss, list_losses, register_loss
+        >>> @register_loss("squared_ce")
+        ... class SquaredCrossEntropyLoss(CrossEntropyLoss):
+        ...     def modulated(self, entropy, truth):
+        ...         return entropy.square()
+        >>> "squared_ce" in list_losses()
+        True
+
     """
 
     def register(loss: _Loss) -> _Loss:
@@ -33,7 +43,14 @@ def register_loss(name: str) -> Callable[[_Loss], _Loss]:
 
 
 def list_losses() -> list[str]:
-    """Return the names of all losses, sorted."""
+    """Return the names of all losses, sorted.
+
+    Example:
+        >>> from deconvseg.losses import list_losses
+        >>> list_losses()
+        ['ce', 'cldice', 'dice', 'dice_ce', 'focal', 'hausdorff', 'tversky']
+
+    """
     load_plugins(_PLUGINS)
     return sorted(_LOSSES)
 

@@ -27,9 +27,10 @@ def create_loss(
         ignore_id: see :class:`SegmentationLoss`.
         **defaults: options for losses that have them and do not set them.
 
-    Example::
-
-        loss = create_loss(["dice_ce", {"kind": "focal", "weight": 0.5}], batch=True)
+    Example:
+        >>> from deconvseg.losses import create_loss
+        >>> create_loss(["dice_ce", {"kind": "focal", "weight": 0.5}], batch=True).title
+        'soft Dice over the batch + cross-entropy + 0.5 x focal loss (gamma 2)'
 
     """
     defaults = {**defaults, "regions": regions, "ignore_id": ignore_id}

@@ -21,9 +21,10 @@ class SumLoss(SegmentationLoss):
         parts: losses of the sum.
         weights: factor of each loss; 1 by default.
 
-    Example::
-
-        loss = SumLoss([DiceLoss(batch=True), FocalLoss()], [1.0, 0.5])
+    Example:
+        >>> from deconvseg.losses import DiceLoss, FocalLoss, SumLoss
+        >>> SumLoss([DiceLoss(batch=True), FocalLoss()], [1.0, 0.5]).title
+        'soft Dice over the batch + 0.5 x focal loss (gamma 2)'
 
     """
 
@@ -73,10 +74,11 @@ class DiceCELoss(SumLoss):
         ignore_id: see :class:`SegmentationLoss`.
         class_weights: see :class:`SegmentationLoss`.
 
-    Example::
-
-        loss = DiceCELoss(regions=[(1, 2), (2,)], batch=True)
-        value = loss(logits, labels)  # logits (B, 2, *S), class ids (B, *S)
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import DiceCELoss
+        >>> DiceCELoss(regions=[(1, 2), (2,)])(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8)).shape
+        torch.Size([])
 
     """
 
@@ -104,10 +106,12 @@ class DeepSupervision(nn.Module):
     It is called with logits (B, K, \\*S), or a list of logits with the highest resolution first, and class ids
     (B, \\*S), which are resampled to each resolution by nearest-neighbour interpolation.
 
-    Example::
-
-        loss = DeepSupervision(DiceCELoss())
-        value = loss([logits, half_size_logits], labels)
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import DeepSupervision, DiceLoss
+        >>> loss = DeepSupervision(DiceLoss())
+        >>> loss([torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)], torch.ones(1, 8, 8))
+        tensor(0.3333)
 
     """
 

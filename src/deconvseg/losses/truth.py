@@ -14,6 +14,14 @@ class Truth:
         labels: class ids (B, \\*S), 0 in ignored voxels.
         judged: mask of the voxels that are not ignored (B, \\*S); None if none is ignored.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import Truth
+        >>> truth = Truth(torch.tensor([[[0, 1, 2]]]), outputs=3, regions=None, ignore_id=None)
+        >>> truth.masks()
+        tensor([[[[0., 1., 0.]],
+                 [[0., 0., 1.]]]])
+
     """
 
     def __init__(
@@ -41,7 +49,16 @@ class Truth:
 
 
 def region_masks(labels: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
-    """Return float32 masks (B, R, \\*S), one per region (a union of class ids), from class ids (B, \\*S)."""
+    """Return float32 masks (B, R, \\*S), one per region (a union of class ids), from class ids (B, \\*S).
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import region_masks
+        >>> region_masks(torch.tensor([[[0, 1, 2]]]), [(1, 2), (2,)])
+        tensor([[[[0., 1., 1.]],
+                 [[0., 0., 1.]]]])
+
+    """
     members = [torch.isin(labels, torch.tensor(ids, device=labels.device)) for ids in regions]
     return torch.stack(members, dim=1).to(torch.float32)
 

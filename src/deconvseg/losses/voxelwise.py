@@ -28,10 +28,11 @@ class CrossEntropyLoss(SegmentationLoss):
     The options are those of :class:`SegmentationLoss`. ``class_weights`` weight each voxel by its class, as in
     :func:`torch.nn.functional.cross_entropy`, or each region.
 
-    Example::
-
-        loss = CrossEntropyLoss(ignore_id=3)
-        value = loss(logits, labels)  # logits (B, K, *S), class ids (B, *S)
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import CrossEntropyLoss
+        >>> CrossEntropyLoss(ignore_id=3)(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        tensor(0.6931)
 
     """
 
@@ -73,10 +74,11 @@ class FocalLoss(CrossEntropyLoss):
         alpha: weight of voxels inside any class or region; the background has 1 - alpha. None means equal weights.
         **common: options of :class:`SegmentationLoss`.
 
-    Example::
-
-        loss = FocalLoss(gamma=2)
-        value = loss(logits, labels)
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import FocalLoss
+        >>> FocalLoss(gamma=2)(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        tensor(0.1733)
 
     """
 
@@ -114,10 +116,12 @@ class HausdorffLoss(SegmentationLoss):
         alpha: exponent of the distances.
         **common: options of :class:`SegmentationLoss`.
 
-    Example::
-
-        loss = SumLoss([DiceLoss(), HausdorffLoss()], [1.0, 0.1])
-        value = loss(logits, labels)  # 2D or 3D
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import DiceLoss, HausdorffLoss, SumLoss
+        >>> loss = SumLoss([DiceLoss(), HausdorffLoss()], [1.0, 0.1])
+        >>> loss(torch.rand(1, 2, 8, 8), torch.ones(1, 8, 8)).shape
+        torch.Size([])
 
     """
 

@@ -48,6 +48,13 @@ class Deconver(UShapedNetwork):
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
     resolution down, one per stage.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import Deconver
+        >>> network = Deconver(1, 2, spatial_dims=2, widths=(8, 16), upsampling="dtc+transposed")
+        >>> network(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
+
     """
 
     @accept_moved(MOVED_OF_DTC)

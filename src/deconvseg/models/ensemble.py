@@ -34,6 +34,13 @@ class Ensemble(Network):
 
     Shapes: input (B, in_channels, \\*S) of a size that all networks support; output (B, out_channels, \\*S).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import Deconver, Ensemble, UNet
+        >>> networks = [Deconver(1, 2, 2, widths=(8, 16)), UNet(1, 2, 2, widths=(8, 16))]
+        >>> Ensemble.of(networks)(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
+
     """
 
     def __init__(

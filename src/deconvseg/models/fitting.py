@@ -27,6 +27,14 @@ class Grid:
     ``reaches`` is False where a stage's kernel is 1 along an axis. ``whole`` says that a patch covers the median
     volume. ``slices`` is the axis along which patches are one voxel thick, or None. ``exact`` sizes were requested and
     are not rounded. ``width`` is the requested width of the first stage, or None.
+
+    Example:
+        >>> from deconvseg.models import Grid
+        >>> every = (True, True)
+        >>> grid = Grid("cpu", sizes=(50.0, 60.0), whole=False, strides=((1, 1), (2, 2)), reaches=(every, every))
+        >>> grid.patch((8, 8))
+        (48, 64)
+
     """
 
     kind: DeviceKind
@@ -75,6 +83,14 @@ def fit_stages(
 
     There are at least ``fewest`` stages. ``kernel_size=None`` means the network's default, or 3 if some kernels are
     flat. Raises :class:`~deconvseg.errors.InputError` for a network without the arguments ``widths`` and ``strides``.
+
+    Example:
+        >>> from deconvseg.models import Deconver, Grid, fit_stages
+        >>> every = (True, True)
+        >>> grid = Grid("cpu", sizes=(50.0, 60.0), whole=False, strides=((1, 1), (2, 2)), reaches=(every, every))
+        >>> next(fit_stages(Deconver, grid, patch=(48, 64)))
+        ('width 8', {'widths': [8, 16], 'strides': [[1, 1], [2, 2]]})
+
     """
     known = inspect.signature(builder).parameters
     missing = {"widths", "strides"} - known.keys()

@@ -46,6 +46,12 @@ class MedNeXt(WrappedNetwork):
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import MedNeXt
+        >>> MedNeXt(1, 2, spatial_dims=2, init_filters=4)(torch.rand(1, 1, 16, 16)).shape
+        torch.Size([1, 2, 16, 16])
+
     """
 
     def __init__(

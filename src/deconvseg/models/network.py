@@ -31,6 +31,21 @@ class Network(nn.Module):
     A subclass passes a copy of its ``locals()``, taken first, as ``config``. Channels, axes and heads come from the
     configuration, unless a subclass without these arguments passes them.
 
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from deconvseg.models import Network
+        >>> class Pointwise(Network):
+        ...     def __init__(self, in_channels, out_channels, spatial_dims=2):
+        ...         super().__init__(dict(locals()), size_multiple=(1,) * spatial_dims)
+        ...         self.head = nn.Conv2d(in_channels, out_channels, kernel_size=1)
+        ...
+        ...     def forward(self, x):
+        ...         self.check_input(x)
+        ...         return self.head(x)
+        >>> Pointwise(1, 2).config
+        {'in_channels': 1, 'out_channels': 2, 'spatial_dims': 2}
+
     """
 
     extra_heads: nn.ModuleList

@@ -120,6 +120,12 @@ class NNMamba(Network):
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S) or, while
     ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution first.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import NNMamba
+        >>> NNMamba(1, 2, spatial_dims=2, channels=4)(torch.rand(1, 1, 32, 32)).shape
+        torch.Size([1, 2, 32, 32])
+
     """
 
     @accept_moved(MOVED_OF_DTC)

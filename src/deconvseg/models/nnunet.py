@@ -34,7 +34,7 @@ class NNUNet(WrappedNetwork):
         kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or per stage a sequence with
             one number per axis.
         norm: ``"instance"`` (without parameters, as in the Deconver paper), ``"instance_affine"`` (as in nnU-Net) or
-               ``"batch"``.
+            ``"batch"``.
         residual: whether the encoder's blocks have residual connections.
         upsampling: ``"transposed"`` (as in nnU-Net) or another kind, by name or with options
             (:func:`~deconvseg.nn.create_upsampling`).
@@ -44,6 +44,12 @@ class NNUNet(WrappedNetwork):
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
     resolution down, one per stage.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import NNUNet
+        >>> NNUNet(1, 2, spatial_dims=2, widths=(4, 8, 16))(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
 
     """
 

@@ -57,6 +57,12 @@ class ResEncUNet(WrappedNetwork):
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
     resolution down, one per stage.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import ResEncUNet
+        >>> ResEncUNet(1, 2, spatial_dims=2, widths=(4, 8))(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
+
     """
 
     @accept_moved(MOVED_OF_DTC)

@@ -28,6 +28,15 @@ def load_official(model: Deconver, state_dict: Mapping[str, Tensor]) -> None:
     Their networks with ``num_deep_supr=n`` correspond to ``deep_supervision_heads=n - 1``. Outputs agree for equal
     ``eps`` (their default is 1e-16). If names or shapes do not fit, nothing is loaded and an
     :class:`~deconvseg.errors.InputError` lists them.
+
+    Example:
+        >>> from deconvseg.models import Deconver, load_official
+        >>> from deconvseg.models.official import official_name
+        >>> trained, network = (Deconver(1, 2, spatial_dims=2, widths=(8, 16)) for _ in range(2))
+        >>> load_official(network, {official_name(name): tensor for name, tensor in trained.state_dict().items()})
+        >>> all(tensor.equal(trained.state_dict()[name]) for name, tensor in network.state_dict().items())
+        True
+
     """
     ours = model.state_dict()
     supervised = "heads.0.weight" in state_dict

@@ -24,6 +24,21 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
 
     For the command line, and for the processes that train folds, a package registers its networks by entry points of
     the group ``deconvseg.models``. Raises ``ValueError`` for a name that is already registered.
+
+    Example:
+        >>> from torch import nn
+        >>> from deconvseg.models import Network, list_models, register_model
+        >>> @register_model("pointwise")
+        ... class Pointwise(Network):
+        ...     def __init__(self, in_channels, out_channels, spatial_dims=2):
+        ...         super().__init__(dict(locals()), size_multiple=(1,) * spatial_dims)
+        ...         self.head = nn.Conv2d(in_channels, out_channels, kernel_size=1)
+        ...
+        ...     def forward(self, x):
+        ...         return self.head(x)
+        >>> "pointwise" in list_models()
+        True
+
     """
 
     def register(builder: Builder) -> Builder:
@@ -36,19 +51,40 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
 
 
 def list_models() -> list[str]:
-    """Return the names of the registered models, sorted."""
+    """Return the names of the registered models, sorted.
+
+    Example:
+        >>> from deconvseg.models import list_models
+        >>> {"deconver", "nnunet", "unet"} <= set(list_models())
+        True
+
+    """
     load_plugins(_PLUGINS)
     return sorted(_BUILDERS)
 
 
 def describe_model(name: str) -> str:
-    """Return the documentation of a registered model: a summary, its arguments and shapes."""
+    """Return the documentation of a registered model: a summary, its arguments and shapes.
+
+    Example:
+        >>> from deconvseg.models import describe_model
+        >>> print(describe_model("unet"))
+        Plain U-Net with any upsampling...
+
+    """
     check_choice(name, list_models(), "model")
     return inspect.getdoc(_BUILDERS[name]) or ""
 
 
 def model_name(network: Network) -> str:
-    """Return the registered name of a network's class; :class:`InputError` for an unregistered class."""
+    """Return the registered name of a network's class; :class:`InputError` for an unregistered class.
+
+    Example:
+        >>> from deconvseg.models import UNet, model_name
+        >>> model_name(UNet(1, 2, spatial_dims=2, widths=(4, 8)))
+        'unet'
+
+    """
     for name, builder in _BUILDERS.items():
         if builder is type(network):
             return name
@@ -56,13 +92,29 @@ def model_name(network: Network) -> str:
 
 
 def list_arguments(name: str) -> list[str]:
-    """Return the names of the constructor arguments of a registered model."""
+    """Return the names of the constructor arguments of a registered model.
+
+    Example:
+        >>> from deconvseg.models import list_arguments
+        >>> list_arguments("segresnet")
+        ['in_channels', 'out_channels', 'spatial_dims', 'init_filters', 'depths', 'decoder_depths', 'upsampling']
+
+    """
     check_choice(name, list_models(), "model")
     return list(inspect.signature(_BUILDERS[name]).parameters)
 
 
 def fit_model(name: str, grid: Grid, patch: Sequence[int]) -> Iterator[Size]:
-    """Yield sizes of a registered model fitted to a grid and a patch size, narrowest first (`Network.fitted`)."""
+    """Yield sizes of a registered model fitted to a grid and a patch size, narrowest first (`Network.fitted`).
+
+    Example:
+        >>> from deconvseg.models import Grid, fit_model
+        >>> every = (True, True)
+        >>> grid = Grid("cpu", sizes=(50.0, 60.0), whole=False, strides=((1, 1), (2, 2)), reaches=(every, every))
+        >>> [name for name, arguments in fit_model("deconver", grid, patch=(48, 64))]
+        ['width 8', 'width 16', 'width 32', 'width 48', 'width 64']
+
+    """
     check_choice(name, list_models(), "model")
     builder = _BUILDERS[name]
     try:
@@ -80,6 +132,12 @@ def preset_arguments(name: str, preset: str, variant: str | None = None) -> dict
     ``variant`` names one of the preset's variants of the model, if its paper has several. Raises
     :class:`~deconvseg.errors.InputError` for an unknown name, preset or variant, and for a model that the preset does
     not contain.
+
+    Example:
+        >>> from deconvseg.models import preset_arguments
+        >>> preset_arguments("deconver", "isles22")
+        {'in_channels': 2, 'out_channels': 1, 'spatial_dims': 3, 'widths': (64, 128, 256, 512)}
+
     """
     check_choice(name, list_models(), "model")
     check_choice(preset, PRESETS, f"model {name!r}: preset")
@@ -101,6 +159,16 @@ def create_model(name: str, preset: str | None = None, *, variant: str | None = 
     with DTC"`` (see :func:`preset_arguments`); they define only the architecture. ``overrides`` are constructor
     arguments, which take precedence. ``create_model(name, **network.config)`` rebuilds a network. Raises
     :class:`~deconvseg.errors.InputError` for an unknown name, preset or argument, and for a value of the wrong type.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import create_model
+        >>> network = create_model("unet", in_channels=1, out_channels=2, spatial_dims=2, widths=(4, 8))
+        >>> network(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
+        >>> type(create_model("unet", **network.config)).__name__
+        'UNet'
+
     """
     check_choice(name, list_models(), "model")
     config = dict(overrides)
@@ -116,7 +184,14 @@ def create_model(name: str, preset: str | None = None, *, variant: str | None = 
 
 
 def current_arguments(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return constructor arguments of a registered model, possibly of an older plan, under their current names."""
+    """Return constructor arguments of a registered model, possibly of an older plan, under their current names.
+
+    Example:
+        >>> from deconvseg.models import current_arguments
+        >>> current_arguments("unet", {"upsampling": "dtc", "receptive_field": 4})
+        {'upsampling': {'kind': 'dtc', 'receptive_field': 4}}
+
+    """
     check_choice(name, list_models(), "model")
     return fold_moved(_constructor(_BUILDERS[name]), config)
 

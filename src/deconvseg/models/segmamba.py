@@ -130,6 +130,13 @@ class SegMamba(Network):
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, highest resolution
     first.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import SegMamba
+        >>> network = SegMamba(1, 2, spatial_dims=2, widths=(8, 16), depths=None, hidden=16, slices=(4, 2))
+        >>> network(torch.rand(1, 1, 16, 16)).shape
+        torch.Size([1, 2, 16, 16])
+
     """
 
     @accept_moved(MOVED_OF_DTC)

@@ -33,6 +33,12 @@ class SegResNet(WrappedNetwork):
 
     Shapes: input (B, in_channels, \\*S), every size a multiple of ``size_multiple``; output (B, out_channels, \\*S).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import SegResNet
+        >>> SegResNet(1, 2, spatial_dims=2, init_filters=8, depths=(1, 1))(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
+
     """
 
     @accept_moved(MOVED_OF_DTC)

@@ -43,6 +43,12 @@ class SwinUNETR(WrappedNetwork):
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 32; output (B, out_channels, \\*S).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import SwinUNETR
+        >>> SwinUNETR(1, 2, spatial_dims=2, feature_size=12)(torch.rand(1, 1, 64, 64)).shape
+        torch.Size([1, 2, 64, 64])
+
     """
 
     residual_convs: ClassVar[bool] = False
@@ -107,7 +113,15 @@ class SwinUNETR(WrappedNetwork):
 
 @register_model("swin_unetr_v2")
 class SwinUNETRV2(SwinUNETR):
-    """Swin UNETR with residual convolutions before each stage of attention (He et al., MICCAI 2023)."""
+    """Swin UNETR with residual convolutions before each stage of attention (He et al., MICCAI 2023).
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import SwinUNETRV2
+        >>> SwinUNETRV2(1, 2, spatial_dims=2, feature_size=12)(torch.rand(1, 1, 64, 64)).shape
+        torch.Size([1, 2, 64, 64])
+
+    """
 
     residual_convs = True
 

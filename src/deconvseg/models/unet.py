@@ -67,7 +67,7 @@ class UNet(Network):
         widths: channels of each encoder stage, from the full resolution to the bottom; ``None`` means
             64-128-256-512-512 if the convolutions reduce the channels, and 64-128-256-512-1024 if the upsampling does.
         strides: pooling before each stage: one number, one per stage (the first must be 1), one per axis, or per
-               stage a sequence with one number per axis; ``None`` means 2 after the first stage.
+            stage a sequence with one number per axis; ``None`` means 2 after the first stage.
         kernel_size: odd size of the convolutions: one number, one per axis, one per stage, or per stage a sequence with
             one number per axis.
         norm: name of the normalisation.
@@ -82,6 +82,12 @@ class UNet(Network):
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
     resolution down, one per stage.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import UNet
+        >>> UNet(1, 2, spatial_dims=2, widths=(4, 8), upsampling="dysample")(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
 
     """
 

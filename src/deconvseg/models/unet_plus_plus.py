@@ -31,6 +31,13 @@ class UNetPlusPlus(WrappedNetwork):
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of 16; output (B, out_channels, \\*S).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import UNetPlusPlus
+        >>> network = UNetPlusPlus(1, 2, spatial_dims=2, widths=(4, 4, 4, 8, 8), last_width=4)
+        >>> network(torch.rand(1, 1, 32, 32)).shape
+        torch.Size([1, 2, 32, 32])
+
     """
 
     def __init__(

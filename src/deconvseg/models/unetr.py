@@ -43,6 +43,13 @@ class UNETR(WrappedNetwork):
 
     Shapes: input (B, in_channels, \\*image_size); output (B, out_channels, \\*image_size).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.models import UNETR
+        >>> network = UNETR(1, 2, 32, spatial_dims=2, feature_size=8, hidden_size=48, mlp_dim=96, num_heads=3)
+        >>> network(torch.rand(1, 1, 32, 32)).shape
+        torch.Size([1, 2, 32, 32])
+
     """
 
     @accept_moved(MOVED_OF_DTC)

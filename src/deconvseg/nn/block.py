@@ -23,6 +23,13 @@ class DeconvMixer(nn.Module):
     """Pointwise convolution, ReLU, nonnegative deconvolution, pointwise convolution (Eq. 6).
 
     The arguments are those of :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import DeconvMixer
+        >>> DeconvMixer(8, kernel_size=3, spatial_dims=2)(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 8, 8, 8])
+
     """
 
     def __init__(
@@ -53,6 +60,13 @@ class DeconverBlock(nn.Module):
 
     ``mlp_ratio`` is the expansion factor α of the MLP and ``norm`` the name of the normalisation before each half;
     the other arguments are those of :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import DeconverBlock
+        >>> DeconverBlock(8, kernel_size=3, spatial_dims=2)(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 8, 8, 8])
+
     """
 
     def __init__(

@@ -72,6 +72,12 @@ class NMFMixer(nn.Module):
     The initial G of the sweeps, the buffer ``start``, is drawn once from [0, 1) and saved with the weights. Shapes:
     input and output (B, C, \\*S), every S a multiple of the window. Under autocast the factorisation is float32.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import NMFMixer
+        >>> NMFMixer(8, window=4, spatial_dims=2)(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 8, 8, 8])
+
     """
 
     start: Tensor
@@ -137,6 +143,13 @@ class FactorizerBlock(nn.Module):
 
     ``mlp_ratio`` is the expansion factor of the MLP; the other arguments are those of :class:`NMFMixer`. Shapes: input
     and output (B, C, \\*S), in the same memory format.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import FactorizerBlock
+        >>> FactorizerBlock(8, window=4, spatial_dims=2)(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 8, 8, 8])
+
     """
 
     def __init__(

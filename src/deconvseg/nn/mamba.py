@@ -108,6 +108,12 @@ class Mamba(nn.Module):
     Shapes: input and output (B, channels, L). Raises :class:`~deconvseg.errors.InputError` for an unknown order, and if
     ``slices`` does not divide L.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import Mamba
+        >>> Mamba(8, directions=("forward", "backward"))(torch.rand(1, 8, 32)).shape
+        torch.Size([1, 8, 32])
+
     """
 
     def __init__(
@@ -166,6 +172,13 @@ class SiameseMamba(nn.Module):
     their outputs are flipped back before the mean.
 
     Shapes: input and output (B, channels, L).
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import SiameseMamba
+        >>> SiameseMamba(8)(torch.rand(1, 8, 32)).shape
+        torch.Size([1, 8, 32])
+
     """
 
     def __init__(self, channels: int, *, states: int = 16) -> None:

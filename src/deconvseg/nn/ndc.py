@@ -31,6 +31,13 @@ class NDC(nn.Module):
 
     Shapes: input (B, C, \\*S), nonnegative; output (B, C * ratio, \\*S). Under autocast the update is float32.
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import NDC
+        >>> layer = NDC(8, kernel_size=3, ratio=2, spatial_dims=2)
+        >>> layer(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
+
     """
 
     def __init__(

@@ -72,6 +72,16 @@ def use_backend(name: str) -> Iterator[None]:
     variable ``DECONVSEG_BACKEND``, which applies to the whole process. Raises :class:`~deconvseg.errors.InputError` for
     an unknown name; an operator that the backend cannot compute raises it with the reason. Code compiled by
     ``torch.compile`` keeps the backend that was chosen during compilation.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import explain, ndc_update, use_backend
+        >>> x, filters = torch.rand(1, 8, 8, 8), torch.rand(8, 1, 3, 3)
+        >>> with use_backend("reference"):
+        ...     [(_, choice)] = explain(ndc_update, x, x, filters, groups=8).choices
+        >>> choice.backend
+        'reference'
+
     """
     token = _forced.set(_known(name, "backend"))
     try:

@@ -60,6 +60,15 @@ def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **optio
     every other function with backends, such as ``deformable_upsample`` and ``selective_scan``. Raises
     :class:`~deconvseg.errors.InputError` for any other subject, for inputs that the function rejects, and if a forced
     backend cannot compute.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import explain, ndc_update
+        >>> x, filters = torch.rand(1, 8, 8, 8), torch.rand(8, 1, 3, 3)
+        >>> print(explain(ndc_update, x, x, filters, groups=8))
+        operator    backend    why not another
+        ndc_update  ...
+
     """
     if isinstance(subject, nn.Module) and not inputs and not options:
         modules = ((name, module) for name, module in subject.named_modules() if isinstance(module, ExplainsBackend))

@@ -103,6 +103,19 @@ def register_backend(
     forced backend, so that ``decline`` can reject tensors that another backend computes faster. Raises
     :class:`~deconvseg.errors.InputError` for an unknown operator or type of device, a priority that is not a number,
     and a reserved name such as ``"reference"``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> from deconvseg.ops import explain, ndc_update, register_backend, unregister_backend
+        >>> kernels = SimpleNamespace(decline=lambda x, source, filters: "only for demonstration")
+        >>> register_backend("ndc_update", "mine", device="cpu", kernels=kernels, priority=1)
+        >>> x, filters = torch.rand(1, 8, 8, 8), torch.rand(8, 1, 3, 3)
+        >>> [(_, choice)] = explain(ndc_update, x, x, filters, groups=8).choices
+        >>> choice.declined["mine"]
+        'only for demonstration'
+        >>> unregister_backend("ndc_update", "mine")
+
     """
     others = _others(operator, backend)
     if backend in _RESERVED:
@@ -116,7 +129,15 @@ def register_backend(
 
 
 def unregister_backend(operator: str, backend: str) -> None:
-    """Remove a backend of an operator, if registered; :class:`~deconvseg.errors.InputError` for an unknown operator."""
+    """Remove a backend of an operator, if registered; :class:`~deconvseg.errors.InputError` for an unknown operator.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from deconvseg.ops import register_backend, unregister_backend
+        >>> register_backend("ndc_update", "mine", device="cpu", kernels=SimpleNamespace())
+        >>> unregister_backend("ndc_update", "mine")
+
+    """
     others = _others(operator, backend)
     OPERATORS[operator].implementations = others
 

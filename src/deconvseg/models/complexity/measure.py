@@ -85,6 +85,14 @@ def complexity(model: nn.Module, input_shape: Sequence[int], *, training: bool =
     Raises :class:`~deconvseg.errors.InputError` for an invalid shape, a shape that the network rejects with a
     ``ValueError``, and parameters without a shape; :class:`~deconvseg.errors.DeconvsegError` if the network fails on
     tensors without values or cannot be copied.
+
+    Example:
+        >>> from torch import nn
+        >>> from deconvseg.models import complexity
+        >>> counted = complexity(nn.Conv2d(1, 4, kernel_size=3, padding=1, bias=False), (1, 1, 8, 8))
+        >>> counted.parameters, counted.macs, counted.macs_per_voxel
+        (36, 2304, 36.0)
+
     """
     shape = _checked(input_shape)
     with torch.inference_mode(mode=False):

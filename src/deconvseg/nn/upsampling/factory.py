@@ -30,6 +30,14 @@ def create_upsampling(
     Raises :class:`~deconvseg.errors.InputError` for an unknown kind or option (with the nearest names), a value out of
     bounds, a kind that does not support ``spatial_dims`` axes or needs ``skip_channels``, and for channels or a scale
     that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import create_upsampling
+        >>> layer = create_upsampling({"kind": "dtc+linear", "receptive_field": 4}, 8, 4, scale=2, spatial_dims=2)
+        >>> layer(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 4, 16, 16])
+
     """
     chosen = choose_upsampling(upsampling)
     return chosen.create(in_channels, out_channels, scale, spatial_dims, skip_channels=skip_channels)

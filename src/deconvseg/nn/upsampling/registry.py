@@ -74,13 +74,17 @@ def register_upsampling(
 
     Raises ``ValueError`` for a name that is taken or has "+" or ".", and for an option without a default.
 
-    Example::
-
-        @register_upsampling("nearest", spatial_dims=(1, 2, 3), keeps_channels=True)
-        class NearestUpsampling(nn.Module):
-            \"\"\"Repeat every pixel.\"\"\"
-
-            def __init__(self, in_channels, out_channels, scale=2, spatial_dims=3): ...
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from deconvseg.nn import create_upsampling, register_upsampling
+        >>> @register_upsampling("nearest", keeps_channels=True)
+        ... def nearest(in_channels, out_channels, scale=(2, 2, 2), spatial_dims=3):
+        ...     \"\"\"Repeat every pixel.\"\"\"
+        ...     project = (nn.Conv2d if spatial_dims == 2 else nn.Conv3d)(in_channels, out_channels, kernel_size=1)
+        ...     return nn.Sequential(project, nn.Upsample(scale_factor=tuple(map(float, scale)), mode="nearest"))
+        >>> create_upsampling("nearest", 8, 4, spatial_dims=2)(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 4, 16, 16])
 
     """
 
@@ -105,7 +109,14 @@ def registered_kinds() -> dict[str, UpsamplingKind]:
 
 
 def list_upsampling() -> list[str]:
-    """Return the names of the registered kinds of upsampling, sorted; ``"dtc+linear"`` is a sum of two of them."""
+    """Return the names of the registered kinds of upsampling, sorted; ``"dtc+linear"`` is a sum of two of them.
+
+    Example:
+        >>> from deconvseg.nn import list_upsampling
+        >>> "dtc" in list_upsampling()
+        True
+
+    """
     return list(registered_kinds())
 
 
@@ -116,7 +127,14 @@ def layer_classes(*, adaptive: bool) -> tuple[type[nn.Module], ...]:
 
 
 def describe_upsampling() -> str:
-    """Return a text with every kind of upsampling and its options, as shown by ``deconvseg models NAME``."""
+    """Return a text with every kind of upsampling and its options, as shown by ``deconvseg models NAME``.
+
+    Example:
+        >>> from deconvseg.nn import describe_upsampling
+        >>> print(describe_upsampling())
+        upsampling: a name, a sum of two as dtc+linear, or a mapping ...
+
+    """
     lines = ["upsampling: a name, a sum of two as dtc+linear, or a mapping as {'kind': 'dtc', 'receptive_field': 2}"]
     for kind in registered_kinds().values():
         axes = ", ".join(f"{dims}D" for dims in kind.spatial_dims)

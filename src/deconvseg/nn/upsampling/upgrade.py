@@ -77,6 +77,15 @@ def upgrade_upsampling(
     settings and branches of the time of the call. Raises :class:`~deconvseg.errors.InputError` and leaves the model
     unchanged for wrong arguments, a model without upsampling, a model wrapped for distributed training, and places that
     cannot be changed, each with its reason.
+
+    Example:
+        >>> from torch import nn
+        >>> from deconvseg.nn import upgrade_upsampling
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ConvTranspose2d(4, 2, 2, stride=2))
+        >>> for change in upgrade_upsampling(model, {"kind": "dtc", "init": "zero"}):
+        ...     print(change)
+        1: dtc beside ConvTranspose2d, 4 to 2 channels, 2 x 2
+
     """
     chosen = choose_upsampling(upsampling)
     check_choice(mode, _MODES, "mode")

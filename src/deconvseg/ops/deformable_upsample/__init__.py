@@ -40,6 +40,16 @@ def deformable_upsample(
     (:func:`~deconvseg.ops.explain` shows the choice, :func:`~deconvseg.ops.use_backend` forces one). Second derivatives
     always use plain PyTorch. Raises :class:`~deconvseg.errors.InputError` if the shapes do not fit, or if a forced
     backend cannot compute.
+
+    Example:
+        >>> import torch
+        >>> from torch.nn.functional import interpolate
+        >>> from deconvseg.ops import deformable_upsample
+        >>> features, offsets = torch.rand(1, 4, 8, 8), torch.zeros(1, 2, 16, 16)
+        >>> upsampled = deformable_upsample(features, offsets, None, scale=2, receptive_field=2.0)
+        >>> torch.allclose(upsampled, interpolate(features, scale_factor=2, mode="bilinear"), atol=1e-6)
+        True
+
     """
     factors = _check(features, offsets, weights, scale, receptive_field)
     if base is not None and tuple(base.shape) != (*features.shape[:2], *offsets.shape[2:]):

@@ -24,6 +24,14 @@ def instance_norm(
     With a ``negative_slope``, negative results are then multiplied by it, as in ``LeakyReLU``. The memory format is
     kept. A single position gives 0, or the bias. On a CPU a compiled kernel computes the result if no gradient is
     needed.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import instance_norm
+        >>> normal = instance_norm(5 + torch.rand(2, 3, 8, 8))
+        >>> torch.allclose(normal.mean((2, 3)), torch.zeros(2, 3), atol=1e-4)
+        True
+
     """
     return _normalise(x, weight, bias, eps, negative_slope, in_place=False)
 

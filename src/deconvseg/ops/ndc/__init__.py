@@ -25,6 +25,14 @@ def ndc_reconstruct(source: Tensor, filters: Tensor, *, groups: int) -> Tensor:
     ``source`` is (B, E, \\*S) and ``filters`` (C, E/groups, \\*K), K odd, with one to three spatial axes; returns
     (B, C, \\*S) in the type of ``source``. Half types and autocast regions compute in float32. Raises
     :class:`~deconvseg.errors.InputError` if the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import ndc_reconstruct
+        >>> source, filters = torch.rand(1, 8, 8, 8), torch.rand(4, 2, 3, 3)
+        >>> ndc_reconstruct(source, filters, groups=4).shape
+        torch.Size([1, 4, 8, 8])
+
     """
     check_filters(filters, groups)
     check_source(source, filters, groups)
@@ -48,6 +56,15 @@ def ndc_update(x: Tensor, source: Tensor, filters: Tensor, *, groups: int, eps: 
     (:func:`~deconvseg.ops.explain` shows the choice, :func:`~deconvseg.ops.use_backend` forces one). Second derivatives
     always use plain PyTorch. Raises :class:`~deconvseg.errors.InputError` if shapes or ``eps`` do not fit, or if a
     forced backend cannot compute.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import ndc_error, ndc_update
+        >>> x, source, filters = torch.rand(1, 4, 8, 8), torch.ones(1, 8, 8, 8), torch.rand(4, 2, 3, 3)
+        >>> updated = ndc_update(x, source, filters, groups=4)
+        >>> bool(ndc_error(x, updated, filters, groups=4) < ndc_error(x, source, filters, groups=4))
+        True
+
     """
     check_problem(x, source, filters, groups)
     _check_eps(eps)
@@ -70,6 +87,15 @@ def ndc_error(x: Tensor, source: Tensor, filters: Tensor, *, groups: int) -> Ten
     """Return the squared reconstruction error ‖X − S ∗ V‖²_F of each sample, (B,) (Deconver, Eq. 2).
 
     Shapes and errors are those of :func:`ndc_update`; the result has the type of ``x``, so it may overflow float16.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import ndc_error, ndc_reconstruct
+        >>> source, filters = torch.rand(1, 8, 8, 8), torch.rand(4, 2, 3, 3)
+        >>> x = ndc_reconstruct(source, filters, groups=4)
+        >>> ndc_error(x, source, filters, groups=4)
+        tensor([0.])
+
     """
     check_problem(x, source, filters, groups)
     with without_autocast(x.device.type):
@@ -93,6 +119,15 @@ def ndc_solve(
     Starts from ``source``, by default from ones. Returns the source after ``iterations`` updates, (B, E, \\*S), and the
     reconstruction errors before the first and after every update, (iterations + 1, B), which never increase (Theorem
     1). Shapes and raised errors are those of :func:`ndc_update`; half types are converted to float32 for all updates.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import ndc_solve
+        >>> x, filters = torch.rand(1, 4, 8, 8), torch.rand(4, 2, 3, 3)
+        >>> source, errors = ndc_solve(x, filters, groups=4, iterations=10)
+        >>> source.shape, errors.shape, bool(errors[-1] < errors[0])
+        (torch.Size([1, 8, 8, 8]), torch.Size([11, 1]), True)
+
     """
     check_filters(filters, groups)
     check_image(x, filters)

@@ -29,6 +29,15 @@ def nmf(x: Tensor, start: Tensor, *, iterations: int = 5) -> tuple[Tensor, Tenso
     nonnegative optimum, so the error ‖X − F Gᵀ‖ never increases. Returns F (\\*B, M, R), whose columns sum to one, and
     G (\\*B, N, R), in the type of ``x``; an unused component is zero. Half types and autocast regions compute in
     float32. Raises :class:`~deconvseg.errors.InputError` if shapes or ``iterations`` do not fit.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import nmf
+        >>> x = torch.outer(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 0.0, 4.0]))
+        >>> f, g = nmf(x, torch.ones(3, 1))
+        >>> torch.allclose(f @ g.mT, x)
+        True
+
     """
     if x.ndim < 2 or start.ndim != 2 or start.shape[0] != x.shape[-1] or start.shape[1] < 1:
         raise InputError(
@@ -67,6 +76,13 @@ def windowed_nmf(
 
     The backward pass factorises again instead of saving intermediate results. Raises
     :class:`~deconvseg.errors.InputError` if shapes, windows, shifts or ``iterations`` do not fit.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import windowed_nmf
+        >>> windowed_nmf(torch.rand(1, 8, 8, 8), torch.rand(16, 1), window=4, shifts=(0, 2), head_dim=8).shape
+        torch.Size([1, 8, 8, 8])
+
     """
     windows = _check_windows(x, start, window, shifts, head_dim)
     _check_iterations(iterations)

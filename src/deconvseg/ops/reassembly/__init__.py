@@ -23,6 +23,14 @@ def reassemble(features: Tensor, weights: Tensor, *, scale: int | Sequence[int])
     and the neighbours in array order. All channels share the weights; features are zero-padded. ``scale`` is one
     integer or one per axis. Returns (B, C, \\*(S * scale)) in the type and memory format of ``features``. Raises
     :class:`~deconvseg.errors.InputError` if the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import reassemble
+        >>> weights = torch.rand(1, 9, 16, 16).softmax(dim=1)
+        >>> reassemble(torch.rand(1, 4, 8, 8), weights, scale=2).shape
+        torch.Size([1, 4, 16, 16])
+
     """
     axes = features.ndim - 2
     if axes not in (2, 3):

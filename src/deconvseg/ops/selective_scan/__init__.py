@@ -39,6 +39,14 @@ def selective_scan(
     plain PyTorch does, in chunks. Second derivatives always use plain PyTorch. ``use_backend("reference")`` forces a
     loop over single steps, which is slow. Raises :class:`~deconvseg.errors.InputError` if shapes or types do not fit,
     or if a forced backend cannot compute.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.ops import selective_scan
+        >>> u, ones = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), torch.ones(1, 1, 4)
+        >>> selective_scan(u, ones, torch.zeros(1, 1), ones, ones)  # with A = 0 a cumulative sum
+        tensor([[[ 1.,  3.,  6., 10.]]])
+
     """
     inputs = Inputs(u, delta, b, c, gate, a, skip, delta_bias).check()
     with without_autocast(u.device.type):

@@ -43,6 +43,12 @@ class DTC(SamplingLayer):
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import DTC
+        >>> DTC(8, 4, scale=2, spatial_dims=2)(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 4, 16, 16])
+
     """
 
     takes_base = True

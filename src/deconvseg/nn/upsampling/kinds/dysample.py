@@ -34,6 +34,12 @@ class DySample(SamplingLayer):
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import DySample
+        >>> DySample(8, 4, scale=2, spatial_dims=2)(torch.rand(1, 8, 8, 8)).shape
+        torch.Size([1, 4, 16, 16])
+
     """
 
     # A quarter of a pixel per predicted unit: the paper's static scope, with little overlap between neighbours.

@@ -38,6 +38,13 @@ class FADE(nn.Module):
     Shapes: input (B, in_channels, \\*S) and (B, skip_channels, \\*(S * scale)); output
     (B, out_channels, \\*(S * scale)).
 
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import FADE
+        >>> layer = FADE(8, 4, scale=2, spatial_dims=2, skip_channels=6)
+        >>> layer(torch.rand(1, 8, 8, 8), torch.rand(1, 6, 16, 16)).shape
+        torch.Size([1, 4, 16, 16])
+
     """
 
     needs_skip = True

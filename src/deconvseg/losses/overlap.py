@@ -49,7 +49,8 @@ class OverlapLoss(SegmentationLoss):
         ...     measure = "soft Jaccard"
         ...
         ...     def overlap(self, probabilities, masks):
-        ...         common, sizes = self.totals((probabilities * masks).sum((2, 3)), (probabilities + masks).sum((2, 3)))
+        ...         both, either = probabilities * masks, probabilities + masks
+        ...         common, sizes = self.totals(both.sum((2, 3)), either.sum((2, 3)))
         ...         return (common + self.smoothing) / (sizes - common + self.smoothing)
         >>> JaccardLoss()(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
         tensor(0.5000)

@@ -1,4 +1,4 @@
-"""Files on disk to cases and back: geometry, label maps, datasets, splits, checks, the demo set."""
+"""Read and write cases on disk: geometry, label maps, datasets, splits, checks and a demo dataset."""
 
 from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.boxes import bounding_box, nonzero_box

@@ -1,4 +1,4 @@
-"""The names of BIDS: ``sub-01_ses-2_acq-fast_T1w.nii.gz`` is entities (key-value pairs) and a suffix."""
+"""BIDS file names: ``sub-01_ses-2_acq-fast_T1w.nii.gz`` consists of entities (key-value pairs) and a suffix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from deconvseg.data.file_names import case_stem, is_image, without_copies
 from deconvseg.data.json_files import read_json_object
 
-# The entities that say which scan it was; the others (space, desc, label, …) say what was made of it.
+# The entities that identify the scan; the others (space, desc, label, …) describe what was derived from it.
 SOURCE_ENTITIES = (
     *("sub", "ses", "sample", "task", "tracksys", "acq", "ce", "trc", "stain", "rec", "dir", "run", "mod", "echo"),
     *("flip", "inv", "mt", "part", "proc", "split", "recording", "chunk"),
@@ -19,14 +19,14 @@ SOURCE_ENTITIES = (
 DESCRIPTION = "dataset_description.json"
 GENERATOR = "deconvseg"
 
-MASK_SUFFIXES = ("dseg", "mask", "msk")  # msk is ISLES'22's own
+MASK_SUFFIXES = ("dseg", "mask", "msk")  # only ISLES'22 uses msk
 
 _ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+]+)")
 
 
 @dataclass(frozen=True)
 class BidsFile:
-    """An image file by its name: its entities, its suffix (T1w, dseg, …), and its folder's (anat, dwi, …), if any."""
+    """The parsed name of an image file: its entities, suffix (T1w, dseg, …), and folder (anat, dwi, …)."""
 
     path: Path
     entities: Mapping[str, str]
@@ -35,7 +35,7 @@ class BidsFile:
 
     @property
     def source_entities(self) -> dict[str, str]:
-        """The entities that say which scan it was."""
+        """The entities that identify the scan."""
         return {key: value for key, value in self.entities.items() if key in SOURCE_ENTITIES}
 
     @property
@@ -50,12 +50,12 @@ class BidsFile:
 
     @property
     def made(self) -> str:
-        """What was made of the scan: ``desc-lesions_space-MNI``, whatever the order in the name."""
+        """The remaining entities in alphabetical order, which describe the derivative: ``desc-lesions_space-MNI``."""
         return join_entities({key: self.entities[key] for key in sorted(set(self.entities) - set(SOURCE_ENTITIES))})
 
 
 def parse_name(path: Path) -> BidsFile | None:
-    """The file by its name, or None where the name is not BIDS's."""
+    """Parse the name of a file; None if it is not a BIDS name."""
     pairs, _, suffix = case_stem(path).rpartition("_")
     entities = parse_entities(pairs)
     if entities is None or not suffix.isalnum():
@@ -65,7 +65,7 @@ def parse_name(path: Path) -> BidsFile | None:
 
 
 def parse_entities(text: str) -> dict[str, str] | None:
-    """The pairs of ``sub-01_ses-2``, or None where the text is something else."""
+    """Return the entities of a text such as ``sub-01_ses-2``, or None if it is anything else."""
     pairs = text.split("_")
     matches = [_ENTITY.fullmatch(pair) for pair in pairs]
     entities = {match[1]: match[2] for match in matches if match}
@@ -73,13 +73,13 @@ def parse_entities(text: str) -> dict[str, str] | None:
 
 
 def subject_of(name: str) -> str:
-    """The subject of a BIDS case, ``sub-01``, or the name itself."""
+    """Return the subject of a BIDS case, such as ``sub-01``, or the name itself if it is not a BIDS name."""
     entities = parse_entities(name)
     return name if entities is None else f"sub-{entities['sub']}"
 
 
 def list_bids_masks(tree: Path) -> dict[str, list[Path]]:
-    """The masks of a BIDS tree by the names of their cases; none in a folder that is no such tree."""
+    """Return the masks of a BIDS tree by case name; no masks for a folder that is not a BIDS tree."""
     found: dict[str, list[Path]] = {}
     for file in list_files(tree):
         if file.suffix in MASK_SUFFIXES:
@@ -88,13 +88,13 @@ def list_bids_masks(tree: Path) -> dict[str, list[Path]]:
 
 
 def list_files(tree: Path) -> list[BidsFile]:
-    """The image files below the subjects' folders of ``tree`` that have BIDS names, sorted."""
+    """Return the image files with BIDS names below the subject folders of ``tree``, sorted."""
     images = without_copies(path for path in sorted(tree.glob("sub-*/**/*")) if is_image(path) and path.exists())
     return [file for file in map(parse_name, images) if file is not None]
 
 
 def is_generated_here(tree: Path) -> bool:
-    """Whether the description of ``tree`` says that deconvseg made it; `InputError` where that is no JSON object."""
+    """Return whether deconvseg made ``tree``, by its description; `InputError` if that is not a JSON object."""
     description = tree / DESCRIPTION
     makers = read_json_object(description).get("GeneratedBy") if description.is_file() else None
     return isinstance(makers, list) and any(
@@ -103,5 +103,5 @@ def is_generated_here(tree: Path) -> bool:
 
 
 def join_entities(entities: Mapping[str, str]) -> str:
-    """``sub-01_ses-2`` from its parts."""
+    """Join entities to a text such as ``sub-01_ses-2``."""
     return "_".join(f"{key}-{value}" for key, value in entities.items())

@@ -1,4 +1,4 @@
-"""Where in an array something is."""
+"""Bounding boxes of masks and images."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from deconvseg.data.types import Image
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """Return the smallest box that holds all of a mask (\\*S), or None where it is empty."""
+    """Return the smallest box that contains all true voxels of a mask (\\*S), or None if the mask is empty."""
     from scipy.ndimage import find_objects
 
     boxes = find_objects(mask.view(np.uint8))
@@ -15,7 +15,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 
 def nonzero_box(image: Image) -> tuple[range, ...] | None:
-    """Return the smallest box, in canonical axis order, of all voxels that are not zero in at least one channel."""
+    """Return the smallest box, in canonical axis order, of the voxels that are nonzero in any channel."""
     pixels = image.geometry.axis_order().view(image.pixels)
     box = []
     for axis in range(1, pixels.ndim):
@@ -23,6 +23,6 @@ def nonzero_box(image: Image) -> tuple[range, ...] | None:
         if not found.size:
             return None
         box.append(range(int(found[0]), int(found[-1]) + 1))
-        # The next axes need only be searched in what is left.
+        # Search the next axes only inside the box found so far.
         pixels = pixels[(slice(None),) * axis + (slice(box[-1].start, box[-1].stop),)]
     return tuple(box)

@@ -1,4 +1,4 @@
-"""Preprocessed cases on disk: written once, compressed in blocks, so that a patch costs the blocks that it touches."""
+"""Cache of preprocessed cases on disk, compressed in blocks: reading a patch decompresses only its blocks."""
 
 import json
 import logging
@@ -32,22 +32,22 @@ from deconvseg.system import make_folder, map_in_processes, naming, one_line, wr
 
 _log = logging.getLogger("deconvseg")
 
-# Part of every key: raise it when preprocessing or the files below change, and old entries are made again.
+# Part of every key. Increase it when preprocessing or the files below change, so that old entries are made again.
 _FORMAT = 4
-# At most this many voxels of each class are remembered as centres for foreground patches.
+# At most this many voxels of each class are stored as centres for foreground patches.
 _CENTRES_PER_CLASS = 2000
-# Where no patch is given, blocks fit one of this many voxels per axis.
+# Voxels per axis of the patch that blocks are sized for if no patch size is given.
 _USUAL_PATCH = {2: 256, 3: 64}
-# A patch is about this many blocks long: fewer read more than they need, more compress worse.
+# Blocks per patch along each axis: with fewer, patches read more than they need; more compress worse.
 _BLOCKS_PER_PATCH = 4
-# Processes take seconds to start; less work than this is done without them.
+# Processes take seconds to start, so less work than this is done in the calling process.
 _WORTH_PROCESSES_SECONDS = 5.0
 _RECORD = "entry.json"
 _FILES = ("image.b2nd", "labels.b2nd", "centres.npy")
 _UNFINISHED = ".unfinished-"
-# An unfinished entry this old was left by a process that was killed.
+# An unfinished entry of this age was left by a process that was killed.
 _ABANDONED_SECONDS = 86400
-# Bytes of a case's name in that of its folder; file systems take 255 in all.
+# Most bytes of the case name in the name of its folder; file systems allow 255 in all.
 _LONGEST_NAME = 180
 
 
@@ -55,7 +55,7 @@ _LONGEST_NAME = 180
 class PreparedCase:
     """A preprocessed case in its own folder of a cache.
 
-    ``shape`` is S; ``classes`` has a pair (class id, number of its rows in ``centres``) for each class it has.
+    ``shape`` is S; ``classes`` has a pair (class id, number of its rows in ``centres``) for each class of the case.
     """
 
     name: str
@@ -75,7 +75,7 @@ class PreparedCase:
 
     @property
     def centres(self) -> NDArray[np.int32]:
-        """Voxels (N, D): a sample of each class's, in the order of ``classes``, memory-mapped read-only."""
+        """Voxel indices (N, D), sampled from each class in the order of ``classes``, memory-mapped read-only."""
         centres: NDArray[np.int32] = np.load(self.folder / "centres.npy", mmap_mode="r", allow_pickle=False)
         return centres
 
@@ -95,12 +95,14 @@ def prepare_cases(
 ) -> list[PreparedCase]:
     """Preprocess every case of the dataset into the cache ``folder`` and return them in the dataset's order.
 
-    An entry's place follows from all that its content depends on: spacing, normalisations and labels, and the case's
-    files with their sizes, times and inodes. One that is there and undamaged is kept, whoever made it; it is written
-    beside its place and moved there, so a process may be killed at any time, and several may share a folder.
-    ``patch_size`` sizes the blocks and decides nothing else. Where that pays, ``workers`` processes do the work (0:
-    none); an error or the death of one is a :class:`DeconvsegError` that names its case.
-    The ``console`` shows under ``text`` how many are there.
+    The path of an entry is a hash of everything that its content depends on: spacing, normalisations, labels, and the
+    case's files with their sizes, times and inodes. Existing undamaged entries are kept. Entries are written to a
+    temporary folder and then moved, so a process may be killed at any time, and several processes may share a cache.
+    ``patch_size`` only sets the size of the blocks. With ``workers`` above 0, that many processes do the work if it
+    takes long enough. The ``console`` shows the progress under ``text``.
+
+    Raises :class:`DeconvsegError`, naming the case, if a case cannot be prepared or the process that prepares it ends
+    unexpectedly.
 
     Example:
         >>> from pathlib import Path
@@ -126,7 +128,7 @@ def prepare_cases(
     }
     place = make_folder(folder / _digest(settings))
     _remove_abandoned(place)
-    # The worker needs no other case, and sending a whole dataset with every item would cost more than the work.
+    # Workers get the dataset without its cases: sending them all with every item would cost more than the work.
     prepare = partial(
         _prepare,
         replace(dataset, cases=(), problems=()),
@@ -137,7 +139,7 @@ def prepare_cases(
         patch_size=None if patch_size is None else tuple(patch_size),
     )
     new = [case for case in dataset.cases if _is_new(place, case)]
-    # A reader that a script has registered is not there in other processes.
+    # Other processes do not know a reader that a script has registered.
     results = _spread(prepare, dataset.cases, new, workers if is_known_everywhere() else 0)
     return [
         result for _, result in zip(each(dataset.cases, text, console, lambda case: case.name), results, strict=True)
@@ -147,10 +149,10 @@ def prepare_cases(
 def _spread(
     prepare: Callable[[Case], PreparedCase], cases: Sequence[Case], new: Sequence[Case], workers: int
 ) -> Iterator[PreparedCase]:
-    """Prepare the first new case here; it tells whether the others are worth the start of processes."""
+    """Prepare the first new case in this process; its time decides whether starting processes pays for the others."""
     if not cases:
         return
-    # One that is there already takes a fraction of the time, and stands for the others only where all are.
+    # A case in the cache takes a fraction of the time, so it predicts the others only if all are in the cache.
     alike = new or cases
     first = cases.index(alike[0])
     started = time.monotonic()
@@ -184,7 +186,7 @@ def _folder(place: Path, case: Case) -> Path:
     files = [Path(os.path.realpath(path)) for path in case.files]
     parts = [[[part.path.name, part.value] for part in case.masks]] if case.masks else []
     identity = _digest([case.name, *([str(path), *file_state(path)] for path in files), *parts])
-    # A long name is cut, by bytes and without half a character: the rest of it is in the hash.
+    # A long name is cut at a whole character; the hash covers the full name.
     name = case.name.encode(errors="surrogatepass")[:_LONGEST_NAME].decode(errors="ignore")
     return place / f"{name}-{identity}"
 
@@ -226,7 +228,7 @@ def _prepare(
 
 
 def _write_entry(folder: Path, files: Mapping[str, bytes], record: Mapping[str, Any]) -> None:
-    """Write a whole entry beside its place and move it there; one that another process has put there stays."""
+    """Write an entry to a temporary folder and move it into place, unless another process has put one there."""
     unfinished = folder.with_name(_UNFINISHED + token_hex(8))
     try:
         unfinished.mkdir(parents=True)
@@ -235,7 +237,7 @@ def _write_entry(folder: Path, files: Mapping[str, bytes], record: Mapping[str, 
         checks = {name: [len(content), zlib.crc32(content)] for name, content in files.items()}
         (unfinished / _RECORD).write_text(json.dumps({**record, "files": checks}), encoding="utf-8")
         if folder.exists() and _read_entry(folder.name, folder) is None:
-            # Damaged: out of the way in one step, so that no reader meets half of it.
+            # Move a damaged entry away in one step, so that no process reads half of it.
             folder.rename(unfinished / "damaged")
         if not folder.exists():
             unfinished.rename(folder)
@@ -248,7 +250,7 @@ def _write_entry(folder: Path, files: Mapping[str, bytes], record: Mapping[str, 
 
 
 def _read_entry(name: str, folder: Path) -> PreparedCase | None:
-    """Return the entry, or None where there is none, or where its files are not those that were written."""
+    """Return the entry, or None if it does not exist or its files differ from those that were written."""
     if not (folder / _RECORD).is_file():
         return None
     try:
@@ -270,7 +272,7 @@ def _read_entry(name: str, folder: Path) -> PreparedCase | None:
 
 
 def _check_arrays(case: PreparedCase) -> None:
-    """Raise ``ValueError`` where the record of an entry contradicts its arrays."""
+    """Raise ``ValueError`` if the record of an entry contradicts its arrays."""
     image, labels, centres = case.image, case.labels, case.centres
     if image.dtype != np.float32 or tuple(image.shape[1:]) != case.shape:
         raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, not of shape {case.shape}")
@@ -303,12 +305,12 @@ def _blocks(shape: Sequence[int], patch_size: Sequence[int] | None) -> tuple[int
 
 
 def _centres(ids: NDArray[np.integer], name: str, ignore_id: int | None) -> dict[int, NDArray[np.int32]]:
-    """Return a sample of the voxels (N, D) of each class but the background; of that too, where some are ignored."""
+    """Return sampled voxels (N, D) of each foreground class, and of the background if there are ignored voxels."""
     rng = np.random.default_rng([len(name), *name.encode()])
     rows = {}
-    # Where most voxels are ignored, a patch lying anywhere would often teach nothing: it needs judged ones.
+    # If most voxels are ignored, patches at uniform positions would often contain no annotated voxel.
     for label in range(1 if ignore_id is None else 0, int(ids.max()) + 1):
-        # One index for a voxel, not one for each axis: a class may be most of a large volume.
+        # One flat index per voxel saves memory: a class may fill most of a large volume.
         if label == ignore_id or not len(voxels := np.flatnonzero(ids == label)):
             continue
         if len(voxels) > _CENTRES_PER_CLASS:

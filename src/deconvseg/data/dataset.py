@@ -1,4 +1,4 @@
-"""A dataset: named cases on disk, and how one is loaded."""
+"""Datasets: named cases on disk and how they are loaded."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from deconvseg.errors import InputError
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one file of a dataset: an error stops training on it, a warning does not.
+    """A problem with one file of a dataset: an error prevents training on it, a warning does not.
 
-    ``case`` is the name of the case that the file belongs to, or would, where its name tells.
+    ``case`` is the name of the case that the file belongs to, if its name shows it.
     """
 
     file: str
@@ -38,15 +38,16 @@ class Problem:
     case: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The problem as a plain dictionary."""
+        """Return the problem as a plain dictionary."""
         return {"file": self.file, "message": self.message, "severity": self.severity}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One scan: its image files (one, or one per channel), its mask where it has one, and the subject it is of.
+    """One scan: its image files (one, or one per channel), its mask if there is one, and its group.
 
-    ``group`` is what a table says (`Dataset.groups`). Where several files make up the mask, or a file is of one class,
+    ``group`` is the group that a table gives, such as the subject (see `Dataset.groups`). Where several files make up
+    the mask, or a file is of one class,
     ``masks`` has all of them, and ``label`` is the first.
     """
 
@@ -61,7 +62,7 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All its files, those too that hold the voxels of a header (MetaImage, NRRD)."""
+        """All files of the case, including data files that a header names (MetaImage, NRRD)."""
         return tuple(file for path in (*self.images, *self.mask_files) for file in files_of(path))
 
     @property
@@ -75,7 +76,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Region:
-    """A class that is a union of labels, as BraTS's whole tumour; written into a mask as ``written_as``."""
+    """A class that is a union of labels, such as the whole tumour of BraTS; masks store it as ``written_as``."""
 
     name: str
     labels: tuple[int, ...]
@@ -95,17 +96,16 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Cases found on disk, with what the dataset declares about itself.
+    """The cases found on disk and the declarations of the dataset.
 
-    ``root`` is its folder, or the CSV file that lists it; ``channel_names`` has one name per channel, and
-    ``guessed_channels`` says that nothing declares them: they are what the images show; ``label_names``, without the
-    ignore label, is None where nothing declares the labels; ``regions`` are nnU-Net's, in the order of
-    ``regions_class_order``; ``channels_last`` says that 4D files are allowed, their last axis the channels;
-    ``foreground`` that every label above zero counts as one class, called ``foreground_name``; ``splits_file`` is a
-    splits file found in the dataset; ``problems`` are those that the listing showed; ``excluded`` are the cases that
-    are left out on purpose. ``merged_labels`` has for each further value of a class the one that stands for it,
-    ``label_colours`` the declared colours ``#rrggbb`` by name, and ``mask_colours`` the values of the colours of masks
-    in true colour.
+    ``root`` is the dataset's folder, or the CSV file that lists it. ``channel_names`` has one name per channel;
+    ``guessed_channels`` is true if the names are not declared but derived from the images. ``label_names`` excludes the
+    ignore label and is None if the labels are not declared. ``regions`` are those of nnU-Net, in the order of
+    ``regions_class_order``. ``channels_last`` allows 4D files whose last axis is the channels. With ``foreground``
+    every label above zero counts as one class named ``foreground_name``. ``splits_file`` is a splits file found in the
+    dataset, ``problems`` are those found while listing the cases, and ``excluded`` are the cases that the user
+    excludes. ``merged_labels`` maps further values of a class to its main value, ``label_colours`` maps class names to
+    declared colours ``#rrggbb``, and ``mask_colours`` maps the colours of masks in true colour to label values.
     """
 
     root: Path
@@ -143,11 +143,11 @@ class Dataset:
 
     @property
     def groups(self) -> dict[str, str]:
-        """What must not be divided between splits, by case name: what a table says, a BIDS subject, else the case."""
+        """The group of each case, which splits must not divide: by a table, the BIDS subject, or the case itself."""
         return {case.name: case.group or subject_of(case.name) for case in self.cases}
 
     def case(self, name: str) -> Case:
-        """The case of that name; `InputError` where there is none."""
+        """Return the case with this name; `InputError` if there is none."""
         found = self._by_name.get(name)
         if found is None:
             raise InputError(f"{self.root} has no case {name!r}; it has {list_names(self.names)}")
@@ -159,15 +159,15 @@ class Dataset:
 
     @property
     def left_out(self) -> tuple[Problem, ...]:
-        """The errors of files and cases that are not among `cases`."""
+        """The errors of files and cases that are not in ``cases``."""
         names = set(self.names)
         return tuple(p for p in self.problems if p.severity == "error" and p.case not in names)
 
     def select(self, names: Iterable[str]) -> Dataset:
-        """The dataset of these cases alone, in this order.
+        """Return a dataset of only these cases, in this order.
 
-        Channels that nothing declares are then what these cases show, and stay so in a selection from them: a
-        colour image among the test cases does not make the grey ones colour.
+        Channels that are not declared are derived again, from these cases, and then fixed for later selections: a
+        colour image among the test cases does not turn grey training images into colour.
         """
         cases = tuple(map(self.case, names))
         if not cases or not self.guessed_channels:
@@ -176,22 +176,22 @@ class Dataset:
         return replace(self, cases=cases, channel_names=channel_names, guessed_channels=False)
 
     def load(self, case: Case) -> tuple[Image, LabelMap | None]:
-        """The image and the mask of a case; `InputError` names both files where their grids differ."""
+        """Return the image and the mask of a case; `InputError` names both files if their grids differ."""
         image, label_map = self.load_image(case), self.load_label(case)
         if label_map is None or case.label is None:
             return image, None
         label_map = uncrop(label_map, case.label, image)
         check_same_grid(image, case.images[0], label_map, case.label)
-        # One geometry for both, to the last digit: resampling must not round them to different sizes.
+        # Exactly one geometry for both, so that resampling does not round them to different sizes.
         return image, replace(label_map, geometry=image.geometry)
 
     def load_image(self, case: Case) -> Image:
-        """The image of a case, grey expanded to RGB in a colour dataset; `InputError` for other channels."""
+        """Return the image of a case, grey as RGB in a colour dataset; `InputError` for other channels."""
         image = read_image(case.images, channels_last=self.channels_last)
         return match_channels(image, self.channel_names, str(case.images[0]))
 
     def expands_grey(self, case: Case) -> bool:
-        """Whether `load_image` repeats this case's single grey channel as red, green and blue."""
+        """Return whether `load_image` repeats the grey channel of this case as red, green and blue."""
         return is_rgb(self.channel_names) and len(case.images) == 1 and read_header(case.images[0]).channels == 1
 
     def load_label(self, case: Case) -> LabelMap | None:
@@ -218,7 +218,7 @@ class Dataset:
 
 
 def case_notes(case: Case) -> list[Problem]:
-    """What the readers had to assume about the files of a case; `InputError` for a header that cannot be read."""
+    """Return what readers had to assume about the files of a case; `InputError` for an unreadable header."""
     found = [(path, note) for path in case.images for note in read_header(path).notes]
     for mask in case.mask_files:
         header = read_header(mask)
@@ -230,11 +230,12 @@ def case_notes(case: Case) -> list[Problem]:
 
 
 def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> list[str]:
-    """A line for each kind of problem that the listing of a dataset and the headers of the cases ``names`` showed.
+    """Return a line for each kind of problem found while listing a dataset and reading the headers of ``names``.
 
-    Each names the first file and how many there are. A header that cannot be read is left to those that read its file.
+    Each line names the first file and the number of files. An unreadable header is skipped here: reading the file
+    reports it.
 
-    Raises `InputError` for an error of one of the cases ``names``, those that are to be used.
+    Raises `InputError` if one of the cases ``names``, which the caller will use, has an error.
     """
     chosen = set(names)
     for problem in dataset.problems:
@@ -268,7 +269,7 @@ def describe_excluded(dataset: Dataset) -> str:
 
 
 def list_names(names: Iterable[object], limit: int = 5) -> str:
-    """The first few names and how many more there are, for a message of one line."""
+    """Return the first few names and the number of the others, for a one-line message."""
     listed = [str(name) for name in names]
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more

@@ -1,4 +1,4 @@
-"""Tables as programs write them: commas, semicolons or tabs, with or without a byte order mark."""
+"""Read delimited tables: commas, semicolons or tabs, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a table in order, and its rows that are not empty, each with its line in the file."""
+    """The columns of a table in order, and its non-empty rows, each with its line number in the file."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[int, Mapping[str, str]], ...]
@@ -37,11 +37,11 @@ def unguard_cell(text: str) -> str:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table whose first line names the columns; cells are stripped, those that a row lacks are empty.
+    """Read a table whose first line names the columns; cells are stripped, and missing cells are empty.
 
-    The delimiter is the one that the first line has most of (a line ``sep=;`` before it says which). Raises
-    `InputError` for a missing file, one that is no text in UTF-8 (or UTF-16 with a byte order mark), a column that is
-    there twice, and a row of more cells than columns.
+    The delimiter is the most frequent one of the first line, unless a line such as ``sep=;`` before it sets it. Raises
+    `InputError` for a missing file, a file that is not text in UTF-8 (or UTF-16 with a byte order mark), a repeated
+    column, and a row with more cells than columns.
     """
     text = read_text(path)
     lines = io.StringIO(text, newline="")

@@ -1,4 +1,4 @@
-"""A synthetic dataset that needs no download: an organ with lesions, blurred and noisy."""
+"""A synthetic demo dataset without download: an organ with lesions, blurred and noisy."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _ORGAN, _LESION = 1, 2
 
 
 def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int = 0) -> Path:
-    """Write the synthetic set to ``folder`` as an nnU-Net raw dataset with a ``splits.json``; return it.
+    """Write the synthetic dataset to ``folder`` in nnU-Net's raw layout with a ``splits.json``; return the folder.
 
-    3D volumes of about 48×48×32 voxels at 1×1×1.5 mm in varying sizes, positions and axis orientations; label
-    1 is a bright organ, label 2 the dark lesions in it; blobs outside it only look like either. A case is a
-    function of ``seed`` and its number alone. A fifth of the cases is the test set.
+    The volumes have about 48×48×32 voxels of 1×1×1.5 mm, in varying sizes, positions and axis orientations. Label 1 is
+    a bright organ and label 2 the dark lesions in it; blobs outside the organ resemble either but are background. Each
+    case depends only on ``seed`` and its number. A fifth of the cases is the test set.
 
     Example:
         >>> from deconvseg.data import make_demo_dataset, open_dataset
@@ -43,7 +43,7 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
         rng = np.random.default_rng([seed, number])
         image, labels = _make_case(rng)
         geometry = _random_geometry(rng, image.shape)
-        # Shifted by one from five cases to the next, so that the test cases, a fifth, have all of them too.
+        # Shifted by one after each five cases, so that the test cases (every fifth) also cover all orientations.
         orientation = _ORIENTATIONS[(number + number // len(_ORIENTATIONS)) % len(_ORIENTATIONS)]
         _write_volume(image, geometry, orientation, folder / "imagesTr" / f"{name}_0000.nii.gz")
         _write_volume(labels, geometry, orientation, folder / "labelsTr" / f"{name}.nii.gz")
@@ -63,7 +63,7 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
 
 
 def _make_case(rng: np.random.Generator) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
-    """One scan and its truth in RAS order: what is there, then what the scanner makes of it."""
+    """Return one simulated scan and its true labels in RAS order."""
     from scipy import ndimage
 
     shape = tuple(int(size + rng.integers(-4, 5)) for size in _SHAPE)
@@ -137,7 +137,7 @@ def _random_geometry(rng: np.random.Generator, shape: Sequence[int]) -> Geometry
 
 
 def _write_volume(pixels: npt.NDArray[Any], geometry: Geometry, orientation: str, path: Path) -> None:
-    """Store a RAS volume with its axes in another orientation: the same tissue in the same place."""
+    """Store a RAS volume in another axis orientation; world positions do not change."""
     import nibabel as nib
 
     turned = nib.orientations.ornt_transform(

@@ -1,4 +1,4 @@
-"""Where voxels lie in the world: affines, axis orders and the grids that resampling makes."""
+"""Positions of voxels in the world: affines, axis orders and the grids of resampled images."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class AxisOrder:
         return np.ascontiguousarray(self.view(array))
 
     def view(self, array: Array) -> Array:
-        """The same order as a view: what is written into it lands in ``array``."""
+        """Reorder as a view: writing to the result changes ``array``."""
         leading = array.ndim - len(self.permutation)
         moved = array.transpose(*range(leading), *(leading + axis for axis in self.permutation))
-        # An axis of one voxel is its own mirror image, and keeps a stride that PyTorch takes.
+        # Do not flip axes of one voxel: they are their own mirror image, and PyTorch rejects negative strides.
         return np.flip(moved, tuple(axis for axis in self._flipped_axes(leading) if moved.shape[axis] > 1))
 
     def undo(self, array: Array) -> Array:
-        """Put the last n axes of a reordered ``array`` back: the inverse of `apply`, exactly."""
+        """Restore the last n axes of a reordered ``array``: the exact inverse of `apply`."""
         leading = array.ndim - len(self.permutation)
         flipped = np.flip(array, self._flipped_axes(leading))
         inverse = (leading + int(axis) for axis in np.argsort(self.permutation))
         return np.ascontiguousarray(flipped.transpose(*range(leading), *inverse))
 
     def apply_geometry(self, geometry: Geometry, shape: Sequence[int]) -> Geometry:
-        """The geometry of the reordered grid of a ``shape`` of voxels: none moves in the world."""
+        """Return the geometry of the reordered grid with ``shape`` voxels; world positions do not change."""
         dims = len(self.permutation)
         to_input = np.zeros((dims + 1, dims + 1))
         to_input[-1, -1] = 1.0
@@ -61,10 +61,10 @@ class AxisOrder:
 class Geometry:
     """The map from voxel indices to world millimetres: an affine (n + 1, n + 1) in nibabel's convention.
 
-    In 3D the world is RAS (x to the right, y to the front, z up). In 2D the axes are (row, column), and the
-    affine is the identity unless the file says otherwise. ``placed`` is False where the file gives the distances
-    between voxels alone, and neither orientation nor origin. Raises `InputError` for a singular or non-finite affine,
-    and for voxels of an impossible size.
+    In 3D the world is RAS (x to the right, y to the front, z up). In 2D the axes are (row, column), and the affine is
+    the identity unless the file gives another. ``placed`` is False if the file gives only the distances between
+    voxels, but no orientation and origin. Raises `InputError` for a singular or non-finite affine, and for voxels of
+    an impossible size.
 
     Example:
         >>> import numpy as np
@@ -98,7 +98,7 @@ class Geometry:
 
     @classmethod
     def identity(cls, spatial_dims: int) -> Geometry:
-        """Unit spacing, no rotation, origin at zero."""
+        """Return a geometry with unit spacing, no rotation and the origin at zero."""
         return cls(np.eye(spatial_dims + 1))
 
     @property
@@ -124,14 +124,14 @@ class Geometry:
 
     @property
     def tolerance(self) -> float:
-        """The difference in millimetres that is taken for rounding: 1 % of the smallest voxel, at most 1e-3 mm."""
+        """The difference in millimetres that counts as rounding: 1 % of the smallest spacing, at most 1e-3 mm."""
         return min(1e-3, 0.01 * min(self.spacing))
 
     def matches(self, other: Geometry, tolerance: float | None = None) -> bool:
-        """Whether both affines have one size and agree entry by entry within ``tolerance`` (mm).
+        """Return whether both affines have the same size and agree in every entry within ``tolerance`` (mm).
 
-        By default that is the smaller `tolerance` of both, and what float32, in which headers are stored, rounds off
-        large entries. Where one of them is not placed, the spacings alone are compared.
+        The default is the smaller `tolerance` of both, plus the rounding of large entries in float32, the type in
+        headers. If one of them is not placed, only the spacings are compared.
         """
         if self.affine.shape != other.affine.shape:
             return False
@@ -140,7 +140,7 @@ class Geometry:
         return self.agrees(self.affine, other.affine, other, tolerance)
 
     def agrees(self, ours: Any, theirs: Any, other: Geometry, tolerance: float | None = None) -> bool:
-        """Whether two arrays of lengths, ours and those of ``other``, agree entry by entry as in `matches`."""
+        """Return whether two arrays of lengths, ours and those of ``other``, agree in every entry as in `matches`."""
         ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         if tolerance is None:
             rounding = 4 * np.finfo(np.float32).eps * np.maximum(np.abs(ours), np.abs(theirs))
@@ -150,14 +150,14 @@ class Geometry:
         return bool((np.abs(ours - theirs) <= allowed).all())
 
     def resampled(self, old_shape: Sequence[int], new_shape: Sequence[int]) -> Geometry:
-        """The geometry after resampling ``old_shape`` to ``new_shape``, the volume's outer edges kept."""
+        """Return the geometry after resampling from ``old_shape`` to ``new_shape`` within the same outer edges."""
         scale = np.asarray(old_shape, dtype=np.float64) / np.asarray(new_shape, dtype=np.float64)
         to_old = np.diag([*scale, 1.0])
         to_old[:-1, -1] = (scale - 1.0) / 2.0
         return Geometry(self.affine @ to_old, self.placed)
 
     def axis_order(self) -> AxisOrder:
-        """The order that brings the array closest to canonical axes: RAS in 3D, unchanged otherwise."""
+        """Return the order that brings the array closest to canonical axes: RAS in 3D, unchanged otherwise."""
         dims = self.spatial_dims
         if dims != 3:
             return AxisOrder(tuple(range(dims)), (False,) * dims)

@@ -1,4 +1,4 @@
-"""Images and masks that must lie on one grid."""
+"""Check that an image and a mask have the same grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deconvseg.errors import InputError
 
 
 def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | LabelMap, second_path: Path) -> None:
-    """Raise an `InputError` with both files and both values where shapes or geometries differ."""
+    """Raise an `InputError` with both files and both values if shapes or geometries differ."""
     if first.shape != second.shape:
         raise InputError(
             f"{second_path} has the shape {_show(second.shape)}, but {first_path} has {_show(first.shape)}; "
@@ -36,11 +36,11 @@ def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | L
 
 
 def _turned(*paths: Path) -> str:
-    """Say which of two files alone is turned by EXIF."""
+    """Return a hint if an EXIF orientation turns exactly one of two files."""
     try:
         turned = [path for path in paths if read_header(path).orientation != 1]
     except InputError:
-        return ""  # not files, or gone since
+        return ""  # not a file, or deleted meanwhile
     if len(turned) != 1:
         return ""
     return f" ({turned[0]} is turned as its EXIF orientation says: turn the other one too, or save it without EXIF)"

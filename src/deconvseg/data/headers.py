@@ -1,4 +1,4 @@
-"""What a file says before its numbers are read, and which reader is asked."""
+"""Read headers, and choose the reader of a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deconvseg.errors import InputError
 
 
 def read_header(path: str | PathLike[str], *, readers: Sequence[Any] | None = None) -> Header:
-    """What a file says of its image before its numbers are read. ``readers`` is deprecated, as in `read_image`.
+    """Read the header of an image file, without its voxels. ``readers`` is deprecated, as in `read_image`.
 
     Example:
         >>> from deconvseg.data import read_header
@@ -38,20 +38,20 @@ def read_header(path: str | PathLike[str], *, readers: Sequence[Any] | None = No
 
 @contextmanager
 def asking(path: Path, readers: Sequence[Any] | None = None) -> Iterator[Reader]:
-    """The reader of a path, for a block in which whatever it raises becomes an `InputError` that names the file."""
+    """Yield the reader of a path; exceptions inside the block become an `InputError` that names the file."""
     reader = reader_of(path, readers)
     with naming_file(path, f"{image_suffix(path)} file" if path.is_file() else "image"):
         yield reader
 
 
 def warn_of_readers(readers: Sequence[Any] | None) -> None:
-    """Warn the caller of a public function that was given readers."""
+    """Warn the caller of a public function about the deprecated argument ``readers``."""
     if readers is not None:
         warnings.warn("readers= is deprecated: register them with register_reader", DeprecationWarning, stacklevel=3)
 
 
 def reader_of(path: Path, readers: Sequence[Any] | None = None) -> Reader:
-    """The reader of a path; `InputError` for a format that is not read, and for what is no file (or image folder)."""
+    """Return the reader of a path; `InputError` for an unsupported format or anything but a file or image folder."""
     known = find_format(path)
     reader = None if known is None else known.reader
     if readers is not None:
@@ -70,13 +70,13 @@ def reader_of(path: Path, readers: Sequence[Any] | None = None) -> Reader:
 
 
 def compression_with_losses(path: Path) -> str:
-    """The name of a file's compression if it changes numbers ("JPEG"), else an empty text."""
+    """Return the name of a file's compression if it is lossy ("JPEG"), else an empty string."""
     with asking(path) as reader:
         return reader.compression_with_losses(path)
 
 
 def describe_unread(path: Path) -> str:
-    """What is said of a path that no reader takes."""
+    """Return the message about a path that no reader accepts."""
     suffix = path.suffix.lower()
     if suffix in DICOM:
         return f"{path} is DICOM, which is not read; convert the series with dcm2niix and give the .nii.gz file"

@@ -1,4 +1,4 @@
-"""JSON files read safely: what is wrong with one is said in one line that names it."""
+"""Read JSON files; one-line errors name the file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from deconvseg.system import one_line
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file in UTF-8 (a byte order mark is passed over; with one also UTF-16).
+    """Return the content of a JSON file in UTF-8 (with or without byte order mark; with one also UTF-16).
 
-    Raises `InputError` that names the file, and the line where it is not JSON: a key that an object has twice, NaN or
-    infinity, numbers beyond float64, half of a surrogate pair and too many levels are none.
+    Raises `InputError` that names the file, and the line if it is not valid JSON. Repeated keys of an object, NaN,
+    infinity, numbers beyond float64, unpaired surrogates and too many levels are also errors.
     """
     try:
         content = path.read_bytes()
@@ -27,12 +27,12 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes | str, where: str) -> Any:
-    """A JSON text, read as `read_json` does; errors name ``where`` it is from."""
+    """Parse a JSON text as `read_json` does; errors name its source ``where``."""
     try:
         text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
         if "\\u" in text:
-            # Half of a surrogate pair is a string that no file can be written with.
+            # An unpaired surrogate cannot be encoded, so no file could be written with this string.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not valid JSON ({one_line(error):.200}); correct it") from error
@@ -40,7 +40,7 @@ def parse_json(content: bytes | str, where: str) -> Any:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """A JSON file whose content is an object; `InputError` names the file where it is not."""
+    """Return the content of a JSON file that contains an object; `InputError` names the file if it does not."""
     record = read_json(path)
     if not isinstance(record, dict):
         raise InputError(f"{path} must hold a JSON object, not a {type(record).__name__}")
@@ -48,7 +48,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: of two values for one key a reader would silently take the last."""
+    """Return an object, after a check for repeated keys: ``json`` would silently use the last value."""
     record = dict(pairs)
     if len(record) < len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)

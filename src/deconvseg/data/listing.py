@@ -1,4 +1,4 @@
-"""What the layouts share: image files by stem, channel files by case, the channels of single files."""
+"""Shared code of layouts: image files by stem, channel files by case, the channels of single files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def list_image_files(folder: Path) -> list[Path]:
-    """The images of a folder, not of its subfolders, sorted: files, and folders that are one image.
+    """Return the images of a folder without its subfolders, sorted: files, and folders that are one image.
 
-    Hidden and ``._`` files are left out, and so are previews and copies of others, and the headers of pairs. Links to
-    files that are gone, pipes and devices are among them: reading says what they are.
+    Hidden and ``._`` files, previews and copies of others, and the headers of pairs are excluded. Dead links, pipes
+    and devices are included: reading them raises an error that describes them.
     """
     return without_copies(sorted(path for path in folder.iterdir() if is_image(path)))
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:
-    """Files by their name without the image suffix; `InputError` where two files share it."""
+    """Return files by name without the image suffix; `InputError` if two files share it."""
     found: dict[str, Path] = {}
     for path in files:
         stem = case_stem(path)
@@ -39,13 +39,13 @@ def by_stem(files: Iterable[Path]) -> dict[str, Path]:
 
 
 def channel_of(path: Path) -> tuple[str, int] | None:
-    """The case and the channel number of nnU-Net's ``CASE_0000.ext``, or None for another name."""
+    """Return the case and channel number of an nnU-Net file name ``CASE_0000.ext``, or None for another name."""
     match = _CHANNEL_FILE.fullmatch(case_stem(path))
     return (match["case"], int(match["channel"])) if match else None
 
 
 def channel_files(files: Iterable[Path]) -> dict[str, dict[int, Path]]:
-    """Channel files by case and channel number; files with another name are left out."""
+    """Return channel files by case and channel number, without files that have another name."""
     grouped: dict[str, dict[int, Path]] = defaultdict(dict)
     for path in files:
         found = channel_of(path)
@@ -59,18 +59,18 @@ def channel_files(files: Iterable[Path]) -> dict[str, dict[int, Path]]:
 
 
 def sibling_channel(path: Path, channel: int) -> Path:
-    """The file that holds another channel of the case of ``path``, which is named as a channel itself."""
+    """Return the path of another channel of the same case; ``path`` must be named as a channel."""
     ending = ending_of(path)
     return path.with_name(f"{path.name[: len(path.name) - len(ending) - 4]}{channel:04d}{ending}")
 
 
 def ending_of(path: Path) -> str:
-    """The image suffix as it is written in the name."""
+    """Return the image suffix as written in the name."""
     return path.name[len(path.name) - len(image_suffix(path)) :]
 
 
 def locate(folder: Path, text: str) -> Path:
-    """The file that a list names relative to ``folder``, also where it writes backslashes, or letters decomposed.
+    """Return the file that a list names relative to ``folder``, also with backslashes or decomposed (NFD) letters.
 
     Raises `InputError` for a text that cannot be a path.
     """
@@ -82,7 +82,7 @@ def locate(folder: Path, text: str) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a file or folder is there; a name that the system cannot have is not."""
+    """Return whether a file or folder exists; False for names that the system does not allow."""
     try:
         return path.exists()
     except OSError:
@@ -90,17 +90,17 @@ def is_there(path: Path) -> bool:
 
 
 def find_splits(root: Path) -> Path | None:
-    """A splits file in a dataset's folder, if it has one."""
+    """Return the splits file in a dataset's folder, or None."""
     candidates = (root / "splits.json", root / "splits_final.json")
     return next((path for path in candidates if path.is_file()), None)
 
 
 def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
-    """Channel names for single-file images: colour where any is; a file that won't open is passed over."""
+    """Return channel names for single-file images: RGB if any image is in colour; unreadable files are skipped."""
     for path in images:
         try:
             if is_picture(path) and read_header(path).channels == 3:
                 return RGB
         except InputError:
-            continue  # the check of the dataset names it, with the reason
+            continue  # `check_dataset` reports the file and the reason
     return ("grey",) if is_picture(images[0]) else ("image",)

@@ -1,17 +1,17 @@
-"""Names of files in what is shared: relative to the file that has them, without the home folder of who made them."""
+"""File names in shared records: relative to the record, without the user's home folder."""
 
 import os
 from pathlib import Path
 
 
 def name_beside(file: Path, folder: Path) -> str:
-    """Return how a file in ``folder`` names another one: relative to the folder, or from the home folder (``~/…``).
+    """Return the name of a file for a record in ``folder``: relative to the folder, or to the home folder (``~/…``).
 
-    The latter only where the file lies in the user's home folder and ``folder`` does not; where neither is possible
-    (another drive), the whole path.
+    The home folder is used only if it contains the file but not ``folder``. If no relative path exists (another
+    drive), the absolute path is returned.
     """
     folder = folder.resolve()
-    # Only the folder: a link keeps its own name.
+    # Resolve only the folder: a link keeps its own name.
     path = file.absolute().parent.resolve() / file.name
     home = Path.home().resolve()
     if path.is_relative_to(home) and not folder.is_relative_to(home):
@@ -23,7 +23,7 @@ def name_beside(file: Path, folder: Path) -> str:
 
 
 def find_beside(name: str, folder: Path) -> Path:
-    """Return the file that :func:`name_beside` has named; a whole path, as in records of before, is itself."""
+    """Return the file named by :func:`name_beside`; absolute paths, as in older records, are returned unchanged."""
     if name.startswith("~/"):
         return Path.home() / name[2:]
     return Path(os.path.normpath(folder.resolve() / name))

@@ -1,4 +1,4 @@
-"""From a case on its own grid to the network's grid and intensities, and back."""
+"""Preprocessing: resample cases to the network's grid and normalise intensities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from deconvseg.data.colours import is_rgb
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 
-# Voxels that are normalised at a time.
+# Number of voxels that are normalised at a time.
 _BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How one channel's intensities are brought to a common scale.
+    """Normalisation of the intensities of one channel.
 
-    ``zscore`` uses the volume's own mean and standard deviation, ``zscore_nonzero`` those of its non-zero voxels
-    (which alone are changed), ``ct`` clips and uses the dataset's foreground statistics.
+    ``zscore`` uses the mean and standard deviation of the volume, ``zscore_nonzero`` those of its non-zero voxels
+    (only these are changed), and ``ct`` clips and uses the foreground statistics of the dataset.
 
     Example:
         >>> from deconvseg.data import Normalisation, preprocess_image, read_image
@@ -36,13 +36,13 @@ class Normalisation:
     std: float | None = None
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the normalised channel, any shape."""
+        """Return the normalised channel, of any shape."""
         normalised = np.array(pixels, np.float32, order="C")
         self.apply(normalised)
         return normalised
 
     def apply(self, pixels: NDArray[np.float32]) -> None:
-        """Normalise a contiguous channel in place; a few megabytes are held beside it, however large it is."""
+        """Normalise a contiguous channel in place, with only a few megabytes of extra memory for any size."""
         flat = pixels.reshape(-1)
         blocks = [flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK)]
         if self.clip is not None:
@@ -57,14 +57,14 @@ class Normalisation:
             return
         mean, std, largest = self._statistics(blocks)
         for block in blocks:
-            # A constant channel has no scale of its own: it becomes zero everywhere.
+            # A constant channel has no scale: it becomes zero.
             if std <= 1e-8 * largest:
                 block[:] = 0
             else:
                 np.copyto(block, (block - mean) / std, where=self._inside(block), casting="same_kind")
 
     def _statistics(self, blocks: Sequence[NDArray[np.float32]]) -> tuple[np.float64, np.float64, float]:
-        """Mean and standard deviation, in double precision, and the largest magnitude; zeros where there is nothing."""
+        """Return mean and standard deviation in double precision, and the largest magnitude; zeros without voxels."""
         count = sum(int(np.count_nonzero(self._inside(block))) for block in blocks)
         if count == 0:
             return np.float64(0), np.float64(0), 0.0
@@ -78,7 +78,7 @@ class Normalisation:
 
 
 def match_channels(image: Image, names: Sequence[str], where: str = "the image") -> Image:
-    """Return the image with these channels: a grey 2D image is repeated where they are red, green and blue."""
+    """Return the image with these channels: a grey 2D image is repeated for red, green and blue."""
     found = image.channels
     if found == len(names):
         return image

@@ -1,4 +1,4 @@
-"""Files to images and label maps: the checks that hold for every format."""
+"""Read images and label maps, with the checks that apply to every format."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 from deconvseg.units import format_bytes
 
-# What is white in unusual depths; only there the header is asked, which costs another look at the file.
+# White values of unusual bit depths; only for these is the header read, which opens the file once more.
 _WHITES = {2**bits - 1 for bits in range(2, 16)} - {255}
-_LABEL_NOISE = 1e-4  # what arithmetic leaves of a whole number in float32, and no interpolated mask consists of
+_LABEL_NOISE = 1e-4  # allows rounding of whole numbers in float32, but not interpolated masks
 
 
 def read_image(
@@ -35,10 +35,10 @@ def read_image(
     """Read one file, or several single-channel files of the same grid as the channels of one image.
 
     ``channels_last`` allows a 4D file whose last axis is the channels (Medical Segmentation Decathlon), and NRRD and
-    MetaImage with several numbers per voxel. ``memory`` is the number of bytes that reading may take.
-    Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, channels whose
-    shapes or geometries (see `Geometry.matches`) differ, and, before any number is read, for too little memory.
-    ``readers`` is deprecated: register them (`register_reader`).
+    MetaImage files with several numbers per voxel. ``memory`` is the largest number of bytes that reading may need.
+    Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, channels whose shapes or
+    geometries (see `Geometry.matches`) differ, and for too little memory (checked before reading voxels). ``readers``
+    is deprecated: use `register_reader`.
 
     Example:
         >>> from deconvseg.data import read_image
@@ -66,7 +66,7 @@ def read_image(
             )
         check_same_grid(first, files[0], channel, path)
         pixels[number] = channel.pixels[0]
-        # Before the next file is read, what has been copied goes.
+        # Free the copied array before the next file is read.
         first = Image(pixels[:1], first.geometry)
         del channel
     return Image(pixels, first.geometry)
@@ -113,14 +113,14 @@ def _as_labels(path: Path, pixels: npt.NDArray[Any], geometry: Geometry) -> Labe
 
 
 def read_label_white(path: str | PathLike[str], largest: int) -> int | None:
-    """The ``largest`` label of a mask if its file shows that white, in other than 1, 8 or 16 bits; else None."""
+    """Return the ``largest`` label if it is white in a file with a depth other than 1, 8 or 16 bits; else None."""
     if largest not in _WHITES or not is_picture(path):
         return None
     return largest if read_header(path).white == largest else None
 
 
 def _read_channels(path: Path, channels_last: bool, readers: Sequence[Any] | None) -> Image:
-    # What float32 cannot hold becomes infinite, which is refused below by its count.
+    # Values beyond float32 become infinite, which is counted and refused below.
     with np.errstate(over="ignore", invalid="ignore"), asking(path, readers) as reader:
         pixels, geometry = reader.read_channels(path, channels_last=channels_last)
         check_number_type(path, pixels.dtype)
@@ -141,7 +141,7 @@ def _check_memory(files: Sequence[Path], memory: int, readers: Sequence[Any] | N
     for path in files:
         with asking(path, readers) as reader:
             headers.append(reader.read_header(path))
-    # All channels in float32, and one file's numbers as they are stored, and in float32 if they are to be joined.
+    # All channels in float32, plus one file as stored, and in float32 if several files are joined.
     joined = 4 if len(files) > 1 else 0
     needed = sum(4 * header.numbers for header in headers)
     needed += max((header.itemsize + joined) * header.numbers for header in headers)

@@ -1,4 +1,4 @@
-"""What a dataset is when a run starts on it, and whether it still is that: its listing, and what its files hold."""
+"""Records of a dataset at the start of a run, and checks that the listing and the files have not changed since."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def file_sha256(path: Path) -> str:
 
 
 def file_state(path: Path) -> list[int]:
-    """Return what changes with a file's contents: size, times of change of contents and inode (ns), inode number.
+    """Return a file's size, modification time (ns), inode change time (ns) and inode number, which change with it.
 
-    A file that is replaced by one of the same size and date (an archive with fixed dates, ``cp -p``) has another inode
-    or another time of change of it. Of a file that is not there: -1.
+    A file replaced by one of the same size and date (an archive with fixed dates, ``cp -p``) has another inode or
+    inode change time. For a missing file the list is [-1].
     """
     if not path.exists():
         return [-1]
@@ -41,9 +41,9 @@ def file_state(path: Path) -> list[int]:
 
 
 def name_files(dataset: Dataset) -> dict[str, Path]:
-    """Return the files of all cases by names that tell nothing of where the dataset lies.
+    """Return the files of all cases by names that do not reveal the location of the dataset.
 
-    They are relative to the dataset's folder; a file elsewhere is named by its case and its own name.
+    Names are relative to the dataset's folder; a file elsewhere is named by its case and file name.
     """
     folder = _plain(dataset.root if dataset.root.is_dir() else dataset.root.parent)
     named: dict[str, Path] = {}
@@ -60,14 +60,14 @@ def name_files(dataset: Dataset) -> dict[str, Path]:
 
 @takes_console
 def record_dataset(dataset: Dataset, console: Console = SILENT) -> dict[str, Any]:
-    """Return what :func:`check_dataset_unchanged` compares: hashes of the listing, SHA-256 and state of every file.
+    """Return the record for :func:`check_dataset_unchanged`: hashes of the listing, SHA-256 and state of every file.
 
-    Keys are ``listing``, ``data`` (SHA-256 by the names of :func:`name_files`) and ``states``.
+    The keys are ``listing``, ``data`` (SHA-256 by the names of :func:`name_files`) and ``states``.
     """
     named = name_files(dataset)
     data, states = {}, {}
     for name in each(list(named), "hashing the data", console, str):
-        # The state first: a file that is written meanwhile then differs from it.
+        # The state first, so that a change of the file during hashing is detected later.
         states[name] = file_state(named[name])
         data[name] = file_sha256(named[name])
     return {"listing": _describe_listing(dataset, named), "data": data, "states": states}
@@ -75,10 +75,10 @@ def record_dataset(dataset: Dataset, console: Console = SILENT) -> dict[str, Any
 
 @takes_console
 def check_dataset_unchanged(record: Mapping[str, Any], dataset: Dataset, console: Console = SILENT) -> None:
-    """Raise an `InputError` that names what has changed since :func:`record_dataset` gave the record.
+    """Raise an `InputError` that names what has changed since :func:`record_dataset` made the record.
 
-    Other cases, files, channels or labels are a change; a file is read where its state differs, and its contents
-    decide. Records of before have absolute paths and no listing; then the files that they name are read.
+    Other cases, files, channels or labels are a change. A file whose state differs is read, and only different
+    contents are a change. Older records have absolute paths and no listing; then the files that they name are read.
     """
     data, states = record.get("data", {}), record.get("states", {})
     advice = "train a new run in another folder (`output`)"
@@ -127,7 +127,7 @@ def _describe_listing(dataset: Dataset, named: Mapping[str, Path]) -> dict[str, 
 
 
 def _plain(path: Path) -> Path:
-    """Return the absolute path without steps up and down; links stay what they are."""
+    """Return the absolute path without ``..`` components; links are not resolved."""
     return Path(os.path.normpath(path.absolute()))
 
 

@@ -1,4 +1,4 @@
-"""Arrays as files: compressed in blocks, so that a part costs the blocks that it touches."""
+"""Arrays in files, compressed in blocks: reading a part decompresses only its blocks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from deconvseg.system import one_line
 
 # Along each axis.
 _BLOCKS_PER_CHUNK = 4
-# What Blosc2 raises for frames that are damaged, or are of another of its kinds.
+# Exceptions of Blosc2 for frames that are damaged or of another kind.
 _DAMAGED = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
     *(TypeError, ValueError),
@@ -22,11 +22,11 @@ _DAMAGED = (
 
 
 class StoredArray(Protocol):
-    """An array in a file: an index reads, and decompresses, only the blocks that it touches."""
+    """An array in a file: indexing reads and decompresses only the blocks that it needs."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """The shape of the array."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -44,7 +44,7 @@ class StoredArray(Protocol):
 
 
 def compress(array: NDArray[Any], blocks: Sequence[int]) -> bytes:
-    """Return the array as a Blosc2 frame, in memory: a full disk is then told by the system, as what it is."""
+    """Return the array as a Blosc2 frame in memory, so that writing to a full disk raises the system's error."""
     import blosc2
 
     chunks = [min(n, _BLOCKS_PER_CHUNK * block) for n, block in zip(array.shape, blocks, strict=True)]
@@ -52,21 +52,21 @@ def compress(array: NDArray[Any], blocks: Sequence[int]) -> bytes:
         np.ascontiguousarray(array),
         chunks=chunks,
         blocks=list(blocks),
-        # The fastest to decompress; zstandard is a tenth smaller and takes three times as long to read.
+        # LZ4 is the fastest to decompress; Zstandard is a tenth smaller but takes three times as long to read.
         cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1},
     ).to_cframe()
     return frame
 
 
 def open_stored(path: Path) -> StoredArray:
-    """Open a Blosc2 file that :func:`compress` made.
+    """Open a Blosc2 file made by :func:`compress`.
 
-    Raises :class:`DeconvsegError`, here and where a part is read, for a file that is damaged.
+    Raises :class:`DeconvsegError` for a damaged file, here or when a part is read.
     """
     import blosc2
 
     with _naming(path):
-        # One thread: a patch is a few blocks, and the cores are the network's.
+        # One thread: a patch has only a few blocks, and the other cores are needed by the network.
         array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
         if not isinstance(array, blosc2.NDArray):
             raise ValueError("it is no array")
@@ -74,7 +74,7 @@ def open_stored(path: Path) -> StoredArray:
 
 
 class _Frame:
-    """An open Blosc2 file, whose errors name it."""
+    """An open Blosc2 file; errors name the file."""
 
     def __init__(self, path: Path, frame: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.path, self.frame, self.shape, self.dtype = path, frame, shape, dtype

@@ -1,4 +1,4 @@
-"""Tables of cases: what a column says (age, site, scanner), and tables that are safe to open in a spreadsheet."""
+"""Tables of cases: read a column (age, site, scanner), and write tables that are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _CASE_COLUMNS = ("case", "case_id", "name", "participant_id", "subject", "image"
 
 
 def write_table(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
-    """Write rows as a CSV file, atomically: its header is ``columns`` and every further key of the rows.
+    """Write rows as a CSV file, atomically; the header is ``columns`` followed by all other keys of the rows.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front, which `read_column` takes away again;
-    numbers stay numbers.
+    A text that a spreadsheet would run as a formula is prefixed with an apostrophe, which `read_column` removes again;
+    numbers do not change.
     """
     header = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     with (
         atomic_write(path) as target,
-        # Bytes of a file name that are no UTF-8 stay these bytes.
+        # Bytes of a file name that are not UTF-8 are preserved.
         target.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
     ):
         writer = csv.writer(stream)
@@ -40,13 +40,13 @@ def write_table(path: str | PathLike[str], rows: Sequence[Mapping[str, Any]], co
 def read_column(
     path: str | PathLike[str], column: str, names: Sequence[str], *, lists_dataset: bool = False
 ) -> dict[str, float | str]:
-    """The values of a column of a CSV or TSV file by case name: numbers where all are, else texts.
+    """Return the values of a column of a CSV or TSV file by case name: numbers if all are numbers, else texts.
 
-    Cases are found in the column ``case`` (or ``case_id``, ``name``, ``participant_id``, ``subject``, or the file names
-    of ``image``), else in the first one; with ``lists_dataset`` the file is a CSV dataset, whose cases have the names
-    that `open_dataset` gives them. A BIDS case without a row of its own (``sub-01_ses-1``) has its subject's
-    (``sub-01``). Raises `InputError` for a missing column, a case of ``names`` without a value, and a case with two
-    rows.
+    Case names are read from the column ``case`` (or ``case_id``, ``name``, ``participant_id``, ``subject``, or the
+    file names in ``image``), else from the first column. With ``lists_dataset`` the file is a CSV dataset, and its
+    cases are named as by `open_dataset`. A BIDS case without its own row (``sub-01_ses-1``) uses the row of its
+    subject (``sub-01``). Raises `InputError` for a missing column, a case of ``names`` without a value, and a case
+    with two rows.
     """
     path = Path(path)
     texts, source = (read_csv_column(path, column), "their images") if lists_dataset else _read_texts(path, column)
@@ -61,7 +61,7 @@ def read_column(
 
 
 def _read_texts(path: Path, column: str) -> tuple[dict[str, str], str]:
-    """The texts of a column by case name, and where the names are from."""
+    """Return the texts of a column by case name, and the source of the names."""
     table = read_table(path)
     columns, rows = table.columns, [row for _, row in table.rows]
     if column not in columns:

@@ -1,4 +1,4 @@
-"""The two kinds of pixels: images, which may be interpolated, and label maps, which may not."""
+"""Types for pixel data: images, which may be interpolated, and label maps, which may not."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Integers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before that is read: channels, spatial shape, bytes of each stored number.
+    """The header of an image file: channels, spatial shape, bytes of each stored number.
 
-    ``notes`` are what the reader had to assume or found doubtful, as sentences that follow the file's name;
-    ``mask_notes`` are those that matter for a mask alone. ``orientation`` is EXIF's; ``shape`` is as it is shown.
-    ``white`` is the number that is shown white, in grey that is stored in other than 1, 8 or 16 bits.
+    ``notes`` are assumptions and doubts of the reader, as sentences that follow the file's name; ``mask_notes`` matter
+    only for masks. ``orientation`` is the EXIF orientation; ``shape`` is that of the displayed image. ``white`` is the
+    number displayed as white, for grey images with a depth other than 1, 8 or 16 bits.
     """
 
     channels: int
@@ -36,7 +36,7 @@ class Header:
 
     @property
     def numbers(self) -> int:
-        """How many numbers the image has."""
+        """The number of values in the image."""
         return self.channels * math.prod(self.shape)
 
 
@@ -77,21 +77,21 @@ class Image:
         return len(self.pixels)
 
     def canonical(self) -> Image:
-        """The same image with its axes in the closest canonical order (RAS in 3D)."""
+        """Return the image with its axes in the closest canonical order (RAS in 3D)."""
         order = self.geometry.axis_order()
         return Image(order.apply(self.pixels), order.apply_geometry(self.geometry, self.shape))
 
     def resampled(self, new_shape: Sequence[int]) -> Image:
-        """The image on ``new_shape`` voxels over the same volume, interpolated linearly, edges aligned."""
+        """Return the image on ``new_shape`` voxels over the same volume, linearly interpolated."""
         pixels = _resample_linearly(self.pixels, tuple(new_shape))
         return Image(pixels, self.geometry.resampled(self.shape, new_shape))
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """Integer labels (*S) with the geometry of their grid; resampled as labels only, never interpolated.
+    """Integer labels (*S) with the geometry of their grid, which are never interpolated as numbers.
 
-    ``white`` is that of the file's :class:`Header`, where the largest label is this number.
+    ``white`` is that of the file's :class:`Header` if it is the largest label.
 
     Example:
         >>> import numpy as np
@@ -118,17 +118,17 @@ class LabelMap:
         return self.pixels.shape
 
     def canonical(self) -> LabelMap:
-        """The same label map with its axes in the closest canonical order (RAS in 3D)."""
+        """Return the label map with its axes in the closest canonical order (RAS in 3D)."""
         order = self.geometry.axis_order()
         geometry = order.apply_geometry(self.geometry, self.shape)
         return replace(self, pixels=order.apply(self.pixels), geometry=geometry)
 
     def one_hot(self, values: Sequence[int]) -> Floats:
-        """One float32 map per value (len(values), *S): 1 where the label is that value, else 0."""
+        """Return one float32 map per value (len(values), *S): 1 where the label is that value, else 0."""
         return np.stack([self.pixels == value for value in values]).astype(np.float32)
 
     def resampled(self, new_shape: Sequence[int]) -> LabelMap:
-        """The label map on ``new_shape`` voxels over the same volume, each from the nearest centre."""
+        """Return the label map on ``new_shape`` voxels over the same volume, by nearest neighbour."""
         indices = [
             np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
             for old, new in zip(self.shape, new_shape, strict=True)
@@ -136,10 +136,10 @@ class LabelMap:
         return LabelMap(self.pixels[np.ix_(*indices)], self.geometry.resampled(self.shape, new_shape))
 
     def resampled_smooth(self, new_shape: Sequence[int]) -> LabelMap:
-        """The label map on ``new_shape`` voxels: the argmax of its linearly interpolated one-hot maps.
+        """Return the label map on ``new_shape`` voxels: the argmax of its linearly interpolated one-hot maps.
 
-        A tie goes to the smaller value. One map is held at a time, so memory does not grow with the number of
-        labels.
+        Ties resolve to the smaller value. Only one map is in memory at a time, so memory does not grow with the number
+        of labels.
         """
         values = np.unique(self.pixels)
         best = np.full(tuple(new_shape), -1.0, dtype=np.float32)
@@ -153,7 +153,7 @@ class LabelMap:
 
 
 def smallest_integer_dtype(pixels: Integers) -> np.dtype[Any]:
-    """The smallest of uint8, uint16, int32 and int64 that holds every value; `InputError` where none does."""
+    """Return the smallest of uint8, uint16, int32 and int64 that holds every value; `InputError` if none does."""
     low, high = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
     for candidate in (np.uint8, np.uint16, np.int32):
         limits = np.iinfo(candidate)
@@ -165,7 +165,7 @@ def smallest_integer_dtype(pixels: Integers) -> np.dtype[Any]:
 
 
 def _resample_linearly(pixels: Floats, new_shape: tuple[int, ...]) -> Floats:
-    """Interpolate (C, *S) to (C, *new_shape), voxel edges aligned."""
+    """Interpolate (C, *S) to (C, *new_shape) linearly, with outer edges aligned."""
     if pixels.shape[1:] == new_shape:
         return pixels
     import torch

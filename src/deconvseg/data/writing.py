@@ -25,13 +25,13 @@ from deconvseg.system import atomic_write
 def write_label_map(
     label_map: LabelMap, path: str | PathLike[str], *, like: Path | None = None, segments: Sequence[Segment] = ()
 ) -> None:
-    """Write a mask by the suffix of ``path``, in the smallest integer type that holds its values, atomically.
+    """Write a mask in the format of the suffix of ``path`` and the smallest integer type for its values, atomically.
 
-    NIfTI, NRRD and MetaImage keep the affine; where ``like`` is a NIfTI on the same grid its qform and sform, their
-    codes and its units are kept too, and where it is a NRRD or a MetaImage the world and the unit of its header. The
-    names and colours of ``segments`` are kept by NRRD, the colours by PNG, as its palette. Raises
-    `InputError` for values or shapes that the format cannot hold, for a format that is read and not written, and for an
-    output whose parent is a file; `DeconvsegError` where the disk is full.
+    NIfTI, NRRD and MetaImage store the affine. If ``like`` is a NIfTI on the same grid, its qform and sform, their
+    codes and its units are kept too; if it is a NRRD or MetaImage, the space and unit of its header. NRRD also stores
+    the names and colours of ``segments``, and PNG the colours, as its palette. Raises `InputError` for values or shapes
+    that the format cannot store, for a read-only format, and for an output whose parent is a file; `DeconvsegError` if
+    the disk is full.
 
     Example:
         >>> import numpy as np
@@ -55,7 +55,7 @@ def write_label_map(
         except (DeconvsegError, OSError, MemoryError):
             raise
         except Exception as error:
-            # Of a reader from elsewhere: one mask that it cannot write must not end the others.
+            # From a reader of another package: a mask that it cannot write must not stop the other masks.
             raise InputError(
                 f"{path} cannot be written ({type(error).__name__}: {error}); choose another format"
             ) from error
@@ -88,10 +88,10 @@ def write_shares(
 
 
 def mask_suffix(image_path: str | PathLike[str], values: Iterable[int] = ()) -> str:
-    """The suffix of a mask of this image that may hold the label ``values``, as the reader of the image says.
+    """Return the suffix of a mask of this image that can store the label ``values``.
 
     ``.nii.gz`` for NIfTI and other volumes, ``.nrrd`` for NRRD, ``.mha`` for MetaImage; for other 2D images ``.png``,
-    or ``.tif`` where a value is negative or needs more than 16 bits. `InputError` for a format that is not read.
+    or ``.tif`` if a value is negative or needs more than 16 bits. Raises `InputError` for an unsupported format.
 
     Example:
         >>> from deconvseg.data import mask_suffix

@@ -1,1 +1,1 @@
-"""A look at a dataset before anything is learnt from it: its report, its labels, its leaks."""
+"""Checks of a dataset before training: report, label values and leaks between splits."""

@@ -1,4 +1,4 @@
-"""A look at every case of a dataset before anything is learned from it."""
+"""Check every case of a dataset before training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from deconvseg.errors import InputError
 from deconvseg.progress import SILENT, Console, each, takes_console
 
 MOST_LABELS = 64  # more distinct values without declared names look like instances
-FEWEST_INSTANCES = 8  # masks that count from 1 further than this, to varying ends, too
+FEWEST_INSTANCES = 8  # so do masks numbered from 1 to more than this, with different largest numbers
 
 
 @takes_console
@@ -41,10 +41,10 @@ def check_dataset(
     splits: Splits | None = None,
     console: Console = SILENT,
 ) -> DatasetReport:
-    """Read every case and report shapes, spacings, label frequencies and every problem by file name.
+    """Read every case and report shapes, spacings, label frequencies and the problems of each file.
 
-    A case that can't be read is a problem of the report and never stops the others. The ``console``
-    shows how many are read. With ``splits`` a class that the training cases lack is a warning too.
+    A case that cannot be read becomes a problem in the report, and the check continues. The ``console`` shows the
+    progress. With ``splits``, a class that is missing from the training cases is reported as a warning.
 
     Example:
         >>> from deconvseg.data import check_dataset, open_dataset
@@ -105,7 +105,7 @@ def check_dataset(
 def _problems_of_labels(
     dataset: Dataset, counts: Mapping[str, Mapping[int, int]], splits: Splits | None
 ) -> list[Problem]:
-    """What the labels of all masks show, and what of cases and labels the splits divide."""
+    """Return the problems of the labels of all masks, and of the splits (leaks, classes missing from training)."""
     problems = [*_undeclared_labels(dataset, counts), *_unlikely_labels(dataset, counts)]
     problems += [*find_label_problems(dataset, counts), *find_absent_classes(dataset, counts)]
     if splits is not None:
@@ -115,7 +115,7 @@ def _problems_of_labels(
 
 
 def _readers(dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """The names of the files that each reader takes."""
+    """Return the names of the files that each reader reads."""
     found: dict[str, list[str]] = {}
     for case in dataset.cases:
         for path in (*case.images, *case.mask_files):
@@ -130,7 +130,7 @@ def _count_labels(dataset: Dataset, label_map: LabelMap) -> dict[int, int]:
 
 
 def _digest(image: Image) -> bytes | None:
-    """A hash of the intensities; None where they are all the same, which says nothing of where they are from."""
+    """Return a hash of the intensities, or None for a constant image, which does not identify its source."""
     if not image.pixels.size or image.pixels.min() == image.pixels.max():
         return None
     return (
@@ -139,7 +139,7 @@ def _digest(image: Image) -> bytes | None:
 
 
 def _same_images(dataset: Dataset, contents: Mapping[str, bytes]) -> list[Problem]:
-    """A warning about images with the same intensities under several names, whatever their format and compression."""
+    """Return a warning about images with equal intensities under several names, in any format and compression."""
     groups: dict[bytes, list[str]] = {}
     for name, content in contents.items():
         groups.setdefault(content, []).append(str(dataset.case(name).images[0]))
@@ -156,12 +156,12 @@ def _same_images(dataset: Dataset, contents: Mapping[str, bytes]) -> list[Proble
 
 
 def _unite(counts: Mapping[str, Mapping[int, int]], common: Mapping[int, int]) -> dict[str, dict[int, int]]:
-    """The counts by what the values stand for; a mask has at most one value of each class."""
+    """Return the counts by the common value of each class; a mask has at most one value of each class."""
     return {name: {common[value]: count for value, count in found.items()} for name, found in counts.items()}
 
 
 def _group(problems: Sequence[Problem]) -> Problem:
-    """One problem for files that have the same: the first's, with the number and names of the others."""
+    """Merge equal problems of several files into that of the first, with the number and names of the others."""
     first, *others = problems
     if not others:
         return first

@@ -1,4 +1,4 @@
-"""What a check of a dataset found, as data, JSON and text."""
+"""The result of a dataset check, as data, JSON and text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_ALIKE = 8
 
 @dataclass(frozen=True)
 class Spread:
-    """The smallest, the median and the largest value per axis; as text, one of them where all are equal."""
+    """The smallest, median and largest value per axis; as text, a single value if they are equal."""
 
     minimum: tuple[float, ...]
     median: tuple[float, ...]
@@ -25,7 +25,7 @@ class Spread:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[float, ...]]) -> Spread | None:
-        """The spread over the rows of the usual length, None where there are none."""
+        """Return the spread over the rows of the most frequent length, or None if there are no rows."""
         if not rows:
             return None
         usual = Counter(map(len, rows)).most_common(1)[0][0]
@@ -35,7 +35,7 @@ class Spread:
 
     @property
     def are_ones(self) -> bool:
-        """Whether every value is 1."""
+        """Return whether every value is 1."""
         return {*self.minimum, *self.maximum} == {1.0}
 
     def __str__(self) -> str:
@@ -43,13 +43,13 @@ class Spread:
         return texts[0] if len(set(texts)) == 1 else f"{texts[0]} … {texts[1]} … {texts[2]}"
 
     def to_json(self) -> dict[str, list[float]]:
-        """The three rows as lists."""
+        """Return the smallest, median and largest values as lists."""
         return {name: list(values) for name, values in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class LabelFrequency:
-    """How often a label value occurs: its voxels, and the cases that have any."""
+    """How often a label value occurs: the number of its voxels, and of the cases that have any."""
 
     name: str
     voxels: int
@@ -90,7 +90,7 @@ class DatasetReport:
         return "pixel" if without else "mm"
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain dictionaries, label values as strings."""
+        """Return the report as plain dictionaries, with label values as strings."""
         return {
             "root": self.root,
             "layout": self.layout,
@@ -110,9 +110,9 @@ class DatasetReport:
         }
 
     def to_text(self) -> str:
-        """The report as lines for a terminal: the dataset, a line per label, a line per problem.
+        """Return the report as lines for a terminal: the dataset, a line per label, a line per problem.
 
-        Of more than eight files with the same problem the first eight have a line each; the others are counted.
+        If more than eight files have the same problem, the first eight have a line each and the others are counted.
         """
         unlabelled = f", {self.cases - self.labelled} without a mask" if self.labelled < self.cases else ""
         lines = [
@@ -132,7 +132,7 @@ class DatasetReport:
         return "\n".join(lines if self.problems else [*lines, "no problems"])
 
     def _describe_readers(self) -> str:
-        """How many files each reader takes, with the names of some for all readers but the first."""
+        """Describe how many files each reader reads, with examples for all readers but the first."""
         ordered = sorted(self.readers.items(), key=lambda item: -len(item[1]))
         texts = [
             f"{reader} {len(files)}{f' ({list_names(dict.fromkeys(files), limit=4)})' if number else ''}"

@@ -1,4 +1,4 @@
-"""What the label values of masks show: classes that are missing, masks that teach nothing, one object as two values."""
+"""Findings from the label values of masks: missing classes, uninformative masks, one object with two values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CaseValues = Mapping[str, Collection[int]]
 
 
 def class_names(dataset: Dataset) -> Mapping[int, str]:
-    """The names of the classes that a dataset declares, by label value, the background's among them."""
+    """Return the names of the declared classes by label value, including the background."""
     if dataset.foreground:
         return {0: "background", 1: dataset.foreground_name}
     return dataset.label_names or {0: "background"}
 
 
 def common_labels(dataset: Dataset, values: CaseValues) -> dict[int, int]:
-    """What the label values of these cases stand for (`common_values`); themselves where labels are declared."""
+    """Return the common value of each label value (`common_values`); each value itself if labels are declared."""
     if dataset.foreground or dataset.label_names is not None:
         return {value: value for found in values.values() for value in found}
     masks = {_mask(dataset, name): found for name, found in values.items()}
@@ -31,7 +31,7 @@ def common_labels(dataset: Dataset, values: CaseValues) -> dict[int, int]:
 
 
 def find_label_problems(dataset: Dataset, values: CaseValues) -> tuple[Problem, ...]:
-    """The problems that the label values of all these masks show together."""
+    """Return the problems found in the label values of all these masks together."""
     root, ignore = str(dataset.root), dataset.ignore_label
     everything = {value for found in values.values() for value in found}
     if everything and not everything - {0, ignore}:
@@ -50,7 +50,7 @@ def find_label_problems(dataset: Dataset, values: CaseValues) -> tuple[Problem, 
 def find_absent_classes(
     dataset: Dataset, values: CaseValues, training: Collection[str] | None = None
 ) -> tuple[Problem, ...]:
-    """Warnings for the declared classes that no mask has; with ``training`` cases, for those that these alone lack."""
+    """Return warnings for declared classes without a mask; with ``training``, for those that only these cases lack."""
     everything = {value for found in values.values() for value in found}
     expected, found, where = set(class_names(dataset)), everything, "any mask"
     if training is not None:
@@ -66,7 +66,7 @@ def find_absent_classes(
 
 
 def describe_masks(values: CaseValues) -> list[str]:
-    """Lines about masks that have no foreground, or no background, where others have."""
+    """Return lines about masks without foreground, or without background, if other masks have it."""
     lines = []
     for what, chosen in (
         ("empty", [name for name, found in values.items() if not set(found) - {0}]),
@@ -100,19 +100,19 @@ def describe_parts(dataset: Dataset) -> list[str]:
 
 
 def describe_absent_class(name: str, value: int, where: str) -> str:
-    """The sentence about a class without a voxel in some masks."""
+    """Return the sentence about a class that has no voxel in some masks."""
     return f"the class {name} ({value}) has no voxel in {where}"
 
 
 def _whites(masks: CaseValues) -> dict[str, int]:
-    """What is white in the files that hold 0 and a number which is white in an unusual depth."""
+    """Return the white value of each file that holds only 0 and the white of an unusual bit depth."""
     found = {file: max(values) for file, values in masks.items() if len(set(values) - {0}) == 1}
     asked = {file: read_label_white(file, value) for file, value in found.items()}
     return {file: white for file, white in asked.items() if white is not None}
 
 
 def _other_white(dataset: Dataset, values: CaseValues) -> list[Problem]:
-    """A warning where each mask has one class, and white is only one of several values."""
+    """Return a warning if each mask has one class but the masks use different values, white among them."""
     if dataset.foreground or dataset.label_names is not None:
         return []
     kinds: dict[int, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What makes scores too good: one subject, or one image under two names, in training and in a split that is scored."""
+"""Leaks between splits: one subject, or one image under two names, in training and in a scored split."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from deconvseg.data.dataset import Case, Dataset, list_names
 from deconvseg.data.splits.resolving import Splits
 
 _BYTES_AT_ONCE = 2**20
-_BYTES_COMPARED = 4096  # of a file, before it is read whole
+_BYTES_COMPARED = 4096  # of each file, before whole files are compared
 _EXAMPLES = 2
 
 
 def find_leaks(dataset: Dataset, parts: Sequence[Splits]) -> list[str]:
-    """Sentences about groups (`Dataset.groups`) and images that are in several of train, val and test.
+    """Return sentences about groups (`Dataset.groups`) and images that are in several of train, val and test.
 
-    Each of ``parts`` is looked at by itself, as the folds of a cross-validation are. Images are the same where their
-    files are: links to one file, or of the same content, unpacked. Only files that agree in size and in a part are
-    read.
+    Each of ``parts`` (a fold of a cross-validation) is checked by itself. Images are equal if their files are links to
+    one file or have the same decompressed content. Only files that agree in size and in a part of their content are
+    read whole.
 
     Example:
         >>> from deconvseg.data import Splits, find_leaks, open_dataset
@@ -77,7 +77,7 @@ def _split_by_case(part: Splits) -> dict[str, str]:
 def _first_divided(
     names: Sequence[str], splits: Iterable[Mapping[str, str]]
 ) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """Two of these cases in different splits of one fold, with the splits; ``splits`` are by case, for each fold."""
+    """Return two of these cases in different splits of one fold, with their splits."""
     for split_of in splits:
         placed = [(name, split_of[name]) for name in names if name in split_of]
         second = next((pair for pair in placed if pair[1] != placed[0][1]), None)
@@ -87,7 +87,7 @@ def _first_divided(
 
 
 def find_twins(cases: Iterable[Case]) -> list[list[Case]]:
-    """Cases whose image files are the same, channel by channel: links to one file, or of one content."""
+    """Return groups of cases whose image files are equal channel by channel: links to one file, or equal content."""
     alike: dict[Hashable, list[Case]] = defaultdict(list)
     for case in cases:
         alike[tuple(_likeness(path) for path in case.images)].append(case)
@@ -101,9 +101,9 @@ def find_twins(cases: Iterable[Case]) -> list[list[Case]]:
 
 
 def _likeness(path: Path) -> Hashable:
-    """What two equal files share: the size and a part in the middle, or of gzip what its last bytes say of the content.
+    """Return a cheap fingerprint: size and a part of the middle, or for gzip the checksum and size in its last bytes.
 
-    Uncompressed volumes of one grid all have the same size; only those that share more are read whole.
+    Uncompressed volumes of one grid all have the same size; only files with equal fingerprints are read whole.
     """
     try:
         with path.open("rb") as stream:
@@ -114,7 +114,7 @@ def _likeness(path: Path) -> Hashable:
             stream.seek(-8, os.SEEK_END)
             return stream.read(8)
     except OSError:
-        return str(path)  # named when its case is read
+        return str(path)  # the error is reported when the case is read
 
 
 def _content(path: Path) -> Hashable:

@@ -1,6 +1,6 @@
-"""File formats: one file for each, its decoding, what decoders share, and the registry of readers.
+"""File formats: one module per format, shared decoding code and the registry of readers.
 
-Each file registers its readers when it is imported, which is done here.
+Each module registers its readers when it is imported here.
 """
 
 from deconvseg.data.formats import analyze, itk, mgh, nifti, raster

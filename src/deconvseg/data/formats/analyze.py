@@ -1,4 +1,4 @@
-"""Pairs of .hdr and .img files: Analyze 7.5, SPM's kinds of it, and NIfTI in two files."""
+"""Pairs of .hdr and .img files: Analyze 7.5, the variants of SPM, and two-file NIfTI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deconvseg.errors import InputError
 
 _HEADER_BYTES = 348
 _NIFTI_MAGIC = (b"ni1\0", b"n+1\0")
-# Values of the field orient, which few programs fill in and none agrees on.
+# Values of the field orient, which few programs write and which they interpret differently.
 _ORIENTATIONS = {1: "coronal", 2: "sagittal", 3: "axial, flipped", 4: "coronal, flipped", 5: "sagittal, flipped"}
 _SIDES = (
     "is Analyze 7.5, which does not say which side is left: x is taken to run from right to left (LAS), as nibabel and "
@@ -28,19 +28,18 @@ _SIDES = (
 
 @register_reader("analyze", reads=(".img", ".hdr"))
 class AnalyzeReader(VolumeReader):
-    """Reads ``CASE.img`` with ``CASE.hdr`` beside it, by either name; listings have the .img file.
+    """Reads ``CASE.img`` with ``CASE.hdr`` beside it, by either name; listings contain the .img file.
 
-    A NIfTI in two files is read as one in one file is. Analyze 7.5 has voxel sizes and no place: x runs from right to
-    left, y to the front, z up (LAS), which the notes of each header say; the origin that SPM may have written is used,
-    and grids are compared by their voxel sizes alone. Beside a file of the same name in another format a pair is taken
-    for a copy.
+    Two-file NIfTI is read like single-file NIfTI. Analyze 7.5 stores voxel sizes but no orientation: LAS is assumed (x
+    from right to left, y to the front, z up) and noted for each header. An origin written by SPM is used, but grids
+    are compared only by voxel size. A pair beside a file of the same name in another format counts as a copy of it.
     """
 
     kind = "Analyze or NIfTI pair"
     copies = True
 
     def open(self, path: Path) -> Volume:
-        """The header in the .hdr file of numbers in the .img file."""
+        """Return the header from the .hdr file; the voxels are in the .img file."""
         voxels, header = _partner(path, ".img"), _partner(path, ".hdr")
         for file in (voxels, header):
             if not file.is_file():
@@ -58,13 +57,13 @@ class AnalyzeReader(VolumeReader):
         return _partner(path, ".img"), _partner(path, ".hdr")
 
     def listed_as(self, path: Path) -> Path:
-        """The .img file, where there is one."""
+        """Return the .img file if it exists."""
         voxels = _partner(path, ".img")
         return voxels if voxels.is_file() else path
 
 
 def _partner(path: Path, suffix: str) -> Path:
-    """The file of the pair with that suffix, in small letters or capitals; the given one if it is that."""
+    """Return the file of the pair with this suffix, in lower or upper case; ``path`` itself if it has the suffix."""
     if path.suffix.lower() == suffix:
         return path
     written = suffix.upper() if path.suffix.isupper() else suffix
@@ -105,7 +104,7 @@ def _open_analyze(path: Path, block: bytes, voxels: Path) -> Volume:
 
 
 def _affine(header: Any, axes: int, notes: list[str]) -> npt.NDArray[np.float64]:
-    """The affine that nibabel gives: voxel sizes, x from right to left, SPM's origin or the middle."""
+    """Return the same affine as nibabel: voxel sizes, x from right to left, and SPM's origin or the middle."""
     header = header.copy()
     lengths = header["pixdim"][1:4]
     used = lengths[:axes]

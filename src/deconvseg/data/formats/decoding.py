@@ -1,4 +1,4 @@
-"""What all decoders share: errors that name the file, sizes checked first, streams read to their end."""
+"""Shared code of decoders: errors that name the file, checks of sizes before reading, streams read to the end."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from deconvseg.errors import DeconvsegError, InputError, MissingPackageError
 from deconvseg.system import available_memory, one_line
 from deconvseg.units import format_bytes
 
-# Deflate and bzip2 make no more bytes than this of one.
+# The largest expansion of one compressed byte by deflate and bzip2.
 DEFLATE_RATIO, BZIP2_RATIO = 1033, 50_000
 
 CHUNK = 2**20
 
 _MOST_TRAILING_BYTES = 2**26
-_SMALL = 2**28  # bytes that are taken without a look at what is free
+_SMALL = 2**28  # bytes that are allocated without a check of free memory
 _CONVERT = "which is not read whatever its name; convert it to .nii.gz (3D) or .png (2D)"
-# How files begin that are often found under the name of an image, and what is said of them.
+# The first bytes of other formats that are often found under the name of an image, and the message about each.
 _FOREIGN = (
     (rb".{128}DICM", "is DICOM, whatever its name; convert the series with dcm2niix and give the .nii.gz file"),
     (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", f"is JPEG 2000, {_CONVERT}"),
@@ -40,7 +40,7 @@ _FOREIGN = (
 
 @contextmanager
 def naming_file(path: Path, kind: str) -> Iterator[None]:
-    """Turn a decoder's exceptions into an `InputError` that names ``path`` and says it is no readable ``kind``."""
+    """Turn exceptions of a decoder into an `InputError` that names ``path`` and the expected ``kind`` of file."""
     try:
         yield
     except InputError as error:
@@ -57,7 +57,7 @@ def naming_file(path: Path, kind: str) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except Exception as error:
-        # A damaged header leads a decoder anywhere, and readers from elsewhere have errors of their own.
+        # On a damaged header a decoder may raise anything, and so may readers of other packages.
         if (content := foreign_content(path)) is not None:
             raise InputError(f"{path} {content}") from error
         if "requires the 'imagecodecs' package" in str(error):
@@ -72,7 +72,7 @@ def naming_file(path: Path, kind: str) -> Iterator[None]:
 
 
 def foreign_content(path: Path) -> str | None:
-    """What a file is that no reader takes, by its first bytes, as the end of a sentence; None for anything else."""
+    """Describe a file of an unsupported format by its first bytes, as the end of a sentence; None if it is not one."""
     try:
         with path.open("rb") as stream:
             start = stream.read(132)
@@ -82,10 +82,10 @@ def foreign_content(path: Path) -> str | None:
 
 
 def check_described(path: Path, described: int, held: int, ratio: int = 1) -> None:
-    """Check the bytes of numbers that a header describes before memory is taken for them.
+    """Check the number of bytes that a header describes before memory is allocated for them.
 
-    ``held`` bytes of the file hold them, compressed at most ``ratio`` to one. Raises `OSError` where they cannot hold
-    that many, and `InputError` where that much memory is not free.
+    ``held`` is the number of bytes in the file, compressed by a factor of at most ``ratio``. Raises `OSError` if they
+    cannot contain the described bytes, and `InputError` if that much memory is not free.
     """
     if described > held * ratio:
         raise OSError(f"it describes {described} bytes of numbers, more than {held} bytes can hold")
@@ -97,9 +97,10 @@ def check_described(path: Path, described: int, held: int, ratio: int = 1) -> No
 
 
 def fill(count: int, dtype: np.dtype[Any], chunks: Iterable[bytes], *, exactly: bool) -> npt.NDArray[Any]:
-    """``count`` numbers from chunks of bytes, which are read to their end so that checksums are compared.
+    """Return ``count`` numbers from chunks of bytes; all chunks are read, so that checksums are compared.
 
-    Raises `OSError` where the chunks hold less, or more: a byte more with ``exactly``, 64 MiB otherwise.
+    Raises `OSError` if the chunks hold fewer bytes, or too many: any more with ``exactly``, more than 64 MiB
+    otherwise.
     """
     numbers = np.empty(count, dtype)
     view = numbers.view(np.uint8).data
@@ -117,13 +118,13 @@ def fill(count: int, dtype: np.dtype[Any], chunks: Iterable[bytes], *, exactly: 
 
 
 def read_chunks(stream: Any) -> Iterator[bytes]:
-    """The rest of a stream, in chunks of 1 MiB."""
+    """Yield the rest of a stream in chunks of 1 MiB."""
     while chunk := stream.read(CHUNK):
         yield chunk
 
 
 def check_number_type(path: Path, dtype: np.dtype[Any]) -> None:
-    """Raise an `InputError` for numbers that are not real."""
+    """Raise an `InputError` for a type that is not a real number."""
     if dtype.kind == "c":
         raise InputError(f"{path} stores complex numbers, where real ones are expected; write one real image per part")
     if dtype.kind not in "biuf":

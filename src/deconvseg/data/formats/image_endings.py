@@ -1,6 +1,6 @@
-"""Endings of images that are not read, and of what lies beside images: pure data."""
+"""Suffixes of unsupported images, and of files that are usual beside images."""
 
-# Written by other software: medical, scientific, microscopes, pictures, cameras and films.
+# Unsupported image formats: medical, scientific, microscopy, pictures, cameras and videos.
 UNREAD = frozenset(
     (
         *(".nia", ".mnc", ".mnc2", ".head", ".brik", ".gipl", ".vtk", ".vti", ".par"),
@@ -17,7 +17,7 @@ UNREAD = frozenset(
 DICOM = frozenset((".dcm", ".dicom", ".dic", ".ima"))
 PACKED = frozenset((".gz", ".bz2", ".xz", ".zst", ".z", ".zip", ".lz4"))
 
-# Texts, tables, programs, surfaces, signals: what lies beside images and is none.
+# Files beside images that are not images: texts, tables, programs, surfaces and signals.
 COMPANIONS = frozenset(
     (
         *(".json", ".jsonl", ".txt", ".md", ".rst", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
@@ -30,10 +30,10 @@ COMPANIONS = frozenset(
     )
 )
 
-# Folders of version control, previews and copies that a system makes.
+# Folders that systems create for version control, previews and copies.
 SYSTEM_FOLDERS = frozenset(
     (".git", ".datalad", ".ipynb_checkpoints", ".thumbnails", ".trashes", "__macosx", "@eadir", "thumbs", "thumbnails")
 )
 
-# How images begin, whatever their names.
+# The first bytes of image files.
 SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"n+1\0", b"ni1\0", b"NRRD0")

@@ -1,7 +1,7 @@
-"""ITK's formats, NRRD and MetaImage, to arrays.
+"""Read and write ITK's formats NRRD and MetaImage.
 
-Headers are parsed here and not by ITK, which crashes or hangs on some that are damaged, follows them to any file, and
-does not compare the checksums of MetaImages. ITK is what the tests compare with.
+Headers are not parsed by ITK, which crashes or hangs on some damaged headers, opens any file that a header names, and
+does not check the checksums of MetaImage. The tests compare the results with ITK's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from deconvseg.errors import InputError
 
 
 class ItkReader(Reader):
-    """Reads a format of ITK in 2D and 3D, and several numbers per voxel where channels last are asked for."""
+    """Reads a format of ITK in 2D and 3D, and with ``channels_last`` several numbers per voxel."""
 
     kind: ClassVar[str]
     parse: ClassVar[type[NrrdHeader] | type[MetaImageHeader]]
@@ -34,7 +34,7 @@ class ItkReader(Reader):
     detached: ClassVar[str]
 
     def read_header(self, path: Path) -> Header:
-        """The numbers per voxel, or a fourth axis, are the channels."""
+        """Return the header; the numbers per voxel, or a fourth axis, are the channels."""
         with naming_file(path, self.kind):
             header = self.parse(path)
             voxels = header.voxels
@@ -43,7 +43,7 @@ class ItkReader(Reader):
             return Header(voxels.channels, shape, voxels.dtype.itemsize, _notes(header))
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
-        """Intensities (C, X, Y, Z) or (C, rows, columns) in float32."""
+        """Return intensities (C, X, Y, Z) or (C, rows, columns) in float32."""
         with naming_file(path, self.kind):
             header = self.parse(path)
             voxels = header.voxels
@@ -52,7 +52,7 @@ class ItkReader(Reader):
             return _channels_first(voxels.read()).astype(np.float32, order="C"), geometry
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
-        """Labels (X, Y, Z) or (rows, columns), in the type of the file."""
+        """Return labels (X, Y, Z) or (rows, columns), in the type of the file."""
         with naming_file(path, self.kind):
             header = self.parse(path)
             voxels = header.voxels
@@ -66,16 +66,16 @@ class ItkReader(Reader):
             return np.ascontiguousarray(_channels_first(voxels.read())[0]), geometry
 
     def mask_suffix(self, values: Iterable[int]) -> str:
-        """The suffix of the format's single files, which hold any integers."""
+        """Return the suffix of the single-file variant, which holds any integers."""
         return self.written_as
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """The header and the other files that hold its voxels; itself alone where it cannot be read."""
+        """Return the header and its data files; only the header if it cannot be read."""
         try:
             with naming_file(path, self.kind):
                 return (path, *(file for file in self.parse(path).files if file != path))
         except InputError:
-            return (path,)  # the error is told where the image is read
+            return (path,)  # reading the image reports the error
 
     def _refuse_detached(self, name: Path) -> None:
         if name.name.lower().endswith(self.detached):
@@ -84,7 +84,7 @@ class ItkReader(Reader):
 
 @register_reader("nrrd", reads=NRRD_SUFFIXES)
 class NrrdReader(ItkReader):
-    """NRRD, and the segmentations of Slicer in it."""
+    """Reads and writes NRRD, including segmentations of 3D Slicer."""
 
     kind, parse, written_as, detached = "NRRD file", NrrdHeader, ".nrrd", ".nhdr"
 
@@ -109,13 +109,13 @@ class NrrdReader(ItkReader):
         save_nrrd(pixels, geometry, path, like=like, segments=segments)
 
     def may_be_cropped(self, path: Path) -> bool:
-        """Slicer writes the box of the segments alone."""
+        """Return True for ``.seg.nrrd``: Slicer writes only the bounding box of the segments."""
         return path.name.lower().endswith(".seg.nrrd")
 
 
 @register_reader("metaimage", reads=METAIMAGE_SUFFIXES)
 class MetaImageReader(ItkReader):
-    """MetaImage."""
+    """Reads and writes MetaImage."""
 
     kind, parse, written_as, detached = "MetaImage", MetaImageHeader, ".mha", ".mhd"
 
@@ -128,7 +128,7 @@ class MetaImageReader(ItkReader):
 
 
 def image_from_itk(image: Any) -> tuple[npt.NDArray[Any], Geometry]:
-    """Intensities (C, X, Y, Z) or (C, rows, columns) of SimpleITK's image, in its own type, and their geometry.
+    """Return the intensities (C, X, Y, Z) or (C, rows, columns) of a SimpleITK image, in its type, and their geometry.
 
     Example:
         >>> import SimpleITK as sitk
@@ -171,7 +171,7 @@ def _check_axes(path: Path, voxels: Voxels, *, channels_last: bool) -> None:
 
 
 def _channels_first(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(components, *domain) as (C, X, Y, Z), a fourth axis of the domain among the channels; or (C, rows, columns)."""
+    """Reshape (components, *domain) to (C, X, Y, Z) or (C, rows, columns); a fourth axis becomes channels."""
     if numbers.ndim == 3:
         swapped: npt.NDArray[Any] = numbers.transpose(0, 2, 1)
         return swapped
@@ -183,7 +183,7 @@ def _channels_first(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _array_of(image: Any) -> npt.NDArray[Any]:
-    """A view (C, X, Y, Z) or (C, rows, columns) into ``image``, valid as long as that lives."""
+    """Return a view (C, X, Y, Z) or (C, rows, columns) of ``image``, valid only while ``image`` exists."""
     import SimpleITK as sitk  # noqa: N813
 
     view: npt.NDArray[Any] = sitk.GetArrayViewFromImage(image)  # slowest axis first, numbers per voxel last

@@ -1,4 +1,4 @@
-"""MetaImage headers to arrays' layout and place, and label maps to MetaImage files."""
+"""Parse MetaImage headers and write label maps as MetaImage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MILLIMETRES = {"um": 0.001, "mm": 1.0, "cm": 10.0}
 
 
 class MetaImageHeader:
-    """The fields of a MetaImage; `OSError` for a header that says what no image is."""
+    """The fields of a MetaImage header; `OSError` for an invalid header."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,13 +51,13 @@ class MetaImageHeader:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that hold the voxels: the header's own where they are LOCAL."""
+        """Return the files with the voxels: the header file itself for LOCAL data."""
         named = self._require("ElementDataFile")
         return (self.path,) if named.upper() == "LOCAL" else data_files(self.path, named, self.listed)
 
     @property
     def voxels(self) -> Voxels:
-        """How the numbers are stored."""
+        """Return how the numbers are stored."""
         sizes = sizes_of(self._require("DimSize"), self._axes(), "DimSize")
         named = self._require("ElementType").removesuffix("_ARRAY")
         if named not in _TYPES:
@@ -78,7 +78,7 @@ class MetaImageHeader:
         )
 
     def affine(self, voxels: Voxels) -> npt.NDArray[np.float64]:
-        """The affine in ITK's world (left, posterior, superior), in the file's unit, of at most three axes."""
+        """Return the affine in ITK's world (left, posterior, superior) and the file's unit, for at most three axes."""
         dims, used = self._axes(), min(len(voxels.domain), 3)
         spacing = np.array(
             numbers_of(self._first("ElementSpacing", "ElementSize", default="1 " * dims), dims, "spacing")
@@ -95,17 +95,17 @@ class MetaImageHeader:
         return affine
 
     def unit(self) -> tuple[str, float]:
-        """The unit of length that the header names, and its millimetres; 1 where it names none."""
+        """Return the unit of length in the header and its factor to millimetres; 1 if there is no unit."""
         named = self.fields.get("DistanceUnits", "")
         return (named, _MILLIMETRES[named]) if named in _MILLIMETRES else ("", 1.0)
 
     def unknown_units(self) -> list[str]:
-        """The unit of length that the header names, where this reader does not know it."""
+        """Return the unit of length in the header if it is unknown to this reader."""
         named = self.fields.get("DistanceUnits", "?")
         return [] if named in (*_MILLIMETRES, "?", "") else [named]
 
     def has_spacing(self) -> bool:
-        """Whether the header gives the distances between voxels."""
+        """Return whether the header gives the distances between voxels."""
         return "ElementSpacing" in self.fields or "ElementSize" in self.fields
 
     def _axes(self) -> int:
@@ -130,7 +130,7 @@ class MetaImageHeader:
 
 
 def save_metaimage(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like: Path | None) -> None:
-    """Write labels (X, Y, Z) or (rows, columns) and their header into one file, in the unit of a ``like`` MetaImage."""
+    """Write labels (X, Y, Z) or (rows, columns) and a header to one file, in the unit of the MetaImage ``like``."""
     source = None if like is None or not like.name.lower().endswith(METAIMAGE_SUFFIXES) else MetaImageHeader(like)
     unit, scale = ("", 1.0) if source is None else source.unit()
     axes, origin = (part / scale for part in itk_axes(geometry))

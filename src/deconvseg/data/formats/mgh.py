@@ -1,4 +1,4 @@
-"""FreeSurfer's volumes, MGH and its compressed form MGZ, to arrays."""
+"""Read FreeSurfer volumes: MGH and its compressed form MGZ."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from deconvseg.data.formats.decoding import check_number_type
 from deconvseg.data.formats.registry import register_reader
 from deconvseg.data.formats.volumes import Volume, VolumeReader, decompressed
 
-_HEADER_BYTES = 284  # with what is reserved; the numbers follow
+_HEADER_BYTES = 284  # including reserved bytes; the numbers follow
 _VERSION = 1
-_PLACED = slice(28, 30)  # the bytes of the flag that the header gives a place
-# Where FreeSurfer puts a volume whose header gives no place: x to the left, y down, z to the front, around the origin.
+_PLACED = slice(28, 30)  # the bytes of the flag that the header contains a position and orientation
+# FreeSurfer's default for a header without position: x to the left, y down, z to the front, around the origin.
 _CORONAL = ((-1, 0, 0), (0, 0, -1), (0, 1, 0))
 
 
 @register_reader("mgh", reads=(".mgz", ".mgh"))
 class MghReader(VolumeReader):
-    """Reads FreeSurfer's volumes; a fourth axis (frames) is the channels.
+    """Reads FreeSurfer volumes; a fourth axis (frames) is the channels.
 
-    Beside a file of the same name in another format one is taken for a copy.
+    A volume beside a file of the same name in another format counts as a copy of it.
     """
 
     kind = "MGH file"
     copies = True
 
     def open(self, path: Path) -> Volume:
-        """The header, as FreeSurfer defines it; a file without a place has FreeSurfer's default, which is noted."""
+        """Return the header; FreeSurfer's default position is used, and noted, if the file has none."""
         with decompressed(path) as (stream, _):
             block = stream.read(_HEADER_BYTES)
         if len(block) < _HEADER_BYTES or int.from_bytes(block[:4], "big") != _VERSION:
@@ -40,7 +40,7 @@ class MghReader(VolumeReader):
             raise OSError(f"its header describes the shape {sizes}")
         dtype = np.dtype(header.get_data_dtype()).newbyteorder(">")
         check_number_type(path, dtype)
-        placed = any(block[_PLACED])  # nibabel sets the flag, and other axes than FreeSurfer's
+        placed = any(block[_PLACED])  # nibabel sets the flag, but with axes that differ from FreeSurfer's
         if not placed:
             header["delta"], header["Mdc"], header["Pxyz_c"] = 1, _CORONAL, 0
         notes = ("its header gives no place: coronal slices of 1 mm are assumed, as FreeSurfer does",)

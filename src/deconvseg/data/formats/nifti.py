@@ -1,4 +1,4 @@
-"""NIfTI files to arrays and back."""
+"""Read and write NIfTI files."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ _PLACEMENT_FIELDS = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units"),
 )
-_MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the unit's code: unknown, metre, millimetre, micrometre
+_MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by unit code: unknown, metre, millimetre, micrometre
 _UNITS = {1: "metres", 3: "micrometres"}
-_USUAL_SPACING = (1e-5, 100.0)  # mm; a unit that leads outside is probably declared wrongly
+_USUAL_SPACING = (1e-5, 100.0)  # mm; a unit that gives a spacing outside this range is probably wrong
 
 
 @register_reader("nifti", reads=NIFTI_SUFFIXES)
 class NiftiReader(VolumeReader):
-    """Reads volumes in NIfTI-1 and NIfTI-2, compressed or not, and 4D ones (channels last) where that is asked for.
+    """Reads NIfTI-1 and NIfTI-2 volumes, compressed or not, and with ``channels_last`` 4D files.
 
-    A 2D image (X, Y) is a volume of one slice. Lengths are in millimetres, whatever the unit of the header.
+    A 2D image (X, Y) is read as a volume of one slice. Lengths are converted to millimetres from the unit of the
+    header.
     """
 
     kind = "NIfTI file"
 
     def open(self, path: Path) -> NiftiVolume:
-        """The header, which the numbers follow in the same file."""
+        """Return the header; the voxels follow it in the same file."""
         return open_nifti(path, path, path)
 
     def write_labels(
         self, pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, name: Path, like: Path | None
     ) -> None:
-        """Write labels (X, Y, Z) with the affine, or as `save_nifti` takes it from a NIfTI."""
+        """Write labels (X, Y, Z) with the affine of ``geometry``, or the header of a NIfTI ``like`` (`save_nifti`)."""
         if geometry.spatial_dims != 3:
             raise InputError(f"{name} cannot hold a {geometry.spatial_dims}D mask; write it as .png or .tif")
         save_nifti(pixels, geometry, path, like=like)
@@ -55,16 +56,16 @@ class NiftiReader(VolumeReader):
 
 @dataclass(frozen=True)
 class NiftiVolume(Volume):
-    """A NIfTI's header, checked, and as nibabel has it: the class of its image and the fields."""
+    """A checked NIfTI header, with nibabel's image class and header fields."""
 
     kind: type[Any]
     header: Any
 
 
 def save_nifti(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like: Path | None) -> None:
-    """Write (X, Y, Z) to ``path``, with the forms, codes, units and number of axes of a ``like`` on the same grid.
+    """Write (X, Y, Z) to ``path`` with the forms, codes, units and number of axes of a ``like`` on the same grid.
 
-    The mask of an Analyze image has no forms: like its image it has voxel sizes and no place.
+    The mask of an Analyze image has no sform and qform: like its image it has voxel sizes but no orientation.
     """
     nib.save(_volume_like(pixels, geometry, like), path)
 
@@ -94,7 +95,7 @@ def _volume_like(pixels: npt.NDArray[Any], geometry: Geometry, like: Path | None
     volume = nib.Nifti1Image(pixels, geometry.affine, dtype=pixels.dtype)
     volume.header.set_xyzt_units("mm")
     if not geometry.placed and np.allclose(volume.header.get_base_affine(), geometry.affine):
-        # A header without forms has this affine, and no place, as the image has none.
+        # A header without sform and qform: nibabel gives it this affine, and like the image it has no orientation.
         volume.header["sform_code"] = volume.header["qform_code"] = 0
     if like is not None and like.name.lower().endswith(NIFTI_SUFFIXES):
         with naming_file(like, "NIfTI file"):
@@ -113,7 +114,7 @@ def _volume_like(pixels: npt.NDArray[Any], geometry: Geometry, like: Path | None
 
 
 def open_nifti(path: Path, header_file: Path, voxels: Path) -> NiftiVolume:
-    """The header in ``header_file`` of numbers in ``voxels``, the same file or the other one of a pair."""
+    """Return the header in ``header_file``; the numbers are in ``voxels``, the same file or the second of a pair."""
     with decompressed(header_file) as (stream, _):
         block = stream.read(540)
     if len(block) < 348:
@@ -148,7 +149,7 @@ def open_nifti(path: Path, header_file: Path, voxels: Path) -> NiftiVolume:
 
 
 def _recognise(path: Path, block: bytes, *, paired: bool) -> tuple[type[Any], int]:
-    """The class of nibabel's images and the size of the header that the first bytes are."""
+    """Return nibabel's image class and the size of the header, by the first bytes."""
     sizes = (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big"))
     if 348 in sizes and block[344:347] in ((b"ni1", b"n+1") if paired else (b"n+1",)):
         return nib.Nifti1Pair if paired else nib.Nifti1Image, 348
@@ -164,7 +165,7 @@ def _refuse_colours(path: Path) -> None:
 
 
 def spatial_first(stored: tuple[int, ...]) -> tuple[int, ...]:
-    """Three spatial axes, then that of the channels: the fourth, or the fifth of a vector image with one moment."""
+    """Return three spatial axes, then the channels: the fourth axis, or the fifth of a static vector image."""
     shape = (*stored, 1, 1)[: max(3, len(stored))]
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -172,7 +173,7 @@ def spatial_first(stored: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _offset(header: Any, size: int) -> int:
-    """The place of the first number: behind the header of ``size`` bytes and its four of extensions, if it has any."""
+    """Return the offset of the first number: after the header (``size`` bytes) and any extension bytes."""
     value = float(header["vox_offset"])
     if value == 0:
         return size + 4 if size else 0
@@ -182,7 +183,7 @@ def _offset(header: Any, size: int) -> int:
 
 
 def _affine(header: Any, stored: tuple[int, ...], notes: list[str]) -> npt.NDArray[np.float64]:
-    """The affine in millimetres: the sform, else the qform, else the spacing alone."""
+    """Return the affine in millimetres: from the sform, else the qform, else only the spacing."""
     header = header.copy()
     lengths = header["pixdim"][1:4]
     used = lengths[: min(len(stored), 3)]
@@ -199,7 +200,7 @@ def _affine(header: Any, stored: tuple[int, ...], notes: list[str]) -> npt.NDArr
     scale = _MILLIMETRES.get(code, 1.0)
     affine = np.array(header.get_best_affine(), np.float64)
     if scale != 1.0:
-        # Through the shortest decimal number: 0.001 m in float32 is 1 mm, not 1.0000000475.
+        # Convert through the shortest decimal: 0.001 m in float32 becomes 1 mm, not 1.0000000475.
         affine[:3] = scale * np.vectorize(lambda number: float(str(np.float32(number))))(affine[:3])
     if not np.isfinite(affine).all() or np.abs(affine).max() > 1e12:
         return affine  # Geometry refuses it
@@ -216,7 +217,7 @@ def _affine(header: Any, stored: tuple[int, ...], notes: list[str]) -> npt.NDArr
 
 
 def _compare_forms(header: Any, shape: tuple[int, ...], notes: list[str]) -> None:
-    """Note forms that are said to be in one space and place a corner more than half a voxel apart."""
+    """Note an sform and a qform of the same space code that place a corner more than half a voxel apart."""
     if header["sform_code"] <= 0 or header["qform_code"] != header["sform_code"]:
         return
     sform, qform = header.get_sform(), header.get_qform()

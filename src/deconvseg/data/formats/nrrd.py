@@ -1,4 +1,4 @@
-"""NRRD headers to arrays' layout and place, and label maps to NRRD files."""
+"""Parse NRRD headers and write label maps as NRRD."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deconvseg.errors import InputError
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr", ".seg.nrrd")
 
-# The worlds of NRRD that are anatomical, as signs of their axes in ITK's (left, posterior, superior).
+# NRRD's anatomical spaces, as signs of their axes in ITK's world (left, posterior, superior).
 _SPACES = {
     "left-posterior-superior": (1.0, 1.0, 1.0),
     "right-anterior-superior": (-1.0, -1.0, 1.0),
@@ -53,7 +53,7 @@ _FIELDS = {
     *("axismins", "axismaxs", "centers", "centerings", "labels", "units", "kinds", "min", "max", "oldmin", "oldmax"),
     *("content", "number", "blocksize", "sampleunits"),
 }
-# What an axis that is no place in space may be; a fourth axis of moments is one of the domain.
+# Kinds of domain axes; a fourth axis of time points is a domain axis too.
 _DOMAIN_KINDS = ("domain", "space", "time", "???", "none")
 _MILLIMETRES = {
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
@@ -65,7 +65,7 @@ _MILLIMETRES = {
 
 
 class NrrdHeader:
-    """The fields of a NRRD, each once and known; `OSError` for a header that says anything else."""
+    """The fields of a NRRD header; `OSError` for unknown or repeated fields."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,13 +96,13 @@ class NrrdHeader:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that hold the voxels: the header's own where it names none."""
+        """Return the files with the voxels: the header file itself if the header names none."""
         named = self.fields.get("datafile")
         return (self.path,) if named is None else data_files(self.path, named, self.listed)
 
     @property
     def voxels(self) -> Voxels:
-        """How the numbers are stored."""
+        """Return how the numbers are stored."""
         dimension = int(numbers_of(self._require("dimension"), 1, "dimension")[0])
         sizes = sizes_of(self._require("sizes"), dimension, "sizes")
         dtype = self._dtype()
@@ -125,7 +125,7 @@ class NrrdHeader:
         )
 
     def affine(self, voxels: Voxels) -> npt.NDArray[np.float64]:
-        """The affine in ITK's world (left, posterior, superior), in the file's unit, of at most three axes."""
+        """Return the affine in ITK's world (left, posterior, superior) and the file's unit, for at most three axes."""
         dims = min(len(voxels.domain), 3)
         axes = [axis for axis in range(len(voxels.sizes)) if axis != voxels.components][:dims]
         affine = np.eye(dims + 1)
@@ -138,7 +138,7 @@ class NrrdHeader:
         if any(vector is None or len(vector) < dims for vector in chosen):
             raise OSError(f"its space directions are {self.fields['spacedirections'][:60]!r}, one of which is missing")
         columns = np.array(chosen, np.float64)
-        if dims == 2 and columns.shape[1] == 3:  # a slice in space: its place there is nothing that a mask needs
+        if dims == 2 and columns.shape[1] == 3:  # a slice in 3D space: masks do not need its position
             affine[:2, :2] = np.diag(np.linalg.norm(columns, axis=1))
             return affine
         signs = np.array(_SPACES[self.space])[:dims] if dims == 3 else np.ones(dims)
@@ -148,11 +148,11 @@ class NrrdHeader:
 
     @property
     def space(self) -> str:
-        """The anatomical world; left-posterior-superior, which ITK takes all others for, where it is another."""
+        """Return the anatomical space; left-posterior-superior, as in ITK, for any other."""
         return anatomical_space(self.fields.get("space", ""))
 
     def unit(self) -> tuple[str, float]:
-        """The unit of length that the header names, and its millimetres; 1 where it names none, `OSError` for two."""
+        """Return the unit of length and its factor to millimetres (1 without unit); `OSError` for several units."""
         text = self.fields.get("spaceunits") or self.fields.get("units", "")
         named = {name.strip().lower() for name in re.findall(r'"([^"]*)"', text)} - {"", "???", "none"}
         known = {name: _MILLIMETRES[name] for name in named if name in _MILLIMETRES}
@@ -161,7 +161,7 @@ class NrrdHeader:
         return next(iter(known.items()), ("", 1.0))
 
     def unknown_units(self) -> list[str]:
-        """The units of length that the header names and this reader does not know."""
+        """Return the units of length in the header that are unknown to this reader."""
         named = {name.strip().lower() for name in re.findall(r'"([^"]*)"', self.fields.get("spaceunits", ""))}
         return sorted(named - {"", "???", "none"} - set(_MILLIMETRES))
 
@@ -184,7 +184,7 @@ class NrrdHeader:
         return np.dtype(f"{'>' if endian == 'big' else '<'}{code}")
 
     def _components(self, sizes: tuple[int, ...]) -> int | None:
-        """The axis that is none of the domain, by its kind or because it has no direction in space."""
+        """Return the axis of components: its kind is not that of a domain, or it has no direction in space."""
         kinds = self.fields.get("kinds", "").lower().split()
         if kinds and len(kinds) != len(sizes):
             raise OSError(f"it has {len(kinds)} kinds, where {len(sizes)} are expected")
@@ -242,7 +242,7 @@ class NrrdHeader:
 
 
 def anatomical_space(named: str) -> str:
-    """The full name of an anatomical world of NRRD; left-posterior-superior for every other."""
+    """Return the full name of an anatomical NRRD space; left-posterior-superior for any other."""
     space = named.strip().lower().removesuffix("-time")
     space = _SPACE_ABBREVIATIONS.get(space, space)
     return space if space in _SPACES else "left-posterior-superior"
@@ -256,7 +256,7 @@ def save_nrrd(
     like: Path | None,
     segments: Sequence[Segment] = (),
 ) -> None:
-    """Write labels (X, Y, Z) or (rows, columns), gzipped, in the world and the unit of a ``like`` that is a NRRD.
+    """Write labels (X, Y, Z) or (rows, columns), gzipped, in the space and unit of ``like`` if that is a NRRD.
 
     ``segments`` are named in the fields of 3D Slicer's ``.seg.nrrd``.
     """

@@ -1,4 +1,4 @@
-"""EXIF's orientation: how the rows and columns that a file stores are shown."""
+"""EXIF orientation: from the stored rows and columns to the displayed picture."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ ORIENTATION_TAG = 274
 
 
 def defined(orientation: int) -> int:
-    """The orientation, or 1 (shown as it is stored) for a number that EXIF does not define."""
+    """Return the orientation, or 1 (displayed as stored) for a number that EXIF does not define."""
     return orientation if 1 <= orientation <= 8 else 1
 
 
 def as_shown(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """A view of (rows, columns, …) as it is shown; orientations that EXIF does not define change nothing."""
+    """Return a view of (rows, columns, …) as displayed; undefined orientations change nothing."""
     if orientation in (3, 4, 6, 7):
         pixels = pixels[::-1]
     if orientation in (2, 3, 7):
@@ -26,5 +26,5 @@ def as_shown(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def shape_as_shown(shape: tuple[int, ...], orientation: int) -> tuple[int, ...]:
-    """The shape (rows, columns) as it is shown."""
+    """Return the shape (rows, columns) as displayed."""
     return shape[::-1] if orientation in (5, 6, 7, 8) else shape

@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP, WebP and GIF files to arrays, through Pillow's decoders."""
+"""Read PNG, JPEG, BMP, WebP and GIF files with Pillow's decoders."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from deconvseg.data.types import Header
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_MODES = ("1", "L", "I", "F", "LA", "La")
-# Chunks of PNG in which an orientation may lie.
+# PNG chunks that may contain an orientation.
 _DESCRIBING = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 
 def read_picture_header(path: Path) -> Header:
-    """What a picture's header says of it."""
+    """Read the header of a picture."""
     with _open(path) as opened:
         columns, rows = opened.size
         orientation, notes = _orientation(path, opened)
@@ -48,11 +48,11 @@ def read_picture_header(path: Path) -> Header:
 
 
 def read_picture(path: Path, *, labels: bool) -> npt.NDArray[Any]:
-    """A picture (rows, columns) or (rows, columns, 3) as it is shown, alpha dropped.
+    """Read a picture (rows, columns) or (rows, columns, 3) as displayed, without alpha.
 
-    With ``labels`` a palette gives its indices (white 1 and black 0 where it has these two, white first), and grey of 2
-    and 4 bits its stored numbers. A grey GIF gives its grey values, because programs renumber its palette. Raises
-    `OSError` for a wrong checksum and a file that ends early.
+    With ``labels``, palette pictures give their indices (if the palette is white and black in that order: white 1,
+    black 0), and grey pictures of 2 and 4 bits their stored numbers. A grey GIF gives its grey values, because
+    programs renumber its palette. Raises `OSError` for a wrong checksum and a truncated file.
     """
     _check_whole(path)
     with _open(path) as opened:
@@ -70,7 +70,7 @@ def read_picture(path: Path, *, labels: bool) -> npt.NDArray[Any]:
 
 
 def read_picture_alpha(path: Path) -> npt.NDArray[Any] | None:
-    """The alpha channel of a picture, or None."""
+    """Return the alpha channel of a picture, or None."""
     with _open(path) as opened:
         if _is_deep_colour(opened):
             deep = _deep_png(path)
@@ -81,14 +81,14 @@ def read_picture_alpha(path: Path) -> npt.NDArray[Any] | None:
 
 
 def lossy_picture(path: Path) -> str:
-    """The name of the compression of a picture that changes numbers, or an empty text."""
+    """Return the name of a picture's lossy compression, or an empty string."""
     with path.open("rb") as stream:
         start = stream.read(12)
         if start[:3] == b"\xff\xd8\xff":
             return "JPEG"
         if start[:4] != b"RIFF" or start[8:12] != b"WEBP":
             return ""
-        # A WebP with alpha, a profile or EXIF has its picture in one of several chunks.
+        # In a WebP with alpha, a profile or EXIF the picture is one of several chunks.
         while len(head := stream.read(8)) == 8:
             kind, length = head[:4], int.from_bytes(head[4:], "little")
             if kind in (b"VP8 ", b"VP8L"):
@@ -99,10 +99,10 @@ def lossy_picture(path: Path) -> str:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    """Pillow's file of a picture, by its content, with a size that memory can hold.
+    """Open a picture with the Pillow class for its content, after a check of the free memory.
 
-    The classes are called and not `PIL.Image.open`, which refuses large pictures whatever memory there is, looks into
-    the previews of photographs, and tries every format that it knows.
+    `PIL.Image.open` is not used: it refuses large pictures regardless of memory, reads previews of photographs, and
+    tries every format that it knows.
     """
     with path.open("rb") as stream:
         start = stream.read(16)
@@ -120,9 +120,9 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def _set_stored_bits(opened: Any, stream: IO[bytes]) -> None:
-    """Have a BMP of 4 or 8 bits read as that, whatever its palette.
+    """Correct the bit depth of a BMP of 4 or 8 bits, independent of its palette.
 
-    Pillow takes one whose palette is black and white for 1 bit, and one of 4 bits whose palette is grey for 8.
+    Pillow takes a BMP with a black and white palette for 1 bit, and one of 4 bits with a grey palette for 8 bits.
     """
     place = stream.tell()
     stream.seek(28)
@@ -142,7 +142,7 @@ def _recognise(start: bytes) -> Any:
     if start.startswith(_PNG):
         return PngImageFile
     if start.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile  # of several pictures in one file (MPO) the first
+        return JpegImageFile  # reads the first picture of an MPO file
     if start.startswith(b"BM"):
         return BmpImageFile
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
@@ -153,9 +153,9 @@ def _recognise(start: bytes) -> Any:
 
 
 def _orientation(path: Path, opened: Any) -> tuple[int, tuple[str, ...]]:
-    """EXIF's orientation, and a note where its block cannot be read."""
+    """Return the EXIF orientation, and a note if the EXIF data cannot be read."""
     if isinstance(opened, PngImageFile) and _describes_itself_late(path):
-        with _open(path) as read:  # another one: reading to the end forgets how the numbers are stored
+        with _open(path) as read:  # a second object: reading to the end changes the attributes of the first
             read.load()
             return _exif_orientation(read)
     return _exif_orientation(opened)
@@ -163,7 +163,7 @@ def _orientation(path: Path, opened: Any) -> tuple[int, tuple[str, ...]]:
 
 def _exif_orientation(opened: Any) -> tuple[int, tuple[str, ...]]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about tags that are cut off
+        warnings.simplefilter("ignore")  # warnings of Pillow about truncated tags
         try:
             found = PIL.Image.Image.getexif(opened).get(ORIENTATION_TAG, 1)
         except (OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error):
@@ -181,7 +181,7 @@ def _check_whole(path: Path) -> None:
 
 
 def _check_png(stream: IO[bytes]) -> None:
-    """Compare the checksums of all chunks, and that of the compressed picture inside them."""
+    """Compare the checksums of all chunks and of the compressed picture inside them."""
     unpacking = zlib.decompressobj()
     kind = b""
     for kind, content in _png_chunks(stream):
@@ -196,7 +196,7 @@ def _check_png(stream: IO[bytes]) -> None:
 
 
 def _png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks behind the signature; `OSError` for one that is cut off or whose checksum differs."""
+    """Yield the chunks after the signature; `OSError` for a truncated chunk or a wrong checksum."""
     while head := stream.read(8):
         if len(head) < 8:
             raise OSError("it ends within a chunk")
@@ -212,7 +212,7 @@ def _png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _describes_itself_late(path: Path) -> bool:
-    """Whether a PNG has chunks that may hold an orientation behind its picture."""
+    """Return whether a PNG has chunks after its picture that may contain an orientation."""
     with path.open("rb") as stream:
         stream.seek(8)
         picture = False
@@ -226,7 +226,7 @@ def _describes_itself_late(path: Path) -> bool:
 
 
 def _check_jpeg(content: bytes) -> None:
-    """Look for the end of the picture behind its first scan; decoders invent what is missing of the last one."""
+    """Check for the end mark after the first scan, because decoders silently fill in the missing part of a scan."""
     place = 2
     while place + 4 <= len(content) and content[place] == 0xFF:
         marker = content[place + 1]
@@ -243,7 +243,7 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def _is_deep_colour(opened: Any) -> bool:
-    """Whether this is a PNG of 16 bits in colour or with alpha, which Pillow reads in 8."""
+    """Return whether this is a 16-bit PNG in colour or with alpha, which Pillow reduces to 8 bits."""
     if not isinstance(opened, PngImageFile) or not opened.tile:
         return False
     return str(opened.tile[0][3]) in ("RGB;16B", "RGBA;16B", "LA;16B")
@@ -268,13 +268,13 @@ def _is_grey(opened: Any) -> bool:
 
 
 def _step_of_grey(opened: Any) -> int:
-    """What Pillow multiplies the numbers of grey pictures of 2 and 4 bits by, to fill 8; else 1."""
+    """Return the factor by which Pillow scales grey pictures of 2 and 4 bits to 8 bits; 1 otherwise."""
     stored = str(opened.tile[0][3]) if isinstance(opened, PngImageFile) and opened.tile else ""
     return {"L;2": 85, "L;4": 17}.get(stored, 1)
 
 
 def _indices(opened: Any) -> npt.NDArray[Any]:
-    """The indices of a palette; a mask in white and black is white where it is white, whichever comes first."""
+    """Return the palette indices; for a palette of white and black, white is 1 in either order."""
     palette = opened.getpalette("RGB")[:6]
     indices: npt.NDArray[Any] = np.asarray(opened.getchannel(0))
     if palette == [255, 255, 255, 0, 0, 0] and indices.max(initial=0) <= 1:
@@ -287,6 +287,6 @@ def _itemsize(opened: Any) -> int:
 
 
 def _pixels(opened: Any, mode: str) -> npt.NDArray[Any]:
-    """The array of ``opened`` as grey ("L", at the file's own depth) or colour ("RGB")."""
+    """Return the pixels of ``opened`` as grey ("L", at the depth of the file) or colour ("RGB")."""
     keeps_depth = opened.mode in ("1", "I", "F") or opened.mode.startswith("I;16")
     return np.asarray(opened if keeps_depth else opened.convert(mode))

@@ -1,4 +1,4 @@
-"""2D pictures to arrays and back: PNG, JPEG, TIFF, BMP, WebP and GIF."""
+"""Read and write 2D pictures: PNG, JPEG, TIFF, BMP, WebP and GIF."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ _LOSSY_TIFF = (6, 7, 33003, 33004, 33005, 34712)  # JPEG, JPEG 2000 and their re
 
 @register_reader("raster", reads=RASTER_SUFFIXES)
 class RasterReader(Reader):
-    """Reads 2D images as they are shown: grey of any depth, RGB, RGBA (alpha is dropped), palette, CMYK in RGB.
+    """Reads 2D images as displayed: grey of any depth, RGB, RGBA (without alpha), palette, and CMYK converted to RGB.
 
-    The content says which format a file is, and the name only that it is an image.
+    The format is recognised by the content of a file; its name only shows that it is an image.
     """
 
     pictures = True
 
     def read_header(self, path: Path) -> Header:
-        """Grey has 1 channel, colour 3."""
+        """Return the header: 1 channel for grey, 3 for colour."""
         with naming_file(path, "image"):
             return read_tiff_header(path) if _is_tiff(path) else read_picture_header(path)
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
-        """Intensities (1, H, W) or (3, H, W)."""
+        """Return intensities (1, H, W) or (3, H, W)."""
         with naming_file(path, "image"):
             pixels = _read(path, labels=False)
         return (pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)), Geometry.identity(2)
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
-        """Labels (H, W): grey values, palette indices, or a colour whose channels are equal."""
+        """Return labels (H, W): grey values, palette indices, or colours with equal channels."""
         with naming_file(path, "image"):
             pixels = _read(path, labels=True)
         if pixels.ndim == 3:
@@ -87,11 +87,11 @@ class RasterReader(Reader):
             self.write_labels(pixels, geometry, path, name=name, like=like)
 
     def mask_suffix(self, values: Iterable[int]) -> str:
-        """``.png``, or ``.tif`` where a value is negative or needs more than 16 bits."""
+        """Return ``.png``, or ``.tif`` if a value is negative or needs more than 16 bits."""
         return ".png" if all(0 <= value < 2**16 for value in values) else ".tif"
 
     def read_alpha(self, path: Path) -> npt.NDArray[Any] | None:
-        """The alpha channel (H, W) as it is stored, or None where there is none."""
+        """Return the stored alpha channel (H, W), or None if there is none."""
         with naming_file(path, "image"):
             return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
 
@@ -102,20 +102,20 @@ class RasterReader(Reader):
         return (pixels, Geometry.identity(2)) if pixels.ndim == 3 and pixels.dtype == np.uint8 else None
 
     def compression_with_losses(self, path: Path) -> str:
-        """JPEG, a lossy WebP, or JPEG in TIFF, by the content."""
+        """Return the name of the lossy compression by the content: JPEG, lossy WebP, or JPEG in TIFF."""
         with naming_file(path, "image"):
             return _lossy_tiff(path) if _is_tiff(path) else lossy_picture(path)
 
 
 @register_reader("web pictures", reads=(".webp", ".gif"))
 class WebPictureReader(RasterReader):
-    """WebP, and GIF of one frame. Beside a picture of the same name in another format they are its previews."""
+    """Reads WebP, and GIF with one frame; beside a picture of the same name they count as previews."""
 
     copies = True
 
 
 def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
-    """Write labels (H, W) losslessly, by suffix; ``name`` is the file that an error speaks of.
+    """Write labels (H, W) losslessly in the format of the suffix; errors name the file ``name``.
 
     Raises `InputError` for values that the format cannot hold, a lossy format, and arrays that are not 2D.
     """
@@ -155,7 +155,7 @@ def _save_palette(pixels: npt.NDArray[Any], path: Path, colours: Mapping[int, st
 
 
 def _is_nearly_grey(pixels: npt.NDArray[Any]) -> bool:
-    """Whether colours are the greys of a lossy WebP, which stores colours alone and rounds them."""
+    """Return whether the colours are greys of a lossy WebP, which stores only colours and rounds them."""
     return bool(np.ptp(pixels, axis=-1).max() <= 1)
 
 

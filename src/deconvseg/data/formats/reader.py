@@ -1,4 +1,4 @@
-"""What a file format needs to take part: the protocol of a reader, with what most formats have in common."""
+"""The reader protocol of file formats, with defaults for most methods."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Segment(NamedTuple):
 class Reader(Protocol):
     """Reads the files of one format; subclass it and register the class with `register_reader`.
 
-    `read_header` and `read_channels` must be written; the other methods have a default. Every method raises
+    Subclasses must implement `read_header` and `read_channels`; the other methods have defaults. Every method raises
     `InputError`, naming the file, for a file that it cannot read or write.
 
-    ``pictures`` says that its files are photographs and other 2D pictures, grey or in colour: a number at the end of
-    their names is part of the name and not a channel's. ``copies`` says that a file beside one of the same name in
-    another format is a preview or a copy of that, and is left alone.
+    Set ``pictures`` if the files are photographs or other 2D pictures, grey or in colour: a number at the end of a
+    file name is then part of the name, not a channel number. Set ``copies`` if a file beside one of the same name in
+    another format is a preview or copy of it and must be ignored.
     """
 
     pictures: ClassVar[bool] = False
@@ -45,17 +45,17 @@ class Reader(Protocol):
 
     @abstractmethod
     def read_header(self, path: Path) -> Header:
-        """What is known of the image before its numbers are read."""
+        """Return the header, without reading the voxels."""
 
     @abstractmethod
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
-        """Intensities (C, *S) of any number type, and their geometry.
+        """Return intensities (C, *S) of any numeric type, and their geometry.
 
-        ``channels_last`` allows files that hold several numbers per voxel, or several volumes, as their channels.
+        ``channels_last`` allows files with several numbers per voxel, or several volumes, which become the channels.
         """
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
-        """Labels (*S), as numbers of any type, and their geometry."""
+        """Return labels (*S) of any numeric type, and their geometry."""
         pixels, geometry = self.read_channels(path)
         if len(pixels) != 1:
             raise InputError(f"{path} holds {len(pixels)} channels, where a mask has one; write one label map")
@@ -64,9 +64,9 @@ class Reader(Protocol):
     def write_labels(
         self, pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, name: Path, like: Path | None
     ) -> None:
-        """Write labels (*S) to ``path``; errors speak of ``name``, which the file is given when it is whole.
+        """Write labels (*S) to ``path``; errors name ``name``, to which the complete file is renamed afterwards.
 
-        ``like`` is the image that the labels belong to; headers of the same format are taken from there.
+        ``like`` is the image that the labels belong to: if it has the same format, its header is reused.
         """
         raise InputError(f"{name}: a mask is not written as {name.suffix.lower()}; use .nii.gz (3D) or .png (2D)")
 
@@ -84,19 +84,19 @@ class Reader(Protocol):
         self.write_labels(pixels, geometry, path, name=name, like=like)
 
     def mask_suffix(self, values: Iterable[int]) -> str:
-        """The suffix of a mask of these images that may hold the label ``values``."""
+        """Return the suffix of a mask of these images that can hold the label ``values``."""
         return ".nii.gz"
 
     def files(self, path: Path) -> tuple[Path, ...]:
-        """All files that hold the image: what it changes with."""
+        """Return all files whose content determines the image."""
         return tuple(sorted(file for file in path.rglob("*") if file.is_file())) if path.is_dir() else (path,)
 
     def listed_as(self, path: Path) -> Path:
-        """The file that stands for the image in a listing, where ``path`` is another part of it."""
+        """Return the file that represents the image in listings, if ``path`` is another part of it."""
         return path
 
     def read_alpha(self, path: Path) -> npt.NDArray[Any] | None:
-        """The alpha channel (H, W) of a picture, or None where it has none."""
+        """Return the alpha channel (H, W) of a picture, or None if it has none."""
         return None
 
     def read_colours(self, path: Path) -> tuple[npt.NDArray[Any], Geometry] | None:
@@ -104,9 +104,9 @@ class Reader(Protocol):
         return None
 
     def compression_with_losses(self, path: Path) -> str:
-        """The name of the file's compression if that changes numbers ("JPEG"), else an empty text."""
+        """Return the name of the compression if it is lossy ("JPEG"), else an empty string."""
         return ""
 
     def may_be_cropped(self, path: Path) -> bool:
-        """Whether a mask of such a file may hold the box of its labels alone, with the place of that in its header."""
+        """Return whether a mask may be cropped to the bounding box of its labels, with the position in its header."""
         return False

@@ -1,4 +1,4 @@
-"""Readers by name, and which of them takes a path: by its suffix, or as a folder that is an image."""
+"""Registry of readers by name, and the choice of a reader for a path by its suffix or as an image folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLUGINS = "deconvseg.readers"
 
 @dataclass(frozen=True)
 class Format:
-    """A registered reader; ``everywhere`` says that other processes of deconvseg know it too."""
+    """A registered reader; ``everywhere`` is true if other processes of deconvseg know it too."""
 
     name: str
     reader: Reader
@@ -37,13 +37,13 @@ def register_reader(
 ) -> Callable[[ReaderClass], ReaderClass]:
     """Register a subclass of `Reader` for the files whose names end in one of the suffixes ``reads``.
 
-    ``claims`` says of a folder whether it is one image of this format (a series of slices); it is asked for each folder
-    of a listing, so it should look at names alone. The class is made without arguments. A reader that a script
-    registers is known to its process; one of an installed package, which names its module as an entry point of the
-    group ``deconvseg.readers``, is known to the command line and to every process that training starts.
+    ``claims`` returns whether a folder is one image of this format (a series of slices). It is called for each folder
+    of a listing, so it should only look at names. The class is instantiated without arguments. A reader that a script
+    registers is known only in that process. An installed package can declare its module as an entry point of the group
+    ``deconvseg.readers``: then the command line and all processes of a training know the reader.
 
-    Raises `InputError` for a name or a suffix that is taken (`unregister_reader` frees them), for a suffix without its
-    dot, and for a reader of neither files nor folders.
+    Raises `InputError` for a name or suffix in use (`unregister_reader` frees them), for a suffix without a dot, and
+    for a reader of neither files nor folders.
 
     Example:
         >>> import numpy as np
@@ -86,7 +86,7 @@ def register_reader(
 
 
 def unregister_reader(name: str) -> None:
-    """Take a reader out, so that another one can read its suffixes; `InputError` for a name that is unknown.
+    """Remove a reader, so that another reader can register its suffixes; `InputError` for an unknown name.
 
     Example:
         >>> from deconvseg.data import Reader, list_readers, register_reader, unregister_reader
@@ -104,7 +104,7 @@ def unregister_reader(name: str) -> None:
 
 
 def list_readers() -> dict[str, tuple[str, ...]]:
-    """The suffixes of each registered reader by its name.
+    """Return the suffixes of each registered reader by its name.
 
     Example:
         >>> from deconvseg.data import list_readers
@@ -116,7 +116,7 @@ def list_readers() -> dict[str, tuple[str, ...]]:
 
 
 def image_suffixes() -> tuple[str, ...]:
-    """The suffixes of all images that are read, in lower case.
+    """Return the suffixes of all supported images, in lower case.
 
     Example:
         >>> from deconvseg.data import image_suffixes
@@ -128,13 +128,13 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def image_suffix(path: str | PathLike[str]) -> str:
-    """The suffix in lower case, ``.nii.gz`` whole, or an empty string where no reader knows it."""
+    """Return the suffix in lower case (``.nii.gz`` as one suffix), or an empty string if no reader knows it."""
     name = Path(path).name.lower()
     return next((suffix for suffix in _suffixes() if name.endswith(suffix)), "")
 
 
 def find_format(path: str | PathLike[str]) -> Format | None:
-    """The format of a file by its name, or of a folder that a reader claims; None for anything else."""
+    """Return the format of a file by its name, or of a folder that a reader claims; None for anything else."""
     path = Path(path)
     if (claimed := _claimed_by(path)) is not None:
         return claimed
@@ -143,18 +143,18 @@ def find_format(path: str | PathLike[str]) -> Format | None:
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether a folder is one image, as a series of slices is."""
+    """Return whether a folder is one image, such as a series of slices."""
     return _claimed_by(folder) is not None
 
 
 def is_picture(path: str | PathLike[str]) -> bool:
-    """Whether the path is that of a 2D picture, grey or in colour, by its format."""
+    """Return whether the path has a format of 2D pictures."""
     known = find_format(path)
     return known is not None and known.reader.pictures
 
 
 def is_known_everywhere() -> bool:
-    """Whether the processes that training starts know all readers: none was registered by a script."""
+    """Return whether new processes know all readers, that is, whether no script has registered one."""
     return all(known.everywhere for known in _formats().values())
 
 
@@ -176,6 +176,6 @@ def _formats() -> dict[str, Format]:
 
 @cache
 def _suffixes() -> dict[str, Format]:
-    """Formats by suffix, the longest first."""
+    """Return the formats by suffix, the longest suffix first."""
     pairs = [(suffix, known) for known in _formats().values() for suffix in known.suffixes]
     return dict(sorted(pairs, key=lambda pair: -len(pair[0])))

@@ -1,4 +1,4 @@
-"""TIFF files to arrays: one picture of any compression, depth and arrangement that has a meaning here."""
+"""Read TIFF files with one picture, in the usual compressions, depths and layouts."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _NAMES = {
     **{32803: "a Bayer mosaic", 32844: "LogL", 32845: "LogLuv", 34892: "raw linear values"},
 }
 _JPEG = (6, 7, 33007)
-_ODD_BITS = (2, 4, *range(9, 16))  # of one sample, besides 1, 8 and 16
-_FAX = (2, 3, 4)  # compressions of single bits, in which 0 is white by custom
+_ODD_BITS = (2, 4, *range(9, 16))  # bits per sample besides 1, 8 and 16
+_FAX = (2, 3, 4)  # 1-bit compressions, in which 0 is white by convention
 _SUBFILE, _OLD_SUBFILE = 254, 255
 _REDUCED_OR_MASK = 1 | 4
 _ALPHA = {1, 2}  # ExtraSamples: associated and unassociated
-_MOST_PACKED = 100_000  # bytes that one compressed byte may be; the tightest of TIFF's compressions give some thousand
+_MOST_PACKED = 100_000  # largest expansion of one compressed byte; the best TIFF compressions reach a few thousand
 _MOST_PAGES = 100_000
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """The page of a TIFF that is its picture, and what its tags say."""
+    """The page of a TIFF that contains the picture, with its tags."""
 
     page: Any
     photometric: int
@@ -66,7 +66,7 @@ class _Picture:
 
 
 def read_tiff_header(path: Path) -> Header:
-    """What the tags of a TIFF say of its picture."""
+    """Read the header of a TIFF from its tags."""
     with _open(path) as picture:
         rows, columns = picture.page.imagelength, picture.page.imagewidth
         notes: tuple[str, ...] = ()
@@ -83,10 +83,10 @@ def read_tiff_header(path: Path) -> Header:
 
 
 def read_tiff(path: Path, *, labels: bool) -> npt.NDArray[Any]:
-    """A TIFF's picture (rows, columns) or (rows, columns, 3) as it is shown, alpha dropped.
+    """Read the picture (rows, columns) or (rows, columns, 3) of a TIFF as displayed, without alpha.
 
-    With ``labels`` palettes give their indices, and stored numbers are neither inverted where 0 is white, except in the
-    compressions of fax, nor widened from 2 or 4 bits to 8.
+    With ``labels``, palette pictures give their indices, and grey values keep their stored numbers: they are not
+    scaled from 2 or 4 bits to 8, and not inverted if 0 is white, except in fax compressions.
     """
     with _open(path) as picture:
         pixels = _samples_last(path, picture)
@@ -105,7 +105,7 @@ def read_tiff(path: Path, *, labels: bool) -> npt.NDArray[Any]:
 
 
 def read_tiff_alpha(path: Path) -> npt.NDArray[Any] | None:
-    """The alpha channel of a TIFF, or None."""
+    """Return the alpha channel of a TIFF, or None."""
     with _open(path) as picture:
         return _samples_last(path, picture)[..., -1] if picture.has_alpha else None
 
@@ -127,7 +127,7 @@ def _open(path: Path) -> Iterator[_Picture]:
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Keep tifffile from logging what it finds wrong: what matters of it is an error or a note of ours."""
+    """Suppress tifffile's log messages: relevant defects are reported as errors or notes of this package."""
     log = logging.getLogger("tifffile")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
@@ -138,7 +138,7 @@ def _unlogged() -> Iterator[None]:
 
 
 def _choose_page(path: Path, tiff: Any) -> Any:
-    """The only page that is no preview of another; `InputError` where there are several."""
+    """Return the only page that is not a preview; `InputError` if there are several."""
     if (count := len(tiff.pages)) > _MOST_PAGES:
         raise pages_error(path, count)
     pages = [page.aspage() for page in tiff.pages]
@@ -161,7 +161,7 @@ def _is_preview(page: Any) -> bool:
 
 
 def _is_smaller_copy(page: Any, largest: Any) -> bool:
-    """Whether a page has at most half the size and the proportions of another, as previews without a mark have."""
+    """Return whether a page has at most half the size of another and its proportions, like an unmarked preview."""
     rows, columns = page.imagelength / largest.imagelength, page.imagewidth / largest.imagewidth
     return bool(max(rows, columns) <= 0.5) and bool(abs(rows - columns) <= 0.1 * max(rows, columns))
 
@@ -190,7 +190,7 @@ def _check_colours(path: Path, picture: _Picture) -> None:
 
 
 def _samples_last(path: Path, picture: _Picture) -> npt.NDArray[Any]:
-    """The decoded page as (rows, columns) or (rows, columns, samples); `OSError` where parts of it are missing."""
+    """Return the decoded page (rows, columns) or (rows, columns, samples); `OSError` if parts are missing."""
     page = picture.page
     size = path.stat().st_size
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
@@ -199,7 +199,7 @@ def _samples_last(path: Path, picture: _Picture) -> npt.NDArray[Any]:
     plain = int(page.compression) == 1
     decoded = math.prod(page.shape) * page.dtype.itemsize
     check_described(path, decoded, min(size, sum(count for _, count in parts)), 8 if plain else _MOST_PACKED)
-    # One at a time: a decoder's threads would outlive the call and break a later fork.
+    # One worker: threads of the decoder would outlive the call and break a later fork.
     pixels = np.asarray(page.asarray(maxworkers=1))
     axes = str(page.axes)
     if axes == "SYX":
@@ -213,18 +213,18 @@ def _samples_last(path: Path, picture: _Picture) -> npt.NDArray[Any]:
 
 
 def _paint(pixels: npt.NDArray[Any], picture: _Picture) -> npt.NDArray[Any]:
-    """The colours of a palette, or its greys."""
+    """Map palette indices to colours, or to greys for a grey palette."""
     painted: npt.NDArray[Any] = picture.colormap[pixels]
     return painted[..., 0] if picture.is_grey else painted
 
 
 def _from_cmyk(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """RGB of the inks (rows, columns, 4) without a colour profile."""
+    """Convert CMYK (rows, columns, 4) to RGB without a colour profile."""
     white = np.iinfo(pixels.dtype).max
     share = (white - pixels[..., :3].astype(np.float64)) * (white - pixels[..., 3:4].astype(np.float64)) / white
     return np.rint(share).astype(pixels.dtype)
 
 
 def pages_error(path: Path, pages: int, what: str = "pages") -> InputError:
-    """The error for a file of several pictures."""
+    """Return the error for a file with several pictures."""
     return InputError(f"{path} holds {pages} {what}, where one 2D image is expected; split it, or write .nii.gz")

@@ -1,4 +1,4 @@
-"""Volumes with a binary header (NIfTI, Analyze, MGH): from where the header says the numbers lie to arrays."""
+"""Read the voxels of volumes with a binary header (NIfTI, Analyze, MGH)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _VOXELS_AT_ONCE = 2**21
 
 @dataclass(frozen=True)
 class Volume:
-    """What a header says, checked: nothing in it leads to an error while the numbers are read.
+    """A checked header, which cannot cause an error when the voxels are read.
 
-    ``path`` is the file that errors name and ``voxels`` the one that holds the numbers, from byte ``offset`` on.
-    ``shape`` has three axes or, with channels, more; ``affine`` is in millimetres; ``placed`` says whether the header
-    gives a place and an orientation; ``slope`` is None where the numbers are as they are stored.
+    Errors name the file ``path``; the file ``voxels`` contains the numbers from byte ``offset`` on. ``shape`` has
+    three axes, or more with channels; ``affine`` is in millimetres; ``placed`` is true if the header gives position
+    and orientation; ``slope`` is None if stored numbers are not scaled.
     """
 
     path: Path
@@ -46,11 +46,11 @@ class Volume:
 
     @property
     def geometry(self) -> Geometry:
-        """The grid of the voxels."""
+        """Return the grid of the voxels."""
         return Geometry(self.affine, placed=self.placed)
 
     def read(self) -> npt.NDArray[Any]:
-        """The stored numbers in this shape. A compressed file is read to its end, where its checksum is."""
+        """Read the stored numbers in this shape; compressed files to the end, so that the checksum is compared."""
         with decompressed(self.voxels) as (stream, ratio):
             count = math.prod(self.shape)
             held = self.voxels.stat().st_size - (self.offset if ratio == 1 else 0)
@@ -61,23 +61,23 @@ class Volume:
 
 
 class VolumeReader(Reader):
-    """Reads 3D volumes, and 4D ones (channels last) where that is asked for, from what `open` says of a file."""
+    """Reads 3D volumes, and with ``channels_last`` 4D volumes, from the header that `open` returns."""
 
     kind: ClassVar[str]
 
     @abstractmethod
     def open(self, path: Path) -> Volume:
-        """The header of a file. What is wrong with it may be any exception of a decoder (`naming_file`)."""
+        """Return the header of a file; it may raise any exception, because callers use `naming_file`."""
 
     def read_header(self, path: Path) -> Header:
-        """The fourth and later axes are the channels."""
+        """Return the header; the fourth and later axes are the channels."""
         with naming_file(path, self.kind):
             volume = self.open(path)
             Geometry(volume.affine)
             return Header(math.prod(volume.shape[3:]), volume.shape[:3], volume.dtype.itemsize, volume.notes)
 
     def read_channels(self, path: Path, *, channels_last: bool = False) -> tuple[npt.NDArray[Any], Geometry]:
-        """Intensities (C, X, Y, Z) with the header's scaling applied, in float32, contiguous."""
+        """Return intensities (C, X, Y, Z), scaled as the header states, in contiguous float32."""
         with naming_file(path, self.kind):
             volume = self.open(path)
             shape = volume.shape
@@ -93,7 +93,7 @@ class VolumeReader(Reader):
             return _scaled_channels(volume, shape), geometry
 
     def read_labels(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
-        """Labels (X, Y, Z), as stored; where the header scales them, the whole numbers that were meant."""
+        """Return labels (X, Y, Z) as stored; if the header scales them, the whole numbers that they encode."""
         with naming_file(path, self.kind):
             volume = self.open(path)
             if len(volume.shape) != 3:
@@ -108,7 +108,7 @@ class VolumeReader(Reader):
 
 @contextmanager
 def decompressed(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """The file's bytes, and how many of them one of the file's may be. Its first bytes say whether it is compressed."""
+    """Open a possibly compressed file; yield its stream and the largest expansion of one byte."""
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
@@ -120,9 +120,10 @@ def decompressed(path: Path) -> Iterator[tuple[IO[bytes], int]]:
 
 
 def _scaled_channels(volume: Volume, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """The numbers of a file as (C, X, Y, Z), which are those of nibabel's ``get_fdata``.
+    """Return the scaled numbers of a file as (C, X, Y, Z), equal to nibabel's ``get_fdata``.
 
-    In memory are these and the stored ones: they are scaled, which is done in float64, a few planes at a time.
+    Scaling is done in float64 for a few planes at a time: memory holds the stored and the scaled numbers, but no
+    float64 copy of the volume.
     """
     with_channels: tuple[int, ...] = (*shape, 1)[:4]
     numbers = volume.read().reshape(with_channels)
@@ -138,10 +139,10 @@ def _scaled_channels(volume: Volume, shape: tuple[int, ...]) -> npt.NDArray[np.f
 
 
 def _unscaled_labels(numbers: npt.NDArray[Any], volume: Volume) -> npt.NDArray[Any]:
-    """The labels that a scaled integer file stands for, or its scaled numbers where they are no labels.
+    """Return the labels encoded by a scaled integer file, or the scaled numbers if they are not labels.
 
-    A writer that scales rounds label / slope to the nearest number that it can store. So every number of a label
-    map is the one that its nearest label is stored as.
+    A writer that scales rounds label / slope to the nearest number that it can store. So in a label map every stored
+    number is the encoding of its nearest label.
     """
     assert volume.slope is not None
     slope, inter = np.float64(volume.slope), np.float64(volume.inter)

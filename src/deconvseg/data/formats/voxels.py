@@ -1,4 +1,4 @@
-"""The voxels of a header in text, NRRD's or MetaImage's: where they lie, how they are stored, and the array of them."""
+"""Read the voxels of formats with a text header (NRRD, MetaImage)."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _MOST_AXES = 16
 class Voxels:
     """How the numbers of a file are stored.
 
-    ``sizes`` are those of its axes, the fastest first, and ``components`` the axis of several numbers per voxel, where
-    there is one. ``files`` hold the numbers one after the other, from byte ``start`` of each (-1: the last ones), after
-    ``line_skip`` lines and, unpacked, ``byte_skip`` bytes.
+    ``sizes`` are the axis sizes, the fastest axis first; ``components`` is the axis of several numbers per voxel, if
+    there is one. ``files`` contain the numbers one after the other, from byte ``start`` of each file (-1: the last
+    bytes), after ``line_skip`` lines and, once decompressed, ``byte_skip`` bytes.
     """
 
     path: Path
@@ -57,23 +57,23 @@ class Voxels:
 
     @property
     def domain(self) -> tuple[int, ...]:
-        """The sizes of the axes that are no components."""
+        """The sizes of all axes except the components."""
         return tuple(size for axis, size in enumerate(self.sizes) if axis != self.components)
 
     @property
     def numbers_per_voxel(self) -> int:
-        """The components of a voxel."""
+        """The number of components of a voxel."""
         return 1 if self.components is None else self.sizes[self.components]
 
     @property
     def channels(self) -> int:
-        """The components, and what a fourth axis has."""
+        """The number of components times the size of a fourth axis."""
         return self.numbers_per_voxel * math.prod(self.domain[3:])
 
     def read(self) -> npt.NDArray[Any]:
-        """The numbers (components, *domain); every file is read to its end, where its checksum is.
+        """Read the numbers (components, *domain); files are read to the end, so that checksums are compared.
 
-        Raises `InputError` for a data file that does not exist, and `OSError` for one that is damaged.
+        Raises `InputError` for a missing data file, and `OSError` for a damaged one.
         """
         check_number_type(self.path, self.dtype)
         for file in self.files:
@@ -95,7 +95,7 @@ class Voxels:
         return array[None] if self.components is None else np.moveaxis(array, self.components, 0)
 
     def _check_plain(self, described: int, held: int) -> None:
-        """Refuse plain voxels that are more than the header describes: they are those of another image."""
+        """Refuse uncompressed data larger than the header describes: it belongs to another image."""
         if self.start == -1 or self.line_skip or self.byte_skip:
             return
         found = held - self.start * len(self.files)
@@ -121,7 +121,7 @@ class Voxels:
 
 
 def read_header_lines(path: Path, stream: IO[bytes]) -> Iterator[str]:
-    """The lines of a header, without their ends; `OSError` where it grows longer than any header."""
+    """Yield the lines of a header without line ends; `OSError` if it exceeds the largest header size."""
     read = 0
     while line := stream.readline(_LONGEST_HEADER - read + 1):
         read += len(line)
@@ -131,9 +131,9 @@ def read_header_lines(path: Path, stream: IO[bytes]) -> Iterator[str]:
 
 
 def data_files(path: Path, named: str, listed: Sequence[str]) -> tuple[Path, ...]:
-    """The files that a header names: one, those listed after ``LIST``, or those of a pattern with its numbers.
+    """Return the files that a header names: one file, a list after ``LIST``, or the files of a numbered pattern.
 
-    Raises `InputError` for a file outside the header's folder: a header is no reason to read anything else.
+    Raises `InputError` for a file outside the header's folder, because a header must not give access to other files.
     """
     words = named.split()
     if not words:
@@ -150,7 +150,7 @@ def data_files(path: Path, named: str, listed: Sequence[str]) -> tuple[Path, ...
 
 
 def numbers_of(text: str, count: int | None, what: str) -> tuple[float, ...]:
-    """Numbers in a header; `OSError` for other words, or another count of them."""
+    """Parse numbers in a header; `OSError` for anything else, or a different count."""
     try:
         numbers = tuple(float(word) for word in text.split())
     except ValueError as error:
@@ -161,7 +161,7 @@ def numbers_of(text: str, count: int | None, what: str) -> tuple[float, ...]:
 
 
 def sizes_of(text: str, count: int | None, what: str) -> tuple[int, ...]:
-    """Positive whole numbers in a header, at most 16; `OSError` for others."""
+    """Parse at most 16 positive whole numbers in a header; `OSError` for anything else."""
     numbers = numbers_of(text, count, what)
     if not 1 <= len(numbers) <= _MOST_AXES or not all(1 <= number < 2**48 and number % 1 == 0 for number in numbers):
         raise OSError(f"its {what} is {text[:60]!r}, where positive whole numbers are expected")
@@ -169,7 +169,7 @@ def sizes_of(text: str, count: int | None, what: str) -> tuple[int, ...]:
 
 
 def _expand(words: Sequence[str]) -> list[str]:
-    """The names of a pattern ``name%03d first last step``."""
+    """Return the file names of a pattern ``name%03d first last step``."""
     pattern, (first, last, step) = words[0], (int(word) for word in words[1:4])
     if pattern.count("%") != 1 or step == 0 or abs(last - first) // abs(step) >= _MOST_FILES:
         raise OSError(f"its header names the data files {' '.join(words)[:60]!r}")
@@ -182,7 +182,7 @@ def _expand(words: Sequence[str]) -> list[str]:
 
 
 def _inside(path: Path, name: str) -> Path:
-    """The data file of a header, which lies in the header's folder or below it, also where its whole path is named."""
+    """Return the data file of a header, given relative or absolute; it must be in the header's folder or below it."""
     if "\0" in name:
         raise OSError("its header names a data file with a NUL character")
     pure = PurePosixPath(name)
@@ -211,7 +211,7 @@ def _unpack(stream: IO[bytes], encoding: Encoding) -> Iterator[bytes]:
 
 
 def _inflate(stream: IO[bytes]) -> Iterator[bytes]:
-    """Unpack a zlib (or gzip) stream to its end, where its checksum is."""
+    """Decompress a zlib or gzip stream to its end, so that the checksum is compared."""
     unpacking = zlib.decompressobj(47)
     while not unpacking.eof:
         packed = unpacking.unconsumed_tail or stream.read(CHUNK)

@@ -1,1 +1,1 @@
-"""Label maps: the map of values to ids, what masks may hold, regions and segments."""
+"""Label maps: mapping of values to ids, checks of mask values, regions and segments."""

@@ -1,4 +1,4 @@
-"""The map between a dataset's label values and the consecutive ids that networks learn."""
+"""Mapping between the label values of a dataset and the consecutive ids that networks learn."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy.typing as npt
 from deconvseg.data.types import smallest_integer_dtype
 from deconvseg.errors import InputError
 
-# What a mask of one class holds beside 0, by its storage: a number or 1 bit, 8 bits, 16 bits. Other depths have a
-# white of their own, which only the file knows (`LabelMap.white`).
+# The foreground value of a one-class mask: 1 as a number or in 1 bit, 255 in 8 bits, 65535 in 16 bits. The white of
+# other bit depths is known only from the file (`LabelMap.white`).
 WHITE = (1, 255, 65535)
 
-# Voxels that are counted at a time.
+# Number of voxels that are counted at a time.
 _BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class LabelEncoding:
-    """``values[i]`` is the files' value of the consecutive id ``i``; the first is the background.
+    """``values[i]`` is the value in files of the consecutive id ``i``; the first is the background.
 
-    With ``foreground_only`` every label above zero is id 1, whatever its value (instance maps). ``ignore`` is the
-    files' value of voxels that are not annotated: their id, behind the last class, is neither learnt nor predicted.
+    With ``foreground_only`` every label above zero has id 1 (for instance maps). ``ignore`` is the value in files of
+    voxels without annotation: their id follows that of the last class, and is neither learnt nor predicted.
 
     Example:
         >>> import numpy as np
@@ -45,7 +45,7 @@ class LabelEncoding:
     def __post_init__(self) -> None:
         if len(self.values) != len(self.names) or len(set(self.values)) != len(self.values):
             raise InputError(f"a label encoding needs distinct values, each named, not {self.values} and {self.names}")
-        # The 1 of a foreground stands for every value, so that there the ignore label may be 1 too.
+        # With ``foreground_only`` the 1 stands for every value above zero, so the ignore label may be 1 too.
         if self.ignore in (self.values[:1] if self.foreground_only else self.values):
             raise InputError(f"the ignore label {self.ignore} is the value of a class too; give it one of its own")
 
@@ -54,14 +54,14 @@ class LabelEncoding:
 
     @property
     def ignore_id(self) -> int | None:
-        """The id of ignored voxels, or None where there is no ignore label."""
+        """The id of ignored voxels, or None without an ignore label."""
         return None if self.ignore is None else len(self.values)
 
     @classmethod
     def from_values(
         cls, values: Iterable[int], names: Mapping[int, str] | None = None, *, ignore: int | None = None
     ) -> LabelEncoding:
-        """The encoding of these label values, in ascending order behind 0, which is always the background."""
+        """Return the encoding of these label values, in ascending order after 0, which is always the background."""
         others = sorted({int(value) for value in values} - {0, ignore})
         known = {0: "background", **(names or {})}
         ordered = (0, *others)
@@ -69,15 +69,15 @@ class LabelEncoding:
 
     @classmethod
     def foreground(cls, *, ignore: int | None = None, name: str = "foreground") -> LabelEncoding:
-        """Background, and one class for every label above zero but the one to ignore."""
+        """Return an encoding with background and one class for every label above zero except the ignore label."""
         return cls((0, 1), ("background", name), foreground_only=True, ignore=ignore)
 
     def encode(self, pixels: npt.NDArray[Any], *, where: str = "", white: int | None = None) -> npt.NDArray[Any]:
-        """Consecutive ids of label values, shape kept: uint8, or int16 beyond 256 ids.
+        """Return the consecutive ids of label values in the same shape: uint8, or int16 beyond 256 ids.
 
-        With one class of value 1, 255 or 65535 a mask of 0 and another of these, or the file's ``white``, is that class
-        too.
-        Raises `InputError` that lists the values without an id, and ``where`` (a file) they were found.
+        If the only class has the value 1, 255 or 65535, a mask of 0 and another of these values, or of 0 and the
+        file's ``white``, is converted to that class. Raises `InputError` that lists the values without an id and the
+        file ``where`` they were found.
         """
         if self.foreground_only:
             ids = (pixels > 0).astype(np.uint8)
@@ -100,13 +100,13 @@ class LabelEncoding:
         return order.astype(id_type)[positions]
 
     def align(self, pixels: npt.NDArray[Any], *, white: int | None = None) -> npt.NDArray[Any]:
-        """Label values as the encoding has them: another storage's white becomes that of a single class."""
+        """Return label values as in the encoding: the white of other bit depths becomes that of a single class."""
         if self.foreground_only or len(self) != 2 or self.values[0] != 0:
             return pixels
         return align_white(pixels, self.values[1], ignore=self.ignore, white=white)
 
     def decode(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Label values of consecutive ids, shape kept, in the smallest type that holds every value."""
+        """Return the label values of consecutive ids in the same shape, in the smallest type that holds every value."""
         values = self._values_by_id()
         pixels: npt.NDArray[Any] = values.astype(smallest_integer_dtype(values))[ids]
         return pixels
@@ -116,7 +116,7 @@ class LabelEncoding:
 
 
 def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
-    """How many voxels hold each value of an integer array, in ascending order.
+    """Return the number of voxels with each value of an integer array, in ascending order of the values.
 
     Example:
         >>> import numpy as np
@@ -127,7 +127,7 @@ def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
     """
     if pixels.size and pixels.min() >= 0 and (highest := int(pixels.max())) < 2**16:
         flat = pixels.reshape(-1)
-        # `np.bincount` makes int64 of what it counts: of a block at a time, not of the whole volume.
+        # `np.bincount` converts its input to int64, so count one block at a time and not the whole volume.
         blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
         counts = sum((np.bincount(block, minlength=highest + 1) for block in blocks), np.zeros(highest + 1, np.int64))
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
@@ -138,9 +138,9 @@ def count_values(pixels: npt.NDArray[Any]) -> dict[int, int]:
 def align_white(
     pixels: npt.NDArray[Any], value: int, *, ignore: int | None = None, white: int | None = None
 ) -> npt.NDArray[Any]:
-    """Give a mask of one class the class's ``value``, where it is stored as another of 1, 255, 65535 and ``white``.
+    """Convert a one-class mask stored with 1, 255, 65535 or ``white`` to the ``value`` of the class.
 
-    Any other array is returned as it is.
+    Any other array is returned unchanged.
     """
     if value not in WHITE or not pixels.size:
         return pixels
@@ -153,16 +153,16 @@ def align_white(
 
 
 def common_values(masks: Mapping[str, Collection[int]], whites: Mapping[str, int] | None = None) -> dict[int, int]:
-    """What each label value of a dataset's masks stands for: itself, or the common value of a single class.
+    """Map each label value of a dataset's masks to itself, or to the common value of a single class.
 
-    ``masks`` has the values of each mask by its file. One object is 1 in a file of 1 bit or a palette, 255 in 8 bits
-    and 65535 in 16; ``whites`` names those of other depths. Where every mask is 0 and its white, all are one class,
-    whose value is the most frequent of 1, 255 and 65535.
-    Raises `InputError` that names a file of each kind where masks of several kinds lie among label maps.
+    ``masks`` has the values of each mask by its file. The same object is 1 in a 1-bit or palette file, 255 in 8 bits
+    and 65535 in 16 bits; ``whites`` gives the white of files with other depths. If every mask contains only 0 and its
+    white, all whites are one class, whose value is the most frequent of 1, 255 and 65535. Raises `InputError` that
+    names a file of each kind if masks with different whites are mixed with label maps.
     """
     foreground = {file: set(values) - {0} for file, values in masks.items()}
     kinds = {file: next(iter(values)) for file, values in foreground.items() if len(values) == 1}
-    # What lies beside other labels in some mask is a number there.
+    # A value that occurs together with other labels in some mask is a label number.
     numbers = {value for values in foreground.values() if len(values) > 1 for value in values}
     others = {file: value for file, value in (whites or {}).items() if value not in numbers}
     white = {file: value for file, value in kinds.items() if value in (*WHITE, others.get(file))}

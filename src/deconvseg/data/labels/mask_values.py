@@ -1,4 +1,4 @@
-"""Masks as they are learnt from and scored: what compression, smoothing and transparency did to labels is refused."""
+"""Read masks for training and scoring; refuse labels changed by compression, smoothing or transparency."""
 
 from __future__ import annotations
 
@@ -17,44 +17,47 @@ from deconvseg.data.reading import read_label_map
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import InputError
 
-# Fewer grey levels than this between two ends are classes.
+# With fewer grey levels than this between two ends, the levels are classes.
 _FEWEST_LEVELS = 3
-# A mask whose largest value is below this holds label numbers.
+# A mask whose largest value is smaller contains label numbers.
 _LEAST_WHITE = 8
-# A lossy mask below this cannot be told from the noise of its compression.
+# In a lossy mask, labels below this value cannot be distinguished from compression noise.
 _LEAST_LOSSY_WHITE = 32
-# Values within this share of the range are at its ends.
+# Values within this fraction of the range from an end belong to that end.
 _END = 0.1
-# A grey pixel lies on an edge where both ends are so near; grey levels of which fewer do are classes. Compression
-# spreads an edge over its blocks. Of 800 random maps of instances and classes none has as many such pixels.
+# A grey pixel lies on an edge if both ends occur within this distance (pixels). Grey levels with a smaller share of
+# edge pixels are classes. Compression spreads an edge over its blocks, hence the longer distance. None of 800 random
+# maps of instances and classes reaches the share.
 _REACH, _LOSSY_REACH, _SHARE_ON_EDGES = 3, 5, 0.7
 _SAMPLES = 500
-# A value of which a smaller share of the pixels has equal neighbours on all sides fills no area.
+# A value fills no area if a smaller share of its pixels has equal neighbours on all sides.
 _LEAST_FILLED = 0.1
-# Grey levels between several classes have 0.68 to 0.89 of such pixels (resized by any filter, or a JPEG once); of 560
-# random maps of regions, ribbons, lines and dots none has more than 0.45.
+# Share of pixels that differ from all neighbours: 0.68 to 0.89 for grey levels between several classes (resized by any
+# filter, or saved once as JPEG); at most 0.45 in 560 random maps of regions, ribbons, lines and dots.
 _SHARE_BETWEEN_CLASSES = 0.55
-# Even thin lines that were smoothed have no more grey pixels than this for each white one; noise has.
+# Most grey pixels per white pixel; even smoothed thin lines have fewer, noise has more.
 _MOST_BETWEEN = 4
-# Where values scatter about both ends, no more than this share of the foreground lies between them; instances spread.
+# If values scatter about both ends, at most this share of the foreground lies between them; instances spread more.
 _MOST_NOISE = 0.3
 _ADVICE = "or take what lies above half as one class (`foreground=True`)"
 
 
 class BlurredMaskError(InputError):
-    """A mask whose grey levels come from compression, smoothing or resizing, and stand for no class."""
+    """A mask with grey levels from compression, smoothing or resizing, which are not classes."""
 
 
 class TransparentMaskError(InputError):
-    """A mask whose shape lies in its alpha channel, which is not read."""
+    """A mask whose shape is in its alpha channel, which is not read."""
 
 
 def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMap:
-    """Read a mask for training or scoring: label values as `read_label_map` gives them, where they are labels.
+    """Read a mask for training or scoring: the values of `read_label_map`, after a check that they are labels.
 
-    With ``foreground`` a mask of two ends with grey levels between them (anti-aliased, resized, or compressed with
-    losses) is thresholded at half of its largest value; without it that is a `BlurredMaskError`, as is a lossy mask of
-    several classes. Raises `TransparentMaskError` for a mask of one colour whose alpha channel varies.
+    With ``foreground``, a mask of two ends with grey levels between them (anti-aliased, resized, or lossily
+    compressed) is thresholded at half of its largest value.
+
+    Raises `BlurredMaskError` for such a mask without ``foreground``, and for a lossy mask of several classes;
+    `TransparentMaskError` for a mask of one colour whose alpha channel varies.
 
     Example:
         >>> from deconvseg.data import count_values, read_mask
@@ -87,7 +90,7 @@ def read_mask(path: str | PathLike[str], *, foreground: bool = False) -> LabelMa
 
 
 def _is_noisy(counts: Mapping[int, int], highest: int) -> bool:
-    """Whether nearly all values scatter about two ends, as those of a mask that was compressed with losses once."""
+    """Return whether nearly all values scatter about two ends, as in a mask that was once compressed lossily."""
     low = [value for value in counts if 0 < value <= _END * highest]
     high = [value for value in counts if (1 - _END) * highest <= value < highest]
     foreground = sum(count for value, count in counts.items() if value)
@@ -96,7 +99,7 @@ def _is_noisy(counts: Mapping[int, int], highest: int) -> bool:
 
 
 def _is_two_ended(pixels: npt.NDArray[Any], highest: int, lossy: bool) -> bool:
-    """Whether the values between the ends lie on edges, where both ends are a few pixels away."""
+    """Return whether the values between the ends lie on edges, with both ends a few pixels away."""
     low, high = _END * highest, (1 - _END) * highest
     between = np.flatnonzero((pixels > low) & (pixels < high))
     if not between.size:
@@ -111,10 +114,10 @@ def _is_two_ended(pixels: npt.NDArray[Any], highest: int, lossy: bool) -> bool:
 
 
 def _smoothed_classes(pixels: npt.NDArray[Any], counts: Mapping[int, int]) -> tuple[int, ...]:
-    """The values of several classes between which smoothing has put grey levels; empty for a label map.
+    """Return the values of the classes in a smoothed map of several classes; empty for a proper label map.
 
-    Grey levels fill no area. Their pixels lie between smaller and larger values and mostly differ from all neighbours,
-    which pixels of thin structures and of small instances do not.
+    Grey levels from smoothing fill no area: their pixels lie between smaller and larger values and mostly differ from
+    all neighbours, unlike those of thin structures and small instances.
     """
     values = np.asarray(list(counts))
     alike = _equal_neighbours(pixels)
@@ -132,7 +135,7 @@ def _smoothed_classes(pixels: npt.NDArray[Any], counts: Mapping[int, int]) -> tu
 
 
 def _equal_neighbours(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """How many of a pixel's neighbours along the axes have its value; what lies beyond the borders has."""
+    """Count the neighbours of each pixel along the axes with the same value; outside the borders counts as equal."""
     alike = np.zeros(pixels.shape, np.uint8)
     for axis in range(pixels.ndim):
         moved, counted = np.moveaxis(pixels, axis, 0), np.moveaxis(alike, axis, 0)
@@ -145,7 +148,7 @@ def _equal_neighbours(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _windows(pixels: npt.NDArray[Any], places: npt.NDArray[np.intp], reach: int) -> npt.NDArray[Any]:
-    """The values around some places (flat indices), as (places, values)."""
+    """Return the values around pixels given by flat index, as (pixels, values)."""
     centres = np.stack(np.unravel_index(places, pixels.shape), axis=1)
     steps = np.arange(-reach, reach + 1)
     window = np.stack(np.meshgrid(*(steps for _ in pixels.shape), indexing="ij"), axis=-1).reshape(-1, pixels.ndim)
@@ -180,7 +183,7 @@ def _describe(path: Path, levels: int, highest: int, lossy: str, two_ended: bool
 
 
 def _check_alpha(path: Path) -> None:
-    """Refuse a mask of one colour whose transparency varies."""
+    """Raise `TransparentMaskError` for a mask of one colour whose transparency varies."""
     with asking(path) as reader:
         alpha = reader.read_alpha(path)
     if alpha is not None and alpha.min() != alpha.max():

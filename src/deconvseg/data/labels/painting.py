@@ -1,4 +1,4 @@
-"""Regions that overlap, written into one mask: in which order, and whether the mask can say what each region is."""
+"""Overlapping regions in one mask: the order of writing, and a check that the mask determines every region."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deconvseg.errors import InputError
 
 
 class Paint(NamedTuple):
-    """A region as it is written into a mask: its name, the labels it is the union of, the label it is written as."""
+    """A region of a mask: its name, the labels whose union it is, and the label that it is written as."""
 
     name: str
     labels: frozenset[int]
@@ -17,13 +17,13 @@ class Paint(NamedTuple):
 
 
 def painting_order(regions: Sequence[Paint]) -> tuple[int, ...]:
-    """The places of the regions in the order in which they are painted, each after all that contain more than it.
+    """Return the indices of the regions in painting order: each after all regions that contain it.
 
-    Regions of which none contains another one keep the order in which they are given.
+    Regions that do not contain each other keep the given order.
     """
     left, order = list(range(len(regions))), []
     while left:
-        # The first that no other one left contains: there always is one, because containing is a partial order.
+        # The first that no other remaining region contains; it exists because containment is a partial order.
         place = next(p for p in left if not any(regions[p].labels < regions[other].labels for other in left))
         left.remove(place)
         order.append(place)
@@ -31,11 +31,11 @@ def painting_order(regions: Sequence[Paint]) -> tuple[int, ...]:
 
 
 def check_painting(regions: Sequence[Paint], where: str, advice: str) -> None:
-    """Refuse regions that one mask cannot hold, however well they are predicted.
+    """Raise an error for regions that one mask cannot represent, even if they are predicted perfectly.
 
-    Painted in their order, the voxels of every label must get a label that belongs to the same regions. Where they do
-    not, :class:`~deconvseg.errors.InputError` names the label and the regions; ``where`` (a file or a plan) comes
-    first, ``advice`` last.
+    After painting in order, the voxels of every label must have a label that belongs to the same regions. If they do
+    not, an :class:`~deconvseg.errors.InputError` names the label and the regions; the message starts with ``where`` (a
+    file or a plan) and ends with ``advice``.
     """
     order = painting_order(regions)
     for label in sorted({label for region in regions for label in region.labels}):

@@ -1,4 +1,4 @@
-"""Segmentations that Slicer has cropped to their segments, back on the grid of their image."""
+"""Restore segmentations that 3D Slicer has cropped to their segments to the grid of the image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NEAR_WHOLE = 0.05  # voxels
 def read_mask_pair(
     truth: Path | MaskSource, prediction: Path, *, foreground: bool = False
 ) -> tuple[LabelMap, LabelMap]:
-    """A true and a predicted mask, each read by `read_mask`, on one grid; a source by what it says of its files.
+    """Read a true and a predicted mask with `read_mask`, on one grid; a `MaskSource` reads its own files.
 
-    One that Slicer has cropped is put on the grid of the other. Raises `InputError` for what `read_mask` raises, and
-    for masks on different grids.
+    A mask that 3D Slicer has cropped is put on the grid of the other. Raises the errors of `read_mask`, and
+    `InputError` for masks on different grids.
 
     Example:
         >>> from pathlib import Path
@@ -44,11 +44,11 @@ def read_mask_pair(
 
 
 def uncrop(label_map: LabelMap, path: Path, grid: Image | LabelMap) -> LabelMap:
-    """The label map of a file that may be cropped (``.seg.nrrd``) on ``grid``, background where it holds no voxels.
+    """Put the label map of a file that may be cropped (``.seg.nrrd``) on ``grid``, filled with background.
 
-    Slicer writes the box of the segments alone, and its place in the header. Other files, and a grid that is not the
-    image's moved by whole voxels, are returned as they are, for `check_same_grid` to judge. Raises `InputError` for
-    segments that reach beyond the image.
+    3D Slicer writes only the bounding box of the segments, and its position in the header. Label maps of other files,
+    and of grids that are not shifted from ``grid`` by whole voxels, are returned unchanged; `check_same_grid` then
+    reports the difference. Raises `InputError` for segments that extend beyond the image.
     """
     known = find_format(path)
     if known is None or not known.reader.may_be_cropped(path) or len(label_map.shape) != len(grid.shape):

@@ -1,4 +1,4 @@
-"""Layouts of datasets: one file for each, what they share, and which layout a path has."""
+"""Layouts of datasets: one module per layout, shared code and recognition of the layout of a path."""
 
 from deconvseg.data.layouts.bids import is_bids, open_bids
 from deconvseg.data.layouts.csv_layout import is_csv, open_csv
@@ -7,7 +7,7 @@ from deconvseg.data.layouts.folders import is_folders, open_folders
 from deconvseg.data.layouts.nnunet import is_nnunet, open_nnunet
 from deconvseg.data.layouts.registry import register_layout
 
-# In the order in which they are asked: a Decathlon dataset has nnU-Net's folders too, and what it lists counts.
+# In the order of recognition. A Decathlon dataset also has the folders of nnU-Net, so the Decathlon comes first.
 register_layout("csv", looks="a .csv file with the columns image and label", recognises=is_csv, opens=open_csv)
 register_layout(
     "msd",

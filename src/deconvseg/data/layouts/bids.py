@@ -1,4 +1,4 @@
-"""BIDS: images of a raw tree with the masks of one of its derivatives, or a derivative that holds both."""
+"""BIDS layout: the images of a raw dataset with the masks of a derivative, or a derivative that contains both."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.listing import find_splits
 from deconvseg.errors import InputError
 
-# Folders of a tree that hold no images of its own.
+# Folders of a BIDS dataset without raw images.
 _OTHER_FOLDERS = ("derivatives", "sourcedata", "rawdata", "code", "stimuli", "phenotype", "figures", "logs")
 _NO_IMAGES = (*MASK_SUFFIXES, "probseg")
 _ADVICE = "give the pairs in a .csv file with the columns image_T1w, image_FLAIR, … and label"
 
 
 def is_bids(root: Path) -> bool:
-    """Whether a folder has subjects (``sub-…/``, or ``rawdata/sub-…/``) and a description or ``derivatives/``."""
+    """Return whether a folder has subjects (``[rawdata/]sub-…/``) and a description or ``derivatives/``."""
     return any(
         _has_subjects(tree) and ((tree / DESCRIPTION).is_file() or (root / "derivatives").is_dir())
         for tree in (root, root / "rawdata")
@@ -32,14 +32,14 @@ def is_bids(root: Path) -> bool:
 
 
 def open_bids(root: Path) -> Dataset:
-    """A BIDS tree whose masks are ``…_dseg``, or ``…_mask`` files of one kind; channels are the suffixes of the images.
+    """Open a BIDS dataset with ``…_dseg`` or ``…_mask`` files of one kind; channels are the suffixes of the images.
 
-    A mask belongs to the images of its subject and session in the same folder (anat, dwi, …) that agree with it in
-    every entity both have and lie in its space; where its sidecar names ``Sources``, to these. They are sought beside
-    the mask, and where its tree has none, in the raw one. Label names are those of ``…_dseg.tsv``. Masks that deconvseg
-    predicted count only where their own folder is opened.
+    The images of a mask have the same subject, session, folder (anat, dwi, …) and space, and agree with it in every
+    entity that both have. If the sidecar of the mask names ``Sources``, its images are these. Images are searched
+    beside the mask, and in the raw dataset if the tree of the mask has none. Label names are read from ``…_dseg.tsv``.
+    Masks predicted by deconvseg are used only if their own folder is opened.
 
-    Raises `InputError` where masks of several kinds (pipeline, description, space, label) are there to choose from.
+    Raises `InputError` if there are masks of several kinds (pipeline, description, space, label).
     """
     raw, trees = _trees(root)
     kinds: dict[tuple[Path, str, str], list[BidsFile]] = defaultdict(list)
@@ -87,7 +87,7 @@ def _has_subjects(tree: Path) -> bool:
 
 
 def _trees(root: Path) -> tuple[Path, list[Path]]:
-    """The raw tree, and those that may hold masks: not what deconvseg predicted, unless that is opened itself."""
+    """Return the raw tree and the trees that may contain masks; predictions of deconvseg only if opened themselves."""
     description = root / DESCRIPTION
     if description.is_file() and read_json_object(description).get("DatasetType") == "derivative":
         parent = root.resolve().parent
@@ -103,7 +103,7 @@ def _raw(root: Path) -> Path:
 
 
 def _images(tree: Path, masks: Sequence[BidsFile]) -> list[BidsFile]:
-    """The images of the folders (anat, dwi, …) and in the space of the masks; of all where there are no masks."""
+    """Return the images in the folders (anat, dwi, …) and spaces of the masks; all images if there are no masks."""
     datatypes = {mask.datatype for mask in masks}
     everywhere = not masks or "" in datatypes
     return [
@@ -116,7 +116,7 @@ def _images(tree: Path, masks: Sequence[BidsFile]) -> list[BidsFile]:
 
 
 def _in_space(image: BidsFile, mask: BidsFile) -> bool:
-    """Whether the image lies where the mask does: in its space, or it is the scan that gives the space its name."""
+    """Return whether the image is in the space of the mask, or is the scan after which the space is named."""
     wanted, found = (
         None if file.entities.get("space") == "orig" else file.entities.get("space") for file in (mask, image)
     )
@@ -126,7 +126,7 @@ def _in_space(image: BidsFile, mask: BidsFile) -> bool:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A case to be: the mask, if there is one, and the images that may be its channels."""
+    """A possible case: the mask, if there is one, and the images that may be its channels."""
 
     name: str
     mask: BidsFile | None
@@ -134,7 +134,7 @@ class _Candidate:
 
 
 def _candidates(masks: Sequence[BidsFile], images: Sequence[BidsFile]) -> list[_Candidate]:
-    """Each mask with its images, and each visit without a mask."""
+    """Return each mask with its images, and each visit without a mask."""
     by_visit: dict[str, list[BidsFile]] = defaultdict(list)
     for image in images:
         by_visit[image.visit].append(image)
@@ -148,7 +148,7 @@ def _candidates(masks: Sequence[BidsFile], images: Sequence[BidsFile]) -> list[_
 def _complete(
     candidates: Iterable[_Candidate], channels: Sequence[str], masked: bool
 ) -> tuple[list[Case], list[Problem]]:
-    """The cases with one image per channel; the others are problems, and a missing mask is, where any is there."""
+    """Return the cases with one image per channel, and problems for incomplete cases and missing masks."""
     cases, problems = [], []
     for candidate in candidates:
         mask = candidate.mask.path if candidate.mask else None
@@ -170,7 +170,7 @@ def _complete(
 
 
 def _absent(trees: Iterable[Path], suffixes: Sequence[str]) -> list[Problem]:
-    """The files that DataLad or git-annex knows and has not fetched: links to nothing."""
+    """Return warnings for files that DataLad or git-annex lists but has not fetched (dead links)."""
     message = "is a link to a file that is not there, and is left out; fetch it (datalad get, git annex get)"
     dead = (
         path
@@ -183,14 +183,14 @@ def _absent(trees: Iterable[Path], suffixes: Sequence[str]) -> list[Problem]:
 
 
 def _misnamed(tree: Path, severity: Literal["error", "warning"]) -> tuple[Problem, ...]:
-    """The images of a tree whose names or formats keep them from being seen."""
+    """Return problems for images of a tree that are ignored because of their names or formats."""
     named = (path for path in tree.glob("sub-*/**/*") if is_image_file(path) and parse_name(path) is not None)
     because = "whose names or folders are not those of BIDS (sub-01/anat/sub-01_T1w.nii.gz)"
     return find_left_out(tree, named, severity=severity, because=because, skip=_OTHER_FOLDERS)
 
 
 def _of_mask(mask: BidsFile, images: Iterable[BidsFile]) -> list[BidsFile]:
-    """The images of a mask's visit that agree with it; where its sidecar names its sources, those."""
+    """Return the images of a mask: the sources in its sidecar, else the images of the visit that agree with it."""
     agreeing = [
         image
         for image in images
@@ -206,7 +206,7 @@ def _of_mask(mask: BidsFile, images: Iterable[BidsFile]) -> list[BidsFile]:
 
 
 def _label_names(tree: Path, masks: Sequence[BidsFile]) -> Mapping[int, str] | None:
-    """The names in the tables that belong to the masks; a mask of one label is named by its ``label`` entity."""
+    """Return the label names from the tables of the masks; the ``label`` entity names the label of one-label masks."""
     if masks[0].suffix != "dseg":
         label = masks[0].entities.get("label")
         return {0: "background", 1: label} if label else None
@@ -226,7 +226,7 @@ def _label_names(tree: Path, masks: Sequence[BidsFile]) -> Mapping[int, str] | N
 
 
 def _is_shared(table: Path, mask: BidsFile) -> bool:
-    """Whether a table at the root speaks of these masks: BIDS's inheritance, by the entities in its name."""
+    """Return whether a table at the root applies to the mask by BIDS inheritance (its entities agree)."""
     pairs = (pair.partition("-") for pair in table.name.removesuffix(".tsv").split("_")[:-1])
     return all(mask.entities.get(key) == value for key, _, value in pairs)
 

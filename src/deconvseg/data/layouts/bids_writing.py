@@ -1,4 +1,4 @@
-"""Masks as a derivative of a BIDS dataset: where each lies, and what describes them all."""
+"""Masks as a BIDS derivative: their paths and the files that describe them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _MADE_HERE = ("desc", "label")
 def bids_mask_paths(
     cases: Sequence[Case], output: str | PathLike[str], label_values: Sequence[int] = ()
 ) -> dict[str, Path]:
-    """Where the mask of each case goes: ``output/sub-01/ses-2/anat/sub-01_ses-2_desc-deconvseg_dseg.nii.gz``, by name.
+    """Return mask paths by case: ``output/sub-01/ses-2/anat/sub-01_ses-2_desc-deconvseg_dseg.nii.gz``.
 
-    A mask has the entities of its case's name, or those that all its images share, and their space and folder.
-    Raises `InputError` for an image whose name is not BIDS's, and for cases whose masks would have one name.
+    A mask has the entities of the case name, or those that all its images share, and their space and folder. Raises
+    `InputError` for an image without a BIDS name, and for cases whose masks would have the same path.
     """
     paths: dict[str, Path] = {}
     owners: dict[Path, Case] = {}
@@ -54,8 +54,8 @@ def write_bids_description(
 ) -> None:
     """Write ``dataset_description.json`` of a derivative, and ``desc-deconvseg_dseg.tsv`` with the labels of its masks.
 
-    With ``colours`` (``#rrggbb`` by name) the table has a column for them.
-    Raises `InputError` where ``output`` is another dataset already.
+    With ``colours`` (``#rrggbb`` by name) the table has a column for them. Raises `InputError` if ``output`` already
+    contains another dataset.
     """
     output = Path(output)
     description = output / DESCRIPTION
@@ -87,7 +87,7 @@ def _mask_path(case: Case, output: Path, label_values: Sequence[int]) -> Path:
         for key, value in first.entities.items()
         if key not in _MADE_HERE and all(other.entities.get(key) == value for other in others)
     }
-    # A case of a BIDS dataset is named as its true mask is, and so is the prediction that is compared with it.
+    # Cases of a BIDS dataset have the name of their true mask; the prediction gets the same, so that both are compared.
     named = parse_entities(case.name)
     if named is not None:
         shared = named | {key: value for key, value in shared.items() if key not in SOURCE_ENTITIES}

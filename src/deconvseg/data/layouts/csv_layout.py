@@ -1,4 +1,4 @@
-"""A dataset that a CSV file lists: a row per case; its header names the channels."""
+"""Datasets listed in a CSV file: a row per case; the header names the channels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 
-# The columns that say which scans belong together, the first that has a text.
+# The columns that may contain the group of a case, in order of priority.
 _GROUPS = ("group", "subject", "subject_id", "patient", "patient_id", "participant_id")
 _REASONS = ("reason", "exclude_reason")
 _MEANINGS = frozenset(("image", "label", "mask", "case", "split", "exclude", *_GROUPS))
@@ -42,16 +42,17 @@ class _Table:
 
 
 def is_csv(path: Path) -> bool:
-    """Whether the path is that of a CSV file."""
+    """Return whether the path is a CSV file."""
     return path.is_file() and path.suffix.lower() == ".csv"
 
 
 def open_csv(path: Path) -> Dataset:
-    """A dataset of rows: the image by the column ``image``, or one per channel, the mask by ``label`` or ``mask``.
+    """Open a CSV dataset: image paths in ``image`` or one column per channel, mask paths in ``label`` or ``mask``.
 
-    The channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2``
-    … in theirs, then named T1, T2, …. A column ``case`` names the cases, a column ``split`` their splits; ``group`` (or
-    ``subject``, ``patient``, with or without ``_id``, or ``participant_id``) says what stays together in folds. Rows
+    Channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2`` …
+    in column order, which are then named T1, T2, …. The optional column ``case`` names the cases, and ``split`` gives
+    their splits. Cases with an equal ``group`` (or ``subject``, ``patient``, with or without ``_id``, or
+    ``participant_id``) stay in one fold. Rows
     whose column ``exclude`` is marked (true, 1, yes, x) are left out, for the ``reason`` beside it.
     """
     table = _read_table(path)
@@ -73,7 +74,7 @@ def open_csv(path: Path) -> Dataset:
 
 
 def _splits_beside(path: Path, cases: Sequence[Case]) -> tuple[Path | None, tuple[Problem, ...]]:
-    """A splits file beside a table, where it names cases of the table and no others, and what is to be told of it."""
+    """Return the splits file beside a table if it names only cases of the table, and notes about it."""
     found = find_splits(path.parent)
     if found is None:
         return None, ()
@@ -91,7 +92,7 @@ def _splits_beside(path: Path, cases: Sequence[Case]) -> tuple[Path | None, tupl
 
 
 def _names_in(record: object) -> set[str]:
-    """The names in splits, whatever their form and depth."""
+    """Return all names in a splits record of any structure."""
     names: set[str] = set()
     waiting = [record]
     while waiting:
@@ -104,7 +105,7 @@ def _names_in(record: object) -> set[str]:
 
 
 def read_csv_splits(path: Path) -> dict[str, list[str]]:
-    """The case names by the split (train, val, test) that the column ``split`` gives them; an empty cell is none."""
+    """Return the case names by split (train, val, test) from the column ``split``; empty cells are in no split."""
     table = _read_table(path)
     if table.splits is None:
         raise InputError(f"{path} has no column split; add one with train, val or test, or give a .json file")
@@ -116,7 +117,7 @@ def read_csv_splits(path: Path) -> dict[str, list[str]]:
 
 
 def read_csv_column(path: Path, column: str) -> dict[str, str]:
-    """The texts of a column by the names that its cases have as a dataset; `InputError` where there is no such."""
+    """Return the texts of a column by case name; `InputError` if there is no such column."""
     table = _read_table(path)
     if column not in table.columns:
         raise InputError(f"{path} has no column {column!r}; it has {', '.join(table.columns)}")
@@ -158,7 +159,7 @@ def _excluded(
 
 
 def _known(column: str) -> str:
-    """The name of a column, those that mean something here in lower case; a channel keeps its own."""
+    """Return the name of a column: known names in lower case, names of channels unchanged."""
     lower = column.lower()
     if lower.startswith("image_"):
         return f"image_{column[6:]}"

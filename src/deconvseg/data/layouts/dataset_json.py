@@ -1,4 +1,4 @@
-"""What the layouts that a ``dataset.json`` describes share: its labels, its channels, masks without images."""
+"""Shared code of layouts with a ``dataset.json``: labels, channels, and masks without images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deconvseg.errors import InputError
 
 @dataclass(frozen=True)
 class DeclaredLabels:
-    """What the "labels" of a dataset.json say; ``names`` leaves the ignore label out."""
+    """The "labels" of a dataset.json; ``names`` excludes the ignore label."""
 
     names: Mapping[int, str]
     regions: tuple[Region, ...] | None = None
@@ -24,7 +24,7 @@ class DeclaredLabels:
 
 
 def parse_labels(record: Mapping[str, Any], source: Path) -> DeclaredLabels | None:
-    """The labels of a dataset.json: name → value or [values] (nnU-Net 2), or "value" → name (Decathlon)."""
+    """Parse the labels of a dataset.json: name → value or [values] (nnU-Net 2), or "value" → name (Decathlon)."""
     labels = record.get("labels")
     if labels is None or labels == {}:
         return None
@@ -73,7 +73,7 @@ def _regions(members: Mapping[str, tuple[int, ...]], record: Mapping[str, Any], 
 
 
 def _ignore_label(members: dict[str, tuple[int, ...]], source: Path) -> int | None:
-    """Take nnU-Net's ignore label out of the labels: one value that no other label has."""
+    """Remove nnU-Net's ignore label, a value that no other label has, from the labels and return it."""
     values = members.pop("ignore", None)
     if values is None:
         return None
@@ -97,7 +97,7 @@ def _is_integer(value: object) -> bool:
 
 
 def numbered_names(record: Mapping[str, Any], keys: tuple[str, ...], source: Path) -> tuple[str, ...]:
-    """The names in ``{"0": name, "1": name}`` in the order of their numbers, or nothing."""
+    """Return the names of ``{"0": name, "1": name}`` in the order of their numbers, or an empty tuple."""
     names: Any = next((record[key] for key in keys if key in record), {})
     if not isinstance(names, Mapping) or sorted(map(str, names)) != sorted(str(n) for n in range(len(names))):
         raise InputError(f'{source}: "{keys[0]}" must number its names from "0" on, not be {names!r}')
@@ -105,14 +105,14 @@ def numbered_names(record: Mapping[str, Any], keys: tuple[str, ...], source: Pat
 
 
 def missing_masks(cases: tuple[Case, ...]) -> tuple[Problem, ...]:
-    """An error for each case without a mask."""
+    """Return an error for each case without a mask."""
     return tuple(
         Problem(str(case.images[0]), "has no mask", "error", case.name) for case in cases if case.label is None
     )
 
 
 def orphans(folder: Path, used: Iterable[Path | None]) -> tuple[Problem, ...]:
-    """A warning for each mask of a folder that is not ``used``."""
+    """Return a warning for each mask of a folder that is not in ``used``."""
     if not folder.is_dir():
         return ()
     known = {os.path.realpath(path) for path in used if path is not None}

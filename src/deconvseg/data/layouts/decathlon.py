@@ -1,4 +1,4 @@
-"""The Medical Segmentation Decathlon: a ``dataset.json`` that lists pairs of an image and a mask."""
+"""Medical Segmentation Decathlon layout: a ``dataset.json`` that lists pairs of image and mask."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from deconvseg.errors import InputError
 
 
 def is_decathlon(root: Path) -> bool:
-    """Whether a folder has a dataset.json with training pairs that exist: the Decathlon's, not nnU-Net 1's.
+    """Return whether a folder has a dataset.json with existing training pairs (Decathlon, not nnU-Net 1).
 
-    Raises `InputError` for a dataset.json that is no JSON object.
+    Raises `InputError` for a dataset.json that is not a JSON object.
     """
     source = root / "dataset.json"
     if not source.is_file():
@@ -32,7 +32,7 @@ def is_decathlon(root: Path) -> bool:
 
 
 def open_decathlon(root: Path) -> Dataset:
-    """A dataset whose dataset.json lists pairs under "training"; 4D images have their channels last."""
+    """Open a dataset whose dataset.json lists pairs under "training"; 4D images have channels last."""
     source = root / "dataset.json"
     record = read_json_object(source)
     pairs = _training_pairs(record, root)
@@ -69,7 +69,7 @@ def _training_pairs(record: Mapping[str, Any], root: Path) -> list[tuple[Path, P
 
 
 def _unlisted(source: Path, cases: tuple[Case, ...], record: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """The images beside the training images that a dataset.json lists neither for training nor for tests."""
+    """Return warnings for images beside the training images that dataset.json does not list."""
     entries = record.get("test")
     named = [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list) else []
     tests = [locate(source.parent, entry) for entry in named]

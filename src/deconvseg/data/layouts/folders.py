@@ -1,4 +1,4 @@
-"""A folder of images beside one of masks, paired by their names."""
+"""Layout of an image folder and a mask folder, paired by file name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MASK_ENDINGS = ("", "_segmentation", "_mask", "_seg", "_label", "_gt")
 
 
 def is_folders(root: Path) -> bool:
-    """Whether a folder has ``images`` and ``masks`` or ``labels``."""
+    """Return whether a folder has ``images`` and ``masks`` or ``labels``."""
     return (root / "images").is_dir() and bool(_mask_folders(root))
 
 
@@ -23,7 +23,7 @@ def _mask_folders(root: Path) -> list[Path]:
 
 
 def open_folders(root: Path) -> Dataset:
-    """A dataset of ``images`` with ``masks`` or ``labels`` of the same names, or with an ending such as ``_mask``."""
+    """Open a dataset of ``images`` and ``masks`` or ``labels``, paired by name (optionally with ``_mask``)."""
     mask_folder, *others = _mask_folders(root)
     if others:
         raise InputError(

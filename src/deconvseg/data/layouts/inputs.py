@@ -1,4 +1,4 @@
-"""The cases of a file or a flat folder of images: what is one case, what are its channels, and what is left out."""
+"""Cases to predict from a file or a flat folder of images: grouping of channels, and files that are left out."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from deconvseg.errors import InputError
 _MASK_WORD = r"(?:masks?|d?seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?|manual)"
 _MASK = re.compile(rf"(?P<image>.+?)[ _.-]+{_MASK_WORD}[_-]?\d*", re.IGNORECASE)
 _MASK_FIRST = re.compile(rf"{_MASK_WORD}[ _.-]+(?P<image>.+)", re.IGNORECASE)
-# The folders of images in nnU-Net's layout, where every name has a channel's number.
+# Names of image folders in nnU-Net's layout, in which every file name has a channel number.
 _NNUNET_FOLDER = re.compile(r"images[A-Z][a-z]*")
 
 
 def open_images(
     path: str | PathLike[str], *, channels: int | None = None
 ) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
-    """The cases to predict: one file, or every image file of a folder, nnU-Net's ``CASE_0000.ext`` … being one case.
+    """Return the cases of one file, or of all image files of a folder; ``CASE_0000.ext`` … (nnU-Net) is one case.
 
-    ``channels`` is what the network expects; without it files that are numbered without a gap from 0000 on are one
-    case, where each has one channel on the same grid. A file has the same name alone as among the files of its folder:
-    the number 0000 of a single channel is dropped where several files have it and none another, or the folder is
-    called as nnU-Net's (imagesTs). Left out, and named by the problems, are files that claim the same case, masks
-    beside their images (``X_mask``, ``seg_X``, …), and what is not read. Raises `InputError` for a missing path, for a
-    folder without images, and where nothing else is left.
+    ``channels`` is the number that the network expects. Without it, files numbered from 0000 without a gap are one
+    case if each has one channel on the same grid. A single file gets the same case name as within its folder: the
+    number 0000 is dropped if several files have it and none has another number, or if the folder has an nnU-Net name
+    (imagesTs). Files with the same case name, masks beside their images (``X_mask``, ``seg_X``, …) and unsupported
+    files are left out and reported as problems. Raises `InputError` for a missing path, a folder without images, and
+    if no case remains.
 
     Example:
         >>> from deconvseg.data import open_images
@@ -63,18 +63,18 @@ def open_images(
         )
     alike = [file for file in list_image_files(path.parent) if ending_of(file) == ending_of(path)]
     grouped = _group_channels(alike, channels) if channel_of(path) else []
-    # By its name: what was given stays as it was written, links and all.
+    # Compare by name: the given path is kept as written, including links.
     case = next((case for case in grouped if path.name in [image.name for image in case.images]), None)
     return (case or Case(case_stem(path), (path,), None),), ()
 
 
 def is_images_folder(folder: Path) -> bool:
-    """Whether a folder is called as nnU-Net's folders of images are: imagesTr, imagesTs."""
+    """Return whether a folder has the name of an nnU-Net image folder (imagesTr, imagesTs)."""
     return _NNUNET_FOLDER.fullmatch(folder.absolute().name) is not None
 
 
 def _masks_beside(files: Sequence[Path]) -> set[Path]:
-    """The files named as the masks of others: ``X_mask`` or ``mask_X`` beside ``X``, ``X_seg`` beside ``X_t1``."""
+    """Return the files named as masks of others: ``X_mask`` or ``mask_X`` beside ``X``, ``X_seg`` beside ``X_t1``."""
     stems = {path: case_stem(path) for path in files}
     matches = {path: _MASK.fullmatch(stem) or _MASK_FIRST.fullmatch(stem) for path, stem in stems.items()}
     images = sorted(case_stem(path) for path, match in matches.items() if match is None)
@@ -98,7 +98,7 @@ def _describe_masks(folder: Path, masks: set[Path]) -> list[Problem]:
 
 
 def _doubtful(folder: Path, files: Sequence[Path], channels: int | None) -> list[Problem]:
-    """Files numbered as several channels in a folder for a network that takes one: an error where several cases are."""
+    """Check files numbered as several channels for a network with one channel: an error if there are several cases."""
     volumes = [path for path in files if not is_picture(path)]
     groups = _channels_by_ending(volumes)
     numbers = {tuple(sorted(group)) for group in groups.values()}
@@ -117,7 +117,7 @@ def _doubtful(folder: Path, files: Sequence[Path], channels: int | None) -> list
 
 
 def _separate(files: Sequence[Path], channels: int | None) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
-    """The cases whose names are their own, and a problem for each name that several inputs have."""
+    """Return the cases with unique names, and a problem for each name that several inputs have."""
     found: dict[str, list[Case]] = defaultdict(list)
     for group in _by_ending(files).values():
         for case in _group_channels(group, channels):
@@ -143,7 +143,7 @@ def _by_ending(files: Sequence[Path]) -> Mapping[str, list[Path]]:
 
 
 def _channels_by_ending(files: Sequence[Path]) -> dict[tuple[str, str], dict[int, Path]]:
-    """Channel files by ending and case, then by channel number."""
+    """Return channel files by (ending, case), then by channel number."""
     return {
         (ending, case): group
         for ending, alike in _by_ending(files).items()
@@ -152,7 +152,7 @@ def _channels_by_ending(files: Sequence[Path]) -> dict[tuple[str, str], dict[int
 
 
 def _group_channels(files: Sequence[Path], channels: int | None) -> list[Case]:
-    """The cases of files of one format: a file each, or several where they are numbered as channels."""
+    """Return the cases of files of one format: one file each, or several files numbered as channels."""
     cases = [Case(stem, (path,), None) for stem, path in by_stem(files).items() if channel_of(path) is None]
     groups = channel_files(files)
     single = not cases and all(set(group) == {0} for group in groups.values())
@@ -179,13 +179,13 @@ def _group_channels(files: Sequence[Path], channels: int | None) -> list[Case]:
 
 
 def _may_be_channels(group: Mapping[int, Path]) -> bool:
-    """Whether files are single channels on one grid by their headers; one that cannot be read is no reason against."""
+    """Return whether the files have one channel each on one grid, by their headers; unreadable files are skipped."""
     shapes = set()
     for path in group.values():
         try:
             header = read_header(path)
         except InputError:
-            continue  # named when its case is read
+            continue  # the error is reported when the case is read
         if header.channels != 1:
             return False
         shapes.add(header.shape)

@@ -1,4 +1,4 @@
-"""Images that a folder holds and no case uses: counted, named and grouped, a line for each kind."""
+"""Report images that no case uses, grouped into one problem per kind."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from deconvseg.data.file_names import case_stem, files_of, is_copy, listed_as
 from deconvseg.data.formats.image_endings import COMPANIONS, DICOM, PACKED, SIGNATURES, SYSTEM_FOLDERS, UNREAD
 from deconvseg.data.formats.registry import image_suffix, image_suffixes, is_claimed
 
-# So many files without a known ending are looked into in a folder; a series of DICOM shows in its first.
+# Most files without a known ending that are opened per folder; the first files reveal a DICOM series.
 _MOST_OPENED = 50
 _NAMES = 3
 _NESTED = "in subfolders, where only files of the folder itself are read"
 _CONVERT = "convert to .nii.gz (3D) or .png (2D)"
 _RENAME = "give them the ending of their format"
 
-# DICOM without its preamble begins with an element of group 8 (or 2): its length or its type, by two letters, follows.
+# DICOM without a preamble begins with an element of group 8 (or 2), followed by its length or two-letter type.
 _BARE_DICOM = re.compile(
     rb"(\x08\x00[\x00\x01\x05\x08\x12-\x18]|\x02\x00[\x00-\x03])\x00([A-Z]{2}|[\x00-\x40]\x00\x00\x00)", re.S
 )
@@ -32,7 +32,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class _Kind:
-    """Why files are left out; ``ending`` is theirs, where that is why."""
+    """The reason why files are left out; ``ending`` is their suffix if that is the reason."""
 
     why: Literal["dicom", "unread", "other", "hidden", "content"]
     ending: str = ""
@@ -48,13 +48,13 @@ def find_left_out(
     skip: Collection[str] = (),
     deep: bool = True,
 ) -> tuple[Problem, ...]:
-    """The images in a folder and below it that are not among the ``known`` files: one problem for each kind.
+    """Return a problem for each kind of image in or below a folder that is not one of the ``known`` files.
 
-    Known are the files that are read, or named otherwise. Left alone are texts, tables and other companions, and files
-    beside a known one of the same name (previews, the voxels of a header). Files of a format that is read are left out
-    ``because`` of where they lie or how they are named, with the severity ``other``. The contents of files without a
-    known ending are looked at: DICOM often has none. Folders called one of ``skip`` are not entered, none without
-    ``deep``.
+    ``known`` are the files that are read or already reported. Text files, tables and other companions are ignored, as
+    are files beside a known file of the same name (previews, data files of a header). Files of a supported format are
+    reported with the reason ``because`` (their folder or name) and the severity ``other``. Files without a known
+    ending are opened, because DICOM files often have none. Folders named in ``skip`` are not searched; without
+    ``deep`` no subfolders are.
     """
     if not folder.is_dir():
         return ()
@@ -67,9 +67,9 @@ def find_left_out(
 
 
 def find_unlisted(table: Path, folders: Iterable[Path], listed: Iterable[Path]) -> tuple[Problem, ...]:
-    """The images beside those that a file lists, and below them, which it does not list: a warning for each kind.
+    """Return a warning for each kind of image that lies beside or below the listed images but is not listed.
 
-    Below the file's own folder and those above it, where anything may lie, only the ``folders`` are looked into.
+    The table's own folder and its parents may contain unrelated files: of them only the ``folders`` are searched.
     """
     files, places, around = set(listed), set(folders), {table.parent, *table.parent.parents}
     apart = places - around
@@ -93,7 +93,7 @@ def _sort(strays: Iterable[tuple[_Kind, Path]], known: Collection[Path]) -> dict
 
 
 def find_dicom(path: Path) -> str | None:
-    """A sentence about a DICOM file, or about a folder that holds such files; None for anything else."""
+    """Return a sentence about a DICOM file or a folder of DICOM files; None for anything else."""
     if path.is_file():
         if _ending(path) in DICOM or path.name.upper() == "DICOMDIR" or _content(path) == "dicom":
             return f"{path} is DICOM, which is not read; {_conversion(path.parent)}"
@@ -107,7 +107,7 @@ def find_dicom(path: Path) -> str | None:
 
 
 def name_left_out(problems: Collection[Problem]) -> str:
-    """The problems as the end of another message: empty where there are none."""
+    """Return the problems as the end of another message; empty if there are none."""
     return "".join(f"; {problem.file} {problem.message}" for problem in problems)
 
 
@@ -137,13 +137,13 @@ def _strays(
 
 
 def _is_second_of_pair(path: Path) -> bool:
-    """Whether the file is a header or has the voxels of one (AFNI, Philips) that is named in its place."""
+    """Return whether the file is the second of a header and data pair (AFNI, Philips); reports name the first."""
     first = {".head": ".brik", ".par": ".rec"}.get(path.suffix.lower())
     return first is not None and any(path.with_suffix(ending).exists() for ending in (first, first.upper()))
 
 
 def walk_folders(folder: Path, skip: Collection[str] = (), deep: bool = True) -> Iterator[tuple[Path, list[Path]]]:
-    """The folders from ``folder`` down with their files, links to folders followed once, caches and previews not."""
+    """Yield the folders from ``folder`` down with their files; links are followed once, caches and previews skipped."""
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
@@ -152,7 +152,7 @@ def walk_folders(folder: Path, skip: Collection[str] = (), deep: bool = True) ->
             state = place.stat()
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
         except OSError:
-            continue  # gone, or not to be read: nothing in it is taken either
+            continue  # deleted meanwhile or unreadable, so no file in it is used either
         if (state.st_dev, state.st_ino) in seen:
             continue
         seen.add((state.st_dev, state.st_ino))
@@ -162,7 +162,7 @@ def walk_folders(folder: Path, skip: Collection[str] = (), deep: bool = True) ->
             if not _is_folder(entry) or path.suffix.lower() in (".zarr", ".n5"):
                 files.append(path)
             elif is_claimed(path):
-                files.append(path)  # an image itself
+                files.append(path)  # the folder is an image
             elif deep and entry.name.lower() not in SYSTEM_FOLDERS and entry.name not in skip:
                 waiting.append(path)
         yield place, files
@@ -171,12 +171,12 @@ def walk_folders(folder: Path, skip: Collection[str] = (), deep: bool = True) ->
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 def _ending(path: Path) -> str:
-    """The ending in lower case; that of a packed image with what packed it, and of a pair that of its first file."""
+    """Return the ending in lower case, including a compression suffix; for a pair, that of its first file."""
     suffix = path.suffix.lower()
     inner = Path(path.stem).suffix.lower()
     if suffix in PACKED and (inner in UNREAD or inner in image_suffixes()):
@@ -185,7 +185,7 @@ def _ending(path: Path) -> str:
 
 
 def _look_into(paths: list[Path]) -> Iterator[tuple[_Kind, Path]]:
-    """Files of one folder whose endings say nothing: all are DICOM where only that is found, else what is an image."""
+    """Classify files of one folder with unknown endings: all as DICOM if only DICOM is found, else single images."""
     contents = {path: _content(path) for path in paths[:_MOST_OPENED]}
     if "dicom" in contents.values():
         endless = {content for content in contents.values() if content} == {"dicom"}

@@ -1,4 +1,4 @@
-"""nnU-Net's raw layout: channels as files in ``imagesTr``, masks in ``labelsTr``, a ``dataset.json``."""
+"""nnU-Net raw layout: one file per channel in ``imagesTr``, masks in ``labelsTr``, and a ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from deconvseg.errors import InputError
 
 
 def is_nnunet(root: Path) -> bool:
-    """Whether a folder has ``imagesTr`` and ``labelsTr``."""
+    """Return whether a folder has ``imagesTr`` and ``labelsTr``."""
     return (root / "imagesTr").is_dir() and (root / "labelsTr").is_dir()
 
 
 def open_nnunet(root: Path) -> Dataset:
-    """An nnU-Net raw dataset: ``imagesTr/CASE_0000.ext``, one file per channel, and ``labelsTr/CASE.ext``."""
+    """Open an nnU-Net raw dataset: ``imagesTr/CASE_0000.ext``, one file per channel, and ``labelsTr/CASE.ext``."""
     source = root / "dataset.json"
     record = read_json_object(source) if source.is_file() else {}
     found = list_image_files(root / "imagesTr")
@@ -73,7 +73,7 @@ def _has_ending(path: Path, record: Mapping[str, Any]) -> bool:
 
 
 def _other_endings(found: Iterable[Path], taken: Iterable[Path], record: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """Name the files that are there in no other format either."""
+    """Return problems for files with another ending that have no counterpart with the declared ending."""
     known = {case_stem(path) for path in taken}
     message = f"does not end in {record.get('file_ending')}, as dataset.json says of all files, and is left out"
     return tuple(Problem(str(path), message, "error") for path in found if case_stem(path) not in known)

@@ -1,4 +1,4 @@
-"""From a path to a dataset, by the first registered layout that recognises it."""
+"""Open a path as a dataset with the first registered layout that recognises it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from deconvseg.system import naming
 
 
 def is_dataset(path: str | PathLike[str]) -> bool:
-    """Whether `open_dataset` knows the layout of this file or folder; only names and a dataset.json are looked at.
+    """Return whether `open_dataset` knows the layout of this path, by file names and dataset.json only.
 
-    Raises `InputError` for a dataset.json that is no JSON object.
+    Raises `InputError` for a dataset.json that is not a JSON object.
 
     Example:
         >>> from deconvseg.data import is_dataset
@@ -45,17 +45,18 @@ def open_dataset(
     labels: Sequence[str] | str | Mapping[int, str] | None = None,
     exclude: Sequence[str] | str | None = None,
 ) -> Dataset:
-    """Find the layout of a dataset and list its cases; no pixel is read.
+    """Find the layout of a dataset and list its cases, without reading pixels.
 
-    ``foreground`` takes every label above zero as one class. ``group_by`` is a regular expression that says by their
-    names which cases stay in one split (`group_cases`). ``image`` and ``mask`` are patterns of a folder's files, which
-    then has no other layout (`open_patterns`): ``image={"t1": "*_t1.nii.gz", "flair": "*_flair.nii.gz"}``. ``labels``
-    are texts as ``"1=organ:#ff8800"`` (`parse_label`) in place of what the dataset says of its labels, or of a file
-    ``labels.json`` (``.csv``, ``.txt``) in its folder. ``exclude`` has the names or patterns of cases to be left out,
-    beside those that a column of the table or ``exclude.txt`` in the folder leaves out (`Dataset.excluded`).
+    ``foreground`` merges all labels above zero into one class. ``group_by`` is a regular expression for case names:
+    cases with equal matches stay in one split (`group_cases`). ``image`` and ``mask`` are patterns for the files of a
+    folder, which replace its layout (`open_patterns`): ``image={"t1": "*_t1.nii.gz", "flair": "*_flair.nii.gz"}``.
+    ``labels`` are texts such as ``"1=organ:#ff8800"`` (`parse_label`), which replace the labels declared by the dataset
+    or by a file ``labels.json`` (``.csv``, ``.txt``) in its folder. ``exclude`` has names or patterns of cases to
+    exclude, in addition to those excluded by a column of the table or by ``exclude.txt`` in the folder
+    (`Dataset.excluded`).
 
-    Raises `InputError` for an unknown or ambiguous layout, an empty folder, and files that claim the same case; masks
-    that are missing or have no image are the dataset's ``problems``.
+    Raises `InputError` for an unknown or ambiguous layout, an empty folder, and files with the same case name. Missing
+    masks and masks without an image become ``problems`` of the dataset.
 
     Example:
         >>> from deconvseg.data import open_dataset
@@ -116,5 +117,5 @@ def _unportable_names(dataset: Dataset) -> list[Problem]:
 
 
 def _without_description(path: Path) -> Path:
-    """The folder that a dataset.json describes, where the path is that file."""
+    """Return the folder of a dataset.json if the path is that file, else the path."""
     return path.parent if path.name == "dataset.json" and path.is_file() else path

@@ -1,4 +1,4 @@
-"""Layouts by name, in the order in which they are asked whether a path is theirs."""
+"""Registry of layouts, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLUGINS = "deconvseg.layouts"
 
 @dataclass(frozen=True)
 class Layout:
-    """A registered layout: what it is called, what it looks like, whether a path has it, and how it is opened.
+    """A registered layout: its name, its description, and functions that recognise and open a path.
 
     Example:
         >>> from pathlib import Path
@@ -42,16 +42,16 @@ def register_layout(
     opens: Callable[[Path], Dataset],
     before: str | None = None,
 ) -> None:
-    """Register a layout of datasets, which `open_dataset` and every command then know.
+    """Register a layout of datasets for `open_dataset` and all commands.
 
-    ``recognises`` says whether a file or folder has the layout, by names and small files alone; the first layout that
-    does opens the path. A new one is asked after those that are there, or ``before`` one of them, where it is the more
-    special of the two. ``opens`` lists the cases and reads no pixel; what is wrong with single files goes into the
-    dataset's ``problems`` (see `find_left_out` for images that no case uses). ``looks`` is a phrase for the error that
-    lists the layouts: ``"scans/ and truth/"``. A package registers a layout for the command line as an entry point of
-    the group ``deconvseg.layouts``.
+    ``recognises`` returns whether a file or folder has the layout; it should only read names and small files. The
+    first layout that recognises a path opens it. A new layout is tried last, or directly ``before`` another layout, if
+    it is the more specific one. ``opens`` lists the cases without reading pixels; problems of single files go into the
+    dataset's ``problems`` (see `find_left_out` for images that no case uses). ``looks`` is a phrase for the error
+    message that lists the layouts, such as ``"scans/ and truth/"``. A package registers a layout for the command line
+    as an entry point of the group ``deconvseg.layouts``.
 
-    Raises `InputError` for a name that is taken and for an unknown ``before``.
+    Raises `InputError` for a name in use and for an unknown ``before``.
 
     Example:
         >>> from pathlib import Path
@@ -80,7 +80,7 @@ def register_layout(
 
 
 def unregister_layout(name: str) -> None:
-    """Take a layout out; `InputError` for a name that is unknown.
+    """Remove a layout; `InputError` for an unknown name.
 
     Example:
         >>> from deconvseg.data import list_layouts, register_layout, unregister_layout
@@ -97,7 +97,7 @@ def unregister_layout(name: str) -> None:
 
 
 def list_layouts() -> tuple[Layout, ...]:
-    """The registered layouts in the order in which they are asked.
+    """Return the registered layouts in the order in which they are tried.
 
     Example:
         >>> from deconvseg.data import list_layouts
@@ -110,7 +110,7 @@ def list_layouts() -> tuple[Layout, ...]:
 
 
 def find_layout(path: Path) -> Layout | None:
-    """The first layout that recognises a path, or None."""
+    """Return the first layout that recognises a path, or None."""
     for layout in list_layouts():
         with naming(f"{path}: the layout {layout.name!r}"):
             if layout.recognises(path):

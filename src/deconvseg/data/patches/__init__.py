@@ -1,1 +1,1 @@
-"""Patches for training: how they are drawn from cases and how they are changed at random."""
+"""Training patches: sampling from cases and random augmentation."""

@@ -1,4 +1,4 @@
-"""Random changes of training patches: what is drawn for a sample, and how it is done to a batch."""
+"""Random augmentation of training patches: parameters are drawn per sample and applied per batch."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ _Amount = Annotated[float, Field(ge=0)]
 _Relative = Annotated[float, Field(ge=0, lt=1)]
 _Positive = Annotated[float, Field(gt=0)]
 
-# Where voxels are longer than this many times their width, reading between their planes invents anatomy; where a patch
-# is so many times as wide as it is thick, turning it out of its plane leaves most of it outside of what was read.
+# If an axis is this many times coarser than the finest, interpolation between its planes invents anatomy. If a patch is
+# this many times wider than thick, most of it leaves the sampled region when it is rotated out of its plane.
 _ANISOTROPIC = 3.0
 
 
 class Augmentation(BaseModel):
-    """How often (a probability) and how strongly a patch is changed; angles in radians, the rest relative.
+    """Probabilities and strengths of the augmentations; angles are in radians, other strengths are relative.
 
-    The strength is drawn uniformly: angles and shifts within plus and minus the value, factors within 1 plus and
-    minus the value or from the range, a noise's standard deviation from 0 to the value. ``flip`` mirrors each axis by
-    itself, and only those of ``flip_axes`` where they are given.
+    The strength is drawn uniformly: angles and shifts from ±value, factors from 1 ± value or from the range, the
+    standard deviation of noise from 0 to the value. ``flip`` mirrors each axis independently, or only ``flip_axes`` if
+    they are given.
 
     Example:
         >>> from deconvseg.data import Augmentation
@@ -71,7 +71,7 @@ class Augmentation(BaseModel):
         return self
 
     def mirrored(self, dims: int) -> tuple[int, ...]:
-        """The axes of so many dimensions along which patches are mirrored."""
+        """Return the axes along which patches with this number of dimensions are mirrored."""
         if self.flip == 0:
             return ()
         return tuple(axis for axis in range(dims) if self.flip_axes is None or axis in self.flip_axes)
@@ -79,7 +79,7 @@ class Augmentation(BaseModel):
 
 @dataclass(frozen=True)
 class Change:
-    """What was drawn for one sample; None is "not this time". ``matrix`` maps offsets from the patch's centre."""
+    """The parameters drawn for one sample; None means no change. ``matrix`` maps offsets from the patch centre."""
 
     matrix: NDArray[np.float64] | None = None
     flips: tuple[int, ...] = ()
@@ -94,11 +94,11 @@ class Change:
 
 
 class Augment:
-    """Draws the changes of a sample and makes them, on whatever device the patches lie.
+    """Draws augmentations for a sample and applies them on the device of the patches.
 
-    Affine, mirroring, noise, smoothing, brightness, contrast, low resolution and gamma, in that order. ``spacing`` is
-    in mm: rotations are of the body, not of the grid, and where an axis is more than three times as coarse as the
-    finest, or a patch more than three times as wide as along it, rotation, scaling and low resolution leave it alone.
+    The order is: affine map, mirroring, noise, smoothing, brightness, contrast, low resolution, gamma. ``spacing`` is
+    in mm, and rotations are rigid in mm. Rotation, scaling and low resolution do not affect an axis that is more than
+    three times coarser than the finest, or along which the patch is less than a third of its width.
 
     Example:
         >>> import numpy as np
@@ -118,7 +118,7 @@ class Augment:
         self.axes = tuple(int(axis) for axis in np.flatnonzero(~(coarse | thin)))
 
     def draw(self, rng: np.random.Generator, channels: int) -> Change:
-        """Draw what is done to one sample of that many channels."""
+        """Draw the changes of one sample with this number of channels."""
         s, dims = self.settings, len(self.spacing)
 
         def drawn(probability: float) -> bool:
@@ -169,7 +169,7 @@ class Augment:
         return tuple(zoom if axis in self.axes else 1.0 for axis in range(len(self.spacing)))
 
 
-# Each change of intensities by the name of its strength in a Change, in the order in which they are made.
+# The intensity changes by the name of their strength in a Change, in the order of application.
 _INTENSITIES: dict[str, Callable[[Tensor, Tensor, Sequence[Change]], Tensor]] = {
     "noise": lambda x, std, changes: transforms.add_noise(x, std, [change.noise_seed for change in changes]),
     "sigmas": lambda x, sigmas, _: transforms.blur(x, sigmas.tolist()),
@@ -182,7 +182,7 @@ _INTENSITIES: dict[str, Callable[[Tensor, Tensor, Sequence[Change]], Tensor]] = 
 
 
 def change_intensities(image: Tensor, changes: Sequence[Change]) -> Tensor:
-    """Return the images (B, C, *S) with their noise, smoothing, brightness, contrast, resolution and gamma changed."""
+    """Return the images (B, C, *S) after noise, smoothing, brightness, contrast, low resolution and gamma."""
     for name, make in _INTENSITIES.items():
         chosen = [index for index, change in enumerate(changes) if getattr(change, name) is not None]
         if not chosen:

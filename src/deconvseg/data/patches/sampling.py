@@ -1,4 +1,4 @@
-"""Random training patches, each a function of (seed, epoch, sample) alone."""
+"""Random training patches, each determined by (seed, epoch, sample)."""
 
 import math
 import os
@@ -20,10 +20,10 @@ from deconvseg.system import naming
 
 
 class Sample(NamedTuple):
-    """What is read for a patch: the part of a case (C, *R), (*R) that it needs, and what is to be done to it.
+    """The data of one patch: the needed part of a case, image (C, *R) and labels (*R), and the changes to apply.
 
-    Without a resampling R is the patch. With one it is what the turned patch covers of the case, and ``centre`` the
-    place in it of the patch's centre.
+    Without resampling R is the patch size. With resampling R is the bounding box of the rotated patch in the case, and
+    ``centre`` is the position of the patch's centre in that box.
     """
 
     image: Tensor
@@ -34,13 +34,13 @@ class Sample(NamedTuple):
 
 
 class PatchDataset(TorchDataset[Sample]):
-    """Samples of prepared cases; the index is (epoch, sample), and nothing else decides what comes back.
+    """Samples of prepared cases; a sample depends only on its index (epoch, sample) and the seed.
 
-    The share ``foreground`` of any run of consecutive samples, and so of each batch, to within one, is centred on a
-    voxel of a class drawn at random; the others lie anywhere in the volume, or, where a dataset has voxels to ignore,
-    about one of the background that somebody has judged. A volume smaller than the patch is padded
-    on both sides: pixels with zero (the mean, or the background, after normalisation), labels with background.
-    :func:`finish` makes patches of samples, on whatever device they lie.
+    A fraction ``foreground`` of the samples, in each batch to within one sample, is centred on a voxel of a randomly
+    drawn class. The others have uniform positions or, if the dataset has ignored voxels, are centred on an annotated
+    background voxel. A volume smaller than the patch is padded on both sides: pixels with zero (the mean, or the
+    background, after normalisation), labels with background. :func:`finish` turns samples into patches, on the device
+    of the samples.
 
     Example:
         >>> from pathlib import Path
@@ -71,7 +71,8 @@ class PatchDataset(TorchDataset[Sample]):
         self.seed = seed
         self.foreground = foreground
         self.augment = augment
-        # One row per worker process (its id, epoch, sample), in shared memory: it outlives a process that is killed.
+        # One row per worker process (id, epoch, sample), in shared memory: it remains readable after a worker is
+        # killed.
         self.reading: Tensor | None = None
 
     def __len__(self) -> int:
@@ -87,7 +88,7 @@ class PatchDataset(TorchDataset[Sample]):
             return self._read(case, epoch, sample)
 
     def case(self, epoch: int, sample: int) -> PreparedCase:
-        """The case of a sample: all are gone through in a new order each time round, so all are seen equally often."""
+        """Return the case of a sample: each pass over all cases has a new order, so all cases occur equally often."""
         turn, place = divmod(epoch * self.samples_per_epoch + sample, len(self.cases))
         order = np.random.default_rng([self.seed, 0, turn]).permutation(len(self.cases))
         return self.cases[int(order[place])]
@@ -110,7 +111,7 @@ class PatchDataset(TorchDataset[Sample]):
         slack = [n - p for n, p in zip(case.shape, self.patch_size, strict=True)]
         share = self.foreground
         foreground = math.floor((position + 1) * share) != math.floor(position * share)
-        # Background is among the classes only where a dataset has voxels to ignore.
+        # Background is one of the classes only if the dataset has ignored voxels.
         background = [place for place, (label, _) in enumerate(case.classes) if label == 0]
         places = [place for place in range(len(case.classes)) if (place not in background) == foreground] or background
         if not places:
@@ -125,10 +126,10 @@ class PatchDataset(TorchDataset[Sample]):
 
 
 def finish(samples: Sequence[Sample], patch_size: Sequence[int]) -> dict[str, Any]:
-    """Make the changes of samples and return them as a batch, on the samples' device.
+    """Apply the changes of samples and return them as a batch on their device.
 
     The batch is ``{"image": (B, C, *patch) float32, "labels": (B, *patch) int64, "case": names}``. A patch does not
-    depend on the others of its batch.
+    depend on the other patches of its batch.
 
     Example:
         >>> from pathlib import Path
@@ -163,7 +164,7 @@ def _changed(samples: Sequence[Sample], patch_size: Sequence[int]) -> tuple[Tens
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Indices (epoch, 0), (epoch, 1), …; the training loop sets the epoch.
+    """Yields the indices (epoch, 0), (epoch, 1), …; the training loop sets the epoch.
 
     Example:
         >>> from deconvseg.data import EpochSampler
@@ -179,7 +180,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass give the samples of that epoch."""
+        """Set the epoch of the next pass."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -217,7 +218,7 @@ class CaseDataset(TorchDataset[dict[str, Any]]):
 
 
 def crop(array: StoredArray | NDArray[Any], start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
-    """Return the box of that size at ``start`` of the last axes, padded with zeros where it leaves the array."""
+    """Return the box at ``start`` with ``size`` in the last axes, padded with zeros outside the array."""
     spatial = array.shape[array.ndim - len(size) :]
     inside: list[slice] = []
     margins: list[tuple[int, int]] = []
@@ -240,7 +241,7 @@ def crop(array: StoredArray | NDArray[Any], start: Sequence[int], size: Sequence
 def _covered(
     matrix: NDArray[np.float64], start: Sequence[int], patch_size: Sequence[int], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[float, ...]]:
-    """Return the box of a volume that a turned patch reads, and where the patch's centre lies in that box."""
+    """Return the box of a volume that a rotated patch covers, and the position of the patch's centre in that box."""
     half = (np.asarray(patch_size) - 1) / 2
     middle = np.asarray(start) + half
     reach = np.abs(matrix) @ half

@@ -1,4 +1,4 @@
-"""Changes of patches as tensor operations; a strength is one number per sample, or per sample and channel."""
+"""Augmentations as tensor operations; strengths are per sample, or per sample and channel."""
 
 import math
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
-# A Gaussian is cut off at this many standard deviations.
+# Gaussians are truncated at this many standard deviations.
 _GAUSSIAN_WIDTH = 3.0
 
 
 def resample(
     image: Tensor, labels: Tensor, matrix: Sequence[Sequence[float]], centre: Sequence[float], size: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return the patch (C, *size) of an image (C, *R), linearly, and of its labels (*R), by nearest neighbour.
+    """Resample a patch (C, *size) from an image (C, *R), linearly, and from its labels (*R), by nearest neighbour.
 
-    Voxel ``i`` of the patch is read at ``centre + matrix @ (i - (size - 1) / 2)``; outside R there are zeros.
+    Voxel ``i`` of the patch is sampled at ``centre + matrix @ (i - (size - 1) / 2)``; values outside R are zero.
     """
     grid = _grid(matrix, centre, size, labels.shape, image.device)
-    # align_corners is False because its other meaning has no scale along an axis of one voxel.
+    # align_corners=True has no scale along an axis of one voxel.
     pixels = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     ids = F.grid_sample(labels[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return pixels[0], ids[0, 0].to(labels.dtype)
@@ -33,7 +33,7 @@ def _grid(
     shape: Sequence[int],
     device: torch.device,
 ) -> Tensor:
-    """Return where each voxel is read, in the coordinates of ``grid_sample`` (last axis first, -1 to 1)."""
+    """Return the sampling positions in the coordinates of ``grid_sample`` (last axis first, -1 to 1)."""
     dims = len(size)
     steps = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in size]
     grid = torch.empty(1, *size, dims, device=device)
@@ -46,7 +46,7 @@ def _grid(
 
 
 def add_noise(image: Tensor, std: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Add Gaussian noise of that standard deviation (B,), drawn on the image's device from each sample's seed."""
+    """Add Gaussian noise with standard deviation ``std`` (B,), drawn on the image's device from each sample's seed."""
     noise = torch.stack(
         [
             torch.randn(sample.shape, generator=torch.Generator(image.device).manual_seed(seed), device=image.device)
@@ -59,7 +59,7 @@ def add_noise(image: Tensor, std: Tensor, seeds: Sequence[int]) -> Tensor:
 def blur(image: Tensor, sigmas: Sequence[Sequence[float]]) -> Tensor:
     """Smooth with a Gaussian whose standard deviation is given per sample and axis, in voxels.
 
-    Beyond its border the image goes on as its outermost voxel.
+    The image is extended by its border voxels (replicate padding).
     """
     for axis, sigma in enumerate(zip(*sigmas, strict=True), start=2):
         radius = min(max(_radius(value) for value in sigma), image.shape[axis] - 1)
@@ -70,7 +70,7 @@ def blur(image: Tensor, sigmas: Sequence[Sequence[float]]) -> Tensor:
         edges = [image.narrow(axis, place, 1).expand(_widened(image, axis, radius)) for place in (0, n - 1)]
         padded = torch.cat([edges[0], image, edges[1]], axis)
         image = torch.zeros_like(image)
-        # A handful of shifted sums is faster than a convolution of one channel with one filter.
+        # A few shifted sums are faster than a convolution of one channel with one filter.
         for shift, weight in enumerate(weights.unbind(1)):
             image.addcmul_(padded.narrow(axis, shift, n), _like(weight, image))
     return image
@@ -81,7 +81,7 @@ def _radius(sigma: float) -> int:
 
 
 def _gaussian(sigma: float, radius: int) -> list[float]:
-    """Return weights from -radius to radius; each sigma has its own cut, whatever the radius of its batch."""
+    """Return weights from -radius to radius; each sigma has its own truncation, independent of the batch's radius."""
     offsets = range(-radius, radius + 1)
     values = [math.exp(-0.5 * (x / sigma) ** 2) if abs(x) <= _radius(sigma) else 0.0 for x in offsets]
     total = math.fsum(values)
@@ -98,7 +98,7 @@ def scale_and_shift(image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def change_contrast(image: Tensor, factor: Tensor) -> Tensor:
-    """Stretch each channel about its mean by a factor (B, C), within the range that it had."""
+    """Stretch each channel about its mean by a factor (B, C), clipped to its original range."""
     axes = tuple(range(2, image.ndim))
     mean = image.mean(axes, keepdim=True)
     stretched = torch.addcmul(mean, image - mean, _like(factor, image))
@@ -106,9 +106,9 @@ def change_contrast(image: Tensor, factor: Tensor) -> Tensor:
 
 
 def change_gamma(image: Tensor, exponent: Tensor, *, inverted: bool = False) -> Tensor:
-    """Raise each channel, brought to 0 … 1, to a power (B, C), and give it back its mean and standard deviation.
+    """Scale each channel to 0 … 1, raise it to a power (B, C), and restore its mean and standard deviation.
 
-    ``inverted`` does so to the negative image: there a power that darkens the dark parts darkens the bright ones.
+    With ``inverted`` the power is applied to the negative image, so it acts on bright instead of dark parts.
     """
     axes = tuple(range(2, image.ndim))
     if inverted:
@@ -117,13 +117,13 @@ def change_gamma(image: Tensor, exponent: Tensor, *, inverted: bool = False) -> 
     mean, spread = _mean_and_spread(image)
     powered = ((image - low) / (high - low).clamp_min(1e-7)).pow_(_like(exponent, image))
     new_mean, new_spread = _mean_and_spread(powered)
-    # A constant channel stays what it is.
+    # A constant channel does not change.
     powered = (powered - new_mean).mul_(spread / new_spread.clamp_min(1e-7)).add_(mean)
     return -powered if inverted else powered
 
 
 def lower_resolution(image: Tensor, zoom: Sequence[Sequence[float]]) -> Tensor:
-    """Sample each image on ``zoom`` (per sample and axis, at most 1) times as many voxels, and linearly back."""
+    """Resample each image to ``zoom`` (per sample and axis, at most 1) times as many voxels, and linearly back."""
     size = image.shape[2:]
     lowered = []
     for sample, factors in zip(image, zoom, strict=True):
@@ -134,7 +134,7 @@ def lower_resolution(image: Tensor, zoom: Sequence[Sequence[float]]) -> Tensor:
 
 
 def _mean_and_spread(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each channel's mean and root of summed squared deviations: many times faster than ``torch.std_mean``."""
+    """Return each channel's mean and the root of its sum of squared deviations; much faster than ``torch.std_mean``."""
     axes = tuple(range(2, image.ndim))
     mean = image.mean(axes, keepdim=True)
     return mean, torch.linalg.vector_norm(image - mean, dim=axes, keepdim=True)

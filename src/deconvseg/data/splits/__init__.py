@@ -1,1 +1,1 @@
-"""Which cases train, which choose and which test: splits from files, folds from cases."""
+"""Training, validation and test splits from files, and cross-validation folds from cases."""

@@ -1,4 +1,4 @@
-"""Dealing cases out to the folds of a cross-validation."""
+"""Distribution of cases to cross-validation folds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEFAULT_FOLDS = 5
 def make_folds(
     names: Sequence[str], folds: int = DEFAULT_FOLDS, seed: int = 0, *, groups: Mapping[str, str] | None = None
 ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Split cases into (train, val) pairs for cross-validation, by the set of names and the seed alone.
+    """Split cases into (train, val) pairs for cross-validation, which depend only on the set of names and the seed.
 
-    Every case is in one validation set; their sizes differ by at most one. With fewer cases than ``folds``
-    each fold leaves one case out. ``groups`` are those of the cases by name (scans of one subject): a group is in one
-    validation set, the largest dealt out first, each to the smallest set. Raises `InputError` for fewer than two cases
-    or groups.
+    Every case is in exactly one validation set, and the sizes of the sets differ by at most one. With fewer cases than
+    ``folds`` each fold leaves one case out. ``groups`` maps case names to groups (such as subjects): a group is kept
+    in one validation set; the groups are assigned from largest to smallest, each to the smallest set. Raises
+    `InputError` for fewer than two cases or groups.
 
     Example:
         >>> from deconvseg.data import make_folds
@@ -55,13 +55,13 @@ def make_stratified_folds(
     *,
     groups: Mapping[str, str] | None = None,
 ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Split cases into (train, val) pairs whose validation sets are alike in a number or a category of each case.
+    """Split cases into (train, val) pairs whose validation sets are balanced in a number or category of the cases.
 
-    ``strata`` gives it by case name. Of every ``folds`` cases that are neighbours in that number each fold gets
-    one; categories, and numbers of no more different values than folds, are dealt out in turn. A function of the cases
-    and the seed alone; every case is in one validation set, their sizes differ by at most one. Cases of one of the
-    ``groups`` stay together, by the mean or the most frequent of what they are to be alike in. Raises `InputError` for
-    fewer cases (groups) than folds, and fewer than two folds.
+    ``strata`` gives the number or category by case name. Cases are sorted by number, and each fold gets one of every
+    ``folds`` successive cases; categories, and numbers with at most as many different values as folds, are assigned in
+    turn. The result depends only on the cases and the seed. Every case is in exactly one validation set, and the sizes
+    of the sets differ by at most one. Cases of one of the ``groups`` stay together; their mean or most frequent value
+    represents the group. Raises `InputError` for fewer cases (groups) than folds, and for fewer than two folds.
 
     Example:
         >>> from deconvseg.data import make_stratified_folds
@@ -81,7 +81,7 @@ def make_stratified_folds(
     rng = np.random.default_rng(seed)
     names = sorted(strata)
     shuffled = [names[index] for index in rng.permutation(len(names))]
-    # Sorting is stable: cases of equal value stay shuffled.
+    # Sorting is stable, so cases of equal value stay shuffled.
     ordered = sorted(shuffled, key=lambda name: _rank(strata[name]))
     continuous = len(set(strata.values())) > folds and not any(isinstance(value, str) for value in strata.values())
     order = rng.permutation(folds)
@@ -97,7 +97,7 @@ def make_stratified_folds(
 
 
 def _members(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
-    """The names of each group, both in order."""
+    """Return the names of each group, both in order."""
     members: dict[str, list[str]] = {}
     for name in sorted(names):
         members.setdefault(name if groups is None else groups.get(name, name), []).append(name)
@@ -130,7 +130,7 @@ def _fold_groups(
 def _expand(
     members: Mapping[str, Sequence[str]], train: Sequence[str], val: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The cases of the groups that train and of those that validate."""
+    """Return the cases of the training groups and of the validation groups."""
     first, second = (sorted(name for group in part for name in members[group]) for part in (train, val))
     return tuple(first), tuple(second)
 
@@ -148,7 +148,7 @@ def _rank(value: float | str) -> tuple[float, str]:
 
 
 def check_number(folds: int, cases: int, what: str = "cases") -> None:
-    """Raise an `InputError` for fewer than two folds, and for more folds than cases (or ``what`` is dealt out)."""
+    """Raise an `InputError` for fewer than two folds, and for more folds than cases (or other units ``what``)."""
     if not 2 <= folds <= cases:
         advice = f"ask for 2 to {cases} folds" if cases > 1 else "add cases"
         raise InputError(f"{cases} {what} cannot make {folds} folds, each of which holds out one at least: {advice}")

@@ -1,4 +1,4 @@
-"""Cases that belong together by their names, as the visits of one subject do."""
+"""Groups of cases by name, such as the visits of one subject."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from deconvseg.errors import InputError
 
 
 def group_cases(dataset: Dataset, pattern: str) -> Dataset:
-    """The dataset with the group of each case (`Dataset.groups`) taken from its name by a regular expression.
+    """Return the dataset with the group of each case (`Dataset.groups`) taken from its name by a regular expression.
 
-    The pattern is searched for in the name. Cases that agree in all of its groups, or in all that it matches where it
-    has no groups, stay in one fold and in one split: ``"^([0-9]+)"`` takes ``12_left`` and ``12_right`` for one. It
-    takes the place of a table's column and of the subjects of BIDS names. Raises `InputError` for a pattern that is no
-    regular expression, and for a case whose name it does not match.
+    The pattern is searched in the name. Cases with equal capture groups, or equal matches if the pattern has no
+    capture groups, stay in one fold and in one split: ``"^([0-9]+)"`` groups ``12_left`` and ``12_right``. It replaces
+    the column of a table and the subjects of BIDS names. Raises `InputError` for an invalid regular expression, and
+    for a case whose name does not match.
 
     Example:
         >>> from deconvseg.data import group_cases, open_dataset
@@ -29,7 +29,7 @@ def group_cases(dataset: Dataset, pattern: str) -> Dataset:
     except re.error as error:
         raise InputError(f"group_by={pattern!r} is no regular expression: {error}") from error
     matches = {case.name: compiled.search(case.name) for case in dataset.cases}
-    # No group is given by a match of nothing either, which patterns such as "(x?)" have anywhere.
+    # An empty match gives no group either: patterns such as "(x?)" match the empty string everywhere.
     if unmatched := [
         name
         for name, match in matches.items()
@@ -39,6 +39,6 @@ def group_cases(dataset: Dataset, pattern: str) -> Dataset:
             f"group_by={pattern!r} does not match {len(unmatched)} of {len(matches)} cases: {list_names(unmatched)}; "
             "every case needs a group"
         )
-    # A slash is in no name, so that different groups have different texts.
+    # Names contain no slash, so different groups have different texts.
     groups = {name: "/".join(match.groups() or (match[0],)) for name, match in matches.items() if match is not None}
     return replace(dataset, cases=tuple(replace(case, group=groups[case.name]) for case in dataset.cases))

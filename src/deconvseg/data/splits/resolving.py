@@ -1,4 +1,4 @@
-"""Which cases train, which choose, and which are only ever tested."""
+"""Resolve the training, validation and test cases of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deconvseg.errors import InputError, check_choice
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint case names: ``train`` to learn from, ``val`` to choose by, ``test`` for the end alone."""
+    """Disjoint case names: ``train`` for training, ``val`` for model selection, ``test`` for the final evaluation."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -29,12 +29,12 @@ class Splits:
 def read_splits(
     path: str | PathLike[str], names: Sequence[str], *, fold: int | None = None, excluded: Collection[str] = ()
 ) -> Splits:
-    """Read ``{"train", "val", "test"}`` (any may be missing), nnU-Net's list of such folds, or a CSV's column split.
+    """Read ``{"train", "val", "test"}`` (each optional), nnU-Net's list of such folds, or the column split of a CSV.
 
-    Where "train" is missing, every case of ``names`` that the file does not mention trains. ``fold`` picks an
-    entry of a list (default 0). Names that are ``excluded`` may be listed, and are in no split. Raises `InputError` for
-    names that are not among ``names``, a case in two splits, and a fold that the file does not have or whose validation
-    cases it fixes.
+    If "train" is missing, every case of ``names`` that the file does not mention is in it. ``fold`` selects an entry of
+    a list (default 0). Names in ``excluded`` may be listed, and are in no split. Raises `InputError` for names that are
+    not in ``names``, a case in two splits, and a fold that does not exist in the file or conflicts with its fixed
+    validation cases.
 
     Example:
         >>> from deconvseg.data import read_splits
@@ -76,10 +76,10 @@ def select_split(
     fold: int | None = None,
     excluded: Collection[str] = (),
 ) -> tuple[str, ...] | None:
-    """Return which of the cases ``names`` are in a split of the file ``splits``, or of ``own`` where that is not given.
+    """Return the cases of ``names`` in a split of the file ``splits``, or of ``own`` if that is not given.
 
-    Without ``split`` the answer is None: no choice was asked for. Names that are ``excluded`` may be in the file.
-    Raises `InputError` where a choice has no split or no file, for an unknown split, and for one without cases.
+    Returns None if neither a split nor a file is selected. Names in ``excluded`` may be in the file. Raises
+    `InputError` for a file without a split, a split without a file, an unknown split, and a split without cases.
 
     Example:
         >>> from deconvseg.data import select_split
@@ -110,12 +110,12 @@ def resolve_folds(
     strata: Callable[[Dataset], Mapping[str, float | str]],
     seed: int = 0,
 ) -> tuple[Splits, ...]:
-    """The folds of a cross-validation: those of a splits file that is a list (nnU-Net's), or stratified ones.
+    """Return cross-validation folds: those of a splits file with a list of folds (nnU-Net), or stratified folds.
 
-    Folds are made of all labelled cases but the test cases of ``splits_file`` or the dataset's own file, by what
-    ``strata`` says of each; those of one group (`Dataset.groups`) stay together. Raises `InputError` for a number of
-    folds that the file or the cases do not allow, for a case that two folds validate on or that is tested elsewhere,
-    and for a case without a mask.
+    Stratified folds use all labelled cases except the test cases of ``splits_file`` or of the dataset's own file;
+    ``strata`` gives the value to balance, and cases of one group (`Dataset.groups`) stay together. Raises `InputError`
+    for a number of folds that the file or the cases do not allow, for a case that two folds validate on or that is a
+    test case of another fold, and for a case without a mask.
 
     Example:
         >>> from deconvseg.data import open_dataset, resolve_folds
@@ -146,7 +146,7 @@ def resolve_folds(
 
 
 def read_folds(path: Path, dataset: Dataset) -> tuple[Splits, ...] | None:
-    """The folds of a splits file that is a list of them, None for any other.
+    """Return the folds of a splits file that contains a list of folds; None for any other file.
 
     Example:
         >>> import json
@@ -184,12 +184,12 @@ def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path) -> Non
 def resolve_splits(
     dataset: Dataset, splits_file: str | PathLike[str] | None, *, fold: int | str | None, seed: int = 0
 ) -> Splits:
-    """The splits of a run: from ``splits_file``, the dataset's own file, or folds of all labelled cases.
+    """Return the splits of a run: from ``splits_file``, the dataset's own file, or folds of all labelled cases.
 
-    Where the file gives no "val", fold ``fold`` (default 0) of the 5 folds of its train cases is held out, whose cases
-    of one group (`Dataset.groups`) stay together;
-    with ``fold="all"`` everything but the test cases trains and "val" is empty. Raises `InputError` for a
-    fold that does not exist, and for train or validation cases without a mask.
+    If the file has no "val", the training cases are divided into 5 folds, which keep groups (`Dataset.groups`)
+    together, and fold ``fold`` (default 0) is the validation set. With ``fold="all"`` all cases except the test cases
+    are used for training, and "val" is empty. Raises `InputError` for a fold that does not exist, and for training or
+    validation cases without a mask.
 
     Example:
         >>> from deconvseg.data import open_dataset, resolve_splits
@@ -226,7 +226,7 @@ def resolve_splits(
 
 
 def _names_empty_val(path: Path, fold: int | None) -> bool:
-    """Whether a splits file has a "val" of no cases, which is not the same as none."""
+    """Return whether a splits file has an empty "val", which differs from a missing "val"."""
     record = None if path.suffix.lower() == ".csv" else read_json(path)
     record = record[fold or 0] if isinstance(record, list) else record
     return isinstance(record, Mapping) and "val" in record

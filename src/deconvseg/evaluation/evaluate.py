@@ -113,7 +113,8 @@ def _find_truths(asked: EvaluateOptions, plan: Plan | None) -> Truths:
     labels = None if isinstance(asked.labels, Mapping) else asked.labels
     reading = {"image": asked.image, "mask": asked.mask, "labels": labels, "exclude": asked.exclude}
     if asked.run is not None and asked.image is None and asked.mask is None:
-        reading = {**reading, **patterns_of_run(Run.open(asked.run), truth)}
+        given = {name: value for name, value in reading.items() if value is not None}
+        reading = {**patterns_of_run(Run.open(asked.run), truth), **given}
     truths = find_truths(truth, reading)
     ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
     return replace(truths, ignore=ignore, images=truths.images if asked.images is None else asked.images)

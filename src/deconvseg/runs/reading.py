@@ -12,7 +12,8 @@ from deconvseg.runs.folder import Run
 def patterns_of_run(run: Run, folder: Path, *, masks: bool = True) -> dict[str, Any]:
     """Return the patterns (``image``, ``mask``) that a run was trained with, where a folder has files of each.
 
-    Empty for a folder that is a dataset by itself. Without ``masks`` the folder may have none.
+    They are left out for a folder that is a dataset by itself. With ``masks`` the ``labels`` of the run are among them,
+    by whose colours and values masks are read; without, the folder may have none.
 
     Example:
         >>> from pathlib import Path
@@ -21,12 +22,13 @@ def patterns_of_run(run: Run, folder: Path, *, masks: bool = True) -> dict[str, 
         {}
 
     """
-    image, mask = (_texts(run.config.get(name)) for name in ("image", "mask"))
+    image, mask, labels = (_texts(run.config.get(name)) for name in ("image", "mask", "labels"))
+    named = {"labels": labels} if masks and labels else {}
     if not image or not folder.is_dir() or is_dataset(folder) or not has_patterns(folder, image, "image"):
-        return {}
+        return named
     if mask and has_patterns(folder, mask, "mask"):
-        return {"image": image, "mask": mask}
-    return {} if masks else {"image": image}
+        return {"image": image, "mask": mask, **named}
+    return named if masks else {"image": image}
 
 
 def _texts(kept: Any) -> list[str]:

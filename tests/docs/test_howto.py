@@ -1,6 +1,7 @@
 """The code of a how-to page runs as it stands, with the paths of real data in place of its names."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,22 @@ def test_thresholds(discs: Path, trained: Path, tmp_path: Path) -> None:
     names = run_page("thresholds.md", SCANS=discs / "images", RUN=trained, MASKS=tmp_path / "masks")
     assert names["done"].threshold == 0.35
     assert names["probabilities"].shape == (2, 40, 48)
+
+
+def test_using_files_as_they_lie(discs: Path, trained: Path, tmp_path: Path) -> None:
+    """The files of the discs as BUSI has them, and their masks as they were predicted."""
+    folder = tmp_path / "busi" / "benign"
+    folder.mkdir(parents=True)
+    for image in (discs / "images").glob("*.png"):
+        shutil.copy(image, folder)
+        shutil.copy(discs / "masks" / image.name, folder / f"{image.stem}_mask.png")
+    for end in ("", "_mask"):
+        shutil.copy(folder / f"disc0{end}.png", folder / f"normal{end}.png")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for mask in (trained / "validation").glob("*.png"):
+        shutil.copy(mask, masks / f"benign_{mask.name}")
+    names = run_page("use-files-as-they-lie.md", BUSI=folder.parent, MASKS=masks)
+    assert names["report"].labels[1].name == "lesion"
+    assert [str(excluded) for excluded in names["dataset"].excluded] == ["benign_normal (no lesion)"]
+    assert len(names["scores"].cases) == 2

@@ -177,6 +177,18 @@ class TestWhatIsCommon:
         assert "case3" not in found.cases
         assert "Left out, because the true masks of the runs differ: 1 case (case3)." in found.notes
 
+    def test_other_files_of_equal_truth_are_told_and_compared(self, runs, tmp_path):
+        other = make_run(tmp_path, "other", [1] * 8)
+        copy = Path(shutil.copytree(runs[0], tmp_path / "copy"))
+        for run, digest in ((copy, "a" * 64), (other, "b" * 64)):
+            tree = json.loads((run / "validation" / "metrics.json").read_text())
+            file = Path(tree["cases"][2]["truth_file"])
+            data = {f"{file.parent.name}/{file.name}": digest, "images/case2.png": "c" * 64}
+            (run / "manifest.json").write_text(json.dumps({"deconvseg": "0.1.0", "data": data}))
+        found = compare_runs([copy, other])
+        assert len(found.cases) == 8
+        assert any("voxels of each class: 1 case (case2)." in note for note in found.notes)
+
     def test_only_common_classes_count(self, runs, tmp_path):
         other = make_run(tmp_path, "other", [1] * 8)
         truth = tmp_path / "truth of other"

@@ -18,7 +18,7 @@ from deconvseg.data import Geometry, LabelMap, write_label_map
 from deconvseg.errors import InputError
 from deconvseg.evaluation import evaluate
 from deconvseg.reporting import gallery, write_report
-from deconvseg.reporting.gallery import choose_cases
+from deconvseg.reporting.gallery import Album, Showing, choose_cases
 from deconvseg.reporting.overlay import case_views
 from deconvseg.reporting.records import read_evaluation, read_run
 from deconvseg.reporting.sections import describe_evaluation
@@ -180,6 +180,22 @@ class TestColours:
         assert page.source.count('fill="#123456"') >= 6
         charts = [base64.b64decode(p["src"].split(",")[1]).decode() for p in page.pictures if "svg" in p["src"][:20]]
         assert all("#123456" in chart for chart in charts[:2])
+
+
+class TestSize:
+    def test_pictures_end_where_the_page_is_full(self, folder):
+        record = read_evaluation(folder / "validation" / "metrics.json", folder)
+        album = Album(most=100_000)
+        panels = describe_evaluation(record, Showing(album=album))["panels"]
+        drawn = [panel for panel in panels if panel["rows"]]
+        assert 0 < len(drawn) < len(panels)
+        assert "those of this page take 0.1 MB already" in panels[-1]["note"]
+        largest = max(sum(len(view["uri"]) for row in panel["rows"] for view in row) for panel in drawn)
+        assert album.used < album.most + largest
+
+    def test_the_page_says_how_large_it_is(self, folder, page):
+        said = float(re.search(r"One file of ([0-9.]+) MB", page.text)[1])
+        assert said == pytest.approx(len(page.source.encode()) / 1e6, abs=0.1)
 
 
 class TestContent:

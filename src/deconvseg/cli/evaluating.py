@@ -100,7 +100,9 @@ def _number(statistics: dict[str, Any], digits: int) -> str:
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="The run folder; several, or their metrics.json, are compared.", metavar="RUN..."),
+        typer.Argument(
+            help="A run; two or more runs, or their metrics.json, to compare; or a folder of masks.", metavar="RUN..."
+        ),
     ],
     metrics: Annotated[
         list[Path] | None,

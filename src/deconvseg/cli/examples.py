@@ -45,6 +45,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": (
         "deconvseg report RUN",
         "deconvseg report RUN --metrics MASKS/metrics.json -o page.html",
+        "deconvseg report RUN1 RUN2 -o compare.html     # two runs side by side",
+        "deconvseg report MASKS --images SCANS          # masks without truth",
     ),
     "models": (
         "deconvseg models",

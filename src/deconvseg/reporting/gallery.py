@@ -101,7 +101,7 @@ def draw_panel(record: EvaluationRecord, case: Mapping[str, Any], showing: Showi
     """Return the pictures of a case with their legends and a note; without pictures the note says why."""
     empty: dict[str, Any] = {"rows": [], "classes": {}, "errors": {}}
     if showing.album.full:
-        return empty | {"note": f"No picture: those of this page take {showing.album.most / 1e6:.0f} MB already."}
+        return empty | {"note": f"No picture: those of this page take {showing.album.most / 1e6:g} MB already."}
     try:
         return _draw(record, case, showing)
     except DeconvsegError as error:

@@ -6,7 +6,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 from deconvseg.data import list_names
 from deconvseg.errors import InputError
@@ -80,14 +79,13 @@ def _name_parts(path: Path) -> list[str]:
     return [part for part in named.with_suffix("").parts if part != named.anchor] or [str(path)]
 
 
-def find_truth_hash(entry: Entry, case: dict[str, Any]) -> str | None:
-    """Return the SHA-256 of a case's true mask, where the run's manifest has it."""
+def list_hashes(entry: Entry) -> dict[tuple[str, ...], str]:
+    """Return the SHA-256 of the files that a run has read, by folder's and file's name, where these are unique."""
     data = entry.run.manifest.get("data")
-    if not isinstance(data, dict):
-        return None
-    ending = PurePath(case["truth_file"]).parts[-2:]
-    found = {str(digest) for name, digest in data.items() if PurePath(name).parts[-2:] == ending}
-    return found.pop() if len(found) == 1 else None
+    found: dict[tuple[str, ...], set[str]] = {}
+    for name, digest in data.items() if isinstance(data, dict) else ():
+        found.setdefault(PurePath(name).parts[-2:], set()).add(str(digest))
+    return {ending: digests.pop() for ending, digests in found.items() if len(digests) == 1}
 
 
 def describe_cost(entry: Entry) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from deconvseg.evaluation.comparing import PairedDifference, compare_paired, cor
 from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.evaluation.summary import Scores, counted_classes, describe_columns, mean_over_classes
 from deconvseg.reporting.comparison.differences import Difference, find_differences
-from deconvseg.reporting.comparison.entries import Entry, describe_cost, find_truth_hash, list_left_out, read_entries
+from deconvseg.reporting.comparison.entries import Entry, describe_cost, list_hashes, list_left_out, read_entries
 
 MEAN = "mean over classes"
 
@@ -45,8 +45,9 @@ class Comparison:
     @cached_property
     def by_case(self) -> list[dict[str, Mapping[str, Any]]]:
         """The common cases of each run by name."""
+        common = set(self.cases)
         return [
-            {case["name"]: case for case in entry.evaluation.tree["cases"] if case["name"] in set(self.cases)}
+            {case["name"]: case for case in entry.evaluation.tree["cases"] if case["name"] in common}
             for entry in self.entries
         ]
 
@@ -224,13 +225,14 @@ def _common_cases(entries: Sequence[Entry], classes: Sequence[str], notes: list[
     for entry, cases in zip(entries, by_name, strict=True):
         if others := [name for name in cases if name not in set(common)]:
             notes.append(f"Not in all runs and left out: {list_left_out(others)} of {entry.name}.")
+    hashes = [list_hashes(entry) for entry in entries]
     same, resaved = [], []
     for name in common:
         found = [_describe_truth(entry, cases[name], classes) for entry, cases in zip(entries, by_name, strict=True)]
         if len(set(found)) == 1:
             same.append(name)
-            hashes = {find_truth_hash(entry, dict(cases[name])) for entry, cases in zip(entries, by_name, strict=True)}
-            if len(hashes - {None}) > 1:
+            endings = [PurePath(cases[name]["truth_file"]).parts[-2:] for cases in by_name]
+            if len({known.get(ending) for known, ending in zip(hashes, endings, strict=True)} - {None}) > 1:
                 resaved.append(name)
     if others := [name for name in common if name not in set(same)]:
         notes.append(f"Left out, because the true masks of the runs differ: {list_left_out(others)}.")

@@ -25,7 +25,7 @@ def draw_changed(comparison: Comparison, place: int, colours: dict[str, str], al
     """Return the pictures of a case: the image, the truth, and below each run's mask its errors, with a note."""
     empty: dict[str, Any] = {"rows": [], "classes": {}, "errors": {}}
     if album.full:
-        return empty | {"note": f"No picture: those of this page take {album.most / 1e6:.0f} MB already."}
+        return empty | {"note": f"No picture: those of this page take {album.most / 1e6:g} MB already."}
     try:
         return _draw(comparison, comparison.cases[place], colours, album)
     except DeconvsegError as error:

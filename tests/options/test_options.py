@@ -276,17 +276,20 @@ def test_runs_of_the_last_version_go_on(tmp_path: Path, more: dict[str, object])
         resume_options(TrainOptions("discs", seed=4), run)
 
 
-@pytest.mark.parametrize("command", ["train", "crossval", "evaluate", "predict"])
-def test_what_must_be_given_stands_first_in_help_and_json_last(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command, options, function", COMMANDS[:3])
+def test_what_must_be_given_stands_in_the_first_line_of_help_and_help_itself_last(
+    command: str,
+    options: type[Options],
+    function: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     printed = help_of(command, monkeypatch, capsys)
-    options = re.findall(r"(\* )?--(\w[\w-]*)", printed)
-    needed = [bool(star) for star, _ in options]
-    assert needed == sorted(needed, reverse=True)
-    assert needed[0]
-    if command != "train":
-        assert [name for _, name in options][-2:] == ["json", "help"]
+    usage = printed.partition("[OPTIONS]")[0]
+    for name, option, default in declared_options(options):
+        short = f"-{(option.names or (name,))[0]} "
+        assert (name.upper() if option.positional else short) in usage or default is not MISSING
+    assert re.findall(r"--(\w[\w-]*)", printed)[-1] == "help"
 
 
 @pytest.mark.parametrize("function", [predict, predict_many])

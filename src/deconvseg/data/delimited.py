@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.errors import InputError
-from deconvseg.system import one_line
+from deconvseg.system import does_not_exist, one_line
 
 _DELIMITERS = (",", ";", "\t", "|")
 # A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection"), full-width forms too.
@@ -71,7 +71,7 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
+        raise InputError(does_not_exist(path)) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from deconvseg.errors import InputError
-from deconvseg.system import one_line
+from deconvseg.system import does_not_exist, one_line
 
 
 def read_json(path: Path) -> Any:
@@ -20,7 +20,7 @@ def read_json(path: Path) -> Any:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
+        raise InputError(does_not_exist(path)) from error
     except (OSError, ValueError) as error:  # a name with a NUL byte is a ValueError
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return parse_json(content, str(path))

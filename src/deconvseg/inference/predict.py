@@ -31,7 +31,7 @@ from deconvseg.inference.telling import describe_computing, tell_computing, tell
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, takes
 from deconvseg.progress import Console, takes_console
 from deconvseg.runs import Run
-from deconvseg.system import choose_device
+from deconvseg.system import choose_device, does_not_exist
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -181,6 +181,7 @@ def predict(asked: _Arguments) -> Any:
     from_files = isinstance(asked.images, str | PathLike)
     if from_files:
         _refuse(asked, "spacing", "affine", why="files have a geometry of their own")
+        _check_places(asked)
     else:
         why = "an image in memory is one case, not saved"
         _refuse(asked, "output", "splits", "split", "fold", "cases", "image", "mask", "exclude", why=why)
@@ -224,13 +225,7 @@ def _predict_files(
     asked: _Arguments, predictor: Predictor, runs: Sequence[Run], told: Prediction, limit: float | None
 ) -> Prediction:
     """Write the masks of files, and add what was done to what is told of the runs."""
-    if asked.output is None:
-        raise InputError("images from files need a folder for their masks: give `output`")
-    images, output = Path(asked.images), Path(asked.output)
-    if images.is_dir() and images.resolve() == output.resolve():
-        raise InputError(
-            f"{output}: holds the images; masks among them would be taken for images: choose another folder"
-        )
+    images, output = Path(asked.images), Path(asked.output or "")
     part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold", "image", "mask", "exclude")}
     chosen, left_out, load = choose_cases(images, predictor.plan, runs, **part, names=asked.cases, told=told)
     told.computing = describe_computing(predictor)
@@ -255,6 +250,19 @@ def _predict_files(
         asked.console.say(line)
     told.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
     return told
+
+
+def _check_places(asked: _Arguments) -> None:
+    """Refuse images that are not there, and a missing or wrong folder for masks, before weights are read."""
+    if asked.output is None:
+        raise InputError("images from files need a folder for their masks: give `output`")
+    images, output = Path(asked.images), Path(asked.output)
+    if not images.exists() and not images.is_symlink():
+        raise InputError(f"{does_not_exist(images)}; give an image file, a folder of them, or a dataset")
+    if images.is_dir() and images.resolve() == output.resolve():
+        raise InputError(
+            f"{output}: holds the images; masks among them would be taken for images: choose another folder"
+        )
 
 
 def _refuse(asked: _Arguments, *names: str, why: str) -> None:

@@ -16,7 +16,15 @@ from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs.checking import read_manifest, read_rows, read_split_names
 from deconvseg.runs.manifest import describe_environment
-from deconvseg.system import LOCK, DiskFullError, atomic_write, make_folder, remove_unfinished, write_text
+from deconvseg.system import (
+    LOCK,
+    DiskFullError,
+    atomic_write,
+    does_not_exist,
+    make_folder,
+    remove_unfinished,
+    write_text,
+)
 from deconvseg.text import dump_json
 
 if TYPE_CHECKING:
@@ -95,7 +103,8 @@ class Run:
         """Open an existing run folder; :class:`InputError` if there is none."""
         run = cls(path)
         if not (run.path / "plan.json").is_file():
-            raise InputError(f"{run.path}: not a run folder (no plan.json); give the folder that training made")
+            where = run.path if run.path.exists() else does_not_exist(run.path)
+            raise InputError(f"{where}: not a run folder (no plan.json); give the folder that training made")
         return run
 
     @cached_property

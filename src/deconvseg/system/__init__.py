@@ -23,6 +23,7 @@ from deconvseg.system.memory import (
     plannable_memory,
     total_memory,
 )
+from deconvseg.system.missing import does_not_exist
 from deconvseg.system.plugins import is_loading, load_plugins
 from deconvseg.system.processes import (
     end_with_parent,
@@ -48,6 +49,7 @@ __all__ = [
     "choose_device",
     "count_cores",
     "current_folder",
+    "does_not_exist",
     "end_with_parent",
     "ended",
     "ending",

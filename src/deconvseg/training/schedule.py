@@ -23,8 +23,7 @@ def learning_rate_factor(progress: float, *, warmup: float, warmup_from: float, 
         factor = warmup_from + (1 - warmup_from) * progress / warmup
     else:
         factor = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-    if rise is None:
+    length = 0.0 if rise is None else warmup * (1 - rise.progress)
+    if rise is None or progress >= rise.progress + length:
         return factor
-    length = warmup * (1 - rise.progress)
-    share = 1.0 if progress >= rise.progress + length else max(0.0, progress - rise.progress) / length
-    return rise.factor + share * (factor - rise.factor)
+    return rise.factor + max(0.0, progress - rise.progress) / length * (factor - rise.factor)

@@ -16,6 +16,7 @@ from deconvseg.data.headers import read_header
 from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left_out
 from deconvseg.data.listing import by_stem, channel_files, channel_of, ending_of, list_image_files, sibling_channel
 from deconvseg.errors import InputError
+from deconvseg.system import does_not_exist
 
 _MASK_WORD = r"(?:masks?|d?seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?|manual)"
 _MASK = re.compile(rf"(?P<image>.+?)[ _.-]+{_MASK_WORD}[_-]?\d*", re.IGNORECASE)
@@ -56,7 +57,7 @@ def open_images(
         cases, problems = _separate(files, channels)
         return cases, (*problems, *_describe_masks(path, masks), *_doubtful(path, files, channels), *left_out)
     if not path.exists() and not is_dead_link(path):
-        raise InputError(f"{path} does not exist; give an image file or a folder of them")
+        raise InputError(f"{does_not_exist(path)}; give an image file or a folder of them")
     if not is_image(path):
         raise InputError(
             find_dicom(path) or f"{path} is not an image file; known suffixes are {', '.join(image_suffixes())}"

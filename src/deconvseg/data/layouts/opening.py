@@ -18,7 +18,7 @@ from deconvseg.data.layouts.proposing import propose_patterns
 from deconvseg.data.layouts.registry import find_layout, list_layouts
 from deconvseg.data.splits.groups import group_cases
 from deconvseg.errors import InputError
-from deconvseg.system import naming
+from deconvseg.system import does_not_exist, naming
 
 
 def is_dataset(path: str | PathLike[str]) -> bool:
@@ -97,8 +97,8 @@ def _open_layout(path: Path) -> Dataset:
         raise InputError(dicom)
     known = ", ".join(f"{layout.looks} ({layout.name})" for layout in list_layouts())
     if not path.is_dir():
-        state = "is not a dataset" if path.exists() else "does not exist"
-        raise InputError(f"{path} {state}; give a folder or a .csv file: {known}")
+        state = f"{path} is not a dataset" if path.exists() else does_not_exist(path)
+        raise InputError(f"{state}; give a folder or a .csv file: {known}")
     names = sorted(entry.name for entry in path.iterdir())
     if proposed := propose_patterns(path):
         raise InputError(f"{path} holds {list_names(names)}, which is no known layout; try {proposed}")

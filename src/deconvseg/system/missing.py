@@ -1,0 +1,37 @@
+"""Paths that are not there: what stands in their place that has nearly the same name."""
+
+import os
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from deconvseg.errors import nearest_names
+
+# Of a folder with more entries, as of a large dataset, the first are looked at.
+_MOST_ENTRIES = 10_000
+
+
+def does_not_exist(path: Path) -> str:
+    """Return the sentence that a path does not exist, with the nearest name that does, where there is one.
+
+    >>> does_not_exist(Path("/no/such/folder"))
+    '/no/such/folder does not exist'
+    """
+    nearest = _nearest(path)
+    return f"{path} does not exist{f' (did you mean {str(nearest)!r}?)' if nearest else ''}"
+
+
+def _nearest(path: Path) -> Path | None:
+    """Return the path with its first missing part replaced by the name of an entry that is there; None without one."""
+    with suppress(OSError, ValueError):
+        parents = [part for part in (path, *path.parents) if not os.path.lexists(part)]
+        if not parents:
+            return None
+        missing = parents[-1]
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_ENTRIES)]
+        for name in nearest_names(missing.name, names):
+            found = missing.with_name(name) / path.relative_to(missing)
+            if found.exists():
+                return found
+    return None

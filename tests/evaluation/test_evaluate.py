@@ -476,7 +476,7 @@ class TestBadInput:
             evaluate(*folders[:2], foreground=True, labels={1: "a"})
 
     def test_unit(self, folders):
-        with pytest.raises(InputError, match="`unit` 'cm' is unknown: choose from mm, voxel"):
+        with pytest.raises(InputError, match="`unit` 'cm' is unknown: did you mean 'mm'"):
             evaluate(*folders[:2], unit="cm")
 
 

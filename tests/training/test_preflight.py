@@ -149,7 +149,7 @@ def test_a_plan_for_other_data_is_refused_first(discs: Path, tmp_path: Path, mon
         ("models deconvr", "model 'deconvr' is unknown: did you mean 'deconver'"),
         ("predict -i {tmp}/non -o {tmp}/out -m {tmp}/none --device tpu", "--device tpu: not available here"),
         ("evaluate -g {data} -p {data} --metrics dcie", "metric 'dcie' is unknown: did you mean 'dice'"),
-        ("evaluate -g {data} -p {data} --unit cm", "--unit 'cm' is unknown: choose from mm, voxel"),
+        ("evaluate -g {data} -p {data} --unit cm", "--unit 'cm' is unknown: did you mean 'mm'"),
         ("data check {tmp}/daat", "/data'?)"),
         ("train {data} -o {tmp}/run --plan {tmp}/dat/plan.json", "plan.json"),
     ],

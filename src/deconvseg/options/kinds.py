@@ -1,7 +1,6 @@
 """Kinds of options that only some commands take: what names something here, folds, plans, patches, upsampling."""
 
 import json
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -64,7 +63,7 @@ def _check_plan(value: Any) -> Any:
 def _check_patch(value: Any) -> int | list[int]:
     check = whole(1).check
     try:
-        number: int = check(operator.index(value))
+        number: int = check(value)
     except TypeError:
         sizes: list[int] = [check(size) for size in value]
         if isinstance(value, str) or len(sizes) not in (2, 3):

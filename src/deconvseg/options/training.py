@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from deconvseg.errors import InputError
 from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS, MASK, READING
 from deconvseg.options.declaring import (
-    BYTES,
     FLAG,
     OBJECT,
     PLACE,
-    POSITIVE,
     SECONDS,
     SETTINGS,
     Option,
@@ -25,16 +23,12 @@ from deconvseg.options.kinds import (
     COLUMN,
     DEVICE_NAME,
     FOLD,
-    MODEL,
-    PATCH,
     PLAN,
     PRECISION,
-    PRESET,
-    RECIPE,
     REGEX,
     STRATEGY,
-    UPSAMPLING,
 )
+from deconvseg.options.planning import PlanOptions
 from deconvseg.progress import Console
 
 if TYPE_CHECKING:
@@ -56,7 +50,7 @@ _CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not
 
 
 @dataclass(frozen=True)
-class RunOptions(Options):
+class RunOptions(PlanOptions):
     """What a training and every training of a cross-validation takes; what it decides about the plan is in the plan."""
 
     dataset: Annotated[
@@ -69,17 +63,9 @@ class RunOptions(Options):
         ),
     ]
     _: KW_ONLY
-    model: Annotated[str, Option("A network of 'deconvseg models'.", MODEL, plans=True)] = "deconver"
-    preset: Annotated[
-        str | None, Option("A paper's network, as isles22: see 'deconvseg models'.", PRESET, plans=True)
-    ] = None
-    variant: Annotated[
-        str | None, Option("One of a preset's networks, by its name in 'deconvseg models'.", plans=True)
-    ] = None
     plan: Annotated[
         "Plan | _Path | None", Option("Use this plan.json instead of making one.", PLAN, resume="contents")
     ] = None
-    recipe: Annotated[str, Option("default or paper.", RECIPE, plans=True)] = "default"
     splits: Annotated[_Path | None, SPLITS] = None
     group_by: Annotated[
         str | None,
@@ -104,54 +90,6 @@ class RunOptions(Options):
             SECONDS,
             names=("time", "max-time"),
             resume="further",
-        ),
-    ] = None
-    memory: Annotated[
-        int | None, Option("Plan for this much memory{form}; 90 % of what is free if not given.", BYTES, plans=True)
-    ] = None
-    dims: Annotated[
-        int | None,
-        Option(
-            "2: cut volumes into 2D slices; 3: never do. Decided by the data if not given.", whole(2, 3), plans=True
-        ),
-    ] = None
-    upsampling: Annotated[
-        str | Mapping[str, Any] | None,
-        Option(
-            "The network's upsampling{form}; see 'deconvseg models NAME'.",
-            UPSAMPLING,
-            plans=True,
-            key="model.config.upsampling",
-            resume="contents",
-        ),
-    ] = None
-    width: Annotated[
-        int | None,
-        Option(
-            "Channels of the network's first stage; the widest that is fast enough if not given.", whole(1), plans=True
-        ),
-    ] = None
-    patch_size: Annotated[
-        int | Sequence[int] | None,
-        Option(
-            "Voxels of a patch: one number, or one for each axis{form}.",
-            PATCH,
-            plans=True,
-            key="patch_size",
-            resume="contents",
-        ),
-    ] = None
-    batch_size: Annotated[
-        int | None, Option("Patches of a step.", whole(1), plans=True, key="batch_size", resume="contents")
-    ] = None
-    learning_rate: Annotated[
-        float | None,
-        Option(
-            "The highest learning rate; the recipe's if not given.",
-            POSITIVE._replace(metavar="RATE"),
-            plans=True,
-            key="recipe.learning_rate",
-            resume="contents",
         ),
     ] = None
     device: Annotated[str, DEVICE] = "auto"

@@ -1,0 +1,70 @@
+"""The options of a plan that is made; those with a ``key`` also replace the value of a plan that is there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from deconvseg.options.declaring import BYTES, POSITIVE, Option, Options, whole
+from deconvseg.options.kinds import MODEL, PATCH, PRESET, RECIPE, UPSAMPLING
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(Options):
+    """What a plan is asked to be."""
+
+    model: Annotated[str, Option("A network of 'deconvseg models'.", MODEL, plans=True)] = "deconver"
+    preset: Annotated[
+        str | None, Option("A paper's network, as isles22: see 'deconvseg models'.", PRESET, plans=True)
+    ] = None
+    variant: Annotated[
+        str | None, Option("One of a preset's networks, by its name in 'deconvseg models'.", plans=True)
+    ] = None
+    recipe: Annotated[str, Option("default or paper.", RECIPE, plans=True)] = "default"
+    memory: Annotated[
+        int | None, Option("Plan for this much memory{form}; 90 % of what is free if not given.", BYTES, plans=True)
+    ] = None
+    dims: Annotated[
+        int | None,
+        Option(
+            "2: cut volumes into 2D slices; 3: never do. Decided by the data if not given.", whole(2, 3), plans=True
+        ),
+    ] = None
+    upsampling: Annotated[
+        str | Mapping[str, Any] | None,
+        Option(
+            "The network's upsampling{form}; see 'deconvseg models NAME'.",
+            UPSAMPLING,
+            plans=True,
+            key="model.config.upsampling",
+            resume="contents",
+        ),
+    ] = None
+    width: Annotated[
+        int | None,
+        Option(
+            "Channels of the network's first stage; the widest that is fast enough if not given.", whole(1), plans=True
+        ),
+    ] = None
+    patch_size: Annotated[
+        int | Sequence[int] | None,
+        Option(
+            "Voxels of a patch: one number, or one for each axis{form}.",
+            PATCH,
+            plans=True,
+            key="patch_size",
+            resume="contents",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None, Option("Patches of a step.", whole(1), plans=True, key="batch_size", resume="contents")
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        Option(
+            "The highest learning rate; the recipe's if not given.",
+            POSITIVE._replace(metavar="RATE"),
+            plans=True,
+            key="recipe.learning_rate",
+            resume="contents",
+        ),
+    ] = None

@@ -3,7 +3,7 @@
 The ``console`` blocks of a page hold a command after ``$ `` and, below it, what a terminal of 80 columns shows. This
 script runs the commands of a page in their order, in a new folder, and writes the screens into the page. Python blocks
 with a ``title`` are files of that name in the folder. A comment ``<!-- before: COMMAND -->`` is run in its place and
-shows nothing. The block after ``<!-- halfway -->`` gets the screen at half of its command's time; another block of
+shows nothing. The block after ``<!-- at 50 % -->`` gets the screen at half of its command's time; another block of
 the same command, which is run once, the screen at its end.
 
 Needs a POSIX terminal and the extra ``docs``.
@@ -27,7 +27,8 @@ import pyte
 COLUMNS, WIDE, ROWS = 80, 160, 30
 
 _BLOCK = re.compile(
-    r"<!-- before: (?P<before>.+?) -->\n|(?P<half><!-- halfway -->\n+)?```console\n\$ (?P<command>[^\n]+)\n.*?```\n",
+    r"<!-- before: (?P<before>.+?) -->\n"
+    r"|(?P<at><!-- at (?P<percent>\d+) % -->\n+)?```console\n\$ (?P<command>[^\n]+)\n.*?```\n",
     re.DOTALL,
 )
 _FILE = re.compile(r'```python title="(?P<name>[^"]+)"\n(?P<text>.*?)```', re.DOTALL)
@@ -36,8 +37,8 @@ Recording = list[tuple[float, bytes]]
 
 
 def columns(command: str) -> int:
-    """The width of the terminal: wide tables, and what Python prints without regard to it, must not be cut."""
-    return WIDE if command.startswith(("python", "deconvseg complexity")) else COLUMNS
+    """The width of the terminal: what Python prints without regard to it must not be cut."""
+    return WIDE if command.startswith("python") else COLUMNS
 
 
 def record(command: str, folder: Path) -> Recording:
@@ -101,8 +102,8 @@ def rewrite(page: Path) -> None:
             if command not in recordings:
                 print(f"{page.name}: {command}", file=sys.stderr)
                 recordings[command] = record(command, Path(name))
-            shown = screen(recordings[command], columns(command), 0.5 if block["half"] else 1)
-            return f"{block['half'] or ''}```console\n$ {command}\n{shown}\n```\n"
+            shown = screen(recordings[command], columns(command), int(block["percent"] or 100) / 100)
+            return f"{block['at'] or ''}```console\n$ {command}\n{shown}\n```\n"
 
         page.write_text(_BLOCK.sub(show, text), encoding="utf-8")
 

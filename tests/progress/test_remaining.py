@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvseg.progress import TimeLeft, Timings, clock_time
+from deconvseg.progress import Timed, TimeLeft, Timings, clock_time
 
 seconds = st.floats(0.5, 1e4)
 
@@ -59,8 +59,10 @@ def test_the_estimate_stands_still_while_nothing_is_told() -> None:
 
 def test_what_the_work_itself_knows_is_counted_down() -> None:
     left = TimeLeft(0.0)
-    left.tell(0.5, 10.0, left=30.0)
+    left.tell(0.5, 10.0, Timed(5, left=30.0))
     assert [left.at(10.0), left.at(25.0), left.at(60.0)] == [30.0, 15.0, 0.0]
+    left.tell(0.6, 70.0, Timed(6, left=None))
+    assert left.at(70.0) is None
 
 
 def test_work_that_begins_again_is_estimated_anew() -> None:

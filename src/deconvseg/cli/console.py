@@ -49,6 +49,13 @@ class Terminal:
             yield tell
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Show that libraries are imported, which takes seconds."""
+    with Terminal().track("loading PyTorch"):
+        yield
+
+
 def shown(text: str) -> str:
     """Return a text as it is shown to a person: arguments as flags, control characters made visible."""
     return escape_controls(name_flags(text))

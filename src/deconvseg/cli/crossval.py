@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, print_table, warn
+from deconvseg.cli.console import Terminal, echo, echo_path, error, loading, print_json, print_table, warn
 from deconvseg.options import CrossvalOptions
 from deconvseg.system import keep_freed_memory
 
@@ -20,7 +20,8 @@ def crossval(json: options.Json = False, **asked: Any) -> None:
 
     'deconvseg predict -m' takes the folder as the mean of its folds.
     """
-    from deconvseg import experiments
+    with loading():
+        from deconvseg import experiments
 
     keep_freed_memory()
     terminal = Terminal()

@@ -52,6 +52,11 @@ _WIDEST, _LEFT, _NARROW = 100, 30, 72
 class Command(TyperCommand):
     """A command whose help is that of :func:`describe`."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what follows the name of the command, which errors show too."""
+        arguments, options = _parameters(self)
+        return [_usage(arguments, options, {})]
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
         formatter.write(_render(describe(self, ctx), _width()))
@@ -74,8 +79,7 @@ def describe(command: Any, context: Any) -> Iterator[_Section]:
     The first ones have no title: how the command is called, and what it does.
     """
     commands = getattr(command, "commands", {})
-    arguments = [part for part in command.params if part.param_type_name == "argument"]
-    options = [part for part in command.params if part.param_type_name == "option" and part.name != "help"]
+    arguments, options = _parameters(command)
     yield "", [f"Usage: {context.command_path} {_usage(arguments, options, commands)}"]
     paragraphs = (command.help or "").strip().split("\n\n")
     for paragraph in paragraphs:
@@ -88,6 +92,12 @@ def describe(command: Any, context: Any) -> Iterator[_Section]:
     for title, parts in _group(options):
         yield title, [(_flags(part), _text(part)) for part in parts]
     yield "Of every command", list(_EVERYWHERE)
+
+
+def _parameters(command: Any) -> tuple[list[Any], list[Any]]:
+    arguments = [part for part in command.params if part.param_type_name == "argument"]
+    options = [part for part in command.params if part.param_type_name == "option" and part.name != "help"]
+    return arguments, options
 
 
 def _usage(arguments: list[Any], options: list[Any], commands: Any) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, print_explanation, print_json, warn
+from deconvseg.cli.console import Terminal, loading, print_explanation, print_json, warn
 from deconvseg.errors import InputError
 from deconvseg.options import PLANNED, READING, UNKEYED, Option, TrainOptions, whole
 from deconvseg.system import write_text
@@ -41,8 +41,9 @@ def plan(
     **asked: Any,
 ) -> None:
     """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
-    from deconvseg.data import is_dataset
-    from deconvseg.planning import Plan, check_plan, read_plan
+    with loading():
+        from deconvseg.data import is_dataset
+        from deconvseg.planning import Plan, check_plan, read_plan
 
     if schema:
         print_json(Plan.model_json_schema())

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, error, print_json, warn
+from deconvseg.cli.console import Terminal, echo, error, loading, print_json, warn
 from deconvseg.options import PredictOptions
 from deconvseg.progress import Timings
 from deconvseg.units import format_time
@@ -26,7 +26,8 @@ def predict(
     **asked: Any,
 ) -> None:
     """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
-    from deconvseg.experiments import choose_executor, predict_many
+    with loading():
+        from deconvseg.experiments import choose_executor, predict_many
 
     timings = Timings()
     executor = choose_executor(jobs, asked["device"]) if jobs > 1 else None

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo_path
+from deconvseg.cli.console import Terminal, echo_path, loading
 from deconvseg.options import TrainArguments
 from deconvseg.system import keep_freed_memory
 
@@ -12,7 +12,8 @@ from deconvseg.system import keep_freed_memory
 @options.takes(TrainArguments)
 def train(**asked: Any) -> None:
     """Train on a dataset: plan, train, predict and evaluate the validation cases, write the report."""
-    from deconvseg import training
+    with loading():
+        from deconvseg import training
 
     keep_freed_memory()
     terminal = Terminal()

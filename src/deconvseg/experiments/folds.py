@@ -99,7 +99,7 @@ class _Overall:
 
             def tell_both(done: float, what: str | None = None, /) -> None:
                 tell(done, what)
-                left = getattr(done, "left", None)
+                left = done.left if isinstance(done, Timed) else None
                 if left is not None:
                     # The tasks that have not begun take as long as this one.
                     others = self.tasks - self.done - 1

@@ -102,7 +102,7 @@ class _Work:
         self.done = float(done)
         if what is not None:
             self.what = what
-        self.left.tell(min(1.0, done / (self.total or 1)), self.clock(), getattr(done, "left", None))
+        self.left.tell(min(1.0, done / (self.total or 1)), self.clock(), done)
 
     def draw(self, width: int) -> Iterator[Text]:
         """Return the lines of the bar: the work and how far it is; then what is at work."""

@@ -93,7 +93,7 @@ class _Work:
         with self.lock:
             fraction = done / (self.total or 1)
             self.done, self.what = done, what if what is not None else self.what
-            self.left.tell(min(fraction, 1.0), now, getattr(done, "left", None))
+            self.left.tell(min(fraction, 1.0), now, done)
             tenth = int(fraction * 10 + 1e-9)
             if now - self.last >= self.console.soonest and (tenth > self.tenth or self.console.every):
                 self._write(now)

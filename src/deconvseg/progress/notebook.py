@@ -39,7 +39,7 @@ class Notebook:
         def tell(done: float, what: str | None = None, /) -> None:
             nonlocal at_work
             now = self.clock()
-            remaining.tell(min(1.0, done / (total or 1)), now, getattr(done, "left", None))
+            remaining.tell(min(1.0, done / (total or 1)), now, done)
             at_work = at_work if what is None else f"{text}: {what}"
             if now - self._written >= _PAUSE:
                 self._written = now

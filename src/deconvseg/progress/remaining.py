@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from deconvseg.progress.protocol import Timed
+
 # The speed is that of the last half of the time, and of so many seconds at least.
 _SHARE, _SECONDS = 0.5, 20.0
 # A speed that was measured over less says nothing.
@@ -31,11 +33,15 @@ class TimeLeft:
         self._samples = deque([(start, done)])
         self._first = start
         self._tells = 0
-        self._told: tuple[float, float] | None = None
+        self._told: tuple[Timed, float] | None = None
 
-    def tell(self, done: float, now: float, left: float | None = None) -> None:
-        """Note that the fraction ``done`` is done; ``left`` are the seconds that the work itself knows."""
-        self._told = None if left is None else (left, now)
+    def tell(self, done: float, now: float, amount: float = 0.0) -> None:
+        """Note that the fraction ``done`` is done.
+
+        An ``amount`` that is a :class:`Timed` gives the seconds that are left; as long as it does not know them, they
+        are not estimated either.
+        """
+        self._told = (amount, now) if isinstance(amount, Timed) else None
         last_time, last = self._samples[-1]
         if done < last:
             # The work has begun again, as with smaller windows after a lack of memory.
@@ -51,8 +57,8 @@ class TimeLeft:
     def at(self, now: float) -> float | None:
         """Return the seconds that are left at a time; None where that is not known yet."""
         if self._told is not None:
-            seconds, then = self._told
-            return max(0.0, seconds - (now - then))
+            amount, then = self._told
+            return None if amount.left is None else max(0.0, amount.left - (now - then))
         time, done = self._samples[-1]
         horizon = max(_SECONDS, _SHARE * (time - self._first))
         before, had = next((one for one in reversed(self._samples) if one[0] <= time - horizon), self._samples[0])

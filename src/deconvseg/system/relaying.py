@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from deconvseg.progress import Progress, show_nothing
+from deconvseg.progress import Progress, Timed, show_nothing
 
 
 class Relay:
@@ -28,6 +28,7 @@ class Relay:
         """Yield a function that sends a fraction; counts of items are not sent, because the parent shows them."""
 
         def send(done: float, what: str | None = None, /) -> None:
-            self.tell(done=float(done), text=what, left=getattr(done, "left", None))
+            timed = {"left": done.left} if isinstance(done, Timed) else {}
+            self.tell(done=float(done), text=what, **timed)
 
         yield send if total is None else show_nothing

@@ -137,7 +137,8 @@ class _Listener(threading.Thread):
                 elif "values" in message:
                     self.tracker.log(message["step"], message["values"])
                 else:
-                    self.progress(Timed(message["done"], message["left"]), message["text"])
+                    done = message["done"]
+                    self.progress(Timed(done, message["left"]) if "left" in message else done, message["text"])
 
 
 def _environment(rank: int, count: int, port: int, threads: int) -> dict[str, str]:

@@ -77,7 +77,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show warnings and the last line alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only warnings and the last line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
 ) -> None:
     """Medical image segmentation by deconvolution: from a folder of scans to masks and a report."""

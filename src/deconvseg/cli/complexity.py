@@ -18,26 +18,28 @@ if TYPE_CHECKING:
 @options.takes(
     RunOptions,
     "values",
-    values=Option("Set a constructor argument, as ratio=2, in place of the papers' rows.", SETTINGS, names=("set",)),
+    values=Option(
+        "Set a constructor argument, such as ratio=2, instead of showing the papers' rows.", SETTINGS, names=("set",)
+    ),
 )
 def complexity(
     presets: Annotated[
         list[str] | None,
-        typer.Option("--preset", help="The networks of a preset, as isles22 (see 'deconvseg models'); repeatable."),
+        typer.Option("--preset", help="Networks of a preset, such as isles22 (see 'deconvseg models'); repeatable."),
     ] = None,
     models: Annotated[
         list[str] | None, typer.Option("--model", help="A network of 'deconvseg models'; repeatable.")
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", help="Size of the image, as 64x64x64 or 256x256; the papers' own if not given."),
+        typer.Option("--size", help="Size of the image, such as 64x64x64 or 256x256; by default the papers' own."),
     ] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Also time the networks on --device.")] = False,
     device: Annotated[
         str | None, typer.Option("-d", "--device", help="With --latency: auto, cpu, cuda, cuda:N or mps.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Markdown page to write, with a picture beside it.")
+        Path | None, typer.Option("-o", "--output", help="Markdown page to write, with a picture next to it.")
     ] = None,
     json: options.Json = False,
     **asked: Any,

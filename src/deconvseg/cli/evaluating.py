@@ -108,14 +108,14 @@ def report(
         list[Path] | None,
         typer.Option(
             "--metrics",
-            help="A metrics.json of 'deconvseg evaluate' to show too (held-out cases); of several runs one for each, "
-            "in their order.",
+            help="A metrics.json of 'deconvseg evaluate' to show as well (held-out cases); for several runs, one "
+            "for each in the same order.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="The page to write; RUN/report.html if not given, of several runs compare.html."
+            "-o", "--output", help="Page to write; by default RUN/report.html, or compare.html for several runs."
         ),
     ] = None,
     cases: Annotated[
@@ -124,11 +124,11 @@ def report(
             "--cases",
             min=0,
             max=1000,
-            help="How many of the worst cases, or of those that differ most, have pictures (6); how many masks (200).",
+            help="Number of worst (or most different) cases with pictures (6), or of masks (200).",
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="The scans of a folder of masks, to show the masks over them.")
+        Path | None, typer.Option("--images", help="Scans of a folder of masks, on which the masks are shown.")
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -21,7 +21,7 @@ _OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema", 
 @options.takes(
     TrainOptions,
     *(*PLANNED, "splits", "fold", *READING, "max_seconds", "device", "workers", "values", "seed"),
-    workers=Option("Threads that read cases; 0 keeps all in one.", whole(0)),
+    workers=Option("Threads that read cases; 0: none besides the main thread.", whole(0)),
 )
 def plan(
     context: typer.Context,
@@ -35,12 +35,12 @@ def plan(
         Path | None, typer.Option("-o", "--output", help="Write the plan there instead of printing it.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print the data, the choices and their reasons for a person.")
+        bool, typer.Option("--explain", help="Print the data, the choices and their reasons as text.")
     ] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json, and end.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of plan.json and exit.")] = False,
     **asked: Any,
 ) -> None:
-    """Look at a dataset and this machine, and write plan.json: readable, editable, with its reasons."""
+    """Measure a dataset and this machine, and write plan.json: readable, editable, with reasons."""
     with loading():
         from deconvseg.data import is_dataset
         from deconvseg.planning import Plan, check_plan, read_plan

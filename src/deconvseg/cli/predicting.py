@@ -17,10 +17,13 @@ def predict(
     images: Annotated[Path, typer.Option("-i", "--input", help="An image, a folder of images, or a dataset.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
     models: Annotated[
-        list[Path], typer.Option("-m", "--model", help="A run or cross-validation; give several to average them.")
+        list[Path], typer.Option("-m", "--model", help="A run or cross-validation; several are averaged.")
     ],
     jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Processes that predict at once, each with its share of the threads.")
+        int,
+        typer.Option(
+            "--jobs", min=1, help="Processes that predict at the same time, each with its share of the threads."
+        ),
     ] = 1,
     json: options.Json = False,
     **asked: Any,

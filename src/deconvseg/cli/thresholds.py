@@ -22,7 +22,7 @@ _OPTIMISTIC = (
 
 @options.takes(ThresholdOptions)
 def threshold(
-    reset: Annotated[bool, typer.Option("--reset", help="Forget the threshold that was chosen.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Remove the chosen threshold.")] = False,
     json: options.Json = False,
     **asked: Any,
 ) -> None:

@@ -24,7 +24,7 @@ def _check_classes(value: Any) -> list[str]:
 _VALUE = THRESHOLDS._replace(
     wanted="a number between 0 and 1, or a mapping of classes to such numbers",
     wanted_text="a number between 0 and 1, as 0.35, or one for a class, as lesion=0.3",
-    text_form=", as 0.35, or lesion=0.3 for a class",
+    text_form=", such as 0.35, or lesion=0.3 for a class",
 )
 
 

@@ -41,28 +41,31 @@ def _check_exclusions(value: Any) -> list[str]:
 
 
 _TEXTS = Kind(_check_texts, "a text or several", read=str, parsed=list[str], gather=list)
-PATTERNS = _TEXTS._replace(metavar="PATTERN", form=', as {"t1": "*_t1.nii.gz"}', text_form=", as t1=*_t1.nii.gz")
+PATTERNS = _TEXTS._replace(
+    metavar="PATTERN", form=', such as {"t1": "*_t1.nii.gz"}', text_form=", such as t1=*_t1.nii.gz"
+)
 LABELS_KIND = _TEXTS._replace(
     check=_check_labels, wanted="labels, as 1=organ, or a file of them", metavar="VALUE=NAME", read=str
 )
 EXCLUSIONS = _TEXTS._replace(check=_check_exclusions, wanted="names of cases", metavar="CASE")
 
 IMAGE = Option(
-    "Take the files of this pattern for images, as '*.png' or '**/*.png'; one for each channel by its name{form}.",
+    "Pattern of the image files, such as '*.png' or '**/*.png'; several channels each by name{form}.",
     PATTERNS,
 )
 MASK = Option(
-    "Take the files of this pattern for their masks, as '*_mask*.png', several of a case together; one for each class "
-    "by its name, as organ=*_organ.png.",
+    "Pattern of the mask files, such as '*_mask*.png'; several masks of a case are merged; several classes each by "
+    "name, such as organ=*_organ.png.",
     PATTERNS,
 )
 LABELS = Option(
-    "Name a label: 1=organ or 1=organ:#ff8800; also 255=ignore, a region tumour=1,2, or a file of labels (.json, .csv, "
-    ".txt).",
+    "Name of a label: 1=organ or 1=organ:#ff8800; also 255=ignore, a region tumour=1,2, or a file of labels (.json, "
+    ".csv, .txt).",
     LABELS_KIND,
 )
 EXCLUDE = Option(
-    "Leave a case out by its name or a pattern, as case_012, 'scan_*' or case_012=blurred; or a .txt file of them.",
+    "Leave out a case by its name or a pattern, with an optional reason: case_012, 'scan_*', case_012=blurred; or a "
+    ".txt file of such lines.",
     EXCLUSIONS,
 )
-FOREGROUND = Option("Take every label above zero as one class (instance maps).", FLAG)
+FOREGROUND = Option("Treat every label above zero as one class (instance maps).", FLAG)

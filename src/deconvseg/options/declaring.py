@@ -110,23 +110,23 @@ SECONDS = Kind(
     form=" (seconds)",
     read=parse_seconds,
     wanted_text="a number and s, m or h, as 90s, 15m or 1.5h",
-    text_form=", as 90s, 15m, 1.5h",
+    text_form=", such as 90s, 15m, 1.5h",
 )
 BYTES = whole(1)._replace(
     form=" (bytes)",
     read=parse_bytes,
     wanted_text="a number and K, M, G or T, as 800M or 8G",
-    text_form=", as 800M or 8G (of 1024)",
+    text_form=", such as 800M or 8G (of 1024)",
     metavar=None,
 )
 # Values by name, each on the command line JSON or else a text.
 SETTINGS = Kind(
     _check_settings,
     "a mapping of names to values",
-    form=', as {"recipe.learning_rate": 1e-4}',
+    form=', such as {"recipe.learning_rate": 1e-4}',
     read=_read_setting,
     wanted_text="KEY=VALUE, as batch_size=2",
-    text_form=", as recipe.learning_rate=1e-4",
+    text_form=", such as recipe.learning_rate=1e-4",
     metavar="KEY=VALUE",
     parsed=list[str],
 )
@@ -161,10 +161,10 @@ def _read_threshold(text: str) -> tuple[str, Any]:
 THRESHOLDS = Kind(
     _check_thresholds,
     "a number between 0 and 1, a mapping of classes to such numbers, or 'default'",
-    form=', as 0.35 or {"lesion": 0.3}',
+    form=', such as 0.35 or {"lesion": 0.3}',
     read=_read_threshold,
     wanted_text="a number between 0 and 1, as 0.35, one for a class, as lesion=0.3, or default",
-    text_form=", as 0.35, or lesion=0.3 for a class; default: the largest",
+    text_form=", such as 0.35, or lesion=0.3 for a class; default: the largest",
     metavar="[CLASS=]NUMBER",
     parsed=list[str],
 )

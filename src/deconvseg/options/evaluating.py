@@ -25,8 +25,8 @@ SIZES = Kind(
     read=lambda text: [float(size) for size in text.split(",")],
     wanted_text="numbers with commas between them, as 10,100",
     metavar="SIZES",
-    form=", as [10, 100]",
-    text_form=", as 10,100",
+    form=", such as [10, 100]",
+    text_form=", such as 10,100",
 )
 
 
@@ -44,10 +44,10 @@ class PartOptions(Options):
     splits: Annotated[_Path | None, SPLITS] = None
     split: Annotated[
         Literal["train", "val", "test"] | None,
-        Option("Take only the cases of that split: train, val or test.", name_of(lambda: ("train", "val", "test"))),
+        Option("Only the cases of this split: train, val or test.", name_of(lambda: ("train", "val", "test"))),
     ] = None
     fold: Annotated[
-        int | None, Option("Which entry of a splits file that is a list (nnU-Net's); 0 if not given.", whole(0))
+        int | None, Option("Entry of a splits file that is a list (nnU-Net's); by default 0.", whole(0))
     ] = None
     image: Annotated[str | Sequence[str] | Mapping[str, str] | None, IMAGE] = None
     mask: Annotated[str | Sequence[str] | Mapping[str, str] | None, MASK] = None
@@ -63,7 +63,7 @@ class EvaluateOptions(PartOptions):
     output: Annotated[
         _Path | None,
         Option(
-            "metrics.json to write, or a folder for it; summary.json and metrics.csv are beside it.",
+            "metrics.json to write, or a folder for it; summary.json and metrics.csv are written next to it.",
             PLACE,
             names=("o", "output"),
         ),
@@ -74,41 +74,39 @@ class EvaluateOptions(PartOptions):
     ] = "mm"
     metrics: Annotated[
         str | Sequence[str] | None,
-        Option("Metrics with commas between them, or all; dice,hd95,nsd if not given.", NAMES),
+        Option("Metrics separated by commas, or all; by default dice,hd95,nsd.", NAMES),
     ] = None
     empty: Annotated[
         Literal["diagonal", "brats", "drop"],
         Option(
-            "What empty masks give: diagonal (HD95 the image's diagonal), brats (373.13), or drop, which leaves out "
-            "and counts what has no value."
+            "Values for empty masks: diagonal (HD95 is the image's diagonal), brats (373.13), or drop, which leaves "
+            "out and counts undefined values."
         ),
     ] = "diagonal"
     tolerance: Annotated[
         float | None,
-        Option("Tolerance of NSD, in that unit; 1 if not given.", NUMBER._replace(metavar="<float range> [x>=0.0]")),
+        Option("Tolerance of NSD, in that unit; by default 1.", NUMBER._replace(metavar="<float range> [x>=0.0]")),
     ] = None
     lesion_overlap: Annotated[
         float | None,
         Option(
-            "Share of a lesion that must be covered for it to be found; one voxel if not given.",
+            "Fraction of a lesion that must be covered for it to count as found; by default one voxel.",
             NUMBER._replace(metavar="<float range> [0.0<=x<=1.0]"),
         ),
     ] = None
     lesion_sizes: Annotated[
-        Sequence[float] | None, Option("Bounds of classes of lesion size{form} (mm³; 2D: mm²).", SIZES)
+        Sequence[float] | None, Option("Bounds of lesion sizes to count separately{form} (mm³; 2D: mm²).", SIZES)
     ] = None
     foreground: Annotated[bool, FOREGROUND] = False
     labels: Annotated[
         Mapping[int, str] | _Path | Sequence[_Path] | None,
         Option(
-            "Name the labels: 1=organ, a region tumour=1,2, 255=ignore, or a file of labels (.json, .csv, .txt); a "
-            "mapping of values to names also says which are evaluated.",
+            "Names of labels: 1=organ, a region tumour=1,2, 255=ignore, or a file of labels (.json, .csv, .txt); a "
+            "mapping of values to names also selects the evaluated labels.",
             _LABELS,
         ),
     ] = None
-    run: Annotated[_Path | None, Option("Score the classes or regions that this run predicts, by its plan.", PLACE)] = (
-        None
-    )
+    run: Annotated[_Path | None, Option("Score the classes or regions of this run's plan.", PLACE)] = None
     images: Annotated[
         Mapping[str, Sequence[Path]] | None,
         Option("Image files of the cases, for pictures; a dataset knows its own.", OBJECT),

@@ -104,19 +104,19 @@ PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE
 PATCH = Kind(
     _check_patch,
     "a whole number, or one for each axis, as (96, 96, 64)",
-    form=", as (96, 96, 64)",
+    form=", such as (96, 96, 64)",
     read=_read_patch,
     wanted_text="a whole number, or one for each axis, as 96x96x64",
-    text_form=", as 96x96x64",
+    text_form=", such as 96x96x64",
     metavar="SIZE",
 )
 UPSAMPLING = Kind(
     _check_upsampling,
     "a name, or a mapping with a kind and its options",
-    form=", as 'dtc+transposed' or {'kind': 'dtc', 'receptive_field': 2}",
+    form=", such as 'dtc+transposed' or {'kind': 'dtc', 'receptive_field': 2}",
     read=_read_upsampling,
     wanted_text="a name, or JSON with a kind and its options",
-    text_form=', as dtc+transposed or \'{"kind": "dtc", "receptive_field": 2}\'',
+    text_form=', such as dtc+transposed or \'{"kind": "dtc", "receptive_field": 2}\'',
     metavar="KIND",
     find=_find_upsampling,
 )

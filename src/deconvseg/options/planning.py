@@ -14,19 +14,21 @@ class PlanOptions(Options):
 
     model: Annotated[str, Option("A network of 'deconvseg models'.", MODEL, plans=True)] = "deconver"
     preset: Annotated[
-        str | None, Option("A paper's network, as isles22: see 'deconvseg models'.", PRESET, plans=True)
+        str | None, Option("A paper's network, such as isles22; see 'deconvseg models'.", PRESET, plans=True)
     ] = None
     variant: Annotated[
-        str | None, Option("One of a preset's networks, by its name in 'deconvseg models'.", plans=True)
+        str | None, Option("Another network of the preset, by its name in 'deconvseg models'.", plans=True)
     ] = None
     recipe: Annotated[str, Option("default or paper.", RECIPE, plans=True)] = "default"
     memory: Annotated[
-        int | None, Option("Plan for this much memory{form}; 90 % of what is free if not given.", BYTES, plans=True)
+        int | None, Option("Memory that the plan may use{form}; by default 90 % of the free memory.", BYTES, plans=True)
     ] = None
     dims: Annotated[
         int | None,
         Option(
-            "2: cut volumes into 2D slices; 3: never do. Decided by the data if not given.", whole(2, 3), plans=True
+            "2: train on 2D slices of volumes; 3: on volumes. By default decided from the data.",
+            whole(2, 3),
+            plans=True,
         ),
     ] = None
     upsampling: Annotated[
@@ -42,13 +44,13 @@ class PlanOptions(Options):
     width: Annotated[
         int | None,
         Option(
-            "Channels of the network's first stage; the widest that is fast enough if not given.", whole(1), plans=True
+            "Channels of the network's first stage; by default the widest that is fast enough.", whole(1), plans=True
         ),
     ] = None
     patch_size: Annotated[
         int | Sequence[int] | None,
         Option(
-            "Voxels of a patch: one number, or one for each axis{form}.",
+            "Size of a patch in voxels: one number, or one for each axis{form}.",
             PATCH,
             plans=True,
             key="patch_size",
@@ -56,12 +58,12 @@ class PlanOptions(Options):
         ),
     ] = None
     batch_size: Annotated[
-        int | None, Option("Patches of a step.", whole(1), plans=True, key="batch_size", resume="contents")
+        int | None, Option("Number of patches in a step.", whole(1), plans=True, key="batch_size", resume="contents")
     ] = None
     learning_rate: Annotated[
         float | None,
         Option(
-            "The highest learning rate; the recipe's if not given.",
+            "The highest learning rate; by default the recipe's.",
             POSITIVE._replace(metavar="RATE"),
             plans=True,
             key="recipe.learning_rate",

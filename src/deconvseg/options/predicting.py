@@ -32,36 +32,42 @@ class PredictOptions(PartOptions):
     overlap: Annotated[
         float | None,
         Option(
-            "Overlap of windows; the plan's (0.5) if not given.",
+            "Overlap of windows; by default the plan's (0.5).",
             NUMBER._replace(metavar="<float range> [0.0<=x<=0.95]"),
         ),
     ] = None
     tta: Annotated[
-        bool, Option("Average over mirrorings: slower, often a little better.", FLAG, names=("tta/disable_tta",))
+        bool, Option("Average over mirrorings: slower, often slightly better.", FLAG, names=("tta/disable_tta",))
     ] = False
     threshold: Annotated[
         float | Mapping[str, float] | Literal["default"] | None,
         Option(
-            "Probability above which a voxel counts{form}. If not given, that which was chosen for the run.", THRESHOLDS
+            "Probability from which a voxel is foreground{form}. By default the run's chosen threshold.", THRESHOLDS
         ),
     ] = None
     postprocess: Annotated[
         bool,
-        Option("Apply what a cross-validation has chosen.", FLAG, names=("postprocessing/no-postprocessing",)),
+        Option("Apply the post-processing of a cross-validation.", FLAG, names=("postprocessing/no-postprocessing",)),
     ] = True
     crop: Annotated[
         bool,
-        Option("Take what lies around all non-zero voxels for background unseen.", FLAG, names=("crop/no-crop",)),
+        Option(
+            "Skip the border of zero voxels around the image, if the plan allows it.", FLAG, names=("crop/no-crop",)
+        ),
     ] = True
-    memory: Annotated[int | None, Option("What a case may take beside the loaded model{form}.", BYTES)] = None
+    memory: Annotated[
+        int | None, Option("Memory that a case may take in addition to the loaded model{form}.", BYTES)
+    ] = None
     probabilities: Annotated[
         bool,
-        Option("Write probabilities/CASE.nii.gz (4D), of 2D images CASE/CLASS.png, on the image's own grid.", FLAG),
+        Option("Write probabilities/CASE.nii.gz (4D), or CASE/CLASS.png for 2D images, on the image's own grid.", FLAG),
     ] = False
-    save_probabilities: Annotated[bool, Option("Write CASE.npz beside each mask (nnU-Net's form, float32).", FLAG)] = (
+    save_probabilities: Annotated[
+        bool, Option("Write CASE.npz next to each mask (nnU-Net's format, float32).", FLAG)
+    ] = False
+    skip_existing: Annotated[bool, Option("Keep existing masks and predict the others.", FLAG, names=("continue",))] = (
         False
     )
-    skip_existing: Annotated[bool, Option("Leave masks that are there already.", FLAG, names=("continue",))] = False
     bids: Annotated[bool, Option("Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.", FLAG)] = (
         False
     )

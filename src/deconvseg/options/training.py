@@ -70,8 +70,8 @@ class RunOptions(PlanOptions):
     group_by: Annotated[
         str | None,
         Option(
-            "Keep cases in one split whose names agree in the groups of this regular expression, as ^([0-9]+)_ for "
-            "several scans of a subject.",
+            "Keep cases together if the groups of this regular expression match the same text in their names, such as "
+            "^([0-9]+)_ for several scans of a subject.",
             REGEX,
         ),
     ] = None
@@ -86,7 +86,7 @@ class RunOptions(PlanOptions):
     max_seconds: Annotated[
         float | None,
         Option(
-            "Plan for this time and stop each training after it{form}.",
+            "Time limit of each training, which the plan is made for{form}.",
             SECONDS,
             names=("time", "max-time"),
             resume="further",
@@ -97,26 +97,31 @@ class RunOptions(PlanOptions):
     workers: Annotated[
         int | None,
         Option(
-            "Processes that prepare and load data of each training; 0 keeps all in one process.",
+            "Processes that prepare and load the data of each training; 0: none besides the training itself.",
             whole(0),
             resume="free",
         ),
     ] = None
     cache: Annotated[
-        _Path | None, Option("Keep preprocessed cases in this folder, which runs may share.", PLACE, resume="free")
+        _Path | None,
+        Option("Keep preprocessed cases in this folder, which several runs may share.", PLACE, resume="free"),
     ] = None
     pretrained: Annotated[_Path | None, Option("Start each training from the weights of this run.", PLACE)] = None
     values: Annotated[
         Mapping[str, Any] | None,
-        Option("Replace a value of the plan{form}.", SETTINGS, names=("set",), resume="contents"),
+        Option("Change a value of the plan{form}.", SETTINGS, names=("set",), resume="contents"),
     ] = None
-    seed: Annotated[int, Option("Everything random follows from it.", whole(0))] = 0
+    seed: Annotated[int, Option("Seed of all random numbers.", whole(0))] = 0
     devices: Annotated[
-        int | None, Option("Train on as many devices of each machine, a process on each.", whole(1), resume="free")
+        int | None, Option("Number of devices of each machine, with a process on each.", whole(1), resume="free")
     ] = None
     strategy: Annotated[
         str | None,
-        Option("ddp (if not given): every device holds the network; fsdp: a part of it.", STRATEGY, resume="free"),
+        Option(
+            "ddp (default): every device holds the network; fsdp: every device holds a part of it.",
+            STRATEGY,
+            resume="free",
+        ),
     ] = None
 
     @staticmethod
@@ -203,12 +208,12 @@ class TrainOptions(RunOptions):
 class TrainArguments(TrainOptions):
     """The arguments of ``deconvseg train`` and :func:`~deconvseg.training.train`."""
 
-    output: Annotated[_Path, Option("The run folder to make.", PLACE, names=("o", "output"), resume="call")]
+    output: Annotated[_Path, Option("Run folder to create.", PLACE, names=("o", "output"), resume="call")]
     _: KW_ONLY
     resume: Annotated[
         bool,
         Option(
-            "Continue the run after its last completed epoch; other epochs or another time let it go further.",
+            "Continue the run after its last completed epoch; more epochs or time extend it.",
             FLAG,
             resume="call",
         ),
@@ -222,18 +227,27 @@ class CrossvalOptions(RunOptions):
 
     output: Annotated[
         _Path,
-        Option("The folder to make: a run for each fold, and metrics.", PLACE, names=("o", "output"), resume="call"),
+        Option(
+            "Folder to create, with a run for each fold and the metrics.", PLACE, names=("o", "output"), resume="call"
+        ),
     ]
     _: KW_ONLY
-    folds: Annotated[int | None, Option("Number of folds; 5, or those of splits_final.json.", whole(2))] = None
-    stratify: Annotated[str | None, Option("Make folds alike in this column, not in foreground volume.", COLUMN)] = None
+    folds: Annotated[int | None, Option("Number of folds; by default those of splits_final.json, or 5.", whole(2))] = (
+        None
+    )
+    stratify: Annotated[
+        str | None, Option("Balance the folds by this column instead of the foreground volume.", COLUMN)
+    ] = None
     table: Annotated[
-        _Path | None, Option("CSV or TSV file with case names and that column; a CSV dataset itself.", PLACE)
+        _Path | None, Option("CSV or TSV file with case names and that column; by default a CSV dataset itself.", PLACE)
     ] = None
     jobs: Annotated[
-        int | None, Option("Folds to train at once; 1, or one on each of several GPUs.", whole(1), resume="call")
+        int | None,
+        Option(
+            "Number of folds to train at a time; by default 1, or one on each of several GPUs.", whole(1), resume="call"
+        ),
     ] = None
-    resume: Annotated[bool, Option("Keep the finished folds, go on with the others.", FLAG, resume="call")] = False
+    resume: Annotated[bool, Option("Keep the finished folds and continue the others.", FLAG, resume="call")] = False
     console: Annotated[Console | None, _CONSOLE] = None
 
 

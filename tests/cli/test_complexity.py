@@ -22,15 +22,23 @@ def complexity(monkeypatch, capsys):
     return run
 
 
-def test_every_published_row_stands_beside_what_is_true(complexity, tmp_path):
-    code, out, err = complexity("-o", tmp_path / "complexity.md")
+@pytest.mark.slow  # test_published_rows_have_their_true_cost of tests/models counts each row, without its training
+def test_every_published_row_stands_beside_what_is_true(complexity):
+    code, out, _ = complexity()
     assert code == 0
     for text in ("Table I:", "Table III:", "Table 7", "nnU-Net", "607.0", "707.4", "40.13", "Factorizer"):
         assert text in out
-    assert (tmp_path / "complexity.png").exists()
-    # The page may be shared: it names no folder of this machine.
-    assert "deconvseg complexity -o complexity.md" in (tmp_path / "complexity.md").read_text()
-    assert "complexity.png" in err
+
+
+def test_a_page_beside_the_tables_has_a_picture_and_names_no_folder(complexity, tmp_path):
+    code, out, err = complexity("--model", "deconver", "--preset", "isles22", "-o", tmp_path / "page.md")
+    assert code == 0
+    assert "Table I:" in out
+    assert (tmp_path / "page.png").exists()
+    # The page may be shared.
+    command = "deconvseg complexity --model deconver --preset isles22 -o page.md"
+    assert command in (tmp_path / "page.md").read_text()
+    assert "page.png" in err
 
 
 def test_a_size_alone_leaves_the_tables_of_other_images_out(complexity):

@@ -305,3 +305,30 @@ def test_what_a_function_adds_is_declared_too_where_annotations_are_postponed(fu
 def test_no_model_is_refused(function: Callable[..., object], models: object) -> None:
     with pytest.raises(InputError, match=r"^`models=.*`: give a run, or a list of one or more$"):
         function("scans", models, "masks")
+
+
+def test_texts_that_are_given_several_times_are_read_at_once_and_files_of_them_in_their_place(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("value,name\n1,organ\n")
+    (tmp_path / "cases.txt").write_text("# blurred\na=blurred\nb\n")
+    asked = RunOptions(
+        "data",
+        image={"t1": "*_t1.nii.gz", "flair": "*_flair.nii.gz"},
+        mask="*_mask.png",
+        labels=[tmp_path / "labels.csv", "2=lesion:#F00"],
+        exclude=[str(tmp_path / "cases.txt"), "c"],
+    )
+    assert asked.reading == {
+        "foreground": False,
+        "group_by": None,
+        "image": ["t1=*_t1.nii.gz", "flair=*_flair.nii.gz"],
+        "mask": ["*_mask.png"],
+        "labels": ["1=organ", "2=lesion:#ff0000"],
+        "exclude": ["a=blurred", "b", "c"],
+    }
+    # Read again, as when a run goes on, they are the same.
+    assert RunOptions("data", **asked.reading).reading == asked.reading
+    for labels, message in ((["1=a", "1=b"], "the value 1 has two names"), ("organ", "organ is no file of labels")):
+        with pytest.raises(InputError, match=rf"^`labels`: {message}"):
+            RunOptions("data", labels=labels)
+    with pytest.raises(InputError, match=r"^`image=\[3\]`: give a text or several$"):
+        RunOptions("data", image=[3])  # type: ignore[list-item]

@@ -534,3 +534,14 @@ def test_a_plan_keeps_the_declared_colours_of_classes_and_has_one_for_each():
     assert tiny_plan().class_colours == {"disc": "#31c6d4"}
     with pytest.raises(InputError, match="colours.lesion: 'crimson' is no colour"):
         plan.with_values({"colours": {"lesion": "crimson"}})
+
+
+def test_merged_values_are_kept_and_plans_without_them_are_what_they_were():
+    labels = {"values": [0, 255], "names": ["background", "disc"]}
+    merging = tiny_plan(labels={**labels, "merged": {"1": 255}})
+    assert merging.labels.merged == {1: 255}
+    assert Plan.model_validate_json(merging.model_dump_json(), strict=True) == merging
+    assert "merged" not in tiny_plan().model_dump(mode="json")["labels"]
+    assert tiny_plan().with_reasons({"labels": "declared"}).changed_by_hand == ()
+    with pytest.raises(InputError, match="merged: 255 must be another value than"):
+        tiny_plan().with_values({"labels": {**labels, "merged": {"255": 0}}})

@@ -101,7 +101,7 @@ def _read(entry: Declared, given: Any) -> Any:
         return None
     flag = name.upper() if option.positional else next(flag for flag in _flags(name, option) if flag.startswith("--"))
     if isinstance(given, list):
-        return option.kind.gather([option.read(text, flag) for text in given])
+        return option.accept(option.kind.gather([option.read(text, flag) for text in given]), name)
     return option.read(given, flag)
 
 

@@ -241,7 +241,7 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
     for problem in dataset.problems:
         if problem.severity == "error" and problem.case in chosen:
             raise InputError(
-                f"{problem.file} {problem.message}; mend it, or leave {problem.case} out of the splits (`splits`)"
+                f"{problem.file} {problem.message}; mend it, or leave {problem.case} out (`exclude`)"
             )
     alike: dict[str, list[str]] = {}
     notes: list[Problem] = []

@@ -5,6 +5,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from deconvseg.errors import InputError
 from deconvseg.options.declaring import FLAG, Kind, Option
 
 # What of the arguments of `deconvseg.data.open_dataset` is an option.
@@ -28,7 +29,11 @@ def _check_labels(value: Any) -> list[str]:
     from deconvseg.data import declare_labels, parse_labels
 
     entries = parse_labels(_check_texts(value))
-    declare_labels(entries, "together")
+    try:
+        declare_labels(entries, "labels")
+    except InputError as error:
+        # The option is named by who checks it.
+        raise InputError(str(error).removeprefix("labels: ")) from error
     return [str(entry) for entry in entries]
 
 

@@ -32,8 +32,11 @@ class InterruptionError(DeconvsegError):
 def nearest_names(value: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the known names that are most like a value, the nearest first; upper and lower case are alike.
 
-    >>> nearest_names("DTC", ["dtc", "transposed"])
-    ['dtc']
+    Example:
+        >>> from deconvseg.errors import nearest_names
+        >>> nearest_names("DTC", ["dtc", "transposed"])
+        ['dtc']
+
     """
     spelt: dict[str, str] = {}
     for name in known:
@@ -44,8 +47,11 @@ def nearest_names(value: str, known: Iterable[str], count: int = 3) -> list[str]
 def suggest(value: str, known: Iterable[str]) -> str:
     """Return the question after the nearest names, as ``"did you mean 'dtc'? "``; empty where none is near.
 
-    >>> suggest("dct", ["dtc", "transposed"])
-    "did you mean 'dtc'? "
+    Example:
+        >>> from deconvseg.errors import suggest
+        >>> suggest("dct", ["dtc", "transposed"])
+        "did you mean 'dtc'? "
+
     """
     nearest = nearest_names(value, known)
     return f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""

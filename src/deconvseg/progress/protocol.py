@@ -58,7 +58,17 @@ class Console(Protocol):
 
 @dataclass(frozen=True)
 class Silent:
-    """A console that shows nothing; a base class for consoles that show only a part."""
+    """A console that shows nothing; a base class for consoles that show only a part.
+
+    Example:
+        >>> from deconvseg.progress import Silent
+        >>> class Notes(Silent):
+        ...     def say(self, text):
+        ...         print("-", text)
+        >>> Notes().say("planning")
+        - planning
+
+    """
 
     def say(self, text: str) -> None:
         """Show nothing."""
@@ -73,7 +83,14 @@ SILENT = Silent()
 
 @dataclass(frozen=True)
 class Quiet(Silent):
-    """A console that shows the progress of another console and drops its lines of text."""
+    """A console that shows the progress of another console and drops its lines of text.
+
+    Example:
+        >>> from deconvseg.progress import Lines, Quiet
+        >>> console = Quiet(Lines(print))
+        >>> console.say("a line that is not shown")
+
+    """
 
     console: Console
 

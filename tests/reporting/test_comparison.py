@@ -200,6 +200,17 @@ class TestWhatIsCommon:
         with pytest.raises(InputError, match="no class of the same name: first has organ, lesion"):
             compare_runs([runs[0], other])
 
+    def test_the_only_class_is_the_same_whatever_it_is_called(self, runs, tmp_path):
+        other = make_run(tmp_path, "other", [1] * 8)
+        again = make_run(tmp_path, "again", [2] * 8)
+        for run, names in ((other, {1: "organ"}), (again, {1: "label 1"})):
+            truth = tmp_path / f"truth of {run.name}"
+            evaluate(truth, run / "validation", run / "validation" / "metrics.json", labels=names)
+        found = compare_runs([other, again])
+        assert found.classes == ("organ",)
+        assert any("other calls it organ; again calls it label 1" in note for note in found.notes)
+        assert len(found.cases) == 8
+
     def test_other_metrics_tolerances_and_policies(self, runs, tmp_path):
         other = make_run(tmp_path, "other", [1] * 8)
         arguments = tmp_path / "truth of other", other / "validation", other / "validation" / "metrics.json"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from deconvseg.evaluation.summary import Scores
 
-# Of runs, which differ from the colours of classes and of errors, and each from the others in brightness too.
-RUN_COLOURS = ("#6d28d9", "#0d9488", "#be123c", "#a16207", "#64748b", "#111827")
+# Of runs, which differ from the colours of classes and of errors; charts tell runs apart by their markers too.
+RUN_COLOURS = ("#8b5cf6", "#0d9488", "#e11d48", "#a16207", "#64748b", "#db2777")
 _MARKERS = "osD^vP"
 # More cases make lines that cannot be told apart.
 _MOST_LINES = 45
@@ -71,8 +71,8 @@ def draw_scatter(
             linewidths=0,
             label=plain(name, 24),
         )
-    axes.set_xlim(low, 1.01)
-    axes.set_ylim(low, 1.01)
+    axes.set_xlim(low - 0.02, 1.01)
+    axes.set_ylim(low - 0.02, 1.01)
     axes.set_aspect("equal")
     style_axes(axes, "Dice by case and class", plain(names[0], 40), plain(names[1], 40))
     add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(len(classes), 3))

@@ -179,10 +179,26 @@ def compare_runs(runs: Sequence[str | PathLike[str]], evaluations: Sequence[str 
             "runs with the same one (`empty`)"
         )
     notes: list[str] = []
+    entries = _name_alike(entries, notes)
     classes = _common_classes(entries, notes)
     metrics = _common_metrics(entries, notes)
     cases = _common_cases(entries, classes, notes)
     return Comparison(tuple(entries), cases, classes, metrics, tuple(notes))
+
+
+def _name_alike(entries: list[Entry], notes: list[str]) -> list[Entry]:
+    """Return the runs with one name for their class, that of the first, where each has one class alone."""
+    labels = [entry.evaluation.tree["labels"] for entry in entries]
+    names = [next(iter(each.values())) for each in labels if len(each) == 1]
+    if len(names) < len(entries) or len(set(names)) == 1:
+        return entries
+    called = "; ".join(f"{entry.name} calls it {name}" for entry, name in zip(entries, names, strict=True))
+    notes.append(f"The only class of each run is taken for the same one, {names[0]}: {called}.")
+    found = []
+    for entry, own in zip(entries, labels, strict=True):
+        tree = {**entry.evaluation.tree, "labels": dict.fromkeys(own, names[0])}
+        found.append(replace(entry, evaluation=replace(entry.evaluation, tree=tree)))
+    return found
 
 
 def _common_classes(entries: Sequence[Entry], notes: list[str]) -> tuple[str, ...]:

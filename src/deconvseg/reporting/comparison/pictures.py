@@ -63,7 +63,8 @@ def _draw(comparison: Comparison, name: str, colours: dict[str, str], album: Alb
     above = [] if image is None else [show("Image", scene.draw_image(), whole=True)]
     above.append(show("Truth", scene.draw(parts[0], shown)))
     above += [show(text, scene.draw(part, shown)) for text, part in zip(names, parts[1:], strict=True)]
-    below = []
+    # Below each run's mask, not below the image and the truth.
+    below: list[dict[str, Any]] = [{} for _ in above[: len(above) - len(names)]]
     for text, part in zip(names, parts[1:], strict=True):
         errors, tints = classify_errors(parts[0], part)
         below.append(show(f"{text}: errors", scene.draw(errors, tints, opacity=0.65)))

@@ -278,7 +278,7 @@ def test_a_variant_of_a_preset_is_planned(balls: Path) -> None:
     parts = resolve_splits(data, None, fold=0)
     plan = make_plan(data, parts, preset="isles26", variant="Deconver, 32 channels, 1-2-2-4")
     assert plan.model.config["widths"] == [32, 64, 128, 256]
-    with pytest.raises(InputError, match="`variant='1-2'`: a variant is one of a preset; name that too"):
+    with pytest.raises(InputError, match="`variant='1-2'`: a variant belongs to a preset: name the preset too"):
         make_plan(data, parts, variant="1-2")
 
 

@@ -43,7 +43,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": "ensemble"}, "model 'ensemble' is made of other networks"),
     ({"preset": "isles2"}, "`preset` 'isles2' is unknown: did you mean 'isles2"),
     ({"preset": "isles22", "variant": "larg"}, "variant 'larg' is unknown"),
-    ({"variant": "large"}, "a variant is one of a preset"),
+    ({"variant": "large"}, "a variant belongs to a preset"),
     ({"recipe": "papr"}, "`recipe` 'papr' is unknown: did you mean 'paper'"),
     ({"precision": "b16"}, "`precision` 'b16' is unknown: did you mean 'bf16'"),
     ({"precision": "16", "device": "cpu"}, "float16 needs a CUDA device"),

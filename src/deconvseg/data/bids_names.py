@@ -50,7 +50,7 @@ class BidsFile:
 
     @property
     def made(self) -> str:
-        """The remaining entities in alphabetical order, which describe the derivative: ``desc-lesions_space-MNI``."""
+        """The other entities, sorted, which describe the derivative: ``desc-lesions_space-MNI``."""
         return join_entities({key: self.entities[key] for key in sorted(set(self.entities) - set(SOURCE_ENTITIES))})
 
 

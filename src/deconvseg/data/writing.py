@@ -1,4 +1,4 @@
-"""Label maps and probabilities to files, atomically: a file is there whole or not at all."""
+"""Write label maps and probabilities atomically: a file is complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a dataset and a machine to a plan: a file that a person can read and edit."""
+"""Plan a training for a dataset and a machine; the plan is a readable and editable file."""
 
 from functools import partial
 from importlib import import_module

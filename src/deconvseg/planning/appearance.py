@@ -1,4 +1,4 @@
-"""What the scans of a dataset look like, and whether another scan looks like them."""
+"""Summary of the appearance of training scans, and detection of scans that differ from them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from deconvseg.data import Image
 Numbers = NDArray[np.float64]
 Range = tuple[float, float, float]
 
-# Percentiles of a channel, in per cent; those between the outer two are taken relative to these.
+# Percentiles of a channel, in per cent; the inner ones are relative to the outer two.
 _PERCENTILES = (1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 99.0)
 _SAMPLES = 100_000
 _PLANES = 16
-# Figures of each axis, and of each channel, in their order in a look.
+# Features of each axis, and of each channel, in the order of `look_at`.
 _OF_AXIS = ("spacing", "size")
 _OF_CHANNEL = ("scale", "offset", "p10", "p25", "p50", "p75", "p90", "zeros", "texture")
-# Fewer cases say of each figure how far it goes, but not which figures go together.
+# With fewer cases only the range of each feature is compared, not their combination.
 _FEWEST_TOGETHER = 10
-# Of how many cases the figures are kept one by one.
+# Most cases whose features are stored individually.
 _KEPT = 32
-# Below these differences nothing is unusual, whatever the spread of the training scans: spacing, size, scale and
-# texture in natural logarithms, the others as fractions of the channel's range.
+# Smaller differences are never unusual, for any spread of the training scans: spacing, size, scale and texture in
+# natural logarithms, the others as fractions of the channel's range.
 _LEAST = {
     "spacing": math.log(1.1),
     "size": math.log(1.3),
@@ -39,16 +39,16 @@ _LEAST = {
 }
 _LEAST_QUANTILE = 0.05
 _AXES = {2: ("rows", "columns"), 3: ("x", "y", "z")}
-# Spacing and offset have ranges of their own; as distances they would drown the others.
+# Spacing and offset are compared only by range; in the distance they would dominate the other features.
 _COMPARED_TOGETHER = frozenset({"size", "scale", "p10", "p25", "p50", "p75", "p90", "zeros", "texture"})
 
 
 def look_at(image: Image) -> Numbers:
-    """Return the figures of an image: for each canonical axis, then for each channel, as `look_names` names them.
+    """Return the features of an image: for each canonical axis, then for each channel, in the order of `look_names`.
 
-    Logarithms of spacing and size (mm); of each channel the logarithm of the distance between its 1st and 99th
-    percentile, and in units of that distance the 1st percentile, the others above it, and the mean difference of
-    neighbours (its logarithm); the share of zeros. They are those of a sample.
+    Per axis: logarithms of spacing and size (mm). Per channel: the logarithm of the distance between the 1st and 99th
+    percentile; in units of that distance the 1st percentile, the other percentiles above it, and the logarithm of the
+    mean difference of neighbours; and the share of zeros. They are computed from a sample of the voxels.
     """
     order = image.geometry.axis_order()
     spacing = order.apply_geometry(image.geometry, image.shape).spacing
@@ -60,7 +60,7 @@ def look_at(image: Image) -> Numbers:
 
 
 def look_names(dims: int, channels: int) -> list[str]:
-    """Return the names of a look's figures: ``spacing 0``, …, ``channel 0 scale``, …"""
+    """Return the names of the features of `look_at`: ``spacing 0``, …, ``channel 0 scale``, …"""
     of_axes = [f"{name} {axis}" for axis in range(dims) for name in _OF_AXIS]
     return of_axes + [f"channel {number} {name}" for number in range(channels) for name in _OF_CHANNEL]
 
@@ -83,11 +83,11 @@ def _look_at_channel(channel: NDArray[np.float32]) -> list[float]:
 
 
 class Appearance(BaseModel):
-    """What the training scans look like: ranges of all figures, and the figures of some of the scans.
+    """Appearance of the training scans: the ranges of all features, and the features of some scans.
 
-    ``ranges`` holds the least, the largest and the standard deviation of each figure of :func:`look_at`, by its name;
-    ``examples`` up to 32 scans as far from each other as possible, a line of figures for each; ``reach`` how far the
-    farthest of the others is from the nearest of them.
+    ``ranges`` maps the name of each feature of :func:`look_at` to its smallest value, largest value and standard
+    deviation. ``examples`` contains the features of up to 32 scans that are as far from each other as possible, one
+    line per scan. ``reach`` is the largest distance of another training scan from the nearest example.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -116,7 +116,7 @@ class Appearance(BaseModel):
         names, figures = look_names(dims, channels), np.array(looks, np.float64)
         low, high, spread = figures.min(0), figures.max(0), figures.std(0)
         rows = zip(names, low, high, spread, strict=True)
-        # Rounded to what a person reads, and no case falls out of its own range by that.
+        # Rounded for readability, so that no case leaves its own range.
         ranges = {name: (_round(a), _round(b), _round(s)) for name, a, b, s in rows}
         bare = cls(
             cases=len(figures), dims=dims, channels=channels, ranges=ranges, examples=(_line(figures[0]),), reach=0
@@ -134,7 +134,7 @@ class Appearance(BaseModel):
         )
 
     def unusual(self, image: Image, channel_names: Sequence[str]) -> tuple[str, ...]:
-        """Say in what an image is unlike the training scans; nothing where it is like them, or cannot be compared."""
+        """Return how an image differs from the training scans; empty if it does not, or cannot be compared."""
         if len(image.shape) != self.dims or image.channels != self.channels:
             return ()
         look = look_at(image)
@@ -157,12 +157,12 @@ class Appearance(BaseModel):
         return ()
 
     def _margin(self, name: str) -> float:
-        """How far beyond the training scans a figure may lie: the further, the fewer these are."""
+        """Return how far a feature may exceed the range of the training scans: further if these are few."""
         few = 1 / math.sqrt(self.cases)
         return max((0.5 + 3 * few + 12 * few**2) * self.ranges[name][2], (1 + 2 * few + 4 * few**4) * _least(name))
 
     def _scale(self, figures: Numbers) -> Numbers:
-        """Return the figures (N, F) that are compared together, in units of their spread."""
+        """Return the features (N, F) of the distance, in units of their spread."""
         names = list(self.ranges)
         kept = [place for place, name in enumerate(names) if _kind(name) in _COMPARED_TOGETHER]
         units = np.array([max(self.ranges[names[place]][2], _least(names[place])) for place in kept])
@@ -172,7 +172,7 @@ class Appearance(BaseModel):
     def _describe(
         self, outside: Sequence[tuple[str, float]], channel_names: Sequence[str], flat: Sequence[bool]
     ) -> tuple[str, ...]:
-        """Say what lies outside; of a ``flat`` channel, which has one intensity, the figures say nothing."""
+        """Describe the features outside their ranges, except those of a ``flat`` channel (one intensity)."""
         found: list[str] = []
         for name, figure in outside:
             low, high, _ = self.ranges[name]
@@ -202,7 +202,7 @@ def _describe_channel(channel: str, kind: str, figure: float, low: float, high: 
 
 
 def _span(figure: float, low: float, high: float, unit: str) -> str:
-    """Return a figure and its range in training, which are logarithms."""
+    """Format a feature and its range in training, all given as logarithms."""
     found, least, most = (f"{math.exp(value):.3g}" for value in (figure, low, high))
     return f"{found}{unit} (training: {least if least == most else f'{least} to {most}'}{unit})"
 
@@ -225,7 +225,7 @@ def _usual_gap(scaled: Numbers) -> float:
     """Return the 99th percentile of the distances from a scan to the nearest other one."""
     if len(scaled) < 2:
         return 0.0
-    # A scan is the nearest to itself, another one comes second.
+    # The nearest scan is the scan itself, so take the second.
     distances, _ = KDTree(scaled).query(scaled, k=[2])
     return float(np.percentile(distances, 99)) / math.sqrt(scaled.shape[1])
 

@@ -1,4 +1,4 @@
-"""What one case is like: all that the fingerprint keeps of it, a few kilobytes whatever its size."""
+"""Facts about one case for the fingerprint: a few kilobytes for any case size."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,19 +14,19 @@ from deconvseg.errors import InputError
 from deconvseg.planning.appearance import look_at
 from deconvseg.planning.symmetry import occupancy
 
-# A percentile of the foreground's intensities is settled by far fewer values than this, and 10,000 are 40 kB a channel.
+# Far fewer values determine a percentile of the foreground's intensities; 10,000 values take 40 kB per channel.
 _SAMPLES_PER_CASE = 10_000
-# A noisy mask can hold a million specks; the spread of their sizes shows in a thousand of them.
+# A noisy mask can have a million components; a thousand suffice for the distribution of their sizes.
 _COMPONENTS_PER_CASE = 1_000
-# More distinct undeclared values than this are instances, not classes.
+# More distinct undeclared values than this are taken for instances, not classes.
 MOST_CLASSES = 64
 
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """Of one class in one case: its voxels, how many connected components they form, and a sample of their sizes.
+    """One class in one case: number of voxels, number of connected components, and a sample of their sizes.
 
-    ``occupancy`` is where it lies, in cells along the canonical axes; None of the background.
+    ``occupancy`` is its location in cells along the canonical axes; None for the background.
     """
 
     voxels: int
@@ -37,11 +37,11 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """Shape and spacing (mm) on canonical axes, axis codes of the file, classes, and a sample of the foreground (C, n).
+    """Facts about a case: shape and spacing (mm) on canonical axes, axis codes, classes, foreground sample (C, n).
 
-    ``zero_fractions`` are the shares of exact zeros, one per channel; ``extremes`` (C, 2) each channel's least and
-    largest value; ``foreground_outside`` counts voxels of a class outside the box of all voxels that are not zero in
-    some channel; ``look`` are the figures of :func:`~deconvseg.planning.appearance.look_at`.
+    ``zero_fractions`` are the shares of exact zeros, one per channel; ``extremes`` (C, 2) are the smallest and largest
+    value of each channel; ``foreground_outside`` is the number of foreground voxels outside the bounding box of all
+    voxels that are nonzero in any channel; ``look`` are the features of :func:`~deconvseg.planning.appearance.look_at`.
     """
 
     shape: tuple[int, ...]
@@ -57,16 +57,16 @@ class CaseFacts:
 
 
 def measuring_bytes(facts: CaseFacts) -> int:
-    """Return what the reading and measuring of a case took, which are gone.
+    """Return the number of bytes that reading and measuring a case needs temporarily.
 
-    Per voxel: of each channel the values as they are read and a copy (float32), the mask, and two integers of its size
-    (int64) while values and components are counted.
+    Per voxel: two float32 values per channel (as read, and a copy), the mask value, and two int64 while values and
+    components are counted.
     """
     return math.prod(facts.shape) * (2 * 4 * len(facts.intensities) + 3 * 8)
 
 
 def measure_case(dataset: Dataset, case: Case) -> CaseFacts:
-    """Read a case and keep what the fingerprint needs; :class:`InputError` where it is broken or holds instances."""
+    """Read a case and return its facts; :class:`InputError` if it is broken or its mask contains instances."""
     image, labels = dataset.load(case)
     if labels is None:
         raise InputError(f"{case.images[0]}: has no mask; only cases with a mask can be trained on")
@@ -106,7 +106,7 @@ def _count_outside(foreground: NDArray[np.bool_], box: tuple[range, ...] | None,
 
 
 def refuse_instances(values: int, case: Case) -> None:
-    """Refuse more distinct values than a dataset has classes."""
+    """Raise an :class:`InputError` for more distinct values than classes are plausible."""
     if values > MOST_CLASSES:
         raise InputError(
             f"{case.label}: the masks hold more than {MOST_CLASSES} different values, as instance maps do; "
@@ -127,7 +127,7 @@ _NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 def _class_facts(mask: NDArray[np.bool_], voxels: int, order: AxisOrder, rng: np.random.Generator) -> ClassFacts:
-    """Find the components of a class in its bounding box; voxels that touch at a corner belong together."""
+    """Find the connected components of a class in its bounding box; voxels that touch at a corner are connected."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     labelled, components = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
     sizes = np.bincount(labelled.reshape(-1))[1:]

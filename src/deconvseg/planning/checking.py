@@ -1,4 +1,4 @@
-"""Whether a plan can be carried out."""
+"""Check that a plan can be trained."""
 
 import torch
 

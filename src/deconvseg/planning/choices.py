@@ -1,4 +1,4 @@
-"""The choices that follow from the data alone: labels, regions, normalisation, sampling and loss."""
+"""Choices that depend only on the data: labels, regions, normalisation, sampling and loss."""
 
 import math
 from collections.abc import Sequence
@@ -11,29 +11,29 @@ from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint
 from deconvseg.planning.parts import ChannelPlan, LabelPlan, RegionPlan
 from deconvseg.planning.recipes import Recipe
 
-# A channel with this share of exact zeros was masked (skull-stripped, or padded): its zeros are no tissue.
+# A channel with this share of exact zeros was masked (skull-stripped or padded): its zeros are not tissue.
 _MASKED = 0.25
-# Where a class fills less than this of some cases (their 5th percentile), patches without it are common.
+# If a class fills less than this share of some cases (5th percentile), patches without it are frequent.
 _RARE = 0.1
-# Foreground so sparse that hardly any patch drawn anywhere meets it; more of the patches are then centred on it.
+# Below this share of foreground, uniform patches hardly ever contain it; then more patches are centred on it.
 _SPARSE, _SPARSE_SAMPLING = 1e-3, 2 / 3
 
-# Of a channel's range: where the foreground's intensities spread over less, clipping to them leaves a constant.
+# Fraction of a channel's range: with a smaller spread of foreground intensities, clipping leaves a constant.
 _NO_CONTRAST = 1e-4
-# Spacings that differ from the median by this factor are more likely in another unit than another protocol.
+# Spacings that differ from the median by this factor are probably in another unit, not from another protocol.
 _OTHER_UNIT = 10.0
-# Voxels longer than this along one axis than along another, at the plan's spacing, are hardly volumes any more.
+# Ratio between the spacings of two axes above which a warning is given.
 _FLAT = 25.0
 
-# Bytes that the sums of logits take at most while a case is predicted.
+# Most bytes of the summed logits during the prediction of a case.
 _MOST_SUMS = 10**9
 
-# Axes along which so many of the cases differ from their mirror images are not mirrored; fewer cases say too little.
+# Axes along which at least this share of the cases is asymmetric are not mirrored; needs at least this many cases.
 _ASYMMETRIC, _CASES_THAT_TELL = 0.9, 10
 
 
 def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, str, list[str]]:
-    """Return the classes, the reason and warnings; :class:`InputError` where there is nothing to learn."""
+    """Return the classes, the reason and warnings; :class:`InputError` if every mask is empty."""
     if dataset.foreground:
         encoding = LabelEncoding.foreground(ignore=dataset.ignore_label, name=dataset.foreground_name)
         reason = "every value above zero is one class, as asked for"
@@ -65,7 +65,7 @@ def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, 
 
 
 def plan_regions(dataset: Dataset, labels: LabelPlan, recipe: Recipe) -> tuple[tuple[RegionPlan, ...] | None, str]:
-    """Return the regions, where the dataset declares or the recipe wants them, and why."""
+    """Return the regions that the dataset declares or the recipe requests, or None, and the reason."""
     ids = {value: index for index, value in enumerate(labels.values)}
     if dataset.regions is not None:
         regions = tuple(
@@ -80,7 +80,7 @@ def plan_regions(dataset: Dataset, labels: LabelPlan, recipe: Recipe) -> tuple[t
 
 
 def plan_channel(name: str, statistics: ChannelStatistics, spatial_dims: int, colour: bool) -> tuple[ChannelPlan, str]:
-    """Return how a channel is normalised, and why."""
+    """Return the normalisation of a channel and the reason."""
     low, high = statistics.percentile_0_5, statistics.percentile_99_5
     if name.upper() == "CT" and high - low <= _NO_CONTRAST * (statistics.maximum - statistics.minimum):
         reason = (
@@ -111,7 +111,7 @@ def plan_channel(name: str, statistics: ChannelStatistics, spatial_dims: int, co
 def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, whole: bool) -> tuple[Recipe, str, str]:
     """Return the recipe with its foreground sampling and kind of Dice, and a reason for each.
 
-    A recipe of a paper keeps the paper's. ``whole`` says that a patch holds a whole median case.
+    A paper's recipe is not changed. ``whole`` is true if a patch covers a whole median case.
     """
     if recipe.name != "default":
         return recipe, f"recipe {recipe.name}", f"recipe {recipe.name}"
@@ -130,7 +130,7 @@ def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, w
             f"the foreground is {foreground:.1%} of a case (median): half the patches are centred on a class"
         )
     cases = len(fingerprint.shapes)
-    # Of a case that lacks it a class fills nothing.
+    # In a case without the class its share is zero.
     rarest = min(present, key=lambda entry: entry.share.low * (entry.cases == cases))
     batch_dice = rarest.share.low < _RARE or rarest.cases < cases
     if batch_dice:
@@ -145,7 +145,7 @@ def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, w
 
 
 def plan_mirroring(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, str]:
-    """Return the recipe with the axes along which patches are mirrored, and why; a paper's recipe keeps its own."""
+    """Return the recipe with the axes of mirroring, and the reason; a paper's recipe is not changed."""
     if recipe.name != "default":
         return recipe, f"recipe {recipe.name}"
     cases, shares = len(fingerprint.shapes), fingerprint.asymmetry
@@ -160,7 +160,7 @@ def plan_mirroring(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, st
 
 
 def plan_cropping(fingerprint: Fingerprint) -> tuple[bool, str]:
-    """Return whether prediction may leave out what lies around all non-zero voxels, and why."""
+    """Return whether prediction may be restricted to the bounding box of non-zero voxels, and the reason."""
     cases, outside = len(fingerprint.shapes), fingerprint.foreground_outside
     if outside:
         return False, f"{outside} of {cases} masks have a class where the image is zero to its border: all is predicted"
@@ -168,7 +168,7 @@ def plan_cropping(fingerprint: Fingerprint) -> tuple[bool, str]:
 
 
 def spacing_warnings(fingerprint: Fingerprint, spacing: Sequence[float]) -> list[str]:
-    """Return what is odd about the spacings: cases in another unit, as it seems, and voxels that are nearly lines."""
+    """Return warnings about spacings: cases that seem to use another unit, and strongly anisotropic voxels."""
     found = []
     ratios = np.array(fingerprint.spacings) / np.array(fingerprint.median_spacing)
     odd = np.flatnonzero((np.maximum(ratios, 1 / ratios) >= _OTHER_UNIT).any(axis=1))
@@ -191,10 +191,10 @@ def _lengths(spacing: Sequence[float]) -> str:
 
 
 def case_bytes(shape: Sequence[int], channels: int, outputs: int) -> int:
-    """Estimate what a whole case takes while it is prepared or validated.
+    """Estimate the bytes of a whole case during preparation or validation.
 
-    Per voxel: the image before and after resampling (float32) and the mask (int64). Of every output, the sums of logits
-    and a part of it at work (float32), which validation lets go slab by slab, so that they are no more than 1 GB.
+    Per voxel: the image before and after resampling (float32) and the mask (int64). Per output: the summed logits and a
+    working copy of a part (float32), which validation frees slab by slab, so that they need at most 1 GB.
     """
     voxels = math.prod(shape)
     return voxels * (2 * 4 * channels + 8) + min(_MOST_SUMS, voxels * 2 * 4 * outputs)

@@ -1,4 +1,4 @@
-"""A plan in words: what the data are like, what was chosen and why, and what it takes."""
+"""Explanation of a plan: the data, the choices with their reasons, and the predicted cost."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from deconvseg.units import format_bytes, format_time
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the explanation: a title, headings, and rows of as many texts."""
+    """A section of the explanation: a title, column headings and rows of texts."""
 
     title: str
     headings: tuple[str, ...]
@@ -22,9 +22,9 @@ class Section:
 
 
 def explain(plan: Plan) -> tuple[Section, ...]:
-    """Return the sections of a plan's explanation, for a person to read.
+    """Return the sections of a readable explanation of a plan.
 
-    A value that was changed after planning says so, instead of the reason that the planner had for its own.
+    For a value that was changed after planning, the change is stated instead of the planner's reason.
 
     Example:
         >>> from deconvseg.planning import explain, read_plan
@@ -41,7 +41,7 @@ def explain(plan: Plan) -> tuple[Section, ...]:
 
 
 def _unit(plan: Plan, spacing: Sequence[float]) -> str:
-    """Return what lengths are in: pictures whose files give no size of a pixel have a spacing of one."""
+    """Return the unit of lengths: pixels for pictures whose files give no pixel size (spacing one), else mm."""
     return "pixels" if plan.spatial_dims == 2 and set(spacing) == {1.0} else "mm"
 
 
@@ -148,7 +148,7 @@ def _sizes(values: Sequence[float]) -> str:
 
 
 def _compact(value: Any) -> str:
-    """Write a configuration's value: lists of one number per axis as 2×2×1."""
+    """Format a value of a configuration: lists with one number per axis as 2×2×1."""
     if isinstance(value, list) and value and all(isinstance(row, list) for row in value):
         return ", ".join("×".join(map(str, row)) for row in value)
     if isinstance(value, list):

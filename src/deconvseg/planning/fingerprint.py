@@ -1,4 +1,4 @@
-"""What a dataset is like: measured once, over the cases that may be learnt from."""
+"""Fingerprint of a dataset: statistics of its training and validation cases."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +19,7 @@ from deconvseg.progress import SILENT, Console, each, takes_console
 from deconvseg.system import available_memory, usable_cores
 
 Count = Annotated[int, Field(ge=0)]
-# Decompression and numpy leave the interpreter's lock, so threads scale; but every one of them holds a whole case.
+# Threads scale because decompression and NumPy release the GIL, but each thread holds a whole case in memory.
 _MOST_WORKERS = 4
 _READING = "reading the training cases"
 
@@ -37,7 +37,7 @@ class Spread(_Part):
 
 
 class ChannelStatistics(_Part):
-    """Of one channel: the fraction of exact zeros, the range, and the foreground's mean, spread and percentiles."""
+    """Statistics of one channel: fraction of exact zeros, range, and mean, spread and percentiles of the foreground."""
 
     zero_fraction: float
     minimum: float
@@ -49,11 +49,11 @@ class ChannelStatistics(_Part):
 
 
 class ClassStatistics(_Part):
-    """Of one value of the masks: how many cases and voxels have it, and over those cases how much of it there is.
+    """Statistics of one mask value: the number of cases and voxels with it, and its amount in those cases.
 
-    ``share`` is its fraction of a case's voxels, ``volume`` in mm³ (2D: mm², where a pixel without a known size is
-    1 mm wide). ``components`` counts its connected components in all cases; ``component_volume`` and
-    ``component_voxels`` are the spreads of their sizes. The background's components are not counted.
+    ``share`` is its fraction of a case's voxels, ``volume`` is in mm³ (2D: mm²; a pixel of unknown size counts as 1 mm
+    wide). ``components`` is the number of connected components in all cases; ``component_volume`` and
+    ``component_voxels`` are the spreads of their sizes. Components of the background are not counted.
     """
 
     value: int
@@ -69,13 +69,13 @@ class ClassStatistics(_Part):
 class Fingerprint(_Part):
     """Shapes (canonical axes), spacings in mm, orientations of the files, and statistics of classes and channels.
 
-    ``orientations`` counts the axis codes, as ``{"RAS": 10}``; ``expanded_grey`` the grey images that were taken for
-    RGB; ``case_values`` are the label values of each case, in the order of the dataset; ``asymmetry`` says for each
-    axis what share of the cases lie nearer to the others than their mirror images do
-    (:func:`~deconvseg.planning.symmetry.asymmetry`); ``foreground_outside`` counts the cases with
-    foreground outside the box of all voxels that are not zero in some channel; ``looks`` are the figures of each case
-    (:func:`~deconvseg.planning.appearance.look_at`). Goes to and from JSON by pydantic:
-    ``model_dump_json``, ``model_validate_json``.
+    ``orientations`` counts the axis codes, such as ``{"RAS": 10}``; ``expanded_grey`` is the number of grey images that
+    were expanded to RGB; ``case_values`` are the label values of each case, in the order of the dataset; ``asymmetry``
+    is, for each axis, the share of cases that are nearer to the others than their mirror images
+    (:func:`~deconvseg.planning.symmetry.asymmetry`); ``foreground_outside`` is the number of cases with foreground
+    outside the bounding box of all voxels that are nonzero in any channel; ``looks`` are the features of each case
+    (:func:`~deconvseg.planning.appearance.look_at`). Convert to and from JSON with pydantic: ``model_dump_json``,
+    ``model_validate_json``.
     """
 
     spatial_dims: int
@@ -92,7 +92,7 @@ class Fingerprint(_Part):
 
     @property
     def label_voxels(self) -> dict[int, int]:
-        """Voxels of every value that the masks hold."""
+        """Number of voxels of every mask value."""
         return {entry.value: entry.voxels for entry in self.classes}
 
     @property
@@ -101,12 +101,12 @@ class Fingerprint(_Part):
         return tuple(round(float(v), 6) for v in np.median(self.spacings, axis=0))
 
     def shapes_at(self, spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
-        """Return the number of voxels of every case and axis once it has this spacing."""
+        """Return the shape of every case after resampling to this spacing."""
         sizes = np.array(self.shapes) * np.array(self.spacings) / np.array(spacing)
         return tuple(tuple(max(1, int(n)) for n in row) for row in np.round(sizes))
 
     def median_shape(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """Return the per-axis median number of voxels once every case has this spacing."""
+        """Return the median shape, per axis, after resampling all cases to this spacing."""
         sizes = np.array(self.shapes) * np.array(self.spacings) / np.array(spacing)
         return tuple(max(1, int(v)) for v in np.round(np.median(sizes, axis=0)))
 
@@ -120,12 +120,12 @@ def take_fingerprint(
     cache: Path | None = None,
     console: Console = SILENT,
 ) -> Fingerprint:
-    """Read every case of the dataset once, one at a time in each of ``workers`` threads (0: in this one).
+    """Read every case of the dataset once, with ``workers`` threads (0: in the calling thread).
 
-    They are fewer where ``memory`` bytes (by default what is free) do not hold as many of the largest case. With a
-    ``cache`` folder the result is kept there and read again as long as the files, by name, size and time, and this
-    package's version are the same. Raises :class:`InputError` where a case is broken or masks look like instances, and
-    :class:`DeconvsegError` that names the case where reading it fails otherwise.
+    Fewer threads are used if ``memory`` bytes (by default the free memory) do not hold one largest case per thread. The
+    result is stored in a ``cache`` folder and reused as long as the files (name, size and time) and the version of this
+    package do not change. Raises :class:`InputError` if a case is broken or masks look like instance maps, and
+    :class:`DeconvsegError`, naming the case, if reading fails for another reason.
 
     Example:
         >>> from deconvseg.data import open_dataset
@@ -139,7 +139,7 @@ def take_fingerprint(
         raise InputError(
             f"{dataset.root}: no training cases; check the dataset with 'deconvseg data check' and the splits"
         )
-    # In one order, so that every fold of a cross-validation finds the same one.
+    # In a fixed order, so that all folds of a cross-validation use the same cached fingerprint.
     dataset = replace(dataset, cases=tuple(sorted(dataset.cases, key=lambda case: case.name)))
     key = None if cache is None else fingerprint_key(dataset)
     if cache is not None and key is not None:
@@ -164,7 +164,7 @@ def _measure(
         for case in each(dataset.cases, _READING, console, _name):
             yield case, _measure_named(dataset, case)
         return
-    # The largest case, by its files, comes first and alone: it says how many may be in memory at the same time.
+    # The case with the largest files is measured first and alone: its memory limits the number of threads.
     largest = max(dataset.cases, key=_file_bytes)
     first: CaseFacts | None = None
     pool: ThreadPoolExecutor | None = None
@@ -193,7 +193,7 @@ def _file_bytes(case: Case) -> int:
 
 
 def _measure_named(dataset: Dataset, case: Case) -> CaseFacts:
-    """Measure a case; whatever goes wrong names it."""
+    """Measure a case; every error names it."""
     try:
         return measure_case(dataset, case)
     except DeconvsegError:
@@ -266,7 +266,7 @@ def _class_statistics(value: int, facts: Sequence[CaseFacts]) -> ClassStatistics
 
 def _channel_statistics(index: int, facts: Sequence[CaseFacts]) -> ChannelStatistics:
     values = np.concatenate([found.intensities[index] for found in facts])
-    # Without any foreground nothing can be planned, which is said of the labels.
+    # Without foreground planning fails later, with an error about the labels.
     values = values if values.size else np.zeros(1, np.float32)
     low, high = np.percentile(values, (0.5, 99.5))
     return ChannelStatistics(
@@ -282,5 +282,5 @@ def _channel_statistics(index: int, facts: Sequence[CaseFacts]) -> ChannelStatis
 
 def _spread(values: Sequence[float] | NDArray[Any]) -> Spread:
     low, median, high = np.percentile(values, (5, 50, 95))
-    # Six digits are more than anyone reads, and as many as a plan has to carry.
+    # Six digits are enough for a plan.
     return Spread(low=float(f"{low:.6g}"), median=float(f"{median:.6g}"), high=float(f"{high:.6g}"))

@@ -1,4 +1,4 @@
-"""Fingerprints kept between commands: files that may be deleted at any time."""
+"""Cache of fingerprints; its files may be deleted at any time."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ from deconvseg.system import write_text
 
 _log = logging.getLogger("deconvseg")
 
-# Raised when what a fingerprint measures changes between versions of the package.
+# Increase it when the content of fingerprints changes between versions of the package.
 _FORMAT = 5
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
 
 def cache_folder() -> Path:
-    """Return where this package keeps what can be made again: ``XDG_CACHE_HOME``, or the system's place for it."""
+    """Return the cache folder of this package, in ``XDG_CACHE_HOME`` or the system's default."""
     home = Path.home()
     if "XDG_CACHE_HOME" in os.environ:
         base = Path(os.environ["XDG_CACHE_HOME"])
@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def fingerprint_key(dataset: Dataset) -> str:
-    """Return a hash of the cases' files (names, sizes, times, inodes), how they are read, and the code's version."""
+    """Return a hash of the cases' files (names, sizes, times, inodes), the options of reading, and the version."""
     files = [file for case in dataset.cases for file in case.files]
     known = [
         _FORMAT,
@@ -51,7 +51,7 @@ def fingerprint_key(dataset: Dataset) -> str:
 
 
 def read_cached(kind: type[Kept], folder: Path, key: str) -> Kept | None:
-    """Return what was kept under a key, or None; a file that is damaged is named once and not used."""
+    """Return the cached value of a key, or None; for a damaged file a warning is logged."""
     file = _file(folder, key)
     try:
         return kind.model_validate_json(file.read_text(encoding="utf-8"), strict=True)
@@ -63,7 +63,7 @@ def read_cached(kind: type[Kept], folder: Path, key: str) -> Kept | None:
 
 
 def write_cached(value: BaseModel, folder: Path, key: str) -> None:
-    """Keep a value under a key; where the folder cannot be written that is told, and nothing is kept."""
+    """Store a value under a key; if the folder cannot be written, log a warning."""
     try:
         write_text(_file(folder, key), value.model_dump_json())
     except DeconvsegError as error:

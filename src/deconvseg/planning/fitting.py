@@ -1,4 +1,4 @@
-"""The sizes of a network that a planner tries: its own (``Network.fitted``), or those that were registered for it."""
+"""Sizes of a network for the planner: from ``Network.fitted``, or from a registered function."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,16 +11,16 @@ from deconvseg.models import DeviceKind, Grid, Size, create_model, fit_model, li
 
 Fitting = Callable[[Grid, Sequence[int]], Iterator[Size]]
 
-# Every network takes an image of this many voxels along each axis.
+# Every network accepts an image of this many voxels along each axis.
 _PROBE = 64
 
 _FITTINGS: dict[str, Fitting] = {}
 
 
 def register_fitting(name: str) -> Callable[[Fitting], Fitting]:
-    """Register how the network of that name is fitted, in place of what it says itself (``Network.fitted``).
+    """Register a function that replaces ``Network.fitted`` for the network of this name.
 
-    The function takes the plan's :class:`Grid` and a patch, and gives (label, constructor arguments without channels
+    The function takes the plan's :class:`Grid` and a patch, and yields (label, constructor arguments without channels
     and axes), narrowest first.
 
     Example:
@@ -42,7 +42,7 @@ def register_fitting(name: str) -> Callable[[Fitting], Fitting]:
 
 
 def check_fittable(model: str, width: int | None = None) -> None:
-    """Refuse a network that cannot be fitted, or not to a ``width``, and say why."""
+    """Raise an :class:`InputError` for a network that cannot be fitted, or not to a ``width``."""
     usual = probing_grid(3)
     sizes = list(_sizes(model, usual, (_PROBE,) * 3))
     if width is not None and list(_sizes(model, replace(usual, width=width), (_PROBE,) * 3)) == sizes:
@@ -59,10 +59,10 @@ def probing_grid(spatial_dims: int, kind: DeviceKind = "cpu") -> Grid:
 
 
 def fit_network(model: str, ends: Mapping[str, Any], grid: Grid) -> tuple[tuple[int, ...], list[Size]]:
-    """Return the patch that the network takes, and its sizes with all constructor arguments, narrowest first.
+    """Return a patch size that the network accepts, and its sizes with all constructor arguments, narrowest first.
 
-    ``ends`` are the channels and axes. Raises :class:`InputError` where slices are wanted of a network that downsamples
-    along every axis.
+    ``ends`` are the arguments for channels and axes. Raises :class:`InputError` if slices are requested for a network
+    that downsamples along every axis.
     """
     probe = [1 if axis == grid.slices else _PROBE for axis in range(len(grid.sizes))]
     _, arguments = next(_sizes(model, grid, probe))

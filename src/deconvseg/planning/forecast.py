@@ -1,4 +1,4 @@
-"""What a planned training will take on this machine, and warnings where that is more than it may."""
+"""Forecast of the time and memory of a planned training, with warnings if they exceed the limits."""
 
 from deconvseg.planning.parts import Prediction
 from deconvseg.planning.recipes import Recipe
@@ -10,7 +10,7 @@ from deconvseg.units import format_bytes, format_time
 def forecast(
     recipe: Recipe, found: Found, device: str, budget: Budget, cost: ValidationCost, validated: int
 ) -> Prediction:
-    """Predict time and memory; ``validated`` cases are there to validate."""
+    """Predict time and memory; ``validated`` is the number of validation cases."""
     training = training_seconds(recipe, found.cost.seconds, cost.once(min(validated, recipe.validation_cases)))
     return Prediction(
         device=device,
@@ -28,15 +28,15 @@ def training_seconds(recipe: Recipe, step_seconds: float, validation_seconds: fl
     """Predict the seconds of all steps and validations from those of one each."""
     steps = recipe.epochs * recipe.steps_per_epoch * step_seconds
     validations = max(1, recipe.epochs // recipe.validate_every) * validation_seconds if recipe.epochs else 0.0
-    # The time that steps leave has room for the usual validations.
+    # The time besides the steps includes the usual validations.
     return steps / STEP_SHARE + max(0.0, validations - VALIDATION_SHARE * steps)
 
 
 def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Budget) -> list[str]:
-    """Say with figures where the plan does not fit into the time or the memory."""
+    """Return warnings, with numbers, if the plan does not fit into the time or the memory."""
     warnings = []
     steps = recipe.epochs * recipe.steps_per_epoch
-    # Rounding to whole epochs is no reason to warn.
+    # Rounding to whole epochs alone must not cause a warning.
     if steps * found.cost.seconds / STEP_SHARE > 1.2 * budget.seconds:
         within = int(budget.seconds * STEP_SHARE / found.cost.seconds)
         warnings.append(
@@ -61,7 +61,7 @@ def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Bud
 
 
 def validation_warnings(recipe: Recipe, cost: ValidationCost, validated: int, seconds: float) -> list[str]:
-    """Say where one validation takes much of the time, or the prediction of all cases after it longer than it."""
+    """Return warnings if one validation, or the final prediction of all cases, takes too long for the time."""
     warnings = []
     once = cost.once(min(validated, recipe.validation_cases))
     if once > 2 * (1 - STEP_SHARE) * seconds:

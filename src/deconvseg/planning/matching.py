@@ -1,4 +1,4 @@
-"""Whether a plan and a dataset, or two plans, mean the same by their channels and classes."""
+"""Match the channels and classes of a plan with those of a dataset or of another plan."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from deconvseg.errors import InputError
 from deconvseg.planning.parts import LabelPlan
 from deconvseg.planning.schema import Plan
 
-# Default names, given where the dataset declares none: they do not identify a channel or a label.
+# Default names for undeclared channels: they do not identify a channel.
 _UNTOLD_CHANNEL = re.compile(r"(?:image|grey|channel)?[ _]?\d*")
 _UNTOLD_LABEL = re.compile(r"label -?\d+|background|foreground")
 
 
 def match_plan(plan: Plan, dataset: Dataset) -> tuple[Plan, tuple[str, ...]]:
-    """Return the plan as it is carried out on a dataset, and what was changed or is to be known, a line each.
+    """Return the plan adapted to a dataset, and a line about each change or note.
 
-    Channels and labels are matched by name: where the names are the same, the plan takes the dataset's order of
-    channels and the dataset's values of labels. Raises :class:`~deconvseg.errors.InputError`, which names both sides,
-    where the names, the regions or the number of dimensions differ.
+    Channels and labels are matched by name: if the names agree, the plan takes the order of the channels and the values
+    of the labels from the dataset. Raises :class:`~deconvseg.errors.InputError`, which names both sides, if the names,
+    the regions or the number of dimensions differ.
 
     Example:
         >>> from deconvseg.data import open_dataset
@@ -42,7 +42,7 @@ def match_plan(plan: Plan, dataset: Dataset) -> tuple[Plan, tuple[str, ...]]:
 
 
 def _describe_dataset(plan: Plan, dataset: Dataset) -> Plan:
-    """The plan with the dataset's colours, the values that it takes for one class, and the cases that it leaves out."""
+    """Return the plan with the dataset's colours, merged label values and excluded cases."""
     update: dict[str, Any] = {
         "colours": {**plan.colours, **dataset.label_colours},
         "excluded": {exclusion.case: exclusion.reason for exclusion in dataset.excluded},
@@ -56,9 +56,9 @@ def _describe_dataset(plan: Plan, dataset: Dataset) -> Plan:
 
 
 def channel_order(given: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
-    """Return where each of the channels ``wanted`` is among those ``given``, by name without regard to case.
+    """Return the index in ``given`` of each of the channels ``wanted``, by name, ignoring case.
 
-    They are taken as they come where one side has no names of its own; None means that the names differ.
+    If one side has only default names, the order is kept. None means that the names differ.
     """
     have, need = ([name.strip().lower() for name in names] for names in (given, wanted))
     if len(have) != len(need):
@@ -71,10 +71,10 @@ def channel_order(given: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...
 
 
 def check_pretrained(plan: Plan, other: Plan, where: str | PathLike[str]) -> tuple[str, ...]:
-    """Return what is to be known where weights that were trained by the ``other`` plan begin a training by ``plan``.
+    """Return notes about a training by ``plan`` that starts from weights trained by the ``other`` plan.
 
-    Raises :class:`~deconvseg.errors.InputError` where the same channels or classes are in another order, because the
-    weights would take one for another.
+    Raises :class:`~deconvseg.errors.InputError` if the same channels or classes are in another order, because the
+    weights would confuse them.
     """
     notes = []
     for what, own, theirs in (
@@ -98,7 +98,7 @@ def check_pretrained(plan: Plan, other: Plan, where: str | PathLike[str]) -> tup
 
 
 def is_default_name(name: str) -> bool:
-    """Whether a class has the name that it is given where nothing names it: ``label 1``, ``foreground``."""
+    """Return whether this is a default name of a class: ``label 1``, ``foreground``."""
     return _UNTOLD_LABEL.fullmatch(name.strip().lower()) is not None
 
 
@@ -154,7 +154,7 @@ def _reorder_channels(plan: Plan, order: Sequence[int]) -> Plan:
 
 
 def _match_labels(plan: Plan, dataset: Dataset) -> tuple[Plan, list[str]]:
-    """Return the plan with the dataset's values and names of labels, in the plan's order, and its ignore label."""
+    """Return the plan with the dataset's label values, names and ignore label, in the plan's order, and notes."""
     labels, notes = plan.labels, []
     data = plan.data
     if not labels.foreground_only:
@@ -179,7 +179,7 @@ def _match_labels(plan: Plan, dataset: Dataset) -> tuple[Plan, list[str]]:
     if "labels" in plan.chosen and "labels" not in plan.changed_by_hand:
         chosen = {**plan.chosen, "labels": labels.model_dump(mode="json")}
         changed = changed.model_copy(update={"chosen": chosen})
-    # Checked once more: the new values may be those of the ignore label.
+    # Validate again, because a new value may equal the ignore label.
     return changed.with_values({}), notes
 
 
@@ -203,7 +203,7 @@ def _renumber(labels: LabelPlan, dataset: Dataset) -> tuple[LabelPlan, list[str]
 
 
 def _values_by_name(own: Mapping[int, str], declared: Mapping[int, str]) -> tuple[int, ...] | None:
-    """Return the dataset's value of each of the plan's labels, in the plan's order, or None where the labels differ."""
+    """Return the dataset's value of each of the plan's labels, in the plan's order, or None if the labels differ."""
     given = [name.strip().lower() for name in own.values()]
     names = {name.strip().lower(): value for value, name in declared.items()}
     if len(own) != len(declared):
@@ -212,14 +212,14 @@ def _values_by_name(own: Mapping[int, str], declared: Mapping[int, str]) -> tupl
         return tuple(names[name] for name in given)
     if set(own) != set(declared):
         return None
-    # The same values: a default name agrees with any.
+    # With equal values, a default name matches any name.
     pairs = ((name, declared[value].strip().lower()) for value, name in zip(own, given, strict=True))
     alike = all(a == b or _UNTOLD_LABEL.fullmatch(a) or _UNTOLD_LABEL.fullmatch(b) for a, b in pairs)
     return tuple(own) if alike else None
 
 
 def _check_regions(plan: Plan, dataset: Dataset) -> None:
-    """Compare declared regions with the plan's; where the dataset has none, those of the plan are its own choice."""
+    """Compare declared regions with the plan's; if the dataset declares none, the plan may have any."""
     if dataset.regions is None:
         return
     declared = {r.name.strip().lower(): (sorted(r.labels), r.written_as) for r in dataset.regions}

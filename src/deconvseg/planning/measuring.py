@@ -1,4 +1,4 @@
-"""What a training step of a network takes on this machine: seconds and memory, measured in a process of its own."""
+"""Measure the time and memory of a training step on this machine, in a separate process."""
 
 import json
 import subprocess
@@ -19,9 +19,9 @@ TIMING = "timing training steps on this machine"
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of a training step, and bytes: those of the process without it, with it, and with one window predicted.
+    """Seconds of a training step, and bytes of the process before it, in training, and in prediction of one window.
 
-    On a GPU the bytes are those of its memory.
+    On a GPU the bytes are those of the GPU's memory.
     """
 
     seconds: float
@@ -31,8 +31,8 @@ class StepCost:
     parameters: int
 
     def scaled(self, voxels: float, *, inference: float) -> "StepCost":
-        """Estimate a batch of ``voxels`` times as many, and a window of ``inference`` times as many."""
-        # Weights, gradients and the two moments of the optimiser do not grow with the patch.
+        """Estimate the cost for ``voxels`` times as many voxels per batch, ``inference`` times as many per window."""
+        # Weights, gradients and the optimiser's two moments do not depend on the patch.
         fixed, weights = self.base + 16 * self.parameters, self.base + 4 * self.parameters
         return StepCost(
             seconds=self.seconds * voxels,
@@ -44,16 +44,16 @@ class StepCost:
 
 
 class Measure(Protocol):
-    """How a candidate is measured; :class:`StepMeter` is one."""
+    """A function that measures a candidate, such as :class:`StepMeter`."""
 
     def __call__(
         self, name: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, *, regions: bool
     ) -> StepCost | None:
-        """Return what a step of a network takes, or None where memory does not suffice."""
+        """Return the cost of a training step of a network, or None if memory does not suffice."""
 
 
 def telling(measure: Measure, progress: Progress) -> Measure:
-    """Return a measure that tells what it is about to time, and what the one before took."""
+    """Return a measure that reports the candidate that it measures next, and the time of the one before."""
     timed: list[str] = []
 
     def tell(
@@ -70,10 +70,10 @@ def telling(measure: Measure, progress: Progress) -> Measure:
 
 
 class StepMeter:
-    """Measures on a device, in another process that starts with this object and ends with its ``with`` block.
+    """Measures on a device, in a separate process that starts with this object and ends with its ``with`` block.
 
-    ``memory`` is the number of bytes that a candidate may take (on a CPU under Linux it cannot take more); ``threads``
-    are those that it has, by default as many as this process. The steps take the loss of the ``recipe``.
+    ``memory`` is the number of bytes that a candidate may use (enforced on a CPU under Linux); ``threads`` is its
+    number of threads, by default that of this process. The steps use the loss of the ``recipe``.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StepMeter:
         self.memory = memory
         self.threads = threads
         self.recipe = Recipe() if recipe is None else recipe
-        # A file, because a pipe that is not read while the other process writes would fill up and block it.
+        # A file and not a pipe: a pipe that is not read fills up and blocks the process that writes.
         self._messages: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = start_process(
             "deconvseg.planning.trial",
@@ -105,7 +105,7 @@ class StepMeter:
     def __call__(
         self, name: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, *, regions: bool
     ) -> StepCost | None:
-        """Return what a step takes, or None where memory does not suffice; `DeconvsegError` where the network fails."""
+        """Return the cost of a step, or None if memory does not suffice; `DeconvsegError` if the network fails."""
         request = {
             "name": name,
             "config": dict(config),
@@ -134,7 +134,7 @@ class StepMeter:
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             answer = ""
-        # A process that is killed may leave half an answer.
+        # A process that is killed may leave an incomplete answer.
         if not answer.endswith("\n"):
             status = self._process.wait()
             self._messages.seek(0)

@@ -1,4 +1,4 @@
-"""The parts of a plan: channels, labels, regions, network, the data in figures, and what training takes."""
+"""The parts of a plan: channels, labels, regions, network, data summary and predicted cost."""
 
 from typing import Annotated, Any, Literal
 
@@ -24,13 +24,13 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Part(BaseModel):
-    """Base class: strict and unchangeable."""
+    """Base class of the parts: strict and immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ChannelPlan(Part):
-    """One input channel and how its intensities are brought to a common scale.
+    """One input channel and the normalisation of its intensities.
 
     Example:
         >>> from deconvseg.planning import ChannelPlan
@@ -54,14 +54,14 @@ class ChannelPlan(Part):
         return self
 
     def to_normalisation(self) -> Normalisation:
-        """Return the data floor's form of it."""
+        """Return the normalisation as an object of `deconvseg.data`."""
         return Normalisation(self.normalisation, self.clip, self.mean, self.std)
 
 
 class LabelPlan(Part):
-    """The file values of the classes, in the order of their ids (background first), and of voxels to ignore.
+    """The values in files of the classes, in the order of their ids (background first), and of ignored voxels.
 
-    ``merged`` has the further values of a class, each with the one of ``values`` that stands for it.
+    ``merged`` maps each further value of a class to the one in ``values``.
 
     Example:
         >>> from deconvseg.planning import LabelPlan
@@ -78,7 +78,7 @@ class LabelPlan(Part):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Plans of before know no merged values, and their reasons are for what they had.
+        # Older plans have no merged values, and their reasons were given for a plan without the key.
         tree: dict[str, Any] = serialize(self)
         return tree if self.merged else {name: value for name, value in tree.items() if name != "merged"}
 
@@ -94,12 +94,12 @@ class LabelPlan(Part):
         return self
 
     def to_encoding(self) -> LabelEncoding:
-        """Return the map between file values and consecutive ids."""
+        """Return the encoding of file values as consecutive ids."""
         return LabelEncoding(self.values, self.names, foreground_only=self.foreground_only, ignore=self.ignore)
 
 
 class RegionPlan(Part):
-    """A union of classes (consecutive ids) that one sigmoid output predicts, and the id it paints.
+    """A union of classes (consecutive ids) that one sigmoid output predicts, and the id that it writes into masks.
 
     Example:
         >>> from deconvseg.planning import RegionPlan
@@ -129,15 +129,15 @@ class ModelPlan(Part):
     @field_validator("config")
     @classmethod
     def _current(cls, config: dict[str, Any], found: ValidationInfo) -> dict[str, Any]:
-        # Plans of older versions name some arguments otherwise. What else is wrong is told when the network is built.
+        # Plans of older versions use other names for some arguments. Other errors are raised when the network is built.
         name = found.data.get("name")
         return current_arguments(name, config) if name in list_models() else config
 
 
 class DataSummary(Part):
-    """What the plan was made from: shapes and spacings (mm; smallest, median, largest per axis), classes, channels.
+    """Summary of the planned data: shapes, spacings (mm) (smallest, median, largest per axis), classes, channels.
 
-    With its ``appearance`` a prediction tells scans that are unlike the training scans; older plans have none.
+    Prediction uses ``appearance`` to detect scans unlike the training scans; older plans have none.
     """
 
     cases: Size
@@ -150,7 +150,7 @@ class DataSummary(Part):
 
     @classmethod
     def of(cls, fingerprint: Fingerprint) -> "DataSummary":
-        """Leave out the single cases."""
+        """Return the summary of a fingerprint, without its single cases."""
         shapes, spacings = np.array(fingerprint.shapes), np.array(fingerprint.spacings)
         shape = [np.min(shapes, axis=0), np.median(shapes, axis=0), np.max(shapes, axis=0)]
         spacing = [np.min(spacings, axis=0), np.median(spacings, axis=0), np.max(spacings, axis=0)]
@@ -170,12 +170,11 @@ class DataSummary(Part):
 
 
 class Prediction(Part):
-    """What a training with the planned network, patch and batch takes on the machine that it was planned on.
+    """Predicted cost of the training on the machine of planning.
 
-    ``memory_bytes`` is the most that the process has at one time (of a GPU: the most that tensors take of its memory),
-    ``inference_memory_bytes`` the same while one window is predicted, without the image's own maps.
-    ``measured`` is False where it was estimated from a smaller patch or batch. Of several ``processes``, one on each
-    device, each takes that memory.
+    ``memory_bytes`` is the peak memory of the process (on a GPU: of its tensors), and ``inference_memory_bytes`` the
+    peak while one window is predicted, without the maps of the whole image. ``measured`` is False if the cost was
+    estimated from a smaller patch or batch. With several ``processes``, one per device, each needs that memory.
     """
 
     device: str

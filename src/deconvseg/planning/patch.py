@@ -1,4 +1,4 @@
-"""The geometry of a plan: target spacing, 2D or 3D, the size of patches, and what every stage does along each axis."""
+"""Geometry of a plan: target spacing, 2D or 3D, patch size, and strides and kernels of each stage."""
 
 import math
 from collections.abc import Sequence
@@ -9,29 +9,29 @@ from deconvseg.errors import InputError
 from deconvseg.models import DeviceKind, Grid
 from deconvseg.planning.fingerprint import Fingerprint
 
-# Voxels that are longer than this many times their width make a volume a stack of slices (Isensee et al., Nature
-# Methods 2021), as do fewer slices than a third of the rows and columns.
+# Above this ratio of spacings a volume counts as anisotropic (Isensee et al., Nature Methods 2021), if it also has
+# fewer slices than a third of the rows and columns.
 _ANISOTROPIC = 3.0
-# Resampling to the median would invent slices for half the cases; at this percentile few lose any (the same paper).
+# Percentile of the spacing along the coarse axis: the median would lose slices of half the cases (same paper).
 _FINE_PERCENTILE = 10
-# A kernel of 3 reaches as far along every axis, within this factor, once the spacings are that close.
+# Spacings within this factor count as equal: a kernel of 3 then has a similar extent along every axis.
 _CLOSE = 2.0
-# No axis is halved below this size, so that the deepest stage still sees a neighbourhood.
+# Smallest size of an axis after halving, so that kernels of the deepest stage still cover neighbours.
 _SMALLEST_SIZE = 4
-# Voxels of a patch at most: a CPU gains more from many small steps than from few large ones (3D: measured on
-# hippocampi; 2D: a quarter of a 512x512 image); a GPU needs patches that keep it busy, as those of the papers.
+# Most voxels of a patch. A CPU gains more from many small steps than from few large ones (3D: measured on hippocampi;
+# 2D: a quarter of a 512x512 image). A GPU needs the larger patches of the papers to be used fully.
 PATCH_VOXELS: dict[tuple[DeviceKind, int], int] = {
     ("cpu", 2): 256**2,
     ("cpu", 3): 40 * 56 * 40,
     ("gpu", 2): 512**2,
     ("gpu", 3): 128**3,
 }
-# The papers' depths on a GPU; one stage fewer on a CPU, whose patches are about half as long.
+# Most stages: as in the papers on a GPU, one fewer on a CPU, whose patches are about half as long.
 _MOST_STAGES: dict[tuple[DeviceKind, int], int] = {("cpu", 2): 5, ("cpu", 3): 4, ("gpu", 2): 6, ("gpu", 3): 5}
 
 
 def target_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
-    """Return the spacing in mm to which every case is resampled, and why."""
+    """Return the spacing in mm to which every case is resampled, and the reason."""
     median = fingerprint.median_spacing
     axis, others = _coarsest(median)
     if len(median) == 3 and median[axis] > _ANISOTROPIC * max(others):
@@ -39,7 +39,7 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
         if shape[axis] * _ANISOTROPIC < min(n for place, n in enumerate(shape) if place != axis):
             fine = float(np.percentile([spacing[axis] for spacing in fingerprint.spacings], _FINE_PERCENTILE))
             spacing = list(median)
-            # Never finer than in the plane.
+            # Not finer than the spacing within slices.
             spacing[axis] = round(max(fine, max(others)), 6)
             return tuple(spacing), (
                 f"median of the training cases; along the coarsest axis, more than {_ANISOTROPIC:g} times the others "
@@ -55,10 +55,10 @@ def choose_slices(
     kind: DeviceKind,
     asked_axis: int | None = None,
 ) -> tuple[int | None, str]:
-    """Return the axis along which a volume is cut into slices, or None, and why.
+    """Return the axis along which volumes are cut into slices, or None, and the reason.
 
-    ``dims`` is 2 or 3 where the user decides, ``asked_axis`` the axis where a patch says it; :class:`InputError` where
-    the data do not allow it.
+    ``dims`` is 2 or 3 if the user sets it; ``asked_axis`` is the slice axis of a requested patch. Raises
+    :class:`InputError` if the data do not allow it.
     """
     if dims not in (None, 2, 3):
         raise InputError(f"`dims={dims}`: choose 2 or 3, or leave it out")
@@ -94,9 +94,9 @@ def plan_grid(
     *,
     asked: Sequence[int] | None = None,
 ) -> tuple[Grid, str]:
-    """Cut patches from a median shape at a spacing (mm), and say why; ``shrink`` divides the voxels they may have.
+    """Choose the patch for a median shape and spacing (mm); return the grid and the reason.
 
-    The patch is the one that is ``asked`` for, where there is such.
+    ``shrink`` divides the largest number of voxels. If a patch size is ``asked``, it is used.
     """
     seen = len(shape) - (slices is not None)
     if asked is not None:
@@ -122,7 +122,7 @@ def _coarsest(spacing: Sequence[float]) -> tuple[int, list[float]]:
 
 
 def _cut(sizes: Sequence[float], spacing: Sequence[float], limit: float) -> list[float]:
-    """Shorten the longest axes in mm, all to the same length, until the patch has no more voxels than the limit."""
+    """Shorten the longest axes (in mm) to a common length until the patch has at most ``limit`` voxels."""
     lengths = [n * step for n, step in zip(sizes, spacing, strict=True)]
     budget = limit * math.prod(spacing)
     while math.prod(lengths) > budget * 1.001:
@@ -131,7 +131,7 @@ def _cut(sizes: Sequence[float], spacing: Sequence[float], limit: float) -> list
         count = len(lengths) - len(rest)
         wanted = max(max(rest, default=0.0), (budget / math.prod(rest)) ** (1 / count))
         lengths = [wanted if n == longest else n for n in lengths]
-    # An axis is never less than a voxel, whatever its length in mm.
+    # Every axis keeps at least one voxel.
     cut = (max(1.0, n / step) for n, step in zip(lengths, spacing, strict=True))
     return [min(n, wanted) for n, wanted in zip(sizes, cut, strict=True)]
 
@@ -139,7 +139,7 @@ def _cut(sizes: Sequence[float], spacing: Sequence[float], limit: float) -> list
 def _stages(
     sizes: Sequence[float], spacing: Sequence[float], most: int, slices: int | None
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[bool, ...], ...]]:
-    """Halve, stage by stage, the axes that are finest, until the spacings are close; kernels reach along close ones."""
+    """Return strides, which halve the finest axes first, and reaches: kernels extend along axes of similar spacing."""
     left, current = list(sizes), list(spacing)
     reach = _close(current, slices)
     strides, reaches = [(1,) * len(sizes)], [tuple(reach)]
@@ -151,7 +151,7 @@ def _stages(
         halved = [axis in large and current[axis] <= _CLOSE * finest for axis in range(len(sizes))]
         left = [n / 2 if halve else n for n, halve in zip(left, halved, strict=True)]
         current = [n * 2 if halve else n for n, halve in zip(current, halved, strict=True)]
-        # A kernel that reaches along an axis goes on doing so where the others have become coarser.
+        # Kernels that extend along an axis keep doing so in deeper stages.
         reach = [was or now for was, now in zip(reach, _close(current, slices), strict=True)]
         strides.append(tuple(2 if halve else 1 for halve in halved))
         reaches.append(tuple(reach))
@@ -159,6 +159,6 @@ def _stages(
 
 
 def _close(spacing: Sequence[float], slices: int | None) -> list[bool]:
-    """Tell along which axes neighbours are near enough to be seen together; never across slices."""
+    """Return the axes along which kernels extend, because neighbours are close; never across slices."""
     near = _CLOSE * min(step for axis, step in enumerate(spacing) if axis != slices)
     return [axis != slices and step <= near for axis, step in enumerate(spacing)]

@@ -1,4 +1,4 @@
-"""The values of a plan by their dotted paths, as reasons and changes name them."""
+"""Access to the values of a plan by dotted path, as used in reasons and changes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from deconvseg.errors import InputError, nearest_names
 
 _UPSAMPLING = "model.config.upsampling."
-# What a plan says of itself; it decides nothing.
+# Keys that describe the plan and do not affect training.
 _TOLD = frozenset(("version", "reasons", "chosen", "predicted", "data", "warnings"))
 
 
 def value_at(tree: dict[str, Any], key: str) -> Any:
-    """Return what a reason is about; `KeyError` where there is no such thing."""
+    """Return the value that a reason refers to; `KeyError` if it does not exist."""
     if key.startswith("channel "):
         return {f"channel {channel['name']}": channel for channel in tree["channels"]}[key]
     node: Any = tree
@@ -21,7 +21,7 @@ def value_at(tree: dict[str, Any], key: str) -> Any:
 
 
 def has_value(tree: dict[str, Any], key: str) -> bool:
-    """Whether there is such a value."""
+    """Return whether the value exists."""
     try:
         value_at(tree, key)
     except (KeyError, TypeError):
@@ -30,17 +30,17 @@ def has_value(tree: dict[str, Any], key: str) -> bool:
 
 
 def replace_value(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Replace the value of a path in place; :class:`InputError` where the plan has no such path."""
+    """Replace the value of a path in place; :class:`InputError` if the plan has no such path."""
     *parents, last = path.split(".")
     if path.startswith(_UPSAMPLING) and "upsampling" in tree["model"]["config"]:
-        # A name may stand for a mapping, and an option of a sum may be named with a dot, as dtc.init.
+        # The upsampling may be a name instead of a mapping, and options of its parts contain a dot, such as dtc.init.
         config, parents, last = tree["model"]["config"], parents[:3], path.removeprefix(_UPSAMPLING)
         if isinstance(config["upsampling"], str):
             config["upsampling"] = {"kind": config["upsampling"]}
     node: Any = tree
     for key in parents:
         node = node.get(key) if isinstance(node, dict) else None
-    # Arguments of a network, and options of its upsampling and of the loss, may be left at their defaults.
+    # Arguments of a network, and options of its upsampling and of the loss, may be missing (default values).
     optional = parents[:2] in (["model", "config"], ["recipe", "loss"])
     if not isinstance(node, dict) or (last not in node and not optional):
         known = ", ".join(name for name in (node if isinstance(node, dict) else tree) if name not in _TOLD)
@@ -51,7 +51,7 @@ def replace_value(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _on_all_axes(value: Any, patch: Sequence[int]) -> Any:
-    """Return one size for every axis of a patch, but for those across which it is a slice."""
+    """Return a single size for every axis of a patch except the slice axis."""
     if isinstance(value, bool) or not isinstance(value, int):
         return value
     flat = len(patch) == 3 and 1 in patch
@@ -59,7 +59,7 @@ def _on_all_axes(value: Any, patch: Sequence[int]) -> Any:
 
 
 def _nearest_path(tree: dict[str, Any], path: str) -> str | None:
-    """Return the path of the tree that is most like one, as a whole or by its last name."""
+    """Return the path of the tree that is most similar to ``path``, as a whole or in its last name."""
     paths = list(_paths(tree))
     last = nearest_names(path.rpartition(".")[2], {one.rpartition(".")[2] for one in paths}, 1)
     same_name = [one for one in paths if last and one.rpartition(".")[2] == last[0]]
@@ -67,7 +67,7 @@ def _nearest_path(tree: dict[str, Any], path: str) -> str | None:
 
 
 def _paths(tree: dict[str, Any], above: str = "") -> Iterator[str]:
-    """Yield the paths of a plan that may be given another value."""
+    """Yield the paths of a plan that may be changed."""
     for name, value in tree.items():
         if above or name not in _TOLD:
             yield f"{above}{name}"

@@ -1,4 +1,4 @@
-"""From a dataset, a recipe and the machine to a plan, each choice with its reason."""
+"""Make a plan for a dataset, a recipe and the machine, with a reason for each choice."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -35,16 +35,16 @@ from deconvseg.progress import SILENT, Console, takes_console
 from deconvseg.system import choose_device, plannable_memory
 from deconvseg.units import format_time
 
-# The time that a user is thought to give without saying.
+# The default time of a training.
 _DEFAULT_SECONDS: dict[DeviceKind, float] = {"cpu": 15 * 60.0, "gpu": 60 * 60.0}
 _EPOCHS_WANTED = 20
 _FEWEST_STEPS = 20
-# The epochs of a short training stay long enough to average.
+# Limits of the steps per epoch; the lower one keeps averages over an epoch of a short training meaningful.
 _STEPS_OF_AN_EPOCH = (5, 250)
 
 
 def planned_seconds(device: str, seconds: float | None) -> float:
-    """Return the time that a training is planned for, where ``seconds`` are given and where they are not."""
+    """Return the time that a training is planned for: ``seconds`` if given, else the default of the device."""
     return seconds or _DEFAULT_SECONDS["cpu" if choose_device(device) == "cpu" else "gpu"]
 
 
@@ -75,22 +75,23 @@ def make_plan(
     measure: Measure | None = None,
     console: Console = SILENT,
 ) -> Plan:
-    """Plan the training of a network on a dataset, from its training and validation cases alone.
+    """Plan the training of a network on a dataset from its training and validation cases.
 
-    ``preset`` (and one of its variants) fixes the network, patch and batch to a paper's, and with recipe ``paper`` its
-    epochs; otherwise they follow from the data and from what this machine is measured to do in ``seconds`` of training
-    (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of what is free). ``loss``
-    replaces the recipe's, and is what is measured. ``dims=2`` takes 2D slices of volumes, 3 whole volumes.
+    A ``preset`` (and one of its variants) fixes the network, patch and batch to those of a paper, and with recipe
+    ``paper`` also the epochs. Otherwise they are chosen from the data and from measurements on this machine, for
+    ``seconds`` of training (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of
+    the free memory). ``loss`` replaces the loss of the recipe, also in the measurements. ``dims=2`` uses 2D slices of
+    volumes, ``dims=3`` 3D patches.
 
-    ``upsampling``, the ``width`` of the network's first stage, ``patch_size`` (a number for all axes, or one for each)
-    and ``batch_size`` are kept to where they are given, the others are then chosen for them, and the plan is measured
-    with all; ``learning_rate`` is the recipe's. ``values`` replace others by their dotted paths after that
-    (:meth:`Plan.with_values`). What cannot be had, or not together, is an :class:`InputError` before anything is
-    measured.
+    If ``upsampling``, the ``width`` of the network's first stage, ``patch_size`` (one number for all axes, or one for
+    each) or ``batch_size`` are given, they are fixed and the others are chosen accordingly. ``learning_rate`` replaces
+    that of the recipe. Finally ``values`` replace other values by their dotted paths (:meth:`Plan.with_values`).
+    Impossible values and combinations raise an :class:`InputError` before anything is measured.
 
-    Of several ``processes`` that train, one on each device, the share of the batch that one takes is measured, with
-    ``threads`` of a CPU (by default this process's); on a CPU they share the memory. At most ``workers`` threads read
-    the cases, and a ``cache`` folder keeps what was read. ``measure`` replaces the process that times candidates.
+    For several training ``processes``, one per device, the share of the batch of one process is measured, with
+    ``threads`` CPU threads (by default those of this process); on a CPU the processes share the memory. At most
+    ``workers`` threads read the cases, and a ``cache`` folder stores their fingerprint. ``measure`` replaces the
+    process that measures candidates.
 
     Example:
         >>> from deconvseg.data import open_dataset, resolve_splits
@@ -103,7 +104,7 @@ def make_plan(
         ...     model="unet",
         ...     device="cpu",
         ...     seconds=60,
-        ...     measure=lambda *candidate, **options: cost,  # left out, the steps are measured on this machine
+        ...     measure=lambda *candidate, **options: cost,  # by default, steps are measured on this machine
         ... )
         >>> plan.model.name, plan.spatial_dims, plan.labels.names
         ('unet', 2, ('background', 'label 255'))
@@ -118,7 +119,7 @@ def make_plan(
     kind: DeviceKind = "cpu" if device == "cpu" else "gpu"
     room, host = _rooms(device, memory, processes)
     with ExitStack() as stack:
-        # Started first: it loads its libraries while the cases are read.
+        # Start it first, so that it loads its libraries while the cases are read.
         meter = measure or stack.enter_context(StepMeter(device, room, threads, named))
         learnt = dataset.select([*splits.train, *splits.val])
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
@@ -133,7 +134,7 @@ def make_plan(
 
 
 def _search(draft: Draft, asked: Request, budget: Budget, values: Mapping[str, Any]) -> Found:
-    """Return the preset's or the widest network, after a look whether it could be trained with the values."""
+    """Return the preset's network or the widest one, after a check that it can be trained with the values."""
     dims = draft.fingerprint.spatial_dims
     asked.check_dims(dims)
     if asked.preset is not None:
@@ -160,7 +161,7 @@ def _check_values(
     candidates: Iterable[tuple[Mapping[str, Any], Sequence[int], int]],
     values: Mapping[str, Any],
 ) -> None:
-    """Refuse values with which none of the networks, patches and batches can be trained; the first says why."""
+    """Raise an error if no candidate network, patch and batch can be trained with the values (that of the first)."""
     problems: list[InputError] = []
     for config, patch, batch in candidates if values else ():
         try:
@@ -174,9 +175,9 @@ def _check_values(
 
 
 def _rooms(device: str, memory: int | None, processes: int) -> tuple[int, int]:
-    """Return the bytes that each process may take on its device, and those that reading the cases may take."""
+    """Return the bytes that each process may use on its device, and the bytes for reading the cases."""
     room = plannable_memory(device) if memory is None else memory
-    # Each has a GPU of its own, but a CPU's memory is that of all.
+    # Each process has its own GPU, but processes on a CPU share the memory.
     return (room // processes, room) if device == "cpu" else (room, plannable_memory())
 
 
@@ -211,7 +212,7 @@ def _finish(draft: Draft, found: Found, model: str, device: str, budget: Budget)
 
 
 def _schedule(recipe: Recipe, found: Found, budget: Budget) -> tuple[Recipe, str]:
-    """Fit the default recipe's epochs into the time; a paper's network or recipe keeps its number."""
+    """Fit the epochs of the default recipe into the time; a paper's network or recipe keeps its number of epochs."""
     if recipe.name != "default" or found.preset is not None:
         return recipe, f"recipe {recipe.name}, whatever the time given"
     step = found.cost.seconds

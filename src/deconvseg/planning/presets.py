@@ -1,4 +1,4 @@
-"""A paper's network, patch and batch, and what they would take on this machine."""
+"""Network, patch and batch of a paper, with their cost on this machine."""
 
 import math
 from typing import Any
@@ -16,9 +16,9 @@ from deconvseg.units import format_bytes
 
 
 def measure_preset(name: str, request: Request, config: dict[str, Any], budget: Budget) -> Found:
-    """Take a paper's network, patch and batch, but what is asked for, and find out what they would take here.
+    """Take a paper's network, patch and batch, except for requested values, and measure their cost on this machine.
 
-    On a CPU a smaller patch is measured where the paper's would take minutes, and the rest is estimated by voxels.
+    On a CPU a smaller patch is measured if the paper's would take minutes, and the cost is scaled by voxels.
     """
     preset, model = PRESETS[name], request.model
     patch = preset.patch_size
@@ -50,7 +50,7 @@ def measure_preset(name: str, request: Request, config: dict[str, Any], budget: 
 
 
 def _smaller(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> tuple[tuple[int, ...], dict[str, Any]]:
-    """Halve a patch along all axes until it is one of a CPU, as far as the network allows."""
+    """Halve a patch along all axes until it has the size for a CPU, as far as the network allows."""
     limit = PATCH_VOXELS["cpu", len(patch)]
     while math.prod(patch) > limit and (halved := halve(model, config, patch)) is not None:
         patch, config = halved
@@ -58,7 +58,7 @@ def _smaller(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> tupl
 
 
 def _with_patch(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any]:
-    """Return a network's arguments for a patch; :class:`InputError` where the network does not take that size."""
+    """Return a network's arguments for a patch; :class:`InputError` if the network does not accept that size."""
     config = for_patch(config, patch)
     with torch.device("meta"):
         multiple = create_model(model, **config).size_multiple

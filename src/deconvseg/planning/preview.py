@@ -1,4 +1,4 @@
-"""What can be known of a plan before any case is read: whether all that is asked for exists and can be had."""
+"""Checks of a planning request before any case is read."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,16 +15,16 @@ from deconvseg.planning.parts import ChannelPlan, LabelPlan, ModelPlan
 from deconvseg.planning.request import Request
 from deconvseg.planning.schema import Plan
 
-# The sizes of a patch that stand for one that is not known yet.
+# Placeholder for a patch size that is not known yet.
 _SIZE = 64
 _UPSAMPLING = "model.config.upsampling"
 
 
 def preview_plan(dataset: Dataset, asked: Request, values: Mapping[str, Any]) -> None:
-    """Raise :class:`InputError` for what no plan for this dataset can have, without reading its cases.
+    """Raise :class:`InputError` for a request that no plan for this dataset can satisfy, without reading its cases.
 
-    That is unknown names, also in ``values``, the dotted paths that are replaced in the plan; values of another type or
-    out of bounds; and what cannot be had together. What depends on the cases is left to
+    It covers unknown names, including dotted paths in ``values``; values of a wrong type or out of bounds; and
+    impossible combinations. Checks that depend on the cases are left to
     :func:`~deconvseg.planning.make_plan`.
     """
     asked.check()
@@ -41,19 +41,19 @@ def preview_plan(dataset: Dataset, asked: Request, values: Mapping[str, Any]) ->
 
 
 def _possible_dims(dataset: Dataset) -> tuple[int, ...]:
-    """Return how many axes the images have: by the first one's header, or by its format where that cannot be read."""
+    """Return the possible numbers of axes of the images, by the first header, or by the format if it is unreadable."""
     for case in dataset.cases[:1]:
         with suppress(InputError):
             return (len(read_header(case.images[0]).shape),)
         if is_picture(case.images[0]):
             return (2,)
-    # A volume's format may hold an image of two axes too.
+    # A volume format may also contain an image with two axes.
     return 3, 2
 
 
 def _sketch(dataset: Dataset, asked: Request, spatial_dims: int) -> Plan:
-    """Return a plan with all keys that the plan of the dataset will have, and values that stand for unknown ones."""
-    # Masks that nothing describes have a background and one class at least.
+    """Return a plan with all keys that the plan of the dataset will have, and placeholders for unknown values."""
+    # Undeclared masks have at least a background and one class.
     labels = {0: "background", **(dataset.label_names or {1: "foreground"})}
     ends = {"in_channels": len(dataset.channel_names), "out_channels": len(labels), "spatial_dims": spatial_dims}
     fixed = (
@@ -75,9 +75,9 @@ def _sketch(dataset: Dataset, asked: Request, spatial_dims: int) -> Plan:
 
 
 def _check_values(sketch: Plan, values: Mapping[str, Any]) -> None:
-    """Refuse paths and values that are wrong by themselves, and names of a network's parts that are unknown.
+    """Raise an error for invalid paths and values, and for unknown names of network parts.
 
-    Numbers of a network are not tried, because they may suit the plan and not the sketch.
+    Numeric arguments of a network are not checked, because they may fit the real plan but not the sketch.
     """
     sketch.check_values(values)
     of_network = {path: value for path, value in values.items() if path.startswith("model.")}

@@ -1,4 +1,4 @@
-"""Named sets of training hyper-parameters."""
+"""Recipes: named sets of training hyper-parameters."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -19,13 +19,13 @@ Loss = Annotated[str | dict[str, Any] | tuple[str | dict[str, Any], ...], Before
 
 
 class Recipe(BaseModel):
-    """What the training loop is told: optimiser, schedule, sampling, loss and validation.
+    """Hyper-parameters of the training: optimiser, schedule, sampling, loss and validation.
 
-    ``loss`` is what :func:`~deconvseg.losses.create_loss` takes: a name, a mapping of its ``kind`` and options, or a
-    list of these, their sum. ``squared_dice`` and ``batch_dice`` are its options ``squared`` and ``batch``, where it
-    has them and is not given them. ``deep_supervision`` gives the network further heads, one for each resolution but
-    the lowest two, where it can have them. ``averaging`` is the decay of an exponential moving average of the weights,
-    which then is what validates, and what the run keeps.
+    ``loss`` is an argument of :func:`~deconvseg.losses.create_loss`: a name, a mapping with ``kind`` and options, or a
+    list of these, which are summed. ``squared_dice`` and ``batch_dice`` are the defaults of its options ``squared`` and
+    ``batch``, if it has them. ``deep_supervision`` adds a head for each lower resolution except the lowest two, if the
+    network supports it. ``averaging`` is the decay of an exponential moving average of the weights, which is then used
+    for validation and saved.
 
     Example:
         >>> from deconvseg.planning import Recipe
@@ -58,19 +58,20 @@ class Recipe(BaseModel):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     def with_loss(self, loss: LossSpec) -> "Recipe":
-        """Return the recipe with another loss; :class:`InputError` where there is none such."""
+        """Return the recipe with another loss; :class:`InputError` for an unknown loss."""
         create_loss(loss)
         return Recipe.model_validate({**self.model_dump(), "loss": loss})
 
     def training_loss(self, *, regions: Sequence[Sequence[int]] | None, ignore_id: int | None) -> DeepSupervision:
-        """Return the loss that training takes, of logits at one or several resolutions."""
+        """Return the training loss, for logits at one or several resolutions."""
         options: dict[str, Any] = {"squared": self.squared_dice, "batch": self.batch_dice}
         return DeepSupervision(create_loss(self.loss, regions=regions, ignore_id=ignore_id, **options))
 
 
 RECIPES: dict[str, Recipe] = {
     "default": Recipe(),
-    # Deconver (arXiv 2504.00302), section IV-A3, with the values of the authors' configurations where it is silent.
+    # Deconver (arXiv 2504.00302), section IV-A3, with values of the authors' configurations for parameters that the
+    # paper does not state.
     "paper": Recipe(
         name="paper",
         epochs=500,
@@ -105,6 +106,6 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the recipe of that name; :class:`InputError` lists the names there are."""
+    """Return the recipe with this name; :class:`InputError` lists the known names."""
     check_choice(name, RECIPES, "recipe")
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""What may be asked of a plan that is to be made, and which of it cannot be had together."""
+"""The requested values of a plan, and checks of their combinations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ASKED = "as asked for"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a plan, as :func:`~deconvseg.planning.make_plan` takes it; None leaves it to the planner."""
+    """The requested values of a plan, as in :func:`~deconvseg.planning.make_plan`; None lets the planner choose."""
 
     model: str = "deconver"
     preset: str | None = None
@@ -32,7 +32,7 @@ class Request:
     learning_rate: float | None = None
 
     def check(self) -> None:
-        """Raise :class:`InputError` for unknown names, and for what cannot be had together, whatever the data."""
+        """Raise :class:`InputError` for unknown names, and for combinations that are impossible for any data."""
         self.to_recipe()
         if self.preset is not None:
             preset_arguments(self.model, self.preset, self.variant)
@@ -42,14 +42,16 @@ class Request:
                     "change the widths in `values`"
                 )
         elif self.variant is not None:
-            raise InputError(f"`variant={self.variant!r}`: a variant is one of a preset; name that too, as `preset`")
+            raise InputError(
+                f"`variant={self.variant!r}`: a variant belongs to a preset: name the preset too, as `preset`"
+            )
         else:
             check_fittable(self.model, self.width)
         if self.upsampling is not None:
             _check_upsampling(self.model, self.upsampling)
 
     def check_dims(self, spatial_dims: int) -> None:
-        """Raise :class:`InputError` for what images of so many axes rule out: a preset, dims, patch, upsampling."""
+        """Raise :class:`InputError` for a preset, dims, patch or upsampling that the images' dimensions rule out."""
         if self.preset is not None and (own := PRESETS[self.preset].ends["spatial_dims"]) != spatial_dims:
             raise InputError(
                 f"preset {self.preset} is a {own}D {self.model}, but a {spatial_dims}D {self.model} is needed here; "
@@ -69,7 +71,7 @@ class Request:
                 )
 
     def _check_patch(self, spatial_dims: int) -> None:
-        """Refuse a patch of another number of axes than the images, or than the slices of volumes, have."""
+        """Raise an error if the patch and the images (or slices of volumes) have different numbers of axes."""
         patch = self.patch_size
         if patch is None or isinstance(patch, int):
             return
@@ -87,7 +89,7 @@ class Request:
 
     @property
     def patch_dims(self) -> tuple[int | None, int | None]:
-        """What the patch says of volumes: 2 or 3 dimensions, or None; and along which axis slices are, or None."""
+        """Return the dimensions (2 or 3, or None) and the slice axis (or None) that the patch implies for volumes."""
         patch = self.patch_size
         if patch is None or isinstance(patch, int):
             return self.dims, None
@@ -97,7 +99,7 @@ class Request:
         return (2, flat[0]) if len(flat) == 1 else (3, None)
 
     def patch(self, spatial_dims: int, slices: int | None) -> tuple[int, ...] | None:
-        """Return the size on each axis, 1 across ``slices``; None where it is the planner's choice."""
+        """Return the size along each axis, 1 across ``slices``, or None if the planner chooses it."""
         asked = self.patch_size
         if asked is None:
             return None
@@ -109,7 +111,7 @@ class Request:
         return tuple(given)
 
     def to_recipe(self) -> Recipe:
-        """Return the recipe, with the loss and the learning rate that are asked for."""
+        """Return the recipe with the requested loss and learning rate."""
         recipe = get_recipe(self.recipe)
         if self.loss is not None:
             recipe = recipe.with_loss(self.loss)
@@ -117,7 +119,7 @@ class Request:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of the network that are asked for."""
+        """Return the requested arguments of the network."""
         given = self.upsampling
         if given is None:
             return {}
@@ -125,7 +127,7 @@ class Request:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """A reason for each of the plan's keys whose value is asked for."""
+        """Return a reason for each key of the plan whose value is requested."""
         asked = {
             "model.config.upsampling": self.upsampling,
             "recipe.learning_rate": self.learning_rate,
@@ -134,12 +136,12 @@ class Request:
 
 
 def check_request(model: str, preset: str | None, variant: str | None, recipe: str) -> None:
-    """Refuse names that no plan can be made of, before any case is read; :class:`InputError` lists the known ones."""
+    """Raise an :class:`InputError`, which lists the known names, for unknown names, before any case is read."""
     Request(model, preset, variant, recipe).check()
 
 
 def _check_upsampling(model: str, upsampling: Upsampling) -> None:
-    """Refuse an unknown kind, and a network that has no such argument."""
+    """Raise an error for an unknown kind, and for a network without this argument."""
     choose_upsampling(upsampling)
     if "upsampling" not in list_arguments(model):
         having = ", ".join(name for name in list_models() if "upsampling" in list_arguments(name))

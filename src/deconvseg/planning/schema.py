@@ -1,4 +1,4 @@
-"""The plan: everything that decides what a training run does, in one checked, editable JSON file."""
+"""The plan: all decisions of a training run in one validated, editable JSON file."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -37,16 +37,16 @@ from deconvseg.planning.recipes import Recipe
 
 
 class Plan(Part):
-    """A complete plan; ``regions`` set means a sigmoid output each, unset means softmax.
+    """A complete plan. With ``regions`` each region has a sigmoid output; without them the classes have a softmax.
 
-    A mask is painted region by region, each after those that contain it, whatever their order here. With
-    ``crop_to_nonzero`` prediction takes what lies outside the box of all voxels that are not zero in some channel for
-    background unseen; unset where nothing is known of the training masks. ``colours`` are those that the dataset
-    declares, ``#rrggbb`` by the name of the class or region; `class_colours` has one for each. ``excluded`` are the
-    cases of the dataset that were left out on purpose, each with its reason.
+    Masks are written region by region, each after the regions that contain it, independent of their order here. With
+    ``crop_to_nonzero`` prediction processes only the bounding box of all voxels that are nonzero in any channel, and
+    sets the rest to background; it is None if the training masks are unknown. ``colours`` are the declared colours
+    ``#rrggbb`` by name of the class or region; `class_colours` has one for each. ``excluded`` maps the excluded cases
+    of the dataset to the reasons.
 
-    ``reasons`` are of keys (dotted paths; ``channel NAME``), and ``chosen`` holds the value that each of them was given
-    for: a reason whose value has been changed since says so.
+    ``reasons`` maps keys (dotted paths; ``channel NAME``) to reasons, and ``chosen`` maps them to the values at
+    planning, so that later changes can be reported.
 
     Example:
         >>> from deconvseg.planning import read_plan
@@ -105,7 +105,7 @@ class Plan(Part):
 
     @property
     def _paints(self) -> tuple[Paint, ...]:
-        """The regions in the order of the network's outputs, with the values that masks have in files."""
+        """The regions in the order of the network's outputs, with values as in mask files."""
         values = self.labels.values
         return tuple(
             Paint(r.name, frozenset(values[i] for i in r.labels), values[r.paints]) for r in self.regions or ()
@@ -113,7 +113,7 @@ class Plan(Part):
 
     @property
     def painting_order(self) -> tuple[int, ...]:
-        """The places of the regions in the order in which a mask is painted: a region after those that contain it."""
+        """The indices of the regions in the order of writing: each region after those that contain it."""
         return painting_order(self._paints)
 
     @property
@@ -128,7 +128,7 @@ class Plan(Part):
 
     @property
     def structures(self) -> tuple[Region, ...]:
-        """The predicted structures as unions of the values that masks have in files, in the order of painting."""
+        """The predicted structures as unions of values in mask files, in the order of writing."""
         values = self.labels.values
         if self.regions is None:
             return tuple(Region(n, (v,), v) for v, n in zip(values[1:], self.labels.names[1:], strict=True))
@@ -137,21 +137,21 @@ class Plan(Part):
 
     @property
     def class_colours(self) -> dict[str, str]:
-        """The colour ``#rrggbb`` of each of `output_names`: the one that is declared, else a default by its place."""
+        """The colour ``#rrggbb`` of each of `output_names`: the declared colour, else a default by its index."""
         return class_colours(self.output_names, {name: parse_colour(text) for name, text in self.colours.items()})
 
     @property
     def normalisations(self) -> tuple[Normalisation, ...]:
-        """How each channel is normalised."""
+        """The normalisation of each channel."""
         return tuple(channel.to_normalisation() for channel in self.channels)
 
     def training_loss(self) -> DeepSupervision:
-        """Return the loss that the recipe's training takes."""
+        """Return the training loss of the recipe."""
         regions = None if self.regions is None else [region.labels for region in self.regions]
         return self.recipe.training_loss(regions=regions, ignore_id=self.labels.to_encoding().ignore_id)
 
     def with_values(self, values: Mapping[str, Any]) -> "Plan":
-        """Return a plan with dotted paths replaced, as ``{"recipe.learning_rate": 1e-4}``.
+        """Return a plan with values replaced by dotted path, such as ``{"recipe.learning_rate": 1e-4}``.
 
         Raises :class:`InputError` for a path that the plan does not have or a value of another type.
         """
@@ -161,9 +161,9 @@ class Plan(Part):
         return _validate(tree, "`values`")
 
     def check_values(self, values: Mapping[str, Any]) -> None:
-        """Raise :class:`InputError` for paths that the plan lacks, and for wrong types and bounds, of the values alone.
+        """Raise :class:`InputError` for unknown paths, and for values of a wrong type or out of bounds.
 
-        Whether the values suit the rest of the plan is not asked, because that may be the plan of another dataset.
+        It does not check whether the values fit the rest of the plan, which may be that of another dataset.
         """
         tree = self.model_dump(mode="json")
         for path, value in values.items():
@@ -173,14 +173,14 @@ class Plan(Part):
             raise InputError(f"`values`: {'; '.join(_describe(entry) for entry in found[:3])}")
 
     def with_reasons(self, reasons: Mapping[str, str]) -> "Plan":
-        """Return the plan with reasons for the values that it has now; those of keys that it lacks are left out."""
+        """Return the plan with reasons for its current values; reasons for missing keys are ignored."""
         tree = self.model_dump(mode="json")
         given = {key: text for key, text in reasons.items() if has_value(tree, key)}
         return self.model_copy(update={"reasons": given, "chosen": {key: value_at(tree, key) for key in given}})
 
     @property
     def changed_by_hand(self) -> tuple[str, ...]:
-        """The keys whose values are not those that their reasons were given for."""
+        """The keys whose values were changed after their reasons were given."""
         tree = self.model_dump(mode="json")
         return tuple(
             key for key, value in self.chosen.items() if not has_value(tree, key) or value_at(tree, key) != value
@@ -197,7 +197,7 @@ class Plan(Part):
 
 
 def read_plan(path: str | PathLike[str]) -> Plan:
-    """Read and check a ``plan.json``; an unknown key or a wrong type is an :class:`InputError` that names it.
+    """Read and check a ``plan.json``; raises an :class:`InputError` that names an unknown key or a wrong type.
 
     Example:
         >>> from deconvseg.planning import read_plan
@@ -226,12 +226,12 @@ def _problems(tree: Any) -> list[ErrorDetails]:
 
 
 def _sorted(error: ValidationError) -> list[ErrorDetails]:
-    # Unknown keys first: a mistyped one is the reason why another is missing.
+    # Unknown keys first, because a misspelt key also makes the correct key missing.
     return sorted(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
 
 
 def _is_about(entry: ErrorDetails, paths: Iterable[str]) -> bool:
-    """Whether an error is about the value of one of the paths, and not about how it suits others."""
+    """Return whether an error concerns the value of one of the paths, and not its combination with others."""
     where = [str(part) for part in entry["loc"]]
     return any(where[: len(parts)] == parts for parts in (path.split(".") for path in paths))
 

@@ -1,4 +1,4 @@
-"""The search for a network, a patch and a batch that fit into time and memory, by measuring candidates."""
+"""Search for a network, patch and batch that fit into time and memory, by measuring candidates."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from deconvseg.units import format_bytes, format_time
 
 # Enough steps for a network to learn a small dataset.
 STEPS_WANTED = 700
-# Share of the time that is left for the steps themselves, after loading and validation.
+# Share of the time for the steps themselves; the rest is for loading and validation.
 STEP_SHARE = 0.75
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may take: ``seconds``, and ``memory`` bytes, of which the largest case needs ``case_bytes``.
+    """Limits of a training: ``seconds`` and ``memory`` bytes; the largest case needs ``case_bytes`` of them.
 
-    Of several ``processes`` each may take that memory, and takes its share of the batch.
+    With several ``processes``, each may use that memory and processes its share of the batch.
     """
 
     measure: Measure
@@ -35,22 +35,22 @@ class Budget:
 
     @property
     def step(self) -> float:
-        """The seconds that a step may take, so that there are enough of them."""
+        """The most seconds per step that allow enough steps."""
         return self.seconds * STEP_SHARE / STEPS_WANTED
 
     def share(self, batch: int) -> int:
-        """Return the samples of a usual batch that each process takes, at least one."""
+        """Return the number of samples of a batch for each process, at least one."""
         return max(1, batch // self.processes)
 
     def total(self, cost: StepCost) -> int:
-        """Return the bytes of a whole training: its steps, or a whole case before and after them."""
-        # Whole cases never lie in the memory of a GPU.
+        """Return the peak memory of a training in bytes: that of a step, or of a whole case outside the steps."""
+        # Whole cases are never in GPU memory.
         return cost.memory if self.kind == "gpu" else max(cost.memory, cost.base + self.case_bytes)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A network, a patch and a batch, with what a step of them takes (of each process, its share of the batch)."""
+    """A network, patch and batch, with the cost of a step (per process, for its share of the batch)."""
 
     config: dict[str, Any]
     patch: tuple[int, ...]
@@ -65,13 +65,13 @@ class Found:
 
 @dataclass
 class _Trials:
-    """What has been measured so far, in words."""
+    """Descriptions of the candidates measured so far."""
 
     texts: list[str] = field(default_factory=list)
     least: int | None = None
 
     def tell(self, label: str, patch: Sequence[int], batch: int, cost: StepCost | None, budget: Budget) -> bool:
-        """Note a trial; return whether it fits into memory."""
+        """Record a trial and return whether it fits into memory."""
         text = f"{label}, patch {'x'.join(map(str, patch))}, batch {batch}: "
         if cost is None:
             self.texts.append(f"{text}more than {format_bytes(budget.memory)} of memory")
@@ -82,9 +82,9 @@ class _Trials:
 
 
 def search(space: Space, budget: Budget) -> Found:
-    """Return the widest network that makes enough steps in the time, on the largest patch that fits into memory.
+    """Return the widest network that can do enough steps in the time, with the largest patch that fits into memory.
 
-    Raises :class:`InputError` where nothing fits into memory.
+    Raises :class:`InputError` if no candidate fits into memory.
     """
     trials = _Trials()
     for candidates in space:
@@ -105,7 +105,7 @@ def search(space: Space, budget: Budget) -> Found:
 
 def _widest(candidates: Candidates, budget: Budget, trials: _Trials) -> tuple[dict[str, Any], int, StepCost] | None:
     batch = budget.share(candidates.batch)
-    # A batch that is asked for stays as it is.
+    # A requested batch size is not reduced.
     least = batch if candidates.request.batch_size is not None else 1
     chosen: tuple[dict[str, Any], int, StepCost] | None = None
     waiting = list(candidates.sizes)
@@ -113,13 +113,13 @@ def _widest(candidates: Candidates, budget: Budget, trials: _Trials) -> tuple[di
         label, config = waiting[0]
         cost = budget.measure(candidates.request.model, config, candidates.patch, batch, regions=budget.regions)
         fits = trials.tell(label, candidates.patch, batch, cost, budget)
-        # Where even the narrowest is too slow, a wider one that is no slower is as good.
+        # If even the narrowest is too slow, accept a wider one that is not slower.
         allowed = budget.step if chosen is None else max(budget.step, chosen[2].seconds)
         if fits and cost is not None and (cost.seconds <= allowed or (chosen is None and batch == least)):
             chosen = config, batch, cost
             waiting.pop(0)
         elif chosen is None and batch > least:
-            # Even the narrowest network is too slow or too large: fewer patches a step.
+            # Even the narrowest network is too slow or too large: use fewer patches per step.
             batch //= 2
         else:
             break
@@ -127,7 +127,7 @@ def _widest(candidates: Candidates, budget: Budget, trials: _Trials) -> tuple[di
 
 
 def _lacking(candidates: Candidates, budget: Budget, trials: _Trials) -> str:
-    """Say that memory suffices for nothing, and how much would be needed, as far as that is known."""
+    """Return the error message that no candidate fits into memory, with the needed memory if it is known."""
     request, patch = candidates.request, candidates.patch
     if request.patch_size is None and request.batch_size is None:
         needed = "" if trials.least is None else f": the least that was measured is {format_bytes(trials.least)}"
@@ -146,7 +146,7 @@ def _lacking(candidates: Candidates, budget: Budget, trials: _Trials) -> str:
 
 
 def _estimated(candidates: Candidates, share: int, budget: Budget) -> str:
-    """Return the memory of a batch of patches that do not fit, from a patch of half the size that does, in words."""
+    """Describe the memory of a batch that does not fit, estimated from a patch of half the size."""
     model, (_, config) = candidates.request.model, candidates.sizes[0]
     smaller, its_config = candidates.patch, config
     while True:
@@ -185,7 +185,7 @@ def _model_reason(candidates: Candidates, cost: StepCost, budget: Budget, trials
 
 
 def _geometry_reasons(grid: Grid) -> dict[str, str]:
-    """Return the reasons of arguments that follow from the grid; a network that lacks one of them has no such key."""
+    """Return reasons for arguments that follow from the grid; those for arguments that a network lacks are ignored."""
     strides = "an axis is halved while at least 4 voxels are left of it"
     if grid.anisotropic:
         strides += (

@@ -1,4 +1,4 @@
-"""Deep supervision: from a recipe's wish to the heads of a plan's network."""
+"""Deep supervision: choose the heads of a plan's network for a recipe."""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ _ARGUMENT = "deep_supervision_heads"
 
 
 def supervise_deeply(plan: Plan) -> Plan:
-    """Return the plan with as many further heads as its recipe's ``deep_supervision`` asks for, and the reason.
+    """Return the plan with the further heads that its recipe's ``deep_supervision`` requests, and the reason.
 
-    One for each resolution but the full and the lowest two, at least one. A network that the plan gives heads already
-    keeps them; one that cannot have any is trained at full resolution alone.
+    There is one head for each resolution except the full and the lowest two, and at least one. Heads that the plan
+    already sets are kept. A network without support for heads is trained only at full resolution.
     """
     model = plan.model
     if not plan.recipe.deep_supervision or model.config.get(_ARGUMENT):
@@ -31,14 +31,14 @@ def supervise_deeply(plan: Plan) -> Plan:
         return _explained(plan, {}, "recipe.deep_supervision", True, reason)
     model = model.model_copy(update={"config": {**model.config, _ARGUMENT: heads}})
     reason = f"{heads} of the lower resolutions, all but the lowest two: a loss at each, its weight halving"
-    # The reason for the network is one for the network with its heads, unless somebody has changed it before.
+    # The reason for the network also covers its heads, unless the network was changed by hand before.
     network = {} if "model" in plan.changed_by_hand else {"model": model.model_dump(mode="json")}
     supervised = plan.model_copy(update={"model": model})
     return _explained(supervised, network, f"model.config.{_ARGUMENT}", heads, reason)
 
 
 def _explained(plan: Plan, chosen: Mapping[str, Any], key: str, value: int, reason: str) -> Plan:
-    """Return the plan with a reason for a value, and with other values for which it has reasons already."""
+    """Return the plan with a reason for a value, and with updated values of existing reasons."""
     known = {name: tree for name, tree in chosen.items() if name in plan.chosen}
     update = {"reasons": {**plan.reasons, key: reason}, "chosen": {**plan.chosen, **known, key: value}}
     return plan.model_copy(update=update)

@@ -1,11 +1,11 @@
-"""Does a dataset look the same in a mirror? Only then do mirrored patches show a network what it will meet."""
+"""Mirror symmetry of a dataset: only along symmetric axes are mirrored patches realistic."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Where a class lies shows on a coarse grid and in a sample of its voxels.
+# A coarse grid and a sample of its voxels suffice to locate a class.
 _CELLS = 8
 _SAMPLES = 5_000
 
@@ -13,9 +13,9 @@ _SAMPLES = 5_000
 def occupancy(
     mask: NDArray[np.bool_], start: Sequence[int], shape: Sequence[int], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return where in a case a class lies: the share of it in each of 8 cells along every axis.
+    """Return the location of a class in a case: its share in each of 8 cells along every axis.
 
-    ``mask`` is the part at ``start`` of a case of that ``shape``; it has a voxel of the class.
+    ``mask`` is the part at ``start`` of a case with ``shape``; it must contain a voxel of the class.
     """
     inside = np.flatnonzero(mask)
     if len(inside) > _SAMPLES:
@@ -27,10 +27,10 @@ def occupancy(
 
 
 def asymmetry(cases: Sequence[Mapping[int, NDArray[np.float32]]]) -> tuple[float, ...]:
-    """Return for every axis the share of cases that are nearer to the mean of the others than their mirror images.
+    """Return for every axis the share of cases that are nearer to the mean of the others than their mirror images are.
 
-    About a half where the dataset looks the same in a mirror, 1 where every case tells. ``cases`` give the occupancy
-    of each class that they have; empty where no class is in two cases.
+    It is about 0.5 for a symmetric dataset and 1 if every case is asymmetric. ``cases`` map their classes to
+    occupancies. The result is empty if no class occurs in two cases.
     """
     sums: dict[int, NDArray[np.float32]] = {}
     counts: dict[int, int] = {}

@@ -1,6 +1,7 @@
-"""The process that tries training steps out, so that their memory is measured alone and running out of it is no harm.
+"""Process that runs training steps, so that their memory is measured separately and running out of it is harmless.
 
-``python -m deconvseg.planning.trial`` reads requests from standard input and writes an answer to each, JSON lines both.
+``python -m deconvseg.planning.trial`` reads requests from standard input and writes an answer to each, both as JSON
+lines.
 """
 
 import json
@@ -30,24 +31,24 @@ from deconvseg.system import (
     take_over_stdout,
 )
 
-# The first step also prepares (compiled primitives, the optimiser's state); the fastest of the others is the step.
+# The first step includes preparation (compiled primitives, optimiser state); the fastest of the others counts.
 _STEPS = 3
-# Data that a process reserves and never touches: the stacks of its threads, arenas of its allocator.
+# Memory that a process reserves but does not use: thread stacks and allocator arenas.
 _UNTOUCHED = 128 * 2**20
-# A step this slow tells enough by itself.
+# If a step takes this long, no further steps are measured.
 _LONG = 15.0
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
     answers = take_over_stdout()
-    # What training has in memory beside its network.
+    # Training has these libraries in memory too.
     import lightning.pytorch  # noqa: F401
 
     keep_freed_memory()
     for line in sys.stdin:
         request = json.loads(line)
-        # Each in a copy of this process: it begins without the memory that the one before has taken.
+        # Each request runs in a fork of this process, which starts without the memory of earlier requests.
         apart = request["device"] == "cpu" and platform.system() == "Linux"
         answers.write(json.dumps(_try_apart(request) if apart else _try(request)) + "\n")
         answers.flush()
@@ -75,25 +76,25 @@ def _try_apart(request: Mapping[str, Any]) -> dict[str, Any]:
         return explain_end(os.waitstatus_to_exitcode(status))
     found: dict[str, Any] = json.loads(text)
     if "base" in found:
-        # A copy does not have the libraries' files in memory until it uses them; a training does.
+        # A fork does not have the files of libraries in memory until it uses them; a training does.
         files = psutil.Process().memory_info().rss - found["base"]
         found |= {key: found[key] + files for key in ("base", "inference", "memory")}
     return found
 
 
 def explain_end(code: int) -> dict[str, Any]:
-    """Return why a process ended without an answer, by its exit code (negative: a signal)."""
+    """Return the answer for a process that ended without one, by its exit code (negative: a signal)."""
     return {"short" if lacked_memory(code) else "error": f"its process {ended(code)}"}
 
 
 def _bound(limit: int) -> int:
-    """Return the bytes of data beyond which allocations fail, before the process has more than ``limit`` in memory."""
+    """Return the limit of data bytes for allocations, so that the process uses at most ``limit`` bytes of memory."""
     now = psutil.Process().memory_info()
     return int(now.data + max(0, limit - now.rss) + _UNTOUCHED)
 
 
 def _try(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure a request; ``{"short": ...}`` where memory does not suffice, ``{"error": ...}`` where it fails."""
+    """Measure a request; ``{"short": ...}`` if memory does not suffice, ``{"error": ...}`` if it fails."""
     try:
         return measure(**{key: value for key, value in request.items() if key != "memory"})
     except (DeconvsegError, MemoryError, *FOREIGN_ERRORS) as error:
@@ -113,16 +114,16 @@ def measure(
     threads: int,
     recipe: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Take a few steps of training and one window of prediction; return seconds and bytes.
+    """Run a few training steps and predict one window; return seconds and bytes.
 
-    The steps take the loss of the ``recipe``, with made-up labels.
-    ``seconds`` of a step; ``base`` bytes of the process before it; ``inference`` and ``memory`` the most that it had
-    with the prediction, and with the training. On a GPU they are those of its memory, and ``base`` is 0.
+    The steps use the loss of the ``recipe`` and random labels. The result has ``seconds`` of a step, ``base`` bytes of
+    the process before it, and the peaks ``inference`` with the prediction and ``memory`` with the training. On a GPU
+    the bytes are those of its memory, and ``base`` is 0.
     """
     torch.set_num_threads(threads)
     cuda = device.startswith("cuda")
     if cuda:
-        # This process has tried other candidates before, where it is not a copy for each.
+        # Without a fork per candidate, this process has measured other candidates before.
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     base = 0 if cuda else peak_memory()

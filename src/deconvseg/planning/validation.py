@@ -1,4 +1,4 @@
-"""How often a training validates, and on how many whole cases, so that it takes a small share of the time."""
+"""Frequency of validation and number of cases, so that validation takes a small share of the time."""
 
 import math
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from deconvseg.planning.recipes import Recipe
 from deconvseg.units import format_time
 
-# Of the time that the steps take; with the reading of patches it is what they leave.
+# Relative to the time of the steps; together with the reading of patches it fills the remaining time.
 VALIDATION_SHARE = 0.2
-# Validation comes after so many epochs where that is affordable; rarer ones come before fewer cases.
+# Epochs between validations if affordable; else validations become rarer before cases become fewer.
 _VALIDATE_EVERY, _FEWEST_VALIDATIONS = 4, 3
-# Of a training step; the rest is the way back, with twice the multiplications of the way forward.
+# Share of the forward pass in a training step; the backward pass has twice the multiplications.
 _FORWARD = 1 / 3
 
 
 @dataclass(frozen=True)
 class ValidationCost:
-    """What validation takes: ``windows`` and ``seconds`` of a case (the mean), of which ``processes`` take one each."""
+    """Cost of validation: mean ``windows`` and ``seconds`` per case; each of the ``processes`` predicts one case."""
 
     windows: float
     seconds: float
@@ -33,7 +33,7 @@ class ValidationCost:
         patch_seconds: float,
         processes: int = 1,
     ) -> "ValidationCost":
-        """Estimate it for cases of these shapes from the seconds that a patch takes in a training step."""
+        """Estimate the cost for cases of these shapes from the seconds per patch in a training step."""
         windows = sum(count_windows(shape, window, overlap) for shape in shapes) / len(shapes)
         return cls(windows, windows * patch_seconds * _FORWARD, processes)
 
@@ -42,12 +42,12 @@ class ValidationCost:
         return f"{self.windows:.0f} windows, about {seconds} a case"
 
     def once(self, cases: int) -> float:
-        """Return the seconds of a validation of so many cases."""
+        """Return the seconds of a validation with this number of cases."""
         return math.ceil(cases / self.processes) * self.seconds
 
 
 def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> int:
-    """Return how many windows cover a case, neighbours sharing at least the fraction ``overlap``."""
+    """Return the number of windows that cover a case; neighbours overlap by at least the fraction ``overlap``."""
     return math.prod(
         1 if size <= side else 1 + math.ceil((size - side) / max(1, int(side * (1 - overlap) + 1e-9)))
         for size, side in zip(shape, window, strict=True)
@@ -55,9 +55,10 @@ def count_windows(shape: Sequence[int], window: Sequence[int], overlap: float) -
 
 
 def plan_validation(recipe: Recipe, cases: int, epoch_seconds: float, cost: ValidationCost) -> Recipe:
-    """Return the recipe with validations of up to ``cases`` cases that take at most their share of the time.
+    """Return the recipe with validations on up to ``cases`` cases that take at most their share of the time.
 
-    ``epoch_seconds`` are those of an epoch's steps. One case at the end is the least, even where it takes longer.
+    ``epoch_seconds`` is the time of the steps of an epoch. At least one case is validated at the end, even if it takes
+    longer.
     """
     cases = min(cases, recipe.validation_cases)
     each_epoch = VALIDATION_SHARE * epoch_seconds

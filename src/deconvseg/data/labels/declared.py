@@ -1,4 +1,4 @@
-"""Names, colours, unions and ignored values of labels, as a person declares them: ``1=organ:#ff8800``."""
+"""Declarations of labels by the user: names, colours, regions and ignored values, as ``1=organ:#ff8800``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from deconvseg.errors import InputError
 BACKGROUND, IGNORE = "background", "ignore"
 _FORMS = "write 1=organ, 1=organ:#ff8800, 255=ignore, or a region as tumour=1,2"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-# What parts a list, a table or an option; a name with it could not be told from two.
+# Separators of lists, tables and options, which a name must not contain.
 _SEPARATORS = ",;:=|/\\"
 
 
 @dataclass(frozen=True)
 class LabelEntry:
-    """A line of a declaration: the name of a value, or with ``by_name`` a name and its values, which may be several.
+    """An entry of a declaration: the name of a value, or with ``by_name`` a name with one or several values.
 
     Example:
         >>> from deconvseg.data import LabelEntry
@@ -35,7 +35,7 @@ class LabelEntry:
     by_name: bool = False
 
     def __str__(self) -> str:
-        """The entry as `parse_label` reads it."""
+        """Return the entry in the form of `parse_label`."""
         values = ",".join(map(str, self.values))
         text = f"{self.name}={values}" if self.by_name else f"{values}={self.name}"
         return text if self.colour is None else f"{text}:{self.colour}"
@@ -43,12 +43,12 @@ class LabelEntry:
 
 @dataclass(frozen=True)
 class DeclaredLabels:
-    """What is declared of the values of masks.
+    """The declared meaning of mask values.
 
-    ``names`` are those of the values (the ignore label is left out), of several that are one class that of the first;
-    ``merged`` has for each of the others the first. ``regions`` are unions of values that are predicted in place of the
-    classes. ``colours`` (``#rrggbb``) are by name; ``colour_values`` says which value a colour of a mask in colour
-    stands for.
+    ``names`` maps values to names, without the ignore label; if several values form one class, only the first is
+    listed, and ``merged`` maps the others to it. ``regions`` are unions of values that are predicted instead of the
+    classes. ``colours`` maps names to ``#rrggbb``; ``colour_values`` maps the colours of masks in true colour to
+    values.
 
     Example:
         >>> from deconvseg.data import DeclaredLabels
@@ -66,9 +66,9 @@ class DeclaredLabels:
 
 
 def parse_label(text: str) -> LabelEntry:
-    """An entry of a text ``VALUE=NAME`` or ``NAME=VALUE,VALUE``, with ``:#rrggbb`` behind it where it has a colour.
+    """Parse a text ``VALUE=NAME`` or ``NAME=VALUE,VALUE``, optionally followed by a colour ``:#rrggbb``.
 
-    Raises `InputError` for another form, a name without a letter or with a separator, and for what is no colour.
+    Raises `InputError` for another form, a name without a letter or with a separator, and an invalid colour.
 
     Example:
         >>> from deconvseg.data import parse_label
@@ -94,7 +94,7 @@ def parse_label(text: str) -> LabelEntry:
 def make_entry(
     name: str, values: Sequence[int], colour: str | None = None, *, by_name: bool = False, where: str = ""
 ) -> LabelEntry:
-    """An entry whose name can be shown and written everywhere; `InputError`, after ``where``, for another name."""
+    """Return an entry after a check of its name; `InputError` for an invalid name, prefixed with ``where``."""
     name = " ".join(name.split())
     start = f"{where}: " if where else ""
     if not name or _INTEGER.fullmatch(name) or not name.isprintable():
@@ -109,11 +109,11 @@ def make_entry(
 
 
 def declare_labels(entries: Iterable[LabelEntry], where: str) -> DeclaredLabels:
-    """What the entries declare together; ``where`` they are from is how errors begin.
+    """Combine entries to a declaration; errors begin with their source ``where``.
 
-    Several values of one name are one class. A name with several values is a region, and so is then every other entry
-    that gives its name first. Raises `InputError` for two names or two colours of a value, a background or an ignore
-    label that is a class too, and for regions that one mask cannot hold.
+    Several values with one name form one class. A name with several values is a region, and then every other entry that
+    starts with a name is a region too. Raises `InputError` for two names or two colours of a value, a background or
+    ignore label that is also a class, and regions that one mask cannot represent.
 
     Example:
         >>> from deconvseg.data import declare_labels, parse_labels
@@ -149,7 +149,7 @@ def declare_labels(entries: Iterable[LabelEntry], where: str) -> DeclaredLabels:
 
 
 def label_entries(declared: DeclaredLabels) -> list[LabelEntry]:
-    """Entries that declare the same.
+    """Return entries that are equivalent to a declaration.
 
     Example:
         >>> from deconvseg.data import declare_labels, label_entries, parse_labels
@@ -184,7 +184,7 @@ def _check_case(names: Iterable[str], where: str) -> None:
 
 
 def _colours(entries: Iterable[LabelEntry], where: str) -> dict[str, str]:
-    """The colour of each name: of a class of several values that of the first that has one."""
+    """Return the colour of each name; a class of several values has the colour of the first value with one."""
     colours: dict[str, str] = {}
     owners: dict[str, tuple[int, ...]] = {}
     for entry in entries:
@@ -199,7 +199,7 @@ def _colours(entries: Iterable[LabelEntry], where: str) -> dict[str, str]:
 
 
 def _colour_values(classes: Iterable[LabelEntry], merged: Mapping[int, int], where: str) -> dict[str, int]:
-    """Which value each colour stands for; a colour of two classes stands for neither."""
+    """Return the value of each colour, without colours that two classes share."""
     found: dict[str, set[int]] = {}
     for entry in classes:
         if entry.colour is not None and len(entry.values) == 1:
@@ -210,7 +210,7 @@ def _colour_values(classes: Iterable[LabelEntry], merged: Mapping[int, int], whe
 def _make_regions(
     entries: Sequence[LabelEntry], merged: Mapping[int, int], ignore: int | None, where: str
 ) -> tuple[Region, ...]:
-    """The regions, each written as its smallest label that no region inside it has."""
+    """Return the regions, each written as its smallest label that is not in a region inside it."""
     twice = [entry.name for place, entry in enumerate(entries) if entry.name in [e.name for e in entries[:place]]]
     if twice:
         raise InputError(f"{where}: the region {twice[0]} is declared twice; keep one")
@@ -238,7 +238,7 @@ def _make_regions(
 
 
 def override_labels(known: DeclaredLabels, given: DeclaredLabels) -> tuple[DeclaredLabels, list[str]]:
-    """What a dataset declares with what a person says in its place, and a sentence about each name that changes."""
+    """Return a dataset's declaration with the user's replacements, and a sentence about each changed name."""
     names = {**given.names, **known.names, **{v: name for v, name in given.names.items() if name != f"label {v}"}}
     names = {value: name for value, name in names.items() if value not in given.merged and value != given.ignore}
     changed = [

@@ -1,4 +1,4 @@
-"""Files that name labels: JSON, tables, and what ITK-SNAP, 3D Slicer, FreeSurfer, nnU-Net and BIDS write."""
+"""Label files: JSON, tables, and the formats of ITK-SNAP, 3D Slicer, FreeSurfer, nnU-Net and BIDS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deconvseg.data.json_files import read_json
 from deconvseg.data.labels.declared import BACKGROUND, LabelEntry, make_entry, parse_label
 from deconvseg.errors import InputError
 
-# A file of labels in a dataset's folder, which is read without being asked for.
+# Names of label files that are read automatically from a dataset's folder.
 LABEL_FILES = ("labels.json", "labels.csv", "labels.tsv", "labels.txt", "labels.ctbl")
 
 _VALUES = ("value", "index", "labelvalue", "labelid", "id", "label")
@@ -29,17 +29,18 @@ _COLOUR_TABLE = re.compile(r"(-?\d+)\s+(\S(?:.*\S)?)\s+(\d+)\s+(\d+)\s+(\d+)\s+\
 
 
 class NoLabelFileError(InputError):
-    """A file that holds something other than names of labels."""
+    """A file that contains no names of labels."""
 
 
 def read_label_file(path: str | PathLike[str]) -> list[LabelEntry]:
-    """The entries of a file of labels, by its suffix.
+    """Read the entries of a label file, in the format of its suffix.
 
-    ``.json``: names by value or values by name, alone or under ``"labels"`` (nnU-Net's ``dataset.json``), with
-    ``"colours"`` by name or value beside it. ``.csv`` and ``.tsv``: the columns ``value`` (or ``index``, ``label``, …),
-    ``name`` and optionally ``colour``, or red, green and blue (BIDS's ``dseg.tsv``, Slicer's tables). ``.txt``,
-    ``.ctbl`` and ``.label``: the label descriptions of ITK-SNAP, colour tables of Slicer and FreeSurfer, or a line
-    ``1=organ:#ff8800`` each. Raises `NoLabelFileError` for a file of something else and `InputError` for a wrong entry.
+    ``.json``: names by value or values by name, at the top level or under ``"labels"`` (nnU-Net's ``dataset.json``),
+    optionally with ``"colours"`` by name or value. ``.csv`` and ``.tsv``: the columns ``value`` (or ``index``,
+    ``label``, …), ``name`` and optionally ``colour``, or red, green and blue (BIDS's ``dseg.tsv``, Slicer's tables).
+    ``.txt``, ``.ctbl`` and ``.label``: the label descriptions of ITK-SNAP, colour tables of Slicer and FreeSurfer, or a
+    line ``1=organ:#ff8800`` each. Raises `NoLabelFileError` for a file that is not a label file, and `InputError` for
+    an invalid entry.
 
     Example:
         >>> from pathlib import Path
@@ -65,7 +66,7 @@ def read_label_file(path: str | PathLike[str]) -> list[LabelEntry]:
 
 
 def parse_labels(texts: Iterable[str]) -> list[LabelEntry]:
-    """The entries of texts as ``1=organ`` (`parse_label`) and of files of labels (`read_label_file`), in order.
+    """Return the entries of texts such as ``1=organ`` (`parse_label`) and of label files (`read_label_file`), in order.
 
     Example:
         >>> from deconvseg.data import parse_labels
@@ -121,7 +122,7 @@ def _json_entry(key: str, value: Any, colours: Mapping[str, Any], path: Path) ->
 
 
 def _colour(given: Any, path: Path, name: str) -> str | None:
-    """The colour ``#rrggbb`` of a text or of three numbers."""
+    """Return the colour ``#rrggbb`` of a text or of three numbers."""
     if given in (None, "", "n/a"):
         return None
     if isinstance(given, list) and len(given) == 3 and all(_is_integer(n) and 0 <= n <= 255 for n in given):
@@ -144,7 +145,7 @@ def _read_table(path: Path) -> list[LabelEntry]:
         )
     entries = list(_table_entries(path, table, keys, value, name))
     if any(entry.by_name for entry in entries):
-        # As in nnU-Net's dataset.json: where one row is a region, all are.
+        # As in nnU-Net's dataset.json, if one row is a region, all rows are.
         entries = [replace(entry, by_name=True) for entry in entries]
     return entries
 
@@ -166,7 +167,7 @@ def _table_entries(path: Path, table: Table, keys: Mapping[str, str], value: str
 
 
 def _channel(text: str, where: str) -> int:
-    """A part of a colour as 0 to 255, also of one from 0 to 1."""
+    """Return a colour component as 0 to 255, from 0 to 255 or from 0 to 1."""
     try:
         number = float(text)
     except ValueError:
@@ -196,7 +197,7 @@ def _read_lines(path: Path) -> list[LabelEntry]:
             continue
         else:
             raise NoLabelFileError(f"{where}: {text[:60]!r} is no label; write 1=organ, or a line of ITK-SNAP's form")
-        # Their label 0 is what is not labelled, whatever it is called.
+        # Label 0 of these formats is the background, whatever its name.
         name = name if int(value) else BACKGROUND
         numbers = [int(part) for part in colour]
         entries.append(make_entry(name, (int(value),), _colour(numbers, Path(where), name), where=where))

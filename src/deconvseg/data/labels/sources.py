@@ -1,4 +1,4 @@
-"""The mask of a case as it is made of files: one, several of one class, a file for each class, or one in colour."""
+"""The source of a case's mask: one file, several files of one class, a file per class, or a file in colour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLACK = 0
 
 @dataclass(frozen=True)
 class MaskPart:
-    """A file of a mask; its foreground is the class ``value``, or has the values of the file where that is None.
+    """A file of a mask; its foreground has the class ``value``, or the values of the file if that is None.
 
     Example:
         >>> from pathlib import Path
@@ -39,12 +39,11 @@ class MaskPart:
 
 @dataclass(frozen=True)
 class MaskSource:
-    """How the mask of a case is made of its files.
+    """The files of a case's mask and the rules that combine them.
 
-    Several files without a ``value`` are united: where they have one label each that is one class, else each label
-    stays what it is. Files with a value are painted one after the other: where two overlap, the later one counts.
-    ``merged`` has for a value the one that it becomes; ``colours`` the value of each colour ``#rrggbb`` of a mask in
-    true colour.
+    Several files without a ``value`` are united: if each has one label, they form one class, else all labels are kept.
+    Files with a value are written one after the other, so later files overwrite earlier ones. ``merged`` maps values to
+    the values that replace them; ``colours`` maps the colours ``#rrggbb`` of a mask in true colour to values.
 
     Example:
         >>> from pathlib import Path
@@ -66,11 +65,11 @@ class MaskSource:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the mask is what its one file holds."""
+        """Return whether the mask is a single file, used unchanged."""
         return len(self.parts) == 1 and self.parts[0].value is None and not self.merged and not self.colours
 
     def to_json(self, name: Callable[[Path], str]) -> dict[str, Any]:
-        """The source as plain types, files as ``name`` calls them."""
+        """Return the source as plain types, with files named by the function ``name``."""
         return {
             "parts": [{"file": name(part.path), "value": part.value} for part in self.parts],
             "merged": {str(value): other for value, other in self.merged.items()},
@@ -79,7 +78,7 @@ class MaskSource:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any], find: Callable[[str], Path]) -> MaskSource:
-        """What `to_json` was given."""
+        """Return the source from the output of `to_json`."""
         return cls(
             tuple(MaskPart(find(part["file"]), part["value"]) for part in tree["parts"]),
             {int(value): int(other) for value, other in tree["merged"].items()},
@@ -87,10 +86,10 @@ class MaskSource:
         )
 
     def read(self, *, foreground: bool = False) -> LabelMap:
-        """The label map; with ``foreground`` grey levels are thresholded as `read_mask` does.
+        """Read the label map; with ``foreground`` grey levels are thresholded as in `read_mask`.
 
-        Raises `InputError` for files on different grids, for a colour that stands for no value, and where two files
-        that no class names hold different labels in one place.
+        Raises `InputError` for files on different grids, an undeclared colour, and two files without a class that have
+        different labels in the same voxels.
         """
         if self.is_plain:
             return read_mask(self.path, foreground=foreground)
@@ -104,7 +103,7 @@ class MaskSource:
         return replace(united, pixels=_merge(united.pixels, self.merged))
 
     def count_overlaps(self) -> int:
-        """How many voxels belong to files of different classes."""
+        """Return the number of voxels that belong to files of different classes."""
         chosen: dict[int, npt.NDArray[np.bool_]] = {}
         for part in self.parts:
             if part.value is not None:
@@ -147,7 +146,7 @@ class MaskSource:
 
 
 def _merge(pixels: npt.NDArray[Any], merged: Mapping[int, int]) -> npt.NDArray[Any]:
-    """Give the values that are one class the first of them."""
+    """Replace merged values by the first value of their class."""
     present = [value for value in merged if (pixels == value).any()]
     if not present:
         return pixels
@@ -159,10 +158,10 @@ def _merge(pixels: npt.NDArray[Any], merged: Mapping[int, int]) -> npt.NDArray[A
 
 
 def _read_colours(path: Path, colours: Mapping[str, int]) -> LabelMap | None:
-    """The label map of a picture in true colour by the values of its colours; None for any other file.
+    """Read a picture in true colour as a label map by its colours; None for any other file.
 
-    Black is the background where nothing says otherwise. A picture whose channels agree is grey, unless all that it has
-    are declared colours.
+    Black is the background unless it is declared. A picture with equal channels counts as grey, unless all its colours
+    are declared.
     """
     with asking(path) as reader:
         found = reader.read_colours(path)

@@ -1,4 +1,4 @@
-"""Cases that are left out of everything on purpose: by a column of a table, a file in the folder, or by name."""
+"""Excluded cases: by a column of a table, a file in the folder, or by name."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NO = ("", "false", "0", "no", "n")
 
 
 def is_marked(text: str, where: str) -> bool:
-    """Whether a cell of the column ``exclude`` leaves its case out; `InputError`, after ``where``, for other texts."""
+    """Return whether a cell of the column ``exclude`` excludes its case; `InputError` for other texts."""
     if text.lower() not in (*_YES, *_NO):
         raise InputError(f"{where}: exclude is {text!r}; write {', '.join(_YES)}, or {', '.join(_NO[1:])} or nothing")
     return text.lower() in _YES
 
 
 def read_exclusions(path: str | PathLike[str]) -> list[str]:
-    """The lines ``NAME`` or ``NAME=REASON`` of a file, without empty ones and those that begin with ``#``.
+    """Return the lines ``NAME`` or ``NAME=REASON`` of a file, without empty lines and comments (``#``).
 
     Example:
         >>> from pathlib import Path
@@ -43,10 +43,10 @@ def read_exclusions(path: str | PathLike[str]) -> list[str]:
 
 
 def exclude_cases(dataset: Dataset, asked: Sequence[str]) -> Dataset:
-    """The dataset without the cases that a table marks, that ``exclude.txt`` in its folder lists, and that are asked.
+    """Return the dataset without the cases excluded by its table, by ``exclude.txt`` in its folder, or by ``asked``.
 
-    Each is a name or a pattern with ``*`` and ``?``, and may have a reason: ``case_012=blurred``. Raises `InputError`
-    for one that no case has (of a file that is a warning), and where no case is left.
+    Each exclusion is a name or a pattern with ``*`` and ``?``, optionally with a reason: ``case_012=blurred``. Raises
+    `InputError` for an exclusion that matches no case (a warning if it is from a file), and if no case remains.
     """
     known = {exclusion.case: exclusion for exclusion in dataset.excluded}
     problems = list(dataset.problems)
@@ -71,13 +71,13 @@ def exclude_cases(dataset: Dataset, asked: Sequence[str]) -> Dataset:
         dataset,
         cases=cases,
         excluded=tuple(known[case.name] for case in dataset.cases if case.name in known),
-        # What is wrong with a case that is left out concerns nobody any more.
+        # Problems of excluded cases are irrelevant.
         problems=tuple(problem for problem in problems if problem.case is None or problem.case not in known),
     )
 
 
 def match_exclusions(names: Sequence[str], text: str) -> list[Exclusion]:
-    """The exclusions that a text means: its whole is a name, or it is a name or a pattern and a reason.
+    """Return the exclusions of a text: a case name, or a name or pattern with an optional reason.
 
     Example:
         >>> from deconvseg.data import match_exclusions

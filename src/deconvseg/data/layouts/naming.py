@@ -1,4 +1,4 @@
-"""What a person says of the labels of a dataset, put in the place of what its layout says."""
+"""Replace the labels that a layout declares by those of the user."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from deconvseg.errors import InputError
 
 
 def read_labels(texts: Sequence[str]) -> DeclaredLabels | None:
-    """What texts as ``1=organ`` and files of labels declare together, or None where there are none."""
+    """Return the declaration of texts such as ``1=organ`` and label files, or None without any."""
     return declare_labels(parse_labels(texts), "`labels`") if texts else None
 
 
 def labels_beside(root: Path) -> tuple[DeclaredLabels | None, tuple[Problem, ...]]:
-    """What a file of labels in a dataset's folder declares, and a warning about one that is something else."""
+    """Return the declaration of a label file in a dataset's folder, and a warning if it is not a label file."""
     folder = root if root.is_dir() else root.parent
     found = [folder / name for name in LABEL_FILES if (folder / name).is_file() and folder / name != root]
     if len(found) > 1:
@@ -38,9 +38,9 @@ def labels_beside(root: Path) -> tuple[DeclaredLabels | None, tuple[Problem, ...
 
 
 def name_labels(dataset: Dataset, given: DeclaredLabels | None) -> Dataset:
-    """The dataset with the labels that are ``given``, else with those of a file in its folder.
+    """Return the dataset with the labels ``given``, or else with those of a label file in its folder.
 
-    What the dataset itself declares is replaced name by name, and each name that changes is a warning.
+    Declarations of the dataset are replaced name by name, with a warning for each changed name.
     """
     source = "`labels`"
     if given is None:
@@ -67,7 +67,7 @@ def name_labels(dataset: Dataset, given: DeclaredLabels | None) -> Dataset:
 
 
 def _name_foreground(dataset: Dataset, given: DeclaredLabels, source: str) -> Dataset:
-    """The dataset whose only class has the given name; `InputError` where there are several."""
+    """Return the dataset with the given name for its only class; `InputError` if several are named."""
     names = [name for value, name in given.names.items() if value and name != BACKGROUND]
     if len(names) > 1 or given.regions:
         raise InputError(

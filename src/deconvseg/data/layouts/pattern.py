@@ -1,4 +1,4 @@
-"""Patterns of file names: what ``*`` and ``**`` stand for in a path, in every way that the pattern matches."""
+"""Patterns of file names, and all ways in which their wildcards match a path."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Spans = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern of paths in a folder, and the name of the channel or class that it is of.
+    """A pattern of paths in a folder, and the name of its channel or class.
 
-    ``*`` is any text within a name, ``?`` one character, ``**/`` any folders or none; all else stands for itself. A
-    pattern that ends in ``*`` leaves the ending of the image's format open.
+    ``*`` matches any text within a name, ``?`` one character, ``**/`` any number of folders; other characters match
+    themselves. A pattern that ends in ``*`` matches any image suffix.
     """
 
     text: str
@@ -29,9 +29,9 @@ class Pattern:
 
     @classmethod
     def parse(cls, given: str, argument: str) -> Pattern:
-        """The pattern of ``PATTERN`` or ``NAME=PATTERN``; `InputError` for one that tells no cases apart.
+        """Parse ``PATTERN`` or ``NAME=PATTERN``; `InputError` for a pattern that cannot distinguish cases.
 
-        ``argument`` is what it was given as, for the error.
+        ``argument`` is the name of the option, for the error message.
         """
         found = _NAMED.fullmatch(given.strip())
         name, text = (found[1].strip(), found[2].strip()) if found else (None, given.strip())
@@ -55,12 +55,12 @@ class Pattern:
 
     @property
     def wildcards(self) -> int:
-        """How many parts of it stand for something else."""
+        """The number of wildcards."""
         return sum(part in ("*", "?", "**/") for part in self._parts)
 
     @property
     def literal(self) -> int:
-        """How many characters stand for themselves: of several patterns the one with most is the most special."""
+        """The number of literal characters: the pattern with the most is the most specific one."""
         return sum(len(part) for part in self._parts if part not in ("*", "?", "**/"))
 
     @cached_property
@@ -69,16 +69,16 @@ class Pattern:
         return re.compile("".join(forms.get(part) or re.escape(part) for part in self._parts), re.DOTALL)
 
     def matches(self, path: str) -> bool:
-        """Whether a path, with slashes and relative to the folder, has the pattern."""
+        """Return whether the pattern matches a path with slashes, relative to the folder."""
         return self._quick.fullmatch(self._matched(path)) is not None
 
     def spans(self, path: str) -> Iterator[Spans]:
-        """Where in the path the wildcards lie, in every way that the pattern matches: short texts first."""
+        """Yield the positions of the wildcards for every way in which the pattern matches, shortest texts first."""
         if self.matches(path):
             yield from _spans(self._parts, self._matched(path), 0)
 
     def texts(self, path: str) -> Iterator[tuple[str, ...]]:
-        """What the wildcards stand for, in every way that the pattern matches."""
+        """Yield the texts of the wildcards for every way in which the pattern matches."""
         for spans in self.spans(path):
             yield tuple(path[start:end] for start, end in spans)
 

@@ -1,4 +1,4 @@
-"""A folder of images and masks as they lie, told apart and put together by patterns of their names."""
+"""Layout of a folder whose images and masks are found and paired by file name patterns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class _Found:
-    """The images of a folder by channel and key, the masks by key, and the masks that have no image."""
+    """The images of a folder by channel and key, the masks by key, and the masks without an image."""
 
     names: Mapping[Key, str]
     images: Mapping[Key, Mapping[str | None, str]]
@@ -35,18 +35,18 @@ class _Found:
 def open_patterns(
     root: Path, image: Sequence[str], mask: Sequence[str], given: DeclaredLabels | None = None
 ) -> Dataset:
-    """A dataset of the files of a folder that the patterns match, images and masks paired by what ``*`` stands for.
+    """Open the files of a folder that match patterns; images and masks are paired by the texts of their wildcards.
 
-    A mask belongs to the image whose wildcards stand for the same, in their order; where a mask's pattern has more of
-    them, the others are free, and all masks that fit are one. Of several images that fit, the one with the longest
-    texts is taken. A file that a mask's pattern matches is no image. A case is called by what lies between the first
-    and the last wildcard of its image.
+    A mask belongs to the image with the same wildcard texts, in order. If the pattern of a mask has more wildcards, the
+    others match any text, and all matching masks are combined. Of several matching images, the one with the longest
+    texts is used. A file that matches a mask pattern is not an image. The name of a case is the part of its image path
+    from the first to the last wildcard.
 
-    ``image`` has a pattern, or ``channel=pattern`` for each channel; ``mask`` a pattern, or ``class=pattern`` for each
-    class, of which later ones are painted over earlier ones. Several unnamed patterns, or of one name, are
-    alternatives. The classes have the values that ``given`` labels say, else 1, 2, … in their order.
+    ``image`` is a pattern, or ``channel=pattern`` for each channel; ``mask`` is a pattern, or ``class=pattern`` for
+    each class, where later classes overwrite earlier ones. Several patterns without a name, or with the same name, are
+    alternatives. The classes have the values of the ``given`` labels, else 1, 2, … in their order.
 
-    Raises `InputError` for patterns that do not go together, and for those that match nothing.
+    Raises `InputError` for incompatible patterns, and for patterns without a match.
     """
     if not image:
         raise InputError("`mask` without `image`: say which files are images too, as '*.png'")
@@ -116,7 +116,7 @@ def _check_wildcards(images: Sequence[Pattern], masks: Sequence[Pattern]) -> Non
 
 
 def _best(path: str, patterns: Sequence[Pattern]) -> Pattern | None:
-    """The most special of the patterns that a path has."""
+    """Return the most specific pattern that matches a path."""
     return max((p for p in patterns if p.matches(path)), key=lambda pattern: pattern.literal, default=None)
 
 
@@ -130,7 +130,7 @@ def _pair(root: Path, files: Sequence[str], images: Sequence[Pattern], masks: Se
     names: dict[Key, str] = {}
     channels: dict[Key, dict[str | None, str]] = defaultdict(dict)
     known: dict[Key, Key] = {}
-    # The first channel's way to match counts; of the others, any that agrees with it.
+    # The match of the first channel counts; other channels may match in any way that agrees with it.
     ordered = sorted(of_image.items(), key=lambda item: images.index(item[1]))
     for path, pattern in ordered:
         key = next((known[texts] for texts in pattern.texts(path) if texts in known), None)
@@ -164,7 +164,7 @@ def _pair(root: Path, files: Sequence[str], images: Sequence[Pattern], masks: Se
 
 
 def _name(path: str, pattern: Pattern) -> str:
-    """What lies between the first and the last wildcard; a folder whose name the next part begins with is left out."""
+    """Return the part between the first and last wildcard, without a folder whose name the next part repeats."""
     spans = next(pattern.spans(path))
     parts = path[spans[0][0] : spans[-1][1]].split("/")
     kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if part and not after.startswith(part)]
@@ -181,7 +181,7 @@ def _check_names(names: Mapping[Key, str], channels: Mapping[Key, Mapping[str | 
 
 
 def _values(masks: Sequence[Pattern], given: DeclaredLabels | None) -> dict[str, int]:
-    """The value of each class that the patterns of masks name."""
+    """Return the value of each class that the mask patterns name."""
     classes = list(dict.fromkeys(pattern.name for pattern in masks if pattern.name is not None))
     if BACKGROUND in classes:
         raise InputError("`mask`: the background needs no mask; it is what all others leave")
@@ -207,7 +207,7 @@ def _complete(
     masks: Sequence[Pattern],
     values: Mapping[str, int],
 ) -> tuple[tuple[Case, ...], list[Problem]]:
-    """The cases that have all channels; the others, and those without a mask, are problems."""
+    """Return the cases with all channels, and problems for the others and for cases without a mask."""
     cases, problems = [], []
     for key, name in sorted(found.names.items(), key=lambda item: item[1]):
         images = found.images[key]
@@ -228,14 +228,14 @@ def _complete(
 
 
 def _incomplete(found: _Found, listed: Mapping[str, Path]) -> Iterator[Path]:
-    """The files that problems name already."""
+    """Yield the files that problems already name."""
     yield from (listed[path] for path in found.orphans)
     yield from (listed[path] for images in found.images.values() for path in images.values())
     yield from (listed[path] for parts in found.masks.values() for path, _ in parts)
 
 
 def has_patterns(folder: Path, texts: Sequence[str], argument: str) -> bool:
-    """Whether each channel or class of some patterns, given as ``argument``, has a file in a folder.
+    """Return whether each channel or class of the patterns has a file in a folder; errors name ``argument``.
 
     Example:
         >>> from pathlib import Path
@@ -252,7 +252,7 @@ def has_patterns(folder: Path, texts: Sequence[str], argument: str) -> bool:
 
 
 def _nothing(root: Path, files: Sequence[str], patterns: Sequence[Pattern], argument: str, masked: bool) -> str:
-    """Say that patterns match no file, what is there, and what would."""
+    """Return the message that patterns match no file, with existing files and a suggestion."""
     texts = " or ".join(repr(pattern.text) for pattern in patterns)
     if masked:
         return (

@@ -1,4 +1,4 @@
-"""Which patterns the names of a folder's files suggest."""
+"""Suggest patterns for the file names of a folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MASK_FOLDER = re.compile(rf".*(?<![a-z]){_MASK_WORD}(?![a-z]).*|.*ground[ _-]?t
 
 
 def propose_patterns(folder: Path) -> str:
-    """The arguments ``image`` and ``mask`` that open a folder by its files' names, or an empty text.
+    """Return the arguments ``image`` and ``mask`` that open a folder, or an empty string.
 
-    Masks are taken to be called as images are, with a word such as ``mask`` or ``gt`` behind it, or to lie in a folder
-    that such a word names.
+    Masks are assumed to have the name of their image followed by a word such as ``mask`` or ``gt``, or to be in a
+    folder named by such a word.
     """
     files = list(islice((path for _, paths in walk_folders(folder) for path in paths if is_image(path)), _MOST_FILES))
     masks = {path: parts for path in files if (parts := _mask_parts(path, folder)) is not None}
@@ -58,7 +58,7 @@ def propose_patterns(folder: Path) -> str:
 
 
 def _mask_parts(path: Path, folder: Path) -> tuple[str, str] | None:
-    """The name of the image and what the mask's name has behind it; None for a file that is no mask by its name."""
+    """Return the name of the image and the suffix of the mask's name; None if the name is not that of a mask."""
     stem = case_stem(path)
     if (found := _MASK_TAIL.fullmatch(stem)) is not None:
         return found["base"], found["tail"]
@@ -66,7 +66,7 @@ def _mask_parts(path: Path, folder: Path) -> tuple[str, str] | None:
 
 
 def _places(image: Path, mask: Path, folder: Path) -> tuple[str, str]:
-    """The beginnings of the patterns: where files lie beside each other, or in two folders."""
+    """Return the starts of the patterns, for files in one folder or in two folders."""
     places = [path.parent.relative_to(folder).as_posix() for path in (image, mask)]
     if places[0] == places[1]:
         return ("", "") if places[0] == "." else ("**/", "**/")
@@ -75,7 +75,7 @@ def _places(image: Path, mask: Path, folder: Path) -> tuple[str, str]:
 
 
 def _image_patterns(pairs: Sequence[tuple[Path, str, Path, str]], place: str) -> Mapping[str, str] | None:
-    """A pattern for each channel by its name, or one by an empty name; None where the names show none."""
+    """Return a pattern by channel name (empty for a single channel); None if the names show no pattern."""
     endings = Counter(ending_of(image) for image, *_ in pairs)
     ending = endings.most_common(1)[0][0]
     tails = Counter(tail for _, tail, *_ in pairs)
@@ -88,7 +88,7 @@ def _image_patterns(pairs: Sequence[tuple[Path, str, Path, str]], place: str) ->
 
 
 def _common_start(texts: Sequence[str]) -> str:
-    """What all texts begin with."""
+    """Return the common start of all texts."""
     start = min(texts, key=len)
     while not all(text.startswith(start) for text in texts):
         start = start[:-1]

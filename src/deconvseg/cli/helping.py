@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from deconvseg.cli.examples import EXAMPLES
+from deconvseg.cli.usage import OneLineErrors
 from deconvseg.progress import wrap
 
 # Options of a command in the order of these groups; all of a command with few options are in one.
@@ -49,7 +50,7 @@ _EVERYWHERE = (
 _WIDEST, _LEFT, _NARROW = 100, 30, 72
 
 
-class Command(TyperCommand):
+class Command(OneLineErrors, TyperCommand):
     """A command whose help is that of :func:`describe`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -62,7 +63,7 @@ class Command(TyperCommand):
         formatter.write(_render(describe(self, ctx), _width()))
 
 
-class Group(TyperGroup):
+class Group(OneLineErrors, TyperGroup):
     """Commands whose help is that of :func:`describe`."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -93,7 +93,7 @@ class TestPage:
 
     def test_sides_of_the_patient_scale_and_no_score(self, page):
         assert ">R</span>" in page.source
-        assert "mm</span>" in page.source
+        assert "mm</i></span>" in page.source
         assert "no score is given" in page.text
         assert "Dice" not in page.text
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
+from deconvseg.cli import main
 from deconvseg.cli.app import app
+from deconvseg.cli.console import choose_level
 from deconvseg.cli.examples import EXAMPLES
 from deconvseg.cli.helping import describe
+from deconvseg.data import Geometry, LabelMap, write_label_map
 
 
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -71,3 +77,22 @@ def test_many_options_are_in_groups() -> None:
     wanted = ["Examples", "Arguments", "Data", "Plan", "Training", "Machine", "Output"]
     assert [title for title in titles if title in wanted] == wanted
     assert titles[-1] == "Of every command"
+
+
+@pytest.mark.parametrize("arguments", [["--quiet", "evaluate"], ["evaluate", "--quiet"]])
+def test_quiet_may_stand_anywhere_and_leaves_warnings(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ("truth", "found"):
+        for name in "ab":
+            mask = np.full((8, 8), side == "truth", np.uint8)
+            write_label_map(LabelMap(mask, Geometry.identity(2)), tmp_path / side / f"{name}.png")
+    asked = ["deconvseg", *arguments, "-g", str(tmp_path / "truth"), "-p", str(tmp_path / "found")]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert not ended.value.code
+    assert "2 of 2 cases" in told.out
+    assert "warning: every prediction is empty" in told.err
+    choose_level("usual")

@@ -70,6 +70,9 @@ def test_a_bar_whose_end_is_not_known_has_no_percentage_and_no_wild_time() -> No
         assert bars.frame().plain == (
             "timing training steps on this machine  1:01 elapsed  –:–– left\n  network 2: deconver"
         )
+    narrow, _, _ = terminal(60)
+    with narrow.track("timing training steps on this machine"):
+        assert narrow.frame().plain == "timing training steps on this machine\n0:00 elapsed  –:–– left"
 
 
 def test_the_bar_vanishes_at_an_interruption() -> None:

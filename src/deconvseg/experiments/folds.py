@@ -61,7 +61,7 @@ def train_folds(tasks: Mapping[int, Task], executor: Executor, console: Console)
     problems: dict[int, str] = {}
     try:
         with (
-            console.track("cross-validation: folds", len(tasks)) as progress,
+            console.track("folds of the cross-validation", len(tasks)) as progress,
             closing(executor.run(list(tasks.values()), overall := _Overall(console, progress, len(tasks)))) as outcomes,
         ):
             for outcome in outcomes:

@@ -113,7 +113,8 @@ class _Work:
         times = f"{clock_time(now - self.started)} elapsed  {clock_time(self.left.at(now))} left"
         if self.total is None and not self.done:
             # How far it is cannot be known, or it has just begun.
-            yield from map(Text, wrap(f"{self.text}  {times}", width))
+            line = f"{self.text}  {times}"
+            yield from [Text(line)] if cells(line) <= width else [*map(Text, wrap(self.text, width, "")), Text(times)]
         else:
             amount = f"{self.done:.0f} of {self.total}" if self.total is not None else f"{fraction:3.0%}"
             yield from self._draw_bar(fraction, f"{amount}  {times}", width)

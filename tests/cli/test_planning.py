@@ -71,7 +71,7 @@ def test_a_plan_that_is_there_takes_no_choices(
 ) -> None:
     code, _, err = run(monkeypatch, capsys, file, "--memory", "8G", "--time", "1h", "--device", "cpu", "--seed", "0")
     assert code == 2
-    assert f"--time, --memory, --device, --seed beside {file}: that plan is there" in err
+    assert f"--memory, --time, --device, --seed beside {file}: that plan is there" in err
 
 
 def test_the_description_of_a_dataset_is_a_dataset_and_its_problems_are_told(

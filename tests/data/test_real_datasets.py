@@ -147,3 +147,33 @@ def test_fives(folder):
     assert json.loads((folder / "splits.json").read_text())["test"] == list(
         resolve_splits(dataset, None, fold="all").test
     )
+
+
+@pytest.mark.parametrize("folder", ["sstem_vnc"], indirect=True)
+def test_folders_of_two_classes_are_one_mask_by_their_patterns(folder):
+    patterns = {"membrane": "membranes/*.png", "mitochondrion": "mitochondria/*.png"}
+    dataset = open_dataset(folder, image="raw/*.png", mask=patterns)
+    assert (len(dataset.cases), dataset.splits_file) == (20, folder / "splits.json")
+    assert dataset.label_names == {0: "background", 1: "membrane", 2: "mitochondrion"}
+    found = dataset.load_label(dataset.case("16")).pixels
+    first, second = (read_label_map(folder / name / "16.png").pixels > 0 for name in ("membranes", "mitochondria"))
+    assert np.array_equal(found == 2, second)
+    assert np.array_equal(found == 1, first & ~second)
+    (told,) = dataset.problems
+    assert "holds 20 image files that no pattern matches (labels/00.png" in told.message
+
+
+@pytest.mark.parametrize("folder", ["ms_lesion_mni"], indirect=True)
+def test_channels_beside_each_other_are_one_case_by_their_patterns(folder):
+    with pytest.raises(InputError, match=r"try `image=\['FLAIR=\*_FLAIR.nii.gz', .*'T2=\*_T2.nii.gz'\]` `mask='\*_seg"):
+        open_dataset(folder)
+    channels = {name: f"*_{name}.nii.gz" for name in ("T1", "FLAIR")}
+    dataset = open_dataset(folder, image=channels, mask="*_seg.nii.gz", labels=["1=lesion"], exclude=["patient19"])
+    assert (dataset.names, dataset.channel_names) == (("patient07", "patient26"), ("T1", "FLAIR"))
+    assert [path.name for path in dataset.case("patient26").images] == [
+        "patient26_T1.nii.gz",
+        "patient26_FLAIR.nii.gz",
+    ]
+    image, labels = dataset.load(dataset.case("patient26"))
+    assert image.channels == 2
+    assert set(np.unique(labels.pixels)) == {0, 1}

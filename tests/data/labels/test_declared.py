@@ -1,6 +1,7 @@
 """Labels as a person declares them: texts, files of other programs, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 from hypothesis import given
@@ -186,3 +187,10 @@ def test_a_dataset_s_own_names_give_way_name_by_name(balls):
     (told,) = [problem for problem in after.problems if "names a label otherwise" in problem.message]
     assert (told.severity, f"{value} is 'renamed', as `labels` says" in told.message) == ("warning", True)
     assert open_dataset(balls, labels=[f"{value}={before.label_names[value]}"]).problems == before.problems
+
+
+def test_a_file_in_the_folder_changes_no_dataset_that_declares_its_labels(balls, tmp_path):
+    shutil.copytree(balls, tmp_path / "balls")
+    (tmp_path / "balls" / "labels.json").write_text('{"3": "other", "9": "more"}')
+    before, after = open_dataset(balls), open_dataset(tmp_path / "balls")
+    assert (after.label_names, after.problems) == (before.label_names, ())

@@ -283,3 +283,17 @@ def test_a_pattern_gives_back_what_was_put_in_for_its_wildcards(parts, texts):
     assert pattern.matches(path)
     assert tuple(put) in set(pattern.texts(path))
     assert all(len(way) == len(found) for way in pattern.texts(path))
+
+
+def test_a_file_of_labels_in_the_folder_gives_the_classes_of_the_patterns_their_values(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png", LEFT)
+        picture(tmp_path / f"{name}_org.png", LEFT)
+        picture(tmp_path / f"{name}_les.png", RIGHT)
+    (tmp_path / "labels.json").write_text('{"1": "lesion", "4": {"name": "organ", "colour": "#00ff00"}}')
+    dataset = open_dataset(tmp_path, image="*.png", mask={"organ": "*_org.png", "lesion": "*_les.png"})
+    assert dataset.label_names == {0: "background", 1: "lesion", 4: "organ"}
+    assert dataset.label_colours == {"organ": "#00ff00"}
+    pixels = dataset.load(dataset.cases[0])[1].pixels
+    assert set(pixels[LEFT].ravel()) == {4}
+    assert set(pixels[RIGHT].ravel()) == {1}

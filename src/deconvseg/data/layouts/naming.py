@@ -38,12 +38,12 @@ def labels_beside(root: Path) -> tuple[DeclaredLabels | None, tuple[Problem, ...
 
 
 def name_labels(dataset: Dataset, given: DeclaredLabels | None) -> Dataset:
-    """Return the dataset with the labels ``given``, or else with those of a label file in its folder.
+    """Return the dataset with the labels ``given``, or else, if it declares none, with those of a file in its folder.
 
     Declarations of the dataset are replaced name by name, with a warning for each changed name.
     """
     source = "`labels`"
-    if given is None:
+    if given is None and dataset.label_names is None:
         given, told = labels_beside(dataset.root)
         dataset = replace(dataset, problems=(*dataset.problems, *told))
     if given is None:

@@ -12,7 +12,7 @@ from deconvseg.data.case_names import describe_unportable_names
 from deconvseg.data.dataset import Dataset, Problem, list_names
 from deconvseg.data.layouts.excluding import exclude_cases
 from deconvseg.data.layouts.left_out import find_dicom
-from deconvseg.data.layouts.naming import name_labels, read_labels
+from deconvseg.data.layouts.naming import labels_beside, name_labels, read_labels
 from deconvseg.data.layouts.patterns import open_patterns
 from deconvseg.data.layouts.proposing import propose_patterns
 from deconvseg.data.layouts.registry import find_layout, list_layouts
@@ -70,8 +70,10 @@ def open_dataset(
     path = _without_description(Path(path))
     given = read_labels(_texts(labels))
     if image is not None or mask is not None:
+        # The values of the classes that patterns name are those of the labels, so these come first.
+        given, told = (given, ()) if given is not None else labels_beside(path)
         dataset = open_patterns(path, _texts(image), _texts(mask), given)
-        dataset = replace(dataset, problems=(*dataset.problems, *_unportable_names(dataset)))
+        dataset = replace(dataset, problems=(*dataset.problems, *told, *_unportable_names(dataset)))
     else:
         dataset = _open_layout(path)
     regions = None if foreground else dataset.regions

@@ -1,4 +1,4 @@
-"""How good masks are: metrics per case and class from one table, with stated values for empty masks."""
+"""Evaluation of masks: metrics per case and class, with defined values for empty masks."""
 
 from deconvseg.evaluation.comparing import PairedDifference, compare_paired, correct_holm
 from deconvseg.evaluation.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""What makes the scores of an evaluation worth less than they look, one line each."""
+"""Warnings about scores that are less meaningful than they look, one line each."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deconvseg.evaluation.storage import describe_aligned
 
 
 def caution(cases: Sequence[CaseMetrics], known: Set[int], unmatched: Sequence[str], empty: Policy) -> Iterator[str]:
-    """Give the cautions that the cases themselves call for.
+    """Yield the warnings that follow from the cases.
 
-    ``known`` are the label values that were asked for or declared, ``unmatched`` predictions without a true mask;
-    ``empty`` is the policy for empty masks.
+    ``known`` are the requested or declared label values, ``unmatched`` the predictions without a true mask; ``empty``
+    is the policy for empty masks.
     """
     scored = known | {value for case in cases for value in case.metrics}
     if known and (others := sorted(scored - known)):
         yield f"label values that the dataset does not declare were evaluated too: {list_names(others)}"
-    # A class that only predictions have would score 1 wherever it is rightly absent, and lift every mean.
+    # A class that only predictions have would score 1 wherever it is correctly absent, and raise every mean.
     if others := sorted({value for case in cases for value in case.predicted_labels} - scored):
         yield f"label values that only predictions have are not scored as classes: {list_names(others)}"
     yield from describe_aligned(cases)
@@ -32,9 +32,9 @@ def caution(cases: Sequence[CaseMetrics], known: Set[int], unmatched: Sequence[s
 
 
 def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[str]:
-    """Give a caution where masks belong to a dataset that says more about them than was taken into account.
+    """Yield a warning if the masks belong to a dataset with declarations that the scores ignore.
 
-    ``ignore`` and ``regions`` say whether an ignore label and regions would have been.
+    ``ignore`` and ``regions`` are true if an ignore label and regions are taken into account.
     """
     folder = truth if truth.is_dir() else truth.parent
     root = folder.parent
@@ -43,7 +43,7 @@ def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[
     try:
         dataset = open_dataset(root)
     except InputError:
-        # The folder was given by itself: nothing depends on whether what lies around it can be read.
+        # Only the folder was given, so an unreadable dataset around it is not an error.
         return
     if not any(case.label is not None and case.label.parent == folder for case in dataset.cases):
         return
@@ -60,7 +60,7 @@ def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[
 
 
 def caution_of_emptiness(cases: Sequence[CaseMetrics], empty: Policy) -> Iterator[str]:
-    """Give a caution where no prediction, or no true mask, has anything in it."""
+    """Yield a warning if all predictions, or all true masks, are empty."""
     rows = [row for case in cases for row in case.metrics.values()]
     true = sum(1 for row in rows if row["n_truth"])
     if cases and not true:
@@ -71,7 +71,7 @@ def caution_of_emptiness(cases: Sequence[CaseMetrics], empty: Policy) -> Iterato
     elif cases and not any(row["n_prediction"] for row in rows):
         right = 0 if empty == "drop" else sum(not case.has_truth(value) for case in cases for value in case.counted)
         healthy = f"; the mean counts {right} with nothing to find as right" if right else ""
-        # Of other classes there may be something in them.
+        # The masks may contain other classes.
         blank = "is empty" if not any(case.predicted_labels for case in cases) else "lacks the scored classes"
         yield f"every prediction {blank}: {true} of {true} structures are missed{healthy}"
 
@@ -96,5 +96,5 @@ def _is_same_file(case: CaseMetrics) -> bool:
     try:
         return case.truth_file.samefile(case.prediction_file)
     except OSError:
-        # A file that is gone since it was read can be compared no more.
+        # The file was deleted after it was read.
         return False

@@ -1,4 +1,4 @@
-"""What an evaluation scores: single labels, unions of labels (regions), or all foreground as one class."""
+"""The scored classes: single labels, unions of labels (regions), or all foreground as one class."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from deconvseg.planning import Plan
 
 @dataclass(frozen=True)
 class Classes:
-    """Names by key, and the label values of a class that is a union of several; ``extend`` adds others that occur.
+    """Class names by key, and the label values of unions; with ``extend`` other occurring labels are added.
 
-    The key of a class is its label value; that of a region the value that it is written as.
+    The key of a class is its label value; the key of a region is the value that it is written as.
     """
 
     names: Mapping[int, str]
@@ -24,7 +24,7 @@ class Classes:
 
     @property
     def values(self) -> set[int]:
-        """All label values that belong to a class."""
+        """All label values that belong to any class."""
         return {value for key in self.names for value in self.members.get(key, (key,))}
 
 
@@ -38,10 +38,10 @@ def choose_classes(
     ignore: int | None,
     merged: Mapping[int, int] | None = None,
 ) -> Classes:
-    """Return the classes that were asked for: foreground, ``labels``, a plan's, else what the dataset declares.
+    """Return the requested classes: foreground, ``labels`` or those of a plan, else those that the dataset declares.
 
-    ``merged`` has the further values of a declared class. Raises :class:`InputError` where two of the first three are
-    given, or two regions are written as one value.
+    ``merged`` maps further values of a declared class to its main value. Raises :class:`InputError` if two of the first
+    three are given, or two regions are written as the same value.
     """
     if sum((foreground, labels is not None, plan is not None)) > 1:
         raise InputError(
@@ -61,7 +61,7 @@ def choose_classes(
 
 
 def _unite(members: Mapping[int, tuple[int, ...]], merged: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
-    """The values of each class that has others than its own: those of a union, and those that are merged into them."""
+    """Return the values of each class with several values: those of a union, and those merged into them."""
     found = {
         key: (*values, *(value for value, other in merged.items() if other in values))
         for key, values in members.items()

@@ -1,4 +1,4 @@
-"""Two sets of masks of the same cases: paired differences of a metric, with intervals and tests."""
+"""Paired comparison of two sets of masks of the same cases: differences of a metric, intervals and tests."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,11 +13,11 @@ from deconvseg.evaluation.summary import Scores, describe_columns
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Second minus first of one metric over the ``n`` cases in which both have a value.
+    """Difference (second minus first) of a metric over the ``n`` cases in which both have a value.
 
-    ``mean`` has the 95 % percentile bootstrap interval ``ci95``; ``p`` is that of Wilcoxon's two-sided signed-rank test
-    (None for fewer than two cases, 1 where no case differs), and ``p_holm`` the same after Holm's correction. In
-    ``better`` and ``worse`` cases the second is so, as the metric counts it.
+    ``mean`` has the 95 % percentile bootstrap interval ``ci95``; ``p`` is the p-value of Wilcoxon's two-sided
+    signed-rank test (None for fewer than two cases, 1 if no case differs), and ``p_holm`` the same after Holm's
+    correction. ``better`` and ``worse`` are the numbers of cases in which the second is better or worse by the metric.
     """
 
     n: int
@@ -35,9 +35,9 @@ class PairedDifference:
 
 
 def compare_paired(first: Sequence[float], second: Sequence[float], better: Better = "higher") -> PairedDifference:
-    """Return the paired difference of two series of one metric over the same cases; NaN is no value.
+    """Return the paired difference of two series of a metric over the same cases; NaN means no value.
 
-    ``better`` says which values of the metric are: "higher", "lower" or near "zero".
+    ``better`` is the direction of better values: "higher", "lower" or near "zero".
 
     Example:
         >>> from deconvseg.evaluation import compare_paired
@@ -74,10 +74,10 @@ def _signed_rank(difference: npt.NDArray[np.float64]) -> float | None:
 
 
 def correct_holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values corrected for that many comparisons by Holm's step-down procedure (Scand J Stat 1979).
+    """Return p-values corrected for multiple comparisons by Holm's step-down procedure (Scand J Stat 1979).
 
-    The smallest of m is multiplied by m, the next by m - 1 and so on, none is smaller than the one before it, and none
-    is larger than 1. None is no value and counts for no comparison.
+    The smallest of m is multiplied by m, the next by m - 1 and so on; corrected values never decrease in this order and
+    are at most 1. None is kept and not counted as a comparison.
 
     Example:
         >>> from deconvseg.evaluation import correct_holm

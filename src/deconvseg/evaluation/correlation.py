@@ -1,4 +1,4 @@
-"""Rank correlation of two figures over cases, with its confidence interval."""
+"""Rank correlation of two quantities over cases, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Correlation:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | None:
-    """Return the rank correlation of two columns, ties by their mean rank; None where one of them is constant.
+    """Return the rank correlation of two columns, with mean ranks for ties; None if one of them is constant.
 
     The interval is that of Fisher's transformation with the standard error of Bonett and Wright (2000),
     sqrt((1 + ρ²/2) / (n - 3)).

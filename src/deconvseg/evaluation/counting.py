@@ -1,4 +1,4 @@
-"""Tables of what metrics count, as found and missed lesions, summed over cases."""
+"""Tables of counts of metrics, such as found and missed lesions, summed over cases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CountTable:
 
 
 def tabulate_counts(metrics: Sequence[MetricInfo], summary: Mapping[str, Any]) -> list[CountTable]:
-    """Return a table for each metric that counts, of the counted classes of a summary and of all of them together."""
+    """Return a table for each metric with counts: the counted classes of a summary, and all of them together."""
     entries = [(row["name"], row) for row in summary["classes"].values() if row["counted"]]
     if len(entries) > 1:
         entries.append(("all classes", summary["mean"]))

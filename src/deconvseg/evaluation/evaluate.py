@@ -1,4 +1,4 @@
-"""From folders of masks to an evaluation: matching cases, reading them, and losing none silently."""
+"""Evaluate folders of masks: match and read cases, and report every case that cannot be evaluated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from deconvseg.system import make_folder
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is evaluated, in which unit, and by which metrics."""
+    """The scored classes, the unit and the metrics."""
 
     classes: Classes
     unit: str
@@ -40,16 +40,17 @@ class _Choice:
 def evaluate(asked: EvaluateOptions) -> Evaluation:
     """Compare predicted masks with true ones, case by case and class by class: Dice, HD95, NSD, volumes.
 
-    Masks are matched by case name. Evaluated are the values of ``labels``, or what the plan of ``run`` predicts, else
-    the regions (each as the union of its labels) or labels that the dataset declares, else all that occur. Voxels of
-    the ignore label, the dataset's or else that of the plan of ``run``, count nowhere. ``unit`` "voxel" counts
-    distances, volumes and ``tolerance`` in voxels. ``metrics`` are names of :func:`list_metrics`, as "dice,hd95" or a
-    sequence; Dice is always among them. ``empty`` "drop" leaves out what MONAI gives NaN for. ``lesion_overlap`` and
-    ``lesion_sizes`` are those of :class:`~deconvseg.evaluation.lesions.LesionRule`.
+    Masks are matched by case name. The scored classes are the values of ``labels``, or those that the plan of ``run``
+    predicts, else the regions (unions of labels) or labels that the dataset declares, else all occurring labels. Voxels
+    with the ignore label, of the dataset or else of the plan of ``run``, are excluded. With ``unit`` "voxel",
+    distances, volumes and ``tolerance`` are in voxels. ``metrics`` are names of :func:`list_metrics`, as "dice,hd95" or
+    a sequence; Dice is always included. ``empty`` "drop" excludes values for which MONAI gives NaN. ``lesion_overlap``
+    and ``lesion_sizes`` are those of :class:`~deconvseg.evaluation.lesions.LesionRule`.
 
-    A missing prediction, an unreadable file or another geometry is listed in ``Evaluation.problems``, a prediction
-    without a truth in ``unmatched``, and the other cases are evaluated; ``warnings`` says what makes the scores worth
-    less than they look, as masks compared with themselves. Raises :class:`InputError` where nothing can be evaluated.
+    Missing predictions, unreadable files and different geometries are listed in ``Evaluation.problems``, predictions
+    without a true mask in ``unmatched``; the other cases are evaluated. ``warnings`` lists reasons why scores are less
+    meaningful than they look, such as masks compared with themselves. Raises :class:`InputError` if no case can be
+    evaluated.
 
     Example:
         >>> import deconvseg
@@ -83,7 +84,7 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     choice = _Choice(classes, asked.unit, measuring)
     found = _evaluate_cases(each(names, "evaluating", asked.console, str), truths, predictions, choice)
     left_out = () if asked.split else truths.left_out
-    # A split, or a single file, is a choice among the predictions.
+    # A split or a single file selects some of the predictions, so the others are not reported as unmatched.
     chosen = asked.split is not None or truth.is_file()
     unmatched = [] if chosen else _unmatched(predictions, truths, left_out)
     unasked = asked.labels is None and plan is None and not asked.foreground
@@ -105,9 +106,9 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
 
 
 def _find_truths(asked: EvaluateOptions, plan: Plan | None) -> Truths:
-    """Find the true masks; the plan's ignore label counts where they declare none, and images that are given.
+    """Find the true masks; if they declare no ignore label, that of the plan is used.
 
-    Where nothing says how the truth is read, it is read as the run's dataset was, if its files are named like that.
+    Without options for reading, the truth is read like the run's dataset, if its files have matching names.
     """
     truth = Path(asked.truth)
     labels = None if isinstance(asked.labels, Mapping) else asked.labels
@@ -121,7 +122,7 @@ def _find_truths(asked: EvaluateOptions, plan: Plan | None) -> Truths:
 
 
 def _unmatched(predictions: Mapping[str, Sequence[Path]], truths: Truths, left_out: Sequence[Problem]) -> list[str]:
-    """The names of predictions that have no true mask, nor are left out for a reason that is told."""
+    """Return the names of predictions without a true mask, except those already reported as left out."""
     told = {problem.case for problem in left_out} | set(truths.excluded)
     return sorted(predictions.keys() - truths.files.keys() - told)
 
@@ -163,7 +164,7 @@ def _evaluate_cases(
 
 
 def _prepare_output(output: Path) -> Path:
-    """Return the file to write; a folder that cannot be made is said now, not after the work."""
+    """Return the file to write; a folder that cannot be created raises an error before the evaluation."""
     target = output if output.suffix == ".json" and not output.is_dir() else output / "metrics.json"
     make_folder(target.parent)
     return target
@@ -207,7 +208,7 @@ def _evaluate_case(name: str, truths: Truths, found: Sequence[Path], choice: _Ch
 
 
 def _all_labels(cases: Sequence[CaseMetrics], choice: _Choice) -> dict[int, str]:
-    """Return the declared labels and those of the truths; those of predictions alone only where nothing else is."""
+    """Return the declared labels and those of the true masks; labels only in predictions if there are no others."""
     if not choice.classes.extend:
         return dict(choice.classes.names)
     rows = [(value, row) for case in cases for value, row in case.metrics.items()]
@@ -219,13 +220,13 @@ def _all_labels(cases: Sequence[CaseMetrics], choice: _Choice) -> dict[int, str]
 
 
 def _fill_in(case: CaseMetrics, labels: Mapping[int, str], measuring: Measuring) -> CaseMetrics:
-    """Give a case the classes that occur in others only: here both masks are empty."""
+    """Add the classes that occur only in other cases: in this case both masks are empty for them."""
     nothing = measuring.empty_pair(math.prod(case.shape) - case.ignored_voxels)
     rows = {value: case.metrics.get(value) or measuring.measure(nothing, name) for value, name in labels.items()}
     return replace(case, metrics=rows)
 
 
 def _unit(unit: str, cases: Sequence[CaseMetrics]) -> str:
-    # 2D files without a pixel size are read with unit spacing: their distances are in pixels in any case.
+    # 2D files without a pixel size have unit spacing, so their distances are in pixels.
     flat = bool(cases) and all(len(case.shape) == 2 and set(case.spacing) == {1.0} for case in cases)
     return "voxel" if flat else unit

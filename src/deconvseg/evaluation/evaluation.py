@@ -1,4 +1,4 @@
-"""What an evaluation found, and its files."""
+"""The result of an evaluation."""
 
 import math
 from collections.abc import Mapping
@@ -18,12 +18,11 @@ from deconvseg.evaluation.summary import ScoreTable, count_statuses, mean_of_row
 
 @dataclass(frozen=True)
 class CaseMetrics:
-    """The metrics of one case by label value, with its grid, its files, and what was predicted and ignored in it.
+    """The metrics of one case by label value, with its grid, files, predicted labels and ignored voxels.
 
-    ``truth_source`` says how the true mask is made of its files where it is not ``truth_file`` as it is.
-    ``aligned`` says that its masks store the value of their one class in different ways.
-    ``counted`` are the label values that means over classes are over, ``keys`` the metrics that are averaged; the
-    :class:`Evaluation` of the case sets both.
+    ``truth_source`` is the source of the true mask if it is not simply ``truth_file``. ``aligned`` is true if its masks
+    store their single class with different values. ``counted`` are the label values included in means over classes, and
+    ``keys`` the metrics that are averaged; the :class:`Evaluation` of the case sets both.
     """
 
     name: str
@@ -42,12 +41,12 @@ class CaseMetrics:
 
     @property
     def true_mask(self) -> Path | MaskSource:
-        """What `deconvseg.data.read_mask_pair` reads the true mask from."""
+        """The source of the true mask for `deconvseg.data.read_mask_pair`."""
         return self.truth_source or self.truth_file
 
     @property
     def mean(self) -> dict[str, float | None]:
-        """The metrics averaged over the counted classes; None for one that is dropped in all of them."""
+        """The metrics averaged over the counted classes; None for a metric that is dropped in all of them."""
         return mean_of_rows([self.metrics[value] for value in self.counted or self.metrics], self.keys)
 
     @property
@@ -57,19 +56,19 @@ class CaseMetrics:
         return mean_of_rows(rows, self.keys) if rows else None
 
     def has_truth(self, value: int) -> bool:
-        """Whether the true mask has that class."""
+        """Return whether the true mask has this class."""
         return self.metrics[value]["status"] in ("ok", "missed")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of many cases; ``problems`` says which could not be evaluated and why, one line each.
+    """Metrics of many cases; ``problems`` has a line for each case that could not be evaluated, with the reason.
 
-    ``missing`` are cases without a prediction, ``unmatched`` predictions without a true mask. ``origin`` says what was
-    compared and which run made the predictions, as :func:`~deconvseg.evaluation.origin.find_origin` finds it.
-    ``regions`` are the label values of those classes that are unions of several, in the order of painting.
-    ``unit`` is that of distances ("mm" or "voxel"), volumes are in its cube (2D: areas, its square).
-    ``metrics`` are those that are summarised, Dice first; ``empty`` is the policy for empty masks.
+    ``missing`` are cases without a prediction, ``unmatched`` predictions without a true mask. ``origin`` names the
+    compared files and the run of the predictions, as returned by :func:`~deconvseg.evaluation.origin.find_origin`.
+    ``regions`` are the label values of classes that are unions, in the order of writing. ``unit`` is the unit of
+    distances ("mm" or "voxel"); volumes are in its cube (2D: areas in its square). ``metrics`` are the summarised
+    metrics, Dice first; ``empty`` is the policy for empty masks.
     """
 
     cases: tuple[CaseMetrics, ...]
@@ -90,7 +89,7 @@ class Evaluation:
     lesions: LesionRule = field(default_factory=LesionRule)
 
     def __post_init__(self) -> None:
-        """Tell every case which classes occur in some mask of the whole set: its mean is over these."""
+        """Set in every case the classes that occur in any mask of the whole set, over which its mean is taken."""
         if self.cases and self.labels:
             keys = tuple(metric.key for metric in self.metrics)
             table = ScoreTable([case.metrics for case in self.cases], self.labels, keys)
@@ -100,7 +99,7 @@ class Evaluation:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Statistics per class ("classes") and over classes ("mean"), as :func:`summarize` gives them."""
+        """Statistics per class ("classes") and over classes ("mean"), as returned by :func:`summarize`."""
         return summarize([case.metrics for case in self.cases], self.labels, self.metrics)
 
     @property
@@ -119,9 +118,9 @@ class Evaluation:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cases were evaluated, missing or failed, and masks missed, spurious or both empty.
+        """Numbers of cases evaluated, missing or failed, and of masks missed, spurious or both empty.
 
-        Each counted class in a case is one: ``with_truth_masks`` could be missed, ``without_truth_masks`` be spurious.
+        Each counted class of a case is one mask: ``with_truth_masks`` can be missed, ``without_truth_masks`` spurious.
         """
         rows = [case.metrics[value] for case in self.cases for value in case.counted]
         with_truth = sum(case.has_truth(value) for case in self.cases for value in case.counted)
@@ -139,7 +138,7 @@ class Evaluation:
 
     @cached_property
     def dropped(self) -> dict[str, int]:
-        """How many values of each metric, of a counted class in a case, the policy for empty masks leaves out."""
+        """The number of values of each metric, for the counted classes of all cases, that the policy drops."""
         rows = [case.metrics[value] for case in self.cases for value in case.counted]
         return {metric.key: sum(row[metric.key] is None for row in rows) for metric in self.metrics}
 
@@ -162,7 +161,7 @@ class Evaluation:
         )
 
     def describe_dropped(self) -> str | None:
-        """Return a line that says how many values the policy for empty masks leaves out; None for other policies."""
+        """Return a line about the number of dropped values; None for policies that drop none."""
         if self.empty != "drop":
             return None
         total = sum(len(case.counted) for case in self.cases)
@@ -170,25 +169,25 @@ class Evaluation:
         return f"dropped for empty masks, of {total} values of a class in a case: {numbers}"
 
     def to_json(self, folder: Path | None = None, *, shared: bool = False) -> dict[str, Any]:
-        """Return everything as plain types; files below ``folder`` (``shared``: all) are named relative to it."""
+        """Return the evaluation as plain types; files below ``folder`` (``shared``: all) are named relative to it."""
         return writing.to_json(self, folder, shared=shared)
 
     def write(self, output: Path, further: Mapping[str, Any] | None = None, *, shared: bool = False) -> None:
-        """Write ``output`` (JSON: everything, ``further`` too), and beside it two CSV files and nnU-Net's summary.
+        """Write ``output`` (JSON, including ``further``), and beside it two CSV files and nnU-Net's summary.
 
-        ``metrics.csv`` has a row per case and class, ``summary.csv`` one per class, ``summary.json`` nnU-Net's shape.
-        For another ``output`` than ``metrics.json`` their names begin with its own. In what is ``shared``, as a run is,
-        no file is named by its whole path.
+        ``metrics.csv`` has a row per case and class, ``summary.csv`` one per class, and ``summary.json`` the structure
+        of nnU-Net. If ``output`` has another name than ``metrics.json``, their names are prefixed with it. With
+        ``shared`` (as in a run) no file is named by its absolute path.
         """
         writing.write(self, output, further or {}, shared=shared)
 
     def to_nnunet(self, folder: Path | None = None) -> dict[str, Any]:
         """Return nnU-Net's ``summary.json`` (``metric_per_case``, ``mean``, ``foreground_mean``), with more metrics.
 
-        They are the chosen ones, and in means the Dice over the ``cases_with_truth`` alone (None where there are none).
+        These are the chosen metrics, and in means also the Dice over only the ``cases_with_truth`` (None without any).
 
-        Files are named relative to ``folder``, if given. A class that a case does not have follows the policy for empty
-        masks, and no mean is ever NaN (None where all is dropped); ``foreground_mean`` is over the classes that occur
-        in some mask.
+        Files are named relative to ``folder``, if given. Classes that a case does not have follow the policy for empty
+        masks. Means are never NaN, but None if all values are dropped; ``foreground_mean`` is over the classes that
+        occur in any mask.
         """
         return nnunet.to_nnunet(self, folder)

@@ -1,4 +1,4 @@
-"""Lesions as connected components: which of them are found, missed and false."""
+"""Detection of lesions as connected components: found, missed and false lesions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from deconvseg.errors import InputError
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
-# Spacings have single precision: a size of exactly a bound may come out smaller by some 1e-7 of it.
+# Spacings have single precision, so a size equal to a bound may be smaller by a relative error of about 1e-7.
 _SIZE_SLACK = 1e-4
-# What rounding may change in the product of a share and a count.
+# Rounding error of the product of a share and a count.
 _SHARE_SLACK = 1e-9
 
 
 @dataclass(frozen=True)
 class LesionRule:
-    """When a lesion is found, and the bounds of the classes of size.
+    """The criterion for found lesions, and the bounds of the size classes.
 
     Lesions are the connected components of a mask, voxels that share a corner included (26 neighbours in 3D, 8 in 2D).
     A lesion of the truth is *found* if at least the share ``overlap`` of its voxels, and at least one, is predicted;
     otherwise it is *missed*. A predicted lesion is *false* if less than that share of its own voxels, or none, is in
-    the truth. Every lesion is compared with the whole other mask and not with one partner in it, so the counts are the
-    same whichever way components merge or split: a prediction that joins two lesions finds both, and a lesion that is
-    predicted in two pieces is found once, and neither piece is false.
+    the truth. Every lesion is compared with the whole other mask and not with a single partner, so merged and split
+    components do not change the counts: a prediction that joins two lesions finds both, and a lesion predicted in two
+    pieces is found once, with neither piece false.
 
-    ``sizes`` are the ascending bounds of the classes of size, in the unit of the volumes (2D: areas). A lesion of the
-    truth belongs to the class of its own size, a false one to that of the predicted component.
-    Raises :class:`InputError` for a share outside [0, 1] and bounds that are not positive and ascending.
+    ``sizes`` are the ascending bounds of the size classes, in the unit of the volumes (2D: areas). The class of a true
+    lesion follows from its own size, that of a false lesion from the size of the predicted component. Raises
+    :class:`InputError` for a share outside [0, 1] and bounds that are not positive and ascending.
     """
 
     overlap: float = 0.0
@@ -52,7 +52,7 @@ class LesionRule:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Names of the classes of size, as "below 10", "10 to 100", "from 100"; none without bounds."""
+        """Names of the size classes, such as "below 10", "10 to 100", "from 100"; empty without bounds."""
         if not self.sizes:
             return ()
         numbers = [f"{bound:.12g}" for bound in self.sizes]
@@ -62,7 +62,7 @@ class LesionRule:
 
 @dataclass(frozen=True)
 class Detection:
-    """Lesions of each class of size (K): of the truth ``found`` and ``missed``, of the prediction ``false``."""
+    """Numbers of lesions per size class (K): true lesions ``found`` and ``missed``, predicted lesions ``false``."""
 
     found: Integers
     missed: Integers
@@ -73,12 +73,12 @@ class Detection:
         return {name: int(counts.sum()) for name, counts in vars(self).items()}
 
     def of_size(self, place: int) -> dict[str, int]:
-        """Return the counts of one class of size."""
+        """Return the counts of one size class."""
         return {name: int(counts[place]) for name, counts in vars(self).items()}
 
 
 def detect_lesions(truth: Mask, prediction: Mask, voxel_size: float, rule: LesionRule) -> Detection:
-    """Count found, missed and false lesions of two masks (*S) whose voxels have that volume (2D: area)."""
+    """Count found, missed and false lesions of two masks (*S) with ``voxel_size`` as voxel volume (2D: area)."""
     true_sizes, covered = _components(truth, prediction)
     sizes, right = _components(prediction, truth)
     found, false = _is_met(covered, true_sizes, rule), ~_is_met(right, sizes, rule)
@@ -115,7 +115,7 @@ def detect_at_levels(
 
 
 def _components(mask: Mask, other: Mask) -> tuple[Integers, Integers]:
-    """Return the voxels of each component of a mask (*S), and how many of them are in the other one."""
+    """Return the number of voxels of each component of a mask (*S), and how many of them are in the other mask."""
     from scipy.ndimage import label
 
     labelled, count = label(mask, structure=np.ones((3,) * mask.ndim))

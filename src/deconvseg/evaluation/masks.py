@@ -1,4 +1,4 @@
-"""The metrics of one case: a truth and a prediction, class by class."""
+"""The metrics of one case, class by class."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from deconvseg.evaluation.pair import MaskPair, check_grids, grid_diagonal, sing
 
 Labels = npt.NDArray[Any]
 Box = tuple[slice, ...]
-# Label values up to here need no table of their own to find their boxes.
+# Up to this label value, bounding boxes are found without a lookup table.
 _MOST_DIRECT = 2**16
 
 
@@ -32,16 +32,16 @@ def evaluate_masks(
     lesion_overlap: float | None = None,
     lesion_sizes: Sequence[float] | None = None,
 ) -> dict[int, ClassMetrics]:
-    """Return the metrics of every label value: a truth and a prediction of integers (*S), 2D or 3D.
+    """Return the metrics of every label value for a true and a predicted mask of integers (*S), 2D or 3D.
 
-    A class of ``members`` (a region) is the union of those label values, whatever its key. Each entry has ``name``,
+    A class in ``members`` (a region) is the union of its label values, whatever its key. Each entry has ``name``,
     ``status`` ("ok", "both empty", "missed", "spurious"), ``dsc``, ``iou``, the other ``metrics`` (by default ``hd95``
     and ``nsd``), ``volume_truth``, ``volume_prediction``, ``volume_difference`` (prediction minus truth), and the voxel
     counts ``tp``, ``fp``, ``fn``, ``tn``, ``n_truth``, ``n_prediction``. Distances and ``tolerance`` are in the unit of
     ``spacing``, volumes in its cube (2D: areas, its square); distances in a volume of a single slice are measured in
     2D. Voxels of ``ignored`` (*S) are background in both and not counted. ``metrics``, ``empty`` and the options of
     metrics are those of :func:`~deconvseg.evaluation.evaluate`. Raises :class:`InputError` for arrays that are not
-    integers or not on one grid. As many classes are measured side by side as PyTorch has threads.
+    integers or not on one grid. Classes are measured in parallel with the number of threads of PyTorch.
 
     Example:
         >>> import numpy as np
@@ -70,7 +70,7 @@ def measure_masks(
     spacing: Sequence[float],
     ignored: npt.NDArray[np.bool_] | None,
 ) -> dict[int, ClassMetrics]:
-    """Measure every class as :func:`evaluate_masks` does, with metrics that are chosen already."""
+    """Measure every class as :func:`evaluate_masks` does, with the metrics in ``measuring``."""
     import torch
 
     truth, prediction = np.asarray(truth), np.asarray(prediction)
@@ -92,7 +92,7 @@ def measure_masks(
         truth, prediction = truth.squeeze(axis), prediction.squeeze(axis)
         spacing = [length for place, length in enumerate(spacing) if place != axis]
     steps, diagonal = tuple(map(float, spacing)), grid_diagonal(truth.shape, spacing)
-    # Threads, as nearly all the time goes into calls of NumPy and SciPy that let others run meanwhile.
+    # Threads suffice because nearly all the time is spent in NumPy and SciPy, which release the GIL.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         boxes = list(pool.map(lambda mask: _boxes(mask, values), (truth, prediction)))
 
@@ -107,7 +107,7 @@ def measure_masks(
 
 
 def find_labels(mask: Labels, ignored: npt.NDArray[np.bool_] | None) -> set[int]:
-    """Return the label values of a mask (*S), the background's and those of ``ignored`` voxels (*S) left out."""
+    """Return the label values of a mask (*S), without the background and the values of ``ignored`` voxels (*S)."""
     return set(count_values(mask if ignored is None else mask[~ignored])) - {0}
 
 
@@ -129,7 +129,7 @@ def _boxes(pixels: Labels, values: Sequence[int]) -> dict[int, Box]:
     if values[0] > 0 and values[-1] <= _MOST_DIRECT:
         boxes = find_objects(pixels, values[-1])
         return {value: box for value in values if (box := boxes[value - 1]) is not None}
-    # Positions in the sorted values, from 1: find_objects wants small positive integers.
+    # Indices into the sorted values, from 1, because find_objects needs small positive integers.
     ordered = np.asarray(values)
     places = np.minimum(np.searchsorted(ordered, pixels), len(ordered) - 1)
     ids = np.where(ordered[places] == pixels, places + 1, 0)

@@ -1,4 +1,4 @@
-"""Which masks belong together: the truths of a dataset, a folder or a file, and predictions of the same names."""
+"""Match the true masks of a dataset, a folder or a file with predictions of the same names."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Location = str | PathLike[str]
 
 @dataclass(frozen=True)
 class Truths:
-    """Masks by case name; several files under one name are ambiguous and reported when their turn comes.
+    """True masks by case name; several files with one name are ambiguous and reported when the case is evaluated.
 
-    ``sources`` are those that are made of several files, or whose values or colours stand for others; ``merged`` has
-    the further values of a class.
+    ``sources`` has the masks with several files, merged values or colours; ``merged`` maps further values of a class to
+    its main value.
     """
 
     files: Mapping[str, Sequence[Path]]
@@ -53,9 +53,9 @@ class Truths:
 
 
 def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths:
-    """Return the true masks of a dataset, a folder or a file; :class:`InputError` where there are none.
+    """Return the true masks of a dataset, a folder or a file; :class:`InputError` if there are none.
 
-    ``reading`` says how (``image``, ``mask``, ``labels``, ``exclude`` of `open_dataset`).
+    ``reading`` has options of `open_dataset` (``image``, ``mask``, ``labels``, ``exclude``).
     """
     given = {name: value for name, value in (reading or {}).items() if value is not None}
     labels = given.get("labels")
@@ -85,7 +85,7 @@ def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths
 
 
 def _leave_out(files: Mapping[str, Sequence[Path]], exclude: Sequence[str] | None) -> Truths:
-    """The masks of a folder without those of cases that are excluded."""
+    """Return the masks of a folder without those of excluded cases."""
     excluded: set[str] = set()
     for text in exclude or ():
         found = match_exclusions(list(files), text)
@@ -99,7 +99,7 @@ def _leave_out(files: Mapping[str, Sequence[Path]], exclude: Sequence[str] | Non
 
 
 def _declare(truths: Truths, texts: Sequence[str] | None) -> Truths:
-    """The masks with the names and values that labels as ``1=organ`` give them."""
+    """Return the masks with the names and values of labels such as ``1=organ``."""
     if not texts:
         return truths
     labels = declare_labels(parse_labels(texts), "`labels`")
@@ -118,7 +118,7 @@ def _declare(truths: Truths, texts: Sequence[str] | None) -> Truths:
 
 
 def find_predictions(prediction: Path, truths: Truths) -> dict[str, list[Path]]:
-    """Return predicted masks by case name; a single one has the name of a single truth."""
+    """Return predicted masks by case name; a single prediction gets the name of a single true mask."""
     if prediction.is_dir():
         if files := list_masks(prediction):
             return files
@@ -127,12 +127,12 @@ def find_predictions(prediction: Path, truths: Truths) -> dict[str, list[Path]]:
         )
     if not prediction.is_file():
         raise InputError(f"{prediction}: no such file or folder; give the masks that predict wrote")
-    # A single pair needs no common name.
+    # The files of a single pair need not have a common name.
     return {next(iter(truths.files)) if len(truths.files) == 1 else case_stem(prediction): [prediction]}
 
 
 def list_masks(folder: Path) -> dict[str, list[Path]]:
-    """Return the masks in a folder, or in that of a BIDS derivative, by case name; none where there are none."""
+    """Return the masks in a folder or a BIDS derivative by case name."""
     return _masks_in(folder) or list_bids_masks(folder)
 
 
@@ -150,7 +150,7 @@ def choose_cases(
     split: str | None,
     fold: int | None,
 ) -> list[str]:
-    """Return the names of the cases of a split, or of all; :class:`InputError` where none of them is predicted."""
+    """Return the case names of a split, or all case names; :class:`InputError` if none of them is predicted."""
     chosen = select_split(
         truths.names, split, splits=splits, own=truths.splits_file, fold=fold, excluded=truths.excluded
     )

@@ -1,4 +1,4 @@
-"""Which metrics are measured, and how: their options and the policy for empty masks, checked together."""
+"""The measured metrics with their options and the policy for empty masks, checked together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deconvseg.evaluation.registry import (
     list_metrics,
 )
 
-# Texts and numbers; None for a metric that the policy for empty masks drops.
+# Texts and numbers; None for a metric dropped by the policy for empty masks.
 ClassMetrics = dict[str, Any]
 
 
@@ -32,7 +32,7 @@ ClassMetrics = dict[str, Any]
 class Measuring:
     """The metrics of a row, their options and the policy for empty masks.
 
-    ``metrics`` are summarised. Rows also have those that are always measured.
+    ``metrics`` are summarised. Rows also contain the metrics that are always measured.
     """
 
     metrics: tuple[Metric, ...]
@@ -50,10 +50,10 @@ class Measuring:
         lesion_overlap: float | None = None,
         lesion_sizes: Sequence[float] | None = None,
     ) -> Measuring:
-        """Check what was asked for; None is a default.
+        """Check the requested metrics and options; None selects the default.
 
-        Dice is always among the metrics, as cases are ranked by it. Raises :class:`InputError` for an unknown metric or
-        policy, a bad option, and an option that no chosen metric depends on.
+        Dice is always included, because cases are ranked by it. Raises :class:`InputError` for an unknown metric or
+        policy, an invalid option, and an option on which no chosen metric depends.
         """
         chosen = choose_metrics(metrics, DEFAULT_METRICS)
         given = {"tolerance": tolerance, "lesion_overlap": lesion_overlap, "lesion_sizes": lesion_sizes}
@@ -81,7 +81,7 @@ class Measuring:
 
     @cached_property
     def infos(self) -> tuple[MetricInfo, ...]:
-        """What files and tables say of the metrics."""
+        """The descriptions of the metrics in files and tables."""
         return tuple(metric.describe(self.empty, self.empty_pair(1)) for metric in self.metrics)
 
     @cached_property
@@ -91,12 +91,12 @@ class Measuring:
         return tuple(metric for metric in list_metrics() if metric.key in keys)
 
     def empty_pair(self, voxels: int) -> MaskPair:
-        """Return a class that neither mask of a case with that many voxels has."""
+        """Return an empty pair of masks, for a class that neither mask of a case with this number of voxels has."""
         nothing = np.zeros((0, 0), bool)
         return MaskPair(nothing, nothing, (1.0, 1.0), 0.0, voxels, 1.0, self.tolerance, self.lesions)
 
     def measure(self, pair: MaskPair, name: str) -> ClassMetrics:
-        """Return the row of a class: its metrics and counts, its volumes and its voxels."""
+        """Return the row of a class: metrics, counts, volumes and numbers of voxels."""
         n_truth, n_prediction, both = pair.counts
         return {
             "name": name,
@@ -115,7 +115,7 @@ class Measuring:
         }
 
     def _count(self, pair: MaskPair) -> dict[str, int]:
-        """Return the counts of all metrics by column, which must be those that files are said to have."""
+        """Return the counts of all metrics by column, after a check that the columns are those declared for files."""
         found: dict[str, int] = {}
         for metric, info in zip(self.metrics, self.infos, strict=True):
             counts = metric.count(pair)

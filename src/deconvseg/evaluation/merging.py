@@ -1,4 +1,4 @@
-"""Evaluations read back, and several joined into one."""
+"""Read evaluations from files and merge several evaluations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NUMBERS = (
 
 
 def read_evaluation(path: str | PathLike[str]) -> Evaluation:
-    """Read what :meth:`Evaluation.write` wrote; :class:`InputError` where it is missing or something else.
+    """Read a file of :meth:`Evaluation.write`; :class:`InputError` if it is missing or not such a file.
 
     Example:
         >>> import deconvseg
@@ -39,7 +39,7 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
     if tree.get("version") != 1:
         raise InputError(f"{path}: not a metrics.json of version 1; write it by evaluate (`output`)")
     try:
-        # Files of earlier versions do not name them: they have Dice, HD95 and NSD.
+        # Files of earlier versions do not list the metrics: they contain Dice, HD95 and NSD.
         given = tree.get("metrics")
         metrics = Measuring.choose().infos if given is None else tuple(MetricInfo.parse(row) for row in given)
         if [metric.key for metric in metrics][:1] != ["dsc"]:
@@ -70,9 +70,9 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
 
 
 def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ()) -> Evaluation:
-    """Return one evaluation of the cases of several that score the same classes in the same unit.
+    """Merge evaluations of different cases with the same classes and unit into one.
 
-    ``problems`` are added to theirs. Raises :class:`InputError` where classes, unit or tolerance differ.
+    ``problems`` are added to those of the parts. Raises :class:`InputError` if classes, unit or tolerance differ.
 
     Example:
         >>> import deconvseg
@@ -91,7 +91,7 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
             if one != another:
                 raise InputError(f"evaluations with {key} {one} and {another} cannot be joined; evaluate them alike")
     cases = tuple(sorted((case for part in parts for case in part.cases), key=lambda case: case.name))
-    # That every mask of a part is empty says nothing about the whole.
+    # A warning that every mask of a part is empty does not apply to the whole.
     kept = [
         text for part in parts for text in part.warnings if text not in caution_of_emptiness(part.cases, part.empty)
     ]
@@ -115,7 +115,7 @@ def _common_unit(parts: Sequence[Evaluation]) -> str:
     units = {part.unit for part in parts}
     if len(units) == 1:
         return units.pop()
-    # Files without a voxel size count as one unit to a voxel: among others in mm their numbers are the same.
+    # Files without a voxel size have unit spacing, so their numbers are equal in voxels and in mm.
     if any(set(case.spacing) != {1.0} for part in parts if part.unit == "voxel" for case in part.cases):
         raise InputError("evaluations in mm and in voxels cannot be joined; evaluate them alike")
     return "mm"
@@ -137,7 +137,7 @@ def _read_case(row: dict[str, Any], folder: Path, metrics: Sequence[MetricInfo],
 
 
 def _checked(row: dict[str, Any], metrics: Sequence[MetricInfo], empty: Policy) -> ClassMetrics:
-    """The scores of a class, complete; `KeyError` for one that is missing, `TypeError` for one that is no number."""
+    """Return the checked scores of a class; `KeyError` for a missing score, `TypeError` for a non-numeric one."""
     counts = [count.column for metric in metrics for count in metric.counts]
     for key in (*_NUMBERS, *counts):
         if not _is_number(row[key]):

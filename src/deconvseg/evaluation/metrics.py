@@ -1,4 +1,4 @@
-"""The metrics: a function of two masks each, and its entry in the table that files, tables and reports are made of."""
+"""The built-in metrics: functions of two masks and their entries in the registry."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,16 +10,17 @@ from deconvseg.evaluation.pair import MaskPair, Status, pair_masks
 from deconvseg.evaluation.registry import Count, EmptyCases, Metric, register_metric
 from deconvseg.evaluation.surfaces import distances_to, surface_elements
 
-# Measured unless others are asked for.
+# The default metrics.
 DEFAULT_METRICS = ("dsc", "hd95", "nsd")
-# In every row, whatever is asked for: cases are ranked by Dice, and nnU-Net's summary has both.
+# In every row, because cases are ranked by Dice and nnU-Net's summary contains both.
 ALWAYS_MEASURED = ("dsc", "iou")
 
-# Spacings come from headers in single precision, and from matrices of turned axes: a distance of exactly the tolerance
-# may come out larger by some 1e-7 of it. A ten-thousandth is far above that and far below what any scanner resolves.
+# Spacings are from headers in single precision and from matrices of rotated axes, so a distance equal to the tolerance
+# may be larger by a relative error of about 1e-7. A slack of 1e-4 is far above that and far below the resolution of any
+# scanner.
 TOLERANCE_SLACK = 1e-4
 
-# Of overlap: 1 where there is nothing to find and nothing is found, 0 for a structure that was missed or invented.
+# Overlap metrics: 1 if both masks are empty, 0 if only one is empty.
 _OVERLAP = (1.0, 0.0, 0.0)
 _NO_TRUTH: tuple[Status, ...] = ("both empty", "spurious")
 _ANY_EMPTY: tuple[Status, ...] = ("both empty", "missed", "spurious")
@@ -71,7 +72,7 @@ def _precision(pair: MaskPair) -> float:
 def _specificity(pair: MaskPair) -> float:
     truth, prediction, both = pair.counts
     outside = pair.voxels - truth
-    # A truth that fills the image leaves nothing to be wrong about.
+    # If the truth fills the image, there is no voxel that could be a false positive.
     return (outside - prediction + both) / outside if outside else 1.0
 
 
@@ -99,7 +100,7 @@ def _count_lesions(pair: MaskPair) -> dict[Count, int]:
 
 
 def dice(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
-    """Return the Dice similarity coefficient of two masks (*S): 1 where both are empty, 0 where one is.
+    """Return the Dice similarity coefficient of two masks (*S): 1 if both are empty, 0 if one is.
 
     Raises :class:`InputError` for different shapes.
 
@@ -158,9 +159,9 @@ def normalized_surface_dice(
     """Return the surface Dice of two masks (*S), 2D or 3D, at a tolerance in the unit of ``spacing``.
 
     The share of both surfaces, by area, that lies within ``tolerance`` of the other (Nikolov et al., arXiv
-    1809.04430), as in the surface-distance package; a distance counts as within it up to a ten-thousandth more, so that
-    rounding of the spacing decides nothing. Both masks empty: 1. One empty: 0. A volume of a single slice is measured
-    as that slice, in 2D. Raises :class:`InputError` for shapes that do not fit or a negative tolerance.
+    1809.04430), as in the surface-distance package; a relative slack of 1e-4 is added to the tolerance, so that
+    rounding of the spacing has no effect. Both masks empty: 1. One empty: 0. A volume of a single slice is measured as
+    that slice, in 2D. Raises :class:`InputError` for shapes that do not fit or a negative tolerance.
 
     Example:
         >>> import numpy as np
@@ -184,10 +185,10 @@ def count_lesions(
 ) -> dict[str, dict[str, int]]:
     """Return how many lesions of two masks (*S), 2D or 3D, are "found", "missed" and "false".
 
-    The result has these three counts for "all" lesions and for each class of size between the ascending bounds
-    ``sizes``, which are in the cube (2D: square) of the unit of ``spacing``. See
-    :class:`~deconvseg.evaluation.lesions.LesionRule` for when a lesion is found at a minimum ``overlap``. Raises
-    :class:`InputError` for shapes that do not fit, an overlap that is no share, or bounds that do not ascend.
+    The result has these three counts for "all" lesions and for each size class between the ascending bounds ``sizes``,
+    in the cube (2D: square) of the unit of ``spacing``. See
+    :class:`~deconvseg.evaluation.lesions.LesionRule` for the definition of a found lesion at a minimum ``overlap``.
+    Raises :class:`InputError` for shapes that do not fit, an overlap outside [0, 1], or bounds that do not ascend.
 
     Example:
         >>> from deconvseg.evaluation import count_lesions
@@ -209,7 +210,7 @@ def _measure(metric: Metric, pair: MaskPair) -> float:
 
 
 def _percentile95(distances: npt.NDArray[np.float64]) -> float:
-    # MONAI's rank has single precision; another rounding would differ from it in the sixth digit.
+    # MONAI computes the rank in single precision; double precision would differ in the sixth digit.
     rank = float(np.float32(0.95) * np.float32(len(distances) - 1))
     below = int(rank)
     above = min(below + 1, len(distances) - 1)
@@ -274,7 +275,7 @@ register_metric(
         key="rvd",
         title="RVD",
         function=_relative_volume_difference,
-        # A structure that is invented counts as much as one that is missed: the formula has no value for it.
+        # The formula has no value for a spurious structure; it counts as much as a missed one.
         empty=EmptyCases(0.0, -1.0, 1.0, undefined=_NO_TRUTH),
         better="zero",
         meaning="RVD is the difference of the volumes, prediction minus truth, over that of the truth.",

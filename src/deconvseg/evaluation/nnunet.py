@@ -1,4 +1,4 @@
-"""An evaluation in the shape of nnU-Net's ``summary.json``, so that scripts for it read it."""
+"""Convert an evaluation to the structure of nnU-Net's ``summary.json``, for scripts that read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COUNTS = {"TP": "tp", "FP": "fp", "FN": "fn", "TN": "tn", "n_pred": "n_predicti
 
 
 def to_nnunet(evaluation: Evaluation, folder: Path | None) -> dict[str, Any]:
-    """Return an evaluation as :meth:`Evaluation.to_nnunet` describes it."""
+    """Return an evaluation as documented in :meth:`Evaluation.to_nnunet`."""
     keys = _name_columns(evaluation)
     per_case = [
         {
@@ -44,7 +44,7 @@ def to_nnunet(evaluation: Evaluation, folder: Path | None) -> dict[str, Any]:
 
 
 def _name_columns(evaluation: Evaluation) -> dict[str, str]:
-    """Return our column for each of nnU-Net's keys, and for the further metrics by their titles."""
+    """Return our column for each key of nnU-Net, and for further metrics by their titles."""
     always = {metric.title: metric.key for metric in list_metrics() if metric.key in ALWAYS_MEASURED}
     return {**always, **_COUNTS, **{metric.title: metric.key for metric in evaluation.metrics}}
 

@@ -1,7 +1,7 @@
-"""Operating points: sensitivity, precision and Dice of structures against the threshold on their probability.
+"""Operating points: sensitivity, precision and Dice of structures as functions of the probability threshold.
 
-They are measured on the cases that a network did not train on: the validation cases of a run, or all cases of a
-cross-validation by the fold that did not see them. The file is ``operating_points.json``.
+They are measured on cases that the network was not trained on: the validation cases of a run, or all cases of a
+cross-validation, each with the fold that held it out. The file is ``operating_points.json``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from deconvseg.runs import GRID
 from deconvseg.system import write_text
 
 OPERATING_POINTS = "operating_points.json"
-# Which of GRID lesions are counted at: 0.05, 0.1, ..., 0.95.
+# Indices of the thresholds in GRID at which lesions are counted: 0.05, 0.1, ..., 0.95.
 LESION_PLACES = tuple(range(4, len(GRID), 5))
-# Fewer cases do not say what is unusual.
+# With fewer cases no limit of unusual doubt is estimated.
 LEAST_CASES = 10
 _PERCENTILE = 95
-# The columns that are means over cases, and those that are sums.
+# The columns that are means over cases; the others are sums.
 MEANS = ("dice", "mean_sensitivity", "mean_precision")
 COUNTS = ("predicted", "common", "found", "missed", "false")
 
@@ -40,10 +40,10 @@ class _Part(BaseModel):
 class Points(_Part):
     """One structure at several thresholds.
 
-    ``dice``, ``mean_sensitivity`` and ``mean_precision`` are means over cases, as ``evaluate`` gives them (two empty
-    masks have 1, a missed or spurious structure 0). ``truth``, ``predicted`` and ``common`` count the voxels of all
-    cases together; from them come ``sensitivity``, ``precision`` and ``pooled_dice``. ``found``, ``missed`` and
-    ``false`` count lesions.
+    ``dice``, ``mean_sensitivity`` and ``mean_precision`` are means over cases, as in ``evaluate`` (1 for two empty
+    masks, 0 for a missed or spurious structure). ``truth``, ``predicted`` and ``common`` are numbers of voxels summed
+    over all cases, from which ``sensitivity``, ``precision`` and ``pooled_dice`` are computed. ``found``, ``missed``
+    and ``false`` are numbers of lesions.
     """
 
     dice: Numbers
@@ -66,38 +66,38 @@ class Points(_Part):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def sensitivity(self) -> tuple[float | None, ...]:
-        """The share of all true voxels that is predicted; None where there are none."""
+        """The share of all true voxels that is predicted; None without true voxels."""
         return tuple(_share(common, self.truth) for common in self.common)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def precision(self) -> tuple[float | None, ...]:
-        """The share of all predicted voxels that is true; None where there are none."""
+        """The share of all predicted voxels that is true; None without predicted voxels."""
         return tuple(_share(common, total) for common, total in zip(self.common, self.predicted, strict=True))
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def pooled_dice(self) -> tuple[float | None, ...]:
-        """The Dice of all cases taken for one."""
+        """The Dice of the voxels of all cases together."""
         return tuple(_share(2 * c, self.truth + p) for c, p in zip(self.common, self.predicted, strict=True))
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def lesion_sensitivity(self) -> tuple[float | None, ...]:
-        """The share of the true lesions that is found."""
+        """The share of true lesions that are found."""
         return tuple(_share(found, found + missed) for found, missed in zip(self.found, self.missed, strict=True))
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def lesion_precision(self) -> tuple[float | None, ...]:
-        """Found lesions over found and false ones."""
+        """The number of found lesions over that of found and false lesions."""
         return tuple(_share(found, found + false) for found, false in zip(self.found, self.false, strict=True))
 
 
 class StructurePoints(_Part):
-    """A structure against its own threshold, the others as they are by default, and ``default``: without a threshold.
+    """The points of a structure for its own threshold (other structures by default), and ``default`` without one.
 
-    ``at_half`` says whether the default is the threshold 0.5, as of regions and of a single class.
+    ``at_half`` is true if the default is the threshold 0.5, as for regions and a single class.
     """
 
     name: str
@@ -108,14 +108,15 @@ class StructurePoints(_Part):
 
     @property
     def many_lesions(self) -> bool:
-        """Whether some true mask has more than one lesion."""
+        """Whether any true mask has more than one lesion."""
         return sum(column[0] for column in (self.default.found, self.default.missed)) > self.cases_with_truth
 
 
 class OperatingPoints(_Part):
     """The operating points of a run's validation cases, or of a cross-validation's cases out of fold.
 
-    ``doubts`` are the scores of the cases' doubt, by name; ``left_out`` says which cases are not in the curves and why.
+    ``doubts`` are the doubt scores of the cases by name; ``left_out`` has the cases that are not in the curves, and
+    why.
     """
 
     version: Literal[1] = 1
@@ -129,7 +130,7 @@ class OperatingPoints(_Part):
 
     @property
     def doubt_limit(self) -> float | None:
-        """The doubt that 95 % of the cases are not above; None for fewer than 10 cases."""
+        """The 95th percentile of the cases' doubt; None for fewer than 10 cases."""
         return float(np.percentile([*self.doubts.values()], _PERCENTILE)) if len(self.doubts) >= LEAST_CASES else None
 
     def write(self, folder: Path) -> None:
@@ -137,7 +138,7 @@ class OperatingPoints(_Part):
         write_text(folder / OPERATING_POINTS, self.model_dump_json() + "\n")
 
     def structure(self, name: str) -> StructurePoints:
-        """Return the structure of a name; :class:`InputError` where there is none."""
+        """Return the structure with this name; :class:`InputError` if there is none."""
         for found in self.structures:
             if found.name == name:
                 return found
@@ -146,7 +147,7 @@ class OperatingPoints(_Part):
 
 
 def read_operating_points(folder: str | PathLike[str]) -> OperatingPoints | None:
-    """Read a folder's ``operating_points.json``, None where there is none, as in runs of earlier versions.
+    """Read a folder's ``operating_points.json``; None if it does not exist, as in runs of earlier versions.
 
     Raises :class:`InputError`, which names a wrong key, for a damaged file.
 
@@ -173,7 +174,7 @@ def read_operating_points(folder: str | PathLike[str]) -> OperatingPoints | None
 
 
 def merge_operating_points(parts: Sequence[OperatingPoints]) -> OperatingPoints:
-    """Join the folds of a cross-validation, whose structures are the same.
+    """Merge the operating points of the folds of a cross-validation, which have the same structures.
 
     Example:
         >>> from deconvseg.evaluation import merge_operating_points, read_operating_points

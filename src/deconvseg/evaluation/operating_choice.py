@@ -1,4 +1,4 @@
-"""Thresholds chosen by operating points, and the few points that a table shows."""
+"""Choose thresholds by operating points, and the points for a table."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def choose_thresholds(
     how: Literal["dice", "sensitivity", "lesion_sensitivity"],
     wanted: float = _NAN,
 ) -> dict[str, float]:
-    """Return for each named structure the threshold of the best mean Dice, or the largest that is sensitive enough.
+    """Return for each named structure the threshold with the best mean Dice, or the largest with enough sensitivity.
 
-    Of equal Dice the threshold nearest to 0.5 is taken. ``wanted`` is the share of the true voxels, or of the true
-    lesions, of all cases together. Raises :class:`InputError` where no threshold reaches it.
+    Ties in Dice resolve to the threshold nearest to 0.5. ``wanted`` is the sensitivity: the share of the true voxels,
+    or of the true lesions, of all cases together. Raises :class:`InputError` if no threshold reaches it.
 
     Example:
         >>> from deconvseg.evaluation import choose_thresholds, read_operating_points
@@ -52,7 +52,7 @@ def choose_thresholds(
 def table_rows(
     points: OperatingPoints, structure: StructurePoints, also: Sequence[float] = ()
 ) -> list[Mapping[str, Any]]:
-    """Return a few operating points of a structure: the default, tenths, the best Dice, and those that are given.
+    """Return some operating points of a structure: the default, tenths, the best Dice, and those in ``also``.
 
     Each has ``threshold`` (None for the default), ``dice``, ``sensitivity``, ``precision``, ``lesion_sensitivity``,
     ``lesion_precision`` and ``false_per_case``, and ``best``.

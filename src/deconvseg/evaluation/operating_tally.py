@@ -1,4 +1,4 @@
-"""Cases added up to the operating points of a structure."""
+"""Accumulate cases to the operating points of a structure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Levels = npt.NDArray[np.uint8]
 
 @dataclass
 class PointsTally:
-    """Adds up the cases of one structure, at some thresholds and without one.
+    """Accumulates the cases of one structure, at several thresholds and without a threshold.
 
     Example:
         >>> import numpy
@@ -43,13 +43,13 @@ class PointsTally:
     _sums: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
 
     def add(self, truth: Mask, levels: Levels, default: Mask, rule: LesionRule) -> None:
-        """Add a case (*S): its true mask, how many thresholds of GRID each voxel passes, and the mask without one."""
+        """Add a case (*S): true mask, number of thresholds in GRID that each voxel passes, and default mask."""
         box = bounding_box(truth | (levels > 0) | default) or (slice(0, 0),) * truth.ndim
         truth, levels, default = truth[box], levels[box], default[box]
         self.cases += 1
         n_truth = int(np.count_nonzero(truth))
         self.with_truth += n_truth > 0
-        # Voxels that pass more than n thresholds are in the mask of the threshold number n.
+        # Voxels that pass more than n thresholds are in the mask of threshold n.
         passed, true = (
             np.bincount(part, minlength=len(GRID) + 1)[:0:-1].cumsum()[::-1] for part in (levels.ravel(), levels[truth])
         )
@@ -60,7 +60,7 @@ class PointsTally:
         self._add("default", n_truth, np.array([np.count_nonzero(default)]), both, column)
 
     def finish(self) -> StructurePoints:
-        """Return what the cases have given."""
+        """Return the operating points of the added cases."""
         if not self.cases:
             raise InputError("operating points need a case")
         return StructurePoints(

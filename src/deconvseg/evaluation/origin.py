@@ -1,4 +1,4 @@
-"""Which runs made the masks of an evaluation, so that a report can name masks of another run."""
+"""The runs that made the masks of an evaluation, so that a report can detect masks of another run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from deconvseg.runs import PREDICTIONS, Run, describe_run, find_run
 
 
 def find_origin(truth: Path, prediction: Path, run: str | PathLike[str] | None) -> dict[str, Any]:
-    """Return the names of what was compared, and the ``runs`` that made the predictions, as far as that is known.
+    """Return the names of the compared folders, and the ``runs`` that made the predictions, if they are known.
 
-    They are those that ``predict`` has recorded beside its masks, else the run whose folder the predictions lie in,
-    else the ``run`` that was named; each with its folder's name and the SHA-256 of its plan and of its weights. Masks
-    of several predictions in one folder have all their runs.
+    The runs are those that ``predict`` recorded beside its masks, else the run whose folder contains the predictions,
+    else the given ``run``; each with its folder's name and the SHA-256 of its plan and weights. For a folder with masks
+    of several predictions, all their runs are returned.
     """
     folder = prediction if prediction.is_dir() else prediction.parent
     runs = list({json.dumps(made_by, sort_keys=True): made_by for made_by in _recorded_runs(folder)}.values())
@@ -27,7 +27,7 @@ def find_origin(truth: Path, prediction: Path, run: str | PathLike[str] | None) 
 
 
 def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 3) -> tuple[str, ...]:
-    """Say which of the evaluated masks ``predict`` has recorded doubts about, as of scans unlike the training scans."""
+    """Return a line about the evaluated masks for which ``predict`` recorded warnings, such as unusual scans."""
     folder = prediction if prediction.is_dir() else prediction.parent
     evaluated = {file.absolute() for file in files}
     doubts = [
@@ -35,7 +35,7 @@ def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 
         for mask, record in last_records(folder).items()
         if (folder / mask).absolute() in evaluated and isinstance(record.get("warnings"), list)
         for text in record["warnings"]
-        # What a mask itself shows is counted by the evaluation.
+        # Warnings about the mask itself are covered by the evaluation.
         if isinstance(text, str) and not text.startswith("the mask is ")
     ]
     if not doubts:
@@ -46,14 +46,14 @@ def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 
 
 
 def _recorded_runs(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give the runs of every mask that is still in the folder, by its last record."""
+    """Yield the runs of every mask that is still in the folder, from its last record."""
     for mask, record in last_records(folder).items():
         if isinstance(record.get("runs"), list) and (folder / mask).is_file():
             yield from (run for run in record["runs"] if isinstance(run, dict))
 
 
 def last_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the last record of every mask in a folder by its name; a damaged line is none."""
+    """Return the last record of every mask in a folder by its name; damaged lines are skipped."""
     try:
         lines = (folder / PREDICTIONS).read_bytes().splitlines()
     except OSError:

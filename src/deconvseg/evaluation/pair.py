@@ -1,4 +1,4 @@
-"""One class of one case: two masks on one grid, and what several metrics need of them, computed once."""
+"""Two masks of one class and case on one grid, with quantities that several metrics share, computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ Status = Literal["ok", "both empty", "missed", "spurious"]
 
 @dataclass(frozen=True)
 class MaskPair:
-    """Two masks (*S), 2D or 3D, cropped to the box of their union, and all that a metric may depend on.
+    """Two masks (*S), 2D or 3D, cropped to the bounding box of their union, with all inputs of metrics.
 
-    ``spacing`` is that of the axes of the masks, in which a single slice has two. ``diagonal`` is the length of the
-    whole image from corner to corner, ``voxels`` how many voxels of it count, and ``voxel_size`` the volume of one
-    (2D: its area), in the unit of ``spacing`` and its cube (square). ``tolerance`` is a distance in that unit,
-    ``lesions`` says when a lesion is found.
+    ``spacing`` has an entry per axis of the masks (two for a single slice). ``diagonal`` is the length of the whole
+    image from corner to corner, in the unit of ``spacing``. ``voxels`` is the number of voxels of the image that are
+    not ignored, and ``voxel_size`` the volume of a voxel (2D: area), in the cube (square) of the unit. ``tolerance`` is
+    a distance in the unit, and ``lesions`` is the criterion for found lesions.
 
     Example:
         >>> import numpy as np
@@ -48,7 +48,7 @@ class MaskPair:
 
     @cached_property
     def status(self) -> Status:
-        """Which of the two is empty."""
+        """Whether one or both masks are empty."""
         truth, prediction = bool(self.truth.any()), bool(self.prediction.any())
         if truth and prediction:
             return "ok"
@@ -56,19 +56,19 @@ class MaskPair:
 
     @cached_property
     def counts(self) -> tuple[int, int, int]:
-        """Voxels of the truth, of the prediction and of both."""
+        """Numbers of voxels of the truth, of the prediction and of their intersection."""
         masks = self.truth, self.prediction, self.truth & self.prediction
         return tuple(int(np.count_nonzero(mask)) for mask in masks)  # type: ignore[return-value]
 
     @cached_property
     def boundary_distances(self) -> tuple[Floats, Floats]:
-        """Distances from each boundary voxel of the truth to the prediction's boundary, and back."""
+        """Distances from each boundary voxel of the truth to the prediction's boundary, and vice versa."""
         truth, prediction = boundary_voxels(self.truth), boundary_voxels(self.prediction)
         return distances_to(truth, prediction, self.spacing), distances_to(prediction, truth, self.spacing)
 
     @cached_property
     def detection(self) -> Detection:
-        """Which connected components of the truth are found, and which of the prediction are false."""
+        """Numbers of found and missed components of the truth, and of false components of the prediction."""
         return detect_lesions(self.truth, self.prediction, self.voxel_size, self.lesions)
 
 
@@ -104,16 +104,16 @@ def pair_masks(
 
 
 def single_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int | None:
-    """Return the axis along which a volume has a single voxel, the thickest of several; None for other arrays.
+    """Return the axis along which a volume has a single voxel (the thickest if several); None for other arrays.
 
-    Every voxel of a single slice would be on the boundary in 3D, and masks in it could hardly differ in distance.
+    In 3D every voxel of a single slice would be a boundary voxel, so that surface distances would be meaningless.
     """
     flat = [axis for axis, n in enumerate(shape) if n == 1] if len(shape) == 3 else []
     return max(flat, key=lambda axis: spacing[axis], default=None)
 
 
 def check_grids(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], spacing: Sequence[float]) -> tuple[int, ...]:
-    """Return the common shape of two 2D or 3D arrays whose spacing has a positive entry per axis."""
+    """Check two 2D or 3D arrays and their spacing (one positive number per axis); return the common shape."""
     if truth.shape != prediction.shape:
         raise InputError(
             f"the truth has the shape {truth.shape}, the prediction {prediction.shape}: one grid is needed"
@@ -126,7 +126,7 @@ def check_grids(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], spacing: 
 
 
 def check_tolerance(tolerance: float) -> float:
-    """Return the tolerance, a distance of at least 0."""
+    """Return the tolerance after a check that it is a distance of at least 0."""
     if not 0 <= tolerance < float("inf"):
         raise InputError(f"the surface tolerance must be a distance of 0 or more, but it is {tolerance}")
     return tolerance

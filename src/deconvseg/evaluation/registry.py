@@ -1,4 +1,4 @@
-"""What a metric is, what it gives for empty masks, and the metrics by name."""
+"""Definition of metrics, their values for empty masks, and the registry of metrics by name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from deconvseg.system import load_plugins, naming
 Better = Literal["higher", "lower", "zero"]
 Unit = Literal["", "length"]
 Policy = Literal["diagonal", "brats", "drop"]
-# A number, the image's diagonal, or what the metric's function gives; None where the case is dropped.
+# A number, the image's diagonal, or the result of the metric's function; None means that the case is dropped.
 EmptyValue = float | Literal["diagonal", "computed"]
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
-# The diagonal of BraTS's images, 240 x 240 x 155 voxels of 1 mm: the HD95 of a missed or spurious region there.
+# The diagonal of BraTS images (240 x 240 x 155 voxels of 1 mm), which is their HD95 of a missed or spurious region.
 BRATS_PENALTY = math.hypot(240, 240, 155)
 EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
 # The arguments of an evaluation that a metric may depend on.
 _OPTIONS = ("tolerance", "lesion_overlap", "lesion_sizes")
 # Installed packages add metrics as entry points of this group.
 _PLUGINS = "deconvseg.metrics"
-# Columns of the files that are no metrics, and the endings of those that tables add to a metric's own.
+# Columns of the files that are not metrics, and suffixes of the columns that tables add to those of a metric.
 TAKEN = {
     *("all", "case", "label", "name", "status", "class", "counted", "cases", "missed", "spurious", "both_empty"),
     *("classes", "absent_classes", "with_truth"),
@@ -38,11 +38,11 @@ _ENDINGS = ("_with_truth", "_dropped")
 
 @dataclass(frozen=True)
 class EmptyCases:
-    """What a metric gives where masks are empty: ``both``, the prediction alone (``missed``), the truth (``spurious``).
+    """Values of a metric for empty masks: ``both``, only the prediction (``missed``), only the truth (``spurious``).
 
-    Each is a number, "diagonal" (the image's diagonal; 373.13 under the policy "brats") or "computed" (what the
-    metric's function gives). ``undefined`` are the cases in which the formula has no value, as where MONAI gives NaN:
-    the policy "drop" leaves these out of the means.
+    Each value is a number, "diagonal" (the image's diagonal; 373.13 under the policy "brats") or "computed" (by the
+    metric's function). ``undefined`` lists the cases in which the formula has no value and MONAI gives NaN: the policy
+    "drop" excludes these from means.
 
     Example:
         >>> from deconvseg.evaluation import EmptyCases
@@ -58,7 +58,7 @@ class EmptyCases:
     undefined: tuple[Status, ...] = ()
 
     def value(self, status: Status, policy: Policy) -> EmptyValue | None:
-        """Return what a pair of that status gets under a policy; None where it is dropped."""
+        """Return the value for a status under a policy; None if it is dropped."""
         if policy == "drop" and status in self.undefined:
             return None
         value = {"both empty": self.both, "missed": self.missed, "spurious": self.spurious}[status]
@@ -67,7 +67,7 @@ class EmptyCases:
 
 @dataclass(frozen=True)
 class Count:
-    """A column of integers that belongs to a metric and is summed over cases: its name within a group of such.
+    """A column of integers of a metric that is summed over cases, with its group and name.
 
     Example:
         >>> from deconvseg.evaluation import Count, list_metrics
@@ -84,10 +84,10 @@ class Count:
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """What tables and files say of a metric, as ``metrics.json`` records it.
+    """Description of a metric for tables and files, as recorded in ``metrics.json``.
 
-    ``empty`` is what it gives for each status of empty masks under the policy of the evaluation, None where such cases
-    are dropped. ``counts`` are its further columns.
+    ``empty`` maps each status of empty masks to the value under the policy of the evaluation, None if such cases are
+    dropped. ``counts`` are the further columns of the metric.
     """
 
     key: str
@@ -101,7 +101,7 @@ class MetricInfo:
     counts: tuple[Count, ...] = ()
 
     def head(self, unit: str) -> str:
-        """Return the head of its column, where ``unit`` is that of distances."""
+        """Return the column heading, with ``unit`` as the unit of distances."""
         return f"{self.title} {unit}" if self.unit == "length" else self.title
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class MetricInfo:
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> MetricInfo:
-        """Read what :meth:`to_json` gave; `KeyError`, `TypeError` or `ValueError` where it is something else."""
+        """Parse the output of :meth:`to_json`; `KeyError`, `TypeError` or `ValueError` for anything else."""
         kinds = {"key": str, "title": str, "unit": str, "digits": int, "better": str, "meaning": str}
         for key, kind in {**kinds, "at_tolerance": bool, "empty": dict, "counts": list}.items():
             if not isinstance(row[key], kind):
@@ -126,16 +126,17 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class Metric:
-    """A measure of two masks, everything that tables, files and reports need to know of it.
+    """A metric of two masks, with its description for tables, files and reports.
 
-    ``key`` is its name in files and ``title`` that of tables; either chooses it. ``function`` gives its value for a
-    :class:`MaskPair` of which no mask is empty, ``empty`` what other pairs get. ``unit`` is "length" for a distance,
-    "" for a plain number; ``digits`` are those behind the point; ``better`` says which values are: "higher", "lower" or
-    near "zero". ``meaning`` is one sentence for readers of a report. ``options`` are the arguments of
+    ``key`` is its name in files and ``title`` its name in tables; either selects it. ``function`` returns its value for
+    a :class:`MaskPair` without empty masks, and ``empty`` has the values of other pairs. ``unit`` is "length" for a
+    distance and "" for a plain number; ``digits`` is the number of decimals; ``better`` is the direction of better
+    values: "higher", "lower" or near "zero". ``meaning`` is one sentence for readers of a report. ``options`` are the
+    arguments of
     :func:`~deconvseg.evaluation.evaluate` that it depends on.
 
-    ``tally`` gives integers that belong to it, which are summed over cases: the same columns for every pair, those with
-    empty masks too. ``pooled`` gives the metric of such sums by name, None where it has no value.
+    ``tally`` returns integers that are summed over cases, with the same columns for every pair, also with empty masks.
+    ``pooled`` computes the metric from such sums by name, or None if it has no value.
 
     Example:
         >>> from deconvseg.evaluation import EmptyCases, Metric
@@ -165,7 +166,7 @@ class Metric:
     pooled: Callable[[Mapping[str, int]], float | None] | None = None
 
     def measure(self, pair: MaskPair, policy: Policy) -> float | None:
-        """Return the value of a pair, None where the policy drops it; :class:`DeconvsegError` for no finite number."""
+        """Return the value of a pair, or None if the policy drops it; :class:`DeconvsegError` if it is not finite."""
         value = "computed" if pair.status == "ok" else self.empty.value(pair.status, policy)
         if value is None:
             return None
@@ -175,12 +176,12 @@ class Metric:
         return pair.diagonal if value == "diagonal" else float(value)
 
     def count(self, pair: MaskPair) -> dict[Count, int]:
-        """Return the integers that are summed over cases; :class:`DeconvsegError` where ``tally`` gives no integers."""
+        """Return the integers that are summed over cases; :class:`DeconvsegError` if ``tally`` returns others."""
         with naming(f"{self.title}: the metric's tally"):
             return {count: index(number) for count, number in self.tally(pair).items()} if self.tally else {}
 
     def pool(self, sums: Mapping[str, int]) -> float | None:
-        """Return the metric of summed counts, None where it has no value; :class:`DeconvsegError` for no number."""
+        """Return the metric of summed counts, or None without a value; :class:`DeconvsegError` if it is not finite."""
         with naming(f"{self.title}: the metric's pooled"):
             found = self.pooled(sums) if self.pooled else None
             return None if found is None else self._finite(found)
@@ -191,7 +192,7 @@ class Metric:
         return float(value)
 
     def describe(self, policy: Policy, pair: MaskPair) -> MetricInfo:
-        """Return what files say of it under a policy; ``pair`` is any pair, for the columns of its counts."""
+        """Return the description for files under a policy; ``pair`` is any pair, for the columns of its counts."""
         return MetricInfo(
             key=self.key,
             title=self.title,
@@ -209,10 +210,11 @@ _METRICS: dict[str, Metric] = {}
 
 
 def register_metric(metric: Metric) -> Metric:
-    """Add a metric, which ``evaluate(metrics=...)`` then knows by its key and its title; return it.
+    """Register a metric for ``evaluate(metrics=...)``, by its key and title, and return it.
 
-    Raises :class:`InputError` where the key or title is taken, the key is not made of lower-case letters, digits and
-    underscores, another field is none of its choices, or the value for empty masks is a length and the metric is none.
+    Raises :class:`InputError` if the key or title is in use, the key has characters other than lower-case letters,
+    digits and underscores, another field has an invalid value, or the value for empty masks is a length but the metric
+    is not.
 
     Example:
         >>> import deconvseg
@@ -236,7 +238,7 @@ def register_metric(metric: Metric) -> Metric:
 
 
 def _check_entry(metric: Metric) -> None:
-    """Refuse a metric that tables and files could not hold."""
+    """Raise an :class:`InputError` for a metric that tables and files cannot represent."""
     what = f"metric {metric.key!r}"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", metric.key) or metric.key.endswith(_ENDINGS):
         raise InputError(
@@ -263,7 +265,7 @@ def _check_entry(metric: Metric) -> None:
 
 
 def unregister_metric(key: str) -> None:
-    """Take a metric that was registered away again; :class:`InputError` for one that is not.
+    """Remove a registered metric; :class:`InputError` for an unknown key.
 
     Example:
         >>> from deconvseg.evaluation import EmptyCases, Metric, list_metrics, register_metric, unregister_metric
@@ -278,7 +280,7 @@ def unregister_metric(key: str) -> None:
 
 
 def list_metrics() -> tuple[Metric, ...]:
-    """Return all registered metrics, those of installed packages too, in the order of tables.
+    """Return all registered metrics, including those of installed packages, in the order of tables.
 
     Example:
         >>> from deconvseg.evaluation import list_metrics
@@ -291,16 +293,16 @@ def list_metrics() -> tuple[Metric, ...]:
 
 
 def find_metric(key: str) -> Metric | None:
-    """Return the metric with a key; None for one that is not registered, as in files of another process."""
+    """Return the metric with a key, or None if it is not registered (as in files of another process)."""
     load_plugins(_PLUGINS)
     return _METRICS.get(key)
 
 
 def choose_metrics(names: str | Sequence[str] | None, default: Iterable[str]) -> tuple[Metric, ...]:
-    """Return the metrics of some names (keys or titles; a string has commas between them), in the order of tables.
+    """Return metrics by name (keys or titles; a string is split at commas), in the order of tables.
 
-    "all" are all that are registered, None those of ``default``. Raises :class:`InputError` for a name that is not
-    known, with the closest ones, and where none is given.
+    "all" selects all registered metrics, None those of ``default``. Raises :class:`InputError` for an unknown name,
+    with similar names, and for an empty selection.
     """
     given = names.split(",") if isinstance(names, str) else list(default if names is None else names)
     asked = [_spell(str(name)) for name in given if str(name).strip()]
@@ -317,13 +319,13 @@ def choose_metrics(names: str | Sequence[str] | None, default: Iterable[str]) ->
 
 
 def check_policy(policy: str) -> Policy:
-    """Return the name of a policy for empty masks; :class:`InputError` for another."""
+    """Return the policy for empty masks; :class:`InputError` for an unknown name."""
     check_choice(policy, POLICIES, "policy for empty masks")
     return cast(Policy, policy)
 
 
 def describe_empty(metrics: Sequence[MetricInfo]) -> dict[str, str]:
-    """Return a sentence for each status of empty masks: what each metric gives."""
+    """Return a sentence for each status of empty masks with the value of each metric."""
     words = {None: "dropped", "diagonal": "the diagonal of the image", "computed": "as computed"}
 
     def show(value: EmptyValue | None) -> str:

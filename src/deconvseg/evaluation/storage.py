@@ -1,4 +1,4 @@
-"""Masks of one class are that class, however a file stores white: 1 in 1 bit, 255 in 8, 65535 in 16."""
+"""Equal values for one-class masks, independent of how files store white: 1 in 1 bit, 255 in 8, 65535 in 16."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Labels = npt.NDArray[Any]
 
 
 def align_masks(truth: LabelMap, prediction: LabelMap, classes: Classes, ignore: int | None) -> tuple[Labels, Labels]:
-    """Return both masks' pixels with one value for white: that of the only class, else one that both have as white.
+    """Return the pixels of both masks with one value for white: that of the only class, else their common white.
 
-    Pixels are returned as they are where several classes are known, or one of the masks has several.
+    Pixels are returned unchanged if several classes are known, or one of the masks has several.
     """
     pair = truth.pixels, prediction.pixels
     if classes.foreground or classes.members or len(classes.names) > 1:
@@ -37,9 +37,9 @@ def align_masks(truth: LabelMap, prediction: LabelMap, classes: Classes, ignore:
 
 
 def _common_white(truth: LabelMap, prediction: LabelMap, ignored: npt.NDArray[np.bool_] | None) -> int | None:
-    """Return what stands for white in two masks of one class; None for other masks, and for those that agree already.
+    """Return the common white of two one-class masks; None for other masks, and for masks that already agree.
 
-    That is the truth's where it is 1, 255 or 65535, else the prediction's, else 255.
+    It is the value of the truth if that is 1, 255 or 65535, else the prediction's under the same condition, else 255.
     """
     found: list[int] = []
     for mask in (truth, prediction):
@@ -51,7 +51,7 @@ def _common_white(truth: LabelMap, prediction: LabelMap, ignored: npt.NDArray[np
 
 
 def unite_cases(cases: Sequence[CaseMetrics], classes: Classes) -> list[CaseMetrics]:
-    """Return the cases with one class, the most frequent, where nothing names classes and all have one white class."""
+    """Return the cases with one class value, the most frequent, if no classes are named and all have only white."""
     found = Counter(value for case in cases for value in case.metrics)
     white = all(len(case.metrics) < 2 for case in cases) and set(found) <= set(WHITE)
     if classes.names or classes.foreground or not white or len(found) < 2:
@@ -74,7 +74,7 @@ def _rename(case: CaseMetrics, value: int) -> dict[int, ClassMetrics]:
 
 
 def describe_aligned(cases: Sequence[CaseMetrics]) -> list[str]:
-    """Return a line about the cases whose masks store white in several ways, if there are any."""
+    """Return a line about cases whose masks store white with different values, if there are any."""
     names = [case.name for case in cases if case.aligned]
     if not names:
         return []

@@ -1,4 +1,4 @@
-"""Means over classes and cases, defined once for every part of the package, with bootstrap confidence intervals."""
+"""Means over classes and cases with bootstrap confidence intervals, for all parts of the package."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ Scores = npt.NDArray[np.float64]
 def counted_classes(occurs: Flags) -> Flags:
     """Return which classes (K) enter a mean over classes, given which occur in the masks of each case (cases, K).
 
-    A class that occurs in no case is left out: it would score 1 everywhere and lift the mean. Where no class occurs in
-    any case, all are kept, and the rule for empty masks decides.
+    A class that occurs in no case is excluded, because it would score 1 everywhere and raise the mean. If no class
+    occurs in any case, all are kept, and the policy for empty masks applies.
     """
     found: Flags = np.any(occurs, axis=0, keepdims=True)[0]
     if not found.any():
@@ -31,14 +31,14 @@ def counted_classes(occurs: Flags) -> Flags:
 
 
 def mean_over_classes(scores: Scores, counted: Flags) -> Scores:
-    """Return the mean (cases, ...) over the counted classes (K) of scores (cases, K, ...); NaN is no score."""
+    """Return the mean (cases, ...) over the counted classes (K) of scores (cases, K, ...); NaN means no score."""
     return _mean_of_known(scores[:, counted])
 
 
 def mean_over_true_classes(scores: Scores, in_truth: Flags) -> Scores:
     """Return the mean (cases, ...) of scores (cases, K, ...) over the classes of each true mask; NaN where it is empty.
 
-    ``in_truth`` (cases, K) says which classes each true mask has. A score of NaN is none.
+    ``in_truth`` (cases, K) is true for the classes of each true mask. NaN means no score.
     """
     inside = in_truth.reshape(*in_truth.shape, *(1,) * (scores.ndim - 2))
     return _mean_of_known(np.where(inside, scores, np.nan))
@@ -52,7 +52,7 @@ def _mean_of_known(scores: Scores) -> Scores:
 
 
 def mean_of_rows(rows: Sequence[ClassMetrics], keys: Iterable[str]) -> dict[str, float | None]:
-    """Return the mean of each column over rows that have a value; None where none has."""
+    """Return the mean of each column over rows that have a value; None if no row has."""
     means: dict[str, float | None] = {}
     for key in keys:
         values = [float(value) for row in rows if (value := row[key]) is not None]
@@ -61,9 +61,9 @@ def mean_of_rows(rows: Sequence[ClassMetrics], keys: Iterable[str]) -> dict[str,
 
 
 class ScoreTable:
-    """The metrics of some cases as arrays: ``scores`` (cases, K, metrics), NaN where an empty mask has none.
+    """The metrics of cases as arrays: ``scores`` (cases, K, metrics), NaN for dropped values.
 
-    ``in_truth`` (cases, K) says which true masks have which class, ``counted`` (K) which enter means over classes.
+    ``in_truth`` (cases, K) is true for the classes of each true mask, ``counted`` (K) for classes included in means.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ScoreTable:
 
     @property
     def true_means(self) -> Scores:
-        """The mean (cases, metrics) over the classes of each true mask, NaN for an empty one."""
+        """The mean (cases, metrics) over the classes of each true mask, NaN for an empty true mask."""
         return mean_over_true_classes(self.scores, self.in_truth)
 
 
@@ -98,13 +98,13 @@ def summarize(
     """Return ``{"classes": {value: {...}}, "mean": {...}}``: statistics per class and of the cases' means.
 
     Each of the ``metrics`` (DSC, HD95 and NSD) has ``mean``, ``median``, ``std`` (n - 1) and ``ci95``, the percentile
-    bootstrap interval of the mean over 10,000 resamples of the cases with a fixed seed; of one case alone the last two
+    bootstrap interval of the mean over 10,000 resamples of the cases with a fixed seed; for a single case the last two
     are None. ``dropped`` is the number of cases without a value, by the policy for empty masks. A metric with counts
-    has their sums as ``totals``, and for each group of counts the metric of these sums as ``pooled``.
-    ``with_truth`` has the same statistics over the ``cases_with_truth`` alone, None where there are none; for the mean,
-    over the classes that each true mask has. A class also has its ``name``, how many cases were ``both_empty``,
-    ``missed`` and ``spurious``, and whether it is ``counted`` in the mean over classes: one that is in no mask of any
-    case is not. The mean says how many ``classes`` it is over, and how many are ``absent_classes``.
+    has their sums as ``totals``, and for each group of counts the metric of these sums as ``pooled``. ``with_truth``
+    has the same statistics over only the ``cases_with_truth``, None without any; for the mean, over the classes that
+    each true mask has. A class also has its ``name``, the numbers of cases that are ``both_empty``, ``missed`` and
+    ``spurious``, and whether it is ``counted`` in the mean over classes: a class that occurs in no mask is not. The
+    mean has the numbers of ``classes`` included and of ``absent_classes``.
     """
     if not cases:
         return {"classes": {}, "mean": {}}
@@ -144,7 +144,7 @@ def summarize(
 
 
 def _sum_counts(info: MetricInfo, rows: Sequence[ClassMetrics]) -> dict[str, Any]:
-    """Return the sums of a metric's counts by column, and by group the metric of these sums."""
+    """Return the sums of a metric's counts by column, and the metric of these sums by group."""
     totals = {count.column: sum(int(row[count.column] or 0) for row in rows) for count in info.counts}
     groups: dict[str, dict[str, int]] = {}
     for count in info.counts:
@@ -156,7 +156,7 @@ def _sum_counts(info: MetricInfo, rows: Sequence[ClassMetrics]) -> dict[str, Any
 
 
 def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:
-    """Return how often neither mask had the class, only the truth had it, and only the prediction had it."""
+    """Return how often the class was in neither mask, only in the truth, and only in the prediction."""
     found = Counter(str(metrics["status"]) for metrics in classes)
     return {"both_empty": found["both empty"], "missed": found["missed"], "spurious": found["spurious"]}
 
@@ -164,13 +164,13 @@ def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:
 def describe_columns(columns: Scores) -> list[dict[str, Any]]:
     """Return ``mean``, ``median``, ``std`` and ``ci95`` of every column of (cases, columns), as :func:`summarize` does.
 
-    NaN is no value; ``dropped`` counts them.
+    NaN means no value; ``dropped`` is the number of NaN.
     """
     return _statistics(columns, np.full(columns.shape[1], len(columns)))
 
 
 def _statistics(columns: Scores, members: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Describe every column of (cases, columns), to which that many ``members`` belong; NaN is no value."""
+    """Describe every column of (cases, columns) with ``members`` cases each; NaN means no value."""
     n = len(columns)
     belongs = ~np.isnan(columns)
     bounds = _bootstrap(columns, belongs) if n > 1 else np.full((2, columns.shape[1]), np.nan)
@@ -198,7 +198,7 @@ def _bootstrap(columns: Scores, belongs: Flags) -> Scores:
     whole = belongs.all(axis=0)
     resampled = []
     for _ in range(_RESAMPLES // _CHUNK):
-        # A resample only enters through how often each case was drawn.
+        # Only the number of times that each case is drawn matters for a resample.
         shares = rng.multinomial(n, np.full(n, 1 / n), _CHUNK) / n
         sums = shares @ values
         drawn = shares @ weights[:, ~whole]
@@ -207,7 +207,7 @@ def _bootstrap(columns: Scores, belongs: Flags) -> Scores:
         resampled.append(sums)
     means = np.concatenate(resampled)
     bounds: Scores = np.quantile(means, (0.025, 0.975), axis=0)
-    # A resample may hold no case of a rare class.
+    # A resample may contain no case of a rare class.
     for place in np.flatnonzero(np.isnan(bounds).any(axis=0)):
         known = means[~np.isnan(means[:, place]), place]
         if len(known):

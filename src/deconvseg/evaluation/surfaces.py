@@ -1,4 +1,4 @@
-"""Surfaces of boolean masks: their voxels, their elements with areas, and the distances between two."""
+"""Surfaces of boolean masks: boundary voxels, surface elements with areas, and distances between surfaces."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def boundary_voxels(mask: Mask) -> Mask:
-    """Return the voxels of ``mask`` (*S) with a face on its outside; beyond the array is outside."""
+    """Return the voxels of ``mask`` (*S) with a face to the outside; positions beyond the array are outside."""
     from scipy.ndimage import binary_erosion
 
     eroded: Mask = binary_erosion(mask)
@@ -21,7 +21,7 @@ def boundary_voxels(mask: Mask) -> Mask:
 
 
 def surface_elements(mask: Mask, spacing: Sequence[float]) -> tuple[Mask, Floats]:
-    """Return where the surface of ``mask`` (*S) lies among the voxels' corners (*S + 1), and its area there.
+    """Return the voxel corners (*S + 1) on the surface of ``mask`` (*S), and the surface area at each.
 
     The area (3D) or length (2D) is that of the marching-cubes patch between the 8 (4) voxels around the
     corner.
@@ -40,7 +40,7 @@ def surface_elements(mask: Mask, spacing: Sequence[float]) -> tuple[Mask, Floats
 def distances_to(points: Mask, targets: Mask, spacing: Sequence[float], limit: float = np.inf) -> Floats:
     """Return the Euclidean distance from every point of ``points`` to the nearest of ``targets``, both (*S).
 
-    The order is that of ``points[points]``; a distance beyond ``limit`` is infinite.
+    Distances are in the order of ``points[points]``; those beyond ``limit`` are infinite.
     """
     from scipy.spatial import KDTree
 
@@ -49,12 +49,12 @@ def distances_to(points: Mask, targets: Mask, spacing: Sequence[float], limit: f
     query, goal = np.argwhere(points & ~targets), np.argwhere(targets)
     if len(query) == 0 or len(goal) == 0:
         return distances
-    # A tree of the surface's own voxels: ten times faster than a distance transform of the box around it.
+    # A k-d tree of the surface voxels is ten times faster than a distance transform of the bounding box.
     tree = KDTree(goal * np.asarray(spacing), leafsize=32, balanced_tree=False, compact_nodes=False)
     reach = np.inf if np.isinf(limit) else limit * (1 + 1e-6)
     nearest = np.asarray(tree.query(query * np.asarray(spacing), distance_upper_bound=reach)[1])
     found = nearest < len(goal)
-    # From integer steps, so that a distance does not depend on where in the volume it lies.
+    # Computed from integer steps, so that a distance does not depend on its position in the volume.
     steps = (query[found] - goal[nearest[found]]) * np.asarray(spacing)
     reached = np.full(len(query), np.inf)
     reached[found] = np.sqrt((steps * steps).sum(axis=1))

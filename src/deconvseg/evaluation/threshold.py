@@ -1,4 +1,4 @@
-"""The threshold of a run or a cross-validation, chosen by a person and kept in its folder."""
+"""Choose the threshold of a run or a cross-validation and store it in its folder."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from deconvseg.options import ThresholdOptions, takes
 from deconvseg.runs import THRESHOLD, ChosenThreshold, Run, Threshold, check_threshold, weights_of
 from deconvseg.system import hold
 
-# Seconds that a report of the run may take to record its page.
+# Most seconds to wait while a report of the run records its page.
 _PATIENCE = 10.0
 
 
 @takes(ThresholdOptions)
 def choose_threshold(asked: ThresholdOptions) -> ChosenThreshold:
-    """Choose the threshold that ``predict`` takes for a run or a cross-validation, and write it into its folder.
+    """Choose the threshold that ``predict`` uses for a run or a cross-validation, and write it into its folder.
 
-    One of these says which: the ``value``, one number or numbers by class; ``best`` "dice", the threshold of the
-    highest mean Dice over the cases; ``sensitivity``, the largest threshold at which that share of the true voxels of
-    all cases together is predicted; ``lesion_sensitivity``, the largest one at which that share of the true lesions is
-    found. The last three are read from the folder's operating points, for each class by itself, or for ``classes``
-    alone. They are chosen on validation cases, whose scores at this threshold are therefore optimistic. Raises
-    :class:`~deconvseg.errors.InputError` where nothing or several of them are given, the run has no operating points,
-    or no threshold reaches what is asked for.
+    Give exactly one of these: ``value``, one number or numbers by class; ``best`` "dice", the threshold with the
+    highest mean Dice over the cases; ``sensitivity``, the largest threshold at which this share of the true voxels of
+    all cases together is predicted; ``lesion_sensitivity``, the largest threshold at which this share of the true
+    lesions is found. The last three use the folder's operating points, separately for each class, or only for
+    ``classes``. They are chosen on validation cases, so the scores of these cases at the threshold are optimistic.
+
+    Raises :class:`~deconvseg.errors.InputError` if none or several of them are given, the run has no operating points,
+    or no threshold reaches the requested sensitivity.
 
     Example:
         >>> import shutil
@@ -63,7 +64,7 @@ def choose_threshold(asked: ThresholdOptions) -> ChosenThreshold:
 
 
 def reset_threshold(folder: str | PathLike[str]) -> bool:
-    """Remove the threshold that was chosen; return whether there was one."""
+    """Remove the chosen threshold; return whether there was one."""
     run = Run.open(folder)
     with hold(run.path, patience=_PATIENCE):
         file = run.path / THRESHOLD
@@ -76,7 +77,7 @@ def reset_threshold(folder: str | PathLike[str]) -> bool:
 
 
 def needed_operating_points(folder: Path) -> OperatingPoints:
-    """Return the operating points of a folder; :class:`InputError` where it has none."""
+    """Return the operating points of a folder; :class:`InputError` if it has none."""
     points = read_operating_points(folder)
     if points is None:
         raise InputError(
@@ -87,7 +88,7 @@ def needed_operating_points(folder: Path) -> OperatingPoints:
 
 
 def _choose(run: Run, asked: ThresholdOptions) -> tuple[Threshold, str]:
-    """Return the threshold that the operating points say, and how it was chosen."""
+    """Return the threshold chosen by the operating points, and a description of the choice."""
     points = needed_operating_points(run.path)
     names = list(asked.classes or run.plan.output_names)
     if asked.best is not None:

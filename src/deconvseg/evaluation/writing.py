@@ -1,4 +1,4 @@
-"""The files of an evaluation: all of it as JSON, tables by case and by class, and nnU-Net's summary."""
+"""Write the files of an evaluation: JSON, tables by case and by class, and nnU-Net's summary."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def to_json(evaluation: Evaluation, folder: Path | None, *, shared: bool) -> dic
 
 
 def write(evaluation: Evaluation, output: Path, further: Mapping[str, Any], *, shared: bool) -> None:
-    """Write the files of an evaluation as :meth:`Evaluation.write` describes them."""
+    """Write the files of an evaluation as documented in :meth:`Evaluation.write`."""
     folder = output.parent.absolute()
     prefix = "" if output.stem == "metrics" else f"{output.stem}_"
     _write_json(output, {**to_json(evaluation, folder, shared=shared), **further})
@@ -73,7 +73,7 @@ def write(evaluation: Evaluation, output: Path, further: Mapping[str, Any], *, s
             "case": case.name,
             "label": value,
             **row,
-            # Empty where there is no truth: the mean of the column is the mean over cases with truth.
+            # Empty without truth, so that the mean of the column is the mean over cases with truth.
             "dsc_with_truth": row["dsc"] if case.has_truth(value) else None,
         }
         for case in evaluation.cases
@@ -84,12 +84,12 @@ def write(evaluation: Evaluation, output: Path, further: Mapping[str, Any], *, s
 
 
 def _name_source(source: MaskSource | None, folder: Path | None, *, shared: bool) -> dict[str, Any]:
-    """Return how a true mask is made of its files, where it is not one file as it is."""
+    """Return the source of a true mask if it is not a single unchanged file."""
     return {} if source is None else {"truth_source": source.to_json(partial(name_file, folder=folder, shared=shared))}
 
 
 def name_file(file: Path, folder: Path | None, *, shared: bool) -> str:
-    """Return the name of a file: relative to ``folder`` where it lies below, so that both can be moved."""
+    """Return the name of a file: relative to ``folder`` if it is below, so that both can be moved."""
     path = file.absolute()
     if folder is None:
         return str(path)
@@ -99,7 +99,7 @@ def name_file(file: Path, folder: Path | None, *, shared: bool) -> str:
 
 
 def _summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return a row per class, and one of their mean."""
+    """Return a row per class and a row of their mean."""
     if not evaluation.cases:
         return []
     counts, keys = evaluation.counts, [metric.key for metric in evaluation.metrics]

@@ -1,4 +1,4 @@
-"""The run folder: its files, written atomically, read safely."""
+"""Run folders: files that are written atomically and checked when they are read."""
 
 from deconvseg.data import file_sha256
 from deconvseg.runs.changing import change_run

@@ -1,4 +1,4 @@
-"""Another plan for a run that is there."""
+"""Replace the plan of an existing run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _PLAN = "plan.json"
 
 
 def change_run(run: Run, plan: Plan, config: Mapping[str, Any], **values: Any) -> Run:
-    """Replace plan and configuration of a run, and entries of its manifest; return the run as it is then.
+    """Replace plan and configuration of a run, and entries of its manifest; return the changed run.
 
-    The manifest is written first and keeps the hash of the earlier plan too: stopped in between, either plan is valid.
+    The manifest is written first and keeps the hash of the earlier plan too, so that either plan is valid after an
+    interruption.
     """
     text, manifest = dump_json(plan.model_dump(mode="json")) + "\n", run.manifest
     files, replaced = manifest.get("files", {}), manifest.get("replaced", {})

@@ -1,4 +1,4 @@
-"""What a run's JSON files may hold: they are validated, and an error names the damaged file."""
+"""Validation of a run's JSON files; errors name the damaged file."""
 
 import json
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ class _Machine(_Strict):
 
 
 class _Manifest(_Strict):
-    """The entries of a manifest that are read; all of them may be missing, as in a run that was shared without them."""
+    """The entries of a manifest that are read; all are optional, because runs may be shared without them."""
 
     files: dict[str, str] = {}
-    # Runs of early versions have one hash, or none, in place of a list.
+    # Runs of early versions have one hash or None instead of a list.
     replaced: dict[str, list[str] | str | None] = {}
     machine: _Machine = _Machine()
     finished: bool = False
@@ -51,7 +51,7 @@ def read_split_names(path: Path) -> dict[str, list[str]]:
 
 
 def parse_row(line: str) -> dict[str, Any]:
-    """Return one line of a ``metrics.jsonl``; ``ValueError`` where it is no row of numbers with an epoch."""
+    """Parse a line of a ``metrics.jsonl``; ``ValueError`` if it is not a row of numbers with an epoch."""
     try:
         row: dict[str, Any] = _ROW.validate_python(json.loads(line))
     except RecursionError as error:
@@ -62,7 +62,7 @@ def parse_row(line: str) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a ``metrics.jsonl``, none where it is missing; :class:`InputError` names a wrong line."""
+    """Return the rows of a ``metrics.jsonl``, empty if it is missing; :class:`InputError` names an invalid line."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def _checked(path: Path, kind: type[_Strict]) -> dict[str, Any]:
 
 
 def check_entries(path: Path, tree: Mapping[str, Any], kind: type[BaseModel]) -> None:
-    """Raise :class:`InputError`, which names the file and the entry, where one has a wrong type."""
+    """Raise :class:`InputError`, which names the file and the entry, for an entry of a wrong type."""
     try:
         kind.model_validate(tree)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""One folder per run, in which a killed process leaves the last good state."""
+"""The folder of a run; after a crash it contains the last valid state."""
 
 import json
 import logging
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from deconvseg.models import Network
 
-# nnU-Net's name for a list of folds; the folder that has it is a cross-validation.
+# nnU-Net's name for a list of folds; a folder with this file is a cross-validation.
 FOLDS = "splits_final.json"
 _log = logging.getLogger("deconvseg")
 
 Weights = Literal["weights", "weights_best"]
-# What a run writes, and at its end removes, where something else may lie.
+# Files that a run writes, and removes at its end, which must not exist before.
 _OWN = (
     "config.json",
     "splits.json",
@@ -48,7 +48,7 @@ _OWN = (
     "report.html",
     "operating_points.json",
 )
-# What a run that has no completed epoch leaves for the one that replaces it to remove; prepared cases are kept.
+# Files of a run without a completed epoch that a new run removes; prepared cases are kept.
 _REPLACED = (
     *("plan.json", "config.json", "splits.json", "weights.safetensors", "weights_best.safetensors", "metrics.jsonl"),
     *("metrics.csv", "progress.png", "report.html", "resume", "validation"),
@@ -79,16 +79,15 @@ class Run:
         config: Mapping[str, Any],
         splits: Mapping[str, Sequence[str]],
     ) -> "Run":
-        """Make a new run folder with its plan, configuration, splits and manifest.
+        """Create a run folder with its plan, configuration, splits and manifest.
 
-        A run of this package that was stopped before its first epoch was completed is replaced, whichever file it
-        stopped after. Raises :class:`InputError` for any other run, and for a folder of something else with files
-        of these names.
+        A run of this package that was stopped before the end of its first epoch is replaced, in whatever state it was
+        stopped. Raises :class:`InputError` for any other run, and for another folder with files of these names.
         """
         run = cls(path)
         run.check_free()
         make_folder(run.path)
-        # The manifest comes first: it tells that whatever is there later is a run's.
+        # The manifest is written first, because it marks later files as those of a run.
         run._write_json("manifest.json", {**describe_environment(), "files": {}})
         for name in _REPLACED:
             _remove(run.path / name)
@@ -100,7 +99,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "Run":
-        """Open an existing run folder; :class:`InputError` if there is none."""
+        """Open an existing run folder; :class:`InputError` if it does not exist."""
         run = cls(path)
         if not (run.path / "plan.json").is_file():
             where = run.path if run.path.exists() else does_not_exist(run.path)
@@ -109,42 +108,42 @@ class Run:
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan, checked; it is read once."""
+        """The checked plan, which is read only once."""
         return read_plan(self.path / "plan.json")
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the user asked for: dataset, splits, fold, seed, device, …"""
+        """The options of the user: dataset, splits, fold, seed, device, …"""
         return read_json_object(self.path / "config.json")
 
     @property
     def splits(self) -> dict[str, Any]:
-        """Names of the cases that train, choose, and are left alone: "train", "val", "test"."""
+        """Case names of the training, validation and test sets: "train", "val", "test"."""
         return read_split_names(self.path / "splits.json")
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Versions, machine, command, hashes."""
+        """The versions, machine, command and hashes."""
         return read_manifest(self.path / "manifest.json")
 
     @property
     def resume_file(self) -> Path:
-        """Everything needed to continue from the last completed epoch: one safetensors file with a JSON header."""
+        """The state to continue from the last completed epoch: a safetensors file with a JSON header."""
         return self.path / "resume" / "state.safetensors"
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end, its validation and report included."""
+        """Whether the run is complete, including its validation and report."""
         return bool(self.manifest.get("finished", False))
 
     @property
     def cache(self) -> Path:
-        """Preprocessed cases, removed when the run is done."""
+        """The folder of preprocessed cases, which is removed at the end of the run."""
         return self.path / "cache"
 
     @property
     def validation(self) -> Path:
-        """Predicted validation masks and their metrics."""
+        """The folder of predicted validation masks and their metrics."""
         return self.path / "validation"
 
     def update_manifest(self, **values: Any) -> None:
@@ -152,19 +151,20 @@ class Run:
         self._write_json("manifest.json", {**self.manifest, **values})
 
     def save_weights(self, weights: Mapping[str, "torch.Tensor"], kind: Weights = "weights") -> None:
-        """Write weights, and their SHA-256 in the manifest."""
+        """Write weights, and their SHA-256 to the manifest."""
         from safetensors.torch import save
 
         name = f"{kind}.safetensors"
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
         content = save(tensors, metadata={"format": "pt"})
         with atomic_write(self.path / name) as file:
-            # As bytes, because safetensors' own writing hides what the operating system says of a full disk.
+            # Written as bytes, because the file writing of safetensors hides the system's error for a full disk.
             file.write_bytes(content)
-            # The manifest comes first and keeps the old hash too: killed in between, the old weights stay valid.
+            # The manifest is written first and keeps the old hash too, so that the old weights stay valid after a
+            # crash.
             manifest, digest = self.manifest, sha256(content).hexdigest()
             replaced, files = manifest.get("replaced", {}), manifest.get("files", {})
-            # Before the weights are in their place, an earlier attempt may have been stopped there too.
+            # An earlier attempt may also have been stopped before its weights were in place.
             older = self.valid_hashes(name)
             self._write_json(
                 "manifest.json",
@@ -173,7 +173,7 @@ class Run:
         self.update_manifest(replaced={key: value for key, value in replaced.items() if key != name})
 
     def load_weights(self, kind: Weights = "weights") -> dict[str, "torch.Tensor"]:
-        """Read weights, after checking their SHA-256 against the manifest."""
+        """Read weights after a check of their SHA-256 against the manifest."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -188,7 +188,7 @@ class Run:
             raise InputError(
                 f"{path}: not a safetensors file, nothing was loaded (pickled weights are never read): {error}"
             ) from error
-        # The second look is for a training that has replaced both files meanwhile.
+        # Check twice, because a running training may have replaced both files in between.
         if not self.valid_hashes(path.name):
             _log.warning("%s: manifest.json has no hash of it, so it is not checked for damage", path)
         elif not any(file_sha256(path) in self.valid_hashes(path.name) for _ in range(2)):
@@ -201,9 +201,9 @@ class Run:
         """Return the network of the plan with its weights, in evaluation mode on ``device``.
 
         ``which`` is "best", the weights with the highest validation Dice (the final ones of a run without validation),
-        or "final", those at the end of training, which :func:`~deconvseg.predict` uses. Its input (B, C, *S) is on the
-        plan's grid, normalised as the plan says, S a multiple of ``size_multiple``; it returns logits (B, K, *S).
-        Raises :class:`InputError` for weights that are missing, damaged, or of another network.
+        or "final", those at the end of training, which :func:`~deconvseg.predict` uses. The input (B, C, *S) must be on
+        the plan's grid and normalised by the plan, with S a multiple of ``size_multiple``; the output are logits
+        (B, K, *S). Raises :class:`InputError` for weights that are missing, damaged, or of another network.
         """
         from deconvseg.models import create_model
 
@@ -216,7 +216,7 @@ class Run:
         return network.to(device).eval()
 
     def valid_hashes(self, name: str) -> list[str]:
-        """Return the hashes that a file may have, none where the manifest's lists were removed."""
+        """Return the valid hashes of a file; empty if the manifest's lists were removed."""
         older = self.manifest.get("replaced", {}).get(name)
         known = [self.manifest.get("files", {}).get(name), *(older if isinstance(older, list) else [older])]
         return [digest for digest in known if digest is not None]
@@ -233,7 +233,7 @@ class Run:
         return read_rows(self.path / "metrics.jsonl")
 
     def record_hashes(self, *, finished: bool) -> None:
-        """Record in the manifest the SHA-256 of every other file of the run, and whether the run came to its end."""
+        """Record in the manifest the SHA-256 of every other file of the run, and whether the run is complete."""
         files = sorted(
             path
             for path in self.path.rglob("*")
@@ -243,26 +243,26 @@ class Run:
         self.update_manifest(files=hashes, finished=finished)
 
     def record_hash(self, name: str) -> None:
-        """Record the SHA-256 of one file that was written anew after the end of the run."""
+        """Record the SHA-256 of a file that was rewritten after the end of the run."""
         self.update_manifest(files={**self.manifest.get("files", {}), name: file_sha256(self.path / name)})
 
     def threads_differ(self) -> bool:
-        """Whether PyTorch has another number of threads now than when the run was started."""
+        """Whether the number of PyTorch threads differs from that at the start of the run."""
         import torch
 
         return bool(self.manifest.get("machine", {}).get("threads") != torch.get_num_threads())
 
     @property
     def replaceable(self) -> bool:
-        """Whether this is a run that was stopped before it had completed an epoch, and so has nothing to keep."""
+        """Whether this run was stopped before it completed an epoch, so that it may be replaced."""
         if self.resume_file.exists() or (self.path / FOLDS).exists() or not self._is_own():
             return False
-        # In the first epoch weights and metrics are written, and the state to resume from after them.
+        # In the first epoch, weights and metrics are written before the state for resuming.
         return not self.finished and len(self.metrics) <= 1
 
     @contextmanager
     def advising(self) -> Iterator[None]:
-        """Let the error of a full disk say that the run can be resumed, where there is something to keep."""
+        """Add to the error for a full disk that the run can be resumed, if it has a completed epoch."""
         try:
             yield
         except DiskFullError as error:
@@ -272,7 +272,7 @@ class Run:
 
     @property
     def described(self) -> bool:
-        """Whether all files are there that say what the run does."""
+        """Whether all files that define the run exist."""
         return all((self.path / name).is_file() for name in ("plan.json", "config.json", "splits.json"))
 
     def _is_own(self) -> bool:
@@ -282,7 +282,7 @@ class Run:
             return False
 
     def check_free(self) -> None:
-        """Raise :class:`InputError` where the folder holds another run, or files that a run would replace."""
+        """Raise :class:`InputError` if the folder contains another run, or files that a run would replace."""
         if self.resume_file.exists() or (self.path / FOLDS).exists():
             raise InputError(
                 f"{self.path}: holds a run already; continue it with `resume=True` or choose another folder (`output`)"

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, command, commit, and the hashes of its files."""
+"""Environment of a run: versions, machine, command and commit."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _PACKAGES = ("torch", "numpy", "scipy", "nibabel", "monai", "lightning", "safete
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, machine, thread count, accelerator, command line and git commit, JSON-able."""
+    """Return versions, machine, thread count, accelerator, command line and git commit as JSON types."""
     import torch
 
     return {
@@ -36,13 +36,13 @@ def describe_environment() -> dict[str, Any]:
 
 
 def shorten_path(text: str) -> str:
-    """Return an argument with the path that it is, or that follows its option, cut down to the last name.
+    """Return a command line argument with its path (also after an option) reduced to the last component.
 
-    A run that is shared names no folder and no user of the machine that made it.
+    So a shared run does not reveal folders and users of the machine that made it.
     """
     option, separator, value = text.partition("=") if text.startswith("-") else ("", "", text)
     if option and not separator:
-        # A short option may hold its value, as -o/home/me/run.
+        # A short option may contain its value, as in -o/home/me/run.
         option, value = (text[:2], text[2:]) if "/" in text[2:] or os.sep in text[2:] else (text, "")
     if "/" in value or os.sep in value:
         value = PurePath(value).name
@@ -50,7 +50,7 @@ def shorten_path(text: str) -> str:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the working directory, where it is a git checkout."""
+    """Return the commit of the working directory if it is a git checkout."""
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Runs that are finished: the folds of a cross-validation, and the network of one."""
+"""Open finished runs and cross-validations, and load their networks."""
 
 from os import PathLike
 from pathlib import Path
@@ -19,10 +19,10 @@ def load_network(
 ) -> "Network":
     """Return the trained network of a run folder, in evaluation mode: a module from images to logits.
 
-    ``which`` weights: "best" by validation Dice (the final ones of a run without validation), or "final", those that
-    :func:`deconvseg.predict` uses. ``device`` is auto, cpu, cuda, cuda:N or mps. The input (B, C, *S) is on the grid of
-    the run's plan, normalised as it says, S a multiple of ``network.size_multiple``; the logits are (B, K, *S).
-    Raises :class:`~deconvseg.errors.InputError` where there is no run, and for weights that are missing or damaged.
+    ``which`` selects the weights: "best" by validation Dice (the final ones of a run without validation), or "final",
+    which :func:`deconvseg.predict` uses. ``device`` is auto, cpu, cuda, cuda:N or mps. The input (B, C, *S) must be on
+    the grid of the run's plan and normalised by it, with S a multiple of ``network.size_multiple``; the logits are
+    (B, K, *S). Raises :class:`~deconvseg.errors.InputError` if there is no run, and for missing or damaged weights.
 
     Example:
         >>> import torch
@@ -39,7 +39,7 @@ def load_network(
 
 
 def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
-    """Open a run folder, or the folds of a cross-validation; :class:`InputError` where one of them is not finished.
+    """Open a run folder, or the folds of a cross-validation; :class:`InputError` if one is not finished.
 
     Example:
         >>> from deconvseg.runs import open_runs

@@ -1,4 +1,4 @@
-"""Which run a file is of, and by what it is recognised when its folder has another name or place."""
+"""Find the run of a file, and identify runs independently of their folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from deconvseg.data import file_sha256
 from deconvseg.errors import InputError
 from deconvseg.runs.folder import Run
 
-# Beside the masks of `predict`: a line of JSON for each, whose "runs" are described as below.
+# The file beside the masks of `predict`: a JSON line per mask, with "runs" as in `describe_run`.
 PREDICTIONS = "predictions.jsonl"
 
 
 def find_run(path: Path) -> Run | None:
-    """Return the innermost run whose folder holds a file or folder, or None.
+    """Return the innermost run whose folder contains a file or folder, or None.
 
     Example:
         >>> from pathlib import Path
@@ -29,10 +29,10 @@ def find_run(path: Path) -> Run | None:
 
 
 def describe_run(run: Run) -> dict[str, Any]:
-    """Return the name of a run's folder, the SHA-256 of its plan and of its weights, and what values in its masks are.
+    """Return the name of a run's folder, the SHA-256 of its plan and weights, and the labels of its masks.
 
-    The hashes are None where there is no file. ``labels`` are the names of the values in masks, ``colours`` the colours
-    by name; both are empty where there is no plan.
+    The hash of a missing file is None. ``labels`` maps the values in masks to names, ``colours`` maps names to colours;
+    both are empty without a plan.
     """
     plan = run.path / "plan.json"
     return {
@@ -47,7 +47,7 @@ def _describe_labels(run: Run) -> dict[str, dict[str, str]]:
     try:
         plan = run.plan
     except InputError:
-        # A report says itself that the plan is missing or damaged.
+        # The report itself states that the plan is missing or damaged.
         return {"labels": {}, "colours": {}}
     return {
         "labels": {str(structure.written_as): structure.name for structure in plan.structures},
@@ -63,6 +63,6 @@ def _weights_hash(run: Run) -> str | None:
     try:
         found = run.manifest.get("files", {}).get("weights.safetensors")
     except (InputError, AttributeError):
-        # A report says itself that the manifest is damaged.
+        # The report itself states that the manifest is damaged.
         return None
     return found if isinstance(found, str) else None

@@ -1,4 +1,4 @@
-"""How the dataset of a run was read, for other folders whose files are named like its own."""
+"""Reuse the options with which the dataset of a run was read for other folders with similar file names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from deconvseg.runs.folder import Run
 
 
 def patterns_of_run(run: Run, folder: Path, *, masks: bool = True) -> dict[str, Any]:
-    """Return the patterns (``image``, ``mask``) that a run was trained with, where a folder has files of each.
+    """Return the patterns (``image``, ``mask``) of a run's training if a folder has files that match each.
 
-    They are left out for a folder that is a dataset by itself. With ``masks`` the ``labels`` of the run are among them,
-    by whose colours and values masks are read; without, the folder may have none.
+    They are omitted for a folder that is a dataset itself. With ``masks`` the result includes the ``labels`` of the
+    run, which define the colours and values of masks; without ``masks`` the folder need not contain any.
 
     Example:
         >>> from pathlib import Path

@@ -1,4 +1,4 @@
-"""The threshold that a person has chosen for a run or a cross-validation: a file in its folder."""
+"""The file with the chosen threshold of a run or a cross-validation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ THRESHOLD = "threshold.json"
 
 
 class ChosenThreshold(BaseModel):
-    """A threshold, and how it was chosen, in words.
+    """A threshold and a description of how it was chosen.
 
-    ``weights`` are the SHA-256 of the weights that it was chosen for, one for each run.
+    ``weights`` are the SHA-256 of the weights for which it was chosen, one per run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -35,10 +35,10 @@ class ChosenThreshold(BaseModel):
     weights: tuple[str | None, ...] = ()
 
     def of(self, name: str, *, at_half: bool) -> float | None:
-        """Return the threshold of a structure; None where it has none of its own.
+        """Return the threshold of a structure; None if it has none.
 
-        One number is the threshold of each structure whose default is 0.5 (``at_half``), of classes that exclude each
-        other it is that of all foreground.
+        A single number applies to each structure whose default is 0.5 (``at_half``); for mutually exclusive classes it
+        applies to all foreground.
         """
         if isinstance(self.threshold, dict):
             return self.threshold.get(name)
@@ -50,7 +50,7 @@ class ChosenThreshold(BaseModel):
 
 
 def read_threshold(folder: str | PathLike[str]) -> ChosenThreshold | None:
-    """Read a folder's ``threshold.json``, None where there is none; :class:`InputError` names a wrong key.
+    """Read a folder's ``threshold.json``; None if it does not exist; :class:`InputError` names an invalid key.
 
     Example:
         >>> from deconvseg.runs import read_threshold
@@ -75,9 +75,9 @@ def read_threshold(folder: str | PathLike[str]) -> ChosenThreshold | None:
 
 
 def check_threshold(threshold: object, names: Sequence[str], argument: str = "threshold") -> float | dict[str, float]:
-    """Return a threshold as it is kept; errors speak of the ``argument``.
+    """Return a checked threshold in the form in which it is stored; errors name the ``argument``.
 
-    Raises :class:`InputError` for what is no number between 0 and 1, and for a name that is not among the structures'.
+    Raises :class:`InputError` for values that are not numbers between 0 and 1, and for unknown names.
 
     Example:
         >>> from deconvseg.runs import check_threshold
@@ -101,12 +101,12 @@ def check_threshold(threshold: object, names: Sequence[str], argument: str = "th
     for name, value in threshold.items():
         if not is_threshold(value):
             raise InputError(f"`{argument}`: {value!r} for {name}; give a number between 0 and 1")
-    # In the order of the classes: the same thresholds make the same masks.
+    # In the order of the classes, so that equal thresholds are stored equally.
     return {name: float(threshold[name]) for name in names if name in threshold}
 
 
 def is_threshold(value: object) -> bool:
-    """Whether a value is a number between 0 and 1, both left out.
+    """Return whether a value is a number between 0 and 1, both excluded.
 
     Example:
         >>> from deconvseg.runs import is_threshold
@@ -118,7 +118,7 @@ def is_threshold(value: object) -> bool:
 
 
 def format_threshold(threshold: Threshold) -> str:
-    """Return a threshold in words.
+    """Return a threshold as text.
 
     Example:
         >>> from deconvseg.runs import format_threshold

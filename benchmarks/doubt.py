@@ -20,7 +20,6 @@ from deconvseg import evaluate, predict
 from deconvseg.evaluation import Evaluation, read_evaluation, read_operating_points
 from deconvseg.evaluation.correlation import spearman
 from deconvseg.experiments import crossval
-from deconvseg.inference.doubting import CaseDoubt
 
 
 def main() -> None:
@@ -43,13 +42,9 @@ def main() -> None:
         done = predict(asked.dataset, model, masks, splits=splits, split="test", device="cpu")
         result = evaluate(asked.dataset, masks, run=model, splits=splits, split="test")
         limit = read_operating_points(model)
-        flagged = {case: _told(doubt) for case, doubt in done.doubts.items()}
+        flagged = {case: doubt.to_json() for case, doubt in done.doubts.items()}
         record[name] = _compare(result, flagged, None if limit is None else limit.doubt_limit)
     print(json.dumps(record, indent=2))
-
-
-def _told(doubt: CaseDoubt) -> dict[str, Any]:
-    return doubt.to_json()
 
 
 def _compare(result: Evaluation, doubts: Mapping[str, Mapping[str, Any]], limit: float | None) -> dict[str, Any]:

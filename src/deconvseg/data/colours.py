@@ -1,4 +1,4 @@
-"""Colours: the names of an image's colour channels, and the colours in which classes are shown."""
+"""Colours: the names of colour channels, and the display colours of classes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _HEXADECIMAL = re.compile(r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
 
 def is_rgb(channel_names: Sequence[str]) -> bool:
-    """Whether these are the channels of a colour image, by their names."""
+    """Return whether these are the channel names of a colour image."""
     return tuple(name.lower() for name in channel_names) in (RGB, ("r", "g", "b"))
 
 
 def parse_colour(text: str) -> str:
-    """A colour as ``#rrggbb`` in lower case, of ``#rrggbb`` or ``#rgb``; `InputError` for anything else.
+    """Parse a colour ``#rrggbb`` or ``#rgb`` to ``#rrggbb`` in lower case; `InputError` for anything else.
 
     Example:
         >>> from deconvseg.data import parse_colour
@@ -41,21 +41,21 @@ def parse_colour(text: str) -> str:
 
 
 def colour_numbers(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue (0 to 255) of a colour ``#rrggbb``."""
+    """Return red, green and blue (0 to 255) of a colour ``#rrggbb``."""
     red, green, blue = bytes.fromhex(colour[1:])
     return red, green, blue
 
 
 def default_colour(place: int) -> str:
-    """The colour ``#rrggbb`` of the class at that place among the classes, where nothing declares one."""
+    """Return the default colour ``#rrggbb`` of the class with this index, for classes without a declared colour."""
     return CLASS_COLOURS[place % len(CLASS_COLOURS)]
 
 
 def class_colours(names: Sequence[str], declared: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The colour ``#rrggbb`` of each class by its name: the one that is ``declared``, else the default of its place.
+    """Return the colour ``#rrggbb`` of each class by name: the ``declared`` colour, else the default of its index.
 
-    A default that is the declared colour of another class is passed over, so that no two classes look alike while
-    there are as many defaults.
+    A default that another class declares is skipped, so that no two classes have the same colour as long as there are
+    enough defaults.
 
     Example:
         >>> from deconvseg.data import class_colours

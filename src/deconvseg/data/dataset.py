@@ -67,7 +67,7 @@ class Case:
 
     @property
     def mask_files(self) -> tuple[Path, ...]:
-        """The files of its mask; none where it has no mask."""
+        """The files of the mask; empty without a mask."""
         if self.label is None:
             return ()
         # A class may have several patterns that one file matches.
@@ -85,7 +85,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A case that is left out of everything, and the reason, where one is given."""
+    """An excluded case, with the reason if one is given."""
 
     case: str
     reason: str = ""
@@ -138,7 +138,7 @@ class Dataset:
 
     @property
     def excluded_names(self) -> tuple[str, ...]:
-        """The names of the cases that are left out on purpose."""
+        """The names of the excluded cases."""
         return tuple(exclusion.case for exclusion in self.excluded)
 
     @property
@@ -195,7 +195,7 @@ class Dataset:
         return is_rgb(self.channel_names) and len(case.images) == 1 and read_header(case.images[0]).channels == 1
 
     def load_label(self, case: Case) -> LabelMap | None:
-        """The mask of a case with the values of its files, or None where it has none (`MaskSource.read`).
+        """Read the mask of a case with the values of its files (`MaskSource.read`), or return None without a mask.
 
         Values that are one class have the first of them; white is that of a single declared class.
         """
@@ -210,7 +210,7 @@ class Dataset:
         return found if pixels is found.pixels else replace(found, pixels=pixels, white=None)
 
     def mask_source(self, case: Case) -> MaskSource | None:
-        """How the mask of a case is made of its files; None where it has none."""
+        """Return the source of a case's mask, or None without a mask."""
         if case.label is None:
             return None
         parts = case.masks or (MaskPart(case.label),)
@@ -261,7 +261,7 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
 
 
 def describe_excluded(dataset: Dataset) -> str:
-    """A phrase about how many cases are left out on purpose, and which."""
+    """Return a phrase with the number and names of the excluded cases."""
     count = len(dataset.excluded)
     return f"leaves out {count} {'case' if count == 1 else 'cases'} as asked: {list_names(dataset.excluded)}"
 

@@ -27,12 +27,12 @@ class Table:
 
 
 def guard_cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet runs: a text with an apostrophe in front where it would be a formula."""
+    """Return a cell that no spreadsheet runs: a text that would be a formula is prefixed with an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA) else value
 
 
 def unguard_cell(text: str) -> str:
-    """Return the text that `guard_cell` was given."""
+    """Return the original text of a cell from `guard_cell`."""
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text
 
 
@@ -67,7 +67,7 @@ def read_table(path: Path) -> Table:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or UTF-16 with a byte order mark; `InputError` for one that is no text."""
+    """Return the text of a file in UTF-8, or UTF-16 with a byte order mark; `InputError` for other content."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

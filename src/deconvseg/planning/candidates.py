@@ -1,4 +1,4 @@
-"""The networks and patches that a plan may have, before any of them is measured."""
+"""The candidate networks and patches of a plan, before measurements."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,17 +11,17 @@ from deconvseg.planning.fitting import fit_network
 from deconvseg.planning.patch import plan_grid
 from deconvseg.planning.request import Request
 
-# The papers' batches on a GPU; on a CPU as many as still make hundreds of steps.
+# On a GPU the batch sizes of the papers; on a CPU batches that allow hundreds of steps.
 USUAL_BATCH: dict[tuple[DeviceKind, int], int] = {("cpu", 2): 4, ("cpu", 3): 2, ("gpu", 2): 8, ("gpu", 3): 2}
-# How many times fewer voxels a patch may get where memory is short; below an eighth it sees too little.
+# Divisors of a patch's voxels if memory is short; with less than an eighth the patch has too little context.
 _SHRINKING = (1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The networks and patches among which a request leaves a choice, for data of a median ``shape`` at a spacing.
+    """The networks and patches that a request allows, for data of a median ``shape`` at a spacing.
 
-    ``ends`` are the arguments that follow from the data, ``slices`` the axis along which volumes are cut.
+    ``ends`` are the arguments that are determined by the data, ``slices`` is the axis along which volumes are cut.
     """
 
     request: Request
@@ -32,7 +32,7 @@ class Space:
     kind: DeviceKind
 
     def __iter__(self) -> Iterator["Candidates"]:
-        """Yield the networks for the usual patch, and for smaller and smaller ones unless one is asked for."""
+        """Yield the networks for the usual patch, then for successively smaller ones unless a patch is requested."""
         request = self.request
         asked = request.patch(len(self.shape), self.slices)
         for shrink in _SHRINKING if asked is None else _SHRINKING[:1]:
@@ -56,12 +56,12 @@ class Candidates:
 
     @property
     def batch(self) -> int:
-        """The batch that is tried first: the one that is asked for, or the usual one."""
+        """The batch size that is tried first: the requested or the usual one."""
         return self.request.batch_size or USUAL_BATCH[self.grid.kind, self.grid.seen_dims]
 
 
 def halve(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> tuple[tuple[int, ...], dict[str, Any]] | None:
-    """Return the patch of half the size along all axes, and the network for it; None where it does not take that."""
+    """Return the patch of half the size along all axes and its network; None if the network does not accept it."""
     half = tuple(n if n == 1 else n // 2 for n in patch)
     smaller = for_patch(config, half)
     with torch.device("meta"):
@@ -72,5 +72,5 @@ def halve(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> tuple[t
 
 
 def for_patch(config: dict[str, Any], patch: Sequence[int]) -> dict[str, Any]:
-    """Return a network's arguments for a patch, where they name its size."""
+    """Return a network's arguments for a patch, with its size if the network has such an argument."""
     return {**config, "image_size": list(patch)} if config.get("image_size") is not None else config

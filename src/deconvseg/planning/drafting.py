@@ -1,4 +1,4 @@
-"""What is known of a plan before its network, patch and batch are chosen."""
+"""The draft of a plan: choices that do not depend on the network, patch and batch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from deconvseg.planning.schema import Plan
 
 @dataclass
 class Draft:
-    """What is known of a plan while it is made."""
+    """The choices of a plan that are made before its network, patch and batch."""
 
     dataset: Dataset
     fingerprint: Fingerprint
@@ -39,20 +39,20 @@ class Draft:
 
     @property
     def ends(self) -> dict[str, Any]:
-        """The constructor arguments that follow from the data."""
+        """The constructor arguments that are determined by the data."""
         outputs = len(self.labels.values) if self.regions is None else len(self.regions)
         dims = self.fingerprint.spatial_dims
         return {"in_channels": len(self.channels), "out_channels": outputs, "spatial_dims": dims}
 
     @property
     def case_bytes(self) -> int:
-        """What the largest case takes beside the network."""
+        """The bytes that the largest case needs in addition to the network."""
         shapes = self.fingerprint.shapes_at(self.spacing)
         return max(case_bytes(shape, self.ends["in_channels"], self.ends["out_channels"]) for shape in shapes)
 
 
 def draft_plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits) -> Draft:
-    """Return what follows from the data and the recipe alone, with reasons and warnings."""
+    """Return the choices that depend only on the data and the recipe, with reasons and warnings."""
     spacing, spacing_reason = target_spacing(fingerprint)
     labels, labels_reason, warnings = plan_labels(dataset, fingerprint)
     values = dict(zip(dataset.names, fingerprint.case_values, strict=True))
@@ -69,13 +69,13 @@ def draft_plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, split
     for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True):
         channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
         channels.append(channel)
-    # Where the folds are not known yet, as many as a validation takes.
+    # If the folds are not known yet, assume the number of cases of a validation.
     validated = len(splits.val) or recipe.validation_cases
     return Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, validated, reasons, warnings)
 
 
 def preset_config(name: str, variant: str | None, asked: Request, draft: Draft) -> dict[str, Any]:
-    """Return the arguments of a preset's network for the data, with those that are asked for."""
+    """Return the arguments of a preset's network for the data, including requested arguments."""
     arguments = {**preset_arguments(asked.model, name, variant), **draft.ends, **asked.arguments}
     # A plan is JSON, so its sequences are lists.
     config: dict[str, Any] = json.loads(json.dumps(arguments))
@@ -87,7 +87,7 @@ def preset_config(name: str, variant: str | None, asked: Request, draft: Draft) 
 def assemble(
     draft: Draft, model: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, recipe: Recipe
 ) -> Plan:
-    """Return a plan without what is known of its time and memory."""
+    """Return a plan without predicted time and memory."""
     return Plan(
         dataset=draft.dataset.root.name,
         spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,

@@ -79,7 +79,7 @@ def _data(plan: Plan, data: DataSummary) -> Iterator[Section]:
 
 
 def _excluded(plan: Plan) -> str:
-    """A phrase about the cases that were left out on purpose."""
+    """Return a phrase about the excluded cases."""
     listed = [f"{case} ({reason})" if reason else case for case, reason in plan.excluded.items()]
     return f"{len(listed)} more are left out as asked: {list_names(listed)}" if listed else ""
 

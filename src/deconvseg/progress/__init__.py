@@ -1,7 +1,7 @@
-"""How far a piece of work is, and what there is to say about it: one protocol for every floor, and what shows it.
+"""Progress and messages of long-running work: one protocol for all packages, and consoles that display it.
 
-A function that takes a while has an argument ``console`` and tells it. The command line passes one that prints;
-:func:`screen` gives such a one to scripts and notebooks.
+A long-running function has an argument ``console`` and reports to it. The command line passes a console that prints;
+scripts and notebooks get one from :func:`screen`.
 """
 
 from deconvseg.progress.former import takes_console, tenths

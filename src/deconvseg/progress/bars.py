@@ -1,4 +1,4 @@
-"""A console for terminals: lines, and below them moving bars with the time elapsed by and the time left."""
+"""A console for terminals: lines of text, and below them progress bars with elapsed and remaining time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _SHORTEST, _LONGEST = 8, 40
-# Lines of what is at work, below its bar.
+# Most lines about current steps below a bar.
 _MOST_LINES = 3
 _REFRESHES = 5
 _STYLES = {"error": "red", "warning": "yellow"}
 
 
 class Bars:
-    """Shows pieces of work that are under way at the foot of a terminal, the innermost last."""
+    """Shows running tasks at the bottom of a terminal, the innermost last."""
 
     def __init__(self, console: RichConsole, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
@@ -34,13 +34,13 @@ class Bars:
         self._lock = threading.RLock()
 
     def say(self, text: str) -> None:
-        """Print a line above the bars, broken at spaces where it is longer than the terminal is wide."""
+        """Print a line above the bars, wrapped at spaces to the width of the terminal."""
         lines = "\n".join(wrap(text, self.console.width))
         print_line(lines, self.console, _STYLES.get(text.partition(":")[0]))
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        """Give a function that moves a bar, which vanishes with the block."""
+        """Yield a function that updates a bar; the bar disappears at the end of the block."""
         work = _Work(text, total, self.clock)
         self._enter(work)
         try:
@@ -49,7 +49,7 @@ class Bars:
             self._leave(work)
 
     def frame(self) -> Text:
-        """Return the bars as they are now."""
+        """Return the current state of the bars."""
         from rich.text import Text
 
         with self._lock:
@@ -79,17 +79,17 @@ class Bars:
             if self._works or live is None:
                 return
             self._live = None
-        # Without the lock, which its thread may be waiting for.
+        # Stop it without the lock, because its thread may be waiting for the lock.
         live.stop()
 
 
 def print_line(line: str, console: RichConsole, style: str | None = None) -> None:
-    """Print a line as it is: no markup, and nothing is broken."""
+    """Print a line unchanged, without markup and wrapping."""
     console.print(line, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 class _Work:
-    """One piece of work, as its bar shows it."""
+    """A task and the state of its bar."""
 
     def __init__(self, text: str, total: int | None, clock: Callable[[], float]) -> None:
         self.text, self.total, self.clock = text, total, clock
@@ -105,14 +105,14 @@ class _Work:
         self.left.tell(min(1.0, done / (self.total or 1)), self.clock(), done)
 
     def draw(self, width: int) -> Iterator[Text]:
-        """Return the lines of the bar: the work and how far it is; then what is at work."""
+        """Yield the lines of the bar: the task with its progress, then its current steps."""
         from rich.text import Text
 
         now = self.clock()
         fraction = min(1.0, self.done / (self.total or 1))
         times = f"{clock_time(now - self.started)} elapsed  {clock_time(self.left.at(now))} left"
         if self.total is None and not self.done:
-            # How far it is cannot be known, or it has just begun.
+            # The progress is unknown, or the task has just begun.
             line = f"{self.text}  {times}"
             yield from [Text(line)] if cells(line) <= width else [*map(Text, wrap(self.text, width, "")), Text(times)]
         else:
@@ -143,7 +143,7 @@ def _bar(fraction: float, length: int) -> Text:
 
 
 def _shorten(word: str, width: int) -> str:
-    """Leave out the middle of what alone is longer than a line."""
+    """Shorten a word that is longer than a line by its middle."""
     if cells(word) <= width:
         return word
     half = max(1, (width - 1) // 2)

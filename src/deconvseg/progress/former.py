@@ -1,4 +1,4 @@
-"""The consoles of earlier versions, which still work."""
+"""Support for the console arguments of earlier versions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Argument
 
 
 def tenths(text: str, say: Callable[[str], None]) -> Progress:
-    """Return a progress that says a line for each tenth of the way; :class:`~deconvseg.progress.Lines` replaces it."""
+    """Return a progress function that prints a line for each tenth; :class:`~deconvseg.progress.Lines` replaces it."""
     warnings.warn("tenths() is going to be removed: use deconvseg.progress.Lines", DeprecationWarning, stacklevel=2)
     told = -1
 

@@ -1,4 +1,4 @@
-"""A console that writes lines, for logs: each with the time of day, and progress at sensible intervals."""
+"""A console for logs: lines with the time of day, and progress at limited intervals."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from datetime import datetime
 from deconvseg.progress.protocol import Progress
 from deconvseg.progress.remaining import TimeLeft, clock_time
 
-# Seconds between two lines about the same work: at least, and at most.
+# Shortest and longest time in seconds between two lines about the same task.
 SOONEST, LATEST = 5.0, 60.0
 
 
 class Lines:
     """Writes every line with the time of day before it.
 
-    Work that takes longer than a few seconds gets a line at each tenth of its way, but not more often than every
-    ``soonest`` seconds, and at least one every ``latest`` seconds, with the time elapsed by and the time left. With
-    ``every`` there is no waiting for tenths.
+    A task that takes longer than a few seconds gets a line at each tenth, but at most one per ``soonest`` seconds and
+    at least one per ``latest`` seconds, with the elapsed and remaining time. With ``every`` every step gets a line.
 
     Example:
         >>> from datetime import datetime
@@ -55,7 +54,7 @@ class Lines:
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        """Give a function that writes a line when one is due; one is also written where nothing is told for long."""
+        """Yield a function that writes a line when one is due; lines also appear without calls for a long time."""
         work = _Work(self, text, total)
         ended = threading.Event()
         threading.Thread(target=_remind, args=(work, ended), name="progress", daemon=True).start()
@@ -71,7 +70,7 @@ def _remind(work: _Work, ended: threading.Event) -> None:
 
 
 class _Work:
-    """One piece of work, and when its last line was written."""
+    """A task and the time of its last line."""
 
     def __init__(self, console: Lines, text: str, total: int | None) -> None:
         self.console, self.text, self.total = console, text, total
@@ -85,7 +84,7 @@ class _Work:
 
     @property
     def silence(self) -> float:
-        """The seconds until a line is due at the latest."""
+        """Return the seconds until a line is due at the latest."""
         return self.last + self.console.latest - self.console.clock()
 
     def __call__(self, done: float, what: str | None = None, /) -> None:
@@ -101,7 +100,7 @@ class _Work:
         self.write_if_due()
 
     def write_if_due(self) -> None:
-        """Write a line where the last one was long ago."""
+        """Write a line if the last one is older than ``latest`` seconds."""
         now = self.console.clock()
         with self.lock:
             if now - self.last >= self.console.latest:

@@ -1,4 +1,4 @@
-"""A console for notebooks: lines, and one line that changes for the work that is under way."""
+"""A console for notebooks: lines of text, and one changing line for the running task."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TextIO
 from deconvseg.progress.protocol import Progress
 from deconvseg.progress.remaining import TimeLeft, clock_time
 
-# Seconds between two states of the line.
+# Seconds between two updates of the line.
 _PAUSE = 0.5
 
 
 class Notebook:
-    """Writes to a stream whose last line a carriage return replaces, as the output of a notebook's cell does."""
+    """Writes to a stream in which a carriage return replaces the last line, such as the output of a notebook cell."""
 
     def __init__(self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream = stream
@@ -25,13 +25,13 @@ class Notebook:
         self._written = -_PAUSE
 
     def say(self, text: str) -> None:
-        """Write a line above the one that changes."""
+        """Write a line above the changing line."""
         self._replace("")
         self._write(f"{text}\n")
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        """Give a function that changes the line, which vanishes with the block."""
+        """Yield a function that updates the line; the line disappears at the end of the block."""
         started = self.clock()
         remaining = TimeLeft(started)
         at_work = text

@@ -1,4 +1,4 @@
-"""How long a piece of work will still take."""
+"""Estimation of the remaining time of a task."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections import deque
 
 from deconvseg.progress.protocol import Timed
 
-# The speed is that of the last half of the time, and of so many seconds at least.
+# The speed is measured over the last half of the elapsed time, and at least over this many seconds.
 _SHARE, _SECONDS = 0.5, 20.0
-# A speed that was measured over less says nothing.
+# A speed measured over less time or progress is not reliable.
 _LEAST_SECONDS, _LEAST_DONE = 1.0, 0.002
 _MOST_SAMPLES = 512
 UNKNOWN = "–:––"
 
 
 class TimeLeft:
-    """Estimates the seconds that are left from how much of a work was done when.
+    """Estimates the remaining seconds of a task from its progress over time.
 
-    The estimate is exact at a constant speed. It follows a speed that changes within half of the time gone by, and
-    stands still, instead of running to zero, while nothing is told.
+    The estimate is exact at a constant speed. It adapts to a changed speed within half of the elapsed time, and stays
+    constant, instead of falling to zero, while no progress is reported.
 
     Example:
         >>> from deconvseg.progress import TimeLeft
@@ -36,26 +36,26 @@ class TimeLeft:
         self._told: tuple[Timed, float] | None = None
 
     def tell(self, done: float, now: float, amount: float = 0.0) -> None:
-        """Note that the fraction ``done`` is done.
+        """Record that the fraction ``done`` is finished.
 
-        An ``amount`` that is a :class:`Timed` gives the seconds that are left; as long as it does not know them, they
-        are not estimated either.
+        An ``amount`` that is a :class:`Timed` gives the remaining seconds; if it does not know them, they are not
+        estimated either.
         """
         self._told = (amount, now) if isinstance(amount, Timed) else None
         last_time, last = self._samples[-1]
         if done < last:
-            # The work has begun again, as with smaller windows after a lack of memory.
+            # The task has restarted, for example with smaller windows after a lack of memory.
             self._samples = deque([(now, done)])
             self._first, self._tells = now, 0
         elif done > last and now > last_time:
             self._samples.append((now, done))
             self._tells += 1
             if len(self._samples) > _MOST_SAMPLES:
-                # Every second one, with the first and the last.
+                # Keep every second sample, including the first and the last.
                 self._samples = deque(list(self._samples)[::-2][::-1])
 
     def at(self, now: float) -> float | None:
-        """Return the seconds that are left at a time; None where that is not known yet."""
+        """Return the remaining seconds at time ``now``; None if they are not known yet."""
         if self._told is not None:
             amount, then = self._told
             return None if amount.left is None else max(0.0, amount.left - (now - then))
@@ -69,7 +69,7 @@ class TimeLeft:
 
 
 def clock_time(seconds: float | None) -> str:
-    """Write a time as a clock does; ``–:––`` where it is not known.
+    """Format a duration like a clock; ``–:––`` if it is not known.
 
     Example:
         >>> from deconvseg.progress import clock_time

@@ -1,4 +1,4 @@
-"""What suits the place where a program runs: bars on a terminal, one line in a notebook, a log elsewhere."""
+"""Choose the console for the environment: bars on a terminal, one line in a notebook, a log elsewhere."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Level = Literal["quiet", "usual", "verbose"]
 
 
 def screen(level: Level = "usual") -> Console:
-    """Return a console that shows what is done, how far it is, and how long it will still take.
+    """Return a console that shows the steps, their progress and the remaining time.
 
-    On a terminal these are lines and moving bars, written to standard error. In a notebook it is a line below the cell
-    that changes. Elsewhere, as in a log file, and with ``NO_COLOR`` or ``TERM=dumb`` in the environment, every line has
-    the time of day, and progress gets a line at each tenth of the way.
+    On a terminal it writes lines and progress bars to standard error. In a notebook it updates a line below the cell.
+    Elsewhere (in a log file), and with ``NO_COLOR`` or ``TERM=dumb`` in the environment, every line has the time of
+    day, and progress gets a line at each tenth.
 
-    ``level="quiet"`` shows warnings alone; with ``"verbose"`` a log has all steps instead of the tenths.
+    ``level="quiet"`` shows only warnings; with ``"verbose"`` a log has all steps instead of tenths.
 
     Example:
         >>> from deconvseg.progress import each, screen
@@ -39,7 +39,7 @@ def screen(level: Level = "usual") -> Console:
 
 
 def choose_display(level: Level = "usual", console: RichConsole | None = None) -> Bars | Lines:
-    """Return bars where standard error is a terminal that moves, and lines with the time of day elsewhere."""
+    """Return bars if standard error is a terminal that supports them, else lines with the time of day."""
     if console is None:
         from rich.console import Console as RichConsole
 
@@ -50,24 +50,24 @@ def choose_display(level: Level = "usual", console: RichConsole | None = None) -
 
 
 def shows_bars(console: RichConsole) -> bool:
-    """Whether bars may move there: on a terminal, unless NO_COLOR or TERM=dumb ask for plain text."""
+    """Return whether the console can show bars: on a terminal, unless NO_COLOR or TERM=dumb request plain text."""
     try:
         terminal = os.isatty(console.file.fileno())
     except (AttributeError, OSError, ValueError):
-        # A stream in memory, or a closed one.
+        # A stream in memory or a closed stream.
         terminal = False
     return terminal and console.is_interactive and not os.environ.get("NO_COLOR")
 
 
 def in_notebook() -> bool:
-    """Whether this is a notebook's kernel."""
+    """Return whether this process is a notebook kernel."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
 
 
 class Shown:
-    """A console whose texts are made fit to be shown first, and of which a quiet one shows warnings alone."""
+    """A console that converts its texts with ``make_fit``, and at level "quiet" shows only warnings."""
 
     def __init__(self, display: Console, make_fit: Callable[[str], str], level: Level = "usual") -> None:
         self.display = display
@@ -75,13 +75,13 @@ class Shown:
         self.level = level
 
     def say(self, text: str) -> None:
-        """Show a line."""
+        """Show a line of text."""
         if self.level != "quiet" or text.partition(":")[0] in ("warning", "error"):
             self.display.say(self.make_fit(text))
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[Progress]:
-        """Show how far the work is."""
+        """Show the progress of the task."""
         if self.level == "quiet":
             yield show_nothing
             return

@@ -1,4 +1,4 @@
-"""How long each part of a piece of work took."""
+"""Durations of the parts of a task."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Timings:
 
     @property
     def total(self) -> float:
-        """The seconds since this was made."""
+        """The seconds since this object was created."""
         return self.clock() - self.started
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a part; one that fails stays the part that is ``at_work``."""
+        """Add the duration of the block to a part; if the block fails, ``at_work`` keeps naming the part."""
         before, self.at_work = self.at_work, name
         began = self.clock()
         try:
@@ -47,6 +47,6 @@ class Timings:
         self.at_work = before
 
     def __str__(self) -> str:
-        """The whole time and that of each part of a second or more, as ``16 min: planning 71 s, training 15 min``."""
+        """Return the total and the parts of a second or more, as ``16 min: planning 71 s, training 15 min``."""
         parts = [f"{name} {format_time(seconds)}" for name, seconds in self.seconds.items() if seconds >= 1]
         return format_time(self.total) + (f": {', '.join(parts)}" if parts else "")

@@ -1,4 +1,4 @@
-"""Lines of a given width, in which no word, path or number is broken."""
+"""Wrapping of lines to a given width without breaking words, paths and numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 def cells(text: str) -> int:
-    """Return the columns that a text takes on a terminal."""
+    """Return the number of terminal columns of a text."""
     if text.isascii():
         return len(text)
     return sum(
@@ -18,7 +18,7 @@ def cells(text: str) -> int:
 
 
 def wrap(text: str, width: int, indent: str = "  ") -> list[str]:
-    """Break a line at its spaces; those after the first are indented, and what is longer than a line has its own.
+    """Wrap a line at spaces; further lines are indented, and a longer word gets its own line.
 
     Example:
         >>> from deconvseg.progress import wrap

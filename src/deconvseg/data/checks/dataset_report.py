@@ -58,9 +58,9 @@ class LabelFrequency:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What `check_dataset` found; ``shapes`` and ``spacings`` (mm) are None where no case could be read;
-    ``readers`` has the names of the files that each reader takes, ``excluded`` the cases that are left out on purpose,
-    ``colours`` those that are declared, by the name of the class.
+    """The result of `check_dataset`; ``shapes`` and ``spacings`` (mm) are None if no case could be read; ``readers``
+    has the names of the files that each reader takes, ``excluded`` the cases that are left out on purpose, ``colours``
+    those that are declared, by the name of the class.
     """
 
     root: str
@@ -80,12 +80,12 @@ class DatasetReport:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that must be mended."""
+        """The problems of severity "error"."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     @property
     def spacing_unit(self) -> str:
-        """The unit of `spacings`: "mm", or "pixel" for 2D images, whose formats give no size of a pixel."""
+        """The unit of `spacings`: "mm", or "pixel" for 2D images in formats without a pixel size."""
         without = self.spacings is not None and len(self.spacings.median) == 2 and self.spacings.are_ones
         return "pixel" if without else "mm"
 

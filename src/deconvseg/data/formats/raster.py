@@ -78,7 +78,7 @@ class RasterReader(Reader):
         like: Path | None,
         segments: Sequence[Segment],
     ) -> None:
-        """Write labels as the indices of a palette where a PNG of 8 bits holds them and they have colours."""
+        """Write labels as palette indices if they have colours and fit into an 8-bit PNG."""
         colours = {segment.value: segment.colour for segment in segments if segment.colour is not None}
         known = all(0 <= value < 256 for value in colours)
         if colours and known and path.suffix.lower() == ".png" and pixels.dtype == np.uint8 and pixels.ndim == 2:
@@ -96,7 +96,7 @@ class RasterReader(Reader):
             return read_tiff_alpha(path) if _is_tiff(path) else read_picture_alpha(path)
 
     def read_colours(self, path: Path) -> tuple[npt.NDArray[Any], Geometry] | None:
-        """The colours (H, W, 3) in 8 bits of a picture that has neither a palette nor grey levels alone."""
+        """Return the colours (H, W, 3) in 8 bits of a picture in true colour, or None for palettes and grey."""
         with naming_file(path, "image"):
             pixels = _read(path, labels=True)
         return (pixels, Geometry.identity(2)) if pixels.ndim == 3 and pixels.dtype == np.uint8 else None
@@ -145,7 +145,7 @@ def save_raster(pixels: npt.NDArray[Any], path: Path, *, name: Path) -> None:
 
 
 def _save_palette(pixels: npt.NDArray[Any], path: Path, colours: Mapping[int, str]) -> None:
-    """Write a PNG whose palette has these colours, and black for every other label."""
+    """Write a PNG with these colours in its palette, and black for every other label."""
     palette = bytearray(3 * 256)
     for value, colour in colours.items():
         palette[3 * value : 3 * value + 3] = colour_numbers(colour)

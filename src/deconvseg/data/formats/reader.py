@@ -15,7 +15,7 @@ from deconvseg.errors import InputError
 
 
 class Segment(NamedTuple):
-    """A label of a mask as it is to be shown: its value, its name, and its colour ``#rrggbb`` where it has one.
+    """The display properties of a label: its value, name, and colour ``#rrggbb`` if it has one.
 
     Example:
         >>> from deconvseg.data import Segment
@@ -80,7 +80,7 @@ class Reader(Protocol):
         like: Path | None,
         segments: Sequence[Segment],
     ) -> None:
-        """Write labels as `write_labels` does, with the names and colours of ``segments`` where the format has them."""
+        """Write labels as `write_labels` does, with names and colours of ``segments`` if the format supports them."""
         self.write_labels(pixels, geometry, path, name=name, like=like)
 
     def mask_suffix(self, values: Iterable[int]) -> str:
@@ -100,7 +100,7 @@ class Reader(Protocol):
         return None
 
     def read_colours(self, path: Path) -> tuple[npt.NDArray[Any], Geometry] | None:
-        """The colours (H, W, 3) of a picture in true colour, with its geometry; None for any other image."""
+        """Return the colours (H, W, 3) of a picture in true colour, with its geometry; None for any other image."""
         return None
 
     def compression_with_losses(self, path: Path) -> str:

@@ -31,7 +31,7 @@ _MEANINGS = frozenset(("image", "label", "mask", "case", "split", "exclude", *_G
 
 @dataclass(frozen=True)
 class _Table:
-    """A CSV file, its cases in the order of its rows, its channels' columns, their splits, and which are excluded."""
+    """A parsed CSV file: its cases in row order, the columns of channels, the splits and the excluded cases."""
 
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]

@@ -135,7 +135,9 @@ def _set_stored_bits(opened: Any, stream: IO[bytes]) -> None:
     opened._mode = "P"
     tile = opened.tile[0]
     if tile[0] == "raw":
-        opened.tile = [tile._replace(args=("P;4" if bits == 4 else "P", *tile.args[1:]))]
+        arguments = ("P;4" if bits == 4 else "P", *tile[3][1:])
+        # A plain tuple before Pillow 11.
+        opened.tile = [tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)]
 
 
 def _recognise(start: bytes) -> Any:

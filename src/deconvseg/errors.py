@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# The least share that two names have in common where one is suggested for the other.
+# The least similarity of a suggested name.
 _ALIKE = 0.5
 
 
@@ -30,7 +30,7 @@ class InterruptionError(DeconvsegError):
 
 
 def nearest_names(value: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return the known names that are most like a value, the nearest first; upper and lower case are alike.
+    """Return the known names most similar to a value, the most similar first, ignoring case.
 
     Example:
         >>> from deconvseg.errors import nearest_names
@@ -45,7 +45,7 @@ def nearest_names(value: str, known: Iterable[str], count: int = 3) -> list[str]
 
 
 def suggest(value: str, known: Iterable[str]) -> str:
-    """Return the question after the nearest names, as ``"did you mean 'dtc'? "``; empty where none is near.
+    """Return a question with the most similar names, such as ``"did you mean 'dtc'? "``; empty if none is similar.
 
     Example:
         >>> from deconvseg.errors import suggest

@@ -1,4 +1,4 @@
-"""Paths that are not there: what stands in their place that has nearly the same name."""
+"""Messages about missing paths, with a suggestion of a similar existing path."""
 
 import os
 from contextlib import suppress
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from deconvseg.errors import nearest_names
 
-# Of a folder with more entries, as of a large dataset, the first are looked at.
+# Most entries of a folder that are compared, for example of a large dataset.
 _MOST_ENTRIES = 10_000
 
 
 def does_not_exist(path: Path) -> str:
-    """Return the sentence that a path does not exist, with the nearest name that does, where there is one.
+    """Return the message that a path does not exist, with the most similar existing path, if there is one.
 
     >>> does_not_exist(Path("/no/such/folder"))
     '/no/such/folder does not exist'
@@ -22,7 +22,7 @@ def does_not_exist(path: Path) -> str:
 
 
 def _nearest(path: Path) -> Path | None:
-    """Return the path with its first missing part replaced by the name of an entry that is there; None without one."""
+    """Return the path with its first missing part replaced by a similar existing name; None if there is none."""
     with suppress(OSError, ValueError):
         parents = [part for part in (path, *path.parents) if not os.path.lexists(part)]
         if not parents:

@@ -123,6 +123,31 @@ def test_earlier_probabilities_go_with_their_mask(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "masks" / "probabilities").iterdir()) == ["a.json", "a.nii.gz.old"]
 
 
+def test_a_new_mask_leaves_no_earlier_probabilities_beside_it(tmp_path: Path) -> None:
+    plan, masks = plan_of(3, 3, (8, 8, 8), (1.0, 1.0, 1.0)), tmp_path / "masks"
+    torch.manual_seed(0)
+    one, other = (Predictor([(nn.Conv3d(1, 3, 1), plan)]) for _ in range(2))
+    scan = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 8), np.uint8), np.eye(4)), scan)
+    image = Image(np.random.default_rng(0).normal(size=(1, 9, 8, 8)).astype(np.float32), Geometry.identity(3))
+    case, maps = Case("a", (scan,), None), masks / "probabilities" / "a.nii.gz"
+
+    def again(predictor: Predictor, **options: bool) -> list[str]:
+        done = predict_cases(predictor, [case], masks, load=lambda _: image, **options)
+        return done.remarks.get("a", [])
+
+    again(one, probabilities=True)
+    first = maps.read_bytes()
+    assert again(other)[-1] == "the probabilities of its earlier mask are now a.nii.gz.old"
+    assert not maps.exists()
+    # As versions without this left them.
+    maps.write_bytes(first)
+    assert "its probabilities are missing or damaged" in again(other, probabilities=True, skip_existing=True)[0]
+    expected = other.probabilities(image)
+    assert np.allclose(np.moveaxis(nib.load(maps).get_fdata(), -1, 0), expected, atol=1e-4)
+    assert again(other, probabilities=True, skip_existing=True) == []
+
+
 def test_python_gets_probabilities_in_the_type_of_its_image(tmp_path: Path) -> None:
     run = volume_run(tmp_path / "run")
     pixels = np.random.default_rng(0).normal(size=(9, 8, 11)).astype(np.float32)

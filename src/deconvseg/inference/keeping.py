@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from deconvseg.data import Case, Image, LabelMap, case_stem, check_same_grid, read_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.doubting import CaseDoubt
-from deconvseg.inference.map_files import found_maps, hold_maps
+from deconvseg.inference.map_files import found_maps, hold_maps, map_paths
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Records, image_files
 from deconvseg.inference.wanting import Wanted
@@ -68,7 +68,9 @@ def judge(
         reason = _reason_against(path, case, predictor, load)
         if reason is not None:
             return Verdict(False, f"its mask {reason}, and is predicted again", retire=True)
-    if not _has_maps(path, predictor.plan, wanted):
+    # A mask that was recorded without probabilities may lie beside those of an earlier one.
+    unmade = record is not None and known and wanted.probabilities and not record.probabilities
+    if unmade or not _has_maps(path, predictor.plan, wanted):
         return Verdict(False, "its probabilities are missing or damaged, and it is predicted again", retire=not known)
     if record is not None and known:
         return Verdict(True, doubt=record.doubt)
@@ -78,8 +80,23 @@ def judge(
 
 def retire(path: Path) -> str | None:
     """Rename an earlier mask and its probabilities, and return the new name; None if there is none."""
+    return _rename((maps_path(path), *found_maps(path), path))
+
+
+def retire_maps(path: Path, plan: Plan, records: Records, wanted: Wanted) -> str | None:
+    """Rename the probabilities of an earlier prediction that a new mask does not replace; return a new name or None."""
+    record = records[path]
+    if record is None or not record.probabilities:
+        return None
+    replaced = {maps_path(path)} if wanted.packed else set()
+    replaced |= set(map_paths(path, plan)) if wanted.pictured else set()
+    return _rename(file for file in (maps_path(path), *found_maps(path)) if file not in replaced)
+
+
+def _rename(files: Iterable[Path]) -> str | None:
+    """Rename files to ``NAME.old``; return the last new name, None if no file exists."""
     moved = None
-    for file in (maps_path(path), *found_maps(path), path):
+    for file in files:
         if file.is_file() or file.is_symlink():
             try:
                 moved = file.replace(file.with_name(f"{file.name}.old"))

@@ -18,7 +18,7 @@ import numpy as np
 from deconvseg.data import Case, Image, LabelMap, read_header, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.doubting import CaseDoubt, Doubt
-from deconvseg.inference.keeping import maps_path
+from deconvseg.inference.keeping import maps_path, retire_maps
 from deconvseg.inference.map_files import write_maps
 from deconvseg.inference.masks import EMPTY
 from deconvseg.inference.memory import Estimate
@@ -196,6 +196,8 @@ class Writing:
         """Start writing a mask."""
         doubt = CaseDoubt.judge(made.doubt, self.doubt_limit)
         remarks = list(self.result.remarks.get(job.case.name, ()))
+        if moved := retire_maps(job.path, self.predictor.plan, self.records, job.wanted):
+            self.result.remark(job.case.name, f"the probabilities of its earlier mask are now {moved}")
         self.at_work = job, self.thread.submit(job.write, made, self.records, self.predictor, doubt, remarks), doubt
 
     def finish(self) -> None:

@@ -238,6 +238,7 @@ def test_of_several_images_the_longest_name_is_the_mask_s(tmp_path):
             "*_segmentation.png",
             "`mask='\\*_segmentation.png'` has 1 wildcards, but the images' .* has 2",
         ),
+        ("*.jpg", "*?_segmentation.png", r"`mask='\*\?_segmentation.png'` does not say where the name of a case ends"),
         (["a=*.jpg", "b=*/*.jpg"], "*.png", r"`image`: '\*.jpg' has 1 wildcards and '\*/\*.jpg' 2"),
         ("scan.png", "*.png", r"`image='scan.png'`: has no \*"),
         ("/data/*.png", "*.png", "a pattern is relative to the dataset's folder"),

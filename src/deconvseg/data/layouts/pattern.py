@@ -58,6 +58,15 @@ class Pattern:
         """The number of wildcards."""
         return sum(part in ("*", "?", "**/") for part in self._parts)
 
+    def runs_on(self, count: int) -> bool:
+        """Return whether nothing separates the texts of the first ``count`` wildcards from that of the next one."""
+        places = [place for place, part in enumerate(self._parts) if part in ("*", "?", "**/")]
+        return (
+            0 < count < len(places)
+            and places[count] == places[count - 1] + 1
+            and self._parts[places[count - 1]] != "**/"
+        )
+
     @property
     def literal(self) -> int:
         """The number of literal characters: the pattern with the most is the most specific one."""

@@ -111,6 +111,11 @@ def _check_wildcards(images: Sequence[Pattern], masks: Sequence[Pattern]) -> Non
                 f"`mask={pattern.text!r}` has {pattern.wildcards} wildcards, but the images' {first.text!r} has "
                 f"{first.wildcards}; what they stand for is compared in their order, so write at least as many"
             )
+        if pattern.runs_on(first.wildcards):
+            raise InputError(
+                f"`mask={pattern.text!r}` does not say where the name of a case ends: case1 and case10 could have the "
+                "same mask; write a separator before the further wildcard, as '*_mask*.png'"
+            )
         if any(pattern.text == other.text for other in images):
             raise InputError(f"`image` and `mask` are both {pattern.text!r}; say what the names of masks have more")
 

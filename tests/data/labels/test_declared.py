@@ -16,6 +16,8 @@ from deconvseg.data import (
     parse_label,
     read_label_file,
 )
+from deconvseg.data.labels.label_files import NoLabelFileError
+from deconvseg.data.layouts.naming import labels_beside
 from deconvseg.errors import InputError
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9 _.-]{0,8}[A-Za-z0-9]", fullmatch=True).map(lambda t: " ".join(t.split()))
@@ -194,3 +196,14 @@ def test_a_file_in_the_folder_changes_no_dataset_that_declares_its_labels(balls,
     (tmp_path / "balls" / "labels.json").write_text('{"3": "other", "9": "more"}')
     before, after = open_dataset(balls), open_dataset(tmp_path / "balls")
     assert (after.label_names, after.problems) == (before.label_names, ())
+
+
+def test_a_table_of_images_in_the_folder_is_no_table_of_labels(balls, tmp_path):
+    root = shutil.copytree(balls, tmp_path / "balls")
+    (root / "dataset.json").unlink(missing_ok=True)
+    (root / "labels.csv").write_text("id,class\nscan_a,benign\nscan_b,malignant\n")
+    with pytest.raises(NoLabelFileError, match="has no whole number in its column id, as 'scan_a'"):
+        read_label_file(root / "labels.csv")
+    _, (problem,) = labels_beside(root)
+    assert problem.severity == "warning"
+    assert problem.message.endswith("has no whole number in its column id, as 'scan_a'")

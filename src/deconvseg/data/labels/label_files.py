@@ -143,6 +143,8 @@ def _read_table(path: Path) -> list[LabelEntry]:
         raise NoLabelFileError(
             f"{path} has the columns {', '.join(table.columns) or 'none'}, but labels need value and name (and colour)"
         )
+    if table.rows and not any(map(_is_integer_text, (part for _, row in table.rows for part in _values(row[value])))):
+        raise NoLabelFileError(f"{path} has no whole number in its column {value}, as {table.rows[0][1][value]!r:.60}")
     entries = list(_table_entries(path, table, keys, value, name))
     if any(entry.by_name for entry in entries):
         # As in nnU-Net's dataset.json, if one row is a region, all rows are.
@@ -155,7 +157,7 @@ def _table_entries(path: Path, table: Table, keys: Mapping[str, str], value: str
     channels = next((group for group in _CHANNELS if all(key in keys for key in group)), None)
     for line, row in table.rows:
         where = f"{path}, line {line}"
-        values = re.split(r"[,;+ ]+", row[value].strip())
+        values = _values(row[value])
         if not all(map(_is_integer_text, values)):
             raise InputError(f"{where}: the value is {row[value]!r}; give a whole number, or several for a region")
         colour: Any = row[hexadecimal] if hexadecimal else None
@@ -164,6 +166,10 @@ def _table_entries(path: Path, table: Table, keys: Mapping[str, str], value: str
         text = unguard_cell(row[name])
         found = tuple(map(int, values))
         yield make_entry(text, found, _colour(colour, Path(where), text), by_name=len(found) > 1, where=where)
+
+
+def _values(text: str) -> list[str]:
+    return re.split(r"[,;+ ]+", text.strip())
 
 
 def _channel(text: str, where: str) -> int:

@@ -106,10 +106,12 @@ class TestEvaluate:
         evaluation = evaluate(truth / "a.nii.gz", tmp_path / "output.nii.gz")
         assert [case.name for case in evaluation.cases] == ["a"]
 
-    def test_the_console_counts_the_cases(self, folders):
+    def test_the_console_names_and_counts_the_cases(self, folders):
         console = Listening()
         evaluate(*folders[:2], console=console)
-        assert console.told == [("evaluating", number, 3) for number in (1, 2, 3)]
+        assert console.told == [
+            told for number, name in enumerate("abc") for told in ((name, number, 3), ("evaluating", number + 1, 3))
+        ]
 
     def test_a_function_that_wraps_the_names_still_does(self, folders):
         seen = []

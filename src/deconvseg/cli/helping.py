@@ -38,7 +38,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 _OTHERS, _ALL = "Further options", "Options"
 _MANY = 8
 # What a value is called where its option does not say.
-_VALUES = {"path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
+_VALUES = {"path": "PATH", "str": "TEXT", "text": "TEXT", "int": "N", "integer": "N", "float": "X"}
 _NAMED_VALUES = {"max_seconds": "TIME", "memory": "SIZE"}
 _EVERYWHERE = (
     ("--quiet", "Show warnings and the last line alone."),
@@ -139,9 +139,17 @@ def _value(option: Any) -> str:
         return ""
     if option.name in _NAMED_VALUES:
         return _NAMED_VALUES[option.name]
-    shown = str(option.metavar or option.display_type_rich(ctx=None))
+    shown = str(option.metavar or _type_name(option))
     kind = re.match(r"<(?:list\[)?(\w+)", shown)
     return shown if kind is None else _VALUES.get(kind[1].lower(), kind[1].upper())
+
+
+def _type_name(option: Any) -> str:
+    """Return the type of an option's values between angle brackets."""
+    if hasattr(option, "display_type_rich"):
+        return str(option.display_type_rich(ctx=None))
+    # Options of earlier versions of Typer are click's.
+    return f"<{option.type.name}>"
 
 
 def _text(part: Any) -> str:

@@ -191,6 +191,17 @@ def test_a_dataset_s_own_names_give_way_name_by_name(balls):
     assert open_dataset(balls, labels=[f"{value}={before.label_names[value]}"]).problems == before.problems
 
 
+def test_a_name_of_another_value_of_the_dataset_is_refused(balls):
+    names = open_dataset(balls).label_names
+    (value, name), (other, taken) = [item for item in names.items() if item[0]][:2]
+    with pytest.raises(InputError, match=f"`labels`: {value} is '{taken}', but so is {other} in the dataset; give"):
+        open_dataset(balls, labels=[f"{value}={taken}"])
+    swapped = open_dataset(balls, labels=[f"{value}={taken}", f"{other}={name}"])
+    assert swapped.label_names == {**names, value: taken, other: name}
+    merged = open_dataset(balls, labels=[f"{value}={taken}", f"{other}={taken}"])
+    assert (merged.label_names[value], merged.merged_labels) == (taken, {other: value})
+
+
 def test_a_file_in_the_folder_changes_no_dataset_that_declares_its_labels(balls, tmp_path):
     shutil.copytree(balls, tmp_path / "balls")
     (tmp_path / "balls" / "labels.json").write_text('{"3": "other", "9": "more"}')

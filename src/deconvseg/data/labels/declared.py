@@ -238,9 +238,18 @@ def _make_regions(
 
 
 def override_labels(known: DeclaredLabels, given: DeclaredLabels) -> tuple[DeclaredLabels, list[str]]:
-    """Return a dataset's declaration with the user's replacements, and a sentence about each changed name."""
+    """Return a dataset's declaration with the user's replacements, and a sentence about each changed name.
+
+    Raises `InputError` if a given name is also that of another value of the dataset.
+    """
     names = {**given.names, **known.names, **{v: name for v, name in given.names.items() if name != f"label {v}"}}
     names = {value: name for value, name in names.items() if value not in given.merged and value != given.ignore}
+    for value, name in given.names.items():
+        if other := next((v for v, known in names.items() if v != value and known.casefold() == name.casefold()), None):
+            raise InputError(
+                f"`labels`: {value} is {name!r}, but so is {other} in the dataset; give {other} another name too, or "
+                f"the same one ({other}={name}) to make both one class"
+            )
     changed = [
         f"{value} is {names[value]!r}, as `labels` says, and not {name!r}"
         for value, name in known.names.items()

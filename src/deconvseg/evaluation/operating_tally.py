@@ -50,9 +50,7 @@ class PointsTally:
         n_truth = int(np.count_nonzero(truth))
         self.with_truth += n_truth > 0
         # Voxels that pass more than n thresholds are in the mask of threshold n.
-        passed, true = (
-            np.bincount(part, minlength=len(GRID) + 1)[:0:-1].cumsum()[::-1] for part in (levels.ravel(), levels[truth])
-        )
+        passed, true = (_count_levels(part)[:0:-1].cumsum()[::-1] for part in (levels, levels[truth][None]))
         self._add("curve", n_truth, passed, true, detect_at_levels(truth, levels, LESION_PLACES, rule))
         both = np.array([np.count_nonzero(truth & default)])
         lesions = detect_lesions(truth, default, 1.0, LesionRule(rule.overlap)).total()
@@ -90,3 +88,11 @@ class PointsTally:
         means = {key: tuple((sums[key] / self.cases).tolist()) for key in MEANS}
         counts = {key: tuple(map(int, sums[key])) for key in COUNTS}
         return Points(**means, **counts, truth=int(sums["truth"]))
+
+
+def _count_levels(levels: Levels) -> npt.NDArray[np.int64]:
+    """Return how many voxels (N, \\*S) have each level, slice by slice: `bincount` copies its input to 64 bits."""
+    counts = np.zeros(len(GRID) + 1, np.int64)
+    for part in levels:
+        counts += np.bincount(part.ravel(), minlength=len(counts))
+    return counts

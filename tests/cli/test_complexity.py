@@ -83,7 +83,7 @@ def test_a_model_asked_for_by_name_of_which_nothing_was_measured_is_an_error(com
     code, out, err = complexity(*asked, "--model", "unetr", "--model", "segresnet")
     assert code == 1
     assert "UNETR" in out
-    assert "left out, as it was built for 64x64x64 alone: UNETR" in err
+    assert "left out, because it accepts only 64x64x64: UNETR" in err
     assert err.strip().splitlines()[-1][8:].startswith(" error: nothing could be measured of unetr; ")
     code, out, err = complexity(*asked)
     assert code == 0
@@ -99,7 +99,7 @@ def test_a_model_asked_for_by_name_of_which_nothing_was_measured_is_an_error(com
         (["--size", "64,64"], "--size 64,64: give positive numbers with x between them, as 64x64x64 or 256x256"),
         (["--size", "0x64"], "--size 0x64"),
         (["--preset", "glas", "--size", "50x50"], "pad to (64, 64)"),
-        (["--preset", "glas", "--size", "64"], "size 64: the papers have no table for glas of such images; give 2 len"),
+        (["--preset", "glas", "--size", "64"], "size 64: the papers have no table for glas with that number of axes"),
         (["--set", "ratio"], "give KEY=VALUE"),
         (["--preset", "glas", "--set", "ratios=2"], "argument 'ratios' is unknown: did you mean 'ratio'"),
         (["--set", "in_channels=1"], "no size is given: add --size"),

@@ -158,7 +158,7 @@ class TestWhatIsCommon:
         other = make_run(tmp_path, "other", [1] * 5, CASES[:5])
         found = compare_runs([runs[0], other])
         assert found.cases == tuple(CASES[:5])
-        assert "Not in all runs and left out: 3 cases (case5, case6, case7) of first." in found.notes
+        assert "Left out, because they are not in all runs: 3 cases (case5, case6, case7) of first." in found.notes
 
     def test_no_common_case(self, runs, tmp_path):
         other = make_run(tmp_path, "other", [1, 1], ["x", "y"])

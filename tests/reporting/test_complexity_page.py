@@ -104,7 +104,12 @@ def test_networks_of_ones_own_have_no_published_columns():
         ([], ["deconvr"], None, "model 'deconvr' is unknown: did you mean 'deconver'"),
         (["glas"], ["unet"], None, "the papers' tables have no unet for glas"),
         (["glas"], [], (100, 100), "must be a multiple of .32, 32.: pad to .128, 128."),
-        (["glas"], [], (64, 64, 64), "size 64x64x64: the papers have no table for glas of such images; give 2 lengths"),
+        (
+            ["glas"],
+            [],
+            (64, 64, 64),
+            "size 64x64x64: the papers have no table for glas with that number of axes; give 2 lengths",
+        ),
         ([], ["unet"], (64,), "size 64: the papers have no unet of such images; give 2 lengths"),
         ([], [], (64,), "size 64: the papers have no table of such images; give 2 or 3 lengths"),
     ],
@@ -120,7 +125,9 @@ def test_tables_of_images_with_other_axes_than_the_size_are_left_out_with_a_note
     assert {len(table.published.size) for table in tables} == {2}
     assert len(tables) == 3
     (note,) = notes
-    assert note.startswith("left out, as their images have not 2 axes: Deconver, Table I: ISLES'22; Deconver, Table II")
+    assert note.startswith(
+        "left out, because their images do not have 2 axes: Deconver, Table I: ISLES'22; Deconver, Table II"
+    )
     with pytest.warns(UserWarning, match="left out, .* Table III: GlaS and FIVES"):
         compare_with_published(["isles22", "fives"], ["deconver"], Measuring((64, 64, 32)))
 
@@ -200,7 +207,7 @@ def test_an_argument_is_measured_in_all_networks_of_a_preset_that_take_it():
     how = Measuring(size=(32, 32, 32), note=notes.append)
     (table,) = measure_networks(["isles22"], [], {"deep_supervision_heads": 1}, how)
     assert [row.name for row in table.rows] == ["deconver", "nnunet", "factorizer"]
-    assert notes == ["left out, as they do not take deep_supervision_heads: segresnet, unetr, swin_unetr"]
+    assert notes == ["left out, because they do not accept deep_supervision_heads: segresnet, unetr, swin_unetr"]
     with pytest.raises(InputError, match=r"preset isles22: argument 'sise' is unknown: did you mean"):
         measure_networks(["isles22"], [], {"sise": 1}, how)
     with pytest.raises(InputError, match=r"preset isles22: none of its deconver, .* takes window and ratio"):
@@ -227,5 +234,5 @@ def test_a_row_whose_network_is_of_one_size_is_noted_and_says_why_it_is_empty():
     notes = []
     (table,) = compare_with_published(["brats23"], ["unetr"], how=Measuring((32, 32, 32), note=notes.append))
     assert table.rows[0].complexity is None
-    assert notes == ["left out, as it was built for 128x128x128 alone: UNETR"]
+    assert notes == ["left out, because it accepts only 128x128x128: UNETR"]
     assert any(text_of_reason(reason).startswith("Not measured") for reason in reasons_of([table]))

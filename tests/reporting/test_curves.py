@@ -61,7 +61,7 @@ def test_a_run_without_validation_a_single_epoch_and_a_loss_that_is_not_a_number
 
 
 def test_no_epoch(tmp_path):
-    with pytest.raises(InputError, match="no epoch to draw"):
+    with pytest.raises(InputError, match="no epochs to draw"):
         plot_curves([], tmp_path / "progress.png")
 
 

@@ -101,7 +101,7 @@ class TestPage:
         page = Page(write_mask_report(folder / "found", output=tmp_path / "x.html", most=1))
         assert "The scans were not given" in page.text
         assert [picture["alt"] for picture in page.pictures] == ["b"]
-        assert "2 more without a picture" in page.text
+        assert "2 more masks without a picture" in page.text
 
 
 def test_a_damaged_mask_is_told_and_the_others_are_shown(folder, tmp_path):

@@ -189,7 +189,7 @@ class TestSize:
         panels = describe_evaluation(record, Showing(album=album))["panels"]
         drawn = [panel for panel in panels if panel["rows"]]
         assert 0 < len(drawn) < len(panels)
-        assert "those of this page take 0.1 MB already" in panels[-1]["note"]
+        assert "the pictures on this page already take 0.1 MB" in panels[-1]["note"]
         largest = max(sum(len(view["uri"]) for row in panel["rows"] for view in row) for panel in drawn)
         assert album.used < album.most + largest
 
@@ -238,7 +238,7 @@ class TestContent:
             assert phrase in text
 
     def test_the_rule_for_empty_masks_and_the_colours(self, text):
-        assert "None of them is left out of a mean" in text
+        assert "No value is left out of a mean" in text
         assert "true positives blue, false positives green, false negatives red" in text
 
 
@@ -271,7 +271,7 @@ class TestFurtherEvaluations:
 
 
 class TestSources:
-    """A section says whose masks it is about."""
+    """A section names the run that made its masks."""
 
     def test_the_runs_own_are_said_to_be(self, text):
         assert "metrics.json of validation, in this run's folder" in text
@@ -290,7 +290,7 @@ class TestSources:
         truth, metrics = tmp_path / "truth", tmp_path / "metrics.json"
         shutil.copytree(folder / "validation", truth)
         evaluate(truth, truth, metrics, labels=LABELS)
-        assert "does not say which run made the masks" in Page(write_report(run, evaluations=[metrics])).text
+        assert "does not record which run made the masks" in Page(write_report(run, evaluations=[metrics])).text
         tree = json.loads(metrics.read_text())
         for plan, expected in ((run / "plan.json", "masks made by this run"), (run / "config.json", "another run, x")):
             origin = {"runs": [{"name": "x", "plan_sha256": sha256(plan.read_bytes()).hexdigest()}]}
@@ -368,9 +368,11 @@ def test_the_mean_says_how_many_classes_it_is_over(tmp_path):
     evaluate(tmp_path / "truth", tmp_path / "found", tmp_path / "validation" / "metrics.json", labels=labels)
     text = Page(write_report(tmp_path)).text
     assert "Mean Dice 0.000" in text
-    assert "116 classes in no mask left out" in text
+    assert "116 classes that are in no mask left out" in text
     assert "mean over 1 of 117 classes" in text
-    assert "116 classes are in no true and no predicted mask of any case, and not in the mean: organ 2, organ 3" in text
+    assert (
+        "116 classes are in no true or predicted mask of any case, and not part of the mean: organ 2, organ 3" in text
+    )
     assert "organ 117" in text
 
 

@@ -1,4 +1,4 @@
-"""The ``deconvseg`` command: parses, calls one function of a lower floor, prints, and sets the exit code.
+"""The ``deconvseg`` command: parse the arguments, call one library function, print, and set the exit code.
 
 Exit codes: 0 done, 1 the work failed, 2 wrong usage or bad input, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
 """
@@ -52,14 +52,14 @@ app.command("models", cls=Command)(information.models)
 app.command("complexity", cls=Command)(complexity.complexity)
 app.command("doctor", cls=Command)(information.doctor)
 
-# They may stand anywhere; :func:`main` reads them.
+# Accepted anywhere on the command line; :func:`main` reads them.
 _EVERYWHERE = ("--debug", "--quiet", "--verbose")
 
-# What a signal leaves of a command, where it is not what was written.
+# What remains after a signal, by command.
 _KEPT = {
     "train": "what was written is kept; go on with --resume",
     "crossval": "what was written is kept; go on with --resume",
-    "predict": "the masks that are finished are kept; --continue makes the others",
+    "predict": "finished masks are kept; predict the others with --continue",
     **dict.fromkeys(("plan", "evaluate", "report", "complexity", "check"), "nothing was written"),
 }
 
@@ -76,7 +76,7 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show only warnings and the last line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
 ) -> None:
@@ -94,7 +94,7 @@ def main() -> None:
     with suppress(OSError):
         sys.stdout.flush()
     for stream in streams:
-        # A reader that closes its pipe ("| head") has read enough.
+        # A closed pipe ("| head") is not an error.
         if stream.failure is not None and stream.fileno() == 1 and stream.failure.errno != errno.EPIPE:
             error(f"standard output cannot be written ({stream.failure.strerror}); the work is done")
             code = code or 1
@@ -107,7 +107,7 @@ def _run() -> int:
     debug = "--debug" in sys.argv[1:]
     choose_level("quiet" if "--quiet" in sys.argv[1:] else "verbose" if "--verbose" in sys.argv[1:] else "usual")
     try:
-        # Libraries raise unclear errors where it is missing.
+        # Libraries raise unclear errors if it is missing.
         current_folder()
         app(join_sizes(arguments))
     except SystemExit as end:
@@ -126,7 +126,7 @@ def _run() -> int:
     except Exception as problem:  # noqa: BLE001
         if debug:
             traceback.print_exc()
-        # The last resort of a program that people run: one line instead of a traceback.
+        # Any other error also gets one line instead of a traceback.
         text = f"unexpected {type(problem).__name__}: {one_line(problem)}"
         error(f"{text} (run again with --debug for the traceback)")
         return 1
@@ -134,21 +134,21 @@ def _run() -> int:
 
 
 def _end_line(code: int) -> None:
-    """Begin a new line after the ``^C`` that a terminal shows."""
+    """Start a new line after the ``^C`` that a terminal shows."""
     if code == InterruptionError.exit_code and sys.stderr.isatty():
         typer.echo(err=True)
 
 
 def _command(arguments: Sequence[str]) -> str:
-    """Return the name of the command that the arguments call."""
+    """Return the name of the command in the arguments."""
     names = [argument for argument in arguments if not argument.startswith("-")][:2]
     return names[-1] if names[:1] == ["data"] else "".join(names[:1])
 
 
 def _end_tidily() -> None:
-    """Let SIGTERM and SIGHUP end the program as Ctrl-C does: other processes end too, nothing half written is left."""
+    """Make SIGTERM and SIGHUP act like Ctrl-C: child processes end, and no partial files remain."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        # What nohup ignores stays ignored.
+        # A signal that is ignored, such as by nohup, stays ignored.
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             exit_on(number)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     RunOptions,
     "values",
     values=Option(
-        "Set a constructor argument, such as ratio=2, instead of showing the papers' rows.", SETTINGS, names=("set",)
+        "Set a constructor argument, such as ratio=2, instead of using the papers' rows.", SETTINGS, names=("set",)
     ),
 )
 def complexity(
@@ -32,7 +32,7 @@ def complexity(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", help="Size of the image, such as 64x64x64 or 256x256; by default the papers' own."),
+        typer.Option("--size", help="Size of the image, such as 64x64x64 or 256x256; by default as in the papers."),
     ] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Also time the networks on --device.")] = False,
     device: Annotated[
@@ -44,7 +44,7 @@ def complexity(
     json: options.Json = False,
     **asked: Any,
 ) -> None:
-    """Count parameters, operations and memory of networks, beside what the papers print."""
+    """Count parameters, operations and memory of networks, next to the published figures."""
     lengths = _parse_size(size)
     if device and not latency:
         raise InputError(f"--device {device}: only --latency runs networks on a device; add it")
@@ -71,12 +71,12 @@ def complexity(
             Terminal().say(f"wrote {path}")
     unmeasured = _unmeasured(tables, models)
     if unmeasured:
-        error(f"nothing could be measured of {', '.join(unmeasured)}; see what was left out above")
+        error(f"no measurement of {', '.join(unmeasured)}; the reasons are in the lines above")
         raise typer.Exit(1)
 
 
 def _unmeasured(tables: "list[MeasuredTable]", models: list[str]) -> list[str]:
-    """What the user asked for and got no figure of: models by name, or else every row there is."""
+    """Return the requested models without a measurement; without requested models, all tables if none has one."""
     rows = [row for table in tables for row in table.rows]
     measured = {row.published.model if row.published else row.name for row in rows if row.complexity}
     if models:
@@ -98,5 +98,5 @@ def _parse_size(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
-        raise InputError(f"--size {text}: give positive numbers with x between them, as 64x64x64 or 256x256")
+        raise InputError(f"--size {text}: give positive numbers with x between them, such as 64x64x64 or 256x256")
     return tuple(map(int, text.split("x")))

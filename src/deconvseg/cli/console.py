@@ -1,4 +1,4 @@
-"""Where the command line writes: results to standard output, everything for people's eyes to standard error."""
+"""Output of the command line: results to standard output, messages and progress to standard error."""
 
 import logging
 import os
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 _stderr = Console(stderr=True, highlight=False, emoji=False)
 _level: Level = "usual"
-# Texts in columns are wrapped to this width where standard output is not a terminal.
+# The width of wrapped columns if standard output is not a terminal.
 _LOG_WIDTH = 140
 
 
 def choose_level(level: Level) -> None:
-    """Show less or more from now on."""
+    """Set the amount of messages."""
     global _level
     _level = level
 
 
 class Terminal:
-    """Tells what happens: with moving bars on a terminal, as a log elsewhere."""
+    """Shows messages and progress: bars on a terminal, a log elsewhere."""
 
     def __init__(self) -> None:
         self._shown = Shown(choose_display(_level, _stderr), shown, _level)
@@ -44,35 +44,35 @@ class Terminal:
 
     @contextmanager
     def track(self, text: str, total: int | None = None) -> Iterator[progress.Progress]:
-        """Give a function that moves a bar, or writes a line of the log now and then."""
+        """Yield a function that updates a bar, or writes a line of the log at intervals."""
         with self._shown.track(text, total) as tell:
             yield tell
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Show that libraries are imported, which takes seconds."""
+    """Show that libraries are being imported, which takes seconds."""
     with Terminal().track("loading PyTorch"):
         yield
 
 
 def shown(text: str) -> str:
-    """Return a text as it is shown to a person: arguments as flags, control characters made visible."""
+    """Return a text for display: arguments as flags, control characters escaped."""
     return escape_controls(name_flags(text))
 
 
 def error(text: str) -> None:
-    """Print one line about what went wrong."""
+    """Print an error in one line."""
     _print_line(f"error: {text}")
 
 
 def warn(text: str) -> None:
-    """Print one line about something to look at."""
+    """Print a warning in one line."""
     _print_line(f"warning: {text}")
 
 
 def show_log() -> None:
-    """Print what the package logs as warnings."""
+    """Print the warnings that the package logs."""
     log = logging.getLogger("deconvseg")
     if not any(isinstance(handler, _Warnings) for handler in log.handlers):
         log.addHandler(_Warnings())
@@ -91,28 +91,28 @@ def echo(text: str) -> None:
 
 
 def echo_path(path: object) -> None:
-    """Print a path to standard output: escaped on a terminal, as it is for another program."""
+    """Print a path to standard output: escaped on a terminal, unchanged in a pipe or file."""
     typer.echo(escape_controls(str(path)) if sys.stdout.isatty() else path)
 
 
 def _print_line(text: str) -> None:
-    # A name may hold ANSI escapes, line breaks or Rich's markup: none of it is acted on.
+    # A name may contain ANSI escapes, line breaks or Rich's markup, which must have no effect.
     choose_display(_level, _stderr).say(shown(text))
 
 
 def table_width() -> int | None:
-    """Return how wide tables on standard output may be; None where it is not a terminal."""
+    """Return the maximum width of tables on standard output; None if it is not a terminal."""
     return Console().width if sys.stdout.isatty() else None
 
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table to standard output, as wide as it needs to be where that is not a terminal."""
+    """Print a table to standard output; if that is not a terminal, the width is not limited."""
     table = [[shown(text) for text in row] for row in (headings, *rows)]
     _print_titled(title, lay_out(table[0], table[1:], table_width()))
 
 
 def print_explanation(sections: Iterable["Section"]) -> None:
-    """Print the sections of a plan's explanation to standard output, long texts wrapped in their column."""
+    """Print the sections of a plan's explanation to standard output, with long texts wrapped in their column."""
     for section in sections:
         table = [[shown(text) for text in row] for row in (section.headings, *section.rows)]
         _print_titled(section.title, lay_out_texts(table[0], table[1:], table_width() or _LOG_WIDTH))

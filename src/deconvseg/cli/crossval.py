@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @options.takes(CrossvalOptions)
 def crossval(json: options.Json = False, **asked: Any) -> None:
-    """Train on every fold, score each case by the fold that did not see it, and choose the post-processing by that.
+    """Train a network per fold, score the out-of-fold predictions of all cases, and choose the post-processing.
 
-    'deconvseg predict -m' takes the folder as the mean of its folds.
+    'deconvseg predict -m' accepts the folder and averages its folds.
     """
     with loading():
         from deconvseg import experiments
@@ -31,19 +31,19 @@ def crossval(json: options.Json = False, **asked: Any) -> None:
     else:
         _print(result)
     if not result.failed:
-        terminal.say(f"masks of other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(result.path))}")
+        terminal.say(f"to predict other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(result.path))}")
     for text in result.evaluation.warnings:
         warn(text)
     for problem in result.problems:
         error(problem)
     if result.failed:
-        error("not all folds are there; go on with --resume")
+        error("not all folds are finished; continue with --resume")
     if result.problems:
         raise typer.Exit(1)
 
 
 def _print(result: "CrossValidation") -> None:
-    """Print the mean and its spread for each class, and the post-processing."""
+    """Print the mean and standard deviations of each class, and the post-processing."""
     if not result.evaluation.cases:
         return
     spread = result.spread()
@@ -53,7 +53,7 @@ def _print(result: "CrossValidation") -> None:
     columns = {leading.key: leading.title, "with_truth": f"{leading.title} with truth"}
     columns |= {metric.key: metric.head(result.evaluation.unit) for metric in others}
     print_table(
-        f"{len(result.evaluation.cases)} cases, each by the fold that did not see it: mean ± SD of folds (of cases)",
+        f"{len(result.evaluation.cases)} cases, out-of-fold predictions: mean ± SD over folds (over cases)",
         ["class", *columns.values()],
         [[row["name"], *(_cell(row[key]) for key in columns)] for row in rows],
     )

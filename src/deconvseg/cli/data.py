@@ -1,4 +1,4 @@
-"""``deconvseg data``: look at a dataset, or make one."""
+"""``deconvseg data``: check a dataset, or make a synthetic one."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from deconvseg.cli.console import Terminal, echo, echo_path, print_json
 from deconvseg.cli.helping import Command, Group
 from deconvseg.options import READING, RunOptions
 
-app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_is_help=True, cls=Group)
+app = typer.Typer(help="Check a dataset, or make a synthetic one.", no_args_is_help=True, cls=Group)
 
 
 @app.command(cls=Command)
@@ -18,7 +18,7 @@ app = typer.Typer(help="Look at a dataset, or make the synthetic one.", no_args_
 def check(dataset: str, splits: str | None, json: options.Json = False, **asked: Any) -> None:
     """Read every case and report shapes, spacings, labels and every problem by file name.
 
-    Of more than eight files with the same problem the first eight are listed and the others counted; --json lists all.
+    If more than eight files have the same problem, eight are listed and the others counted; --json lists all.
     """
     from deconvseg.data import check_dataset, open_dataset, read_splits
 

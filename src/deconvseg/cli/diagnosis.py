@@ -1,4 +1,4 @@
-"""What is installed, what is missing, and how to get it."""
+"""Installed and missing parts, and how to install them."""
 
 import platform
 import re
@@ -14,14 +14,14 @@ from deconvseg.system import count_cores, package_version, total_memory
 # PyTorch 2.9.0 made mixed-precision 3D convolutions about four times slower (pytorch issue 166122).
 _SLOW_TORCH = "2.9.0"
 
-# Releases that steal credentials as soon as they are imported (advisory GHSA-w37p-236h-pfx3, CVE-2026-44484). The same
-# versions of the package pytorch-lightning were not affected, as the maintainers say.
+# Releases that steal credentials on import (advisory GHSA-w37p-236h-pfx3, CVE-2026-44484). According to its
+# maintainers, the same versions of the package pytorch-lightning were not affected.
 _MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     found: str
@@ -31,7 +31,7 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at Python, packages, threads, accelerator, kernels and optional parts."""
+    """Check Python, packages, threads, accelerator, kernels and optional parts."""
     python = Finding("python", platform.python_version(), sys.version_info >= (3, 10), True)
     findings = [Finding("deconvseg", __version__, True, True), python]
     required, extras = _dependencies()
@@ -42,7 +42,7 @@ def diagnose() -> list[Finding]:
 
 
 def _dependencies() -> tuple[list[str], dict[str, list[str]]]:
-    """Return what this installation's metadata require, always and by extra."""
+    """Return the requirements in the metadata of this installation: the mandatory ones, and those of each extra."""
     required: list[str] = []
     extras: dict[str, list[str]] = defaultdict(list)
     for line in metadata.requires("deconvseg") or []:
@@ -63,7 +63,7 @@ def _torch_findings() -> list[Finding]:
     if torch.cuda.is_available():
         found.append(Finding("GPU", torch.cuda.get_device_name(), True, False))
     elif torch.backends.mps.is_available():
-        found.append(Finding("GPU", "Apple MPS (on request: --device mps)", True, False))
+        found.append(Finding("GPU", "Apple MPS (used with --device mps)", True, False))
     else:
         found.append(Finding("GPU", "none: everything runs on the CPU", True, False))
     if torch.__version__.split("+")[0] == _SLOW_TORCH:

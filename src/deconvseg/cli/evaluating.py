@@ -13,7 +13,7 @@ from deconvseg.errors import InputError
 from deconvseg.options import EvaluateOptions
 from deconvseg.text import escape_controls
 
-# Seconds that another report of the run may take to record its page.
+# Seconds to wait for another report of the run to record its page.
 _PATIENCE = 10.0
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @options.takes(EvaluateOptions)
 def evaluate(json: options.Json = False, **asked: Any) -> None:
-    """Compare masks: Dice, HD95, NSD and volumes for every case and class, or the metrics that are asked for."""
+    """Compare masks: Dice, HD95, NSD and volumes for every case and class, or the chosen metrics."""
     from deconvseg import evaluation
 
     result = evaluation.evaluate(**asked, console=Terminal())
@@ -42,7 +42,7 @@ def evaluate(json: options.Json = False, **asked: Any) -> None:
 
 
 def _table(result: "Evaluation") -> str:
-    """Return one line per class and one for the mean over classes, then what they are over."""
+    """Return one line per class and one for the mean over classes, then the number of cases."""
     from deconvseg.data import list_names
     from deconvseg.evaluation.counting import tabulate_counts
 
@@ -60,7 +60,7 @@ def _table(result: "Evaluation") -> str:
     lines = lay_out(heads, [_row(row, result.metrics) for row in rows], width, left=2, rule=False)
     count, problems = len(result.cases), len(result.problems)
     failed = f"; {problems} failed and are NOT in these means" if problems else ""
-    lines.append(f"{count} of {count + problems} cases{failed}; the brackets hold 95 % of bootstrapped means")
+    lines.append(f"{count} of {count + problems} cases{failed}; brackets: 95 % confidence interval (bootstrap)")
     for table in tabulate_counts(result.metrics, result.summary):
         cells = [(escape_controls(row[0]), *row[1:]) for row in table.rows]
         lines += [table.title, *lay_out(table.heads, cells, width, rule=False)]
@@ -77,7 +77,7 @@ def _table(result: "Evaluation") -> str:
 
 
 def _row(row: dict[str, Any], metrics: "Sequence[MetricInfo]") -> tuple[str, ...]:
-    """Return the cells of a class, or of the mean over classes, whose counts are those of all classes together."""
+    """Return the cells of a class, or of the mean over classes with the counts of all classes."""
     leading, *others = metrics
     interval, true = row[leading.key]["ci95"], row["with_truth"]
     mean = _number(row[leading.key], leading.digits + 1)
@@ -128,29 +128,27 @@ def report(
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Scans of a folder of masks, on which the masks are shown.")
+        Path | None, typer.Option("--images", help="Scans of a folder of masks, over which the masks are shown.")
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML page about a run, about several runs side by side, or about predicted masks.
 
-    Of several runs the numbers are written beside the page too, under its name with .json.
+    For several runs, the numbers are also written next to the page, to a .json file of its name.
     """
     from deconvseg.reporting.masks import is_mask_folder
 
     masks = len(runs) == 1 and is_mask_folder(runs[0])
     if images is not None and not masks:
-        raise InputError("--images: the scans go with one folder of predicted masks; a run's report finds its images")
+        raise InputError("--images is for one folder of predicted masks; the report of a run finds its own images")
     if len(runs) > 1:
         _compare(runs, metrics or [], Path("compare.html") if output is None else output, cases, json=json)
         return
     if json:
-        raise InputError(
-            "--json: one run is given, whose numbers are in its validation/metrics.json; give two or more to compare"
-        )
+        raise InputError("--json is for two or more runs; the numbers of one run are in its validation/metrics.json")
     if masks:
         if metrics:
-            raise InputError(f"--metrics: {runs[0]} holds masks and no run; give the run's folder to show metrics")
+            raise InputError(f"--metrics: {runs[0]} contains masks, not a run; give the run's folder to show metrics")
         _report_masks(runs[0], images, output, cases)
         return
     _report_run(runs[0], metrics or [], output, cases)
@@ -184,8 +182,8 @@ def _report_run(run: Path, metrics: list[Path], output: Path | None, cases: int 
     with Terminal().track(f"writing the report of {run}"):
         page = write_report(run, evaluations=metrics, output=output, cases=WORST if cases is None else cases)
     echo_path(page)
-    # The manifest of a run that is not finished is its training's, which may be at work.
-    # What is missing or damaged is said on the page; a run that is resumed now records all its files at its end.
+    # The manifest of an unfinished run belongs to its training, which may be running.
+    # The page lists missing and damaged files; a resumed run records all its files at its end.
     with suppress(InputError):
         if output is None and (record := Run.open(run)).finished:
             with hold(run, patience=_PATIENCE):

@@ -1,4 +1,4 @@
-"""Examples of every command, which its ``--help`` shows as they are: lines of at most 76 columns."""
+"""Examples of every command, shown unchanged by its ``--help``: lines of at most 76 columns."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "deconvseg": (

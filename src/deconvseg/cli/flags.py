@@ -1,8 +1,8 @@
-"""What the library calls by its arguments, said by the flags of the command line.
+"""Translation of argument names in library errors to flags of the command line.
 
-Errors below this floor name arguments as Python does, between backquotes: ```fold```, ```resume=True```,
-```workers=0```. A command whose option is stored under the same name shows its flag: ``--fold``, ``--resume``,
-``--workers 0``. What no command has stays as it is.
+The library names arguments as in Python, between backquotes: ```fold```, ```resume=True```, ```workers=0```. If a
+command stores an option under that name, its flag is shown: ``--fold``, ``--resume``, ``--workers 0``. Other names do
+not change.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 import typer
 
 _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
-# Commands and parameters are those of the Click that Typer brings.
+# Commands and parameters are objects of the Click version that Typer includes.
 _commands: ContextVar[tuple[Any, ...]] = ContextVar("_commands", default=())
 
 
 def speak_for(context: typer.Context) -> None:
-    """Show the flags of the command that is about to run and, of arguments that it has not, those of the others."""
+    """Use the flags of the command that is about to run; for arguments it does not have, those of other commands."""
     root: Any = context.command
     chosen = getattr(root, "commands", {}).get(context.invoked_subcommand)
     _commands.set((root,) if chosen is None else (chosen, root))
 
 
 def name_flags(text: str) -> str:
-    """Return the text with flags in place of the arguments that it names."""
+    """Return the text with flags in place of arguments."""
     return _NAMED.sub(_flag, text)
 
 

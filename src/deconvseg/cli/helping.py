@@ -1,4 +1,4 @@
-"""What ``--help`` shows: examples as they are, options in groups, and texts in which no word is broken."""
+"""The output of ``--help``: unchanged examples, options in groups, and text wrapped only at spaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deconvseg.cli.examples import EXAMPLES
 from deconvseg.cli.usage import OneLineErrors
 from deconvseg.progress import wrap
 
-# Options of a command in the order of these groups; all of a command with few options are in one.
+# Options of a command are shown in the order of these groups; a command with few options has a single group.
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Data": (
         *("images", "truth", "prediction", "dataset", "splits", "split", "fold", "folds", "group_by", "stratify"),
@@ -37,16 +37,16 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 }
 _OTHERS, _ALL = "Further options", "Options"
 _MANY = 8
-# What a value is called where its option does not say.
+# The default names of values.
 _VALUES = {"path": "PATH", "str": "TEXT", "text": "TEXT", "int": "N", "integer": "N", "float": "X"}
 _NAMED_VALUES = {"max_seconds": "TIME", "memory": "SIZE"}
 _EVERYWHERE = (
-    ("--quiet", "Show warnings and the last line alone."),
-    ("--verbose", "Show every step, not only every tenth of a log."),
-    ("--debug", "Show the whole traceback of an error."),
-    ("-h, --help", "Show this text."),
+    ("--quiet", "Show only warnings and the last line."),
+    ("--verbose", "Show every step; by default a log shows every tenth."),
+    ("--debug", "Show the full traceback of an error."),
+    ("-h, --help", "Show this help."),
 )
-# Columns: of a whole line, of the options, and below which the texts stand under their options.
+# Columns: maximum width, width of the option column, and the width below which texts are placed under options.
 _WIDEST, _LEFT, _NARROW = 100, 30, 72
 
 
@@ -54,7 +54,7 @@ class Command(OneLineErrors, TyperCommand):
     """A command whose help is that of :func:`describe`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return what follows the name of the command, which errors show too."""
+        """Return the usage after the name of the command; errors show it too."""
         arguments, options = _parameters(self)
         return [_usage(arguments, options, {})]
 
@@ -75,9 +75,9 @@ _Section = tuple[str, "list[tuple[str, str]] | list[str]"]
 
 
 def describe(command: Any, context: Any) -> Iterator[_Section]:
-    """Give the parts of a command's help: a title, and lines or pairs of an option and its text.
+    """Yield the parts of a command's help: a title, and lines or pairs of an option and its text.
 
-    The first ones have no title: how the command is called, and what it does.
+    The first parts, usage and description, have no title.
     """
     commands = getattr(command, "commands", {})
     arguments, options = _parameters(command)
@@ -190,7 +190,7 @@ def _render(sections: Iterable[_Section], width: int) -> str:
             if isinstance(entry, tuple):
                 lines += _entry(*entry, width)
             elif title:
-                # An example is shown as it is typed.
+                # An example is not wrapped.
                 lines.append(f"  {_style(entry, fg='green')}")
             else:
                 lines += wrap(entry, width, "")
@@ -198,7 +198,7 @@ def _render(sections: Iterable[_Section], width: int) -> str:
 
 
 def _entry(name: str, text: str, width: int) -> Iterator[str]:
-    """Return the lines of an option: its text beside it, or below where there is no room."""
+    """Return the lines of an option: its text to the right, or below if there is no space."""
     shown = f"  {_style(name, fg='cyan')}"
     if width < _NARROW:
         yield shown

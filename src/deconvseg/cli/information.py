@@ -10,7 +10,7 @@ from deconvseg.cli.console import print_json
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Tell all about this network: its arguments, its presets.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show the arguments and presets of this network.")] = None,
     json: options.Json = False,
 ) -> None:
     """List the networks and their presets."""
@@ -59,7 +59,7 @@ def models(
 
 
 def doctor(json: options.Json = False) -> None:
-    """Tell what this installation can do: versions, threads, accelerator, optional parts and how to get them."""
+    """Check this installation: versions, threads, accelerator, optional parts and how to install them."""
     from deconvseg.cli.diagnosis import diagnose
 
     findings = diagnose()

@@ -1,4 +1,4 @@
-"""How options are said on the command line: those of :mod:`deconvseg.options`, and the few that commands add."""
+"""Options on the command line: those of :mod:`deconvseg.options`, and the few that commands add."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,24 +11,24 @@ import typer
 
 from deconvseg.options import OBJECT, PATCH, Declared, Option, Options, RunOptions, declared_options
 
-# One size, or two that were joined: an image has three axes at most.
+# One size, or two that were joined; an image has at most three axes.
 _SIZES = re.compile(r"\d+(x\d+)?")
 
 
 def takes(
     options: type[Options], *names: str, **others: Option
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the declared options beside its own parameters; they reach it, read and checked, as ``asked``.
+    """Add declared options to the parameters of a command, which receives them, parsed and checked, as ``asked``.
 
-    These are all of a dataclass, or those with the ``names``; ``others`` are declared otherwise for this command.
-    What must be given stands first in ``--help``.
+    These are all options of a dataclass, or those with the ``names``; ``others`` replaces declarations for this
+    command. Required options come first in ``--help``.
     """
     entries = [
         entry._replace(option=others.get(entry.name, entry.option))
         for entry in declared_options(options)
         if entry.option.kind is not OBJECT and (not names or entry.name in names)
     ]
-    # What must be given comes first.
+    # Required options come first.
     entries.sort(key=lambda entry: entry.default is not MISSING)
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -48,7 +48,7 @@ def takes(
 
 
 def _parameter(entry: Declared) -> Parameter:
-    """Return the parameter that Typer makes an option of."""
+    """Return the parameter from which Typer makes an option."""
     name, option, default = entry
     kind: Any = option.kind.parsed
     if default is not None and kind is str:
@@ -69,7 +69,7 @@ def _say(name: str, option: Option) -> Any:
 
 
 def _flags(name: str, option: Option) -> list[str]:
-    """Return an option's names on the command line."""
+    """Return the names of an option on the command line."""
     return [
         "/".join(f"-{part}" if len(part) == 1 else f"--{part}" for part in names.split("/"))
         for names in option.names or (name.replace("_", "-"),)
@@ -77,7 +77,7 @@ def _flags(name: str, option: Option) -> list[str]:
 
 
 def join_sizes(arguments: Sequence[str]) -> list[str]:
-    """Return a command's arguments with the numbers after an option of sizes as one: 96 96 64 as 96x96x64."""
+    """Return the arguments with the numbers after an option for sizes joined: 96 96 64 becomes 96x96x64."""
     taking = {
         flag
         for name, option, _ in declared_options(RunOptions)
@@ -95,7 +95,7 @@ def join_sizes(arguments: Sequence[str]) -> list[str]:
 
 
 def _read(entry: Declared, given: Any) -> Any:
-    """Return the value of what was given; :class:`InputError` names the option as the command line does."""
+    """Return the value of an argument; :class:`InputError` names the option by its flag."""
     name, option, _ = entry
     if given is None:
         return None

@@ -14,25 +14,23 @@ from deconvseg.system import write_text
 if TYPE_CHECKING:
     from deconvseg.planning import Plan
 
-# What may be asked of a plan that is there: its entries, too. All else decides how one is made.
-_OF_A_PLAN_THAT_IS_THERE = ("dataset", "output", "values", "explain", "schema", *set(PLANNED).difference(UNKEYED))
+# The options that apply to an existing plan; all others only affect how a plan is made.
+_FOR_EXISTING_PLANS = ("dataset", "output", "values", "explain", "schema", *set(PLANNED).difference(UNKEYED))
 
 
 @options.takes(
     TrainOptions,
     *(*PLANNED, "splits", "fold", *READING, "max_seconds", "device", "workers", "values", "seed"),
-    workers=Option("Threads that read cases; 0: none besides the main thread.", whole(0)),
+    workers=Option("Threads that read cases; 0: only the main thread.", whole(0)),
 )
 def plan(
     context: typer.Context,
     dataset: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="DATASET", help="A dataset; or a plan.json, which is then checked (with --explain also printed)."
-        ),
+        typer.Argument(metavar="DATASET", help="A dataset, or a plan.json to check (and print with --explain)."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the plan there instead of printing it.")
+        Path | None, typer.Option("-o", "--output", help="Write the plan to this file instead of printing it.")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the data, the choices and their reasons as text.")
@@ -49,7 +47,7 @@ def plan(
         print_json(Plan.model_json_schema())
         return
     if dataset is None:
-        raise InputError("name a dataset to plan for, or a plan.json to check")
+        raise InputError("give a dataset to plan for, or a plan.json to check")
     if dataset.suffix == ".json" and dataset.is_file() and not is_dataset(dataset):
         _refuse_choices(context, dataset)
         chosen = TrainOptions(dataset, **asked)
@@ -64,7 +62,7 @@ def plan(
 
 
 def _make(asked: TrainOptions) -> "Plan":
-    """Plan a dataset; what is asked for is checked before any case is read."""
+    """Make a plan for a dataset; the options are checked before any case is read."""
     from deconvseg.data import find_leaks, report_problems, resolve_splits
     from deconvseg.planning import cache_folder, make_plan
     from deconvseg.system import keep_freed_memory
@@ -92,21 +90,21 @@ def _make(asked: TrainOptions) -> "Plan":
 
 
 def _refuse_choices(context: typer.Context, file: Path) -> None:
-    """Refuse options about a plan to be made where one is there to be checked."""
+    """Refuse options for making a plan if an existing plan is to be checked."""
     asked = []
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
-        if source is not None and source.name == "COMMANDLINE" and option.name not in _OF_A_PLAN_THAT_IS_THERE:
+        if source is not None and source.name == "COMMANDLINE" and option.name not in _FOR_EXISTING_PLANS:
             asked.append(next(name for name in option.opts if name.startswith("--")))
     if asked:
         raise InputError(
-            f"{', '.join(asked)} beside {file}: that plan is there and only checked; change it with --set, or give "
-            "the dataset to plan anew"
+            f"{', '.join(asked)} together with {file}: an existing plan is only checked; change it with --set, or "
+            "give the dataset to make a new plan"
         )
 
 
 def _show(plan: "Plan", output: Path | None, explained: bool) -> None:
-    """Print the explanation, the plan, or where it was written."""
+    """Print the explanation, the plan, or the path of its file."""
     from deconvseg.planning import explain
 
     if explained:

@@ -22,13 +22,13 @@ def predict(
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs", min=1, help="Processes that predict at the same time, each with its share of the threads."
+            "--jobs", min=1, help="Number of processes that predict in parallel, each with a share of the threads."
         ),
     ] = 1,
     json: options.Json = False,
     **asked: Any,
 ) -> None:
-    """Write a mask for each image, on its own grid, with its geometry, in the label values of the training masks."""
+    """Write a mask for each image, with the grid of the image and the label values of the training masks."""
     with loading():
         from deconvseg.experiments import choose_executor, predict_many
 
@@ -38,10 +38,10 @@ def predict(
     if json:
         print_json(done.to_json())
     else:
-        skipped = f", {len(done.skipped)} were there already" if done.skipped else ""
+        skipped = f", {len(done.skipped)} existed already" if done.skipped else ""
         echo(f"{len(done.written)} masks written to {output} in {format_time(timings.total)}{skipped}")
     if done.remarks:
-        warn(f"{len(done.remarks)} of {len(done.written) + len(done.skipped)} cases have warnings; they are above")
+        warn(f"{len(done.remarks)} of {len(done.written) + len(done.skipped)} cases have warnings; see the lines above")
     for problem in done.problems:
         error(problem)
     if done.problems:

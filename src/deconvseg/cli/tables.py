@@ -1,4 +1,4 @@
-"""Tables of plain text that fit a terminal: no cell is cut, and no word is broken."""
+"""Tables of plain text that fit a terminal, without cut cells or broken words."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _Row = Sequence[str]
 
 
 def lay_out(headings: _Row, rows: Sequence[_Row], width: int | None, *, left: int = 1, rule: bool = True) -> list[str]:
-    """Return the lines of a table; one that is wider than ``width`` is split by columns, one part below the other.
+    """Return the lines of a table; a table wider than ``width`` is split by columns into parts below each other.
 
-    The first column is in all parts. The first ``left`` columns are aligned to the left, the others to the right. With
-    ``rule`` a line stands below the headings.
+    Every part has the first column. The first ``left`` columns are aligned to the left, the others to the right. With
+    ``rule`` there is a line below the headings.
     """
     table = [headings, *rows]
     widths = [max(map(columns_of, column)) for column in zip(*table, strict=True)]
@@ -31,7 +31,7 @@ def lay_out(headings: _Row, rows: Sequence[_Row], width: int | None, *, left: in
 
 
 def _groups(widths: Sequence[int], width: int | None) -> Iterator[list[int]]:
-    """Give the columns of each part of a table, of which the first is in all."""
+    """Yield the columns of each part of a table; the first column is in every part."""
     group = [0]
     for place in range(1, len(widths)):
         needed = sum(widths[one] + _GAP for one in group) + widths[place]
@@ -43,9 +43,9 @@ def _groups(widths: Sequence[int], width: int | None) -> Iterator[list[int]]:
 
 
 def lay_out_texts(headings: _Row, rows: Sequence[_Row], width: int) -> list[str]:
-    """Return the lines of a table of texts, which are wrapped in their columns.
+    """Return the lines of a table whose texts are wrapped in their columns.
 
-    Where the longest words leave no room for columns, each row is a paragraph: its first cell, then the others.
+    If the longest words leave no space for columns, each row is a paragraph: its first cell, then the others.
     """
     table = [headings, *rows]
     least = [max(_longest_word(cell) for cell in column) for column in zip(*table, strict=True)]
@@ -59,13 +59,13 @@ def lay_out_texts(headings: _Row, rows: Sequence[_Row], width: int) -> list[str]
 
 
 def _longest_word(text: str) -> int:
-    """Return the columns of the longest word, of which the first has the indentation of the text before it."""
+    """Return the width of the longest word; the first word includes the indentation of the text."""
     indentation = len(text) - len(text.lstrip(" "))
     return max((columns_of(word) + indentation * (not place) for place, word in enumerate(text.split())), default=0)
 
 
 def _share(wanted: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Share the room out: what is wanted where there is enough, and otherwise most to the columns that want most."""
+    """Divide the width: each column gets what it wants if possible; otherwise the widest columns are reduced."""
     widths = list(least)
     while sum(widths) < room:
         lacking = [have / want if have < want else 1.0 for have, want in zip(widths, wanted, strict=True)]

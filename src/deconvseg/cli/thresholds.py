@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deconvseg.runs import ChosenThreshold
 
 _OPTIMISTIC = (
-    "a threshold that was chosen on these cases scores better on them than on new ones: judge it on test cases, which "
+    "a threshold chosen on these cases scores better on them than on new cases: judge it on test cases, which "
     "chose nothing"
 )
 
@@ -26,9 +26,9 @@ def threshold(
     json: options.Json = False,
     **asked: Any,
 ) -> None:
-    """Show Dice, sensitivity and precision against the threshold, and choose the one that predict takes.
+    """Show Dice, sensitivity and precision by threshold, and choose the threshold of predict.
 
-    The figures are of a run's validation cases; of a cross-validation, of each case by the fold that did not see it.
+    The figures are for the validation cases of a run, or the out-of-fold predictions of a cross-validation.
     """
     from deconvseg.errors import InputError
     from deconvseg.evaluation import read_operating_points
@@ -38,13 +38,13 @@ def threshold(
     run = Path(asked["run"])
     choosing = any(value is not None for name, value in asked.items() if name != "run")
     if reset and choosing:
-        raise InputError("`reset` forgets what was chosen; leave it or the choice out")
+        raise InputError("`reset` removes the chosen threshold; give either `reset` or a choice")
     Run.open(run)
     if reset:
         forgotten = reset_threshold(run)
-        echo(f"{run}: {'the chosen threshold is forgotten' if forgotten else 'no threshold was chosen'}")
+        echo(f"{run}: {'the chosen threshold is removed' if forgotten else 'no threshold was chosen'}")
     chosen = choose_threshold(**asked) if choosing else read_threshold(run)
-    # A number can be chosen without figures.
+    # A given number needs no figures.
     known = choosing or reset or chosen is not None
     points = read_operating_points(run) if known else needed_operating_points(run)
     if json:
@@ -59,18 +59,18 @@ def _print(run: Path, points: "OperatingPoints | None", chosen: "ChosenThreshold
     from deconvseg.runs import format_threshold
 
     if points is not None:
-        where = "validation cases" if points.source == "validation" else "cases, each by the fold that did not see it"
+        where = "validation cases" if points.source == "validation" else "cases (out-of-fold predictions)"
         for structure in points.structures:
             _print_structure(points, structure, chosen, f"{structure.name}: {points.cases} {where}")
-        echo("Dice: mean over cases. Sensitivity and precision: voxels of all cases together.")
+        echo("Dice: mean over cases. Sensitivity and precision: over the voxels of all cases.")
         if any(structure.many_lesions for structure in points.structures):
-            echo("found: of the true lesions. les. prec.: found / (found + false). false/case: lesions.")
+            echo("found: share of true lesions. les. prec.: found / (found + false). false/case: false lesions.")
         for text in points.left_out:
             warn(f"not in these figures: {text}")
     if chosen is None:
-        echo(f"{run}: no threshold is chosen; predict takes the largest probability")
+        echo(f"{run}: no threshold is chosen; predict takes the class with the largest probability")
     else:
-        echo(f"{run}: predict takes the threshold {format_threshold(chosen.threshold)} ({chosen.how})")
+        echo(f"{run}: predict uses the threshold {format_threshold(chosen.threshold)} ({chosen.how})")
 
 
 def _print_structure(

@@ -19,5 +19,5 @@ def train(**asked: Any) -> None:
     terminal = Terminal()
     run = training.train(**asked, console=terminal)
     if training.Ranks.find().leads:
-        terminal.say(f"masks of other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(run.path))}")
+        terminal.say(f"to predict other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(run.path))}")
         echo_path(run.path)

@@ -1,4 +1,4 @@
-"""Wrong usage of the command line, said in one line as every other error."""
+"""Errors of usage of the command line in one line, like every other error."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import typer
 
 from deconvseg.errors import InputError, suggest
 
-# Of the Click that Typer brings: what it raises for arguments that it cannot parse.
+# The error that the Click version of Typer raises for arguments that it cannot parse.
 _UsageError: Any = typer.BadParameter.__base__
 
 
 class OneLineErrors:
-    """Of commands and groups of Typer: unknown options and commands, and missing arguments, are an `InputError`."""
+    """Commands and groups of Typer that raise `InputError` for unknown options and commands and missing arguments."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; a group without any shows its help."""
@@ -38,7 +38,7 @@ class OneLineErrors:
 
 
 def _describe(error: Any, ctx: Any) -> str:
-    """Return what is wrong, up to what to do."""
+    """Return the description of the error, up to the advice."""
     unknown = getattr(error, "option_name", None)
     if isinstance(unknown, str) and hasattr(error, "possibilities"):
         flags = [flag for part in ctx.command.params for flag in (*part.opts, *part.secondary_opts)]

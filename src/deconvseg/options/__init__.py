@@ -1,4 +1,4 @@
-"""What may be asked of a command and its function, each option declared once."""
+"""The options of commands and their functions, each declared once."""
 
 from deconvseg.options.calling import takes
 from deconvseg.options.choosing import ThresholdOptions

@@ -18,10 +18,10 @@ _Result = TypeVar("_Result")
 def takes(
     options: Callable[_Arguments, _Given],
 ) -> Callable[[Callable[[_Given], _Result]], Callable[_Arguments, _Result]]:
-    """Let a function of an instance be called with the fields of its dataclass as arguments.
+    """Make a function of a dataclass instance callable with the fields of the dataclass as arguments.
 
-    Type checkers see the parameters of the dataclass; ``inspect.signature`` has them with their types and defaults, and
-    the docstring lists each with its sentence, before its example.
+    Type checkers see the parameters of the dataclass. ``inspect.signature`` shows them with types and defaults, and the
+    docstring lists each with its help text, before the example.
     """
 
     def decorate(function: Callable[[_Given], _Result]) -> Callable[_Arguments, _Result]:

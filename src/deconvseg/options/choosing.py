@@ -1,4 +1,4 @@
-"""The options of choosing a threshold."""
+"""The options for choosing a threshold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -23,31 +23,33 @@ def _check_classes(value: Any) -> list[str]:
 
 _VALUE = THRESHOLDS._replace(
     wanted="a number between 0 and 1, or a mapping of classes to such numbers",
-    wanted_text="a number between 0 and 1, as 0.35, or one for a class, as lesion=0.3",
+    wanted_text="a number between 0 and 1, such as 0.35, or one for a class, such as lesion=0.3",
     text_form=", such as 0.35, or lesion=0.3 for a class",
 )
 
 
 @dataclass(frozen=True)
 class ThresholdOptions(Options):
-    """What the choice of a threshold takes."""
+    """The options of ``deconvseg threshold``."""
 
     run: Annotated[str | PathLike[str], Option("Folder of a run or a cross-validation.", PLACE, positional=True)]
-    value: Annotated[float | Mapping[str, float] | None, Option("Take this one{form}.", _VALUE, ("set",))] = None
+    value: Annotated[float | Mapping[str, float] | None, Option("Choose this threshold{form}.", _VALUE, ("set",))] = (
+        None
+    )
     _: KW_ONLY
     best: Annotated[
-        Literal["dice"] | None, Option("Take the one of the best mean Dice: dice.", Kind(_check_best, "dice"))
+        Literal["dice"] | None, Option("Choose the threshold with the best mean Dice: dice.", Kind(_check_best, "dice"))
     ] = None
     sensitivity: Annotated[
-        float | None, Option("Take the largest at which this share of the true voxels is predicted.", SHARE)
+        float | None, Option("Choose the largest threshold at which this share of the true voxels is predicted.", SHARE)
     ] = None
     lesion_sensitivity: Annotated[
-        float | None, Option("Take the largest at which this share of the true lesions is found.", SHARE)
+        float | None, Option("Choose the largest threshold at which this share of the true lesions is found.", SHARE)
     ] = None
     classes: Annotated[
         Sequence[str] | None,
         Option(
-            "Choose for these classes alone.",
+            "Choose only for these classes.",
             Kind(_check_classes, "names of classes", read=lambda text: text.split(",")),
             ("class",),
         ),

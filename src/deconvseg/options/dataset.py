@@ -1,4 +1,4 @@
-"""How a dataset is read: which files are images and masks, what labels are called, which cases are left out."""
+"""The options for reading a dataset: files of images and masks, names of labels, excluded cases."""
 
 from collections.abc import Mapping
 from os import PathLike, fspath
@@ -8,12 +8,12 @@ from typing import Any
 from deconvseg.errors import InputError
 from deconvseg.options.declaring import FLAG, Kind, Option
 
-# What of the arguments of `deconvseg.data.open_dataset` is an option.
+# The arguments of `deconvseg.data.open_dataset` that are options.
 READING = ("foreground", "group_by", "image", "mask", "labels", "exclude")
 
 
 def _check_texts(value: Any) -> list[str]:
-    """Texts: one, several, or a mapping of what stands before the equals signs."""
+    """One text, several texts, or a mapping for texts such as ``key=value``."""
     if isinstance(value, str | PathLike):
         return [fspath(value)]
     if isinstance(value, Mapping):
@@ -25,14 +25,14 @@ def _check_texts(value: Any) -> list[str]:
 
 
 def _check_labels(value: Any) -> list[str]:
-    """Texts as ``1=organ``; those of a file in its place, so that a run knows them without it."""
+    """Texts such as ``1=organ``; a file is replaced by its texts, so that a run does not depend on it."""
     from deconvseg.data import declare_labels, parse_labels
 
     entries = parse_labels(_check_texts(value))
     try:
         declare_labels(entries, "labels")
     except InputError as error:
-        # The option is named by who checks it.
+        # The caller names the option.
         raise InputError(str(error).removeprefix("labels: ")) from error
     return [str(entry) for entry in entries]
 
@@ -50,17 +50,17 @@ PATTERNS = _TEXTS._replace(
     metavar="PATTERN", form=', such as {"t1": "*_t1.nii.gz"}', text_form=", such as t1=*_t1.nii.gz"
 )
 LABELS_KIND = _TEXTS._replace(
-    check=_check_labels, wanted="labels, as 1=organ, or a file of them", metavar="VALUE=NAME", read=str
+    check=_check_labels, wanted="labels, such as 1=organ, or a file of labels", metavar="VALUE=NAME", read=str
 )
 EXCLUSIONS = _TEXTS._replace(check=_check_exclusions, wanted="names of cases", metavar="CASE")
 
 IMAGE = Option(
-    "Pattern of the image files, such as '*.png' or '**/*.png'; several channels each by name{form}.",
+    "Pattern of the image files, such as '*.png' or '**/*.png'; for several channels, one pattern per name{form}.",
     PATTERNS,
 )
 MASK = Option(
-    "Pattern of the mask files, such as '*_mask*.png'; several masks of a case are merged; several classes each by "
-    "name, such as organ=*_organ.png.",
+    "Pattern of the mask files, such as '*_mask*.png'; several masks of a case are merged; for several classes, one "
+    "per name, such as organ=*_organ.png.",
     PATTERNS,
 )
 LABELS = Option(

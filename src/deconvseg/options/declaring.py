@@ -1,4 +1,4 @@
-"""How an option is declared, once: a field of a dataclass, with its type, default, sentence, kind and names."""
+"""Declaration of an option as a field of a dataclass, with its type, default, help text, kind and names."""
 
 import json
 import operator
@@ -14,13 +14,13 @@ from deconvseg.units import parse_bytes, parse_seconds
 
 
 class Kind(NamedTuple):
-    """What values an option takes, in Python and as texts of the command line.
+    """The values that an option accepts, in Python and as text on the command line.
 
-    ``check`` returns a value as it is kept, ``read`` the value that a text means; both raise TypeError or ValueError.
-    ``wanted`` says what to give; ``form`` is how it is written where a sentence has ``{form}``. The command line's
-    parser makes it a ``parsed``, of which ``read`` makes the value; where that is a list, ``gather`` makes it of what
-    ``read`` has made of each text. Of a kind that is the name of something here, ``names`` gives all names; ``find``
-    raises :class:`InputError` for a value that nothing here is.
+    ``check`` returns the normalised value, ``read`` converts a text to a value; both raise TypeError or ValueError.
+    ``wanted`` describes valid values, and ``form`` replaces ``{form}`` in a help text; on the command line these are
+    ``wanted_text`` and ``text_form``. The parser of the command line returns a ``parsed``, which ``read`` converts; if
+    that is a list, ``read`` converts each element and ``gather`` combines them. For a kind whose values are names, ``names``
+    returns all names. ``find`` raises :class:`InputError` for a value that does not exist.
     """
 
     check: Callable[[Any], Any]
@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
 
 def name_of(names: Callable[[], Iterable[str]]) -> Kind:
-    """Names of a registry, or of a few choices; ``names`` imports what it needs when it is called."""
+    """Names in a registry, or a few choices; ``names`` imports what it needs when it is called."""
     return TEXT._replace(names=names, metavar="NAME")
 
 
@@ -102,30 +102,30 @@ TEXT = Kind(_is(str), "a text")
 FLAG = Kind(_is(bool), "True or False", parsed=bool)
 NUMBER = Kind(_check_number, "a number", read=float)
 POSITIVE = Kind(_check_positive, "a number above 0", read=lambda text: _check_positive(float(text)))
-# A path, kept as a text.
+# A path, stored as text.
 PLACE = Kind(lambda value: _is(str)(fspath(value)), "a path", parsed=Path)
 SECONDS = Kind(
     _check_seconds,
     "a number of seconds above 0",
     form=" (seconds)",
     read=parse_seconds,
-    wanted_text="a number and s, m or h, as 90s, 15m or 1.5h",
+    wanted_text="a number and s, m or h, such as 90s, 15m or 1.5h",
     text_form=", such as 90s, 15m, 1.5h",
 )
 BYTES = whole(1)._replace(
     form=" (bytes)",
     read=parse_bytes,
-    wanted_text="a number and K, M, G or T, as 800M or 8G",
+    wanted_text="a number and K, M, G or T, such as 800M or 8G",
     text_form=", such as 800M or 8G (of 1024)",
     metavar=None,
 )
-# Values by name, each on the command line JSON or else a text.
+# Values by name; on the command line each value is JSON or else text.
 SETTINGS = Kind(
     _check_settings,
     "a mapping of names to values",
     form=', such as {"recipe.learning_rate": 1e-4}',
     read=_read_setting,
-    wanted_text="KEY=VALUE, as batch_size=2",
+    wanted_text="KEY=VALUE, such as batch_size=2",
     text_form=", such as recipe.learning_rate=1e-4",
     metavar="KEY=VALUE",
     parsed=list[str],
@@ -134,7 +134,7 @@ SETTINGS = Kind(
 
 def _check_thresholds(value: Any) -> Any:
     if isinstance(value, Mapping) and set(value) == {""}:
-        # The command line's reading of a value without a name.
+        # The key of a value without a name on the command line.
         value = value[""]
     if isinstance(value, Mapping):
         if not value or "" in value or not all(isinstance(name, str) for name in value):
@@ -163,31 +163,31 @@ THRESHOLDS = Kind(
     "a number between 0 and 1, a mapping of classes to such numbers, or 'default'",
     form=', such as 0.35 or {"lesion": 0.3}',
     read=_read_threshold,
-    wanted_text="a number between 0 and 1, as 0.35, one for a class, as lesion=0.3, or default",
+    wanted_text="a number between 0 and 1, such as 0.35, one for a class, such as lesion=0.3, or default",
     text_form=", such as 0.35, or lesion=0.3 for a class; default: the largest",
     metavar="[CLASS=]NUMBER",
     parsed=list[str],
 )
-# A part of a whole that is wanted.
+# A share of a total.
 SHARE = Kind(
     lambda value: 1.0 if value == 1 else _check_share(value),
-    "a share above 0, up to 1, as 0.9",
+    "a share above 0, up to 1, such as 0.9",
     read=float,
     metavar="NUMBER",
 )
-# What only Python takes.
+# Values that only Python accepts.
 OBJECT = Kind(lambda value: value, "an object")
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared beside the type of an option, in one sentence, for Python and for the command line.
+    """The declaration of an option in addition to its type, for Python and for the command line.
 
-    ``names`` are those of the command line where they are not the argument's own. ``resume`` says what an option must
-    be where a run goes on: the "same"; as it is asked for ("free"); the same or "further"; or the same by its
-    "contents" and not by its name; one of a "call" is not kept in ``config.json``. What a plan decides (``plans``)
-    cannot be asked for beside one, unless it is an entry of the plan: the value at its ``key``, a dotted path, which is
-    then replaced.
+    ``help`` is one sentence. ``names`` are the names on the command line, if they differ from the argument's name.
+    ``resume`` restricts the option when a run is resumed: its value must be the "same"; may change ("free"); may only
+    go "further"; or must have the same "contents" under any name. An option of the "call" is not stored in
+    ``config.json``. An option for making a plan (``plans``) cannot be combined with a given plan, unless it has a
+    ``key``, the dotted path of an entry of the plan, which is then replaced.
     """
 
     help: str
@@ -199,7 +199,7 @@ class Option:
     positional: bool = False
 
     def accept(self, value: Any, name: str) -> Any:
-        """Return a value as it is kept; :class:`InputError` names the argument and says what to give."""
+        """Return the normalised value; :class:`InputError` names the argument and the valid values."""
         try:
             return self.kind.check(value)
         except InputError as error:
@@ -208,7 +208,7 @@ class Option:
             raise InputError(f"`{name}={value!r}`: give {self.kind.wanted}") from error
 
     def read(self, text: Any, name: str) -> Any:
-        """Return what a text means; :class:`InputError` names the option and says what to give."""
+        """Return the value of a text; :class:`InputError` names the option and the valid values."""
         try:
             value = (self.kind.read or self.kind.check)(text)
         except InputError as error:
@@ -221,7 +221,7 @@ class Option:
         return value
 
     def find(self, value: Any, name: str) -> None:
-        """Raise :class:`InputError` for a value that names nothing that is here; it lists the nearest names."""
+        """Raise :class:`InputError` with the nearest names for a name that does not exist."""
         if self.kind.names is not None:
             check_choice(value, self.kind.names(), name)
         if self.kind.find is not None:
@@ -229,7 +229,7 @@ class Option:
 
 
 class Declared(NamedTuple):
-    """An option of a dataclass; its default is ``dataclasses.MISSING`` where it has none."""
+    """An option of a dataclass; without a default, ``default`` is ``dataclasses.MISSING``."""
 
     name: str
     option: Option
@@ -237,11 +237,11 @@ class Declared(NamedTuple):
 
 
 class Options:
-    """Base of the dataclasses whose fields are options; their values are checked, whoever gives them."""
+    """Base class of dataclasses whose fields are options; values are checked on creation."""
 
     @staticmethod
     def types() -> dict[str, Any]:
-        """Return the types that annotations name without importing them, because that takes long."""
+        """Return types in annotations that are not imported at module level because their import is slow."""
         return {}
 
     def __post_init__(self) -> None:
@@ -250,25 +250,25 @@ class Options:
                 object.__setattr__(self, name, option.accept(value, name))
 
     def check_given(self) -> None:
-        """Raise :class:`InputError` where an option names something that is not here; nothing is opened for that.
+        """Raise :class:`InputError` if an option names something that does not exist, without opening files.
 
-        Functions do this before anything else. Options that were kept are not checked: what they name may be gone.
+        Functions call this first. Stored options are not checked, because what they name may have been removed.
         """
         for name, option, default in declared_options(type(self)):
             names_something = option.kind.names is not None or option.kind.find is not None
-            # Defaults are there, and finding them would import what is not needed yet.
+            # Defaults exist, and looking them up would import packages that are not needed yet.
             if names_something and (value := getattr(self, name)) is not None and value != default:
                 option.find(value, f"`{name}`")
 
 
 def evaluated_annotations(options: type[Options], *, include_extras: bool = False) -> dict[str, Any]:
-    """Return the types of a dataclass's fields by their names, those of postponed annotations too."""
-    # `get_type_hints` of Python 3.10 refuses a postponed `_: KW_ONLY`, which marks and annotates nothing.
+    """Return the types of a dataclass's fields by name, with postponed annotations evaluated."""
+    # `get_type_hints` of Python 3.10 cannot evaluate a postponed `_: KW_ONLY`.
     return get_type_hints(options, localns={**options.types(), "KW_ONLY": Any}, include_extras=include_extras)
 
 
 def declared_options(options: type[Options]) -> list[Declared]:
-    """Return what is declared in a dataclass and its bases, in its order."""
+    """Return the options that a dataclass and its bases declare, in their order."""
     entries: tuple[Any, ...] = fields(options)  # type: ignore[arg-type]
     kinds = {entry.name: entry.type for entry in entries}
     if any(isinstance(kind, str) for kind in kinds.values()):

@@ -1,4 +1,4 @@
-"""The options of an evaluation, and those that choose a part of a dataset."""
+"""The options of an evaluation, and the options that select a part of a dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -23,7 +23,7 @@ SIZES = Kind(
     lambda value: [float(size) for size in value],
     "numbers",
     read=lambda text: [float(size) for size in text.split(",")],
-    wanted_text="numbers with commas between them, as 10,100",
+    wanted_text="numbers with commas between them, such as 10,100",
     metavar="SIZES",
     form=", such as [10, 100]",
     text_form=", such as 10,100",
@@ -39,7 +39,7 @@ _LABELS = LABELS_KIND._replace(check=_check_labels)
 
 @dataclass(frozen=True, kw_only=True)
 class PartOptions(Options):
-    """Which cases of a dataset are meant."""
+    """The options that select cases of a dataset."""
 
     splits: Annotated[_Path | None, SPLITS] = None
     split: Annotated[
@@ -47,7 +47,7 @@ class PartOptions(Options):
         Option("Only the cases of this split: train, val or test.", name_of(lambda: ("train", "val", "test"))),
     ] = None
     fold: Annotated[
-        int | None, Option("Entry of a splits file that is a list (nnU-Net's); by default 0.", whole(0))
+        int | None, Option("Entry to use if the splits file is a list, as in nnU-Net; by default 0.", whole(0))
     ] = None
     image: Annotated[str | Sequence[str] | Mapping[str, str] | None, IMAGE] = None
     mask: Annotated[str | Sequence[str] | Mapping[str, str] | None, MASK] = None
@@ -109,6 +109,6 @@ class EvaluateOptions(PartOptions):
     run: Annotated[_Path | None, Option("Score the classes or regions of this run's plan.", PLACE)] = None
     images: Annotated[
         Mapping[str, Sequence[Path]] | None,
-        Option("Image files of the cases, for pictures; a dataset knows its own.", OBJECT),
+        Option("Image files of the cases, for pictures; by default those of the dataset.", OBJECT),
     ] = None
-    console: Annotated[Console, Option("Where to show how many are compared.", OBJECT)] = SILENT
+    console: Annotated[Console, Option("Console that shows the progress.", OBJECT)] = SILENT

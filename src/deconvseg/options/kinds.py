@@ -1,4 +1,4 @@
-"""Kinds of options that only some commands take: what names something here, folds, plans, patches, upsampling."""
+"""Kinds of options that only some commands use: names in registries, folds, plans, patches, upsampling."""
 
 import json
 import re
@@ -99,14 +99,14 @@ DEVICE_NAME = TEXT._replace(find=_find_device)
 FOLD = Kind(_check_fold, "a number from 0, or 'all'", read=_read_fold, wanted_text="a number from 0, or all")
 COLUMN = TEXT._replace(metavar="COLUMN")
 REGEX = TEXT._replace(metavar="REGEX")
-# The file of a plan, or in Python the plan itself.
+# The file of a plan, or in Python also a plan.
 PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE.check)
 PATCH = Kind(
     _check_patch,
-    "a whole number, or one for each axis, as (96, 96, 64)",
+    "a whole number, or one for each axis, such as (96, 96, 64)",
     form=", such as (96, 96, 64)",
     read=_read_patch,
-    wanted_text="a whole number, or one for each axis, as 96x96x64",
+    wanted_text="a whole number, or one for each axis, such as 96x96x64",
     text_form=", such as 96x96x64",
     metavar="SIZE",
 )

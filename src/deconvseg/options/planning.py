@@ -1,4 +1,4 @@
-"""The options of a plan that is made; those with a ``key`` also replace the value of a plan that is there."""
+"""The options of a plan ; those with a ``key`` also replace the value in an existing plan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from deconvseg.options.kinds import MODEL, PATCH, PRESET, RECIPE, UPSAMPLING
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(Options):
-    """What a plan is asked to be."""
+    """The options for making a plan."""
 
     model: Annotated[str, Option("A network of 'deconvseg models'.", MODEL, plans=True)] = "deconver"
     preset: Annotated[
-        str | None, Option("A paper's network, such as isles22; see 'deconvseg models'.", PRESET, plans=True)
+        str | None, Option("The network of a paper, such as isles22; see 'deconvseg models'.", PRESET, plans=True)
     ] = None
-    variant: Annotated[
-        str | None, Option("Another network of the preset, by its name in 'deconvseg models'.", plans=True)
-    ] = None
+    variant: Annotated[str | None, Option("Variant of the preset, by its name in 'deconvseg models'.", plans=True)] = (
+        None
+    )
     recipe: Annotated[str, Option("default or paper.", RECIPE, plans=True)] = "default"
     memory: Annotated[
         int | None, Option("Memory that the plan may use{form}; by default 90 % of the free memory.", BYTES, plans=True)
@@ -44,7 +44,9 @@ class PlanOptions(Options):
     width: Annotated[
         int | None,
         Option(
-            "Channels of the network's first stage; by default the widest that is fast enough.", whole(1), plans=True
+            "Channels of the network's first stage; by default the largest number that is fast enough.",
+            whole(1),
+            plans=True,
         ),
     ] = None
     patch_size: Annotated[
@@ -58,12 +60,12 @@ class PlanOptions(Options):
         ),
     ] = None
     batch_size: Annotated[
-        int | None, Option("Number of patches in a step.", whole(1), plans=True, key="batch_size", resume="contents")
+        int | None, Option("Number of patches per step.", whole(1), plans=True, key="batch_size", resume="contents")
     ] = None
     learning_rate: Annotated[
         float | None,
         Option(
-            "The highest learning rate; by default the recipe's.",
+            "The highest learning rate; by default that of the recipe.",
             POSITIVE._replace(metavar="RATE"),
             plans=True,
             key="recipe.learning_rate",

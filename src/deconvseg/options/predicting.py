@@ -20,19 +20,19 @@ def _check_models(value: Any) -> Any:
     return models
 
 
-# Only Python takes it so; the command has an option that is given several times.
+# For Python only; on the command line the option is repeated.
 MODELS = Kind(_check_models, "a run, or a list of one or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(PartOptions):
-    """What a prediction takes beside images, models and where the masks go."""
+    """The options of a prediction, except images, models and the output."""
 
     device: Annotated[str, DEVICE] = "auto"
     overlap: Annotated[
         float | None,
         Option(
-            "Overlap of windows; by default the plan's (0.5).",
+            "Overlap of windows; by default that of the plan (0.5).",
             NUMBER._replace(metavar="<float range> [0.0<=x<=0.95]"),
         ),
     ] = None
@@ -42,7 +42,8 @@ class PredictOptions(PartOptions):
     threshold: Annotated[
         float | Mapping[str, float] | Literal["default"] | None,
         Option(
-            "Probability from which a voxel is foreground{form}. By default the run's chosen threshold.", THRESHOLDS
+            "Probability from which a voxel is foreground{form}. By default the threshold chosen for the run.",
+            THRESHOLDS,
         ),
     ] = None
     postprocess: Annotated[
@@ -60,7 +61,9 @@ class PredictOptions(PartOptions):
     ] = None
     probabilities: Annotated[
         bool,
-        Option("Write probabilities/CASE.nii.gz (4D), or CASE/CLASS.png for 2D images, on the image's own grid.", FLAG),
+        Option(
+            "Write probabilities/CASE.nii.gz (4D), or CASE/CLASS.png for 2D images, on the grid of the image.", FLAG
+        ),
     ] = False
     save_probabilities: Annotated[
         bool, Option("Write CASE.npz next to each mask (nnU-Net's format, float32).", FLAG)
@@ -71,4 +74,4 @@ class PredictOptions(PartOptions):
     bids: Annotated[bool, Option("Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.", FLAG)] = (
         False
     )
-    console: Annotated[Console, Option("Where to tell what is done, and how far it is.", OBJECT)] = SILENT
+    console: Annotated[Console, Option("Console that shows messages and progress.", OBJECT)] = SILENT

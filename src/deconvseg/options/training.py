@@ -1,4 +1,4 @@
-"""The options of a training and of a cross-validation. A new one is a field here, and nowhere else."""
+"""The options of a training and of a cross-validation; a new option is added only here, as a field."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -46,12 +46,12 @@ SPLITS = Option(
     resume="contents",
 )
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", DEVICE_NAME, names=("d", "device"))
-_CONSOLE = Option("Where to tell what is done, and how far it is; nowhere if not given.", OBJECT, resume="call")
+_CONSOLE = Option("Console that shows messages and progress; by default none.", OBJECT, resume="call")
 
 
 @dataclass(frozen=True)
 class RunOptions(PlanOptions):
-    """What a training and every training of a cross-validation takes; what it decides about the plan is in the plan."""
+    """The options of a training and of every training of a cross-validation."""
 
     dataset: Annotated[
         _Path,
@@ -86,7 +86,7 @@ class RunOptions(PlanOptions):
     max_seconds: Annotated[
         float | None,
         Option(
-            "Time limit of each training, which the plan is made for{form}.",
+            "Time limit of each training; the plan is made for it{form}.",
             SECONDS,
             names=("time", "max-time"),
             resume="further",
@@ -97,7 +97,7 @@ class RunOptions(PlanOptions):
     workers: Annotated[
         int | None,
         Option(
-            "Processes that prepare and load the data of each training; 0: none besides the training itself.",
+            "Processes that prepare and load the data of each training; 0: only the training process.",
             whole(0),
             resume="free",
         ),
@@ -113,12 +113,12 @@ class RunOptions(PlanOptions):
     ] = None
     seed: Annotated[int, Option("Seed of all random numbers.", whole(0))] = 0
     devices: Annotated[
-        int | None, Option("Number of devices of each machine, with a process on each.", whole(1), resume="free")
+        int | None, Option("Number of devices per machine, each with its own process.", whole(1), resume="free")
     ] = None
     strategy: Annotated[
         str | None,
         Option(
-            "ddp (default): every device holds the network; fsdp: every device holds a part of it.",
+            "ddp (default): every device holds the whole network; fsdp: every device holds a part.",
             STRATEGY,
             resume="free",
         ),
@@ -133,18 +133,18 @@ class RunOptions(PlanOptions):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How the dataset is read: the arguments of `deconvseg.data.open_dataset`."""
+        """The arguments of `deconvseg.data.open_dataset` for the dataset."""
         return {name: getattr(self, name) for name in READING}
 
     @property
     def plan_changes(self) -> dict[str, Any]:
-        """Dotted paths of the plan that are asked to be replaced, by options of their own and by ``values``."""
+        """The requested changes of the plan by dotted path, from options with a key and from ``values``."""
         asked = {key: value for _, key, value in self._entries()}
-        # Options first: `values` may say more of what one of them chooses, as an option of the upsampling.
+        # Options come first, because `values` may refine the choice of one, such as an argument of the upsampling.
         return {**asked, **(self.values or {}), **asked}
 
     def _entries(self) -> Iterator[tuple[str, str, Any]]:
-        """Yield the options that are asked for and are entries of a plan: their names, keys and values."""
+        """Yield the given options that are entries of a plan: names, keys and values."""
         for name, option, _ in declared_options(type(self)):
             if option.key is not None and (value := getattr(self, name)) is not None:
                 yield name, option.key, value
@@ -157,40 +157,40 @@ class RunOptions(PlanOptions):
             if key in values and not _means_the_same(asked, values[key]):
                 given = {key: values[key]}
                 raise InputError(
-                    f"`{name}={asked!r}` beside `values={given!r}`: both are the plan's {key}; give one of them"
+                    f"`{name}={asked!r}` and `values={given!r}` both set {key} in the plan; give one of them"
                 )
 
     def max_epochs(self, plan: "Plan") -> int | None:
-        """Return the number of epochs that end the training, or None where the clock alone does.
+        """Return the number of epochs that ends the training, or None if only the time limit does.
 
-        Beside a time limit the epochs of a plan are what was thought to fit; those that somebody asked for, by an
-        option, by hand or by a paper's recipe, are kept to.
+        With a time limit, the epochs of a plan are an estimate of what fits. Epochs that were requested by an option,
+        by an edited plan or by the recipe of a paper are binding.
         """
         asked = "recipe.epochs" in (*self.plan_changes, *plan.changed_by_hand) or plan.recipe.name != "default"
         return plan.recipe.epochs if asked or self.max_seconds is None else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain types of all but what is of a call alone; of a plan that is no file, None."""
+        """Return the stored options as plain types; a plan that is not a file becomes None."""
         kept = [name for name, option, _ in declared_options(type(self)) if option.resume != "call"]
         file = self.plan if isinstance(self.plan, str) else None
         return {name: getattr(self, name) for name in kept} | {"plan": file, "values": dict(self.values or {})}
 
     def to_config(self) -> dict[str, Any]:
-        """Return plain types for ``config.json``, which is shared with the run: of paths the last name alone."""
+        """Return plain types for ``config.json``; runs are shared, so only the last part of paths is kept."""
         kept = self.to_json()
         return kept | {name: PurePath(kept[name]).name for name in places(type(self)) if kept.get(name) is not None}
 
     def absolute(self) -> "Self":
-        """Return the options with whole paths."""
+        """Return the options with absolute paths."""
         given = {name: getattr(self, name) for name in places(type(self))}
-        # Links stay what they are: what lies beside them, and their names, say how a dataset is to be read.
+        # Links are not resolved, because their names and neighbouring files determine how a dataset is read.
         found: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if type(path) is str}
         return replace(self, **found)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(RunOptions):
-    """What is asked of one training; ``config.json`` keeps it, and a run that goes on is held against it."""
+    """The options of one training; ``config.json`` stores them, and a resumed run is checked against them."""
 
     fold: Annotated[int | str, Option("Validation fold (0, 1, …), or all to train on every training case.", FOLD)] = 0
     nodes: Annotated[
@@ -199,7 +199,7 @@ class TrainOptions(RunOptions):
 
     @classmethod
     def of(cls, options: RunOptions) -> "TrainOptions":
-        """Return what any options ask of a training, with whole paths."""
+        """Return the options of a training from other options, with absolute paths."""
         own = {name for name, _, _ in declared_options(cls)}
         return cls(**{name: value for name, value in vars(options).items() if name in own}).absolute()
 
@@ -227,9 +227,7 @@ class CrossvalOptions(RunOptions):
 
     output: Annotated[
         _Path,
-        Option(
-            "Folder to create, with a run for each fold and the metrics.", PLACE, names=("o", "output"), resume="call"
-        ),
+        Option("Folder to create, with a run per fold and the metrics.", PLACE, names=("o", "output"), resume="call"),
     ]
     _: KW_ONLY
     folds: Annotated[int | None, Option("Number of folds; by default those of splits_final.json, or 5.", whole(2))] = (
@@ -239,20 +237,21 @@ class CrossvalOptions(RunOptions):
         str | None, Option("Balance the folds by this column instead of the foreground volume.", COLUMN)
     ] = None
     table: Annotated[
-        _Path | None, Option("CSV or TSV file with case names and that column; by default a CSV dataset itself.", PLACE)
+        _Path | None,
+        Option("CSV or TSV file with case names and that column; by default the dataset, if it is a CSV file.", PLACE),
     ] = None
     jobs: Annotated[
         int | None,
-        Option(
-            "Number of folds to train at a time; by default 1, or one on each of several GPUs.", whole(1), resume="call"
-        ),
+        Option("Number of folds to train in parallel; by default 1, or one per GPU.", whole(1), resume="call"),
     ] = None
-    resume: Annotated[bool, Option("Keep the finished folds and continue the others.", FLAG, resume="call")] = False
+    resume: Annotated[
+        bool, Option("Keep the finished folds and continue the unfinished ones.", FLAG, resume="call")
+    ] = False
     console: Annotated[Console | None, _CONSOLE] = None
 
 
 def _means_the_same(asked: Any, value: Any) -> bool:
-    """Compare an option with a value of the plan, which may write one size of a patch for each axis."""
+    """Compare an option with a value of the plan, which may list the size of a patch for each axis."""
     sizes = [list(part) if isinstance(part, list | tuple) else part for part in (asked, value)]
     if isinstance(asked, int) and isinstance(sizes[1], list):
         sizes[0] = [asked] * len(sizes[1])
@@ -260,11 +259,11 @@ def _means_the_same(asked: Any, value: Any) -> bool:
 
 
 def places(options: type[Options]) -> tuple[str, ...]:
-    """Return the names of the options that are paths and are kept."""
+    """Return the names of the stored options that are paths."""
     found = declared_options(options)
     return tuple(name for name, option, _ in found if option.kind in (PLACE, PLAN) and option.resume != "call")
 
 
-# What a plan that is made takes, and what of it is no entry of a plan that is there.
+# The options for making a plan, and those of them that are no entries of a plan.
 PLANNED = tuple(name for name, option, _ in declared_options(RunOptions) if option.plans)
 UNKEYED = tuple(name for name, option, _ in declared_options(RunOptions) if option.plans and option.key is None)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: how the cases' Dice spread, and how their volumes agree."""
+"""Charts of an evaluation: the distribution of Dice over cases, and the agreement of volumes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_CLASSES = 16
-# Quartiles of fewer values are made up.
+# Fewer values have no meaningful quartiles.
 _FEWEST_FOR_BOX = 5
-# Characters of a class's name that are shown.
+# The longest class name that is shown, in characters.
 _NAME = 24
 
 
@@ -25,9 +25,9 @@ def draw_dice_distribution(
 ) -> "Figure":
     """Return a figure with one row per class: points for cases, a box of quartiles, a diamond at the mean.
 
-    Fewer than five cases have no box, and one has no mean. ``cases`` and ``labels`` are those of a ``metrics.json``,
-    ``colours`` those of classes by name. A case is drawn where its true mask has the class: two
-    empty masks have a Dice of 1, and would hide the others. :class:`InputError` where no true mask has any.
+    Fewer than five cases get no box, and a single case gets no mean. ``cases`` and ``labels`` come from a
+    ``metrics.json``; ``colours`` maps class names to colours. A case is drawn only if its true mask has the class: two
+    empty masks have a Dice of 1 and would hide the others. Raises :class:`InputError` if no true mask has any class.
     """
     colours = class_colours(list(labels.values())) | dict(colours or {})
     found = {
@@ -65,8 +65,9 @@ def draw_volume_agreement(
 ) -> "Figure":
     """Return a Bland-Altman figure: prediction minus truth against their mean.
 
-    ``cases`` and ``labels`` are those of a ``metrics.json``, ``colours`` those of classes by name; ``unit`` is that of
-    the volumes, as "mm³". The limits are the mean difference ± 1.96 standard deviations (Bland and Altman 1986).
+    ``cases`` and ``labels`` come from a ``metrics.json``; ``colours`` maps class names to colours; ``unit`` is the unit
+    of the volumes, such as "mm³". The limits are the mean difference ± 1.96 standard deviations (Bland and Altman,
+    1986).
     """
     colours = class_colours(list(labels.values())) | dict(colours or {})
     figure = new_figure(5.8, 2.9 + 0.22 * min(len(labels), _MOST_CLASSES))
@@ -99,7 +100,7 @@ def draw_volume_agreement(
 
 
 def _draw_row(axes: Any, values: Sequence[float], height: float, colour: str) -> None:
-    # Spread by rank, not at random: the same data give the same picture.
+    # Points are spread by rank, not at random, so that the same data give the same picture.
     offsets = ((np.argsort(np.argsort(values)) * 0.618034 + 0.5) % 1.0 - 0.5) * 0.5
     axes.scatter(values, height + offsets, s=15, color=colour, alpha=0.75, linewidths=0, zorder=3)
     axes.axhline(height, color=GRID, linewidth=0.7, zorder=0)
@@ -111,7 +112,7 @@ def _draw_row(axes: Any, values: Sequence[float], height: float, colour: str) ->
 
 
 def _draw_box(axes: Any, values: Sequence[float], height: float) -> None:
-    """Draw quartiles, and whiskers to the last value within 1.5 times the distance of the outer ones."""
+    """Draw a box of quartiles, with whiskers to the last value within 1.5 interquartile ranges."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     reach = 1.5 * (high - low)
     ends = [min(v for v in values if v >= low - reach), max(v for v in values if v <= high + reach)]

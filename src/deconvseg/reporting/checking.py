@@ -1,4 +1,4 @@
-"""The types of what a report takes from JSON files. Entries may be missing, as in runs of other versions."""
+"""The types of the JSON content that a report reads. Entries may be missing, such as in runs of other versions."""
 
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ class _Model(_Part):
 
 
 class Plan(_Part):
-    """What a report shows of a plan."""
+    """The part of a plan that a report shows."""
 
     dataset: str | None = None
     channels: list[_Channel] | None = None
@@ -45,7 +45,7 @@ class Plan(_Part):
 
 
 class Splits(_Part):
-    """Which cases are used for what."""
+    """The cases of each split."""
 
     train: list[str] = []
     val: list[str] = []
@@ -93,7 +93,7 @@ class _Postprocessing(_Part):
 
 
 class CrossValidation(_Part):
-    """What a report shows of a cross-validation, beside the cases."""
+    """The part of a cross-validation that a report shows in addition to the cases."""
 
     spread: _Spreads | None = None
     folds: list[_Fold] = []

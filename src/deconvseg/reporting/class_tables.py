@@ -8,17 +8,17 @@ from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.tables import DASH, Cell, Column, Row, Table
 
 _ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
-# Of so many classes, a table of cases has the Dice of each.
+# With at most this many classes, the table of cases shows the Dice of each class.
 _MOST_CLASSES = 8
 
 
 def format_number(value: float | None, digits: int) -> str:
-    """Return a number of a table, a dash where there is none."""
+    """Return a number as text, or a dash if it is missing."""
     return DASH if value is None else f"{value:.{digits}f}"
 
 
 def format_interval(statistics: Mapping[str, Any], digits: int) -> str:
-    """Return a 95 % confidence interval, "" where there is none, as of one case."""
+    """Return a 95 % confidence interval as text, or "" if there is none, such as for a single case."""
     if statistics["ci95"] is None:
         return ""
     low, high = statistics["ci95"]
@@ -26,7 +26,7 @@ def format_interval(statistics: Mapping[str, Any], digits: int) -> str:
 
 
 def head_metric(metric: MetricInfo, unit: str, tolerance: str = "") -> str:
-    """Return the head of a metric's column: with its unit or tolerance, and which values are better."""
+    """Return the heading of a metric's column, with its unit or tolerance and an arrow to the better values."""
     arrow = _ARROWS.get(metric.better, "")
     if metric.unit == "length":
         return f"{metric.title} ({unit}) {arrow}"
@@ -36,7 +36,7 @@ def head_metric(metric: MetricInfo, unit: str, tolerance: str = "") -> str:
 def tabulate_classes(
     tree: Mapping[str, Any], metrics: Sequence[MetricInfo], heads: Sequence[str], colours: Mapping[str, str]
 ) -> Table | None:
-    """Return the table of metrics by class with the mean over classes as its foot; None where no class counts."""
+    """Return the table of metrics by class, with the mean over classes as its foot; None if no class counts."""
     summary = tree["summary"]
     classes = [row for row in summary["classes"].values() if row["counted"]]
     if not classes:
@@ -62,7 +62,7 @@ def tabulate_classes(
 
 
 def _count_masks(row: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts of a class as those of all classes are called."""
+    """Return the counts of a class under the names of the counts over all classes."""
     with_truth = row["cases_with_truth"]
     counts = {key: row[key] for key in ("missed", "spurious", "both_empty")}
     return {**counts, "with_truth_masks": with_truth, "without_truth_masks": row["cases"] - with_truth}
@@ -91,7 +91,7 @@ def _class_row(
 
 
 def _statistics(found: Mapping[str, Any], digits: int) -> Cell:
-    """Return the cell of a metric: the mean, its interval, median and standard deviation, each where it has a value."""
+    """Return the cell of a metric: mean, interval, median and standard deviation, as far as they have values."""
     if found["mean"] is None:
         return Cell(DASH)
     spread = (
@@ -102,7 +102,7 @@ def _statistics(found: Mapping[str, Any], digits: int) -> Cell:
 
 
 def _without_repetition(table: Table, summary: Mapping[str, Any]) -> Table:
-    """Return the table with the Dice of cases with truth emptied where every true mask has every class."""
+    """Return the table; the column of Dice with truth is emptied if every true mask has every class."""
     if any(row["cases_with_truth"] < row["cases"] for row in summary["classes"].values() if row["counted"]):
         return table
 
@@ -115,7 +115,7 @@ def _without_repetition(table: Table, summary: Mapping[str, Any]) -> Table:
 def tabulate_totals(
     tree: Mapping[str, Any], metrics: Sequence[MetricInfo], colours: Mapping[str, str]
 ) -> list[tuple[str, Table]]:
-    """Return the title and the table of each metric that counts, as found and missed lesions."""
+    """Return the title and the table of each metric that counts objects, such as found and missed lesions."""
     found = []
     for table in tabulate_counts(metrics, tree["summary"]):
         rows = tuple(
@@ -126,7 +126,7 @@ def tabulate_totals(
 
 
 def tabulate_folds(tree: Mapping[str, Any], colours: Mapping[str, str]) -> Table | None:
-    """Return the table of a cross-validation: each class in each fold, and the spread over folds and cases."""
+    """Return the table of a cross-validation: each class in each fold, and the deviation over folds and cases."""
     spread = tree.get("spread")
     if not spread:
         return None
@@ -163,9 +163,9 @@ def tabulate_cases(
     anchors: Mapping[str, str],
     colours: Mapping[str, str],
 ) -> Table:
-    """Return the sortable table of all cases, the worst first: every metric, each class, what is missed and extra.
+    """Return the sortable table of all cases, worst first: metrics, Dice by class, missed and spurious classes.
 
-    ``links`` are the anchors of the cases that have a picture, ``anchors`` those of the rows, by the case's name.
+    ``links`` maps the names of cases to the anchors of their pictures, ``anchors`` to the anchors of their rows.
     """
     counted = {value: row["name"] for value, row in tree["summary"]["classes"].items() if row["counted"]}
     shown = counted if 1 < len(counted) <= _MOST_CLASSES else {}
@@ -194,7 +194,7 @@ def tabulate_cases(
 
 
 def worst_first(case: Mapping[str, Any]) -> tuple[float, str]:
-    """Order cases by their mean Dice; those that are dropped come last."""
+    """Order cases by their mean Dice; cases without a value come last."""
     found = case["mean"]["dsc"]
     return (float("inf") if found is None else float(found)), case["name"]
 

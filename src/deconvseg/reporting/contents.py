@@ -1,7 +1,7 @@
-"""What the page of a run is made of: one list of sections, in the order of the page.
+"""The sections of a run's page, listed in the order of the page.
 
-A section is a function of a :class:`Report` that gives any number of :class:`Section`, none where there is nothing to
-show. To add one, write the function, a template in ``templates/`` for its content, and its place in ``SECTIONS``.
+A section is a function that takes a :class:`Report` and yields any number of :class:`Section`, none if it has nothing
+to show. To add one, write the function and a template for its content in ``templates/``, and add it to ``SECTIONS``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ from deconvseg.reporting.style import figure_uri
 
 @dataclass(frozen=True)
 class Report:
-    """What a page about a run is made of; ``gaps`` says what was missing or unreadable, one line each."""
+    """The content of a run's page; ``gaps`` lists what was missing or unreadable, one line each."""
 
     run: RunRecord
     evaluations: Sequence[EvaluationRecord]
@@ -40,21 +40,21 @@ class Report:
 
     @cached_property
     def colours(self) -> dict[str, str]:
-        """The colour of each class by its name: those of the run, then those that evaluations alone have."""
+        """The colour of each class by name: the classes of the run, then those that only evaluations have."""
         names = [name for record in self.evaluations for name in record.tree["labels"].values()]
         more = class_colours([*self.run.class_names, *(name for name in names if name not in self.run.colours)])
         return more | self.run.colours
 
     @cached_property
     def described(self) -> list[dict[str, Any]]:
-        """What the page shows of each evaluation."""
+        """The section of each evaluation."""
         return [
             describe_evaluation(record, self._show(number, record)) for number, record in enumerate(self.evaluations, 1)
         ]
 
     def _show(self, number: int, record: EvaluationRecord) -> Showing:
         channels = [each.get("name", "") for each in self.run.plan.get("channels") or ()]
-        # Masks of another place may have been made of images whose channels are in another order.
+        # Masks of another run may come from images with a different order of channels.
         own = record.path.resolve().is_relative_to(self.run.path.resolve())
         anchor = f"evaluation-{number}"
         return Showing(anchor, self.colours, channels if own else (), self.worst, self.album)

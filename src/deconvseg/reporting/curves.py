@@ -22,10 +22,9 @@ _CLASS_PREFIX = "val_dice_"
 def plot_curves(metrics: Rows, path: str | PathLike[str], colours: Mapping[str, str] | None = None) -> None:
     """Draw loss, validation Dice and learning rate over the epochs into a picture file (PNG, SVG, PDF).
 
-    ``metrics`` has one row per epoch with ``epoch``, ``train_loss``, ``val_dice``, ``learning_rate``
-    and any ``val_dice_<class>``; missing and None values are gaps. ``colours`` are those of
-    classes by name. Raises
-    :class:`InputError` without any row.
+    ``metrics`` has one row per epoch with ``epoch``, ``train_loss``, ``val_dice``, ``learning_rate`` and optionally
+    ``val_dice_<class>``; missing and None values are drawn as gaps. ``colours`` maps class names to colours. Raises
+    :class:`InputError` if there are no rows.
 
     Example:
         >>> from pathlib import Path
@@ -59,8 +58,8 @@ def render_curves(metrics: Rows, colours: Mapping[str, str] | None = None) -> by
 def draw_curves(metrics: Rows, colours: Mapping[str, str] | None = None) -> "Figure":
     """Return the figure of `plot_curves`."""
     if not metrics:
-        raise InputError("there is no epoch to draw curves of; train for at least one")
-    # Rows count epochs from 0, people from 1, as on the screen.
+        raise InputError("there are no epochs to draw; train for at least one epoch")
+    # Rows count epochs from 0; charts and the screen count from 1.
     metrics = [{**row, "epoch": row["epoch"] + 1} for row in metrics]
     figure = new_figure(12, 3.4)
     loss, dice, rate = figure.subplots(1, 3, sharex=True)
@@ -85,7 +84,7 @@ def _draw_dice(axes: Any, metrics: Rows, declared: Mapping[str, str]) -> None:
         _draw_series(axes, metrics, _CLASS_PREFIX + name, label=label, color=colours[name], linewidth=1.3)
     _draw_series(axes, metrics, "val_dice", label="mean", color=INK, marker="o", markersize=3)
     with_truth = [row for row in metrics if _is_finite(row.get("val_with_truth"))]
-    # Where every true mask has something in it the two are one.
+    # The two are equal if every true mask has foreground.
     if any(row["val_with_truth"] != row.get("val_dice") for row in with_truth):
         _draw_series(axes, metrics, "val_with_truth", label="cases with truth", color=INK, linestyle=(0, (4, 3)))
         several = True

@@ -19,12 +19,12 @@ _RECIPE = {
 }
 
 
-# Parts of a manifest that say nothing of versions and machine.
+# Entries of a manifest other than versions and machine.
 _NO_ORIGIN = ("command", "states")
 
 
 def describe_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return what the metrics' rows say in total."""
+    """Return a summary of the rows of metrics."""
     if not rows:
         return {}
     last = rows[-1]
@@ -43,13 +43,13 @@ def describe_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def describe_sample(row: Mapping[str, Any], before: str = "") -> str:
-    """Return of how many validation cases an epoch's Dice is, where it is not of all; "" where it is, or not said."""
+    """Return the number of validation cases behind an epoch's Dice; "" if it is all of them or not recorded."""
     cases, every = row.get("val_cases"), row.get("val_cases_of")
     return f"{before}{cases} of {every} cases" if cases and every and cases < every else ""
 
 
 def describe_gain(name: str, dice: tuple[float, float], with_truth: tuple[float, float] | None) -> str:
-    """Return what post-processing does to a structure's mean Dice, over all cases and over those with truth."""
+    """Return how post-processing changes a structure's mean Dice, over all cases and over cases with truth."""
     text = f"{name} {dice[0]:.4f} → {dice[1]:.4f}"
     return text if with_truth is None else f"{text} (with truth {with_truth[0]:.4f} → {with_truth[1]:.4f})"
 
@@ -93,7 +93,7 @@ def describe_plan(plan: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def describe_origin(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return versions, machine and commit as rows of (name, value), the command and the hashes left out."""
+    """Return versions, machine and commit as rows of (name, value), without the command and the hashes."""
     return [
         (name.removeprefix("packages.").replace(".", " ").replace("_", " "), value)
         for name, value in flatten({key: value for key, value in manifest.items() if key not in _NO_ORIGIN})
@@ -107,7 +107,7 @@ def is_hash(text: str) -> bool:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give every value of a nested mapping under its dotted path, as text."""
+    """Yield every value of a nested mapping as (dotted path, text)."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
@@ -116,7 +116,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def format_value(value: Any, separator: str = ", ") -> str:
-    """Return a JSON value as a reader writes it."""
+    """Return a JSON value as readable text."""
     if value is None:
         return "–"
     if isinstance(value, bool):

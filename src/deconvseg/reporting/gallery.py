@@ -1,4 +1,4 @@
-"""The gallery of an evaluation: which cases are shown, and their pictures."""
+"""The gallery of an evaluation: the choice of cases, and their pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,25 +15,25 @@ from deconvseg.reporting.records import EvaluationRecord
 from deconvseg.reporting.style import pixels_uri
 
 WORST = 6
-# Pictures of a page, in bytes of its file.
+# The most bytes that the pictures of a page may take.
 _MOST_BYTES = 16_000_000
-# From so many cases on, pictures are smaller.
+# If more of the worst cases than this are shown, pictures are smaller.
 _MANY, _SMALLER_SIDE = 16, 360
-# A volume whose voxels are longer than that in one direction shows little in the other planes.
+# Only the axial plane is shown of volumes whose voxels are more anisotropic than this.
 _FLATTEST = 4.0
 _SIDES: Mapping[Plane, tuple[str, str]] = {"axial": ("R", "A"), "coronal": ("R", "S"), "sagittal": ("A", "S")}
 
 
 @dataclass
 class Album:
-    """Makes pictures of a page, until these take ``most`` bytes of its file together."""
+    """Encodes the pictures of a page until they take ``most`` bytes in total."""
 
     most: int = _MOST_BYTES
     used: int = field(default=0, init=False)
 
     @property
     def full(self) -> bool:
-        """Whether no more pictures are made."""
+        """Whether the limit of bytes is reached."""
         return self.used >= self.most
 
     def add(self, pixels: npt.NDArray[np.uint8]) -> str:
@@ -47,8 +47,8 @@ class Album:
 class Showing:
     """How the cases of an evaluation are shown.
 
-    ``anchor`` begins all anchors, ``colours`` are those of classes by name, ``channels`` the names of the image's
-    channels where these are known, ``worst`` is how many of the worst cases are shown.
+    ``anchor`` is the prefix of all anchors, ``colours`` maps class names to colours, ``channels`` names the channels of
+    the image if they are known, and ``worst`` is the number of worst cases shown.
     """
 
     anchor: str = "evaluation"
@@ -59,10 +59,10 @@ class Showing:
 
 
 def choose_cases(cases: Sequence[Mapping[str, Any]], worst: int = WORST) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the worst cases, the median and the best one by their Dice over what their true masks have, none twice.
+    """Return the worst, median and best cases by their Dice over the classes in their true masks, without repeats.
 
-    They are chosen among the cases whose true mask is not empty, as an empty prediction of an empty mask has a Dice of
-    1; among all where every true mask is empty. The largest false alarm in an empty one comes last.
+    They are chosen among the cases with a true mask that is not empty, because an empty prediction of an empty mask has
+    a Dice of 1; if every true mask is empty, among all cases. The largest false alarm in an empty mask comes last.
     """
     true = [(mean, case) for case in cases if (mean := case.get("mean_with_truth", case["mean"]))]
     others = [case for case in cases if not case.get("mean_with_truth", case["mean"])]
@@ -98,10 +98,10 @@ def _predicted_volume(case: Mapping[str, Any]) -> float:
 
 
 def draw_panel(record: EvaluationRecord, case: Mapping[str, Any], showing: Showing) -> dict[str, Any]:
-    """Return the pictures of a case with their legends and a note; without pictures the note says why."""
+    """Return the pictures of a case with their legends and a note; if there are no pictures, the note says why."""
     empty: dict[str, Any] = {"rows": [], "classes": {}, "errors": {}}
     if showing.album.full:
-        return empty | {"note": f"No picture: those of this page take {showing.album.most / 1e6:g} MB already."}
+        return empty | {"note": f"No picture: the pictures on this page already take {showing.album.most / 1e6:g} MB."}
     try:
         return _draw(record, case, showing)
     except DeconvsegError as error:
@@ -143,19 +143,19 @@ def _draw(record: EvaluationRecord, case: Mapping[str, Any], showing: Showing) -
             others = [views(plane, "Image", "Errors") for plane in ("coronal", "sagittal")]
             rows.append([part for each in others for part in _show(each, showing.album, unit, placed=placed)])
         if not placed:
-            notes.append("the file does not say how the patient lies")
+            notes.append("the file does not record the patient's orientation")
     if drawn.zoomed:
-        notes.append("the frame in the image is what the other views show")
+        notes.append("the frame in the image marks what the other views show")
     return {"rows": rows, "classes": drawn.classes, "errors": drawn.errors, "note": "; ".join(notes)}
 
 
 def _cubic(spacing: Sequence[float], shape: Sequence[int]) -> bool:
-    """Whether other planes than the axial one show something."""
+    """Whether planes other than the axial one are worth showing."""
     return max(spacing) <= _FLATTEST * min(spacing) and min(shape) >= 8
 
 
 def _show(drawn: CaseViews, album: Album, unit: str, *, placed: bool) -> list[dict[str, Any]]:
-    """Return the pictures of a slice, titled with their plane where it is not the axial one."""
+    """Return the pictures of a slice; titles name the plane if it is not axial."""
     volume = drawn.slice is not None
     where = (
         f"{drawn.plane.capitalize()} {drawn.slice + 1}: " if drawn.slice is not None and drawn.plane != "axial" else ""
@@ -184,7 +184,7 @@ def picture_of(
     placed: bool,
     plane: Plane = "axial",
 ) -> dict[str, Any]:
-    """Return a picture with its title and scale, and the sides of the patient where these are known (``placed``)."""
+    """Return a picture with its title and scale, and the sides of the patient if they are known (``placed``)."""
     left, top = _SIDES[plane] if placed else ("", "")
     height, across = pixels.shape[:2]
     return {
@@ -199,7 +199,7 @@ def picture_of(
 
 
 def scale_bar(width: float, unit: str) -> dict[str, Any]:
-    """Return the bar of a picture that is ``width`` wide: 1, 2 or 5 times a power of ten, at most a third of it.
+    """Return the scale bar of a picture of that ``width``: 1, 2 or 5 times a power of ten, at most a third of it.
 
     >>> scale_bar(100.0, "mm")
     {'text': '20 mm', 'percent': 20.0}
@@ -210,7 +210,7 @@ def scale_bar(width: float, unit: str) -> dict[str, Any]:
 
 
 def name_channel(channel: int, channels: int, names: Sequence[str]) -> str:
-    """Return how a channel is called, by its number where the ``names`` are not those of the image."""
+    """Return the name of a channel, or its number if the ``names`` do not fit the image."""
     number = f"channel {channel + 1} of {channels}"
     return f"{number} ({names[channel]})" if len(names) == channels else number
 
@@ -218,7 +218,7 @@ def name_channel(channel: int, channels: int, names: Sequence[str]) -> str:
 def read_case_image(
     record: EvaluationRecord, case: Mapping[str, Any], truth: LabelMap
 ) -> tuple[npt.NDArray[np.float32] | None, list[str]]:
-    """Return the image (C, *S) of a case on its truth's grid, or None and why there is none."""
+    """Return the image (C, *S) of a case on the grid of its truth, or None and the reason."""
     if not case["image_files"]:
         return None, ["masks only: the evaluation was not given the images"]
     try:
@@ -227,12 +227,12 @@ def read_case_image(
     except DeconvsegError as error:
         return None, [f"without its image: {error}"]
     if found.shape != truth.shape:
-        return None, [f"without its image: its voxels are {found.shape}, those of the masks {truth.shape}"]
+        return None, [f"without its image: its shape is {found.shape}, but that of the masks is {truth.shape}"]
     return found.pixels, []
 
 
 def read_masks(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[LabelMap, LabelMap]:
-    """Return truth and prediction as they are scored: without ignored voxels, regions painted in their order."""
+    """Return truth and prediction as they are scored: ignored voxels removed, regions painted in order."""
     source = case.get("truth_source")
     true = record.resolve(case["truth_file"]) if source is None else MaskSource.from_json(source, record.resolve)
     pair = read_mask_pair(true, record.resolve(case["prediction_file"]), foreground=bool(record.tree.get("foreground")))

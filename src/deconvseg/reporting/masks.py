@@ -1,4 +1,4 @@
-"""A folder of predicted masks without truth: what each of them holds, and what there is to look at."""
+"""A folder of predicted masks without truth: the volumes of each mask, and the warnings about it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +23,13 @@ from deconvseg.evaluation.matching import list_masks
 from deconvseg.evaluation.origin import last_records
 from deconvseg.runs import PREDICTIONS
 
-# Any of them makes a folder a run's, even if the others are lost: its curves are a picture too.
+# A folder with any of these files is a run, even if the others are lost; its curves are a picture, not a mask.
 _OF_RUNS = ("plan.json", "manifest.json", "config.json", "metrics.jsonl", "validation")
 
 
 @dataclass(frozen=True)
 class PredictedMask:
-    """A mask by the name of its case, with its image files where these were found, and what ``predict`` recorded."""
+    """The mask of a named case, with its image files if they were found, and the records of ``predict``."""
 
     name: str
     file: Path
@@ -38,7 +38,7 @@ class PredictedMask:
 
     @property
     def warnings(self) -> list[str]:
-        """What ``predict`` has warned of."""
+        """The warnings of ``predict``."""
         found = self.record.get("warnings")
         return [str(text) for text in found] if isinstance(found, list) else []
 
@@ -49,7 +49,7 @@ class PredictedMask:
         return isinstance(doubt, Mapping) and doubt.get("doubtful") is True
 
     def read(self) -> tuple[LabelMap, Image | None]:
-        """Return the mask and its image, both in canonical order; no image where it does not fit or cannot be read."""
+        """Return the mask and its image, both in canonical order; None for an unreadable or unfitting image."""
         mask = read_label_map(self.file).canonical()
         if not self.images:
             return mask, None
@@ -62,7 +62,7 @@ class PredictedMask:
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """The masks in a folder, the names and colours of their values, and the names of the runs that made them."""
+    """The masks in a folder, the names and colours of their labels, and the names of the runs that made them."""
 
     path: Path
     masks: tuple[PredictedMask, ...]
@@ -72,22 +72,22 @@ class MaskFolder:
 
 
 def is_mask_folder(path: Path) -> bool:
-    """Whether a folder holds masks and is no run's."""
+    """Whether a folder holds masks and is not a run folder."""
     if not path.is_dir() or any((path / name).exists() for name in _OF_RUNS):
         return False
     return (path / PREDICTIONS).is_file() or bool(list_masks(path))
 
 
 def read_mask_folder(path: Path, images: Path | None = None) -> MaskFolder:
-    """Find the masks in a folder, and their ``images`` in another one, a dataset or a file.
+    """Find the masks in a folder, and their ``images`` in another folder, a dataset or a file.
 
-    Images are those whose names ``predict`` has recorded, else those of the case with the mask's name. Raises
-    :class:`InputError` where there are no masks, and for ``images`` that hold none.
+    Images are matched by the names that ``predict`` recorded, or else by the name of the mask. Raises
+    :class:`InputError` if there are no masks, or if ``images`` holds no images.
     """
     records = last_records(path)
     found = list_masks(path)
     if not found:
-        raise InputError(f"{path}: no masks in it; give the folder that predict wrote")
+        raise InputError(f"{path}: contains no masks; give the folder that predict wrote")
     by_case = {} if images is None else _list_images(images)
     masks = []
     for name, files in sorted(found.items()):
@@ -130,7 +130,7 @@ def _find_images(
 
 
 def measure_volumes(mask: LabelMap) -> dict[int, float]:
-    """Return the size of each label value but the background: in millilitres in 3D, in pixels in 2D."""
+    """Return the size of each label value except the background: in millilitres in 3D, in pixels in 2D."""
     values, counts = np.unique(mask.pixels, return_counts=True)
     unit = float(np.prod(mask.geometry.spacing)) / 1000 if mask.pixels.ndim == 3 else 1.0
     return {int(value): int(count) * unit for value, count in zip(values, counts, strict=True) if value != 0}

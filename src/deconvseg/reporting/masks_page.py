@@ -24,7 +24,7 @@ _LONGEST_SIDE = 320
 
 @dataclass(frozen=True)
 class _Sheet:
-    """A mask on the sheet: its picture, its volumes by the name of the class, what there is to look at."""
+    """A mask on the sheet: its picture, its volumes by class name, and remarks about it."""
 
     mask: PredictedMask
     picture: dict[str, Any] | None
@@ -42,13 +42,13 @@ class _Page:
 
     @cached_property
     def sheets(self) -> list[_Sheet]:
-        """Every mask, the ones with something to look at first."""
+        """Every mask, those with remarks first."""
         drawn = [self._describe(mask, picture=place < self.most) for place, mask in enumerate(self._ordered)]
         return sorted(drawn, key=lambda sheet: not sheet.remarks)
 
     @property
     def _ordered(self) -> list[PredictedMask]:
-        """The masks, those that were warned of first, so that these have pictures."""
+        """The masks, those with warnings first, so that they get pictures."""
         return sorted(self.folder.masks, key=lambda mask: not (mask.warnings or mask.doubtful))
 
     @cached_property
@@ -102,9 +102,10 @@ def write_mask_report(
 ) -> Path:
     """Write a folder of predicted masks as one self-contained HTML page; return its path (``report.html`` in it).
 
-    The page shows the slice of each mask that shows most, over its image where ``images`` (a folder, a dataset or a
-    file) has it, the volume of each class, and what ``predict`` has warned of; at most that many pictures. It scores
-    nothing: there is no truth. Raises :class:`~deconvseg.errors.InputError` where there are no masks.
+    For each mask the page shows the slice with the largest shares of its classes, drawn over the image if ``images`` (a
+    folder, a dataset or a file) has it, the volume of each class, and the warnings of ``predict``. ``cases`` limits the
+    number of pictures. There are no scores, because there is no truth. Raises
+    :class:`~deconvseg.errors.InputError` if there are no masks.
 
     Example:
         >>> from deconvseg.reporting import write_mask_report
@@ -128,16 +129,14 @@ def write_mask_report(
 
 def _overview(page: _Page) -> Iterator[Section]:
     sheets = page.sheets
-    lead = [
-        f"{len(sheets)} mask{'' if len(sheets) == 1 else 's'}, without a truth to compare them with: no score is given."
-    ]
+    lead = [f"{len(sheets)} mask{'' if len(sheets) == 1 else 's'}, without a truth to compare them with: no scores."]
     flagged = sum(bool(sheet.remarks) for sheet in sheets)
     if flagged:
         lead.append(f"{flagged} of them {'has' if flagged == 1 else 'have'} a remark and come first.")
     if not any(sheet.mask.images for sheet in sheets):
-        lead.append("The scans were not given, so the masks are shown alone.")
+        lead.append("The scans were not given, so the masks are shown without them.")
     elif missing := [sheet.mask.name for sheet in sheets if not sheet.mask.images]:
-        lead.append(f"Shown without its scan, which was not found: {', '.join(missing[:8])}"
+        lead.append(f"Shown without a scan, because none was found: {', '.join(missing[:8])}"
                     + (f" and {len(missing) - 8} more." if len(missing) > 8 else "."))  # fmt: skip
     content = {"lead": lead, "notes": [], "colours": page.colours, "tables": [], "figures": [], "panels": []}
     yield Section("overview", "In brief", "blocks", content)
@@ -166,7 +165,7 @@ def _tell(page: _Page, sheet: _Sheet) -> dict[str, Any]:
 
 
 def format_volume(value: float, unit: str) -> str:
-    """Return a volume with three significant digits, a number of pixels whole.
+    """Return a volume with three significant digits, or a whole number of pixels.
 
     >>> format_volume(12.3456, "mL"), format_volume(65536.0, "pixels")
     ('12.3 mL', '65,536 pixels')

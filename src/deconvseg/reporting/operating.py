@@ -1,4 +1,4 @@
-"""The report's sections on thresholds and on doubt."""
+"""The sections of the report on thresholds and on doubt."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DASH = "–"
-# Structures that are drawn; the others have their tables.
+# The most structures with a chart; the others have tables only.
 _MOST_DRAWN = 8
 _KEYS = ("dice", "sensitivity", "precision", "lesion_sensitivity", "lesion_precision", "false_per_case")
 
 
 def threshold_sections(folder: Path) -> Iterator[Section]:
-    """Give the section on a run's operating points; none where it has none, as a run of an earlier version."""
+    """Yield the section on a run's operating points; nothing if it has none, such as a run of an earlier version."""
     try:
         points, chosen = read_operating_points(folder), read_threshold(folder)
     except InputError as error:
@@ -55,8 +55,8 @@ def threshold_sections(folder: Path) -> Iterator[Section]:
 def draw_operating_points(points: OperatingPoints, structure: StructurePoints, chosen: float | None) -> Figure:
     """Return a figure of Dice, sensitivity and precision of a structure against its threshold.
 
-    Where a case has several lesions, a second panel has the shares of lesions and the false ones of a case. Lines mark
-    the default, the best Dice, and the ``chosen`` threshold.
+    If any case has several lesions, a second panel shows the share of lesions found, their precision, and the number of
+    false lesions per case. Lines mark the default, the best Dice, and the ``chosen`` threshold.
     """
     figure = new_figure(10.4 if structure.many_lesions else 5.8, 3.5)
     panels = figure.subplots(1, 2 if structure.many_lesions else 1, squeeze=False)[0]
@@ -138,11 +138,11 @@ def _describe_structure(
 
 
 def doubt_sections(folder: Path, records: Sequence[EvaluationRecord]) -> Iterator[Section]:
-    """Give a section for each evaluation whose predictions have recorded their doubt."""
+    """Yield a section for each evaluation whose predictions recorded their doubt."""
     try:
         points = read_operating_points(folder)
     except InputError:
-        # The section on thresholds says it.
+        # The section on thresholds reports the problem.
         points = None
     limit = None if points is None else points.doubt_limit
     for number, record in enumerate(records, 1):
@@ -163,7 +163,7 @@ def doubt_sections(folder: Path, records: Sequence[EvaluationRecord]) -> Iterato
 
 
 def draw_doubt(pairs: Sequence[tuple[float, float]], limit: float | None) -> Figure:
-    """Return a figure of Dice against doubt, a point for each case; a line marks the ``limit``."""
+    """Return a figure of Dice against doubt, one point per case; a line marks the ``limit``."""
     figure = new_figure(5.8, 3.2)
     axes = figure.subplots()
     doubts, dice = zip(*pairs, strict=True)
@@ -175,7 +175,7 @@ def draw_doubt(pairs: Sequence[tuple[float, float]], limit: float | None) -> Fig
 
 
 def _doubts_of(record: EvaluationRecord) -> list[dict[str, Any]]:
-    """Return the cases whose masks have a recorded doubt, the most doubtful first, with their Dice."""
+    """Return the cases with a recorded doubt and their Dice, the most doubtful first."""
     known: dict[Path, dict[str, Any]] = {}
     rows = []
     for case in record.tree["cases"]:
@@ -190,7 +190,7 @@ def _doubts_of(record: EvaluationRecord) -> list[dict[str, Any]]:
 
 
 def _read_doubts(folder: Path) -> dict[str, Any]:
-    """Return the doubt of each mask in a folder, as its predictions recorded it; damaged lines are left out."""
+    """Return the recorded doubt of each mask in a folder; damaged lines are skipped."""
     try:
         lines = (folder / PREDICTIONS).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -32,11 +32,11 @@ LONGEST_SIDE = 560
 
 @dataclass(frozen=True)
 class CaseViews:
-    """Pictures (H, W, 3) of one slice by title (no image, no first one), and what their colours mean.
+    """Pictures (H, W, 3) of one slice by title (the first one only if there is an image), and their legend.
 
-    ``slice`` and ``plane`` are those of a volume; ``channel`` is the one that is shown, None for a colour image and
-    without an image. ``width`` is that of the pictures in the unit of the spacing, that of the zoomed ones where they
-    are ``zoomed``, and ``whole_width`` that of the first one.
+    ``slice`` and ``plane`` apply to volumes; ``channel`` is the channel shown, None for a colour image or without an
+    image. ``width`` is the width of the pictures in the unit of the spacing; if they are ``zoomed``, it is that of the
+    zoomed pictures, and ``whole_width`` is that of the first one.
     """
 
     views: Mapping[str, Pixels]
@@ -52,7 +52,7 @@ class CaseViews:
 
 @dataclass(frozen=True)
 class Scene:
-    """A slice of an image, and how masks of it are cut and drawn: all pictures of a scene show the same place."""
+    """A slice of an image, and how masks of it are cropped and drawn; all pictures of a scene show the same region."""
 
     base: npt.NDArray[np.float32]
     spacing: tuple[float, float]
@@ -74,7 +74,7 @@ class Scene:
         channel: int | None = None,
         longest: int = LONGEST_SIDE,
     ) -> "Scene":
-        """Return the scene of an image (C, *S) and masks (*S) of it; ``slice`` counts in volumes alone."""
+        """Return the scene of an image (C, *S) and masks (*S) of it; ``slice`` is used for volumes only."""
         shape = masks[0].shape
         volume = len(shape) == 3
         base = window(image, channel) if image is not None else np.full((*shape, 1), 0.13, np.float32)
@@ -84,7 +84,7 @@ class Scene:
             across, up = (length for axis, length in enumerate(spacing) if axis != PLANES[plane])
             lengths = (up, across)
         foreground = np.any([mask != 0 for mask in masks], axis=0)
-        # Without an image nothing would say where a box lies.
+        # Without an image, no picture would show where a box is.
         box = focus(foreground if image is not None else np.ones_like(foreground))
         base = np.broadcast_to(base, (*foreground.shape, 3))
         chosen = None if image is None or is_colour(image) else channel or 0
@@ -92,7 +92,7 @@ class Scene:
 
     @property
     def zoomed(self) -> bool:
-        """Whether pictures show a part of the slice."""
+        """Whether pictures show only a part of the slice."""
         return any(part.stop - part.start < n for part, n in zip(self.box, self.base.shape[:2], strict=True))
 
     @property
@@ -111,16 +111,16 @@ class Scene:
         return replace(self, box=(slice(0, rows), slice(0, columns)))
 
     def cut(self, mask: Labels) -> Labels:
-        """Return what a mask (*S) has in the pictures."""
+        """Return the part of a mask (*S) that the pictures show."""
         flat = mask if self.slice is None or self.plane is None else cut(mask, self.plane, self.slice)
         return flat[self.box]
 
     def draw(self, ids: Labels, colours: Mapping[int, str], opacity: float = 0.45) -> Pixels:
-        """Return a picture with ids that were cut."""
+        """Return a picture painted with cropped ids."""
         return paint(self.base[self.box], ids, colours, self.spacing, longest=self.longest, opacity=opacity)
 
     def draw_image(self) -> Pixels:
-        """Return the picture of the whole slice; a frame marks what the others show, where that is less."""
+        """Return the picture of the whole slice; if the others are zoomed, a frame marks what they show."""
         blank = np.zeros(self.base.shape[:2], np.uint8)
         whole = paint(self.base, blank, {}, self.spacing, longest=self.longest)
         return frame(whole, self.box, blank.shape) if self.zoomed else whole
@@ -138,7 +138,7 @@ def case_panel(
 ) -> "Figure":
     """Return a figure of one case: image, truth, prediction and errors side by side, with a legend.
 
-    The arguments are those of `case_views`. Save it with ``figure.savefig(path)``.
+    The arguments are those of `case_views`. Save the figure with ``figure.savefig(path)``.
 
     Example:
         >>> from deconvseg.data import read_image, read_mask
@@ -180,15 +180,16 @@ def case_views(
 ) -> CaseViews:
     """Draw the views of a case, true positives blue, false positives green, false negatives red.
 
-    The hues are those of Deconver's Fig. 4 (arXiv 2504.00302), the green lighter and the red darker than there, so that
-    they differ without colour vision too; a voxel of the wrong class is pink.
-    ``image`` is (C, *S) or None (masks alone), ``truth`` and ``prediction`` integers (*S), ``spacing`` per
-    axis. 3D arrays have their axes in canonical order (RAS) and show a ``slice`` of the ``plane``, by default the one
-    with the most voxels that differ (`wrongest_slice`), as radiologists do: the patient's right on the left, the front
-    or the head at the top. Three channels in 2D are colours; otherwise one ``channel`` is shown, by default the one
-    with the highest contrast of the truth (`clearest_channel`), windowed from its 0.5th to its 99.5th percentile.
-    ``colours`` are those of label values, ``titles`` the views that are drawn. Raises :class:`InputError` for other
-    shapes.
+    The hues are those of Deconver's Fig. 4 (arXiv 2504.00302), with a lighter green and a darker red, so that they
+    differ without colour vision too; a voxel of the wrong class is pink.
+
+    ``image`` is (C, *S) or None (masks only), ``truth`` and ``prediction`` are integers (*S), and ``spacing`` has one
+    value per axis. 3D arrays have their axes in canonical order (RAS) and show a ``slice`` of the ``plane``, by default
+    the slice with the most voxels that differ (`wrongest_slice`), in radiological convention: the patient's right on
+    the left, the front or the head at the top. Three channels in 2D are colours; otherwise one ``channel`` is shown, by
+    default the one with the highest contrast of the truth (`clearest_channel`), windowed from its 0.5th to its 99.5th
+    percentile. ``colours`` maps label values to colours, and ``titles`` selects the views. Raises :class:`InputError`
+    for other shapes.
     """
     _check_shapes(image, truth, prediction, spacing)
     values = sorted({int(value) for mask in (truth, prediction) for value in np.unique(mask)} - {0})
@@ -223,14 +224,14 @@ def case_views(
 
 
 def choose_channel(image: npt.NDArray[Any], truth: Labels, prediction: Labels) -> int | None:
-    """Return the channel to show, by the truth or, where it is empty, the prediction; None for a colour image."""
+    """Return the channel to show, chosen by the truth or, if that is empty, the prediction; None for a colour image."""
     if is_colour(image):
         return None
     return clearest_channel(image, truth if truth.any() else prediction)
 
 
 def error_legend(*, several: bool) -> dict[str, str]:
-    """Return the colours of errors; of ``several`` classes one may be taken for another."""
+    """Return the colours of errors; with ``several`` classes there is one for a wrong class."""
     legend = {"true positive": TRUE_POSITIVE, "false positive": FALSE_POSITIVE, "false negative": FALSE_NEGATIVE}
     return legend | ({"wrong class": WRONG_CLASS} if several else {})
 
@@ -251,7 +252,7 @@ def is_colour(image: npt.NDArray[Any]) -> bool:
 
 
 def window(image: npt.NDArray[Any], channel: int | None = None) -> npt.NDArray[np.float32]:
-    """Bring what is shown of an image (C, *S) to 0…1, as the last axis: all colours, or one channel (the first)."""
+    """Scale the shown channels of an image (C, *S) to 0…1, last axis: all colours, or one channel (the first)."""
     first = channel or 0
     shown = image if is_colour(image) else image[first : first + 1]
     low, high = np.percentile(shown, PERCENTILES)
@@ -277,7 +278,7 @@ def cut(array: npt.NDArray[Any], plane: Plane, position: int) -> npt.NDArray[Any
 
 
 def classify_errors(truth: Labels, prediction: Labels) -> tuple[Labels, dict[int, str]]:
-    """Return which kind of error each voxel is, and the colours of the kinds."""
+    """Return the kind of error of each voxel, and the colours of the kinds."""
     errors = np.zeros(truth.shape, int)
     errors[(truth != 0) & (prediction == truth)] = 1
     errors[(truth == 0) & (prediction != 0)] = 2

@@ -1,4 +1,4 @@
-"""The first screen of a report, and what its reader may do next."""
+"""The first screen of a report, and the suggested next steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from deconvseg.reporting.class_tables import format_interval, format_number
 from deconvseg.reporting.facts import format_duration
 from deconvseg.reporting.records import EvaluationRecord, RunRecord
 
-# Classes that the first screen has a card of; the others are in the table.
+# The most classes with a card on the first screen; the others are in the table.
 _MOST_CLASSES = 6
-# Fewer cases leave a mean that other cases may well not confirm.
+# A mean over fewer cases is not reliable.
 _FEW_CASES = 20
-# A validation whose best epoch lies in this last share of the training had not levelled off.
+# If the best epoch is within this last share of the training, validation Dice had not levelled off.
 _LAST_SHARE = 0.1
 
 
 def tell_how_made(run: RunRecord) -> str:
-    """Return a sentence: which network was trained, on what, for how long."""
+    """Return a sentence about the network, its training data and the time of training."""
     name = run.plan.get("model", {}).get("name") or "A network"
     dims = run.plan.get("spatial_dims")
     dataset = run.plan.get("dataset")
@@ -35,7 +35,7 @@ def tell_how_made(run: RunRecord) -> str:
 
 
 def training_seconds(run: RunRecord) -> float:
-    """Return how long the training, or those of all folds together, took; 0 where that is not recorded."""
+    """Return the seconds of training, summed over folds; 0 if they are not recorded."""
     last = [rows[-1] for rows in (run.metrics, *run.folds) if rows]
     return sum(float(row["seconds"]) for row in last if row.get("seconds") is not None)
 
@@ -43,7 +43,7 @@ def training_seconds(run: RunRecord) -> float:
 def summarise_evaluation(
     record: EvaluationRecord, described: Mapping[str, Any], colours: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what the first screen says of an evaluation: how many cases, Dice by class, the worst cases."""
+    """Return what the first screen shows of an evaluation: number of cases, Dice by class, worst cases."""
     summary, leading = record.tree["summary"], record.metrics[0]
     counts, title = record.tree["counts"], described["title"]
     rows = [row for row in summary["classes"].values() if row["counted"]]
@@ -79,14 +79,14 @@ def summarise_evaluation(
 def advise(
     run: RunRecord, evaluations: Sequence[EvaluationRecord], described: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, str]]:
-    """Return what to do next, each with the reason that these results give and the name of a command, if any."""
+    """Return the next steps, each with its reason in these results and the name of a command, if any."""
     steps = []
     for each in described[:1]:
         if each["panels"]:
             steps.append(
                 {
                     "what": "Look at the worst cases.",
-                    "why": "Is the prediction wrong, or the true mask, or the image unlike the others?",
+                    "why": "Check whether the prediction or the true mask is wrong, or the image is unlike the others.",
                     "link": f"{each['anchor']}-gallery",
                 }
             )
@@ -101,14 +101,14 @@ def advise(
             )
             if (run.path / OPERATING_POINTS).is_file():
                 steps[-1] |= {
-                    "why": f"{steps[-1]['why']} A lower threshold finds more, and raises more false alarms.",
+                    "why": f"{steps[-1]['why']} A lower threshold finds more and causes more false alarms.",
                     "command": "threshold",
                 }
     if late := _still_rising(run.metrics):
         steps.append(
             {
                 "what": "Train longer.",
-                "why": f"The best validation Dice came in epoch {late[0]} of {late[1]}: it may still have been rising.",
+                "why": f"The best validation Dice came in epoch {late[0]} of {late[1]}; it may still have been rising.",
                 "command": "train",
             }
         )
@@ -127,7 +127,7 @@ def advise(
         steps.append(
             {
                 "what": "Cross-validate.",
-                "why": f"{evaluated} case{'' if evaluated == 1 else 's'} say little of the next one; "
+                "why": f"{evaluated} case{'' if evaluated == 1 else 's'} say little about new cases; "
                 "a cross-validation scores all cases, each by a network that was not trained on it.",
                 "command": "crossval",
             }
@@ -135,7 +135,7 @@ def advise(
     steps.append(
         {
             "what": "Predict new scans.",
-            "why": "The masks lie on the scans' own grids.",
+            "why": "The masks are written on the grids of the scans.",
             "command": "predict",
         }
     )
@@ -143,7 +143,7 @@ def advise(
 
 
 def _still_rising(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
-    """Return the best epoch and the number of epochs, where the best one of several validations is among the last."""
+    """Return the best epoch and the number of epochs if the best of several validations is among the last."""
     scored = [(row["val_dice"], row["epoch"] + 1) for row in rows if row.get("val_dice") is not None]
     if len(scored) < 3:
         return None

@@ -20,12 +20,11 @@ def write_report(
 ) -> Path:
     """Write a run as one self-contained HTML page and return its path (default: ``report.html`` in the run).
 
-    ``evaluations`` are further ``metrics.json`` files, as of the held-out test; the run's own ``validation``, or a
-    cross-validation's ``crossval.json``, is found. Every section names its source, and says so where the masks are
-    another run's. Pictures show the ``cases`` worst cases of each, the median and the best one. Whatever is missing is
-    said on the page. Raises
-    :class:`InputError` where ``run`` is no folder, holds neither a plan nor metrics, or an evaluation that was given
-    cannot be read.
+    ``evaluations`` are additional ``metrics.json`` files, such as that of the held-out test; the ``validation`` of the
+    run, or the ``crossval.json`` of a cross-validation, is found without it. Every section names its source and says if
+    the masks are from another run. Pictures show the ``cases`` worst cases of each evaluation, its median case and its
+    best case. The page lists everything that is missing. Raises :class:`InputError` if ``run`` is not a folder or holds
+    neither a plan nor metrics, or if a given evaluation cannot be read.
 
     Example:
         >>> import deconvseg
@@ -51,7 +50,7 @@ def write_report(
 
 
 def read_report(run: Path, evaluations: Sequence[Path] = (), worst: int = WORST) -> Report:
-    """Read what a page about a run is made of; raises what :func:`write_report` does."""
+    """Read the content of a run's page; raises the errors of :func:`write_report`."""
     record = read_run(run)
     given = [read_evaluation(path, record.path) for path in evaluations]
     for evaluation in given:
@@ -69,18 +68,18 @@ def read_report(run: Path, evaluations: Sequence[Path] = (), worst: int = WORST)
         gaps.append("validation/metrics.json (the validation metrics) is not in the run folder.")
     if not (record.plan or record.metrics or given):
         raise InputError(
-            f"{record.path}: holds neither a plan nor metrics, and no masks; give the folder that train or predict made"
+            f"{record.path}: contains no plan, no metrics and no masks; give the folder that train or predict wrote"
         )
     return Report(record, given, gaps, worst)
 
 
 def check_labels(run: RunRecord, evaluation: EvaluationRecord) -> None:
-    """Refuse metrics of labels that the run does not know: they are of another dataset."""
+    """Refuse metrics of labels that the run does not have: they belong to another dataset."""
     if evaluation.tree.get("foreground"):
         return
     known = {str(value) for value in run.plan.get("labels", {}).get("values", [])}
     found = set(evaluation.tree["labels"])
-    # Masks of one class are that class, however they store it.
+    # With one class, any label value means that class.
     white = {str(value) for value in WHITE}
     if len(known) == 2 and len(found) == 1 and known - {"0"} <= white and found <= white:
         return

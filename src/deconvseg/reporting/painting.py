@@ -1,4 +1,4 @@
-"""Colours over a slice of a scan: pixels of square millimetres, translucent areas with solid edges."""
+"""Colours over a slice of a scan: pixels that are square in millimetres, translucent areas with solid edges."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def paint(
 ) -> Pixels:
     """Paint ids over a slice (H, W, 3) in 0…1: translucent inside, solid along the edge.
 
-    The picture's longest side has ``longest`` pixels, each of them square in the lengths of ``spacing``.
+    The longest side of the picture has ``longest`` pixels. Pixels are square in the unit of ``spacing``.
     """
     from PIL import Image
 
@@ -58,7 +58,7 @@ def _colour(base: npt.NDArray[np.float32], ids: Labels, colours: Mapping[int, st
 
 
 def focus(foreground: npt.NDArray[np.bool_]) -> Box:
-    """Return a box around a small foreground, shaped like the slice, or the whole slice."""
+    """Return a box around a small foreground, with the shape of the slice; otherwise the whole slice."""
     whole = tuple(slice(0, n) for n in foreground.shape)
     spans = [np.flatnonzero(foreground.any(axis=1 - axis))[[0, -1]] for axis in (0, 1) if foreground.any()]
     if not spans:
@@ -77,7 +77,7 @@ def focus(foreground: npt.NDArray[np.bool_]) -> Box:
 
 
 def frame(view: Pixels, box: Box, shape: tuple[int, ...]) -> Pixels:
-    """Mark on the picture of a whole slice of that ``shape`` the box that other pictures show."""
+    """Mark the box that other pictures show on the picture of a whole slice of that ``shape``."""
     framed: Pixels = view.copy()
     (top, bottom), (left, right) = (
         (part.start * size // n, part.stop * size // n)

@@ -1,4 +1,4 @@
-"""Which slice and which channel of a case show most."""
+"""The choice of the most informative slice and channel of a case."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,17 +9,17 @@ import numpy.typing as npt
 Labels = npt.NDArray[Any]
 Plane = Literal["axial", "coronal", "sagittal"]
 
-# The axis (of x, y, z) that each plane is cut across.
+# The axis (of x, y, z) that is normal to each plane.
 PLANES: dict[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}
-# How many voxels around the truth are its surroundings.
+# The width of the surroundings of the truth, in voxels.
 _REACH = 3
 PERCENTILES = (0.5, 99.5)
 
 
 def wrongest_slice(truth: Labels, prediction: Labels, plane: Plane = "axial") -> int:
-    """Return the slice of two masks (X, Y, Z) with the most voxels that differ; of several, that with most foreground.
+    """Return the slice of two masks (X, Y, Z) with the most voxels that differ; ties go to the most foreground.
 
-    Where the masks do not differ it is the :func:`busiest_slice`.
+    If the masks do not differ, it is the :func:`busiest_slice`.
     """
     others = _others(plane)
     wrong = np.count_nonzero(truth != prediction, axis=others)
@@ -30,9 +30,9 @@ def wrongest_slice(truth: Labels, prediction: Labels, plane: Plane = "axial") ->
 
 
 def busiest_slice(truth: Labels, prediction: Labels, plane: Plane = "axial") -> int:
-    """Return the slice that shows the largest shares of all classes together; the middle one if there are none.
+    """Return the slice with the largest sum of the shares of all classes; the middle slice if there are none.
 
-    Each class counts by the share of its voxels, in truth or prediction, so that a small one is not left out.
+    The share of a class is relative to its voxels in truth or prediction, so that small classes count as much.
     """
     shares = np.zeros(truth.shape[PLANES[plane]])
     for value in np.union1d(np.unique(truth), np.unique(prediction)):
@@ -43,7 +43,7 @@ def busiest_slice(truth: Labels, prediction: Labels, plane: Plane = "axial") -> 
 
 
 def clearest_channel(image: npt.NDArray[Any], mask: Labels) -> int:
-    """Return the channel of an image (C, *S) in which a mask (*S) and its surroundings contrast most; 0 if in none.
+    """Return the channel of an image (C, *S) with the most contrast between a mask (*S) and its surroundings, or 0.
 
     The contrast is that of the grey values as they are shown, from their 0.5th to their 99.5th percentile: the
     difference of the means in the foreground and in the three voxels around it, over their pooled standard deviation.
@@ -69,12 +69,12 @@ def contrast(
     noise = float(np.sqrt((first.var() + second.var()) / 2))
     if difference == 0:
         return 0.0
-    # Two plain areas without noise have the highest contrast that there is.
+    # Two uniform areas without noise have infinite contrast.
     return float(difference / noise) if noise > 0 else float("inf")
 
 
 def _regions(foreground: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return the foreground and what is within reach around it."""
+    """Return the foreground and its surroundings."""
     from scipy.ndimage import binary_dilation
 
     around = np.zeros_like(foreground)

@@ -1,4 +1,4 @@
-"""The files that a report is made of, read so that a missing one is said and not fatal."""
+"""The files that a report reads; a missing one is reported and is not fatal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ CROSSVAL = "crossval.json"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder's files as plain data; ``gaps`` says what was missing or unreadable, one line each."""
+    """The files of a run folder as plain data; ``gaps`` lists what was missing or unreadable, one line each."""
 
     path: Path
     plan: Mapping[str, Any]
@@ -30,7 +30,7 @@ class RunRecord:
 
     @property
     def class_names(self) -> list[str]:
-        """The names of what the network predicts: regions where the plan has them, else the foreground classes."""
+        """The names of the network's outputs: the regions of the plan if it has any, else the foreground classes."""
         regions = self.plan.get("regions")
         labels = self.plan.get("labels") or {}
         pairs = zip(labels.get("values") or (), labels.get("names") or (), strict=False)
@@ -38,16 +38,16 @@ class RunRecord:
 
     @property
     def colours(self) -> dict[str, str]:
-        """The colours of these by name: those that the plan declares, else defaults by their place."""
+        """The colours of the structures by name: as declared in the plan, else defaults by their order."""
         declared = self.plan.get("colours") or {}
         return class_colours(self.class_names, {name: parse_colour(text) for name, text in declared.items()})
 
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """A ``metrics.json`` as plain data, and whose masks it is about.
+    """A ``metrics.json`` as plain data, and the origin of its masks.
 
-    ``source`` says that in a line; ``foreign`` is whether another run than the report's made the masks.
+    ``source`` describes the origin in one line; ``foreign`` is true if a run other than that of the report made them.
     """
 
     path: Path
@@ -58,24 +58,24 @@ class EvaluationRecord:
     foreign: bool = False
 
     def resolve(self, file: str) -> Path:
-        """Return a file that the evaluation names, relative to its folder."""
+        """Return the path of a file that the evaluation names relative to its folder."""
         return find_beside(file, self.path.parent)
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read a run folder, with its gaps; :class:`InputError` where it is no folder."""
+    """Read a run folder and its gaps; :class:`InputError` if it is not a folder."""
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; give the run folder that training made")
     gaps: list[str] = []
     return RunRecord(
         path=path,
         plan=_read_part(path / "plan.json", "the plan", gaps, Plan),
-        config=_read_part(path / "config.json", "what was asked for", gaps),
+        config=_read_part(path / "config.json", "the requested options", gaps),
         manifest=_read_part(path / "manifest.json", "versions, machine and hashes", gaps),
-        # A cross-validation has learning curves in its folds alone.
+        # A cross-validation has learning curves only in its folds.
         metrics=[] if (path / CROSSVAL).is_file() else _read_rows(path / "metrics.jsonl", gaps),
         gaps=gaps,
-        splits=_read_part(path / "splits.json", "which cases train and which are held out", [], Splits),
+        splits=_read_part(path / "splits.json", "the cases of each split", [], Splits),
         folds=[
             _read_rows(file, gaps) for file in sorted(path.glob("fold_*/metrics.jsonl")) if (path / CROSSVAL).is_file()
         ],
@@ -83,9 +83,9 @@ def read_run(path: Path) -> RunRecord:
 
 
 def read_evaluation(path: Path, run: Path, title: str | None = None) -> EvaluationRecord:
-    """Read a ``metrics.json`` for the report of a run; :class:`InputError` where it is missing or something else.
+    """Read a ``metrics.json`` for the report of a run; :class:`InputError` if it is missing or another kind of file.
 
-    Its means are computed anew from its cases, so that they are what this version means by them.
+    Means are recomputed from the cases, so that they follow the definitions of this version.
     """
     found = evaluation.read_evaluation(path)
     tree = {**read_json_object(path), **found.to_json(path.parent.absolute())}
@@ -97,13 +97,13 @@ def read_evaluation(path: Path, run: Path, title: str | None = None) -> Evaluati
 
 
 def _find_source(path: Path, tree: Mapping[str, Any], run: Path) -> tuple[str, bool]:
-    """Return a line about which runs made the masks, and whether others than this one did."""
+    """Return a line about the runs that made the masks, and whether they are other runs than this one."""
     masks = f"{path.name} of {path.absolute().parent.name}"
     if path.resolve().is_relative_to(run.resolve()):
         return f"{masks}, in this run's folder", False
     made_by = tree["origin"].get("runs") or _runs_around(path, tree)
     if not made_by:
-        return f"{masks}; it does not say which run made the masks", False
+        return f"{masks}; the file does not record which run made the masks", False
     own = [describe_run(Run(folder)) for folder in (run, *sorted(run.glob("fold_*")))]
     others = [each for each in made_by if not any(_is_same(each, one) for one in own)]
     if not others:
@@ -113,13 +113,13 @@ def _find_source(path: Path, tree: Mapping[str, Any], run: Path) -> tuple[str, b
 
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two descriptions of runs agree in what both of them have."""
+    """Whether two descriptions of runs agree in the entries that both have."""
     keys = [key for key in ("plan_sha256", "weights_sha256") if one.get(key) and other.get(key)]
     return bool(keys) and all(one[key] == other[key] for key in keys)
 
 
 def _runs_around(path: Path, tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the run whose folder a ``metrics.json``, or the first of its predictions, lies in."""
+    """Return the run whose folder contains a ``metrics.json``, or the first of its predictions."""
     files = [path, *(path.parent / case["prediction_file"] for case in tree["cases"][:1])]
     found = next((run for file in files if (run := find_run(file)) is not None), None)
     return [] if found is None else [describe_run(found)]

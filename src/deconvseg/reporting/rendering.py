@@ -1,4 +1,4 @@
-"""A page of sections as one HTML file that needs no other."""
+"""A page of sections as one self-contained HTML file."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: its anchor, its heading, and what its template is filled with.
+    """A part of a page: its anchor, its heading, its template and the content of that.
 
     ``anchor`` is unique on the page and part of every anchor within the section. ``template`` is the name of a file in
-    ``templates/`` without ``.html.jinja``; it sees the entries of ``content``, and the section as ``section``.
+    ``templates/`` without ``.html.jinja``; it receives the entries of ``content``, and the section as ``section``.
     ``parts`` are anchors within it that the table of contents lists, with their names.
     """
 
@@ -33,9 +33,9 @@ class Section:
 
 
 def render_page(*, title: str, subtitle: str, sections: Sequence[Section], gaps: Sequence[str] = ()) -> str:
-    """Return the page: heading, what is missing (``gaps``, one line each), a table of contents, the sections.
+    """Return the page: heading, missing content (``gaps``, one line each), table of contents, sections.
 
-    Nothing is fetched: a content security policy forbids it, and allows the page's own script alone.
+    The page loads nothing: a content security policy forbids it, and allows only the script of the page.
     """
     from markupsafe import Markup
 
@@ -82,6 +82,6 @@ def _read(name: str) -> str:
 
 
 def _show(value: Any) -> Any:
-    """Return what a page shows of a value: of a text from outside, characters that hide or reorder it as escapes."""
-    # What a template itself has put together is markup already.
+    """Return a value as a page shows it; in plain text, characters that hide or reorder text become escapes."""
+    # The output of a template is already markup.
     return escape_controls(value) if type(value) is str else value

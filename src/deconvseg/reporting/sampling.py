@@ -1,4 +1,4 @@
-"""Where a learned upsampling samples: DTC's Fig. 7 (arXiv 2601.17939), and the numbers behind it."""
+"""The sampling positions of a learned upsampling: DTC's Fig. 7 (arXiv 2601.17939), and the numbers behind it."""
 
 import itertools
 import math
@@ -24,13 +24,13 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SamplingMap:
-    """Where one layer samples for one image.
+    """The sampling positions of one layer for one image.
 
     Attributes:
         layer: path of the layer in the model.
         image: the image, (C, \\*S).
         positions: (groups, axes, \\*output size), in pixels of the layer's input from the centre of the first one, in
-            array order; DTC has one group. As predicted: the operator samples those beyond the border at the border.
+            array order; DTC has one group. They are not clipped; the operator clips them to the border.
         size: spatial size of the layer's input.
         scale: upsampling factor of each axis.
         slice: the axial slice of the image that the figure shows, None in 2D.
@@ -60,7 +60,7 @@ class SamplingMap:
 
     @property
     def mean_displacement(self) -> float:
-        """How far the positions are from those of linear interpolation on average, in pixels of the layer's input."""
+        """The mean distance of the positions from those of linear interpolation, in pixels of the layer's input."""
         return float(self.displacement.mean())
 
     @property
@@ -70,14 +70,14 @@ class SamplingMap:
 
     @property
     def unsampled(self) -> float:
-        """The share of the input's pixels that the layer never reads."""
+        """The share of the input pixels that the layer does not read."""
         return float(np.mean(self.density == 0))
 
     def figure(self) -> "Figure":
         """Return a figure: the image, the positions as white points, and their density over the image.
 
         The density is relative to linear interpolation, which reads every pixel equally. In 3D it shows the axial
-        slice, with the positions that lie in it.
+        slice, with the positions in it.
         """
         picture, density, rows, columns = self._view()
         height, width = picture.shape[:2]
@@ -86,7 +86,7 @@ class SamplingMap:
         frame = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "nearest"}
         pictured.imshow(picture, **frame)
         scattered.set_facecolor("black")
-        # About half as wide as the points of a regular grid of as many would be apart.
+        # About half the distance between the points of a regular grid with the same number of points.
         side = 72 * 2.9 / math.sqrt(max(len(rows), 1) * max(width / height, height / width))
         scattered.scatter(columns, rows, s=(0.55 * side) ** 2, color="white", linewidths=0, rasterized=True)
         scattered.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
@@ -129,9 +129,9 @@ def sampling_map(
 ) -> SamplingMap:
     """Run a model once on an image and return where one of its learned upsamplings samples (DTC's Fig. 7).
 
-    ``model`` is any network that holds a :class:`~deconvseg.nn.DTC`, :class:`~deconvseg.nn.DySample` or another
-    :class:`~deconvseg.nn.upsampling.SamplingLayer`, upgraded ones too; it stays as it is. ``image`` is (C, \\*S) or
-    (1, C, \\*S), 2D or 3D, preprocessed as the network takes it.
+    ``model`` is any network with a :class:`~deconvseg.nn.DTC`, a :class:`~deconvseg.nn.DySample` or another
+    :class:`~deconvseg.nn.upsampling.SamplingLayer`, including upgraded networks; it is not changed. ``image`` is
+    (C, \\*S) or (1, C, \\*S), 2D or 3D, preprocessed as the network takes it.
     ``layer`` is the path of the layer, by default of the last that is called; ``slice`` the axial slice that a 3D
     figure shows, by default the middle. Raises :class:`~deconvseg.errors.InputError` for a model without such a layer,
     an unknown path, with the nearest ones, a layer that is not used, and an image of another shape.
@@ -172,7 +172,7 @@ def sampling_map(
 def _batch_of_one(image: "npt.NDArray[Any] | Tensor", axes: int) -> "Tensor":
     import torch
 
-    # PyTorch takes no array that runs backwards, as flipped ones do.
+    # PyTorch accepts no array with negative strides, such as a flipped one.
     batch = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image).detach().float()
     batch = batch[None] if batch.ndim == axes + 1 else batch
     if batch.ndim != axes + 2 or len(batch) != 1:
@@ -183,7 +183,7 @@ def _batch_of_one(image: "npt.NDArray[Any] | Tensor", axes: int) -> "Tensor":
 def _run(
     model: "nn.Module", layers: "Mapping[str, SamplingLayer]", batch: "Tensor", layer: str | None
 ) -> tuple[str, tuple[int, ...], Array]:
-    """Run the model; return the path of the layer, by default of the last called, its input's size, its positions."""
+    """Run the model; return the path of the layer (by default the last called), its input size and its positions."""
     from deconvseg.nn.observing import at_rest, reference_tensor, unchanged, watched
     from deconvseg.system import FOREIGN_ERRORS, first_line
 
@@ -198,7 +198,7 @@ def _run(
         path, x = paths[module], args[0] if args else kwargs["x"]
         used[path] = None
         if layer in (None, path):
-            # Now, because the model may go on to work in place; and only the last one.
+            # Copied now, because the model may later change it in place; only the last call is kept.
             seen.clear()
             seen[path] = tuple(x.shape[2:]), _positions(module, x)
 
@@ -221,7 +221,7 @@ def _run(
 
 
 def _positions(layer: "SamplingLayer", x: "Tensor") -> Array:
-    """Compute (groups, axes, \\*output size) with the operator's own reference."""
+    """Compute (groups, axes, \\*output size) with the reference of the operator."""
     import torch
 
     from deconvseg.ops.deformable_upsample.reference import positions
@@ -241,7 +241,7 @@ def _regular_grid(size: Sequence[int], scale: Sequence[int]) -> Array:
 
 
 def _density(positions: Array, size: Sequence[int]) -> Array:
-    """Sum the shares of linear interpolation with which each pixel is read, on average over groups."""
+    """Sum the weights of linear interpolation with which each pixel is read, averaged over groups."""
     shape = np.reshape(size, (-1, *[1] * (positions.ndim - 2)))
     inside = positions.clip(0, shape - 1)
     lower = np.floor(inside).astype(np.int64)

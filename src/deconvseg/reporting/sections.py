@@ -1,4 +1,4 @@
-"""What a report says about one evaluation: numbers, pictures and chosen cases."""
+"""The section of a report on one evaluation: numbers, charts and selected cases."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +20,13 @@ from deconvseg.reporting.records import EvaluationRecord
 from deconvseg.reporting.style import figure_uri
 from deconvseg.reporting.tables import DASH
 
-# Of so few cases, their sizes say nothing of an agreement.
+# Fewer cases are too few for an analysis of agreement.
 _FEWEST_FOR_AGREEMENT = 3
 _ODD = ("missed", "spurious", "both empty")
 
 
 def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None) -> dict[str, Any]:
-    """Return what the page's section on an evaluation shows; pictures as data URIs."""
+    """Return the content of the section on an evaluation; pictures are data URIs."""
     showing = Showing() if showing is None else showing
     tree, cases, metrics = record.tree, record.tree["cases"], record.metrics
     unit = name_unit(tree)
@@ -68,13 +68,13 @@ def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None
 
 
 def name_unit(tree: Mapping[str, Any]) -> str:
-    """Return what the distances of an evaluation are in."""
+    """Return the unit of the distances of an evaluation."""
     dims = len(tree["cases"][0]["shape"]) if tree["cases"] else 3
     return str(tree["unit"]) if tree["unit"] == "mm" else "voxels" if dims == 3 else "pixels"
 
 
 def _describe_dropped(record: EvaluationRecord) -> str:
-    """Return how many values of each metric the policy for empty masks leaves out, "" where it leaves out none."""
+    """Return how many values of each metric the policy for empty masks drops; "" if none."""
     dropped = record.tree["dropped"]
     numbers = [f"{metric.title} {dropped[metric.key]}" for metric in record.metrics if dropped[metric.key]]
     return ", ".join(numbers)
@@ -88,14 +88,14 @@ def _describe_metric(metric: MetricInfo, statistics: Mapping[str, Any]) -> dict[
 
 
 def _describe_true(row: Mapping[str, Any], leading: MetricInfo) -> dict[str, str]:
-    """Return the leading metric, Dice, over cases with truth, a dash where there are none."""
+    """Return the leading metric, Dice, over cases with truth; a dash if there are none."""
     if row["with_truth"] is None:
         return {"mean": DASH, "interval": ""}
     return _describe_metric(leading, row["with_truth"][leading.key])
 
 
 def _describe_postprocessing(tree: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the steps that a cross-validation has chosen, and what they do to the Dice of each structure."""
+    """Return the steps that a cross-validation chose, and how they change the Dice of each structure."""
     post = tree.get("postprocessing") or {}
     if not (tree.get("spread") and post.get("dice_by_other_folds")):
         return None
@@ -112,7 +112,7 @@ def _before_and_after(row: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def draw_charts(tree: Mapping[str, Any], colours: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return the charts of an evaluation with what they show in words: Dice of all cases, agreement of sizes."""
+    """Return the charts of an evaluation with their descriptions: Dice of all cases, agreement of sizes."""
     cases, unit = tree["cases"], name_unit(tree)
     labels = {value: row["name"] for value, row in tree["summary"]["classes"].items() if row["counted"]}
     dims = len(cases[0]["shape"])
@@ -133,7 +133,7 @@ def _describe_panel(
     metrics = record.metrics
     true = case["mean_with_truth"]
     counted = {value for value, entry in record.tree["summary"]["classes"].items() if entry["counted"]}
-    # What is missed comes first: among many classes, what is rightly empty would hide it.
+    # Missed classes come first: among many classes, correctly empty ones would hide them.
     odd = [entry for value, entry in case["classes"].items() if entry["status"] in _ODD and value in counted]
     remarks = [f"{entry['name']} {entry['status']}" for entry in sorted(odd, key=_status_order)]
     more = f" and {len(remarks) - 8} more" if len(remarks) > 8 else ""

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes, and their forms as files and data URIs."""
+"""Shared by all pictures: colours, axes, files and data URIs."""
 
 import base64
 import warnings
@@ -17,9 +17,9 @@ INK, MUTED, GRID = "#1b1f24", "#667079", "#d5dae0"
 SERIES = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
 
 # Deconver (arXiv 2504.00302), Fig. 4: true positives blue, false positives green, false negatives red. The green is
-# lighter and the red darker than there, so that they differ in brightness where they do not in hue.
+# lighter and the red darker, so that they differ in brightness for readers who cannot tell their hues apart.
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = "#2563eb", "#4ade80", "#dc2626", "#f0abfc"
-# What lines and letters of a chart become on a dark screen.
+# The colours of lines and letters of a chart on a dark screen.
 _ON_DARK = {INK: "#e7ebf0", MUTED: "#9aa5b1", GRID: "#2b333c"}
 
 
@@ -29,13 +29,13 @@ def rgb(colour: str) -> npt.NDArray[np.float32]:
 
 
 def plain(name: str, limit: int = 40) -> str:
-    """Return a name as matplotlib is to draw it: no part of it is a formula, and no legend leaves it out.
+    """Return a name as text for matplotlib: not read as a formula, and not left out of a legend.
 
-    Longer ones are cut, and characters that cannot be drawn are shown as escapes.
+    Longer names are cut, and characters that cannot be drawn become escapes.
     """
     text = escape_controls(name)
     text = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    # Two dollar signs enclose a formula, and a legend leaves out what begins with an underscore.
+    # Matplotlib reads text between dollar signs as a formula, and drops legend entries that begin with an underscore.
     text = text.replace("$", r"\$")
     return f" {text}" if not text or text.startswith("_") else text
 
@@ -48,7 +48,7 @@ def save_figure(figure: "Figure", target: Any, **options: Any) -> None:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of that size in inches; no global state of matplotlib is involved."""
+    """Return an empty figure of that size in inches, without using global state of matplotlib."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -73,9 +73,9 @@ def add_legend(axes: Any, **options: Any) -> None:
 
 
 def figure_uri(figure: "Figure") -> str:
-    """Return a figure as a scalable picture with a transparent ground, in a data URI.
+    """Return a figure as an SVG with a transparent background, in a data URI.
 
-    Its lines and letters are light where the reader's screen is dark; the colours of classes stay as they are.
+    Lines and letters are light on a dark screen; the colours of classes do not change.
     """
     buffer = BytesIO()
     save_figure(figure, buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
@@ -83,7 +83,7 @@ def figure_uri(figure: "Figure") -> str:
 
 
 def _follow_scheme(svg: str) -> str:
-    """Let the inks of an SVG follow the reader's choice of a light or a dark screen."""
+    """Make the lines and letters of an SVG follow the light or dark colour scheme of the screen."""
     names = {ink: f"--ink{place}" for place, ink in enumerate(_ON_DARK)}
     for ink, name in names.items():
         svg = svg.replace(f": {ink}", f": var({name})")

@@ -1,4 +1,4 @@
-"""Tables of a page: columns, cells, and how a column that says nothing is left out."""
+"""Tables of a page: columns, cells, and the removal of empty columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, smaller lines below it, a link to an anchor, a class's colour, and what it is sorted by."""
+    """A cell: text, smaller lines below it, link to an anchor, colour of a class, and the value to sort by."""
 
     text: str
     notes: tuple[str, ...] = ()
@@ -18,13 +18,13 @@ class Cell:
 
     @property
     def empty(self) -> bool:
-        """Whether it says nothing."""
+        """Whether the cell is empty."""
         return self.text in ("", DASH) and not any(self.notes)
 
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a column: a title, a smaller line below it, the colour of a class; ``words`` are not numbers."""
+    """The head of a column: title, smaller line below it, colour of a class; ``words`` marks a column of text."""
 
     head: str
     note: str = ""
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names the rows; ``foot`` is a row below them, as a mean."""
+    """A table whose first column names the rows; ``foot`` is a row below them, such as a mean."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -50,7 +50,7 @@ class Table:
     sortable: bool = False
 
     def without_empty_columns(self) -> "Table":
-        """Return the table without the columns, the first excepted, in which no row says anything."""
+        """Return the table without columns in which every row is empty; the first column always stays."""
         rows = [*self.rows, *([self.foot] if self.foot else [])]
         kept = [
             place for place in range(len(self.columns)) if place == 0 or not all(row.cells[place].empty for row in rows)
@@ -68,5 +68,5 @@ class Table:
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table of plain texts."""
+    """Return a table of plain text."""
     return Table(tuple(Column(head) for head in heads), tuple(Row(tuple(Cell(text) for text in row)) for row in rows))

@@ -1,4 +1,4 @@
-"""Published Dice against what a network costs, as in Deconver's Fig. 3 (arXiv 2504.00302)."""
+"""Published Dice against the cost of a network, as in Deconver's Fig. 3 (arXiv 2504.00302)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Where a name may stand, in points from its own: above, below, right, left, and further off.
+# Candidate positions of a name, in points from its marker: above, below, right, left, and further away.
 _PLACES = (
     *(((0, 11), "center"), ((0, -11), "center"), ((7, 0), "left"), ((-7, 0), "right")),
     *(((6, 9), "left"), ((6, -9), "left"), ((-6, 9), "right"), ((-6, -9), "right")),
@@ -19,7 +19,7 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class TradeOff:
-    """A network: its published Dice (%) and cost, and its true cost and measured seconds where they are known.
+    """A network: its published Dice (%) and cost, and its true cost and measured seconds if they are known.
 
     Costs are in thousands of operations per voxel.
     """
@@ -32,9 +32,9 @@ class TradeOff:
 
 
 def draw_tradeoff(networks: Sequence[TradeOff], timed: str = "") -> "Figure":
-    """Return a figure of Dice against cost and, where any network was timed, against seconds (``timed``: on what).
+    """Return a figure of Dice against cost and, if any network was timed, against seconds (``timed`` names the device).
 
-    A filled point is the true cost, an open one the published cost; a line joins both of a network.
+    A filled point is the true cost, an open point the published cost; a line joins the two of a network.
     """
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -81,7 +81,7 @@ def _draw_points(
 
 
 def _name_points(axes: Any, points: Sequence[tuple[TradeOff, float]]) -> None:
-    """Write the names beside the points, each where it is free of the others and of the lines."""
+    """Write the names next to the points, where they overlap neither each other nor the lines."""
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()

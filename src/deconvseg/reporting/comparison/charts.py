@@ -1,4 +1,4 @@
-"""Pictures of a comparison: Dice of every case in all runs, and their learning curves over each other."""
+"""Charts of a comparison: Dice of every case in all runs, and the learning curves of all runs in one figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
     from deconvseg.evaluation.summary import Scores
 
-# Of runs, which differ from the colours of classes and of errors; charts tell runs apart by their markers too.
+# The colours of runs differ from those of classes and errors; each run also has its own marker.
 RUN_COLOURS = ("#8b5cf6", "#0d9488", "#e11d48", "#a16207", "#64748b", "#db2777")
 _MARKERS = "osD^vP"
-# More cases make lines that cannot be told apart.
+# The lines of more cases could not be told apart.
 _MOST_LINES = 45
 
 
 def run_colour(place: int) -> str:
-    """Return the colour of the run at that place."""
+    """Return the colour of the run with that index."""
     return RUN_COLOURS[place % len(RUN_COLOURS)]
 
 
 def draw_dumbbells(names: Sequence[str], cases: Sequence[str], scores: "Scores") -> "Figure":
-    """Return a figure with a line per case from run to run (``scores``: runs, cases), by the change from first to last.
+    """Return a figure with a line per case from run to run, ordered by the change from the first to the last run.
 
-    Of many cases, those that changed most are drawn.
+    ``scores`` is (runs, cases). Of many cases, only those that changed most are drawn.
     """
     change = scores[-1] - scores[0]
     order = np.argsort(np.nan_to_num(change), kind="stable")
@@ -80,7 +80,7 @@ def draw_scatter(
 
 
 def draw_training(names: Sequence[str], runs: Sequence[Sequence[Mapping[str, Any]]]) -> "Figure | None":
-    """Return the runs' losses and validation Dice over the time of training; None where none has a curve."""
+    """Return the losses and validation Dice of the runs over the time of training; None if no run has a curve."""
     if not any(runs):
         return None
     figure = new_figure(11, 3.2)

@@ -8,14 +8,14 @@ from deconvseg.reporting.facts import flatten, is_hash
 from deconvseg.reporting.records import RunRecord
 from deconvseg.reporting.tables import DASH
 
-# Parts of a plan that explain it and decide nothing, and parts of a manifest that other rows tell.
+# Parts of a plan that only explain it, and parts of a manifest that other rows show.
 _EXPLAINS = ("reasons", "chosen", "predicted", "data", "warnings")
 _TOLD = ("command", "files", "data", "listing", "states", "replaced", "finished")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A value that not all runs have alike: in which part of them, its name, and each run's."""
+    """A value that differs between runs: its part, its name, and the value of each run."""
 
     part: str
     key: str
@@ -34,7 +34,7 @@ def find_differences(runs: Sequence[RunRecord]) -> list[Difference]:
     }
     found = []
     for part, trees in parts.items():
-        # A run of which this part is not known says nothing about it.
+        # A run without this part does not count as different.
         if not all(trees):
             continue
         for key in dict.fromkeys(key for tree in trees for key in tree):
@@ -49,11 +49,11 @@ def _flatten_plan(plan: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _describe_data(run: RunRecord) -> dict[str, str]:
-    """Return how many cases are in each split, and how many files were read."""
+    """Return the number of cases in each split, and the number of files read."""
     counts = {f"{name} cases": str(len(run.splits.get(name, ()))) for name in ("train", "val", "test")}
     files = run.manifest.get("data")
     if isinstance(files, Mapping):
-        # Of other contents, some files have another hash: told apart by one number that all of them make.
+        # One hash over the hashes of all files shows whether their contents differ.
         counts["files read"] = str(len(files))
         counts["contents"] = _fingerprint(files)
     return counts if run.splits or files else {}

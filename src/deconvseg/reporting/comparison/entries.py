@@ -1,4 +1,4 @@
-"""What is compared: runs, cross-validations and files of metrics, each with its evaluation."""
+"""The entries of a comparison: runs, cross-validations and files of metrics, each with its evaluation."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _LONGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True)
 class Entry:
-    """One of those that are compared: its name on the page, its run (empty where none is known), its evaluation."""
+    """An entry of a comparison: its name on the page, its run (empty if unknown), its evaluation."""
 
     name: str
     run: RunRecord
@@ -27,11 +27,11 @@ class Entry:
 
 
 def read_entries(paths: Sequence[Path], evaluations: Sequence[Path] = ()) -> list[Entry]:
-    """Read what is compared: folders of runs or cross-validations, or ``metrics.json`` files.
+    """Read the entries of a comparison: folders of runs or cross-validations, or ``metrics.json`` files.
 
-    ``evaluations`` are files of metrics of the runs, one for each in their order; by default they are those of the
-    validation. Raises :class:`InputError` where there is no evaluation, where one is of another run's masks, and where
-    there are not as many as runs.
+    ``evaluations`` are files of metrics, one for each run in the order of the runs; by default the metrics of the
+    validation are used. Raises :class:`InputError` if an evaluation is missing or is about the masks of another run, or
+    if the numbers of evaluations and runs differ.
     """
     if evaluations and len(evaluations) != len(paths):
         raise InputError(
@@ -46,7 +46,7 @@ def read_entries(paths: Sequence[Path], evaluations: Sequence[Path] = ()) -> lis
 def _read_entry(name: str, path: Path, evaluation: Path | None) -> Entry:
     if path.is_file():
         if evaluation is not None:
-            raise InputError(f"{path}: a file of metrics, and {evaluation} is another for it; give the run's folder")
+            raise InputError(f"{path}: a file of metrics, but {evaluation} is given for it too; give the run's folder")
         return Entry(name, RunRecord(path.absolute().parent, {}, {}, {}, [], []), read_evaluation(path, path.parent))
     run = read_run(path)
     if evaluation is not None:
@@ -64,7 +64,7 @@ def _read_entry(name: str, path: Path, evaluation: Path | None) -> Entry:
 
 
 def _tell_apart(paths: Sequence[Path]) -> list[str]:
-    """Return a short name for each path: as many of its last parts as are needed, a number where it comes twice."""
+    """Return a short unique name for each path: its last parts, and a number if a path is repeated."""
     parts = [_name_parts(path) for path in paths]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-count:]) for each in parts]
@@ -80,7 +80,7 @@ def _name_parts(path: Path) -> list[str]:
 
 
 def list_hashes(entry: Entry) -> dict[tuple[str, ...], str]:
-    """Return the SHA-256 of the files that a run has read, by folder's and file's name, where these are unique."""
+    """Return the SHA-256 of the files that a run has read, by the names of folder and file if these are unique."""
     data = entry.run.manifest.get("data")
     found: dict[tuple[str, ...], set[str]] = {}
     for name, digest in data.items() if isinstance(data, dict) else ():
@@ -89,7 +89,7 @@ def list_hashes(entry: Entry) -> dict[tuple[str, ...], str]:
 
 
 def describe_cost(entry: Entry) -> dict[str, str]:
-    """Return what a run costs as far as it is recorded, by name: parameters, time, memory."""
+    """Return the recorded costs of a run by name: parameters, time, memory."""
     run = entry.run
     predicted = run.plan.get("predicted") or {}
     rows = [rows[-1] for rows in (run.metrics, *run.folds) if rows]
@@ -116,7 +116,7 @@ def describe_cost(entry: Entry) -> dict[str, str]:
 
 
 def count_parameters(run: Path) -> int | None:
-    """Return the numbers in a run's weights, or in those of its first fold, by the file's header; None without one."""
+    """Return the number of weights of a run, or of its first fold, from the header of the file; None without a file."""
     for file in (run / "weights.safetensors", run / "fold_0" / "weights.safetensors"):
         if not file.is_file():
             continue
@@ -133,5 +133,5 @@ def count_parameters(run: Path) -> int | None:
 
 
 def list_left_out(names: Sequence[str]) -> str:
-    """Return how many cases there are, and which."""
+    """Return the number of cases and their names."""
     return f"{len(names)} case{'' if len(names) == 1 else 's'} ({list_names(names)})"

@@ -1,4 +1,4 @@
-"""The page of a comparison, and its numbers as JSON beside it."""
+"""The page of a comparison, and its numbers as a JSON file next to it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,13 +32,13 @@ from deconvseg.system import write_text
 from deconvseg.text import dump_json
 
 Location = str | PathLike[str]
-# Of five differences of one sign, p is 2 / 2⁵.
+# For five differences of one sign, p is 2 / 2⁵.
 _FEWEST_FOR_TEST = 6
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What the sections are made of."""
+    """The content of the sections."""
 
     comparison: Comparison
     changed: int
@@ -56,7 +56,7 @@ class _Page:
 
     @cached_property
     def colours(self) -> dict[str, str]:
-        """The colours of the classes, those that some run declares first."""
+        """The colours of the classes; those that a run declares come first."""
         declared: dict[str, str] = {}
         for entry in reversed(self.comparison.entries):
             declared |= {name: parse_colour(text) for name, text in (entry.run.plan.get("colours") or {}).items()}
@@ -83,8 +83,8 @@ def write_comparison(
     """Compare two or more runs, write one self-contained HTML page, and return the numbers.
 
     ``runs`` are folders of runs or of cross-validations, or ``metrics.json`` files; ``evaluations`` are files of
-    metrics, one for each run in their order (default: the validation's). Pictures show the ``cases`` in which the runs
-    differ most. The numbers are written beside the page, under its name with ``.json``. Raises
+    metrics, one for each run in the order of the runs (default: those of the validation). Pictures show the ``cases``
+    in which the runs differ most. The numbers are written next to the page, to a ``.json`` file of its name. Raises
     :class:`~deconvseg.errors.InputError` as :func:`compare_runs` does.
 
     Example:
@@ -96,7 +96,7 @@ def write_comparison(
     """
     target = Path(output)
     if target.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{target}: the page is HTML; give a name that ends in .html, as compare.html")
+        raise InputError(f"{target}: the page is HTML; give a name that ends in .html, such as compare.html")
     comparison = compare_runs(runs, evaluations)
     page = _Page(comparison, cases)
     content = render_page(
@@ -122,7 +122,7 @@ def _overview(page: _Page) -> Iterator[Section]:
         metric = comparison.metrics[0]
         interval = format_interval(statistics, metric.digits)
         score = f"{metric.title} {format_number(statistics['mean'], metric.digits)}"
-        made = tell_how_made(entry.run) if entry.run.plan else "Made by another software, or a run that is not given."
+        made = tell_how_made(entry.run) if entry.run.plan else "Made by other software, or by a run that is not given."
         lines.append(f"{entry.name}: {score}{f' (95 % CI {interval})' if interval else ''}. {made}")
     lead = [tell_verdict(comparison), *lines]
     tables = [("", tabulate_scores(comparison, page.colours, page.run_colours))]
@@ -130,7 +130,7 @@ def _overview(page: _Page) -> Iterator[Section]:
 
 
 def tell_verdict(comparison: Comparison) -> str:
-    """Return a sentence about the first metric of the first and the last run: which is better, and how surely."""
+    """Return a sentence that compares the first and the last run in the first metric, with interval and p."""
     names = [entry.name for entry in comparison.entries]
     metric, column = comparison.metrics[0], comparison.columns[-1]
     pair = next(

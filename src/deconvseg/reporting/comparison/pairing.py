@@ -1,4 +1,4 @@
-"""Runs made comparable: their common cases, classes and metrics, and the paired differences over these."""
+"""Comparison of runs: their common cases, classes and metrics, and the paired differences over these."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ MEAN = "mean over classes"
 
 @dataclass(frozen=True)
 class Pair:
-    """The second run against the first one in one metric of one class, or of their mean."""
+    """The second run minus the first one, in one metric of one class or of the mean over classes."""
 
     first: str
     second: str
@@ -34,7 +34,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs over their common ``cases``, ``classes`` and ``metrics``; ``notes`` say what was left out, and why."""
+    """Runs over their common ``cases``, ``classes`` and ``metrics``; ``notes`` say what was left out and why."""
 
     entries: tuple[Entry, ...]
     cases: tuple[str, ...]
@@ -53,14 +53,14 @@ class Comparison:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What is scored: each class and, of several, their mean."""
+        """The scored columns: each class and, if there are several, their mean."""
         return (*self.classes, MEAN) if len(self.classes) > 1 else self.classes
 
     @cached_property
     def scores(self) -> Scores:
-        """The scores (runs, cases, columns, metrics); NaN where an empty mask has none.
+        """The scores (runs, cases, columns, metrics); NaN where an empty mask has no score.
 
-        The mean is over the classes that occur in some mask of some run, so it is over the same ones for every run.
+        The mean is over the classes that occur in any mask of any run, so it is over the same classes for every run.
         """
         shape = len(self.entries), len(self.cases), len(self.classes), len(self.metrics)
         values, occurs = np.empty(shape), np.empty(shape[:3], bool)
@@ -90,7 +90,7 @@ class Comparison:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """Every two runs in every column and metric; of more than two runs, Holm corrects over these pairs of runs."""
+        """Every pair of runs in every column and metric; for more than two runs, p is Holm-corrected over pairs."""
         found = []
         for column, class_name in enumerate(self.columns):
             for place, metric in enumerate(self.metrics):
@@ -119,7 +119,7 @@ class Comparison:
         return find_differences([entry.run for entry in self.entries])
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain types; a value that is missing is None."""
+        """Return everything as plain types; a missing value is None."""
         return {
             "version": 1,
             "runs": [
@@ -158,9 +158,9 @@ def rows_by_name(entry: Entry, case: Mapping[str, Any]) -> dict[str, Mapping[str
 def compare_runs(runs: Sequence[str | PathLike[str]], evaluations: Sequence[str | PathLike[str]] = ()) -> Comparison:
     """Compare runs, cross-validations or files of metrics over the cases, classes and metrics that all of them have.
 
-    ``evaluations`` are as :func:`read_entries` takes them. A case counts where the true masks of all runs have the same
-    shape and as many voxels of each class. Raises :class:`InputError` for fewer than two runs, where nothing is common,
-    and where empty masks were scored by different policies.
+    ``evaluations`` are as in :func:`read_entries`. A case counts if the true masks of all runs have the same shape and
+    the same number of voxels of each class. Raises :class:`InputError` for fewer than two runs, if the runs have no
+    class or case in common, and if empty masks were scored by different policies.
 
     Example:
         >>> from deconvseg.reporting import compare_runs
@@ -187,13 +187,13 @@ def compare_runs(runs: Sequence[str | PathLike[str]], evaluations: Sequence[str 
 
 
 def _name_alike(entries: list[Entry], notes: list[str]) -> list[Entry]:
-    """Return the runs with one name for their class, that of the first, where each has one class alone."""
+    """Return the runs with the class named as in the first run, if each run has only one class."""
     labels = [entry.evaluation.tree["labels"] for entry in entries]
     names = [next(iter(each.values())) for each in labels if len(each) == 1]
     if len(names) < len(entries) or len(set(names)) == 1:
         return entries
     called = "; ".join(f"{entry.name} calls it {name}" for entry, name in zip(entries, names, strict=True))
-    notes.append(f"The only class of each run is taken for the same one, {names[0]}: {called}.")
+    notes.append(f"The only class of each run is treated as the same class, {names[0]}: {called}.")
     found = []
     for entry, own in zip(entries, labels, strict=True):
         tree = {**entry.evaluation.tree, "labels": dict.fromkeys(own, names[0])}
@@ -229,7 +229,7 @@ def _common_metrics(entries: Sequence[Entry], notes: list[str]) -> tuple[MetricI
     titles += dict.fromkeys(m.title for entry in entries[1:] for m in entry.evaluation.metrics if m.key not in known)
     if titles:
         notes.append(
-            f"Not compared, because some run lacks it or was evaluated in another unit or tolerance: "
+            f"Not compared, because a run lacks it or was evaluated in another unit or with another tolerance: "
             f"{list_names(titles)}."
         )
     return tuple(chosen)
@@ -240,7 +240,7 @@ def _common_cases(entries: Sequence[Entry], classes: Sequence[str], notes: list[
     common = [name for name in by_name[0] if all(name in cases for cases in by_name)]
     for entry, cases in zip(entries, by_name, strict=True):
         if others := [name for name in cases if name not in set(common)]:
-            notes.append(f"Not in all runs and left out: {list_left_out(others)} of {entry.name}.")
+            notes.append(f"Left out, because they are not in all runs: {list_left_out(others)} of {entry.name}.")
     hashes = [list_hashes(entry) for entry in entries]
     same, resaved = [], []
     for name in common:
@@ -261,7 +261,7 @@ def _common_cases(entries: Sequence[Entry], classes: Sequence[str], notes: list[
         raise InputError(
             "the runs have no case in common with the same true mask: "
             + "; ".join(_count_cases(entries))
-            + "; predict and evaluate the same cases by each run, and give these metrics (`evaluations`)"
+            + "; predict and evaluate the same cases with each run, and give these metrics (`evaluations`)"
         )
     return tuple(same)
 

@@ -1,4 +1,4 @@
-"""The cases that differ most between runs, in pictures: the masks of all runs beside the truth."""
+"""Pictures of the cases that differ most between runs: the masks of all runs next to the truth."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from deconvseg.reporting.picking import wrongest_slice
 
 
 def choose_changed(comparison: Comparison, most: int) -> list[int]:
-    """Return the places of the cases whose Dice differs most between any two runs, the largest difference first."""
+    """Return the indices of the cases whose Dice differs most between any two runs, the largest difference first."""
     dice = comparison.scores[:, :, -1, 0]
     spread = np.nan_to_num(np.nanmax(dice, axis=0) - np.nanmin(dice, axis=0))
     order = np.argsort(-spread, kind="stable")
@@ -22,10 +22,10 @@ def choose_changed(comparison: Comparison, most: int) -> list[int]:
 
 
 def draw_changed(comparison: Comparison, place: int, colours: dict[str, str], album: Album) -> dict[str, Any]:
-    """Return the pictures of a case: the image, the truth, and below each run's mask its errors, with a note."""
+    """Return the pictures of a case with a note: the image, the truth, and each run's mask with its errors below."""
     empty: dict[str, Any] = {"rows": [], "classes": {}, "errors": {}}
     if album.full:
-        return empty | {"note": f"No picture: those of this page take {album.most / 1e6:g} MB already."}
+        return empty | {"note": f"No picture: the pictures on this page already take {album.most / 1e6:g} MB."}
     try:
         return _draw(comparison, comparison.cases[place], colours, album)
     except DeconvsegError as error:
@@ -63,7 +63,7 @@ def _draw(comparison: Comparison, name: str, colours: dict[str, str], album: Alb
     above = [] if image is None else [show("Image", scene.draw_image(), whole=True)]
     above.append(show("Truth", scene.draw(parts[0], shown)))
     above += [show(text, scene.draw(part, shown)) for text, part in zip(names, parts[1:], strict=True)]
-    # Below each run's mask, not below the image and the truth.
+    # Errors are below each run's mask; below image and truth is a blank.
     below: list[dict[str, Any]] = [{} for _ in above[: len(above) - len(names)]]
     for text, part in zip(names, parts[1:], strict=True):
         errors, tints = classify_errors(parts[0], part)
@@ -71,7 +71,7 @@ def _draw(comparison: Comparison, name: str, colours: dict[str, str], album: Alb
     if scene.slice is not None:
         notes.insert(0, f"axial slice {scene.slice + 1} of {truth.shape[2]}, in which the masks differ most")
     if scene.zoomed and image is not None:
-        notes.append("the frame in the image is what the other views show")
+        notes.append("the frame in the image marks what the other views show")
     occurring = {int(value) for mask in masks for value in np.unique(mask)} - {0}
     return {
         "rows": [above, below],
@@ -82,7 +82,7 @@ def _draw(comparison: Comparison, name: str, colours: dict[str, str], album: Alb
 
 
 def _rename(pixels: npt.NDArray[Any], values: dict[int, str], classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return a mask with the places of the common classes, from 1, in place of a run's own label values."""
+    """Return a mask with the label values of a run replaced by the numbers of the common classes, from 1."""
     renamed = np.zeros(pixels.shape, np.int64)
     for value, name in values.items():
         if name in classes:
@@ -91,6 +91,6 @@ def _rename(pixels: npt.NDArray[Any], values: dict[int, str], classes: Sequence[
 
 
 def _most_changed(masks: Sequence[npt.NDArray[Any]]) -> int:
-    """Return the axial slice with the most voxels in which not all runs agree."""
+    """Return the axial slice with the most voxels in which the runs disagree."""
     changed = np.any([mask != masks[0] for mask in masks[1:]], axis=0)
     return wrongest_slice(masks[0], np.where(changed, -1, masks[0]))

@@ -13,7 +13,7 @@ from deconvseg.reporting.tables import DASH, Cell, Column, Row, Table
 
 
 def tabulate_scores(comparison: Comparison, colours: Mapping[str, str], run_colours: Mapping[str, str]) -> Table:
-    """Return every metric of every run by class: mean and interval."""
+    """Return the mean and interval of every metric of every run by class."""
     unit = name_unit(comparison.entries[0].evaluation.tree)
     columns = [Column("Class"), Column("Run", words=True)]
     columns += [Column(head_metric(metric, unit), "mean, 95 % CI") for metric in comparison.metrics]
@@ -68,9 +68,9 @@ def _difference(found: PairedDifference, digits: int) -> Cell:
 
 
 def format_signed(value: float, digits: int) -> str:
-    """Return a difference with its sign, as a minus sign and not a hyphen."""
+    """Return a difference with its sign, written as a minus sign, not a hyphen."""
     text = f"{value:+.{digits}f}".replace("-", "−")
-    # What is rounded to nothing has no sign.
+    # A value that rounds to zero has no sign.
     return text if any(digit in text for digit in "123456789") else text[1:]
 
 
@@ -81,14 +81,14 @@ def _probability(value: float | None) -> Cell:
 
 
 def tabulate_differences(names: Sequence[str], differences: Sequence[Difference]) -> Table:
-    """Return what differs between runs, a column for each."""
+    """Return the differences between runs, one column per run."""
     columns = (Column("Value"), *(Column(name, words=True) for name in names))
     rows = tuple(Row((Cell(each.key), *(Cell(value) for value in each.values))) for each in differences)
     return Table(columns, rows)
 
 
 def tabulate_cost(names: Sequence[str], costs: Sequence[Mapping[str, str]], run_colours: Mapping[str, str]) -> Table:
-    """Return what each run costs, a column for each."""
+    """Return the costs of the runs, one column per run."""
     keys = dict.fromkeys(key for cost in costs for key in cost)
     columns = (Column(""), *(Column(name, colour=run_colours[name]) for name in names))
     return Table(columns, tuple(Row((Cell(key), *(Cell(cost.get(key, DASH)) for cost in costs))) for key in keys))
@@ -97,9 +97,9 @@ def tabulate_cost(names: Sequence[str], costs: Sequence[Mapping[str, str]], run_
 def tabulate_cases(
     comparison: Comparison, links: Mapping[int, str], anchors: Sequence[str], run_colours: Mapping[str, str]
 ) -> Table:
-    """Return the sortable table of the common cases: each metric of each run, and the change of Dice, by that change.
+    """Return the sortable table of the common cases: each metric of each run, ordered by the change of Dice.
 
-    ``links`` are the anchors of pictures by the case's place, ``anchors`` those of the rows.
+    ``links`` maps the indices of cases to the anchors of pictures; ``anchors`` are those of the rows.
     """
     unit = name_unit(comparison.entries[0].evaluation.tree)
     names = [entry.name for entry in comparison.entries]

@@ -1,4 +1,4 @@
-"""What the papers print about sizes and costs, beside what is measured: tables, JSON, a page."""
+"""Published sizes and costs of networks next to measured ones: tables, JSON, a page."""
 
 from deconvseg.reporting.complexity.measuring import (
     MeasuredNetwork,

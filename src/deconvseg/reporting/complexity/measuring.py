@@ -1,4 +1,4 @@
-"""Networks measured beside what the papers print about them."""
+"""Measured networks next to their published figures."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from deconvseg.progress import SILENT, Console, each
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """A network with its complexity (None where the project lacks it), seconds if timed, and its published row."""
+    """A network with its complexity (None if the project lacks the network), seconds if timed, and published row."""
 
     name: str
     complexity: Complexity | None
@@ -24,7 +24,7 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True)
 class MeasuredTable:
-    """Networks measured at one image size, with the paper's table whose rows they are."""
+    """Networks measured at one image size, with the table of the paper that lists them."""
 
     title: str
     size: tuple[int, ...]
@@ -41,8 +41,7 @@ class MeasuredTable:
 class Measuring:
     """How networks are measured: at which size (None: each table's own), and on which device they are timed, if any.
 
-    The ``console`` shows how many networks are measured; ``note`` is given a line for what was asked for and is left
-    out.
+    The ``console`` shows the progress; ``note`` is called with a line for each requested network that is left out.
     """
 
     size: tuple[int, ...] | None = None
@@ -54,10 +53,10 @@ class Measuring:
 def compare_with_published(
     presets: Sequence[str] = (), models: Sequence[str] = (), how: Measuring | None = None
 ) -> list[MeasuredTable]:
-    """Measure the networks of the papers' tables, all or those of some presets and registered models.
+    """Measure the networks of the papers' tables: all of them, or those of some presets and registered models.
 
-    With a size, the tables of images with more or fewer axes are left out. Raises
-    :class:`~deconvseg.errors.InputError` for an unknown preset or model, with the nearest ones, where no row is left,
+    If a size is given, tables of images with another number of axes are left out. Raises
+    :class:`~deconvseg.errors.InputError` for an unknown preset or model, naming the nearest ones, if no row is left,
     and for a size that a network refuses.
     """
     _check_names(presets, models)
@@ -81,7 +80,7 @@ def compare_with_published(
 def _choose(
     presets: Sequence[str], models: Sequence[str], how: Measuring
 ) -> list[tuple[PublishedTable, list[PublishedRow]]]:
-    """The tables, and of each the rows, of some presets and models, as far as the size may be one of theirs."""
+    """Return the tables and rows of some presets and models whose number of axes fits the size."""
     chosen = []
     for table in (*PUBLISHED_TABLES, *FURTHER_TABLES):
         rows = [row for row in table.rows if not models or row.model in models]
@@ -96,11 +95,11 @@ def _choose(
     if not fitting:
         axes = " or ".join(map(str, sorted({len(table.size) for table, _ in chosen})))
         raise InputError(
-            f"size {_times(how.size or ())}: the papers have no {wanted} of such images; give {axes} lengths"
+            f"size {_times(how.size or ())}: the papers have no {wanted} with that number of axes; give {axes} lengths"
         )
     left_out = [table.title for table, rows in chosen if (table, rows) not in fitting]
     if left_out:
-        how.note(f"left out, as their images have not {len(how.size or ())} axes: {'; '.join(left_out)}")
+        how.note(f"left out, because their images do not have {len(how.size or ())} axes: {'; '.join(left_out)}")
     return fitting
 
 
@@ -113,17 +112,17 @@ def measure_networks(
 ) -> list[MeasuredTable]:
     """Measure each of these registered models with each preset (or none) and these constructor arguments (``values``).
 
-    Without models, all those of the preset that take the arguments, or ``deconver``. Without a size, at that of the
-    preset's patches; without a preset, from one channel to two where the arguments do not say. Raises
-    :class:`~deconvseg.errors.InputError` as :func:`compare_with_published` does, for arguments that do not fit, and
-    where neither gives a size.
+    If no models are given, measures all models of the preset that accept the arguments, or ``deconver``. The default
+    size is that of the preset's patches. Without a preset, the default is one input channel and two output channels.
+    Raises the errors of :func:`compare_with_published`, and :class:`~deconvseg.errors.InputError` for arguments that do
+    not fit, or if neither a size nor a preset is given.
     """
     _check_names(presets, models)
     tables = []
     for preset in presets or (None,):
         size = how.size or (PRESETS[preset].patch_size if preset else None)
         if size is None:
-            raise InputError("no size is given: add `size`, as `size=64x64x64`, or `presets`")
+            raise InputError("no size is given: add `size`, such as `size=64x64x64`, or `presets`")
         names = models or _takers(preset, values, how)
         rows = [
             MeasuredNetwork(
@@ -137,14 +136,14 @@ def measure_networks(
 
 
 def _for_axes(name: str, preset: str | None, network: Mapping[str, Any], size: Sequence[int]) -> dict[str, Any]:
-    """Take the number of axes from the size, and one channel to two, where neither preset nor arguments give them."""
+    """Add the number of axes of the size and one channel to two, if neither preset nor arguments give them."""
     ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": len(size)} if preset is None else {}
     known = list_arguments(name)
     return {**{key: value for key, value in ends.items() if key in known}, **network}
 
 
 def _takers(preset: str | None, network: Mapping[str, Any], how: Measuring) -> list[str]:
-    """The models of a preset that take all the arguments."""
+    """Return the models of a preset that accept all the arguments."""
     if preset is None:
         return ["deconver"]
     takers = [
@@ -159,19 +158,19 @@ def _takers(preset: str | None, network: Mapping[str, Any], how: Measuring) -> l
             check_choice(argument, sorted(known), f"preset {preset}: argument")
         raise InputError(f"preset {preset}: none of its {', '.join(others)} takes {' and '.join(network)}")
     if others:
-        how.note(f"left out, as they do not take {', '.join(network)}: {', '.join(others)}")
+        how.note(f"left out, because they do not accept {', '.join(network)}: {', '.join(others)}")
     return takers
 
 
 def _measure_row(row: PublishedRow, size: tuple[int, ...], how: Measuring) -> tuple[Complexity | None, float | None]:
-    """Measure a row; nothing where its network was built for another size alone, or needs a package that is missing."""
+    """Measure a row; None if its network has another fixed size or needs a missing package."""
     try:
         built = create_model(row.model, row.preset, **row.network)
     except MissingPackageError as error:
         how.note(f"left out: {row.system} ({error})")
         return None, None
     if built.fixed_size not in (None, size):
-        how.note(f"left out, as it was built for {_times(built.fixed_size or ())} alone: {row.system}")
+        how.note(f"left out, because it accepts only {_times(built.fixed_size or ())}: {row.system}")
         return None, None
     return _measure(built, size, how.device)
 

@@ -1,4 +1,4 @@
-"""The page of sizes and costs, with its picture."""
+"""The page of sizes and costs, and its picture."""
 
 from collections.abc import Iterator, Sequence
 from os import PathLike
@@ -12,17 +12,17 @@ from deconvseg.reporting.tradeoff import TradeOff, draw_tradeoff
 from deconvseg.runs import describe_environment
 from deconvseg.system import atomic_write, write_text
 
-# What Deconver's Fig. 3 draws.
+# The networks of Deconver's Fig. 3.
 _DRAWN, _DATASET = PUBLISHED_TABLES[0], "ISLES'22"
 
 _INTRODUCTION = """# Sizes and costs
 
-Every figure stands beside the one that the paper prints. *Same rule* counts operations as the paper's tool seems to
-have done (for Deconver a rule that was fitted to its rows). *True* counts all multiply-accumulates: convolutions,
+Every figure is next to the published one. *Same rule* counts operations as the paper's tool seems to have done (for
+Deconver, a rule that was fitted to its rows). *True* counts all multiply-accumulates: convolutions,
 products, deconvolutions, interpolation and sampling. K/voxel are thousands of operations, two for each
-multiply-accumulate; G are billions of multiply-accumulates for one image. *Memory* is computed, not measured: what the
-activations of one image take at most, in float32, called layer by layer; the native kernels of a CPU take less. An
-empty cell is something that is not known. [How it is counted](../explanation/complexity.md) says more.
+multiply-accumulate; G are billions of multiply-accumulates for one image. *Memory* is computed, not measured: the
+peak of the activations of one image in float32, called layer by layer; the native kernels of a CPU take less. An empty
+cell means that the value is not known. [How it is counted](../explanation/complexity.md) explains the rules.
 """
 
 
@@ -31,9 +31,9 @@ def write_complexity_page(
 ) -> list[Path]:
     """Write a Markdown page with these tables and the reasons why figures differ; return the files that were written.
 
-    Where networks of Deconver's Fig. 3 are among them, their picture is written beside the page, a PNG of the same
-    name. ``device`` is the one on which they were timed. Raises :class:`~deconvseg.errors.InputError` where the page
-    cannot be written, or is not to be a ``.md``.
+    If networks of Deconver's Fig. 3 are among them, the figure is written next to the page, as a PNG of the same name.
+    ``device`` is the device on which they were timed. Raises :class:`~deconvseg.errors.InputError` if the page cannot
+    be written, or if its name does not end in ``.md``.
     """
     page = Path(path)
     check_page(page)
@@ -49,13 +49,13 @@ def write_complexity_page(
 
 
 def check_page(path: Path) -> None:
-    """Refuse a page that is not Markdown by its name, as that of the picture beside it."""
+    """Refuse a page whose name does not end in ``.md``; the picture next to it has the same stem."""
     if path.suffix != ".md":
-        raise InputError(f"{path}: the page is Markdown; give a name that ends in .md, as complexity.md")
+        raise InputError(f"{path}: the page is Markdown; give a name that ends in .md, such as complexity.md")
 
 
 def trade_offs(tables: Sequence[MeasuredTable]) -> list[TradeOff]:
-    """The networks of Deconver's Fig. 3, with what was measured of them."""
+    """The networks of Deconver's Fig. 3 with their measurements."""
     return [
         TradeOff(
             row.name,
@@ -96,7 +96,7 @@ def _lines(tables: Sequence[MeasuredTable], picture: str, device: str | None) ->
 
 
 def timing(device: str) -> str:
-    """How and on what the seconds were measured."""
+    """How, and on which machine, the seconds were measured."""
     machine = describe_environment()["machine"]
     on = (
         machine["accelerator"] if device.startswith("cuda") else f"{machine['processor']}, {machine['threads']} threads"

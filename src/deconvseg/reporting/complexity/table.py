@@ -1,4 +1,4 @@
-"""Tables of measured networks, for people and as JSON."""
+"""Tables of measured networks, as text and as JSON."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _EXACT = (
 
 
 def reasons_of(tables: Sequence[MeasuredTable]) -> list[str]:
-    """The reasons why figures differ that these tables need, in the order of their numbers (from 1)."""
+    """The reasons for differences that these tables refer to, in the order of their numbers (from 1)."""
     found: dict[str, None] = {}
     for table in tables:
         for row in table.rows:
@@ -28,7 +28,7 @@ def reasons_of(tables: Sequence[MeasuredTable]) -> list[str]:
 
 
 def cells(table: MeasuredTable, reasons: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The headings and rows of a table as texts; the last cell holds the numbers of its reasons."""
+    """The headings and rows of a table as text; the last cell has the numbers of its reasons."""
     columns = [column for column in _COLUMNS if any(column.cell(table, row) for row in table.rows)]
     headings = [column.heading(table) for column in columns]
     rows = [[column.cell(table, row) for column in columns] for row in table.rows]
@@ -40,7 +40,7 @@ def cells(table: MeasuredTable, reasons: Sequence[str]) -> tuple[list[str], list
 
 
 def to_json(tables: Sequence[MeasuredTable]) -> list[dict[str, Any]]:
-    """The same as a tree for JSON, with exact numbers, the tally of every operation, and the reasons in words."""
+    """The table as a tree for JSON, with exact numbers, the tally of every operation, and the reasons as text."""
     return [
         {"title": table.title, "size": list(table.size), "networks": [_network_tree(table, row) for row in table.rows]}
         for table in tables
@@ -48,12 +48,12 @@ def to_json(tables: Sequence[MeasuredTable]) -> list[dict[str, Any]]:
 
 
 def text_of_reason(reason: str) -> str:
-    """A reason in words."""
+    """A reason as text."""
     return REASONS.get(reason, f"{reason[0].upper()}{reason[1:].rstrip('.')}.")
 
 
 def true_cost(table: MeasuredTable, measured: Complexity) -> float:
-    """The exact cost in the published table's unit: multiply-accumulates where that counts them, else twice as many."""
+    """The exact cost in the unit of the published table: multiply-accumulates, or operations (twice as many)."""
     if table.published and table.published.cost_unit == "G":
         return measured.macs / 1e9
     return measured.flops_per_voxel / 1e3
@@ -73,7 +73,7 @@ def _reasons(row: MeasuredNetwork) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its heading for a table, and the cell of a row (empty where there is nothing to tell)."""
+    """A column: its heading, and the cell of a row (empty if unknown)."""
 
     heading: Callable[[MeasuredTable], str]
     text: Callable[[MeasuredTable, MeasuredNetwork, Complexity], str] | None = None

@@ -14,7 +14,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const rows = [...body.rows].sort((one, other) => {
         const [first, second] = [key(one), key(other)];
         const numbers = [Number(first), Number(second)];
-        // What has no value comes last in either order.
+        // Missing values come last in either order.
         const [none, nothing] = [first === "" || first === "–", second === "" || second === "–"];
         if (none || nothing) return none - nothing;
         const order = numbers.some(Number.isNaN) ? first.localeCompare(second, undefined, { numeric: true }) : numbers[0] - numbers[1];

@@ -94,7 +94,7 @@ def test_cross_validation_prints_its_table_and_fails_with_a_fold(  # type: ignor
     done = deconvseg("crossval", discs, "-o", run, "--plan", plan, "--folds", 2, "--device", "cpu", "--epochs", 1)
     assert done.code == 1
     assert "no prediction has this name" in done.err
-    assert "5 cases, each by the fold that did not see it" in done.out
+    assert "5 cases, out-of-fold predictions" in done.out
     assert "disc " in done.out
     assert "post-processing: " in done.out
     again = deconvseg("crossval", discs, "-o", run, "--resume", "--json")
@@ -338,7 +338,7 @@ def test_a_threshold_is_shown_chosen_taken_and_reset(deconvseg, trained: Path, d
     assert max(map(len, shown.out.splitlines())) <= 80 + len(str(run))
     chosen = deconvseg("threshold", run, "--set", "disc=0.3")
     assert "scores better on them than on new ones" in chosen.err
-    assert f"{run}: predict takes the threshold disc 0.3 (set by hand)" in chosen.out
+    assert f"{run}: predict uses the threshold disc 0.3 (set by hand)" in chosen.out
     told = json.loads(deconvseg("threshold", run, "--json").out)
     assert told["chosen"]["threshold"] == {"disc": 0.3}
     assert len(told["points"]["structures"][0]["curve"]["sensitivity"]) == 99

@@ -84,7 +84,7 @@ def test_a_model_asked_for_by_name_of_which_nothing_was_measured_is_an_error(com
     assert code == 1
     assert "UNETR" in out
     assert "left out, because it accepts only 64x64x64: UNETR" in err
-    assert err.strip().splitlines()[-1][8:].startswith(" error: nothing could be measured of unetr; ")
+    assert err.strip().splitlines()[-1][8:].startswith(" error: no measurement of unetr; ")
     code, out, err = complexity(*asked)
     assert code == 0
     assert "Not measured" in out
@@ -96,7 +96,7 @@ def test_a_model_asked_for_by_name_of_which_nothing_was_measured_is_an_error(com
     [
         (["--preset", "isles"], "preset 'isles' is unknown: did you mean 'isles26' or 'isles22'"),
         (["--model", "unett"], "model 'unett' is unknown: did you mean 'unet'"),
-        (["--size", "64,64"], "--size 64,64: give positive numbers with x between them, as 64x64x64 or 256x256"),
+        (["--size", "64,64"], "--size 64,64: give positive numbers with x between them, such as 64x64x64 or 256x256"),
         (["--size", "0x64"], "--size 0x64"),
         (["--preset", "glas", "--size", "50x50"], "pad to (64, 64)"),
         (["--preset", "glas", "--size", "64"], "size 64: the papers have no table for glas with that number of axes"),

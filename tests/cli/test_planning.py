@@ -71,7 +71,7 @@ def test_a_plan_that_is_there_takes_no_choices(
 ) -> None:
     code, _, err = run(monkeypatch, capsys, file, "--memory", "8G", "--time", "1h", "--device", "cpu", "--seed", "0")
     assert code == 2
-    assert f"--memory, --time, --device, --seed beside {file}: that plan is there" in err
+    assert f"--memory, --time, --device, --seed together with {file}: an existing plan" in err
 
 
 def test_the_description_of_a_dataset_is_a_dataset_and_its_problems_are_told(
@@ -95,7 +95,7 @@ def test_the_schema_is_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name a dataset to plan for, or a plan.json to check"),
+        ([], "give a dataset to plan for, or a plan.json to check"),
         (["{discs}", "--memory", "much"], "--memory much: give a number and K, M, G or T"),
     ],
 )

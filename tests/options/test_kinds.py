@@ -31,7 +31,9 @@ def test_numbers_after_the_option_are_one_value(sizes: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-8", "8x0", "8x8x8x8", "8.5", "large", "8x", "1e3"])
 def test_what_is_no_patch_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(InputError, match="^--patch-size .*: give a whole number, or one for each axis, as 96x96x64$"):
+    with pytest.raises(
+        InputError, match="^--patch-size .*: give a whole number, or one for each axis, such as 96x96x64$"
+    ):
         Option("", PATCH).read(text, "--patch-size")
 
 

@@ -182,7 +182,7 @@ def test_a_wrong_value_is_one_error_that_names_the_argument(name: str, value: ob
         (["--max-time", "soon"], "--time soon: give a number and s, m or h, as 90s, 15m or 1.5h"),
         (["--time", "0s"], "--time 0s: give a number and s, m or h, as 90s, 15m or 1.5h"),
         (["--memory", "much"], "--memory much: give a number and K, M, G or T, as 800M or 8G"),
-        (["--set", "batch_size"], "--set batch_size: give KEY=VALUE, as batch_size=2"),
+        (["--set", "batch_size"], "--set batch_size: give KEY=VALUE, such as batch_size=2"),
     ],
 )
 def test_a_wrong_text_is_one_error_that_names_the_flag(arguments: list[str], wanted: str) -> None:

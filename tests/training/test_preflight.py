@@ -60,7 +60,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"patch_size": (96, 96, 1), "dims": 3}, "is a slice, but `dims=3` asks for volumes"),
     ({"batch_size": 3, "devices": 2, "device": "cpu"}, "a batch of 3 cannot be divided over 2 devices"),
     ({"batch_size": 2, "values": {"batch_size": 4}}, r"`batch_size=2` beside `values=\{'batch_size': 4\}`: both are"),
-    ({"epochs": 2, "values": {"recipe.epochs": 4}}, "both are the plan's recipe.epochs"),
+    ({"epochs": 2, "values": {"recipe.epochs": 4}}, "both set recipe.epochs in the plan"),
     ({"values": {"batchsize": 4}}, "batchsize: the plan has no such key; did you mean 'batch_size'"),
     ({"values": {"learning_rate": 4}}, "no such key; did you mean 'recipe.learning_rate'"),
     ({"values": {"recipe.learning_rate": "fast"}}, r"recipe.learning_rate: .*number \(found 'fast'\)"),

@@ -19,8 +19,8 @@ class Kind(NamedTuple):
     ``check`` returns the normalised value, ``read`` converts a text to a value; both raise TypeError or ValueError.
     ``wanted`` describes valid values, and ``form`` replaces ``{form}`` in a help text; on the command line these are
     ``wanted_text`` and ``text_form``. The parser of the command line returns a ``parsed``, which ``read`` converts; if
-    that is a list, ``read`` converts each element and ``gather`` combines them. For a kind whose values are names, ``names``
-    returns all names. ``find`` raises :class:`InputError` for a value that does not exist.
+    that is a list, ``read`` converts each element and ``gather`` combines them. For a kind whose values are names,
+    ``names`` returns all names. ``find`` raises :class:`InputError` for a value that does not exist.
     """
 
     check: Callable[[Any], Any]

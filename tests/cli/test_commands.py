@@ -346,7 +346,7 @@ def test_a_threshold_is_shown_chosen_taken_and_reset(deconvseg, trained: Path, d
     predicted = deconvseg("predict", "-i", image, "-o", tmp_path / "masks", "-m", run, "--json")
     assert f"threshold disc 0.3 (set by hand) of {run}" in predicted.err
     assert json.loads(predicted.out)["threshold"] == {"disc": 0.3}
-    assert "the chosen threshold is forgotten" in deconvseg("threshold", run, "--reset").out
+    assert "the chosen threshold is removed" in deconvseg("threshold", run, "--reset").out
     for flags, text in (
         (("--set", "3"), "--set 3: give a number between 0 and 1"),
         (("--set", "liver=0.3"), "--set: there is no class 'liver'; the classes are disc"),

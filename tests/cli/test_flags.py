@@ -122,7 +122,7 @@ def places(discs: Path, tmp_path: Path) -> dict[str, Path]:
         ("train {discs} -o {tmp}/new --variant 1-2", "name the preset too, as --preset"),
         ("train {discs} -o {tmp}/new --precision 16 -d cpu", "--precision 16: float16 needs"),
         ("crossval {discs} -o {tmp}/new --jobs 2 --devices 2", "--jobs 2 beside --devices 2"),
-        ("crossval {discs} -o {tmp}/new --table {tmp}/t.csv", "--table {tmp}/t.csv: say which column"),
+        ("crossval {discs} -o {tmp}/new --table {tmp}/t.csv", "--table {tmp}/t.csv: give the column by which folds"),
         ("predict -i {discs} -o {tmp}/out -m {tmp}/run -d tpu", "--device tpu: not available"),
         ("evaluate -g {discs} -p {discs}/masks --fold 1", "--fold 1 has several splits: say which one as --split"),
         ("report {tmp}/run --metrics {tmp}/other.json", "write it by evaluate (--output)"),

@@ -254,8 +254,8 @@ def test_processes_train_what_this_process_trains(finished: Path, discs: Path, p
         ({"jobs": 0}, "`jobs=0`: give a whole number, 1 or more"),
         ({"precision": "8"}, "`precision='8'`"),
         ({"pretrained": "nowhere"}, "not a run folder"),
-        ({"stratify": "site"}, "name the .csv or .tsv file that has this column with `table`"),
-        ({"table": "sites.csv"}, "say which column"),
+        ({"stratify": "site"}, "give the .csv or .tsv file with this column as `table`"),
+        ({"table": "sites.csv"}, "give the column by which folds"),
         ({"resume": True}, "no cross-validation to resume"),
     ],
 )
@@ -296,7 +296,7 @@ def test_what_is_asked_of_the_plan_and_the_devices_reaches_every_fold(
     assert wanted.items() <= Run(tmp_path).config.items()
     for task in listed.tasks:
         assert {**others, "cache": str(tmp_path / "cache")}.items() <= task.arguments.items()
-    with pytest.raises(InputError, match="`jobs=2` beside `devices=2`"):
+    with pytest.raises(InputError, match="`jobs=2` together with `devices=2`"):
         crossval(discs, tmp_path, jobs=2, devices=2, device="cpu")
 
 
@@ -313,9 +313,9 @@ def test_a_cross_validation_is_not_overwritten_or_continued_otherwise(finished: 
         crossval(discs, finished, device="cpu")
     with pytest.raises(InputError, match="seed 0 → 4"):
         crossval(discs, finished, seed=4, resume=True)
-    with pytest.raises(InputError, match="has 3 folds, but 4 were asked for"):
+    with pytest.raises(InputError, match="has 3 folds, but 4 were requested"):
         crossval(discs, finished, folds=4, resume=True)
-    with pytest.raises(InputError, match="was started with `stratify=None`; leave `stratify` out"):
+    with pytest.raises(InputError, match="was started with `stratify=None`; omit `stratify`"):
         crossval(discs, finished, stratify="site", resume=True)
 
 

@@ -88,7 +88,7 @@ def test_a_bare_array_lies_as_all_training_files_did(orientation: str, caplog: p
     steps = nib.affines.voxel_sizes(affine)
     bare = image_of(array, plan, spacing=steps)
     assert np.allclose(bare.image.geometry.affine[:3, :3], affine[:3, :3])
-    assert f"axes are taken for {orientation} (as those of all training files)" in caplog.text
+    assert f"axes are assumed to be {orientation} (as those of all training files)" in caplog.text
     caplog.clear()
     given_affine = image_of(array, plan, affine=affine, spacing=steps)
     assert caplog.text == ""
@@ -110,10 +110,10 @@ def test_without_one_orientation_a_bare_array_is_ras_and_that_is_said_where_it_m
     for plan in (one_way, plan_of(3, 3, (8, 8, 8), (1, 1, 3))):
         caplog.clear()
         image_of(array, plan, spacing=(1, 1, 1))
-        assert "taken for RAS (x to the right, y to the front, z up)" in caplog.text
+        assert "assumed to be RAS (x to the right, y to the front, z up)" in caplog.text
     caplog.clear()
     image_of(array, plan_of(3, 3, (8, 8, 8), (0.8, 0.8, 0.8)))
-    assert "taken for 1 mm wide, but the run works at 0.8 x 0.8 x 0.8 mm" in caplog.text
+    assert "assumed to be 1 mm wide, but the run works at 0.8 x 0.8 x 0.8 mm" in caplog.text
 
 
 def test_images_of_other_libraries_keep_their_geometry_and_come_back_as_such(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_arguments_that_would_be_ignored_are_refused(tmp_path: Path, discs: Path
     for options, name in (({"output": tmp_path}, "output"), ({"split": "val"}, "split"), ({"bids": True}, "bids")):
         with pytest.raises(InputError, match=f"^`{name}`: an image in memory"):
             deconvseg.predict(np.ones((8, 8, 8)), trained, **options)
-    with pytest.raises(InputError, match="^`affine`: files have a geometry of their own"):
+    with pytest.raises(InputError, match="^`affine`: files contain their geometry"):
         deconvseg.predict(discs, trained, tmp_path, affine=np.eye(3))
     with pytest.raises(InputError, match=r"the image: give a deconvseg.data.Image .* not a ndarray"):
         Predictor([(nn.Conv2d(1, 2, 1), plan_of(2, 2, (8, 8), (1, 1)))]).segment(np.ones((8, 8)))

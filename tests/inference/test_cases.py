@@ -225,7 +225,9 @@ def test_an_interruption_keeps_finished_masks_and_leaves_no_half_file(
 
     options = {"load": make_image, "save_probabilities": save_probabilities}
     cases = cases_of("a", "b", "c")
-    with pytest.raises(InterruptionError, match="interrupted; 1 of 3 masks are in .*; go on with `skip_existing=True`"):
+    with pytest.raises(
+        InterruptionError, match="interrupted; 1 of 3 masks are in .*; continue with `skip_existing=True`"
+    ):
         predict_cases(Predictor([(Interrupted(), predictor.plan)]), cases, tmp_path, **options)
     expected = ["a.nii.gz", *(["a.npz"] if save_probabilities else []), "predictions.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected

@@ -278,7 +278,9 @@ def test_what_an_engine_does_not_take_or_give_is_an_error_that_names_it(scans: P
         Predictor([(ThresholdEngine(), plan_of(3, 3, (8, 8, 8), (1.0,) * 3))]).segment(image, "scan.nii")
     coarse = ThresholdEngine()
     coarse.size_multiple = (16, 16, 16)
-    with pytest.raises(InputError, match=r"windows of \(8, 8, 8\): this network takes multiples of \(16, 16, 16\)"):
+    with pytest.raises(
+        InputError, match=r"windows of \(8, 8, 8\): this network accepts only multiples of \(16, 16, 16\)"
+    ):
         Predictor([(coarse, plan)])
     with pytest.raises(InputError, match="ThresholdEngine: its batch_size is 0; give 1 or more"):
         Predictor([(ThresholdEngine(batch_size=0), plan)])
@@ -310,7 +312,7 @@ def test_a_fixed_size_is_the_size_of_windows_whatever_the_plan_says(tmp_path: Pa
         for model, side in ((engine, 16), (convolutions(3), 8))
     ]
     assert np.allclose(*masks, atol=1e-5)
-    with pytest.raises(InputError, match=r"windows of \(16, 16, 16\): this network takes \(8, 8, 8\) alone"):
+    with pytest.raises(InputError, match=r"windows of \(16, 16, 16\): this network accepts only \(8, 8, 8\)"):
         predict_windows(engine, torch.zeros(1, 1, 20, 20, 20), (16, 16, 16))
 
 

@@ -94,7 +94,7 @@ def test_sums_leave_an_accelerator_before_windows_get_smaller(caplog: pytest.Log
         sweep._make_room(error)
         assert sweep.store == torch.device("cpu")
         assert member.window == (32, 32)
-    assert caplog.text.count("going on with the sums of logits on the host") == 2
+    assert caplog.text.count("continuing with the sums of logits on the host") == 2
     sweep._make_room(WindowMemoryError(member))
     assert member.window == (16, 32)
     with pytest.raises(torch.OutOfMemoryError):

@@ -130,7 +130,7 @@ def test_a_mask_that_was_corrected_or_made_elsewhere_is_left_and_named(run: Pred
     (folder / "predictions.jsonl").unlink()
     done = run(skip_existing=True)
     assert len(done.skipped) == 3
-    assert "was not made by this command as far as predictions.jsonl tells" in done.remarks["b"][0]
+    assert "was not made by this command, according to predictions.jsonl" in done.remarks["b"][0]
 
 
 @pytest.mark.faults

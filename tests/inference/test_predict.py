@@ -158,7 +158,7 @@ def test_a_mask_never_replaces_its_image(trained: Path, discs: Path, tmp_path: P
     before = scan.read_bytes()
     with pytest.raises(InputError, match="is a file of the data, which a mask would replace"):
         predict(scan, trained, tmp_path)
-    with pytest.raises(InputError, match="masks among them would be taken for images"):
+    with pytest.raises(InputError, match="masks in it would be read as images"):
         predict(tmp_path, trained, tmp_path)
     assert scan.read_bytes() == before
 
@@ -351,7 +351,7 @@ def test_channels_are_found_by_their_names(tmp_path: Path, caplog: pytest.LogCap
 
     expected = masks("image_T1,image_FLAIR", "t1.nii.gz", "flair.nii.gz")
     assert not np.array_equal(masks("image_X,image_Y", "flair.nii.gz", "t1.nii.gz"), expected)
-    assert "takes X, Y for the run's T1, FLAIR, in this order" in caplog.text
+    assert "uses X, Y as the run's T1, FLAIR, in this order" in caplog.text
     assert np.array_equal(masks("image_flair,image_T1", "flair.nii.gz", "t1.nii.gz"), expected)
     with pytest.raises(InputError, match="has the channels T1, T2, but the run needs T1, FLAIR"):
         masks("image_T1,image_T2", "t1.nii.gz", "flair.nii.gz")
@@ -381,7 +381,7 @@ def test_cases_that_trained_a_run_are_no_test_of_it(
     splits = tmp_path / "splits.json"
     splits.write_text(json.dumps({"train": ["disc5"], "val": [], "test": ["disc0", "disc6"]}))
     predict(discs, trained, tmp_path / "masks", splits=splits, split="test")
-    assert "1 of the 2 cases of the split test trained one of the runs" in caplog.text
+    assert "1 of the 2 cases of the split test were training cases of a run" in caplog.text
     assert "disc0" in caplog.text
     with pytest.raises(InputError, match="`fold=1` has several splits: say which one"):
         predict(discs, trained, tmp_path / "masks", fold=1)

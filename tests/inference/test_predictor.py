@@ -53,7 +53,7 @@ def test_each_run_is_mirrored_along_its_own_axes(caplog: pytest.LogCaptureFixtur
             expected.append(torch.stack(logits).mean(0).softmax(0))
     found = Predictor(models, tta=True).probabilities(IMAGE)
     assert np.allclose(found, torch.stack(expected).mean(0).numpy(), atol=1e-6)
-    assert "`tta=True`: model 2 was trained without mirroring, so it changes nothing there" in caplog.text
+    assert "`tta=True`: model 2 was trained without mirroring, so this has no effect on it" in caplog.text
     assert "model 0" not in caplog.text
     caplog.clear()
     Predictor(models)

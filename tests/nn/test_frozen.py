@@ -246,7 +246,7 @@ def test_a_network_that_cannot_be_copied_comes_back_and_the_log_says_why(caplog:
     network[0].kept = network[0].weight * 2
     with caplog.at_level(logging.WARNING, logger="deconvseg"):
         assert tune(network, CPU) is network
-    assert "Sequential runs as it is, not prepared for this CPU, because it cannot be copied: Only" in caplog.text
+    assert "Sequential is not optimised for this CPU, because it cannot be copied: Only" in caplog.text
 
 
 def test_weights_with_hooks_that_compute_them_are_left_alone() -> None:

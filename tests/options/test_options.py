@@ -272,7 +272,7 @@ def test_runs_of_the_last_version_go_on(tmp_path: Path, more: dict[str, object])
     assert same.to_json().items() >= OF_THE_LAST_VERSION.items()
     now = CrossvalOptions("data", "run") if more else TrainArguments("data", "run")
     assert now.to_config().keys() >= (OF_THE_LAST_VERSION.keys() | more.keys()) - ({"fold", "nodes"} if more else set())
-    with pytest.raises(InputError, match="seed 3 → 4; leave these out"):
+    with pytest.raises(InputError, match="seed 3 → 4; omit these"):
         resume_options(TrainOptions("discs", seed=4), run)
 
 

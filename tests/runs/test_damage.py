@@ -77,7 +77,7 @@ def test_any_flipped_bit_of_a_resume_state_is_told(run: Run) -> None:
     for place in (tensors, (tensors + len(content)) // 2, len(content) - 1):
         content[place] ^= 1
         run.resume_file.write_bytes(content)
-        with pytest.raises(InputError, match="its content is not what was written"):
+        with pytest.raises(InputError, match="its content does not match its checksum"):
             completed_epochs(run.resume_file)
         content[place] ^= 1
     run.resume_file.write_bytes(content)

@@ -121,7 +121,7 @@ def test_a_run_without_a_completed_epoch_begins_anew_as_it_was_asked_for(
 ) -> None:
     plan = tiny_plan(recipe={"epochs": 1, "steps_per_epoch": 1})
     run = Run(tmp_path / "run")
-    for write, message in ((2, "stopped before it had begun; start it without `resume`"), (8, "")):
+    for write, message in ((2, "stopped before it began; start it without `resume`"), (8, "")):
         with monkeypatch.context() as patch:
             stop_at(write, patch)
             with pytest.raises(Stopped):
@@ -148,7 +148,7 @@ def test_a_full_disk_says_how_the_training_goes_on(
         save(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Run, "save_weights", full)
-    advice = r"disk is full while writing .*; free some space and go on with `resume=True`"
+    advice = r"disk is full while writing .*; free some space and continue with `resume=True`"
     with pytest.raises(DeconvsegError, match=advice):
         train(discs, tmp_path / "run", **options)
     monkeypatch.undo()

@@ -70,10 +70,10 @@ def test_a_finished_run_goes_further_and_its_record_says_so(run: Path, discs: Pa
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"epochs": 3}, r"`epochs=3`: .*run has completed 4 epochs already; ask for more"),
-        ({"max_seconds": 0.01}, r"`max_seconds=0.01`: .*run has trained for .* already; ask for more time"),
-        ({"epochs": 9, "seed": 4}, r"seed 0 → 4; leave these out"),
-        ({"epochs": 9, "learning_rate": 0.5}, r"recipe.learning_rate → 0.5; leave these out"),
+        ({"epochs": 3}, r"`epochs=3`: .*run has already completed 4 epochs; give more"),
+        ({"max_seconds": 0.01}, r"`max_seconds=0.01`: .*run has already trained for .*; give more time"),
+        ({"epochs": 9, "seed": 4}, r"seed 0 → 4; omit these"),
+        ({"epochs": 9, "learning_rate": 0.5}, r"recipe.learning_rate → 0.5; omit these"),
         ({"epochs": 9, "patch_size": 16}, r"patch_size → 16"),
     ],
 )

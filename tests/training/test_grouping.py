@@ -39,7 +39,7 @@ def test_a_training_keeps_groups_in_one_split_and_goes_on_with_them(eyes: Path, 
     options = TrainOptions(str(eyes), group_by=EYES, device="cpu")
     write_places(options, run)
     assert resume_options(TrainOptions(str(eyes), device="cpu"), run).group_by == EYES
-    with pytest.raises(InputError, match=r"started otherwise: group_by '\^s.*' → 'other'"):
+    with pytest.raises(InputError, match=r"started with other options: group_by '\^s.*' → 'other'"):
         resume_options(TrainOptions(str(eyes), group_by="other", device="cpu"), run)
 
 

@@ -88,5 +88,5 @@ def test_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_a_checkpoint_of_an_early_version_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "state.safetensors", metadata={"checkpoint": "{}"})
-    with pytest.raises(InputError, match=r"it has no checksum, as those of early versions\); .*train a new one"):
+    with pytest.raises(InputError, match=r"it has no checksum, like those of early versions\); .*train a new one"):
         SafetensorsCheckpointIO().load_checkpoint(tmp_path / "state.safetensors")

@@ -59,7 +59,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"patch_size": (96, 96, 96), "dims": 2}, "a slice is 1 voxel thick"),
     ({"patch_size": (96, 96, 1), "dims": 3}, "is a slice, but `dims=3` asks for volumes"),
     ({"batch_size": 3, "devices": 2, "device": "cpu"}, "a batch of 3 cannot be divided over 2 devices"),
-    ({"batch_size": 2, "values": {"batch_size": 4}}, r"`batch_size=2` beside `values=\{'batch_size': 4\}`: both are"),
+    ({"batch_size": 2, "values": {"batch_size": 4}}, r"`batch_size=2` and `values=\{'batch_size': 4\}` both set"),
     ({"epochs": 2, "values": {"recipe.epochs": 4}}, "both set recipe.epochs in the plan"),
     ({"values": {"batchsize": 4}}, "batchsize: the plan has no such key; did you mean 'batch_size'"),
     ({"values": {"learning_rate": 4}}, "no such key; did you mean 'recipe.learning_rate'"),
@@ -76,7 +76,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"group_by": "("}, r"\("),
     ({"pretrained": "nowhere"}, "nowhere does not exist: not a run folder"),
     ({"plan": "nowhere.json"}, "nowhere.json"),
-    ({"plan": tiny_plan(), "width": 8}, "`width` beside a plan: it decides that"),
+    ({"plan": tiny_plan(), "width": 8}, "`width` together with a plan, which decides this"),
     ({"plan": tiny_plan(), "learning_rate": 1e-3, "values": {"rcipe.epochs": 1}}, "did you mean 'recipe.epochs'"),
 ]
 

@@ -69,7 +69,7 @@ def test_every_process_gets_as_many_cases_and_none_is_left_out(count: int, size:
             "a batch of 3 cannot be divided over 2 devices.*'batch_size': 4}` or 2,",
         ),
         ({"batch_size": 1}, {"devices": 2}, r"`values=\{'batch_size': 2\}`, or other `devices`"),
-        ({}, {"nodes": 2}, "`nodes=2`: start the training on every node at once"),
+        ({}, {"nodes": 2}, "`nodes=2`: start the training on all nodes together"),
         ({}, {"devices": 2, "strategy": "zero"}, "`strategy` 'zero' is unknown"),
     ],
 )
@@ -96,7 +96,7 @@ def test_an_automatic_plan_is_one_for_as_many_devices(balls: Path, monkeypatch: 
 
 
 def test_devices_are_those_of_this_machine() -> None:
-    with pytest.raises(InputError, match="`device='cuda:1'`: is one device alone"):
+    with pytest.raises(InputError, match="`device='cuda:1'`: is a single device"):
         check_devices("cuda:1", 2, "ddp")
     with pytest.raises(InputError, match=f"this machine has {torch.cuda.device_count()} CUDA devices"):
         check_devices("cuda", 99, "ddp")

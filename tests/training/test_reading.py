@@ -109,7 +109,7 @@ def test_a_run_goes_on_without_the_options_and_refuses_others(run: Run, beside: 
     folder = tmp_path / "run"
     shutil.copytree(run.path, folder)
     assert train(beside, folder, resume=True).plan == run.plan
-    with pytest.raises(InputError, match=r"started otherwise: exclude \['disc7=cut off'\] → \['disc0'\]"):
+    with pytest.raises(InputError, match=r"started with other options: exclude \['disc7=cut off'\] → \['disc0'\]"):
         train(beside, folder, resume=True, exclude=["disc0"])
 
 

@@ -53,7 +53,7 @@ def replace_mask(data: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (swap_splits, r"splits\.json: has other val and test cases than when the run"),
+        (swap_splits, r"splits\.json: its val and test cases have changed since the run"),
         (edit_plan, r"run/plan\.json: has changed since the run was started"),
         (remove_mask, r"lists other files than when the run was started \(masks/disc1\.png\)"),
         (replace_mask, r"masks/disc1\.png: has changed since the run was started"),

@@ -1,4 +1,4 @@
-"""What is told of a training: how long it will take, and how long it still takes."""
+"""The progress of a training: how long it will take, and how long it still takes."""
 
 from __future__ import annotations
 

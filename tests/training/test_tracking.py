@@ -100,7 +100,7 @@ def test_several_get_the_rows_of_the_run_and_one_that_fails_is_told_once(discs: 
     assert [float(row["train_loss"]) for row in rows] == [row["train_loss"] for row in run.metrics]
     assert server.asked == 1
     told = [line for line in console.said if "tracker" in line]
-    assert told == ["warning: the tracker Unreachable failed (ConnectionError: no route to the server); it is left out"]
+    assert told == ["warning: the tracker Unreachable failed (ConnectionError: no route to the server); it is dropped"]
     assert run.finished
 
 

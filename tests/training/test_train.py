@@ -126,7 +126,7 @@ def test_other_seed_gives_other_weights(discs: Path, tmp_path: Path) -> None:
 def test_resume_refuses_what_would_change_the_run(trained: Path, discs: Path) -> None:
     with pytest.raises(InputError, match="seed 0 → 3"):
         train(discs, trained, splits=discs / "splits.json", device="cpu", seed=3, resume=True)
-    with pytest.raises(InputError, match="batch_size → 9; leave these out"):
+    with pytest.raises(InputError, match="batch_size → 9; omit these"):
         train(discs, trained, splits=discs / "splits.json", device="cpu", batch_size=9, resume=True)
 
 
@@ -327,7 +327,7 @@ def test_resumed_run_with_a_time_limit_goes_on_where_the_clock_stopped(discs: Pa
     [
         ({"precision": "16"}, "float16 needs a CUDA device"),
         ({"pretrained": "nowhere"}, "not a run folder"),
-        ({"recipe": "paper", "preset": "fives"}, "`preset`, `recipe` beside a plan"),
+        ({"recipe": "paper", "preset": "fives"}, "`preset`, `recipe` together with a plan"),
         ({"foreground": True}, "say the same"),
         ({"values": {"model.config.out_channels": 5}}, "model.config.out_channels is 5"),
         ({"values": {"patch_size": [33, 32]}}, "must be a multiple of"),

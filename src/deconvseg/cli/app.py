@@ -57,8 +57,8 @@ _EVERYWHERE = ("--debug", "--quiet", "--verbose")
 
 # What remains after a signal, by command.
 _KEPT = {
-    "train": "what was written is kept; go on with --resume",
-    "crossval": "what was written is kept; go on with --resume",
+    "train": "what was written is kept; continue with --resume",
+    "crossval": "what was written is kept; continue with --resume",
     "predict": "finished masks are kept; predict the others with --continue",
     **dict.fromkeys(("plan", "evaluate", "report", "complexity", "check"), "nothing was written"),
 }

@@ -2,8 +2,8 @@
 
 A cross-validation is a folder: ``plan.json`` (one plan for all folds), ``splits_final.json`` (the held-out cases of
 each fold), a run in each ``fold_K``, ``crossval.json`` (metrics of the out-of-fold predictions)
-and ``postprocessing.json`` (the steps that improve those predictions). ``predict`` takes the folder as the mean of its
-folds.
+and ``postprocessing.json`` (the steps that improve those predictions). ``predict`` accepts the folder and averages
+its folds.
 """
 
 import warnings

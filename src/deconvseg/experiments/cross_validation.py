@@ -103,8 +103,8 @@ def crossval(asked: _Arguments) -> CrossValidation:
     console = asked.console or Silent()
     if (started := Ranks.find().size) > 1:
         raise InputError(
-            f"a cross-validation is one process, but torchrun or SLURM tells of {started}: start it once (SLURM: "
-            "--ntasks=1), and spread it by `jobs` or `devices`"
+            f"a cross-validation is one process, but torchrun or SLURM has started {started}: start it once (SLURM: "
+            "--ntasks=1), and distribute it by `jobs` or `devices`"
         )
     options, executor, output = TrainOptions.of(asked), asked.executor, Path(asked.output)
     asked = asked.absolute()
@@ -159,7 +159,8 @@ def _start(
     """Choose the folds and the plan, and create the folder."""
     if (output / FOLDS).exists():
         raise InputError(
-            f"{output}: holds a cross-validation already; go on with `resume=True` or choose another folder (`output`)"
+            f"{output}: holds a cross-validation already; continue with `resume=True` or choose another "
+            "folder (`output`)"
         )
     if runs := [path.parent for path in output.glob("fold_*/plan.json")]:
         raise InputError(f"{runs[0]}: holds a run already; choose another folder (`output`)")
@@ -196,12 +197,12 @@ def _reopen(
     )
     if asked.folds not in (None, len(parts)):
         raise InputError(
-            f"`resume=True`: {output} has {len(parts)} folds, but {asked.folds} were asked for; leave `folds` out"
+            f"`resume=True`: {output} has {len(parts)} folds, but {asked.folds} were requested; omit `folds`"
         )
     for key, value in (("stratify", asked.stratify), ("table", asked.table)):
         kept = run.config.get(key)
         if value is not None and kept not in (value, PurePath(value).name):
-            raise InputError(f"`resume=True`: {output} was started with `{key}={kept!r}`; leave `{key}` out")
+            raise InputError(f"`resume=True`: {output} was started with `{key}={kept!r}`; omit `{key}`")
     now, options = options, resume_options(options, run)
     data = open_data(options)
     check_resumable(run, data, console)
@@ -250,8 +251,8 @@ def _describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
     else:
         return None
     return (
-        f"{own.path}: holds a run with other {what} than fold {fold} of the cross-validation has; move it away and go "
-        "on with `resume=True`"
+        f"{own.path}: holds a run with other {what} than fold {fold} of the cross-validation; move it away and "
+        "continue with `resume=True`"
     )
 
 
@@ -267,7 +268,9 @@ def _gather(
     failed = {**failed, **foreign}
     done = [fold for fold in finished if fold not in foreign]
     if not done:
-        raise DeconvsegError(f"every fold failed, the first: {next(iter(failed.values()))}; go on with `resume=True`")
+        raise DeconvsegError(
+            f"every fold failed, the first: {next(iter(failed.values()))}; continue with `resume=True`"
+        )
     absent = [
         f"{name}: fold {fold} did not finish"
         for fold in range(len(parts))
@@ -282,7 +285,7 @@ def _gather(
     failed = {fold: text for fold, text in failed.items() if fold not in done}
     result = CrossValidation(run.path, merged, folds, failed)
     if failed:
-        console.say(f"post-processing is not chosen before all folds are there: {list_names(failed)} failed")
+        console.say(f"post-processing is not chosen until all folds are finished: {list_names(failed)} failed")
         return result
     plan = run.plan
     cases = _hold_out(found, plan, console)
@@ -292,7 +295,7 @@ def _gather(
 
 
 def _join_operating_points(run: Run, folds: Sequence[int]) -> None:
-    """Write the operating points of the cases out of fold, unless a fold has none, as of an earlier version."""
+    """Write the operating points of the out-of-fold predictions, unless a fold of an earlier version has none."""
     parts = [read_operating_points(fold_run(run, fold).path) for fold in folds]
     found = [part for part in parts if part is not None]
     if len(found) == len(parts):

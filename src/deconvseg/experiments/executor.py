@@ -123,7 +123,7 @@ def _attend(task: Task, process: subprocess.Popen[str], told: SimpleQueue[tuple[
 
 def _outcome(task: Task, end: _Message | None, code: int) -> Outcome:
     if end is None:
-        return Outcome(task, error=DeconvsegError(f"its process {ended(code, advice='run fewer at once (`jobs`)')}"))
+        return Outcome(task, error=DeconvsegError(f"its process {ended(code, advice='run fewer together (`jobs`)')}"))
     if "error" in end:
         kind = InputError if end["code"] == InputError.exit_code else DeconvsegError
         return Outcome(task, error=kind(end["error"]))
@@ -143,11 +143,11 @@ def choose_executor(jobs: int | None, device: str, devices_each: int = 1) -> Exe
 
     """
     if jobs is not None and jobs < 1:
-        raise InputError(f"`jobs={jobs}`: give the number of tasks to run at once, 1 or more")
+        raise InputError(f"`jobs={jobs}`: give the number of tasks to run in parallel, 1 or more")
     if devices_each > 1:
         if jobs not in (None, 1):
             raise InputError(
-                f"`jobs={jobs}` beside `devices={devices_each}`: train folds at once, or each on several devices"
+                f"`jobs={jobs}` together with `devices={devices_each}`: train several folds, or each on several devices"
             )
         jobs = 1
     gpus = _list_gpus() if choose_device(device) == "cuda" else []

@@ -70,12 +70,12 @@ def train_folds(tasks: Mapping[int, Task], executor: Executor, console: Console)
                     problems[folds[outcome.task.key]] = outcome.problem
                     console.say(f"{outcome.task.key}: failed: {outcome.problem}")
     except KeyboardInterrupt:
-        raise InterruptionError("interrupted; completed epochs are kept, go on with `resume=True`") from None
+        raise InterruptionError("interrupted; completed epochs are kept, continue with `resume=True`") from None
     return problems
 
 
 class _Overall:
-    """The console of tasks that run one after the other: what each tells also says how long all will still take."""
+    """The console of sequential tasks, which adds the remaining time of all tasks to the progress of each."""
 
     def __init__(
         self, console: Console, progress: Progress, tasks: int, clock: Callable[[], float] = time.monotonic
@@ -85,7 +85,7 @@ class _Overall:
         self.began = clock()
 
     def count(self) -> None:
-        """Note that a task has ended."""
+        """Record that a task has ended."""
         self.done += 1
         self.began = self.clock()
         self.progress(self.done)
@@ -101,7 +101,7 @@ class _Overall:
                 tell(done, what)
                 left = done.left if isinstance(done, Timed) else None
                 if left is not None:
-                    # The tasks that have not begun take as long as this one.
+                    # Tasks that have not started are expected to take as long as this one.
                     others = self.tasks - self.done - 1
                     self.progress(Timed(self.done, left + others * (self.clock() - self.began + left)))
 
@@ -110,18 +110,18 @@ class _Overall:
 
 @contextmanager
 def explaining_interruption(output: Path) -> Iterator[None]:
-    """Say at Ctrl-C what a cross-validation has kept."""
+    """Say at Ctrl-C what is kept of a cross-validation."""
     try:
         yield
     except KeyboardInterrupt as interruption:
-        kept = "nothing is written yet; start it again in the same way"
+        kept = "nothing was written; start it again in the same way"
         if (output / FOLDS).is_file():
-            kept = f"the plan and the finished folds are kept in {output}; go on with `resume=True`"
+            kept = f"the plan and the finished folds are kept in {output}; continue with `resume=True`"
         raise InterruptionError(f"interrupted; {kept}") from interruption
 
 
 def share_memory(options: TrainOptions, executor: Executor, folds: int) -> TrainOptions:
-    """Let the planner give each fold its share of the memory if several are trained on one device at the same time."""
+    """Make the planner divide the memory if several folds are trained on one device in parallel."""
     together = executor.share(folds).together
     if together == 1 or options.plan is not None:
         return options
@@ -131,7 +131,7 @@ def share_memory(options: TrainOptions, executor: Executor, folds: int) -> Train
 
 @contextmanager
 def threads_of_a_fold(executor: Executor, folds: int) -> Iterator[None]:
-    """Let the planner time this computer with the number of threads of a fold."""
+    """Make the planner time this computer with the number of threads of a fold."""
     threads = torch.get_num_threads()
     torch.set_num_threads(executor.share(folds).threads)
     try:

@@ -75,9 +75,9 @@ class CrossValidation:
         )
         steps = [f"post-processing: {step.describe()}" for step in self.postprocessing.steps]
         if not steps and any(trial.taken for trial in self.postprocessing.trials):
-            steps = ["post-processing: none, as what helps these cases does not help those of another fold"]
-        none = [f"post-processing: none, as none of {len(self.postprocessing.trials)} steps helped"]
-        return [*(steps or none), f"mean Dice with the steps that the other folds choose: {gains}"]
+            steps = ["post-processing: none, because steps that help these cases do not help those of other folds"]
+        none = [f"post-processing: none, because none of {len(self.postprocessing.trials)} steps helped"]
+        return [*(steps or none), f"mean Dice with the steps chosen on the other folds: {gains}"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as plain types, with the folds, the spread and the post-processing."""

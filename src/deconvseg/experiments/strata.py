@@ -26,11 +26,11 @@ def measure_strata(
     """
     if stratify is not None:
         if table is None and data.layout != "csv":
-            raise InputError(f"`stratify={stratify!r}`: name the .csv or .tsv file that has this column with `table`")
+            raise InputError(f"`stratify={stratify!r}`: give the .csv or .tsv file with this column as `table`")
         own = data.layout == "csv" and table in (None, root)
         return read_column(table or root, stratify, data.names, lists_dataset=own)
     if table is not None:
-        raise InputError(f"`table={str(table)!r}`: say which column the folds are to be alike in with `stratify`")
+        raise InputError(f"`table={str(table)!r}`: give the column by which folds are balanced as `stratify`")
     volumes: dict[str, float | str] = {}
     for case in each(data.cases, "measuring the foreground", console, lambda case: case.name):
         label = data.load_label(case)

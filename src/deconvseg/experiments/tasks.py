@@ -71,7 +71,7 @@ class Outcome:
 
     @property
     def problem(self) -> str | None:
-        """The error in one line; None where there is none."""
+        """The error in one line; None if there is none."""
         return None if self.error is None else one_line(self.error)
 
 

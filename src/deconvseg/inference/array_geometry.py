@@ -39,14 +39,14 @@ def geometry_of(plan: Plan, spacing: Sequence[float] | None, affine: Any) -> Geo
     geometry = checked_geometry(matrix.astype(np.float64))
     if steps is not None and not np.allclose(steps, geometry.spacing, rtol=_TOLERANCE, atol=0):
         found = ", ".join(f"{step:.6g}" for step in geometry.spacing)
-        raise InputError(f"spacing {tuple(map(float, steps))}: the affine says ({found}); leave one of them out")
+        raise InputError(f"spacing {tuple(map(float, steps))}: the affine has another one ({found}); omit one of them")
     return geometry
 
 
 def checked_geometry(affine: NDArray[np.float64]) -> Geometry:
     """Return the geometry of an affine, whose last row must be (0, …, 0, 1)."""
     if not np.array_equal(affine[-1], [0.0] * (len(affine) - 1) + [1.0]):
-        raise InputError(f"affine: its last row is {affine[-1].tolist()}, but zeros and a one belong there; transpose?")
+        raise InputError(f"affine: its last row is {affine[-1].tolist()}, but it must be zeros and a one; transpose?")
     return Geometry(affine)
 
 
@@ -85,8 +85,8 @@ def _assumed_geometry(plan: Plan, steps: NDArray[np.float64] | None) -> Geometry
     dims = plan.spatial_dims
     if steps is None and any(abs(side - 1) > _TOLERANCE for side in plan.spacing):
         _log.warning(
-            "the array comes without spacing and affine: its voxels are taken for 1 mm wide, but the run works at %s "
-            "mm; give them if that is not so",
+            "the array comes without spacing and affine: its voxels are assumed to be 1 mm wide, but the run works at "
+            "%s mm; give spacing or affine if this is wrong",
             " x ".join(f"{side:g}" for side in plan.spacing),
         )
     steps = np.ones(dims) if steps is None else steps
@@ -99,8 +99,8 @@ def _assumed_geometry(plan: Plan, steps: NDArray[np.float64] | None) -> Geometry
         matrix[int(world), axis] = direction * steps[axis]
     if _tells_directions(plan):
         _log.warning(
-            "the array comes without an affine: its axes are taken for %s (%s), and the masks of one that lies "
-            "otherwise are wrong; give affine=, or an image of nibabel",
+            "the array comes without an affine: its axes are assumed to be %s (%s); masks are wrong if they are "
+            "not; give affine=, or an image of nibabel",
             axes,
             "as those of all training files" if trained else "x to the right, y to the front, z up",
         )

@@ -82,7 +82,7 @@ def image_of(
 def _refuse_geometry(spacing: object, affine: object, what: str) -> None:
     if spacing is not None or affine is not None:
         name = "spacing" if affine is None else "affine"
-        raise InputError(f"{name}: {what} has a geometry of its own; leave {name} out, or give its array")
+        raise InputError(f"{name}: {what} has a geometry of its own; omit {name}, or give its array")
 
 
 def _from_nibabel(given: Any, plan: Plan) -> GivenImage:
@@ -145,7 +145,7 @@ def _from_itk(given: Any, plan: Plan) -> GivenImage:
 
 def _numbers_of_tensor(tensor: torch.Tensor) -> NDArray[np.float32]:
     if tensor.layout != torch.strided or tensor.is_quantized:
-        raise InputError("images: a sparse or quantised tensor; give a dense one, as tensor.to_dense() or dequantize()")
+        raise InputError("images: a sparse or quantised tensor; give a dense one, by tensor.to_dense() or dequantize()")
     tensor = tensor.detach().cpu().as_subclass(torch.Tensor)
     if tensor.is_complex():
         raise InputError("images: the tensor has complex numbers; give its magnitude (abs), or parts as channels")
@@ -163,7 +163,7 @@ def _numbers(pixels: NDArray[Any]) -> NDArray[np.float32]:
             "images: the array has complex numbers; give its magnitude (numpy.abs), or its parts as channels"
         )
     if pixels.dtype.kind not in "biuf":
-        raise InputError(f"images: the array has elements of type {pixels.dtype}; give real numbers, as float32")
+        raise InputError(f"images: the array has elements of type {pixels.dtype}; give real numbers, such as float32")
     # Numbers beyond the range of float32 become infinite, which is refused below.
     with np.errstate(over="ignore"):
         numbers: NDArray[np.float32] = np.array(pixels, np.float32, order="C", subok=False)

@@ -44,11 +44,11 @@ def predict_cases(
 ) -> Prediction:
     """Write the mask of each case into a folder.
 
-    On request its probabilities are written too: as ``.npz`` beside it with ``save_probabilities``, and as an image on
-    its grid with ``probabilities``, where :func:`~deconvseg.inference.map_files.map_paths` says. ``measure`` takes each
-    case, how many thresholds each of its voxels passes (:meth:`Rule.levels`) and its mask, in another thread; cases
-    whose levels take more than 2 GiB are left out. The doubt of each case is recorded and listed in ``doubt.csv``; it
-    is flagged above ``doubt_limit``.
+    With ``save_probabilities`` its probabilities are written next to it as ``.npz``, with ``probabilities`` as an image
+    on its grid (:func:`~deconvseg.inference.map_files.map_paths`). ``measure`` is called in another thread with each
+    case, the number of thresholds that each voxel passes (:meth:`Rule.levels`), and the mask; cases whose levels take
+    more than 2 GiB are left out. The doubt of each case is recorded and listed in ``doubt.csv``; cases above
+    ``doubt_limit`` are flagged.
 
     A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative with masks named by
     :func:`~deconvseg.data.bids_mask_paths`, which requires images with BIDS names.
@@ -116,13 +116,13 @@ def predict_cases(
 
 @contextmanager
 def _explaining_interruption(masks: Collection[Path], output: Path) -> Iterator[None]:
-    """Say at Ctrl-C how many masks there are."""
+    """Say at Ctrl-C how many masks exist."""
     try:
         yield
     except KeyboardInterrupt as interruption:
         there = sum(path.is_file() for path in masks)
         raise InterruptionError(
-            f"interrupted; {there} of {len(masks)} masks are in {output}; go on with `skip_existing=True`"
+            f"interrupted; {there} of {len(masks)} masks are in {output}; continue with `skip_existing=True`"
         ) from interruption
 
 
@@ -165,7 +165,9 @@ def _noting(result: Prediction, job: Job, *, raise_problems: bool) -> Iterator[N
                 result.remark(job.case.name, f"its earlier mask is now {earlier}")
             raise
         where = job.case.images[0]
-        problem = f"{where}: not enough memory for this image ({error}); the others go on" if no_memory else str(error)
+        problem = (
+            f"{where}: not enough memory for this image ({error}); other cases continue" if no_memory else str(error)
+        )
         result.problems.append(problem if earlier is None else f"{problem}; its earlier mask is now {earlier}")
 
 

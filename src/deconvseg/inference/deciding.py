@@ -1,4 +1,4 @@
-"""Class ids from logits and probabilities: the largest, or what lies above a threshold."""
+"""Class ids from logits and probabilities: by the largest map, or by thresholds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Ids = NDArray[np.uint8 | np.uint16]
 
 
 def activate(logits: Tensor, regions: bool) -> Tensor:
-    """Turn logits (K, \\*S) into probabilities: of each region by itself, or of classes that exclude each other."""
+    """Convert logits (K, \\*S) to probabilities: a sigmoid for regions, a softmax for exclusive classes."""
     return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=0)
 
 
 def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> Ids:
-    """Return class ids (\\*S) of maps (K, \\*S): the first of the largest, or regions above the threshold, painted."""
+    """Return class ids (\\*S) of maps (K, \\*S): the first largest map, or regions above the threshold, painted."""
     if plan.regions is None:
         return _to_numpy(_largest(maps, plan), plan)
     return _to_numpy(_painted(maps, plan, dict.fromkeys(range(plan.outputs), threshold)), plan)
@@ -32,20 +32,20 @@ def labels_from_maps(maps: Tensor, plan: Plan, *, threshold: float) -> Ids:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a mask is decided from the maps of a network, or from the mean of several.
+    """The rule by which the maps of a network, or the mean of several, become a mask.
 
-    Without a ``threshold`` the class of the largest probability is taken, and each region where its probability is
-    above 0.5. A threshold T between 0 and 1 changes that:
+    Without a ``threshold``, a voxel gets the class with the largest probability; a region is predicted where its
+    probability is above 0.5. A threshold T between 0 and 1 changes this:
 
-    * of regions, each is taken where its probability is above T (one number for all, or numbers by name; those that are
-      not named keep 0.5), and painted in the plan's order;
-    * of classes that exclude each other, one number takes foreground where 1 - p(background) is above T, and there the
-      foreground class of the largest probability;
-    * numbers by name take a named class where its probability is above its T, the largest where several are; elsewhere
-      the largest of the background and the classes that are not named.
+    * Regions: a region is predicted where its probability is above T (one number for all, or numbers by name; regions
+      without a number keep 0.5). Regions are painted in the order of the plan.
+    * Exclusive classes, one number: a voxel is foreground where 1 - p(background) is above T, and gets the foreground
+      class with the largest probability.
+    * Exclusive classes, numbers by name: a voxel gets a named class where its probability is above its T (the most
+      probable one if there are several), and elsewhere the most probable of the background and the other classes.
 
-    T = 0.5 is the rule without a threshold for regions and for a single class. Raises
-    :class:`~deconvseg.errors.InputError` for numbers that are not between 0 and 1 and names that no class has.
+    For regions and for a single class, T = 0.5 is the same as no threshold. Raises
+    :class:`~deconvseg.errors.InputError` for numbers that are not between 0 and 1, and for unknown names.
 
     Example:
         >>> import torch
@@ -87,10 +87,10 @@ class Rule:
         return self._decide_by_name(probabilities, self.threshold)
 
     def levels(self, maps: Tensor, *, logits: bool) -> NDArray[np.uint8]:
-        """Count for each structure the thresholds of :data:`~deconvseg.runs.GRID` at which it has a voxel (K, \\*S).
+        """Count, for each structure and voxel, the thresholds of :data:`~deconvseg.runs.GRID` at which it is predicted.
 
-        Each structure by itself, the others as they are without a threshold: its mask at the threshold number n is
-        where there are more than n.
+        Returns (K, \\*S). Each structure is thresholded separately, with the default rule for the others: its mask at
+        threshold number n is where the count is larger than n.
         """
         plan = self.plan
         if plan.regions is not None:
@@ -110,7 +110,7 @@ class Rule:
         return dict.fromkeys(range(len(names)), 0.5 if given is None else given)
 
     def _decide_by_name(self, probabilities: Tensor, threshold: Mapping[str, float]) -> Tensor:
-        """Return class ids where some of the classes have a threshold of their own."""
+        """Return class ids if some of the classes have thresholds."""
         ids = torch.zeros(probabilities.shape[1:], dtype=_id_type(self.plan), device=probabilities.device)
         largest, best = probabilities[0].clone(), torch.zeros_like(probabilities[0])
         named = {1 + self.plan.output_names.index(name): _single(value) for name, value in threshold.items()}
@@ -126,7 +126,7 @@ class Rule:
         return ids
 
     def _region_levels(self, maps: Tensor, place: int, logits: bool) -> Tensor:
-        """Count for one region: it has a voxel also where a region inside it is painted, and none under another one."""
+        """Count for one region, including regions inside it and excluding other regions painted over it."""
         assert self.plan.regions is not None
         bounds = {other: _bound(0.5, logits) for other in range(self.plan.outputs) if other != place}
         others = _painted(maps, self.plan, bounds)
@@ -144,7 +144,7 @@ class Rule:
 def _largest(maps: Tensor, plan: Plan) -> Tensor:
     """Return the number of the first of the largest maps."""
     ids = torch.zeros(maps.shape[1:], dtype=_id_type(plan), device=maps.device)
-    # Map by map is several times faster on a CPU than `argmax` across maps that lie far apart.
+    # A loop over maps is several times faster on a CPU than `argmax` over a dimension with a large stride.
     largest = maps[0].clone()
     for number, values in enumerate(maps[1:], 1):
         ids.masked_fill_(values > largest, number)
@@ -163,7 +163,7 @@ def _painted(maps: Tensor, plan: Plan, bounds: Mapping[int, float]) -> Tensor:
 
 
 def _margin(maps: Tensor) -> Tensor:
-    """Return how far the only class is above the background; above 0 is what the largest of both would give."""
+    """Return the only class minus the background, which is above 0 where the class is the larger one."""
     return maps[1] - maps[0]
 
 
@@ -172,17 +172,17 @@ def _margin_bound(threshold: float, logits: bool) -> float:
 
 
 def _bound(threshold: float, logits: bool) -> float:
-    """Return a threshold as a map has it; 0.5 is exactly 0 of logits."""
+    """Return a threshold on the scale of the maps; for logits, 0.5 is exactly 0."""
     return _single(math.log(threshold / (1 - threshold)) if logits else threshold)
 
 
 def _single(number: float) -> float:
-    """Return a number as the maps, which have single precision, are compared with it."""
+    """Return a number rounded to single precision, the precision of the maps."""
     return float(np.float32(number))
 
 
 def _count_below(values: Tensor, bounds: list[float] | tuple[float, ...]) -> Tensor:
-    """Return how many of the ascending bounds are below each value, as uint8."""
+    """Return the number of the ascending bounds below each value, as uint8."""
     edges = torch.tensor(bounds, dtype=torch.float32, device=values.device)
     return torch.bucketize(values.contiguous(), edges, out_int32=True).to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""The table of the cases' doubt beside their masks, and the line about those that are doubtful."""
+"""The table of the doubt of cases, and the line about doubtful cases."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DOUBT = "doubt.csv"
 
 
 def write_doubts(folder: Path) -> None:
-    """Write ``doubt.csv``: a row for each mask in the folder whose record has its doubt, the most doubtful first.
+    """Write ``doubt.csv``: a row for each mask in the folder with a recorded doubt, the most doubtful first.
 
-    Nothing is written where there is no such mask.
+    Nothing is written if there is no such mask.
     """
     found = [
         (record.doubt.score, record.mask, record.doubt)
@@ -29,7 +29,7 @@ def write_doubts(folder: Path) -> None:
 
 
 def describe_doubts(result: Prediction, limit: float | None) -> str | None:
-    """Return a line about the doubtful cases, the most doubtful first; None where there are none."""
+    """Return a line about the doubtful cases, the most doubtful first; None if there are none."""
     doubtful = sorted(
         (name for name, found in result.doubts.items() if found.doubtful), key=lambda name: -result.doubts[name].score
     )
@@ -37,6 +37,6 @@ def describe_doubts(result: Prediction, limit: float | None) -> str | None:
         return None
     verb = "is" if len(doubtful) == 1 else "are"
     return (
-        f"{len(doubtful)} of {len(result.doubts)} masks {verb} doubtful (above {limit:.3f}, which 95 % of the "
-        f"validation cases are not), the most doubtful first: {list_names(doubtful)}; {DOUBT} lists all"
+        f"{len(doubtful)} of {len(result.doubts)} masks {verb} doubtful (above {limit:.3f}, the 95th percentile of "
+        f"the validation cases), the most doubtful first: {list_names(doubtful)}; {DOUBT} lists all"
     )

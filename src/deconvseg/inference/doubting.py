@@ -1,4 +1,4 @@
-"""How much a prediction is to be doubted: the entropy of its foreground, and the disagreement of several networks."""
+"""The doubt of a prediction: the entropy of its foreground, and the disagreement of several networks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from torch import Tensor
 
 from deconvseg.inference.deciding import Rule, activate
 
-# Probabilities are kept from 0, whose logarithm is infinite.
+# Probabilities are clamped above 0, whose logarithm is infinite.
 _LEAST = 1e-12
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Figures of one prediction; none of them says whether it is right.
+    """Measures of the uncertainty of one prediction; a certain prediction may still be wrong.
 
     Attributes:
-        entropy: mean normalised entropy of the predicted foreground voxels, 0 to 1; None for an empty prediction. Of
-            classes that exclude each other it is -Σ p log p / log K, of regions the mean over them of the binary
-            entropy in bits.
-        largest_foreground: the largest probability of foreground of an empty prediction; None for another one.
-        disagreement: of several networks, 1 - the mean Dice of their own masks in pairs, over the structures that one
-            of a pair predicts; 0 where all masks are empty, None for one network.
+        entropy: mean normalised entropy of the predicted foreground voxels, 0 to 1; None for an empty prediction. For
+            exclusive classes it is -Σ p log p / log K, for regions the mean of their binary entropies in bits.
+        largest_foreground: the largest probability of foreground in an empty prediction; otherwise None.
+        disagreement: 1 - the mean Dice over pairs of the individual networks' masks, over the structures that either
+            network of a pair predicts; 0 if all masks are empty, None for one network.
 
     """
 
@@ -38,7 +37,7 @@ class Doubt:
 
     @property
     def score(self) -> float:
-        """What cases are ordered by: the entropy, of an empty prediction the largest probability of foreground."""
+        """The value that orders cases: the entropy or, if empty, the largest probability of foreground."""
         if self.entropy is not None:
             return self.entropy
         return self.largest_foreground or 0.0
@@ -46,28 +45,28 @@ class Doubt:
 
 @dataclass(frozen=True)
 class CaseDoubt:
-    """The doubt of a case, and whether its mask is flagged; ``doubtful`` is None where nothing says from where on."""
+    """The doubt of a case, and whether its mask is flagged; ``doubtful`` is None without a limit."""
 
     doubt: Doubt
     doubtful: bool | None = None
 
     @classmethod
     def judge(cls, doubt: Doubt, limit: float | None) -> CaseDoubt:
-        """Flag a case whose score is above the limit, where there is one."""
+        """Flag a case whose score is above the limit, if there is one."""
         return cls(doubt, None if limit is None else doubt.score > limit)
 
     @property
     def score(self) -> float:
-        """What cases are ordered by."""
+        """The value that orders cases."""
         return self.doubt.score
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures by name."""
+        """Return the values by name."""
         return {"score": self.score, **asdict(self.doubt), "doubtful": self.doubtful}
 
     @classmethod
     def from_json(cls, tree: Any) -> CaseDoubt | None:
-        """Return what :meth:`to_json` was of, None for anything else."""
+        """Return the object from the result of :meth:`to_json`; None for anything else."""
         try:
             values = [tree[key] for key in ("entropy", "largest_foreground", "disagreement")]
             doubtful = tree["doubtful"]
@@ -78,7 +77,7 @@ class CaseDoubt:
 
 
 class DoubtSums(NamedTuple):
-    """What a slab adds to the doubt of its case; ``joint`` (pairs, C, C) counts the ids of each pair of networks."""
+    """The sums of a slab for the doubt of its case; ``joint`` (pairs, C, C) counts ids by pair of networks."""
 
     entropy: float
     voxels: int
@@ -87,7 +86,7 @@ class DoubtSums(NamedTuple):
 
     @classmethod
     def of(cls, logits: Sequence[Tensor], average: Tensor | None, ids: Tensor, rule: Rule) -> DoubtSums:
-        """Sum up a slab: logits (K, \\*P) of each network, of several their mean probabilities, and the ids (\\*P)."""
+        """Return the sums of a slab from all logits (K, \\*P), their mean probabilities, and the ids (\\*P)."""
         regions = rule.plan.regions is not None
         maps = logits[0] if average is None else average
         foreground = ids > 0
@@ -101,7 +100,7 @@ class DoubtSums(NamedTuple):
 
     @staticmethod
     def total(parts: Sequence[DoubtSums], rule: Rule) -> Doubt:
-        """Return the doubt of a case; that of one without any slab is certain background's."""
+        """Return the doubt of a case; a case without slabs is certain background."""
         voxels = sum(part.voxels for part in parts)
         entropy = sum(part.entropy for part in parts) / voxels if voxels else None
         largest = None if voxels else max((part.largest for part in parts), default=0.0)
@@ -129,7 +128,7 @@ def _largest_foreground(maps: Tensor, logits: bool, regions: bool) -> float:
 
 
 def _joint(logits: Sequence[Tensor], rule: Rule) -> Tensor:
-    """Count, for each pair of networks, the voxels that have one class id in the one mask and another in the other."""
+    """Count, for each pair of networks, the voxels with each combination of class ids in the two masks."""
     classes = len(rule.plan.labels.values)
     masks = torch.stack([rule.decide(each, logits=True).flatten().to(torch.int64) for each in logits])
     masks = masks[:, (masks > 0).any(0)]

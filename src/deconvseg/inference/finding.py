@@ -86,17 +86,17 @@ def _find(
 
 
 def _leave_out(images: Path, cases: Sequence[Case], exclude: Sequence[str]) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Return the cases of plain images but those that are excluded, and the names of these."""
+    """Return the cases of plain images except the excluded ones, and the names of the excluded cases."""
     names = [case.name for case in cases]
     excluded: set[str] = set()
     for text in exclude:
         found = match_exclusions(names, text)
         if not found:
-            raise InputError(f"`exclude`: {images} has no case {text!r}; it has {list_names(names)}")
+            raise InputError(f"`exclude`: {images} has no case {text!r}; its cases are {list_names(names)}")
         excluded |= {exclusion.case for exclusion in found}
     kept = tuple(case for case in cases if case.name not in excluded)
     if not kept:
-        raise InputError(f"`exclude` leaves no case of {images}; leave some in")
+        raise InputError(f"`exclude` leaves no case of {images}; exclude fewer")
     return kept, tuple(sorted(excluded))
 
 
@@ -108,15 +108,15 @@ def _reading(
     runs: Sequence[Run],
     told: Prediction,
 ) -> dict[str, Any]:
-    """How a path is read: as it is asked for, else as the first run's dataset was where the files are named alike."""
+    """The requested way to read a path, else that of the first run's dataset if the names of the files match it."""
     if image is None and mask is not None:
-        raise InputError("`mask` without `image`: say which files are images too, as '*.png'")
+        raise InputError("`mask` without `image`: give a pattern for the images too, such as '*.png'")
     reading: dict[str, Any] = {"image": image, "mask": mask}
     if image is None and runs and (found := patterns_of_run(runs[0], images, masks=False)):
         reading = found
-        told.warn(f"{images}: its images are taken by the pattern of the run, {', '.join(found['image'])}")
+        told.warn(f"{images}: its images are found by the pattern of the run, {', '.join(found['image'])}")
     elif mask is not None and images.is_dir() and not has_patterns(images, mask, "mask"):
-        # What is predicted needs none: the pattern only says which files are no images.
+        # Prediction needs no masks: the pattern only excludes files that are not images.
         reading["mask"] = None
     return {**reading, "exclude": exclude}
 
@@ -185,10 +185,10 @@ def _order_of_channels(
         return order
     if {name.strip().lower() for name in given} & {name.strip().lower() for name in wanted}:
         raise InputError(
-            f"{where}: has the channels {', '.join(given)}, but the run needs {', '.join(wanted)}; name them alike, or "
-            "give a folder of images in that order"
+            f"{where}: has the channels {', '.join(given)}, but the run needs {', '.join(wanted)}; use the same "
+            "names, or give a folder of images in that order"
         )
-    warn(f"{where}: takes {', '.join(given)} for the run's {', '.join(wanted)}, in this order")
+    warn(f"{where}: uses {', '.join(given)} as the run's {', '.join(wanted)}, in this order")
     return tuple(range(len(wanted)))
 
 
@@ -197,6 +197,6 @@ def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str | None,
     seen = {case.name for case in cases} & {name for names in known for name in names}
     if seen and split != "train":
         told.warn(
-            f"{len(seen)} of the {len(cases)} cases of the split {split} trained one of the runs, so their masks are "
-            f"better than those of new cases would be: {list_names(sorted(seen))}"
+            f"{len(seen)} of the {len(cases)} cases of the split {split} were training cases of a run, so their masks "
+            f"are better than for new cases: {list_names(sorted(seen))}"
         )

@@ -26,7 +26,7 @@ from deconvseg.system import writing_error
 class Verdict:
     """Whether an existing mask is kept, and a remark on it; with ``retire`` it is renamed instead of replaced.
 
-    ``doubt`` is the recorded one of a mask that is kept.
+    ``doubt`` is the recorded doubt of a kept mask.
     """
 
     stands: bool
@@ -75,7 +75,7 @@ def judge(
     if record is not None and known:
         return Verdict(True, doubt=record.doubt)
     how = "was not made" if record is None else "was changed after it was made"
-    return Verdict(True, f"its mask {how} by this command as far as {records.file.name} tells; it is left as it is")
+    return Verdict(True, f"its mask {how} by this command, according to {records.file.name}; it is kept")
 
 
 def retire(path: Path) -> str | None:
@@ -142,7 +142,7 @@ def _grid_differs(image: Image, case: Case, mask: LabelMap, path: Path) -> str |
 
 
 def _has_maps(path: Path, plan: Plan, wanted: Wanted) -> bool:
-    """Whether the probabilities that are wanted are there, undamaged as far as that is cheap to tell."""
+    """Whether the requested probabilities exist; only quick checks for damage are made."""
     if not wanted.probabilities:
         return True
     try:
@@ -154,7 +154,7 @@ def _has_maps(path: Path, plan: Plan, wanted: Wanted) -> bool:
 
 
 def _holds_archive(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a file holds, undamaged, probabilities of that shape."""
+    """Whether a file contains undamaged probabilities of that shape."""
     try:
         with zipfile.ZipFile(file) as archive:
             if archive.testzip() is not None:

@@ -1,4 +1,4 @@
-"""The probabilities of a case as images on its own grid."""
+"""The probabilities of a case as images on its grid."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ _BIDS_MASK = re.compile(r"(.*desc-deconvseg)_dseg")
 
 
 def map_names(plan: Plan) -> tuple[str, ...]:
-    """Return what each map of a network is the probability of: the classes, background first, or the regions."""
+    """Return the names of the maps of a network: the classes, background first, or the regions."""
     return plan.labels.names if plan.regions is None else plan.output_names
 
 
 def map_paths(mask: Path, plan: Plan) -> list[Path]:
-    """Return where the probabilities of a mask lie: a file for all maps of a volume, one for each map of a picture.
+    """Return the files of the probabilities of a mask: one file for all maps of a volume, one per map in 2D.
 
-    ``probabilities/CASE.nii.gz`` beside the mask has all maps along its fourth axis, ``probabilities/CASE/CLASS.png``
-    one each; in a BIDS derivative it is ``..._probseg.nii.gz`` beside ``..._dseg.nii.gz``.
+    Next to the mask, ``probabilities/CASE.nii.gz`` has all maps along its fourth axis, and
+    ``probabilities/CASE/CLASS.png`` has one map. In a BIDS derivative, ``..._probseg.nii.gz`` is next to
+    ``..._dseg.nii.gz``.
     """
     if plan.spatial_dims == 3:
         return [_volume_path(mask)]
     names = [re.sub(r"[^\w.-]+", "_", name) for name in map_names(plan)]
-    # Two names may become one.
+    # Different classes may get the same file name.
     unique = [name if names.count(name) == 1 else f"{place}_{name}" for place, name in enumerate(names)]
     return [mask.parent / FOLDER / case_stem(mask) / f"{name}.png" for name in unique]
 
 
 def write_maps(maps: NDArray[np.float32], geometry: Geometry, mask: Path, plan: Plan, *, like: Path) -> None:
-    """Write the probabilities (K, \\*S) of a mask, which may lie on a disk, and what the maps are beside them."""
+    """Write the probabilities (K, \\*S) of a mask, which may be memory-mapped, and the names of the maps."""
     paths = map_paths(mask, plan)
     described = {"LabelMap": list(map_names(plan)), "exclusive": plan.regions is None}
     if plan.spatial_dims == 3:
@@ -52,7 +53,7 @@ def write_maps(maps: NDArray[np.float32], geometry: Geometry, mask: Path, plan: 
 
 
 def hold_maps(mask: Path, plan: Plan, shape: tuple[int, ...]) -> bool:
-    """Whether all files of a mask's probabilities are there, with maps of the ``shape`` of the mask."""
+    """Whether all files of a mask's probabilities exist, with maps of the ``shape`` of the mask."""
     try:
         for path in map_paths(mask, plan):
             if plan.spatial_dims == 3:
@@ -69,7 +70,7 @@ def hold_maps(mask: Path, plan: Plan, shape: tuple[int, ...]) -> bool:
 
 
 def found_maps(mask: Path) -> list[Path]:
-    """Return the files of a mask's probabilities that are there."""
+    """Return the existing files of a mask's probabilities."""
     pictures = mask.parent / FOLDER / case_stem(mask)
     return [path for path in (_volume_path(mask), *sorted(pictures.glob("*.png"))) if path.is_file()]
 

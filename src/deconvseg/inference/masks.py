@@ -38,7 +38,7 @@ class Canvas:
     doubted: bool = False
 
     def paint(self, slab: Slab) -> DoubtSums | None:
-        """Fill in a slab, and return its sums where the case is ``doubted``.
+        """Fill in a slab, and return its sums if the case is ``doubted``.
 
         Raises :class:`~deconvseg.errors.DeconvsegError` for NaN or infinite logits, and if the number of maps is not
         that of the plan.
@@ -50,7 +50,7 @@ class Canvas:
         # The maximum is NaN if any value is; this takes one pass and no temporary map.
         if not all(bool(torch.isfinite(each.amax())) for each in logits):
             raise DeconvsegError(
-                f"{self.where}: the network's logits are NaN or infinite; look for extreme intensities in the image, "
+                f"{self.where}: the network's logits are NaN or infinite; check the image for extreme intensities, "
                 "and whether the training has diverged"
             )
         alone = len(logits) == 1
@@ -59,7 +59,7 @@ class Canvas:
             average = torch.stack([activate(each, plan.regions is not None) for each in logits]).mean(0)
         if average is not None and self.probabilities is not None:
             slab.part_of(self.probabilities)[...] = average.cpu().numpy()
-        # Of one network the logits decide: they are exact where a probability is rounded.
+        # With one network, logits decide, because probabilities are rounded.
         average = None if alone else average
         maps = logits[0] if average is None else average
         ids = self.rule.decide(maps, logits=alone)

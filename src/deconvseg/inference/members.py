@@ -96,7 +96,7 @@ class Member:
         smaller = self.smaller(self.window)
         if smaller is None:
             return False
-        _log.warning("not enough memory for a window of %s: going on with windows of %s", self.window, smaller)
+        _log.warning("not enough memory for a window of %s: continuing with windows of %s", self.window, smaller)
         self.window, self.largest, self.constant = smaller, smaller, None
         return True
 
@@ -156,17 +156,17 @@ class Member:
         self.batch //= 2
         if self.engine.device.type == "cuda":
             torch.cuda.empty_cache()
-        _log.warning("not enough memory for %d windows at a time: going on with %d", 2 * self.batch, self.batch)
+        _log.warning("not enough memory for %d windows at a time: continuing with %d", 2 * self.batch, self.batch)
 
 
 def _check_window(engine: Engine, window: tuple[int, ...]) -> None:
     if engine.batch_size < 1:
         raise InputError(f"{type(engine).__name__}: its batch_size is {engine.batch_size}; give 1 or more")
     if engine.fixed_size is not None and window != tuple(engine.fixed_size):
-        raise InputError(f"windows of {window}: this network takes {tuple(engine.fixed_size)} alone")
+        raise InputError(f"windows of {window}: this network accepts only {tuple(engine.fixed_size)}")
     steps = engine.size_multiple
     if steps is not None and (len(steps) != len(window) or any(n % m for n, m in zip(window, steps, strict=True))):
-        raise InputError(f"windows of {window}: this network takes multiples of {tuple(steps)} alone")
+        raise InputError(f"windows of {window}: this network accepts only multiples of {tuple(steps)}")
 
 
 def _corner(window: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def common_postprocessing(models: Sequence[Folder | Model]) -> Postprocessing:
 
 @dataclass(frozen=True)
 class Decided:
-    """The threshold of a prediction, the lines that say where it comes from, and what to look at."""
+    """The threshold of a prediction, a description of its origin, and warnings."""
 
     threshold: Threshold | None = None
     lines: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Decided:
 
 
 def decide_threshold(asked: Threshold | Literal["default"] | None, models: Sequence[Folder | Model]) -> Decided:
-    """Return the threshold that is asked for, or else that which was chosen for the folders, which must be the same."""
+    """Return the requested threshold, or else the one chosen for the folders, which must be the same for all."""
     folders = [model.path if isinstance(model, Run) else model for model in models]
     found = [read_threshold(folder) if isinstance(folder, str | PathLike) else None for folder in folders]
     chosen = next((entry for entry in found if entry is not None), None)
@@ -81,7 +81,7 @@ def _describe(chosen: ChosenThreshold) -> str:
 
 
 def doubt_limit(models: Sequence[Folder | Model]) -> float | None:
-    """Return the doubt that 95 % of the validation cases of the only run or cross-validation were not above."""
+    """Return the 95th percentile of the doubt of the validation cases of the only run or cross-validation."""
     folders = [model.path if isinstance(model, Run) else model for model in models]
     if len(folders) != 1 or not isinstance(folders[0], str | PathLike):
         return None
@@ -90,7 +90,7 @@ def doubt_limit(models: Sequence[Folder | Model]) -> float | None:
 
 
 def describe_runs(runs: Sequence[Run]) -> Prediction:
-    """Say which weights of each run are used and how far its training went; warn of those that did not finish."""
+    """Describe the weights of each run and the progress of its training; warn about unfinished trainings."""
     told = Prediction()
     for run in runs:
         weights = describe_weights(run)
@@ -99,6 +99,6 @@ def describe_runs(runs: Sequence[Run]) -> Prediction:
         if not run.finished:
             told.warn(
                 f"{run.path}: its training did not finish ({epochs} of {planned} epochs), so its masks are not those "
-                "of the trained network; resume it first"
+                "of the finished network; resume it first"
             )
     return told

@@ -23,9 +23,9 @@ def mask_paths(plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> d
 
 
 def segments_of(plan: Plan) -> tuple[Segment, ...]:
-    """Return the predicted structures with their names, and their colours where the plan declares any.
+    """Return the predicted structures with their names, and their colours if the plan declares any.
 
-    Empty for a plan whose classes have default names alone.
+    Empty for a plan whose classes have only default names.
     """
     if not plan.colours and all(is_default_name(structure.name) for structure in plan.structures):
         return ()

@@ -50,7 +50,7 @@ class _Options(TypedDict, total=False):
 
 
 class _FileOptions(_Options, total=False):
-    """Those of files."""
+    """The options for files."""
 
     save_probabilities: bool
     probabilities: bool
@@ -72,9 +72,9 @@ class _Arguments(PredictOptions):
     models: Annotated[Folder | Sequence[Folder | Model], Option("Runs or cross-validations, or models.", MODELS)]
     output: Annotated[Folder | None, Option("Folder for the masks of files.", PLACE)] = None
     _: KW_ONLY
-    spacing: Annotated[Sequence[float] | None, Option("Distances of an array's voxels, in mm.", OBJECT)] = None
-    affine: Annotated[Any, Option("From an array's voxels to RAS millimetres.", OBJECT)] = None
-    cases: Annotated[Sequence[str] | None, Option("Take only the cases of these names.", OBJECT)] = None
+    spacing: Annotated[Sequence[float] | None, Option("Distances between voxels of an array, in mm.", OBJECT)] = None
+    affine: Annotated[Any, Option("Matrix from voxels of an array to RAS millimetres.", OBJECT)] = None
+    cases: Annotated[Sequence[str] | None, Option("Predict only the cases with these names.", OBJECT)] = None
 
 
 @overload
@@ -143,10 +143,10 @@ def predict(asked: _Arguments) -> Any:
     * a :class:`~deconvseg.data.Image` gives a label map; an image of nibabel or SimpleITK gives one of the same
       library. Each keeps its geometry.
 
-    With ``probabilities`` an image in memory gives the pair of its mask and its probabilities, float32, in the type
-    that it has: an array, a tensor or a :class:`~deconvseg.data.Image` (K, *S), an image of nibabel (X, Y, Z, K) or a
-    vector image of SimpleITK, each with the geometry of the image; K are the classes, background first, or the
-    regions. With ``save_probabilities`` the second of the pair is always an array (K, *S).
+    With ``probabilities`` an image in memory gives a pair of its mask and its probabilities, in float32 and in the type
+    of the image: an array, a tensor or a :class:`~deconvseg.data.Image` (K, *S), an image of nibabel (X, Y, Z, K) or a
+    vector image of SimpleITK, each with the geometry of the image. K is the number of classes, background first, or of
+    regions. With ``save_probabilities`` the probabilities are always an array (K, *S).
 
     Files give masks named after their case in ``output``, each on the grid and with the geometry of its image.
     ``split`` selects a part of a dataset (by the first run's splits, or by the file ``splits``, in which ``fold``
@@ -154,9 +154,9 @@ def predict(asked: _Arguments) -> Any:
     and the others are completed; if it is the only one, its error is raised. The post-processing of a
     cross-validation is applied unless ``postprocess`` is false.
 
-    ``threshold`` is the probability above which a voxel counts, one number or numbers by class
-    (:class:`~deconvseg.inference.Rule`). If not given, it is that which was chosen for the run (``deconvseg
-    threshold``), else the largest probability decides, as with "default".
+    ``threshold`` is the probability above which a voxel is foreground, one number or numbers by class
+    (:class:`~deconvseg.inference.Rule`). The default is the threshold chosen for the run (``deconvseg threshold``). If
+    none was chosen, or with "default", the class with the largest probability is predicted.
 
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
     ``save_probabilities``, ``probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
@@ -180,7 +180,7 @@ def predict(asked: _Arguments) -> Any:
     """
     from_files = isinstance(asked.images, str | PathLike)
     if from_files:
-        _refuse(asked, "spacing", "affine", why="files have a geometry of their own")
+        _refuse(asked, "spacing", "affine", why="files contain their geometry")
         _check_places(asked)
     else:
         why = "an image in memory is one case, not saved"
@@ -224,7 +224,7 @@ def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:
 def _predict_files(
     asked: _Arguments, predictor: Predictor, runs: Sequence[Run], told: Prediction, limit: float | None
 ) -> Prediction:
-    """Write the masks of files, and add what was done to what is told of the runs."""
+    """Write the masks of files; the result also describes the runs."""
     images, output = Path(asked.images), Path(asked.output or "")
     part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold", "image", "mask", "exclude")}
     chosen, left_out, load = choose_cases(images, predictor.plan, runs, **part, names=asked.cases, told=told)
@@ -253,16 +253,14 @@ def _predict_files(
 
 
 def _check_places(asked: _Arguments) -> None:
-    """Refuse images that are not there, and a missing or wrong folder for masks, before weights are read."""
+    """Refuse missing images, and a missing or wrong folder for masks, before weights are read."""
     if asked.output is None:
-        raise InputError("images from files need a folder for their masks: give `output`")
+        raise InputError("images in files need a folder for their masks: give `output`")
     images, output = Path(asked.images), Path(asked.output)
     if not images.exists() and not images.is_symlink():
         raise InputError(f"{does_not_exist(images)}; give an image file, a folder of them, or a dataset")
     if images.is_dir() and images.resolve() == output.resolve():
-        raise InputError(
-            f"{output}: holds the images; masks among them would be taken for images: choose another folder"
-        )
+        raise InputError(f"{output}: contains the images; masks in it would be read as images: choose another folder")
 
 
 def _refuse(asked: _Arguments, *names: str, why: str) -> None:
@@ -270,4 +268,4 @@ def _refuse(asked: _Arguments, *names: str, why: str) -> None:
     for name in names:
         value = getattr(asked, name)
         if value is not None and value is not False:
-            raise InputError(f"`{name}`: {why}; leave it out")
+            raise InputError(f"`{name}`: {why}; omit it")

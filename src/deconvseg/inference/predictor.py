@@ -44,7 +44,7 @@ class Predictor:
     ``overlap`` of windows (a fraction in [0, 1)) is by default the plan's; ``tta`` averages over mirrorings
     along the axes that training mirrored. With ``crop``, if every plan allows it, voxels
     outside the box of all voxels that are non-zero in some channel are background and are not computed.
-    ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it the class with the largest probability wins.
+    ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it each voxel gets the most probable class.
     ``memory`` is the number of bytes that a case may take in addition to the loaded networks; without it,
     sums of logits take at most 1 GB.
 
@@ -89,7 +89,7 @@ class Predictor:
         for name, model, plan in zip(names, models, self.plans, strict=True):
             mirrored = plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else ()
             if tta and not mirrored:
-                _log.warning("`tta=True`: %s was trained without mirroring, so it changes nothing there", name)
+                _log.warning("`tta=True`: %s was trained without mirroring, so this has no effect on it", name)
             engine = self._engine(model, plan)
             self._members.append(
                 Member(
@@ -273,7 +273,7 @@ def _copy(network: nn.Module) -> nn.Module:
         return deepcopy(network)
     except FOREIGN_ERRORS as reason:
         _log.warning(
-            "%s cannot be copied (%s): it is put into evaluation itself, and is not to be trained meanwhile",
+            "%s cannot be copied (%s): the network itself is set to evaluation mode and must not be trained meanwhile",
             type(network).__name__,
             first_line(reason),
         )

@@ -28,8 +28,8 @@ class Prediction:
 
     ``models`` describes each run and its weights, ``computing`` the device, precision and kernels. ``warnings`` concern
     all cases, ``remarks`` a single case, by its name; ``empty`` are the written masks that hold only background.
-    ``threshold`` is the one that decided the masks, None for the largest probability; ``doubts`` are those of the
-    cases, by name.
+    ``threshold`` is the threshold of the masks, None for the largest probability; ``doubts`` has the doubt of each
+    case by name.
     """
 
     written: list[Path] = field(default_factory=list)
@@ -139,7 +139,7 @@ class FileState:
 class Record:
     """The origin of a mask: its image files, the predictor, and the SHA-256 of its own file.
 
-    ``made_by`` is the identity of the predictor: its weights, plans and options. ``threshold`` is the one that decided
+    ``made_by`` is the identity of the predictor: its weights, plans and options. ``threshold`` is that of
     the mask, None for the largest probability; ``doubt`` is missing in records of earlier versions.
     """
 

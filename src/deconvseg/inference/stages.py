@@ -35,13 +35,13 @@ from deconvseg.system import atomic_write, available_memory
 
 _log = logging.getLogger("deconvseg")
 
-# Bytes of a case's levels; those of larger cases are not measured.
+# The most bytes for the levels of a case; larger cases are not measured.
 MOST_LEVELS = 2**31
 
 
 @dataclass(frozen=True)
 class Made:
-    """A case's mask and its doubt, and the files of its probabilities and levels, where they are wanted."""
+    """The mask and the doubt of a case, and the files of its probabilities and levels, if requested."""
 
     mask: LabelMap
     doubt: Doubt
@@ -93,7 +93,7 @@ class Job:
         return Made(mask, doubts[0], *files)
 
     def write(self, made: Made, records: Records, predictor: Predictor, doubt: CaseDoubt, warnings: list[str]) -> None:
-        """Write the probabilities, the mask and its record, in this order, and let the levels be measured."""
+        """Write the probabilities, the mask and its record, in this order, and measure the levels."""
         wanted = self.wanted
         try:
             if made.probabilities is not None and wanted.packed:
@@ -124,7 +124,7 @@ class Job:
     def _arrays(
         self, plan: Plan, shape: tuple[int, ...], failing: ExitStack
     ) -> tuple[np.memmap[Any, np.dtype[np.float32]] | None, np.memmap[Any, np.dtype[np.uint8]] | None]:
-        """Make the arrays of the probabilities and of the levels, where they are wanted, on the disk."""
+        """Create the arrays of the probabilities and of the levels on disk, if requested."""
         wanted, maps, levels = self.wanted, None, None
         if wanted.folder is not None and wanted.probabilities:
             file = wanted.folder / f"{self.number}.npy"
@@ -137,7 +137,7 @@ class Job:
             try:
                 levels = disk_array(file, (structures, *shape), np.uint8, "the levels of its voxels")
             except DeconvsegError as error:
-                # A mask needs no levels: it is written also where there is no room for them.
+                # Levels are optional: without space for them, the mask is still written.
                 file.unlink(missing_ok=True)
                 _log.warning("%s: its operating points are not measured: %s", self.case.name, error)
         return maps, levels
@@ -159,7 +159,7 @@ class Computing:
     largest: int = -1
 
     def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> Made:
-        """Return what a case gives; the next image is read meanwhile if memory holds both."""
+        """Return the result of a case; the next image is read meanwhile if both fit into memory."""
         future, self.ahead = self.ahead or self._read(job), None
         image = future.result()
         # The future holds the image too.

@@ -148,7 +148,7 @@ class Sweep:
         """Move the sums of logits to the host or, if they are there, use smaller windows; else raise the error."""
         self._fits.clear()
         if self.store.type != "cpu":
-            _log.warning("not enough memory on %s: going on with the sums of logits on the host", self.store)
+            _log.warning("not enough memory on %s: continuing with the sums of logits on the host", self.store)
             self.store = torch.device("cpu")
         elif not (isinstance(error, WindowMemoryError) and error.member.shrink()):
             raise error.__cause__ or error from None
@@ -164,7 +164,7 @@ class Sweep:
             smaller = self._smaller(volume, windows)
             if smaller is None:
                 raise InputError(
-                    f"{volume.where}: needs about {format_bytes(min(needed))} beside the loaded model with the "
+                    f"{volume.where}: needs about {format_bytes(min(needed))} in addition to the loaded model with the "
                     f"smallest windows that give usable masks ({format_bytes(needed[0])} with the trained ones), more "
                     f"than the {format_bytes(self.memory)} of memory allowed; allow that much, or predict parts of the "
                     "image"

@@ -1,4 +1,4 @@
-"""Which weights a prediction uses and how it computes, in a few words and for its record."""
+"""Descriptions of the weights and the computation of a prediction, for the screen and for records."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deconvseg.runs import Run
 
 
 def describe_weights(run: Run) -> dict[str, Any]:
-    """Return which weights of a run are used: the file, the fold, the epoch, and the validation Dice then and at best.
+    """Describe the weights of a run: the file, the fold, the epoch, its validation Dice, and the best validation Dice.
 
-    They are those of the last epoch, so that the Dice is that of the last validation at or before it.
+    The weights are those of the last epoch; the Dice is that of the last validation at or before it.
     """
     rows = run.metrics
     validated = [row for row in rows if row.get("val_dice") is not None]
@@ -68,11 +68,11 @@ def describe_computing(predictor: Predictor) -> dict[str, Any]:
 
 
 def tell_computing(computing: Mapping[str, Any]) -> str:
-    """Return how a prediction computes in one line."""
+    """Describe the computation of a prediction in one line."""
     kernels = ", ".join(f"{backend} ({list_names(names, 3)})" for backend, names in computing["kernels"].items())
     axes = sorted({axis for mirrored in computing["mirrored_axes"] for axis in mirrored})
     parts = [
-        f"{', '.join(computing['precision']) or 'an engine of its own'} on {computing['device']}",
+        f"{', '.join(computing['precision']) or 'a custom engine'} on {computing['device']}",
         f"kernels: {kernels}" if kernels else "PyTorch's own kernels",
         f"averaged over mirrorings of axes {', '.join(map(str, axes))}" if axes else "not mirrored",
     ]
@@ -80,7 +80,7 @@ def tell_computing(computing: Mapping[str, Any]) -> str:
 
 
 def _epochs(model: Mapping[str, Any]) -> str:
-    """Say how far the weights are trained, and whether an earlier epoch was better."""
+    """Describe the training of the weights, and whether an earlier epoch was better."""
     if not model["epochs"]:
         return "without a completed epoch"
     text = f"the last of {model['epochs']} epochs"

@@ -22,9 +22,9 @@ def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
 
 
 def check_overlap(overlap: float) -> None:
-    """Refuse an overlap outside [0, 1): below 0 windows would leave gaps, at 1 they would not move."""
+    """Refuse an overlap outside [0, 1): below 0 there would be gaps between windows, at 1 windows would not advance."""
     if not 0 <= overlap < 1:
-        raise InputError(f"overlap {overlap}: give a fraction of a window from 0 to below 1, as 0.5")
+        raise InputError(f"overlap {overlap}: give a fraction of a window from 0 to below 1, such as 0.5")
 
 
 def gaussian_weights(window: Sequence[int]) -> Tensor:

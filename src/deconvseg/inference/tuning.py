@@ -33,7 +33,7 @@ def tune(network: nn.Module, device: torch.device) -> nn.Module:
             tuned = deepcopy(network)
         except FOREIGN_ERRORS as obstacle:
             name, why = type(network).__name__, first_line(obstacle)
-            _log.warning("%s runs as it is, not prepared for this CPU, because it cannot be copied: %s", name, why)
+            _log.warning("%s is not optimised for this CPU, because it cannot be copied: %s", name, why)
             return network
         (freeze if filters else use_own_norms)(tuned)
     return tuned

@@ -1,4 +1,4 @@
-"""What is made of a case beside its mask."""
+"""The requested outputs of a case in addition to its mask."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from deconvseg.data import Case, LabelMap
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is made of a case beside its mask.
+    """The requested outputs of a case in addition to its mask.
 
     Attributes:
-        folder: where probabilities and levels lie until they are packed or measured; None where neither is wanted.
+        folder: the folder of probabilities and levels until they are packed or measured; None if neither is requested.
         packed: whether the probabilities are written as ``.npz``.
         pictured: whether they are written as an image on the case's grid.
-        measure: what takes the levels of a case and its mask, as :meth:`~deconvseg.inference.Rule.levels` counts them.
+        measure: function that receives the levels of a case (:meth:`~deconvseg.inference.Rule.levels`) and its mask.
 
     """
 

@@ -267,7 +267,7 @@ class Run:
             yield
         except DiskFullError as error:
             if self.resume_file.exists() or (self.path / FOLDS).exists():
-                raise DiskFullError(error.path, " and go on with `resume=True`") from error
+                raise DiskFullError(error.path, " and continue with `resume=True`") from error
             raise
 
     @property

@@ -54,7 +54,7 @@ def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
     missing = [run.path.name for run in folds if not ((run.path / "plan.json").is_file() and run.finished)]
     if missing:
         raise InputError(
-            f"{path}: {', '.join(missing)} of {len(folds)} folds did not finish; go on with "
+            f"{path}: {', '.join(missing)} of {len(folds)} folds did not finish; continue with "
             f"the cross-validation (`resume=True`), or give the finished folds one by one ({path / 'fold_K'})"
         )
     return tuple(folds)

@@ -1,4 +1,4 @@
-"""What happens beside the training loop: the run folder, the clock, and signals."""
+"""Callbacks of the training loop: files of the run, the time limit, and signals."""
 
 import signal
 import threading
@@ -17,9 +17,9 @@ from deconvseg.training.validation import ValidationScore
 
 
 class RunWriter(Callback):
-    """After each epoch: metrics, weights, the best weights, the curves, and the state to resume from.
+    """Writes metrics, weights, the best weights, the curves and the resume state after each epoch.
 
-    ``validation_cases`` are all there are; a validation may be of some of them.
+    ``validation_cases`` is the number of all validation cases; a validation may use only some of them.
     """
 
     def __init__(self, run: Run, names: tuple[str, ...], validation_cases: int, trackers: Sequence[Tracker]) -> None:
@@ -30,10 +30,10 @@ class RunWriter(Callback):
         self.best = max((row["val_dice"] or -1.0 for row in run.metrics), default=-1.0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write everything; the resume state comes last, so that it never runs ahead of the rest."""
+        """Write everything; the resume state comes last, so that it is never newer than the other files."""
         assert isinstance(pl_module, SegmentationTask)
         row = self._row(trainer, pl_module)
-        # What is gathered from all processes is asked for by all of them; the first alone writes.
+        # All processes take part in gathering; only the first one writes.
         state = trainer.strategy.lightning_module_state_dict()
         if trainer.is_global_zero:
             self._write(row, _below(pl_module.kept_name, state))
@@ -72,10 +72,10 @@ def _below(name: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 class EndAtOnce(Callback):
-    """Lets SIGTERM end this process: Lightning's own answer talks to the others, one of which may be gone."""
+    """Ends this process on SIGTERM; Lightning's handler waits for the other processes, which may have died."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signal over; what is half written is tidied up on the way out."""
+        """Install the handler, which ends the process by an exception, so that partial files are removed."""
         if threading.current_thread() is threading.main_thread():
             exit_on(signal.SIGTERM)
 
@@ -87,13 +87,13 @@ class TimeLimit(Callback):
         self.seconds = seconds
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop when the time is up; the epoch ends there, with its files, and is not validated any more."""
+        """Stop when the time is up; the epoch ends with its files, but without a validation."""
         assert isinstance(pl_module, SegmentationTask)
         if leaders_value(pl_module.seconds) >= self.seconds:
             trainer.should_stop = True
             trainer.limit_val_batches = 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop where the time was up in the midst of a validation."""
+        """Stop if the time was up during a validation."""
         assert isinstance(pl_module, SegmentationTask)
         trainer.should_stop |= pl_module.out_of_time

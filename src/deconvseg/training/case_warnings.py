@@ -24,7 +24,7 @@ def warn_of_padding(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
     spacing = " x ".join(f"{length:g}" for length in plan.spacing)
     return [
         f"at the plan's spacing {spacing} the median case has {sizes} voxels and fills {filled:.0%} of a patch of "
-        f"{patch}: look at the spacing and the patch of the plan"
+        f"{patch}: check the spacing and the patch of the plan"
     ]
 
 

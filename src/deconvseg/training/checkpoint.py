@@ -33,9 +33,9 @@ class SafetensorsCheckpointIO(CheckpointIO):
                 text = metadata["checkpoint"]
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if "check" not in metadata:
-                raise ValueError("it has no checksum, as those of early versions")
+                raise ValueError("it has no checksum, like those of early versions")
             if metadata["check"] != _check(text, tensors):
-                raise ValueError("its content is not what was written")
+                raise ValueError("its content does not match its checksum")
             checkpoint = _decode(json.loads(text), tensors)
             kinds = {"epoch": int, "global_step": int, "state_dict": dict, "optimizer_states": list}
             if not isinstance(checkpoint, dict):

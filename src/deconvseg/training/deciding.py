@@ -64,11 +64,11 @@ def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console)
 
 
 def _describe_changes(plan: Plan, options: TrainOptions) -> tuple[str, ...]:
-    """Say that what a plan predicts was measured before what is asked for was put into it."""
+    """Say that the predictions of a plan were measured before its values were replaced."""
     asked = [key for key in options.plan_changes if key.partition(".")[0] in ("batch_size", "patch_size", "model")]
     if not asked or plan.predicted is None:
         return ()
-    return (f"{', '.join(asked)}: replaced in the plan that is given; its time and memory are not measured anew",)
+    return (f"{', '.join(asked)}: replaced in the given plan; its time and memory are not measured again",)
 
 
 def _describe_data(plan: Plan, given: Plan, data: Dataset, console: Console) -> Plan:

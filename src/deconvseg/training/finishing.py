@@ -30,7 +30,8 @@ def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests
     run.record_hashes(finished=True)
     if problems:
         raise DeconvsegError(
-            f"trained, but {len(problems)} validation cases failed, first: {problems[0]}; then go on with `resume=True`"
+            f"trained, but {len(problems)} validation cases failed, first: {problems[0]}; fix this and continue with "
+            "`resume=True`"
         )
 
 
@@ -51,8 +52,8 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
     )
     if not prediction.written:
         raise DeconvsegError(
-            f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; then go on with "
-            "`resume=True`"
+            f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; fix this and "
+            "continue with `resume=True`"
         )
     result = evaluate(
         options.dataset,

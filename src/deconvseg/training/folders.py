@@ -21,7 +21,7 @@ def open_stopped(output: Path) -> Run:
             remove_unfinished(folder)
         return Run.open(output)
     if not run.described:
-        raise InputError(f"{output}: the run was stopped before it had begun; start it without `resume`")
+        raise InputError(f"{output}: the run was stopped before it began; start it without `resume`")
     check_own(run)
     record = {key: run.manifest[key] for key in ("listing", "data", "states") if key in run.manifest}
     run = Run.create(output, run.plan, run.config, run.splits)
@@ -53,6 +53,6 @@ def remove_cache(run: Run, options: TrainOptions, console: Console) -> None:
     except LockedError as error:
         console.say(f"the prepared cases are kept: {error}")
         return
-    # Another run may have started to fill it.
+    # Another run may have started to write to it.
     with suppress(OSError):
         run.cache.rmdir()

@@ -1,4 +1,4 @@
-"""How long a training and what follows it will take, as far as that is known before it runs."""
+"""A forecast of the time of a training and its later steps."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from deconvseg.training.launch import processes
 from deconvseg.training.sharing import share_of_batch
 from deconvseg.units import format_time
 
-# Of the page of a run with a few pictures, as measured on two cores.
+# Measured on two cores for a run with a few pictures.
 REPORT_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is known of a training before it runs.
+    """The known properties of a training before it runs.
 
-    ``epochs`` end it, or ``max_seconds``, or both. Every ``validate_every`` epochs it validates ``validated`` cases; at
-    its end it predicts ``predicted`` cases, each of which takes about ``case_seconds`` (None: not known yet).
-    ``training`` are the seconds until then (None: not known).
+    It ends after ``epochs`` or ``max_seconds``, whichever comes first. Every ``validate_every`` epochs it validates
+    ``validated`` cases; after its end, ``predicted`` cases are predicted, each of which takes about ``case_seconds``
+    (None: not known yet). ``training`` is the number of seconds until then (None: not known).
     """
 
     epochs: int | None
@@ -37,18 +37,18 @@ class Outlook:
 
     @property
     def validation(self) -> float:
-        """The seconds that the prediction of all validation cases takes at the end; 0 where that is not known yet."""
+        """The seconds of predicting all validation cases at the end; 0 if not known yet."""
         return self.predicted * (self.case_seconds or 0.0)
 
     @property
     def total(self) -> float | None:
-        """The seconds of the training and all that follows it; None where they are not known."""
+        """The seconds of the training and its later steps; None if not known."""
         return None if self.training is None else self.training + self.validation + REPORT_SECONDS
 
     def describe(self, planning: float = 0.0) -> str | None:
-        """Say how long everything takes, and each part, after ``planning`` has taken so many seconds.
+        """Describe the total time and the time of each part, given the seconds that ``planning`` took.
 
-        None where the time of the training is not known.
+        None if the time of the training is not known.
         """
         if self.training is None:
             return None
@@ -58,7 +58,7 @@ class Outlook:
             parts.insert(0, f"planning {format_time(planning)} (done)")
         if self.predicted:
             cases = "1 validation case" if self.predicted == 1 else f"{self.predicted} validation cases"
-            seconds = format_time(max(1.0, self.validation)) if self.case_seconds else "a time not known yet"
+            seconds = format_time(max(1.0, self.validation)) if self.case_seconds else "(time not known yet)"
             parts.append(f"predicting {cases} {seconds}")
         total = planning + (self.total or 0.0)
         return f"takes about {format_time(total)}: {', '.join(parts)}, report {format_time(REPORT_SECONDS)}"
@@ -73,10 +73,11 @@ def foresee(
     rows: Sequence[Mapping[str, Any]] = (),
     end: End | None = None,
 ) -> Outlook:
-    """Return the plan's measurements of a training after which ``predicted`` cases are predicted.
+    """Return the forecast of a training from the measurements in its plan.
 
-    ``shapes`` are those of the validation cases at the plan's spacing, by default the median of all cases. ``rows`` are
-    the metrics of the epochs that are done. The training ends as the options say, or at another ``end``.
+    After the training, ``predicted`` cases are predicted. ``shapes`` are the shapes of the validation cases at the
+    spacing of the plan, by default the median of all cases. ``rows`` are the metrics of the completed epochs. The
+    training ends as the options say, or at another ``end``.
     """
     end = planned_end(options, plan) if end is None else end
     recipe, epochs, limit = plan.recipe, end.epochs, end.seconds
@@ -110,7 +111,7 @@ def foresee(
 
 
 def _median_shape(plan: Plan) -> list[list[int]]:
-    """Return the median case at the plan's spacing; nothing where the plan does not know its data."""
+    """Return the shape of the median case at the plan's spacing; nothing if the plan has no figures of its data."""
     if plan.data is None:
         return []
     sizes = zip(plan.data.shapes[1], plan.data.spacings[1], plan.spacing, strict=True)

@@ -1,4 +1,4 @@
-"""Training further than was first asked for: what ends the run now, and how its learning rate goes on."""
+"""Extension of a run: its new end, and the continuation of its learning rate."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,13 +14,13 @@ from deconvseg.training.checkpoint import completed_epochs
 from deconvseg.training.schedule import Rise
 from deconvseg.units import format_time
 
-# Where the manifest keeps what was asked for later.
+# The key of extensions in the manifest.
 _RECORD = "extended"
 
 
 @dataclass(frozen=True)
 class End:
-    """What ends a training: a number of epochs, seconds of training, or the first of both."""
+    """The end of a training: a number of epochs, seconds of training, or whichever comes first."""
 
     epochs: int | None
     seconds: float | None
@@ -30,18 +30,18 @@ class End:
         return " or ".join(filter(None, (epochs, None if self.seconds is None else format_time(self.seconds))))
 
     def progress(self, steps: int, seconds: float, plan: Plan) -> float:
-        """Return the fraction of the training that is done after so many steps and seconds."""
+        """Return the finished fraction of the training after this many steps and seconds."""
         by_steps = 0.0 if self.epochs is None else steps / (self.epochs * plan.recipe.steps_per_epoch)
         return max(by_steps, 0.0 if self.seconds is None else seconds / self.seconds)
 
 
 def planned_end(options: TrainOptions, plan: Plan) -> End:
-    """Return what ends a training that was not asked to go further."""
+    """Return the end of a training that was not extended."""
     return End(options.max_epochs(plan), options.max_seconds)
 
 
 def end_of(run: Run, options: TrainOptions) -> tuple[End, Rise | None]:
-    """Return what ends a run now, and how its learning rate rises since it was last asked to go further."""
+    """Return the current end of a run, and the rise of its learning rate since its last extension."""
     last = _last(run)
     if last is None:
         return planned_end(options, run.plan), None
@@ -49,10 +49,10 @@ def end_of(run: Run, options: TrainOptions) -> tuple[End, Rise | None]:
 
 
 def asks_for_more(run: Run, saved: TrainOptions, asked: TrainOptions) -> End | None:
-    """Return the end that is asked for now where it is another one than the run has, else None.
+    """Return the requested end if it differs from the end of the run, else None.
 
-    What is asked for now replaces what was: epochs alone end a run that the time was to end. Raises
-    :class:`InputError` where the run is further already.
+    The request replaces the former end: with ``epochs`` alone, the former time limit no longer applies. Raises
+    :class:`InputError` if the run is already past the requested end.
     """
     if asked.epochs is None and asked.max_seconds is None:
         return None
@@ -66,24 +66,24 @@ def asks_for_more(run: Run, saved: TrainOptions, asked: TrainOptions) -> End | N
     rows = _completed(run)
     if not rows:
         raise InputError(
-            f"`resume=True`: {run.path} has no completed epoch yet, and goes on as it was started ({now}); leave "
-            "`epochs` and `max_seconds` out, or start it anew"
+            f"`resume=True`: {run.path} has no completed epoch yet and continues as it was started ({now}); omit "
+            "`epochs` and `max_seconds`, or start a new run"
         )
     done, seconds = len(rows), float(rows[-1]["seconds"])
     if asked.epochs is not None and asked.epochs < done:
-        raise InputError(f"`epochs={asked.epochs}`: {run.path} has completed {done} epochs already; ask for more")
+        raise InputError(f"`epochs={asked.epochs}`: {run.path} has already completed {done} epochs; give more")
     if asked.max_seconds is not None and asked.max_seconds <= seconds:
         raise InputError(
-            f"`max_seconds={asked.max_seconds:g}`: {run.path} has trained for {format_time(seconds)} already; ask for "
+            f"`max_seconds={asked.max_seconds:g}`: {run.path} has already trained for {format_time(seconds)}; give "
             "more time"
         )
     return End(asked.epochs, asked.max_seconds)
 
 
 def go_further(run: Run, saved: TrainOptions, end: End, console: Console) -> TrainOptions:
-    """Give a run another end, in its plan, its ``config.json`` and its manifest; return its options.
+    """Set another end in the plan, the ``config.json`` and the manifest of a run; return its options.
 
-    The learning rate follows the schedule of the new length; it comes from where it stands to there in a short rise
+    The learning rate follows the schedule of the new length. It moves there from its current value in a short rise
     (:class:`~deconvseg.training.schedule.Rise`).
     """
     plan, rows = run.plan, _completed(run)
@@ -99,19 +99,19 @@ def go_further(run: Run, saved: TrainOptions, end: End, console: Console) -> Tra
         "from_progress": min(1.0, end.progress(steps, seconds, plan)),
         "from_factor": rate / plan.recipe.learning_rate,
     }
-    # One that was stopped while it was written down is written anew.
+    # An extension that was interrupted while it was being written is written again.
     earlier = [kept for kept in _entries(run) if kept["after_epochs"] < len(rows)]
     config = {**run.config, "epochs": end.epochs, "max_seconds": end.seconds}
     change_run(run, changed, config, finished=False, **{_RECORD: [*earlier, entry]})
     console.say(
-        f"the run goes further: {len(rows)} epochs are done, and it now ends with {end} (before: {before}); the "
+        f"the run is extended: {len(rows)} epochs are done, and it now ends after {end} (before: {before}); the "
         f"learning rate rises from {rate:.2g} to the schedule of the new length"
     )
     return options
 
 
 def _completed(run: Run) -> list[Mapping[str, Any]]:
-    """Return the rows of the epochs that a resumed run has behind it."""
+    """Return the rows of the completed epochs of a resumed run."""
     done = completed_epochs(run.resume_file) if run.resume_file.is_file() else 0
     return list(run.metrics[:done])
 

@@ -54,7 +54,7 @@ def check_processes(plan: Plan, options: TrainOptions) -> None:
 
 
 def check_spread(options: TrainOptions) -> None:
-    """Refuse options that ask for processes that there are not, or that cannot be."""
+    """Refuse options for processes that were not started or are not possible."""
     ranks, count = Ranks.find(), processes(options)
     ranks.check(options.devices, options.nodes)
     check_devices(choose_device(options.device), count // ranks.nodes, options.strategy or "ddp")
@@ -67,7 +67,7 @@ def check_devices(device: str, count: int, strategy: str) -> None:
         return
     kind, _, index = device.partition(":")
     if index or kind == "mps":
-        raise InputError(f"`device={device!r}`: is one device alone; for `devices={count}` choose cpu or cuda")
+        raise InputError(f"`device={device!r}`: is a single device; for `devices={count}` choose cpu or cuda")
     if kind == "cuda" and count > torch.cuda.device_count():
         raise InputError(f"`devices={count}`: this machine has {torch.cuda.device_count()} CUDA devices")
 
@@ -110,9 +110,9 @@ def kept_epochs(run: Run) -> str:
     """Describe the completed epochs of an interrupted run, and how to continue it."""
     done = len(run.metrics)
     if not done:
-        return f"no epoch was completed, but the plan is kept in {run.path}; go on with `resume=True`"
+        return f"no epoch was completed, but the plan is kept in {run.path}; continue with `resume=True`"
     epochs = "1 completed epoch is" if done == 1 else f"{done} completed epochs are"
-    return f"{epochs} kept in {run.path}; go on with `resume=True`"
+    return f"{epochs} kept in {run.path}; continue with `resume=True`"
 
 
 class _Listener(threading.Thread):

@@ -22,7 +22,7 @@ from deconvseg.training.sharing import RankSampler, share_of_batch
 _LOOK_SECONDS = 5
 # A batch takes milliseconds; loading that takes this many seconds counts as failed.
 _LONGEST_WAIT_SECONDS = 120
-_ADVICE = "take fewer workers, or 0"
+_ADVICE = "use fewer workers, or 0"
 _DEAD_WORKER, _LATE_WORKER = "DataLoader worker (pid", "DataLoader timed out"
 _ERROR_IN_WORKER = f"{DeconvsegError.__module__}."
 
@@ -87,7 +87,7 @@ class PatchLoader(DataLoader[Any]):
                     at = ", ".join(self._whereabouts().values())
                     raise DeconvsegError(
                         f"no batch came from the processes that load data in {_LONGEST_WAIT_SECONDS} s, last at case "
-                        f"{at}; check the disk of the cache, or take `workers=0`"
+                        f"{at}; check the disk of the cache, or use `workers=0`"
                     ) from error
             else:
                 yield batch

@@ -69,7 +69,7 @@ def meet(address: str, port: int, rank: int, size: int) -> Store:
     if came < size:
         raise InputError(
             f"SLURM announces {size} processes, and {came} came in {patience.total_seconds():.0f} s: start the "
-            "training with srun (srun deconvseg train …), or ask for a single task"
+            "training with srun (srun deconvseg train …), or request a single task"
         )
     store.set_timeout(default_pg_timeout)
     return PrefixStore("group", store)
@@ -83,7 +83,7 @@ def naming_lost_connections() -> Iterator[None]:
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
-        raise PeerError("another process of this training ended; it, or what launched it, says why") from error
+        raise PeerError("another process of this training ended; its output or its launcher says why") from error
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

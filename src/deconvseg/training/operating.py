@@ -18,7 +18,7 @@ from deconvseg.planning import Plan
 
 @dataclass
 class OperatingMeasurement:
-    """Takes each predicted case of a dataset as ``measure`` of :func:`~deconvseg.inference.predict_cases` gives it."""
+    """Receives each predicted case of a dataset, as ``measure`` of :func:`~deconvseg.inference.predict_cases`."""
 
     data: Dataset
     plan: Plan
@@ -30,7 +30,7 @@ class OperatingMeasurement:
         self.tallies = [PointsTally(name, at_half) for name in self.plan.output_names]
 
     def __call__(self, case: Case, levels: npt.NDArray[np.uint8], mask: LabelMap) -> None:
-        """Add a case; one whose true mask cannot be compared is left out, as the evaluation says."""
+        """Add a case; a case whose true mask cannot be compared is left out, which the evaluation reports."""
         encoding = self.plan.labels.to_encoding()
         try:
             label = self.data.load_label(case)
@@ -52,7 +52,7 @@ class OperatingMeasurement:
         self.measured.add(case.name)
 
     def finish(self, prediction: Prediction) -> OperatingPoints | None:
-        """Return the points of the measured cases, with the doubt of all; None where none was measured."""
+        """Return the points of the measured cases, with the doubt of all cases; None if no case was measured."""
         if not self.measured:
             return None
         left_out = [f"{name}: {text}" for name, text in self.problems.items()]

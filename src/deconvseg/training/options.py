@@ -1,4 +1,4 @@
-"""What a run was started with: its plan, its options in ``config.json``, and what may be asked when it goes on."""
+"""The plan and the options of a run (``config.json``), and the options that may change when it is resumed."""
 
 import json
 from collections.abc import Mapping
@@ -15,25 +15,26 @@ from deconvseg.system import atomic_write
 
 
 def given_plan(options: RunOptions) -> Plan | None:
-    """Return the plan that is given, as such or as a file, or None where one is to be made.
+    """Return the given plan, from an object or a file, or None if a plan is to be made.
 
-    Raises :class:`InputError` for choices beside a plan that decides them. Entries of a plan are replaced in it.
+    Options that are entries of the plan are replaced in it. Raises :class:`InputError` for other options about
+    planning.
     """
     if options.plan is None:
         return None
     asked = [f"`{name}`" for name in UNKEYED if getattr(options, name) != getattr(RunOptions, name)]
     if asked:
-        raise InputError(f"{', '.join(asked)} beside a plan: it decides that; change it by `values`, or plan anew")
+        raise InputError(f"{', '.join(asked)} together with a plan, which decides this; change it by `values`")
     return options.plan if isinstance(options.plan, Plan) else read_plan(options.plan)
 
 
 def resume_options(options: TrainOptions, run: Run, *, further: bool = False) -> TrainOptions:
-    """Return the options that the run was started with; :class:`InputError` where others are asked for now.
+    """Return the options that the run was started with; :class:`InputError` if other options are given now.
 
-    With ``further`` its epochs and its time may be others, and are left as they are
-    (:mod:`deconvseg.training.further`). An option at its default is not asked for. What is declared "free" (what a run
-    is spread over) may change; so may the place of the dataset, whose contents are compared by
-    :func:`~deconvseg.training.resuming.check_resumable`, as those of a plan and of splits are.
+    Options at their defaults count as not given. Options declared "free" (about devices and processes) may change, and
+    so may the path of the dataset; its contents, and those of a plan and of splits, are compared by
+    :func:`~deconvseg.training.resuming.check_resumable`. With ``further`` the epochs and the time may differ, and are
+    returned unchanged (:mod:`deconvseg.training.further` applies them).
     """
     saved = _read(run)
     declared = declared_options(TrainOptions)
@@ -48,27 +49,27 @@ def resume_options(options: TrainOptions, run: Run, *, further: bool = False) ->
         changed += [f"{key} → {value!r}" for key, value in values.items()]
     if changed:
         raise InputError(
-            f"`resume=True`: the run in {run.path} was started otherwise: {'; '.join(changed)}; leave these out to go "
-            "on as it was started, or train into another folder"
+            f"`resume=True`: the run in {run.path} was started with other options: {'; '.join(changed)}; omit these to "
+            "continue it, or train into another folder"
         )
     free = {name for name, option, _ in declared if option.resume == "free"} | {"dataset", "splits", "pretrained"}
     return replace(saved, **{name: value for name, value in given.items() if name in free})
 
 
 def _stays(option: Option, further: bool) -> bool:
-    """Whether an option must be what it was; one that is an entry of the plan is compared there."""
+    """Whether an option must not change; entries of the plan are compared with the plan."""
     return option.resume == "same" or (option.resume == "further" and option.key is None and not further)
 
 
 def write_places(options: TrainOptions, run: Run) -> None:
-    """Keep whole paths beside the configuration, as long as the run is not finished."""
+    """Store absolute paths next to the configuration until the run is finished."""
     with atomic_write(_places_file(run)) as path:
         kept = options.to_json()
         path.write_text(json.dumps({name: kept[name] for name in places(TrainOptions)}), encoding="utf-8")
 
 
 def forget_places(run: Run) -> None:
-    """Remove the whole paths of a run that is finished."""
+    """Remove the absolute paths of a finished run."""
     _places_file(run).unlink(missing_ok=True)
 
 
@@ -77,7 +78,7 @@ def _places_file(run: Run) -> Path:
 
 
 def _read_places(run: Run) -> Mapping[str, Any]:
-    """Return the whole paths; of a finished run, which has only their names, the cache is not known any more."""
+    """Return the absolute paths; a finished run has only their last parts, and no cache."""
     file = _places_file(run)
     if file.is_file():
         return read_json_object(file)
@@ -86,7 +87,7 @@ def _read_places(run: Run) -> Mapping[str, Any]:
 
 
 def _read(run: Run) -> TrainOptions:
-    """Return the options of a run's ``config.json``; :class:`InputError` names one that cannot be."""
+    """Return the options in a run's ``config.json``; :class:`InputError` names an invalid one."""
     names = {name for name, _, _ in declared_options(TrainOptions)}
     tree = {**run.config, **_read_places(run)}
     try:
@@ -96,7 +97,7 @@ def _read(run: Run) -> TrainOptions:
 
 
 def _same(name: str, asked: Any, saved: Any) -> bool:
-    """Compare an option; of a path of which only the name is known, that."""
+    """Compare an option; a path that is known only by its last part is compared by that."""
     if name in places(TrainOptions) and saved is not None and not PurePath(saved).is_absolute():
         return bool(PurePath(asked).name == saved)
     return bool(asked == saved)

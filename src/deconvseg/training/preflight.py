@@ -1,4 +1,4 @@
-"""What is checked before a training reads, measures or writes anything: what is asked for, by names and small files."""
+"""Checks before a training reads cases, measures or writes anything: names, options and small files."""
 
 from deconvseg.data import Dataset
 from deconvseg.errors import InputError
@@ -22,10 +22,10 @@ from deconvseg.training.sharing import share_of_batch
 
 
 def check_start(run: Run, options: TrainOptions) -> Plan | None:
-    """Return the plan that is given; :class:`InputError` for what is wrong whatever the dataset.
+    """Return the given plan; :class:`InputError` for errors that do not depend on the dataset.
 
-    That is a folder that holds something else already, unknown names, options that exclude each other, a device, a
-    precision or a number of processes that cannot be had, and a missing or damaged file of a plan or of weights.
+    These are a folder with other contents, unknown names, options that exclude each other, an unavailable device,
+    precision or number of processes, and missing or damaged files of a plan or of weights.
     """
     run.check_free()
     given = given_plan(options)
@@ -39,9 +39,9 @@ def check_start(run: Run, options: TrainOptions) -> Plan | None:
 
 
 def check_dataset(data: Dataset, options: TrainOptions, given: Plan | None) -> None:
-    """Raise :class:`InputError` for what this dataset's plan cannot have; no file of the dataset is read.
+    """Raise :class:`InputError` for options that do not fit the dataset, without reading its images.
 
-    Of a plan that is given the headers of the images are, as they say how many axes the images have.
+    If a plan is given, the headers of the images are read for their number of axes.
     """
     if given is None:
         preview_plan(data, request_of(options), options.plan_changes)
@@ -52,7 +52,7 @@ def check_dataset(data: Dataset, options: TrainOptions, given: Plan | None) -> N
 
 
 def check_given_plan(data: Dataset, options: TrainOptions, given: Plan) -> tuple[Plan, tuple[str, ...]]:
-    """Return a plan as it is carried out on a dataset, with notes; :class:`InputError` where it cannot be."""
+    """Return a plan matched to a dataset, with notes; :class:`InputError` if they do not fit."""
     plan = given.with_values(options.plan_changes)
     check_foreground(plan, options)
     plan, notes = match_plan(plan, data)
@@ -63,16 +63,16 @@ def check_given_plan(data: Dataset, options: TrainOptions, given: Plan) -> tuple
 
 
 def check_foreground(plan: Plan, options: RunOptions) -> None:
-    """Refuse a plan for single classes where the training takes all as one, and the other way round."""
+    """Refuse a plan for separate classes if the training merges them, and the reverse."""
     if plan.labels.foreground_only != options.foreground:
         made, asked = ("with", "without") if plan.labels.foreground_only else ("without", "with")
         raise InputError(
-            f"the plan was made {made} foreground, but this training is started {asked} it; say the same for both"
+            f"the plan was made {made} foreground, but this training is started {asked} it; use the same for both"
         )
 
 
 def check_weights(plan: Plan, options: RunOptions) -> tuple[str, ...]:
-    """Return notes about the weights of another run; :class:`InputError` where the plan cannot begin with them."""
+    """Return notes about the weights of another run; :class:`InputError` if they do not fit the plan."""
     if options.pretrained is None:
         return ()
     other = Run.open(options.pretrained)
@@ -82,6 +82,6 @@ def check_weights(plan: Plan, options: RunOptions) -> tuple[str, ...]:
 
 
 def request_of(options: RunOptions) -> Request:
-    """Return what options ask of a plan that is to be made."""
+    """Return the request for a new plan from the options."""
     asked = {name: getattr(options, name) for name in PLANNED if name != "memory"}
     return Request(**asked, loss=options.plan_changes.get("recipe.loss"))

@@ -24,19 +24,19 @@ def load_pretrained(network: nn.Module, run: Run) -> str:
     network.load_state_dict(fitting, strict=False)
     fresh = sorted(own.keys() - fitting.keys())
     told = f"pretrained: {len(fitting)} of {len(own)} tensors ({share:.0%} of the weights) from {run.path}"
-    return f"{told}; {len(fresh)} new, as {', '.join(fresh[:3])}" if fresh else told
+    return f"{told}; {len(fresh)} new, such as {', '.join(fresh[:3])}" if fresh else told
 
 
 def check_fitting(plan: Plan, run: Run) -> None:
-    """Raise :class:`InputError` where too few of the planned network's weights are those of another run's network."""
+    """Raise :class:`InputError` if too few weights of the planned network exist in the network of another run."""
     own, other = (_weights_of(one) for one in (plan, run.plan))
     _check_share(own, {name: own[name] for name in own if _shape(own, name) == _shape(other, name)}, run)
 
 
 def check_kind(model: str, run: Run) -> None:
-    """Refuse the weights of another kind of network, where the widths of the new one are not known yet.
+    """Refuse the weights of another kind of network before the widths of the new one are known.
 
-    Networks of two kinds have too few names of weights in common.
+    Networks of different kinds have too few names of weights in common.
     """
     if model == run.plan.model.name:
         return
@@ -51,8 +51,8 @@ def _check_share(own: _Shapes, fitting: _Shapes, run: Run) -> float:
     share = sum(tensor.numel() for tensor in fitting.values()) / sum(tensor.numel() for tensor in own.values())
     if share < _LEAST_PRETRAINED:
         raise InputError(
-            f"`pretrained={str(run.path)!r}`: only {share:.0%} of the planned network's weights fit; plan the same "
-            f"network as that run's (`plan={str(run.path / 'plan.json')!r}`), or leave it out"
+            f"`pretrained={str(run.path)!r}`: only {share:.0%} of the planned network's weights fit; use the network "
+            f"of that run (`plan={str(run.path / 'plan.json')!r}`), or omit this option"
         )
     return share
 

@@ -54,13 +54,13 @@ class Ranks:
         if self.size == 1:
             if (nodes or 1) > 1:
                 raise InputError(
-                    f"`nodes={nodes}`: start the training on every node at once, with torchrun or srun; "
+                    f"`nodes={nodes}`: start the training on all nodes together, with torchrun or srun; "
                     "docs/how-to/train-at-scale.md has the command lines"
                 )
         elif (devices or self.devices, nodes or self.nodes) != (self.devices, self.nodes):
             raise InputError(
                 f"`devices={devices or self.devices}` `nodes={nodes or self.nodes}`: {self.size} processes on "
-                f"{self.nodes} nodes were started; leave these options out, or start as many"
+                f"{self.nodes} nodes were started; omit these options, or start as many processes"
             )
 
     def deal(self, items: Sequence[_Item]) -> list[_Item]:
@@ -87,7 +87,7 @@ class Ranks:
         finally:
             dist.broadcast(done, 0, group=group)
         if not done:
-            raise PeerError("the first process of this training failed; it tells why")
+            raise PeerError("the first process of this training failed; its message says why")
 
     @contextmanager
     def connected(self, device: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Whether a run that goes on is still the one that was started: its own files, its data, its splits and its plan."""
+"""Checks that the files, data, splits and plan of a resumed run have not changed since it was started."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from deconvseg.planning import Plan, match_plan, supervise_deeply
 from deconvseg.progress import Console
 from deconvseg.runs import Run
 
-# What decides nothing about a training.
+# Entries of a plan that do not affect a training.
 _DESCRIPTION = frozenset(
     ("dataset", "crop_to_nonzero", "predicted", "data", "warnings", "reasons", "chosen", "colours", "excluded")
 )
@@ -17,53 +17,54 @@ _ADVICE = "train a new run in another folder (`output`)"
 
 
 def record_own(run: Run) -> None:
-    """Note the hashes of the files that say what the run does."""
+    """Record the hashes of the files that define the run."""
     for name in ("plan.json", "splits.json"):
         run.record_hash(name)
 
 
 def check_own(run: Run) -> None:
-    """Raise :class:`InputError` where a file that says what the run does was changed since it was started."""
+    """Raise :class:`InputError` if a file that defines the run has changed since its start."""
     for name in ("plan.json", "splits.json"):
         expected = run.valid_hashes(name)
         if expected and file_sha256(run.path / name) not in expected:
-            raise InputError(f"{run.path / name}: has changed since the run was started; put it back, or {_ADVICE}")
+            raise InputError(f"{run.path / name}: has changed since the run was started; restore it, or {_ADVICE}")
 
 
 def check_resumable(run: Run, data: Dataset, console: Console) -> None:
-    """Raise :class:`InputError` where the run's own files, or its cases in ``data``, have changed."""
+    """Raise :class:`InputError` if the files of the run, or its cases in ``data``, have changed."""
     check_own(run)
     parts = Splits(**run.splits)
     check_dataset_unchanged(run.manifest, data.select([*parts.train, *parts.val]), console)
 
 
 def check_same_plan(run: Run, given: Plan | None, options: TrainOptions, data: Dataset) -> None:
-    """Raise :class:`InputError` where a plan is given that is not the one of the run."""
+    """Raise :class:`InputError` if the given plan is not that of the run."""
     if given is None:
         return
     matched, _ = match_plan(given.with_values(options.plan_changes), data)
     if changed := changed_keys(supervise_deeply(matched), run.plan):
         raise InputError(
-            f"`resume=True`: the run in {run.path} was started with another plan ({', '.join(changed)} differ); leave "
-            f"the plan out, or {_ADVICE}"
+            f"`resume=True`: the run in {run.path} was started with another plan ({', '.join(changed)} differ); omit "
+            f"the plan, or {_ADVICE}"
         )
 
 
 def changed_keys(plan: Plan, other: Plan) -> list[str]:
-    """Return the entries in which two plans differ, of those that decide anything about a training."""
+    """Return the entries in which two plans differ, among those that affect a training."""
     first, second = (entry.model_dump(mode="json", exclude=set(_DESCRIPTION)) for entry in (plan, other))
     return [key for key in first if first[key] != second[key]]
 
 
 def check_same_splits(run: Run, options: TrainOptions, data: Dataset) -> None:
-    """Raise :class:`InputError` where there is a splits file that says something else than the run's splits."""
+    """Raise :class:`InputError` if a splits file exists and differs from the splits of the run."""
     source = data.splits_file if options.splits is None else Path(options.splits)
-    # Of a finished run only the name is known.
+    # A finished run has only the name of the file.
     if source is None or not source.is_absolute() or not source.is_file():
         return
     now = resolve_splits(data, source, fold=options.fold, seed=options.seed)
     kept = {name: set(names) for name, names in run.splits.items()}
     if changed := [name for name, names in vars(now).items() if set(names) != kept.get(name, set())]:
         raise InputError(
-            f"{source}: has other {' and '.join(changed)} cases than when the run in {run.path} was started; {_ADVICE}"
+            f"{source}: its {' and '.join(changed)} cases have changed since the run in {run.path} was "
+            f"started; {_ADVICE}"
         )

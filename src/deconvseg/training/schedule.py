@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rise:
-    """How the learning rate goes on where a run was asked to go further: from a factor, at a fraction of the run."""
+    """The factor of the learning rate, and the fraction of the new length, at which a run was extended."""
 
     progress: float
     factor: float
@@ -16,7 +16,7 @@ def learning_rate_factor(progress: float, *, warmup: float, warmup_from: float, 
     """Return the factor on the learning rate at a fraction of the run: linear warm-up, then cosine to zero.
 
     Deconver (section IV-A3) warms up over 1 % of the run from a tenth of its learning rate. After a ``rise`` the factor
-    goes in a straight line from that of the rise to this schedule, over the warm-up's fraction of what is left.
+    moves linearly from the factor of the rise to this schedule, over the warm-up's fraction of the remaining run.
     """
     progress = min(max(progress, 0.0), 1.0)
     if progress < warmup:

@@ -27,7 +27,7 @@ def check_shared_memory(plan: Plan, workers: int, place: Path = _PLACE) -> None:
     if workers > 0 and room is not None and room < need:
         raise DeconvsegError(
             f"shared memory ({place}) has {format_bytes(room)} free, and {workers} processes that load data need "
-            f"{format_bytes(need)} there: take fewer workers (`workers=0` needs none), or a larger {place} "
+            f"{format_bytes(need)} there: use fewer workers (`workers=0` needs none), or a larger {place} "
             "(docker run --shm-size, or --ipc=host)"
         )
 
@@ -37,8 +37,8 @@ def explain_full_shared_memory(batch: int, place: Path = _PLACE) -> None:
     room = _room(place)
     if room is not None and room < batch:
         raise DeconvsegError(
-            f"shared memory ({place}) is full ({format_bytes(room)} free), so that the processes that load data cannot "
-            f"hand their batches over: take fewer workers (`workers=0` needs none of it), or a larger {place}"
+            f"shared memory ({place}) is full ({format_bytes(room)} free), so the processes that load data cannot "
+            f"transfer their batches: use fewer workers (`workers=0` needs none of it), or a larger {place}"
         )
 
 

@@ -14,8 +14,8 @@ def share_of_batch(batch_size: int, processes: int) -> int:
     if batch_size % processes:
         below = batch_size // processes * processes
         raise InputError(
-            f"a batch of {batch_size} cannot be divided over {processes} devices, as the plan's batch_size is that of "
-            f"all together: give `values={{'batch_size': {below + processes}}}`{f' or {below}' if below else ''}, or "
+            f"a batch of {batch_size} cannot be divided over {processes} devices, because the plan's batch_size is for "
+            f"all of them: give `values={{'batch_size': {below + processes}}}`{f' or {below}' if below else ''}, or "
             "other `devices`"
         )
     return batch_size // processes

@@ -1,4 +1,4 @@
-"""The start of a training: what it is to do is checked, and its folder is made or opened again."""
+"""The start of a training: checks, and the creation or reopening of its folder."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,9 +25,9 @@ from deconvseg.training.shared_memory import check_shared_memory
 def prepare_run(
     output: Path, options: TrainOptions, resume: bool, console: Console, held: ExitStack, timings: Timings
 ) -> None:
-    """Make the run folder or open it again, and prepare its cases where several processes will want them.
+    """Create or reopen the run folder, and prepare its cases if several processes will use them.
 
-    ``held`` keeps the folder for this process from now on.
+    ``held`` locks the folder for this process.
     """
     held.enter_context(hold(output))
     if resume:
@@ -49,7 +49,7 @@ def prepare_run(
 
 
 def _start(output: Path, options: TrainOptions, console: Console) -> Run:
-    """Check everything that can be checked at once, then make the run folder."""
+    """Check everything that can be checked quickly, then create the run folder."""
     given = check_start(Run(output), options)
     data = open_data(options)
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
@@ -69,14 +69,14 @@ def _start(output: Path, options: TrainOptions, console: Console) -> Run:
 
 
 def _reopen(run: Run, options: TrainOptions, plan: Plan | None, console: Console) -> None:
-    """Check that a run can go on: with a completed epoch, and with the data, splits and plan that it began with."""
+    """Check that a run can be resumed: it has a completed epoch, and its data, splits and plan are unchanged."""
     if run.replaceable:
-        console.say("no epoch was completed before; the training begins anew, with the same plan and options")
+        console.say("no epoch was completed; the training starts again with the same plan and options")
     elif not run.resume_file.is_file():
-        raise InputError(f"{run.resume_file}: no completed epoch to resume from; train anew in another folder")
+        raise InputError(f"{run.resume_file}: no completed epoch to resume from; train a new run in another folder")
     data = open_data(options)
     check_resumable(run, data, console)
     check_same_splits(run, options, data)
     check_same_plan(run, plan, options, data)
     if run.threads_differ():
-        console.say("warning: another number of threads than before; the weights will not be bit for bit the same")
+        console.say("warning: the number of threads has changed; the weights will not be the same bit for bit")

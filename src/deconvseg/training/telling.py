@@ -1,4 +1,4 @@
-"""What is told of a training while it runs: where it is, how fast, how well, and how long all of it will still take."""
+"""Progress of a training: the current step, speed, loss, best Dice, and the remaining time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from deconvseg.training.foreseeing import REPORT_SECONDS, Outlook
 from deconvseg.training.task import SegmentationTask
 from deconvseg.training.validation import ValidationScore
 
-# The pace is the mean of the last steps, without the first ones, which prepare.
+# The pace is the mean over the last steps, without the first ones, which include preparation.
 _STEPS_OF_PACE, _PREPARING_STEPS = 100, 2
 _STEPS_OF_LOSS = 20
-# Part of the time of a training by the clock that says how many epochs there will be.
+# The fraction of the time limit after which the number of epochs is estimated.
 _FORESEEABLE = 0.05
 
 
 class Pace:
-    """The time that steps, validated cases and the ends of epochs take; reads the clock at the start and end of each.
+    """Measures the time of steps, validated cases and the ends of epochs, by the clock at the start and end of each.
 
-    ``epochs`` are done already.
+    ``epochs`` is the number of completed epochs.
     """
 
     def __init__(self, outlook: Outlook, clock: Callable[[], float] = time.monotonic, *, epochs: int = 0) -> None:
@@ -40,7 +40,7 @@ class Pace:
         self._epoch_ended: float | None = None
 
     def begin_epoch(self) -> None:
-        """Note that an epoch's first step begins."""
+        """Record the start of the first step of an epoch."""
         now = self.clock()
         if self._epoch_ended is not None:
             self._between.append(now - self._epoch_ended)
@@ -48,7 +48,7 @@ class Pace:
         self._since = now
 
     def end_step(self) -> None:
-        """Note that a step has ended and the next one, or the epoch's end, begins."""
+        """Record the end of a step, and thus the start of the next one or of the end of the epoch."""
         now = self.clock()
         if self._since is not None:
             self._taken += 1
@@ -57,11 +57,11 @@ class Pace:
         self._since = self._epoch_ended = now
 
     def begin_validation(self) -> None:
-        """Note that a validation begins."""
+        """Record the start of a validation."""
         self._since = self.clock()
 
     def end_validation(self, cases: int) -> None:
-        """Note that a validation of so many cases has ended."""
+        """Record the end of a validation of this many cases."""
         self._epoch_ended = now = self.clock()
         self._validations += 1
         if self._since is not None and cases:
@@ -69,20 +69,20 @@ class Pace:
 
     @property
     def step_seconds(self) -> float | None:
-        """The mean of the last steps; None before there are any."""
+        """The mean seconds of the last steps; None before the first one."""
         return sum(self._steps) / len(self._steps) if self._steps else None
 
     def left(self, step: int, seconds: float) -> float | None:
-        """Return the seconds until all is done, after so many steps of all epochs and ``seconds``; None if not known.
+        """Return the seconds until the end, after this many steps of all epochs and ``seconds``; None if not known.
 
-        By the steps that are left, or by the clock, of which the first to end ends the training.
+        The training ends by its steps or by the time limit, whichever comes first.
         """
         known = [left for left in (self._left_by_steps(step), self._left_by_clock(seconds)) if left is not None]
         return min(known) + self.afterwards if known else None
 
     @property
     def afterwards(self) -> float:
-        """The seconds that the prediction of all validation cases and the report take, as far as that is known."""
+        """The seconds of predicting all validation cases and of the report, as far as they are known."""
         return self.outlook.predicted * (self._case_seconds or 0.0) + REPORT_SECONDS
 
     def _left_by_clock(self, seconds: float) -> float | None:
@@ -104,9 +104,9 @@ class Pace:
 
 
 class ProgressTeller(Callback):
-    """Tells after every step, and before each validated case, how far the training is.
+    """Reports the progress of the training after every step and before each validated case.
 
-    ``rows`` are the metrics of the epochs before, of a training that goes on; ``cases`` how many there are to validate.
+    ``rows`` are the metrics of earlier epochs of a resumed training; ``cases`` is the number of validation cases.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class ProgressTeller(Callback):
         self.last: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to time the steps."""
+        """Start to time the steps."""
         self.pace.begin_epoch()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Tell the pace, the loss of the last steps and the best validation's Dice."""
+        """Report the pace, the loss of the last steps and the best validation Dice."""
         assert isinstance(pl_module, SegmentationTask)
         self.pace.end_step()
         recent = pl_module.train_losses[-_STEPS_OF_LOSS:]
@@ -140,20 +140,20 @@ class ProgressTeller(Callback):
         self._tell(pl_module, ", ".join([*parts, *self._describe_dice()]))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to time the validation."""
+        """Start to time the validation."""
         self.pace.begin_validation()
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Tell which whole case is validated on, as each may take as long as many steps."""
+        """Report the case that is being validated, which may take as long as many steps."""
         assert isinstance(pl_module, SegmentationTask)
         count = trainer.num_val_batches[dataloader_idx]
         at_work = f"validating {', '.join(batch['case'])} ({batch_idx + 1} of {count})"
         self._tell(pl_module, ", ".join([self._epoch(pl_module), at_work, *self._describe_dice()]))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the validation's Dice."""
+        """Store the Dice of the validation."""
         assert isinstance(pl_module, SegmentationTask)
         if not pl_module.validation_dice:
             return
@@ -168,7 +168,7 @@ class ProgressTeller(Callback):
         self.progress(Timed(min(task.progress, 1.0), left), text)
 
     def _epoch(self, task: SegmentationTask) -> str:
-        """Return which epoch it is, counted from 1; how many there are is an estimate where the clock ends them."""
+        """Return the number of the epoch, from 1, and of all epochs, which is an estimate with a time limit."""
         number = task.current_epoch + 1
         if self.outlook.epochs is not None:
             return f"epoch {number} of {self.outlook.epochs}"

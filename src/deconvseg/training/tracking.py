@@ -105,5 +105,5 @@ class Guests:
                 self.trackers.remove(tracker)
                 name = type(tracker).__name__
                 self.console.say(
-                    f"warning: the tracker {name} failed ({type(error).__name__}: {one_line(error)}); it is left out"
+                    f"warning: the tracker {name} failed ({type(error).__name__}: {one_line(error)}); it is dropped"
                 )

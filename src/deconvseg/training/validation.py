@@ -46,12 +46,12 @@ class ValidationScore:
         )
 
     def describe(self, cases: int) -> str:
-        """Return the mean, and in brackets what it is not: over all ``cases``, or over those with truth."""
+        """Return the mean, with :meth:`notes` in brackets."""
         notes = self.notes(cases)
         return f"{self.mean:.3f} ({', '.join(notes)})" if notes else f"{self.mean:.3f}"
 
     def notes(self, cases: int) -> list[str]:
-        """Say what the mean is not: over all ``cases``, or over those with truth."""
+        """Return notes if the mean is not over all ``cases``, or differs over those with truth."""
         notes = [] if self.cases == cases else [f"{self.cases} of {cases} cases"]
         if self.with_truth is not None and f"{self.with_truth:.3f}" != f"{self.mean:.3f}":
             notes.append(f"with truth {self.with_truth:.3f}")

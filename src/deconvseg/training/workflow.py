@@ -1,4 +1,4 @@
-"""The whole way from a dataset to a finished run folder."""
+"""The steps from a dataset to a finished run folder."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -46,7 +46,7 @@ _DOING = {
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(TrainArguments):
     trackers: Annotated[
-        Sequence[Tracker], Option("What also gets the numbers of every epoch; see Tracker.", _TRACKERS, resume="call")
+        Sequence[Tracker], Option("Receive the values of every epoch; see Tracker.", _TRACKERS, resume="call")
     ] = ()
 
 
@@ -56,17 +56,19 @@ def train(asked: _Arguments) -> Run:
     """Train a network on a dataset and return the finished run.
 
     Plans (unless ``plan`` is given), prepares, trains, predicts the validation cases, evaluates them and writes the
-    report, all in the folder ``output``. ``max_seconds`` bounds training with its validations, as ``epochs`` do, if
-    they end first. Preprocessed cases lie in the run's folder while it trains, or stay in ``cache``.
+    report, all in the folder ``output``. The training with its validations ends after ``epochs`` or ``max_seconds``,
+    whichever comes first. Preprocessed cases are stored in the folder of the run until it is finished, or permanently
+    in ``cache``.
 
-    The plan's batch is that of all ``devices`` together. Where torchrun or SLURM has started several processes, each
+    The batch of the plan is divided among all ``devices``. If torchrun or SLURM has started several processes, each
     calls this function with the same arguments: the first one plans, prepares and writes, and all return the run.
 
-    After every epoch each of the ``trackers`` gets the numbers that ``metrics.jsonl`` gets; one that fails is told and
-    left out. Of several processes they are in the one that calls.
+    After every epoch each of the ``trackers`` receives the values that are written to ``metrics.jsonl``; if a tracker
+    fails, the error is reported and the tracker is dropped. With several processes, trackers run in the calling one.
 
-    With ``resume`` the run in ``output`` goes on after its last completed epoch, with its own options; without
-    ``max_seconds`` its weights are then, on a CPU with as many threads, those of an uninterrupted run, bit for bit.
+    With ``resume`` the run in ``output`` continues after its last completed epoch, with its own options. Without
+    ``max_seconds``, and on a CPU with the same number of threads, its weights are then bit for bit those of an
+    uninterrupted run.
 
     Example:
         >>> import deconvseg
@@ -95,7 +97,7 @@ def _train(asked: _Arguments, ranks: Ranks, console: Console, guests: Guests, ti
             options = resume_options(options, run, further=True) if resume else options
             if ranks.leads:
                 cached.enter_context(using_cache(cache_of(run, options)))
-            # A run that was stopped before its first epoch was completed begins anew.
+            # A run that was stopped before the end of its first epoch starts again.
             resume = resume and run.resume_file.is_file()
             held.enter_context(guests.following(run))
             outlook = foresee(run.plan, options, len(run.splits["val"]), rows=run.metrics if resume else ())
@@ -114,7 +116,7 @@ def _train(asked: _Arguments, ranks: Ranks, console: Console, guests: Guests, ti
 
 @contextmanager
 def _explaining_interruption(output: Path, timings: Timings) -> Iterator[None]:
-    """Say at Ctrl-C what is kept, and how to go on."""
+    """Say at Ctrl-C what is kept and how to continue."""
     try:
         yield
     except (KeyboardInterrupt, InterruptionError) as interruption:
@@ -122,10 +124,10 @@ def _explaining_interruption(output: Path, timings: Timings) -> Iterator[None]:
         if stage == "training" and isinstance(interruption, InterruptionError):
             raise
         if stage in ("validation", "report"):
-            kept = f"the trained weights are kept in {output}; `resume=True` makes the validation and the report"
+            kept = f"the trained weights are kept in {output}; `resume=True` adds the validation and the report"
         elif (output / "plan.json").is_file():
             kept = kept_epochs(run)
         else:
-            kept = "nothing is written yet; start it again in the same way"
+            kept = "nothing was written; start it again in the same way"
         text = f"interrupted while {_DOING[stage]}; {kept}" if stage in _DOING else f"interrupted; {kept}"
         raise InterruptionError(text) from interruption

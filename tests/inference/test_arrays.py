@@ -192,7 +192,10 @@ def test_what_cannot_be_an_image_is_refused_by_name(message: str) -> None:
 def test_geometries_that_contradict_or_cannot_be_are_refused() -> None:
     plan, array = plan_of(3, 3, (8, 8, 8), (1, 1, 1)), np.ones((8, 8, 8))
     for options, message in (
-        ({"spacing": (1, 1, 2), "affine": np.eye(4)}, r"spacing \(1.0, 1.0, 2.0\): the affine says \(1, 1, 1\)"),
+        (
+            {"spacing": (1, 1, 2), "affine": np.eye(4)},
+            r"spacing \(1.0, 1.0, 2.0\): the affine has another one \(1, 1, 1\)",
+        ),
         ({"affine": np.eye(3)}, r"affine: has the shape \(3, 3\); give real numbers \(4, 4\)"),
         ({"affine": np.diag([1, 1, 0, 1])}, "singular"),
         ({"affine": np.full((4, 4), np.nan)}, "last row|NaN"),

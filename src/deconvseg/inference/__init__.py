@@ -1,4 +1,4 @@
-"""From images and finished runs to masks on the images' own grids."""
+"""From images and finished runs to masks on the grids of the images."""
 
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.deciding import Rule, labels_from_maps

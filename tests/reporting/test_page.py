@@ -438,7 +438,7 @@ class TestGaps:
     def test_not_a_run(self, tmp_path):
         with pytest.raises(InputError, match="no such folder"):
             write_report(tmp_path / "nowhere")
-        with pytest.raises(InputError, match="neither a plan nor metrics"):
+        with pytest.raises(InputError, match="no plan, no metrics and no masks"):
             write_report(tmp_path)
 
 

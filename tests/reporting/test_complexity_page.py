@@ -110,8 +110,8 @@ def test_networks_of_ones_own_have_no_published_columns():
             (64, 64, 64),
             "size 64x64x64: the papers have no table for glas with that number of axes; give 2 lengths",
         ),
-        ([], ["unet"], (64,), "size 64: the papers have no unet of such images; give 2 lengths"),
-        ([], [], (64,), "size 64: the papers have no table of such images; give 2 or 3 lengths"),
+        ([], ["unet"], (64,), "size 64: the papers have no unet with that number of axes; give 2 lengths"),
+        ([], [], (64,), "size 64: the papers have no table with that number of axes; give 2 or 3 lengths"),
     ],
 )
 def test_what_is_unknown_or_does_not_fit_is_refused(presets, models, size, message):

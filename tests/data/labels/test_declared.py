@@ -209,12 +209,19 @@ def test_a_file_in_the_folder_changes_no_dataset_that_declares_its_labels(balls,
     assert (after.label_names, after.problems) == (before.label_names, ())
 
 
+def test_colours_in_fractions_may_write_one_without_a_point(tmp_path):
+    (tmp_path / "labels.csv").write_text("value,name,r,g,b\n1,a,1,0.5,0\n2,b,1.0,0,0\n")
+    assert [entry.colour for entry in read_label_file(tmp_path / "labels.csv")] == ["#ff8000", "#ff0000"]
+    (tmp_path / "labels.csv").write_text("value,name,r,g,b\n1,a,1,128,0\n2,b,1,0,0\n")
+    assert [entry.colour for entry in read_label_file(tmp_path / "labels.csv")] == ["#018000", "#010000"]
+
+
 def test_a_table_of_images_in_the_folder_is_no_table_of_labels(balls, tmp_path):
     root = shutil.copytree(balls, tmp_path / "balls")
     (root / "dataset.json").unlink(missing_ok=True)
     (root / "labels.csv").write_text("id,class\nscan_a,benign\nscan_b,malignant\n")
-    with pytest.raises(NoLabelFileError, match="has no whole number in its column id, as 'scan_a'"):
+    with pytest.raises(NoLabelFileError, match="has no number in its column id, as 'scan_a'"):
         read_label_file(root / "labels.csv")
     _, (problem,) = labels_beside(root)
     assert problem.severity == "warning"
-    assert problem.message.endswith("has no whole number in its column id, as 'scan_a'")
+    assert problem.message.endswith("has no number in its column id, as 'scan_a'")

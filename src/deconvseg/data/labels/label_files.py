@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -26,6 +26,7 @@ _CHANNELS = (("red", "green", "blue"), ("r", "g", "b"), ("colorr", "colorg", "co
 _ITK_SNAP = re.compile(r'(-?\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+[\d.]+\s+\d\s+\d\s+"(.*)"')
 # 1 Left_kidney 255 0 0 255: a colour table of Slicer or FreeSurfer.
 _COLOUR_TABLE = re.compile(r"(-?\d+)\s+(\S(?:.*\S)?)\s+(\d+)\s+(\d+)\s+(\d+)\s+\d+")
+_NUMBER = re.compile(r"[+-]?[0-9.]+(?:[,;+ ]|$)")
 
 
 class NoLabelFileError(InputError):
@@ -143,8 +144,8 @@ def _read_table(path: Path) -> list[LabelEntry]:
         raise NoLabelFileError(
             f"{path} has the columns {', '.join(table.columns) or 'none'}, but labels need value and name (and colour)"
         )
-    if table.rows and not any(map(_is_integer_text, (part for _, row in table.rows for part in _values(row[value])))):
-        raise NoLabelFileError(f"{path} has no whole number in its column {value}, as {table.rows[0][1][value]!r:.60}")
+    if table.rows and not any(_NUMBER.match(row[value].strip()) for _, row in table.rows):
+        raise NoLabelFileError(f"{path} has no number in its column {value}, as {table.rows[0][1][value]!r:.60}")
     entries = list(_table_entries(path, table, keys, value, name))
     if any(entry.by_name for entry in entries):
         # As in nnU-Net's dataset.json, if one row is a region, all rows are.
@@ -157,30 +158,29 @@ def _table_entries(path: Path, table: Table, keys: Mapping[str, str], value: str
     channels = next((group for group in _CHANNELS if all(key in keys for key in group)), None)
     for line, row in table.rows:
         where = f"{path}, line {line}"
-        values = _values(row[value])
+        values = re.split(r"[,;+ ]+", row[value].strip())
         if not all(map(_is_integer_text, values)):
             raise InputError(f"{where}: the value is {row[value]!r}; give a whole number, or several for a region")
         colour: Any = row[hexadecimal] if hexadecimal else None
         if channels is not None and all(row[keys[key]] for key in channels):
-            colour = [_channel(row[keys[key]], where) for key in channels]
+            colour = _channels([row[keys[key]] for key in channels], where)
         text = unguard_cell(row[name])
         found = tuple(map(int, values))
         yield make_entry(text, found, _colour(colour, Path(where), text), by_name=len(found) > 1, where=where)
 
 
-def _values(text: str) -> list[str]:
-    return re.split(r"[,;+ ]+", text.strip())
-
-
-def _channel(text: str, where: str) -> int:
-    """Return a colour component as 0 to 255, from 0 to 255 or from 0 to 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 255:
-        raise InputError(f"{where}: {text!r} is no part of a colour; give 0 to 255")
-    return round(255 * number) if "." in text and number <= 1 else round(number)
+def _channels(texts: Sequence[str], where: str) -> list[int]:
+    """Return colour components as 0 to 255, from 0 to 255 or from 0 to 1 where one of them has a decimal point."""
+    numbers = []
+    for text in texts:
+        try:
+            numbers.append(float(text))
+        except ValueError:
+            numbers.append(-1.0)
+        if not 0 <= numbers[-1] <= 255:
+            raise InputError(f"{where}: {text!r} is no part of a colour; give 0 to 255")
+    fractions = any("." in text for text in texts) and max(numbers) <= 1
+    return [round(255 * number if fractions else number) for number in numbers]
 
 
 def _read_lines(path: Path) -> list[LabelEntry]:

@@ -96,6 +96,10 @@ def test_the_schema_is_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     ("arguments", "message"),
     [
         ([], "give a dataset to plan for, or a plan.json to check"),
+        (["{discs}", "-o", "{discs}"], "it is a folder; choose another output"),
+        (["{discs}", "-o", ""], "it is a folder; choose another output"),
+        (["{discs}", "-o", "{discs}/splits.json/plan.json"], "splits.json is a file, not a folder"),
+        (["{discs}", "--splits", ""], "--splits '': give a path"),
         (["{discs}", "--memory", "much"], "--memory much: give a number and K, M, G or T"),
     ],
 )

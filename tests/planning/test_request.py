@@ -160,6 +160,9 @@ def test_memory_that_does_not_suffice_for_what_is_asked_says_how_much_would(ball
 def test_a_patch_says_whether_volumes_are_cut_into_slices(balls: Path, asked: dict[str, Any], patch: tuple) -> None:  # type: ignore[type-arg]
     plan = plan_of(balls, **asked)
     assert plan.patch_size == patch
+    # The command line and `train` give what is asked for as entries of the plan, too.
+    entries = {"patch_size": asked["patch_size"]}
+    assert plan_of(balls, **asked, values=entries).patch_size == plan.with_values(entries).patch_size == patch
     if 1 in patch:
         axis = patch.index(1)
         assert {stage[axis] for stage in plan.model.config["strides"]} == {1}

@@ -58,6 +58,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"patch_size": (96, 96), "dims": 3}, r"`patch_size=\[96, 96\]`: the images are 3D: give 3 numbers"),
     ({"patch_size": (96, 96, 96), "dims": 2}, "a slice is 1 voxel thick"),
     ({"patch_size": (96, 96, 1), "dims": 3}, "is a slice, but `dims=3` asks for volumes"),
+    ({"preset": "isles22", "dims": 2}, "`dims=2`: preset 'isles22' is a 3D network; leave one of them out"),
+    ({"learning_rate": float("inf")}, "`learning_rate=inf`: give a number above 0"),
+    ({"max_seconds": float("inf")}, "`max_seconds=inf`: give a number of seconds above 0"),
+    ({"cache": __file__}, "test_preflight.py is a file, not a folder"),
+    ({"cache": ""}, "`cache=''`: give a path"),
     ({"batch_size": 3, "devices": 2, "device": "cpu"}, "a batch of 3 cannot be divided over 2 devices"),
     ({"batch_size": 2, "values": {"batch_size": 4}}, r"`batch_size=2` and `values=\{'batch_size': 4\}` both set"),
     ({"epochs": 2, "values": {"recipe.epochs": 4}}, "both set recipe.epochs in the plan"),
@@ -179,3 +184,14 @@ def test_a_fold_that_was_started_keeps_what_it_was_started_with(trained: Path, d
     config = {**copy.config, "model": "gone", "device": "cpu"}
     (copy.path / "config.json").write_text(json.dumps(config))
     assert train(discs, copy.path, resume=True).finished
+
+
+@pytest.mark.parametrize("function", [train, crossval])
+def test_an_empty_output_is_not_the_current_folder(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="^`output=''`: give a path$"):
+        function(damaged, "")
+    assert list(Path().iterdir()) == []

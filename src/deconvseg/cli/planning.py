@@ -9,7 +9,7 @@ from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, loading, print_explanation, print_json, warn
 from deconvseg.errors import InputError
 from deconvseg.options import PLANNED, READING, UNKEYED, Option, TrainOptions, whole
-from deconvseg.system import write_text
+from deconvseg.system import refuse_blocked, write_text
 
 if TYPE_CHECKING:
     from deconvseg.planning import Plan
@@ -48,6 +48,8 @@ def plan(
         return
     if dataset is None:
         raise InputError("give a dataset to plan for, or a plan.json to check")
+    if output is not None:
+        refuse_blocked(output)
     if dataset.suffix == ".json" and dataset.is_file() and not is_dataset(dataset):
         _refuse_choices(context, dataset)
         chosen = TrainOptions(dataset, **asked)

@@ -1,6 +1,7 @@
 """Declaration of an option as a field of a dataclass, with its type, default, help text, kind and names."""
 
 import json
+import math
 import operator
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -65,13 +66,13 @@ def _is(kind: type) -> Callable[[Any], Any]:
 
 
 def _check_seconds(value: Any) -> float:
-    if isinstance(value, str | bool) or not float(value) > 0:
-        raise ValueError
-    return float(value)
+    if isinstance(value, str | bool):
+        raise TypeError
+    return _check_positive(value)
 
 
 def _check_positive(value: Any) -> float:
-    if not _check_number(value) > 0:
+    if not 0 < _check_number(value) < math.inf:
         raise ValueError
     return float(value)
 
@@ -80,6 +81,14 @@ def _check_number(value: Any) -> float:
     if isinstance(value, str | bool):
         raise TypeError
     return float(value)
+
+
+def _check_place(value: Any) -> str:
+    """Return a path as text. An empty one, as of an unset variable of the shell, does not mean the current folder."""
+    path = fspath(value)
+    if not isinstance(path, str) or not path:
+        raise TypeError
+    return path
 
 
 def _check_settings(values: Any) -> dict[str, Any]:
@@ -103,7 +112,7 @@ FLAG = Kind(_is(bool), "True or False", parsed=bool)
 NUMBER = Kind(_check_number, "a number", read=float)
 POSITIVE = Kind(_check_positive, "a number above 0", read=lambda text: _check_positive(float(text)))
 # A path, stored as text.
-PLACE = Kind(lambda value: _is(str)(fspath(value)), "a path", parsed=Path)
+PLACE = Kind(_check_place, "a path", read=lambda text: fspath(Path(_check_place(text))), metavar="PATH")
 SECONDS = Kind(
     _check_seconds,
     "a number of seconds above 0",

@@ -51,10 +51,13 @@ def replace_value(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _on_all_axes(value: Any, patch: Sequence[int]) -> Any:
-    """Return a single size for every axis of a patch except the slice axis."""
+    """Return the size along each axis of a patch: one given size for all, or two for those of a slice."""
+    flat = len(patch) == 3 and 1 in patch
+    if flat and isinstance(value, list | tuple) and len(value) == 2:
+        axis = list(patch).index(1)
+        return [*value[:axis], 1, *value[axis:]]
     if isinstance(value, bool) or not isinstance(value, int):
         return value
-    flat = len(patch) == 3 and 1 in patch
     return [1 if flat and size == 1 else value for size in patch]
 
 

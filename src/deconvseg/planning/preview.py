@@ -61,11 +61,14 @@ def _sketch(dataset: Dataset, asked: Request, spatial_dims: int) -> Plan:
         if asked.preset is None
         else preset_arguments(asked.model, asked.preset, asked.variant)
     )
+    # Of a slice, as of (96, 96), the axis is not known yet.
+    seen, axis = asked.patch_dims
+    slices = axis if axis is not None or seen != 2 or spatial_dims != 3 else 2
     return Plan(
         dataset=dataset.root.name,
         spatial_dims=3 if spatial_dims == 3 else 2,
         spacing=(1.0,) * spatial_dims,
-        patch_size=(_SIZE,) * spatial_dims,
+        patch_size=asked.patch(spatial_dims, slices) or (_SIZE,) * spatial_dims,
         batch_size=asked.batch_size or 1,
         channels=tuple(ChannelPlan(name=name) for name in dataset.channel_names),
         labels=LabelPlan(values=tuple(labels), names=tuple(labels.values())),

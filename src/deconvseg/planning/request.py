@@ -57,6 +57,10 @@ class Request:
                 f"preset {self.preset} is a {own}D {self.model}, but a {spatial_dims}D {self.model} is needed here; "
                 "choose another preset or leave it out"
             )
+        if self.preset is not None and self.dims not in (None, spatial_dims):
+            raise InputError(
+                f"`dims={self.dims}`: preset {self.preset!r} is a {spatial_dims}D network; leave one of them out"
+            )
         if self.dims not in (None, 2, 3):
             raise InputError(f"`dims={self.dims}`: choose 2 or 3, or leave it out")
         if spatial_dims == 2 and self.dims == 3:

@@ -97,6 +97,14 @@ def current_folder() -> Path:
         ) from error
 
 
+def refuse_blocked(path: Path, *, folder: bool = False) -> None:
+    """Raise :class:`InputError` if no file (or ``folder``) can be made at ``path`` because of what is already there."""
+    if not folder and path.is_dir():
+        raise writing_error(path, IsADirectoryError())
+    if any(place.is_file() for place in ((path, *path.parents) if folder else path.parents)):
+        raise writing_error(path, NotADirectoryError())
+
+
 def writing_error(path: Path, error: OSError) -> DeconvsegError:
     """Return a one-line error for a failed write to ``path``: an `InputError` if the remedy is another path."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,5 +1,7 @@
 """Checks before a training reads cases, measures or writes anything: names, options and small files."""
 
+from pathlib import Path
+
 from deconvseg.data import Dataset
 from deconvseg.errors import InputError
 from deconvseg.options import PLANNED, RunOptions, TrainOptions
@@ -13,7 +15,7 @@ from deconvseg.planning import (
     supervise_deeply,
 )
 from deconvseg.runs import Run
-from deconvseg.system import choose_device
+from deconvseg.system import choose_device, refuse_blocked
 from deconvseg.training.fit import choose_precision
 from deconvseg.training.launch import check_processes, check_spread, processes
 from deconvseg.training.options import given_plan
@@ -28,6 +30,8 @@ def check_start(run: Run, options: TrainOptions) -> Plan | None:
     precision or number of processes, and missing or damaged files of a plan or of weights.
     """
     run.check_free()
+    if options.cache is not None:
+        refuse_blocked(Path(options.cache), folder=True)
     given = given_plan(options)
     choose_precision(options.precision, choose_device(options.device))
     check_spread(options)

@@ -82,3 +82,28 @@ def test_damaged_records_have_no_doubt(run: Path) -> None:
     page = write_report(run).read_text()
     assert page.count('<table class="numbers sortable">') >= 1
     assert "All 1 cases, the most doubtful first" in page
+
+
+def test_the_last_record_of_a_mask_says_its_doubt(run: Path) -> None:
+    records = run / "validation" / "predictions.jsonl"
+    lines = records.read_text().splitlines()
+    # As an earlier version records a mask that it predicts again.
+    without = {key: value for key, value in json.loads(lines[0]).items() if key != "doubt"}
+    records.write_text("\n".join([*lines, json.dumps(without)]) + "\n")
+    assert "All 1 cases, the most doubtful first" in write_report(run).read_text()
+
+
+def test_masks_of_a_bids_derivative_have_their_doubt(run: Path) -> None:
+    folder = run / "validation"
+    (folder / "sub-01" / "anat").mkdir(parents=True)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    for each in metrics["cases"]:
+        name = Path(each["prediction_file"]).name
+        (folder / name).rename(folder / "sub-01" / "anat" / name)
+        each["prediction_file"] = str(Path(each["prediction_file"]).with_name("sub-01") / "anat" / name)
+    for line in lines:
+        line["mask"] = f"sub-01/anat/{line['mask']}"
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "All 2 cases, the most doubtful first" in write_report(run).read_text()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from deconvseg.errors import InputError
 from deconvseg.evaluation import OperatingPoints, read_operating_points, table_rows
 from deconvseg.evaluation.correlation import Correlation, spearman
 from deconvseg.evaluation.operating import StructurePoints
+from deconvseg.evaluation.origin import last_records
 from deconvseg.reporting.records import EvaluationRecord
 from deconvseg.reporting.rendering import Section
 from deconvseg.reporting.style import INK, MUTED, SERIES, add_legend, figure_uri, new_figure, style_axes
@@ -180,9 +181,11 @@ def _doubts_of(record: EvaluationRecord) -> list[dict[str, Any]]:
     rows = []
     for case in record.tree["cases"]:
         mask = record.resolve(case["prediction_file"])
-        if mask.parent not in known:
-            known[mask.parent] = _read_doubts(mask.parent)
-        doubt = known[mask.parent].get(mask.name)
+        # The records of a BIDS derivative are in its root, up to three folders above the mask.
+        folder = next((each for each in islice(mask.parents, 4) if (each / PREDICTIONS).is_file()), mask.parent)
+        if folder not in known:
+            known[folder] = _read_doubts(folder)
+        doubt = known[folder].get(mask.relative_to(folder).as_posix())
         if doubt is not None:
             true = case["mean_with_truth"] or case["mean"]
             rows.append({"name": case["name"], "dice": true["dsc"], **doubt})
@@ -190,20 +193,15 @@ def _doubts_of(record: EvaluationRecord) -> list[dict[str, Any]]:
 
 
 def _read_doubts(folder: Path) -> dict[str, Any]:
-    """Return the recorded doubt of each mask in a folder; damaged lines are skipped."""
-    try:
-        lines = (folder / PREDICTIONS).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
+    """Return the doubt in the last record of each mask in a folder; damaged ones are left out."""
     found = {}
-    for line in lines:
+    for mask, record in last_records(folder).items():
         try:
-            tree = json.loads(line)
-            doubt = tree["doubt"]
+            doubt = record["doubt"]
             numbers = {key: doubt[key] for key in ("score", "entropy", "largest_foreground", "disagreement")}
             if all(value is None or isinstance(value, int | float) for value in numbers.values()):
-                found[str(tree["mask"])] = {**numbers, "score": float(doubt["score"])}
-        except (ValueError, KeyError, TypeError, RecursionError):
+                found[mask] = {**numbers, "score": float(doubt["score"])}
+        except (ValueError, KeyError, TypeError):
             continue
     return found
 

@@ -121,12 +121,12 @@ def places(discs: Path, tmp_path: Path) -> dict[str, Path]:
         ("plan {discs} --dims 3", "--dims 3: the images are 2D"),
         ("train {discs} -o {tmp}/new --variant 1-2", "name the preset too, as --preset"),
         ("train {discs} -o {tmp}/new --precision 16 -d cpu", "--precision 16: float16 needs"),
-        ("crossval {discs} -o {tmp}/new --jobs 2 --devices 2", "--jobs 2 beside --devices 2"),
+        ("crossval {discs} -o {tmp}/new --jobs 2 --devices 2", "--jobs 2 together with --devices 2"),
         ("crossval {discs} -o {tmp}/new --table {tmp}/t.csv", "--table {tmp}/t.csv: give the column by which folds"),
         ("predict -i {discs} -o {tmp}/out -m {tmp}/run -d tpu", "--device tpu: not available"),
         ("evaluate -g {discs} -p {discs}/masks --fold 1", "--fold 1 has several splits: say which one as --split"),
         ("report {tmp}/run --metrics {tmp}/other.json", "write it by evaluate (--output)"),
-        ("complexity --model deconver --set in_channels=1", "add --size, as --size 64x64x64, or --preset"),
+        ("complexity --model deconver --set in_channels=1", "add --size, such as --size 64x64x64, or --preset"),
     ],
 )
 def test_errors_of_every_command_name_its_flags(

@@ -39,7 +39,7 @@ def test_what_is_no_patch_is_refused_with_an_example(text: str) -> None:
 
 @pytest.mark.parametrize("value", [True, 0, 8.5, "8", [8], [8, 0], [8] * 4, [8, True], None, {}])
 def test_what_is_no_patch_in_python_is_refused_too(value: object) -> None:
-    with pytest.raises(InputError, match=r"give a whole number, or one for each axis, as \(96, 96, 64\)$"):
+    with pytest.raises(InputError, match=r"give a whole number, or one for each axis, such as \(96, 96, 64\)$"):
         Option("", PATCH).accept(value, "patch_size")
 
 

@@ -179,9 +179,9 @@ def test_a_wrong_value_is_one_error_that_names_the_argument(name: str, value: ob
         (["--seed", "-1"], "--seed -1: give a whole number, 0 or more"),
         (["--fold", "first"], "--fold first: give a number from 0, or all"),
         (["--fold", "-1"], "--fold -1: give a number from 0, or all"),
-        (["--max-time", "soon"], "--time soon: give a number and s, m or h, as 90s, 15m or 1.5h"),
-        (["--time", "0s"], "--time 0s: give a number and s, m or h, as 90s, 15m or 1.5h"),
-        (["--memory", "much"], "--memory much: give a number and K, M, G or T, as 800M or 8G"),
+        (["--max-time", "soon"], "--time soon: give a number and s, m or h, such as 90s, 15m or 1.5h"),
+        (["--time", "0s"], "--time 0s: give a number and s, m or h, such as 90s, 15m or 1.5h"),
+        (["--memory", "much"], "--memory much: give a number and K, M, G or T, such as 800M or 8G"),
         (["--set", "batch_size"], "--set batch_size: give KEY=VALUE, such as batch_size=2"),
     ],
 )

@@ -159,7 +159,7 @@ def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # ty
         ),
         (["crossval", "{discs}", "-o", "{tmp}/run", "--folds", "1"], "--folds"),
         (["crossval", "{discs}", "-o", "{tmp}/run", "--folds", "7"], "6 cases cannot make 7 folds"),
-        (["crossval", "{discs}", "-o", "{tmp}/run", "--stratify", "site"], "with --table"),
+        (["crossval", "{discs}", "-o", "{tmp}/run", "--stratify", "site"], "as --table"),
         (["crossval", "{discs}", "-o", "{tmp}/run", "--resume"], "no cross-validation to resume"),
         (["frobnicate"], "No such command"),
         (["train"], "Missing argument"),

@@ -119,7 +119,7 @@ def places(discs: Path, tmp_path: Path) -> dict[str, Path]:
     [
         ("data check {tmp}/instances", "--foreground"),
         ("plan {discs} --dims 3", "--dims 3: the images are 2D"),
-        ("train {discs} -o {tmp}/new --variant 1-2", "name the preset too, as --preset"),
+        ("train {discs} -o {tmp}/new --variant 1-2", "give --preset too"),
         ("train {discs} -o {tmp}/new --precision 16 -d cpu", "--precision 16: float16 needs"),
         ("crossval {discs} -o {tmp}/new --jobs 2 --devices 2", "--jobs 2 together with --devices 2"),
         ("crossval {discs} -o {tmp}/new --table {tmp}/t.csv", "--table {tmp}/t.csv: give the column by which folds"),

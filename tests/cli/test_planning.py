@@ -122,7 +122,7 @@ def test_wrong_use_is_said(
         (["--model", "deconvr"], "model 'deconvr' is unknown"),
         (["--preset", "glass"], "preset 'glass' is unknown: did you mean 'glas'?"),
         (["--preset", "glas", "--variant", "larger"], "variant 'larger'"),
-        (["--variant", "larger"], "name the preset too, as --preset"),
+        (["--variant", "larger"], "give --preset too"),
         (["--recipe", "soup"], "recipe 'soup' is unknown: choose from default, paper"),
     ],
 )

@@ -23,7 +23,7 @@ def test_a_colour_is_read_as_it_is_written(colour):
 
 @pytest.mark.parametrize("text", ["", "red", "#12", "#12345", "#1234567", "ff8800", "#ggg", "#١٢٣", "1,2,3"])
 def test_what_is_no_colour_is_refused(text):
-    with pytest.raises(InputError, match="is no colour; write it as #rrggbb"):
+    with pytest.raises(InputError, match="is not a colour; write it as #rrggbb"):
         parse_colour(text)
 
 

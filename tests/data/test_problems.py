@@ -29,7 +29,7 @@ def test_each_kind_is_a_line_that_counts_the_others() -> None:
 
 def test_an_error_of_a_case_to_be_used_is_refused() -> None:
     broken = dataset_of((Problem("b_0003.png", "is channel 3, but the dataset has 1 channels", "error", "b"),))
-    with pytest.raises(InputError, match=r"^b_0003\.png is channel 3, .*; mend it, or leave b out \(`exclude`\)"):
+    with pytest.raises(InputError, match=r"^b_0003\.png is channel 3, .*; fix it, or exclude b \(`exclude`\)"):
         report_problems(broken, ("a", "b"))
     assert report_problems(broken, ("a",)) == ["b_0003.png is channel 3, but the dataset has 1 channels"]
 

@@ -116,7 +116,7 @@ def test_a_threshold_is_chosen_by_dice_or_by_how_much_is_found() -> None:
     by_lesions = choose_thresholds(points, ["lesion"], "lesion_sensitivity", 0.4)["lesion"]
     assert curve.lesion_sensitivity[points.lesion_thresholds.index(by_lesions)] >= 0.4
     with pytest.raises(
-        InputError, match=r"lesion: no threshold has a sensitivity of 0.999 on these cases; the most is"
+        InputError, match=r"lesion: no threshold has a sensitivity of 0.999 on these cases; the highest is"
     ):
         choose_thresholds(points, ["lesion"], "sensitivity", 0.999)
     with pytest.raises(InputError, match="there is no class 'tumour'; the classes are lesion"):

@@ -127,8 +127,11 @@ class TestAUsersMetric:
     @pytest.mark.parametrize(
         ("function", "message"),
         [
-            (lambda pair: math.nan, "Broken is nan, which is no finite number: mend the metric's function"),
-            (lambda pair: np.float32("inf"), "Broken is inf, which is no finite number: mend the metric's function"),
+            (lambda pair: math.nan, "Broken is nan, which is not a finite number: fix the function of the metric"),
+            (
+                lambda pair: np.float32("inf"),
+                "Broken is inf, which is not a finite number: fix the function of the metric",
+            ),
             (lambda pair: None, "Broken: the metric's function: TypeError: must be real number, not NoneType"),
             (lambda pair: 1 // 0, "Broken: the metric's function: ZeroDivisionError: integer"),
             (lambda pair: [].index("a\nb"), "Broken: the metric's function: ValueError: "),

@@ -112,7 +112,7 @@ def test_operating_points_are_those_of_all_cases_out_of_fold(finished: Path, dis
     # The folds are averaged before the threshold is applied to them.
     folder = shutil.copytree(finished, tmp_path / "run")
     chosen = choose_threshold(folder, sensitivity=0.5)
-    assert chosen.how == "sensitivity 0.5 of 6 cases out of fold"
+    assert chosen.how == "sensitivity 0.5 of 6 out-of-fold cases"
     assert len(chosen.weights) == 3
     image = np.full((40, 48), 120, np.float32)
     mask, probabilities = predict(image, folder, probabilities=True, device="cpu")

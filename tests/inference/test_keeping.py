@@ -81,7 +81,7 @@ MASK = LabelMap(np.zeros(SHAPE, np.uint8), Geometry.identity(3))
             "is damaged",
             marks=pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux has such a file"),
         ),
-        (lambda mask, scan: write_label_map(LabelMap(MASK.pixels[:-1], MASK.geometry), mask), "lies on another grid"),
+        (lambda mask, scan: write_label_map(LabelMap(MASK.pixels[:-1], MASK.geometry), mask), "is on another grid"),
         (lambda mask, scan: write_label_map(LabelMap(MASK.pixels, Geometry(np.diag([2, 1, 1, 1]))), mask), "grid"),
         (lambda mask, scan: write_label_map(LabelMap(MASK.pixels + 9, MASK.geometry), mask), "holds the values 9"),
         (lambda mask, scan: (write_label_map(MASK, mask), os.utime(mask, (1, 1))), "is older than its image"),

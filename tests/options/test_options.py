@@ -327,7 +327,7 @@ def test_texts_that_are_given_several_times_are_read_at_once_and_files_of_them_i
     }
     # Read again, as when a run goes on, they are the same.
     assert RunOptions("data", **asked.reading).reading == asked.reading
-    for labels, message in ((["1=a", "1=b"], "the value 1 has two names"), ("organ", "organ is no file of labels")):
+    for labels, message in ((["1=a", "1=b"], "the value 1 has two names"), ("organ", "organ is neither a label file")):
         with pytest.raises(InputError, match=rf"^`labels`: {message}"):
             RunOptions("data", labels=labels)
     with pytest.raises(InputError, match=r"^`image=\[3\]`: give a text or several$"):

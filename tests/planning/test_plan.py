@@ -278,7 +278,7 @@ def test_a_variant_of_a_preset_is_planned(balls: Path) -> None:
     parts = resolve_splits(data, None, fold=0)
     plan = make_plan(data, parts, preset="isles26", variant="Deconver, 32 channels, 1-2-2-4")
     assert plan.model.config["widths"] == [32, 64, 128, 256]
-    with pytest.raises(InputError, match="`variant='1-2'`: a variant belongs to a preset: name the preset too"):
+    with pytest.raises(InputError, match="`variant='1-2'`: a variant belongs to a preset: give `preset` too"):
         make_plan(data, parts, variant="1-2")
 
 
@@ -416,7 +416,7 @@ def test_patches_get_smaller_before_memory_is_too_small(balls: Path) -> None:
     parts = resolve_splits(data, None, fold=0)
     usual, small = (make_plan(data, parts, memory=memory) for memory in (8 << 30, 510 * MIB))
     assert math.prod(small.patch_size) < math.prod(usual.patch_size)
-    assert "as memory allows no more" in small.reasons["patch_size"]
+    assert "because memory is limited" in small.reasons["patch_size"]
 
 
 def test_a_preset_that_does_not_fit_is_warned_of_with_figures(balls: Path) -> None:
@@ -532,7 +532,7 @@ def test_a_plan_keeps_the_declared_colours_of_classes_and_has_one_for_each():
     plan = tiny_plan(labels=labels, model=model, colours={"lesion": "#F00"})
     assert plan.class_colours == {"organ": "#31c6d4", "lesion": "#ff0000"}
     assert tiny_plan().class_colours == {"disc": "#31c6d4"}
-    with pytest.raises(InputError, match="colours.lesion: 'crimson' is no colour"):
+    with pytest.raises(InputError, match="colours.lesion: 'crimson' is not a colour"):
         plan.with_values({"colours": {"lesion": "crimson"}})
 
 

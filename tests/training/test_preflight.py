@@ -52,7 +52,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"upsampling": "dtc+transposd"}, r"upsampling 'dtc\+transposd' is unknown: did you mean 'dtc\+transposed'"),
     ({"upsampling": {"kind": "dtc", "receptive_field": 0}}, "receptive_field=0: give"),
     ({"upsampling": {"kind": "dtc", "int": "zero"}}, "option 'int' is unknown: did you mean 'init'"),
-    ({"upsampling": "dtc", "model": "unet_plus_plus"}, "'unet_plus_plus' has no choice of it; these have: deconver"),
+    (
+        {"upsampling": "dtc", "model": "unet_plus_plus"},
+        "'unet_plus_plus' does not support this argument; models that do: deconver",
+    ),
     ({"width": 10, "model": "swin_unetr"}, "10"),
     ({"width": 32, "preset": "isles22"}, "preset 'isles22' has widths of its own"),
     ({"patch_size": (96, 96), "dims": 3}, r"`patch_size=\[96, 96\]`: the images are 3D: give 3 numbers"),
@@ -146,7 +149,11 @@ def test_a_plan_for_other_data_is_refused_first(discs: Path, tmp_path: Path, mon
         ("plan {data} --set batchsize=4", "--set batchsize: the plan has no such key; did you mean 'batch_size'?"),
         (
             "train {data} -o {tmp}/run --batch-size 4 --set batch_size=2",
+<<<<<<< HEAD
             "--batch-size 4 and --set batch_size=2 both set batch_size in the plan",
+=======
+            "--batch-size 4 and --set batch_size=2 both set",
+>>>>>>> af742d3 (Say data errors, how-to pages and workflows in plain English)
         ),
         ("train {data} -o {tmp}/run --patch-size 96 96 --dims 3", "--patch-size 96x96: the images are 3D"),
         ("crossval {data} -o {tmp}/run --upsampling dct", "upsampling 'dct' is unknown: did you mean 'dtc'"),

@@ -240,7 +240,7 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
     chosen = set(names)
     for problem in dataset.problems:
         if problem.severity == "error" and problem.case in chosen:
-            raise InputError(f"{problem.file} {problem.message}; mend it, or leave {problem.case} out (`exclude`)")
+            raise InputError(f"{problem.file} {problem.message}; fix it, or exclude {problem.case} (`exclude`)")
     alike: dict[str, list[str]] = {}
     notes: list[Problem] = []
     if dataset.excluded:

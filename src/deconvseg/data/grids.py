@@ -17,7 +17,7 @@ def check_same_grid(first: Image | LabelMap, first_path: Path, second: Image | L
     if first.shape != second.shape:
         raise InputError(
             f"{second_path} has the shape {_show(second.shape)}, but {first_path} has {_show(first.shape)}; "
-            f"they must lie on the same grid{_turned(first_path, second_path)}"
+            f"they must be on the same grid{_turned(first_path, second_path)}"
         )
     if first.geometry.matches(second.geometry):
         return

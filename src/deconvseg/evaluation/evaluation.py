@@ -173,7 +173,7 @@ class Evaluation:
         return writing.to_json(self, folder, shared=shared)
 
     def write(self, output: Path, further: Mapping[str, Any] | None = None, *, shared: bool = False) -> None:
-        """Write ``output`` (JSON, including ``further``), and beside it two CSV files and nnU-Net's summary.
+        """Write ``output`` (JSON, including ``further``), and next to it two CSV files and nnU-Net's summary.
 
         ``metrics.csv`` has a row per case and class, ``summary.csv`` one per class, and ``summary.json`` the structure
         of nnU-Net. If ``output`` has another name than ``metrics.json``, their names are prefixed with it. With

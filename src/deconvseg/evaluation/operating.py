@@ -113,7 +113,7 @@ class StructurePoints(_Part):
 
 
 class OperatingPoints(_Part):
-    """The operating points of a run's validation cases, or of a cross-validation's cases out of fold.
+    """The operating points of a run's validation cases, or of the out-of-fold predictions of a cross-validation.
 
     ``doubts`` are the doubt scores of the cases by name; ``left_out`` has the cases that are not in the curves, and
     why.

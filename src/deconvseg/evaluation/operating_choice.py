@@ -43,7 +43,11 @@ def choose_thresholds(
         reached = [t for t, rate in zip(grid, rates, strict=True) if rate is not None and rate >= wanted]
         if not reached:
             best_rate = max((rate for rate in rates if rate is not None), default=None)
-            most = "no true mask has it" if best_rate is None else f"the most is {best_rate:.3f}, at {grid[0]:g}"
+            most = (
+                "no true mask has this class"
+                if best_rate is None
+                else f"the highest is {best_rate:.3f}, at {grid[0]:g}"
+            )
             raise InputError(f"{name}: no threshold has a sensitivity of {wanted:g} on these cases; {most}")
         chosen[name] = max(reached)
     return chosen

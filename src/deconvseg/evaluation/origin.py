@@ -14,7 +14,7 @@ from deconvseg.runs import PREDICTIONS, Run, describe_run, find_run
 def find_origin(truth: Path, prediction: Path, run: str | PathLike[str] | None) -> dict[str, Any]:
     """Return the names of the compared folders, and the ``runs`` that made the predictions, if they are known.
 
-    The runs are those that ``predict`` recorded beside its masks, else the run whose folder contains the predictions,
+    The runs are those that ``predict`` recorded next to its masks, else the run whose folder contains the predictions,
     else the given ``run``; each with its folder's name and the SHA-256 of its plan and weights. For a folder with masks
     of several predictions, all their runs are returned.
     """

@@ -188,7 +188,9 @@ class Metric:
 
     def _finite(self, value: Any) -> float:
         if not math.isfinite(value):
-            raise DeconvsegError(f"{self.title} is {value}, which is no finite number: mend the metric's function")
+            raise DeconvsegError(
+                f"{self.title} is {value}, which is not a finite number: fix the function of the metric"
+            )
         return float(value)
 
     def describe(self, policy: Policy, pair: MaskPair) -> MetricInfo:

@@ -46,7 +46,7 @@ def choose_threshold(asked: ThresholdOptions) -> ChosenThreshold:
         )
     if asked.value is not None:
         if asked.classes is not None:
-            raise InputError("`classes`: `value` names its classes itself; leave `classes` out")
+            raise InputError("`classes`: `value` names its classes itself; omit `classes`")
         threshold: Threshold = check_threshold(asked.value, run.plan.output_names, "value")
         how = "set by hand"
     else:
@@ -82,7 +82,7 @@ def needed_operating_points(folder: Path) -> OperatingPoints:
     if points is None:
         raise InputError(
             f"{folder}: has no {OPERATING_POINTS}: it has no validation cases, is not finished, or is of an earlier "
-            "version; a number can be chosen all the same"
+            "version; a number can still be chosen as `value`"
         )
     return points
 
@@ -99,6 +99,6 @@ def _choose(run: Run, asked: ThresholdOptions) -> tuple[Threshold, str]:
     else:
         found = choose_thresholds(points, names, "lesion_sensitivity", asked.lesion_sensitivity or 0.0)
         how = f"lesion sensitivity {asked.lesion_sensitivity:g}"
-    where = "validation cases" if points.source == "validation" else "cases out of fold"
+    where = "validation cases" if points.source == "validation" else "out-of-fold cases"
     threshold: Threshold = next(iter(found.values())) if len(run.plan.output_names) == 1 else found
     return threshold, f"{how} of {points.cases} {where}"

@@ -53,7 +53,7 @@ def judge(
 
     A mask with a record is kept if its file, its image's files and the predictor are those of the record, and if its
     probabilities exist where they are requested. A mask without a record, or one that was edited since, is kept if it
-    can be read, lies on the image's grid, holds the run's labels and is not older than its image.
+    can be read, is on the image's grid, holds the run's labels and is not older than its image.
     """
     record = records[path]
     known = record is not None and _has_hash(path, record.sha256)
@@ -68,7 +68,7 @@ def judge(
         reason = _reason_against(path, case, predictor, load)
         if reason is not None:
             return Verdict(False, f"its mask {reason}, and is predicted again", retire=True)
-    # A mask that was recorded without probabilities may lie beside those of an earlier one.
+    # A mask that was recorded without probabilities may be next to those of an earlier mask.
     unmade = record is not None and known and wanted.probabilities and not record.probabilities
     if unmade or not _has_maps(path, predictor.plan, wanted):
         return Verdict(False, "its probabilities are missing or damaged, and it is predicted again", retire=not known)
@@ -137,7 +137,7 @@ def _grid_differs(image: Image, case: Case, mask: LabelMap, path: Path) -> str |
     try:
         check_same_grid(image, case.images[0], mask, path)
     except DeconvsegError as error:
-        return f"lies on another grid ({error})"
+        return f"is on another grid ({error})"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Cost of operator calls: formulas beside the operators, and a listener that collects their results."""
+"""Cost of operator calls: formulas next to the operators, and a listener that collects their results."""
 
 import functools
 import math

@@ -40,7 +40,7 @@ class Space:
             grid = replace(grid, width=request.width)
             patch, sizes = fit_network(request.model, {**self.ends, **request.arguments}, grid)
             if shrink > 1:
-                reason += f"; {shrink:g} times fewer than usual, as memory allows no more"
+                reason += f"; {shrink:g} times fewer than usual, because memory is limited"
             yield Candidates(request, grid, patch, sizes, reason)
 
 

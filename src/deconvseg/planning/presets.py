@@ -34,13 +34,13 @@ def measure_preset(name: str, request: Request, config: dict[str, Any], budget: 
     if cost is None:
         raise InputError(
             f"preset {name}: {model} does not fit into {format_bytes(budget.memory)} of memory, even for one patch of "
-            f"{list(tried)}; choose another preset, or leave it out to have a network planned for this machine"
+            f"{list(tried)}; choose another preset, or omit it to plan a network for this machine"
         )
     voxels = math.prod(patch) / math.prod(tried)
     same = (tried, tried_batch) == (patch, share)
     if not same:
         cost = cost.scaled(voxels * share / tried_batch, inference=voxels)
-    reason = f"preset {name}: the paper's, whatever this machine and the time given"
+    reason = f"preset {name}: the paper's, independent of this machine and of the time limit"
     reasons = dict.fromkeys(("model", "patch_size", "batch_size"), reason)
     if request.batch_size is not None:
         reasons["batch_size"] = f"{ASKED}, in place of the paper's"

@@ -38,13 +38,11 @@ class Request:
             preset_arguments(self.model, self.preset, self.variant)
             if self.width is not None:
                 raise InputError(
-                    f"`width={self.width}`: preset {self.preset!r} has widths of its own; leave one of them out, or "
+                    f"`width={self.width}`: preset {self.preset!r} has its own widths; omit one of them, or "
                     "change the widths in `values`"
                 )
         elif self.variant is not None:
-            raise InputError(
-                f"`variant={self.variant!r}`: a variant belongs to a preset: name the preset too, as `preset`"
-            )
+            raise InputError(f"`variant={self.variant!r}`: a variant belongs to a preset: give `preset` too")
         else:
             check_fittable(self.model, self.width)
         if self.upsampling is not None:
@@ -55,16 +53,16 @@ class Request:
         if self.preset is not None and (own := PRESETS[self.preset].ends["spatial_dims"]) != spatial_dims:
             raise InputError(
                 f"preset {self.preset} is a {own}D {self.model}, but a {spatial_dims}D {self.model} is needed here; "
-                "choose another preset or leave it out"
+                "choose another preset or omit it"
             )
         if self.preset is not None and self.dims not in (None, spatial_dims):
             raise InputError(
                 f"`dims={self.dims}`: preset {self.preset!r} is a {spatial_dims}D network; leave one of them out"
             )
         if self.dims not in (None, 2, 3):
-            raise InputError(f"`dims={self.dims}`: choose 2 or 3, or leave it out")
+            raise InputError(f"`dims={self.dims}`: choose 2 or 3, or omit it")
         if spatial_dims == 2 and self.dims == 3:
-            raise InputError("`dims=3`: the images are 2D; leave it out")
+            raise InputError("`dims=3`: the images are 2D; omit it")
         self._check_patch(spatial_dims)
         for kind in choose_upsampling(self.upsampling).kinds if self.upsampling is not None else ():
             if spatial_dims not in kind.spatial_dims:
@@ -89,7 +87,7 @@ class Request:
         if len(patch) == 3 and self.dims == 2 and len(flat) != 1:
             raise InputError(f"`patch_size={list(patch)}`: a slice is 1 voxel thick along one axis; give two numbers")
         if len(patch) == 3 and self.dims == 3 and flat:
-            raise InputError(f"`patch_size={list(patch)}`: is a slice, but `dims=3` asks for volumes; leave one out")
+            raise InputError(f"`patch_size={list(patch)}`: is a slice, but `dims=3` requests volumes; omit one of them")
 
     @property
     def patch_dims(self) -> tuple[int | None, int | None]:
@@ -149,4 +147,6 @@ def _check_upsampling(model: str, upsampling: Upsampling) -> None:
     choose_upsampling(upsampling)
     if "upsampling" not in list_arguments(model):
         having = ", ".join(name for name in list_models() if "upsampling" in list_arguments(name))
-        raise InputError(f"`upsampling={upsampling!r}`: model {model!r} has no choice of it; these have: {having}")
+        raise InputError(
+            f"`upsampling={upsampling!r}`: model {model!r} does not support this argument; models that do: {having}"
+        )

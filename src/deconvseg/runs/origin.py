@@ -9,7 +9,7 @@ from deconvseg.data import file_sha256
 from deconvseg.errors import InputError
 from deconvseg.runs.folder import Run
 
-# The file beside the masks of `predict`: a JSON line per mask, with "runs" as in `describe_run`.
+# The file next to the masks of `predict`: a JSON line per mask, with "runs" as in `describe_run`.
 PREDICTIONS = "predictions.jsonl"
 
 

@@ -31,7 +31,7 @@ class DiskFullError(DeconvsegError):
 
 @contextmanager
 def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, with the same suffix, and rename it to ``path`` if the block succeeds.
+    """Yield a temporary path next to ``path``, with the same suffix, and rename it to ``path`` if the block succeeds.
 
     Missing folders are created. The file is flushed to disk (``fsync``) before it appears, and the folder after that.
     If the block fails, the temporary file is removed and ``path`` is unchanged. An `OSError` becomes a one-line error

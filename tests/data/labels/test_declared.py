@@ -131,7 +131,7 @@ def test_files_of_other_programs_are_read(tmp_path, name, text, colours):
         (["1=2"], "the name of 1 is '2'; give a name with letters"),
         (["1=a,b"], "the name 'a,b' has a ',', which separates names"),
         (["1=a/b"], "has a '/'"),
-        (["1=organ:red"], "'red' is no colour; write it as #rrggbb"),
+        (["1=organ:red"], "'red' is not a colour; write it as #rrggbb"),
         (["organ=1,x"], "'1,x' are no values"),
         (["organ=1,1"], "organ lists a value twice"),
         (["1=organ", "1=lesion"], "here: the value 1 has two names, 'organ' and 'lesion'; keep one"),
@@ -158,16 +158,16 @@ def test_what_cannot_be_meant_is_refused_in_one_line(texts, message):
     [
         ("a.csv", "value,name\n1,organ\nx,lesion\n", "a.csv, line 3: the value is 'x'"),
         ("a.csv", "value,name\n1,\n", "a.csv, line 2: the name of 1 is ''"),
-        ("a.csv", "value,name,colour\n1,organ,red\n", "a.csv, line 2: the colour of organ: 'red' is no colour"),
-        ("a.csv", "value,name,red,green,blue\n1,organ,300,0,0\n", "line 2: '300' is no part of a colour"),
+        ("a.csv", "value,name,colour\n1,organ,red\n", "a.csv, line 2: the colour of organ: 'red' is not a colour"),
+        ("a.csv", "value,name,red,green,blue\n1,organ,300,0,0\n", "line 2: '300' is not a colour component"),
         ("a.csv", "image,label\na.png,b.png\n", "a.csv has the columns image, label, but labels need value and name"),
         ("a.json", '{"1": "organ", "1": "lesion"}', "the key '1' is there twice"),
-        ("a.json", '{"labels": {"1": "organ"}, "colours": {"lesion": "#f00"}}', "'lesion', which is no label"),
+        ("a.json", '{"labels": {"1": "organ"}, "colours": {"lesion": "#f00"}}', "'lesion', which is not a label"),
         ("a.json", '["organ"]', 'a.json names no labels; write {"1": "organ"'),
-        ("a.txt", "organ\n", "a.txt, line 1: 'organ' is no label"),
-        ("a.txt", "1=or:gan\n", "a.txt, line 1: 'gan' is no colour"),
+        ("a.txt", "organ\n", "a.txt, line 1: 'organ' is not a label"),
+        ("a.txt", "1=or:gan\n", "a.txt, line 1: 'gan' is not a colour"),
         ("a.txt", "", "names no label"),
-        ("a.xml", "", "a.xml is no file of labels (.json"),
+        ("a.xml", "", "a.xml is neither a label file (.json"),
     ],
 )
 def test_a_wrong_file_names_itself_and_the_line(tmp_path, name, text, message):
@@ -186,7 +186,7 @@ def test_a_dataset_s_own_names_give_way_name_by_name(balls):
     after = open_dataset(balls, labels=[f"{value}=renamed:#123456"])
     assert after.label_names == {**before.label_names, value: "renamed"}
     assert after.label_colours == {"renamed": "#123456"}
-    (told,) = [problem for problem in after.problems if "names a label otherwise" in problem.message]
+    (told,) = [problem for problem in after.problems if "names a label differently" in problem.message]
     assert (told.severity, f"{value} is 'renamed', as `labels` says" in told.message) == ("warning", True)
     assert open_dataset(balls, labels=[f"{value}={before.label_names[value]}"]).problems == before.problems
 
@@ -220,8 +220,8 @@ def test_a_table_of_images_in_the_folder_is_no_table_of_labels(balls, tmp_path):
     root = shutil.copytree(balls, tmp_path / "balls")
     (root / "dataset.json").unlink(missing_ok=True)
     (root / "labels.csv").write_text("id,class\nscan_a,benign\nscan_b,malignant\n")
-    with pytest.raises(NoLabelFileError, match="has no number in its column id, as 'scan_a'"):
+    with pytest.raises(NoLabelFileError, match="has no number in its column id; the first is 'scan_a'"):
         read_label_file(root / "labels.csv")
     _, (problem,) = labels_beside(root)
     assert problem.severity == "warning"
-    assert problem.message.endswith("has no number in its column id, as 'scan_a'")
+    assert problem.message.endswith("has no number in its column id; the first is 'scan_a'")

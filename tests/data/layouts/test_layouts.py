@@ -518,7 +518,7 @@ def test_a_case_with_other_channels_is_refused(tmp_path):
 def test_selecting_keeps_the_order_asked_for(tmp_path):
     dataset = open_dataset(nnunet(tmp_path, cases=("a", "b", "c")))
     assert dataset.select(["c", "a"]).names == ("c", "a")
-    with pytest.raises(InputError, match=r"has no case 'x'; it has a, b, c"):
+    with pytest.raises(InputError, match=r"has no case 'x'; its cases are a, b, c"):
         dataset.select(["x"])
 
 

@@ -76,7 +76,7 @@ def test_a_file_of_something_else_is_told_and_two_files_are_refused(pairs):
     (pairs / "labels.csv").write_text("image,label\nimages/c0.png,masks/c0.png\n")
     (told,) = open_dataset(pairs).problems
     assert told.severity == "warning"
-    assert "is not taken for names of labels: it has the columns image, label" in told.message
+    assert "is not read as a label file: it has the columns image, label" in told.message
     (pairs / "labels.json").write_text('{"1": "organ"}')
     with pytest.raises(InputError, match=r"has labels.json, labels.csv; keep one of them"):
         open_dataset(pairs)
@@ -87,7 +87,7 @@ def test_white_masks_are_the_one_declared_class(tmp_path):
         picture(tmp_path / "images" / f"{name}.png", np.full((4, 4), 7))
         picture(tmp_path / "masks" / f"{name}.png", np.eye(4) * 255)
     assert counted(open_dataset(tmp_path, labels=["1=line"])) == {0: ("background", 24), 1: ("line", 8)}
-    with pytest.raises(InputError, match=r"names line, dot, but `foreground=True` takes all labels as one class"):
+    with pytest.raises(InputError, match=r"names line, dot, but `foreground=True` merges all labels into one class"):
         open_dataset(tmp_path, labels=["1=line", "2=dot"], foreground=True)
 
 
@@ -138,7 +138,7 @@ def test_names_patterns_and_a_file_in_the_folder_leave_cases_out(pairs):
     (pairs / "exclude.txt").write_text("# not these\nc0=cut off\n\nc9\n", encoding="utf-8-sig")
     dataset = open_dataset(pairs, exclude=["c0", "c4"])
     assert [str(excluded) for excluded in dataset.excluded] == ["c0 (cut off)", "c4"]
-    assert [problem.message for problem in dataset.problems] == ["names 'c9', which is no case"]
+    assert [problem.message for problem in dataset.problems] == ["names 'c9', which is not a case"]
     with pytest.raises(InputError, match=r"`exclude`: .* has no case 'c12'; did you mean c. or c1"):
         open_dataset(pairs, exclude=["c12"])
     with pytest.raises(InputError, match=r"all 6 cases are excluded"):

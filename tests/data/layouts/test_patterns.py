@@ -204,7 +204,7 @@ def test_a_case_without_a_channel_is_left_out(tmp_path):
     dataset = open_dataset(tmp_path, image={"t1": "*_T1.nii.gz", "flair": "*_FLAIR.nii.gz"}, mask="*_seg.nii.gz")
     assert (dataset.names, dataset.channel_names) == (("p1",), ("t1", "flair"))
     (error, *_) = [problem for problem in dataset.problems if problem.severity == "error"]
-    assert (Path(error.file).name, error.message) == ("p2_FLAIR.nii.gz", "has no t1 beside it and is left out")
+    assert (Path(error.file).name, error.message) == ("p2_FLAIR.nii.gz", "has no t1 next to it and is left out")
 
 
 def test_of_several_images_the_longest_name_is_the_mask_s(tmp_path):
@@ -243,7 +243,7 @@ def test_of_several_images_the_longest_name_is_the_mask_s(tmp_path):
         ("scan.png", "*.png", r"`image='scan.png'`: has no \*"),
         ("/data/*.png", "*.png", "a pattern is relative to the dataset's folder"),
         ("../*.png", "*.png", "a pattern is relative to the dataset's folder"),
-        ("a**.png", "*.png", r"\*\* stands for folders"),
+        ("a**.png", "*.png", r"\*\* matches folders"),
         ("", "*.png", "give a pattern of file names"),
         (
             "I*.jpg",
@@ -258,7 +258,7 @@ def test_patterns_that_do_not_go_together_are_refused_in_one_line(tmp_path, imag
     with pytest.raises(InputError, match=message) as error:
         open_dataset(isic(tmp_path), image=image, mask=mask)
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="is no folder; patterns"):
+    with pytest.raises(InputError, match="is not a folder; patterns"):
         open_dataset(tmp_path / "ISIC_0000000.jpg", image="*.jpg", mask="*.png")
 
 

@@ -28,11 +28,11 @@ _SIDES = (
 
 @register_reader("analyze", reads=(".img", ".hdr"))
 class AnalyzeReader(VolumeReader):
-    """Reads ``CASE.img`` with ``CASE.hdr`` beside it, by either name; listings contain the .img file.
+    """Reads ``CASE.img`` with ``CASE.hdr`` next to it, by either name; listings contain the .img file.
 
     Two-file NIfTI is read like single-file NIfTI. Analyze 7.5 stores voxel sizes but no orientation: LAS is assumed (x
     from right to left, y to the front, z up) and noted for each header. An origin written by SPM is used, but grids
-    are compared only by voxel size. A pair beside a file of the same name in another format counts as a copy of it.
+    are compared only by voxel size. A pair next to a file of the same name in another format counts as a copy of it.
     """
 
     kind = "Analyze or NIfTI pair"
@@ -45,7 +45,7 @@ class AnalyzeReader(VolumeReader):
             if not file.is_file():
                 if (packed := file.with_name(file.name + ".gz")).is_file():
                     raise InputError(f"{path} is one of a pair of files, and {packed.name} is compressed; unpack it")
-                raise InputError(f"{path} is one of a pair of files, but {file.name} is not beside it; copy both")
+                raise InputError(f"{path} is one of a pair of files, but {file.name} is not next to it; copy both")
         with header.open("rb") as stream:
             block = stream.read(_HEADER_BYTES)
         if block[344:348] in _NIFTI_MAGIC or block[4:7] in (b"ni2", b"n+2"):

@@ -1,4 +1,4 @@
-"""Suffixes of unsupported images, and of files that are usual beside images."""
+"""Suffixes of unsupported images, and of files that often accompany images."""
 
 # Unsupported image formats: medical, scientific, microscopy, pictures, cameras and videos.
 UNREAD = frozenset(
@@ -17,7 +17,7 @@ UNREAD = frozenset(
 DICOM = frozenset((".dcm", ".dicom", ".dic", ".ima"))
 PACKED = frozenset((".gz", ".bz2", ".xz", ".zst", ".z", ".zip", ".lz4"))
 
-# Files beside images that are not images: texts, tables, programs, surfaces and signals.
+# Files next to images that are not images: texts, tables, programs, surfaces and signals.
 COMPANIONS = frozenset(
     (
         *(".json", ".jsonl", ".txt", ".md", ".rst", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg"),

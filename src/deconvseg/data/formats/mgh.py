@@ -22,7 +22,7 @@ _CORONAL = ((-1, 0, 0), (0, 0, -1), (0, 1, 0))
 class MghReader(VolumeReader):
     """Reads FreeSurfer volumes; a fourth axis (frames) is the channels.
 
-    A volume beside a file of the same name in another format counts as a copy of it.
+    A volume next to a file of the same name in another format counts as a copy of it.
     """
 
     kind = "MGH file"

@@ -74,7 +74,7 @@ def save_nifti_shares(shares: npt.NDArray[np.float32], geometry: Geometry, path:
     """Write shares (K, X, Y, Z) between 0 and 1 to ``path``, compressed: a volume (X, Y, Z, K) of 16-bit numbers.
 
     The header's slope gives them back to 1 / 131070; its place is that of `save_nifti`. Planes are written one by one,
-    so ``shares`` may lie on a disk.
+    so ``shares`` may be memory-mapped.
     """
     # The shape without its numbers.
     stored = np.broadcast_to(np.uint16(0), (*shares.shape[1:], len(shares)))
@@ -156,7 +156,7 @@ def _recognise(path: Path, block: bytes, *, paired: bool) -> tuple[type[Any], in
     if 540 in sizes and block[4:7] in ((b"ni2", b"n+2") if paired else (b"n+2",)):
         return nib.Nifti2Pair if paired else nib.Nifti2Image, 540
     if block[344:347] == b"ni1" or block[4:7] == b"ni2":
-        raise InputError(f"{path} is the header of a pair of files; give it the ending .hdr, beside its .img file")
+        raise InputError(f"{path} is the header of a pair of files; give it the suffix .hdr, next to its .img file")
     raise OSError("it does not begin with a NIfTI header")
 
 

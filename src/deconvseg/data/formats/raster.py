@@ -109,7 +109,7 @@ class RasterReader(Reader):
 
 @register_reader("web pictures", reads=(".webp", ".gif"))
 class WebPictureReader(RasterReader):
-    """Reads WebP, and GIF with one frame; beside a picture of the same name they count as previews."""
+    """Reads WebP, and GIF with one frame; next to a picture of the same name they count as previews."""
 
     copies = True
 

@@ -36,7 +36,7 @@ class Reader(Protocol):
     `InputError`, naming the file, for a file that it cannot read or write.
 
     Set ``pictures`` if the files are photographs or other 2D pictures, grey or in colour: a number at the end of a
-    file name is then part of the name, not a channel number. Set ``copies`` if a file beside one of the same name in
+    file name is then part of the name, not a channel number. Set ``copies`` if a file next to one of the same name in
     another format is a preview or copy of it and must be ignored.
     """
 

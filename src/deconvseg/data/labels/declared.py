@@ -1,4 +1,4 @@
-"""Declarations of labels by the user: names, colours, regions and ignored values, as ``1=organ:#ff8800``."""
+"""Declarations of labels by the user: names, colours, regions and ignored values, such as ``1=organ:#ff8800``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deconvseg.data.labels.painting import Paint, check_painting
 from deconvseg.errors import InputError
 
 BACKGROUND, IGNORE = "background", "ignore"
-_FORMS = "write 1=organ, 1=organ:#ff8800, 255=ignore, or a region as tumour=1,2"
+_FORMS = "write 1=organ, 1=organ:#ff8800, 255=ignore, or a region such as tumour=1,2"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 # Separators of lists, tables and options, which a name must not contain.
 _SEPARATORS = ",;:=|/\\"
@@ -233,7 +233,7 @@ def _make_regions(
         values = tuple(dict.fromkeys(merged.get(value, value) for value in entry.values))
         regions.append(Region(entry.name, values, own[0]))
     paints = [Paint(region.name, frozenset(region.labels), region.written_as) for region in regions]
-    check_painting(paints, where, "declare regions of which one lies in the other, or that have no label in common")
+    check_painting(paints, where, "declare regions that are nested or have no label in common")
     return tuple(regions)
 
 

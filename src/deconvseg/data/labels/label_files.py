@@ -55,14 +55,14 @@ def read_label_file(path: str | PathLike[str]) -> list[LabelEntry]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise NoLabelFileError(
-            f"{path} is no file of labels ({', '.join(_READERS)}), nor a label; write 1=organ, 1=organ:#ff8800, "
-            "255=ignore, or a region as tumour=1,2"
+            f"{path} is neither a label file ({', '.join(_READERS)}) nor a label; write 1=organ, 1=organ:#ff8800, "
+            "255=ignore, or a region such as tumour=1,2"
         )
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a file of labels, or 1=organ")
     entries = reader(path)
     if not entries:
-        raise NoLabelFileError(f"{path} names no label; write one a line, as 1=organ")
+        raise NoLabelFileError(f"{path} names no labels; write one per line, such as 1=organ")
     return entries
 
 
@@ -100,7 +100,9 @@ def _read_json(path: Path) -> list[LabelEntry]:
     entries = [_json_entry(str(key), value, colours, path) for key, value in rows]
     known = {text for entry in entries for text in (entry.name, *map(str, entry.values))}
     if unknown := [name for name in colours if name not in known]:
-        raise InputError(f'{path}: "colours" has {unknown[0]!r}, which is no label; it has {", ".join(sorted(known))}')
+        raise InputError(
+            f'{path}: "colours" has {unknown[0]!r}, which is not a label; the labels are {", ".join(sorted(known))}'
+        )
     return entries
 
 
@@ -130,7 +132,7 @@ def _colour(given: Any, path: Path, name: str) -> str | None:
         return "#{:02x}{:02x}{:02x}".format(*given)
     try:
         if not isinstance(given, str):
-            raise InputError(f"{given!r} is no colour; write it as #rrggbb, as #ff8800")
+            raise InputError(f"{given!r} is not a colour; write it as #rrggbb, such as #ff8800")
         return parse_colour(given)
     except InputError as error:
         raise InputError(f"{path}: the colour of {name}: {error}") from error
@@ -145,7 +147,7 @@ def _read_table(path: Path) -> list[LabelEntry]:
             f"{path} has the columns {', '.join(table.columns) or 'none'}, but labels need value and name (and colour)"
         )
     if table.rows and not any(_NUMBER.match(row[value].strip()) for _, row in table.rows):
-        raise NoLabelFileError(f"{path} has no number in its column {value}, as {table.rows[0][1][value]!r:.60}")
+        raise NoLabelFileError(f"{path} has no number in its column {value}; the first is {table.rows[0][1][value]!r:.60}")
     entries = list(_table_entries(path, table, keys, value, name))
     if any(entry.by_name for entry in entries):
         # As in nnU-Net's dataset.json, if one row is a region, all rows are.
@@ -170,7 +172,7 @@ def _table_entries(path: Path, table: Table, keys: Mapping[str, str], value: str
 
 
 def _channels(texts: Sequence[str], where: str) -> list[int]:
-    """Return colour components as 0 to 255, from 0 to 255 or from 0 to 1 where one of them has a decimal point."""
+    """Return colour components as 0 to 255, from 0 to 255, or from 0 to 1 if one has a decimal point."""
     numbers = []
     for text in texts:
         try:
@@ -178,7 +180,7 @@ def _channels(texts: Sequence[str], where: str) -> list[int]:
         except ValueError:
             numbers.append(-1.0)
         if not 0 <= numbers[-1] <= 255:
-            raise InputError(f"{where}: {text!r} is no part of a colour; give 0 to 255")
+            raise InputError(f"{where}: {text!r} is not a colour component; give 0 to 255")
     fractions = any("." in text for text in texts) and max(numbers) <= 1
     return [round(255 * number if fractions else number) for number in numbers]
 
@@ -202,7 +204,9 @@ def _read_lines(path: Path) -> list[LabelEntry]:
                 raise InputError(f"{where}: {error}") from error
             continue
         else:
-            raise NoLabelFileError(f"{where}: {text[:60]!r} is no label; write 1=organ, or a line of ITK-SNAP's form")
+            raise NoLabelFileError(
+                f"{where}: {text[:60]!r} is not a label; write 1=organ, or a line in ITK-SNAP's format"
+            )
         # Label 0 of these formats is the background, whatever its name.
         name = name if int(value) else BACKGROUND
         numbers = [int(part) for part in colour]

@@ -25,7 +25,7 @@ _LEAST_WHITE = 8
 _LEAST_LOSSY_WHITE = 32
 # Values within this fraction of the range from an end belong to that end.
 _END = 0.1
-# A grey pixel lies on an edge if both ends occur within this distance (pixels). Grey levels with a smaller share of
+# A grey pixel is on an edge if both ends occur within this distance (pixels). Grey levels with a smaller share of
 # edge pixels are classes. Compression spreads an edge over its blocks, hence the longer distance. None of 800 random
 # maps of instances and classes reaches the share.
 _REACH, _LOSSY_REACH, _SHARE_ON_EDGES = 3, 5, 0.7
@@ -99,7 +99,7 @@ def _is_noisy(counts: Mapping[int, int], highest: int) -> bool:
 
 
 def _is_two_ended(pixels: npt.NDArray[Any], highest: int, lossy: bool) -> bool:
-    """Return whether the values between the ends lie on edges, with both ends a few pixels away."""
+    """Return whether the values between the ends are on edges, with both ends a few pixels away."""
     low, high = _END * highest, (1 - _END) * highest
     between = np.flatnonzero((pixels > low) & (pixels < high))
     if not between.size:

@@ -138,8 +138,8 @@ class MaskSource:
                 place = tuple(axis[0] for axis in np.nonzero(both))
                 raise InputError(
                     f"{part.path} has the label {one.pixels[place]} in {np.count_nonzero(both)} voxels where another "
-                    f"mask of its case has {united[place]}; give each class a pattern of its own (`mask`), as "
-                    "organ=*_organ.png, or take all as one class (`foreground=True`)"
+                    f"mask of its case has {united[place]}; give each class its own pattern (`mask`), such as "
+                    "organ=*_organ.png, or merge all into one class (`foreground=True`)"
                 )
             united = np.where(one.pixels != 0, one.pixels, united).astype(kind)
         return united
@@ -183,5 +183,5 @@ def _read_colours(path: Path, colours: Mapping[str, int]) -> LabelMap | None:
     lossy = " (JPEG changes colours: save masks as PNG)" if reader.compression_with_losses(path) else ""
     raise InputError(
         f"{path} has the colours {listed}{more}, but the named ones are {', '.join(colours)}; name them too "
-        f"(`labels`), as {max(values.values()) + 1}=NAME:#{unknown[0][0]:06x}{lossy}"
+        f"(`labels`), such as {max(values.values()) + 1}=NAME:#{unknown[0][0]:06x}{lossy}"
     )

@@ -36,7 +36,7 @@ def open_bids(root: Path) -> Dataset:
 
     The images of a mask have the same subject, session, folder (anat, dwi, …) and space, and agree with it in every
     entity that both have. If the sidecar of the mask names ``Sources``, its images are these. Images are searched
-    beside the mask, and in the raw dataset if the tree of the mask has none. Label names are read from ``…_dseg.tsv``.
+    next to the mask, and in the raw dataset if the tree of the mask has none. Label names are read from ``…_dseg.tsv``.
     Masks predicted by deconvseg are used only if their own folder is opened.
 
     Raises `InputError` if there are masks of several kinds (pipeline, description, space, label).

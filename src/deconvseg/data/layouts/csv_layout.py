@@ -53,7 +53,7 @@ def open_csv(path: Path) -> Dataset:
     in column order, which are then named T1, T2, …. The optional column ``case`` names the cases, and ``split`` gives
     their splits. Cases with an equal ``group`` (or ``subject``, ``patient``, with or without ``_id``, or
     ``participant_id``) stay in one fold. Rows
-    whose column ``exclude`` is marked (true, 1, yes, x) are left out, for the ``reason`` beside it.
+    whose column ``exclude`` is marked (true, 1, yes, x) are left out, for the ``reason`` in the same row.
     """
     table = _read_table(path)
     unnamed = table.image_columns == ("image",)
@@ -74,7 +74,7 @@ def open_csv(path: Path) -> Dataset:
 
 
 def _splits_beside(path: Path, cases: Sequence[Case]) -> tuple[Path | None, tuple[Problem, ...]]:
-    """Return the splits file beside a table if it names only cases of the table, and notes about it."""
+    """Return the splits file next to a table if it names only cases of the table, and notes about it."""
     found = find_splits(path.parent)
     if found is None:
         return None, ()

@@ -69,7 +69,7 @@ def _training_pairs(record: Mapping[str, Any], root: Path) -> list[tuple[Path, P
 
 
 def _unlisted(source: Path, cases: tuple[Case, ...], record: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """Return warnings for images beside the training images that dataset.json does not list."""
+    """Return warnings for images next to the training images that dataset.json does not list."""
     entries = record.get("test")
     named = [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list) else []
     tests = [locate(source.parent, entry) for entry in named]

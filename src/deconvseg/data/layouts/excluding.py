@@ -56,7 +56,7 @@ def exclude_cases(dataset: Dataset, asked: Sequence[str]) -> Dataset:
         found = match_exclusions(dataset.names, text)
         known |= {exclusion.case: exclusion for exclusion in found if exclusion.case not in known}
         if not found:
-            problems.append(Problem(str(listed), f"names {text!r}, which is no case", "warning"))
+            problems.append(Problem(str(listed), f"names {text!r}, which is not a case", "warning"))
     for text in asked:
         found = match_exclusions(dataset.names, text)
         if not found:
@@ -66,7 +66,7 @@ def exclude_cases(dataset: Dataset, asked: Sequence[str]) -> Dataset:
         return replace(dataset, problems=tuple(problems))
     cases = tuple(case for case in dataset.cases if case.name not in known)
     if not cases:
-        raise InputError(f"{dataset.root}: all {len(dataset.cases)} cases are excluded; leave some in")
+        raise InputError(f"{dataset.root}: all {len(dataset.cases)} cases are excluded; exclude fewer")
     return replace(
         dataset,
         cases=cases,
@@ -95,4 +95,4 @@ def match_exclusions(names: Sequence[str], text: str) -> list[Exclusion]:
 
 def _suggest(dataset: Dataset, text: str) -> str:
     near = get_close_matches(text.partition("=")[0].strip(), dataset.names, n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; it has {list_names(dataset.names)}"
+    return f"; did you mean {' or '.join(near)}?" if near else f"; the cases are {list_names(dataset.names)}"

@@ -33,7 +33,7 @@ def open_images(
     ``channels`` is the number that the network expects. Without it, files numbered from 0000 without a gap are one
     case if each has one channel on the same grid. A single file gets the same case name as within its folder: the
     number 0000 is dropped if several files have it and none has another number, or if the folder has an nnU-Net name
-    (imagesTs). Files with the same case name, masks beside their images (``X_mask``, ``seg_X``, …) and unsupported
+    (imagesTs). Files with the same case name, masks next to their images (``X_mask``, ``seg_X``, …) and unsupported
     files are left out and reported as problems. Raises `InputError` for a missing path, a folder without images, and
     if no case remains.
 
@@ -75,7 +75,7 @@ def is_images_folder(folder: Path) -> bool:
 
 
 def _masks_beside(files: Sequence[Path]) -> set[Path]:
-    """Return the files named as masks of others: ``X_mask`` or ``mask_X`` beside ``X``, ``X_seg`` beside ``X_t1``."""
+    """Return the files named as masks of others: ``X_mask`` or ``mask_X`` next to ``X``, ``X_seg`` next to ``X_t1``."""
     stems = {path: case_stem(path) for path in files}
     matches = {path: _MASK.fullmatch(stem) or _MASK_FIRST.fullmatch(stem) for path, stem in stems.items()}
     images = sorted(case_stem(path) for path, match in matches.items() if match is None)

@@ -51,7 +51,7 @@ def find_left_out(
     """Return a problem for each kind of image in or below a folder that is not one of the ``known`` files.
 
     ``known`` are the files that are read or already reported. Text files, tables and other companions are ignored, as
-    are files beside a known file of the same name (previews, data files of a header). Files of a supported format are
+    are files next to a known file of the same name (previews, data files of a header). Files of a supported format are
     reported with the reason ``because`` (their folder or name) and the severity ``other``. Files without a known
     ending are opened, because DICOM files often have none. Folders named in ``skip`` are not searched; without
     ``deep`` no subfolders are.
@@ -67,7 +67,7 @@ def find_left_out(
 
 
 def find_unlisted(table: Path, folders: Iterable[Path], listed: Iterable[Path]) -> tuple[Problem, ...]:
-    """Return a warning for each kind of image that lies beside or below the listed images but is not listed.
+    """Return a warning for each kind of image that is next to or below the listed images but is not listed.
 
     The table's own folder and its parents may contain unrelated files: of them only the ``folders`` are searched.
     """

@@ -34,7 +34,7 @@ def labels_beside(root: Path) -> tuple[DeclaredLabels | None, tuple[Problem, ...
         return declare_labels(read_label_file(found[0]), str(found[0])), ()
     except NoLabelFileError as error:
         why = str(error).removeprefix(str(found[0])).strip(" :")
-        return None, (Problem(str(found[0]), f"is not taken for names of labels: it {why}", "warning"),)
+        return None, (Problem(str(found[0]), f"is not read as a label file: it {why}", "warning"),)
 
 
 def name_labels(dataset: Dataset, given: DeclaredLabels | None) -> Dataset:
@@ -53,7 +53,7 @@ def name_labels(dataset: Dataset, given: DeclaredLabels | None) -> Dataset:
     if dataset.label_names is not None:
         known = DeclaredLabels(dataset.label_names, dataset.regions, dataset.ignore_label)
         given, changed = override_labels(known, given)
-        told = tuple(Problem(str(dataset.root), f"names a label otherwise: {text}", "warning") for text in changed)
+        told = tuple(Problem(str(dataset.root), f"names a label differently: {text}", "warning") for text in changed)
         dataset = replace(dataset, problems=(*dataset.problems, *told))
     return replace(
         dataset,
@@ -71,8 +71,8 @@ def _name_foreground(dataset: Dataset, given: DeclaredLabels, source: str) -> Da
     names = [name for value, name in given.names.items() if value and name != BACKGROUND]
     if len(names) > 1 or given.regions:
         raise InputError(
-            f"{source} names {list_names(names)}, but `foreground=True` takes all labels as one class; name one class, "
-            "or leave that out"
+            f"{source} names {list_names(names)}, but `foreground=True` merges all labels into one class; name one "
+            "class, or omit it"
         )
     return replace(
         dataset,

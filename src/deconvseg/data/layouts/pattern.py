@@ -38,15 +38,15 @@ class Pattern:
         text = text.replace("\\", "/").removeprefix("./")
         where = f"`{argument}={given!r}`"
         if not text or (name is not None and not name):
-            raise InputError(f"{where}: give a pattern of file names, as '*.png'")
+            raise InputError(f"{where}: give a pattern of file names, such as '*.png'")
         if text.startswith("/") or ".." in text.split("/") or re.match(r"[A-Za-z]:", text):
-            raise InputError(f"{where}: a pattern is relative to the dataset's folder; give the folder above all files")
-        if any("**" in part and part != "**" for part in text.split("/")) or text.endswith(("**", "/")):
-            raise InputError(f"{where}: ** stands for folders, as in '**/*.png'")
-        if not re.search(r"[*?]", text):
             raise InputError(
-                f"{where}: has no *, which stands for what the names of cases differ in, as in '*_t1.nii.gz'"
+                f"{where}: a pattern is relative to the dataset's folder; give the parent folder of all files"
             )
+        if any("**" in part and part != "**" for part in text.split("/")) or text.endswith(("**", "/")):
+            raise InputError(f"{where}: ** matches folders, such as in '**/*.png'")
+        if not re.search(r"[*?]", text):
+            raise InputError(f"{where}: has no *, which matches the names of cases, such as in '*_t1.nii.gz'")
         return cls(text, name)
 
     @cached_property

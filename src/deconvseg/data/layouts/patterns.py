@@ -49,11 +49,11 @@ def open_patterns(
     Raises `InputError` for incompatible patterns, and for patterns without a match.
     """
     if not image:
-        raise InputError("`mask` without `image`: say which files are images too, as '*.png'")
+        raise InputError("`mask` without `image`: give a pattern for the images too, such as '*.png'")
     images, masks = _parse(image, "image"), _parse(mask, "mask")
     _check_wildcards(images, masks)
     if not root.is_dir():
-        raise InputError(f"{root} is no folder; patterns (`image`, `mask`) are for the files of one")
+        raise InputError(f"{root} is not a folder; patterns (`image`, `mask`) are for files in a folder")
     files = [path for _, paths in walk_folders(root) for path in paths if is_image(path)]
     listed = {normalize("NFC", path.relative_to(root).as_posix()): path for path in files}
     found = _pair(root, sorted(listed), images, masks)
@@ -103,21 +103,23 @@ def _check_wildcards(images: Sequence[Pattern], masks: Sequence[Pattern]) -> Non
         if pattern.wildcards != first.wildcards:
             raise InputError(
                 f"`image`: {first.text!r} has {first.wildcards} wildcards and {pattern.text!r} {pattern.wildcards}; "
-                "what they stand for is compared in their order, so write as many in each"
+                "their texts are compared in order, so write the same number in each"
             )
     for pattern in masks:
         if pattern.wildcards < first.wildcards:
             raise InputError(
                 f"`mask={pattern.text!r}` has {pattern.wildcards} wildcards, but the images' {first.text!r} has "
-                f"{first.wildcards}; what they stand for is compared in their order, so write at least as many"
+                f"{first.wildcards}; their texts are compared in order, so write at least as many"
             )
         if pattern.runs_on(first.wildcards):
             raise InputError(
                 f"`mask={pattern.text!r}` does not say where the name of a case ends: case1 and case10 could have the "
-                "same mask; write a separator before the further wildcard, as '*_mask*.png'"
+                "same mask; write a separator before the additional wildcard, such as '*_mask*.png'"
             )
         if any(pattern.text == other.text for other in images):
-            raise InputError(f"`image` and `mask` are both {pattern.text!r}; say what the names of masks have more")
+            raise InputError(
+                f"`image` and `mask` are both {pattern.text!r}; add the text that only the names of masks have"
+            )
 
 
 def _best(path: str, patterns: Sequence[Pattern]) -> Pattern | None:
@@ -157,13 +159,15 @@ def _pair(root: Path, files: Sequence[str], images: Sequence[Pattern], masks: Se
             orphans.append(path)
         elif len(lengths) > 1 and lengths[-1][0] == lengths[-2][0]:
             rivals = " and ".join(names[key] for _, key in lengths[-2:])
-            raise InputError(f"{root / path} may be the mask of {rivals}; narrow the pattern (`mask={pattern.text!r}`)")
+            raise InputError(
+                f"{root / path} could be the mask of {rivals}; narrow the pattern (`mask={pattern.text!r}`)"
+            )
         else:
             belonging[lengths[-1][1]].append((path, pattern))
     if masks and not belonging:
         raise InputError(
-            f"{root}: no image has a mask: {next(iter(of_image))} and {next(iter(of_mask))} differ in what the "
-            f"wildcards of `image={images[0].text!r}` and `mask={masks[0].text!r}` stand for{_suggestion(root)}"
+            f"{root}: no image has a mask: {next(iter(of_image))} and {next(iter(of_mask))} differ in the texts that "
+            f"match the wildcards of `image={images[0].text!r}` and `mask={masks[0].text!r}`{_suggestion(root)}"
         )
     return _Found(names, channels, belonging, orphans)
 
@@ -189,14 +193,16 @@ def _values(masks: Sequence[Pattern], given: DeclaredLabels | None) -> dict[str,
     """Return the value of each class that the mask patterns name."""
     classes = list(dict.fromkeys(pattern.name for pattern in masks if pattern.name is not None))
     if BACKGROUND in classes:
-        raise InputError("`mask`: the background needs no mask; it is what all others leave")
+        raise InputError("`mask`: the background needs no mask; it is all voxels without another class")
     named = {
         name: value for value, name in (given.names if given else {}).items() if name != f"label {value}" and value
     }
     if given is not None and given.ignore is not None:
         named[IGNORE] = given.ignore
     if named and (unknown := [name for name in classes if name not in named and name != IGNORE]):
-        raise InputError(f"`mask`: the class {unknown[0]} is not among the labels {', '.join(named)}; write both alike")
+        raise InputError(
+            f"`mask`: the class {unknown[0]} is not among the labels {', '.join(named)}; use the same name in both"
+        )
     free = (value for value in range(1, 2**15) if value not in named.values())
     # Ignored voxels come last, as in nnU-Net.
     ordered = sorted(classes, key=lambda name: name == IGNORE)
@@ -218,7 +224,7 @@ def _complete(
         images = found.images[key]
         where = str(listed[next(iter(images.values()))])
         if missing := [str(channel) for channel in channels if channel not in images]:
-            problems.append(Problem(where, f"has no {', '.join(missing)} beside it and is left out", "error", name))
+            problems.append(Problem(where, f"has no {', '.join(missing)} next to it and is left out", "error", name))
             continue
         own = sorted(found.masks.get(key, ()), key=lambda item: (masks.index(item[1]), item[0]))
         parts = tuple(MaskPart(listed[path], None if p.name is None else values[p.name]) for path, p in own)
@@ -261,8 +267,8 @@ def _nothing(root: Path, files: Sequence[str], patterns: Sequence[Pattern], argu
     texts = " or ".join(repr(pattern.text) for pattern in patterns)
     if masked:
         return (
-            f"{root}: every file that {texts} (`image`) matches is a mask by `mask`; say what masks alone have in "
-            "their names"
+            f"{root}: every file that {texts} (`image`) matches is a mask by `mask`; add the text that only masks "
+            "have in their names"
         )
     there = f"it holds {list_names(files, limit=4)}" if files else "it holds no image file"
     return f"{root}: no file matches {texts} (`{argument}`); {there}{_suggestion(root)}"

@@ -1,6 +1,6 @@
 """Compile the native kernels: one shared library for each instruction set of the target machine.
 
-``python -m deconvseg.ops.native.build`` writes them beside this file. ``CXX`` names the compiler, ``CXXFLAGS`` adds to
+``python -m deconvseg.ops.native.build`` writes them next to this file. ``CXX`` names the compiler, ``CXXFLAGS`` adds to
 its flags. The target machine is the compiler's, so ``CXX=aarch64-linux-gnu-g++ python -m deconvseg.ops.native.build
 --output DIR`` cross-compiles. This file uses only the standard library, because ``hatch_build.py`` runs it before
 anything is installed.

@@ -24,7 +24,7 @@ def parse_seconds(text: str) -> float:
     """Return the seconds of a time such as ``90s``, ``15m`` or ``1.5h``; ``ValueError`` for other text."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if match is None or float(match[1]) <= 0:
-        raise ValueError(f"{text} is no time")
+        raise ValueError(f"{text} is not a time")
     return float(match[1]) * _TIMES[match[2]]
 
 
@@ -32,5 +32,5 @@ def parse_bytes(text: str) -> int:
     """Return the bytes of ``800M``, ``8G`` or ``1.5TiB`` (multiples of 1024); ``ValueError`` for other text."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None or float(match[1]) <= 0:
-        raise ValueError(f"{text} is no number of bytes")
+        raise ValueError(f"{text} is not a number of bytes")
     return int(float(match[1]) * _MULTIPLES[match[2].upper()])

@@ -192,7 +192,7 @@ class TestDataset:
         for fold, names in ((None, ["c"]), (0, ["c"]), (1, ["a", "b"])):
             evaluation = evaluate(dataset, folders[1], splits=tmp_path / "folds.json", split="val", fold=fold)
             assert [case.name for case in evaluation.cases] == names
-        with pytest.raises(InputError, match="but fold 2 was asked for"):
+        with pytest.raises(InputError, match="but fold 2 was requested"):
             evaluate(dataset, folders[1], splits=tmp_path / "folds.json", split="val", fold=2)
         with pytest.raises(InputError, match="`fold=1` has several splits: say which one"):
             evaluate(dataset, folders[1], fold=1)

@@ -237,7 +237,7 @@ def test_processes_train_what_this_process_trains(finished: Path, discs: Path, p
         for fold in (0, 7)
     ]
     outcomes = {outcome.task.key: outcome for outcome in Processes(2, threads=2).run(tasks, console)}
-    assert "fold 7 was asked for" in (outcomes["fold 7"].problem or "")
+    assert "fold 7 was requested" in (outcomes["fold 7"].problem or "")
     assert isinstance(outcomes["fold 7"].error, InputError)
     assert outcomes["fold 0"].error is None
     assert Run(tmp_path / "fold_0").finished

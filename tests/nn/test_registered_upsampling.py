@@ -207,7 +207,7 @@ class TestOptionsOfASum:
 @pytest.mark.parametrize(
     ("upsampling", "message"),
     [
-        ({"receptive_field": 2}, r"give a name, as 'dtc', or a mapping with it"),
+        ({"receptive_field": 2}, r"give a name, such as 'dtc', or a mapping with it"),
         (["dtc"], r"upsampling=\['dtc'\]: give a name"),
         ("DTC", "'DTC' is unknown: did you mean 'dtc'"),
         ("dtc+dtc", "'dtc.dtc' is unknown"),

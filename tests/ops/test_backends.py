@@ -343,7 +343,7 @@ def test_a_backend_of_an_unknown_operator_is_refused_with_the_known_ones():
         ({"backend": "eager"}, "a backend cannot be named 'eager'"),
         ({"backend": "meta"}, "a backend cannot be named 'meta'"),
         ({"backend": ""}, "a backend cannot be named ''"),
-        ({"device": "gpu"}, "device='gpu': give a type of device, as 'cpu', 'cuda' or 'mps'"),
+        ({"device": "gpu"}, "device='gpu': give a type of device, such as 'cpu', 'cuda' or 'mps'"),
         ({"device": "cpu:0"}, "device='cpu:0': give a type of device"),
         ({"priority": "high"}, "priority='high': give a number"),
         ({"priority": float("nan")}, "priority=nan: give a number"),

@@ -76,7 +76,7 @@ def test_a_wrong_plan_names_file_and_key(tmp_path: Path, plan: Plan, change: dic
 def test_a_mistyped_key_is_named_before_the_one_that_is_missing(tmp_path: Path, plan: Plan) -> None:
     tree = plan.model_dump(mode="json")
     tree["batchsize"] = tree.pop("batch_size")
-    with pytest.raises(InputError, match="batchsize: is no key of a plan; batch_size: is missing"):
+    with pytest.raises(InputError, match="batchsize: is not a key of a plan; batch_size: is missing"):
         read_plan(write(tmp_path, tree))
 
 

@@ -55,13 +55,13 @@ def test_all_that_is_asked_for_is_measured_and_has_its_reason(balls: Path) -> No
     assert {(patch, batch) for _, patch, batch in trials} == {((16, 32, 8), 3)}
     assert all(config == plan.model.config for config, *_ in trials)
     keys = ("patch_size", "batch_size", "model.config.upsampling", "recipe.learning_rate")
-    assert all(plan.reasons[key] == "as asked for" for key in keys)
-    assert plan.reasons["model"].startswith("of width 24, as asked for; ")
-    assert plan.reasons["model.config.widths"].startswith("the first as asked for; ")
+    assert all(plan.reasons[key] == "as requested" for key in keys)
+    assert plan.reasons["model"].startswith("of width 24, as requested; ")
+    assert plan.reasons["model.config.widths"].startswith("the first as requested; ")
     assert plan.changed_by_hand == ()
     check_plan(plan)
     rows = {row[0].strip(): row for section in explain(plan) for row in section.rows}
-    assert rows["learning rate"] == ("  learning rate", "0.0002", "as asked for")
+    assert rows["learning rate"] == ("  learning rate", "0.0002", "as requested")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_preset_keeps_what_is_not_asked_for(balls: Path) -> None:
     plan = plan_of(balls, preset="isles22", batch_size=1, upsampling="dtc+transposed", memory=64 << 30)
     assert (plan.patch_size, plan.batch_size) == ((64, 64, 64), 1)
     assert plan.model.config["upsampling"] == "dtc+transposed"
-    assert plan.reasons["batch_size"] == "as asked for, in place of the paper's"
+    assert plan.reasons["batch_size"] == "as requested, in place of the paper's"
     assert plan.reasons["patch_size"].startswith("preset isles22: the paper's")
 
 

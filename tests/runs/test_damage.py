@@ -44,7 +44,7 @@ def test_damaged_rows_of_metrics_raise_our_own_error(run: Run) -> None:
     path_text = path.read_text()
     for line, error in (("[]", "line 1"), ('{"epoch": true}', "line 1"), ('{"epoch": 0, "val_dice": "x"}', "line 1")):
         path.write_text(line + "\n")
-        with pytest.raises(InputError, match=rf"metrics\.jsonl: {error} is no row of metrics"):
+        with pytest.raises(InputError, match=rf"metrics\.jsonl: {error} is not a row of metrics"):
             _ = run.metrics
     path.write_text(path_text)
 

@@ -130,7 +130,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_is_replaced(run: Run, plan: P
 @pytest.mark.parametrize("name", ["splits.json", "validation", "cache", "plan.json"])
 def test_a_folder_of_something_else_is_not_written_over(tmp_path: Path, plan: Plan, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match=f"holds {name}, which is no run's but would be replaced by one"):
+    with pytest.raises(InputError, match=f"holds {name}, which does not belong to a run and would be replaced"):
         Run.create(tmp_path, plan, {}, NO_SPLITS)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

@@ -150,7 +150,7 @@ class Dataset:
         """Return the case with this name; `InputError` if there is none."""
         found = self._by_name.get(name)
         if found is None:
-            raise InputError(f"{self.root} has no case {name!r}; it has {list_names(self.names)}")
+            raise InputError(f"{self.root} has no case {name!r}; its cases are {list_names(self.names)}")
         return found
 
     @cached_property

@@ -75,7 +75,7 @@ def locate(folder: Path, text: str) -> Path:
     Raises `InputError` for a text that cannot be a path.
     """
     if "\0" in text:
-        raise InputError(f"{text!r} is no file name; correct the list in {folder}")
+        raise InputError(f"{text!r} is not a file name; correct the list in {folder}")
     slashes = text.replace("\\", "/")
     spellings = (text, slashes, normalize("NFC", slashes), normalize("NFD", slashes))
     return next((folder / one for one in spellings if os.path.lexists(folder / one)), folder / slashes)

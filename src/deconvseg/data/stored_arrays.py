@@ -69,7 +69,7 @@ def open_stored(path: Path) -> StoredArray:
         # One thread: a patch has only a few blocks, and the other cores are needed by the network.
         array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
         if not isinstance(array, blosc2.NDArray):
-            raise ValueError("it is no array")
+            raise ValueError("it is not an array")
         return _Frame(path, array, tuple(array.shape), np.dtype(array.dtype))
 
 

@@ -121,7 +121,7 @@ def register_backend(
     if backend in _RESERVED:
         raise InputError(f"a backend cannot be named {backend!r}: choose a name that has no other meaning")
     if not _is_device_type(device):
-        raise InputError(f"device={device!r}: give a type of device, as 'cpu', 'cuda' or 'mps'")
+        raise InputError(f"device={device!r}: give a type of device, such as 'cpu', 'cuda' or 'mps'")
     if not isinstance(priority, int | float) or priority != priority:
         raise InputError(f"priority={priority!r}: give a number")
     ordered = (*others, Implementation(backend, device, priority, kernels, decline))

@@ -36,7 +36,7 @@ def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, 
     """Return the classes, the reason and warnings; :class:`InputError` if every mask is empty."""
     if dataset.foreground:
         encoding = LabelEncoding.foreground(ignore=dataset.ignore_label, name=dataset.foreground_name)
-        reason = "every value above zero is one class, as asked for"
+        reason = "every value above zero is one class, as requested"
     elif dataset.label_names is not None:
         encoding = LabelEncoding.from_values(dataset.label_names, dataset.label_names, ignore=dataset.ignore_label)
         reason = "declared by the dataset"

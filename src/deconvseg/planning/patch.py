@@ -70,9 +70,9 @@ def choose_slices(
     thin = [place for place in range(3) if shape[place] < _SMALLEST_SIZE]
     axis = max(thin or range(3), key=lambda place: (round(spacing[place], 3), -shape[place], place))
     if asked_axis is not None:
-        return asked_axis, "2D slices, as the patch that is asked for says"
+        return asked_axis, "2D slices, as the requested patch implies"
     if dims is not None:
-        return (axis, "2D slices, as asked for") if dims == 2 else (None, "3D, as asked for")
+        return (axis, "2D slices, as requested") if dims == 2 else (None, "3D, as requested")
     if thin:
         return axis, f"2D slices: {shape[axis]} of them in a volume (median) are no third dimension to look along"
     plane = max(n for place, n in enumerate(spacing) if place != axis)
@@ -102,7 +102,7 @@ def plan_grid(
     if asked is not None:
         whole = all(n >= size for axis, (n, size) in enumerate(zip(asked, shape, strict=True)) if axis != slices)
         strides, reaches = _stages(asked, spacing, _MOST_STAGES[kind, seen], slices)
-        return Grid(kind, tuple(asked), whole, strides, reaches, slices, exact=True), "as asked for"
+        return Grid(kind, tuple(asked), whole, strides, reaches, slices, exact=True), "as requested"
     sizes = [1.0 if axis == slices else float(n) for axis, n in enumerate(shape)]
     limit = float(PATCH_VOXELS[kind, seen])
     if shrink > 1:

@@ -12,7 +12,7 @@ from deconvseg.nn.upsampling import Upsampling, choose_upsampling
 from deconvseg.planning.fitting import check_fittable
 from deconvseg.planning.recipes import Recipe, get_recipe
 
-ASKED = "as asked for"
+ASKED = "as requested"
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ def _is_about(entry: ErrorDetails, paths: Iterable[str]) -> bool:
 
 def _describe(entry: ErrorDetails) -> str:
     key = ".".join(str(part) for part in entry["loc"]) or "plan"
-    message = {"extra_forbidden": "is no key of a plan", "missing": "is missing"}.get(entry["type"])
+    message = {"extra_forbidden": "is not a key of a plan", "missing": "is missing"}.get(entry["type"])
     if message is None:
         message = entry["msg"].removeprefix("Value error, ")
         if entry["type"] != "value_error":

@@ -77,7 +77,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             if row["epoch"] != len(rows):
                 raise ValueError("the epochs are not in order")
         except ValueError as error:
-            raise InputError(f"{path}: line {number} is no row of metrics; copy the run again") from error
+            raise InputError(f"{path}: line {number} is not a row of metrics; copy the run again") from error
         rows.append(row)
     return rows
 

@@ -297,7 +297,7 @@ class Run:
         taken = [name for name in _OWN if (self.path / name).exists()]
         if taken:
             raise InputError(
-                f"{self.path}: holds {taken[0]}, which is no run's but would be replaced by one; choose another "
+                f"{self.path}: holds {taken[0]}, which does not belong to a run and would be replaced; choose another "
                 "folder (`output`)"
             )
 

@@ -332,7 +332,9 @@ def test_what_is_no_reader_cannot_be_registered():
     class Duck:
         read_header = read_channels = None
 
-    with pytest.raises(InputError, match=r"the reader 'duck' is Duck, which is no subclass of deconvseg\.data\.Reader"):
+    with pytest.raises(
+        InputError, match=r"the reader 'duck' is Duck, which is not a subclass of deconvseg\.data\.Reader"
+    ):
         register_reader("duck", reads=".duck")(Duck)
 
 

@@ -97,7 +97,9 @@ def test_tables_beside_the_masks_name_the_labels_together_and_must_agree(raw):
         "index\tname\n1\n",
     ):
         second.write_text(broken)
-        with pytest.raises(InputError, match=rf"{second} is no table of labels .* columns index and name") as failure:
+        with pytest.raises(
+            InputError, match=rf"{second} is not a table of labels .* columns index and name"
+        ) as failure:
             open_dataset(raw)
         assert failure.value.exit_code == 2
 

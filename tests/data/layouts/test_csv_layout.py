@@ -104,7 +104,7 @@ def splits_beside(files, record):
 
 def test_splits_beside_a_table_are_used_where_they_name_its_cases_and_that_is_told(files):
     dataset, message = splits_beside(files, {"train": list(NAMES[2:]), "val": list(NAMES[:2])})
-    assert message.startswith("is used, as it names cases of pairs.csv")
+    assert message.startswith("is used, because it names cases of pairs.csv")
     assert resolve_splits(dataset, None, fold=0).val == NAMES[:2]
     dataset, message = splits_beside(files, [{"train": list(NAMES[2:]), "val": list(NAMES[:2])}])
     assert message.startswith("is used")

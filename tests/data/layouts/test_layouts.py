@@ -438,7 +438,7 @@ def test_what_is_a_dataset_and_what_is_a_folder_of_images(tmp_path):
 def test_unknown_layouts_say_which_are_known(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "labels").mkdir()
-    with pytest.raises(InputError, match=r"holds labels, raw, which is no known layout; known are: .*nnU-Net raw"):
+    with pytest.raises(InputError, match=r"holds labels, raw, which is not a known layout; known are: .*nnU-Net raw"):
         open_dataset(tmp_path)
     with pytest.raises(InputError, match="does not exist; give a folder"):
         open_dataset(tmp_path / "nowhere")
@@ -448,7 +448,7 @@ def test_unknown_layouts_say_which_are_known(tmp_path):
 
 
 def test_empty_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds nothing, which is no known layout") as failure:
+    with pytest.raises(InputError, match="holds nothing, which is not a known layout") as failure:
         open_dataset(tmp_path)
     assert failure.value.exit_code == 2
     for name in ("images", "masks", "nnunet/imagesTr", "nnunet/labelsTr"):

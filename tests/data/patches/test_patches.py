@@ -43,7 +43,7 @@ def test_patch_is_a_function_of_seed_epoch_and_sample(cases: list[PreparedCase])
         return finish([patches[(epoch, sample)]], patches.patch_size)
 
     one, two = make(0), make(0)
-    _ = [two[(0, sample)] for sample in (5, 2)]  # what was asked for before does not matter
+    _ = [two[(0, sample)] for sample in (5, 2)]  # what was requested before does not matter
     for index in ((0, 0), (0, 3), (4, 1)):
         assert torch.equal(patch(one, *index)["image"], patch(two, *index)["image"])
         assert torch.equal(patch(one, *index)["labels"], patch(two, *index)["labels"])

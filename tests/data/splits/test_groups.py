@@ -81,7 +81,7 @@ def test_a_match_of_nothing_is_no_group():
 
 
 def test_what_is_no_regular_expression_is_refused():
-    with pytest.raises(InputError, match=r"group_by='\(' is no regular expression: missing \)"):
+    with pytest.raises(InputError, match=r"group_by='\(' is not a regular expression: missing \)"):
         group_cases(dataset_of(("a", "b")), "(")
 
 

@@ -98,7 +98,7 @@ def test_nnunets_list_of_folds(tmp_path):
     for number, (train, val) in enumerate(make_folds(NAMES)):
         assert read_splits(path, NAMES, fold=number) == Splits(train, val, ())
     assert read_splits(path, NAMES) == read_splits(path, NAMES, fold=0)
-    with pytest.raises(InputError, match=r"has the folds 0 … 4, but fold 5 was asked for"):
+    with pytest.raises(InputError, match=r"has the folds 0 … 4, but fold 5 was requested"):
         read_splits(path, NAMES, fold=5)
 
 

@@ -42,7 +42,7 @@ def find_label_problems(dataset: Dataset, values: CaseValues) -> tuple[Problem, 
             Problem(root, "no mask has a pixel of background (0); look at the masks, or invert them", "warning")
         )
     elif len(values) > 1 and all(len(set(found) - {ignore}) < 2 for found in values.values()):
-        message = "each mask has one value everywhere, so there is no outline to learn; look at the masks"
+        message = "each mask has one value everywhere, so there is no outline to learn; check the masks"
         problems.append(Problem(root, message, "warning"))
     return (*problems, *_other_white(dataset, values))
 

@@ -38,7 +38,7 @@ class MetaImageHeader:
                 name, equals, value = line.partition("=")
                 if not equals:
                     if line.strip():
-                        raise OSError(f"its header has the line {line[:60]!r}, which is no field of a MetaImage")
+                        raise OSError(f"its header has the line {line[:60]!r}, which is not a field of a MetaImage")
                     continue
                 if name.strip() in self.fields:
                     raise OSError(f"its header has the field {name.strip()[:60]!r} twice")

@@ -89,7 +89,7 @@ class NrrdHeader:
         name, colon, value = line.partition(":")
         field = name.replace(" ", "").lower()
         if not colon or field not in _FIELDS:
-            raise OSError(f"its header has the line {line[:60]!r}, which is no field of a NRRD")
+            raise OSError(f"its header has the line {line[:60]!r}, which is not a field of a NRRD")
         if field in self.fields:
             raise OSError(f"its header has the field {name!r} twice")
         self.fields[field] = value.strip()

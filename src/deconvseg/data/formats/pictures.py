@@ -151,7 +151,7 @@ def _recognise(start: bytes) -> Any:
         return WebPImageFile
     if start.startswith((b"GIF87a", b"GIF89a")):
         return GifImageFile
-    raise OSError("its content is no picture of a known format")
+    raise OSError("its content is not an image in a known format")
 
 
 def _orientation(path: Path, opened: Any) -> tuple[int, tuple[str, ...]]:

@@ -71,7 +71,9 @@ def register_reader(
 
     def register(kind: ReaderClass) -> ReaderClass:
         if Reader not in kind.__mro__:
-            raise InputError(f"the reader {name!r} is {kind.__name__}, which is no subclass of deconvseg.data.Reader")
+            raise InputError(
+                f"the reader {name!r} is {kind.__name__}, which is not a subclass of deconvseg.data.Reader"
+            )
         for taken in _FORMATS.values():
             both = sorted({*suffixes} & {*taken.suffixes})
             if both or taken.name == name:

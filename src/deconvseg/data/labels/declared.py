@@ -218,8 +218,8 @@ def _make_regions(
     for entry, labels in zip(entries, sets, strict=True):
         if labels & {0, ignore}:
             raise InputError(
-                f"{where}: the region {entry.name} has {sorted(labels & {0, ignore})[0]}, which is no class; take it "
-                "out"
+                f"{where}: the region {entry.name} has {sorted(labels & {0, ignore})[0]}, which is not a class; "
+                "remove it from the region"
             )
     regions: list[Region] = []
     for entry, labels in zip(entries, sets, strict=True):

@@ -237,6 +237,6 @@ def _read_table(path: Path) -> dict[int, str]:
             return {int(row["index"]): row["name"].strip() for row in csv.DictReader(stream, delimiter="\t")}
     except (csv.Error, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is no table of labels ({type(error).__name__}: {error}); it needs the columns index and name, "
+            f"{path} is not a table of labels ({type(error).__name__}: {error}); it needs the columns index and name, "
             "separated by tabs"
         ) from error

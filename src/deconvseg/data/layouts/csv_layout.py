@@ -84,11 +84,11 @@ def _splits_beside(path: Path, cases: Sequence[Case]) -> tuple[Path | None, tupl
     except InputError as error:
         return None, (Problem(str(found), f"is not used: {str(error).removeprefix(str(found)).strip()}", "warning"),)
     if listed and listed <= names:
-        message = f"is used, as it names cases of {path.name}; a column split, or `splits`, says otherwise"
+        message = f"is used, because it names cases of {path.name}; a column split, or `splits`, says otherwise"
         return found, (Problem(str(found), message, "warning"),)
     others = list_names(sorted(listed - names), limit=3)
     why = f"names {others}, which {path.name} does not have" if others else "names no case"
-    return None, (Problem(str(found), f"is not used, as it {why}; give it as `splits` if it is meant", "warning"),)
+    return None, (Problem(str(found), f"is not used, because it {why}; give it as `splits` if it is meant", "warning"),)
 
 
 def _names_in(record: object) -> set[str]:

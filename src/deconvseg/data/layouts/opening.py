@@ -103,11 +103,11 @@ def _open_layout(path: Path) -> Dataset:
         raise InputError(f"{state}; give a folder or a .csv file: {known}")
     names = sorted(entry.name for entry in path.iterdir())
     if proposed := propose_patterns(path):
-        raise InputError(f"{path} holds {list_names(names)}, which is no known layout; try {proposed}")
+        raise InputError(f"{path} holds {list_names(names)}, which is not a known layout; try {proposed}")
     entries = list_names(names, limit=8) or "nothing"
     raise InputError(
-        f"{path} holds {entries}, which is no known layout; known are: {known}; or say which files are images and "
-        "masks (`image`, `mask`), as '*.png' and '*_mask.png'"
+        f"{path} holds {entries}, which is not a known layout; known are: {known}; or give patterns for images and "
+        "masks (`image`, `mask`), such as '*.png' and '*_mask.png'"
     )
 
 

@@ -27,7 +27,7 @@ def group_cases(dataset: Dataset, pattern: str) -> Dataset:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"group_by={pattern!r} is no regular expression: {error}") from error
+        raise InputError(f"group_by={pattern!r} is not a regular expression: {error}") from error
     matches = {case.name: compiled.search(case.name) for case in dataset.cases}
     # An empty match gives no group either: patterns such as "(x?)" match the empty string everywhere.
     if unmatched := [

@@ -49,7 +49,7 @@ def read_splits(
         chosen = fold or 0
         if not 0 <= chosen < len(record):
             existing = f"the folds 0 … {len(record) - 1}" if record else "no folds"
-            raise InputError(f"{path} has {existing}, but fold {chosen} was asked for")
+            raise InputError(f"{path} has {existing}, but fold {chosen} was requested")
         record = record[chosen]
     elif fold and isinstance(record, Mapping) and record.get("val"):
         raise InputError(f'{path} fixes the validation cases, so fold {fold} does not exist; use fold 0 or "all"')

@@ -81,7 +81,7 @@ def choose_upsampling(upsampling: Upsampling, defaults: Mapping[str, Any] | None
     name = given.pop("kind", None)
     if not isinstance(name, str):
         raise InputError(
-            f"upsampling={upsampling!r}: give a name, as 'dtc', or a mapping with it, as "
+            f"upsampling={upsampling!r}: give a name, such as 'dtc', or a mapping with it, such as "
             "{'kind': 'dtc', 'receptive_field': 2}"
         )
     kinds = _kinds(name)

@@ -89,7 +89,7 @@ def _choose(
     wanted = (" or ".join(models) or "table") + (f" for {' or '.join(presets)}" if presets else "")
     if not chosen:
         raise InputError(
-            f"the papers' tables have no {wanted}: give its constructor arguments, as `values={{'in_channels': 1}}`"
+            f"the papers' tables have no {wanted}: give constructor arguments, such as `values={{'in_channels': 1}}`"
         )
     fitting = [(table, rows) for table, rows in chosen if how.size is None or len(how.size) == len(table.size)]
     if not fitting:

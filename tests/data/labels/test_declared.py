@@ -141,7 +141,7 @@ def test_files_of_other_programs_are_read(tmp_path, name, text, colours):
         (["1=organ:#f00", "1=organ:#0f0"], "organ has two colours"),
         (["a=1,2", "b=2,3"], "a mask cannot hold these regions"),
         (["a=1,2", "b=1", "c=2"], "the region a has no label of its own"),
-        (["a=0,1", "b=2,3"], "the region a has 0, which is no class"),
+        (["a=0,1", "b=2,3"], "the region a has 0, which is not a class"),
         (["a=1,2", "a=1,3"], "the region a is declared twice"),
         ([], "declares no label"),
     ],

@@ -35,7 +35,7 @@ def parse_colour(text: str) -> str:
     """
     found = _HEXADECIMAL.fullmatch(text.strip())
     if found is None:
-        raise InputError(f"{text!r} is no colour; write it as #rrggbb, as #ff8800")
+        raise InputError(f"{text!r} is not a colour; write it as #rrggbb, such as #ff8800")
     digits = found[1].lower()
     return "#" + (digits if len(digits) == 6 else "".join(2 * digit for digit in digits))
 

@@ -149,11 +149,7 @@ def test_a_plan_for_other_data_is_refused_first(discs: Path, tmp_path: Path, mon
         ("plan {data} --set batchsize=4", "--set batchsize: the plan has no such key; did you mean 'batch_size'?"),
         (
             "train {data} -o {tmp}/run --batch-size 4 --set batch_size=2",
-<<<<<<< HEAD
             "--batch-size 4 and --set batch_size=2 both set batch_size in the plan",
-=======
-            "--batch-size 4 and --set batch_size=2 both set",
->>>>>>> af742d3 (Say data errors, how-to pages and workflows in plain English)
         ),
         ("train {data} -o {tmp}/run --patch-size 96 96 --dims 3", "--patch-size 96x96: the images are 3D"),
         ("crossval {data} -o {tmp}/run --upsampling dct", "upsampling 'dct' is unknown: did you mean 'dtc'"),

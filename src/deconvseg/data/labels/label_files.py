@@ -147,7 +147,9 @@ def _read_table(path: Path) -> list[LabelEntry]:
             f"{path} has the columns {', '.join(table.columns) or 'none'}, but labels need value and name (and colour)"
         )
     if table.rows and not any(_NUMBER.match(row[value].strip()) for _, row in table.rows):
-        raise NoLabelFileError(f"{path} has no number in its column {value}; the first is {table.rows[0][1][value]!r:.60}")
+        raise NoLabelFileError(
+            f"{path} has no number in its column {value}; the first is {table.rows[0][1][value]!r:.60}"
+        )
     entries = list(_table_entries(path, table, keys, value, name))
     if any(entry.by_name for entry in entries):
         # As in nnU-Net's dataset.json, if one row is a region, all rows are.

@@ -102,7 +102,7 @@ def test_the_error_for_a_plain_folder_proposes_the_patterns_that_open_it(tmp_pat
     image, mask, names = DATASETS[make]
     proposed = f"`image={image!r}` `mask={mask!r}`"
     assert propose_patterns(tmp_path) == proposed
-    with pytest.raises(InputError, match=rf"no known layout; try {re.escape(proposed)}$"):
+    with pytest.raises(InputError, match=rf"not a known layout; try {re.escape(proposed)}$"):
         open_dataset(tmp_path)
     dataset = open_dataset(tmp_path, image=image, mask=mask)
     assert list(dataset.names)[: len(names)] == names

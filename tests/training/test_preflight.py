@@ -120,7 +120,7 @@ def test_folders_that_hold_something_else_are_refused_first(damaged: Path, train
             function(damaged, trained)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "plan.json").write_text("mine")
-    with pytest.raises(InputError, match=r"holds plan\.json, which is no run's"):
+    with pytest.raises(InputError, match=r"holds plan\.json, which does not belong to a run"):
         train(damaged, tmp_path / "mine")
 
 

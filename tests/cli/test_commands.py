@@ -337,7 +337,7 @@ def test_a_threshold_is_shown_chosen_taken_and_reset(deconvseg, trained: Path, d
     assert f"{run}: no threshold is chosen" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80 + len(str(run))
     chosen = deconvseg("threshold", run, "--set", "disc=0.3")
-    assert "scores better on them than on new ones" in chosen.err
+    assert "scores better on them than on new cases" in chosen.err
     assert f"{run}: predict uses the threshold disc 0.3 (set by hand)" in chosen.out
     told = json.loads(deconvseg("threshold", run, "--json").out)
     assert told["chosen"]["threshold"] == {"disc": 0.3}
@@ -352,7 +352,7 @@ def test_a_threshold_is_shown_chosen_taken_and_reset(deconvseg, trained: Path, d
         (("--set", "liver=0.3"), "--set: there is no class 'liver'; the classes are disc"),
         (("--best", "iou"), "--best iou: give dice"),
         (("--set", "0.3", "--best", "dice"), "a threshold is chosen by one of --set, --best, --sensitivity and"),
-        (("--reset", "--set", "0.3"), "--reset forgets what was chosen"),
+        (("--reset", "--set", "0.3"), "--reset removes the chosen threshold"),
     ):
         refused = deconvseg("threshold", run, *flags)
         assert refused.code == 2

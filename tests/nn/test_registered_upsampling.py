@@ -211,7 +211,10 @@ class TestOptionsOfASum:
         (["dtc"], r"upsampling=\['dtc'\]: give a name"),
         ("DTC", "'DTC' is unknown: did you mean 'dtc'"),
         ("dtc+dtc", "'dtc.dtc' is unknown"),
-        ({"kind": "dtc", "init": "zero", "dtc.init": "default"}, "'init' and 'dtc.init' are the same option: give only one"),
+        (
+            {"kind": "dtc", "init": "zero", "dtc.init": "default"},
+            "'init' and 'dtc.init' are the same option: give only one",
+        ),
         ({"kind": "dtc", ".init": "zero"}, "option '.init' is unknown: did you mean 'init'"),
         ("dtc+linear+fade", "'dtc.linear.fade' is unknown.*or a sum of two, as 'dtc.linear'"),
         ({"kind": "transposed", "receptive_field": 2}, "upsampling 'transposed': option 'receptive_field' is unknown"),

@@ -3,14 +3,18 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consoles import Listening
-from deconvseg import predict
-from deconvseg.progress import SILENT, Console, Quiet, each, takes_console, tenths
+from deconvseg import predict, train
+from deconvseg.errors import InputError
+from deconvseg.experiments import predict_many
+from deconvseg.options import PredictOptions
+from deconvseg.progress import SILENT, Console, Quiet, choose_console, each, takes_console, tenths
 
 
 @takes_console
@@ -99,3 +103,29 @@ def test_what_was_before_the_console_is_warned_of_once(trained: Path, discs: Pat
     told = [str(warning.message) for warning in caught if "console" in str(warning.message)]
     assert len(told) == 1
     assert told[0].startswith("predict(say=) is going to be removed: give a console")
+
+
+@pytest.mark.parametrize("nothing", [None, False])
+def test_true_is_the_screen_and_none_and_false_show_nothing(nothing: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose_console(nothing) is SILENT
+    check(console=nothing)
+    assert capsys.readouterr() == ("", "")
+    assert add([1, 2], console=True) == 3  # type: ignore[arg-type]
+    assert capsys.readouterr().err.endswith(" begins\n")
+
+
+@pytest.mark.parametrize("wrong", [print, 1, "yes", Listening])
+def test_what_is_no_console_is_refused_with_what_to_give(wrong: Any) -> None:
+    for call in (check, train_with, predict_with, partial(PredictOptions)):
+        with pytest.raises(InputError, match=r"console=.*: give True for the screen, .*Lines\(print\)"):
+            call(console=wrong)
+
+
+def train_with(*, console: Any) -> None:
+    """Train, with a console, on what does not exist."""
+    train("NOTHING", "RUN", console=console)
+
+
+def predict_with(*, console: Any) -> None:
+    """Predict, with a console, by what does not exist."""
+    predict_many("NOTHING", "RUN", "MASKS", console=console)

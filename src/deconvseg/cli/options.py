@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deconvseg.options import OBJECT, PATCH, Declared, Option, Options, RunOptions, declared_options
+from deconvseg.options import PATCH, Declared, Option, Options, RunOptions, declared_options
 
 # One size, or two that were joined; an image has at most three axes.
 _SIZES = re.compile(r"\d+(x\d+)?")
@@ -26,7 +26,7 @@ def takes(
     entries = [
         entry._replace(option=others.get(entry.name, entry.option))
         for entry in declared_options(options)
-        if entry.option.kind is not OBJECT and (not names or entry.name in names)
+        if not entry.option.kind.python_only and (not names or entry.name in names)
     ]
     # Required options come first.
     entries.sort(key=lambda entry: entry.default is not MISSING)

@@ -21,7 +21,7 @@ from deconvseg.evaluation.origin import caution_of_prediction, find_origin
 from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.options import EvaluateOptions, takes
 from deconvseg.planning import Plan
-from deconvseg.progress import each, takes_console
+from deconvseg.progress import choose_console, each, takes_console
 from deconvseg.runs import Run, patterns_of_run
 from deconvseg.system import make_folder
 
@@ -82,7 +82,7 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         merged=truths.merged,
     )
     choice = _Choice(classes, asked.unit, measuring)
-    found = _evaluate_cases(each(names, "evaluating", asked.console, str), truths, predictions, choice)
+    found = _evaluate_cases(each(names, "evaluating", choose_console(asked.console), str), truths, predictions, choice)
     left_out = () if asked.split else truths.left_out
     # A split or a single file selects some of the predictions, so the others are not reported as unmatched.
     chosen = asked.split is not None or truth.is_file()

@@ -46,7 +46,7 @@ from deconvseg.experiments.strata import measure_strata
 from deconvseg.experiments.tasks import Executor
 from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, takes
 from deconvseg.planning import Plan
-from deconvseg.progress import Console, Silent, Timings, each, takes_console
+from deconvseg.progress import Console, Timings, choose_console, each, takes_console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import hold, remove_unfinished, write_text
 from deconvseg.text import dump_json
@@ -100,7 +100,7 @@ def crossval(asked: _Arguments) -> CrossValidation:
         ([0, 1], {})
 
     """
-    console = asked.console or Silent()
+    console = choose_console(asked.console)
     if (started := Ranks.find().size) > 1:
         raise InputError(
             f"a cross-validation is one process, but torchrun or SLURM has started {started}: start it once (SLURM: "

@@ -14,7 +14,7 @@ from deconvseg.experiments.executor import Serial
 from deconvseg.experiments.tasks import Executor, Outcome, Task
 from deconvseg.inference import ExpectedMasks, Prediction, choose_cases, predict
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, declared_options, takes
-from deconvseg.progress import Console
+from deconvseg.progress import Console, choose_console
 from deconvseg.runs import open_runs
 
 _Path = str | PathLike[str]
@@ -54,13 +54,13 @@ def predict_many(asked: _Arguments) -> Prediction:
         **{
             name: getattr(asked, name)
             for name, option, _ in declared_options(PredictOptions)
-            if option.kind is not OBJECT
+            if not option.kind.python_only
         },
         "images": asked.images,
         "models": [str(model) for model in models],
         "output": asked.output,
     }
-    spreading = _Spreading(arguments, executor, asked.console)
+    spreading = _Spreading(arguments, executor, choose_console(asked.console))
     if executor.slots == 1:
         return spreading.whole()
     runs = [run for model in models for run in open_runs(model)]

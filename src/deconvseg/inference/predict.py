@@ -29,7 +29,7 @@ from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.inference.telling import describe_computing, tell_computing, tell_weights
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, takes
-from deconvseg.progress import Console, takes_console
+from deconvseg.progress import Console, choose_console, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import choose_device, does_not_exist
 
@@ -63,7 +63,7 @@ class _FileOptions(_Options, total=False):
     mask: str | Sequence[str] | Mapping[str, str] | None
     exclude: Folder | Sequence[Folder] | None
     cases: Sequence[str] | None
-    console: Console
+    console: Console | bool | None
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def predict(asked: _Arguments) -> Any:
     if not from_files:
         return _predict_image(asked, predictor)
     for line in decided.lines:
-        asked.console.say(line)
+        choose_console(asked.console).say(line)
     return _predict_files(asked, predictor, runs, told, doubt_limit(given))
 
 
@@ -231,7 +231,7 @@ def _predict_files(
     told.computing = describe_computing(predictor)
     for line in (tell_weights(told.models), tell_computing(told.computing)):
         if line is not None:
-            asked.console.say(line)
+            choose_console(asked.console).say(line)
     done = predict_cases(
         predictor,
         chosen,
@@ -243,11 +243,11 @@ def _predict_files(
         skip_existing=asked.skip_existing,
         bids=asked.bids,
         raise_problems=images.is_file() and not is_dataset(images),
-        console=asked.console,
+        console=choose_console(asked.console),
     )
     told.add(done)
     if line := describe_doubts(done, limit):
-        asked.console.say(line)
+        choose_console(asked.console).say(line)
     told.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
     return told
 

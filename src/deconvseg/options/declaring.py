@@ -22,6 +22,7 @@ class Kind(NamedTuple):
     ``wanted_text`` and ``text_form``. The parser of the command line returns a ``parsed``, which ``read`` converts; if
     that is a list, ``read`` converts each element and ``gather`` combines them. For a kind whose values are names,
     ``names`` returns all names. ``find`` raises :class:`InputError` for a value that does not exist.
+    Options of a kind that is ``python_only`` are arguments of functions, not of commands.
     """
 
     check: Callable[[Any], Any]
@@ -35,6 +36,7 @@ class Kind(NamedTuple):
     gather: Callable[[list[Any]], Any] = dict
     names: Callable[[], Iterable[str]] | None = None
     find: Callable[[Any], object] | None = None
+    python_only: bool = False
 
 
 def name_of(names: Callable[[], Iterable[str]]) -> Kind:
@@ -185,7 +187,7 @@ SHARE = Kind(
     metavar="NUMBER",
 )
 # Values that only Python accepts.
-OBJECT = Kind(lambda value: value, "an object")
+OBJECT = Kind(lambda value: value, "an object", python_only=True)
 
 
 @dataclass(frozen=True)

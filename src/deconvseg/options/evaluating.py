@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS_KIND, MASK
 from deconvseg.options.declaring import NUMBER, OBJECT, PLACE, TEXT, Kind, Option, Options, name_of, whole
+from deconvseg.options.kinds import CONSOLE
 from deconvseg.options.training import SPLITS
 from deconvseg.progress import SILENT, Console
 
@@ -111,4 +112,4 @@ class EvaluateOptions(PartOptions):
         Mapping[str, Sequence[Path]] | None,
         Option("Image files of the cases, for pictures; by default those of the dataset.", OBJECT),
     ] = None
-    console: Annotated[Console, Option("Console that shows the progress.", OBJECT)] = SILENT
+    console: Annotated[Console | bool | None, CONSOLE] = SILENT

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from deconvseg.options.declaring import PLACE, TEXT, Kind, name_of, whole
+from deconvseg.options.declaring import PLACE, TEXT, Kind, Option, name_of, whole
+from deconvseg.progress import choose_console
 
 PRECISIONS = ("auto", "32", "bf16", "16")
 STRATEGIES = ("ddp", "fsdp")
@@ -119,4 +120,9 @@ UPSAMPLING = Kind(
     text_form=', such as dtc+transposed or \'{"kind": "dtc", "receptive_field": 2}\'',
     metavar="KIND",
     find=_find_upsampling,
+)
+CONSOLE = Option(
+    "Where messages and progress appear: True for the screen, or a console; by default nowhere.",
+    Kind(choose_console, "a console", python_only=True),
+    resume="call",
 )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, Literal
 
-from deconvseg.options.declaring import BYTES, FLAG, NUMBER, OBJECT, THRESHOLDS, Kind, Option
+from deconvseg.options.declaring import BYTES, FLAG, NUMBER, THRESHOLDS, Kind, Option
 from deconvseg.options.evaluating import PartOptions
+from deconvseg.options.kinds import CONSOLE
 from deconvseg.options.training import DEVICE
 from deconvseg.progress import SILENT, Console
 
@@ -74,4 +75,4 @@ class PredictOptions(PartOptions):
     bids: Annotated[bool, Option("Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.", FLAG)] = (
         False
     )
-    console: Annotated[Console, Option("Console that shows messages and progress.", OBJECT)] = SILENT
+    console: Annotated[Console | bool | None, CONSOLE] = SILENT

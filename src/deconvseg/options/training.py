@@ -10,7 +10,6 @@ from deconvseg.errors import InputError
 from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS, MASK, READING
 from deconvseg.options.declaring import (
     FLAG,
-    OBJECT,
     PLACE,
     SECONDS,
     SETTINGS,
@@ -21,6 +20,7 @@ from deconvseg.options.declaring import (
 )
 from deconvseg.options.kinds import (
     COLUMN,
+    CONSOLE,
     DEVICE_NAME,
     FOLD,
     PLAN,
@@ -46,7 +46,6 @@ SPLITS = Option(
     resume="contents",
 )
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", DEVICE_NAME, names=("d", "device"))
-_CONSOLE = Option("Console that shows messages and progress; by default none.", OBJECT, resume="call")
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ class TrainArguments(TrainOptions):
             resume="call",
         ),
     ] = False
-    console: Annotated[Console | None, _CONSOLE] = None
+    console: Annotated[Console | bool | None, CONSOLE] = None
 
 
 @dataclass(frozen=True)
@@ -247,7 +246,7 @@ class CrossvalOptions(RunOptions):
     resume: Annotated[
         bool, Option("Keep the finished folds and continue the unfinished ones.", FLAG, resume="call")
     ] = False
-    console: Annotated[Console | None, _CONSOLE] = None
+    console: Annotated[Console | bool | None, CONSOLE] = None
 
 
 def _means_the_same(asked: Any, value: Any) -> bool:

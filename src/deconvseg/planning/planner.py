@@ -31,7 +31,7 @@ from deconvseg.planning.request import Request
 from deconvseg.planning.schema import Plan
 from deconvseg.planning.search import STEP_SHARE, Budget, Found, search
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
-from deconvseg.progress import SILENT, Console, takes_console
+from deconvseg.progress import SILENT, Console, choose_console, takes_console
 from deconvseg.system import choose_device, plannable_memory
 from deconvseg.units import format_time
 
@@ -73,7 +73,7 @@ def make_plan(
     workers: int | None = None,
     cache: Path | None = None,
     measure: Measure | None = None,
-    console: Console = SILENT,
+    console: Console | bool | None = SILENT,
 ) -> Plan:
     """Plan the training of a network on a dataset from its training and validation cases.
 
@@ -114,7 +114,7 @@ def make_plan(
         *(model, preset, variant, recipe, loss, dims, upsampling, width, patch_size, batch_size, learning_rate)
     )
     preview_plan(dataset, asked, values or {})
-    named = asked.to_recipe()
+    named, console = asked.to_recipe(), choose_console(console)
     device = choose_device(device)
     kind: DeviceKind = "cpu" if device == "cpu" else "gpu"
     room, host = _rooms(device, memory, processes)

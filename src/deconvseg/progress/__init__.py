@@ -1,9 +1,10 @@
 """Progress and messages of long-running work: one protocol for all packages, and consoles that display it.
 
 A long-running function has an argument ``console`` and reports to it. The command line passes a console that prints;
-scripts and notebooks get one from :func:`screen`.
+scripts and notebooks give ``console=True``, or a console of their own (:func:`choose_console`).
 """
 
+from deconvseg.progress.choosing import choose_console
 from deconvseg.progress.former import takes_console, tenths
 from deconvseg.progress.lines import Lines
 from deconvseg.progress.protocol import SILENT, Console, Progress, Quiet, Silent, Timed, each, show_nothing
@@ -22,6 +23,7 @@ __all__ = [
     "TimeLeft",
     "Timed",
     "Timings",
+    "choose_console",
     "clock_time",
     "each",
     "screen",

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from deconvseg.progress.choosing import choose_console
 from deconvseg.progress.protocol import SILENT, Progress, Wrapping
 
 _Arguments = ParamSpec("_Arguments")
@@ -15,10 +16,11 @@ _Result = TypeVar("_Result")
 
 
 def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Let a function with an argument ``console`` accept the former arguments too, with a deprecation warning.
+    """Let a function with an argument ``console`` accept all that :func:`choose_console` does, and former arguments.
 
-    These are ``progress`` or ``track`` (a function that wraps the items, or that is called with a text and a fraction),
-    ``say`` (a function of one line), and a console with the methods ``track(items, text)`` and ``meter()``.
+    The former arguments, which give a deprecation warning, are ``progress`` or ``track`` (a function that wraps the
+    items, or that is called with a text and a fraction), ``say`` (a function of one line), and a console with the
+    methods ``track(items, text)`` and ``meter()``.
     """
 
     @wraps(function)
@@ -32,6 +34,8 @@ def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Argument
         elif hasattr(console, "meter") and not isinstance(console, _Former):
             _deprecate(f"{type(console).__name__}.meter()")
             given["console"] = _Former(console.say, console.track, console.meter)
+        elif "console" in given:
+            given["console"] = choose_console(console)
         return function(*arguments, **given)
 
     return call

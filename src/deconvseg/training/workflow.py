@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from deconvseg.errors import InterruptionError
 from deconvseg.options import Kind, Option, TrainArguments, TrainOptions, takes
-from deconvseg.progress import Console, Silent, Timings, takes_console
+from deconvseg.progress import Console, Timings, choose_console, takes_console
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
 from deconvseg.training.finishing import finish_run
@@ -78,7 +78,7 @@ def train(asked: _Arguments) -> Run:
 
     """
     ranks = Ranks.find()
-    console = asked.console if asked.console is not None and ranks.leads else Silent()
+    console = choose_console(asked.console if ranks.leads else None)
     guests = Guests(asked.trackers if ranks.leads else (), console)
     timings = Timings()
     with _explaining_interruption(Path(asked.output), timings):

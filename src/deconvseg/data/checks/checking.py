@@ -28,7 +28,7 @@ from deconvseg.data.labels.mask_values import BlurredMaskError, TransparentMaskE
 from deconvseg.data.splits.resolving import Splits
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
-from deconvseg.progress import SILENT, Console, each, takes_console
+from deconvseg.progress import SILENT, Console, choose_console, each, takes_console
 
 MOST_LABELS = 64  # more distinct values without declared names look like instances
 FEWEST_INSTANCES = 8  # so do masks numbered from 1 to more than this, with different largest numbers
@@ -39,7 +39,7 @@ def check_dataset(
     dataset: Dataset,
     *,
     splits: Splits | None = None,
-    console: Console = SILENT,
+    console: Console | bool | None = SILENT,
 ) -> DatasetReport:
     """Read every case and report shapes, spacings, label frequencies and the problems of each file.
 
@@ -60,7 +60,7 @@ def check_dataset(
     alike: dict[type[InputError], list[Problem]] = {}
     contents: dict[str, bytes] = {}
     expanded = 0
-    for case in each(dataset.cases, "reading", console, lambda case: case.name):
+    for case in each(dataset.cases, "reading", choose_console(console), lambda case: case.name):
         try:
             image, label_map = dataset.load(case)
         except (BlurredMaskError, TransparentMaskError) as error:

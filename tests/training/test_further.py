@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from consoles import Listening
 from deconvseg.errors import InputError
-from deconvseg.runs import Run
+from deconvseg.options import TrainOptions
+from deconvseg.runs import Run, change_run
 from deconvseg.training import train
+from deconvseg.training.further import End, asks_for_more
 from deconvseg.training.schedule import Rise, learning_rate_factor
 
 FRACTION = st.floats(0, 1)
@@ -53,7 +55,7 @@ def test_a_finished_run_goes_further_and_its_record_says_so(run: Path, discs: Pa
     assert (entry["after_epochs"], entry["epochs"], entry["before"]) == (4, 5, {"epochs": 4, "seconds": None})
     assert entry["from_progress"] == pytest.approx(4 / 5)
     assert entry["from_factor"] * made.plan.recipe.learning_rate == pytest.approx(before[-1]["learning_rate"])
-    assert [line for line in console.said if "now ends with 5 epochs (before: 4 epochs)" in line]
+    assert [line for line in console.said if "now ends after 5 epochs (before: 4 epochs)" in line]
     # Back on the schedule of five epochs at the last step.
     last = 124 / 125
     recipe = made.plan.recipe
@@ -95,3 +97,12 @@ def test_a_run_that_ends_by_the_clock_goes_further_by_the_clock(run: Path, discs
     assert (made.config["epochs"], made.config["max_seconds"]) == (None, limit)
     assert len(made.metrics) > 4
     assert all(math.isfinite(row["train_loss"]) for row in made.metrics)
+
+
+def test_the_epochs_of_a_run_that_its_time_limit_ended_can_be_requested_alone(run: Path, discs: Path) -> None:
+    made = Run(run)
+    change_run(made, made.plan.with_values({"recipe.epochs": 9}), made.config, finished=True)
+    made = Run(run)
+    saved = TrainOptions(discs, epochs=9, max_seconds=10.0)
+    assert asks_for_more(made, saved, TrainOptions(discs, epochs=9)) == End(9, None)
+    assert asks_for_more(made, saved, saved) is None

@@ -61,9 +61,11 @@ def asks_for_more(run: Run, saved: TrainOptions, asked: TrainOptions) -> End | N
         wanted is None or wanted == known
         for wanted, known in ((asked.epochs, now.epochs), (asked.max_seconds, now.seconds))
     )
-    if same:
-        return None
     rows = _completed(run)
+    # The epochs of a run that its time limit ended early are still to be trained if they are requested alone.
+    by_the_clock = run.finished and asked.max_seconds is None and len(rows) < (asked.epochs or 0)
+    if same and not by_the_clock:
+        return None
     if not rows:
         raise InputError(
             f"`resume=True`: {run.path} has no completed epoch yet and continues as it was started ({now}); omit "

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deconvseg.cli import main
-from deconvseg.cli.console import Terminal, error, print_json, print_table, show_log, warn
+from deconvseg.cli.console import Terminal, error, group_alike, print_json, print_table, show_log, warn
 from deconvseg.data import Geometry, LabelMap, write_label_map
 from deconvseg.progress import Lines
 
@@ -63,6 +63,16 @@ def test_the_table_of_a_blank_model(evaluate):
         assert "0 of 15" in line
     assert "mean Dice 0.536 over 28 cases; 0.000 over the 13 with a structure in the true mask, 13 of 13" in out
     assert "warning: every prediction is empty" in err
+
+
+def test_the_same_error_of_several_cases_is_one_line(evaluate):
+    truths = {name: square() for name in "abcdef"}
+    code, _, err = evaluate(truths, {"a": square(stop=7)})
+    assert code == 1
+    assert "error: 5 cases: no prediction has this name (b, c, d and 2 more)" in err
+    assert len([line for line in err.splitlines() if "error" in line]) == 1
+    found = ["x/a.nii: is 3D", "b: broken", "a file without a name", "x/c.nii: is 3D"]
+    assert group_alike(found) == ["2 cases: is 3D (a.nii, c.nii)", "b: broken", "a file without a name"]
 
 
 def test_predictions_without_a_truth_give_exit_code_1(evaluate):

@@ -13,9 +13,10 @@ from PIL import Image as PillowImage
 import deconvseg
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.evaluation import evaluate
+from deconvseg.evaluation import evaluate, read_evaluation
 from deconvseg.inference import Predictor, PreparedImage, labels_from_maps, predict, predict_windows
 from deconvseg.inference.finding import find_cases
+from deconvseg.inference.telling import describe_weights, tell_weights
 from deconvseg.runs import Run
 from plans import tiny_plan, volume_run
 
@@ -385,6 +386,16 @@ def test_cases_that_trained_a_run_are_no_test_of_it(
     assert "disc0" in caplog.text
     with pytest.raises(InputError, match="`fold=1` has several splits: say which one"):
         predict(discs, trained, tmp_path / "masks", fold=1)
+
+
+def test_the_weights_are_described_with_the_dice_of_the_final_validation(trained: Path, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(trained, tmp_path / "run")))
+    final = read_evaluation(run.validation / "metrics.json").mean_dice
+    rows = [{**row, "val_dice": None} for row in run.metrics]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert f"the last of 4 epochs (validation Dice {final:.3f})" in str(tell_weights([describe_weights(run)]))
+    shutil.rmtree(run.validation)
+    assert "the last of 4 epochs (never validated)" in str(tell_weights([describe_weights(run)]))
 
 
 def test_an_image_whose_grid_memory_does_not_hold_is_refused_before_it_is_made(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -64,6 +65,26 @@ def shown(text: str) -> str:
 def error(text: str) -> None:
     """Print an error in one line."""
     _print_line(f"error: {text}")
+
+
+def list_errors(problems: Sequence[str]) -> None:
+    """Print the problems of cases, those with the same text in one line."""
+    for line in group_alike(problems):
+        error(line)
+
+
+def group_alike(problems: Iterable[str]) -> list[str]:
+    """Return one line for each text of problems ``NAME: TEXT``; a text of several cases has their number and names."""
+    from deconvseg.data import list_names
+
+    grouped: dict[str, list[str]] = {}
+    for problem in problems:
+        grouped.setdefault(problem.partition(": ")[2] or problem, []).append(problem)
+    lines = []
+    for text, alike in grouped.items():
+        names = list_names((Path(problem.partition(": ")[0]).name for problem in alike), limit=3)
+        lines.append(alike[0] if len(alike) == 1 else f"{len(alike)} cases: {text} ({names})")
+    return lines
 
 
 def warn(text: str) -> None:

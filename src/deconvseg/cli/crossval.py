@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, echo_path, error, loading, print_json, print_table, warn
+from deconvseg.cli.console import Terminal, echo, echo_path, error, list_errors, loading, print_json, print_table, warn
 from deconvseg.options import CrossvalOptions
 from deconvseg.system import keep_freed_memory
 
@@ -34,8 +34,7 @@ def crossval(json: options.Json = False, **asked: Any) -> None:
         terminal.say(f"to predict other scans: deconvseg predict -i SCANS -o MASKS -m {shlex.quote(str(result.path))}")
     for text in result.evaluation.warnings:
         warn(text)
-    for problem in result.problems:
-        error(problem)
+    list_errors(result.problems)
     if result.failed:
         error("not all folds are finished; continue with --resume")
     if result.problems:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, echo_path, error, print_json, table_width, warn
+from deconvseg.cli.console import Terminal, echo, echo_path, list_errors, print_json, table_width, warn
 from deconvseg.cli.tables import lay_out
 from deconvseg.errors import InputError
 from deconvseg.options import EvaluateOptions
@@ -35,8 +35,7 @@ def evaluate(json: options.Json = False, **asked: Any) -> None:
         echo(_table(result))
     for text in result.warnings:
         warn(str(text))
-    for problem in result.problems:
-        error(str(problem))
+    list_errors(result.problems)
     if result.problems or result.unmatched:
         raise typer.Exit(1)
 

@@ -65,7 +65,7 @@ def plan(
 
 def _make(asked: TrainOptions) -> "Plan":
     """Make a plan for a dataset; the options are checked before any case is read."""
-    from deconvseg.data import find_leaks, report_problems, resolve_splits
+    from deconvseg.data import describe_excluded, find_leaks, report_problems, resolve_splits
     from deconvseg.planning import cache_folder, make_plan
     from deconvseg.system import keep_freed_memory
     from deconvseg.training import check_dataset, open_data
@@ -75,6 +75,8 @@ def _make(asked: TrainOptions) -> "Plan":
     data = open_data(asked)
     parts = resolve_splits(data, asked.splits, fold=asked.fold, seed=asked.seed)
     check_dataset(data, asked, None)
+    if excluded := describe_excluded(data):
+        Terminal().say(excluded)
     for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):
         warn(problem)
     return make_plan(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, error, loading, print_json, warn
+from deconvseg.cli.console import Terminal, echo, list_errors, loading, print_json, warn
 from deconvseg.options import PredictOptions
 from deconvseg.progress import Timings
 from deconvseg.units import format_time
@@ -42,7 +42,6 @@ def predict(
         echo(f"{len(done.written)} masks written to {output} in {format_time(timings.total)}{skipped}")
     if done.remarks:
         warn(f"{len(done.remarks)} of {len(done.written) + len(done.skipped)} cases have warnings; see the lines above")
-    for problem in done.problems:
-        error(problem)
+    list_errors(done.problems)
     if done.problems:
         raise typer.Exit(1)

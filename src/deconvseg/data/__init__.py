@@ -13,7 +13,16 @@ from deconvseg.data.checks.label_findings import (
 )
 from deconvseg.data.checks.leaks import find_leaks
 from deconvseg.data.colours import class_colours, colour_numbers, default_colour, is_rgb, parse_colour
-from deconvseg.data.dataset import Case, Dataset, Exclusion, Problem, Region, list_names, report_problems
+from deconvseg.data.dataset import (
+    Case,
+    Dataset,
+    Exclusion,
+    Problem,
+    Region,
+    describe_excluded,
+    list_names,
+    report_problems,
+)
 from deconvseg.data.demo import make_demo_dataset
 from deconvseg.data.file_names import case_stem, is_image_file
 from deconvseg.data.formats.itk import image_from_itk
@@ -118,6 +127,7 @@ __all__ = [
     "declare_labels",
     "default_colour",
     "describe_absent_class",
+    "describe_excluded",
     "file_sha256",
     "file_state",
     "find_absent_classes",

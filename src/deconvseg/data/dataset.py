@@ -243,8 +243,6 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
             raise InputError(f"{problem.file} {problem.message}; fix it, or exclude {problem.case} (`exclude`)")
     alike: dict[str, list[str]] = {}
     notes: list[Problem] = []
-    if dataset.excluded:
-        notes.append(Problem(str(dataset.root), describe_excluded(dataset), "warning"))
     for case in dataset.cases:
         if case.name in chosen:
             with suppress(InputError):
@@ -260,10 +258,13 @@ def report_problems(dataset: Dataset, names: Iterable[str], limit: int = 8) -> l
     return lines
 
 
-def describe_excluded(dataset: Dataset) -> str:
-    """Return a phrase with the number and names of the excluded cases."""
+def describe_excluded(dataset: Dataset) -> str | None:
+    """Return a line with the number and names of the excluded cases; None if there are none."""
     count = len(dataset.excluded)
-    return f"leaves out {count} {'case' if count == 1 else 'cases'} as asked: {list_names(dataset.excluded)}"
+    if not count:
+        return None
+    cases = "case" if count == 1 else "cases"
+    return f"{dataset.root} leaves out {count} {cases} as asked: {list_names(dataset.excluded)}"
 
 
 def list_names(names: Iterable[object], limit: int = 5) -> str:

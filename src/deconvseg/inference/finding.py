@@ -25,6 +25,7 @@ from deconvseg.data import (
 from deconvseg.errors import InputError
 from deconvseg.inference.records import Prediction
 from deconvseg.planning import Plan, channel_order
+from deconvseg.progress import SILENT, Console
 from deconvseg.runs import Run, patterns_of_run
 from deconvseg.system import available_memory
 
@@ -106,7 +107,7 @@ def _reading(
     mask: Sequence[str] | None,
     exclude: Sequence[str] | None,
     runs: Sequence[Run],
-    told: Prediction,
+    console: Console,
 ) -> dict[str, Any]:
     """The requested way to read a path, else that of the first run's dataset if the names of the files match it."""
     if image is None and mask is not None:
@@ -114,7 +115,7 @@ def _reading(
     reading: dict[str, Any] = {"image": image, "mask": mask}
     if image is None and runs and (found := patterns_of_run(runs[0], images, masks=False)):
         reading = found
-        told.warn(f"{images}: its images are found by the pattern of the run, {', '.join(found['image'])}")
+        console.say(f"{images}: its images are found by the pattern of the run, {', '.join(found['image'])}")
     elif mask is not None and images.is_dir() and not has_patterns(images, mask, "mask"):
         # Prediction needs no masks: the pattern only excludes files that are not images.
         reading["mask"] = None
@@ -135,15 +136,17 @@ def choose_cases(
     mask: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     told: Prediction,
+    console: Console = SILENT,
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
     """Return the cases of a path to predict, its left-out files, and the function that loads an image.
 
     Cases have the channels of the ``plan``; ``runs`` are the runs that predict them, and ``told`` receives the
-    warnings about the cases. ``image``, ``mask`` and ``exclude`` are those of `open_dataset`; without them a folder is
-    read by the patterns of the first run if its files match. Raises :class:`InputError` for ``names`` that no case has.
+    warnings about the cases, ``console`` the patterns of the first run if they are used. ``image``, ``mask`` and
+    ``exclude`` are those of `open_dataset`; without them a folder is read by the patterns of the first run if its files
+    match. Raises :class:`InputError` for ``names`` that no case has.
     """
     channels = [channel.name for channel in plan.channels]
-    reading = _reading(images, image, mask, exclude, runs, told)
+    reading = _reading(images, image, mask, exclude, runs, console)
     cases, left_out, load, excluded = _find(images, channels, memory, reading, told.warn)
     # Without a splits file the run's own is used: it records the validation cases of the run.
     known, own = [case.name for case in cases], runs[0].path / "splits.json" if runs else None

@@ -227,7 +227,9 @@ def _predict_files(
     """Write the masks of files; the result also describes the runs."""
     images, output = Path(asked.images), Path(asked.output or "")
     part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold", "image", "mask", "exclude")}
-    chosen, left_out, load = choose_cases(images, predictor.plan, runs, **part, names=asked.cases, told=told)
+    chosen, left_out, load = choose_cases(
+        images, predictor.plan, runs, **part, names=asked.cases, told=told, console=asked.console
+    )
     told.computing = describe_computing(predictor)
     for line in (tell_weights(told.models), tell_computing(told.computing)):
         if line is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deconvseg.data import list_names
+from deconvseg.errors import InputError
+from deconvseg.evaluation import read_evaluation
 from deconvseg.inference.predictor import Predictor
 from deconvseg.ops import explain
 from deconvseg.runs import Run
@@ -15,7 +18,8 @@ from deconvseg.runs import Run
 def describe_weights(run: Run) -> dict[str, Any]:
     """Describe the weights of a run: the file, the fold, the epoch, its validation Dice, and the best validation Dice.
 
-    The weights are those of the last epoch; the Dice is that of the last validation at or before it.
+    The weights are those of the last epoch; the Dice is that of the last validation at or before it. ``final_dice`` is
+    the mean Dice of the validation masks of a finished run, None if they are missing.
     """
     rows = run.metrics
     validated = [row for row in rows if row.get("val_dice") is not None]
@@ -27,9 +31,23 @@ def describe_weights(run: Run) -> dict[str, Any]:
         "fold": run.config.get("fold"),
         "epochs": len(rows),
         "validation_dice": validated[-1]["val_dice"] if validated else None,
+        "final_dice": _final_dice(run),
         "best_epoch": None if best is None else best["epoch"],
         "best_validation_dice": None if best is None else best["val_dice"],
     }
+
+
+def _final_dice(run: Run) -> float | None:
+    metrics = run.validation / "metrics.json"
+    # The metrics of an unfinished run may be those of earlier weights.
+    if not run.finished or not metrics.is_file():
+        return None
+    try:
+        found = read_evaluation(metrics)
+    except InputError:
+        # Prediction needs no metrics; the report states that the file is damaged.
+        return None
+    return found.mean_dice if found.cases and not math.isnan(found.mean_dice) else None
 
 
 def tell_weights(models: Sequence[Mapping[str, Any]]) -> str | None:
@@ -84,10 +102,12 @@ def _epochs(model: Mapping[str, Any]) -> str:
     if not model["epochs"]:
         return "without a completed epoch"
     text = f"the last of {model['epochs']} epochs"
-    if model["validation_dice"] is None:
+    final, last = model["final_dice"], model["validation_dice"]
+    dice = last if final is None else final
+    if dice is None:
         return f"{text} (never validated)"
-    text += f" (validation Dice {model['validation_dice']:.3f}"
-    if model["best_validation_dice"] > model["validation_dice"]:
+    text += f" (validation Dice {dice:.3f}"
+    if last is not None and model["best_validation_dice"] > last:
         text += (
             f"; best {model['best_validation_dice']:.3f} at epoch {model['best_epoch']}, in weights_best.safetensors"
         )

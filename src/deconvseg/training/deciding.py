@@ -1,6 +1,6 @@
 """The plan of a training: the given one, or one that is made for the dataset."""
 
-from deconvseg.data import Dataset, Splits, report_problems
+from deconvseg.data import Dataset, Splits, describe_excluded, report_problems
 from deconvseg.options import PLANNED, TrainOptions
 from deconvseg.planning import (
     DataSummary,
@@ -21,6 +21,8 @@ from deconvseg.units import format_time
 def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
     """Return the given plan or a new one, with the requested values, matched to the dataset."""
     given = given_plan(options)
+    if excluded := describe_excluded(data):
+        console.say(excluded)
     for problem in report_problems(data, data.names):
         console.say(f"warning: {problem}")
     plan, notes = check_given_plan(data, options, given or _make(data, parts, options, console))

@@ -6,7 +6,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from deconvseg.data import check_dataset, open_dataset, read_splits, record_dataset, report_problems, resolve_splits
+from deconvseg.data import (
+    check_dataset,
+    describe_excluded,
+    open_dataset,
+    read_splits,
+    record_dataset,
+    report_problems,
+    resolve_splits,
+)
 from deconvseg.errors import InputError
 
 
@@ -126,7 +134,8 @@ def test_marked_rows_are_left_out_counted_and_named(pairs):
     report = check_dataset(dataset)
     assert "left out  4 more, as asked: c0 (blurred), c1, c2, c3 (no lesion)" in report.to_text()
     assert report.to_json()["excluded"] == {"c0": "blurred", "c1": "", "c2": "", "c3": "no lesion"}
-    assert "leaves out 4 cases as asked: c0 (blurred)" in report_problems(dataset, dataset.names)[0]
+    assert "leaves out 4 cases as asked: c0 (blurred)" in str(describe_excluded(dataset))
+    assert report_problems(dataset, dataset.names) == []
     exclude_rows(pairs, ["", "", "", "", "", "maybe"], head="exclude")
     with pytest.raises(InputError, match=r"table.csv, line 7: exclude is 'maybe'; write true, 1, yes, y, x, or false"):
         open_dataset(pairs / "table.csv")

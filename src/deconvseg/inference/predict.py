@@ -228,7 +228,7 @@ def _predict_files(
     images, output = Path(asked.images), Path(asked.output or "")
     part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold", "image", "mask", "exclude")}
     chosen, left_out, load = choose_cases(
-        images, predictor.plan, runs, **part, names=asked.cases, told=told, console=asked.console
+        images, predictor.plan, runs, **part, names=asked.cases, told=told, console=choose_console(asked.console)
     )
     told.computing = describe_computing(predictor)
     for line in (tell_weights(told.models), tell_computing(told.computing)):

@@ -110,7 +110,18 @@ class TestCasesWithTruth:
         assert blank.counts["without_truth_masks"] == blank.counts["both_empty"] == 15
         (warning,) = blank.warnings
         assert "every prediction is empty: 13 of 13 structures are missed" in warning
-        assert "13 of 13 structures missed" in blank.describe()
+        assert blank.describe() == (
+            "mean Dice 0.536 over 28 cases; 0.000 over the 13 with a structure in the true mask, "
+            "13 of 13 structures missed, 0 of 15 false alarms"
+        )
+
+    def test_nothing_is_told_twice(self, tmp_path):
+        """Without an empty true mask, the mean with truth is the mean, and there can be no false alarm."""
+        masks = {name: square(1) for name in ("a", "b")}
+        save(tmp_path / "truth", masks)
+        save(tmp_path / "found", masks)
+        found = evaluate(tmp_path / "truth", tmp_path / "found", tmp_path / "metrics.json")
+        assert found.describe() == "mean Dice 1.000 over 2 cases; 0 of 2 structures missed"
 
     def test_the_summary_in_the_shape_of_nnunet_has_it(self, blank):
         summary = blank.to_nnunet()

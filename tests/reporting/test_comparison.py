@@ -153,6 +153,36 @@ class TestPage:
         assert all(picture["loading"] == "lazy" for picture in page.pictures)
 
 
+class TestFewCases:
+    """No difference is told where the cases say nothing about it."""
+
+    @pytest.mark.parametrize("count", [1, 2, 4])
+    def test_the_verdict_gives_no_difference(self, runs, tmp_path, count):
+        other = make_run(tmp_path, "other", [1] * count, CASES[:count])
+        write_comparison([runs[0], other], tmp_path / "few.html")
+        text = Page(tmp_path / "few.html").text
+        plural = "" if count == 1 else "s"
+        assert f"first and other: too few common cases to compare, {count} where at least 5 are needed" in text
+        assert f"Comparison of 2 runs over {count} case{plural}" in text
+        assert ("The only common case" if count == 1 else f"All {count} common cases") in text
+        assert ("Dice by case" in text) is (count > 1)
+
+    def test_a_note_says_how_to_compare_more(self, runs, tmp_path):
+        other = make_run(tmp_path, "other", [1] * 2, CASES[:2])
+        (note,) = [note for note in compare_runs([runs[0], other]).notes if note.startswith("To compare more")]
+        assert f"--splits {runs[0] / 'splits.json'}" in note
+        assert not any("To compare more" in note for note in compare_runs(runs[:2]).notes)
+
+    def test_extensions_are_told_in_words(self, runs, tmp_path):
+        run = Path(shutil.copytree(runs[0], tmp_path / "first"))
+        entry = {"after_epochs": 2, "epochs": None, "seconds": 55.0, "from_progress": 0.78, "from_factor": 0.1}
+        (run / "manifest.json").write_text(json.dumps({"deconvseg": "0.1.0", "extended": [entry, entry]}))
+        write_comparison([run, runs[1]], tmp_path / "extended.html")
+        text = Page(tmp_path / "extended.html").text
+        assert "extended to 55 s after epoch 2, then to 55 s after epoch 2" in text
+        assert "from_progress" not in text
+
+
 class TestWhatIsCommon:
     def test_other_cases_are_counted_and_named(self, runs, tmp_path):
         other = make_run(tmp_path, "other", [1] * 5, CASES[:5])

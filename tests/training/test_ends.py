@@ -197,7 +197,7 @@ def test_the_end_tells_the_dice_of_all_cases_beside_that_of_the_sample(discs: Pa
     assert row["val_with_truth"] == row["val_dice"]
     (end,) = (text for text in console.told if text.startswith("validation: mean Dice"))
     assert "over 2 cases" in end
-    assert "over the 2 with a structure in the true mask" in end
+    assert "structures missed" in end
     assert f"while training it was Dice {row['val_dice']:.3f} over 1 of these cases (epoch 1)" in "\n".join(
         console.told
     )

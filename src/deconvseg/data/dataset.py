@@ -85,10 +85,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """An excluded case, with the reason if one is given."""
+    """An excluded case, with the reason if one is given, its group, and whether it has a mask."""
 
     case: str
     reason: str = ""
+    group: str = ""
+    labelled: bool = False
 
     def __str__(self) -> str:
         return f"{self.case} ({self.reason})" if self.reason else self.case

@@ -143,7 +143,10 @@ class Evaluation:
         return {metric.key: sum(row[metric.key] is None for row in rows) for metric in self.metrics}
 
     def describe(self) -> str:
-        """Return one line: the mean Dice, the mean Dice of cases with truth, and what was missed."""
+        """Return one line: the mean Dice, the structures missed and the false alarms.
+
+        The mean Dice of cases with truth is given where it differs, false alarms where a true mask lacks a class.
+        """
         cases = f"{len(self.cases)} case{'' if len(self.cases) == 1 else 's'}"
         if dropped := self.summary["mean"]["dsc"]["dropped"] if self.cases else 0:
             cases = f"{len(self.cases) - dropped} of {cases} (the others are dropped)"
@@ -154,11 +157,13 @@ class Evaluation:
             text += f" and {len(self.labels) - absent} of {len(self.labels)} classes (the others are in no mask)"
         if self.dice_with_truth is None:
             return f"{text}, none of which has a structure in its true mask"
-        return (
-            f"{text}; {self.dice_with_truth:.3f} over the {counts['cases_with_truth']} with a structure in the true "
-            f"mask, {counts['missed']} of {counts['with_truth_masks']} structures missed, {counts['spurious']} of "
-            f"{counts['without_truth_masks']} false alarms"
-        )
+        parts = []
+        if (true := f"{self.dice_with_truth:.3f}") != mean or counts["cases_with_truth"] < len(self.cases):
+            parts.append(f"{true} over the {counts['cases_with_truth']} with a structure in the true mask")
+        parts.append(f"{counts['missed']} of {counts['with_truth_masks']} structures missed")
+        if counts["without_truth_masks"]:
+            parts.append(f"{counts['spurious']} of {counts['without_truth_masks']} false alarms")
+        return f"{text}; {', '.join(parts)}"
 
     def describe_dropped(self) -> str | None:
         """Return a line about the number of dropped values; None for policies that drop none."""

@@ -7,6 +7,7 @@ from deconvseg.evaluation.counting import tabulate_counts
 from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.tables import DASH, Cell, Column, Row, Table
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0"}
 # With at most this many classes, the table of cases shows the Dice of each class.
 _MOST_CLASSES = 8
@@ -27,10 +28,13 @@ def format_interval(statistics: Mapping[str, Any], digits: int) -> str:
 
 def head_metric(metric: MetricInfo, unit: str, tolerance: str = "") -> str:
     """Return the heading of a metric's column, with its unit or tolerance and an arrow to the better values."""
-    arrow = _ARROWS.get(metric.better, "")
+    name = metric.title
     if metric.unit == "length":
-        return f"{metric.title} ({unit}) {arrow}"
-    return f"{metric.title} at {tolerance} {arrow}" if metric.at_tolerance and tolerance else f"{metric.title} {arrow}"
+        name = f"{name} ({unit})"
+    elif metric.at_tolerance and tolerance:
+        name = f"{name} at {tolerance.replace(' ', _NO_BREAK)}"
+    # The arrow stays with the last word where the heading wraps.
+    return f"{name}{_NO_BREAK}{_ARROWS[metric.better]}" if metric.better in _ARROWS else name
 
 
 def tabulate_classes(

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from deconvseg.units import format_time
+
 _SCALAR_PLAN = {
     "dataset": "Dataset",
     "spatial_dims": "Spatial dimensions",
@@ -96,9 +98,23 @@ def describe_origin(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return versions, machine and commit as rows of (name, value), without the command and the hashes."""
     return [
         (name.removeprefix("packages.").replace(".", " ").replace("_", " "), value)
-        for name, value in flatten({key: value for key, value in manifest.items() if key not in _NO_ORIGIN})
+        for name, value in flatten(tell_extensions({k: v for k, v in manifest.items() if k not in _NO_ORIGIN}))
         if not is_hash(value) or name == "git_commit"
     ]
+
+
+def tell_extensions(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest with the extensions of the training told in words, such as "to 55 s after epoch 2"."""
+    entries = manifest.get("extended")
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        return dict(manifest)
+    return {**manifest, "extended": ", then ".join(map(_tell_extension, entries))}
+
+
+def _tell_extension(entry: Mapping[str, Any]) -> str:
+    epochs, seconds = entry.get("epochs"), entry.get("seconds")
+    ends = ["" if epochs is None else f"{epochs} epochs", "" if seconds is None else format_time(seconds)]
+    return f"to {' or '.join(filter(None, ends))} after epoch {entry.get('after_epochs')}"
 
 
 def is_hash(text: str) -> bool:

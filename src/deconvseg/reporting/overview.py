@@ -10,6 +10,8 @@ from deconvseg.reporting.records import EvaluationRecord, RunRecord
 
 # The most classes with a card on the first screen; the others are in the table.
 _MOST_CLASSES = 6
+# With at most this many cases, the first screen lists all instead of the worst.
+_MOST_LISTED = 5
 # A mean over fewer cases is not reliable.
 _FEW_CASES = 20
 # If the best epoch is within this last share of the training, validation Dice had not levelled off.
@@ -53,7 +55,11 @@ def summarise_evaluation(
         sentence += f", mean {leading.title} {format_number(mean['mean'], leading.digits)}"
         if interval := format_interval(mean, leading.digits):
             sentence += f" (95 % CI {interval})"
-    worst = [panel for panel in described["panels"] if panel["rank"] == "Worst" or panel["rank"].endswith(" worst")]
+    panels = described["panels"]
+    if all_shown := len(panels) == counts["evaluated"] <= _MOST_LISTED:
+        worst = panels
+    else:
+        worst = [panel for panel in panels if panel["rank"] == "Worst" or panel["rank"].endswith(" worst")][:3]
     problems = len(described["problems"])
     return {
         "anchor": described["anchor"],
@@ -69,9 +75,8 @@ def summarise_evaluation(
             for row in rows[:_MOST_CLASSES]
         ],
         "more": max(len(rows) - _MOST_CLASSES, 0),
-        "worst": [
-            {"name": panel["name"], "anchor": panel["anchor"], "dice": panel["values"][0]} for panel in worst[:3]
-        ],
+        "worst_title": f"Cases, lowest {leading.title} first" if all_shown else "Worst cases",
+        "worst": [{"name": panel["name"], "anchor": panel["anchor"], "dice": panel["values"][0]} for panel in worst],
         "problems": f"{problems} of {counts['cases']} cases could not be evaluated." if problems else "",
     }
 

@@ -10,6 +10,7 @@ from deconvseg.data import (
     Case,
     Dataset,
     Splits,
+    group_cases,
     make_folds,
     make_stratified_folds,
     read_splits,
@@ -17,6 +18,7 @@ from deconvseg.data import (
     resolve_splits,
     select_split,
 )
+from deconvseg.data.layouts.excluding import exclude_cases
 from deconvseg.errors import InputError
 
 NAMES = tuple(f"case{number}" for number in range(12))
@@ -134,6 +136,38 @@ def test_without_a_file_every_labelled_case_takes_part(tmp_path):
     assert resolve_splits(dataset, None, fold="all") == Splits(tuple(labelled), (), ())
     assert resolve_splits(dataset, None, fold="2") == resolve_splits(dataset, None, fold=2)
     assert resolve_splits(dataset, None, fold=None) == resolve_splits(dataset, None, fold=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    left_out=st.sets(st.sampled_from(NAMES), max_size=10),
+    seed=st.integers(0, 9),
+    record=st.sampled_from([None, {"test": ["case3", "case7"]}, {"train": NAMES[:9], "test": ["case10"]}]),
+    group_by=st.sampled_from([None, "[0-4]|[5-9]|1."]),
+)
+def test_excluded_cases_move_no_other_case_to_another_fold(tmp_path_factory, left_out, seed, record, group_by):
+    root = tmp_path_factory.mktemp("splits")
+    source = None if record is None else write(root / "splits.json", record)
+
+    def split(dataset):
+        dataset = dataset if group_by is None else group_cases(dataset, group_by)
+        return [resolve_splits(dataset, source, fold=fold, seed=seed) for fold in range(5)]
+
+    before = split(dataset_of(root))
+    expected = [
+        Splits(*(tuple(name for name in names if name not in left_out) for names in vars(part).values()))
+        for part in before
+    ]
+    if all(part.train and part.val for part in expected):
+        assert split(exclude_cases(dataset_of(root), sorted(left_out))) == expected
+
+
+def test_the_cases_are_divided_anew_if_exclusions_empty_a_fold(tmp_path):
+    first = resolve_splits(dataset_of(tmp_path), None, fold=0)
+    dataset = exclude_cases(dataset_of(tmp_path), first.val)
+    train, val = make_folds(dataset.names)[0]
+    assert val
+    assert resolve_splits(dataset, None, fold=0) == Splits(train, val, ())
 
 
 @settings(deadline=None, max_examples=30)

@@ -67,10 +67,15 @@ def exclude_cases(dataset: Dataset, asked: Sequence[str]) -> Dataset:
     cases = tuple(case for case in dataset.cases if case.name not in known)
     if not cases:
         raise InputError(f"{dataset.root}: all {len(dataset.cases)} cases are excluded; exclude fewer")
+    groups = dataset.groups
     return replace(
         dataset,
         cases=cases,
-        excluded=tuple(known[case.name] for case in dataset.cases if case.name in known),
+        excluded=tuple(
+            replace(known[case.name], group=groups[case.name], labelled=case.label is not None)
+            for case in dataset.cases
+            if case.name in known
+        ),
         # Problems of excluded cases are irrelevant.
         problems=tuple(problem for problem in problems if problem.case is None or problem.case not in known),
     )

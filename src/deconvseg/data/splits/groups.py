@@ -28,17 +28,22 @@ def group_cases(dataset: Dataset, pattern: str) -> Dataset:
         compiled = re.compile(pattern)
     except re.error as error:
         raise InputError(f"group_by={pattern!r} is not a regular expression: {error}") from error
-    matches = {case.name: compiled.search(case.name) for case in dataset.cases}
-    # An empty match gives no group either: patterns such as "(x?)" match the empty string everywhere.
-    if unmatched := [
-        name
-        for name, match in matches.items()
-        if match is None or None in match.groups() or not any(match.groups() or match[0])
-    ]:
+    matches = {case.name: _group(compiled.search(case.name)) for case in dataset.cases}
+    if unmatched := [name for name, group in matches.items() if group is None]:
         raise InputError(
             f"group_by={pattern!r} does not match {len(unmatched)} of {len(matches)} cases: {list_names(unmatched)}; "
             "every case needs a group"
         )
+    groups = {name: group for name, group in matches.items() if group is not None}
+    excluded = tuple(replace(each, group=_group(compiled.search(each.case)) or each.case) for each in dataset.excluded)
+    cases = tuple(replace(case, group=groups[case.name]) for case in dataset.cases)
+    return replace(dataset, cases=cases, excluded=excluded)
+
+
+def _group(match: re.Match[str] | None) -> str | None:
+    """Return the text of a group, or None if the pattern does not match or matches nothing."""
+    # An empty match gives no group either: patterns such as "(x?)" match the empty string everywhere.
+    if match is None or None in match.groups() or not any(match.groups() or match[0]):
+        return None
     # Names contain no slash, so different groups have different texts.
-    groups = {name: "/".join(match.groups() or (match[0],)) for name, match in matches.items() if match is not None}
-    return replace(dataset, cases=tuple(replace(case, group=groups[case.name]) for case in dataset.cases))
+    return "/".join(match.groups() or (match[0],))

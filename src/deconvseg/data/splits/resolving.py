@@ -187,9 +187,9 @@ def resolve_splits(
     """Return the splits of a run: from ``splits_file``, the dataset's own file, or folds of all labelled cases.
 
     If the file has no "val", the training cases are divided into 5 folds, which keep groups (`Dataset.groups`)
-    together, and fold ``fold`` (default 0) is the validation set. With ``fold="all"`` all cases except the test cases
-    are used for training, and "val" is empty. Raises `InputError` for a fold that does not exist, and for training or
-    validation cases without a mask.
+    together, and fold ``fold`` (default 0) is the validation set. Excluded cases (`Dataset.excluded`) do not move other
+    cases to another fold. With ``fold="all"`` all cases except the test cases are used for training, and "val" is
+    empty. Raises `InputError` for a fold that does not exist, and for training or validation cases without a mask.
 
     Example:
         >>> from deconvseg.data import open_dataset, resolve_splits
@@ -218,11 +218,32 @@ def resolve_splits(
         return Splits((*given.train, *given.val), (), given.test)
     if given.val:
         return given
-    folds = make_folds(given.train, seed=seed, groups=dataset.groups)
+    folds = _fold_without_excluded(dataset, given.train, source, number, seed)
     if not 0 <= (number or 0) < len(folds):
         raise InputError(f"fold {number} does not exist: {len(given.train)} cases make the folds 0 … {len(folds) - 1}")
     train, val = folds[number or 0]
     return Splits(train, val, given.test)
+
+
+def _fold_without_excluded(
+    dataset: Dataset, train: Sequence[str], source: Path | None, fold: int | None, seed: int
+) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return the folds of the training cases: those that include the excluded cases, which are then removed.
+
+    If a fold would have no case left to validate on, the training cases are divided without the excluded ones.
+    """
+    excluded = [each for each in dataset.excluded if each.labelled]
+    if excluded and source is not None:
+        whole = set(read_splits(source, (*dataset.names, *dataset.excluded_names), fold=fold).train)
+        excluded = [each for each in excluded if each.case in whole]
+    kept = set(train)
+    if excluded:
+        groups = dataset.groups | {each.case: each.group or each.case for each in excluded}
+        folds = make_folds((*train, *(each.case for each in excluded)), seed=seed, groups=groups)
+        left = [tuple(tuple(name for name in part if name in kept) for part in pair) for pair in folds]
+        if all(part for pair in left for part in pair):
+            return [(first, second) for first, second in left]
+    return make_folds(train, seed=seed, groups=dataset.groups)
 
 
 def _names_empty_val(path: Path, fold: int | None) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deconvseg.reporting.facts import flatten, is_hash
+from deconvseg.reporting.facts import flatten, is_hash, tell_extensions
 from deconvseg.reporting.records import RunRecord
 from deconvseg.reporting.tables import DASH
 
@@ -29,7 +29,7 @@ def find_differences(runs: Sequence[RunRecord]) -> list[Difference]:
         "plan": [_flatten_plan(run.plan) for run in runs],
         "data": [_describe_data(run) for run in runs],
         "versions and machine": [
-            dict(flatten({key: value for key, value in run.manifest.items() if key not in _TOLD})) for run in runs
+            dict(flatten(tell_extensions({k: v for k, v in run.manifest.items() if k not in _TOLD}))) for run in runs
         ],
     }
     found = []

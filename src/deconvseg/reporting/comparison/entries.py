@@ -134,4 +134,9 @@ def count_parameters(run: Path) -> int | None:
 
 def list_left_out(names: Sequence[str]) -> str:
     """Return the number of cases and their names."""
-    return f"{len(names)} case{'' if len(names) == 1 else 's'} ({list_names(names)})"
+    return f"{count_cases(len(names))} ({list_names(names)})"
+
+
+def count_cases(count: int, kind: str = "") -> str:
+    """Return a number of cases, of some ``kind``, in words: "1 case", "2 common cases"."""
+    return f"{count} {kind}case{'' if count == 1 else 's'}"

@@ -13,7 +13,7 @@ from deconvseg.data import class_colours, parse_colour
 from deconvseg.errors import InputError
 from deconvseg.reporting.class_tables import format_interval, format_number
 from deconvseg.reporting.comparison.charts import draw_dumbbells, draw_scatter, draw_training, run_colour
-from deconvseg.reporting.comparison.entries import describe_cost
+from deconvseg.reporting.comparison.entries import count_cases, describe_cost
 from deconvseg.reporting.comparison.pairing import MEAN, Comparison, compare_runs
 from deconvseg.reporting.comparison.pictures import choose_changed, draw_changed
 from deconvseg.reporting.comparison.tables import (
@@ -34,6 +34,8 @@ from deconvseg.text import dump_json
 Location = str | PathLike[str]
 # For five differences of one sign, p is 2 / 2⁵.
 _FEWEST_FOR_TEST = 6
+# A mean difference over fewer cases says nothing about the runs.
+_FEWEST_FOR_VERDICT = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def write_comparison(
     page = _Page(comparison, cases)
     content = render_page(
         title=" and ".join([", ".join(page.names[:-1]), page.names[-1]]),
-        subtitle=f"Comparison of {len(page.names)} runs over {len(comparison.cases)} cases",
+        subtitle=f"Comparison of {len(page.names)} runs over {count_cases(len(comparison.cases))}",
         sections=[section for build in _SECTIONS for section in build(page)],
     )
     write_text(target, content)
@@ -130,7 +132,10 @@ def _overview(page: _Page) -> Iterator[Section]:
 
 
 def tell_verdict(comparison: Comparison) -> str:
-    """Return a sentence that compares the first and the last run in the first metric, with interval and p."""
+    """Return a sentence that compares the first and the last run in the first metric, with interval and p.
+
+    Over fewer than five common cases the sentence gives no difference.
+    """
     names = [entry.name for entry in comparison.entries]
     metric, column = comparison.metrics[0], comparison.columns[-1]
     pair = next(
@@ -141,6 +146,11 @@ def tell_verdict(comparison: Comparison) -> str:
     found = pair.difference
     if found.mean is None:
         return f"{metric.title} has no value in any common case."
+    if found.n < _FEWEST_FOR_VERDICT:
+        return (
+            f"{pair.first} and {pair.second}: too few common cases to compare, {found.n} where at least "
+            f"{_FEWEST_FOR_VERDICT} are needed; the tables show the scores of {'it' if found.n == 1 else 'these'}."
+        )
     where = f"mean {metric.title}" if column == MEAN else metric.title
     text = f"{pair.second} minus {pair.first}: {where} {format_signed(found.mean, metric.digits)}"
     if found.ci95:
@@ -148,8 +158,7 @@ def tell_verdict(comparison: Comparison) -> str:
         text += f" (95 % CI {low} to {high})"
     if found.p is not None:
         text += f", p {'< 0.001' if found.p < 0.001 else f'= {found.p:.3f}'}"
-    cases = f"{found.n} common case{'' if found.n == 1 else 's'}"
-    return f"{text}, over {cases}; better in {found.better}, worse in {found.worse}."
+    return f"{text}, over {count_cases(found.n, 'common ')}; better in {found.better}, worse in {found.worse}."
 
 
 def _pairs(page: _Page) -> Iterator[Section]:
@@ -169,6 +178,9 @@ def _pairs(page: _Page) -> Iterator[Section]:
 def _charts(page: _Page) -> Iterator[Section]:
     comparison = page.comparison
     dice = comparison.scores[:, :, :, 0]
+    # The table shows a single case better than a chart.
+    if len(comparison.cases) == 1:
+        return
     figures = []
     if len(page.names) == 2 and not np.isnan(dice).all():
         figure = draw_scatter(page.names, comparison.classes, page.colours, dice[:, :, : len(comparison.classes)])
@@ -199,7 +211,8 @@ def _cases(page: _Page) -> Iterator[Section]:
     links = {place: f"case-{number}" for number, place in enumerate(page.places, 1)}
     rows = [page.row(place) for place in range(len(page.comparison.cases))]
     table = tabulate_cases(page.comparison, links, rows, page.run_colours)
-    yield _section("cases", f"All {len(page.comparison.cases)} common cases", tables=[("", table)])
+    title = "The only common case" if len(rows) == 1 else f"All {len(rows)} common cases"
+    yield _section("cases", title, tables=[("", table)])
 
 
 def _training(page: _Page) -> Iterator[Section]:

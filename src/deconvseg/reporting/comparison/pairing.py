@@ -238,9 +238,17 @@ def _common_metrics(entries: Sequence[Entry], notes: list[str]) -> tuple[MetricI
 def _common_cases(entries: Sequence[Entry], classes: Sequence[str], notes: list[str]) -> tuple[str, ...]:
     by_name = [{case["name"]: case for case in entry.evaluation.tree["cases"]} for entry in entries]
     common = [name for name in by_name[0] if all(name in cases for cases in by_name)]
+    held_apart = False
     for entry, cases in zip(entries, by_name, strict=True):
         if others := [name for name in cases if name not in set(common)]:
             notes.append(f"Left out, because they are not in all runs: {list_left_out(others)} of {entry.name}.")
+            held_apart = True
+    first = entries[0].run
+    if held_apart and first.splits:
+        notes.append(
+            f"To compare more cases, train the runs on the same splits (deconvseg train --splits "
+            f"{first.path / 'splits.json'}), or evaluate the same held-out cases with each run (--metrics)."
+        )
     hashes = [list_hashes(entry) for entry in entries]
     same, resaved = [], []
     for name in common:

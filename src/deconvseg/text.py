@@ -51,6 +51,18 @@ def _finite(tree: Any) -> Any:
     return tree
 
 
+def number_of(count: int, noun: str) -> str:
+    """Return a number with its noun in the singular or the plural.
+
+    Example:
+        >>> from deconvseg.text import number_of
+        >>> number_of(1, "case"), number_of(2, "case")
+        ('1 case', '2 cases')
+
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def plain_documentation(text: str) -> str:
     """Return a docstring without reStructuredText markup: ``name`` and :func:`~package.name` become name."""
     named = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", inspect.cleandoc(text))

@@ -489,7 +489,7 @@ def test_2d_files_without_a_pixel_size_are_measured_in_pixels(tmp_path):
         pixels[5:10, 5 + shift : 10 + shift] = 255
         Image.fromarray(pixels).save(tmp_path / side / "a.png")
     evaluation = evaluate(tmp_path / "truth", tmp_path / "prediction")
-    assert evaluation.unit == "voxel"
+    assert (evaluation.unit, evaluation.distance_unit) == ("voxel", "pixels")
     assert evaluation.labels == {255: "label 255"}
     assert evaluation.cases[0].metrics[255]["hd95"] == 2.0
 

@@ -426,8 +426,8 @@ def test_a_preset_that_does_not_fit_is_warned_of_with_figures(balls: Path) -> No
     assert plan.predicted is not None
     assert not plan.predicted.measured
     slow, large = plan.warnings
-    assert "the plan's 50000 steps take about" in slow
-    assert "not 60 s" in slow
+    assert "the plan's 50000 steps of " in slow
+    assert "limited to 60 s ends after about 6 of them; allow " in slow
     assert "more than the 2.0 GiB" in large
     # By voxels, from a patch that a CPU takes: as if the whole batch had been measured.
     whole = by_parameters(plan.model.name, plan.model.config, plan.patch_size, plan.batch_size, regions=True)
@@ -436,7 +436,7 @@ def test_a_preset_that_does_not_fit_is_warned_of_with_figures(balls: Path) -> No
 
 
 def test_a_case_too_large_for_the_memory_is_warned_of(balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deconvseg.planning.planner.case_bytes", lambda *_: 9 << 30)
+    monkeypatch.setattr("deconvseg.planning.drafting.case_bytes", lambda *_: 9 << 30)
     data = open_dataset(balls)
     plan = make_plan(data, resolve_splits(data, None, fold=0))
     assert plan.predicted is not None

@@ -1,6 +1,7 @@
 """How often and on how many cases a planned training validates."""
 
 import math
+import re
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from deconvseg.data import open_dataset, resolve_splits
 from deconvseg.inference.tiling import window_starts
-from deconvseg.planning import Recipe, StepCost, make_plan
+from deconvseg.planning import Recipe, StepCost, explain, make_plan
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, count_windows, plan_validation
 
 
@@ -59,11 +60,31 @@ def test_a_plan_says_what_validation_takes_and_warns_where_it_takes_too_long(bal
     usual, finer = (
         make_plan(data, parts, device="cpu", memory=8 << 30, seconds=300, measure=slow, dims=dims) for dims in (3, 2)
     )
-    assert "1 windows, about 1 s a case" in usual.reasons["recipe.validate_every"]
+    assert "1 case, 1 window, about 1 s a case" in usual.reasons["recipe.validate_every"]
     # A window for each of the 12 slices.
     assert "12 windows, about" in finer.reasons["recipe.validate_every"]
     assert usual.recipe.validate_every == 4
-    assert not [warning for warning in usual.warnings if "validation" in warning]
+    assert not [warning for warning in usual.warnings if "a validation" in warning or "predicting" in warning]
     hurried = make_plan(data, parts, device="cpu", memory=8 << 30, seconds=1, measure=slow, dims=2)
     assert any("is cut short, without a score" in warning for warning in hurried.warnings)
-    assert any("predicting the 1 validation cases after the training" in warning for warning in hurried.warnings)
+    assert any("predicting the 1 validation case after the training" in warning for warning in hurried.warnings)
+
+
+def test_reasons_state_the_case_at_hand(balls: Path) -> None:
+    """The number of validated cases, why the batch is small, and that the fastest network was taken."""
+    data = open_dataset(balls)
+    parts = resolve_splits(data, None, fold=0)
+
+    def slow(*_: object, **__: object) -> StepCost:
+        return StepCost(seconds=3.0, base=1, memory=1, inference=1, parameters=1)
+
+    plan = make_plan(data, parts, device="cpu", memory=8 << 30, seconds=10, measure=slow)
+    choices = {section.title: section.rows for section in explain(plan)}["Choices"]
+    found = {name.strip(): (value, why) for name, value, why in choices}
+    assert found["validation"][0].startswith("every ")
+    assert "cases at most" not in str(found)
+    assert re.match(r"1 case, \d+ windows?, ", found["validation"][1])
+    assert re.fullmatch(r"fewer than the usual \d+ on this device, .* is too slow", found["batch"][1])
+    assert "so the fastest of" in found["network"][1]
+    (warning,) = [text for text in plan.warnings if text.startswith("the plan's")]
+    assert "limited to 10 s ends after about 2 of them; allow " in warning

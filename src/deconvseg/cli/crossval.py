@@ -9,6 +9,7 @@ from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, error, list_errors, loading, print_json, print_table, warn
 from deconvseg.options import CrossvalOptions
 from deconvseg.system import keep_freed_memory
+from deconvseg.text import number_of
 
 if TYPE_CHECKING:
     from deconvseg.experiments import CrossValidation
@@ -50,9 +51,10 @@ def _print(result: "CrossValidation") -> None:
     rows += [{"name": "mean", **spread["mean"]}] if len(rows) > 1 else []
     leading, *others = result.evaluation.metrics
     columns = {leading.key: leading.title, "with_truth": f"{leading.title} with truth"}
-    columns |= {metric.key: metric.head(result.evaluation.unit) for metric in others}
+    columns |= {metric.key: metric.head(result.evaluation.distance_unit) for metric in others}
     print_table(
-        f"{len(result.evaluation.cases)} cases, out-of-fold predictions: mean ± SD over folds (over cases)",
+        f"{number_of(len(result.evaluation.cases), 'case')}, out-of-fold predictions: mean ± SD over folds "
+        "(over cases)",
         ["class", *columns.values()],
         [[row["name"], *(_cell(row[key]) for key in columns)] for row in rows],
     )

@@ -11,7 +11,7 @@ from deconvseg.cli.console import Terminal, echo, echo_path, list_errors, print_
 from deconvseg.cli.tables import lay_out
 from deconvseg.errors import InputError
 from deconvseg.options import EvaluateOptions
-from deconvseg.text import escape_controls
+from deconvseg.text import escape_controls, number_of
 
 # Seconds to wait for another report of the run to record its page.
 _PATIENCE = 10.0
@@ -51,22 +51,24 @@ def _table(result: "Evaluation") -> str:
         rows.append({"name": "mean", **result.counts, **result.summary["mean"]})
     leading, *others = result.metrics
     heads = (
-        *("class", leading.head(result.unit), "with truth"),
-        *(metric.head(result.unit) for metric in others),
+        *("class", leading.head(result.distance_unit), "with truth"),
+        *(metric.head(result.distance_unit) for metric in others),
         *("missed", "false alarms", "both empty"),
     )
     width = table_width()
     lines = lay_out(heads, [_row(row, result.metrics) for row in rows], width, left=2, rule=False)
     count, problems = len(result.cases), len(result.problems)
     failed = f"; {problems} failed and are NOT in these means" if problems else ""
-    lines.append(f"{count} of {count + problems} cases{failed}; brackets: 95 % confidence interval (bootstrap)")
+    lines.append(
+        f"{count} of {number_of(count + problems, 'case')}{failed}; brackets: 95 % confidence interval (bootstrap)"
+    )
     for table in tabulate_counts(result.metrics, result.summary):
         cells = [(escape_controls(row[0]), *row[1:]) for row in table.rows]
         lines += [table.title, *lay_out(table.heads, cells, width, rule=False)]
     if absent := [row["name"] for row in classes if not row["counted"]]:
         lines.append(
             f"{'1 class is' if len(absent) == 1 else f'{len(absent)} classes are'} in no true and no predicted mask "
-            f"(both empty in all {count} cases) and not in the mean: {list_names(absent)}"
+            f"(both empty in all {number_of(count, 'case')}) and not in the mean: {list_names(absent)}"
         )
     if rows:
         lines.append(result.describe())

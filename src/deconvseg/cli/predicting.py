@@ -9,6 +9,7 @@ from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, list_errors, loading, print_json, warn
 from deconvseg.options import PredictOptions
 from deconvseg.progress import Timings
+from deconvseg.text import number_of
 from deconvseg.units import format_time
 
 
@@ -39,9 +40,11 @@ def predict(
         print_json(done.to_json())
     else:
         skipped = f", {len(done.skipped)} existed already" if done.skipped else ""
-        echo(f"{len(done.written)} masks written to {output} in {format_time(timings.total)}{skipped}")
+        echo(f"{number_of(len(done.written), 'mask')} written to {output} in {format_time(timings.total)}{skipped}")
     if done.remarks:
-        warn(f"{len(done.remarks)} of {len(done.written) + len(done.skipped)} cases have warnings; see the lines above")
+        cases = number_of(len(done.written) + len(done.skipped), "case")
+        have = "has" if len(done.remarks) == 1 else "have"
+        warn(f"{len(done.remarks)} of {cases} {have} warnings; see the lines above")
     list_errors(done.problems)
     if done.problems:
         raise typer.Exit(1)

@@ -60,6 +60,11 @@ class CaseMetrics:
         return self.metrics[value]["status"] in ("ok", "missed")
 
 
+def name_unit(unit: str, dims: int) -> str:
+    """Return the unit of distances for readers: voxels of a picture are pixels."""
+    return unit if unit != "voxel" else "pixels" if dims == 2 else "voxels"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics of many cases; ``problems`` has a line for each case that could not be evaluated, with the reason.
@@ -101,6 +106,11 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """Statistics per class ("classes") and over classes ("mean"), as returned by :func:`summarize`."""
         return summarize([case.metrics for case in self.cases], self.labels, self.metrics)
+
+    @property
+    def distance_unit(self) -> str:
+        """The unit of distances for readers: "mm", "voxels", or "pixels" for pictures."""
+        return name_unit(self.unit, len(self.cases[0].shape) if self.cases else 3)
 
     @property
     def mean_dice(self) -> float:

@@ -49,7 +49,7 @@ from deconvseg.planning import Plan
 from deconvseg.progress import Console, Timings, choose_console, each, takes_console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import hold, remove_unfinished, write_text
-from deconvseg.text import dump_json
+from deconvseg.text import dump_json, number_of
 from deconvseg.training import (
     Ranks,
     changed_keys,
@@ -134,7 +134,7 @@ def _train_folds(
 ) -> CrossValidation:
     """Train the unfinished folds, and write the results of all folds."""
     tasks = {fold: fold_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)}
-    told = f"{len(parts)} folds of {len(data.cases)} cases, {len(tasks)} to train"
+    told = f"{number_of(len(parts), 'fold')} of {number_of(len(data.cases), 'case')}, {len(tasks)} to train"
     if tasks and (seconds := foresee(run.plan, options, len(parts[0].val)).total) is not None:
         rounds = math.ceil(len(tasks) / executor.slots)
         told += f"; each takes about {format_time(seconds)}, all together {format_time(rounds * seconds)}"

@@ -13,6 +13,7 @@ import numpy as np
 from deconvseg.evaluation import CaseMetrics, Evaluation
 from deconvseg.inference import Postprocessing
 from deconvseg.reporting.facts import describe_gain
+from deconvseg.text import number_of
 
 FILE_NAME = "crossval.json"
 _ScoresOf = Callable[[CaseMetrics], Mapping[str, Any] | None]
@@ -76,7 +77,7 @@ class CrossValidation:
         steps = [f"post-processing: {step.describe()}" for step in self.postprocessing.steps]
         if not steps and any(trial.taken for trial in self.postprocessing.trials):
             steps = ["post-processing: none, because steps that help these cases do not help those of other folds"]
-        none = [f"post-processing: none, because none of {len(self.postprocessing.trials)} steps helped"]
+        none = [f"post-processing: none, because none of {number_of(len(self.postprocessing.trials), 'step')} helped"]
         return [*(steps or none), f"mean Dice with the steps chosen on the other folds: {gains}"]
 
     def to_json(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from deconvseg.inference.stages import Computing, Job, Writing, reading_thread
 from deconvseg.inference.wanting import Wanted
 from deconvseg.progress import SILENT, Console, Progress, takes_console
 from deconvseg.system import hold, is_out_of_memory, remove_unfinished
+from deconvseg.text import number_of
 
 
 @takes_console
@@ -110,7 +111,8 @@ def predict_cases(
         write_doubts(output)
     result.log_alike()
     if result.empty and len(result.written) > 1:
-        result.warn(f"{len(result.empty)} of {len(result.written)} masks are empty")
+        masks, verb = number_of(len(result.written), "mask"), "is" if len(result.empty) == 1 else "are"
+        result.warn(f"{len(result.empty)} of {masks} {verb} empty")
     return result
 
 
@@ -122,7 +124,8 @@ def _explaining_interruption(masks: Collection[Path], output: Path) -> Iterator[
     except KeyboardInterrupt as interruption:
         there = sum(path.is_file() for path in masks)
         raise InterruptionError(
-            f"interrupted; {there} of {len(masks)} masks are in {output}; continue with `skip_existing=True`"
+            f"interrupted; {there} of {number_of(len(masks), 'mask')} are in {output}; "
+            "continue with `skip_existing=True`"
         ) from interruption
 
 

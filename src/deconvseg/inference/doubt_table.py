@@ -7,6 +7,7 @@ from typing import Any
 
 from deconvseg.data import list_names, write_table
 from deconvseg.inference.records import Prediction, Records
+from deconvseg.text import number_of
 
 DOUBT = "doubt.csv"
 
@@ -37,6 +38,6 @@ def describe_doubts(result: Prediction, limit: float | None) -> str | None:
         return None
     verb = "is" if len(doubtful) == 1 else "are"
     return (
-        f"{len(doubtful)} of {len(result.doubts)} masks {verb} doubtful (above {limit:.3f}, the 95th percentile of "
-        f"the validation cases), the most doubtful first: {list_names(doubtful)}; {DOUBT} lists all"
+        f"{len(doubtful)} of {number_of(len(result.doubts), 'mask')} {verb} doubtful (above {limit:.3f}, the 95th "
+        f"percentile of the validation cases), the most doubtful first: {list_names(doubtful)}; {DOUBT} lists all"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from deconvseg.system import available_memory
+from deconvseg.text import number_of
 from deconvseg.units import format_bytes
 
 # Above this, larger sums of logits only avoid computing a few windows twice.
@@ -33,7 +34,8 @@ class Estimate:
 
     def __str__(self) -> str:
         parts = f" in {self.blocks} parts" if self.blocks > 1 else ""
-        return f"{self.windows} windows{parts}, about {format_bytes(self.bytes)} of memory above the loaded model"
+        windows = number_of(self.windows, "window")
+        return f"{windows}{parts}, about {format_bytes(self.bytes)} of memory above the loaded model"
 
 
 def sums_budget(memory: int | None, other: int) -> int:

@@ -13,6 +13,7 @@ from deconvseg.evaluation import read_evaluation
 from deconvseg.inference.predictor import Predictor
 from deconvseg.ops import explain
 from deconvseg.runs import Run
+from deconvseg.text import number_of
 
 
 def describe_weights(run: Run) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def tell_weights(models: Sequence[Mapping[str, Any]]) -> str | None:
     names = [Path(str(model["run"])).name if where else str(model["run"]) for model in models]
     epochs = "; ".join(f"{name} {_epochs(model)}" for name, model in zip(names[:3], models, strict=False))
     more = f"; and {len(models) - 3} more" if len(models) > 3 else ""
-    return f"weights: the mean of {len(models)} runs{f' in {where}' if where else ''}: {epochs}{more}"
+    return f"weights: the mean of {number_of(len(models), 'run')}{f' in {where}' if where else ''}: {epochs}{more}"
 
 
 def describe_computing(predictor: Predictor) -> dict[str, Any]:

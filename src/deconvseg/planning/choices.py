@@ -10,6 +10,7 @@ from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint
 from deconvseg.planning.parts import ChannelPlan, LabelPlan, RegionPlan
 from deconvseg.planning.recipes import Recipe
+from deconvseg.text import number_of
 
 # A channel with this share of exact zeros was masked (skull-stripped or padded): its zeros are not tissue.
 _MASKED = 0.25
@@ -150,7 +151,8 @@ def plan_mirroring(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, st
         return recipe, f"recipe {recipe.name}"
     cases, shares = len(fingerprint.shapes), fingerprint.asymmetry
     if cases < _CASES_THAT_TELL or not shares:
-        return recipe, f"all: {cases} cases are too few to tell whether the dataset looks the same in a mirror"
+        few = f"{number_of(cases, 'case')} {'is' if cases == 1 else 'are'} too few"
+        return recipe, f"all: {few} to tell whether the dataset looks the same in a mirror"
     axes = tuple(axis for axis, share in enumerate(shares) if share < _ASYMMETRIC)
     listed = ", ".join(f"{share:.0%}" for share in shares)
     found = f"of the cases, {listed} (axis by axis) lie nearer to the others than their mirror images do"
@@ -163,8 +165,13 @@ def plan_cropping(fingerprint: Fingerprint) -> tuple[bool, str]:
     """Return whether prediction may be restricted to the bounding box of non-zero voxels, and the reason."""
     cases, outside = len(fingerprint.shapes), fingerprint.foreground_outside
     if outside:
-        return False, f"{outside} of {cases} masks have a class where the image is zero to its border: all is predicted"
-    return True, f"none of {cases} masks has a class outside the box of the image's non-zero voxels: that is background"
+        masks = f"{outside} of {number_of(cases, 'mask')} {'has' if outside == 1 else 'have'}"
+        return False, f"{masks} a class where the image is zero to its border: all is predicted"
+    elements = "pixels" if fingerprint.spatial_dims == 2 else "voxels"
+    return True, (
+        f"none of {number_of(cases, 'mask')} has a class outside the box of the image's non-zero {elements}: that is "
+        "background"
+    )
 
 
 def spacing_warnings(fingerprint: Fingerprint, spacing: Sequence[float]) -> list[str]:

@@ -33,9 +33,14 @@ class Draft:
     regions: tuple[RegionPlan, ...] | None
     channels: tuple[ChannelPlan, ...]
     recipe: Recipe
-    validated: int
+    held_out: int
     reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def validated(self) -> int:
+        """The number of validation cases; if the folds are not known yet, that of a usual validation."""
+        return self.held_out or self.recipe.validation_cases
 
     @property
     def ends(self) -> dict[str, Any]:
@@ -69,9 +74,8 @@ def draft_plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, split
     for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True):
         channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
         channels.append(channel)
-    # If the folds are not known yet, assume the number of cases of a validation.
-    validated = len(splits.val) or recipe.validation_cases
-    return Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, validated, reasons, warnings)
+    held_out = len(splits.val)
+    return Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, held_out, reasons, warnings)
 
 
 def preset_config(name: str, variant: str | None, asked: Request, draft: Draft) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from deconvseg.data import list_names
 from deconvseg.planning.fingerprint import Spread
 from deconvseg.planning.parts import DataSummary
 from deconvseg.planning.schema import Plan
+from deconvseg.text import number_of
 from deconvseg.units import format_bytes, format_time
 
 
@@ -94,7 +95,11 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
     slices = plan.spatial_dims == 3 and 1 in plan.patch_size
     yield "dimensions", "2D slices" if slices else f"{plan.spatial_dims}D", reasons.get("spatial_dims", "")
     yield f"spacing, {_unit(plan, plan.spacing)}", _sizes(plan.spacing), reasons.get("spacing", "")
-    predicted = "the box of non-zero voxels" if plan.crop_to_nonzero else "the whole image"
+    predicted = (
+        f"the box of non-zero {'pixels' if plan.spatial_dims == 2 else 'voxels'}"
+        if plan.crop_to_nonzero
+        else "the whole image"
+    )
     yield "predicted", predicted, reasons.get("crop_to_nonzero", "")
     yield "patch", _sizes(plan.patch_size), reasons.get("patch_size", "")
     yield "batch", f"{plan.batch_size}", reasons.get("batch_size", "")
@@ -105,17 +110,28 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
             yield f"  {key}", _compact(value), reasons.get(f"model.config.{key}", "")
     recipe = plan.recipe
     yield "recipe", recipe.name, ""
-    yield "  epochs", f"{recipe.epochs} of {recipe.steps_per_epoch} steps", reasons.get("recipe.epochs", "")
+    yield (
+        "  epochs",
+        f"{recipe.epochs} of {number_of(recipe.steps_per_epoch, 'step')}",
+        reasons.get("recipe.epochs", ""),
+    )
     yield "  learning rate", f"{recipe.learning_rate:g}", reasons.get("recipe.learning_rate", "")
     sampled = f"{recipe.foreground_oversampling:.0%}"
     yield "  foreground patches", sampled, reasons.get("recipe.foreground_oversampling", "")
     mirrored = recipe.augmentation.mirrored(plan.spatial_dims)
     axes = f"axes {', '.join(map(str, mirrored))}" if mirrored else "none"
     yield "  mirrored", axes, reasons.get("recipe.augmentation.flip_axes", "")
-    validated = f"{recipe.validation_cases} cases at most, every {recipe.validate_every} epochs"
-    yield "  validation", validated, reasons.get("recipe.validate_every", "")
+    yield "  validation", _validation(plan), reasons.get("recipe.validate_every", "")
     loss = plan.training_loss().loss.title
     yield "  loss", loss, reasons.get("recipe.batch_dice", "") if "over the " in loss else ""
+
+
+def _validation(plan: Plan) -> str:
+    """Return when cases are validated; the planner's reason has their number."""
+    recipe = plan.recipe
+    often = "every epoch" if recipe.validate_every == 1 else f"every {recipe.validate_every} epochs"
+    given = "recipe.validation_cases" in plan.changed_by_hand or "recipe.validate_every" not in plan.reasons
+    return f"{often}, {number_of(recipe.validation_cases, 'case')} at most" if given else often
 
 
 def _costs(plan: Plan) -> Iterator[tuple[str, str, str]]:

@@ -4,6 +4,7 @@ from deconvseg.planning.parts import Prediction
 from deconvseg.planning.recipes import Recipe
 from deconvseg.planning.search import STEP_SHARE, STEPS_WANTED, Budget, Found
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost
+from deconvseg.text import number_of
 from deconvseg.units import format_bytes, format_time
 
 
@@ -39,14 +40,17 @@ def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Bud
     # Rounding to whole epochs alone must not cause a warning.
     if steps * found.cost.seconds / STEP_SHARE > 1.2 * budget.seconds:
         within = int(budget.seconds * STEP_SHARE / found.cost.seconds)
+        total = format_time(predicted.training_seconds)
+        ends = f"after about {within} of them" if within else "within the first"
         warnings.append(
-            f"the plan's {steps} steps take about {format_time(predicted.training_seconds)} on this machine "
-            f"({found.cost.seconds:.2f} s each), not {format_time(budget.seconds)}, in which about {within} fit"
+            f"the plan's {number_of(steps, 'step')} of {found.cost.seconds:.2f} s take about {total} on this machine, "
+            f"with loading and validation: a training limited to {format_time(budget.seconds)} ends {ends}; allow "
+            f"{total} for all of them, or use fewer epochs"
         )
     elif found.preset is None and found.cost.seconds > budget.step:
         warnings.append(
-            f"only about {steps} steps of {found.cost.seconds:.2f} s fit into "
-            f"{format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more time, or a faster machine"
+            f"only about {number_of(steps, 'step')} of {found.cost.seconds:.2f} s, with loading and validation, fit "
+            f"into {format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more time, or a faster machine"
         )
     if predicted.memory_bytes > budget.memory:
         steps_do = found.cost.memory > budget.memory
@@ -69,7 +73,8 @@ def validation_warnings(recipe: Recipe, cost: ValidationCost, validated: int, se
     afterwards = validated * cost.seconds
     if afterwards > seconds:
         warnings.append(
-            f"predicting the {validated} validation cases after the training takes about {format_time(afterwards)} "
-            f"more ({cost}): have fewer of them, a coarser spacing or a smaller recipe.overlap"
+            f"predicting the {number_of(validated, 'validation case')} after the training takes about "
+            f"{format_time(afterwards)} more ({cost}): have fewer of them, a coarser spacing or a smaller "
+            "recipe.overlap"
         )
     return warnings

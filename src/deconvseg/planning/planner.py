@@ -33,6 +33,7 @@ from deconvseg.planning.search import STEP_SHARE, Budget, Found, search
 from deconvseg.planning.validation import VALIDATION_SHARE, ValidationCost, plan_validation
 from deconvseg.progress import SILENT, Console, choose_console, takes_console
 from deconvseg.system import choose_device, plannable_memory
+from deconvseg.text import number_of
 from deconvseg.units import format_time
 
 # The default time of a training.
@@ -196,7 +197,7 @@ def _finish(draft: Draft, found: Found, model: str, device: str, budget: Budget)
     )
     if recipe.name == "default":
         recipe = plan_validation(recipe, draft.validated, recipe.steps_per_epoch * found.cost.seconds, cost)
-    draft.reasons["recipe.validate_every"] = _validation_reason(recipe, cost)
+    draft.reasons["recipe.validate_every"] = _validation_reason(recipe, cost, draft)
     predicted = forecast(recipe, found, device, budget, cost, draft.validated)
     draft.warnings += warnings_of(recipe, predicted, found, budget)
     draft.warnings += validation_warnings(recipe, cost, draft.validated, budget.seconds)
@@ -223,11 +224,18 @@ def _schedule(recipe: Recipe, found: Found, budget: Budget) -> tuple[Recipe, str
         "epochs": max(1, steps // per_epoch),
         "steps_per_epoch": per_epoch,
     }
-    reason = f"about {steps} steps of {step:.2f} s fit into {STEP_SHARE:.0%} of {format_time(budget.seconds)}"
+    reason = (
+        f"about {number_of(steps, 'step')} of {step:.2f} s fit into {STEP_SHARE:.0%} of {format_time(budget.seconds)}"
+    )
     return recipe.model_copy(update=update), reason
 
 
-def _validation_reason(recipe: Recipe, cost: ValidationCost) -> str:
+def _validation_reason(recipe: Recipe, cost: ValidationCost, draft: Draft) -> str:
+    # Without known folds, the number of validation cases is a limit.
+    number = number_of(min(draft.validated, recipe.validation_cases), "case")
+    validated = number if draft.held_out else f"up to {number}"
     if recipe.name != "default":
-        return f"recipe {recipe.name}; {cost}"
-    return f"{cost}: as often, and as many, as take {VALIDATION_SHARE:.0%} of the steps' time, at least one"
+        return f"recipe {recipe.name}; {validated}, {cost}"
+    return (
+        f"{validated}, {cost}: as often, and as many, as take {VALIDATION_SHARE:.0%} of the steps' time, at least one"
+    )

@@ -65,10 +65,11 @@ class Found:
 
 @dataclass
 class _Trials:
-    """Descriptions of the candidates measured so far."""
+    """Descriptions of the candidates measured so far, and why batches were made smaller for the current patch."""
 
     texts: list[str] = field(default_factory=list)
     least: int | None = None
+    obstacles: list[str] = field(default_factory=list)
 
     def tell(self, label: str, patch: Sequence[int], batch: int, cost: StepCost | None, budget: Budget) -> bool:
         """Record a trial and return whether it fits into memory."""
@@ -96,7 +97,7 @@ def search(space: Space, budget: Budget) -> Found:
         reasons = {
             **_geometry_reasons(grid),
             "patch_size": candidates.reason,
-            "batch_size": _batch_reason(candidates, share, budget),
+            "batch_size": _batch_reason(candidates, share, budget, trials.obstacles),
             "model": _model_reason(candidates, cost, budget, trials),
         }
         return Found(config, candidates.patch, share * budget.processes, cost, grid.whole, reasons)
@@ -109,6 +110,7 @@ def _widest(candidates: Candidates, budget: Budget, trials: _Trials) -> tuple[di
     least = batch if candidates.request.batch_size is not None else 1
     chosen: tuple[dict[str, Any], int, StepCost] | None = None
     waiting = list(candidates.sizes)
+    trials.obstacles.clear()
     while waiting:
         label, config = waiting[0]
         cost = budget.measure(candidates.request.model, config, candidates.patch, batch, regions=budget.regions)
@@ -120,6 +122,7 @@ def _widest(candidates: Candidates, budget: Budget, trials: _Trials) -> tuple[di
             waiting.pop(0)
         elif chosen is None and batch > least:
             # Even the narrowest network is too slow or too large: use fewer patches per step.
+            trials.obstacles.append("too slow" if fits else "too large for the memory")
             batch //= 2
         else:
             break
@@ -160,15 +163,14 @@ def _estimated(candidates: Candidates, share: int, budget: Budget) -> str:
             return f"about {format_bytes(cost.scaled(voxels * share, inference=voxels).memory)}"
 
 
-def _batch_reason(candidates: Candidates, share: int, budget: Budget) -> str:
+def _batch_reason(candidates: Candidates, share: int, budget: Budget, obstacles: Sequence[str]) -> str:
     if candidates.request.batch_size is not None:
         reason = ASKED
+    elif share == (usual := budget.share(candidates.batch)):
+        reason = "the usual on this device"
     else:
-        usual = share == budget.share(candidates.batch)
-        reason = (
-            f"{'the usual' if usual else 'fewer than usual'} on this device; fewer where even the narrowest network is "
-            "too slow or too large"
-        )
+        why = " or ".join(dict.fromkeys(obstacles))
+        reason = f"fewer than the usual {usual} on this device, with which even the narrowest network is {why}"
     if budget.processes > 1:
         reason += f"; {share} on each of {budget.processes} devices, which is what was measured"
     return reason
@@ -178,7 +180,7 @@ def _model_reason(candidates: Candidates, cost: StepCost, budget: Budget, trials
     enough, width = cost.seconds <= budget.step, candidates.request.width
     asked = "" if width is None else f"of width {width}, {ASKED}; "
     return (
-        f"{asked}{'widest' if enough else 'none is fast enough, so the narrowest'} of the measured networks to make "
+        f"{asked}{'widest' if enough else 'none is fast enough, so the fastest'} of the measured networks to make "
         f"{STEPS_WANTED} steps in {format_time(budget.seconds)} (at most {budget.step:.2f} s a step) within "
         f"{format_bytes(budget.memory)} of memory: {'; '.join(trials.texts)}"
     )

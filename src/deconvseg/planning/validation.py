@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deconvseg.planning.recipes import Recipe
+from deconvseg.text import number_of
 from deconvseg.units import format_time
 
 # Relative to the time of the steps; together with the reading of patches it fills the remaining time.
@@ -39,7 +40,7 @@ class ValidationCost:
 
     def __str__(self) -> str:
         seconds = f"{self.seconds:.2g} s" if self.seconds < 10 else format_time(self.seconds)
-        return f"{self.windows:.0f} windows, about {seconds} a case"
+        return f"{number_of(round(self.windows), 'window')}, about {seconds} a case"
 
     def once(self, cases: int) -> float:
         """Return the seconds of a validation with this number of cases."""

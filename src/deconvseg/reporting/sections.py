@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from deconvseg.evaluation.evaluation import name_unit as evaluation_unit
 from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.charts import draw_dice_distribution, draw_volume_agreement
 from deconvseg.reporting.class_tables import (
@@ -69,8 +70,7 @@ def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None
 
 def name_unit(tree: Mapping[str, Any]) -> str:
     """Return the unit of the distances of an evaluation."""
-    dims = len(tree["cases"][0]["shape"]) if tree["cases"] else 3
-    return str(tree["unit"]) if tree["unit"] == "mm" else "voxels" if dims == 3 else "pixels"
+    return evaluation_unit(str(tree["unit"]), len(tree["cases"][0]["shape"]) if tree["cases"] else 3)
 
 
 def _describe_dropped(record: EvaluationRecord) -> str:

@@ -10,6 +10,7 @@ from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Quiet, Timings
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
+from deconvseg.text import number_of
 from deconvseg.training.cases import open_cases
 from deconvseg.training.comparing import compare_with_training
 from deconvseg.training.describing import describe_run
@@ -30,8 +31,8 @@ def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests
     run.record_hashes(finished=True)
     if problems:
         raise DeconvsegError(
-            f"trained, but {len(problems)} validation cases failed, first: {problems[0]}; fix this and continue with "
-            "`resume=True`"
+            f"trained, but {number_of(len(problems), 'validation case')} failed, first: {problems[0]}; fix this and "
+            "continue with `resume=True`"
         )
 
 

@@ -7,6 +7,7 @@ from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Timings
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
+from deconvseg.text import number_of
 from deconvseg.training.case_warnings import describe_absent_classes, warn_of_padding
 from deconvseg.training.cases import open_cases, prepare_run_cases
 from deconvseg.training.fit import fit
@@ -40,7 +41,7 @@ def fit_run(
     parameters = sum(p.numel() for p in network.parameters())
     console.say(
         f"training {parameters / 1e6:.2f} M parameters on {f'{ranks.size} x ' if ranks.size > 1 else ''}{device}: "
-        f"{len(parts.train)} cases, {len(parts.val)} to validate"
+        f"{number_of(len(parts.train), 'case')}, {len(parts.val)} to validate"
     )
     with timings.part("training"), run.advising(), console.track("training") as progress:
         fit(

@@ -10,6 +10,7 @@ from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan
 from deconvseg.progress import Console
 from deconvseg.runs import Run, change_run
+from deconvseg.text import number_of
 from deconvseg.training.checkpoint import completed_epochs
 from deconvseg.training.schedule import Rise
 from deconvseg.units import format_time
@@ -26,7 +27,7 @@ class End:
     seconds: float | None
 
     def __str__(self) -> str:
-        epochs = None if self.epochs is None else f"{self.epochs} epochs"
+        epochs = None if self.epochs is None else number_of(self.epochs, "epoch")
         return " or ".join(filter(None, (epochs, None if self.seconds is None else format_time(self.seconds))))
 
     def progress(self, steps: int, seconds: float, plan: Plan) -> float:
@@ -73,7 +74,9 @@ def asks_for_more(run: Run, saved: TrainOptions, asked: TrainOptions) -> End | N
         )
     done, seconds = len(rows), float(rows[-1]["seconds"])
     if asked.epochs is not None and asked.epochs < done:
-        raise InputError(f"`epochs={asked.epochs}`: {run.path} has already completed {done} epochs; give more")
+        raise InputError(
+            f"`epochs={asked.epochs}`: {run.path} has already completed {number_of(done, 'epoch')}; give more"
+        )
     if asked.max_seconds is not None and asked.max_seconds <= seconds:
         raise InputError(
             f"`max_seconds={asked.max_seconds:g}`: {run.path} has already trained for {format_time(seconds)}; give "
@@ -106,8 +109,8 @@ def go_further(run: Run, saved: TrainOptions, end: End, console: Console) -> Tra
     config = {**run.config, "epochs": end.epochs, "max_seconds": end.seconds}
     change_run(run, changed, config, finished=False, **{_RECORD: [*earlier, entry]})
     console.say(
-        f"the run is extended: {len(rows)} epochs are done, and it now ends after {end} (before: {before}); the "
-        f"learning rate rises from {rate:.2g} to the schedule of the new length"
+        f"the run is extended: {number_of(len(rows), 'epoch')} are done, and it now ends after {end} (before: "
+        f"{before}); the learning rate rises from {rate:.2g} to the schedule of the new length"
     )
     return options
 

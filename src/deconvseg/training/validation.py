@@ -11,6 +11,7 @@ from deconvseg.evaluation.summary import counted_classes, mean_over_classes, mea
 from deconvseg.inference import Engine, Member, Slab, Sweep, Volume, as_engine, labels_from_maps
 from deconvseg.losses import region_masks
 from deconvseg.planning import Plan
+from deconvseg.text import number_of
 
 
 class OutOfTimeError(Exception):
@@ -52,7 +53,7 @@ class ValidationScore:
 
     def notes(self, cases: int) -> list[str]:
         """Return notes if the mean is not over all ``cases``, or differs over those with truth."""
-        notes = [] if self.cases == cases else [f"{self.cases} of {cases} cases"]
+        notes = [] if self.cases == cases else [f"{self.cases} of {number_of(cases, 'case')}"]
         if self.with_truth is not None and f"{self.with_truth:.3f}" != f"{self.mean:.3f}":
             notes.append(f"with truth {self.with_truth:.3f}")
         return notes

@@ -192,7 +192,7 @@ def test_volumes_among_rasters_are_named(tmp_path):
 def test_the_console_counts_the_cases(tmp_path):
     console = Listening()
     check_dataset(open_dataset(pairs(tmp_path, {"a": np.eye(5), "b": np.eye(5)})), console=console)
-    assert console.told == [("reading", 1, 2), ("reading", 2, 2)]
+    assert console.told == [("a", 0, 2), ("reading", 1, 2), ("b", 1, 2), ("reading", 2, 2)]
 
 
 def test_the_report_counts_the_splits(tmp_path):

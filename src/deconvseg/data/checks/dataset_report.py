@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deconvseg.data.dataset import Exclusion, Problem, list_names
+from deconvseg.text import number_of
 
 _MOST_LINES = 32
 _MOST_ALIKE = 8
@@ -116,7 +117,7 @@ class DatasetReport:
         """
         unlabelled = f", {self.cases - self.labelled} without a mask" if self.labelled < self.cases else ""
         lines = [
-            f"{self.root}: {self.cases} cases{unlabelled}, layout {self.layout}",
+            f"{self.root}: {number_of(self.cases, 'case')}{unlabelled}, layout {self.layout}",
             f"channels  {', '.join(self.channels)}",
             f"shapes    {self.shapes or 'none could be read'}",
             f"spacings  {self._describe_spacings()}",
@@ -164,7 +165,7 @@ class DatasetReport:
         voxels = max(sum(frequency.voxels for frequency in self.labels.values()), 1)
         lines = [
             f"label {value:<4d}{self._name(frequency)}: {100 * frequency.voxels / voxels:.3g} % of the voxels, "
-            f"in {frequency.cases} of {self.labelled} masks"
+            f"in {frequency.cases} of {number_of(self.labelled, 'mask')}"
             for value, frequency in self.labels.items()
         ]
         hidden = len(lines) - _MOST_LINES

@@ -11,6 +11,7 @@ from deconvseg.data.labels.encoding import WHITE, common_values
 from deconvseg.data.labels.sources import MaskSource
 from deconvseg.data.reading import read_label_white
 from deconvseg.errors import InputError
+from deconvseg.text import number_of
 
 CaseValues = Mapping[str, Collection[int]]
 
@@ -73,7 +74,7 @@ def describe_masks(values: CaseValues) -> list[str]:
         ("foreground everywhere", [name for name, found in values.items() if 0 not in found]),
     ):
         if chosen:
-            lines.append(f"{len(chosen)} of {len(values)} masks are {what}: {list_names(chosen)}")
+            lines.append(f"{len(chosen)} of {number_of(len(values), 'mask')} are {what}: {list_names(chosen)}")
     return lines
 
 
@@ -84,7 +85,9 @@ def describe_parts(dataset: Dataset) -> list[str]:
     lines = []
     if several and not named:
         names = list_names((case.name for case in several), limit=3)
-        lines.append(f"{len(several)} of {len(dataset.labelled_names)} masks are united from several files: {names}")
+        lines.append(
+            f"{len(several)} of {number_of(len(dataset.labelled_names), 'mask')} are united from several files: {names}"
+        )
     overlaps: dict[str, int] = {}
     for case in named:
         # A file that cannot be read is named as a problem of its case.
@@ -93,7 +96,8 @@ def describe_parts(dataset: Dataset) -> list[str]:
     if found := {name: count for name, count in overlaps.items() if count}:
         names = list_names(found, limit=3)
         lines.append(
-            f"classes overlap in {len(found)} of {len(dataset.labelled_names)} masks, {sum(found.values())} voxels: "
+            f"classes overlap in {len(found)} of {number_of(len(dataset.labelled_names), 'mask')}, "
+            f"{sum(found.values())} voxels: "
             f"the one that is named later (`mask`) is painted over the others ({names})"
         )
     return lines

@@ -17,6 +17,7 @@ from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left
 from deconvseg.data.listing import by_stem, channel_files, channel_of, ending_of, list_image_files, sibling_channel
 from deconvseg.errors import InputError
 from deconvseg.system import does_not_exist
+from deconvseg.text import number_of
 
 _MASK_WORD = r"(?:masks?|d?seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?|manual)"
 _MASK = re.compile(rf"(?P<image>.+?)[ _.-]+{_MASK_WORD}[_-]?\d*", re.IGNORECASE)
@@ -113,7 +114,7 @@ def _doubtful(folder: Path, files: Sequence[Path], channels: int | None) -> list
             f"{folder} holds {count} channels of each case by their names ({names}), but the network takes one; give a "
             "folder with that channel alone"
         )
-    message = f"{names} are taken for {count} cases: the network takes one channel"
+    message = f"{names} are taken for {number_of(count, 'case')}: the network takes one channel"
     return [Problem(str(folder), message, "warning")]
 
 

@@ -47,10 +47,11 @@ from deconvseg.data.labels.segments import read_mask_pair
 from deconvseg.data.labels.sources import MaskPart, MaskSource
 from deconvseg.data.layouts.bids_writing import bids_mask_paths, write_bids_description
 from deconvseg.data.layouts.excluding import match_exclusions, read_exclusions
-from deconvseg.data.layouts.inputs import is_images_folder, open_images
+from deconvseg.data.layouts.inputs import find_masks_beside, is_images_folder, open_images
 from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.layouts.opening import is_dataset, open_dataset
 from deconvseg.data.layouts.patterns import has_patterns
+from deconvseg.data.layouts.proposing import propose_patterns
 from deconvseg.data.layouts.registry import Layout, list_layouts, register_layout, unregister_layout
 from deconvseg.data.listing import find_splits, list_image_files
 from deconvseg.data.patches.augmentation import Augment, Augmentation, Probability
@@ -135,6 +136,7 @@ __all__ = [
     "find_label_problems",
     "find_leaks",
     "find_left_out",
+    "find_masks_beside",
     "find_splits",
     "finish",
     "group_cases",
@@ -169,6 +171,7 @@ __all__ = [
     "prepare_cases",
     "preprocess_image",
     "preprocess_labels",
+    "propose_patterns",
     "read_column",
     "read_exclusions",
     "read_folds",

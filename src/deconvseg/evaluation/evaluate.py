@@ -17,12 +17,12 @@ from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import find_labels, measure_masks
 from deconvseg.evaluation.matching import Truths, choose_cases, find_predictions, find_truths
 from deconvseg.evaluation.measuring import Measuring
-from deconvseg.evaluation.origin import caution_of_prediction, find_origin
+from deconvseg.evaluation.origin import caution_of_prediction, caution_of_seen, find_origin, find_runs
 from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.options import EvaluateOptions, takes
 from deconvseg.planning import Plan
 from deconvseg.progress import choose_console, each, takes_console
-from deconvseg.runs import Run, patterns_of_run
+from deconvseg.runs import Run, name_seen, patterns_of_run
 from deconvseg.system import make_folder
 
 
@@ -68,7 +68,8 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     )
     truth, prediction, run = Path(asked.truth), Path(asked.prediction), asked.run
     plan = None if run is None else Run.open(run).plan
-    truths = _find_truths(asked, plan)
+    makers = find_runs(prediction, run)
+    truths = _find_truths(asked, plan, makers)
     predictions = find_predictions(prediction, truths)
     names = choose_cases(truths, predictions, asked.splits, asked.split, asked.fold)
     target = None if asked.output is None else _prepare_output(Path(asked.output))
@@ -88,27 +89,31 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     chosen = asked.split is not None or truth.is_file()
     unmatched = [] if chosen else _unmatched(predictions, truths, left_out)
     unasked = asked.labels is None and plan is None and not asked.foreground
+    # The training cases of a run are no test of it, unless they were asked for.
+    seen = [] if asked.split == "train" else name_seen([case.name for case in found.cases], makers)
     evaluation = replace(
         found,
         split=asked.split,
         unmatched=tuple(unmatched),
         warnings=(
+            *([caution_of_seen(seen, len(found.cases))] if seen else []),
             *caution(found.cases, classes.values, unmatched, measuring.empty),
             *caution_of_dataset(truth, ignore=truths.ignore is None, regions=unasked),
             *caution_of_prediction([case.prediction_file for case in found.cases], prediction),
         ),
         problems=(*found.problems, *(f"{problem.file} {problem.message}" for problem in left_out)),
-        origin=find_origin(truth, prediction, run),
+        origin={**find_origin(truth, prediction, run), **({"trained_on": seen} if seen else {})},
     )
     if target is not None:
         evaluation.write(target, shared=run is not None and target.absolute().is_relative_to(Path(run).absolute()))
     return evaluation
 
 
-def _find_truths(asked: EvaluateOptions, plan: Plan | None) -> Truths:
+def _find_truths(asked: EvaluateOptions, plan: Plan | None, makers: Sequence[Run]) -> Truths:
     """Find the true masks; if they declare no ignore label, that of the plan is used.
 
-    Without options for reading, the truth is read like the run's dataset, if its files have matching names.
+    Without options for reading, the truth is read like the dataset of the given run, or of the run that made the
+    predictions, if its files have matching names.
     """
     truth = Path(asked.truth)
     labels = None if isinstance(asked.labels, Mapping) else asked.labels
@@ -116,6 +121,15 @@ def _find_truths(asked: EvaluateOptions, plan: Plan | None) -> Truths:
     if asked.run is not None and asked.image is None and asked.mask is None:
         given = {name: value for name, value in reading.items() if value is not None}
         reading = {**patterns_of_run(Run.open(asked.run), truth), **given}
+    elif makers and asked.image is None and asked.mask is None:
+        found = patterns_of_run(makers[0], truth)
+        if "image" in found:
+            choose_console(asked.console).say(
+                f"{truth}: its masks are found by the pattern of the run that made the predictions, "
+                f"{', '.join(found['mask'])}"
+            )
+            given = {name: value for name, value in reading.items() if value is not None}
+            reading = {**found, **given}
     truths = find_truths(truth, reading)
     ignore = plan.labels.ignore if plan is not None and truths.ignore is None else truths.ignore
     return replace(truths, ignore=ignore, images=truths.images if asked.images is None else asked.images)

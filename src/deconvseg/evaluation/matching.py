@@ -15,6 +15,7 @@ from deconvseg.data import (
     Region,
     case_stem,
     declare_labels,
+    find_masks_beside,
     image_suffixes,
     is_dataset,
     is_image_file,
@@ -24,6 +25,7 @@ from deconvseg.data import (
     match_exclusions,
     open_dataset,
     parse_labels,
+    propose_patterns,
     select_split,
 )
 from deconvseg.errors import InputError
@@ -63,6 +65,7 @@ def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths
         return _declare(Truths({case_stem(truth): [truth]}, [case_stem(truth)]), labels)
     patterns = "image" in given or "mask" in given
     if truth.is_dir() and not patterns and not is_dataset(truth) and (files := _masks_in(truth)):
+        _refuse_images(truth)
         return _declare(_leave_out(files, given.get("exclude")), labels)
     dataset = open_dataset(truth, **given)
     sources = {case.name: dataset.mask_source(case) for case in dataset.cases}
@@ -82,6 +85,16 @@ def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths
         merged=dataset.merged_labels,
         excluded=dataset.excluded_names,
     )
+
+
+def _refuse_images(folder: Path) -> None:
+    """Refuse a folder that holds images and their masks side by side: which files are the masks is not known."""
+    if masks := sorted(find_masks_beside(list_image_files(folder))):
+        proposed = propose_patterns(folder) or "patterns of their names (`image`, `mask`)"
+        raise InputError(
+            f"{folder}: holds images and their masks side by side ({masks[0].name}); give the run that made the "
+            f"predictions (`run=RUN`), or {proposed}"
+        )
 
 
 def _leave_out(files: Mapping[str, Sequence[Path]], exclude: Sequence[str] | None) -> Truths:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from deconvseg.data import find_beside, list_names
 from deconvseg.runs import PREDICTIONS, Run, describe_run, find_run
 
 
@@ -18,17 +19,52 @@ def find_origin(truth: Path, prediction: Path, run: str | PathLike[str] | None) 
     else the given ``run``; each with its folder's name and the SHA-256 of its plan and weights. For a folder with masks
     of several predictions, all their runs are returned.
     """
-    folder = prediction if prediction.is_dir() else prediction.parent
-    runs = list({json.dumps(made_by, sort_keys=True): made_by for made_by in _recorded_runs(folder)}.values())
+    runs = _distinct(
+        {key: value for key, value in run.items() if key != "folder"} for run in _recorded_runs(prediction)
+    )
     if not runs:
         found = find_run(prediction) or (None if run is None else Run.open(run))
         runs = [] if found is None else [describe_run(found)]
     return {"truth": truth.absolute().name, "prediction": prediction.absolute().name, "runs": runs}
 
 
+def find_runs(prediction: Path, run: str | PathLike[str] | None) -> list[Run]:
+    """Return the runs that made the predictions, as in :func:`find_origin`, as far as their folders are found.
+
+    A recorded run is looked for where its folder was at the prediction, next to the masks, and in ``run``. A folder is
+    only accepted with the recorded weights.
+    """
+    around = find_run(prediction)
+    given = [] if run is None else [Run.open(run)]
+    recorded = _distinct(_recorded_runs(prediction))
+    if not recorded:
+        return [around] if around is not None else given
+    folder = _folder_of(prediction)
+    others = [*given, *([] if around is None else [around])]
+    found = []
+    for made_by in recorded:
+        places = [find_beside(made_by["folder"], folder)] if isinstance(made_by.get("folder"), str) else []
+        places += [folder.parent / made_by["name"]] if isinstance(made_by.get("name"), str) else []
+        candidates = [*(Run(place) for place in places if (place / "plan.json").is_file()), *others]
+        weights = made_by.get("weights_sha256")
+        found += [one for one in candidates if weights and describe_run(one)["weights_sha256"] == weights][:1]
+    return found
+
+
+def caution_of_seen(seen: Sequence[str], count: int) -> str:
+    """Return a warning that some of ``count`` evaluated cases trained the network; empty if none did."""
+    if not seen:
+        return ""
+    return (
+        f"{len(seen)} of these {count} cases {'was a training case' if len(seen) == 1 else 'were training cases'} (by "
+        "name) of the run that made the masks, so this is not a test and the masks are better than for new cases: "
+        f"{list_names(seen)}"
+    )
+
+
 def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 3) -> tuple[str, ...]:
     """Return a line about the evaluated masks for which ``predict`` recorded warnings, such as unusual scans."""
-    folder = prediction if prediction.is_dir() else prediction.parent
+    folder = _folder_of(prediction)
     evaluated = {file.absolute() for file in files}
     doubts = [
         (mask, text)
@@ -45,8 +81,17 @@ def caution_of_prediction(files: Sequence[Path], prediction: Path, limit: int = 
     return (f"the prediction warned of {len({mask for mask, _ in doubts})} of the masks: {shown}{more}",)
 
 
-def _recorded_runs(folder: Path) -> Iterator[dict[str, Any]]:
+def _folder_of(prediction: Path) -> Path:
+    return prediction if prediction.is_dir() else prediction.parent
+
+
+def _distinct(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({json.dumps(run, sort_keys=True): run for run in runs}.values())
+
+
+def _recorded_runs(prediction: Path) -> Iterator[dict[str, Any]]:
     """Yield the runs of every mask that is still in the folder, from its last record."""
+    folder = _folder_of(prediction)
     for mask, record in last_records(folder).items():
         if isinstance(record.get("runs"), list) and (folder / mask).is_file():
             yield from (run for run in record["runs"] if isinstance(run, dict))

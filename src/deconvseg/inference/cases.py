@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deconvseg.data import Case, Image, LabelMap
+from deconvseg.data import Case, Image, LabelMap, name_beside
 from deconvseg.errors import DeconvsegError, InterruptionError
 from deconvseg.inference.doubt_table import write_doubts
 from deconvseg.inference.keeping import Verdict, judge, retire
@@ -83,7 +83,9 @@ def predict_cases(
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
         labels = {part.written_as: part.name for part in predictor.plan.structures}
-        records, todo = Records(output, predictor.runs, labels), list(cases)
+        folders = [{"folder": name_beside(folder, output)} for folder in predictor.folders]
+        runs = [{**run, **folder} for run, folder in zip(predictor.runs, folders, strict=True)]
+        records, todo = Records(output, runs, labels), list(cases)
         wanted = Wanted(packed=save_probabilities, pictured=probabilities, measure=measure)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, wanted=wanted)

@@ -26,7 +26,7 @@ from deconvseg.errors import InputError
 from deconvseg.inference.records import Prediction
 from deconvseg.planning import Plan, channel_order
 from deconvseg.progress import SILENT, Console
-from deconvseg.runs import Run, patterns_of_run
+from deconvseg.runs import Run, name_seen, patterns_of_run
 from deconvseg.system import available_memory
 
 
@@ -196,10 +196,9 @@ def _order_of_channels(
 
 
 def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str | None, told: Prediction) -> None:
-    known = [run.splits["train"] for run in runs if (run.path / "splits.json").is_file()]
-    seen = {case.name for case in cases} & {name for names in known for name in names}
+    seen = name_seen([case.name for case in cases], runs)
     if seen and split != "train":
         told.warn(
             f"{len(seen)} of the {len(cases)} cases of the split {split} were training cases of a run, so their masks "
-            f"are better than for new cases: {list_names(sorted(seen))}"
+            f"are better than for new cases: {list_names(seen)}"
         )

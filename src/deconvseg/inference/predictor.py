@@ -79,6 +79,7 @@ class Predictor:
         self.memory = memory
         self.postprocessing = postprocessing or Postprocessing()
         self.runs = [describe_run(model) for model in models if isinstance(model, Run)]
+        self.folders = [model.path for model in models if isinstance(model, Run)]
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
         self.crop = crop and all(plan.crop_to_nonzero for plan in self.plans)
         names = [str(model.path) if isinstance(model, Run) else f"model {n}" for n, model in enumerate(models)]

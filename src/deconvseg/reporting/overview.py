@@ -64,6 +64,7 @@ def summarise_evaluation(
     return {
         "anchor": described["anchor"],
         "sentence": sentence + ".",
+        "seen": described["seen"],
         "classes": [
             {
                 "name": row["name"],

@@ -8,9 +8,10 @@ from typing import Any
 from deconvseg import evaluation
 from deconvseg.data import class_colours, find_beside, list_names, parse_colour, read_json_object
 from deconvseg.errors import InputError
+from deconvseg.evaluation.origin import caution_of_seen
 from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.checking import CrossValidation, Plan, Splits
-from deconvseg.runs import Run, check_entries, describe_run, find_run, parse_row
+from deconvseg.runs import Run, check_entries, describe_run, find_run, name_seen, parse_row
 
 CROSSVAL = "crossval.json"
 
@@ -48,6 +49,7 @@ class EvaluationRecord:
     """A ``metrics.json`` as plain data, and the origin of its masks.
 
     ``source`` describes the origin in one line; ``foreign`` is true if a run other than that of the report made them.
+    ``seen`` warns of cases that trained the run.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class EvaluationRecord:
     metrics: tuple[MetricInfo, ...]
     source: str = ""
     foreign: bool = False
+    seen: str = ""
 
     def resolve(self, file: str) -> Path:
         """Return the path of a file that the evaluation names relative to its folder."""
@@ -93,7 +96,25 @@ def read_evaluation(path: Path, run: Path, title: str | None = None) -> Evaluati
     split = {"train": "Training cases", "val": "Validation", "test": "Held-out test"}.get(str(tree.get("split")))
     name = path.absolute().parent.name if path.stem == "metrics" else path.stem
     source, foreign = _find_source(path, tree, run)
-    return EvaluationRecord(path, title or f"{split or 'Evaluation'}: {name}", tree, found.metrics, source, foreign)
+    seen = "" if title else _warn_of_seen(path, tree, run, foreign=foreign)
+    title = title or f"{split or 'Evaluation'}: {name}"
+    return EvaluationRecord(path, title, tree, found.metrics, source, foreign, seen)
+
+
+def _warn_of_seen(path: Path, tree: Mapping[str, Any], run: Path, *, foreign: bool) -> str:
+    """Warn of evaluated cases that were training cases: as recorded, else by the splits of the report's own run."""
+    # Training cases that were asked for have that title; a cross-validation evaluates each case by another fold.
+    if tree.get("split") == "train" or tree.get("spread"):
+        return ""
+    seen, names = tree["origin"].get("trained_on"), [case["name"] for case in tree["cases"]]
+    if not isinstance(seen, list):
+        made_by = tree["origin"].get("runs") or _runs_around(path, tree)
+        own = [Run(folder) for folder in (run, *sorted(run.glob("fold_*")))]
+        made = (
+            [one for one in own if any(_is_same(each, describe_run(one)) for each in made_by)] if made_by else own[:1]
+        )
+        seen = [] if foreign else name_seen(names, made)
+    return caution_of_seen(seen, len(names))
 
 
 def _find_source(path: Path, tree: Mapping[str, Any], run: Path) -> tuple[str, bool]:

@@ -64,7 +64,8 @@ def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None
         "size": len(cases),
         "cases": tabulate_cases(tree, metrics, unit, links, anchors, colours) if cases else None,
         "problems": tree.get("problems", []),
-        "warnings": tree.get("warnings", []),
+        "seen": record.seen,
+        "warnings": [text for text in tree.get("warnings", []) if text != record.seen],
     }
 
 

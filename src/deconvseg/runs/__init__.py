@@ -6,7 +6,7 @@ from deconvseg.runs.checking import check_entries, parse_row
 from deconvseg.runs.folder import FOLDS, Run
 from deconvseg.runs.manifest import describe_environment, shorten_path
 from deconvseg.runs.opening import load_network, open_runs, weights_of
-from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run
+from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run, name_seen
 from deconvseg.runs.reading import patterns_of_run
 from deconvseg.runs.thresholds import (
     GRID,
@@ -37,6 +37,7 @@ __all__ = [
     "format_threshold",
     "is_threshold",
     "load_network",
+    "name_seen",
     "open_runs",
     "parse_row",
     "patterns_of_run",

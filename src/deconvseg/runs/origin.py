@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,23 @@ def find_run(path: Path) -> Run | None:
 
     """
     return next((Run(folder) for folder in path.absolute().parents if _is_run(folder)), None)
+
+
+def name_seen(names: Iterable[str], runs: Iterable[Run]) -> list[str]:
+    """Return the names that are training cases of one of the runs, sorted; runs without splits are skipped.
+
+    Example:
+        >>> from deconvseg.runs import Run, name_seen
+        >>> name_seen(["disc7", "disc0", "new"], [Run.open("RUN")])
+        ['disc0']
+
+    """
+    trained: set[str] = set()
+    for run in runs:
+        if (run.path / "splits.json").is_file():
+            with suppress(InputError):
+                trained |= set(run.splits["train"])
+    return sorted(trained.intersection(names))
 
 
 def describe_run(run: Run) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def open_images(
             raise InputError(
                 f"{path} holds no image file; known suffixes are {', '.join(image_suffixes())}{name_left_out(left_out)}"
             )
-        masks = _masks_beside(found)
+        masks = find_masks_beside(found)
         files = [file for file in found if file not in masks]
         cases, problems = _separate(files, channels)
         return cases, (*problems, *_describe_masks(path, masks), *_doubtful(path, files, channels), *left_out)
@@ -75,7 +75,7 @@ def is_images_folder(folder: Path) -> bool:
     return _NNUNET_FOLDER.fullmatch(folder.absolute().name) is not None
 
 
-def _masks_beside(files: Sequence[Path]) -> set[Path]:
+def find_masks_beside(files: Sequence[Path]) -> set[Path]:
     """Return the files named as masks of others: ``X_mask`` or ``mask_X`` next to ``X``, ``X_seg`` next to ``X_t1``."""
     stems = {path: case_stem(path) for path in files}
     matches = {path: _MASK.fullmatch(stem) or _MASK_FIRST.fullmatch(stem) for path, stem in stems.items()}

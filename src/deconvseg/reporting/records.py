@@ -106,7 +106,7 @@ def _warn_of_seen(path: Path, tree: Mapping[str, Any], run: Path, *, foreign: bo
     # Training cases that were asked for have that title; a cross-validation evaluates each case by another fold.
     if tree.get("split") == "train" or tree.get("spread"):
         return ""
-    seen, names = tree["origin"].get("trained_on"), [case["name"] for case in tree["cases"]]
+    seen, names = tree["origin"].get("trained_on"), [str(case["name"]) for case in tree["cases"]]
     if not isinstance(seen, list):
         made_by = tree["origin"].get("runs") or _runs_around(path, tree)
         own = [Run(folder) for folder in (run, *sorted(run.glob("fold_*")))]

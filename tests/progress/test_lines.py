@@ -47,7 +47,7 @@ def test_long_work_has_a_line_for_each_tenth_with_the_time_left() -> None:
             progress(step / 1000, f"epoch {step // 100 + 1} of 10")
     assert len(written) == 10
     assert written[0] == "03:04:05  10%  training: epoch 2 of 10; 0:10 elapsed, 1:30 left"
-    assert written[-1] == "03:04:05 100%  training: epoch 11 of 10; 1:40 elapsed, 0:00 left"
+    assert written[-1] == "03:04:05 100%  training: epoch 11 of 10; 1:40 elapsed"
 
 
 def test_slow_work_has_a_line_a_minute_and_fast_tenths_wait() -> None:

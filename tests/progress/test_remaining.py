@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from io import StringIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console as RichConsole
 
 from deconvseg.progress import Timed, TimeLeft, Timings, clock_time
+from deconvseg.progress.bars import Bars
 
 seconds = st.floats(0.5, 1e4)
 
@@ -96,3 +99,14 @@ def test_the_parts_add_up_and_the_one_that_fails_is_known() -> None:
     with pytest.raises(KeyboardInterrupt), timings.part("report"):
         raise KeyboardInterrupt
     assert timings.at_work == "report"
+
+
+def test_a_finished_bar_has_no_time_left_and_an_unfinished_one_is_not_at_100_percent() -> None:
+    console = RichConsole(file=StringIO(), force_terminal=True, width=80)
+    bars = Bars(console, clock=lambda: 0.0)
+    with bars.track("training") as progress:
+        progress(Timed(0.998, left=6.0))
+        assert "99%  0:00 elapsed  0:06 left" in bars.frame().plain
+        progress(Timed(1.0, left=6.0))
+        assert "100%  0:00 elapsed" in bars.frame().plain
+        assert "left" not in bars.frame().plain

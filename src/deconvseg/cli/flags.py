@@ -16,6 +16,8 @@ from typing import Any
 
 import typer
 
+from deconvseg.cli.usage import typed_flag
+
 _NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 # Commands and parameters are objects of the Click version that Typer includes.
 _commands: ContextVar[tuple[Any, ...]] = ContextVar("_commands", default=())
@@ -51,9 +53,7 @@ def _parameters(command: Any) -> Iterator[Any]:
 def _say(parameter: Any, value: Any) -> str:
     if parameter.param_type_name != "option":
         return str(parameter.name).upper() if value is None else shlex.quote(str(value))
-    flag, off = (
-        next((o for o in opts if o.startswith("--")), "") for opts in (parameter.opts, parameter.secondary_opts)
-    )
+    flag, off = map(typed_flag, (parameter.opts, parameter.secondary_opts))
     if parameter.is_flag:
         return off if value is False and off else flag
     if isinstance(value, list | tuple) and all(isinstance(entry, int) for entry in value):

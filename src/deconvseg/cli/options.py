@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deconvseg.cli.usage import typed_flag
 from deconvseg.options import PATCH, Declared, Option, Options, RunOptions, declared_options
 
 # One size, or two that were joined; an image has at most three axes.
@@ -99,7 +100,7 @@ def _read(entry: Declared, given: Any) -> Any:
     name, option, _ = entry
     if given is None:
         return None
-    flag = name.upper() if option.positional else next(flag for flag in _flags(name, option) if flag.startswith("--"))
+    flag = name.upper() if option.positional else typed_flag(_flags(name, option))
     if isinstance(given, list):
         return option.accept(option.kind.gather([option.read(text, flag) for text in given]), name)
     return option.read(given, flag)

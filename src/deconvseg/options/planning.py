@@ -27,7 +27,7 @@ class PlanOptions(Options):
         int | None,
         Option(
             "2: train on 2D slices of volumes; 3: on volumes. By default decided from the data.",
-            whole(2, 3),
+            whole(2, 3)._replace(wanted="2 or 3", metavar="[2|3]"),
             plans=True,
         ),
     ] = None

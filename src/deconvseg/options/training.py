@@ -55,7 +55,8 @@ class RunOptions(PlanOptions):
     dataset: Annotated[
         _Path,
         Option(
-            "nnU-Net raw, Medical Segmentation Decathlon, images/ with masks/ or labels/, BIDS, or a CSV.",
+            "nnU-Net raw, Medical Segmentation Decathlon, images/ with masks/ or labels/, BIDS, a CSV, or any folder "
+            "with patterns for its images and masks.",
             PLACE,
             positional=True,
             resume="contents",
@@ -85,7 +86,8 @@ class RunOptions(PlanOptions):
     max_seconds: Annotated[
         float | None,
         Option(
-            "Time limit of each training; the plan is made for it{form}.",
+            "Time limit of each training{form}; the plan is made for it, and planning, the final validation and the "
+            "report come on top.",
             SECONDS,
             names=("time", "max-time"),
             resume="further",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from deconvseg.progress.protocol import Progress
-from deconvseg.progress.remaining import TimeLeft, clock_time
+from deconvseg.progress.remaining import TimeLeft, clock_time, percent
 from deconvseg.progress.wrapping import cells, wrap
 
 if TYPE_CHECKING:
@@ -110,13 +110,15 @@ class _Work:
 
         now = self.clock()
         fraction = min(1.0, self.done / (self.total or 1))
-        times = f"{clock_time(now - self.started)} elapsed  {clock_time(self.left.at(now))} left"
+        times = f"{clock_time(now - self.started)} elapsed"
+        if fraction < 1:
+            times += f"  {clock_time(self.left.at(now))} left"
         if self.total is None and not self.done:
             # The progress is unknown, or the task has just begun.
             line = f"{self.text}  {times}"
             yield from [Text(line)] if cells(line) <= width else [*map(Text, wrap(self.text, width, "")), Text(times)]
         else:
-            amount = f"{self.done:.0f} of {self.total}" if self.total is not None else f"{fraction:3.0%}"
+            amount = f"{self.done:.0f} of {self.total}" if self.total is not None else percent(fraction).lstrip()
             yield from self._draw_bar(fraction, f"{amount}  {times}", width)
         if self.what:
             lines = wrap(self.what, width - 2, "")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from deconvseg.progress.protocol import Progress
-from deconvseg.progress.remaining import TimeLeft, clock_time
+from deconvseg.progress.remaining import TimeLeft, clock_time, percent
 
 # Shortest and longest time in seconds between two lines about the same task.
 SOONEST, LATEST = 5.0, 60.0
@@ -109,15 +109,17 @@ class _Work:
 
     def _write(self, now: float) -> None:
         self.last = now
-        self.console.say(f"{self._describe()}; {clock_time(now - self.started)} elapsed, {self._time_left(now)}")
+        self.console.say(f"{self._describe()}; {clock_time(now - self.started)} elapsed{self._time_left(now)}")
 
     def _describe(self) -> str:
         if self.total is not None:
             how_far = f"{self.done:.0f} of {self.total}"
             return f"{self.text}: {how_far}" if self.what is None else f"{self.text}: {how_far}, {self.what}"
         begun = f"{self.text}: {self.what}" if self.what else self.text
-        return f"{self.done:4.0%}  {begun}" if self.done else begun
+        return f"{percent(self.done)}  {begun}" if self.done else begun
 
     def _time_left(self, now: float) -> str:
+        if self.done >= (self.total or 1):
+            return ""
         left = self.left.at(now)
-        return "time left not known yet" if left is None else f"{clock_time(left)} left"
+        return ", time left not known yet" if left is None else f", {clock_time(left)} left"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from deconvseg.progress.protocol import Progress
-from deconvseg.progress.remaining import TimeLeft, clock_time
+from deconvseg.progress.remaining import TimeLeft, clock_time, percent
 
 # Seconds between two updates of the line.
 _PAUSE = 0.5
@@ -43,9 +43,9 @@ class Notebook:
             at_work = at_work if what is None else f"{text}: {what}"
             if now - self._written >= _PAUSE:
                 self._written = now
-                amount = f"{done:4.0%}" if total is None else f"{done:.0f} of {total}"
-                elapsed, left = clock_time(now - started), clock_time(remaining.at(now))
-                self._replace(f"{amount}  {elapsed} elapsed  {left} left  {at_work}")
+                amount = percent(done) if total is None else f"{done:.0f} of {total}"
+                left = "" if done >= (total or 1) else f"  {clock_time(remaining.at(now))} left"
+                self._replace(f"{amount}  {clock_time(now - started)} elapsed{left}  {at_work}")
 
         try:
             yield tell

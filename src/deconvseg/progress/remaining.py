@@ -68,6 +68,18 @@ class TimeLeft:
         return max(0.0, (1 - done) * (time - before) / (done - had) - min(now - time, usual))
 
 
+def percent(done: float) -> str:
+    """Return a fraction as a percentage, which is 100 % only at the end.
+
+    Example:
+        >>> from deconvseg.progress.remaining import percent
+        >>> percent(0.347), percent(0.999), percent(1.0)
+        (' 34%', ' 99%', '100%')
+
+    """
+    return f"{int(100 * done + 1e-6):3}%"
+
+
 def clock_time(seconds: float | None) -> str:
     """Format a duration like a clock; ``–:––`` if it is not known.
 

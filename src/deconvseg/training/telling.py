@@ -122,6 +122,8 @@ class ProgressTeller(Callback):
         if best is not None:
             self.best = best["val_dice"], f"epoch {best['epoch'] + 1}"
         self.last: float | None = None
+        # A later estimate may be longer, but a bar does not go back.
+        self.done = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to time the steps."""
@@ -164,8 +166,14 @@ class ProgressTeller(Callback):
             self.best = score.mean, ", ".join([f"epoch {trainer.current_epoch + 1}", *score.notes(self.cases)])
 
     def _tell(self, task: SegmentationTask, text: str) -> None:
-        left = self.pace.left(task.global_step, task.seconds)
-        self.progress(Timed(min(task.progress, 1.0), left), text)
+        seconds = task.seconds
+        left = self.pace.left(task.global_step, seconds)
+        done = min(task.progress, 1.0)
+        if left:
+            # The time left includes the final validation and the report, so the steps alone are not all of the work.
+            done = min(done, seconds / (seconds + left))
+        self.done = max(self.done, done)
+        self.progress(Timed(self.done, left), text)
 
     def _epoch(self, task: SegmentationTask) -> str:
         """Return the number of the epoch, from 1, and of all epochs, which is an estimate with a time limit."""

@@ -19,6 +19,14 @@ class InputError(DeconvsegError, ValueError):
     exit_code = 2
 
 
+class UnknownLayoutError(InputError):
+    """A folder is a dataset of no known layout: ``found`` says what it holds, ``arguments`` may open it."""
+
+    def __init__(self, found: str, arguments: str) -> None:
+        self.found, self.arguments = found, arguments
+        super().__init__(f"{found}; try {arguments}")
+
+
 class MissingPackageError(InputError):
     """The requested feature needs an optional package that is not installed."""
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 
 import numpy as np
@@ -127,3 +128,20 @@ def test_every_way_to_print_escapes(capsys):
     assert err.count(SHOWN) == 5
     assert out.count("[red]") == 4
     assert err.count("\n") == 5
+
+
+def test_the_command_for_a_plain_folder_is_one_line_to_copy(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("COLUMNS", "40")
+    folder = tmp_path / "my moles"
+    for name in ("mole_1", "mole_1_mask", "mole_2", "mole_2_mask"):
+        write_label_map(LabelMap(np.ones((8, 8), np.uint8), Geometry.identity(2)), folder / f"{name}.png")
+    monkeypatch.setattr(sys, "argv", ["deconvseg", "data", "check", str(folder)])
+    with pytest.raises(SystemExit):
+        main()
+    (command,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("deconvseg "))
+    assert command == f"deconvseg data check '{folder}' --image '*.png' --mask '*_mask.png'"
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert "label 1   (no name; give --labels 1=NAME): 100 % of the voxels" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deconvseg.data import check_dataset, make_demo_dataset, open_dataset, resolve_splits
+from deconvseg.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,19 @@ def test_the_same_seed_writes_the_same_bytes(demo, tmp_path):
     assert again == hashes(demo)
     other = hashes(make_demo_dataset(tmp_path / "other", cases=5, seed=1))
     assert all(other[name] != again[name] for name in other if name.endswith(".nii.gz"))
+
+
+def test_it_is_not_mixed_with_other_files(demo, tmp_path):
+    before = hashes(demo)
+    assert hashes(make_demo_dataset(demo, cases=10)) == before
+    with pytest.raises(InputError, match=r"holds the synthetic dataset of 10 cases; give a new folder"):
+        make_demo_dataset(demo, cases=5)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds other files; give a new folder, or remove it"):
+        make_demo_dataset(tmp_path, cases=5)
+    with pytest.raises(InputError, match=r"thesis.txt is a file; give a folder"):
+        make_demo_dataset(tmp_path / "thesis.txt", cases=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_case_depends_on_its_number_alone(demo, tmp_path):

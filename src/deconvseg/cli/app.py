@@ -25,11 +25,11 @@ from deconvseg.cli import (
     thresholds,
     training,
 )
-from deconvseg.cli.console import choose_level, error, show_log
+from deconvseg.cli.console import choose_level, error, show_command, show_log
 from deconvseg.cli.flags import speak_for
 from deconvseg.cli.helping import Command, Group
 from deconvseg.cli.options import join_sizes
-from deconvseg.errors import DeconvsegError, InterruptionError
+from deconvseg.errors import DeconvsegError, InterruptionError, UnknownLayoutError
 from deconvseg.system import current_folder, ending_signal, exit_on, leave_current_folder, one_line, protect_streams
 
 app = typer.Typer(
@@ -121,7 +121,11 @@ def _run() -> int:
         if debug:
             traceback.print_exc()
         _end_line(problem.exit_code)
-        error(str(problem))
+        if isinstance(problem, UnknownLayoutError):
+            error(f"{problem.found}; try:")
+            show_command(arguments, problem.arguments)
+        else:
+            error(str(problem))
         return problem.exit_code
     except Exception as problem:  # noqa: BLE001
         if debug:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,11 @@ def shown(text: str) -> str:
 def error(text: str) -> None:
     """Print an error in one line."""
     _print_line(f"error: {text}")
+
+
+def show_command(arguments: Sequence[str], further: str) -> None:
+    """Print the command with these arguments, and ``further`` ones as the library names them, in one unwrapped line."""
+    typer.echo(escape_controls(f"{shlex.join(['deconvseg', *arguments])} {name_flags(further)}"), err=True)
 
 
 def list_errors(problems: Sequence[str]) -> None:

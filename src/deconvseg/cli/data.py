@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import Terminal, echo, echo_path, print_json
+from deconvseg.cli.console import Terminal, echo, echo_path, print_json, warn
 from deconvseg.cli.helping import Command, Group
 from deconvseg.options import READING, RunOptions
 
@@ -44,4 +44,8 @@ def demo(
     """Make the built-in synthetic dataset: blurred volumes of an organ with lesions, in nnU-Net's raw layout."""
     from deconvseg.data import make_demo_dataset
 
-    echo_path(make_demo_dataset(output, cases=cases, **asked))
+    again = (output / "dataset.json").is_file()
+    folder = make_demo_dataset(output, cases=cases, **asked)
+    if again:
+        warn(f"{folder}: held the synthetic dataset already; it was written again")
+    echo_path(folder)

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from deconvseg.data.formats.nifti import save_nifti
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.json_files import read_json_object
+from deconvseg.errors import InputError
 from deconvseg.system import atomic_write, write_text
 
 Volume = npt.NDArray[np.float64]
@@ -21,6 +23,7 @@ _SHAPE = (48, 48, 32)
 _SPACING = (1.0, 1.0, 1.5)
 _ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "ASL")
 _ORGAN, _LESION = 1, 2
+_NAME = "Demo"
 
 
 def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int = 0) -> Path:
@@ -28,7 +31,8 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
 
     The volumes have about 48×48×32 voxels of 1×1×1.5 mm, in varying sizes, positions and axis orientations. Label 1 is
     a bright organ and label 2 the dark lesions in it; blobs outside the organ resemble either but are background. Each
-    case depends only on ``seed`` and its number. A fifth of the cases is the test set.
+    case depends only on ``seed`` and its number. A fifth of the cases is the test set. Raises `InputError` if the
+    folder holds anything other than this dataset with as many cases.
 
     Example:
         >>> from deconvseg.data import make_demo_dataset, open_dataset
@@ -38,6 +42,7 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
 
     """
     folder = Path(folder)
+    _check_free(folder, cases)
     names = [f"demo_{number:03d}" for number in range(cases)]
     for number, name in enumerate(names):
         rng = np.random.default_rng([seed, number])
@@ -48,7 +53,7 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
         _write_volume(image, geometry, orientation, folder / "imagesTr" / f"{name}_0000.nii.gz")
         _write_volume(labels, geometry, orientation, folder / "labelsTr" / f"{name}.nii.gz")
     description = {
-        "name": "Demo",
+        "name": _NAME,
         "description": "Synthetic organ with lesions, blurred by a random point spread function",
         "channel_names": {"0": "synthetic"},
         "labels": {"background": 0, "organ": _ORGAN, "lesion": _LESION},
@@ -60,6 +65,19 @@ def make_demo_dataset(folder: str | PathLike[str], *, cases: int = 30, seed: int
     for file_name, record in (("dataset.json", description), ("splits.json", splits)):
         write_text(folder / file_name, json.dumps(record, indent=1) + "\n")
     return folder
+
+
+def _check_free(folder: Path, cases: int) -> None:
+    """Raise an `InputError` for a folder with other files, which the dataset would be mixed with."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    description = folder / "dataset.json"
+    found = read_json_object(description) if description.is_file() else {}
+    if (found.get("name"), found.get("numTraining")) != (_NAME, cases):
+        what = f"the synthetic dataset of {found['numTraining']} cases" if found.get("name") == _NAME else "other files"
+        raise InputError(f"{folder} holds {what}; give a new folder, or remove it")
 
 
 def _make_case(rng: np.random.Generator) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:

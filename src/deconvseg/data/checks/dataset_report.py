@@ -157,14 +157,16 @@ class DatasetReport:
                 lines.append(f"{severity}: {len(files) - _MOST_ALIKE} more files (the last: {files[-1]}): {message}")
         return lines
 
-    def _name(self, frequency: LabelFrequency) -> str:
+    def _name(self, value: int, frequency: LabelFrequency) -> str:
+        if frequency.name == f"label {value}":
+            return f"(no name; give `labels={value}=NAME`)"
         colour = self.colours.get(frequency.name)
         return frequency.name if colour is None else f"{frequency.name} {colour}"
 
     def _label_lines(self) -> list[str]:
         voxels = max(sum(frequency.voxels for frequency in self.labels.values()), 1)
         lines = [
-            f"label {value:<4d}{self._name(frequency)}: {100 * frequency.voxels / voxels:.3g} % of the voxels, "
+            f"label {value:<4d}{self._name(value, frequency)}: {100 * frequency.voxels / voxels:.3g} % of the voxels, "
             f"in {frequency.cases} of {number_of(self.labelled, 'mask')}"
             for value, frequency in self.labels.items()
         ]

@@ -17,7 +17,7 @@ from deconvseg.data.layouts.patterns import open_patterns
 from deconvseg.data.layouts.proposing import propose_patterns
 from deconvseg.data.layouts.registry import find_layout, list_layouts
 from deconvseg.data.splits.groups import group_cases
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, UnknownLayoutError
 from deconvseg.system import does_not_exist, naming
 
 
@@ -103,7 +103,7 @@ def _open_layout(path: Path) -> Dataset:
         raise InputError(f"{state}; give a folder or a .csv file: {known}")
     names = sorted(entry.name for entry in path.iterdir())
     if proposed := propose_patterns(path):
-        raise InputError(f"{path} holds {list_names(names)}, which is not a known layout; try {proposed}")
+        raise UnknownLayoutError(f"{path} holds {list_names(names)}, which is not a known layout", proposed)
     entries = list_names(names, limit=8) or "nothing"
     raise InputError(
         f"{path} holds {entries}, which is not a known layout; known are: {known}; or give patterns for images and "

@@ -12,6 +12,7 @@ from deconvseg.evaluation import (
     PointsTally,
     choose_thresholds,
     evaluate_masks,
+    mark_row,
     merge_operating_points,
     read_operating_points,
     table_rows,
@@ -131,6 +132,16 @@ def test_a_table_has_the_default_the_tenths_and_the_best() -> None:
     ]  # fmt: skip
     assert sum(row["best"] for row in rows) == 1
     assert max(row["dice"] for row in rows) == max(points.structures[0].curve.dice)
+
+
+@pytest.mark.parametrize(("own", "row", "remark"), [
+    (0.3, 0.3, "chosen"), (0.333, 0.33, "nearest to the chosen 0.333"), (0.001, 0.01, "nearest to the chosen 0.001"),
+])  # fmt: skip
+def test_a_threshold_between_the_measured_ones_is_marked_at_the_nearest(own: float, row: float, remark: str) -> None:
+    points = points_of(CASES)
+    marked = [found for found in table_rows(points, points.structures[0], [own]) if "chosen" in mark_row(found)]
+    assert [found["threshold"] for found in marked] == [row]
+    assert mark_row(marked[0]).endswith(remark)
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"cases": 3}', '{"cases": 1, "thresholds": [0.5], "structures": []}'])

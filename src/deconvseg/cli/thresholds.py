@@ -65,6 +65,8 @@ def _print(run: Path, points: "OperatingPoints | None", chosen: "ChosenThreshold
         echo("Dice: mean over cases. Sensitivity and precision: over the voxels of all cases.")
         if any(structure.many_lesions for structure in points.structures):
             echo("found: share of true lesions. les. prec.: found / (found + false). false/case: false lesions.")
+            echo("Lesions are counted at every 0.05; the other thresholds have – in these columns.")
+            echo("Each separate piece of a mask counts as a lesion, a speck of one voxel too: a noisy mask has many.")
         for text in points.left_out:
             warn(f"not in these figures: {text}")
     if chosen is None:
@@ -76,7 +78,7 @@ def _print(run: Path, points: "OperatingPoints | None", chosen: "ChosenThreshold
 def _print_structure(
     points: "OperatingPoints", structure: "StructurePoints", chosen: "ChosenThreshold | None", title: str
 ) -> None:
-    from deconvseg.evaluation import table_rows
+    from deconvseg.evaluation import mark_row, table_rows
 
     own = None if chosen is None else chosen.of(structure.name, at_half=structure.at_half)
     heads = ["threshold", "Dice", "sens.", "prec."]
@@ -86,12 +88,7 @@ def _print_structure(
         keys += ["lesion_sensitivity", "lesion_precision", "false_per_case"]
     rows = []
     for row in table_rows(points, structure, [] if own is None else [own]):
-        marks = [
-            word
-            for word, told in (("best", row["best"]), ("chosen", own is not None and row["threshold"] == own))
-            if told
-        ]
         name = "default" if row["threshold"] is None else f"{row['threshold']:g}"
         cells = ["–" if row[key] is None else f"{row[key]:.3f}" for key in keys]
-        rows.append([name, *cells, ", ".join(marks)])
+        rows.append([name, *cells, mark_row(row)])
     print_table(title, [*heads, ""], rows)

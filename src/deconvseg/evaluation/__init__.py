@@ -13,7 +13,7 @@ from deconvseg.evaluation.metrics import (
     normalized_surface_dice,
 )
 from deconvseg.evaluation.operating import OperatingPoints, merge_operating_points, read_operating_points
-from deconvseg.evaluation.operating_choice import choose_thresholds, table_rows
+from deconvseg.evaluation.operating_choice import choose_thresholds, mark_row, table_rows
 from deconvseg.evaluation.operating_tally import PointsTally
 from deconvseg.evaluation.pair import MaskPair
 from deconvseg.evaluation.registry import Count, EmptyCases, Metric, list_metrics, register_metric, unregister_metric
@@ -38,6 +38,7 @@ __all__ = [
     "evaluate_masks",
     "hausdorff95",
     "list_metrics",
+    "mark_row",
     "merge_evaluations",
     "merge_operating_points",
     "normalized_surface_dice",

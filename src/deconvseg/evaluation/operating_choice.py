@@ -56,10 +56,10 @@ def choose_thresholds(
 def table_rows(
     points: OperatingPoints, structure: StructurePoints, also: Sequence[float] = ()
 ) -> list[Mapping[str, Any]]:
-    """Return some operating points of a structure: the default, tenths, the best Dice, and those in ``also``.
+    """Return some operating points of a structure: the default, tenths, the best Dice, and those nearest to ``also``.
 
     Each has ``threshold`` (None for the default), ``dice``, ``sensitivity``, ``precision``, ``lesion_sensitivity``,
-    ``lesion_precision`` and ``false_per_case``, and ``best``.
+    ``lesion_precision`` and ``false_per_case``, ``best``, and ``also``: the number of ``also`` that it is nearest to.
 
     Example:
         >>> from deconvseg.evaluation import read_operating_points, table_rows
@@ -70,13 +70,29 @@ def table_rows(
 
     """
     best = choose_thresholds(points, [structure.name], "dice")[structure.name]
-    rows = [_row(structure.default, 0, 0, points.cases, None, best=False)]
+    nearest = {min(points.thresholds, key=lambda each: abs(each - number)): number for number in also}
+    rows: list[Mapping[str, Any]] = [{**_row(structure.default, 0, 0, points.cases, None, best=False), "also": None}]
     for place, threshold in enumerate(points.thresholds):
-        if (place + 1) % 10 and threshold not in (best, *also):
+        if (place + 1) % 10 and threshold not in (best, *nearest):
             continue
         lesion = points.lesion_thresholds.index(threshold) if threshold in points.lesion_thresholds else None
-        rows.append(_row(structure.curve, place, lesion, points.cases, threshold, best=threshold == best))
+        row = _row(structure.curve, place, lesion, points.cases, threshold, best=threshold == best)
+        rows.append({**row, "also": nearest.get(threshold)})
     return rows
+
+
+def mark_row(row: Mapping[str, Any], best: str = "best") -> str:
+    """Return the remark on a row of :func:`table_rows`: the ``best`` one, the chosen one, or the one nearest to it.
+
+    Example:
+        >>> from deconvseg.evaluation import mark_row
+        >>> mark_row({"threshold": 0.33, "best": True, "also": 0.333})
+        'best, nearest to the chosen 0.333'
+
+    """
+    own = row["also"]
+    chosen = "" if own is None else "chosen" if own == row["threshold"] else f"nearest to the chosen {own:g}"
+    return ", ".join(filter(None, (best if row["best"] else "", chosen)))
 
 
 def _row(

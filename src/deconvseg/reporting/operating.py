@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deconvseg.errors import InputError
-from deconvseg.evaluation import OperatingPoints, read_operating_points, table_rows
+from deconvseg.evaluation import OperatingPoints, mark_row, read_operating_points, table_rows
 from deconvseg.evaluation.correlation import Correlation, spearman
 from deconvseg.evaluation.operating import StructurePoints
 from deconvseg.evaluation.origin import last_records
@@ -118,12 +118,11 @@ def _describe_structure(
     rows = []
     for row in table_rows(points, structure, [] if chosen is None else [chosen]):
         threshold = row["threshold"]
-        marks = [name for name, told in (("best Dice", row["best"]), ("chosen", threshold == chosen)) if told]
         rows.append(
             {
                 "threshold": "default" if threshold is None else f"{threshold:g}",
                 "cells": [_number(row[key]) for key in (_KEYS if structure.many_lesions else _KEYS[:3])],
-                "marks": "" if threshold is None else ", ".join(marks),
+                "marks": mark_row(row, "best Dice"),
             }
         )
     chart = figure_uri(draw_operating_points(points, structure, chosen)) if drawn else None

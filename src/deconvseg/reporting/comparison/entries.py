@@ -12,6 +12,7 @@ from deconvseg.errors import InputError
 from deconvseg.reporting.facts import format_duration
 from deconvseg.reporting.overview import training_seconds
 from deconvseg.reporting.records import CROSSVAL, EvaluationRecord, RunRecord, read_evaluation, read_run
+from deconvseg.text import number_of
 
 # The header of a safetensors file is short; a longer one is damaged (the format's own bound).
 _LONGEST_HEADER = 100_000_000
@@ -134,9 +135,4 @@ def count_parameters(run: Path) -> int | None:
 
 def list_left_out(names: Sequence[str]) -> str:
     """Return the number of cases and their names."""
-    return f"{count_cases(len(names))} ({list_names(names)})"
-
-
-def count_cases(count: int, kind: str = "") -> str:
-    """Return a number of cases, of some ``kind``, in words: "1 case", "2 common cases"."""
-    return f"{count} {kind}case{'' if count == 1 else 's'}"
+    return f"{number_of(len(names), 'case')} ({list_names(names)})"

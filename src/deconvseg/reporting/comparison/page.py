@@ -13,7 +13,7 @@ from deconvseg.data import class_colours, parse_colour
 from deconvseg.errors import InputError
 from deconvseg.reporting.class_tables import format_interval, format_number
 from deconvseg.reporting.comparison.charts import draw_dumbbells, draw_scatter, draw_training, run_colour
-from deconvseg.reporting.comparison.entries import count_cases, describe_cost
+from deconvseg.reporting.comparison.entries import describe_cost
 from deconvseg.reporting.comparison.pairing import MEAN, Comparison, compare_runs
 from deconvseg.reporting.comparison.pictures import choose_changed, draw_changed
 from deconvseg.reporting.comparison.tables import (
@@ -29,7 +29,7 @@ from deconvseg.reporting.overview import tell_how_made
 from deconvseg.reporting.rendering import Section, render_page
 from deconvseg.reporting.style import figure_uri
 from deconvseg.system import write_text
-from deconvseg.text import dump_json
+from deconvseg.text import dump_json, number_of
 
 Location = str | PathLike[str]
 # For five differences of one sign, p is 2 / 2⁵.
@@ -103,7 +103,7 @@ def write_comparison(
     page = _Page(comparison, cases)
     content = render_page(
         title=" and ".join([", ".join(page.names[:-1]), page.names[-1]]),
-        subtitle=f"Comparison of {len(page.names)} runs over {count_cases(len(comparison.cases))}",
+        subtitle=f"Comparison of {len(page.names)} runs over {number_of(len(comparison.cases), 'case')}",
         sections=[section for build in _SECTIONS for section in build(page)],
     )
     write_text(target, content)
@@ -158,7 +158,7 @@ def tell_verdict(comparison: Comparison) -> str:
         text += f" (95 % CI {low} to {high})"
     if found.p is not None:
         text += f", p {'< 0.001' if found.p < 0.001 else f'= {found.p:.3f}'}"
-    return f"{text}, over {count_cases(found.n, 'common ')}; better in {found.better}, worse in {found.worse}."
+    return f"{text}, over {number_of(found.n, 'common case')}; better in {found.better}, worse in {found.worse}."
 
 
 def _pairs(page: _Page) -> Iterator[Section]:

@@ -81,7 +81,7 @@ def test_damaged_records_have_no_doubt(run: Path) -> None:
     records.write_text("\n".join(["{", "[1]", json.dumps(entry), lines[1]]))
     page = write_report(run).read_text()
     assert page.count('<table class="numbers sortable">') >= 1
-    assert "All 1 cases, the most doubtful first" in page
+    assert "All 1 case, the most doubtful first" in page
 
 
 def test_the_last_record_of_a_mask_says_its_doubt(run: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_last_record_of_a_mask_says_its_doubt(run: Path) -> None:
     # As an earlier version records a mask that it predicts again.
     without = {key: value for key, value in json.loads(lines[0]).items() if key != "doubt"}
     records.write_text("\n".join([*lines, json.dumps(without)]) + "\n")
-    assert "All 1 cases, the most doubtful first" in write_report(run).read_text()
+    assert "All 1 case, the most doubtful first" in write_report(run).read_text()
 
 
 def test_masks_of_a_bids_derivative_have_their_doubt(run: Path) -> None:

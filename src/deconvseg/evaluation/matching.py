@@ -29,6 +29,7 @@ from deconvseg.data import (
     select_split,
 )
 from deconvseg.errors import InputError
+from deconvseg.text import number_of
 
 Location = str | PathLike[str]
 
@@ -71,7 +72,9 @@ def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths
     sources = {case.name: dataset.mask_source(case) for case in dataset.cases}
     files = {case.name: [case.label] for case in dataset.cases if case.label is not None}
     if not files:
-        raise InputError(f"{truth}: none of the {len(dataset.cases)} cases has a mask; give the folder of true masks")
+        raise InputError(
+            f"{truth}: none of the {number_of(len(dataset.cases), 'case')} has a mask; give the folder of true masks"
+        )
     return Truths(
         files=files,
         names=dataset.names,

@@ -28,6 +28,7 @@ from deconvseg.planning import Plan, channel_order
 from deconvseg.progress import SILENT, Console
 from deconvseg.runs import Run, name_seen, patterns_of_run
 from deconvseg.system import available_memory
+from deconvseg.text import number_of
 
 
 def find_cases(
@@ -199,6 +200,6 @@ def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str | None,
     seen = name_seen([case.name for case in cases], runs)
     if seen and split != "train":
         told.warn(
-            f"{len(seen)} of the {len(cases)} cases of the split {split} were training cases of a run, so their masks "
-            f"are better than for new cases: {list_names(seen)}"
+            f"{len(seen)} of the {number_of(len(cases), 'case')} of the split {split} were training cases of a run, so "
+            f"their masks are better than for new cases: {list_names(seen)}"
         )

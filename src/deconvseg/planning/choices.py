@@ -136,7 +136,7 @@ def plan_sampling(recipe: Recipe, fingerprint: Fingerprint, labels: LabelPlan, w
     batch_dice = rarest.share.low < _RARE or rarest.cases < cases
     if batch_dice:
         dice_reason = (
-            f"over the batch: value {rarest.value} is in {rarest.cases} of {cases} cases and fills "
+            f"over the batch: value {rarest.value} is in {rarest.cases} of {number_of(cases, 'case')} and fills "
             f"{rarest.share.low:.2%} of those with least of it, so patches without it would count as failures"
         )
     else:

@@ -112,7 +112,7 @@ def plan_grid(
     strides, reaches = _stages(sizes, spacing, _MOST_STAGES[kind, seen], slices)
     one = "slice" if slices is not None else "volume" if len(shape) == 3 else "image"
     text = f"median shape {tuple(shape)} at the plan's spacing, at most {limit:.0f} voxels on this device: "
-    text += f"the whole {one}" if whole else f"part of a {one}, its longest axes (in mm) cut to one length"
+    text += f"the whole {one}" if whole else f"part of the {one}, its longest axes (in mm) cut to one length"
     return Grid(kind, tuple(sizes), whole, strides, reaches, slices), text
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from deconvseg.text import number_of
 from deconvseg.units import format_time
 
 _SCALAR_PLAN = {
@@ -113,7 +114,7 @@ def tell_extensions(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tell_extension(entry: Mapping[str, Any]) -> str:
     epochs, seconds = entry.get("epochs"), entry.get("seconds")
-    ends = ["" if epochs is None else f"{epochs} epochs", "" if seconds is None else format_time(seconds)]
+    ends = ["" if epochs is None else number_of(epochs, "epoch"), "" if seconds is None else format_time(seconds)]
     return f"to {' or '.join(filter(None, ends))} after epoch {entry.get('after_epochs')}"
 
 

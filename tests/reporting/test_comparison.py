@@ -170,7 +170,7 @@ class TestFewCases:
     def test_a_note_says_how_to_compare_more(self, runs, tmp_path):
         other = make_run(tmp_path, "other", [1] * 2, CASES[:2])
         (note,) = [note for note in compare_runs([runs[0], other]).notes if note.startswith("To compare more")]
-        assert f"--splits {runs[0] / 'splits.json'}" in note
+        assert f"`splits={str(runs[0] / 'splits.json')!r}`" in note
         assert not any("To compare more" in note for note in compare_runs(runs[:2]).notes)
 
     def test_extensions_are_told_in_words(self, runs, tmp_path):

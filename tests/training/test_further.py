@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from consoles import Listening
 from deconvseg.errors import InputError
 from deconvseg.options import TrainOptions
+from deconvseg.reporting import write_report
 from deconvseg.runs import Run, change_run
-from deconvseg.training import train
+from deconvseg.training import describe_run, train
 from deconvseg.training.further import End, asks_for_more
 from deconvseg.training.schedule import Rise, learning_rate_factor
 
@@ -106,3 +107,13 @@ def test_the_epochs_of_a_run_that_its_time_limit_ended_can_be_requested_alone(ru
     saved = TrainOptions(discs, epochs=9, max_seconds=10.0)
     assert asks_for_more(made, saved, TrainOptions(discs, epochs=9)) == End(9, None)
     assert asks_for_more(made, saved, saved) is None
+
+
+def test_a_rewritten_report_says_that_it_lost_other_metrics(run: Path) -> None:
+    told = {}
+    for name, metrics in (("fuller", [run / "validation" / "metrics.json"]), ("plain", [])):
+        write_report(run, evaluations=metrics)
+        console = Listening()
+        describe_run(Run(run), console)
+        told[name] = any("without the sections of other metrics" in line for line in console.said)
+    assert told == {"fuller": True, "plain": False}

@@ -73,6 +73,11 @@ def read_report(run: Path, evaluations: Sequence[Path] = (), worst: int = WORST)
     return Report(record, given, gaps, worst)
 
 
+def shows_other_metrics(page: Path) -> bool:
+    """Return whether a written report has sections of metrics beside those of the run itself."""
+    return page.is_file() and '<section id="evaluation-2">' in page.read_text(encoding="utf-8", errors="replace")
+
+
 def check_labels(run: RunRecord, evaluation: EvaluationRecord) -> None:
     """Refuse metrics of labels that the run does not have: they belong to another dataset."""
     if evaluation.tree.get("foreground"):

@@ -6,6 +6,7 @@ from typing import Any
 from deconvseg.errors import DeconvsegError
 from deconvseg.progress import Console
 from deconvseg.reporting import render_curves, write_report
+from deconvseg.reporting.page import shows_other_metrics
 from deconvseg.runs import Run
 from deconvseg.system import FOREIGN_ERRORS, first_line
 from deconvseg.training.tracking import RunFiles, Tracker
@@ -20,10 +21,16 @@ def describe_run(run: Run, console: Console, tracker: Tracker | None = None) -> 
         png = _try("progress.png", lambda: _draw(rows, run), run, console)
         if tracker is not None and png is not None:
             tracker.picture("progress", png)
+    fuller = shows_other_metrics(run.path / "report.html")
     with console.track("writing the report"):
         page = _try("report.html", lambda: write_report(run.path), run, console)
     if page is not None:
         console.say(f"report: {page}")
+        if fuller:
+            console.say(
+                "the report is written anew, without the sections of other metrics that it had; add them again with "
+                f"'deconvseg report {run.path}' and their files"
+            )
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], run: Run) -> bytes:

@@ -246,8 +246,8 @@ def _common_cases(entries: Sequence[Entry], classes: Sequence[str], notes: list[
     first = entries[0].run
     if held_apart and first.splits:
         notes.append(
-            f"To compare more cases, train the runs on the same splits (deconvseg train --splits "
-            f"{first.path / 'splits.json'}), or evaluate the same held-out cases with each run (--metrics)."
+            f"To compare more cases, train both with the same file of splits (`splits={str(first.path / 'splits.json')!r}`), "
+            "or give the metrics of each run on the same held-out cases."
         )
     hashes = [list_hashes(entry) for entry in entries]
     same, resaved = [], []

@@ -245,9 +245,10 @@ def _common_cases(entries: Sequence[Entry], classes: Sequence[str], notes: list[
             held_apart = True
     first = entries[0].run
     if held_apart and first.splits:
+        file = str(first.path / "splits.json")
         notes.append(
-            f"To compare more cases, train both with the same file of splits (`splits={str(first.path / 'splits.json')!r}`), "
-            "or give the metrics of each run on the same held-out cases."
+            f"To compare more cases, train all runs with the same file of splits (`splits={file!r}`), or "
+            "give the metrics of each run on the same held-out cases."
         )
     hashes = [list_hashes(entry) for entry in entries]
     same, resaved = [], []

@@ -149,7 +149,7 @@ def tell_verdict(comparison: Comparison) -> str:
     if found.n < _FEWEST_FOR_VERDICT:
         return (
             f"{pair.first} and {pair.second}: too few common cases to compare, {found.n} where at least "
-            f"{_FEWEST_FOR_VERDICT} are needed; the tables show the scores of {'it' if found.n == 1 else 'these'}."
+            f"{_FEWEST_FOR_VERDICT} are needed; the tables show {'its scores' if found.n == 1 else 'their scores'}."
         )
     where = f"mean {metric.title}" if column == MEAN else metric.title
     text = f"{pair.second} minus {pair.first}: {where} {format_signed(found.mean, metric.digits)}"

@@ -294,7 +294,7 @@ def test_the_estimate_counts_the_windows_that_are_computed() -> None:
         Image(np.random.default_rng(0).random((1, 20, 9, 30), np.float32), Geometry.identity(3))
     )
     told: list[float] = []
-    predictor.segment(prepared, tell=told.append)
+    predictor.segment(prepared, tell=lambda done, text=None: told.append(done))
     assert predictor.networks[0].windows == predictor.estimate(prepared).windows == len(told)
     assert told == sorted(told)
     assert told[-1] == 1.0

@@ -68,7 +68,7 @@ def test_a_list_is_the_weighted_sum() -> None:
         ({"kind": "tversky", "beta": -0.1}, "beta -0.1: give weights of 0 or more"),
         ({"kind": "dice", "smoothing": 0}, "smoothing 0: give a number above 0"),
         ({"kind": "hausdorff", "alpha": 0}, "alpha 0: give a number above 0"),
-        ({"kind": "cldice", "iterations": -1}, "iterations -1: give 0 or more"),
+        ({"kind": "cldice", "iterations": -1}, "iterations -1: give a whole number of 0 or more"),
         ({"kind": "dice", "regions": [[1]]}, "loss dice: regions is the plan's; leave it out"),
         ({"gamma": 1}, "give a name, or a mapping with its kind; known are ce, "),
         ([], r"loss \[\]: give a name, a mapping with a kind, or a list of them"),

@@ -64,7 +64,7 @@ class TestModels:
 
     def test_that_cannot_be_run_without_an_example(self):
         model = nn.Sequential(nn.Linear(5, 5), nn.Upsample(scale_factor=2))
-        refused(model, "no run of the model shows its channels", "no convolution that says .*: give example=")
+        refused(model, "no run of the model shows its channels", "no convolution that shows .*: give example=")
         refused(nn.Sequential(nn.Linear(5, 5)), "interpolate could not be looked for, because .*: give example=")
         (change,) = upgrade_upsampling(model, example=torch.rand(1, 3, 5, 5))
         assert change.in_channels == 3

@@ -168,8 +168,8 @@ def test_time_limit_ends_the_run_with_its_files(discs: Path, tmp_path: Path, mon
     clock = Clock()
     monkeypatch.setattr("deconvseg.training.task.time", clock)
     plan = tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 4, "validate_every": 1})
-    run = train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", max_seconds=6)
-    assert 6 <= run.metrics[-1]["seconds"] < 7
+    run = train(discs, tmp_path / "run", plan=plan, splits=discs / "splits.json", device="cpu", max_seconds=14)
+    assert 14 <= run.metrics[-1]["seconds"] < 15
     assert len(run.metrics) > 2  # the clock decides, not the plan's two epochs
     assert (run.path / "report.html").exists()
     assert run.metrics[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in run.metrics)

@@ -19,7 +19,7 @@ from deconvseg.planning.parts import ChannelPlan, LabelPlan, ModelPlan, RegionPl
 from deconvseg.planning.patch import target_spacing
 from deconvseg.planning.recipes import Recipe
 from deconvseg.planning.request import Request
-from deconvseg.planning.schema import Plan
+from deconvseg.planning.schema import Plan, plan_errors
 
 
 @dataclass
@@ -92,17 +92,18 @@ def assemble(
     draft: Draft, model: str, config: Mapping[str, Any], patch: Sequence[int], batch: int, recipe: Recipe
 ) -> Plan:
     """Return a plan without predicted time and memory."""
-    return Plan(
-        dataset=draft.dataset.root.name,
-        spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,
-        spacing=draft.spacing,
-        patch_size=tuple(patch),
-        batch_size=batch,
-        channels=draft.channels,
-        labels=draft.labels,
-        regions=draft.regions,
-        colours=dict(draft.dataset.label_colours),
-        excluded={exclusion.case: exclusion.reason for exclusion in draft.dataset.excluded},
-        model=ModelPlan(name=model, config=dict(config)),
-        recipe=recipe,
-    )
+    with plan_errors("plan"):
+        return Plan(
+            dataset=draft.dataset.root.name,
+            spatial_dims=3 if draft.fingerprint.spatial_dims == 3 else 2,
+            spacing=draft.spacing,
+            patch_size=tuple(patch),
+            batch_size=batch,
+            channels=draft.channels,
+            labels=draft.labels,
+            regions=draft.regions,
+            colours=dict(draft.dataset.label_colours),
+            excluded={exclusion.case: exclusion.reason for exclusion in draft.dataset.excluded},
+            model=ModelPlan(name=model, config=dict(config)),
+            recipe=recipe,
+        )

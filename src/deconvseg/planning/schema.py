@@ -1,7 +1,8 @@
 """The plan: all decisions of a training run in one validated, editable JSON file."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -209,11 +210,18 @@ def read_plan(path: str | PathLike[str]) -> Plan:
     return _validate(read_json_object(Path(path)), str(path))
 
 
-def _validate(tree: Any, where: str) -> Plan:
+@contextmanager
+def plan_errors(where: str) -> Iterator[None]:
+    """Turn the errors of a plan's values into one :class:`InputError`."""
     try:
-        plan = Plan.model_validate_json(json.dumps(tree), strict=True)
+        yield
     except ValidationError as error:
         raise InputError(f"{where}: {'; '.join(_describe(entry) for entry in _sorted(error)[:3])}") from error
+
+
+def _validate(tree: Any, where: str) -> Plan:
+    with plan_errors(where):
+        plan = Plan.model_validate_json(json.dumps(tree), strict=True)
     return plan._with_honest_reasons()
 
 

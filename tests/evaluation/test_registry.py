@@ -101,7 +101,7 @@ class TestAUsersMetric:
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["foreground_mean"]["Volume ratio"] == pytest.approx(expected)
         page = write_report(tmp_path / "run", evaluations=[tmp_path / "run" / "metrics.json"]).read_text("utf-8")
-        for text in ("<span>Volume ratio → 0</span>", own.meaning, "<th>larger</th>", f"{expected:.2f}"):
+        for text in ("<span>Volume ratio → 0</span>", own.meaning, "<th>larger</th>", f"{expected:.2f}"):
             assert text in page
 
     def test_its_files_are_read_where_it_is_not_registered(self, own, folders, tmp_path):
@@ -112,7 +112,7 @@ class TestAUsersMetric:
         read = read_evaluation(tmp_path / "run" / "metrics.json")
         assert read.to_json(tmp_path / "run") == written.to_json(tmp_path / "run")
         page = write_report(tmp_path / "run", evaluations=[tmp_path / "run" / "metrics.json"]).read_text("utf-8")
-        assert "<span>Volume ratio → 0</span>" in page
+        assert "<span>Volume ratio → 0</span>" in page
 
     def test_folds_have_its_spread(self, own, folders, tmp_path):
         labels = {1: "disc"}

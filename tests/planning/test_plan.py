@@ -531,7 +531,7 @@ def test_a_plan_keeps_the_declared_colours_of_classes_and_has_one_for_each():
     model["config"]["out_channels"] = 3
     plan = tiny_plan(labels=labels, model=model, colours={"lesion": "#F00"})
     assert plan.class_colours == {"organ": "#56b4e9", "lesion": "#ff0000"}
-    assert tiny_plan().class_colours == {"disc": "#31c6d4"}
+    assert tiny_plan().class_colours == {"disc": "#56b4e9"}
     with pytest.raises(InputError, match="colours.lesion: 'crimson' is not a colour"):
         plan.with_values({"colours": {"lesion": "crimson"}})
 

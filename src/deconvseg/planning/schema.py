@@ -216,7 +216,9 @@ def plan_errors(where: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise InputError(f"{where}: {'; '.join(_describe(entry) for entry in _sorted(error)[:3])}") from error
+        # An error of the whole plan names no key.
+        told = "; ".join(_describe(entry) for entry in _sorted(error)[:3])
+        raise InputError(told if told.startswith(f"{where}: ") else f"{where}: {told}") from error
 
 
 def _validate(tree: Any, where: str) -> Plan:

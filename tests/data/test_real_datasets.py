@@ -125,7 +125,7 @@ def test_unregistered_channels_are_refused_and_a_mask_goes_back_exactly(folder, 
 
 @pytest.mark.parametrize("folder", ["sstem_vnc"], indirect=True)
 def test_an_unknown_layout_is_refused_and_its_csv_is_read(folder, tmp_path):
-    with pytest.raises(InputError, match=r"holds .*labels, membranes, mitochondria, raw.*no known layout"):
+    with pytest.raises(InputError, match=r"holds .*labels, membranes, mitochondria, raw.*not a known layout"):
         open_dataset(folder)
     rows = [f"{folder}/raw/{number:02d}.png,{folder}/labels/{number:02d}.png" for number in range(20)]
     (tmp_path / "vnc.csv").write_text("\n".join(["image,label", *rows]))

@@ -27,7 +27,7 @@ def test_what_torchrun_or_slurm_started_several_times_is_refused(
 ) -> None:
     for name, value in {"NTASKS": "4", "NTASKS_PER_NODE": "4", "PROCID": "0", "LOCALID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    with pytest.raises(InputError, match="tells of 4: start it once"):
+    with pytest.raises(InputError, match="has started 4: start it once"):
         crossval(discs, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

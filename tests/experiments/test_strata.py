@@ -30,5 +30,5 @@ def test_without_a_column_folds_are_alike_in_foreground_volume(balls: Path) -> N
     found = measure_strata(data, stratify=None, table=None, root=str(balls), console=Silent())
     # Voxels of 1 x 1 x 2 mm.
     assert found == {case.name: 2.0 * (data.load_label(case).pixels > 0).sum() for case in data.cases}
-    with pytest.raises(InputError, match="with `table`"):
+    with pytest.raises(InputError, match="as `table`"):
         measure_strata(data, stratify="site", table=None, root=str(balls), console=Silent())

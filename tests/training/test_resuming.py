@@ -72,9 +72,7 @@ def test_a_plan_that_is_given_again_is_compared_by_what_it_says(data: Path, run:
     other = tiny_plan(batch_size=1)
     (tmp_path / "other.json").write_text(other.model_dump_json())
     for given in (other, tmp_path / "other.json"):
-        with pytest.raises(
-            InputError, match=r"started with another plan \(batch_size, recipe differ\); leave the plan"
-        ):
+        with pytest.raises(InputError, match=r"started with another plan \(batch_size, recipe differ\); omit the plan"):
             train(data, run, plan=given, resume=True)
 
 

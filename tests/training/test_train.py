@@ -328,7 +328,7 @@ def test_resumed_run_with_a_time_limit_goes_on_where_the_clock_stopped(discs: Pa
         ({"precision": "16"}, "float16 needs a CUDA device"),
         ({"pretrained": "nowhere"}, "not a run folder"),
         ({"recipe": "paper", "preset": "fives"}, "`preset`, `recipe` together with a plan"),
-        ({"foreground": True}, "say the same"),
+        ({"foreground": True}, "use the same for both"),
         ({"values": {"model.config.out_channels": 5}}, "model.config.out_channels is 5"),
         ({"values": {"patch_size": [33, 32]}}, "must be a multiple of"),
         ({"values": {"model.config.colour": 1}}, "colour"),

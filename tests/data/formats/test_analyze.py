@@ -130,7 +130,9 @@ def test_half_a_pair_names_the_other_half(tmp_path):
     for left, missing in ((".img", "scan.hdr"), (".hdr", "scan.img")):
         path = save(tmp_path / "scan.img", np.zeros((4, 5, 6), np.int16))
         (tmp_path / missing).unlink()
-        with pytest.raises(InputError, match=rf"scan\{left} is one of a pair of files, but {missing} is not beside it"):
+        with pytest.raises(
+            InputError, match=rf"scan\{left} is one of a pair of files, but {missing} is not next to it"
+        ):
             read_image(path.with_suffix(left))
 
 

@@ -310,7 +310,7 @@ def test_a_content_is_recognised_whatever_its_name(tmp_path):
         (tmp_path / name).write_bytes(buffer.getvalue())
         assert np.abs(read_image(tmp_path / name).pixels[0] - GREY).max() < 100
     (tmp_path / "e.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    is_refused(tmp_path / "e.png", "no picture of a known format")
+    is_refused(tmp_path / "e.png", "not an image in a known format")
 
 
 def test_a_large_picture_is_read_where_memory_holds_it(tmp_path, monkeypatch):

@@ -5,17 +5,21 @@ from deconvseg.reporting.curves import plot_curves, render_curves
 from deconvseg.reporting.masks_page import write_mask_report
 from deconvseg.reporting.overlay import case_panel
 from deconvseg.reporting.page import write_report
+from deconvseg.reporting.results import TableResult, read_results, write_results
 from deconvseg.reporting.sampling import SamplingMap, sampling_map
 
 __all__ = [
     "Comparison",
     "SamplingMap",
+    "TableResult",
     "case_panel",
     "compare_runs",
     "plot_curves",
+    "read_results",
     "render_curves",
     "sampling_map",
     "write_comparison",
     "write_mask_report",
     "write_report",
+    "write_results",
 ]

@@ -1,0 +1,31 @@
+"""Tables of papers as they were reproduced: their model and the files that are written from it."""
+
+from deconvseg.reporting.results.model import (
+    RESULT_FILE,
+    CaseScore,
+    Cost,
+    FoldScore,
+    PrintedScore,
+    ResultCell,
+    ResultColumn,
+    ResultRow,
+    Scaled,
+    TableResult,
+    read_results,
+)
+from deconvseg.reporting.results.writing import write_results
+
+__all__ = [
+    "RESULT_FILE",
+    "CaseScore",
+    "Cost",
+    "FoldScore",
+    "PrintedScore",
+    "ResultCell",
+    "ResultColumn",
+    "ResultRow",
+    "Scaled",
+    "TableResult",
+    "read_results",
+    "write_results",
+]

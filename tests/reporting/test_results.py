@@ -13,7 +13,7 @@ from result_tables import make_result
 def test_a_result_is_read_as_it_was_written(tmp_path):
     result = make_result()
     files = write_results(result, tmp_path / "new" / "folder")
-    assert files[0].name == "result.json" and files[0].is_file()
+    assert files[0] == tmp_path / "new" / "folder" / "result.json"
     assert read_results(files[0]) == read_results(tmp_path / "new" / "folder") == result
     assert result.cell("deconver", "fives/dsc").published.value == 92.72
     assert result.cell("deconver", "other") is None
@@ -27,11 +27,11 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
         (lambda t: t.update(title=3), "title: Input should be a valid string"),
         (lambda t: t["columns"].append(t["columns"][0]), "two columns have the key 'glas/dsc'"),
         (lambda t: t["rows"].append(t["rows"][0]), "two rows have the key 'nnunet'"),
-        (lambda t: t["rows"][0]["cells"][0].update(column="x"), "the row 'nnunet' has a cell of 'x', which is no column"),
+        (lambda t: t["rows"][0]["cells"][0].update(column="x"), "'nnunet' has a cell of 'x', which is no column"),
         (lambda t: t["rows"][0]["cells"].append(t["rows"][0]["cells"][0]), "'nnunet' has two cells of a column"),
         (lambda t: t.update(reference="x"), "the reference 'x' is no row"),
         (lambda t: t["rows"][0]["cells"][0].update(status="maybe"), "rows.0.cells.0.status: Input should be 'done'"),
-        (lambda t: t["rows"][0]["cells"][0].update(folds=[]), "the cell of glas/dsc is done but has no scores of folds"),
+        (lambda t: t["rows"][0]["cells"][0].update(folds=[]), "glas/dsc is done but has no scores of folds"),
         (lambda t: t["rows"][1]["cells"][0].update(reason=""), "the cell of glas/dsc is failed and has no reason"),
         (lambda t: t.update(version=2), "version: Input should be 1"),
     ],
@@ -43,7 +43,8 @@ def test_another_tree_is_refused_by_its_place(tmp_path, change, message):
     file.write_text(json.dumps(tree))
     with pytest.raises(InputError) as error:
         read_results(file)
-    assert str(error.value).startswith(f"{file}: ") and message in str(error.value)
+    assert str(error.value).startswith(f"{file}: ")
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 

@@ -11,7 +11,6 @@ from deconvseg.errors import InputError
 from deconvseg.text import dump_json, escape_controls
 
 RESULT_FILE = "result.json"
-VERSION = 1
 
 Status = Literal["done", "failed", "not run"]
 
@@ -173,7 +172,7 @@ class TableResult(Part):
     command: str = ""
     made: str = ""
     versions: dict[str, str] = {}
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
 
     @model_validator(mode="after")
     def _check(self) -> "TableResult":

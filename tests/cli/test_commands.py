@@ -358,3 +358,15 @@ def test_a_threshold_is_shown_chosen_taken_and_reset(deconvseg, trained: Path, d
         assert refused.code == 2
         assert text in refused.err
     assert deconvseg("predict", "-i", image, "-o", tmp_path, "-m", run, "--threshold", "1").code == 2
+
+
+def test_cards_are_listed_and_shown(deconvseg) -> None:  # type: ignore[no-untyped-def]
+    listed = deconvseg("data", "card").out
+    assert "1,251 training, 219 validation (without masks)" in listed
+    shown = deconvseg("data", "card", "isles22").out
+    assert "10.5281/zenodo.7153326" in shown
+    assert "none published" in shown
+    assert json.loads(deconvseg("data", "card", "btcv", "--json").out)["btcv"]["counts"]["training"] == 30
+    wrong = deconvseg("data", "card", "brats")
+    assert wrong.code == 2
+    assert "did you mean 'brats23'" in wrong.err

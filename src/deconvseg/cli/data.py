@@ -1,4 +1,4 @@
-"""``deconvseg data``: check a dataset, or make a synthetic one."""
+"""``deconvseg data``: check a dataset, make a synthetic one, or show a published one's card."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,11 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from deconvseg.cli import options
+from deconvseg.cli.cards import count_cases, describe_card
 from deconvseg.cli.console import Terminal, echo, echo_path, print_json, warn
 from deconvseg.cli.helping import Command, Group
 from deconvseg.options import READING, RunOptions
 
-app = typer.Typer(help="Check a dataset, or make a synthetic one.", no_args_is_help=True, cls=Group)
+app = typer.Typer(
+    help="Check a dataset, make a synthetic one, or show a published one's card.", no_args_is_help=True, cls=Group
+)
 
 
 @app.command(cls=Command)
@@ -38,14 +41,41 @@ def check(dataset: str, splits: str | None, json: options.Json = False, **asked:
 @options.takes(RunOptions, "seed")
 def demo(
     output: Annotated[Path, typer.Argument(help="Folder to write the dataset into.")],
-    cases: Annotated[int, typer.Option(help="Number of cases.", min=5)] = 30,
+    cases: Annotated[
+        int | None, typer.Option(help="Number of cases with a mask: 30, with --like 10.", min=2, show_default=False)
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Name and arrange the files as this published dataset does ('data card').")
+    ] = None,
     **asked: Any,
 ) -> None:
-    """Make the built-in synthetic dataset: blurred volumes of an organ with lesions, in nnU-Net's raw layout."""
+    """Make a synthetic dataset: volumes of an organ with lesions, or a tree with a published dataset's names."""
     from deconvseg.data import make_demo_dataset
 
-    again = (output / "dataset.json").is_file()
-    folder = make_demo_dataset(output, cases=cases, **asked)
+    again = output.is_dir() and any(output.iterdir())
+    folder = make_demo_dataset(output, cases=cases, like=like, **asked)
     if again:
         warn(f"{folder}: held the synthetic dataset already; it was written again")
     echo_path(folder)
+
+
+@app.command(cls=Command)
+def card(
+    name: Annotated[str | None, typer.Argument(help="Name of a dataset; without it, all are listed.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Show a published dataset's source, licence, citation, counts and file names."""
+    from deconvseg.catalog import CARDS
+    from deconvseg.errors import check_choice
+
+    if name is not None:
+        check_choice(name, CARDS, "name")
+    chosen = {key: found for key, found in CARDS.items() if name in (None, key)}
+    if json:
+        print_json({key: found._asdict() for key, found in chosen.items()})
+    elif name is not None:
+        echo(describe_card(chosen[name]))
+    else:
+        for key, found in chosen.items():
+            echo(f"{key:8} {found.title:24} {count_cases(found)}")
+        echo("\nAll about one: deconvseg data card NAME")

@@ -66,6 +66,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": (
         "deconvseg data demo DATASET",
         "deconvseg data demo DATASET --cases 10 --seed 1",
+        "deconvseg data demo DATASET --like isles22",
+    ),
+    "card": (
+        "deconvseg data card",
+        "deconvseg data card isles22",
     ),
     "data": (
         "deconvseg data demo DATASET",

@@ -23,7 +23,7 @@ from deconvseg.data.dataset import (
     list_names,
     report_problems,
 )
-from deconvseg.data.demo import make_demo_dataset
+from deconvseg.data.demo import list_demos, make_demo_dataset
 from deconvseg.data.file_names import case_stem, is_image_file
 from deconvseg.data.formats.itk import image_from_itk
 from deconvseg.data.formats.reader import Reader, Segment
@@ -150,6 +150,7 @@ __all__ = [
     "is_rgb",
     "label_entries",
     "list_bids_masks",
+    "list_demos",
     "list_image_files",
     "list_layouts",
     "list_names",

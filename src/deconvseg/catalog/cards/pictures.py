@@ -1,0 +1,5 @@
+"""Cards of the 2D datasets."""
+
+from deconvseg.catalog.cards.card import Card
+
+PICTURES: tuple[Card, ...] = ()

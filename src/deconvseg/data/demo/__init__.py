@@ -1,0 +1,5 @@
+"""Synthetic datasets without download: one of an organ with lesions, and trees with the names of published datasets."""
+
+from deconvseg.data.demo.making import list_demos, make_demo_dataset
+
+__all__ = ["list_demos", "make_demo_dataset"]

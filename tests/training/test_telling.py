@@ -93,7 +93,7 @@ def test_the_whole_time_is_the_sum_of_what_is_said() -> None:
     figures |= {"inference_memory_bytes": 1, "memory_limit_bytes": 1}
     plan = plan.model_copy(update={"predicted": Prediction.model_validate(figures)})
     options = TrainOptions(dataset="data")
-    outlook = foresee(plan, options, 6, shapes=[(64, 64)] * 6)
+    outlook = foresee(plan, options, 6, 6, shapes=[(64, 64)] * 6)
     assert outlook.training == pytest.approx(10 * 60 * 0.9 / 0.75)
     assert outlook.case_seconds is not None
     assert outlook.validation == pytest.approx(6 * outlook.case_seconds)
@@ -102,12 +102,12 @@ def test_the_whole_time_is_the_sum_of_what_is_said() -> None:
     assert said is not None
     assert said.startswith("takes about 13 min: planning 72 s (done), training 12 min, predicting 6 validation cases ")
     assert said.endswith(", report 4 s")
-    halfway = foresee(plan, options, 6, shapes=[(64, 64)] * 6, rows=[{"seconds": 90.0}] * 5)
+    halfway = foresee(plan, options, 6, 6, shapes=[(64, 64)] * 6, rows=[{"seconds": 90.0}] * 5)
     assert halfway.training == pytest.approx(outlook.training / 2)
-    limited = foresee(plan, replace(options, max_seconds=300.0), 0)
+    limited = foresee(plan, replace(options, max_seconds=300.0), 6, 0)
     assert (limited.epochs, limited.training) == (None, 300.0)
     assert limited.describe() == "takes about 5 min: training 5 min (the limit), report 4 s"
-    assert foresee(tiny_plan(), options, 2).describe() is None
+    assert foresee(tiny_plan(), options, 6, 2).describe() is None
 
 
 def test_a_training_tells_where_it_is_how_fast_and_how_long(discs: Path, tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ class Preset(NamedTuple):
     ``ends`` holds the constructor arguments shared by all networks (channels and spatial axes), ``networks`` the other
     arguments of each registered model. ``variants`` holds all networks of the paper under the paper's names.
     ``patch_size`` is in voxels or pixels; ``batch_size`` and ``epochs`` are None where the paper does not state them.
+    ``recipe`` is the name of the paper's recipe. ``regions`` maps the names of overlapping outputs to the labels that
+    they unite, the outermost first; None stands for one output for each class. The others are the preprocessing:
+    ``spacing`` in mm, a ``resize`` of whole images in pixels, ``crop_margin`` in voxels around the nonzero voxels, and
+    ``normalisation`` of the intensities (``"zscore_nonzero"``: over the nonzero voxels of each channel), with
+    ``normalise_first`` before resampling; None leaves each to the data. Axes are in canonical order, RAS in 3D.
 
     Example:
         >>> from deconvseg.catalog import PRESETS
@@ -44,6 +49,13 @@ class Preset(NamedTuple):
     patch_size: tuple[int, ...]
     batch_size: int | None
     epochs: int | None
+    recipe: str = "paper"
+    regions: Mapping[str, tuple[str, ...]] | None = None
+    spacing: tuple[float, ...] | None = None
+    resize: tuple[int, ...] | None = None
+    crop_margin: int | None = None
+    normalisation: str | None = None
+    normalise_first: bool = False
 
     def arguments(self, model: str) -> dict[str, Any]:
         """Return all constructor arguments of one of the ``networks``."""
@@ -57,6 +69,9 @@ _DEPTHS_4 = (1, 2, 2, 4)
 _DEPTHS_5 = (1, 2, 2, 4, 4)
 _ISLES26_BEST = {"widths": _WIDTHS_4, "depths": _DEPTHS_4}
 _ISLES26_SEGRESNET = {"upsampling": "linear"}
+# BraTS'23 labels the necrotic core, the oedema and the enhancing tumour.
+_TUMOUR_REGIONS = {"WT": ("NCR", "ED", "ET"), "TC": ("NCR", "ET"), "ET": ("ET",)}
+_ZSCORE = "zscore_nonzero"
 _COLOUR = {"in_channels": 3, "out_channels": 1, "spatial_dims": 2}
 
 
@@ -97,6 +112,8 @@ def _of_dtc(linear: float | str, transposed: float, segmamba: float, swin: float
         patch_size=(256, 256),
         batch_size=None,
         epochs=None,
+        recipe="dtc",
+        resize=(256, 256),
     )
 
 
@@ -126,6 +143,10 @@ PRESETS: Mapping[str, Preset] = {
         patch_size=(64, 64, 64),
         batch_size=8,
         epochs=500,
+        spacing=(2.0, 2.0, 2.0),
+        crop_margin=10,
+        normalisation=_ZSCORE,
+        normalise_first=True,
     ),
     "brats23": Preset(
         ends={"in_channels": 4, "out_channels": 3, "spatial_dims": 3},
@@ -140,6 +161,11 @@ PRESETS: Mapping[str, Preset] = {
         patch_size=(128, 128, 128),
         batch_size=2,
         epochs=300,
+        regions=_TUMOUR_REGIONS,
+        spacing=(1.0, 1.0, 1.0),
+        crop_margin=10,
+        normalisation=_ZSCORE,
+        normalise_first=True,
     ),
     "glas": Preset(
         ends=_COLOUR,
@@ -148,6 +174,7 @@ PRESETS: Mapping[str, Preset] = {
         patch_size=(256, 256),
         batch_size=8,
         epochs=500,
+        normalisation=_ZSCORE,
     ),
     "fives": Preset(
         ends=_COLOUR,
@@ -156,6 +183,7 @@ PRESETS: Mapping[str, Preset] = {
         patch_size=(512, 512),
         batch_size=8,
         epochs=500,
+        normalisation=_ZSCORE,
     ),
     "isles26": Preset(
         ends={"in_channels": 1, "out_channels": 1, "spatial_dims": 3},
@@ -197,6 +225,9 @@ PRESETS: Mapping[str, Preset] = {
         patch_size=(128, 128, 128),
         batch_size=2,
         epochs=300,
+        spacing=(1.0, 1.0, 1.0),
+        crop_margin=10,
+        normalisation=_ZSCORE,
     ),
     "isic": _of_dtc(linear=10, transposed=10, segmamba=4, swin=2),
     "busi": _of_dtc(linear="inf", transposed=10, segmamba=10, swin=4),

@@ -135,7 +135,7 @@ def _train_folds(
     """Train the unfinished folds, and write the results of all folds."""
     tasks = {fold: fold_task(run, fold, options) for fold in range(len(parts)) if not _finished(run, fold)}
     told = f"{number_of(len(parts), 'fold')} of {number_of(len(data.cases), 'case')}, {len(tasks)} to train"
-    if tasks and (seconds := foresee(run.plan, options, len(parts[0].val)).total) is not None:
+    if tasks and (seconds := foresee(run.plan, options, len(parts[0].train), len(parts[0].val)).total) is not None:
         rounds = math.ceil(len(tasks) / executor.slots)
         told += f"; each takes about {format_time(seconds)}, all together {format_time(rounds * seconds)}"
     console.say(told)

@@ -33,6 +33,7 @@ class Draft:
     regions: tuple[RegionPlan, ...] | None
     channels: tuple[ChannelPlan, ...]
     recipe: Recipe
+    trained: int
     held_out: int
     reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -74,8 +75,8 @@ def draft_plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, split
     for name, statistics in zip(dataset.channel_names, fingerprint.channels, strict=True):
         channel, reasons[f"channel {name}"] = plan_channel(name, statistics, fingerprint.spatial_dims, colour)
         channels.append(channel)
-    held_out = len(splits.val)
-    return Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, held_out, reasons, warnings)
+    numbers = len(splits.train), len(splits.val)
+    return Draft(dataset, fingerprint, spacing, labels, regions, tuple(channels), recipe, *numbers, reasons, warnings)
 
 
 def preset_config(name: str, variant: str | None, asked: Request, draft: Draft) -> dict[str, Any]:

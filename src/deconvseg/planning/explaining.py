@@ -110,11 +110,9 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
             yield f"  {key}", _compact(value), reasons.get(f"model.config.{key}", "")
     recipe = plan.recipe
     yield "recipe", recipe.name, ""
-    yield (
-        "  epochs",
-        f"{recipe.epochs} of {number_of(recipe.steps_per_epoch, 'step')}",
-        reasons.get("recipe.epochs", ""),
-    )
+    each = recipe.steps_per_epoch
+    steps = "one patch of each training case" if each is None else number_of(each, "step")
+    yield "  epochs", f"{recipe.epochs} of {steps}", reasons.get("recipe.epochs", "")
     yield "  learning rate", f"{recipe.learning_rate:g}", reasons.get("recipe.learning_rate", "")
     sampled = f"{recipe.foreground_oversampling:.0%}"
     yield "  foreground patches", sampled, reasons.get("recipe.foreground_oversampling", "")

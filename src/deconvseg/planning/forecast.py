@@ -9,10 +9,15 @@ from deconvseg.units import format_bytes, format_time
 
 
 def forecast(
-    recipe: Recipe, found: Found, device: str, budget: Budget, cost: ValidationCost, validated: int
+    recipe: Recipe, found: Found, device: str, budget: Budget, cost: ValidationCost, trained: int, validated: int
 ) -> Prediction:
-    """Predict time and memory; ``validated`` is the number of validation cases."""
-    training = training_seconds(recipe, found.cost.seconds, cost.once(min(validated, recipe.validation_cases)))
+    """Predict time and memory; ``trained`` and ``validated`` are numbers of cases."""
+    training = training_seconds(
+        recipe,
+        recipe.count_steps(trained, found.batch),
+        found.cost.seconds,
+        cost.once(min(validated, recipe.validation_cases)),
+    )
     return Prediction(
         device=device,
         step_seconds=float(f"{found.cost.seconds:.4g}"),
@@ -25,18 +30,18 @@ def forecast(
     )
 
 
-def training_seconds(recipe: Recipe, step_seconds: float, validation_seconds: float) -> float:
+def training_seconds(recipe: Recipe, steps_per_epoch: int, step_seconds: float, validation_seconds: float) -> float:
     """Predict the seconds of all steps and validations from those of one each."""
-    steps = recipe.epochs * recipe.steps_per_epoch * step_seconds
+    steps = recipe.epochs * steps_per_epoch * step_seconds
     validations = max(1, recipe.epochs // recipe.validate_every) * validation_seconds if recipe.epochs else 0.0
     # The time besides the steps includes the usual validations.
     return steps / STEP_SHARE + max(0.0, validations - VALIDATION_SHARE * steps)
 
 
-def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Budget) -> list[str]:
+def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Budget, trained: int) -> list[str]:
     """Return warnings, with numbers, if the plan does not fit into the time or the memory."""
     warnings = []
-    steps = recipe.epochs * recipe.steps_per_epoch
+    steps = recipe.epochs * recipe.count_steps(trained, found.batch)
     # Rounding to whole epochs alone must not cause a warning.
     if steps * found.cost.seconds / STEP_SHARE > 1.2 * budget.seconds:
         within = int(budget.seconds * STEP_SHARE / found.cost.seconds)

@@ -1,7 +1,7 @@
 """Recipes: named sets of training hyper-parameters."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -27,6 +27,12 @@ class Recipe(BaseModel):
     network supports it. ``averaging`` is the decay of an exponential moving average of the weights, which is then used
     for validation and saved.
 
+    ``steps_per_epoch`` None stands for one pass over the training cases: one patch of each, so
+    ceil(cases / batch size) steps. ``optimiser`` is ``"adamw"``, or ``"sgd"`` with Nesterov's ``momentum``.
+    ``schedule`` is that of the learning rate after the warm-up: ``"cosine"``, ``"poly"`` (1 - progress to the power of
+    0.9, as in nnU-Net) or ``"constant"``. ``precision`` is that of the training: ``"auto"`` (bfloat16 on a GPU that has
+    it, else float32), ``"32"``, ``"bf16"`` or ``"16"``.
+
     Example:
         >>> from deconvseg.planning import Recipe
         >>> recipe = Recipe(epochs=50, loss=[{"kind": "dice"}, {"kind": "focal"}])
@@ -39,7 +45,11 @@ class Recipe(BaseModel):
 
     name: str = "default"
     epochs: Annotated[int, Field(ge=1)] = 100
-    steps_per_epoch: Annotated[int, Field(ge=1)] = 100
+    steps_per_epoch: Annotated[int, Field(ge=1)] | None = 100
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -56,6 +66,14 @@ class Recipe(BaseModel):
     validate_every: Annotated[int, Field(ge=1)] = 5
     validation_cases: Annotated[int, Field(ge=1)] = 12
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    def count_steps(self, cases: int, batch_size: int) -> int:
+        """Return the steps of an epoch for a number of training cases."""
+        return -(-cases // batch_size) if self.steps_per_epoch is None else self.steps_per_epoch
+
+    def count_patches(self, cases: int, batch_size: int) -> int:
+        """Return the patches of an epoch; the last batch is smaller if they are one of each case."""
+        return cases if self.steps_per_epoch is None else self.steps_per_epoch * batch_size
 
     def with_loss(self, loss: LossSpec) -> "Recipe":
         """Return the recipe with another loss; :class:`InputError` for an unknown loss."""

@@ -146,6 +146,10 @@ class Plan(Part):
         """The normalisation of each channel."""
         return tuple(channel.to_normalisation() for channel in self.channels)
 
+    def steps_per_epoch(self, cases: int) -> int:
+        """Return the steps of an epoch for a number of training cases."""
+        return self.recipe.count_steps(cases, self.batch_size)
+
     def training_loss(self) -> DeepSupervision:
         """Return the training loss of the recipe."""
         regions = None if self.regions is None else [region.labels for region in self.regions]

@@ -68,9 +68,10 @@ def fit(
         seconds_before=seconds_before,
         rank=ranks.rank,
         dealt_cases=len(val_cases),
+        train_cases=len(cases["train"]),
     )
     shapes = [case.shape for case in cases["val"]]
-    outlook = foresee(plan, options, validation_cases, shapes=shapes, end=end)
+    outlook = foresee(plan, options, len(cases["train"]), validation_cases, shapes=shapes, end=end)
     callbacks: list[Callback] = [
         RunWriter(run, plan.output_names, validation_cases, trackers),
         ProgressTeller(progress, outlook, validation_cases, run.metrics if resume else ()),

@@ -67,6 +67,7 @@ class Outlook:
 def foresee(
     plan: Plan,
     options: TrainOptions,
+    trained: int,
     predicted: int,
     *,
     shapes: Sequence[Sequence[int]] = (),
@@ -75,9 +76,9 @@ def foresee(
 ) -> Outlook:
     """Return the forecast of a training from the measurements in its plan.
 
-    After the training, ``predicted`` cases are predicted. ``shapes`` are the shapes of the validation cases at the
-    spacing of the plan, by default the median of all cases. ``rows`` are the metrics of the completed epochs. The
-    training ends as the options say, or at another ``end``.
+    The training has ``trained`` cases; after it, ``predicted`` cases are predicted. ``shapes`` are the shapes of the
+    validation cases at the spacing of the plan, by default the median of all cases. ``rows`` are the metrics of the
+    completed epochs. The training ends as the options say, or at another ``end``.
     """
     end = planned_end(options, plan) if end is None else end
     recipe, epochs, limit = plan.recipe, end.epochs, end.seconds
@@ -93,6 +94,7 @@ def foresee(
             )
         steps = training_seconds(
             recipe.model_copy(update={"epochs": max(0, (epochs or recipe.epochs) - len(rows))}),
+            plan.steps_per_epoch(trained),
             plan.predicted.step_seconds,
             0.0 if cost is None else cost.once(validated),
         )
@@ -100,7 +102,7 @@ def foresee(
     known = [seconds for seconds in (steps if epochs is not None else None, by_clock) if seconds is not None]
     return Outlook(
         epochs,
-        recipe.steps_per_epoch,
+        plan.steps_per_epoch(trained),
         limit,
         min(recipe.validate_every, recipe.epochs),
         validated,

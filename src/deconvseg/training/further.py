@@ -30,9 +30,9 @@ class End:
         epochs = None if self.epochs is None else number_of(self.epochs, "epoch")
         return " or ".join(filter(None, (epochs, None if self.seconds is None else format_time(self.seconds))))
 
-    def progress(self, steps: int, seconds: float, plan: Plan) -> float:
+    def progress(self, steps: int, seconds: float, steps_per_epoch: int) -> float:
         """Return the finished fraction of the training after this many steps and seconds."""
-        by_steps = 0.0 if self.epochs is None else steps / (self.epochs * plan.recipe.steps_per_epoch)
+        by_steps = 0.0 if self.epochs is None else steps / (self.epochs * steps_per_epoch)
         return max(by_steps, 0.0 if self.seconds is None else seconds / self.seconds)
 
 
@@ -101,7 +101,7 @@ def go_further(run: Run, saved: TrainOptions, end: End, console: Console) -> Tra
         "after_epochs": len(rows),
         "before": asdict(before),
         **asdict(end),
-        "from_progress": min(1.0, end.progress(steps, seconds, plan)),
+        "from_progress": min(1.0, end.progress(steps, seconds, plan.steps_per_epoch(len(run.splits["train"])))),
         "from_factor": rate / plan.recipe.learning_rate,
     }
     # An extension that was interrupted while it was being written is written again.

@@ -176,7 +176,7 @@ def train_loader(
 ) -> PatchLoader:
     """Return the loader of a plan's training patches: this process's part of every batch, from that epoch on."""
     recipe = plan.recipe
-    samples = recipe.steps_per_epoch * plan.batch_size
+    samples = recipe.count_patches(len(cases), plan.batch_size)
     patches = PatchDataset(
         cases,
         plan.patch_size,

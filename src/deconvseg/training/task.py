@@ -33,7 +33,7 @@ class SegmentationTask(LightningModule):
     The learning rate follows the steps of ``max_epochs`` and the clock of ``max_seconds``, whichever is further;
     resumption is exact only without the clock. ``rise`` is that of a run that was extended. With several processes
     each has a task with its share of each batch; ``rank`` is its number, ``dealt_cases`` the number of validation cases
-    over all of them.
+    over all of them; ``train_cases`` decides the steps of an epoch if the recipe does not.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class SegmentationTask(LightningModule):
         seconds_before: float = 0.0,
         rank: int = 0,
         dealt_cases: int = 0,
+        train_cases: int = 1,
     ) -> None:
         super().__init__()
         self.network = network
@@ -58,7 +59,7 @@ class SegmentationTask(LightningModule):
         self.dealt_cases = dealt_cases
         # Random layers must differ between the parts of a batch.
         self.entropy = [seed] if rank == 0 else [seed, rank]
-        self.total_steps = None if max_epochs is None else max_epochs * plan.recipe.steps_per_epoch
+        self.total_steps = None if max_epochs is None else max_epochs * plan.steps_per_epoch(train_cases)
         self.max_seconds = max_seconds
         self.rise = rise
         self.seconds_before = seconds_before

@@ -100,7 +100,9 @@ def _train(asked: _Arguments, ranks: Ranks, console: Console, guests: Guests, ti
             # A run that was stopped before the end of its first epoch starts again.
             resume = resume and run.resume_file.is_file()
             held.enter_context(guests.following(run))
-            outlook = foresee(run.plan, options, len(run.splits["val"]), rows=run.metrics if resume else ())
+            outlook = foresee(
+                run.plan, options, len(run.splits["train"]), len(run.splits["val"]), rows=run.metrics if resume else ()
+            )
             if told := outlook.describe(timings.total):
                 console.say(told)
             if ranks.size == 1 and processes(options) > 1:

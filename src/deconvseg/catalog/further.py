@@ -11,7 +11,7 @@ from deconvseg.catalog.published import PublishedRow, PublishedTable
 
 # Millions of parameters, Dice (%) and HD95 by name of the preset's variants. The paper does not print the ensemble's
 # HD95 or the scores of the residual nnU-Net.
-_ISLES26: Mapping[str, tuple[float, float | None, float | None]] = {
+ISLES26: Mapping[str, tuple[float, float | None, float | None]] = {
     "nnU-Net": (22.57, 62.54, 22.56),
     "nnU-Net, residual": (22.75, None, None),
     "SegResNet": (75.17, 63.00, 21.91),
@@ -45,7 +45,7 @@ def _isles26() -> PublishedTable:
     table = _of_preset("Deconver for ISLES'26", "isles26")
     rows = (
         row._replace(published_parameters=printed, scores={"ISLES'26": (dice, hd95)} if dice and hd95 else {})
-        for row, (printed, dice, hd95) in ((row, _ISLES26[row.system]) for row in table.rows)
+        for row, (printed, dice, hd95) in ((row, ISLES26[row.system]) for row in table.rows)
     )
     return table._replace(rows=tuple(rows))
 

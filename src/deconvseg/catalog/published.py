@@ -11,7 +11,7 @@ class PublishedRow(NamedTuple):
     printed; ``scores`` maps each column of the table to Dice (%) and HD95. ``model`` is the name of a registered
     network, ``preset`` and ``network`` are its arguments. ``parameters`` is the exact count; ``kflops`` is twice the
     number of multiply-accumulates of all layers, in thousands per pixel or voxel. ``reasons`` are keys of
-    :data:`REASONS`, which explain differences between printed and exact figures.
+    :data:`~deconvseg.catalog.REASONS`, which explain differences between printed and exact figures.
 
     Example:
         >>> from deconvseg.catalog import PUBLISHED_TABLES
@@ -55,43 +55,6 @@ class PublishedTable(NamedTuple):
     rule: str | None
     rows: tuple[PublishedRow, ...]
 
-
-REASONS: Mapping[str, str] = {
-    "deconvolutions": (
-        "The authors' profiler does not see the deconvolutions: their code imports the convolution functions before "
-        "the profiler replaces them. Filters of 3 and 5, and few and many groups, therefore have the same printed cost."
-    ),
-    "elementwise": (
-        "Their rule adds biases, normalisations, activations, sums and products to the multiply-accumulates."
-    ),
-    "copied": "The network has 11.13 million parameters; 11.0 is perhaps the figure of Table I.",
-    "truncated": "The last digit of the millions of parameters is cut off, not rounded.",
-    "registered_twice": (
-        "MONAI's DynUNet registers each block twice, and the profiler counts it twice. The true cost in MONAI 1.6.1 is "
-        "1708.4 (ISLES'22), 458.9 (BraTS'23) and 434.9 K/voxel (2D)."
-    ),
-    "repeated_products": (
-        "The figure is not reproduced. The profiler does not undo its replacement of Tensor.__matmul__, so products "
-        "count once more with every profile in the same process; that this happened here is a conjecture."
-    ),
-    "unused_weights": (
-        "MONAI 1.4 builds 28.3 million cross-attention weights that are never used; later versions do not."
-    ),
-    "size_of_fives": (
-        "The position embedding depends on the image size: the row holds for FIVES (512 × 512), not for GlaS."
-    ),
-    "mebibytes": "The table's millions of parameters are mebibytes of float32 weights.",
-    "misprint": "The weights take 65.85 MiB; the other rows fit 65.85 too, so 65.95 is probably a misprint.",
-    "macs": (
-        "The table's FLOPs are multiply-accumulates as ptflops counts them: with normalisations, with ReLU, pooling "
-        "and linear interpolation counted twice, but one operation for each interpolated element instead of four, and "
-        "without the sampling at predicted positions."
-    ),
-    "offset_layer": (
-        "The parameters fit an offset layer with kernel 2; the cost then fits (40.53) only if a transposed convolution "
-        "was counted at the resolution of its output, four times its true cost; this is a conjecture."
-    ),
-}
 
 _OF_RULE = ("deconvolutions", "elementwise")
 _TWO_D = {"in_channels": 3, "out_channels": 1, "spatial_dims": 2}

@@ -15,10 +15,10 @@ from deconvseg.errors import InputError
 from deconvseg.nn import DTC, upgrade_upsampling
 from deconvseg.nn.upsampling import SummedUpsampling
 from deconvseg.ops import use_backend
-from nn.kinds import UPSAMPLINGS, ZERO
+from nn.kinds import UPSAMPLINGS, ZERO, takes_skip
 from nn.peers import PEERS, Interpolating
 
-KINDS = [kind for kind in UPSAMPLINGS if "fade" not in kind]
+KINDS = [kind for kind in UPSAMPLINGS if not takes_skip(kind)]
 
 
 def outputs(model, x):

@@ -277,7 +277,7 @@ def test_linear_interpolates_and_projects_where_the_channels_change():
         (lambda: create_upsampling("dtc+lineer", 3, 3), r"'dtc\+lineer' is unknown: did you mean 'dtc\+linear'"),
         (
             lambda: create_upsampling("nearest", 3, 3),
-            "choose from dtc, dysample, fade, linear, pixelshuffle, transposed, or a sum",
+            "choose from carafe, dtc, dysample, fade, linear, pixelshuffle, sapa, transposed, or a sum",
         ),
         (lambda: create_upsampling("fade", 3, 3), "'fade' takes the skip connection too: give skip_channels"),
         (lambda: create_upsampling("dtc+fade", 3, 3), "takes the skip connection too: give skip_channels"),

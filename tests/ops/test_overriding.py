@@ -22,7 +22,7 @@ from deconvseg.nn import (
 )
 from deconvseg.nn.upsampling import upsample
 from deconvseg.ops import explain, native, ndc_update
-from nn.kinds import UPSAMPLINGS
+from nn.kinds import UPSAMPLINGS, takes_skip
 
 CHANNELS = 16
 LAYERS = {
@@ -97,10 +97,10 @@ def test_a_symbolic_trace_computes_the_same_for_any_size(layer):
 @pytest.mark.parametrize("kind", UPSAMPLINGS)
 def test_every_upsampling_is_traced_symbolically(kind):
     torch.manual_seed(0)
-    kwargs = {"skip_channels": 3} if "fade" in kind else {}
+    kwargs = {"skip_channels": 3} if takes_skip(kind) else {}
     layer = create_upsampling(kind, CHANNELS, 8, 2, 3, **kwargs).eval()
     x, skip = torch.rand(1, CHANNELS, 2, 3, 4), torch.rand(1, 3, 4, 6, 8)
-    if "fade" in kind:
+    if takes_skip(kind):
         assert_close(fx.symbolic_trace(layer)(x, skip), layer(x, skip))
     else:
         assert_close(fx.symbolic_trace(nn.Sequential(layer))(x), layer(x))

@@ -10,11 +10,18 @@ from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import Network
 from deconvseg.models.per_stage import check_sizes
 from deconvseg.models.registry import register_model
-from deconvseg.nn import SiameseMamba, create_upsampling
+from deconvseg.nn import SiameseMamba
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import decode
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
-from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
+from deconvseg.nn.upsampling import (
+    MOVED_OF_DTC,
+    Upsampling,
+    UpsamplingChoice,
+    accept_moved,
+    choose_upsampling,
+    upsample,
+)
 from deconvseg.ops.layout import innermost_on_cpu
 
 _STAGES = 4
@@ -153,8 +160,10 @@ class NNMamba(Network):
             size_multiple=(2**_STAGES,) * spatial_dims,
         )
 
-        def raised(width: int, skip_channels: int) -> nn.Module:
-            return create_upsampling(upsampling, width, width, 2, spatial_dims, skip_channels=skip_channels)
+        *ups, last = choose_upsampling(upsampling).per_stage(_STAGES)
+
+        def raised(chosen: UpsamplingChoice, width: int, skip_channels: int) -> nn.Module:
+            return chosen.create(width, width, 2, spatial_dims, skip_channels=skip_channels)
 
         self.stem = nn.Sequential(
             ConvUnit(in_channels, channels, 3, spatial_dims, norm=norm, stride=2),
@@ -164,9 +173,10 @@ class NNMamba(Network):
             EncoderLayer(width // 2, width, blocks, spatial_dims, norm, states) for width in widths[1:]
         )
         self.decoder = nn.ModuleList(
-            DecoderStage(raised(2 * width, width), 2 * width, width, spatial_dims, norm) for width in widths[-2::-1]
+            DecoderStage(raised(chosen, 2 * width, width), 2 * width, width, spatial_dims, norm)
+            for chosen, width in zip(ups, widths[-2::-1], strict=True)
         )
-        self.upsampling = raised(channels, in_channels)
+        self.upsampling = raised(last, channels, in_channels)
         self.head = nn.Sequential(
             ConvUnit(channels, out_channels, 3, spatial_dims, norm=norm),
             CONV[spatial_dims](out_channels, out_channels, kernel_size=3, padding=1),

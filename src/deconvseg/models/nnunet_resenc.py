@@ -1,5 +1,6 @@
 """nnU-Net's residual encoder network, built by dynamic-network-architectures."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from deconvseg.models.per_stage import PerStage, check_sizes, depths_per_stage, 
 from deconvseg.models.registry import register_model
 from deconvseg.nn.joining import decode
 from deconvseg.nn.norm import create_norm
-from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, choose_upsampling, upsample
 from deconvseg.ops.torch_internals import children_of
 
 _STAGES = 6
@@ -113,7 +114,9 @@ class ResEncUNet(WrappedNetwork):
         built.apply(built.initialize)
         _drop_aliases(built)
         self.encoder: nn.Module = built.encoder
-        self.upsampling = nn.ModuleList(other_upsampling(up, upsampling) for up in built.decoder.transpconvs)
+        transposed = built.decoder.transpconvs
+        ups = choose_upsampling(upsampling).per_stage(len(transposed))
+        self.upsampling = nn.ModuleList(itertools.starmap(other_upsampling, zip(transposed, ups, strict=True)))
         self.decoder: nn.ModuleList = built.decoder.stages
         self.head, *extra_heads = reversed(built.decoder.seg_layers)
         bottom = _CONV[spatial_dims](widths[-1], out_channels, kernel_size=1)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deconvseg.nn.upsampling import Upsampling, choose_upsampling, upsample
+from deconvseg.nn.upsampling import Upsampling, UpsamplingChoice, choose_upsampling, upsample
 from deconvseg.ops.torch_internals import ConvTransposeNd
 
 # MONAI's names of the normalisations in `deconvseg.nn.norm.NORMS`.
@@ -32,19 +32,18 @@ class UpBlock(nn.Module):
 
 
 def use_upsampling(network: nn.Module, names: Sequence[str], upsampling: Upsampling) -> None:
-    """Replace the upsampling of named decoder blocks of MONAI (``UnetUpBlock``, ``UnetrUpBlock``) in a network."""
-    for name in names:
+    """Replace the upsampling of named decoder blocks of MONAI (``UnetUpBlock``, ``UnetrUpBlock``), coarsest first."""
+    for name, chosen in zip(names, choose_upsampling(upsampling).per_stage(len(names)), strict=True):
         block = network.get_submodule(name)
-        layer = other_upsampling(block.get_submodule("transp_conv"), upsampling)
+        layer = other_upsampling(block.get_submodule("transp_conv"), chosen)
         network.set_submodule(name, UpBlock(layer, block.get_submodule("conv_block")))
 
 
-def other_upsampling(transposed: nn.Module, upsampling: Upsampling) -> nn.Module:
+def other_upsampling(transposed: nn.Module, chosen: UpsamplingChoice) -> nn.Module:
     """Return an upsampling that replaces a transposed convolution, which may be wrapped.
 
     ``"transposed"`` is that layer itself, and ``"dtc+transposed"`` has it as its base; other kinds are new layers.
     """
-    chosen = choose_upsampling(upsampling)
     conv = next(module for module in transposed.modules() if isinstance(module, ConvTransposeNd))
     sizes = conv.in_channels, conv.out_channels, conv.stride, len(conv.stride)
     base = transposed if chosen.base.name == "transposed" else None

@@ -10,13 +10,13 @@ from deconvseg.models.fitting import Grid, Size
 from deconvseg.models.network import Network, log_sigmoid
 from deconvseg.models.per_stage import check_sizes, depths_per_stage
 from deconvseg.models.registry import register_model
-from deconvseg.nn import Mamba, create_upsampling
+from deconvseg.nn import Mamba
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import decode
 from deconvseg.nn.mamba import SCAN_DIRECTIONS
 from deconvseg.nn.norm import create_norm
 from deconvseg.nn.residual import ConvUnit, ResidualBlock
-from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, upsample
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, choose_upsampling, upsample
 from deconvseg.ops.layout import innermost_on_cpu
 
 _NORM = "instance"
@@ -178,8 +178,9 @@ class SegMamba(Network):
         levels = (*widths, hidden)
         self.skips = nn.ModuleList(itertools.starmap(block, itertools.pairwise((in_channels, *levels))))
         self.decoder = nn.ModuleList()
-        for below, width in zip(levels[:0:-1], levels[-2::-1], strict=True):
-            up = create_upsampling(upsampling, below, width, 2, spatial_dims, skip_channels=width)
+        ups = choose_upsampling(upsampling).per_stage(len(levels) - 1)
+        for below, width, chosen in zip(levels[:0:-1], levels[-2::-1], ups, strict=True):
+            up = chosen.create(below, width, 2, spatial_dims, skip_channels=width)
             self.decoder.append(DecoderStage(up, width, spatial_dims))
         self.last = block(widths[0], widths[0])
         self.head = conv(widths[0], out_channels, kernel_size=1)

@@ -8,7 +8,7 @@ from deconvseg.models.network import WrappedNetwork
 from deconvseg.models.parts import other_upsampling
 from deconvseg.models.per_stage import check_ends, depths_per_stage
 from deconvseg.models.registry import register_model
-from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, needs_skip
+from deconvseg.nn.upsampling import MOVED_OF_DTC, Upsampling, accept_moved, choose_upsampling, needs_skip
 
 _GROUPS = 8
 # Blocks per encoder stage in the paper.
@@ -29,7 +29,7 @@ class SegResNet(WrappedNetwork):
             stage.
         upsampling: ``"transposed"`` (as in the Deconver paper), ``"linear"`` (as in the SegResNet paper) or another
             kind, by name or with options (:func:`~deconvseg.nn.create_upsampling`), except kinds that take the skip
-            connection (``fade``), which this decoder adds instead.
+            connection (``fade``, ``sapa``), which this decoder adds instead.
 
     Shapes: input (B, in_channels, \\*S), every size a multiple of ``size_multiple``; output (B, out_channels, \\*S).
 
@@ -73,9 +73,9 @@ class SegResNet(WrappedNetwork):
             blocks_up=tuple(decoder_depths),
             upsample_mode="deconv",
         )
-        for stage in range(len(decoder_depths)):
+        for stage, chosen in enumerate(choose_upsampling(upsampling).per_stage(len(decoder_depths))):
             name = f"up_samples.{stage}.1"
-            up = other_upsampling(self.body.get_submodule(name), upsampling)
+            up = other_upsampling(self.body.get_submodule(name), chosen)
             if needs_skip(up):
                 raise InputError(
                     f"upsampling {upsampling!r} takes the skip connection too, which the decoder of segresnet only "

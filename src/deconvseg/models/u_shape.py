@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from deconvseg.models.network import Network
-from deconvseg.nn import Upsampling, create_upsampling
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.joining import decode, join
+from deconvseg.nn.upsampling import Upsampling, choose_upsampling
 from deconvseg.ops.layout import innermost_on_cpu
 
 
@@ -75,10 +75,11 @@ class UShapedNetwork(Network):
             down = conv(widths[stage - 1], widths[stage], kernel_size=steps[stage], stride=steps[stage])
             self.encoder.append(EncoderStage(down, blocks(stage, depths[stage])))
         self.decoder = nn.ModuleList()
-        for stage, depth in zip(range(len(widths) - 2, -1, -1), decoder_depths, strict=True):
+        ups = choose_upsampling(upsampling).per_stage(len(widths) - 1)
+        for stage, depth, chosen in zip(range(len(widths) - 2, -1, -1), decoder_depths, ups, strict=True):
             width = widths[stage]
             sizes = widths[stage + 1], width, steps[stage + 1], spatial_dims
-            up = create_upsampling(upsampling, *sizes, skip_channels=width)
+            up = chosen.create(*sizes, skip_channels=width)
             fusion = conv(2 * width, width, kernel_size=1, bias=False)
             self.decoder.append(DecoderStage(up, fusion, blocks(stage, depth)))
         self.head = conv(widths[0], self.out_channels, kernel_size=1)

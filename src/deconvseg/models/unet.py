@@ -74,8 +74,8 @@ class UNet(Network):
         upsampling: name, or mapping with options (:func:`~deconvseg.nn.create_upsampling`). The default of
             ``align_corners`` for ``linear`` is true here, as in the U-Net whose sizes match the paper's.
         narrowing: layers that reduce the channels in the decoder: ``"upsampling"``, or ``"convolutions"`` after an
-            upsampling that keeps them; ``None`` means ``"convolutions"`` for ``linear``, ``dysample``, ``fade`` and
-            sums on them, otherwise ``"upsampling"``.
+            upsampling that keeps them; ``None`` means ``"convolutions"`` for ``linear``, ``dysample``, ``fade``,
+            ``carafe``, ``sapa`` and sums on them, otherwise ``"upsampling"``.
         deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
             is on.
 
@@ -125,9 +125,9 @@ class UNet(Network):
             for before, width, kernel in zip(read, widths, kernels, strict=True)
         )
         channels = decoder_channels(widths, narrowing)
-        chosen = choose_upsampling(upsampling, _DEFAULTS)
+        ups = choose_upsampling(upsampling, _DEFAULTS).per_stage(len(widths) - 1)
         self.decoder = nn.ModuleList()
-        for stage in range(len(widths) - 2, -1, -1):
+        for stage, chosen in zip(range(len(widths) - 2, -1, -1), ups, strict=True):
             width, below = widths[stage], channels[stage + 1]
             raised = below if narrowing == "convolutions" else width
             sizes = below, raised, steps[stage + 1], spatial_dims

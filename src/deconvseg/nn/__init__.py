@@ -5,9 +5,11 @@ from deconvseg.nn.factorizer import FactorizerBlock, NMFMixer
 from deconvseg.nn.mamba import Mamba, SiameseMamba
 from deconvseg.nn.ndc import NDC
 from deconvseg.nn.upsampling import (
+    CARAFE,
     DTC,
     FADE,
     FORMER,
+    SAPA,
     DySample,
     Upsampling,
     UpsamplingChange,
@@ -20,9 +22,11 @@ from deconvseg.nn.upsampling import (
 from deconvseg.system import former_names
 
 __all__ = [
+    "CARAFE",
     "DTC",
     "FADE",
     "NDC",
+    "SAPA",
     "DeconvMixer",
     "DeconverBlock",
     "DySample",

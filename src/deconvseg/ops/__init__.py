@@ -7,11 +7,12 @@ from deconvseg.ops.flops import register_flops
 from deconvseg.ops.instance_norm import instance_norm
 from deconvseg.ops.ndc import ndc_error, ndc_reconstruct, ndc_solve, ndc_update
 from deconvseg.ops.nmf import nmf, windowed_nmf
-from deconvseg.ops.reassembly import reassemble
+from deconvseg.ops.reassembly import compare_neighbours, reassemble
 from deconvseg.ops.registry import register_backend, unregister_backend
 from deconvseg.ops.selective_scan import selective_scan
 
 __all__ = [
+    "compare_neighbours",
     "deformable_upsample",
     "explain",
     "instance_norm",

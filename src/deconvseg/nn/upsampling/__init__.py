@@ -1,12 +1,14 @@
-"""Upsampling layers: the registered kinds (standard ones, DTC, DySample, FADE), their sums, and upgrades of models."""
+"""Upsampling layers: the registered kinds (standard and learned ones), their sums, and upgrades of models."""
 
 from deconvseg.nn.upsampling.choosing import Upsampling, UpsamplingChoice, choose_upsampling
 from deconvseg.nn.upsampling.factory import create_upsampling
+from deconvseg.nn.upsampling.kinds.carafe import CARAFE
 from deconvseg.nn.upsampling.kinds.dtc import DTC, DTC_COMPONENTS
 from deconvseg.nn.upsampling.kinds.dysample import DySample
 from deconvseg.nn.upsampling.kinds.fade import FADE
 from deconvseg.nn.upsampling.kinds.linear import LinearUpsampling
 from deconvseg.nn.upsampling.kinds.pixelshuffle import PixelShuffleUpsampling
+from deconvseg.nn.upsampling.kinds.sapa import SAPA
 from deconvseg.nn.upsampling.moved import (
     FORMER,
     MOVED_OF_DTC,
@@ -22,12 +24,14 @@ from deconvseg.nn.upsampling.upgrade import UpsamplingChange, upgrade_upsampling
 from deconvseg.system import former_names
 
 __all__ = [
+    "CARAFE",
     "DTC",
     "DTC_COMPONENTS",
     "FADE",
     "FORMER",
     "MOVED_OF_DTC",
     "MOVED_OF_LINEAR",
+    "SAPA",
     "DySample",
     "LinearUpsampling",
     "PixelShuffleUpsampling",

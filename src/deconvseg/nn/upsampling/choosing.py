@@ -1,19 +1,27 @@
 """The argument ``upsampling``: a name, a sum of two, or a mapping with options."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from torch import nn
 
 from deconvseg.errors import InputError, check_choice, suggest
 from deconvseg.nn.dimensions import check_channels, per_axis
+from deconvseg.nn.upsampling.options import Option
 from deconvseg.nn.upsampling.registry import UpsamplingKind, registered_kinds
 from deconvseg.nn.upsampling.summed import SummedUpsampling
 
 # A name as "dtc", a sum as "dtc+linear", or a mapping as {"kind": "dtc", "receptive_field": 2}.
 Upsampling: TypeAlias = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _PerStage:
+    """The values of an option for the upsamplings of a network, the coarsest first."""
+
+    values: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,25 @@ class UpsamplingChoice:
         """Return whether a kind has an option of this name."""
         return any(option in kind.options for kind in self.kinds)
 
+    def per_stage(self, stages: int) -> tuple["UpsamplingChoice", ...]:
+        """Return the choice for each upsampling of a network, the coarsest first.
+
+        An option with a list of values has one for each; :class:`~deconvseg.errors.InputError` for another number.
+        """
+        for name, value in self._listed():
+            if len(value.values) != stages:
+                raise InputError(
+                    f"upsampling {self.name!r}: {name} has {len(value.values)} values, but the network upsamples "
+                    f"{stages} times: give one value, or {stages}, the first for the lowest resolution"
+                )
+        return tuple(
+            replace(self, options=tuple({key: _at(value, stage) for key, value in own.items()} for own in self.options))
+            for stage in range(stages)
+        )
+
+    def _listed(self) -> Iterator[tuple[str, _PerStage]]:
+        yield from ((key, value) for own in self.options for key, value in own.items() if isinstance(value, _PerStage))
+
     def create(
         self,
         in_channels: int,
@@ -57,6 +84,11 @@ class UpsamplingChoice:
             if spatial_dims not in kind.spatial_dims:
                 allowed = ", ".join(map(str, kind.spatial_dims))
                 raise InputError(f"upsampling {kind.name!r}: spatial_dims={spatial_dims!r}: choose from {allowed}")
+        for name, value in self._listed():
+            raise InputError(
+                f"upsampling {self.name!r}: {name}={list(value.values)!r} has a value for each stage of a network: "
+                "give one value for a single layer"
+            )
         check_channels(in_channels=in_channels, out_channels=out_channels)
         sizes = in_channels, out_channels, per_axis(scale, spatial_dims, "scale"), spatial_dims
         if self.takes_skip and skip_channels is None:
@@ -75,7 +107,8 @@ def choose_upsampling(upsampling: Upsampling, defaults: Mapping[str, Any] | None
     An option of a sum belongs to the kind that has it; if both have it, a prefix as in ``"dtc.init"`` selects the kind.
     ``defaults`` are options that a network sets for the kinds that have them. Raises
     :class:`~deconvseg.errors.InputError` for an unknown kind or option, with the nearest names, and for a value of
-    another type or out of bounds.
+    another type or out of bounds. A list of allowed values gives each upsampling of a network its own
+    (:meth:`UpsamplingChoice.per_stage`).
     """
     given = dict(upsampling) if isinstance(upsampling, Mapping) else {"kind": upsampling}
     name = given.pop("kind", None)
@@ -95,11 +128,24 @@ def choose_upsampling(upsampling: Upsampling, defaults: Mapping[str, Any] | None
         if (other := keys.setdefault((place, option.name), key)) != key:
             raise InputError(f"upsampling {name!r}: {other!r} and {key!r} are the same option: give only one")
         try:
-            option.check(value)
+            chosen[place][option.name] = _checked(option, value)
         except InputError as error:
             raise InputError(f"upsampling {name!r}: {error}") from error
-        chosen[place][option.name] = value
     return UpsamplingChoice(kinds, chosen)
+
+
+def _checked(option: Option, value: Any) -> Any:
+    """Return the value of an option, or its values for the stages if it is a list that the option does not take."""
+    if not isinstance(value, list | tuple) or not value or option.takes_lists:
+        option.check(value)
+        return value
+    for part in value:
+        option.check(part)
+    return _PerStage(tuple(value))
+
+
+def _at(value: Any, stage: int) -> Any:
+    return value.values[stage] if isinstance(value, _PerStage) else value
 
 
 def _kinds(name: str) -> tuple[UpsamplingKind, ...]:

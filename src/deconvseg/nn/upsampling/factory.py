@@ -24,8 +24,9 @@ def create_upsampling(
     ``"dtc+linear"`` (DTC, arXiv 2601.17939, Fig. 3 and Table 6), or a mapping with this name and options such as
     ``{"kind": "dtc+linear", "receptive_field": 4, "init": "zero"}``. The options are the keyword-only arguments of the
     layers, for example of :class:`~deconvseg.nn.DTC`; in a sum, a prefix as in ``"dtc.init"`` selects one of the two
-    kinds. A ``fade`` layer is also called with the skip connection, which has ``skip_channels`` channels (see
-    :func:`~deconvseg.nn.upsampling.upsample`).
+    kinds. Layers of ``fade`` and ``sapa`` are also called with the skip connection, which has ``skip_channels``
+    channels (see :func:`~deconvseg.nn.upsampling.upsample`). A list of values for an option, one for each stage of a
+    network, is only for networks.
 
     Raises :class:`~deconvseg.errors.InputError` for an unknown kind or option (with the nearest names), a value out of
     bounds, a kind that does not support ``spatial_dims`` axes or needs ``skip_channels``, and for channels or a scale

@@ -34,6 +34,11 @@ class Option:
         return self._adapter.json_schema()
 
     @property
+    def takes_lists(self) -> bool:
+        """Whether a value may be a list, so that a list is not a value for each stage of a network."""
+        return any(kind.get("type") == "array" for kind in (self.schema, *self.schema.get("anyOf", ())))
+
+    @property
     def told(self) -> str:
         """One line with the option's name, values, default and description."""
         default = json.dumps(self.default).replace('"', "'")

@@ -67,8 +67,8 @@ def upgrade_upsampling(
     ``torch.fx`` can trace; all with integer factors. ``mode="beside"`` adds the new layer's output to that of the old
     one (as in DTC's Fig. 3, arXiv 2601.17939); ``"replace"`` removes the old one. ``upsampling`` is the argument of
     :func:`~deconvseg.nn.create_upsampling`, a name or a mapping with options; kinds that need the skip connection
-    (``fade``) are rejected, because it is not known here. ``{"kind": "dtc", "init": "zero"}`` with ``mode="beside"``
-    leaves the output unchanged until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths that are not
+    (``fade``, ``sapa``) are rejected, because it is not known here. ``{"kind": "dtc", "init": "zero"}`` with
+    ``mode="beside"`` leaves the output unchanged until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths that are not
     changed. ``example`` is an image (B, C, \\*S) on which the model is run, to find channels and functional calls and
     to check the changed model; by default one is generated, which suffices for most networks.
 

@@ -15,6 +15,7 @@ from deconvseg.nn.upsampling.sampling import SamplingLayer
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.deformable_upsample import choose_upsample
+from deconvseg.ops.layout import in_order_of
 
 Component = Literal["weight", "sigmoid", "tanh"]
 DTC_COMPONENTS: tuple[Component, ...] = get_args(Component)
@@ -27,7 +28,8 @@ class DTC(SamplingLayer):
     A transposed convolution (kernel = stride = scale) predicts one offset per axis and one weight per offset at every
     output position. Tanh and sigmoid bound them, Eq. 1 converts them to positions, and Eq. 2 samples there. The module
     is part (b) of the paper's Fig. 3; its sums with other upsamplings are ``"dtc+linear"`` and ``"dtc+transposed"`` of
-    :func:`~deconvseg.nn.create_upsampling`.
+    :func:`~deconvseg.nn.create_upsampling`. The paper suggests receptive fields that suit single organs; ``groups`` and
+    ``learnable`` are this package's answer.
 
     Args:
         in_channels: channels of the input.
@@ -40,6 +42,8 @@ class DTC(SamplingLayer):
             interpolation of the 1x1 convolution) or ``"zero"`` (the 1x1 convolution is zero too, which adds nothing).
         components: components of Table 4 in use: ``"weight"`` multiplies the offsets by predicted weights,
             ``"sigmoid"`` bounds the weights to [0, 1], ``"tanh"`` bounds the offsets to [-1, 1].
+        groups: number of groups of output channels, each with its own positions (1 in the paper).
+        learnable: learn the range of each group on each axis: a factor of ``receptive_field``, 1 at first.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
@@ -63,20 +67,38 @@ class DTC(SamplingLayer):
         receptive_field: Annotated[float, Field(gt=0)] | Literal["inf"] = 2.0,
         init: Literal["default", "bilinear", "zero"] = "default",
         components: Sequence[Component] = DTC_COMPONENTS,
+        groups: Annotated[int, Field(ge=1)] = 1,
+        learnable: bool = False,
     ) -> None:
         super().__init__()
         check_spatial_dims(spatial_dims, (2, 3))
-        check_options(DTC, receptive_field=receptive_field, init=init, components=components)
+        check_options(
+            DTC,
+            receptive_field=receptive_field,
+            init=init,
+            components=components,
+            groups=groups,
+            learnable=learnable,
+        )
+        if out_channels % groups:
+            raise InputError(
+                f"DTC: {out_channels} output channels do not divide into groups={groups}: give a multiple of {groups} "
+                "channels, or other groups"
+            )
         self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.receptive_field = float(receptive_field)
         self.init = init
         self.components = _in_use(components)
-        predicted = 2 * spatial_dims if "weight" in self.components else spatial_dims
+        self.groups = groups
+        self.learnable = learnable
+        predicted = groups * (2 * spatial_dims if "weight" in self.components else spatial_dims)
         self.project = CONV[spatial_dims](in_channels, out_channels, kernel_size=1)
         self.coordinates = CONV_TRANSPOSE[spatial_dims](
             in_channels, predicted, kernel_size=self.scale, stride=self.scale
         )
+        if learnable:
+            self.log_range = nn.Parameter(torch.zeros(groups, spatial_dims))
         self.reset_parameters()
 
     @property
@@ -92,27 +114,52 @@ class DTC(SamplingLayer):
             _zero(self.coordinates)
         if self.init == "zero":
             _zero(self.project)
+        if self.learnable:
+            nn.init.zeros_(self.log_range)
+
+    @property
+    def undecayed(self) -> tuple[str, ...]:
+        """The parameters without weight decay, which would pull the learned ranges back to ``receptive_field``."""
+        return ("log_range",) if self.learnable else ()
+
+    @property
+    def receptive_fields(self) -> Tensor:
+        """The receptive field of each group on each axis, (groups, axes), in array order."""
+        factor = self.log_range.detach().exp() if self.learnable else torch.ones(self.groups, len(self.scale))
+        return self.receptive_field * factor
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)) and add ``base`` of this shape."""
         check_image(x, self.in_channels, len(self.scale), "DTC")
         offsets, weights = self.predict(x)
-        return deformable_upsample(
-            self.project(x), offsets, weights, scale=self.scale, receptive_field=self.receptive_field, base=base
+        features = self.project(x)
+        if self.groups > 1:
+            features, base = _by_group(features, self.groups), None if base is None else _by_group(base, self.groups)
+        out = deformable_upsample(
+            features, offsets, weights, scale=self.scale, receptive_field=self.receptive_field, base=base
         )
+        return out if self.groups == 1 else in_order_of(x, torch.unflatten(out, 0, (-1, self.groups)).flatten(1, 2))
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return offsets and weights, each (B, axes, \\*(S * scale)), the last array axis first."""
+        """Return offsets and weights, each (B * groups, axes, \\*(S * scale)), the last array axis first."""
         offsets, weights = self.coordinates(x), None
+        if self.groups > 1:
+            offsets = _by_group(offsets, self.groups)
         if "weight" in self.components:
             offsets, weights = offsets.chunk(2, dim=1)
             weights = torch.sigmoid(weights) if "sigmoid" in self.components else weights
-        return torch.tanh(offsets) if "tanh" in self.components else offsets, weights
+        offsets = torch.tanh(offsets) if "tanh" in self.components else offsets
+        if self.learnable:
+            # A factor of the offset is the same factor of λ in Eq. 1.
+            factor = self.log_range.exp().flip(1).view(self.groups, -1, *[1] * len(self.scale))
+            offsets = (torch.unflatten(offsets, 0, (-1, self.groups)) * factor).flatten(0, 1)
+        return offsets, weights
 
     def explain_backend(self) -> Choice:
         """Return the backend for inputs with the device and type of the parameters."""
         axes = len(self.scale)
-        features = self.project.weight.detach().new_empty(1, self.project.out_channels, *[1] * axes)
+        channels = self.project.out_channels // self.groups
+        features = self.project.weight.detach().new_empty(1, channels, *[1] * axes)
         offsets = features.new_empty(1, axes, *self.scale)
         weights = offsets if "weight" in self.components else None
         field = self.receptive_field
@@ -121,7 +168,9 @@ class DTC(SamplingLayer):
     def extra_repr(self) -> str:
         """Return the arguments, for ``print``."""
         moves = f"receptive_field={self.receptive_field}, components={self.components}"
-        return f"scale={self.scale}, init={self.init!r}, {moves}"
+        further = f", groups={self.groups}" if self.groups > 1 else ""
+        further += ", learnable=True" if self.learnable else ""
+        return f"scale={self.scale}, init={self.init!r}, {moves}{further}"
 
 
 def _in_use(components: Sequence[Component]) -> tuple[Component, ...]:
@@ -130,6 +179,10 @@ def _in_use(components: Sequence[Component]) -> tuple[Component, ...]:
             f"components={tuple(components)!r}: the sigmoid bounds weights, so add 'weight' or leave it out"
         )
     return tuple(component for component in DTC_COMPONENTS if component in components)
+
+
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    return torch.unflatten(x, 1, (groups, -1)).flatten(0, 1)
 
 
 def _zero(layer: nn.Module) -> None:

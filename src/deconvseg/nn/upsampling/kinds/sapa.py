@@ -1,0 +1,132 @@
+"""SAPA: similarity-aware point affiliation for upsampling (Lu et al., NeurIPS 2022), in 2D and 3D."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from deconvseg.errors import InputError
+from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
+from deconvseg.nn.upsampling.options import check_options
+from deconvseg.nn.upsampling.registry import register_upsampling
+from deconvseg.ops import compare_neighbours, reassemble
+from deconvseg.ops.overriding import is_symbolic
+from deconvseg.ops.shapes import finer_size
+
+
+@register_upsampling("sapa", keeps_channels=True, adaptive=True)
+class SAPA(nn.Module):
+    """Average the neighbours of the input that are similar to the encoder's features at each output position.
+
+    The features of the encoder (queries, at high resolution) and of the decoder (keys, at low resolution) are
+    normalised over their channels. The softmax of their similarities over a neighbourhood weights the input. Its
+    values lie within those of the neighbourhood, and no weight is predicted by a convolution.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        scale: upsampling factor, one number or one per axis.
+        spatial_dims: 2 or 3.
+        skip_channels: channels of the skip connection; ``None`` means ``out_channels``.
+        similarity: ``"inner"`` (inner product), ``"bilinear"`` (inner product of two 1x1 convolutions with
+            ``embedding`` channels) or ``"gated"`` (bilinear, with queries blended from encoder and decoder by a gate
+            that is predicted from the decoder): the paper's SAPA-I, SAPA-B and SAPA-G.
+        embedding: channels in which features are compared; not used by ``"inner"``.
+        kernel_size: odd size of the neighbourhood; ``None`` means 5 in 2D, as in the paper, and 3 in 3D.
+
+    Shapes: input (B, in_channels, \\*S) and (B, skip_channels, \\*(S * scale)); output
+    (B, out_channels, \\*(S * scale)).
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.nn import SAPA
+        >>> layer = SAPA(8, 4, scale=2, spatial_dims=2, skip_channels=6)
+        >>> layer(torch.rand(1, 8, 8, 8), torch.rand(1, 6, 16, 16)).shape
+        torch.Size([1, 4, 16, 16])
+
+    """
+
+    needs_skip = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scale: int | Sequence[int] = 2,
+        spatial_dims: int = 3,
+        *,
+        skip_channels: int | None = None,
+        similarity: Literal["inner", "bilinear", "gated"] = "bilinear",
+        embedding: Annotated[int, Field(ge=1)] = 32,
+        kernel_size: Annotated[int, Field(ge=1)] | None = None,
+    ) -> None:
+        super().__init__()
+        check_spatial_dims(spatial_dims, (2, 3))
+        check_options(SAPA, similarity=similarity)
+        self.in_channels = in_channels
+        self.skip_channels = out_channels if skip_channels is None else skip_channels
+        self.scale = per_axis(scale, spatial_dims, "scale")
+        self.kernel_size = {2: 5, 3: 3}[spatial_dims] if kernel_size is None else kernel_size
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0 or embedding < 1:
+            raise InputError(
+                f"SAPA: kernel_size={self.kernel_size}, embedding={embedding}: give an odd size and a positive number"
+            )
+        self.similarity = similarity
+        conv = CONV[spatial_dims]
+
+        def project(channels: int) -> nn.Module:
+            same = channels == out_channels
+            return nn.Identity() if same else conv(channels, out_channels, kernel_size=1)
+
+        self.project = project(in_channels)
+        # Inner products need as many channels on both sides.
+        self.project_skip = project(self.skip_channels) if similarity == "inner" else nn.Identity()
+        compared = out_channels if similarity == "inner" else self.skip_channels
+        self.norm = nn.LayerNorm(out_channels)
+        self.norm_skip = nn.LayerNorm(compared)
+        if similarity != "inner":
+            self.keys = conv(out_channels, embedding, kernel_size=1)
+            self.queries = conv(compared, embedding, kernel_size=1)
+        if similarity == "gated":
+            self.gate = conv(out_channels, 1, kernel_size=1)
+            self.own_queries = conv(out_channels, embedding, kernel_size=1)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the spatial size of ``skip``."""
+        check_image(x, self.in_channels, len(self.scale), "SAPA")
+        given = self._check_skip(x, skip)
+        x = self.project(x)
+        low = _over_channels(self.norm, x)
+        queries = _over_channels(self.norm_skip, self.project_skip(given))
+        keys = low
+        if self.similarity != "inner":
+            keys, queries = self.keys(low), self.queries(queries)
+        if self.similarity == "gated":
+            gate = self._spread(torch.sigmoid(self.gate(low)))
+            queries = gate * queries + (1 - gate) * self._spread(self.own_queries(low))
+        logits = compare_neighbours(queries, keys, scale=self.scale, kernel_size=self.kernel_size)
+        return reassemble(x, torch.softmax(logits, dim=1), scale=self.scale)
+
+    def _check_skip(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        if skip is not None and is_symbolic(x):
+            return skip
+        expected = (x.shape[0], self.skip_channels, *finer_size(x.shape[2:], self.scale))
+        if skip is None or tuple(skip.shape) != expected:
+            found = "none" if skip is None else f"one of shape {tuple(skip.shape)}"
+            raise InputError(f"SAPA needs the skip connection of shape {expected} and got {found}")
+        return skip
+
+    def _spread(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=tuple(map(float, self.scale)), mode="nearest")
+
+    def extra_repr(self) -> str:
+        """Return the arguments, for ``print``."""
+        return f"scale={self.scale}, similarity={self.similarity!r}, kernel_size={self.kernel_size}"
+
+
+def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
+    out: Tensor = norm(x.movedim(1, -1)).movedim(-1, 1)
+    return out

@@ -87,10 +87,10 @@ def test_a_single_layer_takes_one_value():
 @pytest.mark.parametrize(("dims", "scale"), [(2, (2, 2)), (3, (1, 2, 3))])
 @pytest.mark.parametrize("components", [("weight", "sigmoid", "tanh"), ("tanh",), ()])
 @pytest.mark.parametrize("based", [False, True])
-def test_groups_are_layers_side_by_side(dims, scale, components, based):
+def test_heads_are_layers_side_by_side(dims, scale, components, based):
     """Each group of channels is a DTC with its own part of the weights and its own learned receptive field."""
     torch.manual_seed(0)
-    layer = DTC(3, 8, scale, dims, groups=2, learnable=True, components=components).double()
+    layer = DTC(3, 8, scale, dims, heads=2, learnable=True, components=components).double()
     torch.nn.init.normal_(layer.log_range)
     size = (3, 4, 2)[:dims]
     x = torch.randn(2, 3, *size, dtype=torch.double)
@@ -134,6 +134,6 @@ def test_learned_ranges_are_not_decayed():
     assert {id(layer.log_range) for layer in layers(network)} == {id(parameter) for parameter in kept}
 
 
-def test_groups_must_divide_the_channels():
-    with pytest.raises(InputError, match="6 output channels do not divide into groups=4: give a multiple of 4"):
-        DTC(3, 6, groups=4)
+def test_heads_must_divide_the_channels():
+    with pytest.raises(InputError, match="6 output channels do not divide into heads=4: give a multiple of 4"):
+        DTC(3, 6, heads=4)

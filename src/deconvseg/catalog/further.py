@@ -74,7 +74,7 @@ FURTHER_TABLES: tuple[PublishedTable, ...] = (
         _upsampled("SAPA, bilinear", 17_328_513, "sapa"),
         _upsampled("SAPA, gated", 17_360_325, {"kind": "sapa", "similarity": "gated"}),
         _upsampled("DTC alone", 28_979_409, "dtc"),
-        _upsampled("DTC, 4 groups, learned ranges", 17_673_633, {"kind": "dtc+linear", "groups": 4, "learnable": True}),
+        _upsampled("DTC, 4 heads, learned ranges", 17_673_633, {"kind": "dtc+linear", "heads": 4, "learnable": True}),
     ),
     _table(
         "In no table, 3D",

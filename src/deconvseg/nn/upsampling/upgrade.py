@@ -68,9 +68,9 @@ def upgrade_upsampling(
     one (as in DTC's Fig. 3, arXiv 2601.17939); ``"replace"`` removes the old one. ``upsampling`` is the argument of
     :func:`~deconvseg.nn.create_upsampling`, a name or a mapping with options; kinds that need the skip connection
     (``fade``, ``sapa``) are rejected, because it is not known here. ``{"kind": "dtc", "init": "zero"}`` with
-    ``mode="beside"`` leaves the output unchanged until the model is trained. ``leave`` lists patterns (``fnmatch``) of paths that are not
-    changed. ``example`` is an image (B, C, \\*S) on which the model is run, to find channels and functional calls and
-    to check the changed model; by default one is generated, which suffices for most networks.
+    ``mode="beside"`` leaves the output unchanged until the model is trained. ``leave`` lists patterns (``fnmatch``) of
+    paths that are not changed. ``example`` is an image (B, C, \\*S) on which the model is run, to find channels and
+    functional calls and to check the changed model; by default one is generated, which suffices for most networks.
 
     Load weights that were saved before the change first: with ``"beside"`` the keys of a changed module get ``base``
     inserted. Create the optimiser, and wrap the model for distributed training, afterwards. A traced forward keeps the

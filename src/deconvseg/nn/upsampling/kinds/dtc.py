@@ -28,7 +28,7 @@ class DTC(SamplingLayer):
     A transposed convolution (kernel = stride = scale) predicts one offset per axis and one weight per offset at every
     output position. Tanh and sigmoid bound them, Eq. 1 converts them to positions, and Eq. 2 samples there. The module
     is part (b) of the paper's Fig. 3; its sums with other upsamplings are ``"dtc+linear"`` and ``"dtc+transposed"`` of
-    :func:`~deconvseg.nn.create_upsampling`. The paper suggests receptive fields that suit single organs; ``groups`` and
+    :func:`~deconvseg.nn.create_upsampling`. The paper suggests receptive fields that suit single organs; ``heads`` and
     ``learnable`` are this package's answer.
 
     Args:
@@ -42,8 +42,8 @@ class DTC(SamplingLayer):
             interpolation of the 1x1 convolution) or ``"zero"`` (the 1x1 convolution is zero too, which adds nothing).
         components: components of Table 4 in use: ``"weight"`` multiplies the offsets by predicted weights,
             ``"sigmoid"`` bounds the weights to [0, 1], ``"tanh"`` bounds the offsets to [-1, 1].
-        groups: number of groups of output channels, each with its own positions (1 in the paper).
-        learnable: learn the range of each group on each axis: a factor of ``receptive_field``, 1 at first.
+        heads: number of groups of output channels, each with its own positions (1 in the paper).
+        learnable: learn the range of each head on each axis: a factor of ``receptive_field``, 1 at first.
 
     Shapes: input (B, in_channels, \\*S); output (B, out_channels, \\*(S * scale)).
 
@@ -67,7 +67,7 @@ class DTC(SamplingLayer):
         receptive_field: Annotated[float, Field(gt=0)] | Literal["inf"] = 2.0,
         init: Literal["default", "bilinear", "zero"] = "default",
         components: Sequence[Component] = DTC_COMPONENTS,
-        groups: Annotated[int, Field(ge=1)] = 1,
+        heads: Annotated[int, Field(ge=1)] = 1,
         learnable: bool = False,
     ) -> None:
         super().__init__()
@@ -77,28 +77,28 @@ class DTC(SamplingLayer):
             receptive_field=receptive_field,
             init=init,
             components=components,
-            groups=groups,
+            heads=heads,
             learnable=learnable,
         )
-        if out_channels % groups:
+        if out_channels % heads:
             raise InputError(
-                f"DTC: {out_channels} output channels do not divide into groups={groups}: give a multiple of {groups} "
-                "channels, or other groups"
+                f"DTC: {out_channels} output channels do not divide into heads={heads}: give a multiple of {heads} "
+                "channels, or other heads"
             )
         self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
         self.receptive_field = float(receptive_field)
         self.init = init
         self.components = _in_use(components)
-        self.groups = groups
+        self.heads = heads
         self.learnable = learnable
-        predicted = groups * (2 * spatial_dims if "weight" in self.components else spatial_dims)
+        predicted = heads * (2 * spatial_dims if "weight" in self.components else spatial_dims)
         self.project = CONV[spatial_dims](in_channels, out_channels, kernel_size=1)
         self.coordinates = CONV_TRANSPOSE[spatial_dims](
             in_channels, predicted, kernel_size=self.scale, stride=self.scale
         )
         if learnable:
-            self.log_range = nn.Parameter(torch.zeros(groups, spatial_dims))
+            self.log_range = nn.Parameter(torch.zeros(heads, spatial_dims))
         self.reset_parameters()
 
     @property
@@ -124,8 +124,8 @@ class DTC(SamplingLayer):
 
     @property
     def receptive_fields(self) -> Tensor:
-        """The receptive field of each group on each axis, (groups, axes), in array order."""
-        factor = self.log_range.detach().exp() if self.learnable else torch.ones(self.groups, len(self.scale))
+        """The receptive field of each head on each axis, (heads, axes), in array order."""
+        factor = self.log_range.detach().exp() if self.learnable else torch.ones(self.heads, len(self.scale))
         return self.receptive_field * factor
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
@@ -133,32 +133,32 @@ class DTC(SamplingLayer):
         check_image(x, self.in_channels, len(self.scale), "DTC")
         offsets, weights = self.predict(x)
         features = self.project(x)
-        if self.groups > 1:
-            features, base = _by_group(features, self.groups), None if base is None else _by_group(base, self.groups)
+        if self.heads > 1:
+            features, base = _by_head(features, self.heads), None if base is None else _by_head(base, self.heads)
         out = deformable_upsample(
             features, offsets, weights, scale=self.scale, receptive_field=self.receptive_field, base=base
         )
-        return out if self.groups == 1 else in_order_of(x, torch.unflatten(out, 0, (-1, self.groups)).flatten(1, 2))
+        return out if self.heads == 1 else in_order_of(x, torch.unflatten(out, 0, (-1, self.heads)).flatten(1, 2))
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return offsets and weights, each (B * groups, axes, \\*(S * scale)), the last array axis first."""
+        """Return offsets and weights, each (B * heads, axes, \\*(S * scale)), the last array axis first."""
         offsets, weights = self.coordinates(x), None
-        if self.groups > 1:
-            offsets = _by_group(offsets, self.groups)
+        if self.heads > 1:
+            offsets = _by_head(offsets, self.heads)
         if "weight" in self.components:
             offsets, weights = offsets.chunk(2, dim=1)
             weights = torch.sigmoid(weights) if "sigmoid" in self.components else weights
         offsets = torch.tanh(offsets) if "tanh" in self.components else offsets
         if self.learnable:
             # A factor of the offset is the same factor of λ in Eq. 1.
-            factor = self.log_range.exp().flip(1).view(self.groups, -1, *[1] * len(self.scale))
-            offsets = (torch.unflatten(offsets, 0, (-1, self.groups)) * factor).flatten(0, 1)
+            factor = self.log_range.exp().flip(1).view(self.heads, -1, *[1] * len(self.scale))
+            offsets = (torch.unflatten(offsets, 0, (-1, self.heads)) * factor).flatten(0, 1)
         return offsets, weights
 
     def explain_backend(self) -> Choice:
         """Return the backend for inputs with the device and type of the parameters."""
         axes = len(self.scale)
-        channels = self.project.out_channels // self.groups
+        channels = self.project.out_channels // self.heads
         features = self.project.weight.detach().new_empty(1, channels, *[1] * axes)
         offsets = features.new_empty(1, axes, *self.scale)
         weights = offsets if "weight" in self.components else None
@@ -168,7 +168,7 @@ class DTC(SamplingLayer):
     def extra_repr(self) -> str:
         """Return the arguments, for ``print``."""
         moves = f"receptive_field={self.receptive_field}, components={self.components}"
-        further = f", groups={self.groups}" if self.groups > 1 else ""
+        further = f", heads={self.heads}" if self.heads > 1 else ""
         further += ", learnable=True" if self.learnable else ""
         return f"scale={self.scale}, init={self.init!r}, {moves}{further}"
 
@@ -181,8 +181,8 @@ def _in_use(components: Sequence[Component]) -> tuple[Component, ...]:
     return tuple(component for component in DTC_COMPONENTS if component in components)
 
 
-def _by_group(x: Tensor, groups: int) -> Tensor:
-    return torch.unflatten(x, 1, (groups, -1)).flatten(0, 1)
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    return torch.unflatten(x, 1, (heads, -1)).flatten(0, 1)
 
 
 def _zero(layer: nn.Module) -> None:

@@ -5,7 +5,7 @@ from deconvseg.reporting.curves import plot_curves, render_curves
 from deconvseg.reporting.masks_page import write_mask_report
 from deconvseg.reporting.overlay import case_panel
 from deconvseg.reporting.page import write_report
-from deconvseg.reporting.results import TableResult, read_results, write_results
+from deconvseg.reporting.results import TableResult, draw_efficiency, published_result, read_results, write_results
 from deconvseg.reporting.sampling import SamplingMap, sampling_map
 
 __all__ = [
@@ -14,7 +14,9 @@ __all__ = [
     "TableResult",
     "case_panel",
     "compare_runs",
+    "draw_efficiency",
     "plot_curves",
+    "published_result",
     "read_results",
     "render_curves",
     "sampling_map",

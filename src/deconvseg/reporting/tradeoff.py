@@ -52,9 +52,9 @@ def draw_tradeoff(networks: Sequence[TradeOff], timed: str = "") -> "Figure":
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
-    _name_points(panels[0], [(network, network.cost or network.published_cost or 0.0) for network in networks])
+    name_points(panels[0], [(each.name, each.cost or each.published_cost or 0.0, each.dice) for each in networks])
     if with_seconds:
-        _name_points(panels[1], [(network, network.seconds or 0.0) for network in with_seconds])
+        name_points(panels[1], [(each.name, each.seconds or 0.0, each.dice) for each in with_seconds])
     return figure
 
 
@@ -80,20 +80,20 @@ def _draw_points(
         axes.scatter([place], [network.dice], s=42, facecolor=face, edgecolor=colour, zorder=3)
 
 
-def _name_points(axes: Any, points: Sequence[tuple[TradeOff, float]]) -> None:
-    """Write the names next to the points, where they overlap neither each other nor the lines."""
+def name_points(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write names next to points (name, x, y), where they overlap neither each other nor the lines."""
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()
     taken = [
         Bbox.from_bounds(x - 4, y - 4, 8, 8)
-        for x, y in (axes.transData.transform((place, network.dice)) for network, place in points)
+        for x, y in (axes.transData.transform((place, height)) for _, place, height in points)
     ]
     taken += [line.get_window_extent() for line in axes.lines]
-    for network, place in points:
+    for name, place, height in points:
         for offset, alignment in _PLACES:
             text = axes.annotate(
-                network.name, (place, network.dice), offset, textcoords="offset points", ha=alignment, va="center",
+                name, (place, height), offset, textcoords="offset points", ha=alignment, va="center",
                 fontsize=8, color=INK,
             )  # fmt: skip
             box = text.get_window_extent()

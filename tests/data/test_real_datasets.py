@@ -123,6 +123,16 @@ def test_unregistered_channels_are_refused_and_a_mask_goes_back_exactly(folder, 
     assert copy.geometry.matches(read_image(dwi).geometry, tolerance=1e-6)
 
 
+@pytest.mark.parametrize("folder", ["isles22_case0009"], indirect=True)
+def test_a_case_of_isles22_is_read_in_place(folder):
+    dataset = open_dataset(folder)
+    assert (dataset.layout, dataset.channel_names) == ("isles22", ("DWI", "ADC"))
+    image, label_map = dataset.load(dataset.case("sub-strokecase0009_ses-0001"))
+    assert image.pixels.shape == (2, 112, 112, 73)
+    assert int((label_map.pixels == 1).sum()) == 523
+    assert any("1 FLAIR scan on other grids" in problem.message for problem in dataset.problems)
+
+
 @pytest.mark.parametrize("folder", ["sstem_vnc"], indirect=True)
 def test_an_unknown_layout_is_refused_and_its_csv_is_read(folder, tmp_path):
     with pytest.raises(InputError, match=r"holds .*labels, membranes, mitochondria, raw.*not a known layout"):

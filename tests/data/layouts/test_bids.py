@@ -219,15 +219,15 @@ def test_masks_without_images_say_what_to_open(tmp_path):
         open_dataset(tmp_path / "empty")
 
 
-def test_the_tree_of_isles22(tmp_path):
+def test_a_tree_like_that_of_isles22(tmp_path):
     """Images below rawdata/, masks straight below derivatives/, its own suffix msk, and no description."""
-    for subject in ("strokecase0001", "strokecase0002"):
+    for subject in ("stroke0001", "stroke0002"):
         visit = f"sub-{subject}/ses-0001"
         stem = visit.replace("/", "_")
         volumes(tmp_path / "rawdata" / visit, f"dwi/{stem}_dwi", f"dwi/{stem}_adc")
         volumes(tmp_path / "derivatives" / visit, f"{stem}_msk", labels=True)
     dataset = open_dataset(tmp_path)
-    assert dataset.names == ("sub-strokecase0001_ses-0001", "sub-strokecase0002_ses-0001")
+    assert dataset.names == ("sub-stroke0001_ses-0001", "sub-stroke0002_ses-0001")
     assert (dataset.channel_names, dataset.problems) == (("adc", "dwi"), ())
     assert dataset.load(dataset.cases[1])[1] is not None
 

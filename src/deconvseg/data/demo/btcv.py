@@ -9,11 +9,9 @@ import numpy.typing as npt
 
 from deconvseg.data.demo.scenes import blob, positions, smooth_noise, tilted_geometry, write_volume
 from deconvseg.data.geometry import Geometry
+from deconvseg.data.layouts.btcv import NUMBERS, TEST
 from deconvseg.errors import InputError
 
-_NUMBERS = (*range(1, 11), *range(21, 41))
-# The paper's test cases, as in the layout.
-_TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 _FIRST_TEST = 61
 _SHAPE = (64, 56, 32)
 
@@ -25,12 +23,12 @@ _ORGANS: tuple[tuple[tuple[float, float, float], tuple[float, float, float], flo
     ((0.42, -0.42, -0.3), (0.14, 0.16, 0.32), 180.0),  # right kidney
     ((-0.42, -0.42, -0.2), (0.14, 0.16, 0.32), 180.0),  # left kidney
     ((0.35, 0.38, 0.0), (0.1, 0.13, 0.2), 12.0),  # gallbladder
-    ((-0.06, -0.18, 0.72), (0.07, 0.09, 0.24), 45.0),  # oesophagus
+    ((-0.06, -0.18, 0.72), (0.07, 0.09, 0.24), 45.0),  # esophagus
     ((0.45, 0.1, 0.5), (0.36, 0.4, 0.36), 110.0),  # liver
     ((-0.3, 0.35, 0.42), (0.22, 0.22, 0.3), 35.0),  # stomach
     ((-0.08, -0.42, 0.0), (0.07, 0.09, 0.9), 170.0),  # aorta
     ((0.12, -0.36, 0.0), (0.07, 0.09, 0.8), 140.0),  # inferior vena cava
-    ((0.08, 0.05, 0.15), (0.16, 0.08, 0.16), 160.0),  # portal and splenic veins
+    ((0.08, 0.05, 0.15), (0.16, 0.08, 0.16), 160.0),  # portal vein and splenic vein
     ((-0.12, 0.14, -0.12), (0.26, 0.09, 0.16), 90.0),  # pancreas
     ((0.27, -0.36, 0.24), (0.07, 0.09, 0.16), 60.0),  # right adrenal gland
     ((-0.25, -0.36, 0.3), (0.07, 0.09, 0.16), 60.0),  # left adrenal gland
@@ -51,10 +49,10 @@ def write_btcv(folder: Path, cases: int, seed: int) -> None:
 
 def _numbers(cases: int) -> list[int]:
     """Return the numbers of the cases: two fifths are test cases of the paper, as 12 of 30 are."""
-    if not 2 <= cases <= len(_NUMBERS):
-        raise InputError(f"cases={cases}: BTCV has {len(_NUMBERS)} cases with masks; give 2 to {len(_NUMBERS)}")
-    tests = max(1, round(cases * len(_TEST) / len(_NUMBERS)))
-    return sorted([*_TEST[:tests], *[number for number in _NUMBERS if number not in _TEST][: cases - tests]])
+    if not 2 <= cases <= len(NUMBERS):
+        raise InputError(f"cases={cases}: BTCV has {len(NUMBERS)} cases with masks; give 2 to {len(NUMBERS)}")
+    tests = max(1, round(cases * len(TEST) / len(NUMBERS)))
+    return sorted([*TEST[:tests], *[number for number in NUMBERS if number not in TEST][: cases - tests]])
 
 
 def _make_case(rng: np.random.Generator) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], Geometry]:

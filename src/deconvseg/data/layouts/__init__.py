@@ -1,13 +1,22 @@
 """Layouts of datasets: one module per layout, shared code and recognition of the layout of a path."""
 
 from deconvseg.data.layouts.bids import is_bids, open_bids
+from deconvseg.data.layouts.brats23 import is_brats23, open_brats23
+from deconvseg.data.layouts.btcv import is_btcv, open_btcv
 from deconvseg.data.layouts.csv_layout import is_csv, open_csv
 from deconvseg.data.layouts.decathlon import is_decathlon, open_decathlon
 from deconvseg.data.layouts.folders import is_folders, open_folders
+from deconvseg.data.layouts.isles22 import is_isles22, open_isles22
 from deconvseg.data.layouts.nnunet import is_nnunet, open_nnunet
 from deconvseg.data.layouts.registry import register_layout
 
-# In the order of recognition. A Decathlon dataset also has the folders of nnU-Net, so the Decathlon comes first.
+# In the order of recognition: published datasets, which general layouts may read in part, come first.
+register_layout(
+    "isles22", looks="ISLES'22: sub-strokecase0001/ses-0001/dwi/", recognises=is_isles22, opens=open_isles22
+)
+register_layout("brats23", looks="BraTS'23: BraTS-GLI-00000-000/", recognises=is_brats23, opens=open_brats23)
+register_layout("btcv", looks="BTCV: img/img0001.nii.gz with label/", recognises=is_btcv, opens=open_btcv)
+# A Decathlon dataset also has the folders of nnU-Net, so the Decathlon comes first.
 register_layout("csv", looks="a .csv file with the columns image and label", recognises=is_csv, opens=open_csv)
 register_layout(
     "msd",

@@ -1,0 +1,101 @@
+"""Shared code of the layouts of published datasets: files by name, complete cases, and the publisher's counts."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deconvseg.catalog import Card
+from deconvseg.data.dataset import Case, Problem, list_names
+from deconvseg.data.file_names import case_stem, is_image_file
+from deconvseg.data.layouts.left_out import walk_folders
+from deconvseg.text import number_of
+
+# What a folder with another layout of its own has: a published dataset deeper in it is then not meant.
+_OTHER_LAYOUTS = ("dataset.json", "imagesTr", "images")
+
+
+@dataclass
+class Scan:
+    """The files of a possible case by sequence, its group, and whether its part of the dataset has masks."""
+
+    name: str
+    group: str | None = None
+    part: str = ""
+    files: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+
+def has_files(root: Path, patterns: Iterable[str], nested: Iterable[str] = ()) -> bool:
+    """Return whether a folder has files of these patterns; ``nested`` ones count if it has no layout of its own."""
+    if not root.is_dir():
+        return False
+    if any(_matches(root, pattern) for pattern in patterns):
+        return True
+    return not any((root / name).exists() for name in _OTHER_LAYOUTS) and any(
+        _matches(root, pattern) for pattern in nested
+    )
+
+
+def _matches(root: Path, pattern: str) -> bool:
+    return any(is_image_file(path) for path in root.glob(pattern))
+
+
+def find_named(root: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+    """Return the image files below a folder whose names without the suffix match, sorted by path."""
+    images = sorted(path for _, files in walk_folders(root) for path in files if is_image_file(path))
+    matches = ((pattern.fullmatch(case_stem(path)), path) for path in images)
+    return [(match, path) for match, path in matches if match is not None]
+
+
+def complete_cases(
+    scans: Iterable[Scan], sequences: Sequence[str], mask: str, *, unmasked: Collection[str] = ()
+) -> tuple[list[Case], list[Problem]]:
+    """Return the cases that have one file of each of the ``sequences``, and a problem for each missing file.
+
+    A missing mask is a problem unless the scan is of an ``unmasked`` part, or no scan of its part has a mask, as in a
+    folder of images to predict. Scans without any of the ``sequences`` are masks without images.
+    """
+    scans = list(scans)
+    masked = {scan.part for scan in scans if scan.files.get(mask)} - set(unmasked)
+    cases, problems = [], []
+    for scan in scans:
+        found = {sequence: scan.files.get(sequence, []) for sequence in (*sequences, mask)}
+        example = str(next(path for paths in scan.files.values() for path in paths))
+        missing = [sequence for sequence in sequences if not found[sequence]]
+        if twice := next((paths for paths in found.values() if len(paths) > 1), None):
+            names = " and ".join(str(path) for path in twice[1:])
+            problems.append(Problem(str(twice[0]), f"is there again as {names}; keep one of them", "error", scan.name))
+        elif len(missing) == len(sequences):
+            problems.append(Problem(example, "is a mask without an image", "warning", scan.name))
+        elif missing:
+            message = f"has no {' and no '.join(missing)} beside it, and its case is left out; download it again"
+            problems.append(Problem(example, message, "error", scan.name))
+        else:
+            label = next(iter(found[mask]), None)
+            images = tuple(found[sequence][0] for sequence in sequences)
+            cases.append(Case(scan.name, images, label, scan.group))
+            if label is None and scan.part in masked:
+                problems.append(Problem(str(images[0]), "has no mask", "error", scan.name))
+    return cases, problems
+
+
+def check_counts(root: Path, card: Card, found: Mapping[str, Collection[str]], **known: Sequence[str]) -> list[Problem]:
+    """Return a warning for each part whose number of complete cases is not the publisher's.
+
+    A part without any case is not asked for, as in a folder of images to predict. ``found`` has the names of the
+    cases of each part, ``known`` all names that a part has, where its publisher numbers them.
+    """
+    problems = []
+    for part, names in found.items():
+        stated = card.counts[part]
+        if len(names) in (0, stated):
+            continue
+        absent = [name for name in known.get(part, ()) if name not in names]
+        listed = f": missing are {list_names(absent, limit=3)}" if absent else ""
+        have = number_of(len(names), f"complete {part} case")
+        message = f"has {have}, and its publisher states {stated:,}{listed}"
+        problems.append(Problem(str(root), message, "warning"))
+    return problems

@@ -1,0 +1,155 @@
+"""Published datasets are read in place: by the publishers' names, with what is missing named."""
+
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from deconvseg.catalog import CARDS
+from deconvseg.data import make_demo_dataset, open_dataset
+from deconvseg.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    return {name: make_demo_dataset(folder / name, like=name, cases=5) for name in ("isles22", "brats23", "btcv")}
+
+
+@pytest.fixture
+def tree(published, tmp_path, request):
+    return Path(shutil.copytree(published[request.param], tmp_path / request.param))
+
+
+def messages(dataset):
+    return [f"{Path(problem.file).name} {problem.message}" for problem in dataset.problems]
+
+
+def empty_files(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_strokes_have_dwi_and_adc_and_leave_flair_out(published):
+    outer, inner = open_dataset(published["isles22"]), open_dataset(published["isles22"] / "ISLES-2022")
+    for dataset in (outer, inner):
+        assert (dataset.layout, dataset.channel_names) == ("isles22", ("DWI", "ADC"))
+        assert dict(dataset.label_names) == {0: "background", 1: "lesion"}
+        assert dataset.names == tuple(f"sub-strokecase000{number}_ses-0001" for number in range(1, 6))
+        assert dataset.groups[dataset.names[0]] == "sub-strokecase0001"
+        image, label_map = dataset.load(dataset.cases[0])
+        assert image.pixels.shape == (2, *label_map.pixels.shape)
+    assert any("has 5 FLAIR scans on other grids, left out" in text for text in messages(outer))
+    assert any("publisher states 250: missing are sub-strokecase0006_ses-0001, " in text for text in messages(outer))
+
+
+def test_tumours_have_regions_and_the_time_points_of_a_subject_are_one_group(published):
+    dataset = open_dataset(published["brats23"])
+    assert (dataset.layout, dataset.channel_names) == ("brats23", ("t1n", "t1c", "t2w", "t2f"))
+    assert {region.name: region.labels for region in dataset.regions} == {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
+    groups = dataset.groups
+    assert groups["BraTS-GLI-00003-000"] == groups["BraTS-GLI-00003-001"] != groups["BraTS-GLI-00002-000"]
+    assert len(dataset.labelled_names) == 5
+    assert len(dataset.names) == 6
+    assert not [problem for problem in dataset.problems if problem.severity == "error"]
+    files = [path.name for path in dataset.case("BraTS-GLI-00000-000").images]
+    assert files == [f"BraTS-GLI-00000-000-{sequence}.nii.gz" for sequence in ("t1n", "t1c", "t2w", "t2f")]
+
+
+@pytest.mark.parametrize("inside", ["", "RawData", "RawData/Training"])
+def test_an_abdomen_has_thirteen_named_organs(published, inside):
+    dataset = open_dataset(published["btcv"] / inside)
+    assert (dataset.layout, dataset.channel_names) == ("btcv", ("CT",))
+    assert len(dataset.label_names) == 14
+    assert dataset.label_names[5] == "esophagus"
+    assert len(dataset.labelled_names) == 5
+    assert dataset.names[-1] == ("img0007" if inside.endswith("Training") else "img0061")
+
+
+@pytest.mark.parametrize("name", ["isles22", "brats23", "btcv"])
+def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_path):
+    card, tree = CARDS[name], CARDS[name].tree
+    if name == "btcv":
+        numbers = [*range(1, 11), *range(21, 41)]
+        named = [path.replace("0001", f"{n:04d}") for path in tree[:2] for n in numbers]
+        named += [tree[2].replace("0061", f"{n:04d}") for n in range(61, 81)]
+    else:
+        old, new = ("case0001", "case{:04d}") if name == "isles22" else ("00000-000", "{:05d}-000")
+        named = [path.replace(old, new.format(n)) for path in tree for n in range(1, card.counts["training"] + 1)]
+    dataset = open_dataset(empty_files(tmp_path, *named))
+    assert len(dataset.labelled_names) == card.counts["training"]
+    assert not [text for text in messages(dataset) if "publisher" in text]
+    Path(dataset.cases[1].images[0]).unlink()
+    assert [text for text in messages(open_dataset(tmp_path)) if "publisher states" in text]
+
+
+@pytest.mark.parametrize(
+    ("tree", "removed", "case", "message"),
+    [
+        ("isles22", "*case0002*_adc.nii.gz", "sub-strokecase0002_ses-0001", "has no adc beside it"),
+        ("isles22", "*case0003*_msk.nii.gz", "sub-strokecase0003_ses-0001", "has no mask"),
+        ("brats23", "*00001-000-t2[fw].nii.gz", "BraTS-GLI-00001-000", "has no t2w and no t2f beside it"),
+        ("brats23", "*00002-000-seg.nii.gz", "BraTS-GLI-00002-000", "has no mask"),
+        ("btcv", "label0002.nii.gz", "img0002", "has no mask"),
+        ("btcv", "img0005.nii.gz", "img0005", "is a mask without an image"),
+    ],
+    indirect=["tree"],
+)
+def test_a_missing_file_is_named_with_its_case(tree, removed, case, message):
+    for path in tree.rglob(removed):
+        path.unlink()
+    dataset = open_dataset(tree)
+    found = [problem for problem in dataset.problems if problem.case == case]
+    assert len(found) == 1
+    assert message in found[0].message
+    kept = "no mask" in message
+    assert (case in dataset.names) == kept
+    if kept:
+        assert case not in dataset.labelled_names
+
+
+@pytest.mark.parametrize(
+    ("tree", "masks"),
+    [("isles22", "*_msk.nii.gz"), ("brats23", "*-seg.nii.gz"), ("btcv", "label*.nii.gz")],
+    indirect=["tree"],
+)
+def test_without_any_mask_all_cases_are_for_prediction(tree, masks):
+    for path in tree.rglob(masks):
+        path.unlink()
+    dataset = open_dataset(tree)
+    assert dataset.labelled_names == ()
+    assert len(dataset.names) >= 5
+    assert not [problem for problem in dataset.problems if problem.severity == "error"]
+
+
+@pytest.mark.parametrize("tree", ["isles22"], indirect=True)
+def test_a_scan_that_is_there_twice_is_not_chosen_silently(tree):
+    scan = next(tree.rglob("*case0001*_dwi.nii.gz"))
+    shutil.copy(scan, scan.parents[1] / scan.name)
+    dataset = open_dataset(tree)
+    assert "sub-strokecase0001_ses-0001" not in dataset.names
+    assert any("is there again as" in text for text in messages(dataset))
+
+
+def test_single_cases_are_opened(published):
+    case = next(published["brats23"].rglob("BraTS-GLI-00001-000"))
+    assert open_dataset(case).names == ("BraTS-GLI-00001-000",)
+    subject = published["isles22"] / "ISLES-2022/sub-strokecase0002"
+    for folder in (subject, subject / "ses-0001", subject / "ses-0001/dwi"):
+        dataset = open_dataset(folder)
+        assert (dataset.layout, dataset.names) == ("isles22", ("sub-strokecase0002_ses-0001",))
+
+
+def test_masks_alone_and_other_layouts_around_are_not_taken_for_a_published_dataset(published, tmp_path):
+    assert open_dataset(published["isles22"]).layout == "isles22"
+    with pytest.raises(InputError):
+        open_dataset(published["isles22"] / "ISLES-2022/derivatives")
+    pixels = nib.Nifti1Image(np.zeros((8, 8, 8), np.uint8), np.eye(4))
+    for name in ("images/a.nii.gz", "masks/a.nii.gz", "old/BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1c.nii.gz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.save(pixels, tmp_path / name)
+    assert open_dataset(tmp_path).layout == "folders"

@@ -1,7 +1,7 @@
 """Read and write cases on disk: geometry, label maps, datasets, splits, checks and a demo dataset."""
 
 from deconvseg.data.bids_names import list_bids_masks
-from deconvseg.data.boxes import bounding_box, nonzero_box
+from deconvseg.data.boxes import bounding_box, grown_box, nonzero_box
 from deconvseg.data.cache import PreparedCase, prepare_cases
 from deconvseg.data.checks.checking import check_dataset
 from deconvseg.data.checks.dataset_report import DatasetReport
@@ -59,6 +59,7 @@ from deconvseg.data.patches.sampling import CaseDataset, EpochSampler, PatchData
 from deconvseg.data.places import find_beside, name_beside
 from deconvseg.data.preprocessing import (
     Normalisation,
+    Preprocessing,
     match_channels,
     preprocess_image,
     preprocess_labels,
@@ -106,6 +107,7 @@ __all__ = [
     "Paint",
     "PatchDataset",
     "PreparedCase",
+    "Preprocessing",
     "Probability",
     "Problem",
     "Reader",
@@ -140,6 +142,7 @@ __all__ = [
     "find_splits",
     "finish",
     "group_cases",
+    "grown_box",
     "has_patterns",
     "image_from_itk",
     "image_suffixes",

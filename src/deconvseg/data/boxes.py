@@ -1,5 +1,7 @@
 """Bounding boxes of masks and images."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,3 +28,10 @@ def nonzero_box(image: Image) -> tuple[range, ...] | None:
         # Search the next axes only inside the box found so far.
         pixels = pixels[(slice(None),) * axis + (slice(box[-1].start, box[-1].stop),)]
     return tuple(box)
+
+
+def grown_box(box: tuple[range, ...], margin: int, shape: Sequence[int]) -> tuple[range, ...]:
+    """Return the box grown by ``margin`` voxels at both ends of each axis, within an image of ``shape``."""
+    return tuple(
+        range(max(0, part.start - margin), min(size, part.stop + margin)) for part, size in zip(box, shape, strict=True)
+    )

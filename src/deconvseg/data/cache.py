@@ -22,7 +22,7 @@ from deconvseg.data.dataset import Case, Dataset
 from deconvseg.data.formats.registry import is_known_everywhere
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.labels.encoding import LabelEncoding
-from deconvseg.data.preprocessing import Normalisation, preprocess_image, preprocess_labels
+from deconvseg.data.preprocessing import Normalisation, Preprocessing
 from deconvseg.data.recording import file_state
 from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_npy
 from deconvseg.data.types import LabelMap
@@ -88,6 +88,9 @@ def prepare_cases(
     spacing: Sequence[float],
     normalisations: Sequence[Normalisation],
     encoding: LabelEncoding,
+    resize: Sequence[int] | None = None,
+    crop_margin: int | None = None,
+    normalise_first: bool = False,
     patch_size: Sequence[int] | None = None,
     workers: int = 0,
     text: str = "preparing cases",
@@ -95,9 +98,11 @@ def prepare_cases(
 ) -> list[PreparedCase]:
     """Preprocess every case of the dataset into the cache ``folder`` and return them in the dataset's order.
 
-    The path of an entry is a hash of everything that its content depends on: spacing, normalisations, labels, and the
-    case's files with their sizes, times and inodes. Existing undamaged entries are kept. Entries are written to a
-    temporary folder and then moved, so a process may be killed at any time, and several processes may share a cache.
+    ``spacing``, ``normalisations``, ``resize``, ``crop_margin`` and ``normalise_first`` are those of
+    :class:`~deconvseg.data.Preprocessing`. The path of an entry is a hash of everything that its content depends on:
+    these, the labels, and the case's files with their sizes, times and inodes. Existing undamaged entries are kept.
+    Entries are written to a temporary folder and then moved, so a process may be killed at any time, and several
+    processes may share a cache.
     ``patch_size`` only sets the size of the blocks. With ``workers`` above 0, that many processes do the work if it
     takes long enough. The ``console`` shows the progress under ``text``.
 
@@ -118,10 +123,11 @@ def prepare_cases(
         ('disc0', (40, 48))
 
     """
+    size = None if resize is None else tuple(resize)
+    preprocessing = Preprocessing(tuple(spacing), tuple(normalisations), size, crop_margin, normalise_first)
     settings = {
         "format": _FORMAT,
-        "spacing": [float(length) for length in spacing],
-        "normalisations": [asdict(normalisation) for normalisation in normalisations],
+        **_describe_preprocessing(preprocessing),
         "encoding": asdict(encoding),
         "channels": [*dataset.channel_names, dataset.channels_last],
         **({"masks": [dataset.merged_labels, dataset.mask_colours]} if _changes_masks(dataset) else {}),
@@ -133,8 +139,7 @@ def prepare_cases(
         _prepare,
         replace(dataset, cases=(), problems=()),
         place,
-        spacing=tuple(spacing),
-        normalisations=tuple(normalisations),
+        preprocessing=preprocessing,
         encoding=encoding,
         patch_size=None if patch_size is None else tuple(patch_size),
     )
@@ -173,6 +178,20 @@ def _digest(tree: Any) -> str:
     return sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def _describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return what is part of a key; choices that change nothing are left out, so that older entries are still used."""
+    if preprocessing.resize is not None:
+        grid: dict[str, Any] = {"resize": list(preprocessing.resize)}
+    else:
+        grid = {"spacing": [float(length) for length in preprocessing.spacing]}
+    return {
+        **grid,
+        "normalisations": [asdict(normalisation) for normalisation in preprocessing.normalisations],
+        **({} if preprocessing.crop_margin is None else {"crop_margin": preprocessing.crop_margin}),
+        **({"normalise_first": True} if preprocessing.normalise_first else {}),
+    }
+
+
 def _changes_masks(dataset: Dataset) -> bool:
     return bool(dataset.merged_labels or dataset.mask_colours)
 
@@ -196,8 +215,7 @@ def _prepare(
     place: Path,
     case: Case,
     *,
-    spacing: Sequence[float],
-    normalisations: Sequence[Normalisation],
+    preprocessing: Preprocessing,
     encoding: LabelEncoding,
     patch_size: Sequence[int] | None,
 ) -> PreparedCase:
@@ -209,8 +227,9 @@ def _prepare(
     if labels is None:
         labels = LabelMap(np.zeros(image.shape, np.uint8), image.geometry)
     ids = encoding.encode(labels.pixels, where=str(case.label), white=labels.white)
-    pixels = preprocess_image(image, spacing, normalisations).pixels
-    ids = preprocess_labels(LabelMap(ids, labels.geometry), spacing).pixels
+    box = preprocessing.box(image)
+    pixels = preprocessing.image(image, box).pixels
+    ids = preprocessing.labels(LabelMap(ids, labels.geometry), box).pixels
     rows = _centres(ids, case.name, encoding.ignore_id)
     classes = [[int(label), len(voxels)] for label, voxels in rows.items()]
     centres = np.concatenate([np.zeros((0, ids.ndim), np.int32), *rows.values()])

@@ -156,6 +156,12 @@ class Geometry:
         to_old[:-1, -1] = (scale - 1.0) / 2.0
         return Geometry(self.affine @ to_old, self.placed)
 
+    def cropped(self, box: Sequence[range]) -> Geometry:
+        """Return the geometry of a box of the grid, whose first voxel is the first of each range."""
+        shift = np.eye(len(self.affine))
+        shift[:-1, -1] = [part.start for part in box]
+        return Geometry(self.affine @ shift, self.placed)
+
     def axis_order(self) -> AxisOrder:
         """Return the order that brings the array closest to canonical axes: RAS in 3D, unchanged otherwise."""
         dims = self.spatial_dims

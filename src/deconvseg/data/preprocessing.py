@@ -1,12 +1,13 @@
 """Preprocessing: resample cases to the network's grid and normalise intensities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deconvseg.data.boxes import grown_box, nonzero_box
 from deconvseg.data.colours import is_rgb
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
@@ -56,6 +57,8 @@ class Normalisation:
                 block /= self.std
             return
         mean, std, largest = self._statistics(blocks)
+        if not np.isfinite(mean):
+            raise InputError("the image has NaN or infinite values; replace them first")
         for block in blocks:
             # A constant channel has no scale: it becomes zero.
             if std <= 1e-8 * largest:
@@ -90,8 +93,83 @@ def match_channels(image: Image, names: Sequence[str], where: str = "the image")
     )
 
 
-def preprocess_image(image: Image, spacing: Sequence[float], normalisations: Sequence[Normalisation]) -> Image:
+@dataclass(frozen=True)
+class Preprocessing:
+    """The way of an image to the grid of a network, in canonical axis order.
+
+    The image is cropped to the box of its nonzero voxels, grown by ``crop_margin`` voxels (None: not cropped), and
+    resampled linearly to ``spacing`` in mm, or to the size ``resize`` if it is given, whatever the spacing. Each
+    channel is normalised after that, or before resampling with ``normalise_first``.
+
+    Example:
+        >>> from deconvseg.data import Normalisation, Preprocessing, read_image
+        >>> preprocessing = Preprocessing((1.0, 1.0, 2.0), (Normalisation("zscore_nonzero"),), resize=(16, 16, 8))
+        >>> preprocessing.image(read_image("scan.nii.gz")).shape
+        (16, 16, 8)
+
+    """
+
+    spacing: tuple[float, ...]
+    normalisations: tuple[Normalisation, ...]
+    resize: tuple[int, ...] | None = None
+    crop_margin: int | None = None
+    normalise_first: bool = False
+
+    def box(self, image: Image) -> tuple[range, ...]:
+        """Return the voxels that the network sees, in canonical axis order: all, if the image is zero everywhere."""
+        shape = [image.shape[axis] for axis in image.geometry.axis_order().permutation]
+        inner = None if self.crop_margin is None else nonzero_box(image)
+        return tuple(map(range, shape)) if inner is None else grown_box(inner, self.crop_margin or 0, shape)
+
+    def shape(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """Return the shape on the network's grid of an image (cropped, if it is) in canonical axis order."""
+        return self.resize or resampled_shape(shape, spacing, self.spacing)
+
+    def image(self, image: Image, box: tuple[range, ...] | None = None) -> Image:
+        """Return the image on the network's grid, normalised; ``box`` is the result of :meth:`box`, if it is known."""
+        seen = _cropped(image.canonical(), self.box(image) if box is None else box)
+        if self.normalise_first:
+            seen = self._normalised(seen, image)
+        resampled = seen.resampled(self.shape(seen.shape, seen.geometry.spacing))
+        return resampled if self.normalise_first else self._normalised(resampled, image)
+
+    def labels(self, labels: LabelMap, box: tuple[range, ...]) -> LabelMap:
+        """Return the label map on the grid of the image whose :meth:`box` is given.
+
+        Labels are resampled to a spacing as the argmax of their linearly interpolated one-hot maps, and resized by
+        nearest neighbour.
+        """
+        canonical = labels.canonical()
+        seen = replace(
+            canonical,
+            pixels=np.ascontiguousarray(canonical.pixels[_slices(box)]),
+            geometry=canonical.geometry.cropped(box),
+        )
+        shape = self.shape(seen.shape, seen.geometry.spacing)
+        if shape == seen.shape:
+            return seen
+        return seen.resampled_smooth(shape) if self.resize is None else seen.resampled(shape)
+
+    def _normalised(self, image: Image, given: Image) -> Image:
+        """Normalise an image in place, unless it shares its pixels with the given one."""
+        pixels = image.pixels.copy() if np.may_share_memory(image.pixels, given.pixels) else image.pixels
+        for normalisation, channel in zip(self.normalisations, pixels, strict=True):
+            normalisation.apply(channel)
+        return Image(pixels, image.geometry)
+
+
+def preprocess_image(
+    image: Image,
+    spacing: Sequence[float],
+    normalisations: Sequence[Normalisation],
+    *,
+    resize: Sequence[int] | None = None,
+    crop_margin: int | None = None,
+    normalise_first: bool = False,
+) -> Image:
     """Return the image in canonical axis order, resampled (linearly) to the spacing in mm, each channel normalised.
+
+    The further arguments are those of :class:`Preprocessing`.
 
     Example:
         >>> from deconvseg.data import Normalisation, preprocess_image, read_image
@@ -102,16 +180,20 @@ def preprocess_image(image: Image, spacing: Sequence[float], normalisations: Seq
         (12, 10, 12)
 
     """
-    canonical = image.canonical()
-    resampled = canonical.resampled(resampled_shape(canonical.shape, canonical.geometry.spacing, spacing))
-    pixels = resampled.pixels.copy() if np.may_share_memory(resampled.pixels, image.pixels) else resampled.pixels
-    for normalisation, channel in zip(normalisations, pixels, strict=True):
-        normalisation.apply(channel)
-    return Image(pixels, resampled.geometry)
+    size = None if resize is None else tuple(resize)
+    return Preprocessing(tuple(spacing), tuple(normalisations), size, crop_margin, normalise_first).image(image)
 
 
-def preprocess_labels(labels: LabelMap, spacing: Sequence[float]) -> LabelMap:
+def preprocess_labels(
+    labels: LabelMap,
+    spacing: Sequence[float],
+    *,
+    resize: Sequence[int] | None = None,
+    box: tuple[range, ...] | None = None,
+) -> LabelMap:
     """Return the label map in canonical axis order on the grid that :func:`preprocess_image` makes.
+
+    ``box`` is the :meth:`~Preprocessing.box` of a cropped image.
 
     Example:
         >>> from deconvseg.data import preprocess_labels, read_label_map
@@ -119,9 +201,21 @@ def preprocess_labels(labels: LabelMap, spacing: Sequence[float]) -> LabelMap:
         (12, 10, 12)
 
     """
-    labels = labels.canonical()
-    shape = resampled_shape(labels.shape, labels.geometry.spacing, spacing)
-    return labels if shape == labels.shape else labels.resampled_smooth(shape)
+    if box is None:
+        box = tuple(range(labels.shape[axis]) for axis in labels.geometry.axis_order().permutation)
+    return Preprocessing(tuple(spacing), (), None if resize is None else tuple(resize)).labels(labels, box)
+
+
+def _cropped(image: Image, box: tuple[range, ...]) -> Image:
+    """Return the part of an image in canonical axis order; the image itself for all of it."""
+    if tuple(map(len, box)) == image.shape:
+        return image
+    whole = (slice(None), *_slices(box))
+    return Image(np.ascontiguousarray(image.pixels[whole]), image.geometry.cropped(box))
+
+
+def _slices(box: tuple[range, ...]) -> tuple[slice, ...]:
+    return tuple(slice(part.start, part.stop) for part in box)
 
 
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:

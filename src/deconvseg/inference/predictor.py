@@ -140,6 +140,7 @@ class Predictor:
                 digest.update(piece)
         for plan, member in zip(self.plans, self._members, strict=True):
             seen = plan.model_dump_json(include={"spacing", "patch_size", "channels", "labels", "regions", "model"})
+            seen += _describe_grid(plan)
             size = "" if member.trained == tuple(plan.patch_size) else f" {member.trained}"
             digest.update(f"{seen} {member.overlap} {member.flips}{size}".encode())
         steps = [step.model_dump_json() for step in self.postprocessing.steps]
@@ -201,10 +202,9 @@ class Predictor:
             note(remark)
         sums: list[DoubtSums] = []
         if prepared.volume is not None:
-            order = prepared.geometry.axis_order()
-            maps = None if probabilities is None else order.view(probabilities)
-            counts = None if levels is None else order.view(levels)
-            canvas = Canvas(self.rule, prepared.where, order.view(ids), maps, counts, doubt is not None)
+            maps = None if probabilities is None else prepared.view(probabilities)
+            counts = None if levels is None else prepared.view(levels)
+            canvas = Canvas(self.rule, prepared.where, prepared.view(ids), maps, counts, doubt is not None)
             sums = [part for part in self._sweep.map(prepared.volume, canvas.paint, tell=tell, note=note) if part]
         if doubt is not None:
             doubt(DoubtSums.total(sums, self.rule))
@@ -249,12 +249,28 @@ def _check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
                 f"{name}: its classes {plan.output_names} differ from those of {names[0]}, {first.output_names}; "
                 "average only runs that were trained on the same labels"
             )
+        if plan.crop_margin != first.crop_margin:
+            raise InputError(
+                f"{name}: its plan has the crop_margin {_margin(plan)}, but that of {names[0]} has {_margin(first)}; "
+                "average only runs that were trained with the same one"
+            )
         wanted = [channel.name for channel in plan.channels]
         if len(wanted) > 1 and channel_order(given, wanted) != tuple(range(len(given))):
             raise InputError(
                 f"{name}: its channels {', '.join(wanted)} differ from those of {names[0]}, {', '.join(given)}; "
                 "average only runs that were trained on the same channels"
             )
+
+
+def _margin(plan: Plan) -> str:
+    return "null (not at all)" if plan.crop_margin is None else str(plan.crop_margin)
+
+
+def _describe_grid(plan: Plan) -> str:
+    """Return what a mask depends on beside the spacing; empty for plans of versions that had none of it."""
+    chosen = {key: getattr(plan, key) for key in ("resize", "crop_margin", "normalise_first")}
+    given = {key: value for key, value in chosen.items() if value not in (None, False)}
+    return f" {given}" if given else ""
 
 
 def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:

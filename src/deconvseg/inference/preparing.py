@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import nibabel as nib
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvseg.data import Geometry, Image, match_channels, nonzero_box, preprocess_image, resampled_shape
+from deconvseg.data import Geometry, Image, match_channels, nonzero_box
 from deconvseg.errors import InputError
 from deconvseg.inference.masks import ids_of
 from deconvseg.inference.sweep import Volume
@@ -28,34 +30,45 @@ class PreparedImage:
         shape: the spatial shape of the given image and of its mask.
         geometry: the geometry of that grid.
         pixels: (C, \\*S) for each network, normalised; networks with the same input share one tensor.
-        box: the voxels to predict, in canonical axis order; None if all voxels are zero.
+        crop: the voxels that the networks see, in canonical axis order.
+        box: the voxels to predict, among those of ``crop``; None if all voxels are zero.
         where: the name of the image in messages.
         id_bytes: bytes per voxel of the class ids.
         value_bytes: bytes per voxel of the mask.
         remarks: differences from the training scans.
+        copied: whether intensities are normalised, in a copy, before they are resampled.
 
     """
 
     shape: tuple[int, ...]
     geometry: Geometry
     pixels: list[Tensor]
+    crop: tuple[range, ...]
     box: tuple[range, ...] | None
     where: str
     id_bytes: int
     value_bytes: int
     remarks: tuple[str, ...] = ()
+    copied: bool = False
 
     @property
-    def canonical_shape(self) -> tuple[int, ...]:
-        """The spatial shape of the given image, in canonical axis order."""
-        return tuple(self.shape[axis] for axis in self.geometry.axis_order().permutation)
+    def seen_shape(self) -> tuple[int, ...]:
+        """The spatial shape of what the networks see of the given image, in canonical axis order."""
+        return tuple(map(len, self.crop))
 
     @cached_property
     def volume(self) -> Volume | None:
         """The volume to sweep; None for an image of zeros alone."""
         if self.box is None:
             return None
-        return Volume(self.pixels, self.canonical_shape, self.box, self.where, self.held_bytes)
+        return Volume(self.pixels, self.seen_shape, self.box, self.where, self.held_bytes)
+
+    def view(self, array: NDArray[Any]) -> NDArray[Any]:
+        r"""Return the part of an array (..., \*S) on the image's grid that the networks see, as a view for writing."""
+        seen = self.geometry.axis_order().view(array)
+        leading = (slice(None),) * (array.ndim - len(self.crop))
+        whole = leading + tuple(slice(part.start, part.stop) for part in self.crop)
+        return seen[whole]
 
     @property
     def bytes(self) -> int:
@@ -76,12 +89,14 @@ class PreparedImage:
         """The peak of memory from the image's files to its pixels on the networks' grids."""
         original = self.pixels[0].element_size() * len(self.pixels[0]) * math.prod(self.shape)
         order = self.geometry.axis_order()
-        reordered = original if any(order.flips) or list(order.permutation) != sorted(order.permutation) else 0
+        canonical = tuple(self.shape[axis] for axis in order.permutation)
+        turned = any(order.flips) or list(order.permutation) != sorted(order.permutation)
+        reordered = original if turned or self.copied or self.seen_shape != canonical else 0
         # A file is read into one array and copied into another.
         peak, made = 2 * original, 0
         for pixels in self._distinct():
             made += pixels.nbytes
-            resampled = tuple(pixels.shape[1:]) != self.canonical_shape
+            resampled = tuple(pixels.shape[1:]) != canonical
             peak = max(peak, original + made + (reordered if resampled else 0))
         return peak
 
@@ -92,7 +107,8 @@ class PreparedImage:
 def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memory: int | None = None) -> PreparedImage:
     """Resample an image to the grid of each network and normalise its intensities.
 
-    With ``crop`` only the box of all voxels that are non-zero in some channel is predicted. Raises
+    All plans have one ``crop_margin``. With ``crop`` only the box of all voxels that are non-zero in some channel is
+    predicted. Raises
     :class:`~deconvseg.errors.InputError` for an image that does not fit the networks, and for one that takes more than
     ``memory`` bytes on their grids, or, without that limit, more than the free memory.
     """
@@ -101,28 +117,35 @@ def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memo
             raise InputError(
                 f"{where}: has {len(image.shape)} dimensions, but the run needs {plan.spatial_dims}D images"
             )
-    _check_memory(image, plans, memory, where)
+    seen_box = plans[0].preprocessing.box(image)
+    _check_memory(image, plans, tuple(map(len, seen_box)), memory, where)
     seen: list[tuple[Plan, Tensor]] = []
     for plan in plans:
         alike = (pixels for other, pixels in seen if _sees(other) == _sees(plan))
         pixels = next(alike, None)
         if pixels is None:
             channels = match_channels(image, [channel.name for channel in plan.channels], where)
-            pixels = torch.from_numpy(preprocess_image(channels, plan.spacing, plan.normalisations).pixels)
+            pixels = torch.from_numpy(plan.preprocessing.image(channels, seen_box).pixels)
         seen.append((plan, pixels))
-    order = image.geometry.axis_order()
-    box = nonzero_box(image) if crop else tuple(range(image.shape[axis]) for axis in order.permutation)
+    box: tuple[range, ...] | None = tuple(range(len(part)) for part in seen_box)
+    if crop and (inner := nonzero_box(image)) is not None:
+        pairs = zip(inner, seen_box, strict=True)
+        box = tuple(range(part.start - seen.start, part.stop - seen.start) for part, seen in pairs)
+    elif crop:
+        box = None
     remarks = _find_unusual(image, plans, where)
     one = ids_of(plans[0], (1,))
     return PreparedImage(
         image.shape,
         image.geometry,
         [pixels for _, pixels in seen],
+        seen_box,
         box,
         where,
         one.itemsize,
         plans[0].labels.to_encoding().decode(one).itemsize,
         remarks,
+        any(plan.normalise_first for plan in plans),
     )
 
 
@@ -153,11 +176,9 @@ def _odd_orientation(image: Image, known: Mapping[str, int]) -> tuple[str, ...]:
     return (f"axes stored as {found} (training: {', '.join(known)}; does its header tell left from right?)",)
 
 
-def _check_memory(image: Image, plans: Sequence[Plan], memory: int | None, where: str) -> None:
-    order = image.geometry.axis_order()
-    canonical = order.apply_geometry(image.geometry, image.shape).spacing
-    shape = [image.shape[axis] for axis in order.permutation]
-    grids = {_sees(plan): resampled_shape(shape, canonical, plan.spacing) for plan in plans}
+def _check_memory(image: Image, plans: Sequence[Plan], shape: tuple[int, ...], memory: int | None, where: str) -> None:
+    canonical = image.geometry.axis_order().apply_geometry(image.geometry, image.shape).spacing
+    grids = {_sees(plan): plan.preprocessing.shape(shape, canonical) for plan in plans}
     made = sum(4 * image.channels * math.prod(grid) for grid in grids.values())
     # The image itself is already in memory.
     room = available_memory() if memory is None else memory - image.pixels.nbytes
@@ -171,4 +192,4 @@ def _check_memory(image: Image, plans: Sequence[Plan], memory: int | None, where
 
 def _sees(plan: Plan) -> tuple[object, ...]:
     """The part of a plan that determines how an image is preprocessed."""
-    return plan.spacing, plan.channels
+    return plan.preprocessing, plan.channels

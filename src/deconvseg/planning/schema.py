@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from deconvseg.data import (
     Normalisation,
     Paint,
+    Preprocessing,
     Region,
     check_painting,
     class_colours,
@@ -40,9 +41,12 @@ from deconvseg.planning.recipes import Recipe
 class Plan(Part):
     """A complete plan. With ``regions`` each region has a sigmoid output; without them the classes have a softmax.
 
-    Masks are written region by region, each after the regions that contain it, independent of their order here. With
-    ``crop_to_nonzero`` prediction processes only the bounding box of all voxels that are nonzero in any channel, and
-    sets the rest to background; it is None if the training masks are unknown. ``colours`` are the declared colours
+    Images are cropped to their nonzero voxels, grown by ``crop_margin`` voxels (None: not cropped), resampled to
+    ``spacing`` in mm, or to the size ``resize`` in its place, and normalised, or normalised before they are resampled
+    with ``normalise_first`` (:class:`~deconvseg.data.Preprocessing`). Prediction brings its result back to the image's
+    grid, with background around the crop. Masks are written region by region, each after the regions that contain it,
+    independent of their order here. With ``crop_to_nonzero`` prediction processes only the bounding box of all voxels
+    that are nonzero in any channel, and sets the rest to background; it is None if the training masks are unknown. ``colours`` are the declared colours
     ``#rrggbb`` by name of the class or region; `class_colours` has one for each. ``excluded`` maps the excluded cases
     of the dataset to the reasons.
 
@@ -67,6 +71,9 @@ class Plan(Part):
     channels: tuple[ChannelPlan, ...]
     labels: LabelPlan
     regions: tuple[RegionPlan, ...] | None = None
+    resize: tuple[Size, ...] | None = None
+    crop_margin: Annotated[int, Field(ge=0)] | None = None
+    normalise_first: bool = False
     crop_to_nonzero: bool = False
     colours: dict[str, str] = Field(default={})
     excluded: dict[str, str] = Field(default={})
@@ -80,8 +87,9 @@ class Plan(Part):
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":
-        for key in ("spacing", "patch_size"):
-            if len(getattr(self, key)) != self.spatial_dims:
+        for key in ("spacing", "patch_size", "resize"):
+            values = getattr(self, key)
+            if values is not None and len(values) != self.spatial_dims:
                 raise ValueError(f"{key} needs {self.spatial_dims} values, one per axis")
         ids = range(1, len(self.labels.values))
         for region in self.regions or ():
@@ -145,6 +153,16 @@ class Plan(Part):
     def normalisations(self) -> tuple[Normalisation, ...]:
         """The normalisation of each channel."""
         return tuple(channel.to_normalisation() for channel in self.channels)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The way of an image to the network's grid."""
+        return Preprocessing(self.spacing, self.normalisations, self.resize, self.crop_margin, self.normalise_first)
+
+    @property
+    def grid_spacing(self) -> tuple[float, ...]:
+        """The spacing for turns and scalings of patches: voxels of resized images have one length along each axis."""
+        return self.spacing if self.resize is None else (1.0,) * self.spatial_dims
 
     def steps_per_epoch(self, cases: int) -> int:
         """Return the steps of an epoch for a number of training cases."""

@@ -183,7 +183,7 @@ def train_loader(
         samples,
         seed=seed,
         foreground=recipe.foreground_oversampling,
-        augment=Augment(plan.spacing, plan.patch_size, recipe.augmentation),
+        augment=Augment(plan.grid_spacing, plan.patch_size, recipe.augmentation),
     )
     sampler = RankSampler(EpochSampler(samples), plan.batch_size, ranks)
     # Worker processes draw samples before Lightning sets the sampler's epoch.

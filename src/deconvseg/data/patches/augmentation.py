@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from deconvseg.data.patches import transforms
 Probability = Annotated[float, Field(ge=0, le=1)]
 _Amount = Annotated[float, Field(ge=0)]
 _Relative = Annotated[float, Field(ge=0, lt=1)]
+Padding = Literal["zeros", "border", "reflection"]
 _Positive = Annotated[float, Field(gt=0)]
 
 # If an axis is this many times coarser than the finest, interpolation between its planes invents anatomy. If a patch is
@@ -28,7 +29,8 @@ class Augmentation(BaseModel):
 
     The strength is drawn uniformly: angles and shifts from ±value, factors from 1 ± value or from the range, the
     standard deviation of noise from 0 to the value. ``flip`` mirrors each axis independently, or only ``flip_axes`` if
-    they are given.
+    they are given. ``padding`` gives the values of turned and scaled patches beyond the volume: ``"zeros"`` (labels:
+    background), its ``"border"``, or its ``"reflection"``.
 
     Example:
         >>> from deconvseg.data import Augmentation
@@ -44,6 +46,7 @@ class Augmentation(BaseModel):
     rotation: _Amount = 0.52
     scaling: _Relative = 0.3
     scaling_per_axis: bool = False
+    padding: Padding = "zeros"
     flip: Probability = 0.5
     flip_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = None
     noise: Probability = 0.1
@@ -82,6 +85,7 @@ class Change:
     """The parameters drawn for one sample; None means no change. ``matrix`` maps offsets from the patch centre."""
 
     matrix: NDArray[np.float64] | None = None
+    padding: Padding = "zeros"
     flips: tuple[int, ...] = ()
     noise: float | None = None
     noise_seed: int = 0
@@ -129,6 +133,7 @@ class Augment:
 
         return Change(
             matrix=self._matrix(rng) if drawn(s.affine) else None,
+            padding=s.padding,
             flips=tuple(axis for axis in s.mirrored(dims) if drawn(s.flip)),
             noise=rng.uniform(0, s.noise_std) if drawn(s.noise) else None,
             noise_seed=int(rng.integers(2**63)),

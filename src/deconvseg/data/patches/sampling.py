@@ -102,10 +102,25 @@ class PatchDataset(TorchDataset[Sample]):
             centre: tuple[float, ...] = ()
             pixels, ids = crop(image, start, self.patch_size), crop(labels, start, self.patch_size)
         else:
-            box, centre = _covered(change.matrix, start, self.patch_size, case.shape)
-            whole = (slice(None), *box)
-            pixels, ids = image[whole], labels[box]
+            pixels, ids, centre = self._region(case, change, start)
         return Sample(torch.from_numpy(pixels), torch.from_numpy(ids), centre, change, case.name)
+
+    def _region(
+        self, case: PreparedCase, change: Change, start: Sequence[int]
+    ) -> tuple[NDArray[Any], NDArray[Any], tuple[float, ...]]:
+        """Return the pixels and labels that a turned patch covers, and the position of the patch's centre in them."""
+        assert change.matrix is not None, "the patch is turned or scaled"
+        image, labels = case.image, case.labels
+        if change.padding == "zeros":
+            box, centre = _covered(change.matrix, start, self.patch_size, [(0, n) for n in case.shape])
+            inside = tuple(slice(part.start, part.stop) for part in box)
+            whole = (slice(None), *inside)
+            return image[whole], labels[inside], centre
+        # As without turning, a volume smaller than the patch is padded with zeros first.
+        padded = [(min(0, s), max(n, s + p)) for s, p, n in zip(start, self.patch_size, case.shape, strict=True)]
+        box, centre = _covered(change.matrix, start, self.patch_size, padded)
+        corner, size = [part.start for part in box], [len(part) for part in box]
+        return crop(image, corner, size), crop(labels, corner, size), centre
 
     def _start(self, rng: np.random.Generator, case: PreparedCase, position: int) -> tuple[int, ...]:
         slack = [n - p for n, p in zip(case.shape, self.patch_size, strict=True)]
@@ -154,7 +169,7 @@ def _changed(samples: Sequence[Sample], patch_size: Sequence[int]) -> tuple[Tens
     for sample in samples:
         pixels, ids, change = sample.image, sample.labels, sample.change
         if change.matrix is not None:
-            pixels, ids = resample(pixels, ids, change.matrix.tolist(), sample.centre, patch_size)
+            pixels, ids = resample(pixels, ids, change.matrix.tolist(), sample.centre, patch_size, change.padding)
         if change.flips:
             pixels, ids = pixels.flip([axis + 1 for axis in change.flips]), ids.flip(change.flips)
         images.append(pixels)
@@ -239,12 +254,19 @@ def crop(array: StoredArray | NDArray[Any], start: Sequence[int], size: Sequence
 
 
 def _covered(
-    matrix: NDArray[np.float64], start: Sequence[int], patch_size: Sequence[int], shape: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[float, ...]]:
-    """Return the box of a volume that a rotated patch covers, and the position of the patch's centre in that box."""
+    matrix: NDArray[np.float64],
+    start: Sequence[int],
+    patch_size: Sequence[int],
+    volume: Sequence[tuple[int, int]],
+) -> tuple[tuple[range, ...], tuple[float, ...]]:
+    """Return the box of a volume that a rotated patch covers, and the position of the patch's centre in that box.
+
+    ``volume`` is the first voxel of each axis and the one after its last.
+    """
+    firsts, ends = zip(*volume, strict=True)
     half = (np.asarray(patch_size) - 1) / 2
     middle = np.asarray(start) + half
     reach = np.abs(matrix) @ half
-    low = np.maximum(np.floor(middle - reach), 0).astype(int)
-    high = np.minimum(np.ceil(middle + reach) + 1, shape).astype(int)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), tuple((middle - low).tolist())
+    low = np.maximum(np.floor(middle - reach), firsts).astype(int)
+    high = np.minimum(np.ceil(middle + reach) + 1, ends).astype(int)
+    return tuple(range(int(a), int(b)) for a, b in zip(low, high, strict=True)), tuple((middle - low).tolist())

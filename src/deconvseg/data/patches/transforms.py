@@ -13,16 +13,22 @@ _GAUSSIAN_WIDTH = 3.0
 
 
 def resample(
-    image: Tensor, labels: Tensor, matrix: Sequence[Sequence[float]], centre: Sequence[float], size: Sequence[int]
+    image: Tensor,
+    labels: Tensor,
+    matrix: Sequence[Sequence[float]],
+    centre: Sequence[float],
+    size: Sequence[int],
+    padding: str = "zeros",
 ) -> tuple[Tensor, Tensor]:
     """Resample a patch (C, *size) from an image (C, *R), linearly, and from its labels (*R), by nearest neighbour.
 
-    Voxel ``i`` of the patch is sampled at ``centre + matrix @ (i - (size - 1) / 2)``; values outside R are zero.
+    Voxel ``i`` of the patch is sampled at ``centre + matrix @ (i - (size - 1) / 2)``. ``padding`` gives the values
+    outside R: ``"zeros"``, ``"border"`` or ``"reflection"``.
     """
     grid = _grid(matrix, centre, size, labels.shape, image.device)
     # align_corners=True has no scale along an axis of one voxel.
-    pixels = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    ids = F.grid_sample(labels[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    pixels = F.grid_sample(image[None], grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    ids = F.grid_sample(labels[None, None].float(), grid, mode="nearest", padding_mode=padding, align_corners=False)
     return pixels[0], ids[0, 0].to(labels.dtype)
 
 

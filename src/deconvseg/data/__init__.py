@@ -1,7 +1,7 @@
 """Read and write cases on disk: geometry, label maps, datasets, splits, checks and a demo dataset."""
 
 from deconvseg.data.bids_names import list_bids_masks
-from deconvseg.data.boxes import bounding_box, grown_box, nonzero_box
+from deconvseg.data.boxes import bounding_box, nonzero_box
 from deconvseg.data.cache import PreparedCase, prepare_cases
 from deconvseg.data.checks.checking import check_dataset
 from deconvseg.data.checks.dataset_report import DatasetReport
@@ -142,7 +142,6 @@ __all__ = [
     "find_splits",
     "finish",
     "group_cases",
-    "grown_box",
     "has_patterns",
     "image_from_itk",
     "image_suffixes",

@@ -127,7 +127,7 @@ def prepare_cases(
     preprocessing = Preprocessing(tuple(spacing), tuple(normalisations), size, crop_margin, normalise_first)
     settings = {
         "format": _FORMAT,
-        **_describe_preprocessing(preprocessing),
+        **preprocessing.key,
         "encoding": asdict(encoding),
         "channels": [*dataset.channel_names, dataset.channels_last],
         **({"masks": [dataset.merged_labels, dataset.mask_colours]} if _changes_masks(dataset) else {}),
@@ -176,20 +176,6 @@ def _describe(case: Case) -> str:
 
 def _digest(tree: Any) -> str:
     return sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return what is part of a key; choices that change nothing are left out, so that older entries are still used."""
-    if preprocessing.resize is not None:
-        grid: dict[str, Any] = {"resize": list(preprocessing.resize)}
-    else:
-        grid = {"spacing": [float(length) for length in preprocessing.spacing]}
-    return {
-        **grid,
-        "normalisations": [asdict(normalisation) for normalisation in preprocessing.normalisations],
-        **({} if preprocessing.crop_margin is None else {"crop_margin": preprocessing.crop_margin}),
-        **({"normalise_first": True} if preprocessing.normalise_first else {}),
-    }
 
 
 def _changes_masks(dataset: Dataset) -> bool:

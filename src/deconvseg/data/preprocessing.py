@@ -1,8 +1,8 @@
 """Preprocessing: resample cases to the network's grid and normalise intensities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,17 @@ class Preprocessing:
     resize: tuple[int, ...] | None = None
     crop_margin: int | None = None
     normalise_first: bool = False
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What a preprocessed image depends on; choices that change nothing are left out, as in older caches."""
+        grid = {"spacing": list(map(float, self.spacing))} if self.resize is None else {"resize": list(self.resize)}
+        return {
+            **grid,
+            "normalisations": [asdict(normalisation) for normalisation in self.normalisations],
+            **({} if self.crop_margin is None else {"crop_margin": self.crop_margin}),
+            **({"normalise_first": True} if self.normalise_first else {}),
+        }
 
     def box(self, image: Image) -> tuple[range, ...]:
         """Return the voxels that the network sees, in canonical axis order: all, if the image is zero everywhere."""

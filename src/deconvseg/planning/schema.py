@@ -46,9 +46,9 @@ class Plan(Part):
     with ``normalise_first`` (:class:`~deconvseg.data.Preprocessing`). Prediction brings its result back to the image's
     grid, with background around the crop. Masks are written region by region, each after the regions that contain it,
     independent of their order here. With ``crop_to_nonzero`` prediction processes only the bounding box of all voxels
-    that are nonzero in any channel, and sets the rest to background; it is None if the training masks are unknown. ``colours`` are the declared colours
-    ``#rrggbb`` by name of the class or region; `class_colours` has one for each. ``excluded`` maps the excluded cases
-    of the dataset to the reasons.
+    that are nonzero in any channel, and sets the rest to background; it is None if the training masks are unknown.
+    ``colours`` are the declared colours ``#rrggbb`` by name of the class or region; `class_colours` has one for each.
+    ``excluded`` maps the excluded cases of the dataset to the reasons.
 
     ``reasons`` maps keys (dotted paths; ``channel NAME``) to reasons, and ``chosen`` maps them to the values at
     planning, so that later changes can be reported.

@@ -12,6 +12,7 @@ from scipy.stats import wilcoxon
 from deconvseg.data import Geometry, LabelMap, write_label_map
 from deconvseg.errors import InputError
 from deconvseg.evaluation import evaluate
+from deconvseg.reporting import write_network_figure
 from deconvseg.reporting.comparison import compare_runs, write_comparison
 from deconvseg.reporting.comparison.entries import count_parameters
 from deconvseg.reporting.comparison.pictures import choose_changed
@@ -293,3 +294,15 @@ def test_parameters_are_counted_without_reading_them(tmp_path):
     assert count_parameters(tmp_path) is None
     (tmp_path / "weights.safetensors").write_bytes(b"")
     assert count_parameters(tmp_path) is None
+
+
+class TestFigure:
+    def test_runs_are_drawn_on_the_cases_that_differ_most(self, runs, tmp_path):
+        figure = write_network_figure(runs, tmp_path / "new" / "cases.png", cases=1, crops=1)
+        assert figure.read_bytes()[:4] == b"\x89PNG"
+        again = write_network_figure(runs, tmp_path / "again.png", chosen=["case7"], crops=1, look="masks")
+        assert again.stat().st_size != figure.stat().st_size
+
+    def test_an_unknown_case_names_the_nearest(self, runs, tmp_path):
+        with pytest.raises(InputError, match="case 'case77' is unknown: did you mean 'case7'"):
+            write_network_figure(runs, tmp_path / "x.svg", chosen=["case77"])

@@ -9,7 +9,7 @@ import typer
 from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, list_errors, print_json, table_width, warn
 from deconvseg.cli.tables import lay_out
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, check_choice
 from deconvseg.options import EvaluateOptions
 from deconvseg.text import escape_controls, number_of
 
@@ -131,6 +131,24 @@ def report(
     images: Annotated[
         Path | None, typer.Option("--images", help="Scans of a folder of masks, over which the masks are shown.")
     ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", help="Picture (.png, .pdf, .svg) of two or more runs on the same cases, not a page."),
+    ] = None,
+    look: Annotated[
+        str | None,
+        typer.Option(
+            "--look",
+            help="How --figure shows masks: errors (blue right, green false positive, red missed; default), masks "
+            "(white on black), or classes (colours).",
+        ),
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option("--crops", min=0, max=4, help="Number of enlarged regions for each case of --figure.")
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--case", help="A case to show in --figure; give it again for more.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML page about a run, about several runs side by side, or about predicted masks.
@@ -139,6 +157,11 @@ def report(
     """
     from deconvseg.reporting.masks import is_mask_folder
 
+    if figure is not None:
+        _draw(runs, metrics or [], figure, cases, look or "errors", crops or 0, names or [])
+        return
+    if look is not None or crops is not None or names:
+        raise InputError("--look, --crops and --case are for --figure; give a picture to write, such as cases.png")
     masks = len(runs) == 1 and is_mask_folder(runs[0])
     if images is not None and not masks:
         raise InputError("--images is for one folder of predicted masks; the report of a run finds its own images")
@@ -153,6 +176,20 @@ def report(
         _report_masks(runs[0], images, output, cases)
         return
     _report_run(runs[0], metrics or [], output, cases)
+
+
+def _draw(
+    runs: list[Path], metrics: list[Path], figure: Path, cases: int | None, look: str, crops: int, names: list[str]
+) -> None:
+    from deconvseg.reporting import write_network_figure
+    from deconvseg.reporting.side_by_side import LOOKS
+
+    check_choice(look, LOOKS, "--look")
+    chosen = next(each for each in LOOKS if each == look)
+    most = 2 if cases is None else cases
+    echo_path(
+        write_network_figure(runs, figure, evaluations=metrics, cases=most, chosen=names, look=chosen, crops=crops)
+    )
 
 
 def _compare(runs: list[Path], metrics: list[Path], output: Path, cases: int | None, *, json: bool) -> None:

@@ -46,6 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg report RUN",
         "deconvseg report RUN --metrics MASKS/metrics.json -o page.html",
         "deconvseg report RUN1 RUN2 -o compare.html     # two runs side by side",
+        "deconvseg report RUN1 RUN2 --figure cases.png --crops 1",
         "deconvseg report MASKS --images SCANS          # masks without truth",
     ),
     "models": (

@@ -7,14 +7,17 @@ from deconvseg.reporting.overlay import case_panel
 from deconvseg.reporting.page import write_report
 from deconvseg.reporting.results import TableResult, draw_efficiency, published_result, read_results, write_results
 from deconvseg.reporting.sampling import SamplingMap, sampling_map
+from deconvseg.reporting.side_by_side import NetworkCase, draw_networks, write_network_figure
 
 __all__ = [
     "Comparison",
+    "NetworkCase",
     "SamplingMap",
     "TableResult",
     "case_panel",
     "compare_runs",
     "draw_efficiency",
+    "draw_networks",
     "plot_curves",
     "published_result",
     "read_results",
@@ -22,6 +25,7 @@ __all__ = [
     "sampling_map",
     "write_comparison",
     "write_mask_report",
+    "write_network_figure",
     "write_report",
     "write_results",
 ]

@@ -1,11 +1,13 @@
 """Pictures of the cases that differ most between runs: the masks of all runs next to the truth."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.data import Geometry
 from deconvseg.errors import DeconvsegError
 from deconvseg.reporting.comparison.pairing import Comparison
 from deconvseg.reporting.gallery import Album, name_channel, picture_of, read_case_image, read_masks
@@ -32,7 +34,27 @@ def draw_changed(comparison: Comparison, place: int, colours: dict[str, str], al
         return empty | {"note": f"No picture: {error}."}
 
 
-def _draw(comparison: Comparison, name: str, colours: dict[str, str], album: Album) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class CasePixels:
+    """A case of a comparison: image (C, *S) or None, with notes on it, truth and the masks of all runs (*S).
+
+    Masks hold the numbers of the common classes, from 1.
+    """
+
+    image: npt.NDArray[Any] | None
+    truth: npt.NDArray[np.int64]
+    masks: list[npt.NDArray[np.int64]]
+    geometry: Geometry
+    notes: list[str]
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """One value per axis."""
+        return tuple(self.geometry.spacing)
+
+
+def read_pixels(comparison: Comparison, name: str) -> CasePixels:
+    """Read the image and all masks of a common case."""
     masks: list[npt.NDArray[Any]] = []
     for entry, cases in zip(comparison.entries, comparison.by_case, strict=True):
         first, second = read_masks(entry.evaluation, cases[name])
@@ -41,22 +63,27 @@ def _draw(comparison: Comparison, name: str, colours: dict[str, str], album: Alb
             masks.append(_rename(first.pixels, values, comparison.classes))
             truth_map = first
         masks.append(_rename(second.pixels, values, comparison.classes))
-    truth, found = masks[0], masks[1:]
-    record, case = comparison.entries[0].evaluation, comparison.by_case[0][name]
-    image, notes = read_case_image(record, case, truth_map)
+    image, notes = read_case_image(comparison.entries[0].evaluation, comparison.by_case[0][name], truth_map)
+    return CasePixels(image, masks[0], masks[1:], truth_map.geometry, notes)
+
+
+def _draw(comparison: Comparison, name: str, colours: dict[str, str], album: Album) -> dict[str, Any]:
+    pixels = read_pixels(comparison, name)
+    image, truth, found, notes = pixels.image, pixels.truth, pixels.masks, [*pixels.notes]
+    masks, record = [truth, *found], comparison.entries[0].evaluation
     channel = None if image is None else choose_channel(image, truth, found[0])
     if image is not None and channel is not None and len(image) > 1:
         channels = [each.get("name", "") for each in comparison.entries[0].run.plan.get("channels") or ()]
         notes.append(name_channel(channel, len(image), channels))
     slice = _most_changed(found) if truth.ndim == 3 else 0
-    scene = Scene.of(image, masks, truth_map.geometry.spacing, slice=slice, channel=channel, longest=LONGEST_SIDE)
+    scene = Scene.of(image, masks, pixels.spacing, slice=slice, channel=channel, longest=LONGEST_SIDE)
     shown = {place: colours[text] for place, text in enumerate(comparison.classes, 1)}
     unit = record.tree["unit"] if record.tree["unit"] == "mm" or truth.ndim == 2 else "mm"
     unit = "pixels" if unit == "voxel" else unit
-    placed = truth_map.geometry.placed and truth.ndim == 3
+    placed = pixels.geometry.placed and truth.ndim == 3
 
-    def show(title: str, pixels: npt.NDArray[np.uint8], *, whole: bool = False) -> dict[str, Any]:
-        return picture_of(title, pixels, scene.whole_width if whole else scene.width, unit, album, placed=placed)
+    def show(title: str, picture: npt.NDArray[np.uint8], *, whole: bool = False) -> dict[str, Any]:
+        return picture_of(title, picture, scene.whole_width if whole else scene.width, unit, album, placed=placed)
 
     names = [entry.name for entry in comparison.entries]
     parts = [scene.cut(mask) for mask in masks]

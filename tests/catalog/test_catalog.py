@@ -1,3 +1,4 @@
+import itertools
 import re
 import subprocess
 import sys
@@ -17,16 +18,17 @@ ARGUMENTS = [
 ]
 
 
-def test_widths_double_from_the_first_to_at_most_512():
+def test_widths_double_from_the_first_to_at_most_512_or_nnunets_320():
     for arguments in ARGUMENTS:
         widths = arguments.get("widths", ())
-        assert widths == tuple(min(widths[0] * 2**stage, 512) for stage in range(len(widths)))
+        most = 320 if arguments.get("norm") == "instance_affine" else 512
+        assert widths == tuple(min(widths[0] * 2**stage, most) for stage in range(len(widths)))
 
 
 def test_patches_fit_the_networks():
     for preset in PRESETS.values():
         assert len(preset.patch_size) == preset.ends["spatial_dims"]
-        assert all(size % 32 == 0 for size in preset.patch_size)
+        assert all(size % 16 == 0 for size in preset.patch_size)
         assert preset.networks.get("unetr", {}).get("image_size", preset.patch_size) == preset.patch_size
 
 
@@ -48,7 +50,7 @@ def test_receptive_fields_are_those_of_the_paper_of_dtc():
         preset: [
             {**PRESETS[preset].networks[variant.model], **variant.arguments}["upsampling"]["receptive_field"]
             for title, variant in PRESETS[preset].variants.items()
-            if title.endswith("with DTC")
+            if title.endswith("with DTC") and "DySample" not in title and "FADE" not in title
         ]
         for preset in ("isic", "busi", "btcv")
     }
@@ -175,3 +177,33 @@ def test_parameters_are_those_printed_in_the_paper(table, row):
 def test_the_catalogue_imports_no_other_package():
     code = "import sys, deconvseg.catalog; print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_preset_has_its_papers_recipe_and_preprocessing():
+    assert {name: preset.recipe for name, preset in PRESETS.items()} == {
+        "isles22": "paper", "brats23": "paper", "glas": "paper", "fives": "paper", "isles26": "paper",
+        "isic": "dtc", "busi": "dtc", "btcv": "nnunet",
+    }  # fmt: skip
+    for name, preset in PRESETS.items():
+        for length in (preset.spacing, preset.resize):
+            assert length is None or len(length) == len(preset.patch_size), name
+        # Fewer labels in each region than in the one before, which contains it.
+        regions = [set(labels) for labels in (preset.regions or {}).values()]
+        assert all(inner < outer for outer, inner in itertools.pairwise(regions))
+        assert preset.regions is None or len(regions) == preset.ends["out_channels"]
+
+
+def test_the_plan_of_btcv_follows_nnunets_rules():
+    preset = PRESETS["btcv"]
+    network, spacing, size = preset.networks["nnunet"], list(preset.spacing), list(preset.patch_size)
+    for stage, stride in enumerate(network["strides"]):
+        if stage:
+            isotropic = [axis < 2 * min(spacing) for axis in spacing]
+            # No axis becomes shorter than four voxels.
+            halved = [fine and length >= 8 for fine, length in zip(isotropic, size, strict=True)]
+            assert stride == tuple(1 + half for half in halved)
+            spacing = [axis * step for axis, step in zip(spacing, stride, strict=True)]
+            size = [length // step for length, step in zip(size, stride, strict=True)]
+        kernel = tuple(3 if stage or axis < 2 * min(spacing) else 1 for axis in spacing)
+        assert network["kernel_size"][stage] == kernel
+    assert size == [6, 6, 6]

@@ -239,7 +239,7 @@ def test_a_fold_is_asked_for_all_that_no_plan_decides(tmp_path: Path) -> None:
     )
     arguments = fold_task(run, 1, TrainOptions.of(asked)).arguments
     entries = declared_options(RunOptions)
-    decided = {name for name, option, _ in entries if option.plans} | {"values", "epochs"}
+    decided = {name for name, option, _ in entries if option.plans} | {"values", "epochs", "precision"}
     assert arguments.keys() == {name for name, _, _ in entries} - decided | {"output", "fold"}
     assert (arguments["seed"], arguments["max_seconds"], arguments["workers"]) == (3, 60, 0)
     assert (arguments["plan"], arguments["splits"]) == (
@@ -253,7 +253,7 @@ def test_a_fold_is_asked_for_all_that_no_plan_decides(tmp_path: Path) -> None:
 OF_THE_LAST_VERSION = {
     "dataset": "discs", "model": "deconver", "preset": None, "variant": None, "plan": "plan.json", "recipe": "default",
     "splits": "splits.json", "fold": 0, "foreground": False, "epochs": 2, "max_seconds": 60, "memory": None,
-    "dims": None, "device": "cpu", "precision": "auto", "workers": 0, "cache": None, "pretrained": None,
+    "dims": None, "device": "cpu", "precision": None, "workers": 0, "cache": None, "pretrained": None,
     "values": {"batch_size": 2}, "seed": 3, "devices": None, "nodes": None, "strategy": None,
 }  # fmt: skip
 

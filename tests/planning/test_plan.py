@@ -426,7 +426,7 @@ def test_a_preset_that_does_not_fit_is_warned_of_with_figures(balls: Path) -> No
     assert plan.predicted is not None
     assert not plan.predicted.measured
     slow, large = plan.warnings
-    assert "the plan's 50000 steps of " in slow
+    assert "the plan's 500 steps of " in slow
     assert "limited to 60 s ends after about 6 of them; allow " in slow
     assert "more than the 2.0 GiB" in large
     # By voxels, from a patch that a CPU takes: as if the whole batch had been measured.

@@ -2,7 +2,8 @@
 
 from deconvseg.catalog.cards import CARDS, Card
 from deconvseg.catalog.further import FURTHER_TABLES
-from deconvseg.catalog.presets import PRESETS, Preset, Variant
+from deconvseg.catalog.preset_types import Preset, Variant
+from deconvseg.catalog.presets import PRESETS
 from deconvseg.catalog.published import PUBLISHED_TABLES, PublishedRow, PublishedTable
 from deconvseg.catalog.reasons import REASONS
 from deconvseg.catalog.scores import (

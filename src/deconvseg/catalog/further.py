@@ -32,12 +32,18 @@ def _table(title: str, presets: tuple[str, ...], size: tuple[int, ...], *rows: P
 
 
 def _of_preset(title: str, *presets: str) -> PublishedTable:
-    """Return a table of all networks of the first preset; the others differ from it only in receptive fields."""
-    first = PRESETS[presets[0]]
-    rows = (
-        PublishedRow(name, variant.model, variant.arguments, parameters=variant.parameters, preset=presets[0])
-        for name, variant in first.variants.items()
-    )
+    """Return a table of all networks of the first preset; the others differ from it only in receptive fields.
+
+    Of variants of one network that have the same size, which differ in receptive fields or activations, it has one row.
+    """
+    first, seen = PRESETS[presets[0]], set[tuple[str, int]]()
+    rows = []
+    for name, variant in first.variants.items():
+        if (variant.model, variant.parameters) in seen:
+            continue
+        seen.add((variant.model, variant.parameters))
+        row = PublishedRow(name, variant.model, variant.arguments, parameters=variant.parameters, preset=presets[0])
+        rows.append(row)
     return _table(title, presets, first.patch_size, *rows)
 
 

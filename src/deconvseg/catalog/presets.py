@@ -1,66 +1,14 @@
 """Configurations that the papers compare: one preset for each dataset.
 
 Sources: Deconver (arXiv 2504.00302, section IV-A); for ``isles26`` "Deconver for Stroke Lesion Segmentation" (SWITCH
-2026); for ``isic``, ``busi`` and ``btcv`` DTC with its receptive fields (arXiv 2601.17939, Tables 1 to 3, sections 4.1
-and 4.2).
+2026). Those of DTC are in :mod:`~deconvseg.catalog.dtc_presets`.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Variant(NamedTuple):
-    """A network of a preset: its registered model, exact parameter count, and arguments that override the preset's.
-
-    Example:
-        >>> from deconvseg.catalog import PRESETS
-        >>> PRESETS["isles22"].variants["Deconver, filters of 3"].parameters
-        10476545
-
-    """
-
-    model: str
-    parameters: int
-    arguments: Mapping[str, Any] = {}
-
-
-class Preset(NamedTuple):
-    """The networks that a paper compares on a dataset, and how it trained them.
-
-    ``ends`` holds the constructor arguments shared by all networks (channels and spatial axes), ``networks`` the other
-    arguments of each registered model. ``variants`` holds all networks of the paper under the paper's names.
-    ``patch_size`` is in voxels or pixels; ``batch_size`` and ``epochs`` are None where the paper does not state them.
-    ``recipe`` is the name of the paper's recipe. ``regions`` maps the names of overlapping outputs to the labels that
-    they unite, the outermost first; None stands for one output for each class. The others are the preprocessing:
-    ``spacing`` in mm, a ``resize`` of whole images in pixels, ``crop_margin`` in voxels around the nonzero voxels, and
-    ``normalisation`` of the intensities (``"zscore_nonzero"``: over the nonzero voxels of each channel), with
-    ``normalise_first`` before resampling; None leaves each to the data. Axes are in canonical order, RAS in 3D.
-
-    Example:
-        >>> from deconvseg.catalog import PRESETS
-        >>> PRESETS["isles22"].arguments("deconver")
-        {'in_channels': 2, 'out_channels': 1, 'spatial_dims': 3, 'widths': (64, 128, 256, 512)}
-
-    """
-
-    ends: Mapping[str, int]
-    networks: Mapping[str, Mapping[str, Any]]
-    variants: Mapping[str, Variant]
-    patch_size: tuple[int, ...]
-    batch_size: int | None
-    epochs: int | None
-    recipe: str = "paper"
-    regions: Mapping[str, tuple[str, ...]] | None = None
-    spacing: tuple[float, ...] | None = None
-    resize: tuple[int, ...] | None = None
-    crop_margin: int | None = None
-    normalisation: str | None = None
-    normalise_first: bool = False
-
-    def arguments(self, model: str) -> dict[str, Any]:
-        """Return all constructor arguments of one of the ``networks``."""
-        return {**self.ends, **self.networks[model]}
-
+from deconvseg.catalog.dtc_presets import DTC_PRESETS
+from deconvseg.catalog.preset_types import Preset, Variant
 
 _WIDTHS_4 = (64, 128, 256, 512)
 _WIDTHS_5 = (32, 64, 128, 256, 512)
@@ -86,37 +34,6 @@ def _networks(widths: tuple[int, ...], patch_size: tuple[int, ...]) -> dict[str,
     }
 
 
-def _with_dtc(base: str, receptive_field: float | str) -> dict[str, Any]:
-    return {"upsampling": {"kind": f"dtc+{base}", "receptive_field": receptive_field}}
-
-
-def _of_dtc(linear: float | str, transposed: float, segmamba: float, swin: float) -> Preset:
-    """Return the networks of DTC's Tables 1 and 2 for the receptive fields of one dataset."""
-    return Preset(
-        ends=_COLOUR,
-        networks={
-            "unet": _with_dtc("linear", linear),
-            "segmamba": _with_dtc("transposed", segmamba),
-            "swin_unetr_v2": _with_dtc("transposed", swin),
-        },
-        variants={
-            "UNet, linear": Variant("unet", 17_262_977, {"upsampling": "linear"}),
-            "UNet, linear, with DTC": Variant("unet", 17_627_473),
-            "UNet, transposed": Variant("unet", 31_037_633, {"upsampling": "transposed"}),
-            "UNet, transposed, with DTC": Variant("unet", 31_765_649, _with_dtc("transposed", transposed)),
-            "SegMamba": Variant("segmamba", 26_498_065, {"upsampling": "transposed"}),
-            "SegMamba with DTC": Variant("segmamba", 26_913_521),
-            "SwinUNETR-V2": Variant("swin_unetr_v2", 28_664_395, {"upsampling": "transposed"}),
-            "SwinUNETR-V2 with DTC": Variant("swin_unetr_v2", 29_082_975),
-        },
-        patch_size=(256, 256),
-        batch_size=None,
-        epochs=None,
-        recipe="dtc",
-        resize=(256, 256),
-    )
-
-
 def _variants(deconver: tuple[int, int], nnunet: int, segresnet: int, unetr: int, swin: int) -> dict[str, Variant]:
     """Return the networks of Tables I to III with their sizes; Deconver's are for filters of 3 and of 5."""
     return {
@@ -139,6 +56,10 @@ PRESETS: Mapping[str, Preset] = {
         variants={
             **_variants((10_476_545, 11_028_481), 22_392_257, 75_858_945, 104_816_673, 62_188_387),
             "Factorizer": Variant("factorizer", 7_547_393),
+            "Deconver, R = 1": Variant("deconver", 7_753_217, {"kernel_size": 3, "ratio": 1}),
+            "Deconver, R = 2": Variant("deconver", 8_660_993, {"kernel_size": 3, "ratio": 2}),
+            "Deconver, G = 1": Variant("deconver", 57_215_489, {"kernel_size": 3, "groups": 1}),
+            "Deconver, G = 8": Variant("deconver", 16_185_857, {"kernel_size": 3, "groups": 8}),
         },
         patch_size=(64, 64, 64),
         batch_size=8,
@@ -229,26 +150,5 @@ PRESETS: Mapping[str, Preset] = {
         crop_margin=10,
         normalisation=_ZSCORE,
     ),
-    "isic": _of_dtc(linear=10, transposed=10, segmamba=4, swin=2),
-    "busi": _of_dtc(linear="inf", transposed=10, segmamba=10, swin=4),
-    # The paper gives neither the patch size nor nnU-Net's receptive field; both are choices of this package.
-    "btcv": Preset(
-        ends={"in_channels": 1, "out_channels": 14, "spatial_dims": 3},
-        networks={
-            "nnunet": _with_dtc("transposed", 2),
-            "unetr": {"image_size": (96, 96, 96), **_with_dtc("transposed", 2)},
-            "nnmamba": _with_dtc("linear", 1),
-        },
-        variants={
-            "nnU-Net": Variant("nnunet", 22_572_334, {"upsampling": "transposed"}),
-            "nnU-Net with DTC": Variant("nnunet", 22_792_998),
-            "UNETR": Variant("unetr", 101_787_214, {"upsampling": "transposed"}),
-            "UNETR with DTC": Variant("unetr", 102_085_702),
-            "nnMamba": Variant("nnmamba", 15_955_684, {"upsampling": "linear"}),
-            "nnMamba with DTC": Variant("nnmamba", 16_066_268),
-        },
-        patch_size=(96, 96, 96),
-        batch_size=None,
-        epochs=None,
-    ),
+    **DTC_PRESETS,
 }

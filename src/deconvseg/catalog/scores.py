@@ -55,7 +55,7 @@ def _deconver(number: int, table: PublishedTable) -> ScoreTable:
             _key(row),
             row.system,
             {column.key: _score(row, column) for column in columns},
-            _VARIANTS.get(row.system, row.system if row.model != "deconver" else ""),
+            _VARIANTS.get(row.system, row.system),
             f"{row.published_parameters:.{digits}f}M",
             f"{row.published_cost:.1f}K/{unit}",
         )

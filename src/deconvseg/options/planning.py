@@ -19,7 +19,10 @@ class PlanOptions(Options):
     variant: Annotated[str | None, Option("Variant of the preset, by its name in 'deconvseg models'.", plans=True)] = (
         None
     )
-    recipe: Annotated[str, Option("default or paper.", RECIPE, plans=True)] = "default"
+    recipe: Annotated[
+        str | None,
+        Option("default, paper, dtc or nnunet; by default that of the preset, else default.", RECIPE, plans=True),
+    ] = None
     memory: Annotated[
         int | None, Option("Memory that the plan may use{form}; by default 90 % of the free memory.", BYTES, plans=True)
     ] = None

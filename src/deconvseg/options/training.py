@@ -94,7 +94,9 @@ class RunOptions(PlanOptions):
         ),
     ] = None
     device: Annotated[str, DEVICE] = "auto"
-    precision: Annotated[str, Option("auto, 32, bf16 or 16.", PRECISION)] = "auto"
+    precision: Annotated[
+        str | None, Option("auto, 32, bf16 or 16; by default that of the recipe.", PRECISION, key="recipe.precision")
+    ] = None
     workers: Annotated[
         int | None,
         Option(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deconvseg.data import Dataset, LabelEncoding
+from deconvseg.data import Augment, Dataset, LabelEncoding
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint
 from deconvseg.planning.parts import ChannelPlan, LabelPlan, RegionPlan
@@ -28,6 +28,9 @@ _FLAT = 25.0
 
 # Most bytes of the summed logits during the prediction of a case.
 _MOST_SUMS = 10**9
+
+# nnU-Net rotates 2D patches that are longer than this, relative to their width, only a little.
+_ELONGATED = 1.5
 
 # Axes along which at least this share of the cases is asymmetric are not mirrored; needs at least this many cases.
 _ASYMMETRIC, _CASES_THAT_TELL = 0.9, 10
@@ -159,6 +162,21 @@ def plan_mirroring(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, st
     rule = f"mirrored where it is less than {_ASYMMETRIC:.0%}"
     augmentation = recipe.augmentation.model_copy(update={"flip_axes": axes})
     return recipe.model_copy(update={"augmentation": augmentation}), f"{found}: {rule}"
+
+
+def plan_rotation(recipe: Recipe, spacing: Sequence[float], patch: Sequence[int]) -> tuple[Recipe, str]:
+    """Return the recipe with the angles of rotations, and the reason; nnU-Net's rotates by any angle in a plane."""
+    turned = Augment(spacing, patch, recipe.augmentation).axes
+    if recipe.name != "nnunet" or len(turned) != 2:
+        return recipe, f"recipe {recipe.name}"
+    # Of an elongated 2D patch nnU-Net rotates little, because its corners would leave the image.
+    elongated = len(patch) == 2 and max(patch) > _ELONGATED * min(patch)
+    angle = math.pi / 12 if elongated else math.pi
+    augmentation = recipe.augmentation.model_copy(update={"rotation": angle})
+    reason = (
+        f"recipe nnunet: only in the plane of the axes {', '.join(map(str, turned))}, up to {math.degrees(angle):g}°"
+    )
+    return recipe.model_copy(update={"augmentation": augmentation}), reason
 
 
 def plan_cropping(fingerprint: Fingerprint) -> tuple[bool, str]:

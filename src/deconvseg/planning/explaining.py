@@ -109,7 +109,7 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
         if key not in ends:
             yield f"  {key}", _compact(value), reasons.get(f"model.config.{key}", "")
     recipe = plan.recipe
-    yield "recipe", recipe.name, ""
+    yield "recipe", recipe.name, reasons.get("recipe.name", "")
     each = recipe.steps_per_epoch
     steps = "one patch of each training case" if each is None else number_of(each, "step")
     yield "  epochs", f"{recipe.epochs} of {steps}", reasons.get("recipe.epochs", "")

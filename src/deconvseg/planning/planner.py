@@ -16,6 +16,7 @@ from deconvseg.planning.checking import check_plan
 from deconvseg.planning.choices import (
     plan_cropping,
     plan_mirroring,
+    plan_rotation,
     plan_sampling,
 )
 from deconvseg.planning.drafting import Draft, assemble, draft_plan, preset_config
@@ -57,7 +58,7 @@ def make_plan(
     model: str = "deconver",
     preset: str | None = None,
     variant: str | None = None,
-    recipe: str = "default",
+    recipe: str | None = None,
     loss: LossSpec | None = None,
     device: str = "auto",
     seconds: float | None = None,
@@ -78,11 +79,11 @@ def make_plan(
 ) -> Plan:
     """Plan the training of a network on a dataset from its training and validation cases.
 
-    A ``preset`` (and one of its variants) fixes the network, patch and batch to those of a paper, and with recipe
-    ``paper`` also the epochs. Otherwise they are chosen from the data and from measurements on this machine, for
-    ``seconds`` of training (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default 90 % of
-    the free memory). ``loss`` replaces the loss of the recipe, also in the measurements. ``dims=2`` uses 2D slices of
-    volumes, ``dims=3`` 3D patches.
+    A ``preset`` (and one of its variants) fixes the network, patch and batch to those of a paper, and the ``recipe``,
+    if none is given, with its epochs. Otherwise they are chosen from the data and from measurements on this machine,
+    for ``seconds`` of training (by default 15 minutes on a CPU, an hour on a GPU) and ``memory`` bytes (by default
+    90 % of the free memory). ``loss`` replaces the loss of the recipe, also in the measurements. ``dims=2`` uses 2D
+    slices of volumes, ``dims=3`` 3D patches.
 
     If ``upsampling``, the ``width`` of the network's first stage, ``patch_size`` (one number for all axes, or one for
     each) or ``batch_size`` are given, they are fixed and the others are chosen accordingly. ``learning_rate`` replaces
@@ -115,7 +116,7 @@ def make_plan(
         *(model, preset, variant, recipe, loss, dims, upsampling, width, patch_size, batch_size, learning_rate)
     )
     preview_plan(dataset, asked, values or {})
-    named, console = asked.to_recipe(), choose_console(console)
+    named, console = _timed(asked.to_recipe(), values or {}), choose_console(console)
     device = choose_device(device)
     kind: DeviceKind = "cpu" if device == "cpu" else "gpu"
     room, host = _rooms(device, memory, processes)
@@ -134,13 +135,19 @@ def make_plan(
     return _finish(draft, found, model, device, budget).with_values(values or {})
 
 
+def _timed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with the values of those that decide the time and memory of a step."""
+    asked = {key: values[f"recipe.{key}"] for key in ("precision", "optimiser") if f"recipe.{key}" in values}
+    return recipe.model_copy(update=asked)
+
+
 def _search(draft: Draft, asked: Request, budget: Budget, values: Mapping[str, Any]) -> Found:
     """Return the preset's network or the widest one, after a check that it can be trained with the values."""
     dims = draft.fingerprint.spatial_dims
     asked.check_dims(dims)
     if asked.preset is not None:
         config = preset_config(asked.preset, asked.variant, asked, draft)
-        if asked.recipe == "paper":
+        if asked.recipe_name == PRESETS[asked.preset].recipe:
             epochs = PRESETS[asked.preset].epochs or draft.recipe.epochs
             draft.recipe = draft.recipe.model_copy(update={"epochs": epochs})
         preset = PRESETS[asked.preset]
@@ -187,6 +194,7 @@ def _finish(draft: Draft, found: Found, model: str, device: str, budget: Budget)
         draft.recipe, draft.fingerprint, draft.labels, found.whole
     )
     recipe, draft.reasons["recipe.augmentation.flip_axes"] = plan_mirroring(recipe, draft.fingerprint)
+    recipe, draft.reasons["recipe.augmentation.rotation"] = plan_rotation(recipe, draft.spacing, found.patch)
     recipe, draft.reasons["recipe.epochs"] = _schedule(recipe, found, budget)
     cost = ValidationCost.of(
         draft.fingerprint.shapes_at(draft.spacing),

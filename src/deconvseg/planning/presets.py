@@ -42,6 +42,8 @@ def measure_preset(name: str, request: Request, config: dict[str, Any], budget: 
         cost = cost.scaled(voxels * share / tried_batch, inference=voxels)
     reason = f"preset {name}: the paper's, independent of this machine and of the time limit"
     reasons = dict.fromkeys(("model", "patch_size", "batch_size"), reason)
+    if preset.batch_size is None:
+        reasons["batch_size"] = f"preset {name}: the paper does not state it; {batch} is a choice of this package"
     if request.batch_size is not None:
         reasons["batch_size"] = f"{ASKED}, in place of the paper's"
     if request.patch_size is not None:

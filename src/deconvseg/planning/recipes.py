@@ -1,5 +1,6 @@
 """Recipes: named sets of training hyper-parameters."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,9 @@ def _check_loss(spec: Any) -> Any:
     return tuple(spec) if isinstance(spec, list) else spec
 
 
+# More than a dataset has.
+_ALL_CASES = 10**6
+Schedule = Literal["cosine", "poly", "constant"]
 Loss = Annotated[str | dict[str, Any] | tuple[str | dict[str, Any], ...], BeforeValidator(_check_loss)]
 
 
@@ -49,11 +53,11 @@ class Recipe(BaseModel):
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     optimiser: Literal["adamw", "sgd"] = "adamw"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    warmup_from: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_from: Annotated[float, Field(gt=0)] = 0.1
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
     foreground_oversampling: Probability = 0.5
     loss: Loss = "dice_ce"
@@ -86,6 +90,37 @@ class Recipe(BaseModel):
         return DeepSupervision(create_loss(self.loss, regions=regions, ignore_id=ignore_id, **options))
 
 
+_NO_AUGMENTATION = Augmentation(
+    affine=0,
+    flip=0,
+    noise=0,
+    smoothing=0,
+    intensity_scale=0,
+    contrast=0,
+    low_resolution=0,
+    gamma=0,
+    gamma_inverted=0,
+)
+# Isensee et al., Nature Methods 2021, with the values of nnU-Net's code. Its "variance" of the noise, from 0 to 0.1, is
+# used there as the standard deviation.
+_NNUNET_AUGMENTATION = Augmentation(
+    affine=0.2,
+    apart=True,
+    rotation=math.pi / 6,
+    scaling_range=(0.7, 1.4),
+    noise=0.1,
+    noise_std=0.1,
+    smoothing=0.2,
+    smoothing_channels=0.5,
+    intensity_scale=0.15,
+    intensity_scale_range=0.25,
+    contrast=0.15,
+    low_resolution=0.25,
+    low_resolution_channels=0.5,
+    gamma=0.3,
+    gamma_inverted=0.1,
+)
+
 RECIPES: dict[str, Recipe] = {
     "default": Recipe(),
     # Deconver (arXiv 2504.00302), section IV-A3, with values of the authors' configurations for parameters that the
@@ -93,6 +128,8 @@ RECIPES: dict[str, Recipe] = {
     "paper": Recipe(
         name="paper",
         epochs=500,
+        steps_per_epoch=None,
+        precision="32",
         learning_rate=1e-4,
         weight_decay=1e-5,
         warmup=0.01,
@@ -119,6 +156,40 @@ RECIPES: dict[str, Recipe] = {
             gamma_inverted=0.0,
         ),
         validate_every=20,
+    ),
+    # DTC (arXiv 2601.17939), section 4.1: 10,000 steps at a constant rate, without augmentation, and the weights of the
+    # best validation. The loss, the precision and the frequency of validation are choices of this package.
+    "dtc": Recipe(
+        name="dtc",
+        epochs=100,
+        precision="32",
+        learning_rate=1e-4,
+        weight_decay=1e-5,
+        warmup=0.0,
+        schedule="constant",
+        gradient_clip=None,
+        foreground_oversampling=0.0,
+        batch_dice=False,
+        regions=True,
+        augmentation=_NO_AUGMENTATION,
+        validation_cases=_ALL_CASES,
+    ),
+    # nnU-Net (Isensee et al., Nature Methods 2021), with the values of its code where the paper's differ.
+    "nnunet": Recipe(
+        name="nnunet",
+        epochs=1000,
+        steps_per_epoch=250,
+        optimiser="sgd",
+        momentum=0.99,
+        schedule="poly",
+        learning_rate=1e-2,
+        weight_decay=3e-5,
+        warmup=0.0,
+        gradient_clip=12.0,
+        foreground_oversampling=0.33,
+        deep_supervision=True,
+        augmentation=_NNUNET_AUGMENTATION,
+        validate_every=50,
     ),
 }
 

@@ -22,7 +22,7 @@ class Request:
     model: str = "deconver"
     preset: str | None = None
     variant: str | None = None
-    recipe: str = "default"
+    recipe: str | None = None
     loss: LossSpec | None = None
     dims: int | None = None
     upsampling: Upsampling | None = None
@@ -33,9 +33,10 @@ class Request:
 
     def check(self) -> None:
         """Raise :class:`InputError` for unknown names, and for combinations that are impossible for any data."""
-        self.to_recipe()
         if self.preset is not None:
             preset_arguments(self.model, self.preset, self.variant)
+        self.to_recipe()
+        if self.preset is not None:
             if self.width is not None:
                 raise InputError(
                     f"`width={self.width}`: preset {self.preset!r} has its own widths; omit one of them, or "
@@ -112,9 +113,16 @@ class Request:
             given.insert(slices, 1)
         return tuple(given)
 
+    @property
+    def recipe_name(self) -> str:
+        """The requested recipe; by default that of the preset, or ``"default"``."""
+        if self.recipe is not None or self.preset is None:
+            return self.recipe or "default"
+        return PRESETS[self.preset].recipe
+
     def to_recipe(self) -> Recipe:
         """Return the recipe with the requested loss and learning rate."""
-        recipe = get_recipe(self.recipe)
+        recipe = get_recipe(self.recipe_name)
         if self.loss is not None:
             recipe = recipe.with_loss(self.loss)
         return recipe if self.learning_rate is None else recipe.model_copy(update={"learning_rate": self.learning_rate})
@@ -133,11 +141,14 @@ class Request:
         asked = {
             "model.config.upsampling": self.upsampling,
             "recipe.learning_rate": self.learning_rate,
+            "recipe.name": self.recipe,
         }
-        return {key: ASKED for key, value in asked.items() if value is not None}
+        given = {key: ASKED for key, value in asked.items() if value is not None}
+        chosen = f"preset {self.preset}: that of the paper" if self.preset else "the usual one"
+        return {"recipe.name": chosen, **given}
 
 
-def check_request(model: str, preset: str | None, variant: str | None, recipe: str) -> None:
+def check_request(model: str, preset: str | None, variant: str | None, recipe: str | None) -> None:
     """Raise an :class:`InputError`, which lists the known names, for unknown names, before any case is read."""
     Request(model, preset, variant, recipe).check()
 

@@ -19,7 +19,7 @@ def supervise_deeply(plan: Plan) -> Plan:
     already sets are kept. A network without support for heads is trained only at full resolution.
     """
     model = plan.model
-    if not plan.recipe.deep_supervision or model.config.get(_ARGUMENT):
+    if not plan.recipe.deep_supervision or _ARGUMENT in model.config:
         return plan
     heads = 0
     if _ARGUMENT in list_arguments(model.name):

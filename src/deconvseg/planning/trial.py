@@ -129,16 +129,17 @@ def measure(
     base = 0 if cuda else peak_memory()
     network = create_model(name, **config).to(device)
     image = torch.rand(batch, network.in_channels, *patch, device=device)
-    half = torch.autocast("cuda", torch.bfloat16, enabled=cuda and torch.cuda.is_bf16_supported())
+    asked = Recipe.model_validate(recipe)
+    half = _lowered(asked.precision, device)
     with torch.inference_mode(), half:
         network.eval()(image[:1])
     inference = _peak(device)
     network.train()
     network.deep_supervision = network.deep_supervision_heads > 0
-    optimiser = torch.optim.AdamW(network.parameters())
+    optimiser = _optimiser(asked, network)
     outputs = network.out_channels
     single = [(output,) for output in range(1, outputs + 1)] if regions else None
-    loss_of = Recipe.model_validate(recipe).training_loss(regions=single, ignore_id=None)
+    loss_of = asked.training_loss(regions=single, ignore_id=None)
     labels = torch.randint(outputs + 1 if regions else outputs, (batch, *patch), device=device)
     seconds: list[float] = []
     while len(seconds) < _STEPS and (not seconds or seconds[0] < _LONG):
@@ -157,6 +158,21 @@ def measure(
         "memory": _peak(device),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
+
+
+def _lowered(precision: str, device: str) -> torch.autocast:
+    """Return the autocast of a recipe's precision; ``auto`` is bfloat16 on a GPU that has it."""
+    kind = device.partition(":")[0]
+    if precision == "auto":
+        precision = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "32"
+    dtype = torch.float16 if precision == "16" else torch.bfloat16
+    return torch.autocast(kind, dtype, enabled=precision != "32")
+
+
+def _optimiser(recipe: Recipe, network: torch.nn.Module) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(network.parameters(), momentum=recipe.momentum)
+    return torch.optim.AdamW(network.parameters())
 
 
 def _wait(device: str) -> None:

@@ -46,7 +46,7 @@ def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Co
 
 def _make(data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> Plan:
     told = "planning: reading the training cases, timing this machine"
-    if options.preset is None and options.recipe == "default" and options.epochs is None:
+    if options.preset is None and options.recipe in (None, "default") and options.epochs is None:
         told += f"; then training for about {format_time(planned_seconds(options.device, options.max_seconds))}"
     console.say(told)
     return make_plan(

@@ -111,7 +111,7 @@ def _create_trainer(
         num_nodes=ranks.nodes,
         strategy=create_strategy(strategy, ranks.size) if ranks.size > 1 else "auto",
         sync_batchnorm=ranks.size > 1 and strategy == "ddp" and device.startswith("cuda"),
-        precision=choose_precision(options.precision, device),
+        precision=choose_precision(options.precision or recipe.precision, device),
         max_epochs=-1 if max_epochs is None else max_epochs,
         gradient_clip_val=recipe.gradient_clip,
         check_val_every_n_epoch=min(recipe.validate_every, recipe.epochs),

@@ -33,7 +33,8 @@ def check_start(run: Run, options: TrainOptions) -> Plan | None:
     if options.cache is not None:
         refuse_blocked(Path(options.cache), folder=True)
     given = given_plan(options)
-    choose_precision(options.precision, choose_device(options.device))
+    if options.precision is not None:
+        choose_precision(options.precision, choose_device(options.device))
     check_spread(options)
     if options.batch_size is not None:
         share_of_batch(options.batch_size, processes(options))
@@ -58,6 +59,7 @@ def check_dataset(data: Dataset, options: TrainOptions, given: Plan | None) -> N
 def check_given_plan(data: Dataset, options: TrainOptions, given: Plan) -> tuple[Plan, tuple[str, ...]]:
     """Return a plan matched to a dataset, with notes; :class:`InputError` if they do not fit."""
     plan = given.with_values(options.plan_changes)
+    choose_precision(plan.recipe.precision, choose_device(options.device))
     check_foreground(plan, options)
     plan, notes = match_plan(plan, data)
     plan = supervise_deeply(plan)

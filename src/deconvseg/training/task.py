@@ -96,7 +96,7 @@ class SegmentationTask(LightningModule):
             fully_shard(self.average.module, mesh=mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; the learning rate is set before each step."""
+        """The recipe's optimiser; the learning rate is set before each step."""
         return create_optimiser(self.network, self.plan.recipe)
 
     def on_train_start(self) -> None:
@@ -114,7 +114,13 @@ class SegmentationTask(LightningModule):
         recipe = self.plan.recipe
         # The first process's clock is used, so that all processes take the same step.
         progress = self.progress if self.max_seconds is None else leaders_value(self.progress)
-        factor = learning_rate_factor(progress, warmup=recipe.warmup, warmup_from=recipe.warmup_from, rise=self.rise)
+        factor = learning_rate_factor(
+            progress,
+            warmup=recipe.warmup,
+            warmup_from=recipe.warmup_from,
+            schedule=recipe.schedule,
+            rise=self.rise,
+        )
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = recipe.learning_rate * factor
         loss: Tensor = self.loss(self.network(batch["image"]), batch["labels"])

@@ -155,7 +155,7 @@ def test_a_given_cache_is_shared_and_kept(discs: Path, tmp_path: Path, monkeypat
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("preprocessed again")
 
-    monkeypatch.setattr("deconvseg.data.cache.preprocess_labels", refuse)
+    monkeypatch.setattr("deconvseg.data.preprocessing.Preprocessing.labels", refuse)
     train(discs, tmp_path / "second", values={"recipe.learning_rate": 1e-4, "batch_size": 1}, **options)
 
 

@@ -83,7 +83,7 @@ def _spacing(spacing: Sequence[float], dims: int) -> NDArray[np.float64]:
 def _assumed_geometry(plan: Plan, steps: NDArray[np.float64] | None) -> Geometry:
     """Return the geometry of an array without affine; a log message states the assumption if it affects the result."""
     dims = plan.spatial_dims
-    if steps is None and any(abs(side - 1) > _TOLERANCE for side in plan.spacing):
+    if steps is None and plan.resize is None and any(abs(side - 1) > _TOLERANCE for side in plan.spacing):
         _log.warning(
             "the array comes without spacing and affine: its voxels are assumed to be 1 mm wide, but the run works at "
             "%s mm; give spacing or affine if this is wrong",

@@ -37,6 +37,9 @@ class Draft:
     held_out: int
     reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    resize: tuple[int, ...] | None = None
+    crop_margin: int | None = None
+    normalise_first: bool = False
 
     @property
     def validated(self) -> int:
@@ -53,8 +56,25 @@ class Draft:
     @property
     def case_bytes(self) -> int:
         """The bytes that the largest case needs in addition to the network."""
-        shapes = self.fingerprint.shapes_at(self.spacing)
-        return max(case_bytes(shape, self.ends["in_channels"], self.ends["out_channels"]) for shape in shapes)
+        ends = self.ends["in_channels"], self.ends["out_channels"]
+        return max(case_bytes(shape, *ends) for shape in self.shapes)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of every case on the network's grid; with a crop margin, before it is cropped."""
+        if self.resize is not None:
+            return (self.resize,) * len(self.fingerprint.shapes)
+        return self.fingerprint.shapes_at(self.spacing)
+
+    @property
+    def grid_spacing(self) -> tuple[float, ...]:
+        """The spacing of the network's grid: one voxel along each axis if images are resized."""
+        return self.spacing if self.resize is None else (1.0,) * len(self.spacing)
+
+    @property
+    def median_shape(self) -> tuple[int, ...]:
+        """The median shape, per axis, on the network's grid."""
+        return self.resize or self.fingerprint.median_shape(self.spacing)
 
 
 def draft_plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits) -> Draft:
@@ -103,6 +123,9 @@ def assemble(
             channels=draft.channels,
             labels=draft.labels,
             regions=draft.regions,
+            resize=draft.resize,
+            crop_margin=draft.crop_margin,
+            normalise_first=draft.normalise_first,
             colours=dict(draft.dataset.label_colours),
             excluded={exclusion.case: exclusion.reason for exclusion in draft.dataset.excluded},
             model=ModelPlan(name=model, config=dict(config)),

@@ -95,10 +95,19 @@ def _choices(plan: Plan) -> Iterator[tuple[str, str, str]]:
     slices = plan.spatial_dims == 3 and 1 in plan.patch_size
     yield "dimensions", "2D slices" if slices else f"{plan.spatial_dims}D", reasons.get("spatial_dims", "")
     yield f"spacing, {_unit(plan, plan.spacing)}", _sizes(plan.spacing), reasons.get("spacing", "")
+    if plan.resize is not None:
+        yield "resized to", _sizes(plan.resize), reasons.get("resize", "")
+    if plan.crop_margin is not None:
+        margin = f"the non-zero box and {plan.crop_margin} around it"
+        yield "cropped to", margin, reasons.get("crop_margin", "")
+    if plan.normalise_first:
+        yield "normalised", "before resampling", reasons.get("normalise_first", "")
     predicted = (
         f"the box of non-zero {'pixels' if plan.spatial_dims == 2 else 'voxels'}"
         if plan.crop_to_nonzero
         else "the whole image"
+        if plan.crop_margin is None
+        else "all that is not cropped"
     )
     yield "predicted", predicted, reasons.get("crop_to_nonzero", "")
     yield "patch", _sizes(plan.patch_size), reasons.get("patch_size", "")

@@ -47,7 +47,11 @@ def replace_value(tree: dict[str, Any], path: str, value: Any) -> None:
         nearest = _nearest_path(tree, path)
         hint = f"did you mean {nearest!r}? " if nearest else ""
         raise InputError(f"`values` {path}: the plan has no such key; {hint}known here: {known}")
-    node[last] = _on_all_axes(value, node[last]) if path == "patch_size" else value
+    if path == "patch_size":
+        value = _on_all_axes(value, node[last])
+    elif path == "resize":
+        value = _on_all_axes(value, [0] * tree["spatial_dims"])
+    node[last] = value
 
 
 def _on_all_axes(value: Any, patch: Sequence[int]) -> Any:

@@ -25,6 +25,7 @@ from deconvseg.planning.forecast import forecast, validation_warnings, warnings_
 from deconvseg.planning.measuring import TIMING, Measure, StepMeter, telling
 from deconvseg.planning.parts import DataSummary
 from deconvseg.planning.patch import choose_slices
+from deconvseg.planning.preprocessing import choose_preprocessing
 from deconvseg.planning.presets import measure_preset
 from deconvseg.planning.preview import preview_plan
 from deconvseg.planning.recipes import Recipe
@@ -126,6 +127,7 @@ def make_plan(
         learnt = dataset.select([*splits.train, *splits.val])
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
         draft = draft_plan(learnt, fingerprint, named, splits)
+        choose_preprocessing(draft, preset, values or {})
         timed = telling(meter, stack.enter_context(console.track(TIMING)))
         seconds = planned_seconds(device, seconds)
         budget = Budget(timed, kind, seconds, room, draft.case_bytes, draft.regions is not None, processes)
@@ -156,8 +158,8 @@ def _search(draft: Draft, asked: Request, budget: Budget, values: Mapping[str, A
         return measure_preset(asked.preset, asked, config, budget)
     wanted, axis = asked.patch_dims
     slices, draft.reasons["spatial_dims"] = choose_slices(draft.fingerprint, draft.spacing, wanted, budget.kind, axis)
-    shape = draft.fingerprint.median_shape(draft.spacing)
-    space = Space(asked, draft.ends, shape, draft.spacing, slices, budget.kind)
+    shape = draft.median_shape
+    space = Space(asked, draft.ends, shape, draft.grid_spacing, slices, budget.kind)
     all_sizes = ((config, found.patch, found.batch) for found in space for _, config in found.sizes)
     _check_values(draft, asked.model, all_sizes, values)
     return search(space, budget)
@@ -197,7 +199,7 @@ def _finish(draft: Draft, found: Found, model: str, device: str, budget: Budget)
     recipe, draft.reasons["recipe.augmentation.rotation"] = plan_rotation(recipe, draft.spacing, found.patch)
     recipe, draft.reasons["recipe.epochs"] = _schedule(recipe, found, budget)
     cost = ValidationCost.of(
-        draft.fingerprint.shapes_at(draft.spacing),
+        draft.shapes,
         found.patch,
         recipe.overlap,
         patch_seconds=found.cost.seconds / budget.share(found.batch),

@@ -144,6 +144,7 @@ RECIPES: dict[str, Recipe] = {
             rotation=0.26,
             scaling=0.2,
             scaling_per_axis=True,
+            padding="border",
             noise=0.2,
             noise_std=0.1,
             smoothing=0.2,

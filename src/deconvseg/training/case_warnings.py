@@ -21,10 +21,12 @@ def warn_of_padding(plan: Plan, cases: Sequence[PreparedCase]) -> list[str]:
     if filled >= _LEAST_FILLED:
         return []
     sizes, patch = (" x ".join(map(str, numbers)) for numbers in (shape, plan.patch_size))
-    spacing = " x ".join(f"{length:g}" for length in plan.spacing)
+    grid = f"at the plan's spacing {' x '.join(f'{length:g}' for length in plan.spacing)}"
+    if plan.resize is not None:
+        grid = f"resized to {' x '.join(map(str, plan.resize))}"
     return [
-        f"at the plan's spacing {spacing} the median case has {sizes} voxels and fills {filled:.0%} of a patch of "
-        f"{patch}: check the spacing and the patch of the plan"
+        f"{grid} the median case has {sizes} voxels and fills {filled:.0%} of a patch of "
+        f"{patch}: check the {'size' if plan.resize else 'spacing'} and the patch of the plan"
     ]
 
 

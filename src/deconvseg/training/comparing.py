@@ -27,8 +27,7 @@ def compare_with_training(rows: Sequence[Mapping[str, Any]], result: Evaluation,
     if last["epoch"] < rows[-1]["epoch"]:
         reasons.append(f"by the weights of that epoch, not of the last ({rows[-1]['epoch']})")
     if any(_is_resampled(case, plan) for case in result.cases):
-        sides = " x ".join(f"{side:g}" for side in plan.spacing)
-        reasons.append(f"on the network's grid ({sides}{' mm' if plan.spatial_dims == 3 else ''}), not on the masks'")
+        reasons.append(f"on the network's grid ({_describe_grid(plan)}), not on the masks'")
     rows_of = result.summary["classes"].values() if result.cases else ()
     predicted = [row["name"] for row in rows_of if row["counted"] and not row["cases_with_truth"]]
     if predicted and result.dice_with_truth is not None:
@@ -40,7 +39,15 @@ def compare_with_training(rows: Sequence[Mapping[str, Any]], result: Evaluation,
     return "; ".join([text, *reasons])
 
 
+def _describe_grid(plan: Plan) -> str:
+    if plan.resize is not None:
+        return f"{' x '.join(map(str, plan.resize))} {'pixels' if plan.spatial_dims == 2 else 'voxels'}"
+    return f"{' x '.join(f'{side:g}' for side in plan.spacing)}{' mm' if plan.spatial_dims == 3 else ''}"
+
+
 def _is_resampled(case: CaseMetrics, plan: Plan) -> bool:
+    if plan.resize is not None:
+        return True
     # The order of axes, and thus the axis of the largest spacing, differs between files.
     spacing, wanted = sorted(case.spacing), sorted(plan.spacing)
     return resampled_shape([1000] * len(wanted), spacing, wanted) != (1000,) * len(wanted)

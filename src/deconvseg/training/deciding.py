@@ -37,9 +37,10 @@ def decide_plan(data: Dataset, parts: Splits, options: TrainOptions, console: Co
     for warning in plan.warnings:
         console.say(f"warning: {warning}")
     widths = plan.model.config.get("widths")
+    grid = f"spacing {plan.spacing}" if plan.resize is None else f"images resized to {plan.resize}"
     console.say(
         f"plan: {plan.model.name}, {f'widths {widths}, ' if widths else ''}patch {plan.patch_size}, "
-        f"batch {plan.batch_size}, spacing {plan.spacing}, classes {', '.join(plan.output_names)}"
+        f"batch {plan.batch_size}, {grid}, classes {', '.join(plan.output_names)}"
     )
     return plan
 

@@ -113,7 +113,9 @@ def foresee(
 
 
 def _median_shape(plan: Plan) -> list[list[int]]:
-    """Return the shape of the median case at the plan's spacing; nothing if the plan has no figures of its data."""
+    """Return the shape of the median case on the plan's grid; nothing if the plan has no figures of its data."""
+    if plan.resize is not None:
+        return [list(plan.resize)]
     if plan.data is None:
         return []
     sizes = zip(plan.data.shapes[1], plan.data.spacings[1], plan.spacing, strict=True)

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from deconvseg.experiments.executor import Processes, Serial, choose_executor
     from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
     from deconvseg.experiments.predicting import predict_many
+    from deconvseg.experiments.protocols.reading import list_protocols, read_protocol
+    from deconvseg.experiments.protocols.reproduce import reproduce
+    from deconvseg.experiments.protocols.schema import (
+        Protocol,
+        ProtocolColumn,
+        ProtocolDataset,
+        ProtocolFigure,
+        ProtocolRow,
+    )
     from deconvseg.experiments.result import CrossValidation
     from deconvseg.experiments.tasks import Executor, Outcome, Share, Task
 
@@ -24,13 +33,21 @@ __all__ = [
     "HeldOutCase",
     "Outcome",
     "Processes",
+    "Protocol",
+    "ProtocolColumn",
+    "ProtocolDataset",
+    "ProtocolFigure",
+    "ProtocolRow",
     "Serial",
     "Share",
     "Task",
     "choose_executor",
     "choose_postprocessing",
     "crossval",
+    "list_protocols",
     "predict_many",
+    "read_protocol",
+    "reproduce",
 ]
 
 _HOME = {
@@ -39,6 +56,9 @@ _HOME = {
     "executor": ("Processes", "Serial", "choose_executor"),
     "postprocessing": ("HeldOutCase", "choose_postprocessing"),
     "predicting": ("predict_many",),
+    "protocols.reading": ("list_protocols", "read_protocol"),
+    "protocols.reproduce": ("reproduce",),
+    "protocols.schema": ("Protocol", "ProtocolColumn", "ProtocolDataset", "ProtocolFigure", "ProtocolRow"),
     "result": ("CrossValidation",),
     "tasks": ("Executor", "Outcome", "Share", "Task"),
 }

@@ -18,6 +18,7 @@ from deconvseg.options.declaring import (
 from deconvseg.options.evaluating import EvaluateOptions, PartOptions
 from deconvseg.options.kinds import PATCH, STRATEGIES
 from deconvseg.options.predicting import MODELS, PredictOptions
+from deconvseg.options.reproducing import ReproduceOptions
 from deconvseg.options.training import (
     PLANNED,
     UNKEYED,
@@ -47,6 +48,7 @@ __all__ = [
     "Options",
     "PartOptions",
     "PredictOptions",
+    "ReproduceOptions",
     "RunOptions",
     "ThresholdOptions",
     "TrainArguments",

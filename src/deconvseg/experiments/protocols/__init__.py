@@ -1,0 +1,1 @@
+"""Tables of papers by one call: protocols, their cells and the result."""

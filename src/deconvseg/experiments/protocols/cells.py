@@ -1,0 +1,226 @@
+"""A cell of a table: a cross-validation of one row on one dataset with one seed, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deconvseg.catalog import PRESETS
+from deconvseg.data import open_dataset, read_json_object
+from deconvseg.errors import DeconvsegError
+from deconvseg.evaluation import CaseMetrics, Evaluation, evaluate
+from deconvseg.experiments.cross_validation import crossval
+from deconvseg.experiments.protocols.planning import plan_cell
+from deconvseg.experiments.protocols.reading import parse_protocol, preset_name
+from deconvseg.experiments.protocols.scaling import Scale
+from deconvseg.experiments.protocols.schema import Protocol, ProtocolColumn, ProtocolDataset
+from deconvseg.experiments.protocols.splitting import read_folds_of
+from deconvseg.experiments.tasks import Task
+from deconvseg.inference import predict
+from deconvseg.progress import Console
+from deconvseg.runs import FOLDS
+from deconvseg.system import write_text
+from deconvseg.text import dump_json
+
+CELL_FILE = "cell.json"
+_CV = "crossval"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What a cell is: plain values, from which any process can run it."""
+
+    protocol: Mapping[str, Any]
+    row: str
+    dataset: str
+    seed: int
+    root: str
+    splits: str
+    output: str
+    scale: Mapping[str, Any]
+    values: Mapping[str, Any]
+    weights: str
+    device: str = "auto"
+    workers: int | None = None
+    cache: str | None = None
+    members: Mapping[str, str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the cell."""
+        return Path(self.output)
+
+    @property
+    def runs(self) -> Path:
+        """The folder of its cross-validation."""
+        return self.folder / _CV
+
+    @property
+    def key(self) -> str:
+        """The name that is shown before its lines."""
+        return f"{self.row}, {self.dataset}, seed {self.seed}" if self.seed else f"{self.row}, {self.dataset}"
+
+    def task(self) -> Task:
+        """Return the task that runs the cell, or continues it."""
+        return Task(self.key, f"{__name__}:run_cell", asdict(self))
+
+    def read(self) -> Mapping[str, Any] | None:
+        """Return the result of a finished cell, or None."""
+        file = self.folder / CELL_FILE
+        return read_json_object(file) if file.is_file() else None
+
+
+def run_cell(*, console: Console, **arguments: Any) -> str:
+    """Train and score a cell, and write its ``cell.json``; return the file's path.
+
+    Raises :class:`~deconvseg.errors.DeconvsegError` if a fold failed, after the scores of the others were written.
+    """
+    cell = Cell(**arguments)
+    protocol = parse_protocol(cell.protocol, str(cell.protocol.get("key")))
+    failed: Mapping[int, str] = {}
+    if cell.members is None:
+        failed = _train(cell, protocol, console)
+    scores = _score(cell, protocol, [fold for fold in _folds(cell) if fold not in failed], console)
+    record = {"row": cell.row, "dataset": cell.dataset, "seed": cell.seed, "columns": scores}
+    text = "; ".join(f"fold {fold}: {reason}" for fold, reason in failed.items())
+    file = cell.folder / CELL_FILE
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    write_text(file, dump_json({**record, "failed": text or None}) + "\n")
+    if text:
+        raise DeconvsegError(text)
+    return str(file)
+
+
+def _folds(cell: Cell) -> list[int]:
+    return list(range(len(read_folds_of(Path(cell.splits)))))
+
+
+def _train(cell: Cell, protocol: Protocol, console: Console) -> Mapping[int, str]:
+    """Run or continue the cross-validation; return the reasons of failed folds."""
+    options: dict[str, Any] = {"device": cell.device, "workers": cell.workers, "jobs": 1}
+    if (cell.runs / FOLDS).is_file():
+        return crossval(cell.root, cell.runs, resume=True, console=console, **options).failed
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    scale = Scale(**cell.scale)
+    plan = plan_cell(
+        protocol,
+        protocol.row(cell.row),
+        protocol.dataset(cell.dataset),
+        open_dataset(cell.root),
+        read_folds_of(Path(cell.splits)),
+        scale=scale,
+        values=cell.values,
+        device=cell.device,
+        workers=cell.workers,
+        console=console,
+    )
+    result = crossval(
+        *(cell.root, cell.runs),
+        plan=plan,
+        splits=cell.splits,
+        seed=cell.seed,
+        max_seconds=scale.seconds,
+        cache=cell.cache,
+        console=console,
+        **options,
+    )
+    return result.failed
+
+
+def _score(cell: Cell, protocol: Protocol, folds: Sequence[int], console: Console) -> dict[str, Any]:
+    """Return for every column of the cell's dataset the scores of folds and of cases."""
+    dataset = protocol.dataset(cell.dataset)
+    columns = [column for column in protocol.columns if column.dataset == cell.dataset]
+    scores: dict[str, Any] = {column.key: {"folds": [], "cases": []} for column in columns}
+    for fold, masks, run in _predictions(cell, protocol, dataset, folds, console):
+        for way in dict.fromkeys((column.unit, column.empty, column.grid) for column in columns):
+            same = [column for column in columns if (column.unit, column.empty, column.grid) == way]
+            found = _evaluate(cell, dataset, masks, run, fold, same, console)
+            for column in same:
+                _add(scores[column.key], found, column, fold)
+    return scores
+
+
+def _predictions(
+    cell: Cell, protocol: Protocol, dataset: ProtocolDataset, folds: Sequence[int], console: Console
+) -> list[tuple[int, Path, Path]]:
+    """Return the masks that are scored: a number (of the fold), their folder, and a run that made them."""
+    sources = {fold: [Path(path) / _CV / f"fold_{fold}" for path in _sources(cell)] for fold in folds}
+    if dataset.test is None and cell.members is None and cell.weights == "final":
+        return [(fold, runs[0] / "validation", runs[0]) for fold, runs in sources.items()]
+    asked = "test" if dataset.test is not None else "val"
+    groups = {fold: runs for fold, runs in sources.items()}
+    if dataset.test == "average":
+        groups = {0: [run for runs in sources.values() for run in runs]}
+    found = []
+    for fold, runs in groups.items():
+        masks = cell.folder / asked / (f"fold_{fold}" if len(groups) > 1 or dataset.test != "average" else "average")
+        predict(
+            *(cell.root, runs, masks),
+            splits=cell.splits,
+            split=asked,
+            fold=fold,
+            postprocess=False,
+            skip_existing=True,
+            device=cell.device,
+            console=console,
+        )
+        found.append((fold, masks, runs[0]))
+    return found
+
+
+def _sources(cell: Cell) -> Sequence[str]:
+    return [cell.output] if cell.members is None else list(cell.members.values())
+
+
+def _evaluate(
+    cell: Cell,
+    dataset: ProtocolDataset,
+    masks: Path,
+    run: Path,
+    fold: int,
+    columns: Sequence[ProtocolColumn],
+    console: Console,
+) -> Evaluation:
+    first = columns[0]
+    return evaluate(
+        *(cell.root, masks),
+        run=run,
+        splits=cell.splits,
+        split="val" if dataset.test is None else "test",
+        fold=fold,
+        metrics=[column.metric for column in columns],
+        unit="voxel" if first.unit == "voxel" else "mm",
+        empty=first.empty,
+        console=console,
+    )
+
+
+def _add(scores: dict[str, Any], found: Evaluation, column: ProtocolColumn, fold: int) -> None:
+    values = [(case.name, _value(found, case, column)) for case in found.cases]
+    known = [value for _, value in values if value is not None]
+    scores["folds"].append({"fold": fold, "value": float(np.mean(known)) if known else None})
+    scores["cases"] += [{"case": name, "value": value, "fold": fold} for name, value in values]
+
+
+def _value(found: Evaluation, case: CaseMetrics, column: ProtocolColumn) -> float | None:
+    """Return a case's score in the unit of the column."""
+    if column.structure:
+        named = {name.lower(): value for value, name in found.labels.items()}
+        if column.structure.lower() not in named:
+            raise DeconvsegError(
+                f"column {column.key!r}: the masks have no {column.structure!r}, only {', '.join(found.labels.values())}"
+            )
+        score = case.metrics[named[column.structure.lower()]][column.metric]
+    else:
+        score = case.mean[column.metric]
+    return None if score is None else float(score) * (100 if column.unit == "%" else 1)
+
+
+def preset_of(dataset: ProtocolDataset) -> Any:
+    """Return the preset of a dataset."""
+    return PRESETS[preset_name(dataset)]

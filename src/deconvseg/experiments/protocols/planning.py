@@ -1,0 +1,79 @@
+"""The plan of a cell: that of the paper at the scale of the table, without measurements on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deconvseg.catalog import PRESETS
+from deconvseg.data import Dataset, Splits
+from deconvseg.experiments.protocols.reading import find_network, preset_name
+from deconvseg.experiments.protocols.scaling import Scale
+from deconvseg.experiments.protocols.schema import Protocol, ProtocolDataset, ProtocolRow
+from deconvseg.planning import ModelPlan, Plan, StepCost, cache_folder, check_plan, make_plan
+from deconvseg.progress import Console
+
+# A paper's plan depends on no measurement, and the forecasts that are made from one are left out.
+_UNMEASURED = StepCost(seconds=1.0, base=1, memory=1, inference=1, parameters=1)
+_OF_MEASUREMENTS = ("recipe.validate_every", "recipe.epochs")
+
+
+def plan_cell(
+    protocol: Protocol,
+    row: ProtocolRow,
+    dataset: ProtocolDataset,
+    data: Dataset,
+    parts: Sequence[Splits],
+    *,
+    scale: Scale,
+    values: Mapping[str, Any],
+    device: str,
+    workers: int | None,
+    console: Console,
+) -> Plan:
+    """Return the plan of a row on a dataset."""
+    name = preset_name(dataset)
+    preset = PRESETS[name]
+    model, arguments = find_network(row, preset, f"row {row.key!r}")
+    names = tuple(dict.fromkeys(name for part in parts for name in (*part.train, *part.val)))
+    everything = Splits(names, (), ())
+    known = model in preset.networks
+    plan = make_plan(
+        data.select(names),
+        everything,
+        model=model if known else next(iter(preset.networks)),
+        preset=name,
+        recipe=protocol.recipe or preset.recipe,
+        device=device,
+        batch_size=scale.batch,
+        workers=workers,
+        cache=Path(cache_folder()),
+        measure=lambda *candidate, **options: _UNMEASURED,
+        console=console,
+    )
+    of_data = {key: plan.model.config[key] for key in ("in_channels", "out_channels", "spatial_dims")}
+    config = scale.network(model, {**arguments, **of_data})
+    plan = plan.model_copy(update={"model": ModelPlan(name=model, config=_json(config))})
+    plan = plan.with_values(protocol.plan)
+    cases = min(len(part.train) for part in parts)
+    update: dict[str, Any] = {
+        "patch_size": scale.size(plan.patch_size),
+        "recipe": scale.recipe(plan.recipe, cases, plan.batch_size),
+        "predicted": None,
+        "warnings": (),
+        "reasons": {key: text for key, text in plan.reasons.items() if key not in _OF_MEASUREMENTS},
+    }
+    if getattr(plan, "resize", None) is not None:
+        update["resize"] = scale.size(plan.resize)
+    plan = plan.model_copy(update=update).with_values(values)
+    plan = plan.with_reasons(plan.reasons)
+    check_plan(plan)
+    return plan
+
+
+def _json(config: Mapping[str, Any]) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(json.dumps(config))
+    return found

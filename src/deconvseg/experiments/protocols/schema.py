@@ -1,0 +1,160 @@
+"""The protocol of a table: what is trained on which datasets, what is measured, and beside which published table."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from deconvseg.errors import InputError, check_choice
+
+_Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s/\\][^/\\]*$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProtocolDataset(_Part):
+    """A dataset of a protocol, by the name of its layout and card.
+
+    ``preset`` has its networks, patch and batch (by default the preset of the same name). ``test`` says what happens
+    to the test cases that the dataset declares: "folds" scores the model of each fold on them, "average" the mean of
+    the folds' probabilities; None scores the out-of-fold predictions.
+    """
+
+    name: _Name
+    title: str = ""
+    preset: str | None = None
+    test: Literal["folds", "average"] | None = None
+
+
+class ProtocolRow(_Part):
+    """A network of a protocol: a ``variant`` of the datasets' presets, or a ``model``, with further ``arguments``.
+
+    ``arguments`` replace those of the variant, or of the preset's network of that name, or are all arguments that the
+    data does not determine. Instead, ``members`` are keys of other rows, whose probabilities are averaged. ``datasets``
+    restricts the row to some of the datasets; by default it is trained on all.
+    """
+
+    key: Annotated[str, Field(min_length=1, pattern=r"^[^\s/\\.][^/\\]*$")]
+    title: str
+    variant: str | None = None
+    model: str | None = None
+    arguments: dict[str, Any] = {}
+    members: tuple[str, ...] = ()
+    datasets: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "ProtocolRow":
+        if sum((self.variant is not None, self.model is not None, bool(self.members))) != 1:
+            raise ValueError(f"row {self.key!r}: give one of variant, model and members")
+        return self
+
+
+class ProtocolColumn(_Part):
+    """A column: a ``metric`` (its key, such as "dsc") of a ``structure`` (empty: the mean over all) of a dataset.
+
+    ``unit`` is "%" for overlaps in percent, "mm", or "voxel" (pixels in 2D); ``grid`` "plan" measures on the grid of
+    the network's input, "image" on that of the image.
+    """
+
+    dataset: str
+    metric: str
+    structure: str = ""
+    title: str = ""
+    unit: Literal["", "%", "mm", "voxel"] = ""
+    digits: Annotated[int, Field(ge=0, le=9)] = 2
+    empty: Literal["diagonal", "brats", "drop"] = "diagonal"
+    grid: Literal["image", "plan"] = "image"
+
+    @property
+    def key(self) -> str:
+        """Dataset, metric and structure, such as ``"brats23/dsc/WT"``."""
+        return "/".join(part for part in (self.dataset, self.metric, self.structure) if part)
+
+
+class ProtocolFigure(_Part):
+    """A figure of a paper that shows cells of this table, and the keys of the rows in it (all if there are none)."""
+
+    name: str
+    shows: Literal["cost", "masks", "sampling"]
+    rows: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+class Protocol(_Part):
+    """A table: datasets × networks × folds × seeds under one recipe, and the columns that are measured.
+
+    ``recipe`` is the name of a recipe (by default that of each preset), ``plan`` replaces further values of the plan by
+    dotted path, such as ``{"recipe.epochs": 100}``. ``weights`` are the evaluated ones: those after the last epoch
+    ("final") or those with the best validation ("best"). A protocol with ``trains`` false has no columns of scores: its
+    costs are counted. ``published`` is the key of the table in `deconvseg.catalog.PUBLISHED_SCORES` beside which the
+    result stands. ``notes`` are readings of places where the paper is unclear.
+
+    Example:
+        >>> from deconvseg.experiments import read_protocol
+        >>> protocol = read_protocol("dtc/table-1")
+        >>> protocol.folds, protocol.weights, [dataset.name for dataset in protocol.datasets]
+        (5, 'best', ['isic', 'busi'])
+
+    """
+
+    version: Literal[1] = 1
+    key: Annotated[str, Field(min_length=1)]
+    title: str
+    paper: str = ""
+    datasets: Annotated[tuple[ProtocolDataset, ...], Field(min_length=1)]
+    rows: Annotated[tuple[ProtocolRow, ...], Field(min_length=1)]
+    columns: tuple[ProtocolColumn, ...] = ()
+    trains: bool = True
+    folds: Annotated[int, Field(ge=2)] = 5
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    recipe: str | None = None
+    plan: dict[str, Any] = {}
+    weights: Literal["final", "best"] = "final"
+    reference: str | None = None
+    published: str | None = None
+    figures: tuple[ProtocolFigure, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Protocol":
+        names = [dataset.name for dataset in self.datasets]
+        keys = [row.key for row in self.rows]
+        columns = [column.key for column in self.columns]
+        for listed, what in ((names, "datasets"), (keys, "rows"), (columns, "columns")):
+            if twice := [name for name in dict.fromkeys(listed) if listed.count(name) > 1]:
+                raise ValueError(f"{what}: {twice[0]!r} is listed twice")
+        for column in self.columns:
+            _known(column.dataset, names, f"columns: dataset of {column.key!r}")
+        for row in self.rows:
+            for name in row.datasets or ():
+                _known(name, names, f"rows: dataset of {row.key!r}")
+            for member in row.members:
+                _known(member, [other.key for other in self.rows if not other.members], f"rows: member of {row.key!r}")
+        if self.reference is not None:
+            _known(self.reference, keys, "reference")
+        for figure in self.figures:
+            for key in figure.rows:
+                _known(key, keys, f"figures: row of {figure.name!r}")
+        if self.trains and not self.columns:
+            raise ValueError("columns: a table that trains needs at least one")
+        return self
+
+    def dataset(self, name: str) -> ProtocolDataset:
+        """Return the dataset of that name."""
+        return {dataset.name: dataset for dataset in self.datasets}[name]
+
+    def row(self, key: str) -> ProtocolRow:
+        """Return the row of that key."""
+        return {row.key: row for row in self.rows}[key]
+
+    def columns_of(self, row: ProtocolRow) -> tuple[ProtocolColumn, ...]:
+        """Return the columns of the datasets on which a row is trained."""
+        return tuple(column for column in self.columns if row.datasets is None or column.dataset in row.datasets)
+
+
+def _known(name: str, known: list[str], what: str) -> None:
+    try:
+        check_choice(name, known, what)
+    except InputError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,65 @@
+"""The folds of a dataset, which all rows of a table share."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from deconvseg.data import Dataset, Splits, make_stratified_folds, read_json, resolve_folds
+from deconvseg.errors import InputError
+from deconvseg.experiments.strata import measure_strata
+from deconvseg.progress import Console
+from deconvseg.system import write_text
+from deconvseg.text import dump_json
+
+
+def divide(
+    data: Dataset, *, folds: int, seed: int, most: int | None, tested: bool, console: Console
+) -> tuple[Splits, ...]:
+    """Return the folds of a dataset; with ``most`` of so many cases, and half as many test cases.
+
+    The folds are those that a cross-validation of the dataset makes. Raises :class:`~deconvseg.errors.InputError` if
+    test cases are needed (``tested``) and the dataset declares none.
+    """
+    measure = partial(measure_strata, stratify=None, table=None, root=data.root, console=console)
+    alike = resolve_folds(data, None, strata=lambda part: dict.fromkeys(part.names, "all"), seed=seed)
+    test = alike[0].test
+    if tested and not test:
+        raise InputError(
+            f"{data.root}: declares no test cases, which this table is measured on; list them in its splits.json "
+            '({"test": [...]})'
+        )
+    names = sorted({*alike[0].train, *alike[0].val})
+    # A splits file that lists other folds than those asked for is divided anew.
+    if most is None or most >= len(names):
+        parts = alike if len(alike) == folds else ()
+        try:
+            parts = resolve_folds(data, None, folds=folds, strata=measure, seed=seed)
+        except InputError:
+            if not parts:
+                raise
+        return tuple(Splits(part.train, part.val, test if tested else ()) for part in parts)
+    chosen = _choose(data, names, most, seed)
+    pairs = make_stratified_folds(measure(data.select(chosen)), folds, seed, groups=data.groups)
+    held = tuple(_choose(data, test, max(1, most // 2), seed)) if tested else ()
+    return tuple(Splits(train, val, held) for train, val in pairs)
+
+
+def _choose(data: Dataset, names: "list[str] | tuple[str, ...]", most: int, seed: int) -> list[str]:
+    """Return some of the cases, drawn by the seed."""
+    ordered = sorted(names)
+    drawn = np.random.default_rng(seed).permutation(len(ordered))[:most]
+    return sorted(ordered[place] for place in drawn)
+
+
+def write_folds(path: Path, parts: tuple[Splits, ...]) -> None:
+    """Write the folds as nnU-Net's list, each with its test cases."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, dump_json([vars(part) for part in parts]) + "\n")
+
+
+def read_folds_of(path: Path) -> tuple[Splits, ...]:
+    """Return the folds that :func:`write_folds` wrote."""
+    return tuple(Splits(*(tuple(entry[key]) for key in ("train", "val", "test"))) for entry in read_json(path))

@@ -22,6 +22,7 @@ from deconvseg.cli import (
     information,
     planning,
     predicting,
+    reproducing,
     thresholds,
     training,
 )
@@ -48,6 +49,7 @@ app.command("predict", cls=Command)(predicting.predict)
 app.command("threshold", cls=Command)(thresholds.threshold)
 app.command("evaluate", cls=Command)(evaluating.evaluate)
 app.command("report", cls=Command)(evaluating.report)
+app.command("reproduce", cls=Command)(reproducing.reproduce)
 app.command("models", cls=Command)(information.models)
 app.command("complexity", cls=Command)(complexity.complexity)
 app.command("doctor", cls=Command)(information.doctor)
@@ -59,6 +61,7 @@ _EVERYWHERE = ("--debug", "--quiet", "--verbose")
 _KEPT = {
     "train": "what was written is kept; continue with --resume",
     "crossval": "what was written is kept; continue with --resume",
+    "reproduce": "the table so far and the finished cells are kept; continue with --resume",
     "predict": "finished masks are kept; predict the others with --continue",
     **dict.fromkeys(("plan", "evaluate", "report", "complexity", "check"), "nothing was written"),
 }

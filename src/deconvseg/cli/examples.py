@@ -49,6 +49,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg report RUN1 RUN2 --figure cases.png --crops 1",
         "deconvseg report MASKS --images SCANS          # masks without truth",
     ),
+    "reproduce": (
+        "deconvseg reproduce --list",
+        "deconvseg reproduce dtc/table-1 --data DATA -o TABLE --scale 0.01",
+        "deconvseg reproduce dtc/table-1 --data isic=ISIC -o TABLE --datasets isic",
+        "deconvseg reproduce dtc/table-1 --data DATA -o TABLE --resume",
+        "deconvseg reproduce dtc/table-1 --show > mine.json  # copy and change it",
+    ),
     "models": (
         "deconvseg models",
         "deconvseg models deconver",

@@ -21,7 +21,9 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "Data": (
         *("images", "truth", "prediction", "dataset", "splits", "split", "fold", "folds", "group_by", "stratify"),
         *("table", "image", "mask", "labels", "foreground", "exclude", "cache", "cases", "bids"),
+        *("protocol", "data", "datasets", "rows", "seeds", "incomplete"),
     ),
+    "Scale": ("scale", "steps", "narrow"),
     "Plan": (
         *("model", "preset", "variant", "upsampling", "width", "patch_size", "batch_size", "plan", "recipe", "dims"),
         *("values",),
@@ -33,7 +35,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Metrics": ("metrics", "unit", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),
     "Machine": ("device", "devices", "nodes", "strategy", "precision", "workers", "jobs", "memory"),
-    "Output": ("output", "json", "explain", "schema"),
+    "Output": ("output", "json", "explain", "listing", "show", "schema"),
 }
 _OTHERS, _ALL = "Further options", "Options"
 _MANY = 8

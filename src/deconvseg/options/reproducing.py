@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from os import PathLike, fspath
 from typing import Annotated, Any, Literal
 
+from deconvseg.errors import InputError
 from deconvseg.options.declaring import (
     FLAG,
     PLACE,
@@ -30,14 +31,15 @@ def _check_data(value: Any) -> dict[str, str]:
     if isinstance(value, str | PathLike):
         value = {"": value}
     if not isinstance(value, Mapping):
-        found: dict[str, str] = {}
-        for text in value:
-            name, path = _read_data(fspath(text))
-            if name in found:
-                raise ValueError
-            found[name] = path
-        value = found
+        value = _gather([_read_data(fspath(text)) for text in value])
     return {str(name): str(PLACE.check(path)) for name, path in value.items()}
+
+
+def _gather(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InputError("a dataset, or the folder that holds several, is given twice")
+    return found
 
 
 def _read_data(text: str) -> tuple[str, str]:
@@ -58,6 +60,7 @@ _DATA = Kind(
     text_form=", such as isic=ISIC; repeatable",
     metavar="[NAME=]FOLDER",
     parsed=list[str],
+    gather=_gather,
 )
 _NAMES = Kind(
     _check_names,
@@ -72,7 +75,9 @@ _NAMES = Kind(
 class ReproduceOptions(Options):
     """The options of ``deconvseg reproduce``."""
 
-    protocol: Annotated[str, Option("A protocol of the package, such as dtc/table-1, or a file.", TEXT, positional=True)]
+    protocol: Annotated[
+        str, Option("A protocol of the package, such as dtc/table-1, or a file.", TEXT, positional=True)
+    ]
     output: Annotated[
         _Path, Option("Folder of the table: its files, and a folder for each cell.", PLACE, names=("o", "output"))
     ]
@@ -91,14 +96,16 @@ class ReproduceOptions(Options):
     seeds: Annotated[int | None, Option("Number of seeds; by default the protocol's.", whole(1))] = None
     weights: Annotated[
         Literal["final", "best"] | None,
-        Option("Weights that are scored, final or best; by default the protocol's.", name_of(lambda: ("final", "best"))),
+        Option(
+            "Weights that are scored, final or best; by default the protocol's.", name_of(lambda: ("final", "best"))
+        ),
     ] = None
     recipe: Annotated[str | None, Option("Recipe; by default that of each paper.", RECIPE)] = None
     scale: Annotated[
         float,
         Option(
-            "Below 1 a rehearsal: this share of the steps (10 to 50), an eighth of the widths, small patches, ten cases, "
-            "two folds.",
+            "Below 1 a rehearsal: this share of the steps (10 to 50), an eighth of the widths, small patches, ten "
+            "cases, two folds.",
             SHARE,
         ),
     ] = 1.0
@@ -115,12 +122,10 @@ class ReproduceOptions(Options):
     values: Annotated[
         Mapping[str, Any] | None, Option("Change a value of every plan{form}.", SETTINGS, names=("set",))
     ] = None
-    incomplete: Annotated[
-        bool, Option("Accept datasets with fewer cases than their publisher states.", FLAG)
-    ] = False
-    jobs: Annotated[int | None, Option("Number of cells to run in parallel; by default 1, or one per GPU.", whole(1))] = (
-        None
-    )
+    incomplete: Annotated[bool, Option("Accept datasets with fewer cases than their publisher states.", FLAG)] = False
+    jobs: Annotated[
+        int | None, Option("Number of cells to run in parallel; by default 1, or one per GPU.", whole(1))
+    ] = None
     device: Annotated[str, DEVICE] = "auto"
     workers: Annotated[
         int | None, Option("Processes that prepare and load the data of each training; 0: only the training.", whole(0))
@@ -130,3 +135,7 @@ class ReproduceOptions(Options):
     command: Annotated[str | None, Option("The command for the result.", TEXT._replace(python_only=True))] = None
     console: Annotated[Console | bool | None, CONSOLE] = None
 
+    @property
+    def places(self) -> Mapping[str, str]:
+        """The folders of the data by name of the dataset; that under ``""`` holds several."""
+        return {} if self.data is None else _check_data(self.data)

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from deconvseg.catalog import PRESETS
 from deconvseg.data import open_dataset, read_json_object
 from deconvseg.errors import DeconvsegError
 from deconvseg.evaluation import CaseMetrics, Evaluation, evaluate
 from deconvseg.experiments.cross_validation import crossval
 from deconvseg.experiments.protocols.planning import plan_cell
-from deconvseg.experiments.protocols.reading import parse_protocol, preset_name
+from deconvseg.experiments.protocols.reading import parse_protocol
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol, ProtocolColumn, ProtocolDataset
 from deconvseg.experiments.protocols.splitting import read_folds_of
 from deconvseg.experiments.tasks import Task
 from deconvseg.inference import predict
 from deconvseg.progress import Console
-from deconvseg.runs import FOLDS
-from deconvseg.system import write_text
+from deconvseg.runs import FOLDS, Run
+from deconvseg.system import choose_device, write_text
 from deconvseg.text import dump_json
 
 CELL_FILE = "cell.json"
@@ -152,17 +151,19 @@ def _predictions(
     sources = {fold: [Path(path) / _CV / f"fold_{fold}" for path in _sources(cell)] for fold in folds}
     if dataset.test is None and cell.members is None and cell.weights == "final":
         return [(fold, runs[0] / "validation", runs[0]) for fold, runs in sources.items()]
-    asked = "test" if dataset.test is not None else "val"
-    groups = {fold: runs for fold, runs in sources.items()}
+    split: Literal["test", "val"] = "val" if dataset.test is None else "test"
+    groups = dict(sources)
     if dataset.test == "average":
         groups = {0: [run for runs in sources.values() for run in runs]}
     found = []
     for fold, runs in groups.items():
-        masks = cell.folder / asked / (f"fold_{fold}" if len(groups) > 1 or dataset.test != "average" else "average")
+        masks = cell.folder / split / (f"fold_{fold}" if len(groups) > 1 or dataset.test != "average" else "average")
         predict(
-            *(cell.root, runs, masks),
+            cell.root,
+            _models(runs, cell),
+            masks,
             splits=cell.splits,
-            split=asked,
+            split=split,
             fold=fold,
             postprocess=False,
             skip_existing=True,
@@ -171,6 +172,13 @@ def _predictions(
         )
         found.append((fold, masks, runs[0]))
     return found
+
+
+def _models(runs: Sequence[Path], cell: Cell) -> Sequence[Any]:
+    """Return the models of runs with the weights that the cell scores."""
+    if cell.weights == "final":
+        return runs
+    return [(Run.open(run).network("best", choose_device(cell.device)), Run.open(run).plan) for run in runs]
 
 
 def _sources(cell: Cell) -> Sequence[str]:
@@ -219,8 +227,3 @@ def _value(found: Evaluation, case: CaseMetrics, column: ProtocolColumn) -> floa
     else:
         score = case.mean[column.metric]
     return None if score is None else float(score) * (100 if column.unit == "%" else 1)
-
-
-def preset_of(dataset: ProtocolDataset) -> Any:
-    """Return the preset of a dataset."""
-    return PRESETS[preset_name(dataset)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from deconvseg.catalog import CARDS
-from deconvseg.data import Dataset, is_dataset, open_dataset
+from deconvseg.data import Dataset, list_layouts, open_dataset
 from deconvseg.errors import InputError, check_choice
 from deconvseg.system import does_not_exist
 
@@ -23,13 +23,13 @@ def find_datasets(data: Mapping[str, str], names: Iterable[str]) -> dict[str, Da
         if name:
             check_choice(name, wanted, "`data`: dataset")
     root = None if data.get("") is None else Path(data[""])
-    for path in map(Path, data.values()):
-        if not path.exists():
-            raise InputError(f"{does_not_exist(path)}; give the folder of the data (`data`)")
+    for given in map(Path, data.values()):
+        if not given.exists():
+            raise InputError(f"{does_not_exist(given)}; give the folder of the data (`data`)")
     found: dict[str, Dataset] = {}
     missing = []
     for name in wanted:
-        path = Path(data[name]) if name in data else None if root is None else _find(root, name, single=wanted == [name])
+        path = Path(data[name]) if name in data else _find(root, name, single=wanted == [name])
         if path is None:
             missing.append(name)
         else:
@@ -39,16 +39,16 @@ def find_datasets(data: Mapping[str, str], names: Iterable[str]) -> dict[str, Da
     return found
 
 
-def _find(root: Path, name: str, *, single: bool) -> Path | None:
+def _find(root: Path | None, name: str, *, single: bool) -> Path | None:
     """Return the folder of a dataset: by its layout, else by its name, else the root if it is any dataset."""
-    folders = list(_folders(root))
+    folders = [] if root is None else list(_folders(root))
     for folder in folders:
         if _layout(folder) == name:
             return folder
     for folder in folders:
         if folder.name.lower().startswith(name) and _layout(folder) is not None:
             return folder
-    return root if single and _layout(root) is not None and _layout(root) not in CARDS else None
+    return root if single and root is not None and _layout(root) is not None and _layout(root) not in CARDS else None
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -64,10 +64,9 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _layout(path: Path) -> str | None:
-    from deconvseg.data.layouts.registry import find_layout
-
+    """Return the name of a path's layout, or None; damaged descriptions are reported when the dataset is opened."""
     try:
-        return None if not is_dataset(path) else getattr(find_layout(path), "name", None)
+        return next((layout.name for layout in list_layouts() if layout.recognises(path)), None)
     except (InputError, OSError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,8 @@ def plan_cell(
         "warnings": (),
         "reasons": {key: text for key, text in plan.reasons.items() if key not in _OF_MEASUREMENTS},
     }
-    if getattr(plan, "resize", None) is not None:
-        update["resize"] = scale.size(plan.resize)
+    if (resize := getattr(plan, "resize", None)) is not None:
+        update["resize"] = scale.size(resize)
     plan = plan.model_copy(update=update).with_values(values)
     plan = plan.with_reasons(plan.reasons)
     check_plan(plan)
@@ -73,7 +74,5 @@ def plan_cell(
 
 
 def _json(config: Mapping[str, Any]) -> dict[str, Any]:
-    import json
-
     found: dict[str, Any] = json.loads(json.dumps(config))
     return found

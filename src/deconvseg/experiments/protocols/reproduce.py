@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from deconvseg.catalog import CARDS
+from deconvseg.catalog import CARDS, PRESETS
 from deconvseg.data import Dataset, list_names, read_json_object, report_problems
 from deconvseg.errors import InputError, InterruptionError, check_choice
 from deconvseg.experiments.executor import choose_executor
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.finding import find_datasets
-from deconvseg.experiments.protocols.reading import check_protocol, read_protocol
+from deconvseg.experiments.protocols.reading import check_protocol, preset_name, read_protocol
 from deconvseg.experiments.protocols.results import count_costs, gather
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol
@@ -26,6 +26,7 @@ from deconvseg.progress import Console, choose_console
 from deconvseg.reporting.results import Scaled, TableResult, write_results
 from deconvseg.system import hold, make_folder, write_text
 from deconvseg.text import dump_json, number_of
+from deconvseg.units import format_time
 
 _RECORD = "protocol.json"
 _CELLS, _SPLITS = "cells", "splits"
@@ -66,7 +67,7 @@ def reproduce(asked: _Arguments) -> TableResult:
     check_protocol(protocol, asked.protocol)
     data: dict[str, Dataset] = {}
     if protocol.trains:
-        data = find_datasets(asked.data or {}, names)
+        data = find_datasets(asked.places, names)
         for name, dataset in data.items():
             console.say(f"{name}: {dataset.root} ({dataset.layout}, {number_of(len(dataset.cases), 'case')})")
             _check_dataset(name, dataset, partial=asked.incomplete or scale.most_cases is not None)
@@ -123,7 +124,7 @@ def _run(
         write_results(result, output)
         return result
 
-    result = write()
+    write()
     executor = choose_executor(asked.jobs, asked.device) if asked.executor is None else asked.executor
     try:
         for wave in ([c for c in cells if c.members is None], [c for c in cells if c.members is not None]):
@@ -142,7 +143,7 @@ def _run(
                         problems[keys[outcome.task.key].key] = outcome.problem
                         console.say(f"{outcome.task.key}: failed: {outcome.problem}")
                     progress(done)
-                    result = write()
+                    write()
     except KeyboardInterrupt:
         raise InterruptionError(
             f"interrupted; the table so far is in {output}, finished cells are kept, continue with `resume=True`"
@@ -262,10 +263,6 @@ def _lacks(cell: Cell, cells: Sequence[Cell], problems: dict[str, str]) -> bool:
 def _describe_scale(
     protocol: Protocol, scale: Scale, folds: int, seeds: Sequence[int], data: Mapping[str, Dataset]
 ) -> list[Scaled]:
-    from deconvseg.catalog import PRESETS
-    from deconvseg.experiments.protocols.reading import preset_name
-    from deconvseg.units import format_time
-
     found = []
     if folds != protocol.folds:
         found.append(Scaled(what="folds", paper=str(protocol.folds), here=str(folds)))
@@ -298,5 +295,3 @@ def _describe_cases(name: str, data: Dataset, parts: Sequence[Any]) -> list[Scal
 
 def _times(size: Sequence[int]) -> str:
     return " × ".join(map(str, size))
-
-

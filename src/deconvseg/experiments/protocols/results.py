@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from deconvseg import catalog
-from deconvseg.catalog import PRESETS
+from deconvseg._version import __version__
+from deconvseg.catalog import PRESETS, PUBLISHED_SCORES, ScoreRow
 from deconvseg.evaluation import list_metrics
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.reading import find_network, preset_name
@@ -30,6 +29,8 @@ from deconvseg.reporting.results import (
     Scaled,
     TableResult,
 )
+from deconvseg.reporting.results.model import Status
+from deconvseg.system import package_version, processor_name
 
 _WAITING = "not finished yet"
 
@@ -96,8 +97,8 @@ def gather(
                     _cell(row, column, cells, problems, left_out, published) for column in protocol.columns_of(row)
                 ),
                 costs=dict(costs.get(row.key, {})),
-                published_parameters=getattr(published, "parameters", ""),
-                published_cost=getattr(published, "cost", ""),
+                published_parameters="" if published is None else published.parameters,
+                published_cost="" if published is None else published.cost,
             )
         )
     return TableResult(
@@ -123,7 +124,7 @@ def _cell(
     cells: Sequence[Cell],
     problems: Mapping[str, str],
     left_out: Mapping[str, str],
-    published: Any,
+    published: ScoreRow | None,
 ) -> ResultCell:
     mine = [cell for cell in cells if (cell.row, cell.dataset) == (row.key, column.dataset)]
     folds: list[FoldScore] = []
@@ -140,7 +141,7 @@ def _cell(
             folds.append(FoldScore(**score, seed=cell.seed))
         for score in (record or {}).get("columns", {}).get(column.key, {}).get("cases", ()):
             cases.append(CaseScore(**score, seed=cell.seed))
-    status = "failed" if failed else "done" if folds and not missing else "not run"
+    status: Status = "failed" if failed else "done" if folds and not missing else "not run"
     score = published.scores.get(column.key) if published is not None else None
     return ResultCell(
         column=column.key,
@@ -175,18 +176,13 @@ def _network(protocol: Protocol, row: ProtocolRow, scale: Scale) -> tuple[str, d
     return model, scale.network(model, arguments)
 
 
-def _published(protocol: Protocol) -> Mapping[str, Any]:
+def _published(protocol: Protocol) -> Mapping[str, ScoreRow]:
     """Return the rows of the published table by key."""
-    tables: Mapping[str, Any] = getattr(catalog, "PUBLISHED_SCORES", {})
-    table = tables.get(protocol.published or "")
+    table = PUBLISHED_SCORES.get(protocol.published or "")
     return {} if table is None else {row.key: row for row in table.rows}
 
 
 def _versions() -> dict[str, str]:
-    from deconvseg._version import __version__
-    from deconvseg.system import package_version, processor_name
-
-    importlib.invalidate_caches()
     return {
         "deconvseg": __version__,
         "torch": str(package_version("torch")),

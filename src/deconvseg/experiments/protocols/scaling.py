@@ -88,9 +88,7 @@ class Scale:
         epochs = max(1, min(_EPOCHS, recipe.epochs, steps // _STEPS_OF_EPOCH))
         every = max(1, round(epochs * recipe.validate_every / recipe.epochs))
         per_epoch = math.ceil(steps / epochs)
-        return recipe.model_copy(
-            update={"epochs": epochs, "steps_per_epoch": per_epoch, "validate_every": every}
-        )
+        return recipe.model_copy(update={"epochs": epochs, "steps_per_epoch": per_epoch, "validate_every": every})
 
     def network(self, model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return a network's arguments with narrower widths, for its own patch size."""
@@ -106,8 +104,10 @@ class Scale:
         for name, multiple in _CHANNELS.items():
             if name not in known:
                 continue
-            value = whole.get(name)
-            step = _OF_HEADS if name == "feature_size" and isinstance(whole.get("num_heads"), list | tuple) else multiple
+            value: Any = whole.get(name)
+            step = (
+                _OF_HEADS if name == "feature_size" and isinstance(whole.get("num_heads"), list | tuple) else multiple
+            )
             given[name] = (
                 [self._narrow(width, step) for width in value]
                 if isinstance(value, list | tuple)

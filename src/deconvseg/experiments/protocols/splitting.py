@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def divide(
     return tuple(Splits(train, val, held) for train, val in pairs)
 
 
-def _choose(data: Dataset, names: "list[str] | tuple[str, ...]", most: int, seed: int) -> list[str]:
+def _choose(data: Dataset, names: Sequence[str], most: int, seed: int) -> list[str]:
     """Return some of the cases, drawn by the seed."""
     ordered = sorted(names)
     drawn = np.random.default_rng(seed).permutation(len(ordered))[:most]

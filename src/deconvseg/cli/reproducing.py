@@ -14,7 +14,7 @@ from deconvseg.options import ReproduceOptions, declared_options
 from deconvseg.system import keep_freed_memory
 
 if TYPE_CHECKING:
-    from deconvseg.reporting.results import TableResult
+    from deconvseg.reporting.results import ResultColumn, TableResult
 
 _OWN = ("protocol", "output")
 _OTHERS = tuple(name for name, option, _ in declared_options(ReproduceOptions) if name not in (*_OWN, "command"))
@@ -90,7 +90,7 @@ def _list() -> None:
 
 def _print(result: "TableResult") -> None:
     """Print mean and standard deviation over folds beside the printed scores."""
-    heads = ["", "parameters", *(part for column in result.columns for part in (column.title, "published"))]
+    heads = ["", "parameters", *(part for column in result.columns for part in (_head(result, column), "published"))]
     rows = []
     for row in result.rows:
         counts = [cost.parameters for cost in row.costs.values() if cost.parameters is not None]
@@ -103,6 +103,11 @@ def _print(result: "TableResult") -> None:
             texts.append("–" if printed is None else _pair(printed.value, printed.sd, column.digits))
         rows.append(texts)
     print_table(result.title, heads, rows)
+
+
+def _head(result: "TableResult", column: "ResultColumn") -> str:
+    """Return the heading of a column, with its dataset if there are several."""
+    return column.title if len(result.datasets) == 1 else f"{column.dataset} {column.title}"
 
 
 def _spread(values: list[float], digits: int) -> str:

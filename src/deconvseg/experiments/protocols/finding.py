@@ -76,6 +76,6 @@ def _describe_missing(missing: list[str], root: Path | None, found: list[str]) -
     cards = " and ".join(f"'deconvseg data card {name}'" for name in missing)
     several = f", or reproduce only {', '.join(found)} (`datasets`)" if found else ""
     return (
-        f"{', '.join(missing)}: {where}; {cards} {'says' if len(missing) == 1 else 'say'} how to get it; give its folder "
-        f"by name (`data`, such as {missing[0]}=FOLDER){several}"
+        f"{', '.join(missing)}: {where}; {cards} {'says' if len(missing) == 1 else 'say'} how to get it; give its "
+        f"folder by name (`data`, such as {missing[0]}=FOLDER){several}"
     )

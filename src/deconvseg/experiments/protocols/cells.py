@@ -221,7 +221,7 @@ def _value(found: Evaluation, case: CaseMetrics, column: ProtocolColumn) -> floa
         named = {name.lower(): value for value, name in found.labels.items()}
         if column.structure.lower() not in named:
             raise DeconvsegError(
-                f"column {column.key!r}: the masks have no {column.structure!r}, only {', '.join(found.labels.values())}"
+                f"column {column.key!r}: the masks have {', '.join(found.labels.values())}, not {column.structure!r}"
             )
         score = case.metrics[named[column.structure.lower()]][column.metric]
     else:

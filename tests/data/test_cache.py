@@ -325,3 +325,22 @@ def test_damaged_records_of_the_cache_raise_nothing(balls: Path, tmp_path: Path)
     for mutant in mutate_json(json.loads((whole.folder / "entry.json").read_text()), 60):
         (whole.folder / "entry.json").write_bytes(mutant.content)
         assert prepare(dataset, tmp_path) == [whole], mutant.name
+
+
+@pytest.mark.parametrize(
+    "changes", [{"resize": (9, 11, 7)}, {"crop_margin": 1}, {"normalise_first": True}, {"spacing": (2.0, 2.0, 2.0)}]
+)
+def test_every_choice_of_preprocessing_has_entries_of_its_own(
+    balls: Path, cases: list[PreparedCase], tmp_path: Path, changes: dict
+) -> None:
+    dataset = open_dataset(balls)
+    folder = cases[0].folder.parents[1]
+    made = prepare(dataset, folder, **changes)
+    assert not {case.folder for case in made} & {case.folder for case in cases}
+    image, _ = dataset.load(dataset.case(made[1].name))
+    options = {"spacing": (1.0, 1.0, 2.0), "normalisations": [Normalisation()] * 2, **changes}
+    expected = preprocess_image(image, **options).pixels
+    assert np.array_equal(made[1].image[...], expected)
+    assert made[1].labels.shape == expected.shape[1:]
+    # The same choices find them again.
+    assert prepare(dataset, folder, **changes) == made

@@ -3,14 +3,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from deconvseg.data import (
     Geometry,
     Image,
     LabelMap,
     Normalisation,
+    Preprocessing,
     match_channels,
     open_dataset,
     preprocess_image,
@@ -143,3 +146,95 @@ def test_image_and_mask_stay_on_one_grid_where_their_headers_differ_in_the_last_
     target = (1.0, 1.0, 1.0)
     prepared = preprocess_image(image, target, [Normalisation()])
     assert preprocess_labels(labels, target).shape == prepared.shape
+
+
+UNCHANGED = (Normalisation("ct", mean=0.0, std=1.0),)
+odd_sizes = st.lists(st.integers(2, 19), min_size=2, max_size=3)
+
+
+@given(odd_sizes, st.data())
+@settings(max_examples=25, deadline=None)
+def test_resizing_is_pytorchs_for_images_and_nearest_for_masks(shape: list[int], drawn: st.DataObject) -> None:
+    size = tuple(drawn.draw(st.integers(2, 19)) for _ in shape)
+    dims, rng = len(shape), np.random.default_rng(shape)
+    image = Image(rng.normal(size=(1, *shape)).astype(np.float32), Geometry.identity(dims))
+    labels = LabelMap(rng.integers(0, 9, shape), image.geometry)
+    # The spacing has no say.
+    found = preprocess_image(image, (3.0,) * dims, UNCHANGED, resize=size)
+    mode = {2: "bilinear", 3: "trilinear"}[dims]
+    expected = F.interpolate(torch.from_numpy(image.pixels)[None], size=size, mode=mode, align_corners=False)[0]
+    assert found.shape == size
+    np.testing.assert_allclose(found.pixels, expected.numpy(), atol=1e-6)
+    mask = preprocess_labels(labels, (3.0,) * dims, resize=size)
+    nearest = F.interpolate(torch.from_numpy(labels.pixels)[None, None].double(), size=size, mode="nearest-exact")[0, 0]
+    # PyTorch computes places in float32, so ties between two voxels may differ by one of them.
+    assert mask.shape == size
+    assert (mask.pixels == nearest.numpy()).mean() > 0.7
+    assert set(np.unique(mask.pixels)) <= set(np.unique(labels.pixels))
+    # Image and mask have the same grid, with the outer edges of the given one.
+    assert mask.geometry.matches(found.geometry)
+    extent = np.array(found.geometry.spacing) * size
+    np.testing.assert_allclose(extent, shape, rtol=1e-6)
+
+
+@given(odd_sizes, st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_a_mask_that_is_enlarged_by_a_whole_factor_comes_back_exactly(shape: list[int], factor: int) -> None:
+    labels = LabelMap(np.random.default_rng(shape).integers(0, 9, shape), Geometry.identity(len(shape)))
+    spacing = (1.0,) * len(shape)
+    large = preprocess_labels(labels, spacing, resize=[factor * n for n in shape])
+    # The centres of the small voxels lie within those of the large ones only for odd factors; even ones have ties.
+    assert np.array_equal(preprocess_labels(large, spacing, resize=shape).pixels, labels.pixels)
+
+
+@given(st.lists(st.integers(4, 12), min_size=2, max_size=3), st.integers(0, 4), st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_a_crop_is_the_box_of_nonzero_voxels_with_its_margin(shape: list[int], margin: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((2, *shape), np.float32)
+    corners = [sorted(rng.integers(0, n, 2)) for n in shape]
+    for channel in range(2):
+        pixels[(channel, *(corner[channel] for corner in corners))] = -1.0
+    image = Image(pixels, Geometry.identity(len(shape)))
+    # Negative numbers are not zero.
+    inside = tuple(slice(max(0, low - margin), high + margin + 1) for low, high in corners)
+    preprocessing = Preprocessing((1.0,) * len(shape), UNCHANGED * 2, crop_margin=margin)
+    found = preprocessing.image(image)
+    assert np.array_equal(found.pixels, pixels[(slice(None), *inside)])
+    assert found.geometry.origin == tuple(float(part.start) for part in inside)
+    ids = LabelMap(rng.integers(0, 9, shape), image.geometry)
+    assert np.array_equal(preprocessing.labels(ids, preprocessing.box(image)).pixels, ids.pixels[inside])
+
+
+@pytest.mark.parametrize("shape", [(31, 22), (9, 8, 7)])
+def test_intensities_are_normalised_before_or_after_resampling(shape: tuple[int, ...]) -> None:
+    """By NumPy: over nonzero voxels, on the image's grid or on the network's."""
+    rng = np.random.default_rng(5)
+    pixels = (rng.normal(3, 2, (1, *shape)) * (rng.random((1, *shape)) > 0.4)).astype(np.float32)
+    image, size = Image(pixels, Geometry.identity(len(shape))), tuple(n // 2 for n in shape)
+    kinds = [Normalisation("zscore_nonzero")]
+
+    def zscore(values: np.ndarray) -> np.ndarray:
+        inside = values[values != 0].astype(np.float64)
+        return np.where(values != 0, (values - inside.mean()) / inside.std(), 0)
+
+    def resample(values: np.ndarray) -> np.ndarray:
+        return Image(values.astype(np.float32), image.geometry).resampled(size).pixels
+
+    spacing = (1.0,) * len(shape)
+    after = preprocess_image(image, spacing, kinds, resize=size)
+    np.testing.assert_allclose(after.pixels, zscore(resample(pixels)), atol=1e-5)
+    before = preprocess_image(image, spacing, kinds, resize=size, normalise_first=True)
+    np.testing.assert_allclose(before.pixels, resample(zscore(pixels)), atol=1e-5)
+    assert np.array_equal(image.pixels, pixels)
+
+
+@pytest.mark.parametrize("kind", ["zscore", "zscore_nonzero"])
+def test_an_image_that_is_not_finite_is_refused_and_never_nan(kind: str) -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        pixels = np.ones((3, 8, 8), np.float32)
+        pixels[1, 2, 3] = value
+        with pytest.raises(InputError, match="has NaN or infinite values"):
+            preprocess_image(Image(pixels, Geometry.identity(2)), (1.0, 1.0), [Normalisation(kind)] * 3)
+    huge = np.array([[1e38, -3e38], [0, 3e38]], np.float32)[None]
+    assert np.isfinite(preprocess_image(Image(huge, Geometry.identity(2)), (1, 1), [Normalisation(kind)]).pixels).all()

@@ -269,7 +269,7 @@ def _margin(plan: Plan) -> str:
 def _describe_grid(plan: Plan) -> str:
     """Return what a mask depends on beside the spacing; empty for plans of versions that had none of it."""
     chosen = {key: getattr(plan, key) for key in ("resize", "crop_margin", "normalise_first")}
-    given = {key: value for key, value in chosen.items() if value not in (None, False)}
+    given = {key: value for key, value in chosen.items() if value is not None and value is not False}
     return f" {given}" if given else ""
 
 

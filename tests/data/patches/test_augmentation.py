@@ -277,3 +277,20 @@ def test_intensities_leave_the_given_images_as_they_are() -> None:
 def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gamma_range goes from 1.5 to 0.7: give the lower end first"):
         Augmentation(gamma_range=(1.5, 0.7))
+
+
+@pytest.mark.parametrize(("padding", "mode"), [("border", "nearest"), ("reflection", "reflect")])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_padding_is_scipys(dims: int, padding: str, mode: str) -> None:
+    shape, size = (13, 11, 9)[:dims], (15, 12, 14)[:dims]
+    rng = np.random.default_rng(4)
+    matrix, centre = np.eye(dims) + rng.uniform(-0.3, 0.3, (dims, dims)), rng.uniform(3, 6, dims)
+    image, labels = 1 + rng.random(shape), rng.integers(1, 5, shape)
+    found, ids = transforms.resample(
+        torch.from_numpy(image).float()[None], torch.from_numpy(labels), matrix.tolist(), centre.tolist(), size, padding
+    )
+    offset = centre - matrix @ ((np.array(size) - 1) / 2)
+    expected = scipy.ndimage.affine_transform(image, matrix, offset, size, order=1, mode=mode)
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=2e-5)
+    assert (found > 0).all()
+    assert (ids > 0).all()

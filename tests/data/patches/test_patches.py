@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from deconvseg.data import (
     Augment,
@@ -133,3 +134,37 @@ def test_sampler_gives_the_epoch_it_was_told() -> None:
     sampler = EpochSampler(3)
     sampler.set_epoch(7)
     assert list(sampler) == [(7, 0), (7, 1), (7, 2)]
+
+
+def bright(folder: Path, shape: tuple[int, ...]) -> list[PreparedCase]:
+    """A case without a zero."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    pixels = np.random.default_rng(0).integers(100, 200, shape).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "images" / "one.png")
+    Image.fromarray(np.full(shape, 255, np.uint8)).save(folder / "masks" / "one.png")
+    raw = [Normalisation("ct", mean=0.0, std=1.0)]
+    encoding = LabelEncoding((0, 255), ("background", "disc"))
+    dataset = open_dataset(folder)
+    return prepare_cases(dataset, folder / "cache", spacing=(1.0, 1.0), normalisations=raw, encoding=encoding)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_a_turned_patch_of_a_large_image_has_zeros_only_with_zeros_as_padding(tmp_path: Path, padding: str) -> None:
+    cases = bright(tmp_path, (40, 36))
+    turned = Augmentation(**{**_NOTHING, "affine": 1.0, "rotation": 0.5, "scaling": 0.2, "padding": padding})
+    patches = PatchDataset(cases, (32, 32), 8, seed=0, augment=Augment((1.0, 1.0), (32, 32), turned))
+    batch = finish([patches[0, number] for number in range(8)], (32, 32))
+    assert bool((batch["image"] < 50).any()) == (padding == "zeros")
+    assert bool((batch["labels"] == 0).any()) == (padding == "zeros")
+
+
+def test_the_border_of_an_image_smaller_than_the_patch_is_not_drawn_out(tmp_path: Path) -> None:
+    """It is padded with zeros to the patch, as without turning, and only what lies beyond that is a border."""
+    cases = bright(tmp_path, (16, 48))
+    turned = Augmentation(**{**_NOTHING, "affine": 1.0, "rotation": 0.01, "scaling": 0.0, "padding": "border"})
+    patches = PatchDataset(cases, (32, 32), 1, seed=0, augment=Augment((1.0, 1.0), (32, 32), turned))
+    (image,) = finish([patches[0, 0]], (32, 32))["image"]
+    assert (image[0, :6] == 0).all()
+    assert (image[0, 26:] == 0).all()
+    assert (image[0, 10:22] > 50).all()

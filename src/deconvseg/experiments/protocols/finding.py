@@ -10,6 +10,9 @@ from deconvseg.data import Dataset, list_layouts, open_dataset
 from deconvseg.errors import InputError, check_choice
 from deconvseg.system import does_not_exist
 
+# Most folders in one that is searched for datasets.
+_MOST = 100
+
 
 def find_datasets(data: Mapping[str, str], names: Iterable[str]) -> dict[str, Dataset]:
     """Return the datasets of these names.
@@ -52,15 +55,20 @@ def _find(root: Path | None, name: str, *, single: bool) -> Path | None:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Yield a folder, its folders, and theirs."""
-    yield root
-    if not root.is_dir() or _layout(root) is not None:
-        return
-    first = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Yield the folders of a folder, itself, and the folders of those that are no dataset."""
+    first = _children(root)
+    # A folder of several datasets may itself have the layout of one of them.
     yield from first
+    yield root
     for folder in first:
         if _layout(folder) is None:
-            yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+            yield from _children(folder)
+
+
+def _children(folder: Path) -> list[Path]:
+    """Return the folders in a folder; none of one with as many as a dataset has cases."""
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(path for path in found if not path.name.startswith(".")) if len(found) <= _MOST else []
 
 
 def _layout(path: Path) -> str | None:

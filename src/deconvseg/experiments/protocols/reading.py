@@ -43,7 +43,7 @@ def read_protocol(protocol: str | PathLike[str]) -> Protocol:
     Example:
         >>> from deconvseg.experiments import read_protocol
         >>> [row.key for row in read_protocol("deconver/table-4").rows]
-        ['deconver-r1.0', 'deconver-r2.0', 'deconver-r4']
+        ['deconver-r1', 'deconver-r2', 'deconver-r4']
 
     """
     files, path = _files(), Path(protocol)

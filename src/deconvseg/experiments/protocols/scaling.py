@@ -95,7 +95,11 @@ class Scale:
         given = dict(arguments)
         if given.get("image_size") is not None:
             sizes = given["image_size"]
-            given["image_size"] = list(self.size([sizes] * given["spatial_dims"] if isinstance(sizes, int) else sizes))
+            whole_size = [sizes] * given["spatial_dims"] if isinstance(sizes, int) else list(sizes)
+            given["image_size"] = list(self.size(whole_size))
+            if isinstance(given.get("window"), int):
+                # The windows of the lowest resolution cover the same share of the image.
+                given["window"] = max(1, given["window"] * given["image_size"][0] // whole_size[0])
         if self.divisor == 1:
             return given
         with torch.device("meta"):

@@ -53,8 +53,8 @@ class ProtocolRow(_Part):
 class ProtocolColumn(_Part):
     """A column: a ``metric`` (its key, such as "dsc") of a ``structure`` (empty: the mean over all) of a dataset.
 
-    ``unit`` is "%" for overlaps in percent, "mm", or "voxel" (pixels in 2D); ``grid`` "plan" measures on the grid of
-    the network's input, "image" on that of the image.
+    ``unit`` is "%" for overlaps in percent, "mm", or "voxel" (pixels in 2D), on the grid of the images; ``empty`` is
+    the rule for empty masks (`deconvseg.evaluation.evaluate`).
     """
 
     dataset: str
@@ -64,7 +64,6 @@ class ProtocolColumn(_Part):
     unit: Literal["", "%", "mm", "voxel"] = ""
     digits: Annotated[int, Field(ge=0, le=9)] = 2
     empty: Literal["diagonal", "brats", "drop"] = "diagonal"
-    grid: Literal["image", "plan"] = "image"
 
     @property
     def key(self) -> str:

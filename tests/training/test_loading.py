@@ -174,3 +174,12 @@ def test_the_number_of_processes_follows_the_device() -> None:
     assert choose_workers(None, "cuda") >= 1
     assert choose_workers(0, "cuda") == 0
     assert choose_workers(3, "cpu") == 3
+
+
+def test_an_epoch_without_a_number_of_steps_has_one_patch_of_each_case(cases: list[PreparedCase]) -> None:
+    patches = loader(cases, 0, steps_per_epoch=None)
+    names = [batch["case"] for batch in patches]
+    # Batches of two; eight cases, and seven.
+    assert len(names) == len(patches) == 4
+    assert sorted(name for batch in names for name in batch) == sorted(case.name for case in cases)
+    assert [len(batch["case"]) for batch in loader(cases[1:], 0, steps_per_epoch=None)] == [2, 2, 2, 1]

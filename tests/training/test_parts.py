@@ -27,6 +27,31 @@ def test_schedule_warms_up_from_a_tenth_and_falls_to_zero() -> None:
     assert factor(1.7) == factor(1)
 
 
+def test_schedules_after_the_warm_up() -> None:
+    def factor(progress: float, schedule: str, warmup_from: float = 10.0) -> float:
+        return learning_rate_factor(progress, warmup=0.2, warmup_from=warmup_from, schedule=schedule)
+
+    for schedule in ("cosine", "poly", "constant"):
+        # The paper's "scaled by 10" may be read as ten times the rate.
+        assert factor(0, schedule) == 10
+        assert factor(0.1, schedule) == pytest.approx(5.5)
+        assert factor(0.2, schedule) == pytest.approx(1)
+    assert factor(0.6, "poly") == pytest.approx(0.5**0.9)
+    assert factor(1, "poly") == 0
+    assert factor(0.6, "constant") == factor(1, "constant") == 1
+    assert Recipe(warmup_from=10).warmup_from == 10
+
+
+def test_sgd_is_torchs_with_nesterovs_momentum() -> None:
+    layer = nn.Linear(3, 2)
+    made = create_optimiser(layer, Recipe(optimiser="sgd", momentum=0.99, learning_rate=0.01, weight_decay=3e-5))
+    assert isinstance(made, torch.optim.SGD)
+    settings = {key: made.param_groups[0][key] for key in ("momentum", "nesterov", "weight_decay", "lr")}
+    assert settings == {"momentum": 0.99, "nesterov": True, "weight_decay": 3e-5, "lr": 0.01}
+    # Nesterov's needs a momentum.
+    assert not create_optimiser(layer, Recipe(optimiser="sgd", momentum=0)).param_groups[0]["nesterov"]
+
+
 @given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0.01, 1))
 def test_schedule_stays_between_zero_and_one(progress: float, warmup: float, warmup_from: float) -> None:
     assert 0 <= learning_rate_factor(progress, warmup=warmup, warmup_from=warmup_from) <= 1

@@ -53,6 +53,18 @@ def test_the_parts_of_a_batch_are_the_batch(size: int, part: int, epoch: int, ba
         assert seen == list(whole)[index * batch : (index + 1) * batch]
 
 
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 30))
+def test_a_smaller_last_batch_is_divided_evenly(size: int, part: int, samples: int) -> None:
+    batch = size * part
+    parts = [list(RankSampler(EpochSampler(samples), batch, Ranks(rank, size))) for rank in range(size)]
+    assert len({len(items) for items in parts}) == 1
+    taken = []
+    for start in range(0, len(parts[0]), part):
+        taken += [sample for items in parts for _, sample in items[start : start + part]]
+    # Each sample once, in order; only what the last batch needs to be even is added.
+    assert taken == list(range(-(-samples // size) * size))
+
+
 @given(st.integers(1, 12), st.integers(1, 5))
 def test_every_process_gets_as_many_cases_and_none_is_left_out(count: int, size: int) -> None:
     parts = [Ranks(rank, size).deal(range(count)) for rank in range(size)]

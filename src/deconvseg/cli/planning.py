@@ -1,5 +1,6 @@
 """``deconvseg plan``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +66,7 @@ def plan(
 
 def _make(asked: TrainOptions) -> "Plan":
     """Make a plan for a dataset; the options are checked before any case is read."""
-    from deconvseg.data import describe_excluded, find_leaks, report_problems, resolve_splits
+    from deconvseg.data import describe_excluded, find_leaks, measure_foreground, report_problems, resolve_splits
     from deconvseg.planning import cache_folder, make_plan
     from deconvseg.system import keep_freed_memory
     from deconvseg.training import check_dataset, open_data
@@ -73,7 +74,8 @@ def _make(asked: TrainOptions) -> "Plan":
     asked.check_given()
     keep_freed_memory()
     data = open_data(asked)
-    parts = resolve_splits(data, asked.splits, fold=asked.fold, seed=asked.seed)
+    strata = partial(measure_foreground, console=Terminal())
+    parts = resolve_splits(data, asked.splits, fold=asked.fold, seed=asked.seed, strata=strata)
     check_dataset(data, asked, None)
     if excluded := describe_excluded(data):
         Terminal().say(excluded)

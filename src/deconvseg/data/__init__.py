@@ -77,6 +77,7 @@ from deconvseg.data.splits.resolving import (
     resolve_splits,
     select_split,
 )
+from deconvseg.data.splits.strata import measure_foreground
 from deconvseg.data.tables import read_column, write_table
 from deconvseg.data.types import Header, Image, LabelMap
 from deconvseg.data.writing import mask_suffix, write_label_map, write_shares
@@ -163,6 +164,7 @@ __all__ = [
     "mask_suffix",
     "match_channels",
     "match_exclusions",
+    "measure_foreground",
     "name_beside",
     "nonzero_box",
     "open_dataset",

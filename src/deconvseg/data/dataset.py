@@ -85,12 +85,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """An excluded case, with the reason if one is given, its group, and whether it has a mask."""
+    """An excluded case, with the reason if one is given, its group, whether it has a mask, and its files."""
 
     case: str
     reason: str = ""
     group: str = ""
     labelled: bool = False
+    scan: Case | None = None
 
     def __str__(self) -> str:
         return f"{self.case} ({self.reason})" if self.reason else self.case

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 
-import numpy as np
-
-from deconvseg.data import Dataset, count_values, read_column
+from deconvseg.data import Dataset, measure_foreground, read_column
 from deconvseg.errors import InputError
-from deconvseg.progress import Console, each
+from deconvseg.progress import Console
 
 
 def measure_strata(
@@ -31,11 +29,4 @@ def measure_strata(
         return read_column(table or root, stratify, data.names, lists_dataset=own)
     if table is not None:
         raise InputError(f"`table={str(table)!r}`: give the column by which folds are balanced as `stratify`")
-    volumes: dict[str, float | str] = {}
-    for case in each(data.cases, "measuring the foreground", console, lambda case: case.name):
-        label = data.load_label(case)
-        assert label is not None
-        counts = count_values(label.pixels)
-        voxels = sum(count for value, count in counts.items() if value not in (0, data.ignore_label))
-        volumes[case.name] = voxels * float(np.prod(label.geometry.spacing))
-    return volumes
+    return measure_foreground(data, console=console)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deconvseg.data import Dataset, Splits, check_dataset_unchanged, file_sha256, resolve_splits
+from deconvseg.data import Dataset, Splits, check_dataset_unchanged, file_sha256, read_splits
 from deconvseg.errors import InputError
 from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan, match_plan, supervise_deeply
@@ -61,9 +61,14 @@ def check_same_splits(run: Run, options: TrainOptions, data: Dataset) -> None:
     # A finished run has only the name of the file.
     if source is None or not source.is_absolute() or not source.is_file():
         return
-    now = resolve_splits(data, source, fold=options.fold, seed=options.seed)
     kept = {name: set(names) for name, names in run.splits.items()}
-    if changed := [name for name, names in vars(now).items() if set(names) != kept.get(name, set())]:
+    number = None if options.fold == "all" else int(options.fold)
+    now = read_splits(source, data.names, fold=number, excluded=data.excluded_names)
+    found = {name: set(names) for name, names in vars(now).items()}
+    if options.fold == "all" or not now.val:
+        # Which of these cases validate was drawn at the start, perhaps by an earlier version.
+        found, kept = ({"training": each["train"] | each["val"], "test": each["test"]} for each in (found, kept))
+    if changed := [name for name, names in found.items() if names != kept[name]]:
         raise InputError(
             f"{source}: its {' and '.join(changed)} cases have changed since the run in {run.path} was "
             f"started; {_ADVICE}"

@@ -1,9 +1,10 @@
 """The start of a training: checks, and the creation or reopening of its folder."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from deconvseg.data import find_leaks, record_dataset, resolve_splits
+from deconvseg.data import find_leaks, measure_foreground, record_dataset, resolve_splits
 from deconvseg.errors import InputError
 from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan
@@ -52,7 +53,8 @@ def _start(output: Path, options: TrainOptions, console: Console) -> Run:
     """Check everything that can be checked quickly, then create the run folder."""
     given = check_start(Run(output), options)
     data = open_data(options)
-    parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed)
+    strata = partial(measure_foreground, console=console)
+    parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed, strata=strata)
     if not parts.train:
         raise InputError(f"{options.dataset}: no training cases; check the splits")
     used = data.select([*parts.train, *parts.val])

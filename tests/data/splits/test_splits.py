@@ -162,6 +162,28 @@ def test_excluded_cases_move_no_other_case_to_another_fold(tmp_path_factory, lef
         assert split(exclude_cases(dataset_of(root), sorted(left_out))) == expected
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    left_out=st.sets(st.sampled_from(NAMES), max_size=3),
+    seed=st.integers(0, 9),
+    record=st.sampled_from([None, {"test": ["case3", "case7"]}, {"train": NAMES[:9], "test": ["case10"]}]),
+    group_by=st.sampled_from([None, "[02468]|[13579]"]),
+)
+def test_a_fold_of_a_training_is_that_of_a_cross_validation(tmp_path_factory, left_out, seed, record, group_by):
+    root = tmp_path_factory.mktemp("splits")
+    source = None if record is None else write(root / "splits.json", record)
+    dataset = exclude_cases(dataset_of(root), sorted(left_out))
+    dataset = dataset if group_by is None else group_cases(dataset, group_by)
+
+    def strata(data):
+        return {case.name: float(len(case.name) + int(case.name[4:]) ** 2) for case in data.cases}
+
+    number = min(5, len(dataset.labelled_names))
+    crossed = resolve_folds(dataset, source, folds=number, strata=strata, seed=seed)
+    for fold, parts in enumerate(crossed):
+        assert resolve_splits(dataset, source, fold=fold, seed=seed, strata=strata) == parts
+
+
 def test_the_cases_are_divided_anew_if_exclusions_empty_a_fold(tmp_path):
     first = resolve_splits(dataset_of(tmp_path), None, fold=0)
     dataset = exclude_cases(dataset_of(tmp_path), first.val)

@@ -72,7 +72,7 @@ def exclude_cases(dataset: Dataset, asked: Sequence[str]) -> Dataset:
         dataset,
         cases=cases,
         excluded=tuple(
-            replace(known[case.name], group=groups[case.name], labelled=case.label is not None)
+            replace(known[case.name], group=groups[case.name], labelled=case.label is not None, scan=case)
             for case in dataset.cases
             if case.name in known
         ),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from deconvseg.data.dataset import Dataset, list_names
+from deconvseg.data.dataset import Dataset, Exclusion, list_names
 from deconvseg.data.json_files import read_json
 from deconvseg.data.layouts.csv_layout import read_csv_splits
-from deconvseg.data.splits.folds import DEFAULT_FOLDS, check_number, make_folds, make_stratified_folds
+from deconvseg.data.splits.drawing import Strata, draw_folds
+from deconvseg.data.splits.folds import DEFAULT_FOLDS, check_number
 from deconvseg.errors import InputError, check_choice
 
 
@@ -107,7 +108,7 @@ def resolve_folds(
     splits_file: str | PathLike[str] | None,
     *,
     folds: int | None = None,
-    strata: Callable[[Dataset], Mapping[str, float | str]],
+    strata: Strata,
     seed: int = 0,
 ) -> tuple[Splits, ...]:
     """Return cross-validation folds: those of a splits file with a list of folds (nnU-Net), or stratified folds.
@@ -139,9 +140,9 @@ def resolve_folds(
         _check_labelled(dataset, parts, source)
         names, test = (*parts.train, *parts.val), parts.test
     folds = DEFAULT_FOLDS if folds is None else folds
-    groups = dataset.groups
     check_number(folds, len(names))
-    pairs = make_stratified_folds(strata(dataset.select(names)), folds, seed, groups=groups)
+    excluded = _excluded(dataset, source, None, ("train", "val"))
+    pairs = draw_folds(dataset, names, excluded, folds=folds, seed=seed, strata=strata)
     return tuple(Splits(train, val, test) for train, val in pairs)
 
 
@@ -182,14 +183,20 @@ def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path) -> Non
 
 
 def resolve_splits(
-    dataset: Dataset, splits_file: str | PathLike[str] | None, *, fold: int | str | None, seed: int = 0
+    dataset: Dataset,
+    splits_file: str | PathLike[str] | None,
+    *,
+    fold: int | str | None,
+    seed: int = 0,
+    strata: Strata | None = None,
 ) -> Splits:
     """Return the splits of a run: from ``splits_file``, the dataset's own file, or folds of all labelled cases.
 
     If the file has no "val", the training cases are divided into 5 folds, which keep groups (`Dataset.groups`)
-    together, and fold ``fold`` (default 0) is the validation set. Excluded cases (`Dataset.excluded`) do not move other
-    cases to another fold. With ``fold="all"`` all cases except the test cases are used for training, and "val" is
-    empty. Raises `InputError` for a fold that does not exist, and for training or validation cases without a mask.
+    together, and fold ``fold`` (default 0) is the validation set. ``strata`` gives the value by which these folds are
+    balanced; they are then those of `resolve_folds`. Excluded cases (`Dataset.excluded`) do not move other cases to
+    another fold. With ``fold="all"`` all cases except the test cases are used for training, and "val" is empty. Raises
+    `InputError` for a fold that does not exist, and for training or validation cases without a mask.
 
     Example:
         >>> from deconvseg.data import open_dataset, resolve_splits
@@ -218,32 +225,22 @@ def resolve_splits(
         return Splits((*given.train, *given.val), (), given.test)
     if given.val:
         return given
-    folds = _fold_without_excluded(dataset, given.train, source, number, seed)
+    excluded = _excluded(dataset, source, number, ("train",))
+    folds = draw_folds(dataset, given.train, excluded, folds=None, seed=seed, strata=strata)
     if not 0 <= (number or 0) < len(folds):
         raise InputError(f"fold {number} does not exist: {len(given.train)} cases make the folds 0 … {len(folds) - 1}")
     train, val = folds[number or 0]
     return Splits(train, val, given.test)
 
 
-def _fold_without_excluded(
-    dataset: Dataset, train: Sequence[str], source: Path | None, fold: int | None, seed: int
-) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Return the folds of the training cases: those that include the excluded cases, which are then removed.
-
-    If a fold would have no case left to validate on, the training cases are divided without the excluded ones.
-    """
-    excluded = [each for each in dataset.excluded if each.labelled]
+def _excluded(dataset: Dataset, source: Path | None, fold: int | None, splits: Sequence[str]) -> tuple[Exclusion, ...]:
+    """Return the excluded cases with a mask that would be in these splits of a file."""
+    excluded = tuple(each for each in dataset.excluded if each.labelled)
     if excluded and source is not None:
-        whole = set(read_splits(source, (*dataset.names, *dataset.excluded_names), fold=fold).train)
-        excluded = [each for each in excluded if each.case in whole]
-    kept = set(train)
-    if excluded:
-        groups = dataset.groups | {each.case: each.group or each.case for each in excluded}
-        folds = make_folds((*train, *(each.case for each in excluded)), seed=seed, groups=groups)
-        left = [tuple(tuple(name for name in part if name in kept) for part in pair) for pair in folds]
-        if all(part for pair in left for part in pair):
-            return [(first, second) for first, second in left]
-    return make_folds(train, seed=seed, groups=dataset.groups)
+        parts = read_splits(source, (*dataset.names, *dataset.excluded_names), fold=fold)
+        whole = {name for split in splits for name in getattr(parts, split)}
+        excluded = tuple(each for each in excluded if each.case in whole)
+    return excluded
 
 
 def _names_empty_val(path: Path, fold: int | None) -> bool:

@@ -99,8 +99,16 @@ def _run(
     for name, dataset in data.items():
         file = output / _SPLITS / f"{name}.json"
         if not file.is_file():
-            tested = protocol.dataset(name).test is not None
-            parts = divide(dataset, folds=folds, seed=0, most=scale.most_cases, tested=tested, console=console)
+            asks = protocol.dataset(name)
+            parts = divide(
+                dataset,
+                folds=folds,
+                seed=0,
+                most=scale.most_cases,
+                tested=asks.test is not None,
+                share=asks.test_share,
+                console=console,
+            )
             write_folds(file, parts)
         scaled += _describe_cases(name, dataset, read_folds_of(file))
     cells = _cells(asked, protocol, scale, rows, data, seeds, output)

@@ -18,13 +18,15 @@ class ProtocolDataset(_Part):
 
     ``preset`` has its networks, patch and batch (by default the preset of the same name). ``test`` says what happens
     to the test cases that the dataset declares: "folds" scores the model of each fold on them, "average" the mean of
-    the folds' probabilities; None scores the out-of-fold predictions.
+    the folds' probabilities; None scores the out-of-fold predictions. If the dataset declares none, the share
+    ``test_share`` of its cases is drawn as test cases with seed 0.
     """
 
     name: _Name
     title: str = ""
     preset: str | None = None
     test: Literal["folds", "average"] | None = None
+    test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class ProtocolRow(_Part):

@@ -17,16 +17,21 @@ from deconvseg.text import dump_json
 
 
 def divide(
-    data: Dataset, *, folds: int, seed: int, most: int | None, tested: bool, console: Console
+    data: Dataset, *, folds: int, seed: int, most: int | None, tested: bool, share: float | None, console: Console
 ) -> tuple[Splits, ...]:
     """Return the folds of a dataset; with ``most`` of so many cases, and half as many test cases.
 
     The folds are those that a cross-validation of the dataset makes. Raises :class:`~deconvseg.errors.InputError` if
-    test cases are needed (``tested``) and the dataset declares none.
+    test cases are needed (``tested``), the dataset declares none, and no ``share`` of its cases is to be drawn.
     """
     measure = partial(measure_strata, stratify=None, table=None, root=data.root, console=console)
     alike = resolve_folds(data, None, strata=lambda part: dict.fromkeys(part.names, "all"), seed=seed)
     test = alike[0].test
+    if tested and not test and share is not None:
+        every = sorted({*alike[0].train, *alike[0].val})
+        test = tuple(_choose(data, every, max(1, round(share * len(every))), 0))
+        data = data.select([name for name in every if name not in test])
+        alike = resolve_folds(data, None, strata=lambda part: dict.fromkeys(part.names, "all"), seed=seed)
     if tested and not test:
         raise InputError(
             f"{data.root}: declares no test cases, which this table is measured on; list them in its splits.json "

@@ -88,23 +88,18 @@ def find_crops(truth: Labels, masks: Sequence[Labels], count: int) -> tuple[Box,
 
     Regions are squares of a quarter of the shorter side, do not overlap, and each has a voxel that differs.
     """
-    from scipy.ndimage import uniform_filter
-
     rows, columns = truth.shape
     side = min(max(round(_SHARE * min(rows, columns)), _SMALLEST), rows, columns)
-    wrong = np.sum([mask != truth for mask in masks], axis=0).astype(float)
+    wrong = np.sum([mask != truth for mask in masks], axis=0).astype(np.int64)
     # Networks that are all wrong in the same way tell less than networks that differ.
     disputed = wrong * (1 + np.any([mask != masks[0] for mask in masks], axis=0))
+    sums = np.pad(disputed.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    # The sum of each square by its first row and column.
+    squares = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     found: list[Box] = []
-    for _ in range(count):
-        share = uniform_filter(disputed, side, mode="constant")
-        if not disputed.any():
-            break
-        middle = np.unravel_index(int(np.argmax(share)), share.shape)
-        starts = [min(max(int(at) - side // 2, 0), n - side) for at, n in zip(middle, (rows, columns), strict=True)]
-        box = tuple(slice(start, start + side) for start in starts)
-        found.append(box)
-        # The next square must not overlap this one, so neither may its middle be near.
-        top, left = (max(start - side // 2, 0) for start in starts)
-        disputed[top : starts[0] + side + side // 2, left : starts[1] + side + side // 2] = 0
+    while len(found) < count and squares.max() > 0:
+        best = np.argwhere(squares == squares.max())
+        top, left = best[np.abs(best - best.mean(axis=0)).sum(axis=1).argmin()].tolist()
+        found.append((slice(top, top + side), slice(left, left + side)))
+        squares[max(top - side + 1, 0) : top + side, max(left - side + 1, 0) : left + side] = 0
     return tuple(found)

@@ -73,6 +73,13 @@ _BY_FIELD: tuple[tuple[str, str, str, tuple[float, ...], tuple[float, ...]], ...
     ("unet-tc", "UNet (transposed)", "10", (70.85, 79.41, 78.44, 77.65), ()),
     ("unet-linear", "UNet (linear)", "10", (77.30, 79.58, 78.83, 78.93), ()),
 )
+# The variant of the presets with DTC, and the receptive field that it has.
+_OF_PRESETS: Mapping[str, tuple[str, str]] = {
+    "nnmamba": ("nnMamba with DTC", "1"),
+    "unetr": ("UNETR with DTC", "2"),
+    "unet-tc": ("UNet, transposed, with DTC", "10"),
+    "unet-linear": ("UNet, linear, with DTC", "10"),
+}
 
 
 def _rows_4() -> tuple[ScoreRow, ...]:

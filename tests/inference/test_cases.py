@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import deconvseg.inference.stages as stages
 from consoles import Listening
-from deconvseg.data import Case, Geometry, Image, LabelMap, read_image, read_label_map
+from deconvseg.data import Case, Geometry, Image, LabelMap, make_demo_dataset, read_image, read_label_map
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.inference import Predictor, PreparedImage, predict_cases
 from deconvseg.inference.finding import find_cases
@@ -378,3 +378,16 @@ def test_numbered_grey_pictures_are_the_channels_of_no_colour_image(tmp_path, ch
     assert len(cases) == expected
     cases, _, _ = find_cases(tmp_path / "imagesTs", channels, None, warn=pytest.fail)
     assert len(cases) == 1
+
+
+def test_a_case_of_a_published_dataset_is_loaded_in_the_order_of_the_run(tmp_path):
+    """The folder of one case, the folder of all, and one file of it give the same image."""
+    tree = make_demo_dataset(tmp_path, like="brats23", cases=2)
+    channels = ("t2f", "t1c", "t1n", "t2w")
+    name = "BraTS-GLI-00001-000"
+    place = next(tree.rglob(name))
+    expected = np.stack([read_image(place / f"{name}-{channel}.nii.gz").pixels[0] for channel in channels])
+    for images in (place, place.parent, tree, place / f"{name}-t2w.nii.gz"):
+        cases, left_out, load = find_cases(images, channels, None, warn=pytest.fail)
+        assert left_out == ()
+        assert np.array_equal(load(next(case for case in cases if case.name == name)).pixels, expected)

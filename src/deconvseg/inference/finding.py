@@ -66,7 +66,7 @@ def _find(
         folder = images if images.is_dir() else images.parent
         # A colour picture is one file, and a grey one is expanded: numbered pictures are cases, except in nnU-Net.
         in_colour = is_rgb(channels) and not is_images_folder(folder)
-        cases, problems = open_images(images, channels=1 if in_colour else len(channels))
+        cases, problems = open_images(images, channels=1 if in_colour else len(channels), channel_names=channels)
         cases, excluded = _leave_out(images, cases, reading.get("exclude") or ())
         channels_last = len(channels) > 1
         dataset = _dataset_around(images) if any(len(case.images) > 1 for case in cases) else None

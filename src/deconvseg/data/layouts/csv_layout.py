@@ -49,6 +49,8 @@ def is_csv(path: Path) -> bool:
 def open_csv(path: Path) -> Dataset:
     """Open a CSV dataset: image paths in ``image`` or one column per channel, mask paths in ``label`` or ``mask``.
 
+    Without a column for masks all cases are for prediction.
+
     Channels are the columns ``image_0``, ``image_1`` … in the order of their numbers, or ``image_T1``, ``image_T2`` …
     in column order, which are then named T1, T2, …. The optional column ``case`` names the cases, and ``split`` gives
     their splits. Cases with an equal ``group`` (or ``subject``, ``patient``, with or without ``_id``, or
@@ -130,14 +132,14 @@ def _read_table(path: Path) -> _Table:
     rows = [(line, {_known(name): cell for name, cell in row.items()}) for line, row in table.rows]
     image_columns = _image_columns(columns)
     label_columns = [name for name in ("label", "mask") if name in columns]
-    if not image_columns or len(label_columns) != 1:
+    if not image_columns or len(label_columns) > 1:
         raise InputError(
             f"{path} has the columns {', '.join(columns) or 'none'}, but needs image (or one per channel: image_0, "
-            "image_1, … or image_T1, image_T2, …) and label (or mask)"
+            "image_1, … or image_T1, image_T2, …) and, for training, label (or mask)"
         )
     if not rows:
         raise InputError(f"{path} has no rows; add one per case")
-    cases = tuple(_case(path, number, row, image_columns, label_columns[0]) for number, row in rows)
+    cases = tuple(_case(path, number, row, image_columns, label_columns) for number, row in rows)
     twice = sorted(name for name, times in Counter(case.name for case in cases).items() if times > 1)
     if twice:
         raise InputError(
@@ -176,12 +178,12 @@ def _is_numbered(column: str) -> bool:
     return re.fullmatch(r"image_\d+", column) is not None
 
 
-def _case(path: Path, number: int, row: Mapping[str, str], images: tuple[str, ...], label: str) -> Case:
+def _case(path: Path, number: int, row: Mapping[str, str], images: tuple[str, ...], labels: Sequence[str]) -> Case:
     cells = [row[name] for name in images]
     if not all(cells):
         raise InputError(f"{path}, line {number}: {images[cells.index('')]} is empty; every case needs it")
     files = tuple(locate(path.parent, cell) for cell in cells)
-    mask = locate(path.parent, row[label]) if row[label] else None
+    mask = next((locate(path.parent, row[label]) for label in labels if row[label]), None)
     channel = channel_of(files[0])
     default = channel[0] if channel and len(files) > 1 else case_stem(files[0])
     group = next((row[column] for column in _GROUPS if row.get(column)), None)

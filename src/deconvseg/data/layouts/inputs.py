@@ -14,6 +14,7 @@ from deconvseg.data.file_names import case_stem, is_dead_link, is_image, listed_
 from deconvseg.data.formats.registry import image_suffixes, is_claimed, is_picture
 from deconvseg.data.headers import read_header
 from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left_out
+from deconvseg.data.layouts.named_channels import join_named_channels
 from deconvseg.data.listing import by_stem, channel_files, channel_of, ending_of, list_image_files, sibling_channel
 from deconvseg.errors import InputError
 from deconvseg.system import does_not_exist
@@ -27,16 +28,17 @@ _NNUNET_FOLDER = re.compile(r"images[A-Z][a-z]*")
 
 
 def open_images(
-    path: str | PathLike[str], *, channels: int | None = None
+    path: str | PathLike[str], *, channels: int | None = None, channel_names: Sequence[str] = ()
 ) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
     """Return the cases of one file, or of all image files of a folder; ``CASE_0000.ext`` … (nnU-Net) is one case.
 
     ``channels`` is the number that the network expects. Without it, files numbered from 0000 without a gap are one
-    case if each has one channel on the same grid. A single file gets the same case name as within its folder: the
-    number 0000 is dropped if several files have it and none has another number, or if the folder has an nnU-Net name
-    (imagesTs). Files with the same case name, masks next to their images (``X_mask``, ``seg_X``, …) and unsupported
-    files are left out and reported as problems. Raises `InputError` for a missing path, a folder without images, and
-    if no case remains.
+    case if each has one channel on the same grid. Files named after the ``channel_names`` of the network
+    (``CASE-t1c.nii.gz``, ``CASE-t2w.nii.gz``) are one case, in the order of these names. A single file gets the same
+    case name as within its folder, with the channels beside it: the number 0000 is dropped if several files have it and
+    none has another number, or if the folder has an nnU-Net name (imagesTs). Files with the same case name, masks next
+    to their images (``X_mask``, ``seg_X``, …) and unsupported files are left out and reported as problems. Raises
+    `InputError` for a missing path, a folder without images, and if no case remains.
 
     Example:
         >>> from deconvseg.data import open_images
@@ -55,8 +57,10 @@ def open_images(
             )
         masks = find_masks_beside(found)
         files = [file for file in found if file not in masks]
-        cases, problems = _separate(files, channels)
-        return cases, (*problems, *_describe_masks(path, masks), *_doubtful(path, files, channels), *left_out)
+        named = join_named_channels(files, channel_names, _may_be_channels)
+        cases, problems = _separate(named.rest, channels, named.cases, named.problems)
+        doubtful = _doubtful(path, named.rest, channels)
+        return cases, (*problems, *_describe_masks(path, masks), *doubtful, *left_out)
     if not path.exists() and not is_dead_link(path):
         raise InputError(f"{does_not_exist(path)}; give an image file or a folder of them")
     if not is_image(path):
@@ -64,7 +68,8 @@ def open_images(
             find_dicom(path) or f"{path} is not an image file; known suffixes are {', '.join(image_suffixes())}"
         )
     alike = [file for file in list_image_files(path.parent) if ending_of(file) == ending_of(path)]
-    grouped = _group_channels(alike, channels) if channel_of(path) else []
+    named = join_named_channels(alike, channel_names, _may_be_channels)
+    grouped = [*named.cases, *(_group_channels(alike, channels) if channel_of(path) else [])]
     # Compare by name: the given path is kept as written, including links.
     case = next((case for case in grouped if path.name in [image.name for image in case.images]), None)
     return (case or Case(case_stem(path), (path,), None),), ()
@@ -118,13 +123,20 @@ def _doubtful(folder: Path, files: Sequence[Path], channels: int | None) -> list
     return [Problem(str(folder), message, "warning")]
 
 
-def _separate(files: Sequence[Path], channels: int | None) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
-    """Return the cases with unique names, and a problem for each name that several inputs have."""
+def _separate(
+    files: Sequence[Path], channels: int | None, joined: Sequence[Case], told: Sequence[Problem]
+) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
+    """Return the cases with unique names, and a problem for each name that several inputs have.
+
+    ``joined`` are cases that are known already, and ``told`` problems.
+    """
     found: dict[str, list[Case]] = defaultdict(list)
+    for case in joined:
+        found[case.name].append(case)
     for group in _by_ending(files).values():
         for case in _group_channels(group, channels):
             found[case.name].append(case)
-    cases, problems = [], []
+    cases, problems = [], list(told)
     for name, (case, *others) in sorted(found.items()):
         if not others:
             cases.append(case)

@@ -16,6 +16,7 @@ from deconvseg.data.layouts.csv_layout import read_csv_splits
 from deconvseg.data.splits.drawing import Strata, draw_folds
 from deconvseg.data.splits.folds import DEFAULT_FOLDS, check_number
 from deconvseg.errors import InputError, check_choice
+from deconvseg.text import number_of
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def resolve_folds(
             raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave `folds` out")
         _check_folds(dataset, given, source)
         return given
-    names = dataset.labelled_names
+    names = _labelled(dataset)
     test: tuple[str, ...] = ()
     if source is not None:
         parts = read_splits(source, dataset.names, excluded=dataset.excluded_names)
@@ -212,7 +213,7 @@ def resolve_splits(
     source = Path(splits_file) if splits_file is not None else dataset.splits_file
     number = None if isinstance(fold, str) else fold
     if source is None:
-        given = Splits(dataset.labelled_names, (), ())
+        given = Splits(_labelled(dataset), (), ())
     else:
         given = read_splits(source, dataset.names, fold=number, excluded=dataset.excluded_names)
         _check_labelled(dataset, given, source)
@@ -268,6 +269,14 @@ def _check_names(path: Path, names: Sequence[str], *splits: tuple[str, ...]) -> 
     twice = sorted(name for name, times in Counter(listed).items() if times > 1)
     if twice:
         raise InputError(f"{path} names cases more than once: {list_names(twice)}; each belongs to one split")
+
+
+def _labelled(dataset: Dataset) -> tuple[str, ...]:
+    """Return the names of the cases with a mask; `InputError` if there are none."""
+    if dataset.cases and not dataset.labelled_names:
+        how = "add a column label with their masks" if dataset.layout == "csv" else "add their masks"
+        raise InputError(f"{dataset.root}: none of its {number_of(len(dataset.cases), 'case')} has a mask; {how}")
+    return dataset.labelled_names
 
 
 def _check_labelled(dataset: Dataset, splits: Splits, source: Path) -> None:

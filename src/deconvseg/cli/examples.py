@@ -54,7 +54,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg reproduce dtc/table-1 --data DATA -o TABLE --scale 0.01",
         "deconvseg reproduce dtc/table-1 --data isic=ISIC -o TABLE --datasets isic",
         "deconvseg reproduce dtc/table-1 --data DATA -o TABLE --resume",
-        "deconvseg reproduce dtc/table-1 --show > mine.json  # copy and change it",
+        "deconvseg reproduce dtc/table-1 --show",
     ),
     "models": (
         "deconvseg models",

@@ -23,7 +23,7 @@ from deconvseg.experiments.protocols.splitting import divide, read_folds_of, wri
 from deconvseg.experiments.tasks import Executor
 from deconvseg.options import OBJECT, Option, ReproduceOptions, takes
 from deconvseg.progress import Console, choose_console
-from deconvseg.reporting.results import Scaled, TableResult, write_results
+from deconvseg.reporting.results import RESULT_FILE, Scaled, TableResult, write_results
 from deconvseg.system import hold, make_folder, write_text
 from deconvseg.text import dump_json, number_of
 from deconvseg.units import format_time
@@ -98,7 +98,7 @@ def _run(
     scaled = _describe_scale(protocol, scale, folds, seeds, data)
     for name, dataset in data.items():
         file = output / _SPLITS / f"{name}.json"
-        if not file.is_file():
+        if not (asked.resume and file.is_file()):
             asks = protocol.dataset(name)
             parts = divide(
                 dataset,
@@ -199,6 +199,9 @@ def _check_output(output: Path, record: Mapping[str, Any], resume: bool) -> None
     if not file.is_file():
         if output.is_dir() and any(path.name != ".lock" for path in output.iterdir()):
             raise InputError(f"{output}: is not empty and holds no table; choose another folder (`output`)")
+        return
+    if not resume and not (output / RESULT_FILE).is_file():
+        # It was ended before its first cell, and is started again.
         return
     if not resume:
         raise InputError(f"{output}: holds a table already; continue it with `resume=True`, or choose another folder")

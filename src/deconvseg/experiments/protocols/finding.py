@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from deconvseg.catalog import CARDS
-from deconvseg.data import Dataset, list_layouts, open_dataset
+from deconvseg.data import Dataset, list_layouts, list_names, open_dataset
 from deconvseg.errors import InputError, check_choice
 from deconvseg.system import does_not_exist
 
@@ -48,9 +48,13 @@ def _find(root: Path | None, name: str, *, single: bool) -> Path | None:
     for folder in folders:
         if _layout(folder) == name:
             return folder
-    for folder in folders:
-        if folder.name.lower().startswith(name) and _layout(folder) is not None:
-            return folder
+    named = [folder for folder in folders if folder.name.lower().startswith(name) and _layout(folder) is not None]
+    if len(named) > 1:
+        raise InputError(
+            f"{name}: {list_names(named)} have this name; say which one (`data`, such as {name}={named[0]})"
+        )
+    if named:
+        return named[0]
     return root if single and root is not None and _layout(root) is not None and _layout(root) not in CARDS else None
 
 

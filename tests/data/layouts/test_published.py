@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deconvseg.catalog import CARDS
-from deconvseg.data import make_demo_dataset, open_dataset
+from deconvseg.data import make_demo_dataset, open_dataset, resolve_folds, resolve_splits
 from deconvseg.errors import InputError
 
 
@@ -153,3 +153,12 @@ def test_masks_alone_and_other_layouts_around_are_not_taken_for_a_published_data
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         nib.save(pixels, tmp_path / name)
     assert open_dataset(tmp_path).layout == "folders"
+
+
+def test_the_papers_test_cases_of_btcv_are_in_no_fold(published):
+    dataset = open_dataset(published["btcv"])
+    splits = resolve_splits(dataset, None, fold=0)
+    assert splits.test == ("img0001", "img0002")
+    folds = resolve_folds(dataset, None, folds=3, strata=lambda data: dict.fromkeys(data.names, "all"))
+    assert {fold.test for fold in folds} == {splits.test}
+    assert sorted(name for fold in folds for name in fold.val) == ["img0005", "img0006", "img0007"]

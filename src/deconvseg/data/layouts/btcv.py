@@ -72,6 +72,7 @@ def open_btcv(root: Path) -> Dataset:
         channel_names=("CT",),
         label_names={0: "background", **dict(enumerate(ORGANS, start=1))},
         splits_file=find_splits(root),
+        declared_test=tuple(f"img{number:04d}" for number in TEST),
         problems=(
             *problems,
             *check_counts(root, CARDS["btcv"], found, **names),

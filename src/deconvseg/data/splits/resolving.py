@@ -134,8 +134,8 @@ def resolve_folds(
             raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave `folds` out")
         _check_folds(dataset, given, source)
         return given
-    names = _labelled(dataset)
-    test: tuple[str, ...] = ()
+    test = _declared_test(dataset)
+    names = tuple(name for name in _labelled(dataset) if name not in test)
     if source is not None:
         parts = read_splits(source, dataset.names, excluded=dataset.excluded_names)
         _check_labelled(dataset, parts, source)
@@ -213,7 +213,8 @@ def resolve_splits(
     source = Path(splits_file) if splits_file is not None else dataset.splits_file
     number = None if isinstance(fold, str) else fold
     if source is None:
-        given = Splits(_labelled(dataset), (), ())
+        test = _declared_test(dataset)
+        given = Splits(tuple(name for name in _labelled(dataset) if name not in test), (), test)
     else:
         given = read_splits(source, dataset.names, fold=number, excluded=dataset.excluded_names)
         _check_labelled(dataset, given, source)
@@ -269,6 +270,12 @@ def _check_names(path: Path, names: Sequence[str], *splits: tuple[str, ...]) -> 
     twice = sorted(name for name, times in Counter(listed).items() if times > 1)
     if twice:
         raise InputError(f"{path} names cases more than once: {list_names(twice)}; each belongs to one split")
+
+
+def _declared_test(dataset: Dataset) -> tuple[str, ...]:
+    """Return the test cases that the layout declares, as far as the dataset has them with masks."""
+    declared = set(dataset.declared_test)
+    return tuple(name for name in dataset.labelled_names if name in declared)
 
 
 def _labelled(dataset: Dataset) -> tuple[str, ...]:

@@ -57,8 +57,6 @@ class Normalisation:
                 block /= self.std
             return
         mean, std, largest = self._statistics(blocks)
-        if not np.isfinite(mean):
-            raise InputError("the image has NaN or infinite values; replace them first")
         for block in blocks:
             # A constant channel has no scale: it becomes zero.
             if std <= 1e-8 * largest:
@@ -73,6 +71,8 @@ class Normalisation:
             return np.float64(0), np.float64(0), 0.0
         total = sum(block.sum(dtype=np.float64, where=self._inside(block)) for block in blocks)
         mean = np.float64(total / count)
+        if not np.isfinite(mean):
+            raise InputError("the image has NaN or infinite values; replace them first")
         squares = sum(np.square(block - mean).sum(where=self._inside(block)) for block in blocks)
         return mean, np.float64(np.sqrt(squares / count)), max(float(np.abs(block).max()) for block in blocks)
 

@@ -10,7 +10,13 @@ from deconvseg.planning.request import ASKED
 
 # The Deconver paper states no preprocessing; the authors' public configurations do, for all of its datasets but GlaS.
 _AUTHORS = "the authors' public configuration"
-_SOURCES = {"isles22": _AUTHORS, "brats23": _AUTHORS, "fives": _AUTHORS, "glas": f"{_AUTHORS} of FIVES"}
+_SOURCES = {
+    "isles22": _AUTHORS,
+    "brats23": _AUTHORS,
+    "fives": _AUTHORS,
+    "glas": f"{_AUTHORS} of FIVES",
+    "btcv": "nnU-Net's own plan",
+}
 _RESIZED = "not used, as every image is resized; "
 
 

@@ -53,7 +53,15 @@ def test_a_run_learns_and_its_folder_is_complete(trained: Path) -> None:
     assert hashed == {f"disc{i}" for i in range(6)}
 
 
-@pytest.mark.parametrize(("workers", "recipe"), [(0, {}), (2, {}), (0, {"averaging": 0.9, "deep_supervision": True})])
+@pytest.mark.parametrize(
+    ("workers", "recipe"),
+    [
+        (0, {}),
+        (2, {}),
+        (0, {"averaging": 0.9, "deep_supervision": True}),
+        (0, {"steps_per_epoch": None, "optimiser": "sgd", "schedule": "poly", "learning_rate": 0.01}),
+    ],
+)
 def test_resumed_run_has_the_weights_of_an_uninterrupted_one(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, recipe: dict
 ) -> None:

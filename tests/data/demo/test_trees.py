@@ -11,6 +11,8 @@ from deconvseg.catalog import CARDS
 from deconvseg.data import list_demos, make_demo_dataset
 from deconvseg.errors import InputError
 
+_IMAGES = {".gz", ".jpg", ".png"}
+
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory):
@@ -23,7 +25,11 @@ def pixels(path):
 
 
 def hashes(root):
-    return {path.relative_to(root): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*.*z")}
+    return {
+        path.relative_to(root): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*.*")
+        if path.suffix in _IMAGES
+    }
 
 
 @pytest.mark.parametrize("name", list_demos())

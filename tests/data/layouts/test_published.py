@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from deconvseg.catalog import CARDS
-from deconvseg.data import make_demo_dataset, open_dataset, resolve_folds, resolve_splits
+from deconvseg.data import list_demos, make_demo_dataset, open_dataset, resolve_folds, resolve_splits
 from deconvseg.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    return {name: make_demo_dataset(folder / name, like=name, cases=5) for name in ("isles22", "brats23", "btcv")}
+    return {name: make_demo_dataset(folder / name, like=name, cases=5) for name in list_demos()}
 
 
 @pytest.fixture
@@ -70,18 +70,49 @@ def test_an_abdomen_has_thirteen_named_organs(published, inside):
     assert dataset.names[-1] == ("img0007" if inside.endswith("Training") else "img0061")
 
 
-@pytest.mark.parametrize("name", ["isles22", "brats23", "btcv"])
+def test_pictures_of_skin_pool_the_parts_and_draw_the_test_cases(published):
+    dataset = open_dataset(published["isic"])
+    assert (dataset.layout, dataset.channel_names) == ("isic", ("red", "green", "blue"))
+    assert (dataset.foreground, dataset.foreground_name) == (True, "lesion")
+    assert len(dataset.names) == len(dataset.labelled_names) == 5
+    assert len(dataset.declared_test) == 1
+    parts = resolve_folds(dataset, None, folds=2, strata=None, seed=0)
+    assert all(part.test == dataset.declared_test for part in parts)
+    assert {name for part in parts for name in part.val} == {*dataset.names} - {*dataset.declared_test}
+
+
+def test_excluding_a_declared_test_case_moves_no_other_case(tmp_path):
+    folder = make_demo_dataset(tmp_path / "isic", like="isic", cases=20)
+    whole = open_dataset(folder)
+    first = whole.declared_test[0]
+    for excluded in (first, next(name for name in whole.names if name not in whole.declared_test)):
+        fewer = open_dataset(folder, exclude=[excluded])
+        pairs = [resolve_folds(data, None, folds=4, strata=None, seed=0) for data in (whole, fewer)]
+        for before, after in zip(*pairs, strict=True):
+            assert [name for name in before.val if name != excluded] == list(after.val)
+            assert [name for name in before.test if name != excluded] == list(after.test)
+
+
+@pytest.mark.parametrize("name", ["isles22", "brats23", "btcv", "isic"])
 def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_path):
     card, tree = CARDS[name], CARDS[name].tree
     if name == "btcv":
         numbers = [*range(1, 11), *range(21, 41)]
         named = [path.replace("0001", f"{n:04d}") for path in tree[:2] for n in numbers]
         named += [tree[2].replace("0061", f"{n:04d}") for n in range(61, 81)]
+    elif name == "isic":
+        named = []
+        for part, first, count in (("Training", 0, 2594), ("Validation", 2594, 100), ("Test", 2694, 1000)):
+            for path in tree[:2]:
+                own = path.replace("Training", part)
+                named += [own.replace("0000000", f"{n:07d}") for n in range(first, first + count)]
     else:
         old, new = ("case0001", "case{:04d}") if name == "isles22" else ("00000-000", "{:05d}-000")
         named = [path.replace(old, new.format(n)) for path in tree for n in range(1, card.counts["training"] + 1)]
     dataset = open_dataset(empty_files(tmp_path, *named))
-    assert len(dataset.labelled_names) == card.counts["training"]
+    assert len(dataset.labelled_names) == sum(card.counts[part] for part in card.masks)
+    if name == "isic":
+        assert len(dataset.declared_test) == 1094
     assert not [text for text in messages(dataset) if "publisher" in text]
     Path(dataset.cases[1].images[0]).unlink()
     assert [text for text in messages(open_dataset(tmp_path)) if "publisher states" in text]
@@ -94,6 +125,8 @@ def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_pa
         ("isles22", "*case0003*_msk.nii.gz", "sub-strokecase0003_ses-0001", "has no mask"),
         ("brats23", "*00001-000-t2[fw].nii.gz", "BraTS-GLI-00001-000", "has no t2w and no t2f beside it"),
         ("brats23", "*00002-000-seg.nii.gz", "BraTS-GLI-00002-000", "has no mask"),
+        ("isic", "*0000001_seg*.png", "ISIC_0000001", "has no mask"),
+        ("isic", "*0000003.jpg", "ISIC_0000003", "is a mask without an image"),
         ("btcv", "label0002.nii.gz", "img0002", "has no mask"),
         ("btcv", "img0005.nii.gz", "img0005", "is a mask without an image"),
     ],
@@ -114,7 +147,7 @@ def test_a_missing_file_is_named_with_its_case(tree, removed, case, message):
 
 @pytest.mark.parametrize(
     ("tree", "masks"),
-    [("isles22", "*_msk.nii.gz"), ("brats23", "*-seg.nii.gz"), ("btcv", "label*.nii.gz")],
+    [("isles22", "*_msk.nii.gz"), ("brats23", "*-seg.nii.gz"), ("btcv", "label*.nii.gz"), ("isic", "*.png")],
     indirect=["tree"],
 )
 def test_without_any_mask_all_cases_are_for_prediction(tree, masks):

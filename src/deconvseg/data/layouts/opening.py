@@ -76,6 +76,7 @@ def open_dataset(
         dataset = replace(dataset, problems=(*dataset.problems, *told, *_unportable_names(dataset)))
     else:
         dataset = _open_layout(path)
+    foreground = foreground or dataset.foreground
     regions = None if foreground else dataset.regions
     dataset = replace(dataset, foreground=foreground, regions=regions)
     dataset = exclude_cases(name_labels(dataset, given), _texts(exclude))

@@ -236,9 +236,11 @@ def resolve_splits(
 
 
 def _excluded(dataset: Dataset, source: Path | None, fold: int | None, splits: Sequence[str]) -> tuple[Exclusion, ...]:
-    """Return the excluded cases with a mask that would be in these splits of a file."""
+    """Return the excluded cases with a mask that would be in these splits of a file, or are no declared test cases."""
     excluded = tuple(each for each in dataset.excluded if each.labelled)
-    if excluded and source is not None:
+    if source is None:
+        return tuple(each for each in excluded if each.case not in dataset.declared_test)
+    if excluded:
         parts = read_splits(source, (*dataset.names, *dataset.excluded_names), fold=fold)
         whole = {name for split in splits for name in getattr(parts, split)}
         excluded = tuple(each for each in excluded if each.case in whole)

@@ -25,6 +25,8 @@ OTHERS = {
     "data/recording.py": "cp -p",
     "ops/native/build.py": "",
     "models/segmamba.py": "-p log p",
+    # The en dash of LaTeX.
+    "reporting/results/latex.py": "--",
 }
 
 

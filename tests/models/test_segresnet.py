@@ -5,7 +5,7 @@ from monai.networks import nets
 from deconvseg.errors import InputError
 from deconvseg.models import SegResNet, create_model
 from models.tester import ModelTester
-from nn.kinds import UPSAMPLINGS
+from nn.kinds import UPSAMPLINGS, takes_skip
 
 
 class TestSegResNet(ModelTester):
@@ -30,7 +30,7 @@ def test_upsamplings_without_the_skip_connection_work(upsampling):
     def make():
         return SegResNet(1, 2, 2, 8, (1, 1), upsampling=upsampling)
 
-    if upsampling.endswith("fade"):
+    if takes_skip(upsampling):
         with pytest.raises(InputError, match="takes the skip connection too, which the decoder of segresnet only adds"):
             make()
         return

@@ -56,10 +56,6 @@ def _isles26() -> PublishedTable:
     return table._replace(rows=tuple(rows))
 
 
-def _upsampled(name: str, parameters: int, upsampling: Any) -> PublishedRow:
-    return _alone(name, "unet", 2, parameters, in_channels=3, out_channels=1, upsampling=upsampling)
-
-
 def _alone(name: str, model: str, spatial_dims: int, parameters: int, **network: Any) -> PublishedRow:
     ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": spatial_dims}
     return PublishedRow(name, model, {**ends, **network}, parameters=parameters)
@@ -69,19 +65,6 @@ FURTHER_TABLES: tuple[PublishedTable, ...] = (
     _isles26(),
     _of_preset("DTC, Tables 1 and 2: ISIC, and BUSI at other receptive fields of the same cost", "isic", "busi"),
     _of_preset("DTC, Table 3: BTCV", "btcv"),
-    _table(
-        "Further upsampling in the U-Net of DTC, Table 7",
-        (),
-        (256, 256),
-        _upsampled("Transposed convolution", 31_037_633, "transposed"),
-        _upsampled("Pixel shuffle", 53_322_753, "pixelshuffle"),
-        _upsampled("CARAFE", 17_555_473, "carafe"),
-        _upsampled("SAPA, inner product", 17_266_817, {"kind": "sapa", "similarity": "inner"}),
-        _upsampled("SAPA, bilinear", 17_328_513, "sapa"),
-        _upsampled("SAPA, gated", 17_360_325, {"kind": "sapa", "similarity": "gated"}),
-        _upsampled("DTC alone", 28_979_409, "dtc"),
-        _upsampled("DTC, 4 heads, learned ranges", 17_673_633, {"kind": "dtc+linear", "heads": 4, "learnable": True}),
-    ),
     _table(
         "In no table, 3D",
         (),

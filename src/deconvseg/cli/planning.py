@@ -74,9 +74,10 @@ def _make(asked: TrainOptions) -> "Plan":
     asked.check_given()
     keep_freed_memory()
     data = open_data(asked)
+    # Before the folds, which are balanced by the masks.
+    check_dataset(data, asked, None)
     strata = partial(measure_foreground, console=Terminal())
     parts = resolve_splits(data, asked.splits, fold=asked.fold, seed=asked.seed, strata=strata)
-    check_dataset(data, asked, None)
     if excluded := describe_excluded(data):
         Terminal().say(excluded)
     for problem in (*report_problems(data, (*parts.train, *parts.val)), *find_leaks(data, [parts])):

@@ -53,12 +53,13 @@ def _start(output: Path, options: TrainOptions, console: Console) -> Run:
     """Check everything that can be checked quickly, then create the run folder."""
     given = check_start(Run(output), options)
     data = open_data(options)
+    # Before the folds, which are balanced by the masks.
+    check_dataset(data, options, given)
     strata = partial(measure_foreground, console=console)
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed, strata=strata)
     if not parts.train:
         raise InputError(f"{options.dataset}: no training cases; check the splits")
     used = data.select([*parts.train, *parts.val])
-    check_dataset(used, options, given)
     for text in find_leaks(data, [parts]):
         console.say(f"warning: {text}")
     data = used

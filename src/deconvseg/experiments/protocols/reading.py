@@ -72,7 +72,9 @@ def parse_protocol(tree: Any, source: str) -> Protocol:
         if first["type"] == "extra_forbidden":
             known = _keys_at(first["loc"])
             hint = suggest(str(first["loc"][-1]), known)
-            raise InputError(f"{source}: {place}: is not a key of a protocol: {hint}see --schema") from None
+            raise InputError(
+                f"{source}: {place}: is not a key of a protocol: {hint}see the JSON schema of protocols"
+            ) from None
         text = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{source}: {f'{place}: ' if place else ''}{text}") from None
 

@@ -85,8 +85,8 @@ class SAPA(nn.Module):
         # Inner products need as many channels on both sides.
         self.project_skip = project(self.skip_channels) if similarity == "inner" else nn.Identity()
         compared = out_channels if similarity == "inner" else self.skip_channels
-        self.norm = nn.LayerNorm(out_channels)
-        self.norm_skip = nn.LayerNorm(compared)
+        self.norm = _norm(out_channels)
+        self.norm_skip = _norm(compared)
         if similarity != "inner":
             self.keys = conv(out_channels, embedding, kernel_size=1)
             self.queries = conv(compared, embedding, kernel_size=1)
@@ -125,6 +125,11 @@ class SAPA(nn.Module):
     def extra_repr(self) -> str:
         """Return the arguments, for ``print``."""
         return f"scale={self.scale}, similarity={self.similarity!r}, kernel_size={self.kernel_size}"
+
+
+def _norm(channels: int) -> nn.Module:
+    # A single channel would be normalised to zero.
+    return nn.LayerNorm(channels) if channels > 1 else nn.Identity()
 
 
 def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from deconvseg.catalog import PRESETS
 from deconvseg.data import Dataset, is_picture, read_header
 from deconvseg.errors import InputError
 from deconvseg.models import check_arguments, create_model, preset_arguments
@@ -28,6 +29,7 @@ def preview_plan(dataset: Dataset, asked: Request, values: Mapping[str, Any]) ->
     :func:`~deconvseg.planning.make_plan`.
     """
     asked.check()
+    _check_regions(dataset, asked.preset)
     problems: list[InputError] = []
     for spatial_dims in _possible_dims(dataset):
         try:
@@ -38,6 +40,18 @@ def preview_plan(dataset: Dataset, asked: Request, values: Mapping[str, Any]) ->
         else:
             return
     raise problems[0]
+
+
+def _check_regions(dataset: Dataset, preset: str | None) -> None:
+    """Refuse a dataset without the regions that a preset's network predicts, which labels do not replace."""
+    regions = None if preset is None else PRESETS[preset].regions
+    if not regions or len(dataset.regions or ()) == len(regions):
+        return
+    found = "no regions" if dataset.regions is None else f"{len(dataset.regions)} regions"
+    raise InputError(
+        f"{dataset.root}: declares {found}, but preset {preset!r} predicts the {len(regions)} overlapping regions "
+        f"{', '.join(regions)}: declare them by `labels`, such as WT=1,2,3"
+    )
 
 
 def _possible_dims(dataset: Dataset) -> tuple[int, ...]:

@@ -178,7 +178,16 @@ def _models(runs: Sequence[Path], cell: Cell) -> Sequence[Any]:
     """Return the models of runs with the weights that the cell scores."""
     if cell.weights == "final":
         return runs
-    return [(Run.open(run).network("best", choose_device(cell.device)), Run.open(run).plan) for run in runs]
+    models = []
+    for path in runs:
+        run = Run.open(path)
+        if not (run.path / "weights_best.safetensors").is_file():
+            raise DeconvsegError(
+                f"{path}: has no best weights, because no epoch was validated; validate more often "
+                '(`values={"recipe.validate_every": 1}`), or score the final weights (`weights="final"`)'
+            )
+        models.append((run.network("best", choose_device(cell.device)), run.plan))
+    return models
 
 
 def _sources(cell: Cell) -> Sequence[str]:

@@ -12,6 +12,7 @@ from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.kinds.pixelshuffle import pixel_shuffle
 from deconvseg.nn.upsampling.registry import register_upsampling
+from deconvseg.nn.upsampling.skips import change_channels, neighbourhood
 from deconvseg.ops import reassemble
 from deconvseg.ops.torch_internals import ConvNd
 
@@ -59,15 +60,14 @@ class CARAFE(nn.Module):
         check_spatial_dims(spatial_dims, (2, 3))
         self.in_channels = in_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
-        self.kernel_size = {2: 5, 3: 3}[spatial_dims] if kernel_size is None else kernel_size
+        self.kernel_size = neighbourhood(kernel_size, spatial_dims)
         if self.kernel_size % 2 == 0 or encoder_size % 2 == 0 or min(self.kernel_size, encoder_size, embedding) < 1:
             raise InputError(
                 f"CARAFE: kernel_size={self.kernel_size}, encoder_size={encoder_size}, embedding={embedding}: give odd "
                 "sizes and a positive number"
             )
         conv = CONV[spatial_dims]
-        changes = in_channels != out_channels
-        self.project = conv(in_channels, out_channels, kernel_size=1) if changes else nn.Identity()
+        self.project = change_channels(in_channels, out_channels, spatial_dims)
         self.compress = conv(out_channels, embedding, kernel_size=1)
         predicted = self.kernel_size**spatial_dims * math.prod(self.scale)
         self.kernels = conv(embedding, predicted, kernel_size=encoder_size, padding=encoder_size // 2)

@@ -13,6 +13,7 @@ from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_a
 from deconvseg.nn.upsampling.kinds.pixelshuffle import pixel_shuffle
 from deconvseg.nn.upsampling.registry import register_upsampling
 from deconvseg.nn.upsampling.sampling import SamplingLayer
+from deconvseg.nn.upsampling.skips import change_channels
 from deconvseg.ops import deformable_upsample
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.torch_internals import ConvNd
@@ -65,8 +66,7 @@ class DySample(SamplingLayer):
             )
         self.groups = groups
         conv = CONV[spatial_dims]
-        changes = in_channels != out_channels
-        self.project = conv(in_channels, out_channels, kernel_size=1) if changes else nn.Identity()
+        self.project = change_channels(in_channels, out_channels, spatial_dims)
         predicted = groups * spatial_dims * math.prod(self.scale)
         self.coordinates = conv(in_channels, predicted, kernel_size=1)
         self.reset_parameters()

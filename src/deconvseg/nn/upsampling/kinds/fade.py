@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.registry import register_upsampling
+from deconvseg.nn.upsampling.skips import change_channels, check_skip, neighbourhood, spread
 from deconvseg.ops import reassemble
-from deconvseg.ops.overriding import is_symbolic
-from deconvseg.ops.shapes import finer_size
 
 
 @register_upsampling("fade", keeps_channels=True, adaptive=True)
@@ -65,19 +63,15 @@ class FADE(nn.Module):
         self.in_channels = in_channels
         self.skip_channels = out_channels if skip_channels is None else skip_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
-        self.kernel_size = {2: 5, 3: 3}[spatial_dims] if kernel_size is None else kernel_size
+        self.kernel_size = neighbourhood(kernel_size, spatial_dims)
         if self.kernel_size < 1 or self.kernel_size % 2 == 0 or embedding < 1:
             raise InputError(
                 f"FADE: kernel_size={self.kernel_size}, embedding={embedding}: give an odd size and a positive number"
             )
         conv = CONV[spatial_dims]
 
-        def project(channels: int) -> nn.Module:
-            same = channels == out_channels
-            return nn.Identity() if same else conv(channels, out_channels, kernel_size=1)
-
-        self.project = project(in_channels)
-        self.project_skip = project(self.skip_channels)
+        self.project = change_channels(in_channels, out_channels, spatial_dims)
+        self.project_skip = change_channels(self.skip_channels, out_channels, spatial_dims)
         self.compress = conv(out_channels, embedding, kernel_size=1)
         self.compress_skip = conv(out_channels, embedding, kernel_size=1, bias=False)
         self.kernels = conv(embedding, self.kernel_size**spatial_dims, kernel_size=3, padding=1)
@@ -86,24 +80,12 @@ class FADE(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the spatial size of ``skip``."""
         check_image(x, self.in_channels, len(self.scale), "FADE")
-        given = self._check_skip(x, skip)
+        given = check_skip(x, skip, self.skip_channels, self.scale, "FADE")
         x, skip = self.project(x), self.project_skip(given)
-        logits = self._spread(self.kernels(self.compress(x))) + self.kernels(self.compress_skip(skip))
+        logits = spread(self.kernels(self.compress(x)), self.scale) + self.kernels(self.compress_skip(skip))
         assembled = reassemble(x, torch.softmax(logits, dim=1), scale=self.scale)
-        gate = self._spread(torch.sigmoid(self.gate(x)))
+        gate = spread(torch.sigmoid(self.gate(x)), self.scale)
         return assembled + gate * (skip - assembled)
-
-    def _check_skip(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        if skip is not None and is_symbolic(x):
-            return skip
-        expected = (x.shape[0], self.skip_channels, *finer_size(x.shape[2:], self.scale))
-        if skip is None or tuple(skip.shape) != expected:
-            found = "none" if skip is None else f"one of shape {tuple(skip.shape)}"
-            raise InputError(f"FADE needs the skip connection of shape {expected} and got {found}")
-        return skip
-
-    def _spread(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=tuple(map(float, self.scale)), mode="nearest")
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``print``."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -12,9 +11,8 @@ from deconvseg.errors import InputError
 from deconvseg.nn.dimensions import CONV, check_image, check_spatial_dims, per_axis
 from deconvseg.nn.upsampling.options import check_options
 from deconvseg.nn.upsampling.registry import register_upsampling
+from deconvseg.nn.upsampling.skips import change_channels, check_skip, neighbourhood, spread
 from deconvseg.ops import compare_neighbours, reassemble
-from deconvseg.ops.overriding import is_symbolic
-from deconvseg.ops.shapes import finer_size
 
 
 @register_upsampling("sapa", keeps_channels=True, adaptive=True)
@@ -69,7 +67,7 @@ class SAPA(nn.Module):
         self.in_channels = in_channels
         self.skip_channels = out_channels if skip_channels is None else skip_channels
         self.scale = per_axis(scale, spatial_dims, "scale")
-        self.kernel_size = {2: 5, 3: 3}[spatial_dims] if kernel_size is None else kernel_size
+        self.kernel_size = neighbourhood(kernel_size, spatial_dims)
         if self.kernel_size < 1 or self.kernel_size % 2 == 0 or embedding < 1:
             raise InputError(
                 f"SAPA: kernel_size={self.kernel_size}, embedding={embedding}: give an odd size and a positive number"
@@ -77,14 +75,10 @@ class SAPA(nn.Module):
         self.similarity = similarity
         conv = CONV[spatial_dims]
 
-        def project(channels: int) -> nn.Module:
-            same = channels == out_channels
-            return nn.Identity() if same else conv(channels, out_channels, kernel_size=1)
-
-        self.project = project(in_channels)
+        self.project = change_channels(in_channels, out_channels, spatial_dims)
         # Inner products need as many channels on both sides.
-        self.project_skip = project(self.skip_channels) if similarity == "inner" else nn.Identity()
         compared = out_channels if similarity == "inner" else self.skip_channels
+        self.project_skip = change_channels(self.skip_channels, compared, spatial_dims)
         self.norm = _norm(out_channels)
         self.norm_skip = _norm(compared)
         if similarity != "inner":
@@ -97,7 +91,7 @@ class SAPA(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Upsample (B, in_channels, \\*S) to (B, out_channels, \\*(S * scale)), the spatial size of ``skip``."""
         check_image(x, self.in_channels, len(self.scale), "SAPA")
-        given = self._check_skip(x, skip)
+        given = check_skip(x, skip, self.skip_channels, self.scale, "SAPA")
         x = self.project(x)
         low = _over_channels(self.norm, x)
         queries = _over_channels(self.norm_skip, self.project_skip(given))
@@ -105,22 +99,10 @@ class SAPA(nn.Module):
         if self.similarity != "inner":
             keys, queries = self.keys(low), self.queries(queries)
         if self.similarity == "gated":
-            gate = self._spread(torch.sigmoid(self.gate(low)))
-            queries = gate * queries + (1 - gate) * self._spread(self.own_queries(low))
+            gate = spread(torch.sigmoid(self.gate(low)), self.scale)
+            queries = gate * queries + (1 - gate) * spread(self.own_queries(low), self.scale)
         logits = compare_neighbours(queries, keys, scale=self.scale, kernel_size=self.kernel_size)
         return reassemble(x, torch.softmax(logits, dim=1), scale=self.scale)
-
-    def _check_skip(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        if skip is not None and is_symbolic(x):
-            return skip
-        expected = (x.shape[0], self.skip_channels, *finer_size(x.shape[2:], self.scale))
-        if skip is None or tuple(skip.shape) != expected:
-            found = "none" if skip is None else f"one of shape {tuple(skip.shape)}"
-            raise InputError(f"SAPA needs the skip connection of shape {expected} and got {found}")
-        return skip
-
-    def _spread(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=tuple(map(float, self.scale)), mode="nearest")
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``print``."""

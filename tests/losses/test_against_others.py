@@ -4,13 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.losses import DiceCELoss as MonaiDiceCE
 from monai.losses import DiceLoss as MonaiDice
 from monai.losses import FocalLoss as MonaiFocal
 from monai.losses import HausdorffDTLoss, SoftclDiceLoss
 from monai.losses import TverskyLoss as MonaiTversky
 from torch.nn import functional as F
 
-from deconvseg.losses import CLDiceLoss, CrossEntropyLoss, DiceLoss, FocalLoss, HausdorffLoss, TverskyLoss, region_masks
+from deconvseg.losses import CLDiceLoss, CrossEntropyLoss, DiceCELoss, DiceLoss, FocalLoss, HausdorffLoss, TverskyLoss, region_masks
 from losses.samples import REGIONS, sample
 
 shapes = st.lists(st.integers(1, 6), min_size=2, max_size=3).map(tuple)
@@ -36,6 +37,27 @@ def test_dice(shape: tuple, seed: int, regions: list | None, squared: bool, batc
         include_background=background or regions is not None,
     )  # fmt: skip
     torch.testing.assert_close(found(logits, labels), theirs(logits, truth_of(labels, regions)))
+
+
+@quickly
+@given(shapes, seeds, st.sampled_from([REGIONS, [(1,)]]), st.booleans())
+def test_dice_and_cross_entropy_of_a_softmax_over_regions(shape: tuple, seed: int, regions: list, squared: bool) -> None:
+    logits, labels = sample(seed, len(regions), shape, 3)
+    found = DiceCELoss(squared=squared, regions=regions, entropy="softmax")(logits, labels)
+    theirs = MonaiDiceCE(sigmoid=True, squared_pred=squared, smooth_nr=1e-5, smooth_dr=1e-5)
+    torch.testing.assert_close(found, theirs(logits, truth_of(labels, regions)))
+
+
+def test_a_softmax_over_regions_keeps_the_ratio_of_weights() -> None:
+    logits, labels = sample(1, 2, (5, 6), 3)
+    plain = CrossEntropyLoss(regions=REGIONS, entropy="softmax")(logits, labels)
+    alike = CrossEntropyLoss(regions=REGIONS, entropy="softmax", class_weights=[3, 3])(logits, labels)
+    first, second = (
+        CrossEntropyLoss(regions=REGIONS, entropy="softmax", class_weights=weights)(logits, labels)
+        for weights in ([1, 0], [0, 1])
+    )
+    torch.testing.assert_close(alike, plain)
+    torch.testing.assert_close((first + second) / 2, plain)
 
 
 @quickly

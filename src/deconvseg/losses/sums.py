@@ -11,7 +11,7 @@ from deconvseg.losses.base import CommonOptions, SegmentationLoss, checked_weigh
 from deconvseg.losses.overlap import DiceLoss
 from deconvseg.losses.registry import register_loss
 from deconvseg.losses.truth import Truth, resized
-from deconvseg.losses.voxelwise import CrossEntropyLoss
+from deconvseg.losses.voxelwise import CrossEntropyLoss, Entropy
 
 
 class SumLoss(SegmentationLoss):
@@ -70,6 +70,7 @@ class DiceCELoss(SumLoss):
         background: see :class:`OverlapLoss`.
         dice_weight: factor of the soft Dice loss.
         ce_weight: factor of the cross-entropy.
+        entropy: see :class:`CrossEntropyLoss`.
         regions: see :class:`SegmentationLoss`; like ignore_id and class_weights, it applies to both parts.
         ignore_id: see :class:`SegmentationLoss`.
         class_weights: see :class:`SegmentationLoss`.
@@ -91,13 +92,14 @@ class DiceCELoss(SumLoss):
         background: bool = False,
         dice_weight: float = 1.0,
         ce_weight: float = 1.0,
+        entropy: Entropy = "binary",
         regions: Sequence[Sequence[int]] | None = None,
         ignore_id: int | None = None,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         common: CommonOptions = {"regions": regions, "ignore_id": ignore_id, "class_weights": class_weights}
         dice = DiceLoss(squared=squared, batch=batch, smoothing=smoothing, background=background, **common)
-        super().__init__([dice, CrossEntropyLoss(**common)], [dice_weight, ce_weight])
+        super().__init__([dice, CrossEntropyLoss(entropy=entropy, **common)], [dice_weight, ce_weight])
 
 
 class DeepSupervision(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,29 +17,14 @@ from deconvseg.losses.truth import Truth
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+Entropy = Literal["binary", "softmax"]
+ENTROPIES = get_args(Entropy)
 # A power of 0 has an infinite gradient if the exponent is below 1.
 _LEAST_DOUBT = 1e-12
 
 
-@register_loss("ce")
-class CrossEntropyLoss(SegmentationLoss):
-    """Cross-entropy of the softmax, or mean binary cross-entropy of the regions' sigmoids, averaged over voxels.
-
-    The options are those of :class:`SegmentationLoss`. ``class_weights`` weight each voxel by its class, as in
-    :func:`torch.nn.functional.cross_entropy`, or each region.
-
-    Example:
-        >>> import torch
-        >>> from deconvseg.losses import CrossEntropyLoss
-        >>> CrossEntropyLoss(ignore_id=3)(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
-        tensor(0.6931)
-
-    """
-
-    @property
-    def title(self) -> str:
-        """The name of the loss with its main options."""
-        return "cross-entropy"
+class _EntropyLoss(SegmentationLoss):
+    """A function of the cross-entropy of each voxel, averaged over voxels."""
 
     def compare(self, logits: Tensor, truth: Truth) -> Tensor:
         """Return the mean over the voxels that are not ignored."""
@@ -62,8 +47,53 @@ class CrossEntropyLoss(SegmentationLoss):
         return weights if truth.judged is None else weights * truth.judged
 
 
+@register_loss("ce")
+class CrossEntropyLoss(_EntropyLoss):
+    """Cross-entropy of the softmax, or mean binary cross-entropy of the regions' sigmoids, averaged over voxels.
+
+    ``class_weights`` weight each voxel by its class, as in :func:`torch.nn.functional.cross_entropy`, or each region.
+
+    Args:
+        entropy: that of regions: ``"binary"``, or ``"softmax"``, -Σ t log softmax over the regions' outputs, which is
+            the cross-entropy of MONAI's ``DiceCELoss(sigmoid=True)`` if there are several. Without regions both are
+            the softmax of exclusive classes.
+        **common: options of :class:`SegmentationLoss`.
+
+    Example:
+        >>> import torch
+        >>> from deconvseg.losses import CrossEntropyLoss
+        >>> CrossEntropyLoss(ignore_id=3)(torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        tensor(0.6931)
+
+    """
+
+    def __init__(self, *, entropy: Entropy = "binary", **common: Unpack[CommonOptions]) -> None:
+        super().__init__(**common)
+        if entropy not in ENTROPIES:
+            raise InputError(f"entropy {entropy!r}: choose binary or softmax")
+        self.entropy = entropy
+
+    @property
+    def title(self) -> str:
+        """The name of the loss with its main options."""
+        return "cross-entropy of a softmax over the regions" if self._over_regions else "cross-entropy"
+
+    @property
+    def _over_regions(self) -> bool:
+        # MONAI takes the binary cross-entropy of a single output.
+        return self.entropy == "softmax" and self.regions is not None and len(self.regions) > 1
+
+    def compare(self, logits: Tensor, truth: Truth) -> Tensor:
+        """Return the mean over the voxels that are not ignored."""
+        if not self._over_regions:
+            return super().compare(logits, truth)
+        # The sum over the regions; class_weights only change their shares of it.
+        values = -truth.masks().to(logits.dtype) * F.log_softmax(logits, dim=1)
+        return mean_over_voxels(self.mean_over_structures(values, 1) * logits.shape[1], truth.judged)
+
+
 @register_loss("focal")
-class FocalLoss(CrossEntropyLoss):
+class FocalLoss(_EntropyLoss):
     """Focal loss: cross-entropy times (1 - p)^gamma, where p is the probability of the true class.
 
     Source: Lin et al., ICCV 2017 (arXiv:1708.02002). Well-classified voxels have a small weight; with ``gamma = 0`` it

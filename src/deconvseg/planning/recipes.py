@@ -27,7 +27,8 @@ class Recipe(BaseModel):
 
     ``loss`` is an argument of :func:`~deconvseg.losses.create_loss`: a name, a mapping with ``kind`` and options, or a
     list of these, which are summed. ``squared_dice`` and ``batch_dice`` are the defaults of its options ``squared`` and
-    ``batch``, if it has them. ``deep_supervision`` adds a head for each lower resolution except the lowest two, if the
+    ``batch``, if it has them, and ``entropy`` that of its option for regions: ``"binary"`` or ``"softmax"`` over them
+    (:class:`~deconvseg.losses.CrossEntropyLoss`). ``deep_supervision`` adds a head for each lower resolution except the lowest two, if the
     network supports it. ``averaging`` is the decay of an exponential moving average of the weights, which is then used
     for validation and saved.
 
@@ -63,6 +64,7 @@ class Recipe(BaseModel):
     loss: Loss = "dice_ce"
     squared_dice: bool = False
     batch_dice: bool = True
+    entropy: Literal["binary", "softmax"] = "binary"
     regions: bool = False
     deep_supervision: bool = False
     averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -86,7 +88,7 @@ class Recipe(BaseModel):
 
     def training_loss(self, *, regions: Sequence[Sequence[int]] | None, ignore_id: int | None) -> DeepSupervision:
         """Return the training loss, for logits at one or several resolutions."""
-        options: dict[str, Any] = {"squared": self.squared_dice, "batch": self.batch_dice}
+        options: dict[str, Any] = {"squared": self.squared_dice, "batch": self.batch_dice, "entropy": self.entropy}
         return DeepSupervision(create_loss(self.loss, regions=regions, ignore_id=ignore_id, **options))
 
 

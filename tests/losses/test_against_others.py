@@ -11,7 +11,16 @@ from monai.losses import HausdorffDTLoss, SoftclDiceLoss
 from monai.losses import TverskyLoss as MonaiTversky
 from torch.nn import functional as F
 
-from deconvseg.losses import CLDiceLoss, CrossEntropyLoss, DiceCELoss, DiceLoss, FocalLoss, HausdorffLoss, TverskyLoss, region_masks
+from deconvseg.losses import (
+    CLDiceLoss,
+    CrossEntropyLoss,
+    DiceCELoss,
+    DiceLoss,
+    FocalLoss,
+    HausdorffLoss,
+    TverskyLoss,
+    region_masks,
+)
 from losses.samples import REGIONS, sample
 
 shapes = st.lists(st.integers(1, 6), min_size=2, max_size=3).map(tuple)
@@ -41,7 +50,9 @@ def test_dice(shape: tuple, seed: int, regions: list | None, squared: bool, batc
 
 @quickly
 @given(shapes, seeds, st.sampled_from([REGIONS, [(1,)]]), st.booleans())
-def test_dice_and_cross_entropy_of_a_softmax_over_regions(shape: tuple, seed: int, regions: list, squared: bool) -> None:
+def test_dice_and_cross_entropy_of_a_softmax_over_regions(
+    shape: tuple, seed: int, regions: list, squared: bool
+) -> None:
     logits, labels = sample(seed, len(regions), shape, 3)
     found = DiceCELoss(squared=squared, regions=regions, entropy="softmax")(logits, labels)
     theirs = MonaiDiceCE(sigmoid=True, squared_pred=squared, smooth_nr=1e-5, smooth_dr=1e-5)

@@ -28,9 +28,9 @@ class Recipe(BaseModel):
     ``loss`` is an argument of :func:`~deconvseg.losses.create_loss`: a name, a mapping with ``kind`` and options, or a
     list of these, which are summed. ``squared_dice`` and ``batch_dice`` are the defaults of its options ``squared`` and
     ``batch``, if it has them, and ``entropy`` that of its option for regions: ``"binary"`` or ``"softmax"`` over them
-    (:class:`~deconvseg.losses.CrossEntropyLoss`). ``deep_supervision`` adds a head for each lower resolution except the lowest two, if the
-    network supports it. ``averaging`` is the decay of an exponential moving average of the weights, which is then used
-    for validation and saved.
+    (:class:`~deconvseg.losses.CrossEntropyLoss`). ``deep_supervision`` adds a head for each lower resolution except the
+    lowest two, if the network supports it. ``averaging`` is the decay of an exponential moving average of the weights,
+    which is then used for validation and saved.
 
     ``steps_per_epoch`` None stands for one pass over the training cases: one patch of each, so
     ceil(cases / batch size) steps. ``optimiser`` is ``"adamw"``, or ``"sgd"`` with Nesterov's ``momentum``.

@@ -59,6 +59,17 @@ def test_dice_and_cross_entropy_of_a_softmax_over_regions(
     torch.testing.assert_close(found, theirs(logits, truth_of(labels, regions)))
 
 
+def test_the_readings_of_a_cross_entropy_of_three_nested_regions_differ_by_a_factor_of_two() -> None:
+    brats = [(1, 2, 3), (1, 3), (3,)]
+    torch.manual_seed(1)
+    labels, logits = torch.randint(0, 4, (2, 8, 8)), torch.randn(2, 3, 8, 8)
+    binary, softmax = (
+        DiceCELoss(squared=True, regions=brats, entropy=entropy)(logits, labels) for entropy in ("binary", "softmax")
+    )
+    theirs = MonaiDiceCE(sigmoid=True, squared_pred=True)(logits, truth_of(labels, brats))
+    assert [round(float(value), 2) for value in (binary, softmax, theirs)] == [1.23, 2.62, 2.62]
+
+
 def test_a_softmax_over_regions_keeps_the_ratio_of_weights() -> None:
     logits, labels = sample(1, 2, (5, 6), 3)
     plain = CrossEntropyLoss(regions=REGIONS, entropy="softmax")(logits, labels)

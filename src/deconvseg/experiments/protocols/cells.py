@@ -72,6 +72,12 @@ class Cell:
         file = self.folder / CELL_FILE
         return read_json_object(file) if file.is_file() else None
 
+    @property
+    def finished(self) -> bool:
+        """Whether all of the cell is trained and scored."""
+        record = self.read()
+        return record is not None and not record["failed"]
+
 
 def run_cell(*, console: Console, **arguments: Any) -> str:
     """Train and score a cell, and write its ``cell.json``; return the file's path.

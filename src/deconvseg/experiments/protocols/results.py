@@ -1,32 +1,28 @@
-"""The result of a protocol from its cells."""
+"""The result of a table from its cells."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from deconvseg._version import __version__
 from deconvseg.catalog import PRESETS, PUBLISHED_SCORES, ScoreRow
 from deconvseg.evaluation import list_metrics
+from deconvseg.experiments.protocols.asking import Table
 from deconvseg.experiments.protocols.cells import Cell
+from deconvseg.experiments.protocols.costs import Costs
+from deconvseg.experiments.protocols.describing import describe_scale
 from deconvseg.experiments.protocols.reading import find_network, preset_name
-from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol, ProtocolColumn, ProtocolRow
-from deconvseg.models import create_model
-from deconvseg.models.complexity import complexity
-from deconvseg.progress import Console, each
 from deconvseg.reporting.results import (
     CaseScore,
-    Cost,
     FoldScore,
     PrintedScore,
     ResultCell,
     ResultColumn,
     ResultRow,
-    Scaled,
     TableResult,
 )
 from deconvseg.reporting.results.model import Status
@@ -35,106 +31,67 @@ from deconvseg.system import package_version, processor_name
 _WAITING = "not finished yet"
 
 
-def count_costs(protocol: Protocol, scale: Scale, console: Console) -> dict[str, dict[str, Cost]]:
-    """Return the cost of every row by dataset: parameters and operations of the network as it is trained."""
-    found: dict[str, dict[str, Cost]] = {row.key: {} for row in protocol.rows}
-    known: dict[str, Cost] = {}
-    pairs = [(row, one) for row in protocol.rows for one in protocol.datasets if not row.members]
-    for row, dataset in each(pairs, "counting parameters and operations", console, lambda pair: pair[0].title):
-        if row.datasets is not None and dataset.name not in row.datasets:
-            continue
-        preset = PRESETS[preset_name(dataset)]
-        model, arguments = find_network(row, preset, row.key)
-        config, size = scale.network(model, arguments), scale.size(preset.patch_size)
-        key = repr((model, sorted(config.items()), size))
-        if key not in known:
-            with torch.device("meta"):
-                network = create_model(model, **config)
-            counted = complexity(network, (1, network.in_channels, *size), training=False)
-            known[key] = Cost(parameters=counted.parameters, kflops=counted.flops_per_voxel / 1000)
-        found[row.key][dataset.name] = known[key]
-    for row in protocol.rows:
-        for dataset in protocol.datasets if row.members else ():
-            costs = [found[member].get(dataset.name) for member in row.members]
-            found[row.key][dataset.name] = Cost(
-                parameters=sum(cost.parameters or 0 for cost in costs if cost),
-                kflops=sum(cost.kflops or 0 for cost in costs if cost),
-            )
-    return found
+@dataclass(frozen=True)
+class Progress:
+    """The cells of a table, the costs of its networks, and the reasons of cells that failed, by their key."""
+
+    cells: Sequence[Cell]
+    costs: Costs
+    problems: dict[str, str] = field(default_factory=dict)
 
 
-def gather(
-    protocol: Protocol,
-    cells: Sequence[Cell],
-    *,
-    problems: Mapping[str, str],
-    left_out: Mapping[str, str],
-    costs: Mapping[str, Mapping[str, Cost]],
-    scale: Scale,
-    scaled: Sequence[Scaled],
-    folds: int,
-    seeds: Sequence[int],
-    notes: Sequence[str] = (),
-    command: str = "",
-) -> TableResult:
-    """Return the result of the cells that are finished, and the reasons for the others.
-
-    ``problems`` has the reasons of failed cells by their key, ``left_out`` the reasons for rows and datasets that were
-    not asked for, by their key.
-    """
+def gather(table: Table, progress: Progress) -> TableResult:
+    """Return the result of the cells that are finished, and the reasons for the others."""
+    protocol = table.protocol
     printed = _published(protocol)
-    rows = []
-    for row in protocol.rows:
-        model, network = _network(protocol, row, scale)
-        published = printed.get(row.key)
-        rows.append(
-            ResultRow(
-                key=row.key,
-                title=row.title,
-                model=model,
-                network=network,
-                cells=tuple(
-                    _cell(row, column, cells, problems, left_out, published) for column in protocol.columns_of(row)
-                ),
-                costs=dict(costs.get(row.key, {})),
-                published_parameters="" if published is None else published.parameters,
-                published_cost="" if published is None else published.cost,
-            )
-        )
     return TableResult(
         key=protocol.key,
         title=protocol.title,
         paper=protocol.paper,
-        columns=tuple(_column(protocol, column) for column in protocol.columns),
-        rows=tuple(rows),
+        columns=tuple(_column(column) for column in protocol.columns),
+        rows=tuple(_row(table, row, progress, printed.get(row.key)) for row in protocol.rows),
         reference=protocol.reference,
-        scaled=tuple(scaled),
-        notes=(*protocol.notes, *notes),
-        folds=folds,
-        seeds=tuple(seeds),
-        command=command,
+        scaled=tuple(describe_scale(table)),
+        notes=protocol.notes,
+        folds=table.folds,
+        seeds=table.seeds,
+        command=table.asked.command or "",
         made=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         versions=_versions(),
+    )
+
+
+def _row(table: Table, row: ProtocolRow, progress: Progress, published: ScoreRow | None) -> ResultRow:
+    model, network = _network(table, row)
+    columns = table.protocol.columns_of(row)
+    return ResultRow(
+        key=row.key,
+        title=row.title,
+        model=model,
+        network=network,
+        cells=tuple(_cell(row, column, progress, table.left_out, published) for column in columns),
+        costs=dict(progress.costs.get(row.key, {})),
+        published_parameters="" if published is None else published.parameters,
+        published_cost="" if published is None else published.cost,
     )
 
 
 def _cell(
     row: ProtocolRow,
     column: ProtocolColumn,
-    cells: Sequence[Cell],
-    problems: Mapping[str, str],
+    progress: Progress,
     left_out: Mapping[str, str],
     published: ScoreRow | None,
 ) -> ResultCell:
-    mine = [cell for cell in cells if (cell.row, cell.dataset) == (row.key, column.dataset)]
+    mine = [cell for cell in progress.cells if (cell.row, cell.dataset) == (row.key, column.dataset)]
     folds: list[FoldScore] = []
     cases: list[CaseScore] = []
     missing = [left_out[key] for key in (row.key, column.dataset) if key in left_out]
     failed: list[str] = []
     for cell in mine:
         record = cell.read()
-        if cell.key in problems:
-            failed.append(problems[cell.key])
+        if cell.key in progress.problems:
+            failed.append(progress.problems[cell.key])
         elif record is None:
             missing.append(_WAITING)
         for score in (record or {}).get("columns", {}).get(column.key, {}).get("folds", ()):
@@ -154,7 +111,7 @@ def _cell(
     )
 
 
-def _column(protocol: Protocol, column: ProtocolColumn) -> ResultColumn:
+def _column(column: ProtocolColumn) -> ResultColumn:
     metric = {metric.key: metric for metric in list_metrics()}[column.metric]
     return ResultColumn(
         key=column.key,
@@ -168,12 +125,13 @@ def _column(protocol: Protocol, column: ProtocolColumn) -> ResultColumn:
     )
 
 
-def _network(protocol: Protocol, row: ProtocolRow, scale: Scale) -> tuple[str, dict[str, Any]]:
+def _network(table: Table, row: ProtocolRow) -> tuple[str, dict[str, Any]]:
     if row.members:
         return "ensemble", {"members": list(row.members)}
-    dataset = next(one for one in protocol.datasets if row.datasets is None or one.name in row.datasets)
+    datasets = table.protocol.datasets
+    dataset = next(one for one in datasets if row.datasets is None or one.name in row.datasets)
     model, arguments = find_network(row, PRESETS[preset_name(dataset)], row.key)
-    return model, scale.network(model, arguments)
+    return model, table.scale.network(model, arguments)
 
 
 def _published(protocol: Protocol) -> Mapping[str, ScoreRow]:

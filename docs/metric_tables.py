@@ -1,8 +1,9 @@
 """The tables of ``docs/explanation/evaluation.md`` about metrics; ``python docs/metric_tables.py`` prints them."""
 
 from deconvseg.evaluation import list_metrics
+from deconvseg.evaluation.definition import Metric
+from deconvseg.evaluation.empty_masks import EMPTY_STATUSES, POLICIES, EmptyValue
 from deconvseg.evaluation.metrics import DEFAULT_METRICS
-from deconvseg.evaluation.registry import EMPTY_STATUSES, POLICIES, EmptyValue, Metric
 
 _BETTER = {"higher": "higher", "lower": "lower", "zero": "near 0"}
 

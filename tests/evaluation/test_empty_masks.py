@@ -15,7 +15,7 @@ from monai import metrics as monai
 from deconvseg.data import Geometry, LabelMap, write_label_map
 from deconvseg.errors import InputError
 from deconvseg.evaluation import evaluate, evaluate_masks, list_metrics, merge_evaluations, read_evaluation
-from deconvseg.evaluation.registry import BRATS_PENALTY, EMPTY_STATUSES, POLICIES
+from deconvseg.evaluation.empty_masks import BRATS_PENALTY, EMPTY_STATUSES, POLICIES
 from deconvseg.reporting.records import read_evaluation as read_record
 from deconvseg.reporting.sections import describe_evaluation
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deconvseg.evaluation import Evaluation
-    from deconvseg.evaluation.registry import MetricInfo
+    from deconvseg.evaluation.definition import MetricInfo
 
 
 @options.takes(EvaluateOptions)

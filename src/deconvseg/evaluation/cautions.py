@@ -7,8 +7,8 @@ from pathlib import Path
 
 from deconvseg.data import is_dataset, list_names, open_dataset
 from deconvseg.errors import InputError
+from deconvseg.evaluation.empty_masks import Policy
 from deconvseg.evaluation.evaluation import CaseMetrics
-from deconvseg.evaluation.registry import Policy
 from deconvseg.evaluation.storage import describe_aligned
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.evaluation.registry import Better
+from deconvseg.evaluation.definition import Better
 from deconvseg.evaluation.summary import Scores, describe_columns
 
 

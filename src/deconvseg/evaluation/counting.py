@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deconvseg.evaluation.registry import MetricInfo
+from deconvseg.evaluation.definition import MetricInfo
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Any
 
 from deconvseg.data import MaskSource
 from deconvseg.evaluation import nnunet, writing
+from deconvseg.evaluation.definition import MetricInfo
+from deconvseg.evaluation.empty_masks import Policy
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
 from deconvseg.evaluation.metrics import DEFAULT_METRICS
-from deconvseg.evaluation.registry import MetricInfo, Policy
 from deconvseg.evaluation.summary import ScoreTable, count_statuses, mean_of_rows, summarize
 
 

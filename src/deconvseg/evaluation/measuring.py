@@ -11,18 +11,12 @@ from typing import Any
 import numpy as np
 
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation.definition import Metric, MetricInfo
+from deconvseg.evaluation.empty_masks import Policy, check_policy
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.metrics import ALWAYS_MEASURED, DEFAULT_METRICS
 from deconvseg.evaluation.pair import MaskPair, check_tolerance
-from deconvseg.evaluation.registry import (
-    TAKEN,
-    Metric,
-    MetricInfo,
-    Policy,
-    check_policy,
-    choose_metrics,
-    list_metrics,
-)
+from deconvseg.evaluation.registry import TAKEN, choose_metrics, list_metrics
 
 # Texts and numbers; None for a metric dropped by the policy for empty masks.
 ClassMetrics = dict[str, Any]

@@ -11,11 +11,12 @@ from typing import Any
 from deconvseg.data import MaskSource, find_beside, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.cautions import caution_of_emptiness
+from deconvseg.evaluation.definition import MetricInfo
+from deconvseg.evaluation.empty_masks import Policy, check_policy
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
 from deconvseg.evaluation.metrics import ALWAYS_MEASURED
-from deconvseg.evaluation.registry import MetricInfo, Policy, check_policy
 
 _NUMBERS = (
     *("volume_truth", "volume_prediction", "volume_difference"),

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.evaluation.definition import Metric, MetricInfo
 from deconvseg.evaluation.measuring import ClassMetrics
 from deconvseg.evaluation.metrics import DEFAULT_METRICS
-from deconvseg.evaluation.registry import Metric, MetricInfo, choose_metrics, find_metric
+from deconvseg.evaluation.registry import choose_metrics, find_metric
 
 _RESAMPLES, _SEED = 10_000, 0
 _CHUNK = 500

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deconvseg._version import __version__
 from deconvseg.data import MaskSource, name_beside, write_table
-from deconvseg.evaluation.registry import describe_empty
+from deconvseg.evaluation.empty_masks import describe_empty
 from deconvseg.system import write_text
 from deconvseg.text import dump_json
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deconvseg.evaluation.counting import tabulate_counts
-from deconvseg.evaluation.registry import MetricInfo
+from deconvseg.evaluation.definition import MetricInfo
 from deconvseg.reporting.tables import DASH, Cell, Column, Row, Table
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"

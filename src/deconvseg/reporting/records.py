@@ -8,8 +8,8 @@ from typing import Any
 from deconvseg import evaluation
 from deconvseg.data import class_colours, find_beside, list_names, parse_colour, read_json_object
 from deconvseg.errors import InputError
+from deconvseg.evaluation.definition import MetricInfo
 from deconvseg.evaluation.origin import caution_of_seen
-from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.checking import CrossValidation, Plan, Splits
 from deconvseg.runs import Run, check_entries, describe_run, find_run, name_seen, parse_row
 

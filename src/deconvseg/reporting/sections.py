@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from deconvseg.evaluation.definition import MetricInfo
 from deconvseg.evaluation.evaluation import name_unit as evaluation_unit
-from deconvseg.evaluation.registry import MetricInfo
 from deconvseg.reporting.charts import draw_dice_distribution, draw_volume_agreement
 from deconvseg.reporting.class_tables import (
     format_interval,

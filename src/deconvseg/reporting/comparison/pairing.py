@@ -13,7 +13,7 @@ import numpy as np
 from deconvseg.data import list_names
 from deconvseg.errors import InputError
 from deconvseg.evaluation.comparing import PairedDifference, compare_paired, correct_holm
-from deconvseg.evaluation.registry import MetricInfo
+from deconvseg.evaluation.definition import MetricInfo
 from deconvseg.evaluation.summary import Scores, counted_classes, describe_columns, mean_over_classes
 from deconvseg.reporting.comparison.differences import Difference, find_differences
 from deconvseg.reporting.comparison.entries import Entry, describe_cost, list_hashes, list_left_out, read_entries

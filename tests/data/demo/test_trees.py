@@ -5,13 +5,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
 
 from deconvseg.catalog import CARDS
 from deconvseg.data import list_demos, make_demo_dataset
 from deconvseg.errors import InputError
 
-_IMAGES = {".gz", ".jpg", ".png"}
+_IMAGES = {".gz", ".jpg", ".png", ".bmp"}
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,12 @@ def test_the_abdomen_has_thirteen_organs(trees):
         assert np.median(scan[pixels(mask) == 8]) > 130  # the aorta in the portal venous phase, in Hounsfield units
     with pytest.raises(InputError, match="cases=31: BTCV has 30 cases with masks"):
         make_demo_dataset(trees["btcv"].parent / "more", like="btcv", cases=31)
+
+
+def test_glands_are_numbered_and_have_a_bright_lumen(trees):
+    for mask in sorted(trees["glas"].rglob("*_anno.bmp")):
+        glands = np.asarray(PIL.Image.open(mask))
+        picture = np.asarray(PIL.Image.open(mask.with_name(mask.name.replace("_anno", ""))))
+        assert picture.shape == (*glands.shape, 3)
+        assert glands.max() >= 2
+        assert np.percentile(picture[glands > 0].min(axis=1), 80) > np.percentile(picture[glands == 0].min(axis=1), 80)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
 
 from deconvseg.catalog import CARDS
-from deconvseg.data import list_demos, make_demo_dataset, open_dataset, resolve_folds, resolve_splits
+from deconvseg.data import check_dataset, list_demos, make_demo_dataset, open_dataset, resolve_folds, resolve_splits
 from deconvseg.errors import InputError
 
 
@@ -81,6 +82,19 @@ def test_pictures_of_skin_pool_the_parts_and_draw_the_test_cases(published):
     assert {name for part in parts for name in part.val} == {*dataset.names} - {*dataset.declared_test}
 
 
+def test_glands_are_one_class_and_the_three_parts_are_pooled(published):
+    dataset = open_dataset(published["glas"])
+    assert (dataset.layout, dataset.channel_names, dataset.declared_test) == ("glas", ("red", "green", "blue"), ())
+    assert (dataset.foreground, dataset.foreground_name) == (True, "gland")
+    assert dataset.names == ("testA_1", "testA_2", "testB_1", "train_1", "train_2")
+    case = dataset.case("train_1")
+    assert len(np.unique(np.asarray(PIL.Image.open(case.label)))) > 2
+    assert {value: found.name for value, found in check_dataset(dataset).labels.items()} == {
+        0: "background",
+        1: "gland",
+    }
+
+
 def test_excluding_a_declared_test_case_moves_no_other_case(tmp_path):
     folder = make_demo_dataset(tmp_path / "isic", like="isic", cases=20)
     whole = open_dataset(folder)
@@ -93,10 +107,13 @@ def test_excluding_a_declared_test_case_moves_no_other_case(tmp_path):
             assert [name for name in before.test if name != excluded] == list(after.test)
 
 
-@pytest.mark.parametrize("name", ["isles22", "brats23", "btcv", "isic"])
-def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_path):
+def name_all(name):
+    """Return the names of all files of a published dataset, without those of the cases that are not public."""
     card, tree = CARDS[name], CARDS[name].tree
-    if name == "btcv":
+    if name == "glas":
+        parts = [(part, n) for part, count in card.counts.items() for n in range(1, count + 1)]
+        named = [f"{Path(tree[0]).parent}/{part}_{n}{end}" for part, n in parts for end in (".bmp", "_anno.bmp")]
+    elif name == "btcv":
         numbers = [*range(1, 11), *range(21, 41)]
         named = [path.replace("0001", f"{n:04d}") for path in tree[:2] for n in numbers]
         named += [tree[2].replace("0061", f"{n:04d}") for n in range(61, 81)]
@@ -109,7 +126,13 @@ def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_pa
     else:
         old, new = ("case0001", "case{:04d}") if name == "isles22" else ("00000-000", "{:05d}-000")
         named = [path.replace(old, new.format(n)) for path in tree for n in range(1, card.counts["training"] + 1)]
-    dataset = open_dataset(empty_files(tmp_path, *named))
+    return named
+
+
+@pytest.mark.parametrize("name", list_demos())
+def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_path):
+    card = CARDS[name]
+    dataset = open_dataset(empty_files(tmp_path, *name_all(name)))
     assert len(dataset.labelled_names) == sum(card.counts[part] for part in card.masks)
     if name == "isic":
         assert len(dataset.declared_test) == 1094
@@ -127,6 +150,8 @@ def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_pa
         ("brats23", "*00002-000-seg.nii.gz", "BraTS-GLI-00002-000", "has no mask"),
         ("isic", "*0000001_seg*.png", "ISIC_0000001", "has no mask"),
         ("isic", "*0000003.jpg", "ISIC_0000003", "is a mask without an image"),
+        ("glas", "train_2_anno.bmp", "train_2", "has no mask"),
+        ("glas", "testA_1.bmp", "testA_1", "is a mask without an image"),
         ("btcv", "label0002.nii.gz", "img0002", "has no mask"),
         ("btcv", "img0005.nii.gz", "img0005", "is a mask without an image"),
     ],
@@ -147,7 +172,13 @@ def test_a_missing_file_is_named_with_its_case(tree, removed, case, message):
 
 @pytest.mark.parametrize(
     ("tree", "masks"),
-    [("isles22", "*_msk.nii.gz"), ("brats23", "*-seg.nii.gz"), ("btcv", "label*.nii.gz"), ("isic", "*.png")],
+    [
+        ("isles22", "*_msk.nii.gz"),
+        ("brats23", "*-seg.nii.gz"),
+        ("btcv", "label*.nii.gz"),
+        ("isic", "*.png"),
+        ("glas", "*_anno.bmp"),
+    ],
     indirect=["tree"],
 )
 def test_without_any_mask_all_cases_are_for_prediction(tree, masks):

@@ -1,8 +1,33 @@
-"""Cards of the 2D datasets: ISIC 2018."""
+"""Cards of the 2D datasets: GlaS and ISIC 2018."""
 
 from deconvseg.catalog.cards.card import Card
 
 PICTURES: tuple[Card, ...] = (
+    Card(
+        name="glas",
+        title="GlaS",
+        source="https://warwick.ac.uk/fac/cross_fac/tia/data/glascontest/",
+        licence="for research; commercial use is not allowed, and publications must cite both articles below",
+        access="Download warwick_qu_dataset_released_2016_07_08.zip from the contest's page, and unpack it.",
+        citation=(
+            "K. Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest, "
+            "Medical Image Analysis 35:489-502, 2017, doi:10.1016/j.media.2016.08.008; K. Sirinukunwattana, D. R. J. "
+            "Snead, N. M. Rajpoot, A stochastic polygons model for glandular structures in colon histology images, "
+            "IEEE Transactions on Medical Imaging 34(11), 2015, doi:10.1109/TMI.2015.2433900"
+        ),
+        tree=tuple(
+            f"Warwick QU Dataset (Released 2016_07_08)/{name}"
+            for name in ("Grade.csv", "train_1.bmp", "train_1_anno.bmp", "testA_1.bmp", "testB_1.bmp")
+        ),
+        counts={"train": 85, "testA": 60, "testB": 20},
+        masks=("train", "testA", "testB"),
+        remarks=(
+            "A mask numbers the glands of its image; the class of the paper is any gland.",
+            "The paper pools the 165 images and divides them into five folds.",
+            "The images are of few patients, whose numbers are in Grade.csv, and the folds do not separate them. The "
+            "paper does not say that its folds do.",
+        ),
+    ),
     Card(
         name="isic",
         title="ISIC 2018, task 1",

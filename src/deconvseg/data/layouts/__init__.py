@@ -6,6 +6,7 @@ from deconvseg.data.layouts.btcv import is_btcv, open_btcv
 from deconvseg.data.layouts.csv_layout import is_csv, open_csv
 from deconvseg.data.layouts.decathlon import is_decathlon, open_decathlon
 from deconvseg.data.layouts.folders import is_folders, open_folders
+from deconvseg.data.layouts.glas import is_glas, open_glas
 from deconvseg.data.layouts.isic import is_isic, open_isic
 from deconvseg.data.layouts.isles22 import is_isles22, open_isles22
 from deconvseg.data.layouts.nnunet import is_nnunet, open_nnunet
@@ -18,6 +19,7 @@ register_layout(
 register_layout("brats23", looks="BraTS'23: BraTS-GLI-00000-000/", recognises=is_brats23, opens=open_brats23)
 register_layout("btcv", looks="BTCV: img/img0001.nii.gz with label/", recognises=is_btcv, opens=open_btcv)
 register_layout("isic", looks="ISIC 2018: ISIC2018_Task1-2_Training_Input/", recognises=is_isic, opens=open_isic)
+register_layout("glas", looks="GlaS: train_1.bmp with train_1_anno.bmp", recognises=is_glas, opens=open_glas)
 # A Decathlon dataset also has the folders of nnU-Net, so the Decathlon comes first.
 register_layout("csv", looks="a .csv file with the columns image and label", recognises=is_csv, opens=open_csv)
 register_layout(

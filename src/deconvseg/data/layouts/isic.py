@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from deconvseg.catalog import CARDS
+from deconvseg.data.colours import RGB
 from deconvseg.data.dataset import Dataset
 from deconvseg.data.file_names import case_stem
 from deconvseg.data.layouts.left_out import find_left_out
 from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, has_files
-from deconvseg.data.listing import find_splits, guess_channels, list_image_files
+from deconvseg.data.listing import find_splits, list_image_files
 from deconvseg.errors import InputError
 
 PARTS = ("training", "validation", "test")
@@ -51,8 +52,7 @@ def open_isic(root: Path) -> Dataset:
         root=root,
         layout="isic",
         cases=tuple(cases),
-        channel_names=guess_channels([case.images[0] for case in cases]),
-        guessed_channels=True,
+        channel_names=RGB,
         foreground=True,
         foreground_name="lesion",
         splits_file=find_splits(root),

@@ -1,0 +1,65 @@
+"""GlaS (Warwick-QU) as published: ``train_1.bmp`` with ``train_1_anno.bmp``, ``testA_1.bmp``, ``testB_1.bmp``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deconvseg.catalog import CARDS
+from deconvseg.data.colours import RGB
+from deconvseg.data.dataset import Dataset
+from deconvseg.data.layouts.left_out import find_left_out
+from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, find_named, has_files
+from deconvseg.data.listing import find_splits
+from deconvseg.errors import InputError
+
+PARTS = ("train", "testA", "testB")
+
+_FILE = re.compile(r"(?P<case>(?P<part>train|testA|testB)_\d+)(?P<mask>_anno)?")
+_NUMBERS = ("[0-9]", "[0-9][0-9]")
+_TESTED = [f"{part}_{number}.*" for part in PARTS[1:] for number in _NUMBERS]
+_TRAINED = [f"train_{number}.*" for number in _NUMBERS]
+_MASKS = [f"train_{number}_anno.*" for number in _NUMBERS]
+# The publisher's folder is flat; copies often have images and masks in folders apart.
+_PLACES = ("", "images/", "masks/", "labels/", "train/", "testA/", "testB/")
+
+
+def is_glas(root: Path) -> bool:
+    """Return whether a folder, or one in it, has images such as ``testA_1.bmp``, or ``train_1.bmp`` with its mask."""
+    return _has(root, _TESTED) or (_has(root, _TRAINED) and _has(root, _MASKS))
+
+
+def _has(root: Path, names: list[str]) -> bool:
+    patterns = [f"{place}{name}" for place in _PLACES for name in names]
+    return has_files(root, patterns, [f"*/{name}" for name in names])
+
+
+def open_glas(root: Path) -> Dataset:
+    """Open GlaS: one class, gland, whatever its number in the instance maps; the three parts are pooled."""
+    scans: dict[str, Scan] = {}
+    known = []
+    for match, path in find_named(root, _FILE):
+        known.append(path)
+        scan = scans.setdefault(match["case"], Scan(match["case"], part=match["part"]))
+        scan.files["mask" if match["mask"] else "image"].append(path)
+    cases, problems = complete_cases(scans.values(), ("image",), "mask")
+    if not cases:
+        raise InputError(f"{problems[0].file} {problems[0].message}")
+    card = CARDS["glas"]
+    labelled = [case.name for case in cases if case.label is not None]
+    found = {part: {name for name in labelled if scans[name].part == part} for part in PARTS}
+    names = {part: [f"{part}_{number}" for number in range(1, card.counts[part] + 1)] for part in PARTS}
+    return Dataset(
+        root=root,
+        layout="glas",
+        cases=tuple(sorted(cases, key=lambda case: case.name)),
+        channel_names=RGB,
+        foreground=True,
+        foreground_name="gland",
+        splits_file=find_splits(root),
+        problems=(
+            *problems,
+            *check_counts(root, card, found, **names),
+            *find_left_out(root, known, severity="warning", because="whose names are not those of GlaS"),
+        ),
+    )

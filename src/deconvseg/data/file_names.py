@@ -61,5 +61,6 @@ def case_stem(path: str | PathLike[str]) -> str:
 
     macOS decomposes accented letters in names; with NFC an image and its mask from two systems have the same name.
     """
-    name = Path(path).name
+    path = path if isinstance(path, Path) else Path(path)
+    name = path.name
     return unicodedata.normalize("NFC", name[: len(name) - len(image_suffix(path))])

@@ -98,3 +98,12 @@ def test_glands_are_numbered_and_have_a_bright_lumen(trees):
         assert picture.shape == (*glands.shape, 3)
         assert glands.max() >= 2
         assert np.percentile(picture[glands > 0].min(axis=1), 80) > np.percentile(picture[glands == 0].min(axis=1), 80)
+
+
+def test_vessels_are_thin_and_darker_than_the_fundus_around_them(trees):
+    for mask in sorted(trees["fives"].rglob("Ground truth/*.png")):
+        vessels = np.asarray(PIL.Image.open(mask)) > 0
+        picture = np.asarray(PIL.Image.open(mask.parents[1] / "Original" / mask.name))
+        assert 0.01 < vessels.mean() < 0.2
+        green, fundus = picture[..., 1], (picture[..., 0] > 60) & ~vessels
+        assert np.median(green[vessels]) < 0.8 * np.median(green[fundus])

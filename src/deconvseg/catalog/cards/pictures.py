@@ -1,4 +1,4 @@
-"""Cards of the 2D datasets: GlaS and ISIC 2018."""
+"""Cards of the 2D datasets: GlaS, FIVES and ISIC 2018."""
 
 from deconvseg.catalog.cards.card import Card
 
@@ -26,6 +26,29 @@ PICTURES: tuple[Card, ...] = (
             "The paper pools the 165 images and divides them into five folds.",
             "The images are of few patients, whose numbers are in Grade.csv, and the folds do not separate them. The "
             "paper does not say that its folds do.",
+        ),
+    ),
+    Card(
+        name="fives",
+        title="FIVES",
+        source="https://doi.org/10.6084/m9.figshare.19688169.v1",
+        licence="CC BY 4.0",
+        access="Download the archive (.rar) from figshare without registration, and unpack it.",
+        citation=(
+            "K. Jin et al., FIVES: a fundus image dataset for artificial intelligence based vessel segmentation, "
+            "Scientific Data 9:475, 2022, doi:10.1038/s41597-022-01564-3"
+        ),
+        tree=tuple(
+            f"FIVES A Fundus Image Dataset for AI-based Vessel Segmentation/{part}/{holds}/1_A.png"
+            for part in ("train", "test")
+            for holds in ("Original", "Ground truth")
+        ),
+        counts={"train": 600, "test": 200},
+        masks=("train", "test"),
+        remarks=(
+            "The paper pools the 800 images and divides them into five folds.",
+            "The letter is that of the disease: A macular degeneration, D diabetic retinopathy, G glaucoma, N none. "
+            "Both parts have files of the same names, so the cases are named train_1_A and test_1_A.",
         ),
     ),
     Card(

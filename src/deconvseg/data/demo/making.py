@@ -9,6 +9,7 @@ from pathlib import Path
 from deconvseg.catalog import CARDS
 from deconvseg.data.demo.brats23 import write_brats23
 from deconvseg.data.demo.btcv import write_btcv
+from deconvseg.data.demo.fives import write_fives
 from deconvseg.data.demo.glas import write_glas
 from deconvseg.data.demo.isic import write_isic
 from deconvseg.data.demo.isles22 import write_isles22
@@ -23,6 +24,7 @@ TREES: Mapping[str, Callable[[Path, int, int], None]] = {
     "btcv": write_btcv,
     "isic": write_isic,
     "glas": write_glas,
+    "fives": write_fives,
 }
 
 _NOTE = "SYNTHETIC.txt"

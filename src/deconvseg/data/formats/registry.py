@@ -131,7 +131,7 @@ def image_suffixes() -> tuple[str, ...]:
 
 def image_suffix(path: str | PathLike[str]) -> str:
     """Return the suffix in lower case (``.nii.gz`` as one suffix), or an empty string if no reader knows it."""
-    name = Path(path).name.lower()
+    name = (path if isinstance(path, Path) else Path(path)).name.lower()
     return next((suffix for suffix in _suffixes() if name.endswith(suffix)), "")
 
 

@@ -5,6 +5,7 @@ from deconvseg.data.layouts.brats23 import is_brats23, open_brats23
 from deconvseg.data.layouts.btcv import is_btcv, open_btcv
 from deconvseg.data.layouts.csv_layout import is_csv, open_csv
 from deconvseg.data.layouts.decathlon import is_decathlon, open_decathlon
+from deconvseg.data.layouts.fives import is_fives, open_fives
 from deconvseg.data.layouts.folders import is_folders, open_folders
 from deconvseg.data.layouts.glas import is_glas, open_glas
 from deconvseg.data.layouts.isic import is_isic, open_isic
@@ -20,6 +21,7 @@ register_layout("brats23", looks="BraTS'23: BraTS-GLI-00000-000/", recognises=is
 register_layout("btcv", looks="BTCV: img/img0001.nii.gz with label/", recognises=is_btcv, opens=open_btcv)
 register_layout("isic", looks="ISIC 2018: ISIC2018_Task1-2_Training_Input/", recognises=is_isic, opens=open_isic)
 register_layout("glas", looks="GlaS: train_1.bmp with train_1_anno.bmp", recognises=is_glas, opens=open_glas)
+register_layout("fives", looks="FIVES: train/Original/1_A.png", recognises=is_fives, opens=open_fives)
 # A Decathlon dataset also has the folders of nnU-Net, so the Decathlon comes first.
 register_layout("csv", looks="a .csv file with the columns image and label", recognises=is_csv, opens=open_csv)
 register_layout(

@@ -23,11 +23,14 @@ def check(dataset: str, splits: str | None, json: options.Json = False, **asked:
 
     If more than eight files have the same problem, eight are listed and the others counted; --json lists all.
     """
-    from deconvseg.data import check_dataset, open_dataset, read_splits
+    from deconvseg.data import check_dataset, open_dataset, read_splits, resolve_splits
 
     data = open_dataset(dataset, **asked)
     source = splits or data.splits_file
     parts = None if source is None else read_splits(source, data.names, excluded=data.excluded_names)
+    if source is None and data.declared_test and data.labelled_names:
+        # The test cases that the layout declares, and all others for training.
+        parts = resolve_splits(data, None, fold="all")
     report = check_dataset(data, splits=parts, console=Terminal())
     if json:
         print_json(report.to_json())

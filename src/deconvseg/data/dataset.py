@@ -109,7 +109,8 @@ class Dataset:
     dataset, ``problems`` are those found while listing the cases, and ``excluded`` are the cases that the user
     excludes. ``merged_labels`` maps further values of a class to its main value, ``label_colours`` maps class names to
     declared colours ``#rrggbb``, and ``mask_colours`` maps the colours of masks in true colour to label values.
-    ``declared_test`` names the test cases that the layout declares, which hold without a file of splits.
+    ``declared_test`` names the test cases that the layout declares, and ``declared_unused`` the cases that it keeps out
+    of all splits; both hold without a file of splits.
     """
 
     root: Path
@@ -130,6 +131,7 @@ class Dataset:
     mask_colours: Mapping[str, int] = field(default_factory=dict)
     foreground_name: str = "foreground"
     declared_test: tuple[str, ...] = ()
+    declared_unused: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,9 +16,8 @@ _IMAGES = {".gz", ".jpg", ".png", ".bmp"}
 
 
 @pytest.fixture(scope="module")
-def trees(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trees")
-    return {name: make_demo_dataset(folder / name, like=name, cases=5) for name in list_demos()}
+def trees(generated_trees):
+    return generated_trees
 
 
 def pixels(path):
@@ -43,7 +42,8 @@ def test_the_files_are_named_as_the_card_says(trees, name):
 def test_a_case_depends_on_its_number_and_the_seed_alone(trees, tmp_path, name):
     again = hashes(make_demo_dataset(tmp_path / "again", like=name, cases=2))
     before = hashes(trees[name])
-    labelled = [path for path in again if "Validation" not in str(path)]
+    # Cases without a mask come after the others, and the masks of normal tissue are all alike.
+    labelled = [path for path in again if "Validation" not in str(path) and "normal" not in path.parts]
     assert len(labelled) >= 2
     assert all(before[path] == again[path] for path in labelled)
     other = hashes(make_demo_dataset(tmp_path / "other", like=name, cases=2, seed=1))
@@ -107,3 +107,14 @@ def test_vessels_are_thin_and_darker_than_the_fundus_around_them(trees):
         assert 0.01 < vessels.mean() < 0.2
         green, fundus = picture[..., 1], (picture[..., 0] > 60) & ~vessels
         assert np.median(green[vessels]) < 0.8 * np.median(green[fundus])
+
+
+def test_breast_lesions_are_dark_and_the_fourth_benign_image_has_two(trees):
+    root = trees["busi"] / "Dataset_BUSI_with_GT"
+    assert [path.name for path in root.rglob("*_mask_1.png")] == ["benign (4)_mask_1.png"]
+    for mask in [path for path in root.rglob("*_mask*.png") if path.parent.name != "normal"]:
+        lesion = np.asarray(PIL.Image.open(mask)) > 0
+        picture = np.asarray(PIL.Image.open(mask.with_name(mask.name.partition("_")[0] + ".png")))
+        assert picture.shape == (*lesion.shape, 3)
+        assert np.median(picture[lesion]) < 0.6 * np.median(picture[~lesion])
+    assert not np.asarray(PIL.Image.open(root / "normal/normal (1)_mask.png")).any()

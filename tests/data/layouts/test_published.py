@@ -1,5 +1,6 @@
 """Published datasets are read in place: by the publishers' names, with what is missing named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,8 @@ from deconvseg.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("published")
-    return {name: make_demo_dataset(folder / name, like=name, cases=5) for name in list_demos()}
+def published(generated_trees):
+    return generated_trees
 
 
 @pytest.fixture
@@ -114,6 +114,47 @@ def test_vessels_of_both_parts_are_pooled_under_the_names_of_their_parts(publish
     assert {value: found.name for value, found in labels.items()} == {0: "background", 1: "vessel"}
 
 
+def test_breast_images_unite_the_masks_of_several_lesions_and_leave_normal_ones_out(published):
+    dataset = open_dataset(published["busi"])
+    assert (dataset.layout, dataset.channel_names) == ("busi", ("red", "green", "blue"))
+    assert dataset.names == (*(f"benign ({n})" for n in (1, 2, 3, 4)), "malignant (1)")
+    case = dataset.case("benign (4)")
+    assert [path.name for path in case.mask_files] == ["benign (4)_mask.png", "benign (4)_mask_1.png"]
+    image, label = dataset.load(case)
+    assert image.pixels.shape == (3, *label.pixels.shape)
+    both = [np.asarray(PIL.Image.open(path)) > 0 for path in case.mask_files]
+    assert np.array_equal(label.pixels > 0, both[0] | both[1])
+    assert label.pixels.any()
+    assert any("has 1 image of normal tissue of the 133" in text for text in messages(dataset))
+    labels = check_dataset(dataset).labels
+    assert {value: found.name for value, found in labels.items()} == {0: "background", 1: "lesion"}
+    part = open_dataset(published["busi"] / "Dataset_BUSI_with_GT/malignant")
+    assert (part.layout, part.names) == ("busi", ("malignant (1)",))
+
+
+def test_cases_that_the_paper_does_not_use_are_in_no_split_but_those_of_a_file(tmp_path):
+    root = make_demo_dataset(tmp_path / "busi", like="busi", cases=30)
+    dataset = open_dataset(root)
+    test, unused = {*dataset.declared_test}, {*dataset.declared_unused}
+    assert (len(test), len(unused)) == (4, 2)
+    rest = {*dataset.names} - test - unused
+    folds = resolve_folds(dataset, None, folds=3, strata=lambda data: dict.fromkeys(data.names, "all"))
+    assert {name for fold in folds for name in fold.val} == rest
+    assert all({*fold.test} == test for fold in folds)
+    splits = resolve_splits(dataset, None, fold=0)
+    assert ({*splits.train, *splits.val}, {*splits.test}) == (rest, test)
+    assert f"unused    2 cases in no split: {', '.join(sorted(unused))}" in check_dataset(dataset).to_text()
+    assert any("keeps 2 cases out of all splits" in text for text in messages(dataset))
+    first = sorted(unused)[0]
+    fewer = open_dataset(root, exclude=[first])
+    assert resolve_splits(fewer, None, fold=0) == splits
+    (root / "splits.json").write_text(json.dumps({"test": [first]}))
+    dataset = open_dataset(root)
+    given = resolve_splits(dataset, dataset.splits_file, fold="all")
+    assert given.test == (first,)
+    assert {*given.train} == {*dataset.names} - {first}
+
+
 def test_excluding_a_declared_test_case_moves_no_other_case(tmp_path):
     folder = make_demo_dataset(tmp_path / "isic", like="isic", cases=20)
     whole = open_dataset(folder)
@@ -132,6 +173,11 @@ def name_all(name):
     if name == "glas":
         parts = [(part, n) for part, count in card.counts.items() for n in range(1, count + 1)]
         named = [f"{Path(tree[0]).parent}/{part}_{n}{end}" for part, n in parts for end in (".bmp", "_anno.bmp")]
+    elif name == "busi":
+        ends = (".png", "_mask.png")
+        named = [f"{p}/{p} ({n}){e}" for p, count in card.counts.items() for n in range(1, count + 1) for e in ends]
+        named += [f"normal/normal ({n}){e}" for n in range(1, 134) for e in ends]
+        named += ["benign/benign (4)_mask_1.png", "benign/benign (195)_mask_1.png", "benign/benign (195)_mask_2.png"]
     elif name == "fives":
         places = ((part, holds) for part in card.masks for holds in ("Original", "Ground truth"))
         each = {part: card.counts[part] // 4 for part in card.masks}
@@ -162,8 +208,11 @@ def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_pa
     card = CARDS[name]
     dataset = open_dataset(empty_files(tmp_path, *name_all(name)))
     assert len(dataset.labelled_names) == sum(card.counts[part] for part in card.masks)
-    if name == "isic":
-        assert len(dataset.declared_test) == 1094
+    drawn = {"isic": (1094, 0), "busi": (87, 40), "btcv": (12, 0)}.get(name, (0, 0))
+    assert (len(dataset.declared_test), len(dataset.declared_unused)) == drawn
+    assert not {*dataset.declared_test} & {*dataset.declared_unused}
+    splits = resolve_splits(dataset, None, fold="all")
+    assert len(splits.train) == len(dataset.labelled_names) - sum(drawn)
     assert not [text for text in messages(dataset) if "publisher" in text]
     if len(dataset.cases) < 1000:
         dataset.cases[1].images[0].unlink()
@@ -183,6 +232,8 @@ def test_the_whole_dataset_opens_without_a_warning_about_its_number(name, tmp_pa
         ("glas", "testA_1.bmp", "testA_1", "is a mask without an image"),
         ("fives", "train/Ground truth/151_D.png", "train_151_D", "has no mask"),
         ("fives", "test/Original/1_A.png", "test_1_A", "is a mask without an image"),
+        ("busi", "benign (4)_mask.png", "benign (4)", "has no mask"),
+        ("busi", "malignant (1).png", "malignant (1)", "is a mask without an image"),
         ("btcv", "label0002.nii.gz", "img0002", "has no mask"),
         ("btcv", "img0005.nii.gz", "img0005", "is a mask without an image"),
     ],
@@ -210,6 +261,7 @@ def test_a_missing_file_is_named_with_its_case(tree, removed, case, message):
         ("isic", "*.png"),
         ("glas", "*_anno.bmp"),
         ("fives", "Ground truth/*.png"),
+        ("busi", "*_mask*.png"),
     ],
     indirect=["tree"],
 )
@@ -218,7 +270,8 @@ def test_without_any_mask_all_cases_are_for_prediction(tree, masks):
         path.unlink()
     dataset = open_dataset(tree)
     assert dataset.labelled_names == ()
-    assert len(dataset.names) >= 5
+    assert len(dataset.names) == (5 if tree.name != "brats23" and tree.name != "btcv" else 6)
+    assert (dataset.declared_test, dataset.declared_unused) == ((), ()) or tree.name == "btcv"
     assert not [problem for problem in dataset.problems if problem.severity == "error"]
 
 

@@ -1,4 +1,4 @@
-"""Cards of the 2D datasets: GlaS, FIVES and ISIC 2018."""
+"""Cards of the 2D datasets: GlaS, FIVES, ISIC 2018 and BUSI."""
 
 from deconvseg.catalog.cards.card import Card
 
@@ -72,6 +72,36 @@ PICTURES: tuple[Card, ...] = (
             "The paper pools the three parts and divides the 3,694 images into 2,600 and 1,094 test images, without "
             "naming them; here the test images are drawn with a fixed seed.",
             "The folders of the other parts have Validation or Test in place of Training.",
+            "The paper resizes all images to 256 × 256, without keeping their proportions.",
+        ),
+    ),
+    Card(
+        name="busi",
+        title="BUSI, breast ultrasound",
+        source="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
+        licence="none stated for the files; the publisher asks to cite the article, which is CC BY 4.0",
+        access="Download Dataset_BUSI.zip from the publisher's page without registration, and unpack it.",
+        citation=(
+            "W. Al-Dhabyani, M. Gomaa, H. Khaled, A. Fahmy, Dataset of breast ultrasound images, Data in Brief "
+            "28:104863, 2020, doi:10.1016/j.dib.2019.104863"
+        ),
+        tree=tuple(
+            f"Dataset_BUSI_with_GT/{name}"
+            for name in (
+                "benign/benign (1).png",
+                "benign/benign (1)_mask.png",
+                "benign/benign (4)_mask_1.png",
+                "malignant/malignant (1).png",
+                "normal/normal (1).png",
+            )
+        ),
+        counts={"benign": 437, "malignant": 210},
+        masks=("benign", "malignant"),
+        remarks=(
+            "17 images have masks of further lesions (_mask_1, _mask_2), which are united.",
+            "133 normal images, whose masks are empty, are left out: the paper takes images of lesions.",
+            "The paper trains on 520 and tests on 87 of the 647 images, without naming them; here the 87, and the 40 "
+            "that are in neither, are drawn with a fixed seed.",
             "The paper resizes all images to 256 × 256, without keeping their proportions.",
         ),
     ),

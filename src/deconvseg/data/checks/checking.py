@@ -98,8 +98,15 @@ def check_dataset(
         splits=None if splits is None else {name: len(names) for name, names in vars(splits).items()},
         readers=_readers(dataset),
         excluded=dataset.excluded,
+        unused=_unused(dataset, splits),
         colours=dataset.label_colours,
     )
+
+
+def _unused(dataset: Dataset, splits: Splits | None) -> tuple[str, ...]:
+    """Return the cases that the layout keeps out of all splits, and that no split has."""
+    used = set() if splits is None else {*splits.train, *splits.val, *splits.test}
+    return tuple(name for name in dataset.declared_unused if name in dataset.names and name not in used)
 
 
 def _problems_of_labels(

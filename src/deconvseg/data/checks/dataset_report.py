@@ -60,8 +60,8 @@ class LabelFrequency:
 @dataclass(frozen=True)
 class DatasetReport:
     """The result of `check_dataset`; ``shapes`` and ``spacings`` (mm) are None if no case could be read; ``readers``
-    has the names of the files that each reader takes, ``excluded`` the cases that are left out on purpose, ``colours``
-    those that are declared, by the name of the class.
+    has the names of the files that each reader takes, ``excluded`` the cases that are left out on purpose, ``unused``
+    those that the layout keeps out of all splits, ``colours`` those that are declared, by the name of the class.
     """
 
     root: str
@@ -77,6 +77,7 @@ class DatasetReport:
     splits: Mapping[str, int] | None = None
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     excluded: tuple[Exclusion, ...] = ()
+    unused: tuple[str, ...] = ()
     colours: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -105,6 +106,7 @@ class DatasetReport:
             "labels": {str(value): vars(frequency) for value, frequency in self.labels.items()},
             "notes": list(self.notes),
             "excluded": {exclusion.case: exclusion.reason for exclusion in self.excluded},
+            "unused": list(self.unused),
             "colours": dict(self.colours),
             "splits": None if self.splits is None else dict(self.splits),
             "problems": [problem.to_json() for problem in self.problems],
@@ -125,6 +127,8 @@ class DatasetReport:
         ]
         if self.splits is not None:
             lines.append("splits    " + ", ".join(f"{count} {name}" for name, count in self.splits.items()))
+        if self.unused:
+            lines.append(f"unused    {number_of(len(self.unused), 'case')} in no split: {', '.join(self.unused)}")
         if self.excluded:
             lines.append(f"left out  {len(self.excluded)} more, as asked: {list_names(self.excluded, limit=8)}")
         lines += self._label_lines()

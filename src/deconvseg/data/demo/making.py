@@ -9,6 +9,7 @@ from pathlib import Path
 from deconvseg.catalog import CARDS
 from deconvseg.data.demo.brats23 import write_brats23
 from deconvseg.data.demo.btcv import write_btcv
+from deconvseg.data.demo.busi import write_busi
 from deconvseg.data.demo.fives import write_fives
 from deconvseg.data.demo.glas import write_glas
 from deconvseg.data.demo.isic import write_isic
@@ -25,6 +26,7 @@ TREES: Mapping[str, Callable[[Path, int, int], None]] = {
     "isic": write_isic,
     "glas": write_glas,
     "fives": write_fives,
+    "busi": write_busi,
 }
 
 _NOTE = "SYNTHETIC.txt"

@@ -3,6 +3,7 @@
 from deconvseg.data.layouts.bids import is_bids, open_bids
 from deconvseg.data.layouts.brats23 import is_brats23, open_brats23
 from deconvseg.data.layouts.btcv import is_btcv, open_btcv
+from deconvseg.data.layouts.busi import is_busi, open_busi
 from deconvseg.data.layouts.csv_layout import is_csv, open_csv
 from deconvseg.data.layouts.decathlon import is_decathlon, open_decathlon
 from deconvseg.data.layouts.fives import is_fives, open_fives
@@ -22,6 +23,7 @@ register_layout("btcv", looks="BTCV: img/img0001.nii.gz with label/", recognises
 register_layout("isic", looks="ISIC 2018: ISIC2018_Task1-2_Training_Input/", recognises=is_isic, opens=open_isic)
 register_layout("glas", looks="GlaS: train_1.bmp with train_1_anno.bmp", recognises=is_glas, opens=open_glas)
 register_layout("fives", looks="FIVES: train/Original/1_A.png", recognises=is_fives, opens=open_fives)
+register_layout("busi", looks="BUSI: benign/benign (1).png", recognises=is_busi, opens=open_busi)
 # A Decathlon dataset also has the folders of nnU-Net, so the Decathlon comes first.
 register_layout("csv", looks="a .csv file with the columns image and label", recognises=is_csv, opens=open_csv)
 register_layout(

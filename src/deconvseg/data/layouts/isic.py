@@ -6,14 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from deconvseg.catalog import CARDS
 from deconvseg.data.colours import RGB
 from deconvseg.data.dataset import Dataset
 from deconvseg.data.file_names import case_stem
 from deconvseg.data.layouts.left_out import find_left_out
-from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, has_files
+from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, draw_cases, has_files
 from deconvseg.data.listing import find_splits, list_image_files
 from deconvseg.errors import InputError
 
@@ -56,7 +54,7 @@ def open_isic(root: Path) -> Dataset:
         foreground=True,
         foreground_name="lesion",
         splits_file=find_splits(root),
-        declared_test=_draw_test(masked),
+        declared_test=draw_cases(masked, (_TESTED,), _POOLED, seed=_SEED)[0],
         problems=(
             *problems,
             *check_counts(root, CARDS["isic"], found),
@@ -75,9 +73,3 @@ def _files(root: Path) -> Iterator[tuple[str, str, str, Path]]:
             for path in list_image_files(folder):
                 if named := pattern.fullmatch(case_stem(path)):
                     yield match["part"].lower(), holds, named["name"], path
-
-
-def _draw_test(names: list[str]) -> tuple[str, ...]:
-    """Return the test cases, of which the whole dataset has 1,094."""
-    order = np.random.default_rng(_SEED).permutation(len(names))
-    return tuple(sorted(names[place] for place in order[: round(len(names) * _TESTED / _POOLED)]))

@@ -6,7 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from deconvseg.catalog import Card
 from deconvseg.data.dataset import Case, Problem, list_names
@@ -99,3 +102,13 @@ def check_counts(root: Path, card: Card, found: Mapping[str, Collection[str]], *
         message = f"has {have}, and its publisher states {stated:,}{listed}"
         problems.append(Problem(str(root), message, "warning"))
     return problems
+
+
+def draw_cases(names: Sequence[str], sizes: Sequence[int], of: int, *, seed: int) -> tuple[tuple[str, ...], ...]:
+    """Return parts of sorted ``names``, drawn with a seed: as many as ``sizes``, or the same shares if not ``of`` all.
+
+    The first part does not depend on the others.
+    """
+    order = np.random.default_rng(seed).permutation(len(names))
+    ends = np.cumsum([0, *(round(len(names) * size / of) for size in sizes)])
+    return tuple(tuple(sorted(names[place] for place in order[start:end])) for start, end in pairwise(ends))

@@ -134,8 +134,8 @@ def resolve_folds(
             raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave `folds` out")
         _check_folds(dataset, given, source)
         return given
-    test = _declared_test(dataset)
-    names = tuple(name for name in _labelled(dataset) if name not in test)
+    declared = _split_as_declared(dataset)
+    names, test = declared.train, declared.test
     if source is not None:
         parts = read_splits(source, dataset.names, excluded=dataset.excluded_names)
         _check_labelled(dataset, parts, source)
@@ -213,8 +213,7 @@ def resolve_splits(
     source = Path(splits_file) if splits_file is not None else dataset.splits_file
     number = None if isinstance(fold, str) else fold
     if source is None:
-        test = _declared_test(dataset)
-        given = Splits(tuple(name for name in _labelled(dataset) if name not in test), (), test)
+        given = _split_as_declared(dataset)
     else:
         given = read_splits(source, dataset.names, fold=number, excluded=dataset.excluded_names)
         _check_labelled(dataset, given, source)
@@ -236,10 +235,11 @@ def resolve_splits(
 
 
 def _excluded(dataset: Dataset, source: Path | None, fold: int | None, splits: Sequence[str]) -> tuple[Exclusion, ...]:
-    """Return the excluded cases with a mask that would be in these splits of a file, or are no declared test cases."""
+    """Return the excluded cases with a mask that would be in these splits of a file, or are not declared apart."""
     excluded = tuple(each for each in dataset.excluded if each.labelled)
     if source is None:
-        return tuple(each for each in excluded if each.case not in dataset.declared_test)
+        apart = {*dataset.declared_test, *dataset.declared_unused}
+        return tuple(each for each in excluded if each.case not in apart)
     if excluded:
         parts = read_splits(source, (*dataset.names, *dataset.excluded_names), fold=fold)
         whole = {name for split in splits for name in getattr(parts, split)}
@@ -274,10 +274,14 @@ def _check_names(path: Path, names: Sequence[str], *splits: tuple[str, ...]) -> 
         raise InputError(f"{path} names cases more than once: {list_names(twice)}; each belongs to one split")
 
 
-def _declared_test(dataset: Dataset) -> tuple[str, ...]:
-    """Return the test cases that the layout declares, as far as the dataset has them with masks."""
-    declared = set(dataset.declared_test)
-    return tuple(name for name in dataset.labelled_names if name in declared)
+def _split_as_declared(dataset: Dataset) -> Splits:
+    """Return the splits without a file: the test cases that the layout declares, and all others to train on.
+
+    Cases that the layout keeps out of all splits are in none; "val" is empty. `InputError` without any mask.
+    """
+    labelled, test, unused = _labelled(dataset), set(dataset.declared_test), set(dataset.declared_unused)
+    train = tuple(name for name in labelled if name not in test and name not in unused)
+    return Splits(train, (), tuple(name for name in labelled if name in test))
 
 
 def _labelled(dataset: Dataset) -> tuple[str, ...]:

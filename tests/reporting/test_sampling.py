@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.quiver import Quiver
 from monai.networks import nets
 from torch import nn
 
@@ -127,7 +128,8 @@ def test_layers_are_chosen_by_path_and_foreign_models_work():
 def test_the_figure_shows_image_points_and_density(dims):
     drawn = sampling_map(network(STILL, dims), image(dims), slice=5 if dims == 3 else None)
     figure = drawn.figure()
-    pictured, scattered, overlaid, _ = figure.axes
+    (row,) = figure.subfigs
+    pictured, scattered, overlaid, moved, _ = row.axes
     points = np.asarray(scattered.collections[0].get_offsets())
     # Slice 5 of 8 lies in slice 2 of 4, on which every second of the output's positions lies, rounded.
     assert len(points) == 16 * 24 * (1 if dims == 2 else 2)
@@ -136,7 +138,10 @@ def test_the_figure_shows_image_points_and_density(dims):
     assert sorted(set(points[:, 1].round(6))) == pytest.approx(list(range(height)))
     assert pictured.images[0].get_array().shape == (height, width, 3)
     assert np.allclose(overlaid.images[1].get_array(), 1.0)
-    assert figure.get_suptitle() == "decoder.1.upsampling.added"
+    assert row.get_suptitle() == "decoder.1.upsampling.added"
+    (arrows,) = [part for part in moved.collections if isinstance(part, Quiver)]
+    assert not arrows.U.any()
+    assert not arrows.V.any()
     assert "move 0.00 pixels on average (95 %: 0.00)" in str(drawn)
 
 
@@ -151,7 +156,7 @@ def test_points_lie_where_the_image_is():
     assert (drawn.positions[0, 1] > drawn.size[1]).all()
     assert drawn.density[0, -1].sum() == pytest.approx(drawn.density.sum())
     assert drawn.unsampled == pytest.approx(1 - 1 / (8 * 12))
-    shown = drawn.figure().axes[2].images[1].get_array()
+    shown = drawn.figure().subfigs[0].axes[2].images[1].get_array()
     assert shown[0, -1] > 0
     assert shown.sum() == shown[0, -1]
 
@@ -161,6 +166,8 @@ def test_points_lie_where_the_image_is():
     [
         (network("linear"), {}, r"no upsampling with learned positions: build it with .* by nn.upgrade_upsampling"),
         (network(), {"layer": "decoder.1.upsamplin.added"}, "did you mean 'decoder.1.upsampling.added'"),
+        (network(), {"layer": "decoder.1.upsampling.added", "stage": 1}, "both choose the layer; give one of them"),
+        (network(), {"stage": 0}, "learned upsamplings at 2 stages, 1 the lowest resolution"),
         (network(), {"slice": 1}, "slice=1: a 2D image has none"),
         (network(dims=3), {"image": image(3), "slice": 8}, "slice=8: the image has 0 to 7"),
         (network(), {"image": image(3)}, r"needs \(batch, 1 channels, 2 spatial sizes\)"),

@@ -23,6 +23,7 @@ from deconvseg.cli import (
     planning,
     predicting,
     reproducing,
+    sampling,
     thresholds,
     training,
 )
@@ -50,6 +51,7 @@ app.command("threshold", cls=Command)(thresholds.threshold)
 app.command("evaluate", cls=Command)(evaluating.evaluate)
 app.command("report", cls=Command)(evaluating.report)
 app.command("reproduce", cls=Command)(reproducing.reproduce)
+app.command("sampling", cls=Command)(sampling.sampling)
 app.command("models", cls=Command)(information.models)
 app.command("complexity", cls=Command)(complexity.complexity)
 app.command("doctor", cls=Command)(information.doctor)
@@ -63,7 +65,7 @@ _KEPT = {
     "crossval": "what was written is kept; continue with --resume",
     "reproduce": "the table so far and the finished cells are kept; continue with --resume",
     "predict": "finished masks are kept; predict the others with --continue",
-    **dict.fromkeys(("plan", "evaluate", "report", "complexity", "check"), "nothing was written"),
+    **dict.fromkeys(("plan", "evaluate", "report", "sampling", "complexity", "check"), "nothing was written"),
 }
 
 

@@ -56,6 +56,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg reproduce dtc/table-1 --data DATA -o TABLE --resume",
         "deconvseg reproduce dtc/table-1 --show",
     ),
+    "sampling": (
+        "deconvseg sampling -m RUN -i image.png -o sampling.png",
+        "deconvseg sampling -m CV/fold_0 -i scan.nii.gz -o sampling.png --slice 40",
+        "deconvseg sampling -m RUN -i DATASET --case case7 -o sampling.png --stage 1",
+    ),
     "models": (
         "deconvseg models",
         "deconvseg models deconver",

@@ -20,6 +20,7 @@ from deconvseg.inference.predict import predict
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import Prediction
+from deconvseg.inference.sampling import map_sampling
 from deconvseg.inference.slabs import Slab
 from deconvseg.inference.sweep import Sweep, Volume
 from deconvseg.inference.torch_engine import TorchEngine, as_engine
@@ -47,6 +48,7 @@ __all__ = [
     "component_volumes",
     "labels_from_maps",
     "make_step",
+    "map_sampling",
     "predict",
     "predict_cases",
     "predict_windows",

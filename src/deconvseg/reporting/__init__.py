@@ -6,7 +6,7 @@ from deconvseg.reporting.masks_page import write_mask_report
 from deconvseg.reporting.overlay import case_panel
 from deconvseg.reporting.page import write_report
 from deconvseg.reporting.results import TableResult, draw_efficiency, published_result, read_results, write_results
-from deconvseg.reporting.sampling import SamplingMap, sampling_map
+from deconvseg.reporting.sampling import SamplingMap, draw_sampling, sampling_map
 from deconvseg.reporting.side_by_side import NetworkCase, draw_networks, write_network_figure
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "compare_runs",
     "draw_efficiency",
     "draw_networks",
+    "draw_sampling",
     "plot_curves",
     "published_result",
     "read_results",

@@ -3,11 +3,15 @@
 import base64
 import warnings
 from io import BytesIO
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from deconvseg.errors import InputError
+from deconvseg.system import atomic_write
 from deconvseg.text import escape_controls
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ SERIES = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65
 # Deconver (arXiv 2504.00302), Fig. 4: true positives blue, false positives green, false negatives red. The green is
 # lighter and the red darker, so that they differ in brightness for readers who cannot tell their hues apart.
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = "#2563eb", "#4ade80", "#dc2626", "#f0abfc"
+_PICTURES = (".png", ".pdf", ".svg")
 # The colours of lines and letters of a chart on a dark screen.
 _ON_DARK = {INK: "#e7ebf0", MUTED: "#9aa5b1", GRID: "#2b333c"}
 
@@ -52,6 +57,23 @@ def new_figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def check_picture(path: str | PathLike[str]) -> str:
+    """Return the format of a picture by the ending of its name; :class:`InputError` for another one."""
+    kind = Path(path).suffix.lower()
+    if kind not in _PICTURES:
+        raise InputError(f"{path}: the figure is a picture; give a name that ends in .png, .pdf or .svg")
+    return kind[1:]
+
+
+def write_picture(figure: "Figure", path: str | PathLike[str], dpi: int = 200) -> Path:
+    """Write a figure to a file (.png, .pdf or .svg), whose folder is created, and return its path."""
+    target, kind = Path(path), check_picture(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as file:
+        save_figure(figure, file, dpi=dpi, facecolor="white", format=kind)
+    return target
 
 
 def style_axes(axes: Any, title: str, xlabel: str, ylabel: str = "") -> None:

@@ -13,7 +13,7 @@ from deconvseg.reporting.comparison.pictures import choose_changed, read_pixels
 from deconvseg.reporting.overlay import Scene
 from deconvseg.reporting.side_by_side.cases import NetworkCase, find_crops
 from deconvseg.reporting.side_by_side.drawing import Look, draw_networks
-from deconvseg.system import atomic_write
+from deconvseg.reporting.style import check_picture, write_picture
 
 Location = str | PathLike[str]
 
@@ -42,10 +42,7 @@ def write_network_figure(
         'networks.png'
 
     """
-    target = Path(output)
-    kind = target.suffix.lower()
-    if kind not in (".png", ".pdf", ".svg"):
-        raise InputError(f"{target}: the figure is a picture; give a name that ends in .png, .pdf or .svg")
+    check_picture(output)
     if names and len(names) != len(runs):
         raise InputError(f"names has {len(names)} entries for {len(runs)} runs; give one for each")
     comparison = compare_runs(runs, evaluations)
@@ -53,11 +50,7 @@ def write_network_figure(
     places = _places(comparison, chosen, cases)
     found = [_read(comparison, place, titles, crops) for place in places]
     labels = dict(enumerate(comparison.classes, start=1))
-    figure = draw_networks(found, look=look, labels=labels)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as file:
-        figure.savefig(file, dpi=200, facecolor="white", format=kind[1:])
-    return target
+    return write_picture(draw_networks(found, look=look, labels=labels), output)
 
 
 def _places(comparison: Comparison, chosen: Sequence[str], most: int) -> list[int]:

@@ -1,0 +1,51 @@
+"""``deconvseg sampling``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from deconvseg.cli.console import Terminal, echo, echo_path, loading
+from deconvseg.errors import check_choice
+
+
+def sampling(
+    model: Annotated[
+        Path, typer.Option("-m", "--model", help="A run whose network has DTC or DySample, or a cross-validation.")
+    ],
+    image: Annotated[Path, typer.Option("-i", "--input", help="An image, or a dataset and one of its cases.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write (.png, .pdf, .svg).")],
+    case: Annotated[str | None, typer.Option("--case", help="The case of a dataset or a folder of images.")] = None,
+    stage: Annotated[
+        int | None,
+        typer.Option(
+            "--stage", min=1, help="Upsampling to show: 1 is that of the lowest resolution; by default the last."
+        ),
+    ] = None,
+    slice: Annotated[
+        int | None,
+        typer.Option(
+            "--slice",
+            min=0,
+            help="Axial slice of a volume, from the feet; by default that with most of the mask.",
+        ),
+    ] = None,
+    weights: Annotated[str, typer.Option("--weights", help="Weights of the run, final or best.")] = "final",
+) -> None:
+    """Draw where a learned upsampling samples an image: positions, their density and their displacement.
+
+    The image has the outline of the predicted mask. A 2D image is shown whole, a volume in a window around the mask.
+    """
+    with loading():
+        from deconvseg.inference import map_sampling
+        from deconvseg.reporting import draw_sampling
+        from deconvseg.reporting.style import check_picture, write_picture
+
+    check_picture(output)
+    check_choice(weights, ("final", "best"), "--weights")
+    chosen: Literal["final", "best"] = "best" if weights == "best" else "final"
+    with Terminal().track(f"predicting {image}"):
+        found = map_sampling(model, image, stage=stage, slice=slice, weights=chosen, case=case)
+    write_picture(draw_sampling({found.layer: found}), output)
+    echo(f"{found.layer}: {found}")
+    echo_path(output)

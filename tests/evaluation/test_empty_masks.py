@@ -50,6 +50,7 @@ def monai_value(key, status):
                 "iou": (monai.compute_iou, {}),
                 "rvd": (monai.compute_absolute_volume_difference, {}),
                 "hd95": (monai.compute_hausdorff_distance, {"percentile": 95}),
+                "hd95_defined": (monai.compute_hausdorff_distance, {"percentile": 95}),
                 "assd": (monai.compute_average_surface_distance, {"symmetric": True}),
             }[key]
             found = function(*masks, include_background=True, **options)
@@ -62,6 +63,9 @@ class TestPolicies:
         diagonal = math.hypot(4.0, 10.0, 3.0)
         ours, brats = (measure(status, policy) for policy in ("diagonal", "brats"))
         for metric in list_metrics():
+            if metric.key == "hd95_defined":
+                assert ours[metric.key] is brats[metric.key] is None
+                continue
             value = ours[metric.key]
             assert math.isfinite(value)
             penalty = metric.unit == "length" and status != "both empty"
@@ -127,7 +131,7 @@ class TestDropped:
         numbers = "Dice 2, HD95 3, Sensitivity 2, Lesion F1 2"
         assert dropped.describe_dropped() == f"dropped for empty masks, of 5 values of a class in a case: {numbers}"
         assert whole.describe_dropped() is None
-        assert whole.dropped == {"dsc": 0, "hd95": 0, "nsd": 0}
+        assert whole.dropped == {"dsc": 0, "hd95": 0, "hd95_defined": 3, "nsd": 0}
 
     def test_false_lesions_of_dropped_cases_count(self, dropped):
         totals = dropped.summary["mean"]["lesion_f1"]["totals"]
@@ -165,7 +169,7 @@ class TestDropped:
             for n in range(5)
         ]
         merged = merge_evaluations(parts)
-        assert merged.dropped == {"dsc": 2, "hd95": 3, "nsd": 1}
+        assert merged.dropped == {"dsc": 2, "hd95": 3, "hd95_defined": 3, "nsd": 1}
         assert math.isnan(merge_evaluations(parts[2:3]).mean_dice)
         with pytest.raises(InputError, match="evaluations with metrics"):
             merge_evaluations([*parts, dropped])

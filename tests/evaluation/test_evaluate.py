@@ -388,7 +388,7 @@ class TestFiles:
         evaluate(*folders[:2], tmp_path / "metrics.json")
         summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
         assert set(summary) == {"metric_per_case", "mean", "foreground_mean"}
-        keys = {"Dice", "IoU", "TP", "FP", "FN", "TN", "n_pred", "n_ref", "HD95", "NSD"}
+        keys = {"Dice", "IoU", "TP", "FP", "FN", "TN", "n_pred", "n_ref", "HD95", "HD95 defined", "NSD"}
         of_means = keys | {"Dice_with_truth", "cases_with_truth"}
         assert set(summary["foreground_mean"]) == set(summary["mean"]["1"]) == of_means
         first = summary["metric_per_case"][0]
@@ -512,7 +512,7 @@ def test_the_hippocampus_test_masks_take_seconds(real_data, tmp_path):
 def make_evaluation(dices):
     from deconvseg.evaluation.evaluation import CaseMetrics
 
-    rows = [{1: {"name": "a", "status": "ok", "dsc": d, "hd95": 1.0, "nsd": 1.0}} for d in dices]
+    rows = [{1: {"name": "a", "status": "ok", "dsc": d, "hd95": 1.0, "hd95_defined": 1.0, "nsd": 1.0}} for d in dices]
     cases = [CaseMetrics(str(i), (4, 4), (1.0, 1.0), row, Path("t"), Path("p")) for i, row in enumerate(rows)]
     return Evaluation(tuple(cases), {1: "a"}, unit="mm", tolerance=1.0)
 

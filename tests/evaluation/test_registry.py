@@ -255,7 +255,7 @@ class TestChoosing:
         assert [metric.key for metric in found.metrics] == ["dsc", "hd95", "assd"]
         assert "nsd" not in found.cases[0].metrics[1]
         assert found.cases[0].metrics[1]["iou"] == pytest.approx(16 / 36)
-        assert [metric.key for metric in evaluate(*folders).metrics] == ["dsc", "hd95", "nsd"]
+        assert [metric.key for metric in evaluate(*folders).metrics] == ["dsc", "hd95", "hd95_defined", "nsd"]
         everything = evaluate(*folders, metrics="all")
         assert [metric.key for metric in everything.metrics] == [metric.key for metric in list_metrics()]
 
@@ -264,7 +264,7 @@ class TestChoosing:
         [
             ({"metrics": "dice,hd59"}, "metric 'hd59' is unknown: did you mean 'hd95'"),
             ({"metrics": "sensitivty"}, "did you mean 'sensitivity'"),
-            ({"metrics": ""}, "no metric is named: choose from dice, iou, hd95, nsd, assd"),
+            ({"metrics": ""}, "no metric is named: choose from dice, iou, hd95, hd95_defined, nsd, assd"),
             ({"metrics": []}, "no metric is named"),
             ({"metrics": "all,hd59"}, "metric 'hd59' is unknown"),
             (
@@ -311,12 +311,23 @@ class TestChoosing:
 
 class TestEarlierFiles:
     def test_a_file_that_names_no_metrics_has_the_three_of_then(self, folders, tmp_path):
-        written = evaluate(*folders, tmp_path / "metrics.json")
+        written = evaluate(*folders, tmp_path / "metrics.json", metrics="dice,hd95,nsd")
         tree = json.loads((tmp_path / "metrics.json").read_text())
         (tmp_path / "metrics.json").write_text(json.dumps({key: tree[key] for key in tree if key not in NEW}))
         read = read_evaluation(tmp_path / "metrics.json")
         assert read.to_json(tmp_path) == written.to_json(tmp_path)
         assert merge_evaluations([read]).summary == merge_evaluations([written]).summary
+
+    def test_one_without_the_metric_beside_another_is_merged_with_a_new_one(self, folders):
+        former, new = (
+            evaluate(folders[0] / f"{name}.png", folders[1] / f"{name}.png", labels={1: "disc"}, metrics=metrics)
+            for name, metrics in (("a", "dice,hd95,nsd"), ("b", None))
+        )
+        merged = merge_evaluations([former, new])
+        assert [metric.key for metric in merged.metrics] == ["dsc", "hd95", "nsd"]
+        assert merge_evaluations([new, former]).summary == merged.summary
+        with pytest.raises(InputError, match="evaluations with metrics"):
+            merge_evaluations([former, evaluate(*folders, labels={1: "disc"}, metrics="dice,hd95")])
 
     @pytest.mark.parametrize("empty", ["diagonal", "drop"])
     def test_a_value_is_missing_only_where_the_policy_drops_it(self, folders, tmp_path, empty):

@@ -17,7 +17,7 @@ STATUSES = st.sampled_from(("ok", "both empty", "missed", "spurious"))
 
 def row(status, dsc=0.5):
     dsc = {"ok": dsc, "both empty": 1.0, "missed": 0.0, "spurious": 0.0}[status]
-    return {"name": "x", "status": status, "dsc": dsc, "hd95": 3.0, "nsd": dsc}
+    return {"name": "x", "status": status, "dsc": dsc, "hd95": 3.0, "hd95_defined": 3.0, "nsd": dsc}
 
 
 def save(folder, masks):

@@ -49,14 +49,15 @@ def _print(result: "CrossValidation") -> None:
     spread = result.spread()
     rows = [row for row in spread["classes"].values() if row["counted"]]
     rows += [{"name": "mean", **spread["mean"]}] if len(rows) > 1 else []
-    leading, *others = result.evaluation.metrics
+    leading, *others = result.evaluation.shown_metrics
+    drops = {metric.key for metric in others if metric.drops}
     columns = {leading.key: leading.title, "with_truth": f"{leading.title} with truth"}
     columns |= {metric.key: metric.head(result.evaluation.distance_unit) for metric in others}
     print_table(
         f"{number_of(len(result.evaluation.cases), 'case')}, out-of-fold predictions: mean ± SD over folds "
         "(over cases)",
         ["class", *columns.values()],
-        [[row["name"], *(_cell(row[key]) for key in columns)] for row in rows],
+        [[row["name"], *(_cell(row[key], counted=key in drops) for key in columns)] for row in rows],
     )
     echo(result.evaluation.describe())
     for line in result.describe_postprocessing():
@@ -64,10 +65,12 @@ def _print(result: "CrossValidation") -> None:
     echo_path(result.path)
 
 
-def _cell(statistics: dict[str, Any] | None) -> str:
+def _cell(statistics: dict[str, Any] | None, *, counted: bool = False) -> str:
+    """Return the mean and deviations of a column, with the number of cases that have a value if ``counted``."""
     if statistics is None:
         return "–"
     mean, folds, cases = (
         "–" if statistics[key] is None else f"{statistics[key]:.4f}" for key in ("mean", "std_folds", "std_cases")
     )
-    return f"{mean} ± {folds} ({cases})"
+    found = f", {statistics['cases']} of {statistics['cases'] + statistics['dropped']}" if counted else ""
+    return f"{mean} ± {folds} ({cases}){found}"

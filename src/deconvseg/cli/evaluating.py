@@ -49,14 +49,15 @@ def _table(result: "Evaluation") -> str:
     rows = [row for row in classes if row["counted"]]
     if rows:
         rows.append({"name": "mean", **result.counts, **result.summary["mean"]})
-    leading, *others = result.metrics
+    metrics = result.shown_metrics
+    leading, *others = metrics
     heads = (
         *("class", leading.head(result.distance_unit), "with truth"),
         *(metric.head(result.distance_unit) for metric in others),
         *("missed", "false alarms", "both empty"),
     )
     width = table_width()
-    lines = lay_out(heads, [_row(row, result.metrics) for row in rows], width, left=2, rule=False)
+    lines = lay_out(heads, [_row(row, metrics) for row in rows], width, left=2, rule=False)
     count, problems = len(result.cases), len(result.problems)
     failed = f"; {problems} failed and are NOT in these means" if problems else ""
     lines.append(
@@ -87,11 +88,17 @@ def _row(row: dict[str, Any], metrics: "Sequence[MetricInfo]") -> tuple[str, ...
         escape_controls(row["name"]),
         mean + (f" [{interval[0]:.{leading.digits}f}, {interval[1]:.{leading.digits}f}]" if interval else ""),
         "–" if true is None else _number(true[leading.key], leading.digits + 1),
-        *(_number(row[metric.key], metric.digits) for metric in others),
+        *(_number(row[metric.key], metric.digits) + _of_cases(metric, row[metric.key]) for metric in others),
         f"{row['missed']} of {with_truth}",
         f"{row['spurious']} of {row.get('without_truth_masks', row['cases'] - row['cases_with_truth'])}",
         str(row["both_empty"]),
     )
+
+
+def _of_cases(metric: "MetricInfo", statistics: dict[str, Any]) -> str:
+    """Return the number of cases with a value, for a metric that has none in some."""
+    found, dropped = statistics["cases"], statistics["dropped"]
+    return f" ({found} of {found + dropped})" if metric.drops else ""
 
 
 def _number(statistics: dict[str, Any], digits: int) -> str:

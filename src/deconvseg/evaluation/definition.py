@@ -39,7 +39,8 @@ class MetricInfo:
     """Description of a metric for tables and files, as recorded in ``metrics.json``.
 
     ``empty`` maps each status of empty masks to the value under the policy of the evaluation, None if such cases are
-    dropped. ``counts`` are the further columns of the metric.
+    dropped. ``counts`` are the further columns of the metric, ``beside`` the key of the metric with the same values
+    where it has any.
     """
 
     key: str
@@ -51,6 +52,12 @@ class MetricInfo:
     at_tolerance: bool
     empty: Mapping[str, EmptyValue | None]
     counts: tuple[Count, ...] = ()
+    beside: str = ""
+
+    @property
+    def drops(self) -> bool:
+        """Whether the metric has no value in some cases."""
+        return None in self.empty.values()
 
     def head(self, unit: str) -> str:
         """Return the column heading, with ``unit`` as the unit of distances."""
@@ -73,7 +80,8 @@ class MetricInfo:
             if not (value in (None, "diagonal", "computed") or isinstance(value, int | float)):
                 raise TypeError(f"a metric gives {value!r} for empty masks")
         counts = tuple(Count(*(str(entry[key]) for key in ("column", "group", "name"))) for entry in row["counts"])
-        return cls(**{**{key: row[key] for key in (*kinds, "at_tolerance", "empty")}, "counts": counts})
+        known = {key: row[key] for key in (*kinds, "at_tolerance", "empty")}
+        return cls(**known, counts=counts, beside=str(row.get("beside", "")))
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,9 @@ class Metric:
     values: "higher", "lower" or near "zero". ``meaning`` is one sentence for readers of a report. ``options`` are the
     arguments of
     :func:`~deconvseg.evaluation.evaluate` that it depends on.
+
+    ``beside`` is the key of a metric with the same values where this one has any: the default tables show it only where
+    cases were dropped.
 
     ``tally`` returns integers that are summed over cases, with the same columns for every pair, also with empty masks.
     ``pooled`` computes the metric from such sums by name, or None if it has no value.
@@ -114,6 +125,7 @@ class Metric:
     better: Better = "higher"
     meaning: str = ""
     options: tuple[str, ...] = ()
+    beside: str = ""
     tally: Callable[[MaskPair], Mapping[Count, int]] | None = None
     pooled: Callable[[Mapping[str, int]], float | None] | None = None
 
@@ -157,4 +169,5 @@ class Metric:
             at_tolerance="tolerance" in self.options,
             empty={status: self.empty.value(status, policy) for status in EMPTY_STATUSES},
             counts=tuple(self.count(pair)),
+            beside=self.beside,
         )

@@ -27,9 +27,9 @@ EMPTY_STATUSES: tuple[Status, ...] = ("both empty", "missed", "spurious")
 class EmptyCases:
     """Values of a metric for empty masks: ``both``, only the prediction (``missed``), only the truth (``spurious``).
 
-    Each value is a number, "diagonal" (the image's diagonal; 373.13 under the policy "brats") or "computed" (by the
-    metric's function). ``undefined`` lists the cases in which the formula has no value and MONAI gives NaN: the policy
-    "drop" excludes these from means.
+    Each value is a number, "diagonal" (the image's diagonal; 373.13 under the policy "brats"), "computed" (by the
+    metric's function) or None (no value under any policy, so that the case is dropped from means). ``undefined`` lists
+    the cases in which the formula has no value and MONAI gives NaN: the policy "drop" excludes these from means.
 
     Example:
         >>> from deconvseg.evaluation import EmptyCases
@@ -39,9 +39,9 @@ class EmptyCases:
 
     """
 
-    both: EmptyValue
-    missed: EmptyValue
-    spurious: EmptyValue
+    both: EmptyValue | None
+    missed: EmptyValue | None
+    spurious: EmptyValue | None
     undefined: tuple[Status, ...] = ()
 
     def value(self, status: Status, policy: Policy) -> EmptyValue | None:

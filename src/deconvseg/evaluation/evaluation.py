@@ -13,7 +13,7 @@ from deconvseg.evaluation.definition import MetricInfo
 from deconvseg.evaluation.empty_masks import Policy
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
-from deconvseg.evaluation.metrics import DEFAULT_METRICS
+from deconvseg.evaluation.metrics import DEFAULT_METRICS, choose_shown
 from deconvseg.evaluation.summary import ScoreTable, count_statuses, mean_of_rows, summarize
 
 
@@ -107,6 +107,11 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """Statistics per class ("classes") and over classes ("mean"), as returned by :func:`summarize`."""
         return summarize([case.metrics for case in self.cases], self.labels, self.metrics)
+
+    @property
+    def shown_metrics(self) -> tuple[MetricInfo, ...]:
+        """The metrics for tables: by default without those that have the values of another metric in all cases."""
+        return choose_shown(self.metrics, self.dropped)
 
     @property
     def distance_unit(self) -> str:

@@ -16,7 +16,7 @@ from deconvseg.evaluation.empty_masks import Policy, check_policy
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
-from deconvseg.evaluation.metrics import ALWAYS_MEASURED
+from deconvseg.evaluation.metrics import ALWAYS_MEASURED, FORMER_METRICS
 
 _NUMBERS = (
     *("volume_truth", "volume_prediction", "volume_difference"),
@@ -42,7 +42,9 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
     try:
         # Files of earlier versions do not list the metrics: they contain Dice, HD95 and NSD.
         given = tree.get("metrics")
-        metrics = Measuring.choose().infos if given is None else tuple(MetricInfo.parse(row) for row in given)
+        metrics = (
+            Measuring.choose(FORMER_METRICS).infos if given is None else tuple(MetricInfo.parse(row) for row in given)
+        )
         if [metric.key for metric in metrics][:1] != ["dsc"]:
             raise ValueError("the first metric is not dsc")
         empty = check_policy(tree.get("empty", "diagonal"))
@@ -85,6 +87,7 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
         4
 
     """
+    parts = _without_companions(parts)
     first = parts[0]
     for other in parts[1:]:
         for key in ("labels", "regions", "tolerance", "foreground", "ignore_label", "metrics", "empty", "lesions"):
@@ -106,6 +109,15 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
         problems=(*(text for part in parts for text in part.problems), *problems),
         warnings=tuple(dict.fromkeys((*kept, *caution_of_emptiness(cases, first.empty)))),
     )
+
+
+def _without_companions(parts: Sequence[Evaluation]) -> Sequence[Evaluation]:
+    """Leave out metrics that only stand beside others where a part, of an earlier version, lacks them."""
+    common = set.intersection(*({metric.key for metric in part.metrics} for part in parts))
+    return [
+        replace(part, metrics=tuple(info for info in part.metrics if info.key in common or not info.beside))
+        for part in parts
+    ]
 
 
 def _show(part: Evaluation, key: str) -> Any:
@@ -143,8 +155,9 @@ def _checked(row: dict[str, Any], metrics: Sequence[MetricInfo], empty: Policy) 
     for key in (*_NUMBERS, *counts):
         if not _is_number(row[key]):
             raise TypeError(f"{key} is {row[key]!r}")
+    drops = {metric.key for metric in metrics if metric.drops}
     for key in (*ALWAYS_MEASURED, *(metric.key for metric in metrics)):
-        dropped = row[key] is None and empty == "drop" and row["status"] != "ok"
+        dropped = row[key] is None and (empty == "drop" or key in drops) and row["status"] != "ok"
         if not dropped and not _is_number(row[key]):
             raise TypeError(f"{key} is {row[key]!r}")
     if not all(isinstance(row[key], str) for key in ("name", "status")):

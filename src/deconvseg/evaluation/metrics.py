@@ -1,18 +1,20 @@
 """The built-in metrics: their formulas and their entries in the registry."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.evaluation.definition import Count, Metric
+from deconvseg.evaluation.definition import Count, Metric, MetricInfo
 from deconvseg.evaluation.empty_masks import EmptyCases
 from deconvseg.evaluation.pair import MaskPair, Status
 from deconvseg.evaluation.registry import register_metric
 from deconvseg.evaluation.surfaces import distances_to, surface_elements
 
 # The default metrics.
-DEFAULT_METRICS = ("dsc", "hd95", "nsd")
+DEFAULT_METRICS = ("dsc", "hd95", "hd95_defined", "nsd")
+# The metrics of files of earlier versions, which do not list them.
+FORMER_METRICS = ("dsc", "hd95", "nsd")
 # In every row, because cases are ranked by Dice and nnU-Net's summary contains both.
 ALWAYS_MEASURED = ("dsc", "iou")
 
@@ -140,6 +142,19 @@ HD95 = register_metric(
         meaning="HD95 is the larger of the two 95th percentiles of the distances between the boundaries.",
     )
 )
+register_metric(
+    Metric(
+        key="hd95_defined",
+        title="HD95 defined",
+        function=_hausdorff95,
+        empty=EmptyCases(None, None, None, undefined=_ANY_EMPTY),
+        unit="length",
+        digits=2,
+        better="lower",
+        meaning="HD95 defined is HD95 over only the cases in which neither mask is empty.",
+        beside="hd95",
+    )
+)
 NSD = register_metric(
     Metric(
         key="nsd",
@@ -216,3 +231,13 @@ register_metric(
         pooled=_f1,
     )
 )
+
+
+def choose_shown(metrics: Sequence[MetricInfo], dropped: Mapping[str, int]) -> tuple[MetricInfo, ...]:
+    """Return the metrics for tables: those of a default choice without columns that repeat another metric.
+
+    A metric that stands beside another one repeats it if no value is ``dropped`` (by key).
+    """
+    if {metric.key for metric in metrics} != set(DEFAULT_METRICS):
+        return tuple(metrics)
+    return tuple(metric for metric in metrics if not metric.beside or dropped[metric.key])

@@ -71,8 +71,12 @@ def _check_entry(metric: Metric) -> None:
     empty = metric.empty
     given: tuple[object, ...] = empty.both, empty.missed, empty.spurious
     for value in given:
-        if value not in ("diagonal", "computed") and not (isinstance(value, int | float) and math.isfinite(value)):
-            raise InputError(f"{what}: gives {value!r} for empty masks; give a finite number, 'diagonal' or 'computed'")
+        if value not in (None, "diagonal", "computed") and not (
+            isinstance(value, int | float) and math.isfinite(value)
+        ):
+            raise InputError(
+                f"{what}: gives {value!r} for empty masks; give a finite number, 'diagonal', 'computed' or None"
+            )
         if value == "diagonal" and metric.unit != "length":
             raise InputError(f"{what}: the image's diagonal is a length, and the metric's unit is none")
     for status in empty.undefined:

@@ -100,7 +100,7 @@ def summarize(
 
     Each of the ``metrics`` (DSC, HD95 and NSD) has ``mean``, ``median``, ``std`` (n - 1) and ``ci95``, the percentile
     bootstrap interval of the mean over 10,000 resamples of the cases with a fixed seed; for a single case the last two
-    are None. ``dropped`` is the number of cases without a value, by the policy for empty masks. A metric with counts
+    are None. ``cases`` have a value and ``dropped`` have none, by the policy for empty masks. A metric with counts
     has their sums as ``totals``, and for each group of counts the metric of these sums as ``pooled``. ``with_truth``
     has the same statistics over only the ``cases_with_truth``, None without any; for the mean, over the classes that
     each true mask has. A class also has its ``name``, the numbers of cases that are ``both_empty``, ``missed`` and
@@ -165,7 +165,7 @@ def count_statuses(classes: Sequence[ClassMetrics]) -> dict[str, int]:
 def describe_columns(columns: Scores) -> list[dict[str, Any]]:
     """Return ``mean``, ``median``, ``std`` and ``ci95`` of every column of (cases, columns), as :func:`summarize` does.
 
-    NaN means no value; ``dropped`` is the number of NaN.
+    NaN means no value; ``dropped`` is the number of NaN, ``cases`` that of the others.
     """
     return _statistics(columns, np.full(columns.shape[1], len(columns)))
 
@@ -185,6 +185,7 @@ def _statistics(columns: Scores, members: npt.NDArray[np.int64]) -> list[dict[st
                 "median": float(np.median(values)) if len(values) else None,
                 "std": float(values.std(ddof=1)) if several else None,
                 "ci95": [float(low), float(high)] if several else None,
+                "cases": len(values),
                 "dropped": int(size) - len(values),
             }
         )

@@ -103,6 +103,7 @@ def _summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     if not evaluation.cases:
         return []
     counts, keys = evaluation.counts, [metric.key for metric in evaluation.metrics]
+    drops = [metric.key for metric in evaluation.metrics if metric.drops or evaluation.empty == "drop"]
     entries: list[tuple[int | str, str, Any]] = [
         (int(value), row["name"], row) for value, row in evaluation.summary["classes"].items()
     ]
@@ -110,7 +111,7 @@ def _summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows = []
     for value, name, row in [*entries, ("mean", "mean over classes", mean)]:
         true = row["with_truth"] or {}
-        dropped = {f"{key}_dropped": row[key]["dropped"] for key in keys} if evaluation.empty == "drop" else {}
+        dropped = {f"{key}_dropped": row[key]["dropped"] for key in drops}
         rows.append(
             {
                 "label": value,

@@ -135,6 +135,8 @@ def _statistics(key: str, by_fold: Sequence[Sequence[Mapping[str, Any]]]) -> dic
     known = [mean for mean in means if mean is not None]
     return {
         "mean": float(values.mean()) if len(values) else None,
+        "cases": len(values),
+        "dropped": sum(map(len, by_fold)) - len(values),
         "std_cases": float(values.std(ddof=1)) if len(values) > 1 else None,
         "fold_means": means,
         "std_folds": float(np.std(known, ddof=1)) if len(known) > 1 else None,

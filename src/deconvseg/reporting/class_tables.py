@@ -86,7 +86,7 @@ def _class_row(
             Cell(name, colour=colour),
             _statistics(row[leading.key], leading.digits),
             Cell(DASH) if true is None else _statistics(true[leading.key], leading.digits),
-            *(_statistics(row[metric.key], metric.digits) for metric in others),
+            *(_statistics(row[metric.key], metric.digits, counted=metric.drops) for metric in others),
             Cell(f"{counts['missed']} of {counts['with_truth_masks']}"),
             Cell(f"{counts['spurious']} of {counts['without_truth_masks']}" if counts["without_truth_masks"] else ""),
             Cell(str(counts["both_empty"]) if counts["without_truth_masks"] else ""),
@@ -94,14 +94,18 @@ def _class_row(
     )
 
 
-def _statistics(found: Mapping[str, Any], digits: int) -> Cell:
-    """Return the cell of a metric: mean, interval, median and standard deviation, as far as they have values."""
+def _statistics(found: Mapping[str, Any], digits: int, *, counted: bool = False) -> Cell:
+    """Return the cell of a metric: mean, interval, median and standard deviation, as far as they have values.
+
+    ``counted`` adds the number of cases with a value.
+    """
+    cases = (f"{found['cases']} of {found['cases'] + found['dropped']} cases",) if counted else ()
     if found["mean"] is None:
-        return Cell(DASH)
+        return Cell(DASH, cases)
     spread = (
         [f"median {found['median']:.{digits}f}", f"SD {found['std']:.{digits}f}"] if found["std"] is not None else []
     )
-    notes = tuple(text for text in (format_interval(found, digits), *spread) if text)
+    notes = tuple(text for text in (format_interval(found, digits), *spread, *cases) if text)
     return Cell(format_number(found["mean"], digits), notes, value=found["mean"])
 
 

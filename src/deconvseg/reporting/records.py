@@ -9,6 +9,7 @@ from deconvseg import evaluation
 from deconvseg.data import class_colours, find_beside, list_names, parse_colour, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.definition import MetricInfo
+from deconvseg.evaluation.metrics import choose_shown
 from deconvseg.evaluation.origin import caution_of_seen
 from deconvseg.reporting.checking import CrossValidation, Plan, Splits
 from deconvseg.runs import Run, check_entries, describe_run, find_run, name_seen, parse_row
@@ -59,6 +60,11 @@ class EvaluationRecord:
     source: str = ""
     foreign: bool = False
     seen: str = ""
+
+    @property
+    def shown(self) -> tuple[MetricInfo, ...]:
+        """The metrics for tables and pictures of this evaluation alone."""
+        return choose_shown(self.metrics, self.tree["dropped"])
 
     def resolve(self, file: str) -> Path:
         """Return the path of a file that the evaluation names relative to its folder."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deconvseg.evaluation.definition import MetricInfo
+from deconvseg.evaluation.empty_masks import describe_empty
 from deconvseg.evaluation.evaluation import name_unit as evaluation_unit
 from deconvseg.reporting.charts import draw_dice_distribution, draw_volume_agreement
 from deconvseg.reporting.class_tables import (
@@ -29,7 +30,7 @@ _ODD = ("missed", "spurious", "both empty")
 def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None) -> dict[str, Any]:
     """Return the content of the section on an evaluation; pictures are data URIs."""
     showing = Showing() if showing is None else showing
-    tree, cases, metrics = record.tree, record.tree["cases"], record.metrics
+    tree, cases, metrics = record.tree, record.tree["cases"], record.shown
     unit = name_unit(tree)
     tolerance = f"{tree['tolerance']:g} {unit.removesuffix('s') if tree['tolerance'] == 1 else unit}"
     summary, colours = tree["summary"], showing.colours
@@ -56,7 +57,7 @@ def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None
         "tables": tabulate_totals(tree, metrics, colours) if cases else [],
         "dropped": _describe_dropped(record),
         "meanings": [metric.meaning for metric in metrics if metric.meaning],
-        "empty_masks": {**tree["empty_masks"], "drops": tree["empty"] == "drop"},
+        "empty_masks": {**describe_empty(metrics), "drops": tree["empty"] == "drop"},
         "folds": tabulate_folds(tree, colours),
         "postprocessing": _describe_postprocessing(tree),
         "charts": draw_charts(tree, colours) if cases else [],
@@ -77,7 +78,7 @@ def name_unit(tree: Mapping[str, Any]) -> str:
 def _describe_dropped(record: EvaluationRecord) -> str:
     """Return how many values of each metric the policy for empty masks drops; "" if none."""
     dropped = record.tree["dropped"]
-    numbers = [f"{metric.title} {dropped[metric.key]}" for metric in record.metrics if dropped[metric.key]]
+    numbers = [f"{metric.title} {dropped[metric.key]}" for metric in record.shown if dropped[metric.key]]
     return ", ".join(numbers)
 
 
@@ -131,7 +132,7 @@ def draw_charts(tree: Mapping[str, Any], colours: Mapping[str, str]) -> list[dic
 def _describe_panel(
     record: EvaluationRecord, rank: str, case: Mapping[str, Any], showing: Showing, row: str, number: int
 ) -> dict[str, Any]:
-    metrics = record.metrics
+    metrics = record.shown
     true = case["mean_with_truth"]
     counted = {value for value, entry in record.tree["summary"]["classes"].items() if entry["counted"]}
     # Missed classes come first: among many classes, correctly empty ones would hide them.

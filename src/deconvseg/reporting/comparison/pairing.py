@@ -14,6 +14,7 @@ from deconvseg.data import list_names
 from deconvseg.errors import InputError
 from deconvseg.evaluation.comparing import PairedDifference, compare_paired, correct_holm
 from deconvseg.evaluation.definition import MetricInfo
+from deconvseg.evaluation.metrics import choose_shown
 from deconvseg.evaluation.summary import Scores, counted_classes, describe_columns, mean_over_classes
 from deconvseg.reporting.comparison.differences import Difference, find_differences
 from deconvseg.reporting.comparison.entries import Entry, describe_cost, list_hashes, list_left_out, read_entries
@@ -225,14 +226,16 @@ def _common_metrics(entries: Sequence[Entry], notes: list[str]) -> tuple[MetricI
         usable = (same_unit or metric.unit != "length") and (same_tolerance or not metric.at_tolerance)
         (chosen if everywhere and usable else left).append(metric)
     known = {metric.key for metric in entries[0].evaluation.metrics}
-    titles = [metric.title for metric in left]
-    titles += dict.fromkeys(m.title for entry in entries[1:] for m in entry.evaluation.metrics if m.key not in known)
+    others = [m for entry in entries[1:] for m in entry.evaluation.metrics if m.key not in known]
+    # Files of earlier versions lack metrics that stand beside others.
+    titles = dict.fromkeys(metric.title for metric in (*left, *others) if not metric.beside)
     if titles:
         notes.append(
             f"Not compared, because a run lacks it or was evaluated in another unit or with another tolerance: "
             f"{list_names(titles)}."
         )
-    return tuple(chosen)
+    dropped = {key: sum(tree["dropped"].get(key, 0) for tree in trees) for key in known}
+    return choose_shown(chosen, dropped)
 
 
 def _common_cases(entries: Sequence[Entry], classes: Sequence[str], notes: list[str]) -> tuple[str, ...]:

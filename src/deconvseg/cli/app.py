@@ -51,6 +51,7 @@ app.command("threshold", cls=Command)(thresholds.threshold)
 app.command("evaluate", cls=Command)(evaluating.evaluate)
 app.command("report", cls=Command)(evaluating.report)
 app.command("reproduce", cls=Command)(reproducing.reproduce)
+app.command("compare", cls=Command)(reproducing.compare)
 app.command("sampling", cls=Command)(sampling.sampling)
 app.command("models", cls=Command)(information.models)
 app.command("complexity", cls=Command)(complexity.complexity)
@@ -63,7 +64,9 @@ _EVERYWHERE = ("--debug", "--quiet", "--verbose")
 _KEPT = {
     "train": "what was written is kept; continue with --resume",
     "crossval": "what was written is kept; continue with --resume",
-    "reproduce": "the table so far and the finished cells are kept; continue with --resume",
+    **dict.fromkeys(
+        ("reproduce", "compare"), "the table so far and the finished cells are kept; continue with --resume"
+    ),
     "predict": "finished masks are kept; predict the others with --continue",
     **dict.fromkeys(("plan", "evaluate", "report", "sampling", "complexity", "check"), "nothing was written"),
 }

@@ -56,6 +56,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg reproduce dtc/table-1 --data DATA -o TABLE --resume",
         "deconvseg reproduce dtc/table-1 --show",
     ),
+    "compare": (
+        "deconvseg compare mine.json --data DATA -o TABLE",
+        "deconvseg compare mine.json --data isic=ISIC -o TABLE --rows unet --resume",
+    ),
     "sampling": (
         "deconvseg sampling -m RUN -i image.png -o sampling.png",
         "deconvseg sampling -m CV/fold_0 -i scan.nii.gz -o sampling.png --slice 40",

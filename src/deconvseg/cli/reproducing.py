@@ -1,4 +1,4 @@
-"""``deconvseg reproduce``."""
+"""``deconvseg reproduce`` and ``deconvseg compare``."""
 
 import shlex
 import sys
@@ -14,25 +14,27 @@ from deconvseg.options import ReproduceOptions, declared_options
 from deconvseg.system import keep_freed_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deconvseg.reporting.results import ResultColumn, TableResult
 
+_Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder of the table: its files, and a folder for each cell.")
+]
+_Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a protocol and exit.")]
 _OWN = ("protocol", "output")
 _OTHERS = tuple(name for name, option, _ in declared_options(ReproduceOptions) if name not in (*_OWN, "command"))
 
 
 @options.takes(ReproduceOptions, *_OTHERS)
 def reproduce(
-    protocol: Annotated[
-        str | None, typer.Argument(help="A table of --list, such as dtc/table-1, or the file of a protocol.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the table: its files, and a folder for each cell.")
-    ] = None,
+    protocol: Annotated[str | None, typer.Argument(help="A table of --list, such as dtc/table-1.")] = None,
+    output: _Output = None,
     listing: Annotated[bool, typer.Option("--list", help="List the tables and figures, and exit.")] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Print the protocol as JSON, to copy and change it, and exit.")
     ] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a protocol and exit.")] = False,
+    schema: _Schema = False,
     json: options.Json = False,
     **asked: Any,
 ) -> None:
@@ -50,15 +52,49 @@ def reproduce(
         _list()
         return
     if protocol is None:
-        raise InputError("give a table, such as dtc/table-1, or the file of a protocol; --list shows the tables")
+        raise InputError("give a table, such as dtc/table-1; --list shows them")
     if show:
         print_json(experiments.read_protocol(protocol).model_dump(mode="json", exclude_defaults=True))
         return
+    _make(experiments.reproduce, protocol, output, asked, json=json)
+
+
+@options.takes(ReproduceOptions, *_OTHERS)
+def compare(
+    protocol: Annotated[
+        Path | None, typer.Argument(help="A protocol, a JSON file: copy one from 'deconvseg reproduce NAME --show'.")
+    ] = None,
+    output: _Output = None,
+    schema: _Schema = False,
+    json: options.Json = False,
+    **asked: Any,
+) -> None:
+    """Compare networks on datasets by a protocol of your own, as 'deconvseg reproduce' does by those of the papers.
+
+    Whatever is missing or misspelt is found before anything is trained. --scale below 1 rehearses the table in minutes.
+    """
+    with loading():
+        from deconvseg import experiments
+
+    if schema:
+        print_json(experiments.Protocol.model_json_schema())
+        return
+    if protocol is None:
+        raise InputError(
+            "give the file of a protocol; 'deconvseg reproduce dtc/table-1 --show > mine.json' makes one to change"
+        )
+    _make(experiments.compare, str(protocol), output, asked, json=json)
+
+
+def _make(
+    function: "Callable[..., TableResult]", protocol: str, output: Path | None, asked: dict[str, Any], *, json: bool
+) -> None:
+    """Make the table, print it, and list the cells that failed."""
     if output is None:
         raise InputError("give a folder for the table as -o")
     keep_freed_memory()
     command = shlex.join(["deconvseg", *sys.argv[1:]])
-    result = experiments.reproduce(protocol, output, **asked, command=command, console=Terminal())
+    result = function(protocol, output, **asked, command=command, console=Terminal())
     if json:
         print_json(result.to_json())
     else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
     from deconvseg.experiments.predicting import predict_many
     from deconvseg.experiments.protocols.reading import list_protocols, read_protocol
-    from deconvseg.experiments.protocols.reproduce import reproduce
+    from deconvseg.experiments.protocols.reproduce import compare, reproduce
     from deconvseg.experiments.protocols.schema import (
         Protocol,
         ProtocolColumn,
@@ -43,6 +43,7 @@ __all__ = [
     "Task",
     "choose_executor",
     "choose_postprocessing",
+    "compare",
     "crossval",
     "list_protocols",
     "predict_many",
@@ -57,7 +58,7 @@ _HOME = {
     "postprocessing": ("HeldOutCase", "choose_postprocessing"),
     "predicting": ("predict_many",),
     "protocols.reading": ("list_protocols", "read_protocol"),
-    "protocols.reproduce": ("reproduce",),
+    "protocols.reproduce": ("compare", "reproduce"),
     "protocols.schema": ("Protocol", "ProtocolColumn", "ProtocolDataset", "ProtocolFigure", "ProtocolRow"),
     "result": ("CrossValidation",),
     "tasks": ("Executor", "Outcome", "Share", "Task"),

@@ -62,6 +62,7 @@ _DATA = Kind(
     parsed=list[str],
     gather=_gather,
 )
+_PROTOCOL = Kind(lambda value: TEXT.check(fspath(value)), "a name or a path")
 _NAMES = Kind(
     _check_names,
     "names",
@@ -73,10 +74,11 @@ _NAMES = Kind(
 
 @dataclass(frozen=True)
 class ReproduceOptions(Options):
-    """The options of ``deconvseg reproduce``."""
+    """The options of ``deconvseg reproduce`` and ``deconvseg compare``."""
 
     protocol: Annotated[
-        str, Option("A protocol of the package, such as dtc/table-1, or a file.", TEXT, positional=True)
+        _Path,
+        Option("A table of the papers, such as dtc/table-1, or the file of a protocol.", _PROTOCOL, positional=True),
     ]
     output: Annotated[
         _Path, Option("Folder of the table: its files, and a folder for each cell.", PLACE, names=("o", "output"))

@@ -13,7 +13,7 @@ from deconvseg.data import Dataset, list_names, read_json_object, report_problem
 from deconvseg.errors import InputError, check_choice
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.finding import find_datasets
-from deconvseg.experiments.protocols.reading import check_protocol, read_protocol
+from deconvseg.experiments.protocols.reading import check_origin, check_protocol, read_protocol
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol
 from deconvseg.options import ReproduceOptions
@@ -122,12 +122,14 @@ class Table:
         return str((self.output / _CELLS / name).absolute())
 
 
-def read_request(asked: ReproduceOptions, console: Console) -> Table:
-    """Return the table that the options ask for.
+def read_request(asked: ReproduceOptions, console: Console, *, own: bool) -> Table:
+    """Return the table that the options ask for, by a protocol of the package or, with ``own``, of a file.
 
     Raises :class:`~deconvseg.errors.InputError` for everything that is unknown or missing.
     """
-    protocol = read_protocol(asked.protocol)
+    source = str(asked.protocol)
+    check_origin(source, own=own)
+    protocol = read_protocol(source)
     scale = Scale(
         share=asked.scale,
         steps=asked.steps,
@@ -141,7 +143,7 @@ def read_request(asked: ReproduceOptions, console: Console) -> Table:
     names = _choose(asked.datasets, [dataset.name for dataset in protocol.datasets], "`datasets`: dataset")
     changed = {"weights": asked.weights, "recipe": asked.recipe}
     protocol = protocol.model_copy(update={key: value for key, value in changed.items() if value is not None})
-    check_protocol(protocol, asked.protocol)
+    check_protocol(protocol, source)
     data: dict[str, Dataset] = find_datasets(asked.places, names) if protocol.trains else {}
     for name, dataset in data.items():
         console.say(f"{name}: {dataset.root} ({dataset.layout}, {number_of(len(dataset.cases), 'case')})")

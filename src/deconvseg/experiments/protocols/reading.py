@@ -35,7 +35,7 @@ def list_protocols() -> tuple[str, ...]:
 
 
 def read_protocol(protocol: str | PathLike[str]) -> Protocol:
-    """Return the protocol of this name, or that of a JSON file, with all names in it checked.
+    """Return the protocol of this name, or of a JSON file, with all names in it checked.
 
     Raises :class:`~deconvseg.errors.InputError` with the nearest name for an unknown protocol, key, network, variant,
     preset, recipe or metric.
@@ -52,13 +52,27 @@ def read_protocol(protocol: str | PathLike[str]) -> Protocol:
     elif path.is_file():
         file = path
     else:
-        if path.suffix == _ENDING or path.exists():
-            raise InputError(f"{does_not_exist(path) if not path.exists() else f'{path} is a folder'}; give a protocol")
+        if path.exists():
+            raise InputError(f"{path}: is a folder; give a table of the papers, or the file of a protocol")
+        if path.suffix == _ENDING:
+            raise InputError(f"{does_not_exist(path)}; give the file of a protocol")
         check_choice(str(protocol), files, "protocol")
         raise AssertionError
     found = parse_protocol(read_json_object(file), str(protocol))
     check_protocol(found, str(protocol))
     return found
+
+
+def check_origin(protocol: str, *, own: bool) -> None:
+    """Raise :class:`~deconvseg.errors.InputError` for a file in place of a name; with ``own``, for a name."""
+    named, path = protocol in _files(), Path(protocol)
+    if own and named and not path.is_file():
+        raise InputError(
+            f"{protocol}: is a table of the papers: make it by 'deconvseg reproduce {protocol}', or copy its protocol "
+            "to a file and change it"
+        )
+    if not own and not named and path.is_file():
+        raise InputError(f"{protocol}: is a file, not a table of the papers: run 'deconvseg compare {protocol}'")
 
 
 def parse_protocol(tree: Any, source: str) -> Protocol:
@@ -73,7 +87,7 @@ def parse_protocol(tree: Any, source: str) -> Protocol:
             known = _keys_at(first["loc"])
             hint = suggest(str(first["loc"][-1]), known)
             raise InputError(
-                f"{source}: {place}: is not a key of a protocol: {hint}see the JSON schema of protocols"
+                f"{source}: {place}: is not a key of a protocol: {hint}see 'deconvseg compare --schema'"
             ) from None
         text = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{source}: {f'{place}: ' if place else ''}{text}") from None

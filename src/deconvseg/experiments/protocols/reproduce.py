@@ -1,4 +1,4 @@
-"""``reproduce``: the cells of a protocol, and the table that they make."""
+"""``reproduce`` and ``compare``: the cells of a protocol, and the table that they make."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class _Arguments(ReproduceOptions):
 
 @takes(_Arguments)
 def reproduce(asked: _Arguments) -> TableResult:
-    """Make the table of a protocol: a cross-validation for each row, dataset and seed, and the files of the result.
+    """Make a table of the papers: a cross-validation for each row, dataset and seed, and the files of the result.
 
-    Everything that is named or needed is checked before anything is trained. Finished cells are kept with ``resume``;
-    a failing cell does not stop the others. After every cell the files of the result are written, so an interrupted
-    table has what is known so far.
+    ``protocol`` is one of :func:`list_protocols`; :func:`compare` takes a file. Everything that is named or needed is
+    checked before anything is trained. Finished cells are kept with ``resume``; a failing cell does not stop the
+    others. After every cell the files of the result are written, so an interrupted table has what is known so far.
 
     Example:
         >>> from deconvseg.experiments import reproduce
@@ -44,8 +44,34 @@ def reproduce(asked: _Arguments) -> TableResult:
         17262977
 
     """
+    return _make(asked, own=False)
+
+
+@takes(_Arguments)
+def compare(asked: _Arguments) -> TableResult:
+    """Compare networks by a protocol of your own, a JSON file: a cross-validation for each row, dataset and seed.
+
+    Arguments, cells, files and ``resume`` are those of :func:`reproduce`. `Protocol` describes the file, and
+    ``read_protocol(name).model_dump(mode="json")`` is one of the papers to start from.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from deconvseg.experiments import compare, read_protocol
+        >>> tree = read_protocol("dtc/table-7").model_dump(mode="json", exclude_defaults=True)
+        >>> tree |= {"key": "mine/table", "rows": tree["rows"][:2], "published": None}
+        >>> file = Path("mine.json")
+        >>> size = file.write_text(json.dumps(tree))
+        >>> [row.costs["isic"].parameters for row in compare(file, "mine").rows]
+        [17262977, 17293825]
+
+    """
+    return _make(asked, own=True)
+
+
+def _make(asked: _Arguments, *, own: bool) -> TableResult:
     console = choose_console(asked.console)
-    table = read_request(asked, console)
+    table = read_request(asked, console, own=own)
     table.check_output()
     with hold(make_folder(table.output)):
         table.write_record()

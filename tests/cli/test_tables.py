@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deconvseg.cli.tables import lay_out, lay_out_texts
 
-HEADS = ("class", "Dice", "with truth", "HD95 mm", "NSD 1 mm", "missed", "false alarms", "both empty")
+HEADS = ("class", "Dice", "with truth", "HD95 (mm)", "NSD 1 mm", "missed", "false alarms", "both empty")
 ROWS = [
     ("anterior", "0.8881 [0.880, 0.895]", "0.8881", "1.46", "0.987", "0 of 41", "0 of 0", "0"),
     ("mean", "0.8801 [0.871, 0.889]", "0.8801", "1.50", "0.985", "0 of 82", "0 of 0", "0"),

@@ -100,7 +100,7 @@ class TestShown:
         with pytest.raises(SystemExit):
             main()
         head, row = capsys.readouterr().out.splitlines()[:2]
-        assert "HD95 defined mm" in head
+        assert "HD95 defined (mm)" in head
         assert "2.00 (2 of 4)" in row
 
     def test_files_have_it_and_count_the_dropped(self, folders, tmp_path):

@@ -203,7 +203,7 @@ class TestThePage:
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        assert "Centre distance pixels" in done.stdout.splitlines()[0]
+        assert "Centre distance (pixels)" in done.stdout.splitlines()[0]
 
     def test_it_is_gone_when_it_is_taken_away(self):
         with pytest.raises(InputError, match="metric 'centre_distance' is unknown"):

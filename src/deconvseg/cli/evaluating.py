@@ -63,6 +63,8 @@ def _table(result: "Evaluation") -> str:
     lines.append(
         f"{count} of {number_of(count + problems, 'case')}{failed}; brackets: 95 % confidence interval (bootstrap)"
     )
+    if grid := result.describe_grid():
+        lines.append(grid)
     for table in tabulate_counts(result.metrics, result.summary):
         cells = [(escape_controls(row[0]), *row[1:]) for row in table.rows]
         lines += [table.title, *lay_out(table.heads, cells, width, rule=False)]

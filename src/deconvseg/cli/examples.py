@@ -41,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg evaluate -g TRUTH -p MASKS",
         "deconvseg evaluate -g DATASET -p MASKS -o MASKS --split test",
         "deconvseg evaluate -g TRUTH -p MASKS --metrics dsc,hd95,lesion_f1",
+        "deconvseg evaluate -g DATASET -p MASKS --run RUN --grid plan --unit voxel",
     ),
     "report": (
         "deconvseg report RUN",

@@ -33,7 +33,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
         *("models", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing"),
         *("probabilities", "save_probabilities"),
     ),
-    "Metrics": ("metrics", "unit", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),
+    "Metrics": ("metrics", "unit", "grid", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),
     "Machine": ("device", "devices", "nodes", "strategy", "precision", "workers", "jobs", "memory"),
     "Output": ("output", "json", "explain", "listing", "show", "schema"),
 }

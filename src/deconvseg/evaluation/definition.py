@@ -61,7 +61,7 @@ class MetricInfo:
 
     def head(self, unit: str) -> str:
         """Return the column heading, with ``unit`` as the unit of distances."""
-        return f"{self.title} {unit}" if self.unit == "length" else self.title
+        return f"{self.title} ({unit})" if self.unit == "length" else self.title
 
     def to_json(self) -> dict[str, Any]:
         """Return plain types, which :meth:`parse` reads."""

@@ -18,6 +18,7 @@ from deconvseg.evaluation.masks import find_labels, measure_masks
 from deconvseg.evaluation.matching import Truths, choose_cases, find_predictions, find_truths
 from deconvseg.evaluation.measuring import Measuring
 from deconvseg.evaluation.origin import caution_of_prediction, caution_of_seen, find_origin, find_runs
+from deconvseg.evaluation.plan_grid import PlanGrid, ScoredMasks, choose_grid
 from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.options import EvaluateOptions, takes
 from deconvseg.planning import Plan
@@ -28,11 +29,12 @@ from deconvseg.system import make_folder
 
 @dataclass(frozen=True)
 class _Choice:
-    """The scored classes, the unit and the metrics."""
+    """The scored classes, the unit, the metrics, and the grid of a plan if it is scored on one."""
 
     classes: Classes
     unit: str
     measuring: Measuring
+    grid: PlanGrid | None = None
 
 
 @takes_console
@@ -43,9 +45,11 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     Masks are matched by case name. The scored classes are the values of ``labels``, or those that the plan of ``run``
     predicts, else the regions (unions of labels) or labels that the dataset declares, else all occurring labels. Voxels
     with the ignore label, of the dataset or else of the plan of ``run``, are excluded. With ``unit`` "voxel",
-    distances, volumes and ``tolerance`` are in voxels. ``metrics`` are names of :func:`list_metrics`, as "dice,hd95" or
-    a sequence; Dice is always included. ``empty`` "drop" excludes values for which MONAI gives NaN. ``lesion_overlap``
-    and ``lesion_sizes`` are those of :class:`~deconvseg.evaluation.lesions.LesionRule`.
+    distances, volumes and ``tolerance`` are in voxels. With ``grid`` "plan", both masks are resampled to the grid of
+    ``plan``, or of the plan of ``run``, as the labels of a training are, and scored there. ``metrics`` are names of
+    :func:`list_metrics`, as "dice,hd95" or a sequence; Dice is always included. ``empty`` "drop" excludes values for
+    which MONAI gives NaN. ``lesion_overlap`` and ``lesion_sizes`` are those of
+    :class:`~deconvseg.evaluation.lesions.LesionRule`.
 
     Missing predictions, unreadable files and different geometries are listed in ``Evaluation.problems``, predictions
     without a true mask in ``unmatched``; the other cases are evaluated. ``warnings`` lists reasons why scores are less
@@ -71,6 +75,7 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     makers = find_runs(prediction, run)
     truths = _find_truths(asked, plan, makers)
     predictions = find_predictions(prediction, truths)
+    grid = choose_grid(asked.grid, asked.plan, plan)
     names = choose_cases(truths, predictions, asked.splits, asked.split, asked.fold)
     target = None if asked.output is None else _prepare_output(Path(asked.output))
     classes = choose_classes(
@@ -82,7 +87,9 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         ignore=truths.ignore,
         merged=truths.merged,
     )
-    choice = _Choice(classes, asked.unit, measuring)
+    choice = _Choice(classes, asked.unit, measuring, grid)
+    if grid is not None:
+        grid.check(next(truths.files[name][0] for name in names if name in truths.files))
     found = _evaluate_cases(each(names, "evaluating", choose_console(asked.console), str), truths, predictions, choice)
     left_out = () if asked.split else truths.left_out
     # A split or a single file selects some of the predictions, so the others are not reported as unmatched.
@@ -165,6 +172,8 @@ def _evaluate_cases(
         cases=tuple(_fill_in(case, labels, choice.measuring) for case in cases),
         labels=labels,
         unit=_unit(choice.unit, cases),
+        grid="image" if choice.grid is None else "plan",
+        plan_grid={} if choice.grid is None else choice.grid.to_json(),
         tolerance=choice.measuring.tolerance,
         metrics=choice.measuring.infos,
         empty=choice.measuring.empty,
@@ -197,25 +206,33 @@ def _evaluate_case(name: str, truths: Truths, found: Sequence[Path], choice: _Ch
     aligned = any(one is not other for one, other in zip(masks, stored, strict=True))
     if choice.classes.foreground:
         masks = masks[0] > 0, masks[1] > 0
-    predicted = find_labels(masks[1], ignored)
+    scored = ScoredMasks(*masks, ignored, truth.geometry.spacing)
+    if choice.grid is not None:
+        scored = choice.grid.of_case(truth, truth_file, truths.images.get(name, ())).resample(scored)
+    predicted = find_labels(scored.prediction, scored.ignored)
     labels = dict(choice.classes.names)
     if choice.classes.extend:
-        values = find_labels(masks[0], ignored) | predicted
+        values = find_labels(scored.truth, scored.ignored) | predicted
         labels.update({value: f"label {value}" for value in sorted(values - labels.keys())})
-    spacing = (1.0,) * truth.pixels.ndim if choice.unit == "voxel" else truth.geometry.spacing
     metrics = measure_masks(
-        *masks, labels, choice.measuring, members=choice.classes.members, spacing=spacing, ignored=ignored
+        scored.truth,
+        scored.prediction,
+        labels,
+        choice.measuring,
+        members=choice.classes.members,
+        spacing=(1.0,) * scored.truth.ndim if choice.unit == "voxel" else scored.spacing,
+        ignored=scored.ignored,
     )
     return CaseMetrics(
         name,
-        truth.shape,
-        truth.geometry.spacing,
+        scored.truth.shape,
+        scored.spacing,
         metrics,
         truth_file,
         prediction_file,
         tuple(truths.images.get(name, ())),
         tuple(sorted(predicted)),
-        0 if ignored is None else int(np.count_nonzero(ignored)),
+        0 if scored.ignored is None else int(np.count_nonzero(scored.ignored)),
         aligned,
         truth_source=source,
     )

@@ -72,8 +72,10 @@ class Evaluation:
 
     ``missing`` are cases without a prediction, ``unmatched`` predictions without a true mask. ``origin`` names the
     compared files and the run of the predictions, as returned by :func:`~deconvseg.evaluation.origin.find_origin`.
-    ``regions`` are the label values of classes that are unions, in the order of writing. ``unit`` is the unit of
-    distances ("mm" or "voxel"); volumes are in its cube (2D: areas in its square). ``metrics`` are the summarised
+    ``regions`` are the label values of classes that are unions, in the order of writing. ``grid`` is "image", or "plan"
+    if masks were resampled to the grid of a plan, whose entries are in ``plan_grid``; shapes and spacings of cases are
+    those of the grid. ``unit`` is the unit of distances ("mm", or "voxel" of that grid); volumes are in its cube (2D:
+    areas in its square). ``metrics`` are the summarised
     metrics, Dice first; ``empty`` is the policy for empty masks.
     """
 
@@ -93,6 +95,8 @@ class Evaluation:
     metrics: tuple[MetricInfo, ...] = field(default_factory=lambda: Measuring.choose().infos)
     empty: Policy = "diagonal"
     lesions: LesionRule = field(default_factory=LesionRule)
+    grid: str = "image"
+    plan_grid: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Set in every case the classes that occur in any mask of the whole set, over which its mean is taken."""
@@ -188,6 +192,18 @@ class Evaluation:
         total = sum(len(case.counted) for case in self.cases)
         numbers = ", ".join(f"{metric.title} {self.dropped[metric.key]}" for metric in self.metrics)
         return f"dropped for empty masks, of {total} values of a class in a case: {numbers}"
+
+    def describe_grid(self) -> str | None:
+        """Return a line about the plan's grid; None for that of the images."""
+        if self.grid == "image":
+            return None
+        size = self.plan_grid.get("resize")
+        grid = self.plan_grid.get("spacing") if size is None else size
+        steps = " x ".join(f"{length:g}" for length in grid or ())
+        text = f"spacing {steps} mm" if size is None else f"resized to {steps}"
+        if (margin := self.plan_grid.get("crop_margin")) is not None:
+            text = f"cropped to non-zero voxels with a margin of {margin}, {text}"
+        return f"scored on the plan's grid: {text}"
 
     def to_json(self, folder: Path | None = None, *, shared: bool = False) -> dict[str, Any]:
         """Return the evaluation as plain types; files below ``folder`` (``shared``: all) are named relative to it."""

@@ -22,6 +22,11 @@ _NUMBERS = (
     *("volume_truth", "volume_prediction", "volume_difference"),
     *("tp", "fp", "fn", "tn", "n_truth", "n_prediction"),
 )
+# What evaluations that are merged have in common, besides the unit.
+_ALIKE = (
+    *("labels", "regions", "tolerance", "foreground", "ignore_label", "metrics", "empty", "lesions"),
+    *("grid", "plan_grid"),
+)
 
 
 def read_evaluation(path: str | PathLike[str]) -> Evaluation:
@@ -55,6 +60,8 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
             lesions=LesionRule(tree.get("lesion_overlap", 0.0), tuple(tree.get("lesion_sizes", ()))),
             labels={int(value): name for value, name in tree["labels"].items()},
             unit=tree["unit"],
+            grid=tree.get("grid", "image"),
+            plan_grid=dict(tree.get("plan_grid", {})),
             tolerance=tree["tolerance"],
             foreground=tree["foreground"],
             regions={int(value): tuple(members) for value, members in tree["regions"].items()},
@@ -90,7 +97,7 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
     parts = _without_companions(parts)
     first = parts[0]
     for other in parts[1:]:
-        for key in ("labels", "regions", "tolerance", "foreground", "ignore_label", "metrics", "empty", "lesions"):
+        for key in _ALIKE:
             one, another = (_show(part, key) for part in (first, other))
             if one != another:
                 raise InputError(f"evaluations with {key} {one} and {another} cannot be joined; evaluate them alike")

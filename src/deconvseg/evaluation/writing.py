@@ -25,6 +25,8 @@ def to_json(evaluation: Evaluation, folder: Path | None, *, shared: bool) -> dic
         "version": 1,
         "deconvseg": __version__,
         "unit": evaluation.unit,
+        "grid": evaluation.grid,
+        "plan_grid": dict(evaluation.plan_grid),
         "tolerance": evaluation.tolerance,
         "lesion_overlap": evaluation.lesions.overlap,
         "lesion_sizes": list(evaluation.lesions.sizes),

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS_KIND, MASK
 from deconvseg.options.declaring import NUMBER, OBJECT, PLACE, TEXT, Kind, Option, Options, name_of, whole
-from deconvseg.options.kinds import CONSOLE
+from deconvseg.options.kinds import CONSOLE, PLAN
 from deconvseg.options.training import SPLITS
 from deconvseg.progress import SILENT, Console
+
+if TYPE_CHECKING:
+    from deconvseg.planning import Plan
 
 _Path = str | PathLike[str]
 
@@ -73,6 +76,14 @@ class EvaluateOptions(PartOptions):
     unit: Annotated[
         Literal["mm", "voxel"], Option("Unit of distances: mm or voxel.", name_of(lambda: ("mm", "voxel")))
     ] = "mm"
+    grid: Annotated[
+        Literal["image", "plan"],
+        Option(
+            "Grid on which masks are scored: image, or plan, to which both masks are resampled as in training.",
+            name_of(lambda: ("image", "plan")),
+        ),
+    ] = "image"
+    plan: Annotated["Plan | _Path | None", Option("Plan of that grid; by default that of the run.", PLAN)] = None
     metrics: Annotated[
         str | Sequence[str] | None,
         Option("Metrics separated by commas, or all; by default dice,hd95,nsd.", NAMES),
@@ -113,3 +124,10 @@ class EvaluateOptions(PartOptions):
         Option("Image files of the cases, for pictures; by default those of the dataset.", OBJECT),
     ] = None
     console: Annotated[Console | bool | None, CONSOLE] = SILENT
+
+    @staticmethod
+    def types() -> dict[str, Any]:
+        """Import the type of a plan."""
+        from deconvseg.planning import Plan
+
+        return {"Plan": Plan}

@@ -45,6 +45,7 @@ def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None
         "anchor": showing.anchor,
         "title": f"{record.title} (another run)" if record.foreign else record.title,
         "source": record.source,
+        "grid": record.grid,
         "foreign": record.foreign,
         "heads": heads,
         "names": [metric.title for metric in metrics],

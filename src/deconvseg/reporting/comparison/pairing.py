@@ -217,7 +217,7 @@ def _common_classes(entries: Sequence[Entry], notes: list[str]) -> tuple[str, ..
 
 def _common_metrics(entries: Sequence[Entry], notes: list[str]) -> tuple[MetricInfo, ...]:
     trees = [entry.evaluation.tree for entry in entries]
-    same_unit = len({tree["unit"] for tree in trees}) == 1
+    same_unit = len({(tree["unit"], str(tree["plan_grid"])) for tree in trees}) == 1
     same_tolerance = same_unit and len({tree["tolerance"] for tree in trees}) == 1
     chosen: list[MetricInfo] = []
     left: list[MetricInfo] = []
@@ -231,8 +231,8 @@ def _common_metrics(entries: Sequence[Entry], notes: list[str]) -> tuple[MetricI
     titles = dict.fromkeys(metric.title for metric in (*left, *others) if not metric.beside)
     if titles:
         notes.append(
-            f"Not compared, because a run lacks it or was evaluated in another unit or with another tolerance: "
-            f"{list_names(titles)}."
+            "Not compared, because a run lacks it or was evaluated in another unit, on another grid or with another "
+            f"tolerance: {list_names(titles)}."
         )
     dropped = {key: sum(tree["dropped"].get(key, 0) for tree in trees) for key in known}
     return choose_shown(chosen, dropped)

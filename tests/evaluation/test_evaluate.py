@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from consoles import Listening
-from deconvseg.data import Geometry, LabelMap, Region, write_label_map
+from deconvseg.data import Geometry, LabelMap, Region, make_demo_dataset, open_dataset, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import Evaluation, dice, evaluate, hausdorff95, merge_evaluations, read_evaluation
 from deconvseg.evaluation.classes import choose_classes
@@ -204,6 +204,19 @@ class TestDataset:
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json")
         with pytest.raises(InputError, match="'val' has no cases"):
             evaluate(dataset, folders[1], splits=tmp_path / "splits.json", split="val")
+
+    def test_declared_test_cases_need_no_file(self, tmp_path):
+        folder = make_demo_dataset(tmp_path / "busi", like="busi", cases=15)
+        data = open_dataset(folder)
+        (tmp_path / "masks").mkdir()
+        for case in data.cases:
+            found = data.load_label(case).pixels > 0
+            Image.fromarray(found.astype(np.uint8)).save(tmp_path / "masks" / f"{case.name}.png")
+        evaluation = evaluate(folder, tmp_path / "masks", split="test")
+        assert sorted(case.name for case in evaluation.cases) == sorted(data.declared_test)
+        assert evaluation.summary["mean"]["dsc"] == 1
+        with pytest.raises(InputError, match="'train' needs a splits file"):
+            evaluate(folder, tmp_path / "masks", split="train")
 
     def test_image_files_beside_it_do_not_make_it_a_folder_of_masks(self, dataset, folders):
         save(dataset / "overview.nii.gz", mask((1, 0, 2)))

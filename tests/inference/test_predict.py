@@ -11,11 +11,11 @@ import torch
 from PIL import Image as PillowImage
 
 import deconvseg
-from deconvseg.data import Geometry, Image
+from deconvseg.data import Geometry, Image, make_demo_dataset, open_dataset
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import evaluate, read_evaluation
-from deconvseg.inference import Predictor, PreparedImage, labels_from_maps, predict, predict_windows
-from deconvseg.inference.finding import find_cases
+from deconvseg.inference import Prediction, Predictor, PreparedImage, labels_from_maps, predict, predict_windows
+from deconvseg.inference.finding import choose_cases, find_cases
 from deconvseg.inference.telling import describe_weights, tell_weights
 from deconvseg.runs import Run
 from plans import tiny_plan, volume_run
@@ -186,6 +186,24 @@ def test_splits_without_a_part_are_refused_and_a_run_knows_its_own(trained: Path
         predict(discs, trained, tmp_path, splits=discs / "splits.json")
     done = predict(discs, trained, tmp_path, split="val")
     assert [path.name for path in done.written] == ["disc4.png", "disc5.png"]
+
+
+def test_the_test_cases_of_another_dataset_are_its_own(trained: Path, discs: Path, tmp_path: Path) -> None:
+    run = Run(trained)
+
+    def names(folder: Path, split: str, runs: list[Run]) -> list[str]:
+        cases, _, _ = choose_cases(folder, run.plan, runs, split=split, told=Prediction())
+        return [case.name for case in cases]
+
+    folder = make_demo_dataset(tmp_path / "busi", like="busi", cases=15)
+    declared = sorted(open_dataset(folder).declared_test)
+    assert len(declared) == 2
+    assert sorted(names(folder, "test", [run])) == sorted(names(folder, "test", [])) == declared
+    assert names(discs, "test", [run]) == names(discs, "test", []) == ["disc6", "disc7"]
+    with pytest.raises(InputError, match="'val' needs a splits file"):
+        names(folder, "val", [run])
+    (folder / "splits.json").write_text(json.dumps({"test": ["benign (1)"]}))
+    assert names(folder, "test", [run]) == ["benign (1)"]
 
 
 def test_a_grey_volume_is_not_taken_for_three_channels(tmp_path: Path) -> None:

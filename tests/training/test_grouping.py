@@ -8,7 +8,7 @@ import pytest
 
 from deconvseg.cli.app import app
 from deconvseg.data import find_leaks, open_dataset
-from deconvseg.data.splits.resolving import Splits
+from deconvseg.data.splits.reading import Splits
 from deconvseg.errors import InputError
 from deconvseg.experiments import crossval
 from deconvseg.runs import Run

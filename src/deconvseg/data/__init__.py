@@ -69,14 +69,8 @@ from deconvseg.data.reading import read_image, read_label_map
 from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
 from deconvseg.data.splits.folds import make_folds, make_stratified_folds
 from deconvseg.data.splits.groups import group_cases
-from deconvseg.data.splits.resolving import (
-    Splits,
-    read_folds,
-    read_splits,
-    resolve_folds,
-    resolve_splits,
-    select_split,
-)
+from deconvseg.data.splits.reading import Splits, read_folds, read_splits, select_split
+from deconvseg.data.splits.resolving import resolve_folds, resolve_splits
 from deconvseg.data.splits.strata import measure_foreground
 from deconvseg.data.tables import read_column, write_table
 from deconvseg.data.types import Header, Image, LabelMap

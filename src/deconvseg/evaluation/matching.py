@@ -53,6 +53,7 @@ class Truths:
     sources: Mapping[str, MaskSource] = field(default_factory=dict)
     merged: Mapping[int, int] = field(default_factory=dict)
     excluded: Sequence[str] = ()
+    declared_test: Sequence[str] = ()
 
 
 def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths:
@@ -87,6 +88,7 @@ def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths
         sources={name: source for name, source in sources.items() if source is not None and not source.is_plain},
         merged=dataset.merged_labels,
         excluded=dataset.excluded_names,
+        declared_test=dataset.declared_test,
     )
 
 
@@ -168,7 +170,13 @@ def choose_cases(
 ) -> list[str]:
     """Return the case names of a split, or all case names; :class:`InputError` if none of them is predicted."""
     chosen = select_split(
-        truths.names, split, splits=splits, own=truths.splits_file, fold=fold, excluded=truths.excluded
+        truths.names,
+        split,
+        splits=splits,
+        own=truths.splits_file,
+        fold=fold,
+        excluded=truths.excluded,
+        test=truths.declared_test,
     )
     names = sorted(truths.files if chosen is None else chosen)
     if not any(name in predictions for name in names):

@@ -43,7 +43,7 @@ def find_cases(
 
     ``reading`` are the arguments ``image``, ``mask`` and ``exclude`` of `open_dataset`.
     """
-    cases, problems, load, _ = _find(images, channels, memory, reading or {}, warn)
+    cases, problems, load, _, _ = _find(images, channels, memory, reading or {}, warn)
     return cases, problems, load
 
 
@@ -53,13 +53,14 @@ def _find(
     memory: int | None,
     reading: Mapping[str, Any],
     warn: Callable[[str], None],
-) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image], Sequence[str]]:
-    """Return what `find_cases` does, and the names of the cases that are excluded."""
+) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image], Sequence[str], Dataset | None]:
+    """Return what `find_cases` does, the names of the cases that are excluded, and the dataset if the path is one."""
     order = tuple(range(len(channels)))
     excluded: Sequence[str] = ()
+    given: Dataset | None = None
     dataset: Dataset | None
     if reading.get("image") or is_dataset(images):
-        dataset = open_dataset(images, **reading)
+        dataset = given = open_dataset(images, **reading)
         excluded = dataset.excluded_names
         cases, problems, channels_last = dataset.cases, dataset.left_out, dataset.channels_last
     else:
@@ -84,7 +85,7 @@ def _find(
             return image
         return Image(image.pixels[list(order)], image.geometry)
 
-    return cases, problems, load, excluded
+    return cases, problems, load, excluded, given
 
 
 def _leave_out(images: Path, cases: Sequence[Case], exclude: Sequence[str]) -> tuple[tuple[Case, ...], tuple[str, ...]]:
@@ -148,10 +149,10 @@ def choose_cases(
     """
     channels = [channel.name for channel in plan.channels]
     reading = _reading(images, image, mask, exclude, runs, console)
-    cases, left_out, load, excluded = _find(images, channels, memory, reading, told.warn)
-    # Without a splits file the run's own is used: it records the validation cases of the run.
-    known, own = [case.name for case in cases], runs[0].path / "splits.json" if runs else None
-    chosen = select_split(known, split, splits=splits, own=own, fold=fold, excluded=excluded)
+    cases, left_out, load, excluded, dataset = _find(images, channels, memory, reading, told.warn)
+    known = [case.name for case in cases]
+    own, test = _own_splits(runs, dataset, known), () if dataset is None else dataset.declared_test
+    chosen = select_split(known, split, splits=splits, own=own, fold=fold, excluded=excluded, test=test)
     if chosen is not None:
         cases = [case for case in cases if case.name in chosen]
         _warn_of_seen(cases, runs, split, told)
@@ -163,6 +164,19 @@ def choose_cases(
         if problem.severity == "warning":
             told.warn(f"{problem.file} {problem.message}")
     return cases, left_out, load
+
+
+def _own_splits(runs: Sequence[Run], dataset: Dataset | None, names: Sequence[str]) -> Path | None:
+    """Return the file of splits that holds if none is given: that of the first run, which has its validation cases.
+
+    If the dataset has none of the run's cases, because the run was trained on another one, its own file holds.
+    """
+    other = (
+        dataset is not None and runs and not set(names) & {name for part in runs[0].splits.values() for name in part}
+    )
+    if runs and not other:
+        return runs[0].path / "splits.json"
+    return None if dataset is None else dataset.splits_file
 
 
 def _dataset_around(images: Path) -> Dataset | None:

@@ -9,7 +9,7 @@ import pytest
 
 from consoles import Listening
 from deconvseg.data import check_dataset, open_dataset, resolve_splits
-from deconvseg.data.splits.resolving import Splits
+from deconvseg.data.splits.reading import Splits
 
 
 def pairs(root, masks, images=None):

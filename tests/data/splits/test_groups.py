@@ -18,7 +18,7 @@ from deconvseg.data import (
     resolve_folds,
     resolve_splits,
 )
-from deconvseg.data.splits.resolving import Splits
+from deconvseg.data.splits.reading import Splits
 from deconvseg.errors import InputError
 
 EYES = "^([0-9]+)_"

@@ -78,6 +78,18 @@ def test_a_split_is_chosen_from_the_file_that_is_given_or_else_from_ones_own(tmp
             select_split(NAMES, split, **options)
 
 
+def test_declared_test_cases_are_a_split_without_a_file(tmp_path):
+    own = write(tmp_path / "own.json", {"test": NAMES[:2]})
+    declared = (NAMES[5], NAMES[3], "not here")
+    assert select_split(NAMES, "test", test=declared) == (NAMES[3], NAMES[5])
+    assert select_split(NAMES, "test", own=own, test=declared) == NAMES[:2]
+    assert select_split(NAMES, None, test=declared) is None
+    with pytest.raises(InputError, match="'val' needs a splits file.*; without one, only the test cases are known"):
+        select_split(NAMES, "val", test=declared)
+    with pytest.raises(InputError, match="the split 'test' needs a splits file: give one as `splits`$"):
+        select_split(NAMES, "test", test=("not here",))
+
+
 def test_one_case_makes_no_folds():
     with pytest.raises(InputError, match="`fold='all'`"):
         make_folds(["only"])

@@ -25,7 +25,7 @@ from deconvseg.data.formats.registry import find_format
 from deconvseg.data.headers import compression_with_losses
 from deconvseg.data.labels.encoding import count_values
 from deconvseg.data.labels.mask_values import BlurredMaskError, TransparentMaskError
-from deconvseg.data.splits.resolving import Splits
+from deconvseg.data.splits.reading import Splits
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
 from deconvseg.progress import SILENT, Console, choose_console, each, takes_console

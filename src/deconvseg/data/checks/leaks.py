@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deconvseg.data.dataset import Case, Dataset, list_names
-from deconvseg.data.splits.resolving import Splits
+from deconvseg.data.splits.reading import Splits
 
 _BYTES_AT_ONCE = 2**20
 _BYTES_COMPARED = 4096  # of each file, before whole files are compared

@@ -214,7 +214,7 @@ class TestDataset:
             Image.fromarray(found.astype(np.uint8)).save(tmp_path / "masks" / f"{case.name}.png")
         evaluation = evaluate(folder, tmp_path / "masks", split="test")
         assert sorted(case.name for case in evaluation.cases) == sorted(data.declared_test)
-        assert evaluation.summary["mean"]["dsc"] == 1
+        assert evaluation.summary["mean"]["dsc"]["mean"] == 1
         with pytest.raises(InputError, match="'train' needs a splits file"):
             evaluate(folder, tmp_path / "masks", split="train")
 

@@ -67,7 +67,7 @@ def test_the_names_that_are_declared_are_those_that_are_there() -> None:
     assert ("auto", *_PRECISIONS) == PRECISIONS
     assert STRATEGIES == ("ddp", "fsdp")
     named = {name: option.kind.names for name, option, _ in declared_options(RunOptions) if option.kind.names}
-    assert named.keys() == {"model", "preset", "recipe", "precision", "strategy"}
+    assert named.keys() == {"model", "preset", "recipe", "precision", "strategy", "weights"}
     for name, option, default in declared_options(RunOptions):
         if names := named.get(name):
             assert default is None or default in names()

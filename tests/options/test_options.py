@@ -239,7 +239,7 @@ def test_a_fold_is_asked_for_all_that_no_plan_decides(tmp_path: Path) -> None:
     )
     arguments = fold_task(run, 1, TrainOptions.of(asked)).arguments
     entries = declared_options(RunOptions)
-    decided = {name for name, option, _ in entries if option.plans} | {"values", "epochs", "precision"}
+    decided = {name for name, option, _ in entries if option.plans} | {"values", "epochs", "precision", "weights"}
     assert arguments.keys() == {name for name, _, _ in entries} - decided | {"output", "fold"}
     assert (arguments["seed"], arguments["max_seconds"], arguments["workers"]) == (3, 60, 0)
     assert (arguments["plan"], arguments["splits"]) == (

@@ -42,6 +42,19 @@ def test_validations_take_their_share_at_most_unless_one_case_takes_more(
         assert (planned.validate_every, planned.validation_cases) == (usual, 12)
 
 
+@given(cases=st.integers(1, 500), seconds=st.floats(1e-3, 1e4), epochs=st.integers(1, 50))
+@settings(max_examples=50, deadline=None)
+def test_validations_that_select_the_weights_are_of_all_cases_and_become_rarer_only(
+    cases: int, seconds: float, epochs: int
+) -> None:
+    recipe = Recipe(epochs=epochs, weights="best")
+    planned = plan_validation(recipe, cases, 10.0, ValidationCost(1, seconds))
+    assert planned.count_validated(cases) == cases
+    assert Recipe().count_validated(cases) == min(cases, 12)
+    assert planned == recipe.model_copy(update={"validate_every": planned.validate_every})
+    assert 1 <= planned.validate_every <= epochs
+
+
 def test_large_cases_are_validated_rarely_and_few_of_them() -> None:
     shape, patch, step = (512, 512, 300), (50, 50, 32), 4.5
     cost = ValidationCost.of([shape], patch, 0.5, patch_seconds=step / 2)
@@ -63,6 +76,12 @@ def test_a_plan_says_what_validation_takes_and_warns_where_it_takes_too_long(bal
     assert "1 case, 1 window, about 1 s a case" in usual.reasons["recipe.validate_every"]
     # A window for each of the 12 slices.
     assert "12 windows, about" in finer.reasons["recipe.validate_every"]
+    best = make_plan(
+        data, resolve_splits(data, None, fold="all"), device="cpu", memory=8 << 30, seconds=300, measure=slow,
+        values={"recipe.weights": "best"},
+    )  # fmt: skip
+    assert "about 1 case, all because they select the weights" in best.reasons["recipe.validate_every"]
+    assert "every 4 epochs; it selects the weights" in str([section.rows for section in explain(best)])
     assert usual.recipe.validate_every == 4
     assert not [warning for warning in usual.warnings if "a validation" in warning or "predicting" in warning]
     hurried = make_plan(data, parts, device="cpu", memory=8 << 30, seconds=1, measure=slow, dims=2)

@@ -53,8 +53,9 @@ def _print(result: "CrossValidation") -> None:
     drops = {metric.key for metric in others if metric.drops}
     columns = {leading.key: leading.title, "with_truth": f"{leading.title} with truth"}
     columns |= {metric.key: metric.head(result.evaluation.distance_unit) for metric in others}
+    weights = " by the best weights" if result.weights.get("choice") == "best" else ""
     print_table(
-        f"{number_of(len(result.evaluation.cases), 'case')}, out-of-fold predictions: mean ± SD over folds "
+        f"{number_of(len(result.evaluation.cases), 'case')}, out-of-fold predictions{weights}: mean ± SD over folds "
         "(over cases)",
         ["class", *columns.values()],
         [[row["name"], *(_cell(row[key], counted=key in drops) for key in columns)] for row in rows],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.data import find_beside, list_names
-from deconvseg.runs import PREDICTIONS, Run, describe_run, find_run
+from deconvseg.runs import PREDICTIONS, Run, describe_run, find_run, is_described
 
 
 def find_origin(truth: Path, prediction: Path, run: str | PathLike[str] | None) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def find_runs(prediction: Path, run: str | PathLike[str] | None) -> list[Run]:
         places = [find_beside(made_by["folder"], folder)] if isinstance(made_by.get("folder"), str) else []
         places += [folder.parent / made_by["name"]] if isinstance(made_by.get("name"), str) else []
         candidates = [*(Run(place) for place in places if (place / "plan.json").is_file()), *others]
-        weights = made_by.get("weights_sha256")
-        found += [one for one in candidates if weights and describe_run(one)["weights_sha256"] == weights][:1]
+        weights = {"weights_sha256": made_by.get("weights_sha256")}
+        found += [one for one in candidates if is_described(one, weights)][:1]
     return found
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated
@@ -48,6 +48,7 @@ from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, tak
 from deconvseg.planning import Plan
 from deconvseg.progress import Console, Timings, choose_console, each, takes_console
 from deconvseg.runs import FOLDS, Run
+from deconvseg.runs import describe_run as describe_weights
 from deconvseg.system import hold, remove_unfinished, write_text
 from deconvseg.text import dump_json, number_of
 from deconvseg.training import (
@@ -283,15 +284,18 @@ def _gather(
     folds = {fold: tuple(case.name for case in evaluation.cases) for fold, evaluation in found.items()}
     # Cases of a finished fold that could not be predicted or evaluated are part of its evaluation.
     failed = {fold: text for fold, text in failed.items() if fold not in done}
-    result = CrossValidation(run.path, merged, folds, failed)
+    hashes = {str(fold): describe_weights(fold_run(run, fold))["weights_sha256"] for fold in done}
+    weights = {"choice": run.plan.recipe.weights, "sha256": hashes}
+    result = CrossValidation(run.path, merged, folds, failed, weights=weights)
     if failed:
         console.say(f"post-processing is not chosen until all folds are finished: {list_names(failed)} failed")
         return result
     plan = run.plan
     cases = _hold_out(found, plan, console)
     chosen = choose_postprocessing(cases, plan.structures, console=console)
+    chosen = chosen.model_copy(update={"weights": tuple(hashes.values())})
     chosen.write(run.path)
-    return CrossValidation(run.path, merged, folds, failed, chosen)
+    return replace(result, postprocessing=chosen)
 
 
 def _join_operating_points(run: Run, folds: Sequence[int]) -> None:

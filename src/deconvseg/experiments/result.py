@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ class CrossValidation:
     """The held-out metrics of a cross-validation in ``path``, and the post-processing chosen by them.
 
     ``folds`` has the evaluated cases of each finished fold; ``failed`` the reasons of failures. Post-processing is
-    chosen only if all folds are finished.
+    chosen only if all folds are finished. ``weights`` records the choice of the weights, "final" or "best", and their
+    SHA-256 by fold.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class CrossValidation:
     folds: Mapping[int, tuple[str, ...]]
     failed: Mapping[int, str]
     postprocessing: Postprocessing | None = None
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float:
@@ -94,6 +96,7 @@ class CrossValidation:
         return {
             "folds": [{"fold": fold, "cases": list(names)} for fold, names in self.folds.items()],
             "failed_folds": {str(fold): text for fold, text in self.failed.items()},
+            "weights": dict(self.weights),
             "spread": self.spread() if self.evaluation.cases else None,
             "postprocessing": None
             if chosen is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from deconvseg.errors import InputError
@@ -13,7 +14,16 @@ from deconvseg.inference.postprocessing import Postprocessing, read_postprocessi
 from deconvseg.inference.predictor import Model
 from deconvseg.inference.records import Prediction
 from deconvseg.inference.telling import describe_weights
-from deconvseg.runs import ChosenThreshold, Run, Threshold, format_threshold, open_runs, read_threshold, weights_of
+from deconvseg.runs import (
+    ChosenThreshold,
+    Run,
+    Threshold,
+    WeightsChoice,
+    format_threshold,
+    open_runs,
+    read_threshold,
+    weights_of,
+)
 
 Folder: TypeAlias = str | PathLike[str]
 
@@ -26,33 +36,44 @@ def open_models(models: Sequence[Folder | Model]) -> list[Model]:
     return opened
 
 
-def common_postprocessing(models: Sequence[Folder | Model]) -> Postprocessing:
-    """Return the common post-processing of the folders; different ones are refused."""
-    folders = [model.path if isinstance(model, Run) else model for model in models]
-    found = [
-        read_postprocessing(folder) if isinstance(folder, str | PathLike) else Postprocessing() for folder in folders
-    ]
+@dataclass(frozen=True)
+class Decided:
+    """The threshold or the post-processing of a prediction, lines about its origin, and warnings."""
+
+    threshold: Threshold | None = None
+    postprocessing: Postprocessing | None = None
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def decide_postprocessing(models: Sequence[Folder | Model], weights: WeightsChoice | None = None) -> Decided:
+    """Return the common post-processing of the folders; different ones are refused.
+
+    There is none, with a warning, if it was chosen for other ``weights``.
+    """
+    folders = _folders_of(models)
+    found = [Postprocessing() if folder is None else read_postprocessing(folder) for folder in folders]
     if any(other.steps != found[0].steps for other in found):
         raise InputError(
             f"{', '.join(map(str, folders))}: their post-processing differs, and none was chosen for their mean; "
             "predict with `postprocess=False`"
         )
-    return found[0]
+    if found[0].steps and (foreign := _chosen_for_others(folders, [entry.weights for entry in found], weights)):
+        return Decided(warnings=(foreign.format("post-processing"),))
+    return Decided(postprocessing=found[0])
 
 
-@dataclass(frozen=True)
-class Decided:
-    """The threshold of a prediction, a description of its origin, and warnings."""
+def decide_threshold(
+    asked: Threshold | Literal["default"] | None,
+    models: Sequence[Folder | Model],
+    weights: WeightsChoice | None = None,
+) -> Decided:
+    """Return the requested threshold, or the one chosen for the folders, which must be the same for all.
 
-    threshold: Threshold | None = None
-    lines: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def decide_threshold(asked: Threshold | Literal["default"] | None, models: Sequence[Folder | Model]) -> Decided:
-    """Return the requested threshold, or else the one chosen for the folders, which must be the same for all."""
-    folders = [model.path if isinstance(model, Run) else model for model in models]
-    found = [read_threshold(folder) if isinstance(folder, str | PathLike) else None for folder in folders]
+    A threshold that was chosen for other ``weights`` is not applied, with a warning.
+    """
+    folders = _folders_of(models)
+    found = [None if folder is None else read_threshold(folder) for folder in folders]
     chosen = next((entry for entry in found if entry is not None), None)
     if asked == "default":
         return Decided(
@@ -60,7 +81,7 @@ def decide_threshold(asked: Threshold | Literal["default"] | None, models: Seque
         )
     if asked is not None:
         instead = "" if chosen is None else f", not the chosen {format_threshold(chosen.threshold)}"
-        return Decided(asked, (f"threshold {format_threshold(asked)}{instead}",))
+        return Decided(asked, lines=(f"threshold {format_threshold(asked)}{instead}",))
     if chosen is None:
         return Decided()
     if any(entry is None or entry.threshold != chosen.threshold for entry in found):
@@ -68,34 +89,61 @@ def decide_threshold(asked: Threshold | Literal["default"] | None, models: Seque
             f"{', '.join(map(str, folders))}: their chosen thresholds differ, and none was chosen for their mean; give "
             "`threshold`, a number or 'default'"
         )
+    entries = [entry for entry in found if entry is not None]
+    if foreign := _chosen_for_others(folders, [entry.weights for entry in entries], weights):
+        return Decided(warnings=(foreign.format(_describe(chosen)),))
     warnings = [
         f"{folder}: its threshold was chosen for other weights than it has now; choose it again"
-        for folder, entry in zip(folders, found, strict=True)
-        if entry is not None and isinstance(folder, str | PathLike) and entry.weights != weights_of(folder)
+        for folder, entry in zip(folders, entries, strict=True)
+        if folder is not None and entry.weights != weights_of(folder, weights)
     ]
-    return Decided(chosen.threshold, (f"{_describe(chosen)} of {folders[0]}",), tuple(warnings))
+    return Decided(chosen.threshold, lines=(f"{_describe(chosen)} of {folders[0]}",), warnings=tuple(warnings))
+
+
+def _folders_of(models: Sequence[Folder | Model]) -> list[Path | None]:
+    """Return the folder of each model; None for a network or an engine."""
+    folders = [model.path if isinstance(model, Run) else model for model in models]
+    return [Path(folder) if isinstance(folder, str | PathLike) else None for folder in folders]
+
+
+def _chosen_for_others(
+    folders: Sequence[Path | None], recorded: Sequence[Sequence[str | None]], asked: WeightsChoice | None
+) -> str | None:
+    """Describe, with a place for what it is, that something was chosen for weights other than the requested ones.
+
+    ``recorded`` are the SHA-256 of the weights of each folder's choice; None if the choice holds.
+    """
+    for folder, known in zip(folders, recorded, strict=True):
+        own = None if folder is None or asked is None else Run.open(folder).plan.recipe.weights
+        if folder is None or asked in (None, own) or (known and tuple(known) == weights_of(folder, asked)):
+            continue
+        return f"{folder}: its {{}} was chosen for its {own} weights, and is not applied to the {asked} ones"
+    return None
 
 
 def _describe(chosen: ChosenThreshold) -> str:
     return f"threshold {format_threshold(chosen.threshold)} ({chosen.how})"
 
 
-def doubt_limit(models: Sequence[Folder | Model]) -> float | None:
-    """Return the 95th percentile of the doubt of the validation cases of the only run or cross-validation."""
-    folders = [model.path if isinstance(model, Run) else model for model in models]
-    if len(folders) != 1 or not isinstance(folders[0], str | PathLike):
+def doubt_limit(models: Sequence[Folder | Model], weights: WeightsChoice | None = None) -> float | None:
+    """Return the 95th percentile of the doubt of the validation cases of the only run or cross-validation.
+
+    None if these were predicted with other ``weights``.
+    """
+    folder, *others = _folders_of(models)
+    if others or folder is None or weights not in (None, Run.open(folder).plan.recipe.weights):
         return None
-    points = read_operating_points(folders[0])
+    points = read_operating_points(folder)
     return None if points is None else points.doubt_limit
 
 
-def describe_runs(runs: Sequence[Run]) -> Prediction:
-    """Describe the weights of each run and the progress of its training; warn about unfinished trainings."""
+def describe_runs(runs: Sequence[Run], weights: WeightsChoice | None = None) -> Prediction:
+    """Describe the ``weights`` of each run and the progress of its training; warn about unfinished trainings."""
     told = Prediction()
     for run in runs:
-        weights = describe_weights(run)
-        epochs, planned = weights["epochs"], run.config.get("epochs") or run.plan.recipe.epochs
-        told.models.append({**weights, "finished": run.finished, "planned_epochs": planned})
+        used = describe_weights(run, run.choose_weights(weights))
+        epochs, planned = used["epochs"], run.config.get("epochs") or run.plan.recipe.epochs
+        told.models.append({**used, "finished": run.finished, "planned_epochs": planned})
         if not run.finished:
             told.warn(
                 f"{run.path}: its training did not finish ({epochs} of {planned} epochs), so its masks are not those "

@@ -86,6 +86,7 @@ class Trial(_Part):
 class Postprocessing(_Part):
     """The steps that are applied to every finished mask, outer structures first, and the trials that selected them.
 
+    ``weights`` are the SHA-256 of the weights that it was chosen for, one for each fold; empty if not recorded.
     ``trials`` are all tried steps. ``by_other_folds`` is each structure's mean Dice before and after the steps that
     the cases of the other folds choose, ``with_truth_by_other_folds`` the same over the cases whose true mask has it.
 
@@ -100,6 +101,7 @@ class Postprocessing(_Part):
 
     version: Literal[1] = 1
     steps: tuple[Step, ...] = ()
+    weights: tuple[str | None, ...] = ()
     trials: tuple[Trial, ...] = ()
     by_other_folds: dict[str, tuple[float, float]] = {}
     with_truth_by_other_folds: dict[str, tuple[float, float]] = {}

@@ -18,8 +18,9 @@ from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.doubt_table import describe_doubts
 from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.opening import (
+    Decided,
     Folder,
-    common_postprocessing,
+    decide_postprocessing,
     decide_threshold,
     describe_runs,
     doubt_limit,
@@ -30,7 +31,7 @@ from deconvseg.inference.records import Prediction
 from deconvseg.inference.telling import describe_computing, tell_computing, tell_weights
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, takes
 from deconvseg.progress import Console, choose_console, takes_console
-from deconvseg.runs import Run
+from deconvseg.runs import Run, WeightsChoice
 from deconvseg.system import choose_device, does_not_exist
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class _Options(TypedDict, total=False):
     postprocess: bool
     crop: bool
     memory: int | None
+    weights: WeightsChoice | None
     threshold: float | Mapping[str, float] | Literal["default"] | None
 
 
@@ -158,6 +160,9 @@ def predict(asked: _Arguments) -> Any:
     (:class:`~deconvseg.inference.Rule`). The default is the threshold chosen for the run (``deconvseg threshold``). If
     none was chosen, or with "default", the class with the largest probability is predicted.
 
+    ``weights`` are the "final" or the "best" ones of every run, by default those that its recipe chooses. A threshold
+    or post-processing that was chosen for the others is not applied, with a warning.
+
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
     ``save_probabilities``, ``probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
@@ -188,7 +193,8 @@ def predict(asked: _Arguments) -> Any:
         _refuse(asked, "skip_existing", "bids", why="an image in memory is not saved")
     given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
     opened = open_models(given)
-    decided = decide_threshold(asked.threshold, given)
+    decided = decide_threshold(asked.threshold, given, asked.weights)
+    steps = decide_postprocessing(given, asked.weights) if asked.postprocess else Decided()
     predictor = Predictor(
         opened,
         device=choose_device(asked.device),
@@ -196,18 +202,19 @@ def predict(asked: _Arguments) -> Any:
         tta=asked.tta,
         crop=asked.crop,
         memory=asked.memory,
-        postprocessing=common_postprocessing(given) if asked.postprocess else None,
+        postprocessing=steps.postprocessing,
         threshold=decided.threshold,
+        weights=asked.weights,
     )
     runs = [model for model in opened if isinstance(model, Run)]
-    told = describe_runs(runs)
-    for text in decided.warnings:
+    told = describe_runs(runs, asked.weights)
+    for text in (*steps.warnings, *decided.warnings):
         told.warn(text)
     if not from_files:
         return _predict_image(asked, predictor)
     for line in decided.lines:
         choose_console(asked.console).say(line)
-    return _predict_files(asked, predictor, runs, told, doubt_limit(given))
+    return _predict_files(asked, predictor, runs, told, doubt_limit(given, asked.weights))
 
 
 def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:

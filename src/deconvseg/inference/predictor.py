@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deconvseg.data import Image, LabelMap, list_names
+from deconvseg.data import Image, LabelMap
 from deconvseg.errors import InputError
 from deconvseg.inference.deciding import Rule
 from deconvseg.inference.doubting import Doubt, DoubtSums
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.masks import Canvas, describe_monotony, fill_background, ids_of
+from deconvseg.inference.matching import check_alike, check_model, check_steps
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import WORKING_BYTES, Postprocessing, apply
@@ -27,9 +28,9 @@ from deconvseg.inference.preparing import PreparedImage, prepare
 from deconvseg.inference.sweep import Sweep
 from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
-from deconvseg.planning import Plan, channel_order
+from deconvseg.planning import Plan
 from deconvseg.progress import Progress, show_nothing
-from deconvseg.runs import Run, Threshold, describe_run
+from deconvseg.runs import Run, Threshold, WeightsChoice, describe_run
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 Model: TypeAlias = Run | tuple[nn.Module | Engine, Plan]
@@ -45,6 +46,7 @@ class Predictor:
     along the axes that training mirrored. With ``crop``, if every plan allows it, voxels
     outside the box of all voxels that are non-zero in some channel are background and are not computed.
     ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it each voxel gets the most probable class.
+    ``weights`` are the "final" or the "best" ones of each run, by default those that its recipe chooses.
     ``memory`` is the number of bytes that a case may take in addition to the loaded networks; without it,
     sums of logits take at most 1 GB.
 
@@ -70,22 +72,25 @@ class Predictor:
         memory: int | None = None,
         postprocessing: Postprocessing | None = None,
         threshold: Threshold | None = None,
+        weights: WeightsChoice | None = None,
     ) -> None:
         if not models:
             raise InputError("no run given: name at least one run folder")
         for model in models:
-            _check_model(model)
+            check_model(model)
         self.device = torch.device(device)
         self.memory = memory
         self.postprocessing = postprocessing or Postprocessing()
-        self.runs = [describe_run(model) for model in models if isinstance(model, Run)]
-        self.folders = [model.path for model in models if isinstance(model, Run)]
+        self._weights = weights
+        runs = [model for model in models if isinstance(model, Run)]
+        self.runs = [describe_run(run, run.choose_weights(weights)) for run in runs]
+        self.folders = [run.path for run in runs]
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
         self.crop = crop and all(plan.crop_to_nonzero for plan in self.plans)
         names = [str(model.path) if isinstance(model, Run) else f"model {n}" for n, model in enumerate(models)]
-        _check_alike(names, self.plans)
+        check_alike(names, self.plans)
         self.rule = Rule(self.plan, threshold)
-        _check_steps(self.postprocessing, self.plan)
+        check_steps(self.postprocessing, self.plan)
         self._members = []
         for name, model, plan in zip(names, models, self.plans, strict=True):
             mirrored = plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else ()
@@ -104,7 +109,7 @@ class Predictor:
 
     def _engine(self, model: Model, plan: Plan) -> Engine:
         """Return the given engine, or PyTorch's for the network of a run or a copy of the given network."""
-        given = model.network("final") if isinstance(model, Run) else model[0]
+        given = model.network(model.choose_weights(self._weights)) if isinstance(model, Run) else model[0]
         if not isinstance(given, nn.Module):
             if given.fixed_size is not None and len(given.fixed_size) != plan.spatial_dims:
                 raise InputError(
@@ -226,62 +231,11 @@ class Predictor:
         return np.empty((self.plan.outputs, *shape), np.float32)
 
 
-def _check_model(model: object) -> None:
-    """Refuse a model that is neither a run nor a network or an engine with its plan."""
-    pair = model if isinstance(model, tuple) else (model,)
-    if isinstance(model, Run) or (
-        len(pair) == 2 and isinstance(pair[0], nn.Module | Engine) and isinstance(pair[1], Plan)
-    ):
-        return
-    given = " and a ".join(type(part).__name__ for part in pair)
-    raise InputError(
-        f"models: give runs, or pairs of a network or an engine (inference.Engine) and its plan, not a {given}"
-    )
-
-
-def _check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
-    """Refuse networks whose classes or channels differ from those of the first one."""
-    first = plans[0]
-    given = [channel.name for channel in first.channels]
-    for name, plan in zip(names, plans, strict=True):
-        if (plan.labels, plan.regions) != (first.labels, first.regions):
-            raise InputError(
-                f"{name}: its classes {plan.output_names} differ from those of {names[0]}, {first.output_names}; "
-                "average only runs that were trained on the same labels"
-            )
-        if plan.crop_margin != first.crop_margin:
-            raise InputError(
-                f"{name}: its plan has the crop_margin {_margin(plan)}, but that of {names[0]} has {_margin(first)}; "
-                "average only runs that were trained with the same one"
-            )
-        wanted = [channel.name for channel in plan.channels]
-        if len(wanted) > 1 and channel_order(given, wanted) != tuple(range(len(given))):
-            raise InputError(
-                f"{name}: its channels {', '.join(wanted)} differ from those of {names[0]}, {', '.join(given)}; "
-                "average only runs that were trained on the same channels"
-            )
-
-
-def _margin(plan: Plan) -> str:
-    return "null (not at all)" if plan.crop_margin is None else str(plan.crop_margin)
-
-
 def _describe_grid(plan: Plan) -> str:
     """Return what a mask depends on beside the spacing; empty for plans of versions that had none of it."""
     chosen = {key: getattr(plan, key) for key in ("resize", "crop_margin", "normalise_first")}
     given = {key: value for key, value in chosen.items() if value is not None and value is not False}
     return f" {given}" if given else ""
-
-
-def _check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
-    """Refuse post-processing of labels that the masks do not have."""
-    for step in postprocessing.steps:
-        foreign = {*step.labels, step.written_as, *step.enclosing.values()} - {0, *plan.labels.values}
-        if foreign:
-            raise InputError(
-                f"post-processing of {step.structure}: names the labels {list_names(sorted(foreign))}, but the masks "
-                f"have {list_names(plan.labels.values)}; it belongs to another run: predict without it"
-            )
 
 
 def _copy(network: nn.Module) -> nn.Module:

@@ -12,27 +12,30 @@ from deconvseg.errors import InputError
 from deconvseg.evaluation import read_evaluation
 from deconvseg.inference.predictor import Predictor
 from deconvseg.ops import explain
-from deconvseg.runs import Run
+from deconvseg.runs import Run, WeightsChoice, describe_run
+from deconvseg.runs.weight_files import file_of
 from deconvseg.text import number_of
 
 
-def describe_weights(run: Run) -> dict[str, Any]:
+def describe_weights(run: Run, which: WeightsChoice = "final") -> dict[str, Any]:
     """Describe the weights of a run: the file, the fold, the epoch, its validation Dice, and the best validation Dice.
 
-    The weights are those of the last epoch; the Dice is that of the last validation at or before it. ``final_dice`` is
-    the mean Dice of the validation masks of a finished run, None if they are missing.
+    The Dice of the final weights is that of the last validation at or before their epoch. ``final_dice`` is the mean
+    Dice of the validation masks of a finished run, None if they are missing or of other weights.
     """
     rows = run.metrics
     validated = [row for row in rows if row.get("val_dice") is not None]
     best = max(validated, key=lambda row: row["val_dice"], default=None)
+    own = validated[-1] if validated and which == "final" else best
     return {
         "run": str(run.path),
-        "weights": "weights.safetensors",
-        "which": "last",
+        "weights": file_of(which),
+        "which": "last" if which == "final" else "best",
+        "sha256": describe_run(run, which)["weights_sha256"],
         "fold": run.config.get("fold"),
         "epochs": len(rows),
-        "validation_dice": validated[-1]["val_dice"] if validated else None,
-        "final_dice": _final_dice(run),
+        "validation_dice": own["val_dice"] if own else None,
+        "final_dice": _final_dice(run) if which == run.plan.recipe.weights else None,
         "best_epoch": None if best is None else best["epoch"],
         "best_validation_dice": None if best is None else best["val_dice"],
     }
@@ -100,8 +103,13 @@ def tell_computing(computing: Mapping[str, Any]) -> str:
 
 def _epochs(model: Mapping[str, Any]) -> str:
     """Describe the training of the weights, and whether an earlier epoch was better."""
-    if not model["epochs"]:
+    if not model["epochs"] and model["which"] == "last":
         return "without a completed epoch"
+    if model["which"] == "best":
+        if model["best_epoch"] is None:
+            return "the best (without a record of their validation)"
+        of = f"epoch {model['best_epoch'] + 1} of {model['epochs']}"
+        return f"the best, of {of} (validation Dice {model['validation_dice']:.3f})"
     text = f"the last of {model['epochs']} epochs"
     final, last = model["final_dice"], model["validation_dice"]
     dice = last if final is None else final
@@ -109,7 +117,6 @@ def _epochs(model: Mapping[str, Any]) -> str:
         return f"{text} (never validated)"
     text += f" (validation Dice {dice:.3f}"
     if last is not None and model["best_validation_dice"] > last:
-        text += (
-            f"; best {model['best_validation_dice']:.3f} at epoch {model['best_epoch']}, in weights_best.safetensors"
-        )
+        best = f"best {model['best_validation_dice']:.3f} at epoch {model['best_epoch'] + 1}"
+        text += f"; {best}, in weights_best.safetensors"
     return f"{text})"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from deconvseg.options.declaring import BYTES, FLAG, NUMBER, THRESHOLDS, Kind, Option
 from deconvseg.options.evaluating import PartOptions
-from deconvseg.options.kinds import CONSOLE
+from deconvseg.options.kinds import CONSOLE, WEIGHTS
 from deconvseg.options.training import DEVICE
 from deconvseg.progress import SILENT, Console
 
@@ -30,6 +30,13 @@ class PredictOptions(PartOptions):
     """The options of a prediction, except images, models and the output."""
 
     device: Annotated[str, DEVICE] = "auto"
+    weights: Annotated[
+        Literal["final", "best"] | None,
+        Option(
+            "Weights of each run: final, or best by the validation Dice; by default those of its recipe (final).",
+            WEIGHTS,
+        ),
+    ] = None
     overlap: Annotated[
         float | None,
         Option(

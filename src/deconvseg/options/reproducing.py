@@ -16,10 +16,9 @@ from deconvseg.options.declaring import (
     Kind,
     Option,
     Options,
-    name_of,
     whole,
 )
-from deconvseg.options.kinds import CONSOLE, RECIPE
+from deconvseg.options.kinds import CONSOLE, RECIPE, WEIGHTS
 from deconvseg.options.training import DEVICE
 from deconvseg.progress import Console
 
@@ -98,9 +97,7 @@ class ReproduceOptions(Options):
     seeds: Annotated[int | None, Option("Number of seeds; by default the protocol's.", whole(1))] = None
     weights: Annotated[
         Literal["final", "best"] | None,
-        Option(
-            "Weights that are scored, final or best; by default the protocol's.", name_of(lambda: ("final", "best"))
-        ),
+        Option("Weights that are scored, final or best; by default the protocol's.", WEIGHTS),
     ] = None
     recipe: Annotated[str | None, Option("Recipe; by default that of each paper.", RECIPE)] = None
     scale: Annotated[

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deconvseg.errors import InputError
 from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS, MASK, READING
@@ -27,6 +27,7 @@ from deconvseg.options.kinds import (
     PRECISION,
     REGEX,
     STRATEGY,
+    WEIGHTS,
 )
 from deconvseg.options.planning import PlanOptions
 from deconvseg.progress import Console
@@ -96,6 +97,15 @@ class RunOptions(PlanOptions):
     device: Annotated[str, DEVICE] = "auto"
     precision: Annotated[
         str | None, Option("auto, 32, bf16 or 16; by default that of the recipe.", PRECISION, key="recipe.precision")
+    ] = None
+    weights: Annotated[
+        Literal["final", "best"] | None,
+        Option(
+            "Weights that are evaluated and used by predict: final, or best by the Dice of all validation cases; by "
+            "default those of the recipe.",
+            WEIGHTS,
+            key="recipe.weights",
+        ),
     ] = None
     workers: Annotated[
         int | None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deconvseg.data import Dataset, Splits, find_absent_classes, find_label_problems, is_rgb
+from deconvseg.data.splits.folds import DEFAULT_FOLDS
 from deconvseg.models import preset_arguments
 from deconvseg.planning.choices import (
     case_bytes,
@@ -44,7 +45,8 @@ class Draft:
     @property
     def validated(self) -> int:
         """The number of validation cases; if the folds are not known yet, that of a usual validation."""
-        return self.held_out or self.recipe.validation_cases
+        usual = self.recipe.validation_cases if self.recipe.weights == "final" else -(-self.trained // DEFAULT_FOLDS)
+        return self.held_out or usual
 
     @property
     def ends(self) -> dict[str, Any]:

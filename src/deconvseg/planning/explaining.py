@@ -137,6 +137,8 @@ def _validation(plan: Plan) -> str:
     """Return when cases are validated; the planner's reason has their number."""
     recipe = plan.recipe
     often = "every epoch" if recipe.validate_every == 1 else f"every {recipe.validate_every} epochs"
+    if recipe.weights == "best":
+        return f"{often}; it selects the weights"
     given = "recipe.validation_cases" in plan.changed_by_hand or "recipe.validate_every" not in plan.reasons
     return f"{often}, {number_of(recipe.validation_cases, 'case')} at most" if given else often
 

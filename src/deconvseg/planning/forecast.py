@@ -16,7 +16,7 @@ def forecast(
         recipe,
         recipe.count_steps(trained, found.batch),
         found.cost.seconds,
-        cost.once(min(validated, recipe.validation_cases)),
+        cost.once(recipe.count_validated(validated)),
     )
     return Prediction(
         device=device,
@@ -72,7 +72,7 @@ def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Bud
 def validation_warnings(recipe: Recipe, cost: ValidationCost, validated: int, seconds: float) -> list[str]:
     """Return warnings if one validation, or the final prediction of all cases, takes too long for the time."""
     warnings = []
-    once = cost.once(min(validated, recipe.validation_cases))
+    once = cost.once(recipe.count_validated(validated))
     if once > 2 * (1 - STEP_SHARE) * seconds:
         warnings.append(f"a validation ({cost}) is cut short, without a score, where the time is up before it ends")
     afterwards = validated * cost.seconds

@@ -138,8 +138,9 @@ def make_plan(
 
 
 def _timed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with the values of those that decide the time and memory of a step."""
-    asked = {key: values[f"recipe.{key}"] for key in ("precision", "optimiser") if f"recipe.{key}" in values}
+    """Return the recipe with the values that decide the time and memory of a step, or what is validated."""
+    keys = ("precision", "optimiser", "weights")
+    asked = {key: values[f"recipe.{key}"] for key in keys if f"recipe.{key}" in values}
     return recipe.model_copy(update=asked)
 
 
@@ -243,8 +244,10 @@ def _schedule(recipe: Recipe, found: Found, budget: Budget) -> tuple[Recipe, str
 
 def _validation_reason(recipe: Recipe, cost: ValidationCost, draft: Draft) -> str:
     # Without known folds, the number of validation cases is a limit.
-    number = number_of(min(draft.validated, recipe.validation_cases), "case")
+    number = number_of(recipe.count_validated(draft.validated), "case")
     validated = number if draft.held_out else f"up to {number}"
+    if recipe.weights == "best":
+        validated = f"{'' if draft.held_out else 'about '}{number}, all because they select the weights"
     if recipe.name != "default":
         return f"recipe {recipe.name}; {validated}, {cost}"
     return (

@@ -16,9 +16,8 @@ def _check_loss(spec: Any) -> Any:
     return tuple(spec) if isinstance(spec, list) else spec
 
 
-# More than a dataset has.
-_ALL_CASES = 10**6
 Schedule = Literal["cosine", "poly", "constant"]
+Weights = Literal["final", "best"]
 Loss = Annotated[str | dict[str, Any] | tuple[str | dict[str, Any], ...], BeforeValidator(_check_loss)]
 
 
@@ -37,6 +36,10 @@ class Recipe(BaseModel):
     ``schedule`` is that of the learning rate after the warm-up: ``"cosine"``, ``"poly"`` (1 - progress to the power of
     0.9, as in nnU-Net) or ``"constant"``. ``precision`` is that of the training: ``"auto"`` (bfloat16 on a GPU that has
     it, else float32), ``"32"``, ``"bf16"`` or ``"16"``.
+
+    ``weights`` are those of the masks that are evaluated and predicted: ``"final"``, or ``"best"``, those of the epoch
+    with the highest validation Dice. A validation during training is of ``validation_cases`` cases at most, but of all
+    if it selects the weights.
 
     Example:
         >>> from deconvseg.planning import Recipe
@@ -71,6 +74,7 @@ class Recipe(BaseModel):
     augmentation: Augmentation = Augmentation()
     validate_every: Annotated[int, Field(ge=1)] = 5
     validation_cases: Annotated[int, Field(ge=1)] = 12
+    weights: Weights = "final"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     def count_steps(self, cases: int, batch_size: int) -> int:
@@ -80,6 +84,10 @@ class Recipe(BaseModel):
     def count_patches(self, cases: int, batch_size: int) -> int:
         """Return the patches of an epoch; the last batch is smaller if they are one of each case."""
         return cases if self.steps_per_epoch is None else self.steps_per_epoch * batch_size
+
+    def count_validated(self, cases: int) -> int:
+        """Return the cases of a validation during training for a number of validation cases."""
+        return cases if self.weights == "best" else min(cases, self.validation_cases)
 
     def with_loss(self, loss: LossSpec) -> "Recipe":
         """Return the recipe with another loss; :class:`InputError` for an unknown loss."""
@@ -175,7 +183,7 @@ RECIPES: dict[str, Recipe] = {
         batch_dice=False,
         regions=True,
         augmentation=_NO_AUGMENTATION,
-        validation_cases=_ALL_CASES,
+        weights="best",
     ),
     # nnU-Net (Isensee et al., Nature Methods 2021), with the values of its code where the paper's differ.
     "nnunet": Recipe(

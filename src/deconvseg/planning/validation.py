@@ -59,16 +59,19 @@ def plan_validation(recipe: Recipe, cases: int, epoch_seconds: float, cost: Vali
     """Return the recipe with validations on up to ``cases`` cases that take at most their share of the time.
 
     ``epoch_seconds`` is the time of the steps of an epoch. At least one case is validated at the end, even if it takes
-    longer.
+    longer; all cases if the validations select the weights, which only makes them rarer.
     """
-    cases = min(cases, recipe.validation_cases)
+    cases = recipe.count_validated(cases)
     each_epoch = VALIDATION_SHARE * epoch_seconds
     usual = min(_VALIDATE_EVERY, recipe.epochs)
     every = max(usual, math.ceil(cost.once(cases) / each_epoch))
     rarest = max(usual, recipe.epochs // _FEWEST_VALIDATIONS)
     if every <= rarest:
         return recipe.model_copy(update={"validate_every": every})
-    rounds = max(1, int(rarest * each_epoch / cost.seconds))
-    fewer = min(cases, rounds * cost.processes)
-    every = max(rarest, min(recipe.epochs, math.ceil(cost.once(fewer) / each_epoch)))
-    return recipe.model_copy(update={"validate_every": every, "validation_cases": fewer})
+    update = {}
+    if recipe.weights == "final":
+        rounds = max(1, int(rarest * each_epoch / cost.seconds))
+        cases = min(cases, rounds * cost.processes)
+        update = {"validation_cases": cases}
+    every = max(rarest, min(recipe.epochs, math.ceil(cost.once(cases) / each_epoch)))
+    return recipe.model_copy(update={"validate_every": every, **update})

@@ -19,6 +19,7 @@ _RECIPE = {
     "steps_per_epoch": "Steps per epoch",
     "learning_rate": "Learning rate",
     "weight_decay": "Weight decay",
+    "weights": "Evaluated weights",
 }
 
 

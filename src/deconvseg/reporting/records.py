@@ -12,7 +12,7 @@ from deconvseg.evaluation.definition import MetricInfo
 from deconvseg.evaluation.metrics import choose_shown
 from deconvseg.evaluation.origin import caution_of_seen
 from deconvseg.reporting.checking import CrossValidation, Plan, Splits
-from deconvseg.runs import Run, check_entries, describe_run, find_run, name_seen, parse_row
+from deconvseg.runs import Run, check_entries, describe_run, find_run, is_described, name_seen, parse_row
 
 CROSSVAL = "crossval.json"
 
@@ -117,9 +117,7 @@ def _warn_of_seen(path: Path, tree: Mapping[str, Any], run: Path, *, foreign: bo
     if not isinstance(seen, list):
         made_by = tree["origin"].get("runs") or _runs_around(path, tree)
         own = [Run(folder) for folder in (run, *sorted(run.glob("fold_*")))]
-        made = (
-            [one for one in own if any(_is_same(each, describe_run(one)) for each in made_by)] if made_by else own[:1]
-        )
+        made = [one for one in own if any(is_described(one, each) for each in made_by)] if made_by else own[:1]
         seen = [] if foreign else name_seen(names, made)
     return caution_of_seen(seen, len(names))
 
@@ -132,18 +130,12 @@ def _find_source(path: Path, tree: Mapping[str, Any], run: Path) -> tuple[str, b
     made_by = tree["origin"].get("runs") or _runs_around(path, tree)
     if not made_by:
         return f"{masks}; the file does not record which run made the masks", False
-    own = [describe_run(Run(folder)) for folder in (run, *sorted(run.glob("fold_*")))]
-    others = [each for each in made_by if not any(_is_same(each, one) for one in own)]
+    own = [Run(folder) for folder in (run, *sorted(run.glob("fold_*")))]
+    others = [each for each in made_by if not any(is_described(one, each) for one in own)]
     if not others:
         return f"{masks}; masks made by this run", False
     names = list_names([str(each.get("name")) for each in others])
     return f"{masks}; masks made by {'another run' if len(others) == 1 else 'other runs'}, {names}", True
-
-
-def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two descriptions of runs agree in the entries that both have."""
-    keys = [key for key in ("plan_sha256", "weights_sha256") if one.get(key) and other.get(key)]
-    return bool(keys) and all(one[key] == other[key] for key in keys)
 
 
 def _runs_around(path: Path, tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:

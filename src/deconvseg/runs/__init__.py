@@ -5,8 +5,8 @@ from deconvseg.runs.changing import change_run
 from deconvseg.runs.checking import check_entries, parse_row
 from deconvseg.runs.folder import FOLDS, Run
 from deconvseg.runs.manifest import describe_environment, shorten_path
-from deconvseg.runs.opening import load_network, open_runs, weights_of
-from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run, name_seen
+from deconvseg.runs.opening import load_network, open_runs, record_weights, weights_of
+from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run, is_described, name_seen
 from deconvseg.runs.reading import patterns_of_run
 from deconvseg.runs.thresholds import (
     GRID,
@@ -18,6 +18,7 @@ from deconvseg.runs.thresholds import (
     is_threshold,
     read_threshold,
 )
+from deconvseg.runs.weight_files import WeightsChoice
 
 __all__ = [
     "FOLDS",
@@ -27,6 +28,7 @@ __all__ = [
     "ChosenThreshold",
     "Run",
     "Threshold",
+    "WeightsChoice",
     "change_run",
     "check_entries",
     "check_threshold",
@@ -35,6 +37,7 @@ __all__ = [
     "file_sha256",
     "find_run",
     "format_threshold",
+    "is_described",
     "is_threshold",
     "load_network",
     "name_seen",
@@ -42,6 +45,7 @@ __all__ = [
     "parse_row",
     "patterns_of_run",
     "read_threshold",
+    "record_weights",
     "shorten_path",
     "weights_of",
 ]

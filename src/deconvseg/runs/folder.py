@@ -1,25 +1,24 @@
 """The folder of a run; after a crash it contains the last valid state."""
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from deconvseg.data import file_sha256, read_json_object, write_table
 from deconvseg.errors import InputError
 from deconvseg.planning import Plan, read_plan
+from deconvseg.runs import weight_files
 from deconvseg.runs.checking import read_manifest, read_rows, read_split_names
 from deconvseg.runs.manifest import describe_environment
+from deconvseg.runs.weight_files import WeightsChoice, WeightsFile
 from deconvseg.system import (
     LOCK,
     DiskFullError,
-    atomic_write,
     does_not_exist,
     make_folder,
     remove_unfinished,
@@ -34,9 +33,7 @@ if TYPE_CHECKING:
 
 # nnU-Net's name for a list of folds; a folder with this file is a cross-validation.
 FOLDS = "splits_final.json"
-_log = logging.getLogger("deconvseg")
 
-Weights = Literal["weights", "weights_best"]
 # Files that a run writes, and removes at its end, which must not exist before.
 _OWN = (
     "config.json",
@@ -137,6 +134,11 @@ class Run:
         return bool(self.manifest.get("finished", False))
 
     @property
+    def holds_folds(self) -> bool:
+        """Whether the folder is a cross-validation, whose folds are runs with weights of their own."""
+        return (self.path / FOLDS).exists()
+
+    @property
     def cache(self) -> Path:
         """The folder of preprocessed cases, which is removed at the end of the run."""
         return self.path / "cache"
@@ -150,70 +152,31 @@ class Run:
         """Add entries to the manifest."""
         self._write_json("manifest.json", {**self.manifest, **values})
 
-    def save_weights(self, weights: Mapping[str, "torch.Tensor"], kind: Weights = "weights") -> None:
+    def save_weights(self, weights: Mapping[str, "torch.Tensor"], kind: WeightsFile = "weights") -> None:
         """Write weights, and their SHA-256 to the manifest."""
-        from safetensors.torch import save
+        weight_files.save(self, weights, f"{kind}.safetensors")
 
-        name = f"{kind}.safetensors"
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-        content = save(tensors, metadata={"format": "pt"})
-        with atomic_write(self.path / name) as file:
-            # Written as bytes, because the file writing of safetensors hides the system's error for a full disk.
-            file.write_bytes(content)
-            # The manifest is written first and keeps the old hash too, so that the old weights stay valid after a
-            # crash.
-            manifest, digest = self.manifest, sha256(content).hexdigest()
-            replaced, files = manifest.get("replaced", {}), manifest.get("files", {})
-            # An earlier attempt may also have been stopped before its weights were in place.
-            older = self.valid_hashes(name)
-            self._write_json(
-                "manifest.json",
-                {**manifest, "replaced": {**replaced, name: older}, "files": {**files, name: digest}},
-            )
-        self.update_manifest(replaced={key: value for key, value in replaced.items() if key != name})
-
-    def load_weights(self, kind: Weights = "weights") -> dict[str, "torch.Tensor"]:
+    def load_weights(self, kind: WeightsFile = "weights") -> dict[str, "torch.Tensor"]:
         """Read weights after a check of their SHA-256 against the manifest."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        return weight_files.load(self, f"{kind}.safetensors")
 
-        path = self.path / f"{kind}.safetensors"
-        if (self.path / FOLDS).is_file():
-            raise InputError(f"{self.path}: a cross-validation, without weights of its own; give a fold of it (fold_0)")
-        if not path.is_file():
-            raise InputError(f"{path}: no weights there; has the training finished its first epoch?")
-        try:
-            weights: dict[str, torch.Tensor] = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"{path}: not a safetensors file, nothing was loaded (pickled weights are never read): {error}"
-            ) from error
-        # Check twice, because a running training may have replaced both files in between.
-        if not self.valid_hashes(path.name):
-            _log.warning("%s: manifest.json has no hash of it, so it is not checked for damage", path)
-        elif not any(file_sha256(path) in self.valid_hashes(path.name) for _ in range(2)):
-            raise InputError(
-                f"{path}: its SHA-256 is not the one in manifest.json; the file is damaged: copy the run again"
-            )
-        return weights
-
-    def network(self, which: Literal["best", "final"] = "best", device: str = "cpu") -> "Network":
+    def network(self, which: WeightsChoice = "best", device: str = "cpu") -> "Network":
         """Return the network of the plan with its weights, in evaluation mode on ``device``.
 
         ``which`` is "best", the weights with the highest validation Dice (the final ones of a run without validation),
-        or "final", those at the end of training, which :func:`~deconvseg.predict` uses. The input (B, C, *S) must be on
-        the plan's grid and normalised by the plan, with S a multiple of ``size_multiple``; the output are logits
-        (B, K, *S). Raises :class:`InputError` for weights that are missing, damaged, or of another network.
+        or "final", those at the end of training, which :func:`~deconvseg.predict` uses unless the recipe chooses the
+        best ones. The input (B, C, *S) must be on the plan's grid and normalised by the plan, with S a multiple of
+        ``size_multiple``; the output are logits (B, K, *S). Raises :class:`InputError` for weights that are missing,
+        damaged, or of another network.
         """
-        from deconvseg.models import create_model
+        return weight_files.network(self, which, device)
 
-        best = self.path / "weights_best.safetensors"
-        if which == "best" and not best.is_file() and best.name in self.manifest.get("files", {}):
-            raise InputError(f"{best} is missing; copy the run again, or take the final weights (`which='final'`)")
-        kind: Weights = "weights_best" if which == "best" and best.is_file() else "weights"
-        network = create_model(self.plan.model.name, **self.plan.model.config)
-        network.load_weights(self.load_weights(kind), str(self.path / f"{kind}.safetensors"), "plan.json describes")
-        return network.to(device).eval()
+    def choose_weights(self, asked: WeightsChoice | None = None) -> WeightsChoice:
+        """Return the requested weights, or else those that the run's recipe chooses: "final" or "best".
+
+        Raises :class:`InputError` if they are the best ones and the run has none.
+        """
+        return weight_files.choose(self, asked)
 
     def valid_hashes(self, name: str) -> list[str]:
         """Return the valid hashes of a file; empty if the manifest's lists were removed."""
@@ -255,7 +218,7 @@ class Run:
     @property
     def replaceable(self) -> bool:
         """Whether this run was stopped before it completed an epoch, so that it may be replaced."""
-        if self.resume_file.exists() or (self.path / FOLDS).exists() or not self._is_own():
+        if self.resume_file.exists() or self.holds_folds or not self._is_own():
             return False
         # In the first epoch, weights and metrics are written before the state for resuming.
         return not self.finished and len(self.metrics) <= 1
@@ -266,7 +229,7 @@ class Run:
         try:
             yield
         except DiskFullError as error:
-            if self.resume_file.exists() or (self.path / FOLDS).exists():
+            if self.resume_file.exists() or self.holds_folds:
                 raise DiskFullError(error.path, " and continue with `resume=True`") from error
             raise
 
@@ -283,7 +246,7 @@ class Run:
 
     def check_free(self) -> None:
         """Raise :class:`InputError` if the folder contains another run, or files that a run would replace."""
-        if self.resume_file.exists() or (self.path / FOLDS).exists():
+        if self.resume_file.exists() or self.holds_folds:
             raise InputError(
                 f"{self.path}: holds a run already; continue it with `resume=True` or choose another folder (`output`)"
             )

@@ -2,27 +2,27 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from deconvseg.data import read_json
 from deconvseg.errors import InputError, check_choice
 from deconvseg.runs.folder import FOLDS, Run
 from deconvseg.runs.origin import describe_run
+from deconvseg.runs.weight_files import WeightsChoice, file_of
 from deconvseg.system import choose_device
 
 if TYPE_CHECKING:
     from deconvseg.models import Network
 
 
-def load_network(
-    run: str | PathLike[str], which: Literal["best", "final"] = "best", *, device: str = "auto"
-) -> "Network":
+def load_network(run: str | PathLike[str], which: WeightsChoice = "best", *, device: str = "auto") -> "Network":
     """Return the trained network of a run folder, in evaluation mode: a module from images to logits.
 
     ``which`` selects the weights: "best" by validation Dice (the final ones of a run without validation), or "final",
-    which :func:`deconvseg.predict` uses. ``device`` is auto, cpu, cuda, cuda:N or mps. The input (B, C, *S) must be on
-    the grid of the run's plan and normalised by it, with S a multiple of ``network.size_multiple``; the logits are
-    (B, K, *S). Raises :class:`~deconvseg.errors.InputError` if there is no run, and for missing or damaged weights.
+    which :func:`deconvseg.predict` uses unless the recipe chooses the best ones. ``device`` is auto, cpu, cuda, cuda:N
+    or mps. The input (B, C, *S) must be on the grid of the run's plan and normalised by it, with S a multiple of
+    ``network.size_multiple``; the logits are (B, K, *S). Raises :class:`~deconvseg.errors.InputError` if there is no
+    run, and for missing or damaged weights.
 
     Example:
         >>> import torch
@@ -60,8 +60,26 @@ def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
     return tuple(folds)
 
 
-def weights_of(path: str | PathLike[str]) -> tuple[str | None, ...]:
+def record_weights(run: Run) -> dict[str, str | None]:
+    """Return the choice of the weights that a run is evaluated with ("final" or "best"), their file and SHA-256.
+
+    Raises :class:`~deconvseg.errors.InputError` if the recipe chooses the best weights and the run has none.
+
+    Example:
+        >>> from deconvseg.runs import Run, record_weights
+        >>> recorded = record_weights(Run.open("RUN"))
+        >>> recorded["choice"], recorded["file"]
+        ('final', 'weights.safetensors')
+
+    """
+    which = run.choose_weights()
+    return {"choice": which, "file": file_of(which), "sha256": describe_run(run, which)["weights_sha256"]}
+
+
+def weights_of(path: str | PathLike[str], which: WeightsChoice | None = None) -> tuple[str | None, ...]:
     """Return the SHA-256 of the weights of a run, or of each fold of a cross-validation.
+
+    ``which`` are the "final" or the "best" ones, by default those that the recipe chooses.
 
     Example:
         >>> from deconvseg.runs import weights_of
@@ -69,4 +87,4 @@ def weights_of(path: str | PathLike[str]) -> tuple[str | None, ...]:
         [64]
 
     """
-    return tuple(describe_run(run)["weights_sha256"] for run in open_runs(path))
+    return tuple(describe_run(run, which)["weights_sha256"] for run in open_runs(path))

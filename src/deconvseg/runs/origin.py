@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from deconvseg.data import file_sha256
 from deconvseg.errors import InputError
 from deconvseg.runs.folder import Run
+from deconvseg.runs.weight_files import WeightsChoice, file_of
 
 # The file next to the masks of `predict`: a JSON line per mask, with "runs" as in `describe_run`.
 PREDICTIONS = "predictions.jsonl"
@@ -47,17 +48,19 @@ def name_seen(names: Iterable[str], runs: Iterable[Run]) -> list[str]:
     return sorted(trained.intersection(names))
 
 
-def describe_run(run: Run) -> dict[str, Any]:
+def describe_run(run: Run, which: WeightsChoice | None = None) -> dict[str, Any]:
     """Return the name of a run's folder, the SHA-256 of its plan and weights, and the labels of its masks.
 
-    The hash of a missing file is None. ``labels`` maps the values in masks to names, ``colours`` maps names to colours;
-    both are empty without a plan.
+    ``which`` are the "final" or the "best" weights, by default those that the recipe chooses. The hash of a missing
+    file is None. ``labels`` maps the values in masks to names, ``colours`` maps names to colours; both are empty
+    without a plan.
     """
-    plan = run.path / "plan.json"
+    plan, which = run.path / "plan.json", which or _default_weights(run)
     return {
         "name": run.path.absolute().name,
         "plan_sha256": file_sha256(plan) if plan.is_file() else None,
-        "weights_sha256": _weights_hash(run),
+        "weights": which,
+        "weights_sha256": _weights_hash(run, which),
         **_describe_labels(run),
     }
 
@@ -78,9 +81,39 @@ def _is_run(folder: Path) -> bool:
     return (folder / "plan.json").is_file() and (folder / "manifest.json").is_file()
 
 
-def _weights_hash(run: Run) -> str | None:
+def is_described(run: Run, made: Mapping[str, Any]) -> bool:
+    """Return whether a description of :func:`describe_run` is that of this run with its final or its best weights.
+
+    Hashes are compared as far as both have them; without any in common the answer is no.
+
+    Example:
+        >>> from deconvseg.runs import Run, describe_run, is_described
+        >>> run = Run.open("RUN")
+        >>> is_described(run, describe_run(run, "best")), is_described(run, {"name": "RUN"})
+        (True, False)
+
+    """
+    own = describe_run(run)
+    hashes = {digest for which in get_args(WeightsChoice) if (digest := _weights_hash(run, which)) is not None}
+    compared = []
+    if made.get("plan_sha256") and own["plan_sha256"]:
+        compared.append(made["plan_sha256"] == own["plan_sha256"])
+    if made.get("weights_sha256") and hashes:
+        compared.append(made["weights_sha256"] in hashes)
+    return bool(compared) and all(compared)
+
+
+def _default_weights(run: Run) -> WeightsChoice:
     try:
-        found = run.manifest.get("files", {}).get("weights.safetensors")
+        return run.plan.recipe.weights
+    except InputError:
+        # The report itself states that the plan is missing or damaged.
+        return "final"
+
+
+def _weights_hash(run: Run, which: WeightsChoice) -> str | None:
+    try:
+        found = run.manifest.get("files", {}).get(file_of(which))
     except (InputError, AttributeError):
         # The report itself states that the manifest is damaged.
         return None

@@ -29,6 +29,12 @@ class RunWriter(Callback):
         self.validation_cases = validation_cases
         self.best = max((row["val_dice"] or -1.0 for row in run.metrics), default=-1.0)
 
+    @property
+    def owes_score(self) -> bool:
+        """Whether the weights are selected by validation and no epoch has a score; the same in all processes."""
+        selects = self.run.plan.recipe.weights == "best" and self.validation_cases > 0
+        return selects and leaders_value(self.best) < 0
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything; the resume state comes last, so that it is never newer than the other files."""
         assert isinstance(pl_module, SegmentationTask)
@@ -81,19 +87,34 @@ class EndAtOnce(Callback):
 
 
 class TimeLimit(Callback):
-    """Stops the run after a number of seconds of training and validation, by the first process's clock."""
+    """Stops the run after a number of seconds of training and validation, by the first process's clock.
 
-    def __init__(self, seconds: float) -> None:
+    If validations select the weights (``writer.owes_score``), the first one is finished, however long it takes.
+    """
+
+    def __init__(self, seconds: float, writer: RunWriter) -> None:
         self.seconds = seconds
+        self.writer = writer
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop when the time is up; the epoch ends with its files, but without a validation."""
+        """Stop when the time is up; the epoch ends with its files, but without a validation, unless one is owed."""
         assert isinstance(pl_module, SegmentationTask)
-        if leaders_value(pl_module.seconds) >= self.seconds:
+        if self._is_up(pl_module):
             trainer.should_stop = True
-            trainer.limit_val_batches = 0
+            if self.writer.owes_score:
+                trainer.check_val_every_n_epoch = 1
+            else:
+                trainer.limit_val_batches = 0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a validation that is owed take its time."""
+        assert isinstance(pl_module, SegmentationTask)
+        pl_module.finishes_validation = self.writer.owes_score
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if the time was up during a validation."""
         assert isinstance(pl_module, SegmentationTask)
-        trainer.should_stop |= pl_module.out_of_time
+        trainer.should_stop |= pl_module.out_of_time or (pl_module.finishes_validation and self._is_up(pl_module))
+
+    def _is_up(self, task: SegmentationTask) -> bool:
+        return leaders_value(task.seconds) >= self.seconds

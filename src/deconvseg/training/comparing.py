@@ -14,17 +14,20 @@ _SAME = 0.0005
 def compare_with_training(rows: Sequence[Mapping[str, Any]], result: Evaluation, plan: Plan) -> str | None:
     """Explain the difference between the last validation during training and the evaluation.
 
-    ``rows`` are the epochs' metrics. None if both values are the same, or if no epoch was validated.
+    ``rows`` are the epochs' metrics; for the best weights, the best validation is compared. None if both values are the
+    same, or if no epoch was validated.
     """
-    last = next((row for row in reversed(rows) if row["val_dice"] is not None), None)
-    if last is None:
+    validated = [row for row in rows if row["val_dice"] is not None]
+    if not validated:
         return None
+    best = plan.recipe.weights == "best"
+    last = max(validated, key=lambda row: row["val_dice"]) if best else validated[-1]
     count = last.get("val_cases", len(result.cases))
     fewer = count < last.get("val_cases_of", count)
     if not fewer and abs(last["val_dice"] - result.mean_dice) < _SAME:
         return None
     reasons = []
-    if last["epoch"] < rows[-1]["epoch"]:
+    if not best and last["epoch"] < rows[-1]["epoch"]:
         reasons.append(f"by the weights of that epoch, not of the last ({rows[-1]['epoch']})")
     if any(_is_resampled(case, plan) for case in result.cases):
         reasons.append(f"on the network's grid ({_describe_grid(plan)}), not on the masks'")

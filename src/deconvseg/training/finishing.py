@@ -8,7 +8,7 @@ from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Quiet, Timings
-from deconvseg.runs import Run
+from deconvseg.runs import Run, record_weights
 from deconvseg.system import choose_device
 from deconvseg.text import number_of
 from deconvseg.training.cases import open_cases
@@ -22,6 +22,7 @@ from deconvseg.training.tracking import Guests
 
 def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests, timings: Timings) -> None:
     """Predict and evaluate the validation cases, write the report, and remove temporary files."""
+    run.update_manifest(weights=record_weights(run))
     with timings.part("validation"):
         problems = _validate(run, *open_cases(run, options), options, console)
     with timings.part("report"):
@@ -37,7 +38,7 @@ def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests
 
 
 def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> list[str]:
-    """Predict the validation cases with the final weights and evaluate them; return the failures."""
+    """Predict the validation cases with the weights of the recipe and evaluate them; return the failures."""
     if not parts.val:
         return []
     shutil.rmtree(run.validation, ignore_errors=True)

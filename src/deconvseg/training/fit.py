@@ -57,7 +57,7 @@ def fit(
     if limit is not None and seconds_before >= limit:
         return
     validation_cases = len(cases["val"])
-    val_cases = spread(cases["val"], plan.recipe.validation_cases)
+    val_cases = spread(cases["val"], plan.recipe.count_validated(validation_cases))
     task = SegmentationTask(
         network,
         plan,
@@ -72,12 +72,13 @@ def fit(
     )
     shapes = [case.shape for case in cases["val"]]
     outlook = foresee(plan, options, len(cases["train"]), validation_cases, shapes=shapes, end=end)
+    writer = RunWriter(run, plan.output_names, validation_cases, trackers)
     callbacks: list[Callback] = [
-        RunWriter(run, plan.output_names, validation_cases, trackers),
+        writer,
         ProgressTeller(progress, outlook, validation_cases, run.metrics if resume else ()),
     ]
     if limit is not None:
-        callbacks.append(TimeLimit(limit))
+        callbacks.append(TimeLimit(limit, writer))
     if ranks.size > 1:
         callbacks.append(EndAtOnce())
     trainer = _create_trainer(run, callbacks, device, options, end.epochs, ranks)

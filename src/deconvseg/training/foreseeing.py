@@ -82,7 +82,7 @@ def foresee(
     """
     end = planned_end(options, plan) if end is None else end
     recipe, epochs, limit = plan.recipe, end.epochs, end.seconds
-    validated = min(predicted, recipe.validation_cases)
+    validated = recipe.count_validated(predicted)
     cost, steps = None, None
     if plan.predicted is not None:
         shapes = shapes or _median_shape(plan)

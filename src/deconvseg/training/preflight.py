@@ -43,6 +43,16 @@ def check_start(run: Run, options: TrainOptions) -> Plan | None:
     return given
 
 
+def check_selection(options: RunOptions, given: Plan | None, validated: int) -> None:
+    """Refuse to select the weights by the validation of no cases."""
+    recipe = request_of(options).to_recipe() if given is None else given.recipe
+    if options.plan_changes.get("recipe.weights", recipe.weights) == "best" and not validated:
+        raise InputError(
+            "the best weights are selected by validation, and no case is validated here; hold out cases (`fold=0`), or "
+            "take the final weights (`weights='final'`)"
+        )
+
+
 def check_dataset(data: Dataset, options: TrainOptions, given: Plan | None) -> None:
     """Raise :class:`InputError` for options that do not fit the dataset, without reading its images.
 

@@ -18,7 +18,7 @@ from deconvseg.training.further import asks_for_more, go_further
 from deconvseg.training.launch import check_processes, processes
 from deconvseg.training.loading import choose_workers
 from deconvseg.training.options import given_plan, resume_options, write_places
-from deconvseg.training.preflight import check_dataset, check_start
+from deconvseg.training.preflight import check_dataset, check_selection, check_start
 from deconvseg.training.resuming import check_resumable, check_same_plan, check_same_splits, record_own
 from deconvseg.training.shared_memory import check_shared_memory
 
@@ -59,6 +59,7 @@ def _start(output: Path, options: TrainOptions, console: Console) -> Run:
     parts = resolve_splits(data, options.splits, fold=options.fold, seed=options.seed, strata=strata)
     if not parts.train:
         raise InputError(f"{options.dataset}: no training cases; check the splits")
+    check_selection(options, given, len(parts.val))
     used = data.select([*parts.train, *parts.val])
     for text in find_leaks(data, [parts]):
         console.say(f"warning: {text}")

@@ -68,6 +68,7 @@ class SegmentationTask(LightningModule):
         self.train_losses: list[float] = []  # of all processes together
         self.validation_dice: list[Tensor] = []
         self.out_of_time = False  # during a validation
+        self.finishes_validation = False  # also when the time is up
         self.last_step: tuple[Tensor, int, list[str]] | None = None
 
     @property
@@ -191,5 +192,5 @@ class SegmentationTask(LightningModule):
             self.validation_dice.append(dice)
 
     def _look_at_the_clock(self) -> None:
-        if self.max_seconds is not None and self.seconds >= self.max_seconds:
+        if self.max_seconds is not None and self.seconds >= self.max_seconds and not self.finishes_validation:
             raise OutOfTimeError

@@ -1,0 +1,65 @@
+"""Checks that models can be averaged, and that post-processing belongs to their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from deconvseg.data import list_names
+from deconvseg.errors import InputError
+from deconvseg.inference.engine import Engine
+from deconvseg.inference.postprocessing import Postprocessing
+from deconvseg.planning import Plan, channel_order
+from deconvseg.runs import Run
+
+
+def check_model(model: object) -> None:
+    """Refuse a model that is neither a run nor a network or an engine with its plan."""
+    pair = model if isinstance(model, tuple) else (model,)
+    if isinstance(model, Run) or (
+        len(pair) == 2 and isinstance(pair[0], nn.Module | Engine) and isinstance(pair[1], Plan)
+    ):
+        return
+    given = " and a ".join(type(part).__name__ for part in pair)
+    raise InputError(
+        f"models: give runs, or pairs of a network or an engine (inference.Engine) and its plan, not a {given}"
+    )
+
+
+def check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
+    """Refuse networks whose classes or channels differ from those of the first one."""
+    first = plans[0]
+    given = [channel.name for channel in first.channels]
+    for name, plan in zip(names, plans, strict=True):
+        if (plan.labels, plan.regions) != (first.labels, first.regions):
+            raise InputError(
+                f"{name}: its classes {plan.output_names} differ from those of {names[0]}, {first.output_names}; "
+                "average only runs that were trained on the same labels"
+            )
+        if plan.crop_margin != first.crop_margin:
+            raise InputError(
+                f"{name}: its plan has the crop_margin {_margin(plan)}, but that of {names[0]} has {_margin(first)}; "
+                "average only runs that were trained with the same one"
+            )
+        wanted = [channel.name for channel in plan.channels]
+        if len(wanted) > 1 and channel_order(given, wanted) != tuple(range(len(given))):
+            raise InputError(
+                f"{name}: its channels {', '.join(wanted)} differ from those of {names[0]}, {', '.join(given)}; "
+                "average only runs that were trained on the same channels"
+            )
+
+
+def _margin(plan: Plan) -> str:
+    return "null (not at all)" if plan.crop_margin is None else str(plan.crop_margin)
+
+
+def check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
+    """Refuse post-processing of labels that the masks do not have."""
+    for step in postprocessing.steps:
+        foreign = {*step.labels, step.written_as, *step.enclosing.values()} - {0, *plan.labels.values}
+        if foreign:
+            raise InputError(
+                f"post-processing of {step.structure}: names the labels {list_names(sorted(foreign))}, but the masks "
+                f"have {list_names(plan.labels.values)}; it belongs to another run: predict without it"
+            )

@@ -176,7 +176,7 @@ def test_full_disk_while_preparing_is_one_clear_error(
 def test_processes_prepare_what_one_process_does(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
 ) -> None:
-    monkeypatch.setattr("deconvseg.data.cache._WORTH_PROCESSES_SECONDS", 0.0)
+    monkeypatch.setattr("deconvseg.system.workers._WORTH_PROCESSES", 0.0)
     alone = prepare(open_dataset(balls), tmp_path / "0")
     read.clear()
     shared = prepare(open_dataset(balls), tmp_path / "2", workers=2)
@@ -195,7 +195,7 @@ def test_a_preparation_that_goes_on_asks_a_new_case_whether_processes_are_worth_
     prepare(dataset.select(["ball0", "ball1"]), tmp_path)
     read.clear()
     # More than it takes to look at those that are there, less than a slow case and those after it.
-    monkeypatch.setattr("deconvseg.data.cache._WORTH_PROCESSES_SECONDS", 1.0)
+    monkeypatch.setattr("deconvseg.system.workers._WORTH_PROCESSES", 1.0)
     load = Dataset.load
 
     def slow(self: Dataset, case):  # type: ignore[no-untyped-def]
@@ -219,7 +219,7 @@ def test_a_case_whose_file_is_gone_is_named(balls: Path, tmp_path: Path) -> None
 def test_a_bad_file_in_another_process_is_its_own_error(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deconvseg.data.cache._WORTH_PROCESSES_SECONDS", 0.0)
+    monkeypatch.setattr("deconvseg.system.workers._WORTH_PROCESSES", 0.0)
     copy = tmp_path / "balls"
     shutil.copytree(balls, copy)
     dataset = open_dataset(copy)

@@ -6,11 +6,10 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -28,7 +27,7 @@ from deconvseg.data.stored_arrays import StoredArray, compress, open_stored, to_
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import DeconvsegError
 from deconvseg.progress import SILENT, Console, each, takes_console
-from deconvseg.system import make_folder, map_in_processes, naming, one_line, writing_error
+from deconvseg.system import make_folder, map_if_slow, naming, one_line, writing_error
 
 _log = logging.getLogger("deconvseg")
 
@@ -40,8 +39,6 @@ _CENTRES_PER_CLASS = 2000
 _USUAL_PATCH = {2: 256, 3: 64}
 # Blocks per patch along each axis: with fewer, patches read more than they need; more compress worse.
 _BLOCKS_PER_PATCH = 4
-# Processes take seconds to start, so less work than this is done in the calling process.
-_WORTH_PROCESSES_SECONDS = 5.0
 _RECORD = "entry.json"
 _FILES = ("image.b2nd", "labels.b2nd", "centres.npy")
 _UNFINISHED = ".unfinished-"
@@ -144,30 +141,12 @@ def prepare_cases(
         patch_size=None if patch_size is None else tuple(patch_size),
     )
     new = [case for case in dataset.cases if _is_new(place, case)]
-    # Other processes do not know a reader that a script has registered.
-    results = _spread(prepare, dataset.cases, new, workers if is_known_everywhere() else 0)
+    # Other processes do not know a reader that a script has registered. A case in the cache takes a fraction of the
+    # time, so it predicts the others only if all are in the cache.
+    results = map_if_slow(prepare, dataset.cases, workers if is_known_everywhere() else 0, _describe, new)
     return [
         result for _, result in zip(each(dataset.cases, text, console, lambda case: case.name), results, strict=True)
     ]
-
-
-def _spread(
-    prepare: Callable[[Case], PreparedCase], cases: Sequence[Case], new: Sequence[Case], workers: int
-) -> Iterator[PreparedCase]:
-    """Prepare the first new case in this process; its time decides whether starting processes pays for the others."""
-    if not cases:
-        return
-    # A case in the cache takes a fraction of the time, so it predicts the others only if all are in the cache.
-    alike = new or cases
-    first = cases.index(alike[0])
-    started = time.monotonic()
-    (result,) = map_in_processes(prepare, alike[:1], 0, _describe)
-    seconds = (time.monotonic() - started) * (len(alike) - 1)
-    workers = workers if seconds >= _WORTH_PROCESSES_SECONDS else 0
-    others = map_in_processes(prepare, [*cases[:first], *cases[first + 1 :]], workers, _describe)
-    yield from islice(others, first)
-    yield result
-    yield from others
 
 
 def _describe(case: Case) -> str:

@@ -36,7 +36,7 @@ from deconvseg.system.processes import (
 )
 from deconvseg.system.relaying import Relay
 from deconvseg.system.streams import UnfailingStream, protect_streams
-from deconvseg.system.workers import map_in_processes
+from deconvseg.system.workers import map_if_slow, map_in_processes
 
 __all__ = [
     "FOREIGN_ERRORS",
@@ -66,6 +66,7 @@ __all__ = [
     "leave_current_folder",
     "load_plugins",
     "make_folder",
+    "map_if_slow",
     "map_in_processes",
     "naming",
     "one_line",

@@ -2,9 +2,11 @@
 
 import pickle
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -15,6 +17,9 @@ from deconvseg.system.processes import start_process
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+# Processes start only for more work than this (seconds): each imports the package first.
+_WORTH_PROCESSES = 5.0
 
 
 class WorkerTraceback(Exception):  # noqa: N818 (only the cause of an error, never raised itself)
@@ -69,6 +74,31 @@ def map_in_processes(
         for worker in team:
             worker.end()
         threads.shutdown(cancel_futures=True)
+
+
+def map_if_slow(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    workers: int,
+    describe: Callable[[_Item], str],
+    slow: Sequence[_Item] = (),
+) -> Iterator[_Result]:
+    """Yield the results of `map_in_processes`, with processes only if the work takes long enough.
+
+    This process computes the first of the ``slow`` items (by default all are), whose time predicts that of the others.
+    """
+    if not items:
+        return
+    alike = slow or items
+    first = items.index(alike[0])
+    started = time.monotonic()
+    (result,) = map_in_processes(function, alike[:1], 0, describe)
+    seconds = (time.monotonic() - started) * (len(alike) - 1)
+    workers = workers if seconds >= _WORTH_PROCESSES else 0
+    others = map_in_processes(function, [*items[:first], *items[first + 1 :]], workers, describe)
+    yield from islice(others, first)
+    yield result
+    yield from others
 
 
 class _Worker:

@@ -110,7 +110,7 @@ def test_what_is_wrong_with_an_array_is_a_problem_of_its_case(npy, tmp_path):
 
 
 def test_cases_are_prepared_here_where_other_processes_do_not_know_the_reader(npy, discs, tmp_path, monkeypatch):
-    monkeypatch.setattr("deconvseg.data.cache._WORTH_PROCESSES_SECONDS", 0.0)
+    monkeypatch.setattr("deconvseg.system.workers._WORTH_PROCESSES", 0.0)
     from deconvseg.data import LabelEncoding, Normalisation
 
     dataset = open_dataset(as_arrays(discs, tmp_path / "arrays"))

@@ -67,6 +67,7 @@ _KEPT = {
     **dict.fromkeys(
         ("reproduce", "compare"), "the table so far and the finished cells are kept; continue with --resume"
     ),
+    "convert": "converted cases are kept; continue with the same command",
     "predict": "finished masks are kept; predict the others with --continue",
     **dict.fromkeys(("plan", "evaluate", "report", "sampling", "complexity", "check"), "nothing was written"),
 }

@@ -1,4 +1,4 @@
-"""``deconvseg data``: check a dataset, make a synthetic one, or show a published one's card."""
+"""``deconvseg data``: check or convert a dataset, make a synthetic one, or show a published one's card."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,12 +7,15 @@ import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.cards import count_cases, describe_card
-from deconvseg.cli.console import Terminal, echo, echo_path, print_json, warn
+from deconvseg.cli.console import Terminal, echo, echo_path, list_errors, print_json, warn
 from deconvseg.cli.helping import Command, Group
-from deconvseg.options import READING, RunOptions
+from deconvseg.options import READING, Option, RunOptions, whole
+from deconvseg.text import number_of
 
 app = typer.Typer(
-    help="Check a dataset, make a synthetic one, or show a published one's card.", no_args_is_help=True, cls=Group
+    help="Check or convert a dataset, make a synthetic one, or show a published one's card.",
+    no_args_is_help=True,
+    cls=Group,
 )
 
 
@@ -37,6 +40,54 @@ def check(dataset: str, splits: str | None, json: options.Json = False, **asked:
     else:
         echo(report.to_text())
     if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command(cls=Command)
+@options.takes(
+    RunOptions,
+    *("dataset", "splits", *READING, "workers"),
+    workers=Option("Processes that convert cases; 0: only this one. By default one per core, at most 8.", whole(0)),
+)
+def convert(
+    dataset: str,
+    splits: str | None,
+    workers: int | None,
+    output: Annotated[
+        Path, typer.Argument(help="The new folder, such as Dataset011_NAME; with --id, the folder to make it in.")
+    ],
+    to: Annotated[str, typer.Option(help="nnunet (raw, version 2) or msd (Medical Segmentation Decathlon).")],
+    number: Annotated[int | None, typer.Option("--id", help="Number of the dataset.", min=1, metavar="N")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default that of its folder.")] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Hard-link files that need no change instead of copying them.")
+    ] = False,
+    json: options.Json = False,
+    **asked: Any,
+) -> None:
+    """Write any dataset that can be read as nnU-Net raw or Medical Segmentation Decathlon, with a manifest.
+
+    Files that fit are copied, others written losslessly. Labels get consecutive values; conversion.json records the
+    mapping, all sources and hashes. The same command continues an interrupted conversion.
+    """
+    from deconvseg.data import convert, open_dataset
+
+    data = open_dataset(dataset, **asked)
+    done = convert(
+        data, output, to=to, number=number, name=name, splits=splits, link=link, workers=workers, console=Terminal()
+    )
+    if json:
+        print_json(done.to_json())
+    elif not done.problems:
+        kept = f", {len(done.kept)} of them kept" if done.kept else ""
+        echo(f"{number_of(done.training, 'training case')}, {number_of(done.testing, 'test case')}{kept}")
+        echo_path(done.folder)
+    list_errors(done.problems)
+    if done.problems:
+        warn(
+            f"{number_of(len(done.problems), 'case')} could not be converted, {len(done.written) + len(done.kept)} are "
+            "in place; correct or --exclude them, and run the command again"
+        )
         raise typer.Exit(1)
 
 

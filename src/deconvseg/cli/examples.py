@@ -81,6 +81,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg data check DATASET --image '*.png' --mask '*_mask*.png'",
         "deconvseg data check DATASET --labels 1=organ --labels 2=lesion:#ff0000",
     ),
+    "convert": (
+        "deconvseg data convert DATASET Dataset011_Discs --to nnunet",
+        "deconvseg data convert DATASET OUT --to nnunet --id 11 --name Discs",
+        "deconvseg data convert DATASET Task11_Discs --to msd --link",
+    ),
     "demo": (
         "deconvseg data demo DATASET",
         "deconvseg data demo DATASET --cases 10 --seed 1",

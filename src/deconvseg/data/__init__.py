@@ -13,6 +13,7 @@ from deconvseg.data.checks.label_findings import (
 )
 from deconvseg.data.checks.leaks import find_leaks
 from deconvseg.data.colours import class_colours, colour_numbers, default_colour, is_rgb, parse_colour
+from deconvseg.data.converting.converting import Conversion, convert, list_targets
 from deconvseg.data.dataset import (
     Case,
     Dataset,
@@ -84,6 +85,7 @@ __all__ = [
     "AxisOrder",
     "Case",
     "CaseDataset",
+    "Conversion",
     "Dataset",
     "DatasetReport",
     "DeclaredLabels",
@@ -121,6 +123,7 @@ __all__ = [
     "class_colours",
     "colour_numbers",
     "common_labels",
+    "convert",
     "count_values",
     "declare_labels",
     "default_colour",
@@ -152,6 +155,7 @@ __all__ = [
     "list_layouts",
     "list_names",
     "list_readers",
+    "list_targets",
     "make_demo_dataset",
     "make_folds",
     "make_stratified_folds",

@@ -13,6 +13,7 @@ from deconvseg.data.colours import RGB
 from deconvseg.data.file_names import case_stem, is_image, without_copies
 from deconvseg.data.formats.registry import image_suffix, is_picture
 from deconvseg.data.headers import read_header
+from deconvseg.data.json_files import read_json
 from deconvseg.errors import InputError
 
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -104,3 +105,18 @@ def guess_channels(images: Sequence[Path]) -> tuple[str, ...]:
         except InputError:
             continue  # `check_dataset` reports the file and the reason
     return ("grey",) if is_picture(images[0]) else ("image",)
+
+
+def named_tests(splits: Path | None) -> frozenset[str]:
+    """Return the test cases that a file of splits names; none for a file that cannot be read (its use reports why)."""
+    if splits is None:
+        return frozenset()
+    try:
+        record = read_json(splits)
+    except InputError:
+        return frozenset()
+    folds = record if isinstance(record, list) else [record]
+    listed = (fold.get("test") for fold in folds if isinstance(fold, dict))
+    return frozenset(
+        normalize("NFC", name) for names in listed if isinstance(names, list) for name in names if isinstance(name, str)
+    )

@@ -45,11 +45,11 @@ def name_files(dataset: Dataset) -> dict[str, Path]:
 
     Names are relative to the dataset's folder; a file elsewhere is named by its case and file name.
     """
-    folder = _plain(dataset.root if dataset.root.is_dir() else dataset.root.parent)
+    folder = plain_path(dataset.root if dataset.root.is_dir() else dataset.root.parent)
     named: dict[str, Path] = {}
     for case in dataset.cases:
         for file in case.files:
-            path = _plain(file)
+            path = plain_path(file)
             inside = path.is_relative_to(folder)
             name = path.relative_to(folder).as_posix() if inside else f"{case.name}/{path.name}"
             if not inside and named.get(name, path) != path:
@@ -105,7 +105,7 @@ def _describe_listing(dataset: Dataset, named: Mapping[str, Path]) -> dict[str, 
     names = {path: name for name, path in named.items()}
 
     def name(path: Path | None) -> str | None:
-        return None if path is None else names[_plain(path)]
+        return None if path is None else names[plain_path(path)]
 
     labels = sorted((dataset.label_names or {}).items())
 
@@ -126,7 +126,7 @@ def _describe_listing(dataset: Dataset, named: Mapping[str, Path]) -> dict[str, 
     }
 
 
-def _plain(path: Path) -> Path:
+def plain_path(path: Path) -> Path:
     """Return the absolute path without ``..`` components; links are not resolved."""
     return Path(os.path.normpath(path.absolute()))
 

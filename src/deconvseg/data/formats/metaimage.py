@@ -16,7 +16,10 @@ from deconvseg.errors import InputError
 
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 
-_WRITTEN = {"uint8": "MET_UCHAR", "uint16": "MET_USHORT", "int32": "MET_INT", "int64": "MET_LONG_LONG"}
+_WRITTEN = {
+    **{"uint8": "MET_UCHAR", "int16": "MET_SHORT", "uint16": "MET_USHORT", "int32": "MET_INT"},
+    **{"int64": "MET_LONG_LONG", "float32": "MET_FLOAT"},
+}
 _TYPES = {
     **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4"},
     **{"MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8"},
@@ -130,7 +133,7 @@ class MetaImageHeader:
 
 
 def save_metaimage(pixels: npt.NDArray[Any], geometry: Geometry, path: Path, *, like: Path | None) -> None:
-    """Write labels (X, Y, Z) or (rows, columns) and a header to one file, in the unit of the MetaImage ``like``."""
+    """Write numbers (X, Y, Z) or (rows, columns) and a header to one file, in the unit of the MetaImage ``like``."""
     source = None if like is None or not like.name.lower().endswith(METAIMAGE_SUFFIXES) else MetaImageHeader(like)
     unit, scale = ("", 1.0) if source is None else source.unit()
     axes, origin = (part / scale for part in itk_axes(geometry))

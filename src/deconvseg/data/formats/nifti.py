@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,37 @@ def save_nifti_shares(shares: npt.NDArray[np.float32], geometry: Geometry, path:
     stored = np.broadcast_to(np.uint16(0), (*shares.shape[1:], len(shares)))
     header = _volume_like(stored, geometry, like).header
     header.set_slope_inter(1 / SHARE_STEPS, 0)
+    planes = (np.rint(share[:, :, plane] * SHARE_STEPS) for share in shares for plane in range(share.shape[2]))
+    _write_numbers(header, planes, path)
+
+
+def save_nifti_stored(
+    numbers: npt.NDArray[Any],
+    geometry: Geometry,
+    path: Path,
+    *,
+    like: Path | None,
+    slope: float | None = None,
+    inter: float = 0.0,
+) -> None:
+    """Write stored numbers (X, Y, Z) or (X, Y, Z, C) in their type to ``path``, compressed, unscaled.
+
+    Readers multiply them by ``slope`` and add ``inter``. The place of the header is that of `save_nifti`.
+    """
+    header = _volume_like(np.broadcast_to(numbers.dtype.type(0), numbers.shape), geometry, like).header
+    header.set_slope_inter(*((1, 0) if slope is None else (slope, inter)))
+    planes = numbers.reshape(numbers.shape[0] * numbers.shape[1], -1, order="F").T
+    _write_numbers(header, planes, path)
+
+
+def _write_numbers(header: Any, parts: Iterable[npt.NDArray[Any]], path: Path) -> None:
+    """Write a header and, part by part, its numbers, the first axis fastest."""
     header["vox_offset"] = header.single_vox_offset
     with path.open("wb") as file, gzip.GzipFile("", "wb", 1, file, mtime=0) as stream:
         stream.write(header.binaryblock)
         stream.write(bytes(header.single_vox_offset - len(header.binaryblock)))
-        for share in shares:
-            for plane in range(share.shape[2]):
-                numbers = np.rint(share[:, :, plane] * SHARE_STEPS).astype(header.get_data_dtype())
-                stream.write(numbers.tobytes(order="F"))
+        for part in parts:
+            stream.write(part.astype(header.get_data_dtype()).tobytes(order="F"))
 
 
 def _volume_like(pixels: npt.NDArray[Any], geometry: Geometry, like: Path | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,15 @@ from deconvseg.data.formats.registry import image_suffixes, is_picture
 from deconvseg.data.json_files import read_json_object
 from deconvseg.data.layouts.dataset_json import missing_masks, numbered_names, orphans, parse_labels
 from deconvseg.data.layouts.left_out import find_left_out, name_left_out
-from deconvseg.data.listing import by_stem, channel_files, channel_of, find_splits, list_image_files, sibling_channel
+from deconvseg.data.listing import (
+    by_stem,
+    channel_files,
+    channel_of,
+    find_splits,
+    list_image_files,
+    named_tests,
+    sibling_channel,
+)
 from deconvseg.errors import InputError
 
 
@@ -22,7 +30,10 @@ def is_nnunet(root: Path) -> bool:
 
 
 def open_nnunet(root: Path) -> Dataset:
-    """Open an nnU-Net raw dataset: ``imagesTr/CASE_0000.ext``, one file per channel, and ``labelsTr/CASE.ext``."""
+    """Open an nnU-Net raw dataset: ``imagesTr/CASE_0000.ext``, one file per channel, and ``labelsTr/CASE.ext``.
+
+    Cases of ``imagesTs`` and ``labelsTs`` are part of it if a file of splits in the folder names them as test cases.
+    """
     source = root / "dataset.json"
     record = read_json_object(source) if source.is_file() else {}
     found = list_image_files(root / "imagesTr")
@@ -38,33 +49,54 @@ def open_nnunet(root: Path) -> Dataset:
         )
     names = numbered_names(record, ("channel_names", "modality"), source)
     names = names or tuple(f"channel {number}" for number in range(1 + max(max(group) for group in grouped.values())))
+    splits_file = find_splits(root)
     cases, problems = [], left_out + find_left_out(root / "labelsTr", found_masks, severity="warning")
     problems += _unnumbered(files) + _other_endings(found, files, record)
     for name, channels in grouped.items():
-        colour = len(names) == 3 and set(channels) == {0} and is_picture(channels[0])
-        example = next(iter(channels.values()))
-        expected = 1 if colour else len(names)
-        images = tuple(sibling_channel(example, number) for number in range(expected))
+        images = _images(channels, names)
         cases.append(Case(name, images, labels_by_case.get(name)))
         problems += tuple(
             Problem(str(path), f"is channel {number}, but the dataset has {len(names)} channels", "error", name)
             for number, path in channels.items()
-            if number >= expected
+            if number >= len(images)
         )
+    tests = _tests(root, record, names, named_tests(splits_file) - grouped.keys())
     declared = parse_labels(record, source)
     return Dataset(
         root=root,
         layout="nnunet",
-        cases=tuple(cases),
+        cases=(*cases, *tests),
         channel_names=names,
         label_names=declared.names if declared else None,
         regions=declared.regions if declared else None,
         ignore_label=declared.ignore if declared else None,
-        splits_file=find_splits(root),
+        splits_file=splits_file,
         problems=problems
         + missing_masks(tuple(cases))
         + orphans(root / "labelsTr", {labels_by_case[name] for name in grouped if name in labels_by_case}),
     )
+
+
+def _images(channels: Mapping[int, Path], names: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files of a case: one for each of the named channels, or a single picture in colour."""
+    colour = len(names) == 3 and set(channels) == {0} and is_picture(channels[0])
+    example = next(iter(channels.values()))
+    return tuple(sibling_channel(example, number) for number in range(1 if colour else len(names)))
+
+
+def _tests(root: Path, record: Mapping[str, Any], names: Sequence[str], asked: Collection[str]) -> list[Case]:
+    """Return the cases of ``imagesTs`` that are asked for, with the masks of ``labelsTs``."""
+    if not asked or not (root / "imagesTs").is_dir():
+        return []
+    images, masks = (
+        [path for path in list_image_files(root / folder) if _has_ending(path, record)]
+        if (root / folder).is_dir()
+        else []
+        for folder in ("imagesTs", "labelsTs")
+    )
+    labels = by_stem(masks)
+    grouped = channel_files(images)
+    return [Case(name, _images(found, names), labels.get(name)) for name, found in grouped.items() if name in asked]
 
 
 def _has_ending(path: Path, record: Mapping[str, Any]) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from deconvseg.data.dataset import Dataset, list_names
-from deconvseg.data.splits.resolving import Splits, read_folds, read_splits, resolve_splits
+from deconvseg.data.splits.reading import Splits, read_folds, read_splits
+from deconvseg.data.splits.resolving import resolve_splits
 from deconvseg.errors import InputError
 
 

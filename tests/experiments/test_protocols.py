@@ -10,6 +10,7 @@ import torch
 from deconvseg.catalog import PRESETS, PUBLISHED_SCORES
 from deconvseg.data import make_demo_dataset
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.evaluation import evaluate
 from deconvseg.experiments import (
     Executor,
     Outcome,
@@ -25,7 +26,7 @@ from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.models import create_model
 from deconvseg.planning import Recipe
 from deconvseg.progress import Console
-from deconvseg.reporting.results import read_results
+from deconvseg.reporting.results import TableResult, read_results
 
 _ROWS = ["deconver-r1", "deconver-r4"]
 
@@ -171,9 +172,35 @@ def test_a_rehearsed_table_with_a_failing_cell_is_completed_by_resume(tmp_path: 
     assert cell.published.value == 77.39
     assert {entry.what for entry in second.scaled} >= {"folds", "widths of the networks", "steps of a training"}
     assert read_results(output) == second
+    _check_distances(output, strokes, second)
     splits = [run.read_text() for run in output.glob("cells/*/crossval/splits_final.json")]
     assert len(splits) == 2
     assert splits[0] == splits[1]
+
+
+def _check_distances(output: Path, strokes: Path, result: TableResult) -> None:
+    """HD95 is in voxels of the plan's grid, of the cases in which neither mask is empty, and these are counted."""
+    cell = result.cell("deconver-r1", "isles22/hd95")
+    runs = output / "cells" / "isles22-deconver-r1-seed0" / "crossval"
+    for score in cell.folds:
+        run = runs / f"fold_{score.fold}"
+        found = evaluate(
+            strokes / "strokes", run / "validation", run=run, grid="plan", unit="voxel", metrics="hd95_defined",
+            splits=output / "splits" / "isles22.json", split="val", fold=score.fold,
+        )  # fmt: skip
+        values = {case.case: case.value for case in cell.cases if case.fold == score.fold}
+        assert values == {case.name: case.mean["hd95_defined"] for case in found.cases}
+        assert score.value == found.summary["mean"]["hd95_defined"]["mean"]
+    known = sum(score.value is not None for score in cell.cases)
+    (note,) = [note for note in result.notes if note.startswith("ISLES'22, HD95: scores of the cases in which")]
+    title = next(row.title for row in result.rows if row.key == "deconver-r1")
+    assert f"{title} {known} of 6" in note
+
+
+def test_distances_of_the_deconver_tables_are_the_authors_reading() -> None:
+    columns = [column for key in list_protocols() for column in read_protocol(key).columns if "hd95" in column.key]
+    assert len(columns) == 10
+    assert {(column.metric, column.grid, column.unit) for column in columns} == {("hd95_defined", "plan", "voxel")}
 
 
 def test_a_table_of_costs_trains_nothing(tmp_path: Path) -> None:

@@ -180,7 +180,26 @@ class TestTexts:
             "not asked for"
         ]
         assert {row["cases"] for row in rows if row["status"] == "done"} == {"4"}
+        assert {row["undefined"] for row in rows if row["status"] == "done"} == {"0"}
         assert {row["parameters"] for row in rows if row["row"] == "unetr"} == {"91225313", "91815137"}
+
+    def test_cases_without_a_value_are_counted(self):
+        cell = RESULT.cell("nnunet", "glas/hd95")
+        cases = tuple(score.model_copy(update={"value": None}) if score.fold == 1 else score for score in cell.cases)
+        changed = cell.model_copy(update={"cases": cases})
+        rows = tuple(
+            row.model_copy(update={"cells": tuple(changed if one == cell else one for one in row.cells)})
+            for row in RESULT.rows
+        )
+        result = RESULT.model_copy(update={"rows": rows})
+        found = list(csv.DictReader(render_csv(result).splitlines()))
+        assert [row["undefined"] for row in found if row["row"] == "nnunet" and row["metric"] == "hd95"] == list(
+            "04000"
+        )
+        (line,) = [
+            line for line in render_markdown(result).splitlines() if line.startswith("| GlaS, HD95 (pixel) | nnU-Net")
+        ]
+        assert " | 16 of 20 | " in line
 
     def test_names_of_versions_and_commands_cannot_leave_their_place(self):
         odd = RESULT.model_copy(update={"notes": ("a\nb | c <script>",), "command": "x\x1b[31m"})

@@ -142,8 +142,8 @@ def _score(cell: Cell, protocol: Protocol, folds: Sequence[int], console: Consol
     columns = [column for column in protocol.columns if column.dataset == cell.dataset]
     scores: dict[str, Any] = {column.key: {"folds": [], "cases": []} for column in columns}
     for fold, masks, run in _predictions(cell, protocol, dataset, folds, console):
-        for way in dict.fromkeys((column.unit, column.empty) for column in columns):
-            same = [column for column in columns if (column.unit, column.empty) == way]
+        for scoring in dict.fromkeys(column.scoring for column in columns):
+            same = [column for column in columns if column.scoring == scoring]
             found = _evaluate(cell, dataset, masks, run, fold, same, console)
             for column in same:
                 _add(scores[column.key], found, column, fold)
@@ -218,6 +218,7 @@ def _evaluate(
         fold=fold,
         metrics=[column.metric for column in columns],
         unit="voxel" if first.unit == "voxel" else "mm",
+        grid=first.grid,
         empty=first.empty,
         console=console,
     )

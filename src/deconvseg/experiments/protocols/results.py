@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deconvseg._version import __version__
-from deconvseg.catalog import PRESETS, PUBLISHED_SCORES, ScoreRow
-from deconvseg.evaluation import list_metrics
+from deconvseg.catalog import DATASETS, PRESETS, PUBLISHED_SCORES, ScoreRow
+from deconvseg.evaluation import Metric, list_metrics
 from deconvseg.experiments.protocols.asking import Table
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.costs import Costs
@@ -44,21 +44,37 @@ def gather(table: Table, progress: Progress) -> TableResult:
     """Return the result of the cells that are finished, and the reasons for the others."""
     protocol = table.protocol
     printed = _published(protocol)
+    rows = tuple(_row(table, row, progress, printed.get(row.key)) for row in protocol.rows)
     return TableResult(
         key=protocol.key,
         title=protocol.title,
         paper=protocol.paper,
         columns=tuple(_column(column) for column in protocol.columns),
-        rows=tuple(_row(table, row, progress, printed.get(row.key)) for row in protocol.rows),
+        rows=rows,
         reference=protocol.reference,
         scaled=tuple(describe_scale(table)),
-        notes=protocol.notes,
+        notes=(*protocol.notes, *(text for column in protocol.columns if (text := _count_defined(column, rows)))),
         folds=table.folds,
         seeds=table.seeds,
         command=table.asked.command or "",
         made=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         versions=_versions(),
     )
+
+
+def _count_defined(column: ProtocolColumn, rows: Sequence[ResultRow]) -> str:
+    """Return a sentence with the numbers of scores of a column that leaves out cases; "" for another column."""
+    counts = []
+    for row in rows:
+        values = [score.value for cell in row.cells if cell.column == column.key for score in cell.cases]
+        if values:
+            counts.append((row.title, sum(value is not None for value in values), len(values)))
+    drops = _metric(column).empty.both is None
+    if not counts or not (drops or any(known < total for _, known, total in counts)):
+        return ""
+    numbers = ", ".join(f"{title} {known} of {total}" for title, known, total in counts)
+    where = f"{DATASETS.get(column.dataset, column.dataset)}, {_title(column)}"
+    return f"{where}: scores of the cases in which it is defined, {numbers}."
 
 
 def _row(table: Table, row: ProtocolRow, progress: Progress, published: ScoreRow | None) -> ResultRow:
@@ -112,17 +128,24 @@ def _cell(
 
 
 def _column(column: ProtocolColumn) -> ResultColumn:
-    metric = {metric.key: metric for metric in list_metrics()}[column.metric]
     return ResultColumn(
         key=column.key,
         dataset=column.dataset,
         metric=column.metric,
-        title=column.title or f"{metric.title} {column.structure}".strip(),
+        title=_title(column),
         structure=column.structure,
         unit=column.unit,
         digits=column.digits,
-        better=metric.better,
+        better=_metric(column).better,
     )
+
+
+def _metric(column: ProtocolColumn) -> Metric:
+    return {metric.key: metric for metric in list_metrics()}[column.metric]
+
+
+def _title(column: ProtocolColumn) -> str:
+    return column.title or f"{_metric(column).title} {column.structure}".strip()
 
 
 def _network(table: Table, row: ProtocolRow) -> tuple[str, dict[str, Any]]:

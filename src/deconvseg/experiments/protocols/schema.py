@@ -55,8 +55,9 @@ class ProtocolRow(_Part):
 class ProtocolColumn(_Part):
     """A column: a ``metric`` (its key, such as "dsc") of a ``structure`` (empty: the mean over all) of a dataset.
 
-    ``unit`` is "%" for overlaps in percent, "mm", or "voxel" (pixels in 2D), on the grid of the images; ``empty`` is
-    the rule for empty masks (`deconvseg.evaluation.evaluate`).
+    ``unit`` is "%" for overlaps in percent, "mm", or "voxel" (pixels in 2D). ``grid`` is where masks are scored,
+    and ``empty`` the rule for empty masks (`deconvseg.evaluation.evaluate`). ``printed`` is the metric's key in the
+    published table if it has another one there.
     """
 
     dataset: str
@@ -66,11 +67,18 @@ class ProtocolColumn(_Part):
     unit: Literal["", "%", "mm", "voxel"] = ""
     digits: Annotated[int, Field(ge=0, le=9)] = 2
     empty: Literal["diagonal", "brats", "drop"] = "diagonal"
+    grid: Literal["image", "plan"] = "image"
+    printed: str = ""
 
     @property
     def key(self) -> str:
-        """Dataset, metric and structure, such as ``"brats23/dsc/WT"``."""
-        return "/".join(part for part in (self.dataset, self.metric, self.structure) if part)
+        """Dataset, metric and structure as they are published, such as ``"brats23/dsc/WT"``."""
+        return "/".join(part for part in (self.dataset, self.printed or self.metric, self.structure) if part)
+
+    @property
+    def scoring(self) -> tuple[str, str, str]:
+        """Unit, rule for empty masks and grid, which the columns of one evaluation have in common."""
+        return self.unit, self.empty, self.grid
 
 
 class ProtocolFigure(_Part):

@@ -192,10 +192,16 @@ def state_tests(result: TableResult) -> list[Statement]:
             statements.append(
                 Statement(
                     full_title(column), row.title, number(found.case_mean, column.digits),
-                    interval_text(found, column.digits), str(found.cases), against, difference, p, p_holm,
+                    interval_text(found, column.digits), _count(cell, found), against, difference, p, p_holm,
                 )
             )  # fmt: skip
     return statements
+
+
+def _count(cell: ResultCell | None, found: Summary) -> str:
+    """Return the number of cases with a value, and of how many, if some have none."""
+    cases = len({score.case for score in cell.cases}) if cell is not None else 0
+    return f"{found.cases} of {cases}" if found.cases < cases else str(found.cases)
 
 
 def probability(value: float | None) -> str:

@@ -7,7 +7,7 @@ from deconvseg.reporting.results.model import ResultCell, ResultColumn, ResultRo
 
 COLUMNS = (
     *("table", "row", "network", "model", "dataset", "metric", "structure", "unit", "status", "seed", "fold", "value"),
-    *("cases", "published", "published_sd", "parameters", "kflops", "run", "reason"),
+    *("cases", "undefined", "published", "published_sd", "parameters", "kflops", "run", "reason"),
 )
 
 
@@ -26,13 +26,15 @@ def render_csv(result: TableResult) -> str:
     return file.getvalue()
 
 
-def _scores(cell: ResultCell) -> list[tuple[object, object, object, object]]:
+def _scores(cell: ResultCell) -> list[tuple[object, ...]]:
+    """Return seed, fold, value, number of cases and of those without a value, for every fold."""
     if not cell.folds:
-        return [("", "", "", "")]
-    found: list[tuple[object, object, object, object]] = []
+        return [("",) * 5]
+    found: list[tuple[object, ...]] = []
     for score in cell.folds:
-        cases = sum((case.fold, case.seed) == (score.fold, score.seed) for case in cell.cases)
-        found.append((score.seed, score.fold, _blank(score.value), cases or ""))
+        values = [case.value for case in cell.cases if (case.fold, case.seed) == (score.fold, score.seed)]
+        counts = (len(values), values.count(None)) if values else ("", "")
+        found.append((score.seed, score.fold, _blank(score.value), *counts))
     return found
 
 

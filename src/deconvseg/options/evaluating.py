@@ -86,7 +86,7 @@ class EvaluateOptions(PartOptions):
     plan: Annotated["Plan | _Path | None", Option("Plan of that grid; by default that of the run.", PLAN)] = None
     metrics: Annotated[
         str | Sequence[str] | None,
-        Option("Metrics separated by commas, or all; by default dice,hd95,nsd.", NAMES),
+        Option("Metrics separated by commas, or all; by default dice,hd95,hd95_defined,nsd.", NAMES),
     ] = None
     empty: Annotated[
         Literal["diagonal", "brats", "drop"],

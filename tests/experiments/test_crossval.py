@@ -345,6 +345,21 @@ def test_a_dataset_with_regions_is_scored_by_region(balls: Path, tmp_path: Path)
     assert set(summary["mean"]) == {"(3, 7)", "7"}
     assert result.postprocessing is not None
     assert {trial.structure for trial in result.postprocessing.trials} == {"ball", "core"}
+    # What was scored is on disk, and can be scored again with the same result.
+    assert result.evaluation.region_files
+    for fold in range(2):
+        validation = tmp_path / "run" / f"fold_{fold}" / "validation"
+        assert {path.name for path in (validation / "regions").iterdir()} == {"ball", "core"}
+        again = evaluate(
+            tmp_path / "data",
+            validation,
+            run=validation.parent,
+            splits=tmp_path / "run" / "splits_final.json",
+            split="val",
+            fold=fold,
+        )
+        kept = read_evaluation(validation / "metrics.json")
+        assert (again.summary, again.region_files) == (kept.summary, True)
     whole = sum(case.metrics[3]["n_truth"] for case in result.evaluation.cases)
     assert whole > sum(case.metrics[7]["n_truth"] for case in result.evaluation.cases) > 0
 

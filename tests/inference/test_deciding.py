@@ -67,8 +67,27 @@ def test_levels_are_the_masks_at_every_threshold(kind: str, seed: int, logits: b
     levels = Rule(plan).levels(maps, logits=logits)
     assert levels.shape == (len(plan.output_names), 12, 9)
     for place, name in enumerate(plan.output_names):
-        mask = np.isin(Rule(plan, {name: threshold}).ids(maps, logits=logits), members(plan, place))
+        rule = Rule(plan, {name: threshold})
+        if plan.regions is None:
+            mask = np.isin(rule.ids(maps, logits=logits), members(plan, place))
+        else:
+            mask = rule.separate(maps, logits=logits)[plan.painting_order.index(place)].numpy()
         assert np.array_equal(levels[place] > GRID.index(threshold), mask)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, st.booleans(), thresholds)
+def test_each_region_is_thresholded_by_itself(seed: int, logits: bool, threshold: float) -> None:
+    plan = PLANS["regions"]
+    maps = random_maps(plan, seed, logits=logits)
+    bound = np.float32(np.log(threshold / (1 - threshold)) if logits else threshold)
+    found = Rule(plan, threshold).separate(maps, logits=logits)
+    named = dict(zip([structure.name for structure in plan.structures], found, strict=True))
+    for name, one in zip(plan.output_names, maps, strict=True):
+        assert torch.equal(named[name], one > torch.tensor(bound))
+    # Painted, a region also has what is in the regions inside it.
+    painted = Rule(plan, threshold).ids(maps, logits=logits)
+    assert np.array_equal(np.isin(painted, (1, 2, 3)), found.any(0).numpy())
 
 
 @settings(deadline=None, max_examples=30)

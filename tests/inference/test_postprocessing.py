@@ -11,7 +11,14 @@ from hypothesis.extra import numpy as hnp
 
 from deconvseg.data import Geometry, LabelMap, Region
 from deconvseg.errors import InputError
-from deconvseg.inference import Postprocessing, apply, component_volumes, make_step, read_postprocessing
+from deconvseg.inference import (
+    Postprocessing,
+    apply,
+    apply_to_regions,
+    component_volumes,
+    make_step,
+    read_postprocessing,
+)
 
 LABELS = (Region("a", (1,), 1), Region("b", (2,), 2), Region("c", (3,), 3))
 ALL = Region("all foreground", (1, 2, 3), 1)
@@ -149,6 +156,30 @@ def test_a_hole_of_a_region_is_filled_with_the_region_around_it_too():
     assert (processed(pixels, make_step("fill_holes", NESTED[2], NESTED))[2, 2]) == 1
     pixels[2, 2] = 2
     assert (processed(pixels, make_step("fill_holes", NESTED[2], NESTED))[2, 2]) == 3
+
+
+def separate(pixels, structures):
+    return np.array([np.isin(pixels, structure.labels) for structure in structures], np.uint8)
+
+
+@settings_
+@given(masks(), st.data())
+def test_regions_with_a_mask_each_become_those_of_the_painted_mask(pixels, data):
+    structures = data.draw(st.sampled_from((LABELS, NESTED)))
+    targets = structures if structures is NESTED else (ALL, *structures)
+    steps = data.draw(chosen_steps(targets))
+    found = separate(pixels, structures)
+    apply_to_regions(post(*steps), found, structures, (1.0,) * pixels.ndim)
+    assert np.array_equal(found, separate(processed(pixels, *steps), structures))
+
+
+def test_a_region_outside_the_one_around_it_is_removed_by_itself():
+    whole, core = [1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 1]
+    found = np.array([[whole], [core]], np.uint8)
+    apply_to_regions(post(make_step("keep_largest", NESTED[0], NESTED)), found, NESTED[:2], (1.0, 1.0))
+    assert found[:, 0].tolist() == [whole, core]
+    apply_to_regions(post(make_step("keep_largest", NESTED[1], NESTED)), found, NESTED[:2], (1.0, 1.0))
+    assert found[:, 0].tolist() == [whole, [0, 0, 1, 0, 0, 0, 0]]
 
 
 def test_a_lesion_in_an_organ_is_no_hole():

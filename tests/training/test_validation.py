@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deconvseg.inference import labels_from_maps, predict_windows
+from deconvseg.inference import predict_windows
 from deconvseg.losses import region_masks
 from deconvseg.models.complexity.memory import StorageTracker
 from deconvseg.planning import Plan
@@ -32,8 +32,7 @@ def dice_of_maps(network: nn.Module, plan: Plan, image: Tensor, labels: Tensor) 
     regions = plan.regions is not None
     maps = predict_windows(network, image[None], plan.patch_size, overlap=plan.recipe.overlap, regions=regions)
     ids = [region.labels for region in plan.regions or ()] or [(1,), (2,)]
-    painted = torch.from_numpy(labels_from_maps(maps[0], plan, threshold=0.5)).long() if regions else maps.argmax(1)[0]
-    predicted = region_masks(painted[None], ids)[0] > 0
+    predicted = maps[0] > 0.5 if regions else region_masks(maps.argmax(1), ids)[0] > 0
     truth = region_masks(labels[None], ids)[0] > 0
     judged = labels != 3
     pairs = [((p & judged).numpy(), (t & judged).numpy()) for p, t in zip(predicted, truth, strict=True)]
@@ -83,7 +82,7 @@ def test_what_a_mean_is_over_stands_beside_it() -> None:
     assert ValidationScore.of([healthy]).describe(1) == "1.000"
 
 
-def test_a_region_holds_what_is_painted_in_it_as_in_the_mask_that_is_written() -> None:
+def test_a_region_is_scored_by_its_own_map_and_not_by_those_inside_it() -> None:
     class CoreAlone(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             maps = torch.full((len(x), 2, *x.shape[2:]), -1.0)
@@ -94,7 +93,7 @@ def test_a_region_holds_what_is_painted_in_it_as_in_the_mask_that_is_written() -
     found = dice_of_case(
         CoreAlone(), plan_for((16, 16), True, None), torch.randn(1, 30, 20), labels, device=torch.device("cpu")
     )
-    assert found.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert found.tolist() == [[0.0, 1.0], [1.0, 1.0]]
 
 
 def test_no_maps_of_the_whole_case_are_held() -> None:

@@ -44,6 +44,7 @@ from deconvseg.data.labels.encoding import WHITE, LabelEncoding, align_white, co
 from deconvseg.data.labels.label_files import parse_labels, read_label_file
 from deconvseg.data.labels.mask_values import read_mask
 from deconvseg.data.labels.painting import Paint, check_painting, painting_order
+from deconvseg.data.labels.region_files import RegionFiles
 from deconvseg.data.labels.segments import read_mask_pair
 from deconvseg.data.labels.sources import MaskPart, MaskSource
 from deconvseg.data.layouts.bids_writing import bids_mask_paths, write_bids_description
@@ -109,6 +110,7 @@ __all__ = [
     "Problem",
     "Reader",
     "Region",
+    "RegionFiles",
     "Sample",
     "Segment",
     "Splits",

@@ -59,6 +59,15 @@ def caution_of_dataset(truth: Path, *, ignore: bool, regions: bool) -> Iterator[
         )
 
 
+def caution_of_region_files(unread: bool, prediction: Path) -> Iterator[str]:
+    """Yield a warning if the files of regions of the predictions are not read, because labels are scored."""
+    if unread:
+        yield (
+            f"{prediction}: each region has a file of its own, but the labels of the masks are scored, because the "
+            "true masks declare no regions; give the run that predicted them (`run=RUN`)"
+        )
+
+
 def caution_of_emptiness(cases: Sequence[CaseMetrics], empty: Policy) -> Iterator[str]:
     """Yield a warning if all predictions, or all true masks, are empty."""
     rows = [row for case in cases for row in case.metrics.values()]

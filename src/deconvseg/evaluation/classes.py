@@ -14,13 +14,15 @@ from deconvseg.planning import Plan
 class Classes:
     """Class names by key, and the label values of unions; with ``extend`` other occurring labels are added.
 
-    The key of a class is its label value; the key of a region is the value that it is written as.
+    The key of a class is its label value; the key of a region is the value that it is written as. ``by_region`` is true
+    if the classes are regions, which predictions may have in files of their own.
     """
 
     names: Mapping[int, str]
     members: Mapping[int, tuple[int, ...]]
     extend: bool = False
     foreground: bool = False
+    by_region: bool = False
 
     @property
     def values(self) -> set[int]:
@@ -51,9 +53,9 @@ def choose_classes(
         named_so = "foreground" if plan is None or not plan.labels.foreground_only else plan.labels.names[1]
         return Classes({1: named_so}, {}, foreground=True)
     if plan is not None:
-        return _of_regions(plan.structures, plan.labels.merged)
+        return _of_regions(plan.structures, plan.labels.merged, by_region=plan.regions is not None)
     if labels is None and regions:
-        return _of_regions(regions, merged or {})
+        return _of_regions(regions, merged or {}, by_region=True)
     named = (labels if labels is not None else declared) or {}
     names = {value: name for value, name in sorted(named.items()) if value not in (0, ignore)}
     further = {} if labels is not None or not merged else merged
@@ -69,7 +71,7 @@ def _unite(members: Mapping[int, tuple[int, ...]], merged: Mapping[int, int]) ->
     return {key: values for key, values in found.items() if values != (key,)}
 
 
-def _of_regions(regions: Sequence[Region], merged: Mapping[int, int]) -> Classes:
+def _of_regions(regions: Sequence[Region], merged: Mapping[int, int], *, by_region: bool) -> Classes:
     names = {region.written_as: region.name for region in regions}
     if len(names) < len(regions):
         twice = [region.name for region in regions if names[region.written_as] != region.name]
@@ -77,4 +79,5 @@ def _of_regions(regions: Sequence[Region], merged: Mapping[int, int]) -> Classes
             f"the regions {list_names(twice)} are written as a value of another region; give each its own value in "
             "regions_class_order"
         )
-    return Classes(names, _unite({r.written_as: tuple(r.labels) for r in regions}, merged))
+    members = _unite({r.written_as: tuple(r.labels) for r in regions}, merged)
+    return Classes(names, members, by_region=by_region)

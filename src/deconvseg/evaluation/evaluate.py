@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deconvseg.data import Problem, read_mask_pair
+from deconvseg.data import Problem, RegionFiles, read_mask_pair
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.evaluation.cautions import caution, caution_of_dataset
+from deconvseg.evaluation.cautions import caution, caution_of_dataset, caution_of_region_files
 from deconvseg.evaluation.classes import Classes, choose_classes
 from deconvseg.evaluation.evaluation import CaseMetrics, Evaluation
 from deconvseg.evaluation.masks import find_labels, measure_masks
@@ -35,6 +35,7 @@ class _Choice:
     unit: str
     measuring: Measuring
     grid: PlanGrid | None = None
+    region_files: bool = False
 
 
 @takes_console
@@ -50,6 +51,9 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     :func:`list_metrics`, as "dice,hd95" or a sequence; Dice is always included. ``empty`` "drop" excludes values for
     which MONAI gives NaN. ``lesion_overlap`` and ``lesion_sizes`` are those of
     :class:`~deconvseg.evaluation.lesions.LesionRule`.
+
+    Regions are scored from their own files if ``predict`` wrote them next to the masks (``save_regions``), and
+    otherwise as they are painted in the masks.
 
     Missing predictions, unreadable files and different geometries are listed in ``Evaluation.problems``, predictions
     without a true mask in ``unmatched``; the other cases are evaluated. ``warnings`` lists reasons why scores are less
@@ -87,7 +91,8 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         ignore=truths.ignore,
         merged=truths.merged,
     )
-    choice = _Choice(classes, asked.unit, measuring, grid)
+    files_of_regions = _have_region_files(names, predictions)
+    choice = _Choice(classes, asked.unit, measuring, grid, files_of_regions and classes.by_region)
     if grid is not None:
         grid.check(next(truths.files[name][0] for name in names if name in truths.files))
     found = _evaluate_cases(each(names, "evaluating", choose_console(asked.console), str), truths, predictions, choice)
@@ -106,6 +111,7 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
             *([caution_of_seen(seen, len(found.cases))] if seen else []),
             *caution(found.cases, classes.values, unmatched, measuring.empty),
             *caution_of_dataset(truth, ignore=truths.ignore is None, regions=unasked),
+            *caution_of_region_files(files_of_regions and unasked and not classes.by_region, prediction),
             *caution_of_prediction([case.prediction_file for case in found.cases], prediction),
         ),
         problems=(*found.problems, *(f"{problem.file} {problem.message}" for problem in left_out)),
@@ -114,6 +120,11 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     if target is not None:
         evaluation.write(target, shared=run is not None and target.absolute().is_relative_to(Path(run).absolute()))
     return evaluation
+
+
+def _have_region_files(names: Sequence[str], predictions: Mapping[str, Sequence[Path]]) -> bool:
+    """Whether any of the predicted masks has files of its regions, from which regions are then scored."""
+    return any(RegionFiles(mask, {}).present for name in names for mask in predictions.get(name, ()))
 
 
 def _find_truths(asked: EvaluateOptions, plan: Plan | None, makers: Sequence[Run]) -> Truths:
@@ -180,6 +191,7 @@ def _evaluate_cases(
         lesions=choice.measuring.lesions,
         foreground=choice.classes.foreground,
         regions=choice.classes.members,
+        region_files=choice.region_files,
         ignore_label=truths.ignore,
         missing=tuple(missing),
         problems=tuple(problems),
@@ -206,7 +218,8 @@ def _evaluate_case(name: str, truths: Truths, found: Sequence[Path], choice: _Ch
     aligned = any(one is not other for one, other in zip(masks, stored, strict=True))
     if choice.classes.foreground:
         masks = masks[0] > 0, masks[1] > 0
-    scored = ScoredMasks(*masks, ignored, truth.geometry.spacing)
+    separate = RegionFiles(prediction_file, choice.classes.names).read(prediction) if choice.region_files else {}
+    scored = ScoredMasks(*masks, ignored, truth.geometry.spacing, separate)
     if choice.grid is not None:
         scored = choice.grid.of_case(truth, truth_file, truths.images.get(name, ())).resample(scored)
     predicted = find_labels(scored.prediction, scored.ignored)
@@ -222,6 +235,7 @@ def _evaluate_case(name: str, truths: Truths, found: Sequence[Path], choice: _Ch
         members=choice.classes.members,
         spacing=(1.0,) * scored.truth.ndim if choice.unit == "voxel" else scored.spacing,
         ignored=scored.ignored,
+        separate=scored.separate,
     )
     return CaseMetrics(
         name,

@@ -72,11 +72,11 @@ class Evaluation:
 
     ``missing`` are cases without a prediction, ``unmatched`` predictions without a true mask. ``origin`` names the
     compared files and the run of the predictions, as returned by :func:`~deconvseg.evaluation.origin.find_origin`.
-    ``regions`` are the label values of classes that are unions, in the order of writing. ``grid`` is "image", or "plan"
+    ``regions`` are the label values of classes that are unions, in the order of writing; ``region_files`` is true if
+    each region was scored from its own file, not from the mask in which all are painted. ``grid`` is "image", or "plan"
     if masks were resampled to the grid of a plan, whose entries are in ``plan_grid``; shapes and spacings of cases are
     those of the grid. ``unit`` is the unit of distances ("mm", or "voxel" of that grid); volumes are in its cube (2D:
-    areas in its square). ``metrics`` are the summarised
-    metrics, Dice first; ``empty`` is the policy for empty masks.
+    areas in its square). ``metrics`` are the summarised metrics, Dice first; ``empty`` is the policy for empty masks.
     """
 
     cases: tuple[CaseMetrics, ...]
@@ -97,6 +97,7 @@ class Evaluation:
     lesions: LesionRule = field(default_factory=LesionRule)
     grid: str = "image"
     plan_grid: Mapping[str, Any] = field(default_factory=dict)
+    region_files: bool = False
 
     def __post_init__(self) -> None:
         """Set in every case the classes that occur in any mask of the whole set, over which its mean is taken."""

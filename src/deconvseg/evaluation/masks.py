@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data import count_values
+from deconvseg.data import bounding_box, count_values
 from deconvseg.errors import InputError
 from deconvseg.evaluation.measuring import ClassMetrics, Measuring
 from deconvseg.evaluation.pair import MaskPair, check_grids, grid_diagonal, single_slice_axis
@@ -69,8 +69,12 @@ def measure_masks(
     members: Mapping[int, Sequence[int]],
     spacing: Sequence[float],
     ignored: npt.NDArray[np.bool_] | None,
+    separate: Mapping[int, npt.NDArray[np.bool_]] | None = None,
 ) -> dict[int, ClassMetrics]:
-    """Measure every class as :func:`evaluate_masks` does, with the metrics in ``measuring``."""
+    """Measure every class as :func:`evaluate_masks` does, with the metrics in ``measuring``.
+
+    ``separate`` has the predicted masks (\\*S) of classes that are not taken from ``prediction``, by key.
+    """
     import torch
 
     truth, prediction = np.asarray(truth), np.asarray(prediction)
@@ -84,12 +88,14 @@ def measure_masks(
     if ignored is not None:
         truth, prediction = (np.where(ignored, mask.dtype.type(0), mask) for mask in (truth, prediction))
         voxels -= int(np.count_nonzero(ignored))
+    own = {key: mask if ignored is None else mask & ~ignored for key, mask in (separate or {}).items()}
     classes = {key: tuple(members.get(key, (key,))) for key in sorted(labels) if key != 0}
     values = sorted({value for union in classes.values() for value in union})
     volume = float(np.prod(spacing))
     axis = single_slice_axis(shape, spacing)
     if axis is not None:
         truth, prediction = truth.squeeze(axis), prediction.squeeze(axis)
+        own = {key: mask.squeeze(axis) for key, mask in own.items()}
         spacing = [length for place, length in enumerate(spacing) if place != axis]
     steps, diagonal = tuple(map(float, spacing)), grid_diagonal(truth.shape, spacing)
     # Threads suffice because nearly all the time is spent in NumPy and SciPy, which release the GIL.
@@ -98,8 +104,11 @@ def measure_masks(
 
         def measure(key: int) -> ClassMetrics:
             union = classes[key]
-            box = _union([found[value] for found in boxes for value in union if value in found], truth.ndim)
-            masks = _belongs(truth[box], union), _belongs(prediction[box], union)
+            around = [[found[value] for value in union if value in found] for found in boxes]
+            if key in own:
+                around[1] = [box for box in [bounding_box(own[key])] if box is not None]
+            box = _union([*around[0], *around[1]], truth.ndim)
+            masks = _belongs(truth[box], union), own[key][box] if key in own else _belongs(prediction[box], union)
             pair = MaskPair(*masks, steps, diagonal, voxels, volume, measuring.tolerance, measuring.lesions)
             return measuring.measure(pair, labels[key])
 

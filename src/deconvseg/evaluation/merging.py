@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from deconvseg.data import MaskSource, find_beside, read_json_object
+from deconvseg.data import MaskSource, find_beside, list_names, read_json_object
 from deconvseg.errors import InputError
 from deconvseg.evaluation.cautions import caution_of_emptiness
 from deconvseg.evaluation.definition import MetricInfo
@@ -65,6 +65,7 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
             tolerance=tree["tolerance"],
             foreground=tree["foreground"],
             regions={int(value): tuple(members) for value, members in tree["regions"].items()},
+            region_files=tree.get("region_files", False),
             ignore_label=tree["ignore_label"],
             split=tree["split"],
             missing=tuple(tree["missing"]),
@@ -106,6 +107,12 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
     kept = [
         text for part in parts for text in part.warnings if text not in caution_of_emptiness(part.cases, part.empty)
     ]
+    if len({part.region_files for part in parts}) > 1:
+        painted = [case.name for part in parts if not part.region_files for case in part.cases]
+        kept.append(
+            f"the regions of {list_names(painted)} are scored as they are painted in the mask, those of the other "
+            "cases from files of their own; evaluate all alike"
+        )
     return replace(
         first,
         unit=_common_unit(parts),
@@ -113,6 +120,7 @@ def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ())
         missing=tuple(name for part in parts for name in part.missing),
         unmatched=tuple(name for part in parts for name in part.unmatched),
         origin={},
+        region_files=all(part.region_files for part in parts),
         problems=(*(text for part in parts for text in part.problems), *problems),
         warnings=tuple(dict.fromkeys((*kept, *caution_of_emptiness(cases, first.empty)))),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -65,12 +65,16 @@ class PlanGrid:
 
 
 class ScoredMasks(NamedTuple):
-    """Two masks (*S) on one grid, the voxels that are ignored, and the grid's spacing in mm."""
+    """Two masks (*S) on one grid, the voxels that are ignored, and the grid's spacing in mm.
+
+    ``separate`` has the predicted masks of regions that are not taken from ``prediction``, by key.
+    """
 
     truth: Labels
     prediction: Labels
     ignored: Flags | None
     spacing: tuple[float, ...]
+    separate: Mapping[int, Flags] = {}
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,18 @@ class CaseGrid:
             # Of equally probable labels the smallest is taken. In training, ignored voxels have the largest.
             last = int(truth.max(initial=0)) + 1
             truth = np.where(masks.ignored, last, truth.astype(np.int64))
-        found, other = (
-            self.preprocessing.labels(LabelMap(mask, self.geometry), self.box) for mask in (truth, prediction)
-        )
+        found, other = self._on_grid(truth), self._on_grid(prediction)
+        separate = {key: self._on_grid(mask.astype(np.uint8)).pixels > 0 for key, mask in masks.separate.items()}
         # A picture without a pixel size is measured in pixels, whose grid is that of the plan.
         flat = len(self.box) == 2 and set(masks.spacing) == {1.0}
         spacing = (1.0, 1.0) if flat else found.geometry.spacing
         if masks.ignored is None:
-            return ScoredMasks(found.pixels, other.pixels, None, spacing)
+            return ScoredMasks(found.pixels, other.pixels, None, spacing, separate)
         ignored = found.pixels == last
-        return ScoredMasks(np.where(ignored, 0, found.pixels), other.pixels, ignored, spacing)
+        return ScoredMasks(np.where(ignored, 0, found.pixels), other.pixels, ignored, spacing, separate)
+
+    def _on_grid(self, mask: Labels) -> LabelMap:
+        return self.preprocessing.labels(LabelMap(mask, self.geometry), self.box)
 
     @staticmethod
     def _kind(mask: Labels) -> npt.DTypeLike:

@@ -39,6 +39,7 @@ def to_json(evaluation: Evaluation, folder: Path | None, *, shared: bool) -> dic
         "dropped": evaluation.dropped,
         "labels": {str(value): name for value, name in evaluation.labels.items()},
         "regions": {str(value): list(members) for value, members in evaluation.regions.items()},
+        "region_files": evaluation.region_files,
         "ignore_label": evaluation.ignore_label,
         "counts": evaluation.counts,
         "summary": evaluation.summary,

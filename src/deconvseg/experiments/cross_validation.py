@@ -7,24 +7,19 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated
 
-import numpy as np
-
 from deconvseg.data import (
     Dataset,
-    LabelMap,
     Splits,
     find_leaks,
     list_names,
     read_folds,
     read_json,
-    read_mask_pair,
     read_splits,
     record_dataset,
     resolve_folds,
 )
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.evaluation import (
-    Evaluation,
     merge_evaluations,
     merge_operating_points,
     read_evaluation,
@@ -40,13 +35,13 @@ from deconvseg.experiments.folds import (
     train_folds,
 )
 from deconvseg.experiments.former import renewed
-from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
+from deconvseg.experiments.holding_out import hold_out
+from deconvseg.experiments.postprocessing import choose_postprocessing
 from deconvseg.experiments.result import CrossValidation
 from deconvseg.experiments.strata import measure_strata
 from deconvseg.experiments.tasks import Executor
 from deconvseg.options import OBJECT, CrossvalOptions, Option, TrainOptions, takes
-from deconvseg.planning import Plan
-from deconvseg.progress import Console, Timings, choose_console, each, takes_console
+from deconvseg.progress import Console, Timings, choose_console, takes_console
 from deconvseg.runs import FOLDS, Run
 from deconvseg.runs import describe_run as describe_weights
 from deconvseg.system import hold, remove_unfinished, write_text
@@ -291,7 +286,7 @@ def _gather(
         console.say(f"post-processing is not chosen until all folds are finished: {list_names(failed)} failed")
         return result
     plan = run.plan
-    cases = _hold_out(found, plan, console)
+    cases = hold_out(found, plan, console)
     chosen = choose_postprocessing(cases, plan.structures, console=console)
     chosen = chosen.model_copy(update={"weights": tuple(hashes.values())})
     chosen.write(run.path)
@@ -304,18 +299,3 @@ def _join_operating_points(run: Run, folds: Sequence[int]) -> None:
     found = [part for part in parts if part is not None]
     if len(found) == len(parts):
         merge_operating_points(found).write(run.path)
-
-
-def _hold_out(found: Mapping[int, Evaluation], plan: Plan, console: Console) -> list[HeldOutCase]:
-    entries = [(fold, case, part.ignore_label) for fold, part in found.items() for case in part.cases]
-    cases = []
-    for fold, case, ignore in each(entries, "reading the held-out masks", console, lambda entry: entry[1].name):
-        single = plan.labels.foreground_only
-        truth, prediction = read_mask_pair(case.true_mask, case.prediction_file, foreground=single)
-        aligned = [plan.labels.to_encoding().align(mask.pixels, white=mask.white) for mask in (truth, prediction)]
-        pixels = [mask > 0 if single else mask for mask in aligned]
-        if ignore is not None:
-            pixels = [np.where(truth.pixels == ignore, 0, part) for part in pixels]
-        masks = [LabelMap(part.astype(np.uint8) if part.dtype == bool else part, truth.geometry) for part in pixels]
-        cases.append(HeldOutCase.pack(masks[0], masks[1], fold))
-    return cases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,15 @@ import numpy.typing as npt
 from deconvseg.data import Geometry, LabelMap, Region, bounding_box
 from deconvseg.evaluation import dice
 from deconvseg.evaluation.summary import counted_classes, mean_over_classes
-from deconvseg.inference import Postprocessing, Step, Trial, apply, component_volumes, make_step
+from deconvseg.inference import (
+    Postprocessing,
+    Step,
+    Trial,
+    apply,
+    apply_to_regions,
+    component_volumes,
+    make_step,
+)
 from deconvseg.progress import SILENT, Console, each, takes_console
 
 # A step is accepted if it raises the mean Dice by more than this,
@@ -26,6 +35,7 @@ _ROUNDING = 1e-9
 _SHARES, _QUANTILES = (0.1, 0.5, 1.0), (0.05, 0.25)
 
 Labels = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
 
 
@@ -33,7 +43,8 @@ Scores = npt.NDArray[np.float64]
 class HeldOutCase:
     """A true mask and its out-of-fold prediction (label maps on one grid, values as in files).
 
-    Both are stored compressed and cropped to their foreground, so that hundreds fit into memory.
+    Both are stored compressed and cropped to their foreground, so that hundreds fit into memory. ``regions`` are the
+    masks of single regions, if the prediction has them: they are then scored in place of the painted mask.
 
     Example:
         >>> import numpy as np
@@ -50,16 +61,24 @@ class HeldOutCase:
     shape: tuple[int, ...]
     packed: tuple[bytes, bytes] = field(repr=False)
     types: tuple[str, str]
+    packed_regions: tuple[bytes, ...] | None = field(default=None, repr=False)
 
     @classmethod
-    def pack(cls, truth: LabelMap, prediction: LabelMap, fold: int) -> HeldOutCase:
-        """Crop and compress the masks of a case."""
+    def pack(
+        cls, truth: LabelMap, prediction: LabelMap, fold: int, regions: Sequence[Mask] | None = None
+    ) -> HeldOutCase:
+        """Crop and compress the masks of a case; ``regions`` are the predicted ones (\\*S), in painting order."""
         pixels = [np.asarray(mask.pixels) for mask in (truth, prediction)]
+        foreground = (pixels[0] != 0) | (pixels[1] != 0)
         # One voxel if both are empty: label maps have no sides of length zero.
-        box = bounding_box((pixels[0] != 0) | (pixels[1] != 0)) or (slice(0, 1),) * pixels[0].ndim
+        box = bounding_box(foreground) or (slice(0, 1),) * pixels[0].ndim
         parts = [np.ascontiguousarray(part[box]) for part in pixels]
         first, second = (zlib.compress(part.tobytes(), 1) for part in parts)
-        return cls(fold, truth.geometry, parts[0].shape, (first, second), (parts[0].dtype.str, parts[1].dtype.str))
+        # A region is nowhere where nothing is painted.
+        separate = [np.packbits(mask[box]) for mask in regions or ()]
+        alone = None if regions is None else tuple(zlib.compress(bits.tobytes(), 1) for bits in separate)
+        types = parts[0].dtype.str, parts[1].dtype.str
+        return cls(fold, truth.geometry, parts[0].shape, (first, second), types, alone)
 
     @property
     def truth(self) -> LabelMap:
@@ -70,6 +89,15 @@ class HeldOutCase:
     def prediction(self) -> LabelMap:
         """The predicted mask in the same box."""
         return self._unpack(1)
+
+    @property
+    def regions(self) -> npt.NDArray[np.uint8] | None:
+        """The predicted masks of single regions (R, \\*S) in the same box, if the prediction has them."""
+        if self.packed_regions is None:
+            return None
+        count = math.prod(self.shape)
+        flat = [np.unpackbits(np.frombuffer(zlib.decompress(part), np.uint8)) for part in self.packed_regions]
+        return np.stack([part[:count].reshape(self.shape) for part in flat])
 
     def _unpack(self, which: int) -> LabelMap:
         pixels = np.frombuffer(zlib.decompress(self.packed[which]), self.types[which]).reshape(self.shape)
@@ -150,7 +178,7 @@ class _Choice:
         self._volumes: dict[tuple[int, str], npt.NDArray[np.float64]] = {}
         # Taken from the unprocessed masks, so that means before and after a step cover the same structures.
         self.in_truth = np.array([self._occurring(case.truth) for case in cases])
-        predicted = np.array([self._occurring(case.prediction) for case in cases])
+        predicted = np.array([self._predicted(case) for case in cases])
         self.counted = counted_classes(self.in_truth | predicted)
 
     def choose(self, indices: Sequence[int], console: Console = SILENT) -> Postprocessing:
@@ -220,6 +248,10 @@ class _Choice:
         found = np.unique(mask.pixels)
         return [bool(np.isin(found, structure.labels).any()) for structure in self.structures]
 
+    def _predicted(self, case: HeldOutCase) -> list[bool]:
+        regions = case.regions
+        return self._occurring(case.prediction) if regions is None else [bool(mask.any()) for mask in regions]
+
     def _targets(self) -> list[Region]:
         """Return the structures, outer ones first; labels that are not regions are enclosed by all foreground."""
         ordered = sorted(self.structures, key=lambda structure: -len(structure.labels))
@@ -232,11 +264,21 @@ class _Choice:
         key = (index, str(steps))
         if key not in self._scores:
             case = self.cases[index]
-            truth, mask = case.truth.pixels, apply(Postprocessing(steps=steps), case.prediction).pixels
+            truth = case.truth.pixels
+            found = self._after(case, Postprocessing(steps=steps))
             self._scores[key] = np.array(
-                [dice(np.isin(truth, s.labels), np.isin(mask, s.labels)) for s in self.structures]
+                [dice(np.isin(truth, s.labels), mask) for s, mask in zip(self.structures, found, strict=True)]
             )
         return self._scores[key]
+
+    def _after(self, case: HeldOutCase, steps: Postprocessing) -> Sequence[Mask]:
+        """Return the predicted mask of each structure after steps."""
+        regions = case.regions
+        if regions is not None:
+            apply_to_regions(steps, regions, self.structures, case.geometry.spacing)
+            return list(regions > 0)
+        mask = apply(steps, case.prediction).pixels
+        return [np.isin(mask, structure.labels) for structure in self.structures]
 
     def _sizes(self, indices: Sequence[int], structure: Region) -> list[float]:
         """Return the candidates for the smallest volume, in mm³, from the true components of some cases."""

@@ -20,6 +20,7 @@ from deconvseg.inference.predict import predict
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import Prediction
+from deconvseg.inference.region_steps import apply_to_regions
 from deconvseg.inference.sampling import map_sampling
 from deconvseg.inference.slabs import Slab
 from deconvseg.inference.sweep import Sweep, Volume
@@ -43,6 +44,7 @@ __all__ = [
     "Trial",
     "Volume",
     "apply",
+    "apply_to_regions",
     "as_engine",
     "choose_cases",
     "component_volumes",

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deconvseg.data import Case, Image, LabelMap, name_beside
-from deconvseg.errors import DeconvsegError, InterruptionError
+from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.inference.doubt_table import write_doubts
 from deconvseg.inference.keeping import Verdict, judge, retire
 from deconvseg.inference.placing import mask_paths, refuse_replacing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction, Records
+from deconvseg.inference.region_masks import check_regions
 from deconvseg.inference.scratch import scratch_folder
 from deconvseg.inference.stages import Computing, Job, Writing, reading_thread
 from deconvseg.inference.wanting import Wanted
@@ -36,6 +37,7 @@ def predict_cases(
     load: Callable[[Case], Image],
     save_probabilities: bool = False,
     probabilities: bool = False,
+    save_regions: bool = False,
     measure: Callable[[Case, NDArray[np.uint8], LabelMap], None] | None = None,
     doubt_limit: float | None = None,
     skip_existing: bool = False,
@@ -46,18 +48,20 @@ def predict_cases(
     """Write the mask of each case into a folder.
 
     With ``save_probabilities`` its probabilities are written next to it as ``.npz``, with ``probabilities`` as an image
-    on its grid (:func:`~deconvseg.inference.map_files.map_paths`). ``measure`` is called in another thread with each
-    case, the number of thresholds that each voxel passes (:meth:`Rule.levels`), and the mask; cases whose levels take
-    more than 2 GiB are left out. The doubt of each case is recorded and listed in ``doubt.csv``; cases above
-    ``doubt_limit`` are flagged.
+    on its grid (:func:`~deconvseg.inference.map_files.map_paths`). With ``save_regions`` each region is also written as
+    a file of its own, ``regions/REGION/CASE.nii.gz``, which is 1 where the region is predicted, whatever the others
+    (:class:`~deconvseg.data.RegionFiles`); the mask holds the regions as they are painted. ``measure`` is called in
+    another thread with each case, the number of thresholds that each voxel passes (:meth:`Rule.levels`), and the mask;
+    cases whose levels take more than 2 GiB are left out. The doubt of each case is recorded and listed in
+    ``doubt.csv``; cases above ``doubt_limit`` are flagged.
 
     A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative with masks named by
     :func:`~deconvseg.data.bids_mask_paths`, which requires images with BIDS names.
 
     A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead. Its earlier
     mask is renamed with the ending ``.old``. With ``skip_existing``, masks are kept if ``predictions.jsonl`` records
-    that the same networks made them from the same images with the same options (and if their probabilities exist,
-    where these are requested); masks without a record are kept if they fit their image.
+    that the same networks made them from the same images with the same options (and if their probabilities and
+    regions exist, where these are requested); masks without a record are kept if they fit their image.
 
     The ``console`` shows the current case and window, and the fraction of all work that is done. Before a case, it
     shows the number of windows and the memory, for the first case and for each that takes more than those before it.
@@ -74,6 +78,12 @@ def predict_cases(
         ['disc0.png', 'disc1.png']
 
     """
+    if save_regions:
+        check_regions(predictor.plan)
+        if bids:
+            raise InputError(
+                "`save_regions`: a BIDS derivative has one mask of each image; omit `save_regions` or `bids`"
+            )
     paths = mask_paths(predictor.plan, cases, output, bids)
     refuse_replacing(cases, paths.values())
     result = Prediction(threshold=predictor.rule.threshold)
@@ -86,11 +96,11 @@ def predict_cases(
         folders = [{"folder": name_beside(folder, output)} for folder in predictor.folders]
         runs = [{**run, **folder} for run, folder in zip(predictor.runs, folders, strict=True)]
         records, todo = Records(output, runs, labels), list(cases)
-        wanted = Wanted(packed=save_probabilities, pictured=probabilities, measure=measure)
+        wanted = Wanted(packed=save_probabilities, pictured=probabilities, regions=save_regions, measure=measure)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, wanted=wanted)
             todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]
-        if wanted.probabilities or measure is not None:
+        if wanted.on_disk:
             wanted = replace(wanted, folder=stack.enter_context(scratch_folder(output)))
         computing = Computing(stack.enter_context(reading_thread()), predictor, load, console.say, result)
         # A finished mask is written even if the next case fails.

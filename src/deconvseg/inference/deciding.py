@@ -74,7 +74,7 @@ class Rule:
     def decide(self, maps: Tensor, *, logits: bool) -> Tensor:
         """Return class ids (\\*S) as a tensor on the device of the maps."""
         if self.plan.regions is not None:
-            return _painted(maps, self.plan, {r: _bound(t, logits) for r, t in self._region_thresholds.items()})
+            return _painted(maps, self.plan, self._region_bounds(logits))
         if self.threshold is None:
             return _largest(maps, self.plan)
         if self.plan.outputs == 2:
@@ -86,21 +86,32 @@ class Rule:
             return first.masked_fill_(~(1 - probabilities[0] > _single(self.threshold)), 0)
         return self._decide_by_name(probabilities, self.threshold)
 
+    def separate(self, maps: Tensor, *, logits: bool) -> Tensor:
+        """Return where each region is predicted, (R, \\*S) in the order of the plan's ``structures``.
+
+        Each region is thresholded by itself, so a voxel may be in a region and not in the one that contains it.
+        """
+        bounds = self._region_bounds(logits)
+        return torch.stack([maps[place] > bounds[place] for place in self.plan.painting_order])
+
     def levels(self, maps: Tensor, *, logits: bool) -> NDArray[np.uint8]:
         """Count, for each structure and voxel, the thresholds of :data:`~deconvseg.runs.GRID` at which it is predicted.
 
         Returns (K, \\*S). Each structure is thresholded separately, with the default rule for the others: its mask at
-        threshold number n is where the count is larger than n.
+        threshold number n is where the count is larger than n. The mask of a region is that of :meth:`separate`.
         """
         plan = self.plan
         if plan.regions is not None:
-            found = [self._region_levels(maps, place, logits) for place in range(plan.outputs)]
+            found = [_count_below(each, [_bound(t, logits) for t in GRID]) for each in maps]
         elif plan.outputs == 2:
             found = [_count_below(_margin(maps), [_margin_bound(t, logits) for t in GRID])]
         else:
             probabilities = torch.softmax(maps, dim=0) if logits else maps
             found = [_count_below(each, GRID) for each in probabilities[1:]]
         return torch.stack(found).cpu().numpy()
+
+    def _region_bounds(self, logits: bool) -> dict[int, float]:
+        return {place: _bound(threshold, logits) for place, threshold in self._region_thresholds.items()}
 
     @cached_property
     def _region_thresholds(self) -> dict[int, float]:
@@ -125,21 +136,6 @@ class Rule:
             best = torch.where(taken, values, best)
         return ids
 
-    def _region_levels(self, maps: Tensor, place: int, logits: bool) -> Tensor:
-        """Count for one region, including regions inside it and excluding other regions painted over it."""
-        assert self.plan.regions is not None
-        bounds = {other: _bound(0.5, logits) for other in range(self.plan.outputs) if other != place}
-        others = _painted(maps, self.plan, bounds)
-        order = self.plan.painting_order
-        covered = torch.zeros_like(others, dtype=torch.bool)
-        for later in order[order.index(place) + 1 :]:
-            covered |= maps[later] > bounds[later]
-        counts = _count_below(maps[place], [_bound(t, logits) for t in GRID])
-        counts.masked_fill_(covered, 0)
-        for label in self.plan.regions[place].labels:
-            counts.masked_fill_(others == label, len(GRID))
-        return counts
-
 
 def _largest(maps: Tensor, plan: Plan) -> Tensor:
     """Return the number of the first of the largest maps."""
@@ -153,12 +149,11 @@ def _largest(maps: Tensor, plan: Plan) -> Tensor:
 
 
 def _painted(maps: Tensor, plan: Plan, bounds: Mapping[int, float]) -> Tensor:
-    """Paint the regions that have a bound where their map is above it."""
+    """Paint each region where its map is above its bound."""
     assert plan.regions is not None
     ids = torch.zeros(maps.shape[1:], dtype=_id_type(plan), device=maps.device)
     for place in plan.painting_order:
-        if place in bounds:
-            ids.masked_fill_(maps[place] > bounds[place], plan.regions[place].paints)
+        ids.masked_fill_(maps[place] > bounds[place], plan.regions[place].paints)
     return ids
 
 

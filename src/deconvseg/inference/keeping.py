@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from deconvseg.data import Case, Image, LabelMap, case_stem, check_same_grid, read_label_map
+from deconvseg.data import Case, Image, LabelMap, RegionFiles, case_stem, check_same_grid, read_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.doubting import CaseDoubt
 from deconvseg.inference.map_files import found_maps, hold_maps, map_paths
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Records, image_files
+from deconvseg.inference.region_masks import files_of_regions, hold_regions
 from deconvseg.inference.wanting import Wanted
 from deconvseg.planning import Plan
 from deconvseg.runs import file_sha256
@@ -52,8 +53,8 @@ def judge(
     """Decide from its record whether the mask at ``path`` equals what predicting the case now would give.
 
     A mask with a record is kept if its file, its image's files and the predictor are those of the record, and if its
-    probabilities exist where they are requested. A mask without a record, or one that was edited since, is kept if it
-    can be read, is on the image's grid, holds the run's labels and is not older than its image.
+    probabilities and regions exist where they are requested. A mask without a record, or one that was edited since, is
+    kept if it can be read, is on the image's grid, holds the run's labels and is not older than its image.
     """
     record = records[path]
     known = record is not None and _has_hash(path, record.sha256)
@@ -72,6 +73,9 @@ def judge(
     unmade = record is not None and known and wanted.probabilities and not record.probabilities
     if unmade or not _has_maps(path, predictor.plan, wanted):
         return Verdict(False, "its probabilities are missing or damaged, and it is predicted again", retire=not known)
+    unseparated = record is not None and known and wanted.regions and not record.regions
+    if wanted.regions and (unseparated or not hold_regions(path, predictor.plan)):
+        return Verdict(False, "its regions are missing or damaged, and it is predicted again", retire=not known)
     if record is not None and known:
         return Verdict(True, doubt=record.doubt)
     how = "was not made" if record is None else "was changed after it was made"
@@ -79,8 +83,8 @@ def judge(
 
 
 def retire(path: Path) -> str | None:
-    """Rename an earlier mask and its probabilities, and return the new name; None if there is none."""
-    return _rename((maps_path(path), *found_maps(path), path))
+    """Rename an earlier mask, its probabilities and regions, and return the new name; None if there is none."""
+    return _rename((maps_path(path), *found_maps(path), *RegionFiles(path, {}).present, path))
 
 
 def retire_maps(path: Path, plan: Plan, records: Records, wanted: Wanted) -> str | None:
@@ -91,6 +95,12 @@ def retire_maps(path: Path, plan: Plan, records: Records, wanted: Wanted) -> str
     replaced = {maps_path(path)} if wanted.packed else set()
     replaced |= set(map_paths(path, plan)) if wanted.pictured else set()
     return _rename(file for file in (maps_path(path), *found_maps(path)) if file not in replaced)
+
+
+def retire_regions(path: Path, plan: Plan, wanted: Wanted) -> str | None:
+    """Rename the files of regions of an earlier mask that a new one does not replace; return a new name or None."""
+    replaced = set(files_of_regions(path, plan).paths.values()) if wanted.regions else set()
+    return _rename(file for file in RegionFiles(path, {}).present if file not in replaced)
 
 
 def _rename(files: Iterable[Path]) -> str | None:

@@ -24,18 +24,21 @@ class Canvas:
         rule: the rule that decides class ids.
         where: the name of the image in messages.
         ids: class ids (\\*S).
+        doubted: whether :meth:`paint` returns the sums for the doubt of the case.
         probabilities: (K, \\*S), if they are requested.
         levels: of each structure (\\*S), counted by :meth:`~deconvseg.inference.Rule.levels`, if they are requested.
-        doubted: whether :meth:`paint` returns the sums for the doubt of the case.
+        regions: where each region is predicted by itself (R, \\*S), by :meth:`~deconvseg.inference.Rule.separate`, if
+            requested.
 
     """
 
     rule: Rule
     where: str
     ids: Ids
+    doubted: bool = False
     probabilities: NDArray[np.float32] | None = None
     levels: NDArray[np.uint8] | None = None
-    doubted: bool = False
+    regions: NDArray[np.uint8] | None = None
 
     def paint(self, slab: Slab) -> DoubtSums | None:
         """Fill in a slab, and return its sums if the case is ``doubted``.
@@ -66,6 +69,8 @@ class Canvas:
         slab.part_of(self.ids)[...] = ids.cpu().numpy()
         if self.levels is not None:
             slab.part_of(self.levels)[...] = self.rule.levels(maps, logits=alone)
+        if self.regions is not None:
+            slab.part_of(self.regions)[...] = self.rule.separate(maps, logits=alone).cpu().numpy()
         return DoubtSums.of(logits, average, ids, self.rule) if self.doubted else None
 
 

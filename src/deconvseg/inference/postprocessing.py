@@ -21,6 +21,7 @@ from deconvseg.system import write_text
 
 Labels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
+Box = tuple[slice, ...]
 StepName = Literal["keep_largest", "remove_small", "fill_holes"]
 FILE_NAME = "postprocessing.json"
 # Bytes per voxel: a copy of the mask, a structure, its removed voxels, and components as int32 and, counted, as int64.
@@ -218,12 +219,11 @@ def component_volumes(mask: Mask, spacing: Sequence[float]) -> npt.NDArray[np.fl
     return volumes
 
 
-def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
-    """Remove components in place; return whether any were removed."""
-    structure = np.isin(labels, step.labels)
+def find_unwanted(structure: Mask, step: Step, spacing: Sequence[float]) -> tuple[Box, Mask] | None:
+    """Return a box of a structure's mask (\\*S) and the voxels in it that a step removes; None if it removes none."""
     box = bounding_box(structure)
     if box is None:
-        return False
+        return None
     components = _components(structure[box])
     sizes = _sizes(components)
     if step.minimum_volume is None:
@@ -231,8 +231,29 @@ def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
     else:
         removed = sizes * np.prod(spacing) < step.minimum_volume
     if not removed.any():
+        return None
+    gone: Mask = np.concatenate([[False], removed])[components]
+    return box, gone
+
+
+def find_holes(structure: Mask, foreign: Mask) -> Mask:
+    """Return the holes of a structure's mask (\\*S) that contain no ``foreign`` voxel."""
+    from scipy import ndimage
+
+    holes = ndimage.binary_fill_holes(structure) & ~structure
+    components, count = ndimage.label(holes)
+    kept = np.zeros(count + 1, bool)
+    kept[components[holes & foreign]] = True
+    found: Mask = holes & ~kept[components]
+    return found
+
+
+def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
+    """Remove components in place; return whether any were removed."""
+    found = find_unwanted(np.isin(labels, step.labels), step, spacing)
+    if found is None:
         return False
-    gone = np.concatenate([[False], removed])[components]
+    box, gone = found
     part = labels[box]
     values = part[gone]
     part[gone] = 0
@@ -243,21 +264,12 @@ def _remove(labels: Labels, step: Step, spacing: Sequence[float]) -> bool:
 
 def _fill_holes(labels: Labels, step: Step) -> None:
     """Fill in place the holes that contain no other structure."""
-    from scipy import ndimage
-
     structure = np.isin(labels, step.labels)
     box = bounding_box(structure)
     if box is None:
         return
     part = labels[box]
-    holes = ndimage.binary_fill_holes(structure[box]) & ~structure[box]
-    if not holes.any():
-        return
-    components, count = ndimage.label(holes)
-    foreign = ~np.isin(part, [0, *step.enclosing.values()])
-    kept = np.zeros(count + 1, bool)
-    kept[components[holes & foreign]] = True
-    part[holes & ~kept[components]] = step.written_as
+    part[find_holes(structure[box], ~np.isin(part, [0, *step.enclosing.values()]))] = step.written_as
 
 
 def _components(mask: Mask) -> Labels:

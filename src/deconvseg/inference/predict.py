@@ -56,6 +56,7 @@ class _FileOptions(_Options, total=False):
 
     save_probabilities: bool
     probabilities: bool
+    save_regions: bool
     skip_existing: bool
     bids: bool
     splits: Folder | None
@@ -164,7 +165,7 @@ def predict(asked: _Arguments) -> Any:
     or post-processing that was chosen for the others is not applied, with a warning.
 
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
-    ``save_probabilities``, ``probabilities``, ``skip_existing``, ``bids`` and ``console`` those of
+    ``save_probabilities``, ``probabilities``, ``save_regions``, ``skip_existing``, ``bids`` and ``console`` those of
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
     does not fit, and for an argument that does not belong to the kind of ``images``.
 
@@ -190,7 +191,7 @@ def predict(asked: _Arguments) -> Any:
     else:
         why = "an image in memory is one case, not saved"
         _refuse(asked, "output", "splits", "split", "fold", "cases", "image", "mask", "exclude", why=why)
-        _refuse(asked, "skip_existing", "bids", why="an image in memory is not saved")
+        _refuse(asked, "skip_existing", "bids", "save_regions", why="an image in memory is not saved")
     given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
     opened = open_models(given)
     decided = decide_threshold(asked.threshold, given, asked.weights)
@@ -248,6 +249,7 @@ def _predict_files(
         load=load,
         save_probabilities=asked.save_probabilities,
         probabilities=asked.probabilities,
+        save_regions=asked.save_regions,
         doubt_limit=limit,
         skip_existing=asked.skip_existing,
         bids=asked.bids,

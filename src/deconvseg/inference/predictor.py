@@ -25,6 +25,7 @@ from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import WORKING_BYTES, Postprocessing, apply
 from deconvseg.inference.preparing import PreparedImage, prepare
+from deconvseg.inference.region_steps import apply_to_regions
 from deconvseg.inference.sweep import Sweep
 from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
@@ -185,6 +186,7 @@ class Predictor:
         *,
         probabilities: NDArray[np.float32] | None = None,
         levels: NDArray[np.uint8] | None = None,
+        regions: NDArray[np.uint8] | None = None,
         doubt: Callable[[Doubt], None] | None = None,
         tell: Progress = show_nothing,
         note: Callable[[str], None] | None = None,
@@ -192,31 +194,33 @@ class Predictor:
         """Return the mask, in the values that the training labels had, on the image's own grid.
 
         Logits are reduced to classes slab by slab. If ``probabilities`` (K, \\*S), also on the image's grid, are given,
-        they are filled. ``tell`` is called with the fraction and the number of finished windows, ``note`` with each
-        warning about the mask (which is otherwise logged). Raises :class:`~deconvseg.errors.DeconvsegError` if logits
-        are not finite, and :class:`~deconvseg.errors.InputError` if ``memory`` does not suffice.
+        they are filled; ``regions`` (R, \\*S) are 1 where each of the plan's ``structures`` is predicted by itself.
+        ``tell`` is called with the fraction and the number of finished windows, ``note`` with each warning about the
+        mask (which is otherwise logged). Raises :class:`~deconvseg.errors.DeconvsegError` for logits that are not
+        finite, and :class:`~deconvseg.errors.InputError` if ``memory`` does not suffice.
         """
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image, where)
         ids = ids_of(self.plan, prepared.shape)
         if probabilities is not None:
             fill_background(probabilities, self.plan)
-        if levels is not None:
-            levels[...] = 0
+        for counts in (levels, regions):
+            if counts is not None:
+                counts[...] = 0
         note = note or partial(_log.warning, "%s: %s", prepared.where)
         for remark in prepared.remarks:
             note(remark)
         sums: list[DoubtSums] = []
         if prepared.volume is not None:
-            maps = None if probabilities is None else prepared.view(probabilities)
-            counts = None if levels is None else prepared.view(levels)
-            canvas = Canvas(self.rule, prepared.where, prepared.view(ids), maps, counts, doubt is not None)
+            arrays = (None if array is None else prepared.view(array) for array in (probabilities, levels, regions))
+            canvas = Canvas(self.rule, prepared.where, prepared.view(ids), doubt is not None, *arrays)
             sums = [part for part in self._sweep.map(prepared.volume, canvas.paint, tell=tell, note=note) if part]
         if doubt is not None:
             doubt(DoubtSums.total(sums, self.rule))
-        values = LabelMap(self.plan.labels.to_encoding().decode(ids), prepared.geometry)
-        mask = apply(self.postprocessing, values)
-        one_value = describe_monotony(mask, self.plan)
-        if one_value is not None:
+        values = self.plan.labels.to_encoding().decode(ids)
+        mask = apply(self.postprocessing, LabelMap(values, prepared.geometry))
+        if regions is not None:
+            apply_to_regions(self.postprocessing, regions, self.plan.structures, prepared.geometry.spacing)
+        if one_value := describe_monotony(mask, self.plan):
             note(one_value)
         return mask
 
@@ -233,8 +237,8 @@ class Predictor:
 
 def _describe_grid(plan: Plan) -> str:
     """Return what a mask depends on beside the spacing; empty for plans of versions that had none of it."""
-    chosen = {key: getattr(plan, key) for key in ("resize", "crop_margin", "normalise_first")}
-    given = {key: value for key, value in chosen.items() if value is not None and value is not False}
+    keys = ("resize", "crop_margin", "normalise_first")
+    given = {key: value for key in keys if (value := getattr(plan, key)) is not None and value is not False}
     return f" {given}" if given else ""
 
 

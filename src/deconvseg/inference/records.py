@@ -140,7 +140,8 @@ class Record:
     """The origin of a mask: its image files, the predictor, and the SHA-256 of its own file.
 
     ``made_by`` is the identity of the predictor: its weights, plans and options. ``threshold`` is that of
-    the mask, None for the largest probability; ``doubt`` is missing in records of earlier versions.
+    the mask, None for the largest probability; ``doubt`` is missing in records of earlier versions. ``probabilities``
+    and ``regions`` are true if their files were written with the mask.
     """
 
     mask: str
@@ -151,6 +152,7 @@ class Record:
     warnings: tuple[str, ...] = ()
     threshold: Threshold | None = None
     doubt: CaseDoubt | None = None
+    regions: bool = False
 
 
 class Records:
@@ -235,6 +237,7 @@ def _parse(line: bytes) -> Record | None:
             *(mask, digest, made_by, images, bool(tree["probabilities"]), tuple(map(str, tree["warnings"]))),
             threshold=tree.get("threshold"),
             doubt=CaseDoubt.from_json(tree.get("doubt")),
+            regions=bool(tree.get("regions", False)),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

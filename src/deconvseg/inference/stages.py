@@ -18,7 +18,7 @@ import numpy as np
 from deconvseg.data import Case, Image, LabelMap, read_header, write_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.doubting import CaseDoubt, Doubt
-from deconvseg.inference.keeping import maps_path, retire_maps
+from deconvseg.inference.keeping import maps_path, retire_maps, retire_regions
 from deconvseg.inference.map_files import write_maps
 from deconvseg.inference.masks import EMPTY
 from deconvseg.inference.memory import Estimate
@@ -26,6 +26,7 @@ from deconvseg.inference.placing import segments_of
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import FileState, Prediction, Record, Records, states_of
+from deconvseg.inference.region_masks import write_regions
 from deconvseg.inference.scratch import disk_array
 from deconvseg.inference.wanting import Wanted
 from deconvseg.planning import Plan
@@ -41,12 +42,13 @@ MOST_LEVELS = 2**31
 
 @dataclass(frozen=True)
 class Made:
-    """The mask and the doubt of a case, and the files of its probabilities and levels, if requested."""
+    """The mask and the doubt of a case, and the files of its probabilities, levels and regions, if requested."""
 
     mask: LabelMap
     doubt: Doubt
     probabilities: Path | None = None
     levels: Path | None = None
+    regions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,19 +83,25 @@ class Job:
         tell: Progress,
         note: Callable[[str], None],
     ) -> Made:
-        """Compute the mask and its doubt, and the probabilities and levels into their files."""
+        """Compute the mask and its doubt, and the probabilities, levels and regions into their files."""
         doubts: list[Doubt] = []
         with ExitStack() as failing:
-            maps, levels = self._arrays(predictor.plan, image.shape, failing)
+            maps, levels, regions = self._arrays(predictor.plan, image.shape, failing)
             mask = predictor.segment(
-                image, probabilities=maps, levels=levels, doubt=doubts.append, tell=tell, note=note
+                image,
+                probabilities=maps,
+                levels=levels,
+                regions=regions,
+                doubt=doubts.append,
+                tell=tell,
+                note=note,
             )
             failing.pop_all()
-        files = (None if array is None else Path(str(array.filename)) for array in (maps, levels))
+        files = (None if array is None else Path(str(array.filename)) for array in (maps, levels, regions))
         return Made(mask, doubts[0], *files)
 
     def write(self, made: Made, records: Records, predictor: Predictor, doubt: CaseDoubt, warnings: list[str]) -> None:
-        """Write the probabilities, the mask and its record, in this order, and measure the levels."""
+        """Write the probabilities, the regions, the mask and its record, in this order, and measure the levels."""
         wanted = self.wanted
         try:
             if made.probabilities is not None and wanted.packed:
@@ -105,10 +113,13 @@ class Job:
             if made.probabilities is not None and wanted.pictured:
                 maps = np.load(made.probabilities, mmap_mode="r")
                 write_maps(maps, made.mask.geometry, self.path, predictor.plan, like=self.case.images[0])
+            if made.regions is not None:
+                regions = np.load(made.regions, mmap_mode="r")
+                write_regions(regions, made.mask.geometry, self.path, predictor.plan, like=self.case.images[0])
             if made.levels is not None and wanted.measure is not None:
                 wanted.measure(self.case, np.load(made.levels, mmap_mode="r"), made.mask)
         finally:
-            for file in (made.probabilities, made.levels):
+            for file in (made.probabilities, made.levels, made.regions):
                 if file is not None:
                     file.unlink()
         # The mask is written last: with `skip_existing`, a case is finished when its mask exists.
@@ -118,19 +129,28 @@ class Job:
             *(wanted.probabilities, tuple(warnings)),
             threshold=predictor.rule.threshold,
             doubt=doubt,
+            regions=wanted.regions,
         )
         records.add(record)
 
     def _arrays(
         self, plan: Plan, shape: tuple[int, ...], failing: ExitStack
-    ) -> tuple[np.memmap[Any, np.dtype[np.float32]] | None, np.memmap[Any, np.dtype[np.uint8]] | None]:
-        """Create the arrays of the probabilities and of the levels on disk, if requested."""
-        wanted, maps, levels = self.wanted, None, None
+    ) -> tuple[
+        np.memmap[Any, np.dtype[np.float32]] | None,
+        np.memmap[Any, np.dtype[np.uint8]] | None,
+        np.memmap[Any, np.dtype[np.uint8]] | None,
+    ]:
+        """Create the arrays of the probabilities, the levels and the regions on disk, if requested."""
+        wanted, maps, levels, regions = self.wanted, None, None, None
         if wanted.folder is not None and wanted.probabilities:
             file = wanted.folder / f"{self.number}.npy"
             failing.callback(file.unlink, missing_ok=True)
             maps = disk_array(file, (plan.outputs, *shape))
         structures = len(plan.output_names)
+        if wanted.folder is not None and wanted.regions:
+            file = wanted.folder / f"{self.number}-regions.npy"
+            failing.callback(file.unlink, missing_ok=True)
+            regions = disk_array(file, (structures, *shape), np.uint8, "the regions of its mask")
         if wanted.folder is not None and wanted.measure is not None and structures * math.prod(shape) <= MOST_LEVELS:
             file = wanted.folder / f"{self.number}-levels.npy"
             failing.callback(file.unlink, missing_ok=True)
@@ -140,7 +160,7 @@ class Job:
                 # Levels are optional: without space for them, the mask is still written.
                 file.unlink(missing_ok=True)
                 _log.warning("%s: its operating points are not measured: %s", self.case.name, error)
-        return maps, levels
+        return maps, levels, regions
 
 
 @dataclass
@@ -198,6 +218,8 @@ class Writing:
         remarks = list(self.result.remarks.get(job.case.name, ()))
         if moved := retire_maps(job.path, self.predictor.plan, self.records, job.wanted):
             self.result.remark(job.case.name, f"the probabilities of its earlier mask are now {moved}")
+        if moved := retire_regions(job.path, self.predictor.plan, job.wanted):
+            self.result.remark(job.case.name, f"the regions of its earlier mask are now {moved}")
         self.at_work = job, self.thread.submit(job.write, made, self.records, self.predictor, doubt, remarks), doubt
 
     def finish(self) -> None:

@@ -76,6 +76,9 @@ class PredictOptions(PartOptions):
     save_probabilities: Annotated[
         bool, Option("Write CASE.npz next to each mask (nnU-Net's format, float32).", FLAG)
     ] = False
+    save_regions: Annotated[
+        bool, Option("Write each region as its own 0/1 file, regions/REGION/CASE.nii.gz, besides the mask.", FLAG)
+    ] = False
     skip_existing: Annotated[bool, Option("Keep existing masks and predict the others.", FLAG, names=("continue",))] = (
         False
     )

@@ -145,6 +145,11 @@ class Plan(Part):
         return tuple(Region(r.name, tuple(values[i] for i in r.labels), values[r.paints]) for r in ordered)
 
     @property
+    def scored_by_region(self) -> bool:
+        """Whether each region has a file of its own: if there are several, which one mask may not hold."""
+        return self.regions is not None and len(self.regions) > 1
+
+    @property
     def class_colours(self) -> dict[str, str]:
         """The colour ``#rrggbb`` of each of `output_names`: the declared colour, else a default by its index."""
         return class_colours(self.output_names, {name: parse_colour(text) for name, text in self.colours.items()})

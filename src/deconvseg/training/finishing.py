@@ -49,6 +49,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         cases,
         run.validation,
         load=data.load_image,
+        save_regions=run.plan.scored_by_region,
         measure=measurement,
         console=Quiet(console),
     )

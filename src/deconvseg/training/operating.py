@@ -14,6 +14,10 @@ from deconvseg.evaluation import OperatingPoints, PointsTally
 from deconvseg.evaluation.lesions import LesionRule
 from deconvseg.inference import Prediction
 from deconvseg.planning import Plan
+from deconvseg.runs import GRID
+
+# The place of the default threshold of regions among those that levels count.
+_HALF = GRID.index(0.5)
 
 
 @dataclass
@@ -44,8 +48,10 @@ class OperatingMeasurement:
         predicted = encoding.encode(mask.pixels)
         judged = None if encoding.ignore_id is None else truth != encoding.ignore_id
         for tally, ids, part in zip(self.tallies, self._members, levels, strict=True):
-            masks = [np.isin(pixels, ids) for pixels in (truth, predicted)]
             counted: npt.NDArray[Any] = np.asarray(part)
+            # A region is scored by itself, not as it is painted.
+            default = np.isin(predicted, ids) if self.plan.regions is None else counted > _HALF
+            masks = [np.isin(truth, ids), default]
             if judged is not None:
                 masks, counted = [found & judged for found in masks], counted * judged
             tally.add(masks[0], counted, masks[1], LesionRule())

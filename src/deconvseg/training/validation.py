@@ -89,16 +89,16 @@ def dice_of_case(
 
 def _count_slab(logits: Tensor, labels: Tensor, plan: Plan) -> Tensor:
     """Count the shared, the predicted and the true voxels (3, K) in a slab of logits (N, \\*P) and class ids (\\*P)."""
-    found = torch.from_numpy(labels_from_maps(logits, plan, threshold=0.0).astype("int64"))
     if plan.regions is None:
+        found = torch.from_numpy(labels_from_maps(logits, plan, threshold=0.0).astype("int64"))
         classes = len(plan.labels.values)
         # Ignored voxels have the id after the last class, whose row is left out.
         pairs = torch.bincount((labels * classes + found).flatten(), minlength=(classes + 1) * classes)
         confusion = pairs.reshape(classes + 1, classes)[:classes]
         return torch.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])[:, 1:]
-    # As in written masks, a region holds the voxels painted in it, independently of its own map.
-    ids = [region.labels for region in plan.regions]
-    predicted, truth = (region_masks(part[None], ids)[0] > 0 for part in (found, labels))
+    # Each region by its own map: in a painted mask, a part outside the region around it would enlarge that region.
+    predicted = logits.cpu() > 0
+    truth = region_masks(labels[None], [region.labels for region in plan.regions])[0] > 0
     ignored = plan.labels.to_encoding().ignore_id
     if ignored is not None:
         judged = labels != ignored

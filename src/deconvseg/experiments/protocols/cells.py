@@ -172,6 +172,7 @@ def _predictions(
             split=split,
             fold=fold,
             postprocess=False,
+            save_regions=Run.open(runs[0]).plan.scored_by_region,
             skip_existing=True,
             device=cell.device,
             console=console,

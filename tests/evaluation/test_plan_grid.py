@@ -130,12 +130,14 @@ class TestGrid:
         plan = tiny_plan() if dims == 2 else plan_3d()
         plan = plan.model_copy(update={"spacing": geometry.spacing})
         place = CaseGrid(plan.preprocessing, geometry, tuple(map(range, shape)))
-        found = place.resample(ScoredMasks(*masks, ignored, geometry.spacing))
+        regions = {value: masks[1] == value for value in (1, 2)}
+        *found, separate = place.resample(ScoredMasks(*masks, ignored, geometry.spacing, regions))
         before, after = (
             evaluate_masks(one, other, {1: "a", 2: "b"}, spacing=spacing, ignored=left, metrics="all")
             for one, other, left, spacing in ((*masks, ignored, geometry.spacing), found)
         )
         assert before == after
+        assert all(np.array_equal(separate[value], regions[value]) for value in regions)
 
 
 class TestClasses:

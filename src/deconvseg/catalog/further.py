@@ -61,10 +61,28 @@ def _alone(name: str, model: str, spatial_dims: int, parameters: int, **network:
     return PublishedRow(name, model, {**ends, **network}, parameters=parameters)
 
 
+def _upsampled(name: str, parameters: int, kind: str, **options: Any) -> PublishedRow:
+    network = {"spatial_dims": 2, "in_channels": 3, "out_channels": 1, "upsampling": {"kind": kind, **options}}
+    return PublishedRow(name, "unet", network, parameters=parameters)
+
+
 FURTHER_TABLES: tuple[PublishedTable, ...] = (
     _isles26(),
     _of_preset("DTC, Tables 1 and 2: ISIC, and BUSI at other receptive fields of the same cost", "isic", "busi"),
     _of_preset("DTC, Table 3: BTCV", "btcv"),
+    _table(
+        "Other upsampling in the U-Net of DTC, Table 7",
+        (),
+        (256, 256),
+        _upsampled("UNet, transposed", 31_037_633, "transposed"),
+        _upsampled("UNet, pixel shuffle", 53_322_753, "pixelshuffle"),
+        _upsampled("UNet + CARAFE", 17_555_473, "carafe"),
+        _upsampled("UNet + SAPA", 17_328_513, "sapa"),
+        _upsampled("UNet + SAPA, inner product", 17_266_817, "sapa", similarity="inner"),
+        _upsampled("UNet + SAPA, gated", 17_360_325, "sapa", similarity="gated"),
+        _upsampled("UNet + DTC, in place of linear", 28_979_409, "dtc"),
+        _upsampled("UNet + DTC, 4 heads, learned receptive fields", 17_673_633, "dtc+linear", heads=4, learnable=True),
+    ),
     _table(
         "In no table, 3D",
         (),

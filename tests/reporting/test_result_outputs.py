@@ -2,7 +2,9 @@
 
 import csv
 import re
+import shutil
 import statistics
+import subprocess
 
 import numpy as np
 import pytest
@@ -146,6 +148,23 @@ class TestTexts:
         rows = parse_latex(text)
         assert text.isascii()
         assert len(rows) == len(PUBLISHED_SCORES[key].rows) + (3 if PUBLISHED_SCORES[key].columns else 1)
+
+    def test_a_table_for_latex_is_never_wider_than_the_line(self):
+        lines = render_latex(published_result("deconver/table-2")).splitlines()
+        box = next(place for place, line in enumerate(lines) if line.startswith(r"\sbox0{\begin{tabular}"))
+        end = lines.index(r"\end{tabular}}")
+        assert box < end
+        assert lines[end + 1] == r"\resizebox{\ifdim\wd0>\linewidth\linewidth\else\wd0\fi}{!}{\usebox0}"
+
+    @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+    def test_latex_typesets_every_table_within_the_line(self, tmp_path):
+        tables = [render_latex(published_result(key)) for key in sorted(PUBLISHED_SCORES)]
+        preamble = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+        (tmp_path / "tables.tex").write_text("\n".join([preamble, *tables, r"\end{document}"]))
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+        assert done.returncode == 0, done.stdout
+        assert "Overfull" not in done.stdout
 
     def test_special_characters_are_escaped(self):
         odd = r"50 % & $x_1$ {a} \b ~ ^ # ä 漢 <|>"

@@ -21,8 +21,9 @@ _SPECIAL = str.maketrans(
 def render_latex(result: TableResult) -> str:
     r"""Return the result as a ``table`` environment with the rules of ``booktabs``, for ``\input``.
 
-    It needs ``\usepackage{booktabs}`` and no other package. Signs outside ASCII become commands where the classic
-    engines have one, and ``?`` otherwise; Latin letters with accents stay.
+    It needs ``\usepackage{booktabs,graphicx}`` and no other package. A table wider than the line is scaled down to it.
+    Signs outside ASCII become commands where the classic engines have one, and ``?`` otherwise; Latin letters with
+    accents stay.
     """
     return "\n".join(_lines(result)) + "\n"
 
@@ -31,12 +32,12 @@ def _lines(result: TableResult) -> Iterator[str]:
     grid = build_grid(result)
     sizes = _sizes(grid)
     spans = [1 + grid.has_published(place) for place in range(len(grid.columns))]
-    yield f"% {_comment(result.key)}: \\usepackage{{booktabs}} in the preamble, and \\input this file"
+    yield f"% {_comment(result.key)}: \\usepackage{{booktabs,graphicx}} in the preamble, and \\input this file"
     yield r"\begin{table}"
     yield r"\centering"
     yield rf"\caption{{{_text(result.title)}. {_text(EXPLANATION)}{_scaled(result)}}}"
     yield rf"\label{{tab:{_label(result.key)}}}"
-    yield rf"\begin{{tabular}}{{l{'r' * (len(sizes) + sum(spans))}}}"
+    yield rf"\sbox0{{\begin{{tabular}}{{l{'r' * (len(sizes) + sum(spans))}}}"
     yield r"\toprule"
     if grid.columns:
         yield from _heads(grid, spans, len(sizes))
@@ -48,7 +49,8 @@ def _lines(result: TableResult) -> Iterator[str]:
             cells += [_entry(ours), *([_entry(printed)] if grid.has_published(column) else [])]
         yield _row(cells)
     yield r"\bottomrule"
-    yield r"\end{tabular}"
+    yield r"\end{tabular}}"
+    yield r"\resizebox{\ifdim\wd0>\linewidth\linewidth\else\wd0\fi}{!}{\usebox0}"
     yield r"\end{table}"
 
 

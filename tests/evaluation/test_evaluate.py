@@ -218,6 +218,19 @@ class TestDataset:
         with pytest.raises(InputError, match="'train' needs a splits file"):
             evaluate(folder, tmp_path / "masks", split="train")
 
+    def test_instance_maps_of_a_layout_are_scored_as_its_class(self, tmp_path):
+        (tmp_path / "truth").mkdir()
+        (tmp_path / "masks").mkdir()
+        glands = np.zeros((16, 16), np.uint8)
+        glands[2:6, 2:6], glands[8:14, 8:14] = 1, 5
+        Image.fromarray(np.full((16, 16, 3), 120, np.uint8)).save(tmp_path / "truth/testA_1.bmp")
+        Image.fromarray(glands).save(tmp_path / "truth/testA_1_anno.bmp")
+        Image.fromarray((glands == 5).astype(np.uint8)).save(tmp_path / "masks/testA_1.png")
+        evaluation = evaluate(tmp_path / "truth", tmp_path / "masks", metrics="dice")
+        assert evaluation.labels == {1: "gland"}
+        assert evaluation.foreground
+        assert evaluation.cases[0].metrics[1]["dsc"] == pytest.approx(2 * 36 / (36 + 52))
+
     def test_image_files_beside_it_do_not_make_it_a_folder_of_masks(self, dataset, folders):
         save(dataset / "overview.nii.gz", mask((1, 0, 2)))
         evaluation = evaluate(dataset, folders[1])

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from deconvseg.cli import main
+from deconvseg.data import make_demo_dataset, open_dataset
 from deconvseg.errors import InputError
 from deconvseg.experiments import crossval
 from deconvseg.runs import Run
-from deconvseg.training import train
+from deconvseg.training import TrainOptions, train
+from deconvseg.training.preflight import check_given_plan
 from plans import tiny_plan, volume_run
 
 
@@ -187,6 +189,22 @@ def test_a_fold_that_was_started_keeps_what_it_was_started_with(trained: Path, d
     config = {**copy.config, "model": "gone", "device": "cpu"}
     (copy.path / "config.json").write_text(json.dumps(config))
     assert train(discs, copy.path, resume=True).finished
+
+
+def test_a_layout_that_merges_all_labels_takes_a_plan_that_does_so_and_no_other(tmp_path: Path) -> None:
+    data = open_dataset(make_demo_dataset(tmp_path / "glas", like="glas", cases=2))
+    config = {"in_channels": 3, "out_channels": 2, "spatial_dims": 2, "widths": [4, 8], "kernel_size": 3}
+    plan = tiny_plan(
+        channels=[{"name": name} for name in data.channel_names],
+        labels={"values": [0, 1], "names": ["background", "gland"], "foreground_only": True},
+        model={"name": "deconver", "config": config},
+    )
+    asked = TrainOptions(tmp_path / "glas", device="cpu")
+    fitted, _ = check_given_plan(data, asked, plan)
+    assert (fitted.labels.foreground_only, fitted.labels.names) == (True, ("background", "gland"))
+    apart = plan.model_copy(update={"labels": plan.labels.model_copy(update={"foreground_only": False})})
+    with pytest.raises(InputError, match="the plan was made without foreground, but this training is started with it"):
+        check_given_plan(data, asked, apart)
 
 
 @pytest.mark.parametrize("function", [train, crossval])

@@ -39,18 +39,20 @@ def choose_classes(
     regions: Sequence[Region] | None,
     ignore: int | None,
     merged: Mapping[int, int] | None = None,
+    foreground_name: str = "foreground",
 ) -> Classes:
     """Return the requested classes: foreground, ``labels`` or those of a plan, else those that the dataset declares.
 
-    ``merged`` maps further values of a declared class to its main value. Raises :class:`InputError` if two of the first
-    three are given, or two regions are written as the same value.
+    The foreground is named as in the plan, else ``foreground_name``. ``merged`` maps further values of a declared class
+    to its main value. Raises :class:`InputError` if two of the first three are given, or two regions are written as the
+    same value.
     """
     if sum((foreground, labels is not None, plan is not None)) > 1:
         raise InputError(
             "the classes are those of labels, of a run, or the foreground as a single one: leave all but one out"
         )
     if foreground or (plan is not None and plan.labels.foreground_only):
-        named_so = "foreground" if plan is None or not plan.labels.foreground_only else plan.labels.names[1]
+        named_so = foreground_name if plan is None or not plan.labels.foreground_only else plan.labels.names[1]
         return Classes({1: named_so}, {}, foreground=True)
     if plan is not None:
         return _of_regions(plan.structures, plan.labels.merged, by_region=plan.regions is not None)

@@ -84,7 +84,8 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     target = None if asked.output is None else _prepare_output(Path(asked.output))
     classes = choose_classes(
         labels=asked.labels if isinstance(asked.labels, Mapping) else None,
-        foreground=asked.foreground,
+        foreground=asked.foreground or (truths.foreground and plan is None and asked.labels is None),
+        foreground_name=truths.foreground_name,
         plan=plan,
         declared=truths.labels,
         regions=truths.regions,

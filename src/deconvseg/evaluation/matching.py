@@ -54,6 +54,8 @@ class Truths:
     merged: Mapping[int, int] = field(default_factory=dict)
     excluded: Sequence[str] = ()
     declared_test: Sequence[str] = ()
+    foreground: bool = False
+    foreground_name: str = "foreground"
 
 
 def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths:
@@ -89,6 +91,8 @@ def find_truths(truth: Path, reading: Mapping[str, Any] | None = None) -> Truths
         merged=dataset.merged_labels,
         excluded=dataset.excluded_names,
         declared_test=dataset.declared_test,
+        foreground=dataset.foreground,
+        foreground_name=dataset.foreground_name,
     )
 
 

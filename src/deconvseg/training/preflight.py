@@ -70,7 +70,7 @@ def check_given_plan(data: Dataset, options: TrainOptions, given: Plan) -> tuple
     """Return a plan matched to a dataset, with notes; :class:`InputError` if they do not fit."""
     plan = given.with_values(options.plan_changes)
     choose_precision(plan.recipe.precision, choose_device(options.device))
-    check_foreground(plan, options)
+    check_foreground(plan, data)
     plan, notes = match_plan(plan, data)
     plan = supervise_deeply(plan)
     check_plan(plan)
@@ -78,9 +78,9 @@ def check_given_plan(data: Dataset, options: TrainOptions, given: Plan) -> tuple
     return plan, (*notes, *check_weights(plan, options))
 
 
-def check_foreground(plan: Plan, options: RunOptions) -> None:
-    """Refuse a plan for separate classes if the training merges them, and the reverse."""
-    if plan.labels.foreground_only != options.foreground:
+def check_foreground(plan: Plan, data: Dataset) -> None:
+    """Refuse a plan for separate classes if the dataset has all foreground as one, and the reverse."""
+    if plan.labels.foreground_only != data.foreground:
         made, asked = ("with", "without") if plan.labels.foreground_only else ("without", "with")
         raise InputError(
             f"the plan was made {made} foreground, but this training is started {asked} it; use the same for both"

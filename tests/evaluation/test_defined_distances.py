@@ -124,6 +124,8 @@ class TestShown:
         cell = table.rows[0].cells[place]
         assert (cell.text, cell.notes[-1]) == ("2.00", "2 of 4 cases")
         assert shown["dropped"] == "HD95 defined 2"
+        assert shown["empty_masks"]["drops"]
+        assert [bool(value) for value in shown["panels"][0]["values"]] == [True, True, False, True]
 
     def test_folds_have_its_spread_over_their_defined_cases(self, folders, tmp_path):
         parts = [evaluate(*(folder / f"{name}.nii.gz" for folder in folders), labels={1: "core"}) for name in "abcd"]

@@ -238,7 +238,8 @@ class TestContent:
             assert phrase in text
 
     def test_the_rule_for_empty_masks_and_the_colours(self, text):
-        assert "No value is left out of a mean" in text
+        assert "HD95 the diagonal of the image, HD95 defined dropped" in text
+        assert "Dropped values are in no mean" in text
         assert "true positives blue, false positives green, false negatives red" in text
 
 

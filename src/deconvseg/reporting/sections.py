@@ -58,7 +58,7 @@ def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None
         "tables": tabulate_totals(tree, metrics, colours) if cases else [],
         "dropped": _describe_dropped(record),
         "meanings": [metric.meaning for metric in metrics if metric.meaning],
-        "empty_masks": {**describe_empty(metrics), "drops": tree["empty"] == "drop"},
+        "empty_masks": {**describe_empty(metrics), "drops": any(metric.drops for metric in metrics)},
         "folds": tabulate_folds(tree, colours),
         "postprocessing": _describe_postprocessing(tree),
         "charts": draw_charts(tree, colours) if cases else [],
@@ -145,7 +145,10 @@ def _describe_panel(
         "name": case["name"],
         "anchor": f"{showing.anchor}-case-{number}",
         "row": row,
-        "values": [format_number(case["mean"][metric.key], metric.digits) for metric in metrics],
+        # Of one case, a metric beside another says nothing more.
+        "values": [
+            "" if metric.beside else format_number(case["mean"][metric.key], metric.digits) for metric in metrics
+        ],
         "with_truth": DASH if true is None else format_number(true["dsc"], metrics[0].digits),
         "remarks": ", ".join(remarks[:8]) + more,
         **draw_panel(record, case, showing),

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deconvseg.catalog import PRESETS
 from deconvseg.data import Augment, Dataset, LabelEncoding
 from deconvseg.errors import InputError
 from deconvseg.planning.fingerprint import ChannelStatistics, Fingerprint
 from deconvseg.planning.parts import ChannelPlan, LabelPlan, RegionPlan
+from deconvseg.planning.preset_regions import preset_regions
 from deconvseg.planning.recipes import Recipe
 from deconvseg.text import number_of
 
@@ -68,15 +70,23 @@ def plan_labels(dataset: Dataset, fingerprint: Fingerprint) -> tuple[LabelPlan, 
     return labels, reason, warnings
 
 
-def plan_regions(dataset: Dataset, labels: LabelPlan, recipe: Recipe) -> tuple[tuple[RegionPlan, ...] | None, str]:
-    """Return the regions that the dataset declares or the recipe requests, or None, and the reason."""
+def plan_regions(
+    dataset: Dataset, labels: LabelPlan, recipe: Recipe, preset: str | None = None
+) -> tuple[tuple[RegionPlan, ...] | None, str]:
+    """Return the regions that the dataset declares or the preset or the recipe requests, or None, and the reason.
+
+    Raises :class:`InputError` if the dataset cannot have the regions of the preset.
+    """
     ids = {value: index for index, value in enumerate(labels.values)}
-    if dataset.regions is not None:
+    declared, reason = dataset.regions, "declared by the dataset: they overlap, so each has a sigmoid of its own"
+    if preset is not None and PRESETS[preset].regions is not None:
+        foreground = dict(zip(labels.values[1:], labels.names[1:], strict=True))
+        declared, reason = preset_regions(preset, dataset, foreground)
+    if declared is not None:
         regions = tuple(
-            RegionPlan(name=r.name, labels=tuple(ids[v] for v in r.labels), paints=ids[r.written_as])
-            for r in dataset.regions
+            RegionPlan(name=r.name, labels=tuple(ids[v] for v in r.labels), paints=ids[r.written_as]) for r in declared
         )
-        return regions, "declared by the dataset: they overlap, so each has a sigmoid of its own"
+        return regions, reason
     if not recipe.regions:
         return None, "classes exclude each other: softmax"
     single = tuple(RegionPlan(name=name, labels=(i,), paints=i) for i, name in enumerate(labels.names) if i > 0)

@@ -18,6 +18,7 @@ from deconvseg.planning.choices import (
 from deconvseg.planning.fingerprint import Fingerprint
 from deconvseg.planning.parts import ChannelPlan, LabelPlan, ModelPlan, RegionPlan
 from deconvseg.planning.patch import target_spacing
+from deconvseg.planning.preset_regions import describe_outputs
 from deconvseg.planning.recipes import Recipe
 from deconvseg.planning.request import Request
 from deconvseg.planning.schema import Plan, plan_errors
@@ -79,15 +80,20 @@ class Draft:
         return self.resize or self.fingerprint.median_shape(self.spacing)
 
 
-def draft_plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits) -> Draft:
-    """Return the choices that depend only on the data and the recipe, with reasons and warnings."""
+def draft_plan(
+    dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, splits: Splits, preset: str | None = None
+) -> Draft:
+    """Return the choices that depend only on the data, the recipe and the preset, with reasons and warnings."""
     spacing, spacing_reason = target_spacing(fingerprint)
     labels, labels_reason, warnings = plan_labels(dataset, fingerprint)
     values = dict(zip(dataset.names, fingerprint.case_values, strict=True))
     found = (*find_label_problems(dataset, values), *find_absent_classes(dataset, values, splits.train))
     warnings += [problem.message for problem in found]
     warnings += spacing_warnings(fingerprint, spacing)
-    regions, regions_reason = plan_regions(dataset, labels, recipe)
+    regions, regions_reason = plan_regions(dataset, labels, recipe, preset)
+    structures = labels.names[1:] if regions is None else [region.name for region in regions]
+    if preset is not None and (told := describe_outputs(preset, dataset, structures)):
+        warnings.append(told)
     colour = is_rgb(dataset.channel_names)
     reasons = {"spacing": spacing_reason, "labels": labels_reason, "regions": regions_reason}
     if fingerprint.expanded_grey:

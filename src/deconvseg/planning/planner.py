@@ -126,7 +126,9 @@ def make_plan(
         meter = measure or stack.enter_context(StepMeter(device, room, threads, named))
         learnt = dataset.select([*splits.train, *splits.val])
         fingerprint = take_fingerprint(learnt, workers=workers, memory=host, cache=cache, console=console)
-        draft = draft_plan(learnt, fingerprint, named, splits)
+        draft = draft_plan(learnt, fingerprint, named, splits, preset)
+        if preset is not None and PRESETS[preset].regions is not None:
+            console.say(f"regions: {draft.reasons['regions']}")
         choose_preprocessing(draft, preset, values or {})
         timed = telling(meter, stack.enter_context(console.track(TIMING)))
         seconds = planned_seconds(device, seconds)

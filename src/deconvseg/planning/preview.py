@@ -13,6 +13,7 @@ from deconvseg.errors import InputError
 from deconvseg.models import check_arguments, create_model, preset_arguments
 from deconvseg.planning.fitting import typical_network
 from deconvseg.planning.parts import ChannelPlan, LabelPlan, ModelPlan
+from deconvseg.planning.preset_regions import preset_regions
 from deconvseg.planning.request import Request
 from deconvseg.planning.schema import Plan
 
@@ -43,15 +44,12 @@ def preview_plan(dataset: Dataset, asked: Request, values: Mapping[str, Any]) ->
 
 
 def _check_regions(dataset: Dataset, preset: str | None) -> None:
-    """Refuse a dataset without the regions that a preset's network predicts, which labels do not replace."""
-    regions = None if preset is None else PRESETS[preset].regions
-    if not regions or len(dataset.regions or ()) == len(regions):
+    """Refuse declared labels that cannot be the regions of a preset; others are known when the masks are read."""
+    if preset is None or PRESETS[preset].regions is None:
         return
-    found = "no regions" if dataset.regions is None else f"{len(dataset.regions)} regions"
-    raise InputError(
-        f"{dataset.root}: declares {found}, but preset {preset!r} predicts the {len(regions)} overlapping regions "
-        f"{', '.join(regions)}: declare them by `labels`, such as WT=1,2,3"
-    )
+    labels = {value: name for value, name in (dataset.label_names or {}).items() if value != 0}
+    if labels or dataset.regions is not None or dataset.foreground:
+        preset_regions(preset, dataset, labels)
 
 
 def _possible_dims(dataset: Dataset) -> tuple[int, ...]:

@@ -133,6 +133,26 @@ def test_regions_are_kept_inside_the_region_around_them():
         assert np.array_equal(apply(chosen, case.prediction).pixels, case.truth.pixels)
 
 
+def test_regions_with_masks_of_their_own_are_scored_by_these():
+    """Islands of a part outside the regions around it enlarge no region but its own."""
+    cases = []
+    for number in range(6):
+        true = truth(number)
+        regions = [np.isin(true, region.labels) for region in NESTED]
+        island = with_islands(np.zeros_like(true), value=2) > 0
+        regions[-1] = regions[-1] | island
+        painted = np.where(island, 2, true).astype(np.uint8)
+        maps = [LabelMap(pixels, Geometry.identity(2)) for pixels in (true, painted)]
+        cases.append(HeldOutCase.pack(*maps, number % 3, regions))
+        kept = cases[-1].regions
+        assert [mask.sum() for mask in kept] == [region.sum() for region in regions]
+        assert np.array_equal((kept > 0).any(0), cases[-1].prediction.pixels > 0)
+    chosen = choose_postprocessing(cases, NESTED)
+    assert {step.structure for step in chosen.steps} == {NESTED[-1].name}
+    first = next(trial for trial in chosen.trials if trial.structure == NESTED[0].name)
+    assert first.dice_before == 1
+
+
 def test_what_the_cases_of_other_folds_would_not_choose_is_dropped():
     """Islands in one fold alone: the others choose nothing for it."""
     pairs = [(truth(n), with_islands(truth(n)) if n % 3 == 0 else truth(n)) for n in range(9)]

@@ -425,7 +425,8 @@ def test_a_preset_that_does_not_fit_is_warned_of_with_figures(balls: Path) -> No
     plan = make_plan(data, parts, preset="isles22", recipe="paper", seconds=60, memory=2 << 30)
     assert plan.predicted is not None
     assert not plan.predicted.measured
-    slow, large = plan.warnings
+    classes, slow, large = plan.warnings
+    assert "preset isles22 is a paper's for 1 structure" in classes
     assert "the plan's 500 steps of " in slow
     assert "limited to 60 s ends after about 6 of them; allow " in slow
     assert "more than the 2.0 GiB" in large

@@ -279,6 +279,30 @@ def test_a_folder_with_another_conversion_is_refused(blocks, balls, tmp_path):
     assert hashes(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a", "a"), "two classes are called 'a'; name one of them otherwise"),
+        (("a", "ignore"), "a class is called 'ignore', which means something else to nnU-Net; name it otherwise"),
+    ],
+)
+def test_names_that_nnunet_cannot_hold_are_refused(tmp_path, names, message):
+    volume(tmp_path / "msd" / "imagesTr" / "a.nii.gz", np.ones((3, 3, 3), np.int16))
+    volume(tmp_path / "msd" / "labelsTr" / "a.nii.gz", np.ones((3, 3, 3), np.uint8))
+    labels = {"0": "background", "1": names[0], "2": names[1]}
+    pairs = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+    (tmp_path / "msd" / "dataset.json").write_text(json.dumps({"labels": labels, "training": pairs}))
+    with pytest.raises(InputError, match=message):
+        convert(open_dataset(tmp_path / "msd"), tmp_path / "Dataset001_A", workers=0)
+
+
+def test_a_folder_in_the_dataset_itself_is_refused(balls):
+    before = hashes(balls)
+    with pytest.raises(InputError, match=r"Dataset001_A lies in the dataset .*; give a folder outside of it"):
+        convert(open_dataset(balls), balls / "Dataset001_A", workers=0)
+    assert hashes(balls) == before
+
+
 def test_a_manifest_cannot_remove_other_files(blocks, tmp_path):
     done = convert(open_dataset(blocks), tmp_path / "Dataset001_X", workers=0)
     mine = tmp_path / "mine.txt"

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
-from deconvseg.data import convert, make_demo_dataset, open_dataset
+from deconvseg.data import Geometry, LabelMap, convert, make_demo_dataset, open_dataset, write_label_map
 
 _PEERS = str(Path(sys.prefix) / "peers")
 
@@ -96,6 +97,30 @@ def test_it_accepts_regions_and_ignored_voxels_from_any_format(nnunet, verify, t
     (tmp_path / "cases.csv").write_text("\n".join(["image,label", *rows]) + "\n")
     labels = ["whole=2,5", "inner=5", "255=ignore", "9=vessel"] if regions else ["2=a", "5=b", "9=c", "255=ignore"]
     source = open_dataset(tmp_path / "cases.csv", labels=labels)
+    done = convert(source, tmp_path / "Dataset001_A", workers=0)
+    verify(done.folder)
+    check_voxels(nnunet, source, done.folder)
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "spacing", "sheared"])
+def test_it_accepts_other_depths_and_axes(nnunet, verify, tmp_path, kind):
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 60_000, (9, 7)).astype(np.uint16)
+    labels = (numbers > 30_000).astype(np.uint8)
+    if kind == "16 bits":
+        PillowImage.fromarray(numbers).save(tmp_path / "a.png")
+        PillowImage.fromarray(255 * labels).save(tmp_path / "m.png")
+    elif kind == "spacing":
+        geometry = Geometry(np.diag([0.5, 0.25, 1.0]))
+        for name, pixels in (("a", numbers), ("m", labels)):
+            write_label_map(LabelMap(pixels, geometry), tmp_path / f"{name}.mha")
+    else:
+        affine = np.array([[1, 0.2, 0, 5], [0, 1.0, 0, 2], [0, 0, 2, 1], [0, 0, 0, 1]])
+        for name, pixels in (("a", numbers), ("m", labels)):
+            nib.save(nib.Nifti1Image(np.stack([pixels, pixels], axis=2), affine), tmp_path / f"{name}.nii.gz")
+    ending = {"16 bits": ".png", "spacing": ".mha", "sheared": ".nii.gz"}[kind]
+    (tmp_path / "cases.csv").write_text(f"image,label\na{ending},m{ending}\n")
+    source = open_dataset(tmp_path / "cases.csv")
     done = convert(source, tmp_path / "Dataset001_A", workers=0)
     verify(done.folder)
     check_voxels(nnunet, source, done.folder)

@@ -257,11 +257,11 @@ def test_pictures_of_any_kind(tmp_path, mode, suffix, ending):
 def test_grey_pictures_among_colour_ones_become_colour(tmp_path):
     rng = np.random.default_rng(0)
     for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
+        (tmp_path / "data" / folder).mkdir(parents=True)
     for name, size in (("a", (8, 8, 3)), ("b", (8, 8))):
-        PillowImage.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / "images" / f"{name}.png")
-        PillowImage.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks" / f"{name}.png")
-    source = open_dataset(tmp_path)
+        PillowImage.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / "data" / "images" / f"{name}.png")
+        PillowImage.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "data" / "masks" / f"{name}.png")
+    source = open_dataset(tmp_path / "data")
     done = convert(source, tmp_path / "Dataset001_A", workers=0)
     assert np.asarray(PillowImage.open(done.folder / "imagesTr" / "b_0000.png")).shape == (8, 8, 3)
     check_same(source, open_dataset(done.folder))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deconvseg.data.converting.case import Converted, Job, Setting, convert_case, name_sources
-from deconvseg.data.converting.describing import describe_conversion, report_cases, report_labels
+from deconvseg.data.converting.describing import describe_conversion, report_cases, report_copies, report_labels
 from deconvseg.data.converting.labels import choose_labels
 from deconvseg.data.converting.parts import Parts, divide
 from deconvseg.data.converting.records import MANIFEST, Journal
@@ -163,6 +163,8 @@ def _write(
             if journal.finished:
                 journal.reopen()
             journal.add(converted.record)
+    if setting.link:
+        report_copies((one.record for one in done if one.record is not None and not one.kept), console)
     problems = tuple(f"{one.case}: {one.problem}" for one in done if one.problem)
     result = Conversion(
         folder,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterable
 
 from deconvseg._version import __version__
-from deconvseg.data.converting.case import Setting
+from deconvseg.data.converting.case import Record, Setting
 from deconvseg.data.converting.labels import WrittenLabels
 from deconvseg.data.converting.parts import Parts
 from deconvseg.data.converting.records import Journal
@@ -51,6 +52,13 @@ def report_labels(dataset: Dataset, labels: WrittenLabels, console: Console) -> 
             if found != (value,) and value
         ]
         console.say(f"labels get consecutive values: {list_names(pairs)}")
+
+
+def report_copies(records: Iterable[Record], console: Console) -> None:
+    """Show how many files are copied because no hard link to them could be made, with the reason."""
+    reasons = [file.get("changes") for record in records for file in record["files"] if file["how"] == "copied"]
+    if refused := [reason for reason in reasons if reason]:
+        console.say(f"{number_of(len(refused), 'file')} copied: {refused[0]}")
 
 
 def describe_conversion(setting: Setting, journal: Journal, dataset: Dataset, parts: Parts, title: str) -> None:

@@ -14,12 +14,15 @@ from deconvseg.errors import InputError
 
 def check(dataset: Dataset, dims: int, labels: WrittenLabels) -> None:
     """Raise `InputError` for names that ``labels`` of dataset.json cannot hold."""
-    names = [*_entries(labels), *([] if labels.ignore is None else [IGNORE])]
+    classes = [name for value, name in labels.names.items() if value]
+    names = classes if labels.regions is None else [region.name for region in labels.regions]
     for name in names:
-        if names.count(name) > 1 or name == BACKGROUND or (name == IGNORE and labels.ignore is None):
+        if names.count(name) > 1:
+            raise InputError(f"{dataset.root}: two classes are called {name!r}; name one of them otherwise (`labels`)")
+        if name in (BACKGROUND, IGNORE):
             raise InputError(
-                f"{dataset.root}: nnU-Net cannot hold a class called {name!r} beside its background"
-                f"{' and another of that name' if names.count(name) > 1 else ''}; name it otherwise (`labels`)"
+                f"{dataset.root}: a class is called {name!r}, which means something else to nnU-Net; name it otherwise "
+                "(`labels`)"
             )
 
 

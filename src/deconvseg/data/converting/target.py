@@ -68,7 +68,8 @@ class Target:
     def place(self, output: Path, dataset: Dataset, number: int | None, name: str | None) -> Path:
         """Return the folder of the written dataset: ``output`` if it is named as one, else a folder in it.
 
-        Raises `InputError` for a missing number, for one that contradicts the folder's name, and for one in use.
+        Raises `InputError` for a missing number, for one that contradicts the folder's name, for one in use, and for a
+        folder in the dataset itself.
         """
         given = re.fullmatch(rf"{self.prefix}(\d{{{self.digits}}})_(.+)", output.name)
         if number is not None and not 0 < number <= _MOST[self.digits]:
@@ -81,7 +82,8 @@ class Target:
                     raise InputError(f"`{argument}={asked!r}` contradicts the folder {output}; leave one of them out")
             folder = output
         else:
-            name = name or _UNWANTED.sub("_", dataset.root.stem if dataset.root.is_file() else dataset.root.name)
+            root = dataset.root.resolve()
+            name = name or _UNWANTED.sub("_", root.stem if root.is_file() else root.name) or "Dataset"
             free = self._free(output)
             if number is None and self.numbered:
                 raise InputError(
@@ -89,6 +91,8 @@ class Target:
                     f"folder {output / self._folder(free, name)}"
                 )
             folder = output if number is None else output / self._folder(number, name)
+        if folder.resolve().is_relative_to(dataset.root.resolve()):
+            raise InputError(f"{folder} lies in the dataset {dataset.root}; give a folder outside of it")
         self._check_number(folder)
         return folder
 

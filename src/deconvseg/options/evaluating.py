@@ -83,7 +83,9 @@ class EvaluateOptions(PartOptions):
             name_of(lambda: ("image", "plan")),
         ),
     ] = "image"
-    plan: Annotated["Plan | _Path | None", Option("Plan of that grid; by default that of the run.", PLAN)] = None
+    plan: Annotated[
+        "Plan | _Path | None", Option("Plan with the grid for scoring; by default that of the run.", PLAN)
+    ] = None
     metrics: Annotated[
         str | Sequence[str] | None,
         Option("Metrics separated by commas, or all; by default dice,hd95,hd95_defined,nsd.", NAMES),

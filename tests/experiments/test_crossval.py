@@ -6,16 +6,19 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from consoles import Listening
+from deconvseg.data import Splits, open_dataset
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.evaluation import evaluate, read_evaluation, read_operating_points
 from deconvseg.evaluation.threshold import choose_threshold
 from deconvseg.experiments import Executor, Outcome, Processes, Task, crossval
+from deconvseg.experiments.testing import find_test_cases
 from deconvseg.inference import Predictor, predict, read_postprocessing
 from deconvseg.planning import Plan
 from deconvseg.runs import Run, open_runs
@@ -386,3 +389,70 @@ def test_a_cross_validation_does_not_go_on_with_other_masks_or_folds(
     (output / "splits_final.json").write_text(json.dumps(folds))
     with pytest.raises(InputError, match=r"fold_0: holds a run with other cases than fold 0 of the cross-"):
         crossval(data, output, resume=True)
+
+
+def test_test_cases_are_scored_by_each_fold_and_by_their_average(finished: Path, discs: Path, tmp_path: Path) -> None:
+    """A finished cross-validation is continued: nothing is trained, and masks are kept."""
+    output = Path(shutil.copytree(finished, tmp_path / "run"))
+    hashes = [Run(output / f"fold_{fold}").manifest["files"]["weights.safetensors"] for fold in range(3)]
+    test = crossval(discs, output, resume=True, test=True).test
+    assert test is not None
+    assert (test.cases, sorted(test.folds), test.problems) == (2, [0, 1, 2], ())
+    assert [Run(output / f"fold_{fold}").manifest["files"]["weights.safetensors"] for fold in range(3)] == hashes
+    folds = [output / f"fold_{fold}" for fold in range(3)]
+    for name, models in (("fold_1", folds[1]), ("average", folds)):
+        predict(discs, models, tmp_path / name, split="test", postprocess=False, device="cpu")
+        for mask in ("disc6.png", "disc7.png"):
+            assert (tmp_path / name / mask).read_bytes() == (output / "test" / name / mask).read_bytes()
+    means = [evaluate(discs, output / "test" / f"fold_{fold}", split="test").mean_dice for fold in range(3)]
+    found = json.loads((output / "crossval.json").read_text())["test"]
+    spread = found["spread"]["classes"]["255"]["dsc"]
+    assert spread["fold_means"] == pytest.approx(means)
+    assert (spread["mean"], spread["std_folds"]) == pytest.approx((np.mean(means), np.std(means, ddof=1)))
+    average = read_evaluation(output / found["average"])
+    assert spread["average"] == pytest.approx(average.mean_dice)
+    assert {case.name for case in average.cases} == {"disc6", "disc7"}
+    page = (output / "report.html").read_text()
+    assert '<section id="test"' in page
+    assert f"{spread['average']:.3f}" in page.partition('<section id="test"')[2]
+    assert {"test/average/disc6.png", "test/fold_0/metrics.json"} <= Run(output).manifest["files"].keys()
+
+    times = {path: path.stat().st_mtime_ns for path in (output / "test").rglob("*.png")}
+    (output / "test" / "fold_2" / "disc7.png").unlink()
+    again = crossval(discs, output, resume=True).test
+    assert again is not None
+    assert again.spread() == test.spread()
+    kept = {path for path, time in times.items() if path.stat().st_mtime_ns == time}
+    assert {path.relative_to(output).as_posix() for path in times.keys() - kept} == {"test/fold_2/disc7.png"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "text"),
+    [
+        ({"train": [f"disc{number}" for number in range(6)]}, "has no test cases; list them in a file of splits"),
+        (
+            [
+                {"train": ["disc0"], "val": ["disc1"], "test": ["disc6"]},
+                {"train": ["disc1"], "val": ["disc0"], "test": ["disc7"]},
+            ],
+            "have different test cases",
+        ),
+    ],
+)
+def test_test_cases_that_are_not_there_are_refused_before_anything_is_trained(
+    discs: Path, plan_file: Path, tmp_path: Path, splits: object, text: str
+) -> None:
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    options = {"plan": plan_file, "splits": tmp_path / "splits.json", "device": "cpu"}
+    with pytest.raises(InputError, match=rf"^`test=True`: .*{text}"):
+        crossval(discs, tmp_path / "run", test=True, **options)
+    assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_test_cases_that_the_layout_declares_need_a_mask(discs: Path) -> None:
+    data = open_dataset(discs)
+    parts = [Splits(("disc0",), ("disc1",), ()), Splits(("disc1",), ("disc0",), ())]
+    assert find_test_cases(replace(data, declared_test=("disc1", "disc5")), parts) == ("disc5",)
+    bare = replace(data, cases=tuple(replace(case, label=None) for case in data.cases))
+    with pytest.raises(InputError, match="test cases without a mask cannot be scored: disc7"):
+        find_test_cases(bare, [replace(part, test=("disc7",)) for part in parts])

@@ -12,7 +12,9 @@ from deconvseg.system import keep_freed_memory
 from deconvseg.text import number_of
 
 if TYPE_CHECKING:
+    from deconvseg.evaluation import Evaluation
     from deconvseg.experiments import CrossValidation
+    from deconvseg.experiments.testing import ScoredFolds
 
 
 @options.takes(CrossvalOptions)
@@ -63,7 +65,30 @@ def _print(result: "CrossValidation") -> None:
     echo(result.evaluation.describe())
     for line in result.describe_postprocessing():
         echo(line)
+    if result.test is not None and result.test.cases:
+        _print_tests(result.test, result.evaluation)
     echo_path(result.path)
+
+
+def _print_tests(test: "ScoredFolds", found: "Evaluation") -> None:
+    """Print the folds' mean and deviation on the test cases, and the score of their average model."""
+    spread = test.spread()
+    rows = [row for row in spread["classes"].values() if row["counted"]]
+    rows += [{"name": "mean", **spread["mean"]}] if len(rows) > 1 else []
+    keys = {metric.key: metric.head(found.distance_unit) for metric in found.shown_metrics}
+    print_table(
+        f"{number_of(test.cases, 'test case')}: mean ± SD over the models of {number_of(len(test.folds), 'fold')}, and "
+        "the average of their probabilities",
+        ["class", *(head for name in keys.values() for head in (name, f"{name}, average"))],
+        [[row["name"], *(text for key in keys for text in _test_cells(row[key]))] for row in rows],
+    )
+
+
+def _test_cells(statistics: dict[str, Any]) -> list[str]:
+    mean, folds, average = (
+        "–" if statistics[key] is None else f"{statistics[key]:.4f}" for key in ("mean", "std_folds", "average")
+    )
+    return [f"{mean} ± {folds}", average]
 
 
 def _cell(statistics: dict[str, Any] | None, *, counted: bool = False) -> str:

@@ -2,7 +2,8 @@
 
 A cross-validation is a folder: ``plan.json`` (one plan for all folds), ``splits_final.json`` (the held-out cases of
 each fold), a run in each ``fold_K``, ``crossval.json`` (metrics of the out-of-fold predictions)
-and ``postprocessing.json`` (the steps that improve those predictions). ``predict`` accepts the folder and averages
+and ``postprocessing.json`` (the steps that improve those predictions), and with ``test`` the metrics of the test
+cases in ``test``. ``predict`` accepts the folder and averages
 its folds.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from deconvseg.experiments.result import CrossValidation
     from deconvseg.experiments.tasks import Executor, Outcome, Share, Task
+    from deconvseg.experiments.testing import ScoredFolds
 
 __all__ = [
     "CrossValidation",
@@ -38,6 +40,7 @@ __all__ = [
     "ProtocolDataset",
     "ProtocolFigure",
     "ProtocolRow",
+    "ScoredFolds",
     "Serial",
     "Share",
     "Task",
@@ -61,6 +64,7 @@ _HOME = {
     "protocols.reproduce": ("compare", "reproduce"),
     "protocols.schema": ("Protocol", "ProtocolColumn", "ProtocolDataset", "ProtocolFigure", "ProtocolRow"),
     "result": ("CrossValidation",),
+    "testing": ("ScoredFolds",),
     "tasks": ("Executor", "Outcome", "Share", "Task"),
 }
 

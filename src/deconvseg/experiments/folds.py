@@ -11,18 +11,40 @@ from typing import Any
 
 import torch
 
+from deconvseg.data import Splits
 from deconvseg.errors import InterruptionError
 from deconvseg.experiments.tasks import Executor, Task
 from deconvseg.options import PLANNED, RunOptions, TrainOptions, declared_options
 from deconvseg.progress import Console, Progress, Timed
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import choose_device, plannable_memory
-from deconvseg.training import train
+from deconvseg.training import changed_keys, train
 
 
 def fold_run(run: Run, fold: int) -> Run:
     """Return the folder of one fold's run, which may not exist yet."""
     return Run(run.path / f"fold_{fold}")
+
+
+def is_finished(run: Run, fold: int) -> bool:
+    """Return whether a fold is trained and evaluated."""
+    own = fold_run(run, fold)
+    return (own.path / "plan.json").is_file() and own.finished
+
+
+def describe_foreign(run: Run, fold: int, part: Splits) -> str | None:
+    """Describe how the run in a fold's folder differs from that fold; None if it does not."""
+    own = fold_run(run, fold)
+    if {key: tuple(names) for key, names in own.splits.items()} != vars(part):
+        what = "cases"
+    elif (own.path / "plan.json").is_file() and changed_keys(run.plan, own.plan):
+        what = "values in its plan"
+    else:
+        return None
+    return (
+        f"{own.path}: holds a run with other {what} than fold {fold} of the cross-validation; move it away and "
+        "continue with `resume=True`"
+    )
 
 
 def fold_task(run: Run, fold: int, options: TrainOptions) -> Task:

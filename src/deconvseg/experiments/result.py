@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deconvseg.evaluation import CaseMetrics, Evaluation
+from deconvseg.experiments.testing import ScoredFolds
 from deconvseg.inference import Postprocessing
 from deconvseg.reporting.facts import describe_gain
 from deconvseg.text import number_of
@@ -25,7 +26,7 @@ class CrossValidation:
 
     ``folds`` has the evaluated cases of each finished fold; ``failed`` the reasons of failures. Post-processing is
     chosen only if all folds are finished. ``weights`` records the choice of the weights, "final" or "best", and their
-    SHA-256 by fold.
+    SHA-256 by fold. ``test`` has the metrics of the test cases, if they were asked for.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class CrossValidation:
     failed: Mapping[int, str]
     postprocessing: Postprocessing | None = None
     weights: Mapping[str, Any] = field(default_factory=dict)
+    test: ScoredFolds | None = None
 
     @property
     def mean_dice(self) -> float:
@@ -42,8 +44,9 @@ class CrossValidation:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Folds that failed, then cases that could not be evaluated."""
-        return (*(f"fold {fold}: {text}" for fold, text in self.failed.items()), *self.evaluation.problems)
+        """Folds that failed, cases that could not be evaluated, and both for the test cases."""
+        failed = [f"fold {fold}: {text}" for fold, text in self.failed.items()]
+        return (*failed, *self.evaluation.problems, *(self.test.problems if self.test else ()))
 
     def spread(self) -> dict[str, Any]:
         """Return mean, deviation over cases, the folds' means and their deviation, of each class and their mean.
@@ -97,6 +100,7 @@ class CrossValidation:
             "folds": [{"fold": fold, "cases": list(names)} for fold, names in self.folds.items()],
             "failed_folds": {str(fold): text for fold, text in self.failed.items()},
             "weights": dict(self.weights),
+            "test": None if self.test is None else self.test.to_json(),
             "spread": self.spread() if self.evaluation.cases else None,
             "postprocessing": None
             if chosen is None

@@ -257,6 +257,10 @@ class CrossvalOptions(RunOptions):
         int | None,
         Option("Number of folds to train in parallel; by default 1, or one per GPU.", whole(1), resume="call"),
     ] = None
+    test: Annotated[
+        bool,
+        Option("Score the test cases too, by the model of each fold and by the mean of all.", FLAG, resume="call"),
+    ] = False
     resume: Annotated[
         bool, Option("Keep the finished folds and continue the unfinished ones.", FLAG, resume="call")
     ] = False

@@ -92,9 +92,21 @@ class _Postprocessing(_Part):
     with_truth_by_other_folds: dict[str, _Gain] = {}
 
 
+class _TestedFold(_Part):
+    fold: int
+
+
+class _Tested(_Part):
+    cases: int
+    folds: list[_TestedFold]
+    average: str | None = None
+    spread: dict[str, Any] | None
+
+
 class CrossValidation(_Part):
     """The part of a cross-validation that a report shows in addition to the cases."""
 
     spread: _Spreads | None = None
     folds: list[_Fold] = []
     postprocessing: _Postprocessing | None = None
+    test: _Tested | None = None

@@ -26,6 +26,7 @@ from deconvseg.reporting.records import EvaluationRecord, RunRecord
 from deconvseg.reporting.rendering import Section
 from deconvseg.reporting.sections import describe_evaluation
 from deconvseg.reporting.style import figure_uri
+from deconvseg.reporting.testing import tested_sections
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ def _evaluations(report: Report) -> Iterator[Section]:
         yield Section(anchor, described["title"], "evaluation", {"e": described}, links)
 
 
+def _tests(report: Report) -> Iterator[Section]:
+    yield from tested_sections(report.evaluations, report.colours)
+
+
 def _thresholds(report: Report) -> Iterator[Section]:
     yield from threshold_sections(report.run.path)
     yield from doubt_sections(report.run.path, report.evaluations)
@@ -134,6 +139,7 @@ def _reading(report: Report) -> Iterator[Section]:
 SECTIONS: tuple[Callable[[Report], Iterator[Section]], ...] = (
     _overview,
     _evaluations,
+    _tests,
     _thresholds,
     _next_steps,
     _training,

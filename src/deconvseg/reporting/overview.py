@@ -120,7 +120,7 @@ def advise(
         )
     held_out = len(run.splits.get("test", ()))
     own = [record for record in evaluations if not record.foreign]
-    if held_out and not any(record.tree.get("split") == "test" for record in own):
+    if held_out and not any(record.tree.get("split") == "test" or record.tree.get("test") for record in own):
         steps.append(
             {
                 "what": f"Evaluate the {held_out} held-out case{'' if held_out == 1 else 's'}.",

@@ -124,5 +124,10 @@ def pixels_uri(pixels: npt.NDArray[np.uint8]) -> str:
     return _uri(buffer.getvalue(), "image/jpeg")
 
 
+def file_uri(path: Path) -> str:
+    """Return a PNG file in a data URI."""
+    return _uri(path.read_bytes(), "image/png")
+
+
 def _uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,8 +90,8 @@ def run_cell(*, console: Console, **arguments: Any) -> str:
     failed: Mapping[int, str] = {}
     if cell.members is None:
         failed = _train(cell, protocol, console)
-    scores = _score(cell, protocol, [fold for fold in _folds(cell) if fold not in failed], console)
-    record = {"row": cell.row, "dataset": cell.dataset, "seed": cell.seed, "columns": scores}
+    scores, shown = _score(cell, protocol, [fold for fold in _folds(cell) if fold not in failed], console)
+    record = {"row": cell.row, "dataset": cell.dataset, "seed": cell.seed, "columns": scores, "shown": shown}
     text = "; ".join(f"fold {fold}: {reason}" for fold, reason in failed.items())
     file = cell.folder / CELL_FILE
     cell.folder.mkdir(parents=True, exist_ok=True)
@@ -136,18 +137,30 @@ def _train(cell: Cell, protocol: Protocol, console: Console) -> Mapping[int, str
     return result.failed
 
 
-def _score(cell: Cell, protocol: Protocol, folds: Sequence[int], console: Console) -> dict[str, Any]:
-    """Return for every column of the cell's dataset the scores of folds and of cases."""
+def _score(
+    cell: Cell, protocol: Protocol, folds: Sequence[int], console: Console
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return for every column of the cell's dataset the scores of folds and of cases; and what figures show.
+
+    These are, for each fold, a run and the masks by case, relative to the cell's folder.
+    """
     dataset = protocol.dataset(cell.dataset)
     columns = [column for column in protocol.columns if column.dataset == cell.dataset]
     scores: dict[str, Any] = {column.key: {"folds": [], "cases": []} for column in columns}
+    shown: dict[str, Any] = {}
     for fold, masks, run in _predictions(cell, protocol, dataset, folds, console):
         for scoring in dict.fromkeys(column.scoring for column in columns):
             same = [column for column in columns if column.scoring == scoring]
             found = _evaluate(cell, dataset, masks, run, fold, same, console)
             for column in same:
                 _add(scores[column.key], found, column, fold)
-    return scores
+            files = {case.name: _relative(cell, case.prediction_file) for case in found.cases}
+            shown[str(fold)] = {"run": _relative(cell, run), "masks": files}
+    return scores, shown
+
+
+def _relative(cell: Cell, path: Path) -> str:
+    return Path(os.path.relpath(path.absolute(), cell.folder)).as_posix()
 
 
 def _predictions(

@@ -12,12 +12,13 @@ from deconvseg.experiments.executor import choose_executor
 from deconvseg.experiments.protocols.asking import Table, read_request
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.costs import count_costs
+from deconvseg.experiments.protocols.figures import draw_figures, list_figures
 from deconvseg.experiments.protocols.results import Progress, gather
 from deconvseg.experiments.protocols.splitting import divide, write_folds
 from deconvseg.experiments.tasks import Executor
 from deconvseg.options import OBJECT, Option, ReproduceOptions, takes
 from deconvseg.progress import Console, choose_console
-from deconvseg.reporting.results import TableResult, write_results
+from deconvseg.reporting.results import RESULT_FILE, ResultFigure, TableResult, read_results, write_results
 from deconvseg.system import hold, make_folder
 from deconvseg.text import number_of
 
@@ -77,16 +78,23 @@ def _make(asked: _Arguments, *, own: bool) -> TableResult:
         table.write_record()
         _divide(table, console)
         executor = choose_executor(asked.jobs, asked.device) if asked.executor is None else asked.executor
-        progress = Progress(table.cells(), count_costs(table.protocol, table.scale, console))
+        costs = count_costs(table.protocol, table.scale, console)
+        progress = Progress(table.cells(), costs, figures=_read_figures(table))
         _write(table, progress)
         try:
             _run(table, progress, executor, console)
+            return _finish(table, progress, console)
         except KeyboardInterrupt:
             raise InterruptionError(
                 f"interrupted; the table so far is in {table.output}, finished cells are kept, continue with "
                 "`resume=True`"
             ) from None
-        return _write(table, progress)
+
+
+def _read_figures(table: Table) -> Sequence[ResultFigure]:
+    """Return the figures of the result that is continued."""
+    known = table.asked.resume and (table.output / RESULT_FILE).is_file()
+    return read_results(table.output).figures if known else ()
 
 
 def _divide(table: Table, console: Console) -> None:
@@ -140,6 +148,18 @@ def _lacks(cell: Cell, progress: Progress) -> bool:
 
 
 def _write(table: Table, progress: Progress) -> TableResult:
+    """Write the result so far, with the figures that are still true."""
     result = gather(table, progress)
+    figures = list_figures(table, progress.cells, result, progress.figures)
+    result = result.model_copy(update={"figures": tuple(figures)})
+    write_results(result, table.output)
+    return result
+
+
+def _finish(table: Table, progress: Progress, console: Console) -> TableResult:
+    """Write the result with its figures."""
+    result = gather(table, progress)
+    figures = draw_figures(table, progress.cells, result, progress.figures, console)
+    result = result.model_copy(update={"figures": tuple(figures)})
     write_results(result, table.output)
     return result

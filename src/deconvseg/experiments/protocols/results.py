@@ -22,6 +22,7 @@ from deconvseg.reporting.results import (
     PrintedScore,
     ResultCell,
     ResultColumn,
+    ResultFigure,
     ResultRow,
     TableResult,
 )
@@ -33,11 +34,12 @@ _WAITING = "not finished yet"
 
 @dataclass(frozen=True)
 class Progress:
-    """The cells of a table, the costs of its networks, and the reasons of cells that failed, by their key."""
+    """The cells of a table, the costs of its networks, the reasons of cells that failed, by their key, and figures."""
 
     cells: Sequence[Cell]
     costs: Costs
     problems: dict[str, str] = field(default_factory=dict)
+    figures: Sequence[ResultFigure] = ()
 
 
 def gather(table: Table, progress: Progress) -> TableResult:

@@ -82,12 +82,21 @@ class ProtocolColumn(_Part):
 
 
 class ProtocolFigure(_Part):
-    """A figure of a paper that shows cells of this table, and the keys of the rows in it (all if there are none)."""
+    """A figure that is drawn from the cells of a table, and the keys of the rows in it (all if there are none).
 
-    name: str
-    shows: Literal["cost", "masks", "sampling"]
+    ``shows`` is "cost" (the score of a ``column``, by default the first, against parameters and operations),
+    "sampling" (where networks with learned upsampling sample), or masks of several networks on the same held-out
+    cases: "errors" by colour, "masks" in white on black, or "classes" in their colours. ``cases`` of each of the
+    ``datasets`` (all by default) are shown, those whose Dice differs most; ``crops`` regions of each are enlarged.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    shows: Literal["cost", "errors", "masks", "classes", "sampling"]
     rows: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    column: str | None = None
+    cases: Annotated[int, Field(ge=1, le=20)] = 1
+    crops: Annotated[int, Field(ge=0, le=4)] = 0
 
 
 class Protocol(_Part):
@@ -130,7 +139,8 @@ class Protocol(_Part):
         names = [dataset.name for dataset in self.datasets]
         keys = [row.key for row in self.rows]
         columns = [column.key for column in self.columns]
-        for listed, what in ((names, "datasets"), (keys, "rows"), (columns, "columns")):
+        drawn = [figure.name for figure in self.figures]
+        for listed, what in ((names, "datasets"), (keys, "rows"), (columns, "columns"), (drawn, "figures")):
             if twice := [name for name in dict.fromkeys(listed) if listed.count(name) > 1]:
                 raise ValueError(f"{what}: {twice[0]!r} is listed twice")
         for column in self.columns:
@@ -145,6 +155,10 @@ class Protocol(_Part):
         for figure in self.figures:
             for key in figure.rows:
                 _known(key, keys, f"figures: row of {figure.name!r}")
+            for name in figure.datasets:
+                _known(name, names, f"figures: dataset of {figure.name!r}")
+            if figure.column is not None:
+                _known(figure.column, columns, f"figures: column of {figure.name!r}")
         if self.trains and not self.columns:
             raise ValueError("columns: a table that trains needs at least one")
         return self

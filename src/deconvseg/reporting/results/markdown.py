@@ -12,7 +12,7 @@ from deconvseg.reporting.results.grid import (
     missing,
     state_tests,
 )
-from deconvseg.reporting.results.model import TableResult
+from deconvseg.reporting.results.model import ResultFigure, TableResult
 from deconvseg.text import escape_controls
 
 _MARKS = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
@@ -45,6 +45,9 @@ def _lines(result: TableResult) -> Iterator[str]:
             for test in tests
         ]
         yield from _table([*heads, "p, Holm"], rows)
+    if result.figures:
+        yield "## Figures\n"
+        yield from (_figure(figure) for figure in result.figures)
     absent = missing(result)
     if absent:
         yield "## Not in this table\n"
@@ -74,6 +77,13 @@ def _scores(result: TableResult) -> tuple[list[str], list[list[str]]]:
             cells += [_entry(ours), *([_entry(printed)] if grid.has_published(place) else [])]
         rows.append(cells)
     return heads, rows
+
+
+def _figure(figure: ResultFigure) -> str:
+    if not figure.file:
+        return f"{_text(figure.name)}: not drawn: {_text(figure.reason)}\n"
+    note = f": {_text(figure.note)}" if figure.note else ""
+    return f"{_text(figure.name)}{note}\n\n![{_text(figure.name)}]({figure.file})\n"
 
 
 def _entry(entry: Entry) -> str:

@@ -133,6 +133,19 @@ class Scaled(Part):
     here: str
 
 
+class ResultFigure(Part):
+    """A figure of the table: its ``file`` relative to the result, or the ``reason`` why there is none.
+
+    ``note`` says what it leaves out, ``key`` what it was made from.
+    """
+
+    name: str
+    file: str = ""
+    note: str = ""
+    reason: str = ""
+    key: str = ""
+
+
 class TableResult(Part):
     """A table of a paper as it was reproduced, or any table of networks and datasets.
 
@@ -144,6 +157,7 @@ class TableResult(Part):
         rows: the networks.
         reference: key of the row that the paired tests compare the others with; None for the best row of a column.
         scaled: settings that differ from the paper's.
+        figures: the figures that were made from it.
         notes: readings of unclear places and anything else to know, one sentence each.
         folds: number of folds that were asked for.
         seeds: seeds of the trainings.
@@ -166,6 +180,7 @@ class TableResult(Part):
     paper: str = ""
     reference: str | None = None
     scaled: Annotated[tuple[Scaled, ...], BeforeValidator(_tuple)] = ()
+    figures: Annotated[tuple[ResultFigure, ...], BeforeValidator(_tuple)] = ()
     notes: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()
     folds: Annotated[int, Field(ge=1)] | None = None
     seeds: Annotated[tuple[int, ...], BeforeValidator(_tuple)] = (0,)

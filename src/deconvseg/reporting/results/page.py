@@ -1,6 +1,7 @@
 """A result as one self-contained HTML page."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from deconvseg.reporting.rendering import Section, render_page
@@ -17,18 +18,36 @@ from deconvseg.reporting.results.grid import (
 )
 from deconvseg.reporting.results.model import TableResult
 from deconvseg.reporting.results.statistics import counts
-from deconvseg.reporting.style import figure_uri
+from deconvseg.reporting.style import figure_uri, file_uri
 from deconvseg.reporting.tables import Cell, Column, Row, Table
 from deconvseg.text import number_of
 
 
-def render_html(result: TableResult) -> str:
-    """Return the page: what was done, the scores beside the published ones, tests, charts, and what is missing."""
+def render_html(result: TableResult, folder: Path | None = None) -> str:
+    """Return the page: what was done, the scores beside the published ones, charts, tests, and what is missing.
+
+    The figures of the result are read from its ``folder``.
+    """
+    sections = [section for build in _SECTIONS for section in build(result)]
+    if folder is not None:
+        place = next(place for place, section in enumerate(sections) if section.anchor == "scores")
+        sections[place + 1 : place + 1] = _figures(result, folder)
     return render_page(
         title=result.title,
         subtitle=" · ".join(part for part in (result.key, result.paper) if part),
-        sections=[section for build in _SECTIONS for section in build(result)],
+        sections=sections,
     )
+
+
+def _figures(result: TableResult, folder: Path) -> Iterator[Section]:
+    for place, figure in enumerate(result.figures, start=1):
+        lead, charts, file = [figure.note] if figure.note else [], [], folder / figure.file
+        if figure.file and file.is_file():
+            charts = [{"uri": file_uri(file), "text": figure.name}]
+            lead.append(f"In {figure.file}.")
+        else:
+            lead.append(f"Not drawn: {figure.reason or f'{figure.file} is missing'}.")
+        yield _section(f"figure-{place}", figure.name, lead=lead, figures=charts)
 
 
 def _section(anchor: str, title: str, **content: Any) -> Section:

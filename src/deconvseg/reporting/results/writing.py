@@ -15,7 +15,6 @@ _FILES = {
     "table.md": render_markdown,
     "table.tex": render_latex,
     "table.csv": render_csv,
-    "table.html": render_html,
 }
 
 
@@ -35,6 +34,7 @@ def write_results(result: TableResult, folder: "str | PathLike[str]") -> list[Pa
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     texts = {target / name: render(result) for name, render in _FILES.items()}
+    texts[target / "table.html"] = render_html(result, target)
     for file, text in texts.items():
         write_text(file, text)
     return list(texts)

@@ -1,7 +1,7 @@
 """A case with the masks of several networks, and the regions of it that are shown enlarged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from deconvseg.errors import InputError
 from deconvseg.evaluation import dice
+from deconvseg.reporting.overlay import Scene
 from deconvseg.reporting.painting import Box
 from deconvseg.reporting.picking import Plane, wrongest_slice
 
@@ -70,6 +71,15 @@ class NetworkCase:
         object.__setattr__(self, "scores", scores)
         if self.slice is None and self.truth.ndim == 3:
             object.__setattr__(self, "slice", _most_disputed(self.truth, list(self.masks.values()), self.plane))
+
+    def with_crops(self, count: int) -> "NetworkCase":
+        """Return the case with up to ``count`` regions of its slice enlarged (:func:`find_crops`)."""
+        if not count:
+            return self
+        every = [self.truth, *self.masks.values()]
+        scene = Scene.of(self.image, every, self.spacing, plane=self.plane, slice=self.slice or 0).without_zoom()
+        crops = find_crops(scene.cut(self.truth), [scene.cut(mask) for mask in self.masks.values()], count)
+        return replace(self, crops=crops)
 
 
 def mean_dice(truth: Labels, mask: Labels) -> float:

@@ -1,7 +1,6 @@
 """The figure of several runs on the cases that they share."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import numpy as np
 from deconvseg.errors import InputError, check_choice
 from deconvseg.reporting.comparison.pairing import Comparison, compare_runs
 from deconvseg.reporting.comparison.pictures import choose_changed, read_pixels
-from deconvseg.reporting.overlay import Scene
-from deconvseg.reporting.side_by_side.cases import NetworkCase, find_crops
+from deconvseg.reporting.side_by_side.cases import NetworkCase
 from deconvseg.reporting.side_by_side.drawing import Look, draw_networks
 from deconvseg.reporting.style import check_picture, write_picture
 
@@ -71,11 +69,4 @@ def _read(comparison: Comparison, place: int, titles: Sequence[str], crops: int)
         if not np.isnan(value)
     }
     masks = dict(zip(titles, pixels.masks, strict=True))
-    case = NetworkCase(name, pixels.image, pixels.truth, masks, pixels.spacing, scores)
-    if not crops:
-        return case
-    every = [case.truth, *case.masks.values()]
-    scene = Scene.of(case.image, every, case.spacing, plane=case.plane, slice=case.slice or 0).without_zoom()
-    return replace(
-        case, crops=find_crops(scene.cut(case.truth), [scene.cut(mask) for mask in case.masks.values()], crops)
-    )
+    return NetworkCase(name, pixels.image, pixels.truth, masks, pixels.spacing, scores).with_crops(crops)

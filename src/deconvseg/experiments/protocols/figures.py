@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from deconvseg._version import __version__
+from deconvseg.catalog import PRESETS
 from deconvseg.errors import DeconvsegError
 from deconvseg.experiments.protocols.asking import Table
 from deconvseg.experiments.protocols.cells import Cell
-from deconvseg.experiments.protocols.schema import ProtocolFigure
+from deconvseg.experiments.protocols.reading import find_network, preset_name
+from deconvseg.experiments.protocols.schema import ProtocolFigure, ProtocolRow
 from deconvseg.experiments.protocols.shown import choose_shown, read_case, run_of
 from deconvseg.inference.sampling import map_sampling
+from deconvseg.models import create_model
+from deconvseg.nn.upsampling import SamplingLayer
 from deconvseg.progress import Console, each
 from deconvseg.reporting import draw_efficiency, draw_networks, draw_sampling
 from deconvseg.reporting.results import ResultFigure, TableResult
@@ -35,16 +41,19 @@ _DPI = 120
 
 @dataclass(frozen=True)
 class _Sources:
-    """The cells of a figure's rows by dataset and title of the row, and what of the rows is absent."""
+    """The cells of a figure's rows by dataset and title of the row, and why other rows are absent, by their title."""
 
     figure: ProtocolFigure
     cells: Mapping[str, Mapping[str, Cell]]
-    absent: tuple[str, ...]
+    absent: Mapping[str, str]
 
     @property
     def note(self) -> str:
         """What the figure leaves out, in words."""
-        return f"without {', '.join(self.absent)}, which did not finish or were left out" if self.absent else ""
+        groups: dict[str, list[str]] = {}
+        for title, reason in self.absent.items():
+            groups.setdefault(reason, []).append(title)
+        return "; ".join(f"without {', '.join(titles)} ({reason})" for reason, titles in groups.items())
 
 
 def list_figures(
@@ -94,19 +103,34 @@ def _try(
 def _sources(table: Table, figure: ProtocolFigure, cells: Sequence[Cell]) -> _Sources:
     """Return the finished cells of the first seed; only networks that have one on every dataset are shown."""
     rows = [row for row in table.protocol.rows if not figure.rows or row.key in figure.rows]
-    names = [
-        dataset.name
-        for dataset in table.protocol.datasets
-        if (not figure.datasets or dataset.name in figure.datasets) and dataset.name in table.data
-    ]
     finished = {(cell.dataset, cell.row): cell for cell in cells if cell.seed == table.seeds[0] and cell.finished}
-    names = [name for name in names if any((name, row.key) in finished for row in rows)]
-    shown = [row for row in rows if names and all((name, row.key) in finished for name in names)]
-    if figure.shows == "sampling":
-        # A mean of probabilities samples at no positions.
-        shown = [row for row in shown if not row.members]
-    absent = tuple(row.title for row in rows if row not in shown) if figure.shows != "cost" else ()
+    names = [
+        name
+        for name in table.data
+        if name in (figure.datasets or table.data) and any((name, row.key) in finished for row in rows)
+    ]
+    shown, absent = [], {}
+    for row in rows if figure.shows != "cost" else ():
+        if figure.shows == "sampling" and not _samples(table, row):
+            absent[row.title] = "no learned positions"
+        elif row.key not in table.rows:
+            absent[row.title] = "left out"
+        elif not names or any((name, row.key) not in finished for name in names):
+            absent[row.title] = "not finished"
+        else:
+            shown.append(row)
     return _Sources(figure, {name: {row.title: finished[name, row.key] for row in shown} for name in names}, absent)
+
+
+def _samples(table: Table, row: ProtocolRow) -> bool:
+    """Return whether a row's network has an upsampling with learned positions; an ensemble has no positions."""
+    if row.members:
+        return False
+    dataset = next(one for one in table.protocol.datasets if row.datasets is None or one.name in row.datasets)
+    model, arguments = find_network(row, PRESETS[preset_name(dataset)], row.key)
+    with torch.device("meta"):
+        network = create_model(model, **table.scale.network(model, arguments))
+    return any(isinstance(module, SamplingLayer) for module in network.modules())
 
 
 def _key(table: Table, sources: _Sources, result: TableResult) -> str:
@@ -127,7 +151,7 @@ def _draw(table: Table, sources: _Sources, result: TableResult) -> Figure:
             raise DeconvsegError("no row has a score and a size")
         return drawn
     if not any(sources.cells.values()):
-        raise DeconvsegError("none of its rows is finished")
+        raise DeconvsegError(f"no row to show: {sources.note}")
     if figure.shows == "sampling":
         return _draw_sampling(table, sources)
     return _draw_masks(table, sources, figure.shows)

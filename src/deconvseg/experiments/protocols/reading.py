@@ -56,7 +56,7 @@ def read_protocol(protocol: str | PathLike[str]) -> Protocol:
             raise InputError(f"{path}: is a folder; give a table of the papers, or the file of a protocol")
         if path.suffix == _ENDING:
             raise InputError(f"{does_not_exist(path)}; give the file of a protocol")
-        check_choice(str(protocol), files, "protocol")
+        check_choice(str(protocol), sorted(files), "protocol")
         raise AssertionError
     found = parse_protocol(read_json_object(file), str(protocol))
     check_protocol(found, str(protocol))

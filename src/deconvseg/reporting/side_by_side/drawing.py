@@ -16,7 +16,7 @@ from deconvseg.errors import InputError, check_choice
 from deconvseg.reporting.overlay import Scene, choose_channel, classify_errors, error_legend
 from deconvseg.reporting.painting import Box
 from deconvseg.reporting.side_by_side.cases import NetworkCase
-from deconvseg.reporting.style import INK, MUTED, new_figure, plain
+from deconvseg.reporting.style import GRID, INK, MUTED, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,6 +108,8 @@ def _show(axes: Any, view: _View | None, *, titled: bool) -> None:
     if view is None:
         return
     axes.imshow(view.pixels, interpolation="nearest")
+    # A mask that is white everywhere would not stand out from the page.
+    axes.spines[:].set(visible=True, color=GRID, linewidth=0.6)
     if titled:
         axes.set_title(plain(view.title, 26), fontsize=9, color=INK)
     if view.corner:

@@ -1,0 +1,194 @@
+"""A whole table at the smallest scale: its ensemble, its figures, a killed worker, and what resuming keeps."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deconvseg import predict
+from deconvseg.catalog import PUBLISHED_SCORES
+from deconvseg.data import make_demo_dataset, read_label_map
+from deconvseg.errors import InputError
+from deconvseg.experiments import Processes, Protocol, Serial, Task, compare, read_protocol, reproduce
+from deconvseg.progress import SILENT
+from deconvseg.reporting.results import TableResult, read_results
+
+_COLUMN = "isic/dsc"
+_PROTOCOL: dict[str, Any] = {
+    "key": "mine/table",
+    "title": "Two networks and their mean",
+    "datasets": [{"name": "isic", "test": "folds", "test_share": 0.3}],
+    "rows": [
+        {"key": "linear", "title": "Linear", "variant": "UNet, linear"},
+        {"key": "dtc", "title": "DTC", "variant": "UNet, linear, with DTC"},
+        {"key": "both", "title": "Both", "members": ["linear", "dtc"]},
+    ],
+    "columns": [{"dataset": "isic", "metric": "dsc", "unit": "%"}],
+    "folds": 2,
+    "figures": [
+        {"name": "Cost", "shows": "cost"},
+        {"name": "Errors", "shows": "errors", "crops": 1},
+        {"name": "Classes", "shows": "classes", "rows": ["linear", "dtc"], "cases": 2},
+        {"name": "Masks", "shows": "masks", "rows": ["dtc", "both"]},
+        {"name": "Where it samples", "shows": "sampling"},
+    ],
+}
+
+
+class _KillsDTC(Processes):
+    """Two processes, of which that of the row ``dtc`` is killed as soon as it trains."""
+
+    started: dict[str, subprocess.Popen[str]]
+
+    def _start(self, task: Task, gpu: str | None) -> subprocess.Popen[str]:
+        self.started = {**getattr(self, "started", {}), task.key: super()._start(task, gpu)}
+        return self.started[task.key]
+
+    def say(self, text: str) -> None:
+        if text.startswith("dtc, isic: fold 0: training "):
+            os.kill(self.started["dtc, isic"].pid, signal.SIGKILL)
+
+    track = SILENT.track
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What is asked: a protocol in a file, four cases to divide, and two steps."""
+    root = tmp_path_factory.mktemp("tables")
+    (root / "mine.json").write_text(json.dumps(_PROTOCOL))
+    data = make_demo_dataset(root / "isic", like="isic", cases=9).parent
+    sizes = {"scale": 0.001, "steps": 2, "cases": 4, "narrow": 32, "patch_size": 32, "batch_size": 2}
+    return {"protocol": root / "mine.json", "data": data, **sizes, "device": "cpu", "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def whole(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table made without an interruption, one cell after the other."""
+    output = tmp_path_factory.mktemp("whole") / "table"
+    compare(output=output, **made, executor=Serial())
+    return output
+
+
+def _scores(table: TableResult) -> dict[str, Any]:
+    return {row.key: [cell.model_dump() for cell in row.cells] for row in table.rows}
+
+
+def _times(folder: Path, pattern: str) -> dict[str, int]:
+    return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.glob(pattern)}
+
+
+def test_an_ensemble_is_the_mean_of_the_probabilities_of_its_members(
+    whole: Path, made: dict[str, Any], tmp_path: Path
+) -> None:
+    result = read_results(whole)
+    assert {row.key: row.cells[0].status for row in result.rows} == dict.fromkeys(("linear", "dtc", "both"), "done")
+    cells = {key: whole / "cells" / f"isic-{key}-seed0" for key in ("linear", "dtc", "both")}
+    assert not (cells["both"] / "crossval").exists()
+    shown = json.loads((cells["both"] / "cell.json").read_text())["shown"]
+    assert list(shown) == ["0", "1"]
+    for fold, part in shown.items():
+        runs = [cells[key] / "crossval" / f"fold_{fold}" for key in ("linear", "dtc")]
+        where = whole / "splits" / "isic.json"
+        predict(made["data"], runs, tmp_path / fold, splits=where, split="test", fold=int(fold), postprocess=False)
+        for case, file in part["masks"].items():
+            (mask,) = (tmp_path / fold).glob(f"{case}.*")
+            np.testing.assert_array_equal(read_label_map(cells["both"] / file).pixels, read_label_map(mask).pixels)
+    costs = {row.key: row.costs["isic"].parameters for row in result.rows}
+    assert costs["both"] == costs["linear"] + costs["dtc"]
+
+
+def test_a_killed_worker_fails_its_cell_and_resume_gives_the_uninterrupted_table(
+    whole: Path, made: dict[str, Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "table"
+    executor = _KillsDTC(jobs=2, threads=2)
+    first = compare(output=output, **made, executor=executor, console=executor)
+    assert {row.key: row.cells[0].status for row in first.rows} == {"linear": "done", "dtc": "failed", "both": "failed"}
+    assert "SIGKILL" in first.cell("dtc", _COLUMN).reason
+    assert first.cell("both", _COLUMN).reason == "its members dtc are not finished"
+    reasons = {figure.name: figure.reason for figure in first.figures if not figure.file}
+    assert reasons == {
+        "Masks": "no row to show: without DTC, Both (not finished)",
+        "Where it samples": "no row to show: without Linear, Both (no learned positions); without DTC (not finished)",
+    }
+    assert {figure.note for figure in first.figures if figure.name == "Errors"} == {"without DTC, Both (not finished)"}
+    kept = _times(output, "cells/isic-linear-*/**/*")
+    last = compare(output=output, **made, resume=True, jobs=1)
+    assert _times(output, "cells/isic-linear-*/**/*") == kept
+    assert _scores(last) == _scores(read_results(whole))
+    assert all(figure.file and not figure.note for figure in last.figures if figure.name != "Where it samples")
+
+
+def test_figures_are_written_linked_and_shown(whole: Path) -> None:
+    result = read_results(whole)
+    page, text = (whole / "table.html").read_text(), (whole / "table.md").read_text()
+    files = {figure.name: figure.file for figure in result.figures}
+    assert files == {
+        "Cost": "figures/cost.png",
+        "Errors": "figures/errors.png",
+        "Classes": "figures/classes.png",
+        "Masks": "figures/masks.png",
+        "Where it samples": "figures/where-it-samples.png",
+    }
+    for name, file in files.items():
+        with Image.open(whole / file) as picture:
+            assert picture.format == "PNG"
+        assert f"]({file})" in text
+        assert f">{name}</h2>" in page
+    assert page.count("data:image/png;base64,") == len(files)
+    notes = {figure.name: figure.note for figure in result.figures}
+    assert notes["Where it samples"] == "without Linear, Both (no learned positions)"
+
+
+def test_resume_draws_only_what_changed(whole: Path, made: dict[str, Any], tmp_path: Path) -> None:
+    before = _times(whole, "figures/*.png")
+    cell = whole / "cells" / "isic-both-seed0" / "cell.json"
+    text = cell.read_text()
+    tree = json.loads(text)
+    compare(output=whole, **made, resume=True)
+    assert _times(whole, "figures/*.png") == before
+    tree["columns"][_COLUMN]["cases"][0]["value"] += 1.0
+    cell.write_text(json.dumps(tree))
+    compare(output=whole, **made, resume=True)
+    after = _times(whole, "figures/*.png")
+    changed = {name for name in before if before[name] != after[name]}
+    # The figures of the classes and of the positions have no row of the changed cell.
+    assert changed == {"figures/errors.png", "figures/masks.png", "figures/cost.png"}
+    for part in tree["shown"].values():
+        part["masks"] = {name: f"gone/{file}" for name, file in part["masks"].items()}
+    cell.write_text(json.dumps(tree))
+    result = compare(output=whole, **made, resume=True)
+    reasons = {figure.name: figure.reason for figure in result.figures if not figure.file}
+    assert set(reasons) == {"Errors", "Masks"}
+    assert all("gone" in reason and "\n" not in reason for reason in reasons.values())
+    assert not (whole / "figures" / "errors.png").exists()
+    cell.write_text(text)
+
+
+def test_the_published_schema_is_that_of_the_model() -> None:
+    import deconvseg.catalog
+
+    published = json.loads((Path(deconvseg.catalog.__file__).parent / "protocol.schema.json").read_text())
+    assert published == Protocol.model_json_schema()
+
+
+def test_names_are_for_reproduce_and_files_for_compare(made: dict[str, Any], tmp_path: Path) -> None:
+    file = made["protocol"]
+    with pytest.raises(InputError, match=f"is a file, not a table of the papers: run 'deconvseg compare {file}'"):
+        reproduce(file, tmp_path / "table")
+    with pytest.raises(InputError, match="make it by 'deconvseg reproduce dtc/table-7', or copy its protocol"):
+        compare("dtc/table-7", tmp_path / "table")
+    assert not (tmp_path / "table").exists()
+
+
+@pytest.mark.parametrize("key", list(PUBLISHED_SCORES))
+def test_a_printed_protocol_of_the_papers_is_one_to_compare_by(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "copy.json"
+    file.write_text(json.dumps(read_protocol(key).model_dump(mode="json", exclude_defaults=True)))
+    assert read_protocol(file) == read_protocol(key)

@@ -52,8 +52,8 @@ def test_thresholds(discs: Path, trained: Path, tmp_path: Path) -> None:
 
 
 def test_using_files_as_they_lie(discs: Path, trained: Path, tmp_path: Path) -> None:
-    """The files of the discs as BUSI has them, and their masks as they were predicted."""
-    folder = tmp_path / "busi" / "benign"
+    """The files of the discs with images and masks in one folder, and their masks as they were predicted."""
+    folder = tmp_path / "ultrasound" / "cyst"
     folder.mkdir(parents=True)
     for image in (discs / "images").glob("*.png"):
         shutil.copy(image, folder)
@@ -63,8 +63,8 @@ def test_using_files_as_they_lie(discs: Path, trained: Path, tmp_path: Path) -> 
     masks = tmp_path / "masks"
     masks.mkdir()
     for mask in (trained / "validation").glob("*.png"):
-        shutil.copy(mask, masks / f"benign_{mask.name}")
-    names = run_page("use-files-as-they-lie.md", BUSI=folder.parent, MASKS=masks)
+        shutil.copy(mask, masks / f"cyst_{mask.name}")
+    names = run_page("use-files-as-they-lie.md", ULTRASOUND=folder.parent, MASKS=masks)
     assert names["report"].labels[1].name == "lesion"
-    assert [str(excluded) for excluded in names["dataset"].excluded] == ["benign_normal (no lesion)"]
+    assert [str(excluded) for excluded in names["dataset"].excluded] == ["cyst_normal (no lesion)"]
     assert len(names["scores"].cases) == 2

@@ -37,8 +37,8 @@ def volume(path, value=1):
 LEFT, RIGHT, INNER = np.s_[1:3, 1:3], np.s_[5:7, 5:7], np.s_[2:3, 2:4]
 
 
-def busi(root):
-    for kind in ("benign", "malignant"):
+def ultrasound(root):
+    for kind in ("cyst", "tumour"):
         for number in (1, 2, 10):
             picture(root / kind / f"{kind} ({number}).png", LEFT, value=90 + number)
             picture(root / kind / f"{kind} ({number})_mask.png", LEFT)
@@ -83,7 +83,7 @@ def apart(root):
 
 
 DATASETS = {
-    busi: ("**/*.png", "**/*_mask*.png", ["benign (1)", "benign (10)", "benign (2)", "malignant (1)"]),
+    ultrasound: ("**/*.png", "**/*_mask*.png", ["cyst (1)", "cyst (10)", "cyst (2)", "tumour (1)"]),
     isic: ("*.jpg", "*_segmentation.png", ["ISIC_0000000", "ISIC_0000001", "ISIC_0000002", "ISIC_0000003"]),
     drive: ("*_training.tif", "*_manual1.gif", ["21", "22"]),
     acdc: ("**/*.nii.gz", "**/*_gt.nii.gz", ["patient001_frame01", "patient001_frame12", "patient002_frame01"]),
@@ -113,16 +113,16 @@ def test_the_error_for_a_plain_folder_proposes_the_patterns_that_open_it(tmp_pat
 
 
 def test_several_masks_of_a_case_are_united_and_counted(tmp_path):
-    dataset = open_dataset(busi(tmp_path), image="**/*.png", mask="**/*_mask*.png")
-    case = dataset.case("benign (1)")
-    assert [path.name for path in case.mask_files] == ["benign (1)_mask.png", "benign (1)_mask_1.png"]
+    dataset = open_dataset(ultrasound(tmp_path), image="**/*.png", mask="**/*_mask*.png")
+    case = dataset.case("cyst (1)")
+    assert [path.name for path in case.mask_files] == ["cyst (1)_mask.png", "cyst (1)_mask_1.png"]
     expected = np.zeros((8, 8), np.uint8)
     expected[LEFT], expected[RIGHT] = 255, 255
     assert (dataset.load(case)[1].pixels == expected).all()
-    assert [path.name for path in dataset.case("benign (10)").mask_files] == ["benign (10)_mask.png"]
-    assert "2 of 6 masks are united from several files: benign (1), malignant (1)" in check_dataset(dataset).notes
+    assert [path.name for path in dataset.case("cyst (10)").mask_files] == ["cyst (10)_mask.png"]
+    assert "2 of 6 masks are united from several files: cyst (1), tumour (1)" in check_dataset(dataset).notes
     assert {name for name in record_dataset(dataset)["data"] if "(1)" in name} == {
-        f"{kind}/{kind} (1){end}.png" for kind in ("benign", "malignant") for end in ("", "_mask", "_mask_1")
+        f"{kind}/{kind} (1){end}.png" for kind in ("cyst", "tumour") for end in ("", "_mask", "_mask_1")
     }
 
 

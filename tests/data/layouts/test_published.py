@@ -311,3 +311,82 @@ def test_the_papers_test_cases_of_btcv_are_in_no_fold(published):
     folds = resolve_folds(dataset, None, folds=3, strata=lambda data: dict.fromkeys(data.names, "all"))
     assert {fold.test for fold in folds} == {splits.test}
     assert sorted(name for fold in folds for name in fold.val) == ["img0005", "img0006", "img0007"]
+
+
+PLAIN = {
+    "glas": ("train_1.bmp", "train_1_anno.bmp", "testA_1.bmp", "testA_1_anno.bmp"),
+    "busi": ("benign/benign (1).png", "benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png"),
+    "fives": tuple(f"{part}/{holds}/1_A.png" for part in ("train", "test") for holds in ("Original", "Ground truth")),
+    "isic": (
+        "ISIC2018_Task1-2_Test_Input/ISIC_0000001.jpg",
+        "ISIC2018_Task1_Test_GroundTruth/ISIC_0000001_segmentation.png",
+    ),
+}
+
+
+def plain(root, name, *, images=True):
+    """Write the files of a case or two, masks alone if not ``images``, as pictures of 16 by 16 pixels."""
+    for place in PLAIN[name]:
+        is_mask = any(word in place for word in ("_anno", "_mask", "Ground"))
+        if is_mask or images:
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(np.full((16, 16) if is_mask else (16, 16, 3), is_mask, np.uint8)).save(root / place)
+    return root
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_folder_too_far_above_says_which_one_to_give(tmp_path, name):
+    inner = plain(tmp_path / "a/b/c", name)
+    assert open_dataset(inner).layout == open_dataset(tmp_path / "a/b").layout == name
+    above = tmp_path if name == "fives" else tmp_path / "a"
+    (above / "other").mkdir()
+    (above / "other/notes.txt").touch()
+    if name == "fives":
+        above = plain(tmp_path / "deep/er/x/y/z", name).parents[3]
+    with pytest.raises(InputError, match=f"not a known layout; give {above}.*, which is {CARDS[name].title}$"):
+        open_dataset(above)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_masks_alone_are_named_with_their_dataset(tmp_path, name):
+    plain(tmp_path, name, images=False)
+    with pytest.raises(
+        InputError, match=f"holds masks of {CARDS[name].title} .* and no images; .*'deconvseg data card"
+    ):
+        open_dataset(tmp_path)
+
+
+def test_two_datasets_or_two_copies_in_one_folder_are_refused(tmp_path):
+    plain(tmp_path / "two/glands", "glas")
+    plain(tmp_path / "two/breasts", "busi")
+    with pytest.raises(InputError, match=r"holds several datasets: .*breasts \(busi\), .*glands \(glas\); give one"):
+        open_dataset(tmp_path / "two")
+    plain(tmp_path / "twice", "glas")
+    plain(tmp_path / "twice/copy", "glas")
+    with pytest.raises(InputError, match=r"testA_1.bmp is there again as .*; keep one of them"):
+        open_dataset(tmp_path / "twice")
+
+
+@pytest.mark.parametrize("name", ["glas", "busi"])
+def test_images_and_masks_in_folders_of_their_own_keep_the_publishers_names(tmp_path, name):
+    for path in plain(tmp_path / "from", name).rglob("*.*"):
+        for kept, to in ((path.name, name), (path.name.replace("_anno", "").replace("_mask", ""), "same")):
+            folder = tmp_path / to / ("masks" if "_anno" in path.name or "_mask" in path.name else "images")
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / kept)
+    dataset = open_dataset(tmp_path / name)
+    assert dataset.layout == name
+    assert dataset.labelled_names == open_dataset(tmp_path / "from").labelled_names
+    assert len(dataset.cases[0].mask_files) == (2 if name == "busi" else 1)
+    # With the names of the images, the masks are those of any folder.
+    assert open_dataset(tmp_path / "same").layout == "folders"
+
+
+def test_a_part_that_is_absent_is_named_but_not_where_there_are_no_masks(tmp_path):
+    plain(tmp_path, "fives")
+    shutil.rmtree(tmp_path / "test")
+    assert any(
+        "has 0 complete test cases, and its publisher states 200" in text for text in messages(open_dataset(tmp_path))
+    )
+    shutil.rmtree(tmp_path / "train/Ground truth")
+    assert not any("publisher" in text for text in messages(open_dataset(tmp_path)))

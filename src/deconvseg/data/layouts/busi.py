@@ -30,9 +30,10 @@ _PARTED = [f"{part}/{name}" for part, name in zip(PARTS, _NAMES, strict=True)]
 
 def is_busi(root: Path) -> bool:
     """Return whether a folder has ``benign/benign (1).png`` or the like, is a part, or lies above."""
-    return has_files(
-        root, [*_PARTED, *_NAMES, *(f"images/{name}" for name in _NAMES)], [f"*/{name}" for name in _PARTED]
-    )
+    if has_files(root, [*_PARTED, *_NAMES], [f"*/{name}" for name in _PARTED]):
+        return True
+    masks = [f"{place}/{part} ([0-9]*_mask*.*" for place in ("images", "masks", "labels") for part in PARTS]
+    return has_files(root, [f"images/{name}" for name in _NAMES]) and has_files(root, masks)
 
 
 def open_busi(root: Path) -> Dataset:

@@ -21,17 +21,19 @@ _TESTED = [f"{part}_{number}.*" for part in PARTS[1:] for number in _NUMBERS]
 _TRAINED = [f"train_{number}.*" for number in _NUMBERS]
 _MASKS = [f"train_{number}_anno.*" for number in _NUMBERS]
 # The publisher's folder is flat; copies often have images and masks in folders apart.
-_PLACES = ("", "images/", "masks/", "labels/", "train/", "testA/", "testB/")
+_APART = ("images/", "masks/", "labels/", "annotations/")
 
 
 def is_glas(root: Path) -> bool:
     """Return whether a folder, or one in it, has images such as ``testA_1.bmp``, or ``train_1.bmp`` with its mask."""
-    return _has(root, _TESTED) or (_has(root, _TRAINED) and _has(root, _MASKS))
+    if _has(root, _TESTED) or (_has(root, _TRAINED) and _has(root, _MASKS)):
+        return True
+    images = [f"{_APART[0]}{name}" for name in (*_TESTED, *_TRAINED)]
+    return has_files(root, images) and has_files(root, [f"{place}*_[0-9]*_anno.*" for place in _APART])
 
 
 def _has(root: Path, names: list[str]) -> bool:
-    patterns = [f"{place}{name}" for place in _PLACES for name in names]
-    return has_files(root, patterns, [f"*/{name}" for name in names])
+    return has_files(root, names, [f"*/{name}" for name in names])
 
 
 def open_glas(root: Path) -> Dataset:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from deconvseg.catalog import CARDS
 from deconvseg.data.case_names import describe_unportable_names
 from deconvseg.data.dataset import Dataset, Problem, list_names
 from deconvseg.data.layouts.excluding import exclude_cases
@@ -15,10 +16,14 @@ from deconvseg.data.layouts.left_out import find_dicom
 from deconvseg.data.layouts.naming import labels_beside, name_labels, read_labels
 from deconvseg.data.layouts.patterns import open_patterns
 from deconvseg.data.layouts.proposing import propose_patterns
-from deconvseg.data.layouts.registry import find_layout, list_layouts
+from deconvseg.data.layouts.published import describe_masks_alone
+from deconvseg.data.layouts.registry import Layout, find_layout, list_layouts
 from deconvseg.data.splits.groups import group_cases
 from deconvseg.errors import InputError, UnknownLayoutError
 from deconvseg.system import does_not_exist, naming
+
+# Where a dataset is looked for if a folder has no known layout: levels of folders, and folders of a level.
+_DEEPEST, _MOST_FOLDERS = 3, 20
 
 
 def is_dataset(path: str | PathLike[str]) -> bool:
@@ -93,6 +98,7 @@ def _texts(given: Sequence[str] | str | Mapping[Any, str] | None) -> list[str]:
 def _open_layout(path: Path) -> Dataset:
     layout = find_layout(path)
     if layout is not None:
+        _refuse_several(path, layout)
         with naming(f"{path}: the layout {layout.name!r}"):
             dataset = layout.opens(path)
             return replace(dataset, problems=(*dataset.problems, *_unportable_names(dataset)))
@@ -103,13 +109,43 @@ def _open_layout(path: Path) -> Dataset:
         state = f"{path} is not a dataset" if path.exists() else does_not_exist(path)
         raise InputError(f"{state}; give a folder or a .csv file: {known}")
     names = sorted(entry.name for entry in path.iterdir())
+    if (below := _find_published(path)) is not None:
+        raise InputError(f"{path} holds {list_names(names)}, which is not a known layout; give {below}")
     if proposed := propose_patterns(path):
         raise UnknownLayoutError(f"{path} holds {list_names(names)}, which is not a known layout", proposed)
+    if (masks := describe_masks_alone(path)) is not None:
+        raise InputError(masks)
     entries = list_names(names, limit=8) or "nothing"
     raise InputError(
         f"{path} holds {entries}, which is not a known layout; known are: {known}; or give patterns for images and "
         "masks (`image`, `mask`), such as '*.png' and '*_mask.png'"
     )
+
+
+def _refuse_several(path: Path, layout: Layout) -> None:
+    """Raise an `InputError` for a folder of several published datasets, of which the layout would open one."""
+    folders = _folders(path) if layout.name in CARDS else []
+    found = {folder: own.name for folder in folders if (own := find_layout(folder)) is not None and own.name in CARDS}
+    if len({*found.values(), layout.name}) > 1:
+        listed = list_names(f"{folder} ({name})" for folder, name in found.items())
+        raise InputError(f"{path} holds several datasets: {listed}; give one of them")
+
+
+def _find_published(path: Path) -> str | None:
+    """Return the nearest folder below that has the layout of a published dataset, with its title."""
+    level = [path]
+    for _ in range(_DEEPEST):
+        level = [folder for above in level for folder in _folders(above)][:_MOST_FOLDERS]
+        for folder in level:
+            if (layout := find_layout(folder)) is not None and layout.name in CARDS:
+                return f"{folder}, which is {CARDS[layout.name].title}"
+    return None
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return the folders in a folder; none if there are as many as a dataset has cases."""
+    found = sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
+    return found if len(found) <= _MOST_FOLDERS else []
 
 
 def _unportable_names(dataset: Dataset) -> list[Problem]:

@@ -11,11 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from deconvseg.catalog import Card
+from deconvseg.catalog import CARDS, Card
 from deconvseg.data.dataset import Case, Problem, list_names
 from deconvseg.data.file_names import case_stem, is_image_file
 from deconvseg.data.layouts.left_out import walk_folders
 from deconvseg.text import number_of
+
+# Names of masks by dataset, in a folder or one level below: without images no layout recognises them.
+_MASKS: Mapping[str, tuple[str, ...]] = {
+    "isic": ("ISIC2018_Task1*_GroundTruth/ISIC_*_segmentation.*",),
+    "glas": tuple(f"{part}_[0-9]*_anno.*" for part in ("train", "testA", "testB")),
+    "fives": ("Ground truth/[0-9]*_[ADGN].*",),
+    "busi": tuple(f"{part} ([0-9]*)_mask*.*" for part in ("benign", "malignant")),
+}
 
 # What a folder with another layout of its own has: a published dataset deeper in it is then not meant.
 _OTHER_LAYOUTS = ("dataset.json", "imagesTr", "images")
@@ -40,6 +48,18 @@ def has_files(root: Path, patterns: Iterable[str], nested: Iterable[str] = ()) -
     return not any((root / name).exists() for name in _OTHER_LAYOUTS) and any(
         _matches(root, pattern) for pattern in nested
     )
+
+
+def describe_masks_alone(root: Path) -> str | None:
+    """Return a sentence about a folder of masks of a published dataset without their images; None for others."""
+    for name, patterns in _MASKS.items():
+        found = [path for pattern in patterns for above in ("", "*/") for path in root.glob(f"{above}{pattern}")]
+        if (first := min(filter(is_image_file, found), default=None)) is not None:
+            return (
+                f"{root} holds masks of {CARDS[name].title} ({first.relative_to(root).as_posix()}) and no images; put "
+                f"them where 'deconvseg data card {name}' says"
+            )
+    return None
 
 
 def _matches(root: Path, pattern: str) -> bool:
@@ -88,13 +108,15 @@ def complete_cases(
 def check_counts(root: Path, card: Card, found: Mapping[str, Collection[str]], **known: Sequence[str]) -> list[Problem]:
     """Return a warning for each part whose number of complete cases is not the publisher's.
 
-    A part without any case is not asked for, as in a folder of images to predict. ``found`` has the names of the
+    A part without any case is not asked for in a folder of images to predict, or if its masks are not published.
+    ``found`` has the names of the
     cases of each part, ``known`` all names that a part has, where its publisher numbers them.
     """
     problems = []
     for part, names in found.items():
         stated = card.counts[part]
-        if len(names) in (0, stated):
+        masked = part in card.masks and any(found[other] for other in card.masks if other in found)
+        if len(names) == stated or (not names and not masked):
             continue
         absent = [name for name in known.get(part, ()) if name not in names]
         listed = f": missing are {list_names(absent, limit=3)}" if absent else ""

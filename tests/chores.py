@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from deconvseg.errors import InputError
+from deconvseg.progress import Console
 
 
 def slowest_first(number: int) -> int:
@@ -44,3 +45,24 @@ def misbehave(path: Path) -> None:
         time.sleep(60)
     if content == "other":
         raise KeyError(content)
+
+
+def check_folders(*, console: Console, folder: str, names: list[str]) -> list[str]:
+    """A task: return the names that are not there."""
+    console.say(f"looks into {Path(folder).name}")
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return [name for name in names if not (Path(folder) / name).exists()]
+
+
+def overflow(*, console: Console) -> None:
+    """A task of other software that fails."""
+    raise RuntimeError("shapes do not\nfit")
+
+
+def die(*, console: Console, path: str) -> str:
+    """A task whose process is killed, unless it is run again."""
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), 9)
+    return "alive"

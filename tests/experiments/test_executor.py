@@ -32,41 +32,15 @@ def test_what_torchrun_or_slurm_started_several_times_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def check_folders(*, console: Console, folder: str, names: list[str]) -> list[str]:
-    """A task: return the names that are not there."""
-    console.say(f"looks into {Path(folder).name}")
-    if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder")
-    return [name for name in names if not (Path(folder) / name).exists()]
-
-
-def overflow(*, console: Console) -> None:
-    """A task of other software that fails."""
-    raise RuntimeError("shapes do not\nfit")
-
-
-def die(*, console: Console, path: str) -> str:
-    """A task whose process is killed, unless it is run again."""
-    if not Path(path).exists():
-        Path(path).touch()
-        os.kill(os.getpid(), 9)
-    return "alive"
-
-
-HERE = "tests_of_executors"
-
-
 @pytest.fixture
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     """Tasks whose functions another process can import too."""
-    (tmp_path / f"{HERE}.py").write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
-    for folder in (tmp_path, Path(__file__).parents[1]):
-        monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     (tmp_path / "a").touch()
     return [
-        Task("good", f"{HERE}:check_folders", {"folder": str(tmp_path), "names": ["a", "b"]}),
-        Task("missing", f"{HERE}:check_folders", {"folder": str(tmp_path / "c"), "names": []}),
-        Task("foreign", f"{HERE}:overflow"),
+        Task("good", "chores:check_folders", {"folder": str(tmp_path), "names": ["a", "b"]}),
+        Task("missing", "chores:check_folders", {"folder": str(tmp_path / "c"), "names": []}),
+        Task("foreign", "chores:overflow"),
     ]
 
 
@@ -92,7 +66,7 @@ def test_a_task_gives_its_value_or_its_error_and_ends_no_other(
 def test_a_process_that_is_killed_is_a_problem_in_words_and_its_task_can_be_run_again(
     tasks: list[Task], tmp_path: Path
 ) -> None:
-    task, executor = Task("dies", f"{HERE}:die", {"path": str(tmp_path / "died")}), Processes(2, 2)
+    task, executor = Task("dies", "chores:die", {"path": str(tmp_path / "died")}), Processes(2, 2)
     outcomes = {outcome.task.key: outcome for outcome in executor.run([task, tasks[0]], SILENT)}
     assert outcomes["good"].value == ["b"]
     assert (outcomes["dies"].problem or "").startswith("its process was ended by SIGKILL; ")

@@ -1,5 +1,4 @@
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -16,13 +15,14 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("upgrade_a_unet.py", "upcat_1.upsample: dtc beside UpSample"),
     ],
 )
-def test_example_runs(script: str, line: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / script), *([str(tmp_path)] if script == "scans_to_masks.py" else [])]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert line in done.stdout
+def test_example_runs(
+    script: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(tmp_path)] if script == "scans_to_masks.py" else []
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+    assert line in capsys.readouterr().out
 
 
 def test_every_example_is_tested() -> None:

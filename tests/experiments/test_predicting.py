@@ -121,6 +121,11 @@ def test_a_process_that_is_killed_at_work_loses_no_mask(
     trained: Path, discs: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     killed = []
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("disc0.png", "disc1.png", "disc2.png", "disc3.png"):
+        (images / name).write_bytes((discs / "images" / name).read_bytes())
+    masks = tmp_path / "masks"
 
     class Unlucky(Processes):
         """The first process is killed as soon as one of its masks is there."""
@@ -129,7 +134,7 @@ def test_a_process_that_is_killed_at_work_loses_no_mask(
             process = super()._start(task, gpu)
             if not killed:
                 killed.append(process)
-                files = [tmp_path / f"{name}.png" for name in task.arguments["cases"]]
+                files = [masks / f"{name}.png" for name in task.arguments["cases"]]
                 threading.Thread(target=self._kill, args=(process, files), daemon=True).start()
             return process
 
@@ -138,10 +143,10 @@ def test_a_process_that_is_killed_at_work_loses_no_mask(
                 time.sleep(0.001)
             process.kill()
 
-    found = predict_many(discs / "images", trained, tmp_path, **OPTIONS, executor=Unlucky(2, 2))
+    found = predict_many(images, trained, masks, **OPTIONS, executor=Unlucky(2, 2))
     assert found.problems == []
-    assert masks_in(tmp_path) == expected
-    assert [path.name for path in found.written] == sorted(expected)
+    assert masks_in(masks) == {name: expected[name] for name in masks_in(images)}
+    assert [path.name for path in found.written] == sorted(masks_in(images))
 
 
 def test_what_several_at_once_could_not_do_is_done_alone(

@@ -283,7 +283,7 @@ def test_training_on_a_case_with_an_unknown_label_names_it(discs: Path, tmp_path
 def test_a_stopped_process_leaves_a_good_state_and_resume_finishes(
     discs: Path, tmp_path: Path, name: str, code: int
 ) -> None:
-    plan, epochs = tmp_path / "plan.json", 60
+    plan, epochs = tmp_path / "plan.json", 30
     recipe = {"epochs": epochs, "steps_per_epoch": 2, "validate_every": epochs}
     plan.write_text(tiny_plan(recipe=recipe).model_dump_json())
     run = tmp_path / "run"

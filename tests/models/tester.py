@@ -203,6 +203,8 @@ class ModelTester:
 
     def test_exported_programs_give_the_same_logits(self, dims: int) -> None:
         model = self.make(dims).eval()
+        if isinstance(model, WrappedNetwork) and dims != max(self.dims):
+            return  # the layers of other packages are the same in 2D, and slow
         x = self.image(model)
         program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch", max=64)}})
         other = self.image(model, batch=3)

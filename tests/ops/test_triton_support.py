@@ -26,10 +26,10 @@ def missing_triton(monkeypatch):
 
 
 @installed
-@pytest.mark.parametrize("tests", ["test_ndc_triton.py", "test_deformable_upsample_triton.py"])
-def test_the_kernels_under_the_interpreter(tests):
+def test_the_kernels_under_the_interpreter():
     # A process of its own: whether Triton interprets or compiles is settled when it is first imported.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).with_name(tests))]
+    tests = [str(Path(__file__).with_name(f"test_{name}_triton.py")) for name in ("ndc", "deformable_upsample")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr

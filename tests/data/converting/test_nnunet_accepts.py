@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from deconvseg.data import Geometry, LabelMap, convert, make_demo_dataset, open_dataset, write_label_map
+from deconvseg.data import Geometry, LabelMap, convert, open_dataset, write_label_map
 
 _PEERS = str(Path(sys.prefix) / "peers")
 
@@ -71,8 +71,8 @@ def check_voxels(nnunet, source, folder):
 
 
 @pytest.mark.parametrize("name", ["isic", "busi", "isles22", "brats23"])
-def test_it_accepts_published_trees(nnunet, verify, tmp_path, name):
-    source = open_dataset(make_demo_dataset(tmp_path / name, like=name, cases=2))
+def test_it_accepts_published_trees(nnunet, verify, generated_trees, tmp_path, name):
+    source = open_dataset(generated_trees[name])
     done = convert(source, tmp_path / "Dataset001_A", workers=0)
     verify(done.folder)
     check_voxels(nnunet, source, done.folder)

@@ -232,7 +232,7 @@ def read_case_image(
 
 
 def read_masks(record: EvaluationRecord, case: Mapping[str, Any]) -> tuple[LabelMap, LabelMap]:
-    """Return truth and prediction as they are scored: ignored voxels removed, regions painted in order."""
+    """Return truth and prediction without ignored voxels, regions painted in order as in the mask that was written."""
     source = case.get("truth_source")
     true = record.resolve(case["truth_file"]) if source is None else MaskSource.from_json(source, record.resolve)
     pair = read_mask_pair(true, record.resolve(case["prediction_file"]), foreground=bool(record.tree.get("foreground")))

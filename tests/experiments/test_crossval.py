@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.evaluation import evaluate, read_evaluation, read_operating_points
 from deconvseg.evaluation.threshold import choose_threshold
 from deconvseg.experiments import Executor, Outcome, Processes, Task, crossval
-from deconvseg.experiments.testing import find_test_cases
+from deconvseg.experiments.protocols.cells import Cell, _predictions
+from deconvseg.experiments.protocols.schema import ProtocolDataset
+from deconvseg.experiments.testing import ScoredFolds, find_test_cases
 from deconvseg.inference import Predictor, predict, read_postprocessing
 from deconvseg.planning import Plan
 from deconvseg.runs import Run, open_runs
-from deconvseg.training import Console
+from deconvseg.training import Console, Silent
 from deconvseg.training.callbacks import RunWriter
 from plans import tiny_plan
 
@@ -391,14 +394,23 @@ def test_a_cross_validation_does_not_go_on_with_other_masks_or_folds(
         crossval(data, output, resume=True)
 
 
-def test_test_cases_are_scored_by_each_fold_and_by_their_average(finished: Path, discs: Path, tmp_path: Path) -> None:
-    """A finished cross-validation is continued: nothing is trained, and masks are kept."""
-    output = Path(shutil.copytree(finished, tmp_path / "run"))
-    hashes = [Run(output / f"fold_{fold}").manifest["files"]["weights.safetensors"] for fold in range(3)]
+@pytest.fixture(scope="module")
+def tested(finished: Path, discs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScoredFolds]:
+    """The finished cross-validation, continued with its test cases."""
+    output = Path(shutil.copytree(finished, tmp_path_factory.mktemp("tested") / "run"))
     test = crossval(discs, output, resume=True, test=True).test
     assert test is not None
+    return output, test
+
+
+def test_test_cases_are_scored_by_each_fold_and_by_their_average(
+    finished: Path, tested: tuple[Path, ScoredFolds], discs: Path, tmp_path: Path
+) -> None:
+    """Nothing is trained for them, and their masks are kept."""
+    output, test = tested
     assert (test.cases, sorted(test.folds), test.problems) == (2, [0, 1, 2], ())
-    assert [Run(output / f"fold_{fold}").manifest["files"]["weights.safetensors"] for fold in range(3)] == hashes
+    weights = [f"fold_{fold}/weights.safetensors" for fold in range(3)]
+    assert all((output / name).read_bytes() == (finished / name).read_bytes() for name in weights)
     folds = [output / f"fold_{fold}" for fold in range(3)]
     for name, models in (("fold_1", folds[1]), ("average", folds)):
         predict(discs, models, tmp_path / name, split="test", postprocess=False, device="cpu")
@@ -456,3 +468,33 @@ def test_test_cases_that_the_layout_declares_need_a_mask(discs: Path) -> None:
     bare = replace(data, cases=tuple(replace(case, label=None) for case in data.cases))
     with pytest.raises(InputError, match="test cases without a mask cannot be scored: disc7"):
         find_test_cases(bare, [replace(part, test=("disc7",)) for part in parts])
+
+
+@pytest.mark.parametrize("test", [None, "folds", "average"])
+@pytest.mark.parametrize("weights", ["final", "best"])
+def test_a_cell_of_a_table_scores_the_masks_of_its_cross_validation_or_predicts_the_same(
+    tested: tuple[Path, ScoredFolds],
+    discs: Path,
+    tmp_path: Path,
+    test: Literal["folds", "average"] | None,
+    weights: str,
+) -> None:
+    """The cross-validation has evaluated the final weights; its networks with the best ones are the reference."""
+    folder = tmp_path / "cell"
+    runs = shutil.copytree(tested[0], folder / "crossval")
+    cell = Cell(
+        **{"protocol": {}, "row": "a", "dataset": "discs", "seed": 0, "scale": {}, "values": {}, "device": "cpu"},
+        root=str(discs), splits=str(runs / "splits_final.json"), output=str(folder), weights=weights,
+    )  # fmt: skip
+    dataset = ProtocolDataset(name="discs", preset="isic", test=test)
+    found = _predictions(cell, dataset, [0, 1, 2], Silent())
+    assert [number for number, _, _ in found] == ([0] if test == "average" else [0, 1, 2])
+    assert all(masks.is_relative_to(runs) == (weights == "final") for _, masks, _ in found)
+    networks = [(run.network(weights), run.plan) for run in open_runs(runs)]
+    for number, masks, _ in found:
+        models = networks if test == "average" else [networks[number]]
+        part = {"splits": cell.splits, "split": "test" if test else "val", "fold": number}
+        predict(discs, models, tmp_path / str(number), postprocess=False, device="cpu", **part)
+        names = sorted(path.name for path in (tmp_path / str(number)).glob("*.png"))
+        assert len(names) == 2
+        assert all((masks / name).read_bytes() == (tmp_path / str(number) / name).read_bytes() for name in names)

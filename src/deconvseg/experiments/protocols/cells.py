@@ -20,10 +20,12 @@ from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol, ProtocolColumn, ProtocolDataset
 from deconvseg.experiments.protocols.splitting import read_folds_of
 from deconvseg.experiments.tasks import Task
+from deconvseg.experiments.testing import AVERAGE, TEST
 from deconvseg.inference import predict
+from deconvseg.planning import Plan
 from deconvseg.progress import Console
-from deconvseg.runs import FOLDS, Run
-from deconvseg.system import choose_device, write_text
+from deconvseg.runs import FOLDS, Run, WeightsChoice
+from deconvseg.system import write_text
 from deconvseg.text import dump_json
 
 CELL_FILE = "cell.json"
@@ -43,7 +45,7 @@ class Cell:
     output: str
     scale: Mapping[str, Any]
     values: Mapping[str, Any]
-    weights: str
+    weights: WeightsChoice
     device: str = "auto"
     workers: int | None = None
     cache: str | None = None
@@ -107,34 +109,45 @@ def _folds(cell: Cell) -> list[int]:
 
 def _train(cell: Cell, protocol: Protocol, console: Console) -> Mapping[int, str]:
     """Run or continue the cross-validation; return the reasons of failed folds."""
-    options: dict[str, Any] = {"device": cell.device, "workers": cell.workers, "jobs": 1}
+    options: dict[str, Any] = {
+        "device": cell.device,
+        "workers": cell.workers,
+        "jobs": 1,
+        "test": protocol.dataset(cell.dataset).test is not None,
+        "console": console,
+    }
     if (cell.runs / FOLDS).is_file():
-        return crossval(cell.root, cell.runs, resume=True, console=console, **options).failed
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    scale = Scale(**cell.scale)
-    plan = plan_cell(
+        result = crossval(cell.root, cell.runs, resume=True, **options)
+    else:
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        result = crossval(
+            *(cell.root, cell.runs),
+            plan=_plan(cell, protocol, console),
+            splits=cell.splits,
+            weights=cell.weights,
+            seed=cell.seed,
+            max_seconds=Scale(**cell.scale).seconds,
+            cache=cell.cache,
+            **options,
+        )
+    if result.test is not None and result.test.failed:
+        raise DeconvsegError("; ".join(result.test.problems))
+    return result.failed
+
+
+def _plan(cell: Cell, protocol: Protocol, console: Console) -> Plan:
+    return plan_cell(
         protocol,
         protocol.row(cell.row),
         protocol.dataset(cell.dataset),
         open_dataset(cell.root),
         read_folds_of(Path(cell.splits)),
-        scale=scale,
+        scale=Scale(**cell.scale),
         values=cell.values,
         device=cell.device,
         workers=cell.workers,
         console=console,
     )
-    result = crossval(
-        *(cell.root, cell.runs),
-        plan=plan,
-        splits=cell.splits,
-        seed=cell.seed,
-        max_seconds=scale.seconds,
-        cache=cell.cache,
-        console=console,
-        **options,
-    )
-    return result.failed
 
 
 def _score(
@@ -148,7 +161,7 @@ def _score(
     columns = [column for column in protocol.columns if column.dataset == cell.dataset]
     scores: dict[str, Any] = {column.key: {"folds": [], "cases": []} for column in columns}
     shown: dict[str, Any] = {}
-    for fold, masks, run in _predictions(cell, protocol, dataset, folds, console):
+    for fold, masks, run in _predictions(cell, dataset, folds, console):
         for scoring in dict.fromkeys(column.scoring for column in columns):
             same = [column for column in columns if column.scoring == scoring]
             found = _evaluate(cell, dataset, masks, run, fold, same, console)
@@ -164,23 +177,41 @@ def _relative(cell: Cell, path: Path) -> str:
 
 
 def _predictions(
-    cell: Cell, protocol: Protocol, dataset: ProtocolDataset, folds: Sequence[int], console: Console
+    cell: Cell, dataset: ProtocolDataset, folds: Sequence[int], console: Console
 ) -> list[tuple[int, Path, Path]]:
     """Return the masks that are scored: a number (of the fold), their folder, and a run that made them."""
-    sources = {fold: [Path(path) / _CV / f"fold_{fold}" for path in _sources(cell)] for fold in folds}
-    if dataset.test is None and cell.members is None and cell.weights == "final":
-        return [(fold, runs[0] / "validation", runs[0]) for fold, runs in sources.items()]
+    runs = {fold: [Path(path) / _CV / f"fold_{fold}" for path in _sources(cell)] for fold in folds}
+    if not _made_by_crossval(cell):
+        return _predict(cell, dataset, runs, console)
+    if dataset.test == "average":
+        # The average of a cross-validation needs all its folds.
+        complete = len(runs) == len(_folds(cell))
+        return [(0, cell.runs / TEST / AVERAGE, runs[folds[0]][0])] if complete else []
+    tested = dataset.test is not None
+    return [(fold, cell.runs / TEST / own.name if tested else own / "validation", own) for fold, (own,) in runs.items()]
+
+
+def _made_by_crossval(cell: Cell) -> bool:
+    """Return whether the cross-validation of the cell has the scored masks: it evaluates the scored weights."""
+    return cell.members is None and Run.open(cell.runs).plan.recipe.weights == cell.weights
+
+
+def _predict(
+    cell: Cell, dataset: ProtocolDataset, sources: Mapping[int, Sequence[Path]], console: Console
+) -> list[tuple[int, Path, Path]]:
+    """Predict with the mean of several cells, or with other weights than those that were evaluated."""
     split: Literal["test", "val"] = "val" if dataset.test is None else "test"
     groups = dict(sources)
     if dataset.test == "average":
         groups = {0: [run for runs in sources.values() for run in runs]}
     found = []
     for fold, runs in groups.items():
-        masks = cell.folder / split / (f"fold_{fold}" if len(groups) > 1 or dataset.test != "average" else "average")
+        masks = cell.folder / split / (f"fold_{fold}" if len(groups) > 1 or dataset.test != "average" else AVERAGE)
         predict(
             cell.root,
-            _models(runs, cell),
+            runs,
             masks,
+            weights=cell.weights,
             splits=cell.splits,
             split=split,
             fold=fold,
@@ -192,22 +223,6 @@ def _predictions(
         )
         found.append((fold, masks, runs[0]))
     return found
-
-
-def _models(runs: Sequence[Path], cell: Cell) -> Sequence[Any]:
-    """Return the models of runs with the weights that the cell scores."""
-    if cell.weights == "final":
-        return runs
-    models = []
-    for path in runs:
-        run = Run.open(path)
-        if not (run.path / "weights_best.safetensors").is_file():
-            raise DeconvsegError(
-                f"{path}: has no best weights, because no epoch was validated; validate more often "
-                '(`values={"recipe.validate_every": 1}`), or score the final weights (`weights="final"`)'
-            )
-        models.append((run.network("best", choose_device(cell.device)), run.plan))
-    return models
 
 
 def _sources(cell: Cell) -> Sequence[str]:

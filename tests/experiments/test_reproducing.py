@@ -59,11 +59,11 @@ class _KillsDTC(Processes):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is asked: a protocol in a file, four cases to divide, and two steps."""
+    """What is asked: a protocol in a file, four cases to divide, and ten steps."""
     root = tmp_path_factory.mktemp("tables")
     (root / "mine.json").write_text(json.dumps(_PROTOCOL))
-    data = make_demo_dataset(root / "isic", like="isic", cases=9).parent
-    sizes = {"scale": 0.001, "steps": 2, "cases": 4, "narrow": 32, "patch_size": 32, "batch_size": 2}
+    data = make_demo_dataset(root / "isic", like="isic", cases=6).parent
+    sizes = {"scale": 0.001, "steps": 10, "cases": 4, "narrow": 8, "patch_size": 64, "batch_size": 2}
     return {"protocol": root / "mine.json", "data": data, **sizes, "device": "cpu", "workers": 0}
 
 
@@ -92,13 +92,17 @@ def test_an_ensemble_is_the_mean_of_the_probabilities_of_its_members(
     assert not (cells["both"] / "crossval").exists()
     shown = json.loads((cells["both"] / "cell.json").read_text())["shown"]
     assert list(shown) == ["0", "1"]
+    seen = set()
     for fold, part in shown.items():
         runs = [cells[key] / "crossval" / f"fold_{fold}" for key in ("linear", "dtc")]
         where = whole / "splits" / "isic.json"
         predict(made["data"], runs, tmp_path / fold, splits=where, split="test", fold=int(fold), postprocess=False)
         for case, file in part["masks"].items():
             (mask,) = (tmp_path / fold).glob(f"{case}.*")
-            np.testing.assert_array_equal(read_label_map(cells["both"] / file).pixels, read_label_map(mask).pixels)
+            pixels = read_label_map(cells["both"] / file).pixels
+            np.testing.assert_array_equal(pixels, read_label_map(mask).pixels)
+            seen |= set(np.unique(pixels))
+    assert len(seen) == 2
     costs = {row.key: row.costs["isic"].parameters for row in result.rows}
     assert costs["both"] == costs["linear"] + costs["dtc"]
 

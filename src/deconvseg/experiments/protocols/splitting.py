@@ -25,13 +25,13 @@ def divide(
     test cases are needed (``tested``), the dataset declares none, and no ``share`` of its cases is to be drawn.
     """
     measure = partial(measure_strata, stratify=None, table=None, root=data.root, console=console)
-    alike = resolve_folds(data, None, strata=lambda part: dict.fromkeys(part.names, "all"), seed=seed)
+    alike = _divide_alike(data, seed)
     test = alike[0].test
     if tested and not test and share is not None:
         every = sorted({*alike[0].train, *alike[0].val})
         test = tuple(_choose(data, every, max(1, round(share * len(every))), 0))
         data = data.select([name for name in every if name not in test])
-        alike = resolve_folds(data, None, strata=lambda part: dict.fromkeys(part.names, "all"), seed=seed)
+        alike = _divide_alike(data, seed)
     if tested and not test:
         raise InputError(
             f"{data.root}: declares no test cases, which this table is measured on; list them in its splits.json "
@@ -51,6 +51,15 @@ def divide(
     pairs = make_stratified_folds(measure(data.select(chosen)), folds, seed, groups=data.groups)
     held = tuple(_choose(data, test, max(1, most // 2), seed)) if tested else ()
     return tuple(Splits(train, val, held) for train, val in pairs)
+
+
+def _divide_alike(data: Dataset, seed: int) -> tuple[Splits, ...]:
+    """Return the declared folds of a dataset, or folds of all cases, without reading masks; two of a few cases."""
+    divide_all = partial(resolve_folds, data, None, strata=lambda part: dict.fromkeys(part.names, "all"), seed=seed)
+    try:
+        return divide_all()
+    except InputError:
+        return divide_all(folds=2)
 
 
 def _choose(data: Dataset, names: Sequence[str], most: int, seed: int) -> list[str]:

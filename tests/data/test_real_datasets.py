@@ -84,6 +84,34 @@ def test_isic2017_masks_match_by_their_ending(folder):
     assert resolve_splits(dataset, None, fold="all").test == dataset.names
 
 
+@pytest.mark.parametrize("folder", ["fives20", "isic2018_256"], indirect=True)
+def test_pictures_of_the_papers_are_read_in_folders_and_as_they_are_published(folder, tmp_path):
+    stored = open_dataset(folder)
+    assert (stored.layout, len(stored.labelled_names)) == ("folders", len(list((folder / "images").iterdir())))
+    vessels = folder.name == "fives20"
+    places = ("train/Original/{}.png", "train/Ground truth/{}.png")
+    if not vessels:
+        places = (
+            "ISIC2018_Task1-2_Training_Input/{}.jpg",
+            "ISIC2018_Task1_Training_GroundTruth/{}_segmentation.png",
+        )
+    for case in stored.cases[:2]:
+        for file, place in zip((case.images[0], case.label), places, strict=True):
+            path = tmp_path / place.format(case.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(file)
+    published = open_dataset(tmp_path)
+    assert (published.layout, published.channel_names) == (folder.name[:5] if vessels else "isic", stored.channel_names)
+    for case, same in zip(published.cases, stored.cases, strict=False):
+        assert case.name == (f"train_{same.name}" if vessels else same.name)
+        image, label = published.load(case)
+        assert np.array_equal(image.pixels, stored.load_image(same).pixels)
+        assert np.array_equal(label.pixels > 0, stored.load_label(same).pixels > 0)
+    labels = check_dataset(published).labels
+    assert labels[1].name == ("vessel" if vessels else "lesion")
+    assert labels[1].cases == 2
+
+
 @pytest.mark.parametrize("folder", ["ms_lesion_mni"], indirect=True)
 def test_ms_lesions_through_a_csv(folder, tmp_path):
     channels = ("FLAIR", "T1", "T1POST", "T2")

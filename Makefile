@@ -4,7 +4,8 @@ INSTALLED := .venv/.installed
 NATIVE := .venv/.native
 KERNELS := $(wildcard src/deconvseg/ops/*/*.cpp src/deconvseg/ops/*/*.h) src/deconvseg/ops/native/build.py
 DEMO := demo
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+# A hundred processes that the tests start would compile the package anew where the environment forbids to keep what is compiled.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 # Real images for the tests that use them; without the folder those tests are skipped and say so.
 export DECONVSEG_DATA ?= $(abspath $(wildcard ../shared/data))
 

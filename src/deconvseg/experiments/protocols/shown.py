@@ -15,6 +15,7 @@ from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.schema import Protocol
 from deconvseg.planning import Plan
 from deconvseg.reporting import NetworkCase
+from deconvseg.reporting.picking import busiest_slice
 from deconvseg.runs import Run
 
 # The overlap in the corner of a mask, and by which cases are chosen.
@@ -84,6 +85,9 @@ def read_case(data: Dataset, cells: Mapping[str, Cell], shown: Shown, crops: int
         masks = {title: np.where(ids == encoding.ignore_id, 0, mask) for title, mask in masks.items()}
         ids = np.where(ids == encoding.ignore_id, 0, ids)
     case = NetworkCase(
-        shown.case, image.canonical().pixels, ids, masks, turned.geometry.spacing, scores=dict(shown.scores)
+        *(shown.case, image.canonical().pixels, ids, masks, turned.geometry.spacing),
+        scores=dict(shown.scores),
+        # Masks of bad networks differ most where there is nothing to find.
+        slice=busiest_slice(ids, ids) if ids.ndim == 3 and ids.any() else None,
     )
     return case.with_crops(crops), plan

@@ -30,7 +30,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Training": ("epochs", "max_seconds", "learning_rate", "pretrained", "resume", "seed"),
     "Prediction": (
-        *("models", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing"),
+        *("models", "weights", "test", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing"),
         *("probabilities", "save_probabilities", "save_regions"),
     ),
     "Metrics": ("metrics", "unit", "grid", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),

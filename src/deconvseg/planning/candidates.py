@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from deconvseg.errors import InputError
 from deconvseg.models import DeviceKind, Grid, Size, create_model
 from deconvseg.planning.fitting import fit_network
 from deconvseg.planning.patch import plan_grid
@@ -61,14 +62,29 @@ class Candidates:
 
 
 def halve(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> tuple[tuple[int, ...], dict[str, Any]] | None:
-    """Return the patch of half the size along all axes and its network; None if the network does not accept it."""
-    half = tuple(n if n == 1 else n // 2 for n in patch)
-    smaller = for_patch(config, half)
-    with torch.device("meta"):
-        multiple = create_model(model, **smaller).size_multiple
-    if half == patch or any(n % m for n, m in zip(half, multiple, strict=True)):
+    """Return the patch of half the size and its network; None if the network accepts no smaller one.
+
+    All axes are halved if the network accepts that size, otherwise all but the shortest.
+    """
+    most = max((n for n in patch if n > 1), default=1)
+    least = min((n for n in patch if n > 1), default=1)
+    for kept in (1, least) if least < most else (1,):
+        half = tuple(n if n in (1, kept) else n // 2 for n in patch)
+        if half != patch and (smaller := _accepted(model, config, half)) is not None:
+            return half, smaller
+    return None
+
+
+def _accepted(model: str, config: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any] | None:
+    """Return the network's arguments for a patch, or None if the network does not accept that size."""
+    smaller = for_patch(config, patch)
+    try:
+        with torch.device("meta"):
+            multiple = create_model(model, **smaller).size_multiple
+    except InputError:
+        # The size is an argument of the network, which refuses it.
         return None
-    return half, smaller
+    return None if any(n % m for n, m in zip(patch, multiple, strict=True)) else smaller
 
 
 def for_patch(config: dict[str, Any], patch: Sequence[int]) -> dict[str, Any]:

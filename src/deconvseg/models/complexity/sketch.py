@@ -15,6 +15,9 @@ from deconvseg.nn.observing import reference_tensor
 from deconvseg.ops.torch_internals import TorchDispatchMode, tree_leaves, tree_map
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
+# The stance belongs to the process: of two threads that left it in the wrong order, the second would keep compiled code off.
+_STANCE = threading.RLock()
+
 
 class Sketch:
     """A copy of a network without values; calls of it do not affect the network.
@@ -57,7 +60,7 @@ class Sketch:
         """
         shape = tuple(image.shape)
         try:
-            with torch.compiler.set_stance("force_eager"):
+            with _STANCE, torch.compiler.set_stance("force_eager"):
                 outputs = self.model(image)
         except DeconvsegError:
             raise

@@ -1,16 +1,19 @@
 """Networks of all sorts are counted from copies without values, and stay as they were."""
 
 import re
+import threading
 from threading import Lock
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch._dynamo import eval_frame
 
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.models import complexity, create_model
 from deconvseg.models.complexity import measure_seconds
+from deconvseg.models.complexity.sketch import Sketch
 
 SHAPE = (2, 3, 8, 8)
 CAPTURED = nn.Parameter(torch.ones(8))
@@ -211,3 +214,38 @@ def test_torchscript_is_refused():
 def test_shapes_that_are_none_are_refused(shape):
     with pytest.raises(InputError, match="give \\(batch, channels, \\*sizes\\)"):
         complexity(nn.Identity(), shape)
+
+
+class Waits(nn.Module):
+    """Announces that it is called, then waits until it may return."""
+
+    def __init__(self, called: threading.Event, may_return: threading.Event) -> None:
+        super().__init__()
+        self.called, self.may_return = called, may_return
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def __deepcopy__(self, memo: object) -> "Waits":
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.called.set()
+        self.may_return.wait(5)
+        return x
+
+
+def test_two_threads_leave_compiled_code_as_it_was():
+    before = eval_frame._stance.stance
+    first, second = (Waits(threading.Event(), threading.Event()) for _ in range(2))
+    threads = [
+        threading.Thread(target=lambda net=net: Sketch(net).call(torch.empty(1, 1, 4, 4, device="meta")))
+        for net in (first, second)
+    ]
+    threads[0].start()
+    first.called.wait(5)
+    threads[1].start()
+    # Without a lock the second would be inside by now, and the first would leave before it.
+    second.called.wait(0.2)
+    for net, thread in zip((first, second), threads, strict=True):
+        net.may_return.set()
+        thread.join(10)
+    assert eval_frame._stance.stance == before

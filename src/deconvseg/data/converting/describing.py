@@ -29,7 +29,8 @@ def report_cases(dataset: Dataset, parts: Parts, console: Console) -> None:
     if excluded := describe_excluded(dataset):
         console.say(excluded)
     if parts.left_out:
-        console.say(f"{number_of(len(parts.left_out), 'case')} in no split are left out: {list_names(parts.left_out)}")
+        be = "is" if len(parts.left_out) == 1 else "are"
+        console.say(f"{number_of(len(parts.left_out), 'case')} in no split {be} left out: {list_names(parts.left_out)}")
     groups = dataset.groups
     if len({groups[name] for name in parts.training}) < len(parts.training) and not parts.files.get(
         "splits_final.json"

@@ -87,7 +87,7 @@ def parse_protocol(tree: Any, source: str) -> Protocol:
             known = _keys_at(first["loc"])
             hint = suggest(str(first["loc"][-1]), known)
             raise InputError(
-                f"{source}: {place}: is not a key of a protocol: {hint}see 'deconvseg compare --schema'"
+                f"{source}: {place}: is not a key of a protocol: {hint}the schema of a protocol lists the keys"
             ) from None
         text = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{source}: {f'{place}: ' if place else ''}{text}") from None

@@ -1,5 +1,6 @@
 """Copies of networks without values (on PyTorch's ``meta`` device), and calls of them."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -15,7 +16,7 @@ from deconvseg.nn.observing import reference_tensor
 from deconvseg.ops.torch_internals import TorchDispatchMode, tree_leaves, tree_map
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
-# The stance belongs to the process: of two threads that left it in the wrong order, the second would keep compiled code off.
+# The stance belongs to the process: two threads that left it in the wrong order would keep compiled code turned off.
 _STANCE = threading.RLock()
 
 

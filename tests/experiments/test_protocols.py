@@ -99,6 +99,9 @@ def test_missing_data_is_named_before_anything_is_written(tmp_path: Path, stroke
     output = tmp_path / "table"
     with pytest.raises(InputError, match=r"glas, fives: not in .* 'deconvseg data card glas'"):
         reproduce("deconver/table-3", output, data=strokes)
+    # No card describes the data of this table.
+    with pytest.raises(InputError, match=r"isles26: not in .*; give its folder by name"):
+        reproduce("isles26/table-1", output, data=strokes)
     assert not output.exists()
 
 

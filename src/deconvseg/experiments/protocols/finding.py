@@ -85,9 +85,9 @@ def _layout(path: Path) -> str | None:
 
 def _describe_missing(missing: list[str], root: Path | None, found: list[str]) -> str:
     where = "no folder is given" if root is None else f"not in {root} or its folders"
-    cards = " and ".join(f"'deconvseg data card {name}'" for name in missing)
+    cards = [f"'deconvseg data card {name}'" for name in missing if name in CARDS]
+    told = f"; {' and '.join(cards)} {'says' if len(cards) == 1 else 'say'} how to get it" if cards else ""
     several = f", or reproduce only {', '.join(found)} (`datasets`)" if found else ""
     return (
-        f"{', '.join(missing)}: {where}; {cards} {'says' if len(missing) == 1 else 'say'} how to get it; give its "
-        f"folder by name (`data`, such as {missing[0]}=FOLDER){several}"
+        f"{', '.join(missing)}: {where}{told}; give its folder by name (`data`, such as {missing[0]}=FOLDER){several}"
     )

@@ -21,8 +21,10 @@ from deconvseg.evaluation.threshold import choose_threshold
 from deconvseg.experiments import Executor, Outcome, Processes, Task, crossval
 from deconvseg.experiments.protocols.cells import Cell, _predictions
 from deconvseg.experiments.protocols.schema import ProtocolDataset
+from deconvseg.experiments.starting import check_same_folds
 from deconvseg.experiments.testing import ScoredFolds, find_test_cases
 from deconvseg.inference import Predictor, predict, read_postprocessing
+from deconvseg.options import TrainOptions
 from deconvseg.planning import Plan
 from deconvseg.runs import Run, open_runs
 from deconvseg.training import Console, Silent
@@ -459,6 +461,18 @@ def test_test_cases_that_are_not_there_are_refused_before_anything_is_trained(
     with pytest.raises(InputError, match=rf"^`test=True`: .*{text}"):
         crossval(discs, tmp_path / "run", test=True, **options)
     assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_test_cases_of_the_layout_are_no_change_of_the_splits(discs: Path, finished: Path, tmp_path: Path) -> None:
+    """The file of splits does not name them, and the folds do not either."""
+    run, data, file = Run.open(finished), open_dataset(discs), tmp_path / "splits.json"
+    parts = [Splits(**{**fold, "test": ()}) for fold in splits_of(finished)]
+    file.write_text(json.dumps({"train": list(run.splits["train"])}))
+    assert run.splits["test"]
+    check_same_folds(run, parts, TrainOptions(dataset=str(discs), splits=str(file)), data)
+    file.write_text(json.dumps({"train": list(run.splits["train"]), "test": list(run.splits["test"])}))
+    with pytest.raises(InputError, match="has other cases than when the cross-validation in .* was started"):
+        check_same_folds(run, parts, TrainOptions(dataset=str(discs), splits=str(file)), data)
 
 
 def test_test_cases_that_the_layout_declares_need_a_mask(discs: Path) -> None:

@@ -101,7 +101,7 @@ def reopen(
     data = open_data(options)
     check_resumable(run, data, console)
     check_same_plan(run, given_plan(now), options, data)
-    _check_same_folds(run, parts, options, data)
+    check_same_folds(run, parts, options, data)
     if asked.test and not has_tests(run):
         prepare_tests(run, find_test_cases(data, parts))
     for fold, part in enumerate(parts):
@@ -113,8 +113,8 @@ def reopen(
     return run, data.select(run.splits["train"]), parts, options
 
 
-def _check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, data: Dataset) -> None:
-    """Compare the folds with their splits file, if there is one."""
+def check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, data: Dataset) -> None:
+    """Raise :class:`InputError` if the folds differ from those of their splits file, as far as it is still there."""
     source = data.splits_file if options.splits is None else Path(options.splits)
     # A finished cross-validation records only the name of the file.
     if source is None or not source.is_absolute() or not source.is_file():
@@ -122,7 +122,8 @@ def _check_same_folds(run: Run, parts: Sequence[Splits], options: TrainOptions, 
     folds = read_folds(source, data)
     if folds is None:
         now = read_splits(source, data.names, excluded=data.excluded_names)
-        same = {*now.train, *now.val} == set(run.splits["train"]) and set(now.test) == set(run.splits["test"])
+        # Test cases of the run may be declared by the layout; those of the folds are in the file.
+        same = {*now.train, *now.val} == set(run.splits["train"]) and set(now.test) == set(parts[0].test)
     else:
         same = folds == tuple(parts)
     if not same:

@@ -1,5 +1,7 @@
 """Where a run samples an image: what its own network does there, in the whole image or a window around the mask."""
 
+import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -151,6 +153,19 @@ def test_what_a_picture_does_not_have_is_refused(
     path = _picture(tmp_path / "image.png", 40, 48)
     with pytest.raises(InputError, match=told):
         map_sampling(flat, path, **options)  # type: ignore[arg-type]
+
+
+def test_the_recipe_chooses_the_weights(flat: Path, tmp_path: Path) -> None:
+    """As in a prediction, without the option."""
+    best = Run.open(shutil.copytree(flat, tmp_path / "run"))
+    best.save_weights({key: value * 2 for key, value in best.load_weights().items()}, "weights_best")
+    chosen = json.loads((best.path / "plan.json").read_text())
+    chosen["recipe"]["weights"] = "best"
+    (best.path / "plan.json").write_text(json.dumps(chosen))
+    path = _picture(tmp_path / "image.png", 40, 48)
+    found = [map_sampling(best.path, path, weights=weights).positions for weights in (None, "best", "final")]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
 
 
 def test_a_slice_outside_the_volume_and_several_images_are_refused(deep: Path, volume: Path, trained: Path) -> None:

@@ -1,14 +1,16 @@
 """``deconvseg sampling``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
+from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, loading
-from deconvseg.errors import check_choice
+from deconvseg.options import PredictOptions
 
 
+@options.takes(PredictOptions, "weights")
 def sampling(
     model: Annotated[
         Path, typer.Option("-m", "--model", help="A run whose network has DTC or DySample, or a cross-validation.")
@@ -30,7 +32,7 @@ def sampling(
             help="Axial slice of a volume, from the feet; by default that with most of the mask.",
         ),
     ] = None,
-    weights: Annotated[str, typer.Option("--weights", help="Weights of the run, final or best.")] = "final",
+    **asked: Any,
 ) -> None:
     """Draw where a learned upsampling samples an image: positions, their density and their displacement.
 
@@ -42,10 +44,8 @@ def sampling(
         from deconvseg.reporting.style import check_picture, write_picture
 
     check_picture(output)
-    check_choice(weights, ("final", "best"), "--weights")
-    chosen: Literal["final", "best"] = "best" if weights == "best" else "final"
     with Terminal().track(f"predicting {image}"):
-        found = map_sampling(model, image, stage=stage, slice=slice, weights=chosen, case=case)
+        found = map_sampling(model, image, stage=stage, slice=slice, case=case, **asked)
     write_picture(draw_sampling({found.layer: found}), output)
     echo(f"{found.layer}: {found}")
     echo_path(output)

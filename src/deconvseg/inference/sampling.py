@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from deconvseg.inference.records import Prediction
 from deconvseg.planning import Plan
 from deconvseg.reporting.picking import busiest_slice
 from deconvseg.reporting.sampling import SamplingMap, sampling_map
-from deconvseg.runs import open_runs
+from deconvseg.runs import WeightsChoice, open_runs
 
 
 def map_sampling(
@@ -30,7 +30,7 @@ def map_sampling(
     *,
     stage: int | None = None,
     slice: int | None = None,
-    weights: Literal["final", "best"] = "final",
+    weights: WeightsChoice | None = None,
     case: str | None = None,
 ) -> SamplingMap:
     """Return where a run samples one image, with the mask that it predicts; of a cross-validation the first fold's.
@@ -38,8 +38,9 @@ def map_sampling(
     The image is prepared as by a prediction and shown with its own intensities. A 2D network that takes any size sees
     the whole image. Others see one window of the plan's patch size, around the mask in the axial ``slice``: slices are
     those of the image from the feet upwards, by default that with the largest part of the mask. ``stage`` is that of
-    :func:`~deconvseg.reporting.sampling_map`; ``case`` names one of several images. Raises
-    :class:`~deconvseg.errors.InputError` for several images without it, and as that function does.
+    :func:`~deconvseg.reporting.sampling_map`; ``weights`` are the "final" or the "best" ones, by default those that the
+    recipe chooses; ``case`` names one of several images. Raises :class:`~deconvseg.errors.InputError` for several
+    images without it, and as that function does.
 
     Example:
         >>> from deconvseg.inference import map_sampling
@@ -48,9 +49,10 @@ def map_sampling(
         deconvseg.errors.InputError: the model has no upsampling with learned positions: ...
 
     """
-    check_choice(weights, ("final", "best"), "weights")
+    if weights is not None:
+        check_choice(weights, get_args(WeightsChoice), "weights")
     run = open_runs(model)[0]
-    plan, network = run.plan, run.network(weights)
+    plan, network = run.plan, run.network(run.choose_weights(weights))
     told = Prediction()
     cases, problems, load = choose_cases(Path(image), plan, [run], names=None if case is None else [case], told=told)
     if len(cases) != 1:

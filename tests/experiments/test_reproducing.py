@@ -59,12 +59,13 @@ class _KillsDTC(Processes):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is asked: a protocol in a file, four cases to divide, and ten steps."""
+    """What is asked: a protocol in a file, four cases to divide, and six steps."""
     root = tmp_path_factory.mktemp("tables")
     (root / "mine.json").write_text(json.dumps(_PROTOCOL))
     data = make_demo_dataset(root / "isic", like="isic", cases=6).parent
-    sizes = {"scale": 0.001, "steps": 10, "cases": 4, "narrow": 8, "patch_size": 64, "batch_size": 2}
-    return {"protocol": root / "mine.json", "data": data, **sizes, "device": "cpu", "workers": 0}
+    sizes = {"scale": 0.001, "steps": 6, "cases": 4, "narrow": 8, "patch_size": 32, "batch_size": 2}
+    values = {"recipe.learning_rate": 0.01}
+    return {"protocol": root / "mine.json", "data": data, **sizes, "values": values, "device": "cpu", "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,14 @@ def test_an_ensemble_is_the_mean_of_the_probabilities_of_its_members(
     assert costs["both"] == costs["linear"] + costs["dtc"]
 
 
+def test_everything_that_differs_from_the_paper_is_listed(whole: Path) -> None:
+    told = {entry.what: entry.here for entry in read_results(whole).scaled}
+    assert told["steps of a training"] == "6 at most"
+    assert told["patch, isic"] == "32 × 32"
+    assert told["recipe.learning_rate"] == "0.01"
+
+
+@pytest.mark.slow
 def test_a_killed_worker_fails_its_cell_and_resume_gives_the_uninterrupted_table(
     whole: Path, made: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -130,15 +130,8 @@ def read_request(asked: ReproduceOptions, console: Console, *, own: bool) -> Tab
     source = str(asked.protocol)
     check_origin(source, own=own)
     protocol = read_protocol(source)
-    scale = Scale(
-        share=asked.scale,
-        steps=asked.steps,
-        narrow=asked.narrow,
-        patch=asked.patch_size,
-        cases=asked.cases,
-        seconds=asked.max_seconds,
-        batch=asked.batch_size,
-    )
+    # The networks of a table that trains none are counted as published.
+    scale = _scale(asked) if protocol.trains else Scale()
     rows = _choose(asked.rows, [row.key for row in protocol.rows], "`rows`: row")
     names = _choose(asked.datasets, [dataset.name for dataset in protocol.datasets], "`datasets`: dataset")
     changed = {"weights": asked.weights, "recipe": asked.recipe}
@@ -154,9 +147,21 @@ def read_request(asked: ReproduceOptions, console: Console, *, own: bool) -> Tab
         scale=scale,
         rows=rows,
         data=data,
-        folds=scale.folds(asked.folds, protocol.folds),
+        folds=scale.folds(asked.folds if protocol.trains else None, protocol.folds),
         seeds=tuple(range(asked.seeds or len(protocol.seeds))),
         output=Path(asked.output),
+    )
+
+
+def _scale(asked: ReproduceOptions) -> Scale:
+    return Scale(
+        share=asked.scale,
+        steps=asked.steps,
+        narrow=asked.narrow,
+        patch=asked.patch_size,
+        cases=asked.cases,
+        seconds=asked.max_seconds,
+        batch=asked.batch_size,
     )
 
 
@@ -179,4 +184,5 @@ def _check_dataset(name: str, data: Dataset, *, partial: bool) -> None:
             f"complete it ('deconvseg data card {name}'), or train on what is there (`incomplete`)"
         )
     if not labelled:
-        raise InputError(f"{name}: {data.root} has no case with a mask; see 'deconvseg data card {name}'")
+        told = f"; see 'deconvseg data card {name}'" if card is not None else ""
+        raise InputError(f"{name}: {data.root} has no case with a mask{told}")

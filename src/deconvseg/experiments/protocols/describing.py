@@ -20,6 +20,8 @@ def describe_scale(table: Table) -> list[Scaled]:
     found = []
     if table.folds != protocol.folds:
         found.append(Scaled(what="folds", paper=str(protocol.folds), here=str(table.folds)))
+    if len(table.seeds) != len(protocol.seeds):
+        found.append(Scaled(what="seeds", paper=str(len(protocol.seeds)), here=str(len(table.seeds))))
     if scale.divisor > 1:
         found.append(Scaled(what="widths of the networks", paper="as published", here=f"1/{scale.divisor}, at least 8"))
     for name in table.data:
@@ -27,6 +29,8 @@ def describe_scale(table: Table) -> list[Scaled]:
         if (here := scale.size(size)) != size:
             found.append(Scaled(what=f"patch, {name}", paper=_times(size), here=_times(here)))
     found += _describe_trainings(scale)
+    for key, value in (table.asked.values or {}).items():
+        found.append(Scaled(what=key, paper="the recipe's", here=str(value)))
     for name, dataset in table.data.items():
         found += _describe_cases(name, dataset, read_folds_of(table.splits(name)))
     return found

@@ -21,11 +21,14 @@ from deconvseg.experiments import (
     read_protocol,
     reproduce,
 )
+from deconvseg.experiments.protocols.asking import Table, read_request
+from deconvseg.experiments.protocols.describing import describe_choices
 from deconvseg.experiments.protocols.reading import find_network, preset_name
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.models import create_model
+from deconvseg.options import ReproduceOptions
 from deconvseg.planning import Recipe
-from deconvseg.progress import Console
+from deconvseg.progress import SILENT, Console
 from deconvseg.reporting.results import TableResult, read_results
 
 _ROWS = ["deconver-r1", "deconver-r4"]
@@ -147,6 +150,27 @@ def test_the_whole_scale_changes_nothing() -> None:
     assert Scale().network("unet", arguments) == arguments
     assert Scale().size((256, 256)) == (256, 256)
     assert (Scale().most_cases, Scale().folds(None, 5)) == (None, 5)
+
+
+def test_the_seeds_of_a_protocol_are_taken_and_chosen_weights_and_recipes_are_stated(
+    tmp_path: Path, strokes: Path
+) -> None:
+    def ask(**options: object) -> Table:
+        asked = ReproduceOptions(str(file), tmp_path / "table", data=strokes, incomplete=True, **options)
+        return read_request(asked, SILENT, own=True)
+
+    file = _copy(tmp_path / "mine.json", seeds=[3, 7])
+    plain = ask()
+    assert plain.seeds == (3, 7)
+    assert {cell.seed for cell in plain.cells()} == {3, 7}
+    assert describe_choices(plain) == describe_choices(ask(recipe="paper", weights="final")) == []
+    changed = ask(seeds=3, recipe="default", weights="best")
+    assert changed.seeds == (3, 7, 8)
+    assert ask(seeds=1).seeds == (3,)
+    assert [(entry.what, entry.paper, entry.here) for entry in describe_choices(changed)] == [
+        ("evaluated weights", "final", "best"),
+        ("recipe", "paper", "default"),
+    ]
 
 
 class _FailsFirst(Executor):

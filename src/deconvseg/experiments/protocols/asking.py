@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,13 @@ _CELLS, _SPLITS = "cells", "splits"
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that was asked for: its protocol, the rows and datasets of it, their folds and seeds, and its folder."""
+    """A table that was asked for: its protocol, the rows and datasets of it, their folds and seeds, and its folder.
+
+    ``given`` is the protocol before the options changed its weights or its recipe.
+    """
 
     asked: ReproduceOptions
+    given: Protocol
     protocol: Protocol
     scale: Scale
     rows: tuple[str, ...]
@@ -129,13 +134,13 @@ def read_request(asked: ReproduceOptions, console: Console, *, own: bool) -> Tab
     """
     source = str(asked.protocol)
     check_origin(source, own=own)
-    protocol = read_protocol(source)
+    given = read_protocol(source)
     # The networks of a table that trains none are counted as published.
-    scale = _scale(asked) if protocol.trains else Scale()
-    rows = _choose(asked.rows, [row.key for row in protocol.rows], "`rows`: row")
-    names = _choose(asked.datasets, [dataset.name for dataset in protocol.datasets], "`datasets`: dataset")
+    scale = _scale(asked) if given.trains else Scale()
+    rows = _choose(asked.rows, [row.key for row in given.rows], "`rows`: row")
+    names = _choose(asked.datasets, [dataset.name for dataset in given.datasets], "`datasets`: dataset")
     changed = {"weights": asked.weights, "recipe": asked.recipe}
-    protocol = protocol.model_copy(update={key: value for key, value in changed.items() if value is not None})
+    protocol = given.model_copy(update={key: value for key, value in changed.items() if value is not None})
     check_protocol(protocol, source)
     data: dict[str, Dataset] = find_datasets(asked.places, names) if protocol.trains else {}
     for name, dataset in data.items():
@@ -143,12 +148,13 @@ def read_request(asked: ReproduceOptions, console: Console, *, own: bool) -> Tab
         _check_dataset(name, dataset, partial=asked.incomplete or scale.most_cases is not None)
     return Table(
         asked=asked,
+        given=given,
         protocol=protocol,
         scale=scale,
         rows=rows,
         data=data,
         folds=scale.folds(asked.folds if protocol.trains else None, protocol.folds),
-        seeds=tuple(range(asked.seeds or len(protocol.seeds))),
+        seeds=_take_seeds(protocol.seeds, asked.seeds or len(protocol.seeds)),
         output=Path(asked.output),
     )
 
@@ -170,6 +176,11 @@ def _choose(asked: str | Sequence[str] | None, known: Sequence[str], what: str) 
     for name in asked or ():
         check_choice(name, known, what)
     return tuple(name for name in known if not asked or name in asked)
+
+
+def _take_seeds(seeds: Sequence[int], number: int) -> tuple[int, ...]:
+    """Return the first of the protocol's seeds, and the numbers after them if more are asked for."""
+    return tuple(islice((*seeds, *range(max(seeds) + 1, max(seeds) + 1 + number)), number))
 
 
 def _check_dataset(name: str, data: Dataset, *, partial: bool) -> None:

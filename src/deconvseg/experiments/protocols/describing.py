@@ -28,11 +28,23 @@ def describe_scale(table: Table) -> list[Scaled]:
         size = PRESETS[preset_name(protocol.dataset(name))].patch_size
         if (here := scale.size(size)) != size:
             found.append(Scaled(what=f"patch, {name}", paper=_times(size), here=_times(here)))
-    found += _describe_trainings(scale)
+    found += describe_choices(table) + _describe_trainings(scale)
     for key, value in (table.asked.values or {}).items():
         found.append(Scaled(what=key, paper="the recipe's", here=str(value)))
     for name, dataset in table.data.items():
         found += _describe_cases(name, dataset, read_folds_of(table.splits(name)))
+    return found
+
+
+def describe_choices(table: Table) -> list[Scaled]:
+    """Return the weights and the recipe that options choose in place of the protocol's."""
+    given, protocol = table.given, table.protocol
+    found = []
+    if protocol.weights != given.weights:
+        found.append(Scaled(what="evaluated weights", paper=given.weights, here=protocol.weights))
+    recipes = {given.recipe or PRESETS[preset_name(protocol.dataset(name))].recipe for name in table.data}
+    if protocol.recipe is not None and recipes - {protocol.recipe}:
+        found.append(Scaled(what="recipe", paper=", ".join(sorted(recipes)), here=protocol.recipe))
     return found
 
 

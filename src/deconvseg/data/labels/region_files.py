@@ -25,8 +25,8 @@ class RegionFiles:
     """The files of the regions of a mask, which may overlap in other ways than the mask can hold.
 
     ``names`` are the names of the regions by the value that each is written as in the ``mask``. A region's folder has
-    its name, with ``_`` in place of characters other than letters, digits and ``-``, and the value appended if two
-    regions would have one folder.
+    its name, with ``_`` in place of characters other than letters, digits and ``-``; the values are appended to all if
+    two regions would have one folder.
 
     Example:
         >>> from pathlib import Path
@@ -45,11 +45,9 @@ class RegionFiles:
         """The path of each region's file by value."""
         folders = {value: re.sub(r"[^\w-]+", "_", name) for value, name in self.names.items()}
         # Some disks do not distinguish cases.
-        taken = [name.casefold() for name in folders.values()]
-        return {
-            value: self._root / (name if taken.count(name.casefold()) == 1 else f"{name}_{value}") / self.mask.name
-            for value, name in folders.items()
-        }
+        if len({name.casefold() for name in folders.values()}) < len(folders):
+            folders = {value: f"{name}_{value}" for value, name in folders.items()}
+        return {value: self._root / name / self.mask.name for value, name in folders.items()}
 
     @property
     def present(self) -> list[Path]:

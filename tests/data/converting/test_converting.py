@@ -179,6 +179,14 @@ def test_an_interrupted_conversion_goes_on(balls, tmp_path):
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.is_file())
 
 
+def test_a_journal_of_anything_else_is_no_conversion(balls, tmp_path):
+    folder = tmp_path / "Dataset001_B"
+    folder.mkdir()
+    (folder / ".conversion.jsonl").write_bytes(b"3\n")
+    with pytest.raises(InputError, match=r"Dataset001_B holds other files \(\.conversion\.jsonl\)"):
+        convert(open_dataset(balls), folder, workers=0)
+
+
 def test_what_goes_to_other_processes_can_be_sent(balls, tmp_path, monkeypatch):
     sent = []
 

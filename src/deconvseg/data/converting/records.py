@@ -118,6 +118,7 @@ def _is_complete(record: Any) -> bool:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of a journal; the last one may be cut off."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [parse_json(line, str(path)) for line in lines[:-1]]
+    """Return the complete lines of a journal that hold an object; the last one may be cut off."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    records = (parse_json(line, str(path)) for line in lines[:-1])
+    return [record for record in records if isinstance(record, dict)]

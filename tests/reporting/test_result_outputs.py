@@ -13,7 +13,15 @@ from scipy.stats import wilcoxon
 from deconvseg.catalog import PUBLISHED_SCORES
 from deconvseg.errors import InputError
 from deconvseg.reporting import draw_efficiency, published_result, read_results, write_results
-from deconvseg.reporting.results import CaseScore, FoldScore, ResultCell, ResultColumn, ResultRow, TableResult
+from deconvseg.reporting.results import (
+    CaseScore,
+    FoldScore,
+    ResultCell,
+    ResultColumn,
+    ResultFigure,
+    ResultRow,
+    TableResult,
+)
 from deconvseg.reporting.results.latex import render_latex
 from deconvseg.reporting.results.markdown import render_markdown
 from deconvseg.reporting.results.statistics import BEST, SECOND, case_means, compare_rows, means, rank, summarise
@@ -241,6 +249,17 @@ class TestPage:
         best = summarise(RESULT.cell("deconver", "fives/dsc"))
         assert f"<b>{best.mean:.2f} ± {best.sd:.2f}</b>" in page.source
         assert len(page.ids) == len(set(page.ids))
+
+    def test_a_figure_outside_the_folder_is_not_shown(self, tmp_path):
+        (tmp_path / "secret.png").write_bytes(b"content")
+        for name in ("../secret.png", str(tmp_path / "secret.png")):
+            figure = ResultFigure(name="Cost", file=name)
+            write_results(RESULT.model_copy(update={"figures": (figure,)}), tmp_path / "table")
+            assert len(Page(tmp_path / "table" / "table.html").pictures) == 2
+        (tmp_path / "table" / "own.png").write_bytes(b"content")
+        own = RESULT.model_copy(update={"figures": (ResultFigure(name="Cost", file="own.png"),)})
+        write_results(own, tmp_path / "table")
+        assert len(Page(tmp_path / "table" / "table.html").pictures) == 3
 
     def test_titles_are_escaped(self, tmp_path):
         write_results(RESULT.model_copy(update={"title": "<script>x</script>"}), tmp_path)

@@ -92,8 +92,7 @@ class Metric:
     a :class:`MaskPair` without empty masks, and ``empty`` has the values of other pairs. ``unit`` is "length" for a
     distance and "" for a plain number; ``digits`` is the number of decimals; ``better`` is the direction of better
     values: "higher", "lower" or near "zero". ``meaning`` is one sentence for readers of a report. ``options`` are the
-    arguments of
-    :func:`~deconvseg.evaluation.evaluate` that it depends on.
+    arguments of :func:`~deconvseg.evaluation.evaluate` that it depends on.
 
     ``beside`` is the key of a metric with the same values where this one has any: the default tables show it only where
     cases were dropped.

@@ -1,10 +1,9 @@
 """Work of several runs or processes: cross-validation, the choice of post-processing, and prediction of many cases.
 
 A cross-validation is a folder: ``plan.json`` (one plan for all folds), ``splits_final.json`` (the held-out cases of
-each fold), a run in each ``fold_K``, ``crossval.json`` (metrics of the out-of-fold predictions)
-and ``postprocessing.json`` (the steps that improve those predictions), and with ``test`` the metrics of the test
-cases in ``test``. ``predict`` accepts the folder and averages
-its folds.
+each fold), a run in each ``fold_K``, ``crossval.json`` (metrics of the out-of-fold predictions),
+``postprocessing.json`` (the steps that improve those predictions), and with ``test=True`` the folder ``test`` (masks
+and metrics of the test cases). ``predict`` accepts the folder and averages its folds.
 """
 
 import warnings

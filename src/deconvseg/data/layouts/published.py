@@ -109,8 +109,8 @@ def check_counts(root: Path, card: Card, found: Mapping[str, Collection[str]], *
     """Return a warning for each part whose number of complete cases is not the publisher's.
 
     A part without any case is not asked for in a folder of images to predict, or if its masks are not published.
-    ``found`` has the names of the
-    cases of each part, ``known`` all names that a part has, where its publisher numbers them.
+    ``found`` has the names of the cases of each part, ``known`` all names that a part has, where its publisher numbers
+    them.
     """
     problems = []
     for part, names in found.items():

@@ -207,6 +207,14 @@ class TestRecord:
 
 
 class TestBadInput:
+    @pytest.mark.parametrize("changes", [{"grid": "other"}, {"plan_grid": {"spacing": ["2"]}}, {"plan_grid": 3}])
+    def test_a_damaged_record_of_the_grid_is_one_line(self, scans, tmp_path, changes):
+        evaluate(*scans, tmp_path / "metrics.json")
+        record = json.loads((tmp_path / "metrics.json").read_text())
+        (tmp_path / "metrics.json").write_text(json.dumps(record | changes))
+        with pytest.raises(InputError, match=r"not a metrics.json of version 1, or incomplete"):
+            read_evaluation(tmp_path / "metrics.json")
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deconvseg.data import Case, read_image, read_label_map
+from deconvseg.data import Case, RegionFiles, read_image, read_label_map
 from deconvseg.errors import InputError
 from deconvseg.evaluation import Evaluation, dice, evaluate
 from deconvseg.inference import Postprocessing, Prediction, Predictor, make_step, predict, predict_cases
@@ -118,6 +118,14 @@ def test_a_file_is_one_where_the_probability_of_its_region_is_above_its_threshol
     assert (region_of(masks, (2, 3)) >= region_of(masks, (3,))).all()
 
 
+def test_regions_with_similar_names_have_folders_of_their_own() -> None:
+    """Letters that differ in case are one name on some disks."""
+    for names in ({1: "a b", 2: "A_b", 3: "a_b_1"}, {1: "x", 2: "y"}):
+        folders = {file.parent.name.casefold() for file in RegionFiles(Path("m/case.nii.gz"), names).paths.values()}
+        assert len(folders) == len(names)
+    assert folders == {"x", "y"}
+
+
 def region_of(masks: Path, values: tuple[int, ...]) -> np.ndarray:
     return np.isin(read_label_map(masks / "a.nii.gz").pixels, values)
 
@@ -146,9 +154,11 @@ def test_regions_are_scored_from_their_files_and_without_them_as_painted(
             assert row["dsc"] == pytest.approx(dice(np.isin(true, members[row["name"]]), mask))
             assert row["n_prediction"] == mask.sum()
     assert found.region_files
+    assert found.describe_region_files() == "each region scored from its own file, not as painted in the mask"
     shutil.rmtree(masks / "regions")
     painted = scored(truth, masks, trained)
     assert not painted.region_files
+    assert painted.describe_region_files() is None
     assert painted.cases[0].metrics[2]["n_prediction"] == region_of(masks, (2, 3)).sum()
     assert painted.cases[0].metrics[2]["n_prediction"] > found.cases[0].metrics[2]["n_prediction"]
 

@@ -63,8 +63,7 @@ def _table(result: "Evaluation") -> str:
     lines.append(
         f"{count} of {number_of(count + problems, 'case')}{failed}; brackets: 95 % confidence interval (bootstrap)"
     )
-    if grid := result.describe_grid():
-        lines.append(grid)
+    lines += [text for text in (result.describe_grid(), result.describe_region_files()) if text]
     for table in tabulate_counts(result.metrics, result.summary):
         cells = [(escape_controls(row[0]), *row[1:]) for row in table.rows]
         lines += [table.title, *lay_out(table.heads, cells, width, rule=False)]

@@ -206,6 +206,10 @@ class Evaluation:
             text = f"cropped to non-zero voxels with a margin of {margin}, {text}"
         return f"scored on the plan's grid: {text}"
 
+    def describe_region_files(self) -> str | None:
+        """Return a line about regions that have files of their own; None if they are scored as they are painted."""
+        return "each region scored from its own file, not as painted in the mask" if self.region_files else None
+
     def to_json(self, folder: Path | None = None, *, shared: bool = False) -> dict[str, Any]:
         """Return the evaluation as plain types; files below ``folder`` (``shared``: all) are named relative to it."""
         return writing.to_json(self, folder, shared=shared)

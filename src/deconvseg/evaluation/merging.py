@@ -60,8 +60,8 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
             lesions=LesionRule(tree.get("lesion_overlap", 0.0), tuple(tree.get("lesion_sizes", ()))),
             labels={int(value): name for value, name in tree["labels"].items()},
             unit=tree["unit"],
-            grid=tree.get("grid", "image"),
-            plan_grid=dict(tree.get("plan_grid", {})),
+            grid=_one_of(("image", "plan"), tree.get("grid", "image")),
+            plan_grid=_read_grid(tree.get("plan_grid", {})),
             tolerance=tree["tolerance"],
             foreground=tree["foreground"],
             regions={int(value): tuple(members) for value, members in tree["regions"].items()},
@@ -78,6 +78,21 @@ def read_evaluation(path: str | PathLike[str]) -> Evaluation:
         raise InputError(
             f"{path}: not a metrics.json of version 1, or incomplete ({error!r}); write it by evaluate (`output`)"
         ) from error
+
+
+def _one_of(known: Sequence[str], found: Any) -> str:
+    if found not in known:
+        raise ValueError(f"{found!r} is none of {known}")
+    return str(found)
+
+
+def _read_grid(found: Any) -> dict[str, Any]:
+    """Return the entries of a plan that determine its grid, with lengths that are numbers."""
+    grid = dict(found)
+    for key in ("spacing", "resize"):
+        if not all(_is_number(length) for length in grid.get(key) or ()):
+            raise TypeError(f"{key} of plan_grid is {grid[key]!r}")
+    return grid
 
 
 def merge_evaluations(parts: Sequence[Evaluation], problems: Sequence[str] = ()) -> Evaluation:

@@ -50,7 +50,8 @@ class EvaluationRecord:
     """A ``metrics.json`` as plain data, and the origin of its masks.
 
     ``source`` describes the origin in one line; ``foreign`` is true if a run other than that of the report made them.
-    ``seen`` warns of cases that trained the run, ``grid`` describes the grid of a plan on which masks were scored.
+    ``seen`` warns of cases that trained the run, ``grid`` describes the grid of a plan on which masks were scored, and
+    ``regions`` says if regions were scored from files of their own.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class EvaluationRecord:
     foreign: bool = False
     seen: str = ""
     grid: str = ""
+    regions: str = ""
 
     @property
     def shown(self) -> tuple[MetricInfo, ...]:
@@ -105,7 +107,8 @@ def read_evaluation(path: Path, run: Path, title: str | None = None) -> Evaluati
     source, foreign = _find_source(path, tree, run)
     seen = "" if title else _warn_of_seen(path, tree, run, foreign=foreign)
     title = title or f"{split or 'Evaluation'}: {name}"
-    return EvaluationRecord(path, title, tree, found.metrics, source, foreign, seen, found.describe_grid() or "")
+    how = (text or "" for text in (found.describe_grid(), found.describe_region_files()))
+    return EvaluationRecord(path, title, tree, found.metrics, source, foreign, seen, *how)
 
 
 def _warn_of_seen(path: Path, tree: Mapping[str, Any], run: Path, *, foreign: bool) -> str:

@@ -44,8 +44,7 @@ def describe_evaluation(record: EvaluationRecord, showing: Showing | None = None
     return {
         "anchor": showing.anchor,
         "title": f"{record.title} (another run)" if record.foreign else record.title,
-        "source": record.source,
-        "grid": record.grid,
+        "source": "; ".join(filter(None, (record.source, record.grid, record.regions))),
         "foreign": record.foreign,
         "heads": heads,
         "names": [metric.title for metric in metrics],

@@ -152,9 +152,7 @@ def test_the_whole_scale_changes_nothing() -> None:
     assert (Scale().most_cases, Scale().folds(None, 5)) == (None, 5)
 
 
-def test_the_seeds_of_a_protocol_are_taken_and_chosen_weights_and_recipes_are_stated(
-    tmp_path: Path, strokes: Path
-) -> None:
+def test_seeds_are_those_of_the_protocol_and_another_recipe_is_stated(tmp_path: Path, strokes: Path) -> None:
     def ask(**options: object) -> Table:
         asked = ReproduceOptions(str(file), tmp_path / "table", data=strokes, incomplete=True, **options)
         return read_request(asked, SILENT, own=True)

@@ -419,6 +419,21 @@ class TestGaps:
         metrics.write_text(json.dumps({**tree, "spread": {"classes": {"1": {"name": "head", "dsc": "high"}}}}))
         assert "metrics.json: 'spread.classes.1.dsc'" in Page(write_report(run)).text
 
+    @pytest.mark.faults
+    @pytest.mark.parametrize(
+        ("spread", "where"),
+        [
+            ({"mean": {}}, "test.spread.classes"),
+            ({"mean": {}, "classes": {"1": {"name": "head", "counted": True, "dsc": 3}}}, "test.spread.classes.1.dsc"),
+            ({"mean": {"dsc": {"mean": "high"}}, "classes": {}}, "test.spread.mean.dsc"),
+        ],
+    )
+    def test_scores_of_test_cases_that_are_damaged_are_named(self, run, spread, where):
+        metrics = run / "validation" / "metrics.json"
+        tree = json.loads(metrics.read_text())
+        metrics.write_text(json.dumps({**tree, "test": {"cases": 2, "folds": [], "spread": spread}}))
+        assert f"metrics.json: '{where}" in Page(write_report(run)).text
+
     def test_masks_and_images_that_are_gone(self, run):
         (run / "validation" / "good.nii.gz").unlink()
         tree = json.loads((run / "validation" / "metrics.json").read_text())

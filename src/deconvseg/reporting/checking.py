@@ -96,11 +96,32 @@ class _TestedFold(_Part):
     fold: int
 
 
+class _TestedMetric(_Part):
+    fold_means: list[float | None]
+    mean: float | None
+    std_folds: float | None
+    average: float | None
+
+
+class _TestedClass(_Part):
+    """A class: its metrics are the further entries."""
+
+    __pydantic_extra__: dict[str, _TestedMetric]
+
+    name: str
+    counted: bool
+
+
+class _TestedSpread(_Part):
+    classes: dict[str, _TestedClass]
+    mean: dict[str, _TestedMetric]
+
+
 class _Tested(_Part):
     cases: int
     folds: list[_TestedFold]
     average: str | None = None
-    spread: dict[str, Any] | None
+    spread: _TestedSpread | None
 
 
 class CrossValidation(_Part):

@@ -22,7 +22,7 @@ def tested_sections(evaluations: Sequence[EvaluationRecord], colours: Mapping[st
             tables = [
                 (metric.head(unit), _tabulate(test, metric, colours))
                 for metric in record.shown
-                if metric.key in test["spread"]["mean"]
+                if all(metric.key in row for row in (test["spread"]["mean"], *test["spread"]["classes"].values()))
             ]
             content = {"cases": test["cases"], "tables": tables, "average": test["average"]}
             yield Section("test", "Test cases", "test", content)

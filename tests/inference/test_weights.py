@@ -68,6 +68,8 @@ def test_several_runs_have_the_choice_each_and_one_without_best_weights_is_refus
     expected = predict(image, pairs, device="cpu", probabilities=True)[1]
     found = predict(image, [run.path, trained], weights="best", device="cpu", probabilities=True)[1]
     np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match="`weights` chooses among those of a run; a network or an engine has its own"):
+        predict(image, pairs, weights="best", device="cpu")
     (run.path / "weights_best.safetensors").unlink()
     with pytest.raises(InputError, match=r"weights_best\.safetensors is missing; copy the run again"):
         predict(image, [trained, run.path], weights="best", device="cpu")

@@ -84,6 +84,8 @@ class Predictor:
         self.postprocessing = postprocessing or Postprocessing()
         self._weights = weights
         runs = [model for model in models if isinstance(model, Run)]
+        if weights is not None and not runs:
+            raise InputError("`weights` chooses among those of a run; a network or an engine has its own: omit it")
         self.runs = [describe_run(run, run.choose_weights(weights)) for run in runs]
         self.folders = [run.path for run in runs]
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]

@@ -32,6 +32,12 @@ class Section:
     parts: tuple[tuple[str, str], ...] = ()
 
 
+def section_of_blocks(anchor: str, title: str, **content: Any) -> Section:
+    """Return a section of lines, tables, charts and panels, of which there are none unless given as ``content``."""
+    empty: dict[str, Any] = {"lead": [], "notes": [], "colours": {}, "tables": [], "figures": [], "panels": []}
+    return Section(anchor, title, "blocks", empty | content)
+
+
 def render_page(*, title: str, subtitle: str, sections: Sequence[Section], gaps: Sequence[str] = ()) -> str:
     """Return the page: heading, missing content (``gaps``, one line each), table of contents, sections.
 

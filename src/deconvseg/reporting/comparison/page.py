@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from deconvseg.reporting.comparison.tables import (
 )
 from deconvseg.reporting.gallery import WORST, Album
 from deconvseg.reporting.overview import tell_how_made
-from deconvseg.reporting.rendering import Section, render_page
+from deconvseg.reporting.rendering import Section, render_page, section_of_blocks
 from deconvseg.reporting.style import figure_uri
 from deconvseg.system import write_text
 from deconvseg.text import dump_json, number_of
@@ -111,11 +110,6 @@ def write_comparison(
     return comparison
 
 
-def _section(anchor: str, title: str, **content: Any) -> Section:
-    empty: dict[str, Any] = {"lead": [], "notes": [], "colours": {}, "tables": [], "figures": [], "panels": []}
-    return Section(anchor, title, "blocks", empty | content)
-
-
 def _overview(page: _Page) -> Iterator[Section]:
     comparison = page.comparison
     lines = []
@@ -128,7 +122,9 @@ def _overview(page: _Page) -> Iterator[Section]:
         lines.append(f"{entry.name}: {score}{f' (95 % CI {interval})' if interval else ''}. {made}")
     lead = [tell_verdict(comparison), *lines]
     tables = [("", tabulate_scores(comparison, page.colours, page.run_colours))]
-    yield _section("overview", "In brief", lead=lead, notes=comparison.notes, colours=page.run_colours, tables=tables)
+    yield section_of_blocks(
+        "overview", "In brief", lead=lead, notes=comparison.notes, colours=page.run_colours, tables=tables
+    )
 
 
 def tell_verdict(comparison: Comparison) -> str:
@@ -170,7 +166,7 @@ def _pairs(page: _Page) -> Iterator[Section]:
     ]
     if len(page.comparison.cases) < _FEWEST_FOR_TEST:
         lead.append("Of fewer than six cases, p cannot be below 0.05, however large the difference.")
-    yield _section(
+    yield section_of_blocks(
         "pairs", "Paired differences", lead=lead, tables=[("", tabulate_pairs(page.comparison, page.colours))]
     )
 
@@ -189,7 +185,7 @@ def _charts(page: _Page) -> Iterator[Section]:
         )
     figure = draw_dumbbells(page.names, comparison.cases, dice[:, :, -1])
     figures.append({"uri": figure_uri(figure), "text": "Dice of each case in all runs"})
-    yield _section("charts", "Dice by case", figures=figures)
+    yield section_of_blocks("charts", "Dice by case", figures=figures)
 
 
 def _changed(page: _Page) -> Iterator[Section]:
@@ -204,7 +200,7 @@ def _changed(page: _Page) -> Iterator[Section]:
             | draw_changed(comparison, place, page.colours, page.album)
         )
     if panels:
-        yield _section("changed", "Cases that differ most", panels=panels)
+        yield section_of_blocks("changed", "Cases that differ most", panels=panels)
 
 
 def _cases(page: _Page) -> Iterator[Section]:
@@ -212,20 +208,20 @@ def _cases(page: _Page) -> Iterator[Section]:
     rows = [page.row(place) for place in range(len(page.comparison.cases))]
     table = tabulate_cases(page.comparison, links, rows, page.run_colours)
     title = "The only common case" if len(rows) == 1 else f"All {len(rows)} common cases"
-    yield _section("cases", title, tables=[("", table)])
+    yield section_of_blocks("cases", title, tables=[("", table)])
 
 
 def _training(page: _Page) -> Iterator[Section]:
     figure = draw_training(page.names, [entry.run.metrics for entry in page.comparison.entries])
     if figure is not None:
         chart = {"uri": figure_uri(figure), "text": "Loss and validation Dice of each run over the time of training"}
-        yield _section("training", "Training", figures=[chart])
+        yield section_of_blocks("training", "Training", figures=[chart])
 
 
 def _cost(page: _Page) -> Iterator[Section]:
     costs = [describe_cost(entry) for entry in page.comparison.entries]
     if any(costs):
-        yield _section("cost", "Cost", tables=[("", tabulate_cost(page.names, costs, page.run_colours))])
+        yield section_of_blocks("cost", "Cost", tables=[("", tabulate_cost(page.names, costs, page.run_colours))])
 
 
 def _differences(page: _Page) -> Iterator[Section]:
@@ -235,7 +231,7 @@ def _differences(page: _Page) -> Iterator[Section]:
         (part[0].upper() + part[1:], tabulate_differences(page.names, [each for each in found if each.part == part]))
         for part in dict.fromkeys(each.part for each in found)
     ]
-    yield _section("differences", "What differs between the runs", lead=lead, tables=tables)
+    yield section_of_blocks("differences", "What differs between the runs", lead=lead, tables=tables)
 
 
 def _number(value: float) -> float | None:

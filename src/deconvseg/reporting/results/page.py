@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from deconvseg.reporting.rendering import Section, render_page
+from deconvseg.reporting.rendering import Section, render_page, section_of_blocks
 from deconvseg.reporting.results.efficiency import draw_efficiency
 from deconvseg.reporting.results.grid import (
     EXPLANATION,
@@ -48,12 +47,7 @@ def _figures(result: TableResult, folder: Path) -> Iterator[Section]:
             lead.append(f"In {figure.file}.")
         else:
             lead.append(f"Not drawn: {figure.reason or f'{figure.file} is missing'}.")
-        yield _section(f"figure-{place}", figure.name, lead=lead, figures=charts)
-
-
-def _section(anchor: str, title: str, **content: Any) -> Section:
-    empty: dict[str, Any] = {"lead": [], "notes": [], "colours": {}, "tables": [], "figures": [], "panels": []}
-    return Section(anchor, title, "blocks", empty | content)
+        yield section_of_blocks(f"figure-{place}", figure.name, lead=lead, figures=charts)
 
 
 def _words(heads: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> Table:
@@ -85,7 +79,7 @@ def _overview(result: TableResult) -> Iterator[Section]:
         lead.append("This is not the paper's setting. What differs:")
         rows = [(each.what, each.paper, each.here) for each in result.scaled]
         tables.append(("", _words(("setting", "paper", "here"), rows, 3)))
-    yield _section("overview", "In brief", lead=lead, tables=tables)
+    yield section_of_blocks("overview", "In brief", lead=lead, tables=tables)
 
 
 def _scores(result: TableResult) -> Iterator[Section]:
@@ -123,7 +117,7 @@ def _tests(result: TableResult) -> Iterator[Section]:
             for each in statements
         ]
         tables = [("", _words((*heads, "p, Holm"), rows, 3))]
-        yield _section("tests", "Intervals and paired tests", lead=[TESTS], tables=tables)
+        yield section_of_blocks("tests", "Intervals and paired tests", lead=[TESTS], tables=tables)
 
 
 def _charts(result: TableResult) -> Iterator[Section]:
@@ -132,14 +126,14 @@ def _charts(result: TableResult) -> Iterator[Section]:
         if figure is not None:
             title = dataset_title(column.dataset)
             chart = {"uri": figure_uri(figure), "text": f"{column.title} of {title} against parameters and operations"}
-            yield _section(f"costs-{place}", f"Scores against cost: {title}", figures=[chart])
+            yield section_of_blocks(f"costs-{place}", f"Scores against cost: {title}", figures=[chart])
 
 
 def _missing(result: TableResult) -> Iterator[Section]:
     absent = missing(result)
     if absent:
         table = _words(("Network", "column", "status", "reason"), absent, 4)
-        yield _section("missing", "Not in this table", tables=[("", table)])
+        yield section_of_blocks("missing", "Not in this table", tables=[("", table)])
 
 
 def _notes(result: TableResult) -> Iterator[Section]:
@@ -150,9 +144,9 @@ def _notes(result: TableResult) -> Iterator[Section]:
     if result.made:
         made.append(result.made)
     if lines:
-        yield _section("notes", "Notes", notes=lines)
+        yield section_of_blocks("notes", "Notes", notes=lines)
     if made:
-        yield _section("made", "How it was made", lead=made)
+        yield section_of_blocks("made", "How it was made", lead=made)
 
 
 _SECTIONS: tuple[Callable[[TableResult], Iterator[Section]], ...] = (

@@ -112,6 +112,19 @@ def test_post_processing_and_the_limit_of_doubt_belong_to_weights_too(run: Run) 
     assert "its post-processing was chosen for its final weights, and is not applied" in refused.warnings[0]
     Postprocessing(steps=(step,), weights=weights_of(run.path, "best")).write(run.path)
     assert decide_postprocessing([run.path], "best").postprocessing is not None
+    assert decide_postprocessing([run.path], "best").warnings == ()
+    Postprocessing(steps=(step,), weights=("0" * 64,)).write(run.path)
+    replaced = decide_postprocessing([run.path])
+    assert replaced.postprocessing is not None
+    assert replaced.warnings == (
+        f"{run.path}: its post-processing was chosen for other weights than it has now; choose it again",
+    )
+    # A path may have the signs of a format.
+    named = Path(shutil.copytree(run.path, run.path.with_name("run {0}")))
+    assert (
+        f"{named}: its post-processing was chosen for its final" in decide_postprocessing([named], "best").warnings[0]
+    )
+    Postprocessing(steps=(step,), weights=weights_of(run.path, "best")).write(run.path)
     points = read_operating_points(run.path)
     assert points is not None
     points.model_copy(update={"doubts": {f"case{number}": number / 10 for number in range(10)}}).write(run.path)

@@ -49,7 +49,8 @@ class Decided:
 def decide_postprocessing(models: Sequence[Folder | Model], weights: WeightsChoice | None = None) -> Decided:
     """Return the common post-processing of the folders; different ones are refused.
 
-    There is none, with a warning, if it was chosen for other ``weights``.
+    There is none, with a warning, if it was chosen for other ``weights``; one that was chosen before the weights were
+    replaced is applied with a warning.
     """
     folders = _folders_of(models)
     found = [Postprocessing() if folder is None else read_postprocessing(folder) for folder in folders]
@@ -58,9 +59,12 @@ def decide_postprocessing(models: Sequence[Folder | Model], weights: WeightsChoi
             f"{', '.join(map(str, folders))}: their post-processing differs, and none was chosen for their mean; "
             "predict with `postprocess=False`"
         )
-    if found[0].steps and (foreign := _chosen_for_others(folders, [entry.weights for entry in found], weights)):
-        return Decided(warnings=(foreign.format("post-processing"),))
-    return Decided(postprocessing=found[0])
+    if not found[0].steps:
+        return Decided(postprocessing=found[0])
+    what, recorded = "post-processing", [entry.weights for entry in found]
+    if foreign := _chosen_for_others(what, folders, recorded, weights):
+        return Decided(warnings=(foreign,))
+    return Decided(postprocessing=found[0], warnings=_chosen_before(what, folders, recorded, weights))
 
 
 def decide_threshold(
@@ -89,15 +93,11 @@ def decide_threshold(
             f"{', '.join(map(str, folders))}: their chosen thresholds differ, and none was chosen for their mean; give "
             "`threshold`, a number or 'default'"
         )
-    entries = [entry for entry in found if entry is not None]
-    if foreign := _chosen_for_others(folders, [entry.weights for entry in entries], weights):
-        return Decided(warnings=(foreign.format(_describe(chosen)),))
-    warnings = [
-        f"{folder}: its threshold was chosen for other weights than it has now; choose it again"
-        for folder, entry in zip(folders, entries, strict=True)
-        if folder is not None and entry.weights != weights_of(folder, weights)
-    ]
-    return Decided(chosen.threshold, lines=(f"{_describe(chosen)} of {folders[0]}",), warnings=tuple(warnings))
+    recorded = [entry.weights for entry in found if entry is not None]
+    if foreign := _chosen_for_others(_describe(chosen), folders, recorded, weights):
+        return Decided(warnings=(foreign,))
+    warnings = _chosen_before("threshold", folders, recorded, weights)
+    return Decided(chosen.threshold, lines=(f"{_describe(chosen)} of {folders[0]}",), warnings=warnings)
 
 
 def _folders_of(models: Sequence[Folder | Model]) -> list[Path | None]:
@@ -107,18 +107,29 @@ def _folders_of(models: Sequence[Folder | Model]) -> list[Path | None]:
 
 
 def _chosen_for_others(
-    folders: Sequence[Path | None], recorded: Sequence[Sequence[str | None]], asked: WeightsChoice | None
+    what: str, folders: Sequence[Path | None], recorded: Sequence[Sequence[str | None]], asked: WeightsChoice | None
 ) -> str | None:
-    """Describe, with a place for what it is, that something was chosen for weights other than the requested ones.
+    """Describe that something (``what``) was chosen for weights other than the requested ones; None if it was not.
 
-    ``recorded`` are the SHA-256 of the weights of each folder's choice; None if the choice holds.
+    ``recorded`` are the SHA-256 of the weights of each folder's choice.
     """
     for folder, known in zip(folders, recorded, strict=True):
         own = None if folder is None or asked is None else Run.open(folder).plan.recipe.weights
         if folder is None or asked in (None, own) or (known and tuple(known) == weights_of(folder, asked)):
             continue
-        return f"{folder}: its {{}} was chosen for its {own} weights, and is not applied to the {asked} ones"
+        return f"{folder}: its {what} was chosen for its {own} weights, and is not applied to the {asked} ones"
     return None
+
+
+def _chosen_before(
+    what: str, folders: Sequence[Path | None], recorded: Sequence[Sequence[str | None]], asked: WeightsChoice | None
+) -> tuple[str, ...]:
+    """Return a warning for each folder whose recorded weights are not those that it has now."""
+    return tuple(
+        f"{folder}: its {what} was chosen for other weights than it has now; choose it again"
+        for folder, known in zip(folders, recorded, strict=True)
+        if folder is not None and known and tuple(known) != weights_of(folder, asked)
+    )
 
 
 def _describe(chosen: ChosenThreshold) -> str:

@@ -430,6 +430,12 @@ def test_a_preset_that_does_not_fit_is_warned_of_with_figures(balls: Path) -> No
     assert "the plan's 500 steps of " in slow
     assert "limited to 60 s ends after about 6 of them; allow " in slow
     assert "more than the 2.0 GiB" in large
+    # Without a time limit, none is spoken of.
+    unlimited = make_plan(data, parts, preset="isles22", recipe="paper", memory=2 << 30).warnings[1]
+    assert "the plan's 500 steps of " in unlimited
+    assert unlimited.endswith(
+        "with loading and validation; use fewer epochs, or give a time limit, if that is too long"
+    )
     # By voxels, from a patch that a CPU takes: as if the whole batch had been measured.
     whole = by_parameters(plan.model.name, plan.model.config, plan.patch_size, plan.batch_size, regions=True)
     assert plan.predicted.step_seconds == pytest.approx(whole.seconds, rel=1e-3)

@@ -84,8 +84,19 @@ def test_a_plan_says_what_validation_takes_and_warns_where_it_takes_too_long(bal
     assert "every 4 epochs; it selects the weights" in str([section.rows for section in explain(best)])
     assert usual.recipe.validate_every == 4
     assert not [warning for warning in usual.warnings if "a validation" in warning or "predicting" in warning]
-    hurried = make_plan(data, parts, device="cpu", memory=8 << 30, seconds=1, measure=slow, dims=2)
+    hurried, selecting = (
+        make_plan(data, parts, device="cpu", memory=8 << 30, seconds=1, measure=slow, dims=2, values=values)
+        for values in ({}, {"recipe.weights": "best"})
+    )
     assert any("is cut short, without a score" in warning for warning in hurried.warnings)
+    assert any("limited to 1 s ends after the first, which is finished" in warning for warning in hurried.warnings)
+    assert "cut short" not in str(selecting.warnings)
+    assert any(
+        warning.startswith(
+            "the first validation takes about 12 s (1 case, 12 windows, about 12 s a case) and is finished"
+        )
+        for warning in selecting.warnings
+    )
     assert any("predicting the 1 validation case after the training" in warning for warning in hurried.warnings)
 
 

@@ -110,6 +110,29 @@ def test_the_whole_time_is_the_sum_of_what_is_said() -> None:
     assert foresee(tiny_plan(), options, 6, 2).describe() is None
 
 
+def test_work_that_is_finished_past_the_time_limit_is_counted() -> None:
+    """The first step, and the first validation where it selects the weights."""
+    plan = tiny_plan(recipe={"epochs": 10, "steps_per_epoch": 60, "validate_every": 4})
+    figures = {"device": "cpu", "step_seconds": 49.0, "training_seconds": 720.0, "memory_bytes": 1}
+    figures |= {"inference_memory_bytes": 1, "memory_limit_bytes": 1}
+    plan = plan.model_copy(update={"predicted": Prediction.model_validate(figures)})
+    options = TrainOptions(dataset="data", max_seconds=20.0)
+    outlook = foresee(plan, options, 6, 0)
+    assert outlook.training == 49.0
+    said = "training 49 s (past the limit of 20 s, to finish one step), report 4 s"
+    assert outlook.describe() == f"takes about 53 s: {said}"
+    best = plan.with_values({"recipe.weights": "best"})
+    selecting = foresee(best, options, 6, 6, shapes=[(64, 64)] * 6)
+    assert selecting.training == pytest.approx(49.0 + selecting.validation)
+    assert "(past the limit of 20 s, to finish the first validation)" in str(selecting.describe())
+    scored = foresee(best, replace(options, max_seconds=5000.0), 6, 6, rows=[{"seconds": 60.0, "val_dice": 0.5}])
+    assert (scored.training, scored.finishes) == (4940.0, None)
+    early = foresee(
+        best.with_values({"recipe.steps_per_epoch": 2}), replace(options, max_seconds=5000.0), 6, 6, shapes=[(64, 64)]
+    )
+    assert (early.training, early.finishes) == (5000.0, None)
+
+
 def test_a_training_tells_where_it_is_how_fast_and_how_long(discs: Path, tmp_path: Path) -> None:
     console = Listening()
     plan = tiny_plan(recipe={"epochs": 2, "steps_per_epoch": 4, "validate_every": 1})

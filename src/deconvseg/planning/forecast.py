@@ -44,18 +44,16 @@ def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Bud
     steps = recipe.epochs * recipe.count_steps(trained, found.batch)
     # Rounding to whole epochs alone must not cause a warning.
     if steps * found.cost.seconds / STEP_SHARE > 1.2 * budget.seconds:
-        within = int(budget.seconds * STEP_SHARE / found.cost.seconds)
-        total = format_time(predicted.training_seconds)
-        ends = f"after about {within} of them" if within else "within the first"
         warnings.append(
-            f"the plan's {number_of(steps, 'step')} of {found.cost.seconds:.2f} s take about {total} on this machine, "
-            f"with loading and validation: a training limited to {format_time(budget.seconds)} ends {ends}; allow "
-            f"{total} for all of them, or use fewer epochs"
+            f"the plan's {number_of(steps, 'step')} of {found.cost.seconds:.2f} s take about "
+            f"{format_time(predicted.training_seconds)} on this machine, with loading and validation"
+            f"{_describe_end(predicted, found.cost.seconds, budget)}"
         )
     elif found.preset is None and found.cost.seconds > budget.step:
         warnings.append(
             f"only about {number_of(steps, 'step')} of {found.cost.seconds:.2f} s, with loading and validation, fit "
-            f"into {format_time(budget.seconds)}, where {STEPS_WANTED} are wanted: give more time, or a faster machine"
+            f"into {format_time(budget.seconds)}{'' if budget.limited else ', the default time'}, where {STEPS_WANTED} "
+            "are wanted: give more time, or a faster machine"
         )
     if predicted.memory_bytes > budget.memory:
         steps_do = found.cost.memory > budget.memory
@@ -69,14 +67,30 @@ def warnings_of(recipe: Recipe, predicted: Prediction, found: Found, budget: Bud
     return warnings
 
 
-def validation_warnings(recipe: Recipe, cost: ValidationCost, validated: int, seconds: float) -> list[str]:
+def _describe_end(predicted: Prediction, step_seconds: float, budget: Budget) -> str:
+    """Say where the time limit ends a training that is too long for it, and what to do."""
+    if not budget.limited:
+        return "; use fewer epochs, or give a time limit, if that is too long"
+    limit, total = format_time(budget.seconds), format_time(predicted.training_seconds)
+    within = int(budget.seconds * STEP_SHARE / step_seconds)
+    ends = f"after about {within} of them" if within else "after the first, which is finished even if the time is up"
+    return f": a training limited to {limit} ends {ends}; allow {total} for all of them, or use fewer epochs"
+
+
+def validation_warnings(recipe: Recipe, cost: ValidationCost, validated: int, budget: Budget) -> list[str]:
     """Return warnings if one validation, or the final prediction of all cases, takes too long for the time."""
     warnings = []
-    once = cost.once(recipe.count_validated(validated))
-    if once > 2 * (1 - STEP_SHARE) * seconds:
-        warnings.append(f"a validation ({cost}) is cut short, without a score, where the time is up before it ends")
+    count = recipe.count_validated(validated)
+    once = cost.once(count)
+    if budget.limited and once > 2 * (1 - STEP_SHARE) * budget.seconds:
+        warnings.append(
+            f"the first validation takes about {format_time(once)} ({number_of(count, 'case')}, {cost}) and is "
+            "finished even if the time is up, because it selects the weights"
+            if recipe.weights == "best"
+            else f"a validation ({cost}) is cut short, without a score, where the time is up before it ends"
+        )
     afterwards = validated * cost.seconds
-    if afterwards > seconds:
+    if afterwards > budget.seconds:
         warnings.append(
             f"predicting the {number_of(validated, 'validation case')} after the training takes about "
             f"{format_time(afterwards)} more ({cost}): have fewer of them, a coarser spacing or a smaller "

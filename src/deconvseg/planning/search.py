@@ -22,7 +22,8 @@ STEP_SHARE = 0.75
 class Budget:
     """Limits of a training: ``seconds`` and ``memory`` bytes; the largest case needs ``case_bytes`` of them.
 
-    With several ``processes``, each may use that memory and processes its share of the batch.
+    With several ``processes``, each may use that memory and processes its share of the batch. The training only ends
+    after ``seconds`` if it is ``limited``; otherwise they are the default time that it is planned for.
     """
 
     measure: Measure
@@ -32,6 +33,7 @@ class Budget:
     case_bytes: int
     regions: bool
     processes: int = 1
+    limited: bool = True
 
     @property
     def step(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deconvseg.options import TrainOptions
-from deconvseg.planning import Plan, ValidationCost, training_seconds
+from deconvseg.planning import Plan, Recipe, ValidationCost, training_seconds
 from deconvseg.training.further import End, planned_end
 from deconvseg.training.launch import processes
 from deconvseg.training.sharing import share_of_batch
@@ -23,7 +23,8 @@ class Outlook:
 
     It ends after ``epochs`` or ``max_seconds``, whichever comes first. Every ``validate_every`` epochs it validates
     ``validated`` cases; after its end, ``predicted`` cases are predicted, each of which takes about ``case_seconds``
-    (None: not known yet). ``training`` is the number of seconds until then (None: not known).
+    (None: not known yet). ``training`` is the number of seconds until then (None: not known); ``finishes`` is the work
+    that makes it longer than the time limit.
     """
 
     epochs: int | None
@@ -34,6 +35,7 @@ class Outlook:
     predicted: int
     case_seconds: float | None = None
     training: float | None = None
+    finishes: str | None = None
 
     @property
     def validation(self) -> float:
@@ -53,6 +55,8 @@ class Outlook:
         if self.training is None:
             return None
         limit = " (the limit)" if self.training == self.max_seconds else ""
+        if self.max_seconds is not None and self.finishes:
+            limit = f" (past the limit of {format_time(self.max_seconds)}, to finish {self.finishes})"
         parts = [f"training {format_time(self.training)}{limit}"]
         if planning >= 1:
             parts.insert(0, f"planning {format_time(planning)} (done)")
@@ -83,7 +87,9 @@ def foresee(
     end = planned_end(options, plan) if end is None else end
     recipe, epochs, limit = plan.recipe, end.epochs, end.seconds
     validated = recipe.count_validated(predicted)
-    cost, steps = None, None
+    cost, steps, by_clock, finishes = None, None, None, None
+    if limit is not None:
+        by_clock = max(0.0, limit - (rows[-1]["seconds"] if rows else 0.0))
     if plan.predicted is not None:
         shapes = shapes or _median_shape(plan)
         patch_seconds = plan.predicted.step_seconds / share_of_batch(plan.batch_size, plan.predicted.processes)
@@ -92,14 +98,22 @@ def foresee(
             cost = ValidationCost.of(
                 shapes, plan.patch_size, recipe.overlap, patch_seconds=patch_seconds, processes=count
             )
+        once = 0.0 if cost is None else cost.once(validated)
         steps = training_seconds(
             recipe.model_copy(update={"epochs": max(0, (epochs or recipe.epochs) - len(rows))}),
             plan.steps_per_epoch(trained),
             plan.predicted.step_seconds,
-            0.0 if cost is None else cost.once(validated),
+            once,
         )
-    by_clock = None if limit is None else max(0.0, limit - (rows[-1]["seconds"] if rows else 0.0))
+        if by_clock:
+            by_clock, finishes = _finish_past(
+                by_clock,
+                plan.predicted.step_seconds,
+                once if recipe.weights == "best" and all(row["val_dice"] is None for row in rows) else 0.0,
+                _epochs_to_validation(recipe, len(rows)) * plan.steps_per_epoch(trained),
+            )
     known = [seconds for seconds in (steps if epochs is not None else None, by_clock) if seconds is not None]
+    training = min(known, default=steps)
     return Outlook(
         epochs,
         plan.steps_per_epoch(trained),
@@ -108,8 +122,29 @@ def foresee(
         validated,
         predicted,
         None if cost is None else cost.seconds,
-        min(known, default=steps),
+        training,
+        finishes if training == by_clock else None,
     )
+
+
+def _finish_past(limit: float, step_seconds: float, owed: float, steps_before: int) -> tuple[float, str | None]:
+    """Return the seconds of a training with a time limit, and the work that makes them longer than the limit.
+
+    The first step is finished, and so is a validation of ``owed`` seconds that selects the weights; it comes after
+    ``steps_before`` steps, or when the time is up.
+    """
+    steps = max(limit, step_seconds)
+    if owed:
+        end = min(steps, steps_before * step_seconds) + owed
+        if end > steps:
+            return end, "the first validation"
+    return steps, "one step" if steps > limit else None
+
+
+def _epochs_to_validation(recipe: Recipe, done: int) -> int:
+    """Return the epochs until the next validation."""
+    every = min(recipe.validate_every, recipe.epochs)
+    return every - done % every
 
 
 def _median_shape(plan: Plan) -> list[list[int]]:

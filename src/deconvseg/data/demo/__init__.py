@@ -1,5 +1,5 @@
 """Synthetic datasets without download: one of an organ with lesions, and trees with the names of published datasets."""
 
-from deconvseg.data.demo.making import list_demos, make_demo_dataset
+from deconvseg.data.demo.making import is_generated, list_demos, make_demo_dataset
 
-__all__ = ["list_demos", "make_demo_dataset"]
+__all__ = ["is_generated", "list_demos", "make_demo_dataset"]

@@ -91,6 +91,12 @@ def list_demos() -> tuple[str, ...]:
     return tuple(TREES)
 
 
+def is_generated(root: Path) -> bool:
+    """Whether a dataset lies in a folder that `make_demo_dataset` wrote like a published one."""
+    root = root.absolute()
+    return any((folder / _NOTE).is_file() for folder in (root, *list(root.parents)[:2]))
+
+
 def _check_note(folder: Path, note: str) -> None:
     """Raise an `InputError` for a folder that does not hold this generated tree."""
     path = folder / _NOTE

@@ -215,7 +215,8 @@ def signed(value: float | None, digits: int) -> str:
 
 
 TESTS = (
-    "The mean over out-of-fold cases has its 95 % percentile bootstrap interval (10,000 resamples of cases). "
+    "The mean is over the cases that are scored, out of fold or test cases, each averaged over the folds and seeds "
+    "that score it, with its 95 % percentile bootstrap interval (10,000 resamples of cases). "
     "Differences are the row minus the reference row over their common cases; p is Wilcoxon's two-sided signed-rank "
     "test, corrected by Holm over the rows of a column."
 )

@@ -40,7 +40,8 @@ def render_html(result: TableResult, folder: Path | None = None) -> str:
 
 def _figures(result: TableResult, folder: Path) -> Iterator[Section]:
     for place, figure in enumerate(result.figures, start=1):
-        lead, charts, file = [figure.note] if figure.note else [], [], folder / figure.file
+        note = f"{figure.note[0].upper()}{figure.note[1:]}." if figure.note else ""
+        lead, charts, file = [note] if note else [], [], folder / figure.file
         # A result that was received may name any file.
         if figure.file and file.is_file() and file.resolve().is_relative_to(folder.resolve()):
             charts = [{"uri": file_uri(file), "text": figure.name}]

@@ -17,7 +17,7 @@ BEST, SECOND = "best", "second"
 class Summary:
     """Mean and standard deviation (n - 1) of a cell over the folds of all seeds, and the interval over its cases.
 
-    ``ci95`` is the percentile bootstrap interval of the mean over the ``cases`` out-of-fold cases; ``case_mean`` is
+    ``ci95`` is the percentile bootstrap interval of the mean over the ``cases`` that are scored; ``case_mean`` is
     that mean, which differs from ``mean`` where folds have different numbers of cases. None means no value.
     """
 

@@ -83,7 +83,8 @@ def test_the_run_is_only_known_where_its_folder_is_found(scored: Path, discs: Pa
     other = shutil.copytree(scored / "run", tmp_path / "elsewhere" / "run")
     assert "2 of these 2" in _evaluate(discs, masks, output, cases)
     manifest = json.loads((other / "manifest.json").read_text())
-    manifest["files"]["weights.safetensors"] = "0" * 64
+    for name in ("weights.safetensors", "weights_best.safetensors"):
+        manifest["files"][name] = "0" * 64
     (other / "manifest.json").write_text(json.dumps(manifest))
     assert _evaluate(discs, masks, output, cases) == ""
 

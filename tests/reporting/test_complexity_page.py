@@ -74,12 +74,12 @@ def test_notes_are_numbered_from_one_and_every_one_is_used(tables):
 
 
 def test_the_papers_cost_is_not_shown_beside_another_size():
-    table, _ = compare_with_published(models=["unet"], how=Measuring(size=(64, 64)))
+    table, *_ = compare_with_published(models=["unet"], how=Measuring(size=(64, 64)))
     assert not any(heading.startswith("published cost") for heading in cells(table, [*REASONS])[0])
     tree = to_json([table])[0]["networks"][0]
     assert "cost" not in tree["published"]
     assert tree["unit_of_same_rule"] == "G"
-    paper, _ = compare_with_published(models=["unet"])
+    paper, *_ = compare_with_published(models=["unet"])
     assert column(paper, "published cost")["UNet + DTC"] == "40.52"
     assert column(paper, "same rule")["UNet"] == column(paper, "published cost")["UNet"] == "40.13"
     assert column(paper, "weights")["UNet"] == "65.85"
@@ -123,7 +123,7 @@ def test_tables_of_images_with_other_axes_than_the_size_are_left_out_with_a_note
     notes = []
     tables = compare_with_published(models=["unet", "deconver"], how=Measuring((32, 32), note=notes.append))
     assert {len(table.published.size) for table in tables} == {2}
-    assert len(tables) == 3
+    assert len(tables) == 4
     (note,) = notes
     assert note.startswith(
         "left out, because their images do not have 2 axes: Deconver, Table I: ISLES'22; Deconver, Table II"

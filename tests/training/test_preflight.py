@@ -35,7 +35,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for name in ("planner.StepMeter", "planner.take_fingerprint"):
         monkeypatch.setattr(f"deconvseg.planning.{name}", work)
-    for module, name in (("training.starting", "find_leaks"), ("experiments.cross_validation", "find_leaks")):
+    for module, name in (("training.starting", "find_leaks"), ("experiments.starting", "find_leaks")):
         monkeypatch.setattr(sys.modules[f"deconvseg.{module}"], name, work)
     return root
 

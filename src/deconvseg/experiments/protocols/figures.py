@@ -18,7 +18,7 @@ from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.reading import find_network, preset_name
 from deconvseg.experiments.protocols.schema import ProtocolFigure, ProtocolRow
 from deconvseg.experiments.protocols.shown import choose_shown, read_case, run_of
-from deconvseg.inference.sampling import map_sampling
+from deconvseg.inference import map_sampling
 from deconvseg.models import create_model
 from deconvseg.nn.upsampling import SamplingLayer
 from deconvseg.progress import Console, each

@@ -1,6 +1,5 @@
 """The result of a table of a paper: what was measured, what is published, and what is missing."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -205,13 +204,10 @@ class TableResult(Part):
             raise ValueError(f"the reference {self.reference!r} is no row")
         return self
 
-    @cached_property
-    def _cells(self) -> dict[tuple[str, str], ResultCell]:
-        return {(row.key, cell.column): cell for row in self.rows for cell in row.cells}
-
     def cell(self, row: str, column: str) -> ResultCell | None:
         """Return the cell of a row and a column, by their keys; None where the table has none."""
-        return self._cells.get((row, column))
+        cells = (cell for each in self.rows if each.key == row for cell in each.cells)
+        return next((cell for cell in cells if cell.column == column), None)
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -90,6 +90,7 @@ class Context:
         ("train", "`devices=2` beside `dims`", "--devices 2 beside --dims"),
         ("train", "or use all (`fold='all'`)", "or use all (--fold all)"),
         ("train", "`values={'batch_size': 6, 'recipe.epochs': 2}`", "--set batch_size=6 --set recipe.epochs=2"),
+        ("train", "`values={'model.config.widths': [8, 16]}`", "--set 'model.config.widths=[8,16]'"),
         ("predict", "`postprocess=False`, `skip_existing=True`", "--no-postprocessing, --continue"),
         ("predict", "`plan='a b.json'`, `max_seconds=9`", "--plan 'a b.json', --time 9"),
         ("data", "the `dataset`, `splits`", "the DATASET, --splits"),

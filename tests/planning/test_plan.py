@@ -253,6 +253,18 @@ def test_a_network_of_one_size_is_refused_with_another_patch(balls: Path) -> Non
     [
         ({"model": "ensemble"}, "model 'ensemble' is made of other networks"),
         ({"model": "mednext", "preset": "isles22"}, "preset 'isles22' has no 'mednext': choose from its deconver"),
+        (
+            {"preset": "btcv"},
+            r"preset 'btcv' has no deconver, the default network: name one of nnunet, .* \(`model='nnunet'`\)",
+        ),
+        (
+            {"preset": "isles22", "width": 8},
+            r"or change the widths \(`values=\{'model.config.widths': \[8, 16, 32, 64\]\}`\)",
+        ),
+        (
+            {"values": {"network.upsampling": "dtc"}},
+            "did you mean 'model.config.upsampling'. known here: model.config.widths, ",
+        ),
         ({"model": "nnunett"}, "model 'nnunett' is unknown: did you mean 'nnunet'"),
         ({"dims": 1}, "`dims=1`: choose 2 or 3"),
         ({"memory": 100 * MIB}, "100 MiB of memory do not suffice for the narrowest deconver"),

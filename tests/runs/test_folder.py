@@ -55,7 +55,14 @@ def test_replaced_weights_are_refused(run: Run) -> None:
 
 
 def test_missing_weights_say_so(run: Run) -> None:
-    with pytest.raises(InputError, match="no weights there"):
+    for load in (run.load_weights, lambda: run.choose_weights("best")):
+        with pytest.raises(InputError, match=r"no weights yet, because .*; continue the training \(`resume=True`\)"):
+            load()
+    run.save_weights({"a": torch.zeros(1)})
+    with pytest.raises(InputError, match="no epoch was validated; take the final ones"):
+        run.choose_weights("best")
+    (run.path / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match="no weights there; copy the run again"):
         run.load_weights()
 
 

@@ -8,6 +8,7 @@ not change.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -59,10 +60,19 @@ def _say(parameter: Any, value: Any) -> str:
     if isinstance(value, list | tuple) and all(isinstance(entry, int) for entry in value):
         value = "x".join(map(str, value))
     if isinstance(value, dict):
-        return " ".join(f"{flag} {key}={entry}" for key, entry in value.items())
+        return " ".join(f"{flag} {_setting(key, entry)}" for key, entry in value.items())
     if isinstance(value, list):
         return " ".join(f"{flag} {shlex.quote(str(entry))}" for entry in value)
     return flag if value is None else f"{flag} {shlex.quote(str(value))}"
+
+
+def _setting(key: str, value: Any) -> str:
+    """Return KEY=VALUE as it is typed in a shell; a list has brackets, which shells expand."""
+    return (
+        shlex.quote(f"{key}={json.dumps(value, separators=(',', ':'))}")
+        if isinstance(value, list)
+        else f"{key}={value}"
+    )
 
 
 def _read(text: str) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deconvseg.errors import InputError, nearest_names
+from deconvseg.models import list_arguments, list_models
 
 _UPSAMPLING = "model.config.upsampling."
 # Keys that describe the plan and do not affect training.
@@ -43,7 +44,8 @@ def replace_value(tree: dict[str, Any], path: str, value: Any) -> None:
     # Arguments of a network, and options of its upsampling and of the loss, may be missing (default values).
     optional = parents[:2] in (["model", "config"], ["recipe", "loss"])
     if not isinstance(node, dict) or (last not in node and not optional):
-        known = ", ".join(name for name in (node if isinstance(node, dict) else tree) if name not in _TOLD)
+        below = node if isinstance(node, dict) else tree
+        known = ", ".join(_arguments(tree) if _is_of_network(path) else (one for one in below if one not in _TOLD))
         nearest = _nearest_path(tree, path)
         hint = f"did you mean {nearest!r}? " if nearest else ""
         raise InputError(f"`values` {path}: the plan has no such key; {hint}known here: {known}")
@@ -67,10 +69,22 @@ def _on_all_axes(value: Any, patch: Sequence[int]) -> Any:
 
 def _nearest_path(tree: dict[str, Any], path: str) -> str | None:
     """Return the path of the tree that is most similar to ``path``, as a whole or in its last name."""
-    paths = list(_paths(tree))
+    paths = [*_arguments(tree)] if _is_of_network(path) else list(_paths(tree))
     last = nearest_names(path.rpartition(".")[2], {one.rpartition(".")[2] for one in paths}, 1)
     same_name = [one for one in paths if last and one.rpartition(".")[2] == last[0]]
     return next(iter(nearest_names(path, same_name or paths, 1)), next(iter(same_name), None))
+
+
+def _is_of_network(path: str) -> bool:
+    """Return whether a path that no plan has was meant for the network."""
+    return path.partition(".")[0] in ("network", "net")
+
+
+def _arguments(tree: dict[str, Any]) -> list[str]:
+    """Return the paths of the network's arguments, with those of default values."""
+    model = tree["model"]
+    names = list_arguments(model["name"]) if model["name"] in list_models() else model["config"]
+    return [f"model.config.{name}" for name in names if name not in ("in_channels", "out_channels", "spatial_dims")]
 
 
 def _paths(tree: dict[str, Any], above: str = "") -> Iterator[str]:

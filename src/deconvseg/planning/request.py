@@ -34,13 +34,13 @@ class Request:
     def check(self) -> None:
         """Raise :class:`InputError` for unknown names, and for combinations that are impossible for any data."""
         if self.preset is not None:
-            preset_arguments(self.model, self.preset, self.variant)
+            self._check_preset(self.preset)
         self.to_recipe()
         if self.preset is not None:
             if self.width is not None:
                 raise InputError(
                     f"`width={self.width}`: preset {self.preset!r} has its own widths; omit one of them, or "
-                    "change the widths in `values`"
+                    f"change {self._widths_instead(self.preset, self.width)}"
                 )
         elif self.variant is not None:
             raise InputError(f"`variant={self.variant!r}`: a variant belongs to a preset: give `preset` too")
@@ -48,6 +48,24 @@ class Request:
             check_fittable(self.model, self.width)
         if self.upsampling is not None:
             _check_upsampling(self.model, self.upsampling)
+
+    def _check_preset(self, preset: str) -> None:
+        """Raise an error for an unknown preset or variant, or a network that the preset does not contain."""
+        networks = list(PRESETS[preset].networks) if preset in PRESETS else []
+        if networks and self.model == Request.model and self.model not in networks:
+            raise InputError(
+                f"preset {preset!r} has no {self.model}, the default network: name one of {', '.join(networks)} "
+                f"(`model={networks[0]!r}`)"
+            )
+        preset_arguments(self.model, preset, self.variant)
+
+    def _widths_instead(self, preset: str, width: int) -> str:
+        """Say how to change the widths of a preset's network in proportion, so that the first is ``width``."""
+        widths = preset_arguments(self.model, preset, self.variant).get("widths")
+        if widths is None:
+            return "the network's arguments in `values`"
+        changed = {"model.config.widths": [max(1, round(own * width / widths[0])) for own in widths]}
+        return f"the widths (`values={changed}`)"
 
     def check_dims(self, spatial_dims: int) -> None:
         """Raise :class:`InputError` for a preset, dims, patch or upsampling that the images' dimensions rule out."""

@@ -37,9 +37,20 @@ def choose(run: Run, asked: WeightsChoice | None = None) -> WeightsChoice:
         return which
     if run.valid_hashes(file.name):
         raise InputError(f"{file} is missing; copy the run again, or take the final weights (`weights='final'`)")
+    _check_begun(run)
     raise InputError(
         f"{run.path}: has no best weights, because no epoch was validated; take the final ones (`weights='final'`)"
     )
+
+
+def _check_begun(run: Run) -> None:
+    """Raise an error if the run has never had any weights."""
+    final = file_of("final")
+    if not (run.path / final).is_file() and not run.valid_hashes(final):
+        raise InputError(
+            f"{run.path}: no weights yet, because its training was ended before the first epoch was complete; continue "
+            "the training (`resume=True`)"
+        )
 
 
 def save(run: Run, weights: Mapping[str, torch.Tensor], name: str) -> None:
@@ -69,7 +80,8 @@ def load(run: Run, name: str) -> dict[str, torch.Tensor]:
     if run.holds_folds:
         raise InputError(f"{run.path}: a cross-validation, without weights of its own; give a fold of it (fold_0)")
     if not path.is_file():
-        raise InputError(f"{path}: no weights there; has the training finished its first epoch?")
+        _check_begun(run)
+        raise InputError(f"{path}: no weights there; copy the run again")
     try:
         weights: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -108,6 +108,12 @@ def test_an_ensemble_is_the_mean_of_the_probabilities_of_its_members(
     assert costs["both"] == costs["linear"] + costs["dtc"]
 
 
+def test_scores_against_cost_are_drawn_once(whole: Path) -> None:
+    page = (whole / "table.html").read_text(encoding="utf-8")
+    assert '"figure-1"' in page
+    assert "Scores against cost" not in page
+
+
 def test_everything_that_differs_from_the_paper_is_listed(whole: Path) -> None:
     told = {entry.what: entry.here for entry in read_results(whole).scaled}
     assert told["steps of a training"] == "6 at most"

@@ -66,7 +66,11 @@ def list_figures(
         key = _key(table, _sources(table, figure, cells), result)
         one = known.get(figure.name)
         kept = one is not None and one.key == key and (table.output / one.file).is_file() and bool(one.file)
-        found.append(one if one is not None and kept else ResultFigure(name=figure.name, reason=_WAITING, key=key))
+        found.append(
+            one
+            if one is not None and kept
+            else ResultFigure(name=figure.name, shows=figure.shows, reason=_WAITING, key=key)
+        )
     return found
 
 

@@ -135,10 +135,12 @@ class Scaled(Part):
 class ResultFigure(Part):
     """A figure of the table: its ``file`` relative to the result, or the ``reason`` why there is none.
 
-    ``note`` says what it leaves out, ``key`` what it was made from.
+    ``shows`` is what the protocol asks for (cost, errors, masks, classes or sampling), ``note`` says what is left out,
+    ``key`` what it was made from.
     """
 
     name: str
+    shows: str = ""
     file: str = ""
     note: str = ""
     reason: str = ""

@@ -122,6 +122,8 @@ def _tests(result: TableResult) -> Iterator[Section]:
 
 
 def _charts(result: TableResult) -> Iterator[Section]:
+    if any(figure.shows == "cost" and figure.file for figure in result.figures):
+        return
     for place, column in enumerate(result.columns, start=1):
         figure = draw_efficiency(result, column.key) if column.metric == "dsc" and not column.structure else None
         if figure is not None:

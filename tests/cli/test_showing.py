@@ -86,7 +86,8 @@ def test_a_truth_without_a_prediction_gives_exit_code_1(evaluate):
     code, out, err = evaluate({"a": square(), "b": square()}, {"a": square(stop=7)})
     assert code == 1
     assert "b: no prediction has this name" in err
-    assert "1 of 2 cases; 1 failed and are NOT in these means" in out
+    remedy = "predict the others too, or choose cases with --split or --exclude"
+    assert f"1 of 2 cases; 1 not predicted, NOT in these means ({remedy}); brackets" in out
 
 
 @pytest.mark.parametrize(("absent", "said"), [(116, "116 classes are"), (1, "1 class is")])

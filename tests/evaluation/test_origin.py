@@ -67,6 +67,8 @@ def test_training_cases_among_the_evaluated_ones_are_told(scored: Path, discs: P
     assert text.endswith(", ".join(seen))
     assert text in read_evaluation(tmp_path / "m.json").warnings
     assert _evaluate(discs, scored / "masks", tmp_path / "new.json", new) == ""
+    one = _evaluate(discs, scored / "masks", tmp_path / "one.json", seen[:1])
+    assert one.startswith("the evaluated case was a training case (by name) of the run that made the masks")
     page = write_report(scored / "run", evaluations=[tmp_path / "m.json"], output=tmp_path / "page.html").read_text()
     assert page.count("<b>Not a test</b>") == 2, "on the first screen and in the section"
     assert page.count(text) == 2

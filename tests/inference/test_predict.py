@@ -400,7 +400,7 @@ def test_cases_that_trained_a_run_are_no_test_of_it(
     splits = tmp_path / "splits.json"
     splits.write_text(json.dumps({"train": ["disc5"], "val": [], "test": ["disc0", "disc6"]}))
     predict(discs, trained, tmp_path / "masks", splits=splits, split="test")
-    assert "1 of the 2 cases of the split test were training cases of a run" in caplog.text
+    assert "1 of the 2 cases of the split test was a training case of a run" in caplog.text
     assert "disc0" in caplog.text
     with pytest.raises(InputError, match="`fold=1` has several splits: say which one"):
         predict(discs, trained, tmp_path / "masks", fold=1)

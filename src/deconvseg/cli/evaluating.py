@@ -58,11 +58,8 @@ def _table(result: "Evaluation") -> str:
     )
     width = table_width()
     lines = lay_out(heads, [_row(row, metrics) for row in rows], width, left=2, rule=False)
-    count, problems = len(result.cases), len(result.problems)
-    failed = f"; {problems} failed and are NOT in these means" if problems else ""
-    lines.append(
-        f"{count} of {number_of(count + problems, 'case')}{failed}; brackets: 95 % confidence interval (bootstrap)"
-    )
+    count = len(result.cases)
+    lines.append(f"{_describe_cases(result)}; brackets: 95 % confidence interval (bootstrap)")
     lines += [text for text in (result.describe_grid(), result.describe_region_files()) if text]
     for table in tabulate_counts(result.metrics, result.summary):
         cells = [(escape_controls(row[0]), *row[1:]) for row in table.rows]
@@ -77,6 +74,18 @@ def _table(result: "Evaluation") -> str:
     if rows and (dropped := result.describe_dropped()):
         lines.append(dropped)
     return "\n".join(lines)
+
+
+def _describe_cases(result: "Evaluation") -> str:
+    """Return the numbers of evaluated, missing and failed cases, and what to do about missing predictions."""
+    count, problems, missing = len(result.cases), len(result.problems), len(result.missing)
+    text = f"{count} of {number_of(count + problems, 'case')}"
+    if not problems:
+        return text
+    parts = [f"{missing} not predicted"] if missing else []
+    parts += [f"{problems - missing} failed"] if problems > missing else []
+    text += f"; {' and '.join(parts)}, NOT in these means"
+    return f"{text} (predict the others too, or choose cases with --split or --exclude)" if missing else text
 
 
 def _row(row: dict[str, Any], metrics: "Sequence[MetricInfo]") -> tuple[str, ...]:

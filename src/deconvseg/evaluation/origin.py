@@ -55,10 +55,10 @@ def caution_of_seen(seen: Sequence[str], count: int) -> str:
     """Return a warning that some of ``count`` evaluated cases trained the network; empty if none did."""
     if not seen:
         return ""
+    which = "the evaluated case" if count == 1 else f"{len(seen)} of these {count} cases"
     return (
-        f"{len(seen)} of these {count} cases {'was a training case' if len(seen) == 1 else 'were training cases'} (by "
-        "name) of the run that made the masks, so this is not a test and the masks are better than for new cases: "
-        f"{list_names(seen)}"
+        f"{which} {'was a training case' if len(seen) == 1 else 'were training cases'} (by name) of the run that made "
+        f"the masks, so this is not a test and the masks are better than for new cases: {list_names(seen)}"
     )
 
 

@@ -214,6 +214,7 @@ def _warn_of_seen(cases: Sequence[Case], runs: Sequence[Run], split: str | None,
     seen = name_seen([case.name for case in cases], runs)
     if seen and split != "train":
         told.warn(
-            f"{len(seen)} of the {number_of(len(cases), 'case')} of the split {split} were training cases of a run, so "
-            f"their masks are better than for new cases: {list_names(seen)}"
+            f"{len(seen)} of the {number_of(len(cases), 'case')} of the split {split} "
+            f"{'was a training case' if len(seen) == 1 else 'were training cases'} of a run, so the masks are better "
+            f"than for new cases: {list_names(seen)}"
         )

@@ -27,7 +27,7 @@ class RunWriter(Callback):
         self.trackers = trackers
         self.names = names
         self.validation_cases = validation_cases
-        self.best = max((row["val_dice"] or -1.0 for row in run.metrics), default=-1.0)
+        self.best = max((row["val_dice"] for row in run.metrics if row["val_dice"] is not None), default=-1.0)
 
     @property
     def owes_score(self) -> bool:

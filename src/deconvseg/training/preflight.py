@@ -83,7 +83,8 @@ def check_foreground(plan: Plan, data: Dataset) -> None:
     if plan.labels.foreground_only != data.foreground:
         made, asked = ("with", "without") if plan.labels.foreground_only else ("without", "with")
         raise InputError(
-            f"the plan was made {made} foreground, but this training is started {asked} it; use the same for both"
+            f"the plan was made {made} foreground, but this training is started {asked} it (`foreground`, or the "
+            f"layout {data.layout!r} makes one class of all labels); use the same for both"
         )
 
 

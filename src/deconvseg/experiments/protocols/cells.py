@@ -212,6 +212,7 @@ def _predict(
             runs,
             masks,
             weights=cell.weights,
+            threshold="default",
             splits=cell.splits,
             split=split,
             fold=fold,

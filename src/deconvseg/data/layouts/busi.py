@@ -9,13 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from deconvseg.catalog import CARDS
-from deconvseg.data.colours import RGB
 from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.labels.sources import MaskPart
-from deconvseg.data.layouts.left_out import find_left_out
-from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, draw_cases, find_named, has_files
-from deconvseg.data.listing import find_splits
-from deconvseg.errors import InputError
+from deconvseg.data.layouts.published import (
+    Scan,
+    complete_cases,
+    draw_cases,
+    find_named,
+    has_files,
+    labelled_names,
+    pool_pictures,
+)
 from deconvseg.text import number_of
 
 PARTS = ("benign", "malignant")
@@ -58,30 +62,17 @@ def open_busi(root: Path) -> Dataset:
     cases, problems = complete_cases(scans.values(), ("image",), "mask")
     cases, of_masks = _unite(cases, further)
     problems += of_masks
-    if not cases:
-        raise InputError(f"{problems[0].file} {problems[0].message}")
-    cases.sort(key=lambda case: case.name)
-    labelled = [case.name for case in cases if case.label is not None]
-    found = {part: {name for name in labelled if scans[name].part == part} for part in PARTS}
     counts = CARDS["busi"].counts
-    names = {part: [f"{part} ({number})" for number in range(1, counts[part] + 1)] for part in PARTS}
-    test, unused = draw_cases(labelled, (_TESTED, _UNUSED), _LESIONS, seed=_SEED)
-    return Dataset(
-        root=root,
-        layout="busi",
-        cases=tuple(cases),
-        channel_names=RGB,
-        foreground=True,
-        foreground_name="lesion",
-        splits_file=find_splits(root),
-        declared_test=test,
-        declared_unused=unused,
-        problems=(
-            *problems,
-            *_describe_others(root, normal, unused),
-            *check_counts(root, CARDS["busi"], found, **names),
-            *find_left_out(root, known, severity="warning", because="whose names are not those of BUSI"),
-        ),
+    test, unused = draw_cases(labelled_names(cases), (_TESTED, _UNUSED), _LESIONS, seed=_SEED)
+    return pool_pictures(
+        *(root, "busi", "lesion", cases),
+        [*problems, *_describe_others(root, normal, unused)],
+        parts={part: [f"{part} ({number})" for number in range(1, counts[part] + 1)] for part in PARTS},
+        scans=scans,
+        known=known,
+        strangers="whose names are not those of BUSI",
+        test=test,
+        unused=unused,
     )
 
 

@@ -7,12 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deconvseg.catalog import CARDS
-from deconvseg.data.colours import RGB
 from deconvseg.data.dataset import Dataset
-from deconvseg.data.layouts.left_out import find_left_out
-from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, find_named, has_files
-from deconvseg.data.listing import find_splits
-from deconvseg.errors import InputError
+from deconvseg.data.layouts.published import Scan, complete_cases, find_named, has_files, pool_pictures
 
 PARTS = ("train", "test")
 
@@ -45,24 +41,10 @@ def open_fives(root: Path) -> Dataset:
         case = f"{part}_{name}" if part else name
         scans.setdefault(case, Scan(case, part=part)).files[holds].append(path)
     cases, problems = complete_cases(scans.values(), ("image",), "mask")
-    if not cases:
-        raise InputError(f"{problems[0].file} {problems[0].message}")
-    card = CARDS["fives"]
-    labelled = [case.name for case in cases if case.label is not None]
-    found = {part: {name for name in labelled if scans[name].part == part} for part in PARTS}
-    return Dataset(
-        root=root,
-        layout="fives",
-        cases=tuple(sorted(cases, key=lambda case: case.name)),
-        channel_names=RGB,
-        foreground=True,
-        foreground_name="vessel",
-        splits_file=find_splits(root),
-        problems=(
-            *problems,
-            *check_counts(root, card, found, **{part: name_cases(part) for part in PARTS}),
-            *find_left_out(root, known, severity="warning", because="whose names or folders are not those of FIVES"),
-        ),
+    parts = {part: name_cases(part) for part in PARTS}
+    strangers = "whose names or folders are not those of FIVES"
+    return pool_pictures(
+        root, "fives", "vessel", cases, problems, parts=parts, scans=scans, known=known, strangers=strangers
     )
 
 

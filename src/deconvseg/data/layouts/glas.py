@@ -6,12 +6,8 @@ import re
 from pathlib import Path
 
 from deconvseg.catalog import CARDS
-from deconvseg.data.colours import RGB
 from deconvseg.data.dataset import Dataset
-from deconvseg.data.layouts.left_out import find_left_out
-from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, find_named, has_files
-from deconvseg.data.listing import find_splits
-from deconvseg.errors import InputError
+from deconvseg.data.layouts.published import Scan, complete_cases, find_named, has_files, pool_pictures
 
 PARTS = ("train", "testA", "testB")
 
@@ -45,23 +41,9 @@ def open_glas(root: Path) -> Dataset:
         scan = scans.setdefault(match["case"], Scan(match["case"], part=match["part"]))
         scan.files["mask" if match["mask"] else "image"].append(path)
     cases, problems = complete_cases(scans.values(), ("image",), "mask")
-    if not cases:
-        raise InputError(f"{problems[0].file} {problems[0].message}")
-    card = CARDS["glas"]
-    labelled = [case.name for case in cases if case.label is not None]
-    found = {part: {name for name in labelled if scans[name].part == part} for part in PARTS}
-    names = {part: [f"{part}_{number}" for number in range(1, card.counts[part] + 1)] for part in PARTS}
-    return Dataset(
-        root=root,
-        layout="glas",
-        cases=tuple(sorted(cases, key=lambda case: case.name)),
-        channel_names=RGB,
-        foreground=True,
-        foreground_name="gland",
-        splits_file=find_splits(root),
-        problems=(
-            *problems,
-            *check_counts(root, card, found, **names),
-            *find_left_out(root, known, severity="warning", because="whose names are not those of GlaS"),
-        ),
+    counts = CARDS["glas"].counts
+    parts = {part: [f"{part}_{number}" for number in range(1, counts[part] + 1)] for part in PARTS}
+    strangers = "whose names are not those of GlaS"
+    return pool_pictures(
+        root, "glas", "gland", cases, problems, parts=parts, scans=scans, known=known, strangers=strangers
     )

@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from deconvseg.catalog import CARDS
-from deconvseg.data.colours import RGB
 from deconvseg.data.dataset import Dataset
 from deconvseg.data.file_names import case_stem
-from deconvseg.data.layouts.left_out import find_left_out
-from deconvseg.data.layouts.published import Scan, check_counts, complete_cases, draw_cases, has_files
-from deconvseg.data.listing import find_splits, list_image_files
-from deconvseg.errors import InputError
+from deconvseg.data.layouts.published import (
+    Scan,
+    complete_cases,
+    draw_cases,
+    has_files,
+    labelled_names,
+    pool_pictures,
+)
+from deconvseg.data.listing import list_image_files
 
 PARTS = ("training", "validation", "test")
 
@@ -41,25 +44,14 @@ def open_isic(root: Path) -> Dataset:
         known.append(path)
         scans.setdefault(name, Scan(name, part=part)).files[holds].append(path)
     cases, problems = complete_cases(scans.values(), ("image",), "mask")
-    if not cases:
-        raise InputError(f"{problems[0].file} {problems[0].message}")
-    cases.sort(key=lambda case: case.name)
-    masked = [case.name for case in cases if case.label is not None]
-    found = {part: {name for name in masked if scans[name].part == part} for part in PARTS}
-    return Dataset(
-        root=root,
-        layout="isic",
-        cases=tuple(cases),
-        channel_names=RGB,
-        foreground=True,
-        foreground_name="lesion",
-        splits_file=find_splits(root),
-        declared_test=draw_cases(masked, (_TESTED,), _POOLED, seed=_SEED)[0],
-        problems=(
-            *problems,
-            *check_counts(root, CARDS["isic"], found),
-            *find_left_out(root, known, severity="warning", because="whose names are not those of ISIC 2018, task 1"),
-        ),
+    (test,) = draw_cases(labelled_names(cases), (_TESTED,), _POOLED, seed=_SEED)
+    return pool_pictures(
+        *(root, "isic", "lesion", cases, problems),
+        parts=dict.fromkeys(PARTS, ()),
+        scans=scans,
+        known=known,
+        strangers="whose names are not those of ISIC 2018, task 1",
+        test=test,
     )
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from deconvseg.catalog import CARDS, Card
-from deconvseg.data.dataset import Case, Problem, list_names
+from deconvseg.data.colours import RGB
+from deconvseg.data.dataset import Case, Dataset, Problem, list_names
 from deconvseg.data.file_names import case_stem, is_image_file
-from deconvseg.data.layouts.left_out import walk_folders
+from deconvseg.data.layouts.left_out import find_left_out, walk_folders
+from deconvseg.data.listing import find_splits
+from deconvseg.errors import InputError
 from deconvseg.text import number_of
 
 # Names of masks by dataset, in a folder or one level below: without images no layout recognises them.
@@ -124,6 +127,52 @@ def check_counts(root: Path, card: Card, found: Mapping[str, Collection[str]], *
         message = f"has {have}, and its publisher states {stated:,}{listed}"
         problems.append(Problem(str(root), message, "warning"))
     return problems
+
+
+def pool_pictures(
+    root: Path,
+    layout: str,
+    structure: str,
+    cases: Sequence[Case],
+    problems: Sequence[Problem],
+    *,
+    parts: Mapping[str, Sequence[str]],
+    scans: Mapping[str, Scan],
+    known: Sequence[Path],
+    strangers: str,
+    test: tuple[str, ...] = (),
+    unused: tuple[str, ...] = (),
+) -> Dataset:
+    """Return a published dataset of RGB pictures whose masks show one ``structure``, all parts pooled.
+
+    ``parts`` has all names of each part where its publisher numbers them; of other image files than the ``known`` ones
+    a warning says what ``strangers`` they are. Raises `InputError` if there is no case.
+    """
+    if not cases:
+        raise InputError(f"{problems[0].file} {problems[0].message}")
+    labelled = labelled_names(cases)
+    found = {part: {name for name in labelled if scans[name].part == part} for part in parts}
+    return Dataset(
+        root=root,
+        layout=layout,
+        cases=tuple(sorted(cases, key=lambda case: case.name)),
+        channel_names=RGB,
+        foreground=True,
+        foreground_name=structure,
+        splits_file=find_splits(root),
+        declared_test=test,
+        declared_unused=unused,
+        problems=(
+            *problems,
+            *check_counts(root, CARDS[layout], found, **parts),
+            *find_left_out(root, known, severity="warning", because=strangers),
+        ),
+    )
+
+
+def labelled_names(cases: Iterable[Case]) -> list[str]:
+    """Return the sorted names of the cases that have a mask."""
+    return sorted(case.name for case in cases if case.label is not None)
 
 
 def draw_cases(names: Sequence[str], sizes: Sequence[int], of: int, *, seed: int) -> tuple[tuple[str, ...], ...]:

@@ -1,5 +1,7 @@
 """Several networks on one case: colours, corners, rectangles and enlarged regions."""
 
+from dataclasses import replace
+
 import matplotlib.colors
 import numpy as np
 import pytest
@@ -146,3 +148,11 @@ def test_a_figure_is_a_picture(tmp_path):
         write_network_figure(["a", "b"], tmp_path / "x.html")
     with pytest.raises(InputError, match="names has 1 entries for 2 runs"):
         write_network_figure(["a", "b"], tmp_path / "x.png", names=["a"])
+
+
+def test_titles_that_differ_at_their_end_can_be_told_apart():
+    names = [f"UNETR + DTC, receptive field {field}" for field in (1, 2, 4, "infinite")]
+    case = replace(CASE, masks=dict.fromkeys(names, next(iter(CASE.masks.values()))))
+    titles = [axes.get_title() for axes in draw_networks([case]).axes]
+    assert [title.replace("\n", " ") for title in titles[-4:]] == names
+    assert max(len(line) for title in titles for line in title.split("\n")) <= 26

@@ -6,6 +6,7 @@ Looks: ``"errors"`` is Deconver's Figs. 4 and 6 (arXiv 2504.00302), ``"classes"`
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -77,7 +78,8 @@ def draw_networks(
     rows = [row for case in cases for row in painter.rows(case)]
     heights = [max(view.pixels.shape[0] / view.pixels.shape[1] for view in row if view) for row in rows]
     width = 1.9
-    figure = new_figure(width * len(rows[0]) + 0.3, width * sum(heights) + 0.3 * len(rows) + 0.55)
+    titles = 0.15 * max(_wrapped(view.title).count("\n") for view in rows[0] if view)
+    figure = new_figure(width * len(rows[0]) + 0.3, width * sum(heights) + 0.3 * len(rows) + 0.55 + titles)
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, gridspec_kw={"height_ratios": heights})
     for place, (row, line) in enumerate(zip(rows, grid, strict=True)):
         for view, axes in zip(row, line, strict=True):
@@ -100,6 +102,11 @@ def _firsts(cases: Sequence[NetworkCase]) -> list[int]:
     return [sum(counts[:place]) for place in range(len(counts))]
 
 
+def _wrapped(title: str) -> str:
+    """Return the title of a column in lines of its width: networks of a table often differ in their last word."""
+    return "\n".join(plain(line, 26) for line in wrap(title, 26, max_lines=3, placeholder="…"))
+
+
 def _show(axes: Any, view: _View | None, *, titled: bool) -> None:
     from matplotlib.patches import Rectangle
 
@@ -111,7 +118,7 @@ def _show(axes: Any, view: _View | None, *, titled: bool) -> None:
     # A mask that is white everywhere would not stand out from the page.
     axes.spines[:].set(visible=True, color=GRID, linewidth=0.6)
     if titled:
-        axes.set_title(plain(view.title, 26), fontsize=9, color=INK)
+        axes.set_title(_wrapped(view.title), fontsize=9, color=INK)
     if view.corner:
         axes.text(
             0.97, 0.97, view.corner, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color="white",

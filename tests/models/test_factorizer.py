@@ -26,6 +26,7 @@ class TestFactorizerOfRankTwoWithDTC(ModelTester):
         "image_size": None,
         "upsampling": "dtc+transposed",
     }
+    slow_exports = (2, 3)
 
 
 ISLES = {"in_channels": 2, "out_channels": 1}

@@ -10,6 +10,7 @@ from nn.kinds import UPSAMPLINGS
 class TestNNMamba(ModelTester):
     name = "nnmamba"
     traced = False
+    slow_exports = (3,)
     arguments = {"channels": 4, "blocks": 2, "states": 2}  # noqa: RUF012
     prepared = {"channels": 16}  # noqa: RUF012
 

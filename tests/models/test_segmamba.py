@@ -13,6 +13,7 @@ SMALL = {"widths": (4, 6), "depths": (1, 1), "hidden": 8, "slices": (4, 2), "sta
 class TestSegMamba(ModelTester):
     name = "segmamba"
     traced = False
+    slow_exports = (3,)
     arguments = SMALL
     prepared = {"widths": (16, 32), "hidden": 16}  # noqa: RUF012
 

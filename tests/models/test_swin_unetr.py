@@ -29,6 +29,7 @@ class TestSwinUNETR(SwinTester):
 class TestSwinUNETRV2(SwinTester):
     name = "swin_unetr_v2"
     arguments = {**SMALL, "depths": (1, 1, 1, 1), "upsampling": "dtc+transposed"}  # noqa: RUF012
+    slow_exports = (3,)
     prepared = {"feature_size": 48}  # noqa: RUF012
 
 

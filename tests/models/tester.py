@@ -51,10 +51,14 @@ class ModelTester:
     prepared: ClassVar[dict[str, Any] | None] = None
     # Not where tracing takes seconds; tests/nn/test_mamba.py traces the layer that does.
     traced: ClassVar[bool] = True
+    # Where exporting takes many seconds and other tests export the same layers; `make test-all` runs these too.
+    slow_exports: ClassVar[tuple[int, ...]] = ()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "dims" in metafunc.fixturenames:
-            metafunc.parametrize("dims", self.dims)
+            slow = self.slow_exports if "exported" in metafunc.function.__name__ else ()
+            marks = {dims: [pytest.mark.slow] if dims in slow else [] for dims in self.dims}
+            metafunc.parametrize("dims", [pytest.param(dims, marks=marks[dims]) for dims in self.dims])
 
     def make(self, dims: int, **overrides: Any) -> Network:
         torch.manual_seed(0)

@@ -81,6 +81,9 @@ def _kernel_findings() -> list[Finding]:
 
     missing = native.unavailable()
     found = [Finding("native kernels", native.instruction_set() or "none", missing is None, False, missing or "")]
+    if missing is None:
+        lacking = native.why_no_bfloat16()
+        found.append(Finding("bfloat16 kernels", f"none: {lacking}" if lacking else "avx512_bf16", True, False))
     try:
         compiler = str(find_compiler())
     except BuildError:

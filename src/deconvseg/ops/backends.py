@@ -14,7 +14,7 @@ from torch import Tensor
 from deconvseg.errors import InputError, check_choice
 from deconvseg.ops.forking import compute_alone_after_fork
 from deconvseg.ops.overriding import is_plain
-from deconvseg.ops.precision import autocast_is_on, in_full_precision
+from deconvseg.ops.precision import autocast_is_on, in_full_precision, layers_compute_in_bfloat16
 from deconvseg.ops.registry import OPERATORS, Operator, device_of
 from deconvseg.ops.torch_internals import (
     constant_to_compilers,
@@ -31,6 +31,8 @@ VARIABLE = "DECONVSEG_BACKEND"
 _ALIASES = {"eager": "reference"}
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _NO_KERNEL = "it has no kernel for this operator"
+_LOWERED = "autocast lowers the precision of some layers"
+_NO_BFLOAT16 = "it has no kernel for bfloat16"
 
 _forced: ContextVar[str | None] = ContextVar("forced_backend", default=None)
 _logged: set[tuple[str, str]] = set()
@@ -44,15 +46,21 @@ class Choice:
     """The backend that computes an operator, and in ``declined`` the reason against each of the other backends.
 
     The backend is ``"meta"`` for tensors on the meta device, which have shapes but no values: only the shape and type
-    of the result are computed.
+    of the result are computed. ``bfloat16`` says that the backend computes in bfloat16.
     """
 
     operator: str
     backend: str
     declined: Mapping[str, str]
+    bfloat16: bool = False
+
+    @property
+    def computed(self) -> str:
+        """The backend and, if it is bfloat16, the precision."""
+        return f"{self.backend} in bfloat16" if self.bfloat16 else self.backend
 
     def __str__(self) -> str:
-        return f"{self.operator}: {self.backend} (not {'; not '.join(map(': '.join, self.declined.items()))})"
+        return f"{self.operator}: {self.computed} (not {'; not '.join(map(': '.join, self.declined.items()))})"
 
 
 @runtime_checkable
@@ -119,7 +127,8 @@ def choose(
     other = f"{backend} is forced" if forced_backend() else f"{backend} is faster"
     names = dict.fromkeys([*BACKENDS, *(each.backend for each in operator.implementations)])
     default = {name: other if name == "reference" else _NO_KERNEL for name in names if name != backend}
-    return Choice(operator.name, backend, {name: declined.get(name, reason) for name, reason in default.items()})
+    lowered = backend not in ("reference", "meta") and _lowered(operator, tensors)
+    return Choice(operator.name, backend, {name: declined.get(name, why) for name, why in default.items()}, lowered)
 
 
 def chosen(
@@ -180,8 +189,13 @@ def why_layers_on_cpu(*tensors: Tensor) -> str | None:
     return _why_layers(device) or why_reference(*tensors)
 
 
-def _why_layers(device: str) -> str | None:
-    return "autocast lowers the precision of some layers" if autocast_is_on(device) else why_watched()
+def _why_layers(device: str, lowered: bool = False) -> str | None:
+    """Return why the layers run one by one, unless the operator computes in the ``lowered`` precision, bfloat16."""
+    return _LOWERED if autocast_is_on(device) and not lowered else why_watched()
+
+
+def _lowered(operator: Operator, tensors: Sequence[Tensor | None]) -> bool:
+    return operator.of_layers and layers_compute_in_bfloat16(device_of(tensors), tensors)
 
 
 def _why_reference(operator: Operator, tensors: Sequence[Tensor | None]) -> str | None:
@@ -189,7 +203,7 @@ def _why_reference(operator: Operator, tensors: Sequence[Tensor | None]) -> str 
         device = device_of(tensors)
         if device not in operator.devices:
             return None  # no kernel, so no further reason is needed
-        if reason := _why_layers(device):
+        if reason := _why_layers(device, _lowered(operator, tensors)):
             return reason
     return why_reference(*tensors)
 
@@ -213,7 +227,7 @@ def _select(
     explain: bool = False,
 ) -> tuple[str, dict[str, str]]:
     """Return the backend, and the reasons of those before it, or of all others if ``explain`` is set."""
-    forced, device = forced_backend(), device_of(tensors)
+    forced, device, lowered = forced_backend(), device_of(tensors), _lowered(operator, tensors)
     selected: str | None = None
     declined: dict[str, str] = {}
     for each in operator.implementations:
@@ -222,6 +236,8 @@ def _select(
             reason = f"{forced} is forced"
         elif reason is None and each.device != device:
             reason = f"it needs tensors on {each.device}, not {device}"
+        elif reason is None and lowered and not each.computes_in_bfloat16():
+            reason = f"{_LOWERED}, and {_NO_BFLOAT16}" if autocast_is_on(device) else _NO_BFLOAT16
         elif reason is None:
             reason = each.why_not(forced is not None and not operator.of_layers, tensors, settings)
         if reason is None and selected is None:

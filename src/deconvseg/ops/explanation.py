@@ -40,7 +40,7 @@ class Explanation:
         modules: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for name, choice in self.choices:
             why_not = "; ".join(f"{backend}: {reason}" for backend, reason in choice.declined.items())
-            modules[choice.operator, choice.backend, why_not].append(name)
+            modules[choice.operator, choice.computed, why_not].append(name)
         rows: list[tuple[str, ...]] = [("operator", "backend", "why not another", "modules")]
         for (operator, backend, why_not), names in modules.items():
             others = f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,5 +1,6 @@
 """The precision in which every operator computes."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -28,6 +29,28 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
 def autocast_is_on(device_type: str) -> bool:
     """Return whether autocast is enabled for this type of device."""
     return _has_autocast(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def layers_compute_in_bfloat16(device_type: str, tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether PyTorch's layers would compute these tensors in bfloat16.
+
+    They do under an autocast to bfloat16, and if all tensors are bfloat16. The kernels of layers follow the same rule.
+    """
+    if autocast_is_on(device_type):
+        return torch.get_autocast_dtype(device_type) == torch.bfloat16
+    return all(tensor.dtype == torch.bfloat16 for tensor in tensors if tensor is not None)
+
+
+def as_computed(*tensors: Tensor | None, images: int = 1) -> tuple[Tensor | None, ...]:
+    """Convert the tensors of layers to the types that the kernels on a CPU take.
+
+    In float32 nothing changes. Where layers compute in bfloat16, the first ``images`` become bfloat16 and all others,
+    the parameters, float32: autocast keeps them in it, and the kernels round them while they reorder them.
+    """
+    if not layers_compute_in_bfloat16("cpu", tensors):
+        return tensors
+    types = [torch.bfloat16 if index < images else torch.float32 for index in range(len(tensors))]
+    return tuple(tensor if tensor is None else tensor.to(dtype) for tensor, dtype in zip(tensors, types, strict=True))
 
 
 @constant_to_compilers

@@ -27,6 +27,10 @@ class Implementation(NamedTuple):
         """Return the object with the kernels; a module given by name is imported."""
         return _module(self.kernels) if isinstance(self.kernels, str) else self.kernels
 
+    def computes_in_bfloat16(self) -> bool:
+        """Return whether the kernels of layers compute in bfloat16 where the layers would."""
+        return bool(getattr(self.module(), "BFLOAT16", False))
+
     def why_not(self, forced: bool, tensors: Sequence[Tensor | None], settings: Sequence[object]) -> str | None:
         """Return why the backend declines these tensors, or None."""
         module = self.module()
@@ -38,9 +42,9 @@ class Implementation(NamedTuple):
 class Operator:
     """An operator with several backends; the first ``images`` of its ``tensors`` are (B, channels, \\*S).
 
-    An operator ``of_layers`` replaces layers of PyTorch. The layers run instead of it under autocast, if other code
-    watches or has replaced PyTorch's functions, and if a forced backend declines (which may still compute operators
-    inside the layers).
+    An operator ``of_layers`` replaces layers of PyTorch. The layers run instead of it if other code watches or has
+    replaced PyTorch's functions, if a forced backend declines (which may still compute operators inside the layers),
+    under autocast to float16, and where they compute in bfloat16 and the backend does not.
     """
 
     def __init__(self, name: str, tensors: int, *, images: int, of_layers: bool = False) -> None:
@@ -100,7 +104,9 @@ def register_backend(
     or the name of a module, which is imported on first use. It provides the functions that the operator's
     ``library.py`` calls, and the function named by ``decline``: it takes the operator's tensors and settings and
     returns a one-line reason against computing them, or None. An optional function ``supports`` replaces it for a
-    forced backend, so that ``decline`` can reject tensors that another backend computes faster. Raises
+    forced backend, so that ``decline`` can reject tensors that another backend computes faster. For an operator that
+    replaces layers, a true ``BFLOAT16`` says that it has kernels for bfloat16: the images are then bfloat16 and the
+    parameters float32. Raises
     :class:`~deconvseg.errors.InputError` for an unknown operator or type of device, a priority that is not a number,
     and a reserved name such as ``"reference"``.
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["ABI_VERSION", "instruction_set", "library", "unavailable"]
+__all__ = ["ABI_VERSION", "bfloat16_library", "instruction_set", "library", "unavailable", "why_no_bfloat16"]
 
 # The same number as in abi.h.
-ABI_VERSION = 5
+ABI_VERSION = 6
 
 _HERE = Path(__file__).resolve().parent
 _BUILD = "python -m deconvseg.ops.native.build"
@@ -43,6 +43,19 @@ def unavailable() -> str | None:
     return _loaded().unavailable
 
 
+def bfloat16_library() -> ctypes.CDLL | None:
+    """Return the library of the kernels for bfloat16, or None; :func:`why_no_bfloat16` then gives the reason.
+
+    It is taken from the folder of :func:`library`.
+    """
+    return _loaded_for_bfloat16().library
+
+
+def why_no_bfloat16() -> str | None:
+    """Return why there are no kernels for bfloat16, in one line, or None if there are."""
+    return _loaded_for_bfloat16().unavailable
+
+
 @cache
 def _loaded() -> _Loaded:
     named = os.environ.get("DECONVSEG_NATIVE_LIBRARY")
@@ -71,6 +84,23 @@ def _find(folder: Path, machine: str, capability: str) -> _Loaded:
     except BuildError as error:
         return _missing(f"not built: {error}; then run {_BUILD}")
     return _missing(f"not built: run {_BUILD}")
+
+
+@cache
+def _loaded_for_bfloat16() -> _Loaded:
+    """Load the kernels for bfloat16 if the others are those for AVX-512 and the processor has AVX512-BF16."""
+    from deconvseg.ops.native.build import BFLOAT16, library_path
+
+    found = _loaded()
+    if found.library is None:
+        return _missing(found.unavailable or "")
+    if found.instruction_set != "avx512":
+        return _missing(f"bfloat16 needs AVX512-BF16, and the kernels here are those for {found.instruction_set}")
+    if not found.library.deconvseg_has_bfloat16():
+        return _missing("bfloat16 needs AVX512-BF16, which this processor lacks")
+    named = os.environ.get("DECONVSEG_NATIVE_LIBRARY")
+    path = library_path(Path(named).parent if named else _HERE, BFLOAT16, platform.system().lower())
+    return _load(path) if path.exists() else _missing(f"{path.name} is not built: run {_BUILD}")
 
 
 def _load(path: Path) -> _Loaded:

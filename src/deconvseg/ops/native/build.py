@@ -20,10 +20,14 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 
-# Best first; the loader takes the first that the processor supports.
+_AVX512 = ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mavx2")
+# Best first. The library of BFLOAT16 has the kernels for bfloat16 only, which run beside those of AVX-512: float32 has
+# the same bits on every processor with AVX-512, and the other kernels are not compiled twice.
+BFLOAT16 = "avx512_bf16"
 INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
-        "avx512": ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mavx2"),
+        BFLOAT16: (*_AVX512, "-mavx512bf16"),
+        "avx512": _AVX512,
         "avx2": ("-mavx2", "-mfma"),
     },
     "aarch64": {"neon": ()},
@@ -89,7 +93,7 @@ def _target(triple: str) -> tuple[str, str]:
 
 
 def build(folder: Path, compiler: Compiler) -> dict[str, Path | BuildError]:
-    """Compile every operator's ``native.cpp`` for each instruction set; a failure does not affect the others."""
+    """Compile the operators' sources for each instruction set; a failure does not affect the others."""
     sets = INSTRUCTION_SETS[compiler.machine]
     jobs = max(1, (os.cpu_count() or 1) // len(sets))
 
@@ -106,11 +110,15 @@ def build(folder: Path, compiler: Compiler) -> dict[str, Path | BuildError]:
 def build_library(
     folder: Path, compiler: Compiler, instruction_set: str, extra: Sequence[str] = (), *, jobs: int | None = None
 ) -> Path:
-    """Build the library for one instruction set, with ``extra`` flags last and ``jobs`` compilations at a time."""
+    """Build the library for one instruction set, with ``extra`` flags last and ``jobs`` compilations at a time.
+
+    It consists of the operators' ``native.cpp``, or of their ``bfloat16.cpp`` for :data:`BFLOAT16`.
+    """
     library = library_path(folder, instruction_set, compiler.system)
     flags = [*shlex.split(os.environ.get("CXXFLAGS", "")), *_FLAGS, f'-DDECONVSEG_INSTRUCTION_SET="{instruction_set}"']
     flags += [*INSTRUCTION_SETS[compiler.machine][instruction_set], f"-I{HERE}", *extra]
-    sources = [HERE / "abi.cpp", *sorted(HERE.parent.glob("*/native.cpp"))]
+    name = "bfloat16.cpp" if instruction_set == BFLOAT16 else "native.cpp"
+    sources = [HERE / "abi.cpp", *sorted(HERE.parent.glob(f"*/{name}"))]
     folder.mkdir(parents=True, exist_ok=True)
     # Renamed when complete, so that no process loads an incomplete library.
     with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:

@@ -3,6 +3,10 @@
 
 #include "simd.h"
 
+#if defined(__AVX512BF16__)
+#include "bfloat16.h"
+#endif
+
 namespace deconvseg {
 
 // Rows and columns of one tile, whose sums stay in registers during the loop over the depth.
@@ -10,56 +14,90 @@ constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kLanes;
 constexpr int kTileRows = kLanes == 8 ? 4 : 8;
 
-// Floats of one packed matrix of `depth` rows.
-inline int64_t packed_size(int64_t depth, int64_t columns) {
-    return (columns + kTileColumns - 1) / kTileColumns * kTileColumns * depth;
+// How a product reads its operands: kDepth consecutive k at once, which lie side by side in both.
+template <class T>
+struct Operands;
+
+template <>
+struct Operands<float> {
+    static constexpr int kDepth = 1;
+    DECONVSEG_INLINE static vec right(const float* from) { return load(from); }
+    DECONVSEG_INLINE static vec left(const float* from) { return splat(*from); }
+    DECONVSEG_INLINE static vec add(vec sum, vec a, vec b) { return sum + a * b; }
+    DECONVSEG_INLINE static float stored(float value) { return value; }
+};
+
+#if defined(__AVX512BF16__)
+template <>
+struct Operands<bfloat16> {
+    static constexpr int kDepth = 2;
+    DECONVSEG_INLINE static pairs right(const bfloat16* from) { return load_pairs(from); }
+    DECONVSEG_INLINE static pairs left(const bfloat16* from) { return splat_pair(from); }
+    DECONVSEG_INLINE static vec add(vec sum, pairs a, pairs b) { return add_products(sum, a, b); }
+    DECONVSEG_INLINE static bfloat16 stored(float value) { return rounded(value); }
+};
+#endif
+
+// Elements of one packed matrix of `depth` rows.
+template <class T = float>
+int64_t packed_size(int64_t depth, int64_t columns) {
+    constexpr int64_t kDepth = Operands<T>::kDepth;
+    return (columns + kTileColumns - 1) / kTileColumns * kTileColumns * ((depth + kDepth - 1) / kDepth * kDepth);
 }
 
-// Pack a panel of kTileColumns columns of a matrix given by value(k, column): panel[k][column]; missing columns are 0.
-// The loop runs over square blocks, because the weights are usually stored transposed.
-template <class Value>
-void pack_panel(float* panel, int64_t depth, int64_t columns, int64_t first, Value value) {
-    constexpr int64_t kSquare = 16;
-    for (int64_t from = 0; from < depth; from += kSquare) {
-        const int64_t to = from + kSquare < depth ? from + kSquare : depth;
+// Pack a panel of kTileColumns columns of a matrix given by value(k, column): panel[k][column] or, for bfloat16,
+// panel[k / 2][column][k % 2]; missing columns, and the last k of an odd depth, are 0. The loop runs over square blocks,
+// because the weights are usually stored transposed.
+template <class T, class Value>
+void pack_panel(T* panel, int64_t depth, int64_t columns, int64_t first, Value value) {
+    constexpr int64_t kSquare = 16, kDepth = Operands<T>::kDepth;
+    const int64_t whole = (depth + kDepth - 1) / kDepth * kDepth;
+    for (int64_t from = 0; from < whole; from += kSquare) {
+        const int64_t to = from + kSquare < whole ? from + kSquare : whole;
         for (int64_t j = 0; j < kTileColumns; ++j)
             for (int64_t k = from; k < to; ++k)
-                panel[k * kTileColumns + j] = first + j < columns ? value(k, first + j) : 0.0f;
+                panel[(k / kDepth * kTileColumns + j) * kDepth + k % kDepth] =
+                    Operands<T>::stored(first + j < columns && k < depth ? value(k, first + j) : 0.0f);
     }
 }
 
-// The left matrix, with elements (row, k); its depth may be split into segments (channel blocks), `segment` floats
-// apart.
-struct Left {
-    const float* data;
-    int64_t row;           // floats from one row to the next
-    int64_t step;          // floats from one k to the next
+// The left matrix, with elements (row, k); its depth may be split into segments (channel blocks), `segment` elements
+// apart. In bfloat16 the depth of a segment is even, `step` is 1, and rows begin at multiples of two elements.
+template <class T>
+struct LeftOf {
+    using Element = T;
+
+    const T* data;
+    int64_t row;           // elements from one row to the next
+    int64_t step;          // elements from one k to the next
     int64_t depth;         // k in one segment
     int64_t segments = 1;  // number of segments
-    int64_t segment = 0;   // floats from one segment to the next
+    int64_t segment = 0;   // elements from one segment to the next
 };
+using Left = LeftOf<float>;
 
-template <int Rows, int Vectors>
-DECONVSEG_INLINE void multiply_tile(vec (&sums)[Rows][Vectors], const Left& left, const float* a, const float* b,
+template <int Rows, int Vectors, class T>
+DECONVSEG_INLINE void multiply_tile(vec (&sums)[Rows][Vectors], const LeftOf<T>& left, const T* a, const T* b,
                                     int64_t b_row) {
+    using Of = Operands<T>;
     for (int64_t s = 0; s < left.segments; ++s, a += left.segment) {
-        const float* at = a;
-        for (int64_t k = 0; k < left.depth; ++k, at += left.step, b += b_row) {
-            vec right[Vectors];
+        const T* at = a;
+        for (int64_t k = 0; k < left.depth; k += Of::kDepth, at += Of::kDepth * left.step, b += Of::kDepth * b_row) {
+            decltype(Of::right(b)) right[Vectors];
 #pragma GCC unroll 4
-            for (int j = 0; j < Vectors; ++j) right[j] = load(b + j * kLanes);
+            for (int j = 0; j < Vectors; ++j) right[j] = Of::right(b + j * Of::kDepth * kLanes);
 #pragma GCC unroll 16
             for (int i = 0; i < Rows; ++i) {
-                const vec value = splat(at[i * left.row]);
+                const auto value = Of::left(at + i * left.row);
 #pragma GCC unroll 4
-                for (int j = 0; j < Vectors; ++j) sums[i][j] += value * right[j];
+                for (int j = 0; j < Vectors; ++j) sums[i][j] = Of::add(sums[i][j], value, right[j]);
             }
         }
     }
 }
 
-template <int Rows, int Vectors, class Finish>
-DECONVSEG_INLINE void run_tile(const Left& left, int64_t row, const float* b, int64_t b_row, int64_t column,
+template <int Rows, int Vectors, class T, class Finish>
+DECONVSEG_INLINE void run_tile(const LeftOf<T>& left, int64_t row, const T* b, int64_t b_row, int64_t column,
                                Finish finish) {
     vec sums[Rows][Vectors] = {};
     multiply_tile<Rows, Vectors>(sums, left, left.data + row * left.row, b, b_row);
@@ -70,8 +108,8 @@ DECONVSEG_INLINE void run_tile(const Left& left, int64_t row, const float* b, in
 }
 
 // Product of rows with one panel of columns; finish(row, column, sums) receives each vector of sums.
-template <int Vectors, class Finish>
-DECONVSEG_INLINE void multiply_panel(const Left& left, int64_t rows, const float* b, int64_t b_row, int64_t column,
+template <int Vectors, class T, class Finish>
+DECONVSEG_INLINE void multiply_panel(const LeftOf<T>& left, int64_t rows, const T* b, int64_t b_row, int64_t column,
                                      Finish finish) {
     int64_t row = 0;
     for (; row + kTileRows <= rows; row += kTileRows)
@@ -84,9 +122,9 @@ DECONVSEG_INLINE void multiply_panel(const Left& left, int64_t rows, const float
 }
 
 // One panel, beginning at `column`, of a product with `columns` columns (a multiple of kLanes).
-template <class Finish>
-DECONVSEG_INLINE void multiply_column(const Left& left, int64_t rows, const float* panel, int64_t columns, int64_t column,
-                                      Finish finish) {
+template <class T, class Finish>
+DECONVSEG_INLINE void multiply_column(const LeftOf<T>& left, int64_t rows, const T* panel, int64_t columns,
+                                      int64_t column, Finish finish) {
     if (columns - column > kLanes)
         multiply_panel<kTileVectors>(left, rows, panel, kTileColumns, column, finish);
     else
@@ -94,10 +132,11 @@ DECONVSEG_INLINE void multiply_column(const Left& left, int64_t rows, const floa
 }
 
 // Product of `rows` rows with a packed matrix of `columns` columns (a multiple of kLanes).
-template <class Finish>
-void multiply(const Left& left, int64_t rows, const float* packed, int64_t columns, Finish finish) {
+template <class T, class Finish>
+void multiply(const LeftOf<T>& left, int64_t rows, const typename LeftOf<T>::Element* packed, int64_t columns,
+              Finish finish) {
     const int64_t depth = left.depth * left.segments;
-    for (int64_t column = 0; column < columns; column += kTileColumns, packed += depth * kTileColumns)
+    for (int64_t column = 0; column < columns; column += kTileColumns, packed += packed_size<T>(depth, kTileColumns))
         multiply_column(left, rows, packed, columns, column, finish);
 }
 

@@ -43,28 +43,30 @@ inline void prefer_large_pages(void* memory, size_t bytes) {
 #endif
 }
 
-// Uninitialised floats, aligned to a cache line.
-class Buffer {
+// Uninitialised numbers, aligned to a cache line.
+template <class T>
+class BufferOf {
   public:
-    explicit Buffer(size_t floats) {
+    explicit BufferOf(size_t count) {
         assert(!working);
-        const size_t bytes = (floats * sizeof(float) + 63) / 64 * 64;
-        data_ = static_cast<float*>(std::aligned_alloc(bytes >= (4u << 20) ? size_t{2} << 20 : 64, round(bytes)));
+        const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+        data_ = static_cast<T*>(std::aligned_alloc(bytes >= (4u << 20) ? size_t{2} << 20 : 64, round(bytes)));
         if (data_ == nullptr) throw std::bad_alloc();
         prefer_large_pages(data_, bytes);
     }
-    ~Buffer() { std::free(data_); }
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    operator float*() const { return data_; }
+    ~BufferOf() { std::free(data_); }
+    BufferOf(const BufferOf&) = delete;
+    BufferOf& operator=(const BufferOf&) = delete;
+    operator T*() const { return data_; }
 
   private:
     static size_t round(size_t bytes) {
         const size_t unit = bytes >= (4u << 20) ? size_t{2} << 20 : 64;
         return bytes == 0 ? 64 : (bytes + unit - 1) / unit * unit;
     }
-    float* data_;
+    T* data_;
 };
+using Buffer = BufferOf<float>;
 
 // A barrier for the workers of a team. The last to arrive acquires the writes of all others, and releases them to all
 // by incrementing the turn.

@@ -2,6 +2,7 @@
 
 from deconvseg.ops.backends import use_backend
 from deconvseg.ops.deformable_upsample import deformable_upsample
+from deconvseg.ops.deformable_upsample.exporting import exported_sampling
 from deconvseg.ops.explanation import explain
 from deconvseg.ops.flops import register_flops
 from deconvseg.ops.instance_norm import instance_norm
@@ -15,6 +16,7 @@ __all__ = [
     "compare_neighbours",
     "deformable_upsample",
     "explain",
+    "exported_sampling",
     "instance_norm",
     "ndc_error",
     "ndc_reconstruct",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.deformable_upsample import reference
+from deconvseg.ops.deformable_upsample.exporting import current_form
 from deconvseg.ops.derivatives import second_derivatives
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.precision import in_full_precision
@@ -44,7 +45,8 @@ def by_reference(
     where = reference.positions(
         full_offsets, full_weights[0] if full_weights else None, features.shape[2:], scale, receptive_field
     )
-    sampled = reference.sample(full_features, where)
+    by_grid = current_form() == "grid_sample"
+    sampled = (reference.sample_by_grid if by_grid else reference.sample)(full_features, where)
     return (sampled if base is None else sampled + base).to(features.dtype)
 
 

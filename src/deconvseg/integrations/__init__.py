@@ -1,0 +1,1 @@
+"""Other software: a room each, and ``exporting/`` for what they share."""

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg predict -i DATASET -o MASKS -m RUN --split test",
         "deconvseg predict -i SCANS -o MASKS -m RUN1 -m RUN2 --jobs 2",
         "deconvseg predict -i SCANS -o MASKS -m RUN --threshold 0.35",
+        "deconvseg predict -i SCANS -o MASKS -m RUN --precision bf16",
     ),
     "threshold": (
         "deconvseg threshold RUN",

@@ -203,7 +203,7 @@ def score_masks(
 ) -> None:
     """Write the masks of the test cases, and their metrics, by one run or by the mean of several.
 
-    They are those of the default rule without post-processing, as the held-out masks of a fold are.
+    They are those of the default rule in float32 without post-processing, as the held-out masks of a fold are.
     """
     part = {key: value for key, value in reading.items() if key != "labels"}
     masks = predict(
@@ -213,6 +213,7 @@ def score_masks(
         splits=splits,
         split="test",
         device=device,
+        precision="32",
         postprocess=False,
         threshold="default",
         skip_existing=True,

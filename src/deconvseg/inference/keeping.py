@@ -19,7 +19,7 @@ from deconvseg.inference.records import Records, image_files
 from deconvseg.inference.region_masks import files_of_regions, hold_regions
 from deconvseg.inference.wanting import Wanted
 from deconvseg.planning import Plan
-from deconvseg.runs import file_sha256
+from deconvseg.runs import file_sha256, name_precision
 from deconvseg.system import writing_error
 
 
@@ -59,6 +59,9 @@ def judge(
     record = records[path]
     known = record is not None and _has_hash(path, record.sha256)
     if record is not None and known:
+        if record.precision != predictor.precision:
+            made, now = name_precision(record.precision), name_precision(predictor.precision)
+            return Verdict(False, f"its mask was made in {made}, and is predicted again in {now}")
         if record.made_by != predictor.identity:
             return Verdict(False, "its mask was made by another run or with other options, and is predicted again")
         files = image_files(case)

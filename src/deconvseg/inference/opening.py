@@ -16,6 +16,7 @@ from deconvseg.inference.records import Prediction
 from deconvseg.inference.telling import describe_weights
 from deconvseg.runs import (
     ChosenThreshold,
+    Precision,
     Run,
     Threshold,
     WeightsChoice,
@@ -38,10 +39,11 @@ def open_models(models: Sequence[Folder | Model]) -> list[Model]:
 
 @dataclass(frozen=True)
 class Decided:
-    """The threshold or the post-processing of a prediction, lines about its origin, and warnings."""
+    """The threshold, the post-processing or the precision of a prediction, lines about its origin, and warnings."""
 
     threshold: Threshold | None = None
     postprocessing: Postprocessing | None = None
+    precision: Precision = "32"
     lines: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -26,6 +26,7 @@ from deconvseg.inference.opening import (
     doubt_limit,
     open_models,
 )
+from deconvseg.inference.precisions import decide_precision
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.inference.telling import describe_computing, tell_computing, tell_weights
@@ -49,6 +50,7 @@ class _Options(TypedDict, total=False):
     memory: int | None
     weights: WeightsChoice | None
     threshold: float | Mapping[str, float] | Literal["default"] | None
+    precision: Literal["auto", "32", "bf16"]
 
 
 class _FileOptions(_Options, total=False):
@@ -164,6 +166,10 @@ def predict(asked: _Arguments) -> Any:
     ``weights`` are the "final" or the "best" ones of every run, by default those that its recipe chooses. A threshold
     or post-processing that was chosen for the others is not applied, with a warning.
 
+    ``precision`` is that of PyTorch's networks: "32", "bf16" (bfloat16, with float32 weights), or "auto", which is
+    bfloat16 if the device has it and ``precision.json`` of every run says that it is faster and costs at most 0.0005 of
+    the mean Dice of the validation cases, and float32 otherwise.
+
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
     ``save_probabilities``, ``probabilities``, ``save_regions``, ``skip_existing``, ``bids`` and ``console`` those of
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
@@ -196,9 +202,11 @@ def predict(asked: _Arguments) -> Any:
     opened = open_models(given)
     decided = decide_threshold(asked.threshold, given, asked.weights)
     steps = decide_postprocessing(given, asked.weights) if asked.postprocess else Decided()
+    device = choose_device(asked.device)
+    lowered = decide_precision(asked.precision, opened, device, asked.weights)
     predictor = Predictor(
         opened,
-        device=choose_device(asked.device),
+        device=device,
         overlap=asked.overlap,
         tta=asked.tta,
         crop=asked.crop,
@@ -206,14 +214,15 @@ def predict(asked: _Arguments) -> Any:
         postprocessing=steps.postprocessing,
         threshold=decided.threshold,
         weights=asked.weights,
+        precision=lowered.precision,
     )
     runs = [model for model in opened if isinstance(model, Run)]
     told = describe_runs(runs, asked.weights)
-    for text in (*steps.warnings, *decided.warnings):
+    for text in (*steps.warnings, *decided.warnings, *lowered.warnings):
         told.warn(text)
     if not from_files:
         return _predict_image(asked, predictor)
-    for line in decided.lines:
+    for line in (*decided.lines, *lowered.lines):
         choose_console(asked.console).say(line)
     return _predict_files(asked, predictor, runs, told, doubt_limit(given, asked.weights))
 

@@ -31,7 +31,7 @@ from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
 from deconvseg.planning import Plan
 from deconvseg.progress import Progress, show_nothing
-from deconvseg.runs import Run, Threshold, WeightsChoice, describe_run
+from deconvseg.runs import Precision, Run, Threshold, WeightsChoice, describe_run
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 Model: TypeAlias = Run | tuple[nn.Module | Engine, Plan]
@@ -48,6 +48,8 @@ class Predictor:
     outside the box of all voxels that are non-zero in some channel are background and are not computed.
     ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it each voxel gets the most probable class.
     ``weights`` are the "final" or the "best" ones of each run, by default those that its recipe chooses.
+    With the ``precision`` "bf16" PyTorch computes the networks in bfloat16
+    (:class:`~deconvseg.inference.TorchEngine`); an engine has its own.
     ``memory`` is the number of bytes that a case may take in addition to the loaded networks; without it,
     sums of logits take at most 1 GB.
 
@@ -74,6 +76,7 @@ class Predictor:
         postprocessing: Postprocessing | None = None,
         threshold: Threshold | None = None,
         weights: WeightsChoice | None = None,
+        precision: Precision = "32",
     ) -> None:
         if not models:
             raise InputError("no run given: name at least one run folder")
@@ -81,6 +84,7 @@ class Predictor:
             check_model(model)
         self.device = torch.device(device)
         self.memory = memory
+        self.precision: Precision = precision
         self.postprocessing = postprocessing or Postprocessing()
         self._weights = weights
         runs = [model for model in models if isinstance(model, Run)]
@@ -108,6 +112,8 @@ class Predictor:
                     mirrored=mirrored,
                 )
             )
+        if precision == "bf16" and not self.engines:
+            raise InputError("`precision='bf16'`: an engine computes in a precision of its own; omit it")
         self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
 
     def _engine(self, model: Model, plan: Plan) -> Engine:
@@ -122,12 +128,17 @@ class Predictor:
             return given
         network = given if isinstance(model, Run) else _copy(given)
         tuned = tune(network.to(self.device).eval(), self.device)
-        return TorchEngine(tuned, channels=len(plan.channels), device=self.device)
+        return TorchEngine(tuned, channels=len(plan.channels), device=self.device, precision=self.precision)
 
     @property
     def networks(self) -> list[nn.Module]:
         """The networks that PyTorch computes, as prepared for their device."""
-        return [member.engine.network for member in self._members if isinstance(member.engine, TorchEngine)]
+        return [engine.network for engine in self.engines]
+
+    @property
+    def engines(self) -> list[TorchEngine]:
+        """The engines of :attr:`networks`."""
+        return [member.engine for member in self._members if isinstance(member.engine, TorchEngine)]
 
     @property
     def mirrored_axes(self) -> list[tuple[int, ...]]:

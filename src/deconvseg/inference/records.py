@@ -14,7 +14,7 @@ from typing import IO, Any
 from deconvseg.data import Case
 from deconvseg.errors import DeconvsegError
 from deconvseg.inference.doubting import CaseDoubt
-from deconvseg.runs import PREDICTIONS, Threshold, file_sha256
+from deconvseg.runs import PREDICTIONS, Precision, Threshold, file_sha256
 
 _log = logging.getLogger("deconvseg")
 
@@ -141,7 +141,7 @@ class Record:
 
     ``made_by`` is the identity of the predictor: its weights, plans and options. ``threshold`` is that of
     the mask, None for the largest probability; ``doubt`` is missing in records of earlier versions. ``probabilities``
-    and ``regions`` are true if their files were written with the mask.
+    and ``regions`` are true if their files were written with the mask. ``precision`` is that of PyTorch's networks.
     """
 
     mask: str
@@ -153,6 +153,7 @@ class Record:
     threshold: Threshold | None = None
     doubt: CaseDoubt | None = None
     regions: bool = False
+    precision: Precision = "32"
 
 
 class Records:
@@ -238,6 +239,7 @@ def _parse(line: bytes) -> Record | None:
             threshold=tree.get("threshold"),
             doubt=CaseDoubt.from_json(tree.get("doubt")),
             regions=bool(tree.get("regions", False)),
+            precision="bf16" if tree.get("precision") == "bf16" else "32",
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -130,6 +130,7 @@ class Job:
             threshold=predictor.rule.threshold,
             doubt=doubt,
             regions=wanted.regions,
+            precision=predictor.precision,
         )
         records.add(record)
 

@@ -12,7 +12,7 @@ from deconvseg.errors import InputError
 from deconvseg.evaluation import read_evaluation
 from deconvseg.inference.predictor import Predictor
 from deconvseg.ops import explain
-from deconvseg.runs import Run, WeightsChoice, describe_run
+from deconvseg.runs import Run, WeightsChoice, describe_run, name_precision
 from deconvseg.runs.weight_files import file_of
 from deconvseg.text import number_of
 
@@ -71,12 +71,15 @@ def tell_weights(models: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def describe_computing(predictor: Predictor) -> dict[str, Any]:
-    """Return the device, the precision of the weights, the kernels by backend, the mirrored axes and the overlap."""
+    """Return the device, the precision of the networks, the kernels by backend, the mirrored axes and the overlap."""
     kernels: dict[str, list[str]] = {}
     precisions: set[str] = set()
-    for network in predictor.networks:
-        precisions |= {str(one.dtype).removeprefix("torch.") for one in network.parameters()}
-        for _, choice in explain(network).choices:
+    for engine in predictor.engines:
+        types = {str(one.dtype).removeprefix("torch.") for one in engine.network.parameters()}
+        precisions |= types if engine.precision == "32" else {name_precision(engine.precision)}
+        with engine.lowered():
+            choices = explain(engine.network).choices
+        for _, choice in choices:
             used = kernels.setdefault(choice.backend, [])
             if choice.operator not in used:
                 used.append(choice.operator)

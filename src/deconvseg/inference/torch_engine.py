@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from deconvseg.errors import DeconvsegError
 from deconvseg.inference.engine import Engine
 from deconvseg.models import Network
 from deconvseg.models.complexity import complexity
+from deconvseg.runs import Precision
 
 _log = logging.getLogger("deconvseg")
 
@@ -24,7 +26,9 @@ _BATCH_ON_ACCELERATORS = 4
 class TorchEngine(Engine):
     """A PyTorch module on ``device``, in its current mode, for windows with ``channels`` channels.
 
-    The accepted sizes are known only for a :class:`~deconvseg.models.Network`.
+    The accepted sizes are known only for a :class:`~deconvseg.models.Network`. With the ``precision`` "bf16" it
+    computes under an autocast to bfloat16: layers multiply and store in bfloat16, and norms, sums and the weights stay
+    float32. With "32" it computes in the type of its weights, or as the caller's autocast says.
 
     Example:
         >>> import torch
@@ -36,10 +40,11 @@ class TorchEngine(Engine):
 
     """
 
-    def __init__(self, network: nn.Module, *, channels: int, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, *, channels: int, device: torch.device, precision: Precision = "32") -> None:
         self.network = network
         self.channels = channels
         self.device = device
+        self.precision = precision
         self.batch_size = _BATCH.get(device.type, _BATCH_ON_ACCELERATORS)
         if isinstance(network, Network):
             self.size_multiple, self.fixed_size = network.size_multiple, network.fixed_size
@@ -47,8 +52,13 @@ class TorchEngine(Engine):
 
     def logits(self, batch: Tensor) -> Tensor:
         """Return the logits at full resolution, also for a network that returns a list."""
-        output: Tensor | Sequence[Tensor] = self.network(batch)
+        with self.lowered():
+            output: Tensor | Sequence[Tensor] = self.network(batch)
         return output if isinstance(output, Tensor) else output[0]
+
+    def lowered(self) -> AbstractContextManager[object]:
+        """Return the autocast to bfloat16, or a context without effect."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def bytes(self, window: Sequence[int], batch: int) -> int:
         """Estimate the activations, once per size; 0, logged once, for a network that cannot be traced."""
@@ -62,15 +72,19 @@ class TorchEngine(Engine):
         return self._bytes[shape]
 
     def fingerprint(self) -> Iterator[builtins.bytes]:
-        """Yield the names and the values of the state dict's tensors."""
+        """Yield the names and the values of the state dict's tensors, and the precision if it is not float32."""
+        if self.precision != "32":
+            yield self.precision.encode()
         for name, value in self.network.state_dict().items():
             if isinstance(value, Tensor):
                 yield name.encode()
                 yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def as_engine(network: nn.Module | Engine, *, channels: int, device: torch.device) -> Engine:
-    """Return an engine unchanged, and a :class:`TorchEngine` for a network.
+def as_engine(
+    network: nn.Module | Engine, *, channels: int, device: torch.device, precision: Precision = "32"
+) -> Engine:
+    """Return an engine unchanged, and a :class:`TorchEngine` in a precision for a network.
 
     Example:
         >>> import torch
@@ -81,4 +95,6 @@ def as_engine(network: nn.Module | Engine, *, channels: int, device: torch.devic
         True
 
     """
-    return TorchEngine(network, channels=channels, device=device) if isinstance(network, nn.Module) else network
+    if not isinstance(network, nn.Module):
+        return network
+    return TorchEngine(network, channels=channels, device=device, precision=precision)

@@ -12,6 +12,7 @@ from deconvseg.inference.members import Member
 from deconvseg.inference.slabs import Slab
 from deconvseg.inference.sweep import Sweep, Volume
 from deconvseg.inference.torch_engine import as_engine
+from deconvseg.runs import Precision
 
 
 def predict_windows(
@@ -22,6 +23,7 @@ def predict_windows(
     overlap: float = 0.5,
     regions: bool = False,
     tta: bool = False,
+    precision: Precision = "32",
 ) -> Tensor:
     """Return probabilities (B, K, \\*S), on the CPU, of an image (B, C, \\*S) of any size.
 
@@ -31,7 +33,8 @@ def predict_windows(
     ``overlap`` is the smallest fraction that neighbouring windows share (Deconver, section IV-A3: 0.5); ``regions``
     takes the sigmoid of each output instead of the softmax over all; ``tta`` averages the logits of each window over
     its mirrorings along all combinations of axes. An image smaller than the window is padded with zeros and cropped
-    back. Raises :class:`~deconvseg.errors.InputError` for an overlap outside [0, 1), and for a window whose number of
+    back. With the ``precision`` "bf16" a network computes in bfloat16 (:class:`~deconvseg.inference.TorchEngine`).
+    Raises :class:`~deconvseg.errors.InputError` for an overlap outside [0, 1), and for a window whose number of
     dimensions is not the image's.
 
     Example:
@@ -48,7 +51,7 @@ def predict_windows(
         raise InputError(
             f"windows of {tuple(window)}: the image has the shape {tuple(image.shape)}; give a side per axis"
         )
-    engine = as_engine(network, channels=image.shape[1], device=image.device)
+    engine = as_engine(network, channels=image.shape[1], device=image.device, precision=precision)
     member = Member(engine, window, overlap=overlap, mirrored=range(len(window)) if tta else ())
     # The number of maps is known only after the first slab. All maps together take more than any slab's sums.
     sweep = Sweep([member], outputs=1)

@@ -18,6 +18,7 @@ import torch
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.models import create_model
+from deconvseg.planning.precisions import lowered_precision
 from deconvseg.planning.recipes import Recipe
 from deconvseg.system import (
     FOREIGN_ERRORS,
@@ -161,12 +162,10 @@ def measure(
 
 
 def _lowered(precision: str, device: str) -> torch.autocast:
-    """Return the autocast of a recipe's precision; ``auto`` is bfloat16 on a GPU that has it."""
-    kind = device.partition(":")[0]
-    if precision == "auto":
-        precision = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "32"
-    dtype = torch.float16 if precision == "16" else torch.bfloat16
-    return torch.autocast(kind, dtype, enabled=precision != "32")
+    """Return the autocast of a recipe's precision."""
+    lowered = lowered_precision(precision, device)
+    dtype = torch.float16 if lowered == "16" else torch.bfloat16
+    return torch.autocast(device.partition(":")[0], dtype, enabled=lowered != "32")
 
 
 def _optimiser(recipe: Recipe, network: torch.nn.Module) -> torch.optim.Optimizer:

@@ -14,6 +14,7 @@ from deconvseg.reporting.curves import draw_curves
 from deconvseg.reporting.facts import (
     describe_origin,
     describe_plan,
+    describe_precision,
     describe_training,
     flatten,
     format_duration,
@@ -104,7 +105,8 @@ def _thresholds(report: Report) -> Iterator[Section]:
 def _training(report: Report) -> Iterator[Section]:
     if rows := report.run.metrics:
         curves = figure_uri(draw_curves(rows, report.colours))
-        yield Section("training", "Training", "training", {"training": describe_training(rows), "curves": curves})
+        facts = {**describe_training(rows), **describe_precision(report.run.path)}
+        yield Section("training", "Training", "training", {"training": facts, "curves": curves})
 
 
 def _plan(report: Report) -> Iterator[Section]:

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from deconvseg.errors import InputError
+from deconvseg.runs import name_precision, read_precision
 from deconvseg.text import number_of
 from deconvseg.units import format_time
 
@@ -44,6 +47,17 @@ def describe_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         if best.get("val_with_truth") is not None:
             facts["with truth"] = f"{best['val_with_truth']:.3f}"
     return facts
+
+
+def describe_precision(folder: Path) -> dict[str, str]:
+    """Return the precision of later predictions that was measured for a run; nothing if none was."""
+    try:
+        measured = read_precision(folder)
+    except InputError as error:
+        return {"Precision of predictions": str(error)}
+    if measured is None:
+        return {}
+    return {"Precision of predictions": f"{name_precision(measured.choice)}: {measured.why}"}
 
 
 def describe_sample(row: Mapping[str, Any], before: str = "") -> str:

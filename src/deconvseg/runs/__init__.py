@@ -7,6 +7,14 @@ from deconvseg.runs.folder import FOLDS, Run
 from deconvseg.runs.manifest import describe_environment, shorten_path
 from deconvseg.runs.opening import load_network, open_runs, record_weights, weights_of
 from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run, is_described, name_seen
+from deconvseg.runs.precisions import (
+    LARGEST_LOSS,
+    PRECISION,
+    MeasuredPrecision,
+    Precision,
+    name_precision,
+    read_precision,
+)
 from deconvseg.runs.reading import patterns_of_run
 from deconvseg.runs.thresholds import (
     GRID,
@@ -23,9 +31,13 @@ from deconvseg.runs.weight_files import WeightsChoice
 __all__ = [
     "FOLDS",
     "GRID",
+    "LARGEST_LOSS",
+    "PRECISION",
     "PREDICTIONS",
     "THRESHOLD",
     "ChosenThreshold",
+    "MeasuredPrecision",
+    "Precision",
     "Run",
     "Threshold",
     "WeightsChoice",
@@ -40,10 +52,12 @@ __all__ = [
     "is_described",
     "is_threshold",
     "load_network",
+    "name_precision",
     "name_seen",
     "open_runs",
     "parse_row",
     "patterns_of_run",
+    "read_precision",
     "read_threshold",
     "record_weights",
     "shorten_path",

@@ -44,11 +44,12 @@ _OWN = (
     "cache",
     "report.html",
     "operating_points.json",
+    "precision.json",
 )
 # Files of a run without a completed epoch that a new run removes; prepared cases are kept.
 _REPLACED = (
     *("plan.json", "config.json", "splits.json", "weights.safetensors", "weights_best.safetensors", "metrics.jsonl"),
-    *("metrics.csv", "progress.png", "report.html", "resume", "validation"),
+    *("metrics.csv", "progress.png", "report.html", "resume", "validation", "precision.json"),
 )
 
 

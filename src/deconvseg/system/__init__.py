@@ -15,7 +15,14 @@ from deconvseg.system.files import (
 from deconvseg.system.foreign import FOREIGN_ERRORS, first_line, naming, one_line
 from deconvseg.system.former import former_names
 from deconvseg.system.locks import LOCK, LockedError, hold
-from deconvseg.system.machine import choose_device, count_cores, package_version, processor_name, usable_cores
+from deconvseg.system.machine import (
+    choose_device,
+    count_cores,
+    package_version,
+    processor_name,
+    usable_cores,
+    why_no_bfloat16,
+)
 from deconvseg.system.memory import (
     available_memory,
     is_out_of_memory,
@@ -83,6 +90,7 @@ __all__ = [
     "total_memory",
     "unfinished",
     "usable_cores",
+    "why_no_bfloat16",
     "write_text",
     "writing_error",
 ]

@@ -28,6 +28,22 @@ def choose_device(name: str = "auto") -> str:
     return name
 
 
+def why_no_bfloat16(device: str) -> str | None:
+    """Return why a device does not compute faster in bfloat16, in words for the middle of a sentence; None if it does.
+
+    A CPU needs AVX512-BF16: on others PyTorch computes bfloat16 by way of float32.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return None if torch.cuda.is_bf16_supported() else "this GPU has no bfloat16"
+    if device != "cpu":
+        return f"bfloat16 is not used on {device}"
+    # ATEN_CPU_CAPABILITY can forbid instructions that the processor has.
+    allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return None if allowed and torch.cpu._is_avx512_bf16_supported() else "this processor has no AVX512-BF16"
+
+
 def usable_cores() -> int:
     """Return the number of processors that this process may use, by its CPU affinity where the system supports it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

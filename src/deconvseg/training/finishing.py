@@ -1,6 +1,7 @@
 """The end of a training: the validation cases are predicted and evaluated, and temporary files are removed."""
 
 import shutil
+import time
 
 from deconvseg.data import Dataset, Splits
 from deconvseg.errors import DeconvsegError
@@ -8,7 +9,7 @@ from deconvseg.evaluation import evaluate
 from deconvseg.inference import Predictor, predict_cases
 from deconvseg.options import TrainOptions
 from deconvseg.progress import Console, Quiet, Timings
-from deconvseg.runs import Run, record_weights
+from deconvseg.runs import PRECISION, Run, record_weights
 from deconvseg.system import choose_device
 from deconvseg.text import number_of
 from deconvseg.training.cases import open_cases
@@ -17,6 +18,7 @@ from deconvseg.training.describing import describe_run
 from deconvseg.training.folders import remove_cache
 from deconvseg.training.operating import OperatingMeasurement
 from deconvseg.training.options import forget_places
+from deconvseg.training.precisions import measure_precision
 from deconvseg.training.tracking import Guests
 
 
@@ -42,8 +44,10 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
     if not parts.val:
         return []
     shutil.rmtree(run.validation, ignore_errors=True)
+    (run.path / PRECISION).unlink(missing_ok=True)
     cases = data.select(parts.val).cases
     measurement = OperatingMeasurement(data, run.plan)
+    start = time.monotonic()
     prediction = predict_cases(
         Predictor([run], device=choose_device(options.device)),
         cases,
@@ -53,6 +57,7 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         measure=measurement,
         console=Quiet(console),
     )
+    seconds = (time.monotonic() - start) / len(cases)
     if not prediction.written:
         raise DeconvsegError(
             f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; fix this and "
@@ -80,4 +85,6 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         console.say(told)
     for warning in result.warnings:
         console.say(f"warning: {warning}")
+    if not prediction.problems:
+        measure_precision(run, data, cases, options, console, seconds=seconds)
     return [*prediction.problems, *result.problems]

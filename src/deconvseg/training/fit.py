@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 
 from deconvseg.data import PreparedCase
 from deconvseg.errors import InputError, InterruptionError, check_choice
 from deconvseg.models import Network
 from deconvseg.options import TrainOptions
+from deconvseg.planning.precisions import lowered_precision
 from deconvseg.progress import Progress
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
@@ -158,9 +158,11 @@ def _devices(device: str, ranks: Ranks) -> list[int] | int:
 
 
 def choose_precision(name: str, device: str) -> Any:
-    """Return Lightning's name of a precision; ``auto`` is bfloat16 on a GPU that has it, and float32 elsewhere."""
-    if name == "auto":
-        name = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "32"
+    """Return Lightning's name of a precision; ``auto`` is bfloat16 on a GPU that has it, and float32 elsewhere.
+
+    Float32 takes the place of bfloat16 on a CPU without instructions for it.
+    """
+    name = lowered_precision(name, device)
     check_choice(name, _PRECISIONS, "`precision`")
     if name == "16" and not device.startswith("cuda"):
         raise InputError(f"`precision='16'`: float16 needs a CUDA device, not {device}; choose bf16 or 32")

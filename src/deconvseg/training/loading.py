@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -18,6 +18,7 @@ from deconvseg.training.ranks import Ranks
 from deconvseg.training.shared_memory import bytes_of_batch, explain_full_shared_memory
 from deconvseg.training.sharing import RankSampler, share_of_batch
 
+AnyCase = TypeVar("AnyCase")
 # Seconds between two checks that the loading processes are alive, while waiting for a batch.
 _LOOK_SECONDS = 5
 # A batch takes milliseconds; loading that takes this many seconds counts as failed.
@@ -204,7 +205,7 @@ def validation_loader(cases: Sequence[PreparedCase]) -> DataLoader[dict[str, Any
     return DataLoader(CaseDataset(cases), batch_size=1)
 
 
-def spread(cases: Sequence[PreparedCase], most: int) -> Sequence[PreparedCase]:
+def spread(cases: Sequence[AnyCase], most: int) -> Sequence[AnyCase]:
     """Return the cases, or ``most`` of them, evenly spaced over the list."""
     return [cases[index * len(cases) // most] for index in range(most)] if len(cases) > most else cases
 

@@ -216,6 +216,7 @@ def _predict(
             splits=cell.splits,
             split=split,
             fold=fold,
+            precision="32",
             postprocess=False,
             save_regions=Run.open(runs[0]).plan.scored_by_region,
             skip_existing=True,

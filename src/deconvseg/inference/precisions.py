@@ -1,0 +1,55 @@
+"""The precision of a prediction: the requested one, or the one that was measured for the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from deconvseg.inference.opening import Decided
+from deconvseg.inference.predictor import Model
+from deconvseg.runs import PRECISION, MeasuredPrecision, Precision, Run, WeightsChoice, read_precision, weights_of
+from deconvseg.system import why_no_bfloat16
+from deconvseg.text import number_of
+
+
+def decide_precision(
+    asked: Precision | Literal["auto"], models: Sequence[Model], device: str, weights: WeightsChoice | None = None
+) -> Decided:
+    """Return the requested precision; with "auto", bfloat16 if every model is a run that was measured to allow it.
+
+    Without bfloat16 instructions on ``device`` it is float32, with a warning if bfloat16 was requested. A measurement
+    for other ``weights`` than those of the run is void, with a warning.
+    """
+    if asked == "32":
+        return Decided()
+    why = why_no_bfloat16(device)
+    if asked == "bf16":
+        if why is None:
+            return Decided(precision="bf16")
+        return Decided(warnings=(f"`precision='bf16'` brings nothing here, because {why}: computing in float32",))
+    if why is not None:
+        return Decided()
+    found = [_measured(model, weights) for model in models]
+    chosen = [measured for measured, _ in found if measured is not None]
+    warnings = tuple(warning for _, warning in found if warning is not None)
+    if len(chosen) < len(models) or any(measured.choice == "32" for measured in chosen):
+        return Decided(warnings=warnings)
+    return Decided(precision="bf16", lines=(_describe(chosen),))
+
+
+def _measured(model: Model, weights: WeightsChoice | None) -> tuple[MeasuredPrecision | None, str | None]:
+    """Return what was measured for a run, None if that is nothing or void, and a warning about a void measurement."""
+    found = read_precision(model.path) if isinstance(model, Run) else None
+    if not isinstance(model, Run) or found is None or found.weights == weights_of(model.path, weights):
+        return found, None
+    if found.choice == "32":
+        return None, None
+    return None, f"{model.path}: its {PRECISION} was measured for other weights than these, so it is not used"
+
+
+def _describe(chosen: Sequence[MeasuredPrecision]) -> str:
+    """Return a line that says why the precision is bfloat16."""
+    first = chosen[0]
+    if len(chosen) == 1:
+        return f"precision: bfloat16, because {first.why}"
+    return f"precision: bfloat16, because it was measured to be good enough for each of {number_of(len(chosen), 'run')}"

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
-from scipy.special import erfcx
+from scipy.special import erf, erfcx
 
 Reals: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[Reals], Reals]
@@ -20,6 +20,8 @@ Function: TypeAlias = Callable[[Reals], Reals]
 HALF_LOG_2 = np.log(2) / 2
 # t = 1 / (1 + GELU_SCALE |x|), the variable of the tail's polynomial, up to where the tail ends in float32.
 GELU_SCALE, GELU_END = 0.21, 13.5
+# Up to here the distribution function is a polynomial in bfloat16; beyond, it is 0 or 1.
+GELU_MIDDLE_END = 4.25
 _POINTS = 20001
 
 
@@ -66,17 +68,31 @@ def _gelu_tail(t: Reals) -> Reals:
     return np.asarray(erfcx((1 / t - 1) / GELU_SCALE / np.sqrt(2)) / 2 / t)
 
 
+def _gelu_middle(u: Reals) -> Reals:
+    """((Phi(x) - 1/2) / x - 1/2 / GELU_MIDDLE_END) / (u - GELU_MIDDLE_END^2) for u = x^2."""
+    # The quotients have limits at both ends of the interval, where they are 0 / 0.
+    u = np.clip(u, 1e-9, GELU_MIDDLE_END**2 - 1e-7)
+    x = np.sqrt(u)
+    return np.asarray((erf(x / np.sqrt(2)) / x - 1 / GELU_MIDDLE_END) / 2 / (u - GELU_MIDDLE_END**2))
+
+
 def fits() -> dict[str, tuple[Reals, float]]:
     """Return each array's coefficients, the highest power first, and the relative error of the function made of it."""
     exp, exp_error = minimax(_exp_rest, lambda r: r * r / np.exp(r), -HALF_LOG_2, HALF_LOG_2, 4)
     artanh, artanh_error = minimax(_artanh_rest, lambda s: s / (1 + s * _artanh_rest(s)), 0, 1 / 9, 3)
     tail, tail_error = minimax(_gelu_tail, lambda t: 1 / _gelu_tail(t), 1 / (1 + GELU_SCALE * GELU_END), 1, 8)
+    square = GELU_MIDDLE_END**2
+    middle, middle_error = minimax(_gelu_middle, lambda u: u * (square - u), 0, square, 7)
+    whole = np.polymul(middle, [1, -square])
+    whole[-1] += 0.5 / GELU_MIDDLE_END
     return {
         # e^r = 1 + r + r^2 (...)
         "kExp": (np.append(exp, [1, 1]), exp_error),
         # artanh(u) = u (1 + u^2 (...))
         "kArtanh": (artanh, artanh_error),
         "kGeluTail": (tail, tail_error),
+        # An absolute error, of gelu.
+        "kGeluMiddle": (whole, middle_error),
     }
 
 

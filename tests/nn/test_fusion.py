@@ -106,8 +106,21 @@ def test_replaced_and_parametrised_modules_do_what_they_say():
 @needs_native
 def test_other_precisions_and_autocast_call_the_layers():
     assert "float64" in reason(make().double())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.float16):
         assert "autocast" in reason(make())
+    assert "float16" in reason(make().half())
+
+
+@needs_native
+def test_bfloat16_takes_the_operator_where_the_processor_has_it():
+    lacking = native.why_no_bfloat16()
+    half = make().bfloat16()
+    for block in (make(), half):
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=block is not half):
+            choice = block.explain_backend()
+            assert choice.declined.get("native") == lacking
+            assert choice.computed == ("reference" if lacking else "native in bfloat16")
+            assert block(torch.randn(1, 16, 4, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 @needs_native

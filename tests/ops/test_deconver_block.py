@@ -10,21 +10,10 @@ from hypothesis import strategies as st
 from deconvseg.ops import native
 from deconvseg.ops.deconver_block import Weights, choose_block, deconver_block, reference
 from deconvseg.ops.native import interface
+from drawn import block_weights
 from tolerance import assert_near, with_gradients
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
-
-
-def block_weights(channels, ratio, kernel, hidden, generator):
-    ones, sources = (1,) * len(kernel), channels * ratio
-
-    def draw(*shape):
-        return torch.randn(shape, generator=generator) / max(1, shape[1] if len(shape) > 1 else 1) ** 0.5
-
-    pointwise = [(channels, sources), (hidden, channels), (channels, hidden)]
-    behind = [tensor for rows, columns in pointwise for tensor in (draw(rows, columns, *ones), draw(rows))]
-    first = [draw(channels, channels, *ones), draw(channels, ratio, *kernel)]
-    return Weights(*first, draw(sources, channels, *ones), draw(sources), *behind)
 
 
 def usual_block(x, *weights):

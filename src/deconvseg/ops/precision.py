@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -39,6 +40,14 @@ def layers_compute_in_bfloat16(device_type: str, tensors: Sequence[Tensor | None
     if autocast_is_on(device_type):
         return torch.get_autocast_dtype(device_type) == torch.bfloat16
     return all(tensor.dtype == torch.bfloat16 for tensor in tensors if tensor is not None)
+
+
+@overload
+def as_computed(*tensors: Tensor, images: int = 1) -> tuple[Tensor, ...]: ...
+
+
+@overload
+def as_computed(*tensors: Tensor | None, images: int = 1) -> tuple[Tensor | None, ...]: ...
 
 
 def as_computed(*tensors: Tensor | None, images: int = 1) -> tuple[Tensor | None, ...]:

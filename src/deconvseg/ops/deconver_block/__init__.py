@@ -7,6 +7,7 @@ from deconvseg.ops.backends import Choice, choose
 from deconvseg.ops.deconver_block import library
 from deconvseg.ops.deconver_block.weights import Weights
 from deconvseg.ops.overriding import overridable
+from deconvseg.ops.precision import as_computed
 
 __all__ = ["Weights", "choose_block", "deconver_block"]
 
@@ -25,8 +26,10 @@ def deconver_block(x: Tensor, weights: Weights, *, eps: float, norm_eps: float, 
     """Apply a Deconver block with one group per channel and one update to (B, C, \\*S) with 2 or 3 axes (Eq. 4 to 7).
 
     ``eps`` belongs to Eq. 7, ``norm_eps`` to the instance normalisation. ``backend`` is the chosen backend; by default
-    the first that accepts the tensors. Returns (B, C, \\*S) with the channels innermost in memory. Raises
-    :class:`~deconvseg.errors.InputError` if no kernel accepts the tensors.
+    the first that accepts the tensors. Returns (B, C, \\*S) with the channels innermost in memory, in bfloat16 where
+    layers compute in it. Raises :class:`~deconvseg.errors.InputError` if no kernel accepts the tensors.
     """
+    x, *parameters = as_computed(x, *weights)
+    weights = Weights(*parameters)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights))
     return library.apply(x, weights, eps, norm_eps, keep, backend)

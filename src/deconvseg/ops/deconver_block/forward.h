@@ -55,18 +55,13 @@ inline void pack_mlp(const Worker& worker, const Shape& shape, const Weights& we
 template <int Ratio, int Kernel>
 class Planes {
   public:
-    // Planes per step: enough voxels for fast matrix products.
-    static int64_t at_once(const Shape& shape) {
-        return std::max<int64_t>(1, std::min(shape.depth, 2048 / (shape.height * shape.width)));
-    }
-
     // `lag` is the number of margins between the newest plane and the oldest plane that is still needed.
     Planes(const Shape& shape, const Weights& weights, const Packed& packed, int64_t lag)
         : shape_(shape),
           weights_(weights),
           packed_(packed),
           kernel_{shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio},
-          step_(at_once(shape)),
+          step_(planes_at_once(shape)),
           image_(shape, step_ + lag * shape.margin(), 1),
           source_(shape, step_ + lag * shape.margin(), Ratio),
           explained_(shape, step_ + lag * shape.margin(), 1) {}
@@ -81,9 +76,6 @@ class Planes {
     static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.channels; }
 
   protected:
-    // A task of S * V has this many times as many lines as other tasks, because its rows share their inputs.
-    static constexpr int64_t kStrip = 4;
-
     // Number of planes whose neighbours are all available if `count` planes are.
     int64_t ready(int64_t count) const {
         return count == shape_.depth ? count : std::max<int64_t>(0, count - shape_.margin());
@@ -149,7 +141,7 @@ class Planes {
 template <int Ratio, int Kernel>
 class Mixer : public Planes<Ratio, Kernel> {
     using Base = Planes<Ratio, Kernel>;
-    using Base::explained_, Base::image_, Base::kernel_, Base::kStrip, Base::packed_, Base::ready, Base::shape_,
+    using Base::explained_, Base::image_, Base::kernel_, Base::packed_, Base::ready, Base::shape_,
         Base::source_, Base::step_, Base::weights_;
 
   public:

@@ -5,27 +5,13 @@
 
 using namespace deconvseg;
 
-namespace {
-
-block::Shape shape_of(const int64_t* sizes, const float* eps) {
-    return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],  sizes[5], sizes[6],
-            sizes[7], sizes[8], sizes[9], sizes[10], eps[0],   eps[1]};
-}
-
-block::Weights weights_of(const float* const* weights) {
-    return {weights[0], weights[1], weights[2], weights[3], weights[4],
-            weights[5], weights[6], weights[7], weights[8], weights[9]};
-}
-
-}  // namespace
-
 // x, y and z (may be null) are (batch, depth, height, width, channels); sizes and weights are in the order of
 // block::Shape and block::Weights; eps has the constants of the update and of the normalisation. Returns 0, or 1 if
 // memory ran out.
 extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, const int64_t* sizes,
                                         const float* const* weights, const float* eps) {
-    const block::Shape shape = shape_of(sizes, eps);
-    const block::Weights parameters = weights_of(weights);
+    const block::Shape shape = block::shape_of(sizes, eps);
+    const block::Weights parameters = block::weights_of(weights);
     const size_t bytes = shape.batch * shape.voxels() * shape.channels * sizeof(float);
     prefer_large_pages(y, bytes);
     if (z != nullptr) prefer_large_pages(z, bytes);
@@ -41,8 +27,8 @@ extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, cons
 extern "C" int deconvseg_deconver_block_backward(const float* grad, const float* x, const float* z, const int64_t* sizes,
                                                  const float* const* weights, const float* eps,
                                                  float* const* gradients) {
-    const block::Shape shape = shape_of(sizes, eps);
-    const block::Weights parameters = weights_of(weights);
+    const block::Shape shape = block::shape_of(sizes, eps);
+    const block::Weights parameters = block::weights_of(weights);
     const block::Gradients results = {gradients[0], gradients[1], gradients[2], gradients[3], gradients[4], gradients[5],
                                       gradients[6], gradients[7], gradients[8], gradients[9], gradients[10]};
     prefer_large_pages(gradients[0], shape.batch * shape.voxels() * shape.channels * sizeof(float));

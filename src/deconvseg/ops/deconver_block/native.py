@@ -6,9 +6,13 @@ from torch import Tensor
 from deconvseg.ops.deconver_block.weights import Weights
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers, threads_for, why_unreadable
+from deconvseg.ops.precision import layers_compute_in_bfloat16
 
 _RATIOS = (1, 2, 4)
 _NAMES = " ".join(("x", *Weights._fields))
+BFLOAT16 = True
+# Ends of the functions' names by the type of the images.
+_OF = {torch.float32: "", torch.bfloat16: "_bfloat16"}
 _DEPTH_TAPS = 15  # kDepthTaps of shape.h
 
 
@@ -20,7 +24,7 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
     shapes = [(channels, channels, *ones), (channels, ratio, *kernel)]
     for rows, columns in ((sources, channels), (channels, sources), (hidden, channels), (channels, hidden)):
         shapes += [(rows, columns, *ones), (rows,)]
-    if unreadable := why_unreadable(_NAMES, x, *weights):
+    if unreadable := why_unreadable(_NAMES, x, *weights, bfloat16=True):
         return unreadable
     if x.ndim not in CHANNELS_LAST or x.ndim != given.filters.ndim or any(size % 2 == 0 for size in kernel):
         return "they take images of two or three axes and filters of as many, of odd sizes"
@@ -28,6 +32,11 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
         return "the shapes of the weights are not those of one group per channel"
     if channels % lanes() or hidden % lanes():
         return f"{channels} channels and {hidden} hidden ones are not multiples of {lanes()}"
+    if layers_compute_in_bfloat16("cpu", (x, *weights)):
+        if ratio % 2:
+            return "in bfloat16 they take two source channels at a time, and each channel has one"
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights)):
+            return "gradients in bfloat16 are plain PyTorch's"
     if ratio not in _RATIOS:
         return f"they take 1, 2 or 4 source channels per channel, in groups of one channel, not {ratio}"
     if kernel[0] > _DEPTH_TAPS:
@@ -40,8 +49,8 @@ def forward(x: Tensor, weights: Weights, eps: float, norm_eps: float, keep: bool
     x, weights = channels_last(x), _contiguous(weights)
     result, between = torch.empty_like(x), torch.empty_like(x) if keep else x.new_empty(0)
     if x.numel():
-        tensors = (x, result, between if keep else None)
-        call("deconvseg_deconver_block", *map(pointer, tensors), *_rest(x, weights, eps, norm_eps))
+        images = [pointer(image, x.dtype) for image in (x, result, between if keep else None)]
+        call(f"deconvseg_deconver_block{_OF[x.dtype]}", *images, *_rest(x, weights, eps, norm_eps))
     return result, between
 
 

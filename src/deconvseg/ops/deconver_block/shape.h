@@ -30,10 +30,21 @@ struct Weights {
         *contract, *contract_bias;
 };
 
+inline Shape shape_of(const int64_t* sizes, const float* eps) {
+    return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],  sizes[5], sizes[6],
+            sizes[7], sizes[8], sizes[9], sizes[10], eps[0],   eps[1]};
+}
+
+inline Weights weights_of(const float* const* weights) {
+    return {weights[0], weights[1], weights[2], weights[3], weights[4],
+            weights[5], weights[6], weights[7], weights[8], weights[9]};
+}
+
 // Ring buffer of a tensor's last planes in channel blocks, [block][y + borders][x + borders][per][lane], zero borders.
-class Ring {
+template <class T>
+class RingOf {
   public:
-    Ring(const Shape& shape, int64_t planes, int64_t per)
+    RingOf(const Shape& shape, int64_t planes, int64_t per)
         : slots_(std::min(planes, shape.depth)),
           pixel_(per * kLanes),
           row_((shape.width + shape.kernel_w - 1) * pixel_),
@@ -45,38 +56,47 @@ class Ring {
 
     // Zero the buffer, each worker a share.
     void clear(const Worker& worker) const {
-        worker.share(slots_, [&](int64_t slot) { std::memset(data_ + slot * plane_, 0, plane_ * sizeof(float)); });
+        worker.share(slots_, [&](int64_t slot) { std::memset(data_ + slot * plane_, 0, plane_ * sizeof(T)); });
     }
 
     // First pixel of row y of a block; the borders lie before and after the row.
-    float* line(int64_t plane, int64_t block, int64_t y) const {
+    T* line(int64_t plane, int64_t block, int64_t y) const {
         return data_ + plane % slots_ * plane_ + block * block_ + y * row_ + corner_;
     }
     // Top left tap of row y, or null if the plane is outside the volume.
-    const float* taps(int64_t plane, int64_t block, int64_t y) const {
+    const T* taps(int64_t plane, int64_t block, int64_t y) const {
         return plane < 0 || plane >= depth_ ? nullptr : line(plane, block, y) - corner_;
     }
     int64_t pixel() const { return pixel_; }
     int64_t row() const { return row_; }
 
     // Row y of all channels, as the left matrix of a product.
-    Left left(int64_t plane, int64_t y) const {
+    LeftOf<T> left(int64_t plane, int64_t y) const {
         return {line(plane, 0, y), pixel_, 1, pixel_, plane_ / block_, block_};
     }
     // Address of column `column` of pixel x of a row.
-    float* at(int64_t plane, int64_t y, int64_t x, int64_t column) const {
+    T* at(int64_t plane, int64_t y, int64_t x, int64_t column) const {
         return line(plane, column / pixel_, y) + x * pixel_ + column % pixel_;
     }
 
   private:
     int64_t slots_, pixel_, row_, block_, plane_, depth_, corner_;
-    Buffer data_;
+    BufferOf<T> data_;
 };
+using Ring = RingOf<float>;
 
 // Column of source channel e = c * ratio + r in blocked order: [block][r][lane].
 inline int64_t source_channel(const Shape& shape, int64_t column) {
     const int64_t per = shape.ratio * kLanes, lane = column % kLanes;
     return (column / per * kLanes + lane) * shape.ratio + column % per / kLanes;
+}
+
+// A task of S * V has this many times as many lines as other tasks, because its rows share their inputs.
+constexpr int64_t kStrip = 4;
+
+// Planes of the mixer per step: enough voxels for fast matrix products.
+inline int64_t planes_at_once(const Shape& shape) {
+    return std::max<int64_t>(1, std::min(shape.depth, 2048 / (shape.height * shape.width)));
 }
 
 // Lines (image rows) per task: enough voxels to reuse a panel of weights several times from cache.
@@ -94,26 +114,27 @@ void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, 
 }
 
 // A matrix product for each of some lines, panel by panel: left(line), finish(line, x, column, sums).
-template <class Lefts, class Finish>
-void multiply_lines(int64_t first, int64_t last, int64_t width, const float* packed, int64_t columns, Lefts left,
-                    Finish finish) {
+template <class T, class Lefts, class Finish>
+void multiply_lines(int64_t first, int64_t last, int64_t width, const BufferOf<T>& packed, int64_t columns,
+                    Lefts left, Finish finish) {
+    const T* panel = packed;
     for (int64_t column = 0; column < columns; column += kTileColumns) {
         int64_t depth = 0;
         for (int64_t line = first; line < last; ++line) {
-            const Left of = left(line);
+            const LeftOf<T> of = left(line);
             depth = of.depth * of.segments;
-            multiply_column(of, width, packed, columns, column,
-                            [&](int64_t x, int64_t c, vec sums) { finish(line, x, c, sums); });
+            multiply_column(of, width, panel, columns, column,
+                            [&](int64_t x, int64_t c, const auto& sums) { finish(line, x, c, sums); });
         }
-        packed += depth * kTileColumns;
+        panel += packed_size<T>(depth, kTileColumns);
     }
 }
 
 // Pack (depth x columns) weights, given by value(k, column); each worker packs a share of the panels.
-template <class Value>
-void pack(const Worker& worker, float* packed, int64_t depth, int64_t columns, Value value) {
+template <class T, class Value>
+void pack(const Worker& worker, const BufferOf<T>& packed, int64_t depth, int64_t columns, Value value) {
     worker.share((columns + kTileColumns - 1) / kTileColumns, [&](int64_t panel) {
-        pack_panel(packed + panel * depth * kTileColumns, depth, columns, panel * kTileColumns, value);
+        pack_panel(packed + panel * packed_size<T>(depth, kTileColumns), depth, columns, panel * kTileColumns, value);
     });
 }
 
@@ -129,7 +150,8 @@ class Statistics {
           mean(channels_),
           scale(channels_) {}
 
-    void measure(const Worker& worker, const float* x) {
+    template <class T>
+    void measure(const Worker& worker, const T* x) {
         worker.share(chunks_, [&](int64_t chunk) {
             sum(x, voxels_ * chunk / chunks_, voxels_ * (chunk + 1) / chunks_, &partial_[chunk * channels_ * 2]);
         });
@@ -148,7 +170,8 @@ class Statistics {
     }
 
     // norm(x) of some voxels.
-    void normalise(const float* x, int64_t voxels, float* to) const {
+    template <class T>
+    void normalise(const T* x, int64_t voxels, T* to) const {
         for (int64_t v = 0; v < voxels; ++v)
             for (int64_t c = 0; c < channels_; c += kLanes) {
                 const vec away = load(x + v * channels_ + c) - load(&mean[c]);
@@ -165,7 +188,8 @@ class Statistics {
     }
 
     // Two passes over a few voxels at a time, which stay in cache; one pass would suffer cancellation.
-    void sum(const float* x, int64_t first, int64_t last, double* result) const {
+    template <class T>
+    void sum(const T* x, int64_t first, int64_t last, double* result) const {
         std::fill(result, result + channels_ * 2, 0.0);
         for (int64_t from = first; from < last; from += 64) {
             const int64_t n = std::min<int64_t>(64, last - from);

@@ -64,14 +64,6 @@ DECONVSEG_INLINE float widened(bfloat16 value) {
     return result;
 }
 
-DECONVSEG_INLINE pairs load_pairs(const bfloat16* from) {
-    pairs value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-}
-
-DECONVSEG_INLINE void store_pairs(bfloat16* to, pairs value) { std::memcpy(to, &value, sizeof value); }
-
 // The pair at an address, in all lanes.
 DECONVSEG_INLINE pairs splat_pair(const bfloat16* from) {
     int32_t pair;
@@ -79,11 +71,35 @@ DECONVSEG_INLINE pairs splat_pair(const bfloat16* from) {
     return pair - pairs{};
 }
 
+DECONVSEG_INLINE pairs load_pairs(const bfloat16* from) {
+    pairs value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+// For values that are used several times; see load_once in ndc/kernels.h.
+DECONVSEG_INLINE pairs load_pairs_once(const bfloat16* from) {
+    pairs value = load_pairs(from);
+    asm("" : "+v"(value));
+    return value;
+}
+
+DECONVSEG_INLINE void store_pairs(bfloat16* to, pairs value) { std::memcpy(to, &value, sizeof value); }
+
+// 2 * kLanes numbers in order.
+DECONVSEG_INLINE pairs narrow(vec low, vec high) { return (pairs)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low); }
+
 // Lane by lane, the pair of a first and a second number.
 DECONVSEG_INLINE pairs pair_up(vec first, vec second) {
-    const pairs low = __builtin_convertvector(narrow(first), pairs);
-    return low | __builtin_convertvector(narrow(second), pairs) << 16;
+    typedef int16_t words __attribute__((vector_size(2 * kLanes * sizeof(int16_t))));
+    constexpr words order = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                             8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return (pairs)_mm512_permutexvar_epi16((__m512i)order, (__m512i)narrow(first, second));
 }
+
+// Store the sums of a row of a matrix product.
+DECONVSEG_INLINE void store_all(bfloat16* to, const vec (&values)[2]) { store_pairs(to, narrow(values[0], values[1])); }
+DECONVSEG_INLINE void store_all(bfloat16* to, const vec (&values)[1]) { store(to, values[0]); }
 
 DECONVSEG_INLINE vec first_of(pairs value) { return (vec)(value << 16); }
 DECONVSEG_INLINE vec second_of(pairs value) { return (vec)(value & static_cast<int32_t>(0xffff0000)); }

@@ -31,4 +31,18 @@ DECONVSEG_INLINE vec gelu_slope(vec x) {
     return at.cumulative + x * at.bell * 0.398942280f;
 }
 
+// (Phi(x) - 1/2) / x in x^2 for |x| <= kGeluEnd, with the value 1/2 / kGeluEnd at the end: fitted by
+// benchmarks/kernel_constants.py, error of x Phi(x) 4.5e-5.
+constexpr float kGeluEnd = 4.25f;
+constexpr float kGeluMiddle[] = {6.7489146e-11f, -6.3224097e-09f, 2.604772e-07f,
+                                -6.2906083e-06f, 0.0001008074f, -0.0011570086f,
+                                 0.009994482f, -0.06666988f, 0.39911255f};
+
+// gelu to the rounding of bfloat16: an absolute error of 5e-5, and 0 or x beyond kGeluEnd. It needs no exponential and no
+// division.
+DECONVSEG_INLINE vec gelu_for_bfloat16(vec x) {
+    const vec high = x > kGeluEnd ? splat(kGeluEnd) : x, inside = high < -kGeluEnd ? splat(-kGeluEnd) : high;
+    return x * (0.5f + inside * polynomial(kGeluMiddle, inside * inside));
+}
+
 }  // namespace deconvseg

@@ -101,13 +101,19 @@ DECONVSEG_INLINE void run_tile(const LeftOf<T>& left, int64_t row, const T* b, i
                                Finish finish) {
     vec sums[Rows][Vectors] = {};
     multiply_tile<Rows, Vectors>(sums, left, left.data + row * left.row, b, b_row);
+    if constexpr (Operands<T>::kDepth > 1) {
 #pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i)
+        for (int i = 0; i < Rows; ++i) finish(row + i, column, sums[i]);
+    } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 4
-        for (int j = 0; j < Vectors; ++j) finish(row + i, column + j * kLanes, sums[i][j]);
+            for (int j = 0; j < Vectors; ++j) finish(row + i, column + j * kLanes, sums[i][j]);
+    }
 }
 
-// Product of rows with one panel of columns; finish(row, column, sums) receives each vector of sums.
+// Product of rows with one panel of columns; finish(row, column, sums) receives each vector of sums or, in bfloat16,
+// those of a row as an array (of two vectors, or of one in a narrow last panel), which are stored together.
 template <int Vectors, class T, class Finish>
 DECONVSEG_INLINE void multiply_panel(const LeftOf<T>& left, int64_t rows, const T* b, int64_t b_row, int64_t column,
                                      Finish finish) {

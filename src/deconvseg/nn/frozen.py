@@ -17,7 +17,7 @@ from deconvseg.ops.backends import Choice, why_layers_on_cpu
 from deconvseg.ops.instance_norm import instance_norm, instance_norm_
 from deconvseg.ops.layout import channels_last
 from deconvseg.ops.torch_internals import ConvNd
-from deconvseg.ops.winograd import Packing, choose_packing, winograd_conv
+from deconvseg.ops.winograd import Packing, choose_packing, packed_type, winograd_conv
 
 _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
@@ -126,7 +126,8 @@ def freeze(network: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d | nn.Conv3d) and fits_winograd(layer):
             _change_class(layer, _WINOGRAD)
             cast(_Winograd, layer).packing = Packing()
-            cast(_Winograd, layer).packing.of(layer.weight, cast(_Winograd, layer).explain_backend().backend)
+            backend = cast(_Winograd, layer).explain_backend().backend
+            cast(_Winograd, layer).packing.of(layer.weight, backend, packed_type(layer.weight.detach()))
         elif why_special(layer, tuple(_OTHERS)) is None:
             _change_class(layer, _OTHERS)
             if isinstance(layer, FrozenConv2d | FrozenConv3d):

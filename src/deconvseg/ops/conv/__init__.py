@@ -11,12 +11,16 @@ from deconvseg.ops.backends import Choice, choose, chosen
 from deconvseg.ops.conv import library
 from deconvseg.ops.layout import is_dense
 from deconvseg.ops.overriding import overridable
+from deconvseg.ops.precision import as_computed, in_full_precision, layers_compute_in_bfloat16, without_autocast
 
 __all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
 
 # By name, so that a function is called in its current version if other code has replaced it.
 _CONV = {3: "conv1d", 4: "conv2d", 5: "conv3d"}
 _TRANSPOSE = {3: "conv_transpose1d", 4: "conv_transpose2d", 5: "conv_transpose3d"}
+
+# Positions per weight of an upsampling, below which the product of the weights, in float32, costs more than it saves.
+_FEWEST, _FEWEST_IN_BFLOAT16 = 4, 32
 
 
 @overridable
@@ -47,17 +51,23 @@ def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Ten
 
     Equals ``conv(cat([skip, conv_transpose(x, spread, bias, stride=K)]), fuse)`` with ``skip`` (B, O, \\*(S * K)),
     ``x`` (B, I, \\*S), ``spread`` (I, J, \\*K) and ``fuse`` (P, O + J, 1, ...), but computes no intermediate image,
-    because the composition of the two linear maps is one linear map. Returns (B, P, \\*(S * K)).
+    because the composition of the two linear maps is one linear map. Returns (B, P, \\*(S * K)). In bfloat16 all sums,
+    and the product of the weights, are computed in float32.
     """
     ones, channels, kernel = (1,) * (x.ndim - 2), skip.shape[1], spread.shape[2:]
     zeros = (0,) * len(ones)
     fine = (x.shape[0], *(length * step for length, step in zip(x.shape[2:], kernel, strict=True)))
-    # With few positions the product of the weights costs more than it saves. Shapes that do not fit raise an error
-    # here.
-    if (skip.shape[0], *skip.shape[2:]) != fine or math.prod(fine) < 4 * spread.shape[0] * kernel.numel():
-        both = torch.cat([skip, conv_transpose(x, spread, bias, stride=kernel)], dim=1)
-        return conv(both, fuse, None, stride=ones, padding=zeros)
+    lowered = layers_compute_in_bfloat16(x.device.type, (skip, x, spread, bias, fuse))
+    fewest = (_FEWEST_IN_BFLOAT16 if lowered else _FEWEST) * spread.shape[0] * kernel.numel()
+    # Shapes that do not fit raise an error here.
+    if (skip.shape[0], *skip.shape[2:]) != fine or math.prod(fine) < fewest:
+        return _join_apart(skip, x, spread, bias, fuse)
     of_skip, of_x = fuse[:, :channels], fuse[:, channels:].flatten(1)
+    if lowered:
+        backend = chosen(library.JOIN, skip, x, of_skip, spread, bias)
+        if backend == "reference":
+            return _join_apart(skip, x, spread, bias, fuse)
+        return _join_in_bfloat16(skip, x, spread, bias, (of_skip, of_x), backend)
     weight = torch.einsum("ij...,pj->ip...", spread, of_x)
     total = None if bias is None else of_x @ bias
     result = conv(skip, of_skip, total, stride=ones, padding=zeros)
@@ -66,6 +76,24 @@ def join(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Ten
     if differentiated or backend == "reference" or not is_dense(result, last=True):
         return result + _transpose(x, weight, None, kernel, backend)
     library.add_conv_transpose(result, x, weight, backend)
+    return result
+
+
+def _join_apart(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: Tensor) -> Tensor:
+    axes = x.ndim - 2
+    both = torch.cat([skip, conv_transpose(x, spread, bias, stride=spread.shape[2:])], dim=1)
+    return conv(both, fuse, None, stride=(1,) * axes, padding=(0,) * axes)
+
+
+def _join_in_bfloat16(
+    skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor | None, fuse: tuple[Tensor, Tensor], backend: str
+) -> Tensor:
+    # In float32, so that the product of the weights is rounded once.
+    with without_autocast(x.device.type):
+        of_skip, of_x = in_full_precision(*fuse)
+        weight = torch.einsum("ij...,pj->ip...", spread.to(of_x.dtype), of_x)
+        total = None if bias is None else of_x @ bias.to(of_x.dtype)
+        result: Tensor = library.join(skip.bfloat16(), x.bfloat16(), of_skip, weight, total, backend)
     return result
 
 
@@ -103,7 +131,7 @@ def _why_pytorch_derives(x: Tensor, weight: Tensor, stride: Sequence[int], paddi
 
 def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], backend: str) -> Tensor:
     if backend != "reference":
-        result: Tensor = library.conv_transpose(x, weight, bias, backend)
+        result: Tensor = library.conv_transpose(*as_computed(x, weight, bias), backend)
         return result
     convolved: Tensor = getattr(F, _TRANSPOSE[weight.ndim])(x, weight, bias, tuple(stride))
     return convolved

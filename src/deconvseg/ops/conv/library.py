@@ -19,6 +19,8 @@ register_backend("conv", "native", device="cpu", kernels="deconvseg.ops.conv.nat
 register_backend(
     "conv_transpose", "native", device="cpu", kernels="deconvseg.ops.conv.native", decline="decline_transpose"
 )
+JOIN = define_operator("join", 5, images=2, of_layers=True)
+register_backend("join", "native", device="cpu", kernels="deconvseg.ops.conv.native", decline="decline_join")
 
 
 def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
@@ -34,7 +36,10 @@ def _fake_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _fake_gradient(low: Tensor, high: Tensor, kernel: list[int], *rest: Any) -> tuple[Tensor, Tensor]:
-    return low.new_empty((low.shape[1], high.shape[1], *kernel)), low.new_empty(low.shape[1])
+    precise = torch.promote_types(low.dtype, torch.float32)
+    sizes = (low.shape[1], high.shape[1], *kernel), (low.shape[1],)
+    gradient, total = (low.new_empty(size, dtype=precise) for size in sizes)
+    return gradient, total
 
 
 def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -62,7 +67,37 @@ def _differentiate_transpose(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...
     return (
         conv(grad, weight, None, kernel, none, ctx.backend) if of_x else None,
         conv_weight_gradient(x, grad, kernel, kernel, none, ctx.backend)[0] if of_weight else None,
-        grad.sum((0, *range(2, grad.ndim))) if of_bias else None,
+        _sum_of_channels(grad) if of_bias else None,
+    )
+
+
+def _sum_of_channels(image: Tensor) -> Tensor:
+    return image.sum((0, *range(2, image.ndim)), dtype=torch.promote_types(image.dtype, torch.float32))
+
+
+def _fake_join(skip: Tensor, x: Tensor, of_skip: Tensor, spread: Tensor, bias: Tensor | None) -> Tensor:
+    return _empty(skip, of_skip.shape[0], skip.shape[2:])
+
+
+def _save_join(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+
+
+def _differentiate_join(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    skip, x, of_skip, spread = ctx.saved_tensors
+    for_skip, for_x, *for_weights = ctx.needs_input_grad[:5]
+    ones, none, kernel = [1] * (x.ndim - 2), [0] * (x.ndim - 2), list(spread.shape[2:])
+    of_weight, of_bias = (
+        conv_weight_gradient(grad, skip, ones, ones, none, ctx.backend)
+        if for_weights[0] or for_weights[2]
+        else (None, None)
+    )
+    return (
+        conv_transpose(grad, of_skip, None, ctx.backend) if for_skip else None,
+        conv(grad, spread, None, kernel, none, ctx.backend) if for_x else None,
+        of_weight,
+        conv_weight_gradient(x, grad, kernel, kernel, none, ctx.backend)[0] if for_weights[1] else None,
+        of_bias if for_weights[2] else None,
     )
 
 
@@ -100,6 +135,12 @@ define_in_torch(
     *(lambda kernels, *given: kernels.add_conv_transpose(*given), lambda *_: None),
 )
 define_in_torch(
+    JOIN,
+    "join",
+    "(Tensor skip, Tensor x, Tensor of_skip, Tensor spread, Tensor? bias) -> Tensor",
+    *(lambda kernels, *given: kernels.join(*given), _fake_join, _differentiate_join, _save_join),
+)
+define_in_torch(
     CONV,
     "conv_weight_gradient",
     f"(Tensor low, Tensor high, int[] kernel, {_SETTINGS}) -> (Tensor, Tensor)",
@@ -110,4 +151,5 @@ define_in_torch(
 conv = torch.ops.deconvseg.conv
 conv_transpose = torch.ops.deconvseg.conv_transpose
 add_conv_transpose = torch.ops.deconvseg.conv_transpose_add_
+join = torch.ops.deconvseg.join
 conv_weight_gradient = torch.ops.deconvseg.conv_weight_gradient

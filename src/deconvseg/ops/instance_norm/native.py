@@ -1,4 +1,4 @@
-"""Instance normalisation on a CPU, computed by native.cpp: float32, either memory format, no gradients."""
+"""Instance normalisation on a CPU: float32 or images in bfloat16, either memory format, no gradients."""
 
 import math
 
@@ -9,13 +9,15 @@ from deconvseg.errors import InputError
 from deconvseg.ops.layout import is_readable
 from deconvseg.ops.native.interface import call, floats, integers, pointer, threads_for, why_unreadable
 
+BFLOAT16 = True
+
 # Cost per element in multiplications, dominated by two reads and one write.
 _OPERATIONS = 16
 
 
 def decline(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> str | None:
     """Return why the kernels cannot normalise these tensors, or None."""
-    if unreadable := why_unreadable("x weight bias", x, weight, bias):
+    if unreadable := why_unreadable("x weight bias", x, weight, bias, bfloat16=True):
         return unreadable
     if x.ndim < 3:
         return "they take images of one axis or more"
@@ -46,11 +48,10 @@ def _normalise(
 ) -> None:
     if not x.numel():
         return
-    weight, bias = (None if tensor is None else tensor.contiguous() for tensor in (weight, bias))
+    weight, bias = (None if tensor is None else tensor.float().contiguous() for tensor in (weight, bias))
     sizes = [*x.shape[:2], math.prod(x.shape[2:]), not x.is_contiguous(), threads_for(_OPERATIONS * x.numel())]
     call(
-        "deconvseg_instance_norm",
-        *map(pointer, (x, weight, bias, out)),
-        integers(sizes),
-        floats([eps, negative_slope]),
+        "deconvseg_instance_norm_bfloat16" if x.dtype == torch.bfloat16 else "deconvseg_instance_norm",
+        *(pointer(x, x.dtype), pointer(weight), pointer(bias), pointer(out, x.dtype)),
+        *(integers(sizes), floats([eps, negative_slope])),
     )

@@ -1,11 +1,11 @@
 // Convolutions with kernels of 3 along each axis (or 1 along one), stride 1 and channels innermost, by Winograd's minimal
-// filtering F(2, 3): two results along an axis need four products instead of six. Exported as C functions.
-// A tile has two results along each axis whose kernel is 3, computed from four voxels of the image; a few dozen tiles
-// are processed at a time. With V = Bᵀ d from the image, M = V U for each place in a tile, and the result y = Aᵀ M:
-//     Bᵀ = 1 0 -1 0,  0 1 1 0,  0 -1 1 0,  0 1 0 -1      G = 1 0 0,  ½ ½ ½,  ½ -½ ½,  0 0 1      Aᵀ = 1 1 1 0,  0 1 -1 -1.
+// filtering along all axes whose kernel is 3. Exported as C functions.
+// A tile has two results along each of these axes, computed from four voxels of the image; a few dozen tiles are
+// processed at a time: V of the image, M = V U for each place in a tile, and the results from M.
 
 #include <algorithm>
 
+#include "filtering.h"
 #include "interface.h"
 #include "matmul.h"
 #include "parallel.h"
@@ -19,17 +19,6 @@ struct Shape {
 };
 
 constexpr int64_t kFloatsAtOnce = 1 << 16;  // of V and M per worker: 256 KB
-
-DECONVSEG_INLINE void transform_image(vec* a, int64_t step) {
-    const vec first = a[0] - a[2 * step], sum = a[step] + a[2 * step];
-    const vec difference = a[2 * step] - a[step], last = a[step] - a[3 * step];
-    a[0] = first, a[step] = sum, a[2 * step] = difference, a[3 * step] = last;
-}
-
-DECONVSEG_INLINE void transform_result(vec* a, int64_t step) {
-    const vec sum = a[step] + a[2 * step], difference = a[step] - a[2 * step];
-    a[0] += sum, a[step] = difference - a[3 * step];
-}
 
 // Tiles of Z x Y x X voxels with kResults results along each axis.
 template <int Z, int Y, int X>
@@ -153,8 +142,6 @@ void convolve(const Shape& shape, const float* image, const float* packed, const
 // Compute U, packed for products: for each place, the weights (written, read, kernel) with G applied along each axis of
 // 3.
 void pack(const Shape& shape, const float* weight, float* packed) {
-    constexpr double kG[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-    constexpr double kOne[1][3] = {{1, 0, 0}};
     const int64_t size = packed_size(shape.read, shape.written);
     const int64_t taps[3] = {shape.kernel[0], shape.kernel[1], shape.kernel[2]};
     int64_t places[3];
@@ -167,11 +154,7 @@ void pack(const Shape& shape, const float* weight, float* packed) {
             pack_panel(packed + place * size + column * shape.read, shape.read, shape.written, column,
                        [&](int64_t k, int64_t n) {
                            const float* w = weight + (n * shape.read + k) * taps[0] * taps[1] * taps[2];
-                           double sum = 0;
-                           for (int64_t z = 0; z < taps[0]; ++z)
-                               for (int64_t y = 0; y < taps[1]; ++y)
-                                   for (int64_t x = 0; x < taps[2]; ++x, ++w) sum += g[0][z] * g[1][y] * g[2][x] * *w;
-                           return static_cast<float>(sum);
+                           return static_cast<float>(transformed(w, taps, g));
                        });
     }
 }

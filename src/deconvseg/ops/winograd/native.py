@@ -1,4 +1,4 @@
-"""Winograd convolutions on a CPU, computed by native.cpp: float32, channels innermost, no gradients."""
+"""Winograd convolutions on a CPU in float32 or bfloat16: channels innermost, no gradients."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,15 @@ from torch import Tensor
 from deconvseg.errors import InputError
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.native.interface import call, integers, lanes, pointer, threads_for, why_unreadable
+from deconvseg.ops.precision import layers_compute_in_bfloat16
 
 _KERNELS = ((3, 3), (3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 3, 1))
+BFLOAT16 = True
+
+# With fewer channels the transforms take longer than the products that they save; PyTorch's convolution is then faster.
+_FEWEST_IN_BFLOAT16 = 32
+# Ends of the names of the C functions.
+_ENDS = {torch.float32: "", torch.bfloat16: "_bfloat16"}
 _PANEL = 2  # vectors per panel of packed weights: kTileVectors of matmul.h
 
 
@@ -29,45 +36,53 @@ def decline_weight(weight: Tensor) -> str | None:
 
 def decline(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
     """Return why the kernels cannot convolve an image, or None."""
-    if unreadable := why_unreadable("x bias", x, bias):
+    if unreadable := why_unreadable("x weight bias", x, weight, bias, bfloat16=True):
         return unreadable
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1]:
         return f"they take images of {weight.shape[1]} channels"
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
         return "gradients are plain PyTorch's"
+    if layers_compute_in_bfloat16("cpu", (x, weight, bias)) and min(weight.shape[:2]) < _FEWEST_IN_BFLOAT16:
+        return f"PyTorch's convolutions in bfloat16 are faster with fewer than {_FEWEST_IN_BFLOAT16} channels"
     return decline_weight(weight)
 
 
-def pack(weight: Tensor) -> Tensor:
-    """Return U, the transformed weights (O, I, \\*K), in the order that this processor's kernels use."""
+def pack(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return U, the transformed weights (O, I, \\*K), as ``dtype``, in the order that this processor's kernels use."""
     if reason := decline_weight(weight):
         raise InputError(f"weights of shape {tuple(weight.shape)} cannot be packed: {reason}")
-    weight, packed = weight.detach().contiguous(), weight.new_empty(_packed_size(weight.shape))
+    weight, packed = weight.detach().contiguous(), weight.new_empty(_packed_size(weight.shape, dtype), dtype=dtype)
     sizes = _sizes((1, weight.shape[1], 1, 1, 1)[: weight.ndim], weight.shape, threads=1)
-    call("deconvseg_winograd_pack", *map(pointer, (weight, packed)), sizes)
+    call(f"deconvseg_winograd_pack{_ENDS[dtype]}", pointer(weight), pointer(packed, dtype), sizes)
     return packed
 
 
 def conv(x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int]) -> Tensor:
-    """Convolve (B, I, \\*S) with packed weights (``written``, I, \\*K); the result has the size of the image."""
-    x = channels_last(x)
+    """Convolve (B, I, \\*S) with packed weights (``written``, I, \\*K) of its type; the result has the image's size."""
+    x, dtype = channels_last(x), packed.dtype
     shape = (x.shape[0], written, *x.shape[2:])
-    out = torch.empty(shape, dtype=x.dtype, memory_format=CHANNELS_LAST[x.ndim])
-    if packed.numel() != _packed_size((written, x.shape[1], *kernel)):
+    out = torch.empty(shape, dtype=dtype, memory_format=CHANNELS_LAST[x.ndim])
+    if packed.numel() != _packed_size((written, x.shape[1], *kernel), dtype):
         raise InputError(f"{packed.numel()} packed weights are not those of {x.shape[1]} and {written} channels")
     if out.numel():
         threads = threads_for(x.numel() * written * math.prod(kernel))
         sizes = _sizes(x.shape, (written, x.shape[1], *kernel), threads)
         bias = None if bias is None else bias.contiguous()
-        call("deconvseg_winograd_conv", *map(pointer, (x, packed, bias, out)), sizes)
+        images = pointer(x, dtype), pointer(packed, dtype), pointer(bias), pointer(out, dtype)
+        call(f"deconvseg_winograd_conv{_ENDS[dtype]}", *images, sizes)
     return out
 
 
-def _packed_size(weight: Sequence[int]) -> int:
-    """Return the number of floats of packed weights: for each place of a tile a matrix with columns in full panels."""
+def _packed_size(weight: Sequence[int], dtype: torch.dtype) -> int:
+    """Return the number of packed weights: for each place of a tile a matrix with columns in full panels.
+
+    In bfloat16 a tile has two axes, and the taps along the third one are rows of the matrix.
+    """
     written, read, *kernel = weight
-    panel = _PANEL * lanes()
-    return math.prod(4 if length == 3 else 1 for length in kernel) * read * -(-written // panel) * panel
+    panel, filtered = _PANEL * lanes(), kernel.count(3)
+    rows = math.prod(kernel) // 9 * read if dtype == torch.bfloat16 else read
+    places = 16 if dtype == torch.bfloat16 else 4**filtered
+    return places * rows * -(-written // panel) * panel
 
 
 def _sizes(image: Sequence[int], weight: Sequence[int], threads: int) -> object:

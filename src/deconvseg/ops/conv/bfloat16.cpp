@@ -63,9 +63,10 @@ void join(const Shape& shape, const Join& given) {
                     std::copy_n(given.skip + fine[row] * shape.of_skip, shape.of_skip, rows + row * depth);
                 }
                 multiply(LeftOf<bfloat16>{rows, depth, 1, depth}, count, packed + tap * size, columns,
-                         [&](int64_t row, int64_t column, vec sums) {
-                             const vec add = given.bias == nullptr ? vec{} : load(given.bias + column);
-                             store(given.out + fine[row] * columns + column, sums + add);
+                         [&](int64_t row, int64_t column, auto& sums) {
+                             if (given.bias != nullptr)
+                                 for (vec& sum : sums) sum += load(given.bias + column + (&sum - sums) * kLanes);
+                             store_all(given.out + fine[row] * columns + column, sums);
                          });
             }
         });

@@ -146,8 +146,9 @@ void convolve(const Shape& shape, const bfloat16* image, const bfloat16* packed,
                                                 shape.read,              work.taps, tiles * shape.read};
                     float* to = m + place * work.step_m - column;
                     multiply_column(left, planes * tiles, packed + place * size + column / kTileColumns * panel,
-                                    shape.written, column, [&](int64_t row, int64_t c, vec sums) {
-                                        store(to + row * kTileColumns + c, sums);
+                                    shape.written, column, [&](int64_t row, int64_t c, const auto& sums) {
+                                        for (const vec& sum : sums)
+                                            store(to + row * kTileColumns + c + (&sum - sums) * kLanes, sum);
                                     });
                 }
                 for (int64_t row = 0; row < planes * tiles; ++row)

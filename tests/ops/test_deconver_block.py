@@ -25,7 +25,9 @@ def blocks(draw):
     dims = draw(st.sampled_from((2, 3)))
     size = draw(st.lists(st.sampled_from((1, 2, 3, 5, 7, 8, 11)), min_size=dims, max_size=dims))
     kernel = draw(st.lists(st.sampled_from((1, 3, 5, 7)), min_size=dims, max_size=dims))
-    ratio, channels, hidden = (draw(st.sampled_from(values)) for values in ((1, 2, 4), (16, 32, 48), (16, 80)))
+    ratio, channels, hidden = (
+        draw(st.sampled_from(values)) for values in ((1, 2, 4), (3, 8, 16, 24, 32, 48), (6, 16, 80))
+    )
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     batch = draw(st.integers(1, 2))
     x = torch.randn((batch, channels, *size), generator=generator) + draw(st.sampled_from((0.0, 3.0)))
@@ -56,6 +58,9 @@ CASES = {
     "many planes": ((1, 16, 40, 16, 16), (3, 3, 3), 4, 64, 1e-8),
     "flat": ((1, 16, 1, 1, 24), (3, 3, 3), 4, 64, 1e-8),
     "no eps": ((1, 16, 4, 5, 6), (3, 3, 3), 4, 64, 0.0),
+    "8 channels": ((2, 8, 9, 13), (3, 3), 4, 32, 1e-8),
+    "channels and hidden ones that fill no vector": ((2, 21, 4, 3, 7), (3, 3, 3), 2, 27, 1e-8),
+    "fewer channels than half a vector, no eps": ((1, 3, 5, 12), (5, 3), 1, 5, 0.0),
 }
 
 
@@ -145,11 +150,16 @@ def test_an_empty_batch_gives_an_empty_result_and_zero_gradients():
 
 @needs_native
 @pytest.mark.parametrize(
-    ("channels", "ratio", "hidden", "reason"),
-    [(17, 4, 64, "17 channels"), (16, 3, 64, "1, 2 or 4 source channels"), (16, 4, 65, "65 hidden ones")],
+    ("channels", "ratio", "kernel", "reason"),
+    [
+        (15, 4, (3, 3), "the shapes of the weights"),
+        (16, 3, (3, 3), "1, 2 or 4 source channels"),
+        (16, 4, (3, 4), "of odd sizes"),
+        (16, 4, (17, 3), "kernel size 17 is over 15"),
+    ],
 )
-def test_what_the_kernels_do_not_take_is_declined_with_the_reason(channels, ratio, hidden, reason):
-    weights = block_weights(channels, ratio, (3, 3), hidden, torch.Generator().manual_seed(0))
+def test_what_the_kernels_do_not_take_is_declined_with_the_reason(channels, ratio, kernel, reason):
+    weights = block_weights(16, ratio, kernel, 64, torch.Generator().manual_seed(0))
     choice = choose_block(torch.randn(1, channels, 4, 4), weights)
     assert choice.backend == "reference"
     assert reason in choice.declined["native"]

@@ -29,10 +29,10 @@ class MixerBackward : public Planes<Ratio, Kernel> {
           grad_denominator_(shape, slots(), Ratio),
           grad_image_(shape, slots(), 1),
           grad_explained_(shape, slots(), 1),
-          normal_(most() * shape.channels),
-          sum_source_(shape.channels * Ratio * shape.channels),
-          sum_project_out_(shape.channels * shape.channels * Ratio),
-          sum_source_bias_(shape.channels * Ratio),
+          normal_(most() * shape.inner()),
+          sum_source_(shape.inner() * Ratio * shape.channels),
+          sum_project_out_(shape.channels * shape.inner() * Ratio),
+          sum_source_bias_(shape.inner() * Ratio),
           sum_filters_(parts(shape) * shape.blocks() * shape.taps() * kPer) {}
 
     void clear(const Worker& worker) const {
@@ -41,10 +41,10 @@ class MixerBackward : public Planes<Ratio, Kernel> {
                                  &grad_explained_})
             ring->clear(worker);
         if (worker.index != 0) return;
-        const int64_t channels = shape_.channels;
-        std::fill_n(static_cast<float*>(sum_source_), channels * channels * Ratio, 0.0f);
-        std::fill_n(static_cast<float*>(sum_project_out_), channels * channels * Ratio, 0.0f);
-        std::fill_n(static_cast<float*>(sum_source_bias_), channels * Ratio, 0.0f);
+        const int64_t channels = shape_.channels, sources = shape_.inner() * Ratio;
+        std::fill_n(static_cast<float*>(sum_source_), channels * sources, 0.0f);
+        std::fill_n(static_cast<float*>(sum_project_out_), channels * sources, 0.0f);
+        std::fill_n(static_cast<float*>(sum_source_bias_), sources, 0.0f);
         std::fill_n(static_cast<float*>(sum_filters_), parts(shape_) * shape_.blocks() * shape_.taps() * kPer, 0.0f);
     }
 
@@ -82,12 +82,14 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     // Write the gradients of the parameters whose rows or columns are summed in blocked order.
     void write(const Worker& worker) const {
         const int64_t channels = shape_.channels, sources = channels * Ratio, taps = shape_.taps();
-        worker.share(sources, [&](int64_t column) {
+        const int64_t inner_sources = shape_.inner() * Ratio;
+        worker.share(inner_sources, [&](int64_t column) {
             const int64_t e = source_channel(shape_, column);
+            if (e < 0) return;
             gradients_.source_bias[e] = sum_source_bias_[column];
             std::copy_n(sum_source_ + column * channels, channels, gradients_.source + e * channels);
             for (int64_t c = 0; c < channels; ++c)
-                gradients_.project_out[c * sources + e] = sum_project_out_[c * sources + column];
+                gradients_.project_out[c * sources + e] = sum_project_out_[c * inner_sources + column];
             for (int64_t tap = 0; tap < taps; ++tap) {
                 float total = 0;
                 for (int64_t part = 0; part < parts(shape_); ++part)
@@ -112,7 +114,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     void update(int64_t first, int64_t last, const float* grad) const {
         const int64_t channels = shape_.channels, width = shape_.width;
         multiply_lines(
-            first, last, width, reversed_.project_out, channels * Ratio,
+            first, last, width, reversed_.project_out, shape_.inner() * Ratio,
             [&](int64_t line) { return Left{grad + line * width * channels, channels, 1, channels}; },
             [&](int64_t line, int64_t x, int64_t c, vec sums) { store(this->at(grad_source_, line, x, c), sums); });
         const float eps = shape_.eps;
@@ -140,7 +142,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     void sum_update(const Worker& worker, int64_t first, int64_t last, const float* grad) const {
         const int64_t channels = shape_.channels, width = shape_.width, height = shape_.height;
         add_outer(
-            worker, sum_project_out_, channels, channels * Ratio, first * height, last * height, width,
+            worker, sum_project_out_, channels, shape_.inner() * Ratio, first * height, last * height, width,
             [&](int64_t line, int64_t row) { return grad + line * width * channels + row; }, channels,
             [&](int64_t line, int64_t column) { return this->at(updated_, line, 0, column); }, kPer);
         add_columns(
@@ -168,7 +170,8 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     // From the gradient of S * V to those of S and, through both rectifiers and both products, of norm(x).
     void finish_planes(const Worker& worker, const Statistics& statistics, int64_t first, int64_t last, const float* x,
                        float* grad_normal) const {
-        const int64_t channels = shape_.channels, width = shape_.width, height = shape_.height;
+        const int64_t channels = shape_.channels, inner = shape_.inner(), sources = inner * Ratio;
+        const int64_t width = shape_.width, height = shape_.height;
         share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
             ndc::filter_gradients_row<Ratio, Kernel, 1>(sum, {this->line_of(source_, line, block)},
                                                        {this->around(grad_explained_, line, block)}, image_.row(),
@@ -177,26 +180,24 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         const int64_t from = first * height;
         share_lines(worker, shape_, first, last, [&](int64_t a, int64_t b) {
             finish(a, b, grad_normal);
-            const int64_t at = a * width * channels;
-            statistics.normalise(x + at, (b - a) * width, normal_ + at - from * width * channels);
+            statistics.normalise(x + a * width * channels, (b - a) * width, normal_ + (a - from) * width * inner);
         });
         worker.meet();
         const auto source = [&](int64_t line, int64_t row) { return this->at(grad_source_, line, 0, row); };
         const auto image = [&](int64_t line, int64_t column) { return this->at(image_, line, 0, column); };
         const auto grad = [&](int64_t line, int64_t row) { return this->at(grad_image_, line, 0, row); };
         const auto normal = [&](int64_t line, int64_t column) {
-            return normal_ + (line - from) * width * channels + column;
+            return normal_ + (line - from) * width * inner + column;
         };
-        add_outer(worker, sum_source_, channels * Ratio, channels, from, last * height, width, source, kPer, image,
-                  kLanes);
-        add_columns(worker, sum_source_bias_, channels * Ratio, from, last * height, width, source, kPer);
+        add_outer(worker, sum_source_, sources, channels, from, last * height, width, source, kPer, image, kLanes);
+        add_columns(worker, sum_source_bias_, sources, from, last * height, width, source, kPer);
         add_outer(worker, gradients_.project_in, channels, channels, from, last * height, width, grad, kLanes, normal,
-                  channels);
+                  inner);
         worker.meet();
     }
 
     void finish(int64_t first, int64_t last, float* grad_normal) const {
-        const int64_t channels = shape_.channels, width = shape_.width;
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width;
         for (int64_t block = 0; block < shape_.blocks(); ++block)
             for (int64_t line = first; line < last; ++line) {
                 const float* source = this->line_of(source_, line, block);
@@ -209,7 +210,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
                                                  });
             }
         multiply_lines(
-            first, last, width, reversed_.source, channels,
+            first, last, width, reversed_.source, inner,
             [&](int64_t line) { return grad_source_.left(this->plane(line), this->y(line)); },
             [&](int64_t line, int64_t x, int64_t c, vec sums) {
                 float* to = this->at(grad_image_, line, x, c);
@@ -220,7 +221,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
             first, last, width, reversed_.project_in, channels,
             [&](int64_t line) { return grad_image_.left(this->plane(line), this->y(line)); },
             [&](int64_t line, int64_t x, int64_t c, vec sums) {
-                store(grad_normal + (line * width + x) * channels + c, sums);
+                store_some(grad_normal + (line * width + x) * channels + c, sums, channels - c);
             });
     }
 

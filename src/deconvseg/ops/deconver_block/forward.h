@@ -11,36 +11,44 @@ namespace deconvseg::block {
 // Parameters in the order in which the matrix products and row kernels read them.
 struct Packed {
     explicit Packed(const Shape& shape)
-        : project_in(packed_size(shape.channels, shape.channels)),
-          source(packed_size(shape.channels, shape.channels * shape.ratio)),
-          project_out(packed_size(shape.channels * shape.ratio, shape.channels)),
+        : project_in(packed_size(shape.channels, shape.inner())),
+          source(packed_size(shape.inner(), shape.inner() * shape.ratio)),
+          project_out(packed_size(shape.inner() * shape.ratio, shape.channels)),
           expand(packed_size(shape.channels, shape.hidden)),
           contract(packed_size(shape.hidden, shape.channels)),
-          filters(shape.channels * shape.ratio * shape.taps()),
-          source_bias(shape.channels * shape.ratio) {}
+          filters(shape.inner() * shape.ratio * shape.taps()),
+          source_bias(shape.inner() * shape.ratio) {}
 
     Buffer project_in, source, project_out, expand, contract, filters, source_bias;
 };
 
 inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& weights, Packed& packed) {
     const int64_t channels = shape.channels, sources = channels * shape.ratio, taps = shape.taps();
-    pack(worker, packed.project_in, channels, channels,
-         [&](int64_t k, int64_t column) { return weights.project_in[column * channels + k]; });
-    pack(worker, packed.source, channels, sources,
-         [&](int64_t k, int64_t column) { return weights.source[source_channel(shape, column) * channels + k]; });
-    pack(worker, packed.project_out, sources, channels,
-         [&](int64_t k, int64_t column) { return weights.project_out[column * sources + source_channel(shape, k)]; });
+    const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
+    pack(worker, packed.project_in, channels, inner, [&](int64_t k, int64_t column) {
+        return column < channels ? weights.project_in[column * channels + k] : 0.0f;
+    });
+    pack(worker, packed.source, inner, inner_sources, [&](int64_t k, int64_t column) {
+        const int64_t e = source_channel(shape, column);
+        return k < channels && e >= 0 ? weights.source[e * channels + k] : 0.0f;
+    });
+    pack(worker, packed.project_out, inner_sources, channels, [&](int64_t k, int64_t column) {
+        const int64_t e = source_channel(shape, k);
+        return e >= 0 ? weights.project_out[column * sources + e] : 0.0f;
+    });
     worker.share(shape.blocks(), [&](int64_t block) {
         const int64_t per = shape.ratio * kLanes;
         float* of = packed.filters + block * taps * per;
         for (int64_t tap = 0; tap < taps; ++tap)
             for (int64_t j = 0; j < per; ++j) {
                 const int64_t e = source_channel(shape, block * per + j);
-                const float value = weights.filters[e * taps + tap];
+                const float value = e >= 0 ? weights.filters[e * taps + tap] : 0.0f;
                 of[tap * per + j] = value < 0 ? 0.0f : value;
             }
-        for (int64_t j = 0; j < per; ++j)
-            packed.source_bias[block * per + j] = weights.source_bias[source_channel(shape, block * per + j)];
+        for (int64_t j = 0; j < per; ++j) {
+            const int64_t e = source_channel(shape, block * per + j);
+            packed.source_bias[block * per + j] = e >= 0 ? weights.source_bias[e] : 0.0f;
+        }
     });
 }
 
@@ -73,7 +81,7 @@ class Planes {
     }
 
     // Floats that a worker needs in addition to the rings.
-    static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.channels; }
+    static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.inner(); }
 
   protected:
     // Number of planes whose neighbours are all available if `count` planes are.
@@ -104,14 +112,14 @@ class Planes {
 
     // Compute X = relu(W norm(x)) and the first source S = relu(W X + b) for some lines.
     void make(int64_t first, int64_t last, const Statistics& statistics, const float* x, float* scratch) const {
-        const int64_t channels = shape_.channels, width = shape_.width;
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width;
         statistics.normalise(x + first * width * channels, (last - first) * width, scratch);
         multiply_lines(
-            first, last, width, packed_.project_in, channels,
-            [&](int64_t line) { return Left{scratch + (line - first) * width * channels, channels, 1, channels}; },
+            first, last, width, packed_.project_in, inner,
+            [&](int64_t line) { return Left{scratch + (line - first) * width * inner, inner, 1, channels}; },
             [&](int64_t line, int64_t x, int64_t c, vec sums) { store(at(image_, line, x, c), relu(sums)); });
         multiply_lines(
-            first, last, width, packed_.source, channels * Ratio,
+            first, last, width, packed_.source, inner * Ratio,
             [&](int64_t line) { return image_.left(plane(line), y(line)); },
             [&](int64_t line, int64_t x, int64_t c, vec sums) {
                 store(at(source_, line, x, c), relu(sums + load(packed_.source_bias + c)));
@@ -188,7 +196,9 @@ class Mixer : public Planes<Ratio, Kernel> {
             [&](int64_t line) { return source_.left(this->plane(line), this->y(line)); },
             [&](int64_t line, int64_t at, int64_t c, vec sums) {
                 const int64_t to = (line * width + at) * channels + c;
-                store(z + to, load(x + to) + (sums + load(weights_.project_out_bias + c)));
+                const int64_t count = channels - c;
+                const vec bias = load_some(weights_.project_out_bias + c, count);
+                store_some(z + to, load_some(x + to, count) + (sums + bias), count);
             });
     }
 };
@@ -200,24 +210,27 @@ class Mlp {
         : shape_(shape), weights_(weights), packed_(packed) {}
 
     static constexpr int64_t kVoxels = 128;  // per task
-    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.channels + shape.hidden); }
+    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.inner() + shape.inner_hidden()); }
 
     void run(const Worker& worker, const Statistics& statistics, const float* z, float* y, float* scratch) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden, voxels = shape_.voxels();
-        float* normal = scratch + kVoxels * hidden;
+        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
+        float* normal = scratch + kVoxels * inner_hidden;
         worker.share((voxels + kVoxels - 1) / kVoxels, [&](int64_t i) {
             const float* from = z + i * kVoxels * channels;
             float* to = y + i * kVoxels * channels;
             const int64_t rows = std::min(kVoxels, voxels - i * kVoxels);
             statistics.normalise(from, rows, normal);
-            multiply(Left{normal, channels, 1, channels}, rows, packed_.expand, hidden,
+            multiply(Left{normal, inner, 1, channels}, rows, packed_.expand, hidden,
                      [&](int64_t row, int64_t c, vec sums) {
-                         store(scratch + row * hidden + c, gelu(sums + load(weights_.expand_bias + c)));
+                         const vec bias = load_some(weights_.expand_bias + c, hidden - c);
+                         store(scratch + row * inner_hidden + c, gelu(sums + bias));
                      });
-            multiply(Left{scratch, hidden, 1, hidden}, rows, packed_.contract, channels,
+            multiply(Left{scratch, inner_hidden, 1, hidden}, rows, packed_.contract, channels,
                      [&](int64_t row, int64_t c, vec sums) {
-                         const int64_t at = row * channels + c;
-                         store(to + at, load(from + at) + (sums + load(weights_.contract_bias + c)));
+                         const int64_t at = row * channels + c, count = channels - c;
+                         const vec bias = load_some(weights_.contract_bias + c, count);
+                         store_some(to + at, load_some(from + at, count) + (sums + bias), count);
                      });
         });
     }

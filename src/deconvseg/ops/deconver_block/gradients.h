@@ -12,9 +12,9 @@ class NormGradient {
         : channels_(shape.channels),
           voxels_(shape.voxels()),
           chunks_(std::min<int64_t>(voxels_, 64)),
-          partial_(chunks_ * channels_ * 2),
-          mean_(channels_),
-          product_(channels_) {}
+          partial_(chunks_ * shape.inner() * 2),
+          mean_(shape.inner()),
+          product_(shape.inner()) {}
 
     void run(const Worker& worker, const Statistics& of, const float* x, const float* grad, const float* base,
              float* to) {
@@ -23,8 +23,8 @@ class NormGradient {
         worker.share(channels_, [&](int64_t c) {
             double total = 0, product = 0;
             for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-                total += partial_[(chunk * channels_ + c) * 2];
-                product += partial_[(chunk * channels_ + c) * 2 + 1];
+                total += partial_[(chunk * inner() + c) * 2];
+                product += partial_[(chunk * inner() + c) * 2 + 1];
             }
             mean_[c] = static_cast<float>(total / voxels_);
             product_[c] = static_cast<float>(product / voxels_);
@@ -33,29 +33,32 @@ class NormGradient {
         worker.share(chunks_, [&](int64_t chunk) {
             for (int64_t v = begin(chunk); v < begin(chunk + 1); ++v)
                 for (int64_t c = 0; c < channels_; c += kLanes) {
-                    const int64_t at = v * channels_ + c;
-                    const vec scale = load(&of.scale[c]), normal = (load(x + at) - load(&of.mean[c])) * scale;
-                    const vec centred = load(grad + at) - load(&mean_[c]) - normal * load(&product_[c]);
-                    store(to + at, load(base + at) + scale * centred);
+                    const int64_t at = v * channels_ + c, count = channels_ - c;
+                    const vec scale = load(&of.scale[c]);
+                    const vec normal = (load_some(x + at, count) - load(&of.mean[c])) * scale;
+                    const vec centred = load_some(grad + at, count) - load(&mean_[c]) - normal * load(&product_[c]);
+                    store_some(to + at, load_some(base + at, count) + scale * centred, count);
                 }
         });
         worker.meet();
     }
 
   private:
+    int64_t inner() const { return static_cast<int64_t>(mean_.size()); }
     int64_t begin(int64_t chunk) const { return voxels_ * chunk / chunks_; }
 
     void sum(const Statistics& of, const float* x, const float* grad, int64_t chunk) {
-        double* result = &partial_[chunk * channels_ * 2];
-        std::fill(result, result + channels_ * 2, 0.0);
+        double* result = &partial_[chunk * inner() * 2];
+        std::fill(result, result + inner() * 2, 0.0);
         for (int64_t from = begin(chunk); from < begin(chunk + 1); from += 64)
             for (int64_t c = 0; c < channels_; c += kLanes) {
                 vec total{}, product{};
                 const vec mean = load(&of.mean[c]), scale = load(&of.scale[c]);
                 for (int64_t v = from; v < std::min(from + 64, begin(chunk + 1)); ++v) {
-                    const vec value = load(grad + v * channels_ + c);
+                    const int64_t at = v * channels_ + c, count = channels_ - c;
+                    const vec value = load_some(grad + at, count);
                     total += value;
-                    product += value * ((load(x + v * channels_ + c) - mean) * scale);
+                    product += value * ((load_some(x + at, count) - mean) * scale);
                 }
                 for (int lane = 0; lane < kLanes; ++lane) {
                     result[(c + lane) * 2] += total[lane];

@@ -15,20 +15,25 @@ struct Gradients {
 // Parameters in the order in which the matrix products of the backward pass read them.
 struct PackedBackward {
     explicit PackedBackward(const Shape& shape)
-        : project_in(packed_size(shape.channels, shape.channels)),
-          source(packed_size(shape.channels * shape.ratio, shape.channels)),
-          project_out(packed_size(shape.channels, shape.channels * shape.ratio)),
+        : project_in(packed_size(shape.inner(), shape.channels)),
+          source(packed_size(shape.inner() * shape.ratio, shape.inner())),
+          project_out(packed_size(shape.channels, shape.inner() * shape.ratio)),
           expand(packed_size(shape.hidden, shape.channels)),
           contract(packed_size(shape.channels, shape.hidden)) {}
 
     void fill(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, sources = channels * shape.ratio, hidden = shape.hidden;
-        pack(worker, project_in, channels, channels,
-             [&](int64_t k, int64_t column) { return weights.project_in[k * channels + column]; });
-        pack(worker, source, sources, channels,
-             [&](int64_t k, int64_t column) { return weights.source[source_channel(shape, k) * channels + column]; });
-        pack(worker, project_out, channels, sources, [&](int64_t k, int64_t column) {
-            return weights.project_out[k * sources + source_channel(shape, column)];
+        const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
+        pack(worker, project_in, inner, channels, [&](int64_t k, int64_t column) {
+            return k < channels ? weights.project_in[k * channels + column] : 0.0f;
+        });
+        pack(worker, source, inner_sources, inner, [&](int64_t k, int64_t column) {
+            const int64_t e = source_channel(shape, k);
+            return e >= 0 && column < channels ? weights.source[e * channels + column] : 0.0f;
+        });
+        pack(worker, project_out, channels, inner_sources, [&](int64_t k, int64_t column) {
+            const int64_t e = source_channel(shape, column);
+            return e >= 0 ? weights.project_out[k * sources + e] : 0.0f;
         });
         pack(worker, expand, hidden, channels,
              [&](int64_t k, int64_t column) { return weights.expand[k * channels + column]; });
@@ -49,10 +54,10 @@ class MlpBackward {
           packed_(packed),
           reversed_(reversed),
           gradients_(gradients),
-          lines_(std::clamp<int64_t>((int64_t{2} << 20) / (shape.hidden * 4 * kWidth), 2, 32)),
-          normal_(lines_ * kWidth * shape.channels),
-          active_(lines_ * kWidth * shape.hidden),
-          grad_hidden_(lines_ * kWidth * shape.hidden) {}
+          lines_(std::clamp<int64_t>((int64_t{2} << 20) / (shape.inner_hidden() * 4 * kWidth), 2, 32)),
+          normal_(lines_ * kWidth * shape.inner()),
+          active_(lines_ * kWidth * shape.inner_hidden()),
+          grad_hidden_(lines_ * kWidth * shape.inner_hidden()) {}
 
     void run(const Worker& worker, const Statistics& statistics, const float* z, const float* grad,
              float* grad_normal) const {
@@ -83,21 +88,25 @@ class MlpBackward {
     void make(int64_t rows, int64_t at, const Statistics& statistics, const float* z, const float* grad,
               float* grad_normal) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden;
-        float *normal = normal_ + at * channels, *active = active_ + at * hidden, *back = grad_hidden_ + at * hidden;
+        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
+        float *normal = normal_ + at * inner, *active = active_ + at * inner_hidden;
+        float* back = grad_hidden_ + at * inner_hidden;
         statistics.normalise(z, rows, normal);
-        multiply(Left{normal, channels, 1, channels}, rows, packed_.expand, hidden,
+        multiply(Left{normal, inner, 1, channels}, rows, packed_.expand, hidden,
                  [&](int64_t row, int64_t c, vec sums) {
-                     const vec value = sums + load(weights_.expand_bias + c);
-                     store(active + row * hidden + c, gelu(value));
-                     store(back + row * hidden + c, gelu_slope(value));
+                     const vec value = sums + load_some(weights_.expand_bias + c, hidden - c);
+                     store(active + row * inner_hidden + c, gelu(value));
+                     store(back + row * inner_hidden + c, gelu_slope(value));
                  });
         multiply(Left{grad, channels, 1, channels}, rows, reversed_.contract, hidden,
                  [&](int64_t row, int64_t c, vec sums) {
-                     float* to = back + row * hidden + c;
+                     float* to = back + row * inner_hidden + c;
                      store(to, load(to) * sums);
                  });
-        multiply(Left{back, hidden, 1, hidden}, rows, reversed_.expand, channels,
-                 [&](int64_t row, int64_t c, vec sums) { store(grad_normal + row * channels + c, sums); });
+        multiply(Left{back, inner_hidden, 1, hidden}, rows, reversed_.expand, channels,
+                 [&](int64_t row, int64_t c, vec sums) {
+                     store_some(grad_normal + row * channels + c, sums, channels - c);
+                 });
     }
 
     void sum(const Worker& worker, const float* grad, int64_t first, int64_t last, int64_t width) const {
@@ -105,11 +114,13 @@ class MlpBackward {
         const auto of = [](const float* values, int64_t columns) {
             return [=](int64_t line, int64_t column) { return values + line * kWidth * columns + column; };
         };
-        const auto normal = of(normal_, channels), outer = of(grad, channels);
-        const auto active = of(active_, hidden), back = of(grad_hidden_, hidden);
-        add_outer(worker, gradients_.expand, hidden, channels, first, last, width, back, hidden, normal, channels);
-        add_outer(worker, gradients_.contract, channels, hidden, first, last, width, outer, channels, active, hidden);
-        add_columns(worker, gradients_.expand_bias, hidden, first, last, width, back, hidden);
+        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
+        const auto normal = of(normal_, inner), outer = of(grad, channels);
+        const auto active = of(active_, inner_hidden), back = of(grad_hidden_, inner_hidden);
+        add_outer(worker, gradients_.expand, hidden, channels, first, last, width, back, inner_hidden, normal, inner);
+        add_outer(worker, gradients_.contract, channels, hidden, first, last, width, outer, channels, active,
+                  inner_hidden);
+        add_columns(worker, gradients_.expand_bias, hidden, first, last, width, back, inner_hidden);
         add_columns(worker, gradients_.contract_bias, channels, first, last, width, outer, channels);
     }
 

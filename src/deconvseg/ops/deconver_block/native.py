@@ -30,9 +30,9 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
         return "they take images of two or three axes and filters of as many, of odd sizes"
     if x.shape[1] != channels or [tuple(weight.shape) for weight in weights] != shapes:
         return "the shapes of the weights are not those of one group per channel"
-    if channels % lanes() or hidden % lanes():
-        return f"{channels} channels and {hidden} hidden ones are not multiples of {lanes()}"
     if layers_compute_in_bfloat16("cpu", (x, *weights)):
+        if channels % lanes() or hidden % lanes():
+            return f"{channels} channels and {hidden} hidden ones are not multiples of {lanes()}, as bfloat16 needs"
         if ratio % 2:
             return "in bfloat16 they take two source channels at a time, and each channel has one"
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights)):

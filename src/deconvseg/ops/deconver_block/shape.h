@@ -17,7 +17,10 @@ struct Shape {
     int64_t batch, channels, depth, height, width, kernel_d, kernel_h, kernel_w, ratio, hidden, threads;
     float eps, norm_eps;
 
-    int64_t blocks() const { return channels / kLanes; }
+    // Inside, channels and hidden channels are padded to whole vectors. The padding has weights of zero and stays zero.
+    int64_t inner() const { return padded(channels); }
+    int64_t inner_hidden() const { return padded(hidden); }
+    int64_t blocks() const { return inner() / kLanes; }
     int64_t voxels() const { return depth * height * width; }
     int64_t lines() const { return depth * height; }
     int64_t margin() const { return kernel_d / 2; }
@@ -85,10 +88,10 @@ class RingOf {
 };
 using Ring = RingOf<float>;
 
-// Column of source channel e = c * ratio + r in blocked order: [block][r][lane].
+// Source channel e = c * ratio + r of a column in blocked order, [block][r][lane], or -1 in the padding.
 inline int64_t source_channel(const Shape& shape, int64_t column) {
-    const int64_t per = shape.ratio * kLanes, lane = column % kLanes;
-    return (column / per * kLanes + lane) * shape.ratio + column % per / kLanes;
+    const int64_t per = shape.ratio * kLanes, channel = column / per * kLanes + column % kLanes;
+    return channel < shape.channels ? channel * shape.ratio + column % per / kLanes : -1;
 }
 
 // A task of S * V has this many times as many lines as other tasks, because its rows share their inputs.
@@ -146,20 +149,20 @@ class Statistics {
           voxels_(shape.voxels()),
           chunks_(std::min<int64_t>(voxels_, 64)),
           eps_(shape.norm_eps),
-          partial_(chunks_ * channels_ * 2),
-          mean(channels_),
-          scale(channels_) {}
+          partial_(chunks_ * shape.inner() * 2),
+          mean(shape.inner()),
+          scale(shape.inner()) {}
 
     template <class T>
     void measure(const Worker& worker, const T* x) {
         worker.share(chunks_, [&](int64_t chunk) {
-            sum(x, voxels_ * chunk / chunks_, voxels_ * (chunk + 1) / chunks_, &partial_[chunk * channels_ * 2]);
+            sum(x, voxels_ * chunk / chunks_, voxels_ * (chunk + 1) / chunks_, &partial_[chunk * inner() * 2]);
         });
         worker.meet();
         worker.share(channels_, [&](int64_t c) {
             double average = 0, squares = 0, count = 0;
             for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-                const double* of = &partial_[(chunk * channels_ + c) * 2];
+                const double* of = &partial_[(chunk * inner() + c) * 2];
                 const double n = voxels_ * (chunk + 1) / chunks_ - voxels_ * chunk / chunks_;
                 merge(average, squares, count, of[0], of[1], n);
             }
@@ -169,17 +172,19 @@ class Statistics {
         worker.meet();
     }
 
-    // norm(x) of some voxels.
+    // norm(x) of some voxels, padded to whole vectors.
     template <class T>
     void normalise(const T* x, int64_t voxels, T* to) const {
         for (int64_t v = 0; v < voxels; ++v)
             for (int64_t c = 0; c < channels_; c += kLanes) {
-                const vec away = load(x + v * channels_ + c) - load(&mean[c]);
-                store(to + v * channels_ + c, away * load(&scale[c]));
+                const vec away = load_some(x + v * channels_ + c, channels_ - c) - load(&mean[c]);
+                store(to + v * inner() + c, away * load(&scale[c]));
             }
     }
 
   private:
+    int64_t inner() const { return static_cast<int64_t>(mean.size()); }
+
     static void merge(double& mean, double& squares, double& count, double other, double other_squares, double n) {
         const double step = other - mean, total = count + n;
         mean += step * n / total;
@@ -190,15 +195,15 @@ class Statistics {
     // Two passes over a few voxels at a time, which stay in cache; one pass would suffer cancellation.
     template <class T>
     void sum(const T* x, int64_t first, int64_t last, double* result) const {
-        std::fill(result, result + channels_ * 2, 0.0);
+        std::fill(result, result + inner() * 2, 0.0);
         for (int64_t from = first; from < last; from += 64) {
             const int64_t n = std::min<int64_t>(64, last - from);
             for (int64_t c = 0; c < channels_; c += kLanes) {
                 vec total{}, squares{};
-                for (int64_t v = from; v < from + n; ++v) total += load(x + v * channels_ + c);
+                for (int64_t v = from; v < from + n; ++v) total += load_some(x + v * channels_ + c, channels_ - c);
                 const vec average = total / static_cast<float>(n);
                 for (int64_t v = from; v < from + n; ++v) {
-                    const vec away = load(x + v * channels_ + c) - average;
+                    const vec away = load_some(x + v * channels_ + c, channels_ - c) - average;
                     squares += away * away;
                 }
                 for (int lane = 0; lane < kLanes; ++lane) {

@@ -127,7 +127,7 @@ DECONVSEG_INLINE void multiply_panel(const LeftOf<T>& left, int64_t rows, const 
     for (; row < rows; ++row) run_tile<1, Vectors>(left, row, b, b_row, column, finish);
 }
 
-// One panel, beginning at `column`, of a product with `columns` columns (a multiple of kLanes).
+// One panel, beginning at `column`, of a product with `columns` columns.
 template <class T, class Finish>
 DECONVSEG_INLINE void multiply_column(const LeftOf<T>& left, int64_t rows, const T* panel, int64_t columns,
                                       int64_t column, Finish finish) {
@@ -137,7 +137,7 @@ DECONVSEG_INLINE void multiply_column(const LeftOf<T>& left, int64_t rows, const
         multiply_panel<1>(left, rows, panel, kTileColumns, column, finish);
 }
 
-// Product of `rows` rows with a packed matrix of `columns` columns (a multiple of kLanes).
+// Product of `rows` rows with a packed matrix of `columns` columns; the last sums of a row may belong to missing columns.
 template <class T, class Finish>
 void multiply(const LeftOf<T>& left, int64_t rows, const typename LeftOf<T>::Element* packed, int64_t columns,
               Finish finish) {

@@ -10,34 +10,45 @@ namespace deconvseg {
 
 constexpr int kOuterRows = kTileRows < kLanes ? kTileRows : kLanes;
 
-template <int Vectors, class LeftAt, class RightAt>
+// `Rows` rows from `row` on; of the last vector of a row of `sum` only the existing columns are written.
+template <int Rows, int Vectors, class LeftAt, class RightAt>
 DECONVSEG_INLINE void add_outer_tile(float* sum, int64_t columns, int64_t row, int64_t column, int64_t first,
                                      int64_t last, int64_t width, LeftAt left, int64_t left_step, RightAt right,
                                      int64_t right_step) {
     // Starts from zero instead of `sum`, because sums of partial sums have smaller rounding errors.
-    vec sums[kOuterRows][Vectors] = {};
+    vec sums[Rows][Vectors] = {};
     for (int64_t line = first; line < last; ++line) {
         const float* a = left(line, row);
         const float *b = right(line, column), *c = Vectors > 1 ? right(line, column + kLanes) : b;
         for (int64_t x = 0; x < width; ++x, a += left_step, b += right_step, c += right_step) {
             const vec values[2] = {load(b), load(c)};
 #pragma GCC unroll 8
-            for (int i = 0; i < kOuterRows; ++i)
+            for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 2
                 for (int j = 0; j < Vectors; ++j) sums[i][j] += splat(a[i]) * values[j];
         }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < kOuterRows; ++i)
+    for (int i = 0; i < Rows; ++i)
 #pragma GCC unroll 2
         for (int j = 0; j < Vectors; ++j) {
             float* to = sum + (row + i) * columns + column + j * kLanes;
-            store(to, load(to) + sums[i][j]);
+            const int64_t count = columns - column - j * kLanes;
+            store_some(to, load_some(to, count) + sums[i][j], count);
         }
 }
 
+template <int Rows, class... Arguments>
+DECONVSEG_INLINE void add_outer_rows(float* sum, int64_t columns, int64_t row, int64_t column, Arguments... arguments) {
+    if (columns - column > kLanes)
+        add_outer_tile<Rows, 2>(sum, columns, row, column, arguments...);
+    else
+        add_outer_tile<Rows, 1>(sum, columns, row, column, arguments...);
+}
+
 // sum[row][column] += left(line, row)[x] right(line, column)[x] over all lines and their voxels x; the steps are the
-// floats from one voxel to the next. Each worker adds to its own part of `sum`, in the order of the lines.
+// floats from one voxel to the next. Each worker adds to its own part of `sum`, in the order of the lines. The vectors of
+// `right` are whole: a number of columns that is no multiple of the lanes is padded there, but not in `sum`.
 template <class LeftAt, class RightAt>
 void add_outer(const Worker& worker, float* sum, int64_t rows, int64_t columns, int64_t first, int64_t last,
                int64_t width, LeftAt left, int64_t left_step, RightAt right, int64_t right_step) {
@@ -47,12 +58,14 @@ void add_outer(const Worker& worker, float* sum, int64_t rows, int64_t columns, 
     worker.share(row_tasks * column_tasks, [&](int64_t task) {
         const int64_t column = task / row_tasks * kTileColumns, row = task % row_tasks * kRows;
         for (int64_t from = first; from < last; from += at_once)
-            for (int64_t r = row; r < std::min(rows, row + kRows); r += kOuterRows) {
+            for (int64_t r = row, end = std::min(rows, row + kRows); r < end;) {
                 const int64_t to = std::min(last, from + at_once);
-                if (columns - column > kLanes)
-                    add_outer_tile<2>(sum, columns, r, column, from, to, width, left, left_step, right, right_step);
+                const bool whole = r + kOuterRows <= end;
+                if (whole)
+                    add_outer_rows<kOuterRows>(sum, columns, r, column, from, to, width, left, left_step, right, right_step);
                 else
-                    add_outer_tile<1>(sum, columns, r, column, from, to, width, left, left_step, right, right_step);
+                    add_outer_rows<1>(sum, columns, r, column, from, to, width, left, left_step, right, right_step);
+                r += whole ? kOuterRows : 1;
             }
     });
 }
@@ -61,15 +74,16 @@ void add_outer(const Worker& worker, float* sum, int64_t rows, int64_t columns, 
 template <class ValuesAt>
 void add_columns(const Worker& worker, float* sum, int64_t columns, int64_t first, int64_t last, int64_t width,
                  ValuesAt values, int64_t step) {
-    worker.share(columns / kLanes, [&](int64_t i) {
+    worker.share((columns + kLanes - 1) / kLanes, [&](int64_t i) {
+        const int64_t count = columns - i * kLanes;
         vec total{};
         for (int64_t line = first; line < last; ++line) {
             const float* from = values(line, i * kLanes);
             vec of_line{};
-            for (int64_t x = 0; x < width; ++x) of_line += load(from + x * step);
+            for (int64_t x = 0; x < width; ++x) of_line += load_some(from + x * step, count);
             total += of_line;
         }
-        store(sum + i * kLanes, load(sum + i * kLanes) + total);
+        store_some(sum + i * kLanes, load_some(sum + i * kLanes, count) + total, count);
     });
 }
 

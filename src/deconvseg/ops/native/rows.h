@@ -6,24 +6,10 @@
 
 namespace deconvseg {
 
-inline int64_t padded(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
-
 // Strides in floats from one channel, and from one pixel, to the next; one of them is 1.
 struct Layout {
     int64_t channel, pixel;
 };
-
-DECONVSEG_INLINE vec load_some(const float* from, int64_t count) {
-    if (count >= kLanes) return load(from);
-    vec value{};
-    if (count > 0) std::memcpy(&value, from, count * sizeof(float));
-    return value;
-}
-
-DECONVSEG_INLINE void store_some(float* to, vec value, int64_t count) {
-    if (count >= kLanes) return store(to, value);
-    if (count > 0) std::memcpy(to, &value, count * sizeof(float));
-}
 
 // Write `pixels` rows of padded(channels) floats; the padding is 0.
 inline void to_rows(float* rows, const float* from, Layout layout, int64_t pixels, int64_t channels) {

@@ -60,7 +60,9 @@ void share_rows(const Worker& worker, int64_t voxels, int64_t rows, Task task) {
     worker.share((voxels + rows - 1) / rows, [&](int64_t i) { task(i * rows, std::min(voxels, (i + 1) * rows)); });
 }
 
-vec bias_at(const float* bias, int64_t column) { return bias == nullptr ? vec{} : load(bias + column); }
+vec bias_at(const float* bias, int64_t column, int64_t columns) {
+    return bias == nullptr ? vec{} : load_some(bias + column, columns - column);
+}
 
 void convolve(const Shape& shape, const float* high, const float* weight, const float* bias, float* low) {
     const int64_t depth = shape.depth(), taps = shape.taps(), columns = shape.low_channels;
@@ -84,7 +86,8 @@ void convolve(const Shape& shape, const float* high, const float* weight, const 
             }
             multiply(Left{left, depth, 1, depth}, last - first, packed, columns,
                      [&](int64_t row, int64_t column, vec sums) {
-                         store(low + (first + row) * columns + column, sums + bias_at(bias, column));
+                         store_some(low + (first + row) * columns + column, sums + bias_at(bias, column, columns),
+                                    columns - column);
                      });
         });
     });
@@ -97,8 +100,12 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
     const int64_t taps = shape.taps(), across = shape.kernel[2], columns = across * channels;
     const int64_t pairs = shape.kernel[0] * shape.kernel[1], size = packed_size(depth, columns);
     const int64_t voxels = shape.low_voxels(), groups = (voxels + kRows - 1) / kRows;
-    Buffer packed(pairs * size);
+    Buffer packed(pairs * size), biases(padded(columns));
     run_team(shape.threads, [&](const Worker& worker) {
+        worker.share(1, [&](int64_t) {
+            for (int64_t column = 0; column < padded(columns); ++column)
+                biases[column] = bias == nullptr ? 0.0f : bias[column % channels];
+        });
         worker.share(pairs, [&](int64_t pair) {
             for (int64_t column = 0; column < columns; column += kTileColumns)
                 pack_panel(packed + pair * size + column * depth, depth, columns, column, [&](int64_t k, int64_t c) {
@@ -115,8 +122,9 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
                          const int64_t plane = line / shape.low[1] * shape.kernel[0] + kz;
                          const int64_t above = plane * shape.high[1] + line % shape.low[1] * shape.kernel[1] + ky;
                          float* to = high + above * shape.high[2] * channels + x * columns + column;
-                         const vec value = sums + bias_at(bias, column % channels);
-                         store(to, add ? load(to) + value : value);
+                         const vec value = sums + load(biases + column);
+                         const int64_t count = columns - column;
+                         store_some(to, add ? load_some(to, count) + value : value, count);
                      });
         });
     });
@@ -125,10 +133,10 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
 // gradient[k][n] = sum over low voxels of the receptive field (k) times low (n); total[n] += sum of low, if given.
 void weigh(const Shape& shape, const float* low, const float* high, float* gradient, float* total) {
     constexpr int64_t kWidth = 64;
-    const int64_t columns = shape.low_channels, voxels = shape.low_voxels();
+    const int64_t columns = shape.low_channels, inner = padded(columns), voxels = shape.low_voxels();
     const int64_t depth = (shape.depth() + kOuterRows - 1) / kOuterRows * kOuterRows;
     const int64_t lines = std::clamp<int64_t>((int64_t{1} << 19) / (depth * kWidth), 2, 32), rows = lines * kWidth;
-    Buffer seen(rows * depth), grads(rows * columns), sums(depth * columns);
+    Buffer seen(rows * depth), grads(rows * inner), sums(depth * columns);
     std::fill_n(static_cast<float*>(sums), depth * columns, 0.0f);
     run_team(shape.threads, [&](const Worker& worker) {
         for (int64_t from = 0; from < voxels; from += rows) {
@@ -136,16 +144,18 @@ void weigh(const Shape& shape, const float* low, const float* high, float* gradi
             worker.share(used, [&](int64_t line) {
                 const int64_t at = line * kWidth, end = std::min(count, at + kWidth);
                 gather(shape, high, from + at, from + end, seen + at * depth, depth);
-                std::copy_n(low + (from + at) * columns, (end - at) * columns, grads + at * columns);
+                for (int64_t voxel = at; voxel < end; ++voxel)
+                    for (int64_t c = 0; c < columns; c += kLanes)
+                        store(grads + voxel * inner + c, load_some(low + (from + voxel) * columns + c, columns - c));
                 // The last line is padded with zeros, which add nothing.
                 std::fill(seen + end * depth, seen + (at + kWidth) * depth, 0.0f);
-                std::fill(grads + end * columns, grads + (at + kWidth) * columns, 0.0f);
+                std::fill(grads + end * inner, grads + (at + kWidth) * inner, 0.0f);
             });
             worker.meet();
             const auto rows_of = [&](int64_t line, int64_t row) { return seen + line * kWidth * depth + row; };
-            const auto columns_of = [&](int64_t line, int64_t c) { return grads + line * kWidth * columns + c; };
-            add_outer(worker, sums, depth, columns, 0, used, kWidth, rows_of, depth, columns_of, columns);
-            if (total != nullptr) add_columns(worker, total, columns, 0, used, kWidth, columns_of, columns);
+            const auto columns_of = [&](int64_t line, int64_t c) { return grads + line * kWidth * inner + c; };
+            add_outer(worker, sums, depth, columns, 0, used, kWidth, rows_of, depth, columns_of, inner);
+            if (total != nullptr) add_columns(worker, total, columns, 0, used, kWidth, columns_of, inner);
             worker.meet();
         }
     });
@@ -154,8 +164,8 @@ void weigh(const Shape& shape, const float* low, const float* high, float* gradi
 
 }  // namespace
 
-// Images are (batch, depth, height, width, channels); sizes are the fields of Shape in order; a bias may be null. The
-// number of output channels must be a multiple of the lanes. Each function returns 0, or 1 if memory ran out.
+// Images are (batch, depth, height, width, channels); sizes are the fields of Shape in order; a bias may be null. Each
+// function returns 0, or 1 if memory ran out.
 
 extern "C" int deconvseg_conv(const float* high, const float* weight, const float* bias, float* low,
                               const int64_t* sizes) {

@@ -12,7 +12,7 @@ import torch
 __all__ = ["ABI_VERSION", "bfloat16_library", "instruction_set", "library", "unavailable", "why_no_bfloat16"]
 
 # The same number as in abi.h.
-ABI_VERSION = 6
+ABI_VERSION = 7
 
 _HERE = Path(__file__).resolve().parent
 _BUILD = "python -m deconvseg.ops.native.build"

@@ -2,4 +2,4 @@
 #pragma once
 
 // Increase it, here and in __init__.py, when a function is added or its arguments or meaning change.
-#define DECONVSEG_ABI_VERSION 6
+#define DECONVSEG_ABI_VERSION 7

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import deconvseg
 
 #: Modules beneath the package that are no part of its public face.
-PRIVATE = {"__main__", "_version", "cli", "integrations", "system", "text", "units"}
+PRIVATE = {"__main__", "_version", "cli", "system", "text", "units"}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ PACKAGE = Path(deconvseg.__file__).parent
 OTHERS = {
     "data/layouts/left_out.py": "dcm2niix",
     "data/recording.py": "cp -p",
+    "integrations/onnx/run_onnx.py": "-o",
     "ops/native/build.py": "",
     "models/segmamba.py": "-p log p",
     # The en dash of LaTeX.

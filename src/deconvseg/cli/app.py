@@ -19,6 +19,7 @@ from deconvseg.cli import (
     crossval,
     data,
     evaluating,
+    exporting,
     information,
     planning,
     predicting,
@@ -47,6 +48,7 @@ app.command("plan", cls=Command)(planning.plan)
 app.command("train", cls=Command)(training.train)
 app.command("crossval", cls=Command)(crossval.crossval)
 app.command("predict", cls=Command)(predicting.predict)
+app.command("export", cls=Command)(exporting.export)
 app.command("threshold", cls=Command)(thresholds.threshold)
 app.command("evaluate", cls=Command)(evaluating.evaluate)
 app.command("report", cls=Command)(evaluating.report)
@@ -69,7 +71,7 @@ _KEPT = {
     ),
     "convert": "converted cases are kept; continue with the same command",
     "predict": "finished masks are kept; predict the others with --continue",
-    **dict.fromkeys(("plan", "evaluate", "report", "sampling", "complexity", "check"), "nothing was written"),
+    **dict.fromkeys(("plan", "evaluate", "report", "export", "sampling", "complexity", "check"), "nothing was written"),
 }
 
 

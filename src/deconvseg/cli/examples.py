@@ -32,6 +32,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg predict -i SCANS -o MASKS -m RUN --threshold 0.35",
         "deconvseg predict -i SCANS -o MASKS -m RUN --precision bf16",
     ),
+    "export": (
+        "deconvseg export RUN -o EXPORTED",
+        "deconvseg export CV -o EXPORTED -i DATASET",
+        "deconvseg export RUN -o EXPORTED --format openvino",
+        "python EXPORTED/run_onnx.py scan.nii.gz -o mask.nii.gz",
+    ),
     "threshold": (
         "deconvseg threshold RUN",
         "deconvseg threshold RUN --set 0.35",

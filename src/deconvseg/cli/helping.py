@@ -35,7 +35,20 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Metrics": ("metrics", "unit", "grid", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),
     "Machine": ("device", "devices", "nodes", "strategy", "precision", "workers", "jobs", "memory"),
-    "Output": ("output", "to", "number", "name", "link", "json", "explain", "listing", "show", "schema"),
+    "Output": (
+        "output",
+        "format",
+        "sampling",
+        "to",
+        "number",
+        "name",
+        "link",
+        "json",
+        "explain",
+        "listing",
+        "show",
+        "schema",
+    ),
 }
 _OTHERS, _ALL = "Further options", "Options"
 _MANY = 8

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from deconvseg.planning import Plan
 from deconvseg.runs import GRID, Threshold, check_threshold
 
 Ids = NDArray[np.uint8 | np.uint16]
+RuleKind = Literal["largest", "margin", "foreground", "classes", "regions"]
 
 
 def activate(logits: Tensor, regions: bool) -> Tensor:
@@ -85,6 +87,37 @@ class Rule:
             first = _largest(probabilities[1:], self.plan) + 1
             return first.masked_fill_(~(1 - probabilities[0] > _single(self.threshold)), 0)
         return self._decide_by_name(probabilities, self.threshold)
+
+    @property
+    def kind(self) -> RuleKind:
+        """The kind of the rule: "regions", "largest", "margin" (of two classes), "foreground" or "classes"."""
+        if self.plan.regions is not None:
+            return "regions"
+        if self.threshold is None:
+            return "largest"
+        if self.plan.outputs == 2:
+            return "margin"
+        return "foreground" if isinstance(self.threshold, float) else "classes"
+
+    def bounds(self, *, logits: bool) -> dict[int, float]:
+        """Return the bound of each map that has one, in the order of application, on the scale of :meth:`decide`.
+
+        The bound of a "margin" is that of map 1 minus map 0, and that of the "foreground" of 1 - p(background), map 0;
+        bounds of "foreground" and "classes" are always on probabilities.
+        """
+        kind = self.kind
+        if kind == "regions":
+            bounds = self._region_bounds(logits)
+            return {place: bounds[place] for place in self.plan.painting_order}
+        if kind == "largest" or self.threshold is None:
+            return {}
+        given = self.threshold
+        named = {} if isinstance(given, float) else {1 + self.plan.output_names.index(n): v for n, v in given.items()}
+        if kind == "margin":
+            return {1: _margin_bound(given if isinstance(given, float) else named[1], logits)}
+        if isinstance(given, float):
+            return {0: _single(given)}
+        return {number: _single(named[number]) for number in sorted(named)}
 
     def separate(self, maps: Tensor, *, logits: bool) -> Tensor:
         """Return where each region is predicted, (R, \\*S) in the order of the plan's ``structures``.

@@ -150,6 +150,11 @@ class Predictor:
         """The fraction that neighbouring windows share at least, of each model."""
         return [member.overlap for member in self._members]
 
+    @property
+    def windows(self) -> list[tuple[int, ...]]:
+        """The size of each model's windows, if memory suffices."""
+        return [member.trained for member in self._members]
+
     @cached_property
     def identity(self) -> str:
         """A hash of all that a mask depends on: weights, plans, windows, mirroring, cropping, threshold and steps."""

@@ -16,8 +16,9 @@ from deconvseg.options.declaring import (
     whole,
 )
 from deconvseg.options.evaluating import EvaluateOptions, PartOptions
+from deconvseg.options.exporting import ExportOptions
 from deconvseg.options.kinds import PATCH, STRATEGIES
-from deconvseg.options.predicting import MODELS, PredictOptions
+from deconvseg.options.predicting import MODELS, MaskOptions, PredictOptions
 from deconvseg.options.reproducing import ReproduceOptions
 from deconvseg.options.training import (
     PLANNED,
@@ -43,7 +44,9 @@ __all__ = [
     "CrossvalOptions",
     "Declared",
     "EvaluateOptions",
+    "ExportOptions",
     "Kind",
+    "MaskOptions",
     "Option",
     "Options",
     "PartOptions",

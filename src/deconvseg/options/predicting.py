@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, Literal
 
-from deconvseg.options.declaring import BYTES, FLAG, NUMBER, THRESHOLDS, Kind, Option
+from deconvseg.options.declaring import BYTES, FLAG, NUMBER, THRESHOLDS, Kind, Option, Options
 from deconvseg.options.evaluating import PartOptions
 from deconvseg.options.kinds import CONSOLE, PREDICTION_PRECISION, WEIGHTS
 from deconvseg.options.training import DEVICE
@@ -26,10 +26,9 @@ MODELS = Kind(_check_models, "a run, or a list of one or more")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(PartOptions):
-    """The options of a prediction, except images, models and the output."""
+class MaskOptions(Options):
+    """The options that decide the masks of given runs; a prediction and an export have them."""
 
-    device: Annotated[str, DEVICE] = "auto"
     weights: Annotated[
         Literal["final", "best"] | None,
         Option(
@@ -72,6 +71,13 @@ class PredictOptions(PartOptions):
             "Skip the border of zero voxels around the image, if the plan allows it.", FLAG, names=("crop/no-crop",)
         ),
     ] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(PartOptions, MaskOptions):
+    """The options of a prediction, except images, models and the output."""
+
+    device: Annotated[str, DEVICE] = "auto"
     memory: Annotated[
         int | None, Option("Memory that a case may take in addition to the loaded model{form}.", BYTES)
     ] = None

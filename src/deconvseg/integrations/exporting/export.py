@@ -1,0 +1,131 @@
+"""Export of runs: the model, its contract, and for ONNX the script that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+
+from deconvseg.errors import InputError
+from deconvseg.inference import Predictor
+from deconvseg.inference.opening import Folder, decide_postprocessing, decide_threshold, describe_runs, open_models
+from deconvseg.integrations.exporting.contract import Contract, ExportedModel
+from deconvseg.integrations.exporting.describing import check_one_input, describe_network, make_contract
+from deconvseg.integrations.exporting.parity import compare, find_sample
+from deconvseg.integrations.exporting.programs import Program, choose_sampling, convert
+from deconvseg.integrations.exporting.tracing import Members, Traced, trace
+from deconvseg.models import Network
+from deconvseg.options import ExportOptions, takes
+from deconvseg.progress import Console, choose_console
+from deconvseg.runs import Run
+from deconvseg.system import atomic_write, make_folder
+
+SCRIPT = "run_onnx.py"
+
+
+@takes(ExportOptions)
+def export(asked: ExportOptions) -> Contract:
+    """Write a trained network as a model for other software, with a contract of everything outside the network.
+
+    ``runs`` are averaged as :func:`deconvseg.predict` does: one model gives the logits of all, and its reader the mean
+    of their probabilities. The weights, the threshold and the post-processing are those of a prediction with the same
+    options. ``output`` gets the model (``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``),
+    ``contract.json`` and, for ONNX, ``run_onnx.py``, which makes the masks with NumPy, nibabel and onnxruntime alone.
+
+    The model takes any batch and size if the network allows it (:func:`~deconvseg.integrations.exporting.trace`). It is
+    compared with the network before anything is written: on a case, whose mask by the contract is also compared with
+    that of the prediction, or on noise. Returns the contract, which holds the result. Raises
+    :class:`~deconvseg.errors.InputError` for runs that do not see the same windows,
+    :class:`~deconvseg.errors.MissingPackageError` without the packages of the format, and
+    :class:`~deconvseg.errors.DeconvsegError` if the network cannot be exported, or its model differs.
+
+    Example:
+        >>> from deconvseg.integrations import export, read_contract
+        >>> contract = export("RUN", "EXPORTED", format="torch-export", images="DATASET")
+        >>> contract.model.any_size, contract.parity.case, contract.parity.dice > 0.99
+        (True, 'disc4', True)
+        >>> read_contract("EXPORTED") == contract
+        True
+
+    """
+    output, console = Path(asked.output), choose_console(asked.console)
+    if (output / "plan.json").exists():
+        raise InputError(f"{output}: is a run; choose another folder for the export (`output`)")
+    given = [asked.runs] if isinstance(asked.runs, str | PathLike) else list(asked.runs)
+    runs = [run for run in open_models(given) if isinstance(run, Run)]
+    predictor = _predictor(asked, given, runs, console)
+    check_one_input([str(run.path) for run in runs], predictor)
+    which = [run.choose_weights(asked.weights) for run in runs]
+    sample = find_sample(runs, predictor, None if asked.images is None else Path(asked.images), asked.case, console)
+    networks = [run.network(choice) for run, choice in zip(runs, which, strict=True)]
+    network: Network | Members = networks[0] if len(networks) == 1 else Members(networks)
+    sampling = asked.sampling or choose_sampling(asked.format, predictor.plan.spatial_dims)
+    with console.track(f"exporting to {asked.format}", total=3) as tell:
+        traced = trace(network, predictor.windows[0], sampling=sampling)
+        tell(1 / 3, "traced")
+        program = convert(traced, asked.format)
+        tell(2 / 3, "converted")
+        model = _describe(asked, traced, program, networks, sampling)
+        described = [describe_network(run, choice) for run, choice in zip(runs, which, strict=True)]
+        contract = make_contract(predictor, model, described)
+        parity = compare(predictor, network, contract, program.compute, sample)
+        tell(1.0, "compared")
+    contract = contract.model_copy(update={"parity": parity})
+    _write(output, program.files, contract)
+    return contract
+
+
+def _predictor(asked: ExportOptions, given: Sequence[Folder], runs: list[Run], console: Console) -> Predictor:
+    """Return the predictor of the runs, as `predict` makes it, and tell what it decides."""
+    decided = decide_threshold(asked.threshold, given, asked.weights)
+    steps = decide_postprocessing(given, asked.weights) if asked.postprocess else None
+    told = describe_runs(runs, asked.weights)
+    for text in (*(steps.warnings if steps else ()), *decided.warnings):
+        told.warn(text)
+    for line in decided.lines:
+        console.say(line)
+    return Predictor(
+        runs,
+        overlap=asked.overlap,
+        tta=asked.tta,
+        crop=asked.crop,
+        postprocessing=steps.postprocessing if steps else None,
+        threshold=decided.threshold,
+        weights=asked.weights,
+    )
+
+
+def _describe(
+    asked: ExportOptions, traced: Traced, program: Program, networks: list[Network], sampling: str
+) -> ExportedModel:
+    hashes = {name: sha256(content).hexdigest() for name, content in program.files.items()}
+    (file, digest), *further = hashes.items()
+    multiples = networks[0].size_multiple if len(networks) == 1 else Members(networks).size_multiple
+    return ExportedModel(
+        format=asked.format,
+        file=file,
+        sha256=digest,
+        further_files=dict(further),
+        networks=len(networks),
+        maps=networks[0].out_channels,
+        any_batch=traced.any_batch,
+        any_size=traced.any_size,
+        size_multiple=multiples,
+        reason=traced.reason,
+        opset=program.opset,
+        sampling=sampling,
+    )
+
+
+def _write(output: Path, files: Mapping[str, bytes], contract: Contract) -> None:
+    """Write the files of the model, the script for ONNX, and last the contract, without which none is read."""
+    make_folder(output)
+    written = dict(files)
+    if contract.model.format == "onnx":
+        written[SCRIPT] = resources.files("deconvseg.integrations.onnx").joinpath(SCRIPT).read_bytes()
+    for name, content in written.items():
+        with atomic_write(output / name) as temporary:
+            temporary.write_bytes(content)
+    contract.write(output)

@@ -1,0 +1,89 @@
+"""A traced network in each format of an export: its files, and the function that computes their logits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deconvseg.errors import MissingPackageError
+from deconvseg.integrations.exporting.contract import ExportFormat
+from deconvseg.integrations.exporting.tracing import Traced, quiet
+from deconvseg.ops.deformable_upsample.exporting import Form
+
+Floats = NDArray[np.float32]
+Compute = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The files of an exported network by their names, that of the model first, and what computes its logits."""
+
+    files: Mapping[str, bytes]
+    compute: Compute
+    opset: int | None = None
+
+
+def choose_sampling(format: ExportFormat, dims: int) -> Form:
+    """Return the form of sampling that the format's own runtime computes as one operator, or else "gather"."""
+    return "gather" if format == "openvino" and dims == 3 else "grid_sample"
+
+
+def convert(traced: Traced, format: ExportFormat) -> Program:
+    """Convert a traced network; :class:`~deconvseg.errors.MissingPackageError` names the extra to install."""
+    return _CONVERTERS[format](traced)
+
+
+def _to_onnx(traced: Traced) -> Program:
+    from deconvseg.integrations.onnx.converting import OPSET, to_onnx
+
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            "an ONNX model is compared with its network by onnxruntime, which is not installed: "
+            "pip install 'deconvseg[onnx]'"
+        ) from error
+    content = to_onnx(traced).SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return Program({"model.onnx": content}, lambda x: session.run(["logits"], {"image": x})[0], OPSET)
+
+
+def _to_openvino(traced: Traced) -> Program:
+    from deconvseg.integrations.openvino.converting import to_openvino
+
+    model = to_openvino(traced)
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        openvino.save_model(model, Path(folder) / "model.xml", compress_to_fp16=False)
+        files = {name: (Path(folder) / name).read_bytes() for name in ("model.xml", "model.bin")}
+    # Its default on some processors is bfloat16.
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return Program(files, lambda x: compiled({"image": x})["logits"])
+
+
+def _to_torch(traced: Traced) -> Program:
+    from deconvseg.integrations.torch_export import to_pt2
+
+    module: Any = traced.program.module()
+
+    def compute(x: Floats) -> Floats:
+        with torch.no_grad(), quiet():
+            logits: Floats = module(torch.from_numpy(x)).numpy()
+        return logits
+
+    return Program({"model.pt2": to_pt2(traced)}, compute)
+
+
+_CONVERTERS: Mapping[ExportFormat, Callable[[Traced], Program]] = {
+    "onnx": _to_onnx,
+    "openvino": _to_openvino,
+    "torch-export": _to_torch,
+}

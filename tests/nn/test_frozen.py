@@ -311,6 +311,24 @@ def test_sequences_with_a_name_are_fused_too() -> None:
     assert_same(tuned, network)
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_monai_s_blocks_are_fused_where_they_are_plain_sequences(residual: bool) -> None:
+    network = create_model(
+        "nnunet", in_channels=1, out_channels=2, spatial_dims=2, widths=[16, 32, 32], residual=residual
+    ).eval()
+    tuned, x = tune(network, CPU), torch.randn(1, 1, 24, 20)
+    kinds = {type(layer).__name__ for layer in tuned.modules()}
+    assert "FusedUnetBasicBlock" in kinds
+    assert ("UnetResBlock" in kinds) == residual
+    again, seen = pickle.loads(pickle.dumps(tuned)), []  # noqa: S301
+    with torch.inference_mode():
+        for other in (tuned, again, deepcopy(tuned)):
+            torch.testing.assert_close(other(x), network(x), rtol=1e-4, atol=1e-4)
+        again.input_block.lrelu.register_forward_hook(lambda module, inputs, out: seen.append(out))
+        torch.testing.assert_close(again(x), network(x), rtol=1e-4, atol=1e-4)
+    assert len(seen) == 2
+
+
 def test_blocks_with_a_kernel_of_their_own_keep_it_beside_other_networks() -> None:
     members = (
         {"name": "segresnet", "config": {"init_filters": 16, "depths": (1, 1)}},

@@ -4,7 +4,7 @@ They are PyTorch's layers with a faster computation of the same result, up to ro
 class of a layer, so that its name, weights and settings stay accessible as before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import torch
@@ -80,23 +80,65 @@ class FusedSequential(nn.Sequential):
         if torch.compiler.is_compiling() or is_watched():
             out: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
             return out
-        x, layers, position, private = input, list(self), 0, False
-        while position < len(layers):
-            layer, position = layers[position], position + 1
-            if isinstance(layer, InstanceNorm) and why_special(layer, _NORMS) is None:
-                slope = _slope(layers[position]) if position < len(layers) else None
-                position += slope is not None
-                # The output of the convolution has no other reader, so it is normalised in place.
-                normalise = instance_norm_ if private else instance_norm
-                x = normalise(x, layer.weight, layer.bias, eps=layer.eps, negative_slope=slope)
-            else:
-                x = layer(x)
-            private = why_special(layer, _CONVOLUTIONS) is None
-        return x
+        return _in_sequence(input, list(self))
+
+
+def _fused_block(kind: type[nn.Module]) -> type[nn.Module]:
+    """Return a subclass of a class in ``_BLOCKS`` that fuses its layers as :class:`FusedSequential` does."""
+    names, plain = _BLOCKS[_full_name(kind)], kind.forward
+
+    def forward(self: nn.Module, inp: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or is_watched():
+            out: Tensor = plain(self, inp)
+            return out
+        return _in_sequence(inp, [getattr(self, name) for name in names])
+
+    def reduce(self: nn.Module) -> tuple[object, ...]:
+        return _new_block, (kind,), vars(self)  # the class is found by the one that it fuses
+
+    if kind not in _fused:
+        _fused[kind] = type(f"Fused{kind.__name__}", (kind,), {"forward": forward, "__reduce__": reduce})
+    return _fused[kind]
+
+
+def _new_block(kind: type[nn.Module]) -> nn.Module:
+    fused = _fused_block(kind)
+    return fused.__new__(fused)
+
+
+def _in_sequence(x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
+    position, private = 0, False
+    while position < len(layers):
+        layer, position = layers[position], position + 1
+        if isinstance(layer, InstanceNorm) and why_special(layer, _NORMS) is None:
+            slope = _slope(layers[position]) if position < len(layers) else None
+            position += slope is not None
+            # The output of the convolution has no other reader, so it is normalised in place.
+            normalise = instance_norm_ if private else instance_norm
+            x = normalise(x, layer.weight, layer.bias, eps=layer.eps, negative_slope=slope)
+        else:
+            x = layer(x)
+        private = _convolves(layer)
+    return x
+
+
+def _convolves(layer: nn.Module) -> bool:
+    """Return whether a layer is a convolution, or a plain sequence that ends with one."""
+    kind = type(layer)
+    if kind in _CONVOLUTIONS:
+        return why_special(layer, _CONVOLUTIONS) is None
+    if not isinstance(layer, nn.Sequential) or kind.forward not in (nn.Sequential.forward, FusedSequential.forward):
+        return False
+    return len(layer) > 0 and why_special(layer, (kind,)) is None and _convolves(layer[-1])
 
 
 _NORMS = InstanceNorm, AffineInstanceNorm
 _CONVOLUTIONS = FrozenConv2d, FrozenConv3d, WinogradConv2d, WinogradConv3d, Conv2d, Conv3d
+# Blocks of other libraries that call these layers in this order and nothing else, by the full name of their class.
+_BLOCKS = {
+    "monai.networks.blocks.dynunet_block.UnetBasicBlock": ("conv1", "norm1", "lrelu", "conv2", "norm2", "lrelu"),
+}
+_fused: dict[type[nn.Module], type[nn.Module]] = {}
 _Kinds: TypeAlias = Mapping[type[nn.Module], type[nn.Module]]
 # Exact classes only, because a subclass may compute something else.
 _WINOGRAD: _Kinds = {
@@ -134,6 +176,8 @@ def freeze(network: nn.Module) -> None:
                 layer.weight.data = channels_last(layer.weight.data)
         elif isinstance(layer, nn.Sequential) and _normalises(layer):
             layer.__class__ = FusedSequential
+        elif _full_name(type(layer)) in _BLOCKS and why_special(layer, (type(layer),)) is None:
+            layer.__class__ = _fused_block(type(layer))
 
 
 def fits_winograd(layer: nn.Module) -> bool:
@@ -151,6 +195,10 @@ def _keeps_size(layer: ConvNd) -> bool:
 
 def _change_class(layer: nn.Module, kinds: _Kinds) -> None:
     layer.__class__ = kinds[type(layer)]
+
+
+def _full_name(kind: type[nn.Module]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _normalises(layer: nn.Sequential) -> bool:

@@ -20,8 +20,8 @@ Function: TypeAlias = Callable[[Reals], Reals]
 HALF_LOG_2 = np.log(2) / 2
 # t = 1 / (1 + GELU_SCALE |x|), the variable of the tail's polynomial, up to where the tail ends in float32.
 GELU_SCALE, GELU_END = 0.21, 13.5
-# Up to here the distribution function is a polynomial in bfloat16; beyond, it is 0 or 1.
-GELU_MIDDLE_END = 4.25
+# Up to here the distribution function and the slope of GELU are polynomials in bfloat16; beyond, they are 0 or 1.
+GELU_MIDDLE_END, SLOPE_END = 4.25, 4.5
 _POINTS = 20001
 
 
@@ -68,12 +68,31 @@ def _gelu_tail(t: Reals) -> Reals:
     return np.asarray(erfcx((1 / t - 1) / GELU_SCALE / np.sqrt(2)) / 2 / t)
 
 
-def _gelu_middle(u: Reals) -> Reals:
-    """((Phi(x) - 1/2) / x - 1/2 / GELU_MIDDLE_END) / (u - GELU_MIDDLE_END^2) for u = x^2."""
-    # The quotients have limits at both ends of the interval, where they are 0 / 0.
-    u = np.clip(u, 1e-9, GELU_MIDDLE_END**2 - 1e-7)
-    x = np.sqrt(u)
-    return np.asarray((erf(x / np.sqrt(2)) / x - 1 / GELU_MIDDLE_END) / 2 / (u - GELU_MIDDLE_END**2))
+def _odd_part(function: Function, end: float) -> Function:
+    """((f(x) - 1/2) / x - 1/2 / end) / (u - end^2) for u = x^2: what remains once f(0) = 1/2 and f(end) = 1 are set."""
+
+    def rest(u: Reals) -> Reals:
+        # The quotients have limits at both ends of the interval, where they are 0 / 0.
+        u = np.clip(u, 1e-9, end**2 - 1e-7)
+        x = np.sqrt(u)
+        return np.asarray(((function(x) - 0.5) / x - 0.5 / end) / (u - end**2))
+
+    return rest
+
+
+def _whole(rest: Reals, end: float) -> Reals:
+    """The polynomial of (f(x) - 1/2) / x in x^2 from that of its remaining part."""
+    polynomial = np.polymul(rest, [1, -(end**2)])
+    polynomial[-1] += 0.5 / end
+    return np.asarray(polynomial, float)
+
+
+def _normal(x: Reals) -> Reals:
+    return np.asarray((1 + erf(x / np.sqrt(2))) / 2)
+
+
+def _slope(x: Reals) -> Reals:
+    return np.asarray(_normal(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi))
 
 
 def fits() -> dict[str, tuple[Reals, float]]:
@@ -81,18 +100,20 @@ def fits() -> dict[str, tuple[Reals, float]]:
     exp, exp_error = minimax(_exp_rest, lambda r: r * r / np.exp(r), -HALF_LOG_2, HALF_LOG_2, 4)
     artanh, artanh_error = minimax(_artanh_rest, lambda s: s / (1 + s * _artanh_rest(s)), 0, 1 / 9, 3)
     tail, tail_error = minimax(_gelu_tail, lambda t: 1 / _gelu_tail(t), 1 / (1 + GELU_SCALE * GELU_END), 1, 8)
-    square = GELU_MIDDLE_END**2
-    middle, middle_error = minimax(_gelu_middle, lambda u: u * (square - u), 0, square, 7)
-    whole = np.polymul(middle, [1, -square])
-    whole[-1] += 0.5 / GELU_MIDDLE_END
+    end, slope_end = GELU_MIDDLE_END, SLOPE_END
+    middle, middle_error = minimax(_odd_part(_normal, end), lambda u: u * (end**2 - u), 0, end**2, 7)
+    slope, slope_error = minimax(
+        _odd_part(_slope, slope_end), lambda u: np.sqrt(u) * (slope_end**2 - u), 0, slope_end**2, 8
+    )
     return {
         # e^r = 1 + r + r^2 (...)
         "kExp": (np.append(exp, [1, 1]), exp_error),
         # artanh(u) = u (1 + u^2 (...))
         "kArtanh": (artanh, artanh_error),
         "kGeluTail": (tail, tail_error),
-        # An absolute error, of gelu.
-        "kGeluMiddle": (whole, middle_error),
+        # Absolute errors, of gelu and of its slope.
+        "kGeluMiddle": (_whole(middle, end), middle_error),
+        "kGeluSlope": (_whole(slope, slope_end), slope_error),
     }
 
 

@@ -25,6 +25,8 @@ EACH(softened, softplus(a))
 EACH(sigmoid, logistic(a).value)
 EACH(activated, gelu(a))
 EACH(slope, gelu_slope(a))
+EACH(activated_in_bfloat16, gelu_for_bfloat16(a))
+EACH(slope_in_bfloat16, gelu_slope_for_bfloat16(a))
 """
 
 
@@ -121,6 +123,15 @@ def test_gelu_and_its_slope_are_as_near_as_float32_at_one(functions):
     assert np.all(np.abs(found - x * normal) <= 2.5 * unit * np.maximum(np.abs(x), 2**-20))
     slope = normal + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
     assert np.abs(functions("slope", X) - slope).max() <= 2.5 * unit
+
+
+def test_gelu_and_its_slope_in_bfloat16_are_far_below_its_rounding(fits, functions):
+    x = X.astype(float)
+    normal = special.ndtr(x)
+    assert np.abs(functions("activated_in_bfloat16", X) - x * normal).max() <= 6e-5
+    slope = normal + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    assert np.abs(functions("slope_in_bfloat16", X) - slope).max() <= 7e-5
+    assert max(fits.fits()["kGeluMiddle"][1], fits.fits()["kGeluSlope"][1]) < 2**-9 / 28
 
 
 def test_the_ends_of_the_range(functions):

@@ -253,10 +253,10 @@ void backward(const Shape& shape, const Weights& weights, const Gradients& gradi
             float* grad_x = gradients.x + at;
             of_z.measure(worker, z + at);
             mlp.run(worker, of_z, z + at, grad + at, grad_z);
-            norm.run(worker, of_z, z + at, grad_z, grad + at, grad_z);
+            norm.run<float>(worker, of_z, z + at, grad_z, grad + at, grad_z);
             of_x.measure(worker, x + at);
             mixer.run(worker, of_x, x + at, grad_z, grad_x, scratch + worker.index * scratch_size);
-            norm.run(worker, of_x, x + at, grad_x, grad_z, grad_x);
+            norm.run<float>(worker, of_x, x + at, grad_x, grad_z, grad_x);
         }
         mixer.write(worker);
     });

@@ -1,7 +1,7 @@
 // Whole Deconver blocks in bfloat16 on a CPU with AVX512-BF16: C functions, called from native.py.
 
 #include "../native/bfloat16.h"
-#include "forward_bfloat16.h"
+#include "backward_bfloat16.h"
 #include "interface.h"
 
 using namespace deconvseg;
@@ -18,6 +18,24 @@ extern "C" int deconvseg_deconver_block_bfloat16(const bfloat16* x, bfloat16* y,
         ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value % 2 == 0 && decltype(ratio)::value > 0)
                 block::forward_in_bfloat16<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, x, y, z);
+        });
+    });
+}
+
+// Gradients from `grad`, the gradient of y: of x in bfloat16, and of the weights (in their order, zeroed by the caller).
+extern "C" int deconvseg_deconver_block_backward_bfloat16(const bfloat16* grad, const bfloat16* x, const bfloat16* z,
+                                                          const int64_t* sizes, const float* const* weights,
+                                                          const float* eps, bfloat16* grad_x, float* const* gradients) {
+    const block::Shape shape = block::shape_of(sizes, eps);
+    const block::Weights parameters = block::weights_of(weights);
+    const block::WeightGradients results = {gradients[0], gradients[1], gradients[2], gradients[3], gradients[4],
+                                            gradients[5], gradients[6], gradients[7], gradients[8], gradients[9]};
+    prefer_large_pages(grad_x, shape.batch * shape.voxels() * shape.channels * sizeof(bfloat16));
+    return guarded([&] {
+        ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
+            if constexpr (decltype(ratio)::value % 2 == 0 && decltype(ratio)::value > 0)
+                block::backward_in_bfloat16<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, results, x,
+                                                                                             z, grad, grad_x);
         });
     });
 }

@@ -16,8 +16,8 @@ class NormGradient {
           mean_(shape.inner()),
           product_(shape.inner()) {}
 
-    void run(const Worker& worker, const Statistics& of, const float* x, const float* grad, const float* base,
-             float* to) {
+    template <class T>
+    void run(const Worker& worker, const Statistics& of, const T* x, const float* grad, const T* base, T* to) {
         worker.share(chunks_, [&](int64_t chunk) { sum(of, x, grad, chunk); });
         worker.meet();
         worker.share(channels_, [&](int64_t c) {
@@ -47,7 +47,8 @@ class NormGradient {
     int64_t inner() const { return static_cast<int64_t>(mean_.size()); }
     int64_t begin(int64_t chunk) const { return voxels_ * chunk / chunks_; }
 
-    void sum(const Statistics& of, const float* x, const float* grad, int64_t chunk) {
+    template <class T>
+    void sum(const Statistics& of, const T* x, const float* grad, int64_t chunk) {
         double* result = &partial_[chunk * inner() * 2];
         std::fill(result, result + inner() * 2, 0.0);
         for (int64_t from = begin(chunk); from < begin(chunk + 1); from += 64)

@@ -9,6 +9,7 @@ from deconvseg.ops.deconver_block import reference
 from deconvseg.ops.deconver_block.weights import Weights
 from deconvseg.ops.derivatives import second_derivatives
 from deconvseg.ops.layout import CHANNELS_LAST
+from deconvseg.ops.precision import in_full_precision
 from deconvseg.ops.registry import define_in_torch, define_operator, register_backend
 
 BLOCK = define_operator("deconver_block", 1 + len(Weights._fields), images=1, of_layers=True)
@@ -70,7 +71,8 @@ def _differentiate_backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | Non
     grad, *tensors = ctx.saved_tensors
 
     def block(x: Tensor, *weights: Tensor) -> Tensor:
-        return reference.block(x, Weights(*weights), *ctx.numbers)
+        full, *others = in_full_precision(x, *weights)
+        return reference.block(full, Weights(*others), *ctx.numbers).to(x.dtype)
 
     of_grad, of_x, *of_weights = second_derivatives(block, grad, tensors, cotangents)
     return of_grad, of_x, None, *of_weights, None, None

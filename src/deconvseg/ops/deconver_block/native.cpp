@@ -23,15 +23,16 @@ extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, cons
     });
 }
 
-// Gradients (block::Gradients, zeroed by the caller) from `grad`, the gradient of y; x and z as above.
+// Gradients from `grad`, the gradient of y: of x, and of the weights (in their order, zeroed by the caller); x and z as
+// above.
 extern "C" int deconvseg_deconver_block_backward(const float* grad, const float* x, const float* z, const int64_t* sizes,
-                                                 const float* const* weights, const float* eps,
+                                                 const float* const* weights, const float* eps, float* grad_x,
                                                  float* const* gradients) {
     const block::Shape shape = block::shape_of(sizes, eps);
     const block::Weights parameters = block::weights_of(weights);
-    const block::Gradients results = {gradients[0], gradients[1], gradients[2], gradients[3], gradients[4], gradients[5],
-                                      gradients[6], gradients[7], gradients[8], gradients[9], gradients[10]};
-    prefer_large_pages(gradients[0], shape.batch * shape.voxels() * shape.channels * sizeof(float));
+    const block::Gradients results = {grad_x,       gradients[0], gradients[1], gradients[2], gradients[3], gradients[4],
+                                      gradients[5], gradients[6], gradients[7], gradients[8], gradients[9]};
+    prefer_large_pages(grad_x, shape.batch * shape.voxels() * shape.channels * sizeof(float));
     return guarded([&] {
         ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value > 0)

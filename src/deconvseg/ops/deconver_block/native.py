@@ -35,8 +35,6 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
             return f"{channels} channels and {hidden} hidden ones are not multiples of {lanes()}, as bfloat16 needs"
         if ratio % 2:
             return "in bfloat16 they take two source channels at a time, and each channel has one"
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights)):
-            return "gradients in bfloat16 are plain PyTorch's"
     if ratio not in _RATIOS:
         return f"they take 1, 2 or 4 source channels per channel, in groups of one channel, not {ratio}"
     if kernel[0] > _DEPTH_TAPS:
@@ -58,13 +56,15 @@ def backward(
     grad: Tensor, x: Tensor, between: Tensor, weights: Weights, eps: float, norm_eps: float
 ) -> tuple[Tensor, ...]:
     """Return the gradients of ``x`` and of the weights from the gradient of the result."""
-    grad, x, between = map(channels_last, (grad, x, between))
+    images = grad, x, between = [channels_last(image.to(x.dtype)) for image in (grad, x, between)]
     weights = _contiguous(weights)
-    gradients = [torch.empty_like(x), *(weight.new_zeros(weight.shape) for weight in weights)]
+    of_x, of_weights = torch.empty_like(x), [weight.new_zeros(weight.shape) for weight in weights]
     if x.numel():
+        given = [pointer(image, x.dtype) for image in images]
+        results = pointer(of_x, x.dtype), pointers(of_weights)
         rest = _rest(x, weights, eps, norm_eps)
-        call("deconvseg_deconver_block_backward", *map(pointer, (grad, x, between)), *rest, pointers(gradients))
-    return tuple(gradients)
+        call(f"deconvseg_deconver_block_backward{_OF[x.dtype]}", *given, *rest, *results)
+    return of_x, *of_weights
 
 
 def _contiguous(weights: Weights) -> Weights:

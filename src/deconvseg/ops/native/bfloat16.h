@@ -64,6 +64,12 @@ DECONVSEG_INLINE float widened(bfloat16 value) {
     return result;
 }
 
+template <int Vectors>
+DECONVSEG_INLINE void store_sums(float* to, const vec (&values)[Vectors]) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, values[v]);
+}
+
 // The pair at an address, in all lanes.
 DECONVSEG_INLINE pairs splat_pair(const bfloat16* from) {
     int32_t pair;

@@ -3,6 +3,13 @@
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.deciding import Rule, labels_from_maps
 from deconvseg.inference.engine import Engine
+from deconvseg.inference.engine_registry import (
+    create_engine,
+    engine_precisions,
+    list_engines,
+    register_engine,
+    unregister_engine,
+)
 from deconvseg.inference.expecting import ExpectedMasks
 from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.members import Member
@@ -48,11 +55,16 @@ __all__ = [
     "as_engine",
     "choose_cases",
     "component_volumes",
+    "create_engine",
+    "engine_precisions",
     "labels_from_maps",
+    "list_engines",
     "make_step",
     "map_sampling",
     "predict",
     "predict_cases",
     "predict_windows",
     "read_postprocessing",
+    "register_engine",
+    "unregister_engine",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from deconvseg.errors import InputError
+from deconvseg.inference.engine_registry import TORCH, engine_precisions
 from deconvseg.inference.opening import Decided
 from deconvseg.inference.predictor import Model
 from deconvseg.runs import PRECISION, MeasuredPrecision, Precision, Run, WeightsChoice, read_precision, weights_of
@@ -13,14 +15,25 @@ from deconvseg.text import number_of
 
 
 def decide_precision(
-    asked: Precision | Literal["auto"], models: Sequence[Model], device: str, weights: WeightsChoice | None = None
+    asked: Precision | Literal["auto"],
+    models: Sequence[Model],
+    device: str,
+    weights: WeightsChoice | None = None,
+    *,
+    engine: str = TORCH,
 ) -> Decided:
     """Return the requested precision; with "auto", bfloat16 if every model is a run that was measured to allow it.
 
     Without bfloat16 instructions on ``device`` it is float32, with a warning if bfloat16 was requested. A measurement
-    for other ``weights`` than those of the run is void, with a warning.
+    for other ``weights`` than those of the run is void, with a warning. An ``engine`` without bfloat16 computes in
+    float32, and is refused if bfloat16 was requested.
     """
-    if asked == "32":
+    known = ("32", "bf16") if engine == TORCH else engine_precisions(engine)
+    if asked != "auto" and asked not in known:
+        raise InputError(
+            f"`precision={asked!r}`: the engine {engine} computes in {' or '.join(known)} on a CPU; omit it"
+        )
+    if asked == "32" or "bf16" not in known:
         return Decided()
     why = why_no_bfloat16(device)
     if asked == "bf16":

@@ -16,6 +16,7 @@ from deconvseg.errors import InputError
 from deconvseg.inference.arrays import image_of
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.doubt_table import describe_doubts
+from deconvseg.inference.engine_registry import TORCH
 from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.opening import (
     Decided,
@@ -51,6 +52,7 @@ class _Options(TypedDict, total=False):
     weights: WeightsChoice | None
     threshold: float | Mapping[str, float] | Literal["default"] | None
     precision: Literal["auto", "32", "bf16"]
+    engine: str
 
 
 class _FileOptions(_Options, total=False):
@@ -170,6 +172,9 @@ def predict(asked: _Arguments) -> Any:
     bfloat16 if the device has it and ``precision.json`` of every run says that it is faster and costs at most 0.0005 of
     the mean Dice of the validation cases, and float32 otherwise.
 
+    ``engine`` is what computes the networks: "torch", or on a CPU one of the others of
+    :func:`~deconvseg.inference.list_engines`, which must be installed. "onnxruntime" takes the precision "32" only.
+
     ``overlap``, ``tta``, ``crop`` and ``memory`` (bytes) are those of :class:`~deconvseg.inference.Predictor`;
     ``save_probabilities``, ``probabilities``, ``save_regions``, ``skip_existing``, ``bids`` and ``console`` those of
     :func:`~deconvseg.inference.predict_cases`. Raises :class:`~deconvseg.errors.InputError` for an image that the run
@@ -202,8 +207,9 @@ def predict(asked: _Arguments) -> Any:
     opened = open_models(given)
     decided = decide_threshold(asked.threshold, given, asked.weights)
     steps = decide_postprocessing(given, asked.weights) if asked.postprocess else Decided()
-    device = choose_device(asked.device)
-    lowered = decide_precision(asked.precision, opened, device, asked.weights)
+    # Other engines run on the CPU.
+    device = choose_device("cpu" if asked.engine != TORCH and asked.device == "auto" else asked.device)
+    lowered = decide_precision(asked.precision, opened, device, asked.weights, engine=asked.engine)
     predictor = Predictor(
         opened,
         device=device,
@@ -215,6 +221,7 @@ def predict(asked: _Arguments) -> Any:
         threshold=decided.threshold,
         weights=asked.weights,
         precision=lowered.precision,
+        engine=asked.engine,
     )
     runs = [model for model in opened if isinstance(model, Run)]
     told = describe_runs(runs, asked.weights)

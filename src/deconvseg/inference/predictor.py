@@ -19,6 +19,7 @@ from deconvseg.errors import InputError
 from deconvseg.inference.deciding import Rule
 from deconvseg.inference.doubting import Doubt, DoubtSums
 from deconvseg.inference.engine import Engine
+from deconvseg.inference.engine_registry import TORCH, create_engine
 from deconvseg.inference.masks import Canvas, describe_monotony, fill_background, ids_of
 from deconvseg.inference.matching import check_alike, check_model, check_steps
 from deconvseg.inference.members import Member
@@ -29,6 +30,7 @@ from deconvseg.inference.region_steps import apply_to_regions
 from deconvseg.inference.sweep import Sweep
 from deconvseg.inference.torch_engine import TorchEngine
 from deconvseg.inference.tuning import tune
+from deconvseg.models import Network
 from deconvseg.planning import Plan
 from deconvseg.progress import Progress, show_nothing
 from deconvseg.runs import Precision, Run, Threshold, WeightsChoice, describe_run
@@ -48,8 +50,9 @@ class Predictor:
     outside the box of all voxels that are non-zero in some channel are background and are not computed.
     ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it each voxel gets the most probable class.
     ``weights`` are the "final" or the "best" ones of each run, by default those that its recipe chooses.
-    With the ``precision`` "bf16" PyTorch computes the networks in bfloat16
-    (:class:`~deconvseg.inference.TorchEngine`); an engine has its own.
+    With the ``precision`` "bf16" the networks are computed in bfloat16
+    (:class:`~deconvseg.inference.TorchEngine`), by PyTorch or by the registered ``engine``
+    (:func:`~deconvseg.inference.list_engines`). Models that are engines have their own precision.
     ``memory`` is the number of bytes that a case may take in addition to the loaded networks; without it,
     sums of logits take at most 1 GB.
 
@@ -77,6 +80,7 @@ class Predictor:
         threshold: Threshold | None = None,
         weights: WeightsChoice | None = None,
         precision: Precision = "32",
+        engine: str = TORCH,
     ) -> None:
         if not models:
             raise InputError("no run given: name at least one run folder")
@@ -85,11 +89,13 @@ class Predictor:
         self.device = torch.device(device)
         self.memory = memory
         self.precision: Precision = precision
+        self._engine_name = engine
         self.postprocessing = postprocessing or Postprocessing()
         self._weights = weights
         runs = [model for model in models if isinstance(model, Run)]
         if weights is not None and not runs:
             raise InputError("`weights` chooses among those of a run; a network or an engine has its own: omit it")
+        _check_engine(engine, precision, self.device, models)
         self.runs = [describe_run(run, run.choose_weights(weights)) for run in runs]
         self.folders = [run.path for run in runs]
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
@@ -103,21 +109,19 @@ class Predictor:
             mirrored = plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else ()
             if tta and not mirrored:
                 _log.warning("`tta=True`: %s was trained without mirroring, so this has no effect on it", name)
-            engine = self._engine(model, plan)
+            computing = self._engine(name, model, plan)
             self._members.append(
                 Member(
-                    engine,
-                    engine.fixed_size or plan.patch_size,
+                    computing,
+                    computing.fixed_size or plan.patch_size,
                     overlap=plan.recipe.overlap if overlap is None else overlap,
                     mirrored=mirrored,
                 )
             )
-        if precision == "bf16" and not self.engines:
-            raise InputError("`precision='bf16'`: an engine computes in a precision of its own; omit it")
         self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
 
-    def _engine(self, model: Model, plan: Plan) -> Engine:
-        """Return the given engine, or PyTorch's for the network of a run or a copy of the given network."""
+    def _engine(self, name: str, model: Model, plan: Plan) -> Engine:
+        """Return the given engine, or the requested one for the network of a run or a copy of the given network."""
         given = model.network(model.choose_weights(self._weights)) if isinstance(model, Run) else model[0]
         if not isinstance(given, nn.Module):
             if given.fixed_size is not None and len(given.fixed_size) != plan.spatial_dims:
@@ -126,6 +130,13 @@ class Predictor:
                     f"{plan.spatial_dims}D"
                 )
             return given
+        if self._engine_name != TORCH:
+            if not isinstance(given, Network):
+                raise InputError(
+                    f"{name}: the engine {self._engine_name} takes networks of `create_model`, not a "
+                    f"{type(given).__name__}; give an inference.Engine of it"
+                )
+            return create_engine(self._engine_name, given, plan.patch_size, precision=self.precision)
         network = given if isinstance(model, Run) else _copy(given)
         tuned = tune(network.to(self.device).eval(), self.device)
         return TorchEngine(tuned, channels=len(plan.channels), device=self.device, precision=self.precision)
@@ -134,6 +145,11 @@ class Predictor:
     def networks(self) -> list[nn.Module]:
         """The networks that PyTorch computes, as prepared for their device."""
         return [engine.network for engine in self.engines]
+
+    @property
+    def other_engines(self) -> list[Engine]:
+        """The engines that are not PyTorch's."""
+        return [member.engine for member in self._members if not isinstance(member.engine, TorchEngine)]
 
     @property
     def engines(self) -> list[TorchEngine]:
@@ -251,6 +267,18 @@ class Predictor:
     def new_maps(self, shape: Sequence[int]) -> NDArray[np.float32]:
         """Return an array for the probabilities (K, \\*S) of an image of that spatial shape."""
         return np.empty((self.plan.outputs, *shape), np.float32)
+
+
+def _check_engine(engine: str, precision: Precision, device: torch.device, models: Sequence[Model]) -> None:
+    """Refuse an engine or a precision that no model would take, and an engine on another device than the CPU."""
+    if engine != TORCH and device.type != "cpu":
+        raise InputError(f"`device='{device}'`: the engine {engine} runs on the CPU; omit one of both")
+    if any(isinstance(model, Run) or isinstance(model[0], nn.Module) for model in models):
+        return
+    if precision == "bf16":
+        raise InputError("`precision='bf16'`: an engine computes in a precision of its own; omit it")
+    if engine != TORCH:
+        raise InputError(f"`engine={engine!r}`: the models are engines already; omit it")
 
 
 def _describe_grid(plan: Plan) -> str:

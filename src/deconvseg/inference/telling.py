@@ -83,7 +83,10 @@ def describe_computing(predictor: Predictor) -> dict[str, Any]:
             used = kernels.setdefault(choice.backend, [])
             if choice.operator not in used:
                 used.append(choice.operator)
+    titles = [str(getattr(other, "title", type(other).__name__)) for other in predictor.other_engines]
+    precisions |= {name_precision(other.precision) for other in predictor.other_engines if hasattr(other, "precision")}
     return {
+        "engines": [*(["PyTorch"] if predictor.engines else []), *dict.fromkeys(titles)],
         "device": str(predictor.device),
         "precision": sorted(precisions),
         "kernels": kernels,
@@ -96,9 +99,14 @@ def tell_computing(computing: Mapping[str, Any]) -> str:
     """Describe the computation of a prediction in one line."""
     kernels = ", ".join(f"{backend} ({list_names(names, 3)})" for backend, names in computing["kernels"].items())
     axes = sorted({axis for mirrored in computing["mirrored_axes"] for axis in mirrored})
+    engines = computing.get("engines", ["PyTorch"])
+    others = [engine for engine in engines if engine != "PyTorch"]
+    precision = ", ".join(computing["precision"])
+    by = f"{precision} by {' and '.join(engines)}" if precision else f"by {' and '.join(engines)}"
+    pytorch = [f"kernels: {kernels}" if kernels else "PyTorch's own kernels"] if "PyTorch" in engines else []
     parts = [
-        f"{', '.join(computing['precision']) or 'a custom engine'} on {computing['device']}",
-        f"kernels: {kernels}" if kernels else "PyTorch's own kernels",
+        f"{by if others else precision} on {computing['device']}",
+        *pytorch,
         f"averaged over mirrorings of axes {', '.join(map(str, axes))}" if axes else "not mirrored",
     ]
     return f"computing: {'; '.join(parts)}"

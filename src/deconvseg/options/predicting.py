@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, Literal
 
-from deconvseg.options.declaring import BYTES, FLAG, NUMBER, THRESHOLDS, Kind, Option, Options
+from deconvseg.options.declaring import BYTES, FLAG, NUMBER, TEXT, THRESHOLDS, Kind, Option, Options
 from deconvseg.options.evaluating import PartOptions
 from deconvseg.options.kinds import CONSOLE, PREDICTION_PRECISION, WEIGHTS
 from deconvseg.options.training import DEVICE
@@ -36,14 +36,6 @@ class MaskOptions(Options):
             WEIGHTS,
         ),
     ] = None
-    precision: Annotated[
-        Literal["auto", "32", "bf16"],
-        Option(
-            "Precision of the network: 32, bf16 (faster on a processor or GPU with bfloat16), or auto: bf16 if the "
-            "training measured that it costs at most 0.0005 of the Dice.",
-            PREDICTION_PRECISION,
-        ),
-    ] = "auto"
     overlap: Annotated[
         float | None,
         Option(
@@ -78,6 +70,21 @@ class PredictOptions(PartOptions, MaskOptions):
     """The options of a prediction, except images, models and the output."""
 
     device: Annotated[str, DEVICE] = "auto"
+    precision: Annotated[
+        Literal["auto", "32", "bf16"],
+        Option(
+            "Precision of the network: 32, bf16 (faster on a processor or GPU with bfloat16), or auto: bf16 if the "
+            "training measured that it costs at most 0.0005 of the Dice.",
+            PREDICTION_PRECISION,
+        ),
+    ] = "auto"
+    engine: Annotated[
+        str,
+        Option(
+            "What computes the network: torch, or on a CPU openvino or onnxruntime, which must be installed.",
+            TEXT._replace(metavar="NAME"),
+        ),
+    ] = "torch"
     memory: Annotated[
         int | None, Option("Memory that a case may take in addition to the loaded model{form}.", BYTES)
     ] = None

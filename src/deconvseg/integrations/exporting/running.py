@@ -15,11 +15,14 @@ from torch import Tensor
 
 from deconvseg.errors import DeconvsegError
 from deconvseg.inference import Engine
-from deconvseg.system import FOREIGN_ERRORS, first_line, is_out_of_memory
+from deconvseg.system import first_line, is_out_of_memory
 
 Run: TypeAlias = Callable[[NDArray[np.float32]], Any]
 # Words of both engines for an allocation that failed.
-_NO_MEMORY = ("allocat", "memory", "bad_alloc")
+_NO_MEMORY = (
+    *("bad_alloc", "bad allocation", "failed to allocate", "cannot allocate", "can not allocate"),
+    *("out of memory", "not enough memory", "could not create a memory"),
+)
 
 
 class ProgramEngine(Engine):
@@ -29,6 +32,7 @@ class ProgramEngine(Engine):
     if memory runs out, so the last program is kept and the one before is freed.
 
     Attributes:
+        channels: channels of the windows.
         title: the name and the version of the software.
         precision: "32", "bf16" or "int8".
 
@@ -37,18 +41,21 @@ class ProgramEngine(Engine):
     title: str
     precision: str
 
-    def __init__(self, size_multiple: Sequence[int] | None, fixed_size: Sequence[int] | None, outputs: int) -> None:
+    def __init__(self, channels: int, size_multiple: Sequence[int] | None, fixed_size: Sequence[int] | None) -> None:
+        self.channels = channels
         self.size_multiple = None if size_multiple is None else tuple(size_multiple)
         self.fixed_size = None if fixed_size is None else tuple(fixed_size)
         self.threads = torch.get_num_threads()
-        self._outputs = outputs
         self._shape: tuple[int, ...] = ()
         self._run: Run | None = None
         self._bytes: dict[tuple[int, ...], int] = {}
 
     @abstractmethod
     def compile(self, shape: tuple[int, ...]) -> tuple[Run, int]:
-        """Return what computes logits of windows (B, C, \\*S) of that shape, and the bytes of its activations."""
+        """Return what computes logits of windows (B, C, \\*S) of that shape, and the bytes that it takes while it does.
+
+        The bytes of the loaded program are not counted.
+        """
         ...
 
     def logits(self, batch: Tensor) -> Tensor:
@@ -58,27 +65,25 @@ class ProgramEngine(Engine):
             return torch.from_numpy(np.asarray(run(batch.contiguous().numpy()), np.float32))
 
     def bytes(self, window: Sequence[int], batch: int) -> int:
-        """Return the bytes of the activations, as the compiled program lays them out, and of the logits."""
+        """Return the bytes of the activations, as the compiled program lays them out, and of the logits.
+
+        0 if not even compiling fits into memory; :meth:`logits` then raises :class:`MemoryError`.
+        """
         shape = (batch, self.channels, *window)
         if shape not in self._bytes:
-            self._program(shape)
+            try:
+                self._program(shape)
+            except MemoryError:
+                return 0
         return self._bytes[shape]
-
-    @property
-    @abstractmethod
-    def channels(self) -> int:
-        """Channels of the windows."""
-        ...
 
     def _program(self, shape: tuple[int, ...]) -> Run:
         if self._run is None or shape != self._shape:
             # The program before is freed first.
             self._run = None
             with self._convert_errors():
-                self._run, activations = self.compile(shape)
+                self._run, self._bytes[shape] = self.compile(shape)
             self._shape = shape
-            logits = 4 * self._outputs * int(np.prod([shape[0], *shape[2:]]))
-            self._bytes[shape] = activations + logits
         return self._run
 
     @contextmanager
@@ -88,7 +93,8 @@ class ProgramEngine(Engine):
             yield
         except MemoryError:
             raise
-        except (*FOREIGN_ERRORS, Exception) as error:
+        # The errors of ONNX Runtime have no other base class.
+        except Exception as error:
             text = first_line(error)
             if is_out_of_memory(error) or any(word in str(error).lower() for word in _NO_MEMORY):
                 raise MemoryError(f"{self.title}: {text}") from error

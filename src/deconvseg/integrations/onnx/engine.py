@@ -41,22 +41,12 @@ class OnnxRuntimeEngine(ProgramEngine):
         fixed_size: Sequence[int] | None = None,
     ) -> None:
         self._runtime, self._onnx = _packages()
-        described = self._onnx.load_from_string(model)
-        dimensions = [
-            list(each[0].type.tensor_type.shape.dim) for each in (described.graph.input, described.graph.output)
-        ]
-        (given, made) = dimensions
-        super().__init__(size_multiple, fixed_size, outputs=made[1].dim_value)
+        given = self._onnx.load_from_string(model).graph.input[0]
+        super().__init__(given.type.tensor_type.shape.dim[1].dim_value, size_multiple, fixed_size)
         self.title = f"ONNX Runtime {self._runtime.__version__}"
         self.precision = "32"
         self._model = model
-        self._channels = given[1].dim_value
-        self._input = described.graph.input[0].name
-
-    @property
-    def channels(self) -> int:
-        """Channels of the model's input."""
-        return int(self._channels)
+        self._input = given.name
 
     def compile(self, shape: tuple[int, ...]) -> tuple[Run, int]:
         """Start a session for a shape of windows, with as many threads as PyTorch may use."""
@@ -84,7 +74,9 @@ class OnnxRuntimeEngine(ProgramEngine):
     def _activations(self, model: Any) -> int:
         """Return the bytes of the tensors that are needed at the same time, in the order of the model's operators."""
         sizes = {value.name: self._size(value) for value in (*model.graph.value_info, *model.graph.output)}
-        first = [([], [(value.name, self._size(value)) for value in model.graph.input])]
+        first: list[tuple[list[str], list[tuple[str, int]]]] = [
+            ([], [(value.name, self._size(value)) for value in model.graph.input])
+        ]
         steps = [(list(node.input), [(name, sizes.get(name, 0)) for name in node.output]) for node in model.graph.node]
         return live_bytes([*first, *steps])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deconvseg.errors import DeconvsegError, MissingPackageError
 from deconvseg.integrations.exporting.tracing import Traced, quiet
@@ -28,12 +28,7 @@ def to_openvino(traced: Traced) -> openvino.Model:
         <PartialShape: [?,1,?,?]>
 
     """
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            "OpenVINO models are made with openvino, which is not installed: pip install 'deconvseg[openvino]'"
-        ) from error
+    openvino = import_openvino()
     try:
         with quiet():
             model = openvino.convert_model(traced.program)
@@ -42,3 +37,14 @@ def to_openvino(traced: Traced) -> openvino.Model:
     model.input(0).tensor.set_names({"image"})
     model.output(0).tensor.set_names({"logits"})
     return model
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO; :class:`~deconvseg.errors.MissingPackageError` names the extra without it."""
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            "OpenVINO's models need openvino, which is not installed: pip install 'deconvseg[openvino]'"
+        ) from error
+    return openvino

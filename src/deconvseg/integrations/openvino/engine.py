@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deconvseg.inference import register_engine
 from deconvseg.integrations.exporting import trace
 from deconvseg.integrations.exporting.running import ProgramEngine, Run, live_bytes
-from deconvseg.integrations.openvino.converting import to_openvino
+from deconvseg.integrations.openvino.converting import import_openvino, to_openvino
 from deconvseg.models import Network
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class OpenVinoEngine(ProgramEngine):
         >>> from deconvseg.integrations.openvino import OpenVinoEngine, to_openvino
         >>> from deconvseg.models import UNet
         >>> model = to_openvino(trace(UNet(1, 2, 2, widths=(4, 8)), (32, 32)))
-        >>> engine = OpenVinoEngine(model, size_multiple=(2, 2))
+        >>> engine = OpenVinoEngine(model, channels=1, size_multiple=(2, 2))
         >>> engine.logits(torch.rand(1, 1, 32, 32)).shape, engine.bytes((32, 32), 1) > 0
         (torch.Size([1, 2, 32, 32]), True)
 
@@ -42,22 +42,17 @@ class OpenVinoEngine(ProgramEngine):
         self,
         model: openvino.Model,
         *,
+        channels: int,
         size_multiple: Sequence[int] | None = None,
         fixed_size: Sequence[int] | None = None,
         precision: str = "32",
     ) -> None:
-        import openvino
-
-        super().__init__(size_multiple, fixed_size, outputs=model.output(0).partial_shape[1].get_length())
+        openvino = import_openvino()
+        super().__init__(channels, size_multiple, fixed_size)
         self.title = f"OpenVINO {openvino.__version__.split('-')[0]}"
         self.precision = precision
         self._model = model
         self._core = openvino.Core()
-
-    @property
-    def channels(self) -> int:
-        """Channels of the model's input."""
-        return int(self._model.input(0).partial_shape[1].get_length())
 
     def compile(self, shape: tuple[int, ...]) -> tuple[Run, int]:
         """Compile the model for a shape of windows, with as many threads as PyTorch may use."""
@@ -69,7 +64,9 @@ class OpenVinoEngine(ProgramEngine):
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
         }
         compiled = self._core.compile_model(model, "CPU", settings)
-        return lambda pixels: compiled(pixels, share_inputs=True)[0], _activations(compiled)
+        # They are copied from OpenVINO's memory.
+        logits = 4 * math.prod(compiled.output(0).shape)
+        return lambda pixels: compiled(pixels, share_inputs=True)[0], _activations(compiled) + logits
 
     def program(self) -> Iterator[builtins.bytes]:
         """Yield the operations and their constants."""
@@ -110,6 +107,7 @@ def _told(node: Any, key: str) -> str:
 @register_engine("openvino", precisions=("32", "bf16"))
 def make_openvino(network: Network, window: Sequence[int], *, precision: str) -> OpenVinoEngine:
     """Return OpenVINO's engine of a network."""
+    import_openvino()
     traced = trace(network, window)
     sizes: dict[str, Any] = {"size_multiple": network.size_multiple} if traced.any_size else {"fixed_size": traced.size}
-    return OpenVinoEngine(to_openvino(traced), **sizes, precision=precision)
+    return OpenVinoEngine(to_openvino(traced), channels=network.in_channels, **sizes, precision=precision)

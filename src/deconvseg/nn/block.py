@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deconvseg.nn.conv import Conv2d, Conv3d
 from deconvseg.nn.dimensions import CONV
-from deconvseg.nn.fusion import why_apart
+from deconvseg.nn.fusion import guard_calls, why_apart
 from deconvseg.nn.mlp import pointwise_mlp
 from deconvseg.nn.ndc import NDC
 from deconvseg.nn.norm import InstanceNorm, create_norm
@@ -17,6 +17,7 @@ from deconvseg.ops.deconver_block import Weights, choose_block, deconver_block
 from deconvseg.ops.deconver_block.library import BLOCK
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.overriding import is_symbolic
+from deconvseg.ops.torch_internals import constant_to_compilers
 
 
 class DeconvMixer(nn.Module):
@@ -96,7 +97,7 @@ class DeconverBlock(nn.Module):
         On a CPU one native operator computes the whole block, unless hooks, replaced modules or replaced methods
         require separate calls of the layers; :meth:`explain_backend` gives the choice and its reason.
         """
-        by_layers = is_symbolic(x) or torch.compiler.is_compiling() or x.device.type not in BLOCK.devices
+        by_layers = is_symbolic(x) or x.device.type not in BLOCK.devices
         if not by_layers and self._why_layers() is None:
             weights, eps, norm_eps = self._weights(), self.mixer.ndc.eps, cast(InstanceNorm, self.norm1).eps
             backend = chosen(BLOCK, x, *weights)
@@ -113,7 +114,12 @@ class DeconverBlock(nn.Module):
         return choose_block(image, () if reason else self._weights(), reason)
 
     def _why_layers(self) -> str | None:
-        return why_apart(self, _MODULES) or self._why_other_equations()
+        guard_calls(self, _MODULES)
+        return self._why_apart() or self._why_other_equations()
+
+    @constant_to_compilers
+    def _why_apart(self) -> str | None:
+        return why_apart(self, _MODULES)
 
     def _why_other_equations(self) -> str | None:
         """Return why one operator cannot replace the expected modules with their current settings, or None."""

@@ -1,11 +1,10 @@
 """PyTorch's convolutions with native kernels where they are faster; same arguments, parameters and results."""
 
-import torch
 from torch import Tensor, nn
 
-from deconvseg.nn.fusion import has_own_methods
+from deconvseg.nn.fusion import Fusible, has_own_methods
 from deconvseg.ops.backends import Choice
-from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
+from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose, has_transpose_kernel
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
 from deconvseg.ops.overriding import is_symbolic
 from deconvseg.ops.torch_internals import ConvNd, ConvTransposeNd
@@ -13,13 +12,13 @@ from deconvseg.ops.torch_internals import ConvNd, ConvTransposeNd
 _PLAIN = "PyTorch computes dilations, groups and other kinds of padding"
 
 
-class _Conv(ConvNd):
+class _Conv(Fusible, ConvNd):
     """A convolution that uses :func:`deconvseg.ops.conv.conv` if it has zero padding and one group."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Not `forward`, because other code may replace `forward` of PyTorch's class, or this method of a layer.
         unbatched = not is_symbolic(input) and input.ndim != weight.ndim
-        if self.is_special() or unbatched or torch.compiler.is_compiling() or not has_own_methods(type(self)):
+        if self.is_special() or unbatched or not has_own_methods(type(self)):
             out: Tensor = super()._conv_forward(input, weight, bias)
             return out
         return conv(input, weight, bias, stride=self.stride, padding=self._zeros())
@@ -38,26 +37,26 @@ class _Conv(ConvNd):
         return tuple(int(pad) for pad in self.padding)
 
 
-class _ConvTranspose(ConvTransposeNd):
+class _ConvTranspose(Fusible, ConvTransposeNd):
     """A transposed convolution by :func:`deconvseg.ops.conv.conv_transpose` if it has no padding and one group."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Apply the transposed convolution to (B, I, \\*S)."""
         unbatched = not is_symbolic(input) and input.ndim != self.weight.ndim
         special = self.is_special() or output_size is not None or unbatched
-        if special or torch.compiler.is_compiling() or not has_own_methods(type(self)):
+        if special or not has_own_methods(type(self)):
             out: Tensor = super().forward(input, output_size)
             return out
         return conv_transpose(input, self.weight, self.bias, stride=self.stride)
 
     def explain_backend(self) -> Choice:
         """Return the backend for an image of the kernel's size, without a gradient, in channels-last format."""
-        return self.choose(_image(self))
-
-    def choose(self, x: Tensor) -> Choice:
-        """Return the backend for an image."""
         reason = _PLAIN if self.is_special() else None
-        return choose_conv_transpose(x, self.weight, self.bias, stride=self.stride, reason=reason)
+        return choose_conv_transpose(_image(self), self.weight, self.bias, stride=self.stride, reason=reason)
+
+    def has_kernel(self, x: Tensor) -> bool:
+        """Return whether a kernel transforms an image, rather than PyTorch."""
+        return not self.is_special() and has_transpose_kernel(x, self.weight, self.bias, stride=self.stride)
 
     def is_special(self) -> bool:
         """Return whether only PyTorch supports the settings of the layer."""

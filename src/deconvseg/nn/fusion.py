@@ -1,8 +1,10 @@
 """Conditions under which one operator may replace separate calls of several modules."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
 
+import torch
 from torch import nn
 
 from deconvseg.ops.torch_internals import (
@@ -10,6 +12,8 @@ from deconvseg.ops.torch_internals import (
     OF_ONE_LAYER,
     all_modules_have_a_hook,
     calls_were_replaced,
+    constant_to_compilers,
+    guard_call,
     has_dispatch_mode,
     has_hook,
     is_called_as_all,
@@ -50,6 +54,39 @@ def why_special(module: nn.Module, types: tuple[type, ...]) -> str | None:
     return None if has_own_methods(kind) else f"has a method that was replaced on the class {kind.__name__}"
 
 
+class Fusible:
+    """A layer whose call another module may replace by one operator; a base class beside ``nn.Module``."""
+
+    @constant_to_compilers
+    def why_called(self) -> str | None:
+        """Return why the layer must be called, or None if it has its own methods and no hooks."""
+        assert isinstance(self, nn.Module)
+        return why_special(self, (type(self),))
+
+
+def is_replaceable(layer: nn.Module, types: tuple[type, ...]) -> bool:
+    """Return whether one operator may replace the call of a layer, as it may if the layer has one of these types.
+
+    ``torch.compile`` can trace this function for :class:`Fusible` types.
+    """
+    if type(layer) not in types:
+        return False
+    guard_calls(layer, ("",))
+    assert isinstance(layer, Fusible)
+    return layer.why_called() is None
+
+
+def guard_calls(root: nn.Module, paths: Iterable[str]) -> None:
+    """Make ``torch.compile`` compile anew if modules inside ``root`` are replaced, or change how they are called.
+
+    For modules whose calls an operator replaces while the compiler traces; it guards the modules that it calls itself.
+    """
+    if torch.compiler.is_dynamo_compiling():
+        for path in paths:
+            guard_call(reduce(getattr, path.split("."), root) if path else root)
+
+
+@constant_to_compilers
 def has_own_methods(kind: type[nn.Module]) -> bool:
     """Return whether a class has the methods that it was defined with, and the call method of ``nn.Module``."""
     if not is_called_as_all(kind):
@@ -70,6 +107,7 @@ def is_watched() -> bool:
     return why_calls_watched() is not None
 
 
+@constant_to_compilers
 def why_calls_watched() -> str | None:
     """Return what observes all calls of modules, of PyTorch's functions or of its operators, or None."""
     if all_modules_have_a_hook():

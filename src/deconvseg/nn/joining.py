@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
-from deconvseg.nn.fusion import is_pointwise, is_watched, why_special
+from deconvseg.nn.fusion import is_pointwise, is_replaceable, is_watched
 from deconvseg.nn.upsampling import SummedUpsampling, needs_skip, upsample
 from deconvseg.ops import conv as convolutions
 from deconvseg.ops.overriding import is_symbolic
@@ -33,7 +33,7 @@ def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> T
     images, if the native kernels support them and the result is the same.
     """
     base, added = _parts(upsampling)
-    one = None if is_symbolic(x) or torch.compiler.is_compiling() else _as_one_map(x, base, fusion)
+    one = None if is_symbolic(x) else _as_one_map(x, base, fusion)
     if one is not None:
         joined = convolutions.join(skip, x, *one)
         if added is None:
@@ -47,7 +47,7 @@ def join(skip: Tensor, x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> T
 
 def _parts(upsampling: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     """Return the base and added layer of a sum, which the fusion maps separately, or the layer and None."""
-    if why_special(upsampling, (SummedUpsampling,)) or needs_skip(upsampling):
+    if not is_replaceable(upsampling, (SummedUpsampling,)) or needs_skip(upsampling):
         return upsampling, None
     assert isinstance(upsampling, SummedUpsampling)
     return upsampling.base, upsampling.added
@@ -55,11 +55,10 @@ def _parts(upsampling: nn.Module) -> tuple[nn.Module, nn.Module | None]:
 
 def _as_one_map(x: Tensor, upsampling: nn.Module, fusion: nn.Module) -> tuple[Tensor, Tensor | None, Tensor] | None:
     """Return the upsampling's weights and bias and the fusion's weights, or None if the layers must be called."""
-    if is_watched() or why_special(upsampling, _UPSAMPLING) or why_special(fusion, _FUSION):
+    if is_watched() or not is_replaceable(upsampling, _UPSAMPLING) or not is_replaceable(fusion, _FUSION):
         return None
     assert isinstance(upsampling, _UPSAMPLING)
     assert isinstance(fusion, _FUSION)
     if not is_pointwise(fusion) or fusion.bias is not None or fusion.is_special():
         return None
-    by_kernel = upsampling.choose(x).backend != "reference"
-    return (upsampling.weight, upsampling.bias, fusion.weight) if by_kernel else None
+    return (upsampling.weight, upsampling.bias, fusion.weight) if upsampling.has_kernel(x) else None

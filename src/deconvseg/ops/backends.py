@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deconvseg.errors import InputError, check_choice
 from deconvseg.ops.forking import compute_alone_after_fork
+from deconvseg.ops.layout import CHANNELS_LAST, is_dense
 from deconvseg.ops.overriding import is_plain
 from deconvseg.ops.precision import autocast_is_on, in_full_precision, layers_compute_in_bfloat16
 from deconvseg.ops.registry import OPERATORS, Operator, device_of
@@ -135,32 +136,53 @@ def chosen(
     operator: Operator, *tensors: Tensor | None, settings: Sequence[object] = (), reason: str | None = None
 ) -> str:
     """Return the name of the backend that :func:`choose` selects; works while ``torch.compile`` traces too."""
-    if operator.of_layers and torch.compiler.is_compiling():
-        return "reference"
     special = reason or _why_reference(operator, tensors)
     if not torch.compiler.is_dynamo_compiling():
         return _select(operator, tensors, settings, special)[0]
     sketches = tuple([_sketch(tensor, index < operator.images) for index, tensor in enumerate(tensors)])
-    return _chosen_while_compiling(operator.name, sketches, special)
+    return _chosen_while_compiling(operator.name, sketches, _as_constants(settings), special)
 
 
-_Sketch: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device]
+_Sketch: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device, bool, bool]
+# Sizes of the image that stands for a traced one along its spatial axes, for kernels that are chosen for any size.
+_LENGTH = 16
 
 
 def _sketch(tensor: Tensor | None, image: bool) -> _Sketch | None:
-    """Describe a traced tensor, which has no memory, by a tiny one; batch and spatial sizes of images stay dynamic."""
+    """Describe a traced tensor, which has no memory; batch and spatial sizes of images stay dynamic.
+
+    The description is the shape, type and device, whether it requires a gradient, and whether an image has its
+    channels innermost in memory.
+    """
     if tensor is None:
         return None
-    fixed = (1,) if image else range(tensor.ndim)
     # `len(range(...))` makes the compiler specialise on the size, and recompile for another one.
-    sizes = tuple([len(range(tensor.shape[axis])) if axis in fixed else 1 for axis in range(tensor.ndim)])
-    return sizes, tensor.dtype, tensor.device
+    sizes = tuple([len(range(tensor.shape[axis])) if axis == 1 or not image else 0 for axis in range(tensor.ndim)])
+    return sizes, tensor.dtype, tensor.device, tensor.requires_grad, image and is_dense(tensor, last=True)
+
+
+def _as_constants(settings: Sequence[object]) -> tuple[object, ...]:
+    return tuple([tuple(value) if isinstance(value, list | tuple) else value for value in settings])
 
 
 @constant_to_compilers
-def _chosen_while_compiling(name: str, sketches: Sequence[_Sketch | None], special: str | None) -> str:
-    tensors = [sketch and torch.empty(sketch[0], dtype=sketch[1], device=sketch[2]) for sketch in sketches]
-    return _select(OPERATORS[name], tensors, (), special)[0]
+def _chosen_while_compiling(
+    name: str, sketches: Sequence[_Sketch | None], settings: Sequence[object], special: str | None
+) -> str:
+    # Tensors that are made in inference mode could not require a gradient.
+    with torch.inference_mode(mode=False):
+        tensors = [sketch and _like_sketch(*sketch, image=i < OPERATORS[name].images) for i, sketch in enumerate(sketches)]
+    return _select(OPERATORS[name], tensors, settings, special)[0]
+
+
+def _like_sketch(
+    sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device, requires_grad: bool, last: bool, image: bool
+) -> Tensor:
+    if image:
+        sizes = (1, sizes[1], *[_LENGTH] * (len(sizes) - 2))
+    form = CHANNELS_LAST[len(sizes)] if last else torch.contiguous_format
+    tensor = torch.empty(sizes, dtype=dtype, device=device, memory_format=form)
+    return tensor.requires_grad_(requires_grad)
 
 
 def why_reference(*tensors: Tensor | None) -> str | None:

@@ -155,6 +155,17 @@ def has_hook(attributes: Mapping[str, Any]) -> bool:
         return True
 
 
+def guard_call(module: nn.Module) -> bool:
+    """Read what decides how a module is called, so that ``torch.compile``, which traces this, guards its values.
+
+    Hooks that are registered later count only with ``torch._dynamo.config.skip_nnmodule_hook_guards`` off, as for the
+    modules that the compiler calls.
+    """
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    replaced = module.forward is None or getattr(module, "_compiled_call_impl", None) is not None
+    return bool(hooks) or replaced or hasattr(module, "_conv_forward") and module._conv_forward is None
+
+
 def calls_were_replaced() -> bool:
     """Return whether other code has replaced the call method of ``nn.Module``."""
     for name in ("__call__", "_wrapped_call_impl", "_call_impl"):

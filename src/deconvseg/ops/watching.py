@@ -5,7 +5,7 @@ import types
 import torch
 import torch.nn.functional as F
 
-from deconvseg.ops.torch_internals import has_function_mode
+from deconvseg.ops.torch_internals import constant_to_compilers, has_function_mode
 
 # Functions that a kernel replaces in layers.
 _FUNCTIONS = (
@@ -25,6 +25,7 @@ def _is_own(owner: types.ModuleType, name: str) -> bool:
 _ORIGINALS = tuple((owner, name, getattr(owner, name) if _is_own(owner, name) else None) for owner, name in _FUNCTIONS)
 
 
+@constant_to_compilers
 def why_watched() -> str | None:
     """Return which function of PyTorch was replaced, or that a mode sees all of them, or None.
 

@@ -6,6 +6,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deconvseg.nn.fusion import Fusible
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.overriding import is_symbolic, overridable
 from deconvseg.ops.shapes import finer_size
@@ -13,7 +14,7 @@ from deconvseg.ops.shapes import finer_size
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-class SummedUpsampling(nn.Module):
+class SummedUpsampling(Fusible, nn.Module):
     """The sum of a base upsampling and an added one; with DTC, the complete module of its Fig. 3 (arXiv 2601.17939).
 
     ``needs_skip`` says whether one of them takes the skip connection.

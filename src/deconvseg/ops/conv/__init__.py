@@ -13,7 +13,7 @@ from deconvseg.ops.layout import is_dense
 from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import as_computed, in_full_precision, layers_compute_in_bfloat16, without_autocast
 
-__all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "join"]
+__all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "has_transpose_kernel", "join"]
 
 # By name, so that a function is called in its current version if other code has replaced it.
 _CONV = {3: "conv1d", 4: "conv2d", 5: "conv3d"}
@@ -116,6 +116,11 @@ def choose_conv_transpose(
 ) -> Choice:
     """Return the backend of :func:`conv_transpose`; ``reason`` is a caller's reason for plain PyTorch."""
     return choose(library.TRANSPOSE, x, weight, bias, settings=(stride,), reason=reason)
+
+
+def has_transpose_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int]) -> bool:
+    """Return whether a kernel computes :func:`conv_transpose`, rather than PyTorch."""
+    return chosen(library.TRANSPOSE, x, weight, bias, settings=(stride,)) != "reference"
 
 
 def _why_pytorch_derives(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> str | None:

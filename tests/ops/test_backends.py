@@ -23,7 +23,7 @@ from deconvseg.ops import conv as convolutions
 from deconvseg.ops.backends import Choice, ExplainsBackend, choose, forced_backend
 from deconvseg.ops.ndc import choose_update
 from deconvseg.ops.registry import OPERATORS, Implementation, Operator, register_backend, unregister_backend
-from deconvseg.ops.winograd import Packing, winograd_conv
+from deconvseg.ops.winograd import winograd_conv
 
 WHY_NOT = Implementation.why_not
 
@@ -381,7 +381,7 @@ def test_an_operator_called_with_the_name_of_a_backend_of_another_device_is_refu
 
 
 def calls_of_all_operators() -> dict[str, Callable[[], torch.Tensor]]:
-    images, vectors, packing = torch.rand(1, 16, 6, 6), torch.rand(1, 4, 5), Packing()
+    images, vectors = torch.rand(1, 16, 6, 6), torch.rand(1, 4, 5)
     last = images.to(memory_format=torch.channels_last)
     weight, moves = torch.rand(16, 16, 3, 3), torch.rand(1, 2, 12, 12)
     block = DeconverBlock(16, 3, spatial_dims=2)
@@ -393,7 +393,7 @@ def calls_of_all_operators() -> dict[str, Callable[[], torch.Tensor]]:
         "instance_norm": lambda: ops.instance_norm(images),
         "conv": lambda: convolutions.conv(last, weight, None, stride=(1, 1), padding=(1, 1)),
         "conv_transpose": lambda: convolutions.conv_transpose(last, weight, None, stride=(3, 3)),
-        "winograd_conv": lambda: winograd_conv(last, weight, packing),
+        "winograd_conv": lambda: winograd_conv(last, weight),
         "deconver_block": lambda: block(last),
     }
 

@@ -17,7 +17,7 @@ from deconvseg.ops import instance_norm, native, use_backend
 from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv_transpose, join, library
 from deconvseg.ops.instance_norm import choose_norm, instance_norm_
 from deconvseg.ops.native import interface
-from deconvseg.ops.winograd import Packing, choose_winograd, winograd_conv
+from deconvseg.ops.winograd import choose_winograd, winograd_conv
 from tolerance import assert_as_good, with_gradients
 
 pytestmark = pytest.mark.skipif(native.why_no_bfloat16() is not None, reason=str(native.why_no_bfloat16()))
@@ -69,7 +69,7 @@ def test_any_image_is_filtered_within_twice_pytorch_s_error(shapes, channels, ba
     x = x.bfloat16().contiguous(memory_format=LAST[x.ndim]) if last else x.bfloat16()
     tensors = [x, weight, *([bias] if biased else [])]
     assert lowered(choose_winograd)(*tensors).computed == "native in bfloat16"
-    found = lowered(lambda x, weight, bias=None: winograd_conv(x, weight, Packing(), bias))(*tensors)
+    found = lowered(winograd_conv)(*tensors)
     assert found.dtype == torch.bfloat16
     assert found.is_contiguous(memory_format=LAST[x.ndim])
     padding = [length // 2 for length in kernel]
@@ -89,11 +89,11 @@ def test_filtering_takes_what_is_faster_and_precise_enough():
 
 
 def test_weights_are_packed_again_in_another_precision():
-    x, weight, packing = torch.randn(1, 32, 6, 7), nn.Parameter(torch.randn(32, 32, 3, 3)), Packing()
+    x, weight = torch.randn(1, 32, 6, 7), nn.Parameter(torch.randn(32, 32, 3, 3))
     with torch.inference_mode():
-        precise = winograd_conv(x, weight, packing)
+        precise = winograd_conv(x, weight)
         for expected in (torch.bfloat16, torch.float32, torch.bfloat16):
-            filtered = (lowered if expected == torch.bfloat16 else lambda f: f)(winograd_conv)(x, weight, packing)
+            filtered = (lowered if expected == torch.bfloat16 else lambda f: f)(winograd_conv)(x, weight)
             assert filtered.dtype == expected
             torch.testing.assert_close(filtered.float(), precise, rtol=0.05, atol=0.5)
 
@@ -277,12 +277,12 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     x, weight, skip, fuse, spread = draw(
         generator, (2, 32, 9, 10, 11), (48, 32, 3, 3, 3), (2, 16, 18, 20, 11), (48, 16, 1, 1, 1), (32, 48, 2, 2, 1)
     )
-    x, skip, packing = x.bfloat16(), skip.bfloat16(), Packing()
+    x, skip = x.bfloat16(), skip.bfloat16()
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             with torch.inference_mode():
-                filtered = lowered(winograd_conv)(x, weight, packing)
+                filtered = lowered(winograd_conv)(x, weight)
                 joined = library.join(skip, x, fuse, spread, None, "native")
                 results.append((filtered, joined, lowered(instance_norm)(x)))
     finally:
@@ -320,5 +320,5 @@ def test_frozen_layers_never_give_nan(value):
 def test_a_forced_reference_computes_in_bfloat16_too():
     x, weight = torch.randn(1, 32, 6, 6), torch.randn(32, 32, 3, 3)
     with use_backend("reference"):
-        found = lowered(winograd_conv)(x, weight, Packing())
+        found = lowered(winograd_conv)(x, weight)
     assert torch.equal(found, lowered(lambda x, w: F.conv2d(x, w, padding=1))(x, weight))

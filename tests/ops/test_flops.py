@@ -12,7 +12,7 @@ from deconvseg.ops import native, ndc_update, nmf, use_backend
 from deconvseg.ops.conv import conv, conv_transpose
 from deconvseg.ops.deconver_block import deconver_block, reference
 from deconvseg.ops.ndc import cost
-from deconvseg.ops.winograd import Packing, winograd_conv
+from deconvseg.ops.winograd import winograd_conv
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
 
@@ -77,7 +77,7 @@ def test_a_convolution_by_minimal_filtering_counts_as_its_definition():
     x, weight, totals = torch.rand(2, 16, 6, 5), torch.rand(16, 16, 3, 3), []
     for backend in ("native", "reference"):
         with use_backend(backend), FlopCounterMode(display=False) as counter:
-            winograd_conv(x, weight, Packing())
+            winograd_conv(x, weight)
         totals.append(counter.get_total_flops())
     assert totals[0] == totals[1] == 2 * 2 * 6 * 5 * 16 * 16 * 9
 

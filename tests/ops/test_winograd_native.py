@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from deconvseg.errors import InputError
 from deconvseg.ops import native, use_backend
-from deconvseg.ops.winograd import Packing, choose_winograd, winograd_conv
-from deconvseg.ops.winograd.native import pack
+from deconvseg.ops.winograd import choose_winograd, packing, winograd_conv
+from deconvseg.ops.winograd import native as kernels
+from deconvseg.ops.winograd.packing import packed
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -37,7 +38,7 @@ def test_any_image_is_convolved_as_precisely_as_by_pytorch(shapes, channels, bat
     weight = torch.randn((written, read, *kernel), generator=generator)
     bias = torch.randn(written, generator=generator) if biased else None
     padding = [length // 2 for length in kernel]
-    found = winograd_conv(x, weight, Packing(), bias)
+    found = winograd_conv(x, weight, bias)
     assert found.is_contiguous(memory_format=LAST[x.ndim])
     conv = CONV[x.ndim]
     plain = conv(x, weight, bias, padding=padding)
@@ -52,11 +53,11 @@ def test_any_image_is_convolved_as_precisely_as_by_pytorch(shapes, channels, bat
 def test_the_number_of_threads_changes_nothing():
     generator, before = torch.Generator().manual_seed(0), torch.get_num_threads()
     x, weight = torch.randn(1, 32, 20, 21, 22, generator=generator), torch.randn(32, 32, 3, 3, 3, generator=generator)
-    packing, results = Packing(), []
+    results = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append(winograd_conv(x, weight, packing))
+            results.append(winograd_conv(x, weight))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(results[0], results[1])
@@ -68,29 +69,29 @@ def test_what_the_kernels_do_not_take_pytorch_computes():
     for other in (torch.randn(16, 16, 5, 5), torch.randn(16, 3, 3, 3), weight.double()):
         image = torch.randn(1, other.shape[1], 6, 7, dtype=other.dtype)
         expected = F.conv2d(image, other, padding=other.shape[-1] // 2)
-        assert torch.equal(winograd_conv(image, other, Packing()), expected)
+        assert torch.equal(winograd_conv(image, other), expected)
         with pytest.raises(InputError, match="cannot be packed"):
-            Packing().of(other)
+            kernels.pack(other)
     with use_backend("reference"):
-        assert torch.equal(winograd_conv(x, weight, Packing()), F.conv2d(x, weight, padding=1))
+        assert torch.equal(winograd_conv(x, weight), F.conv2d(x, weight, padding=1))
     differentiated = x.clone().requires_grad_()
     assert "gradients" in str(choose_winograd(differentiated, weight))
-    result = winograd_conv(differentiated, weight, Packing())
+    result = winograd_conv(differentiated, weight)
     assert torch.autograd.grad(result.sum(), differentiated)[0].shape == x.shape
     with torch.inference_mode():
         assert "inference mode" in str(choose_winograd(x, weight.clone()))
 
 
 def test_changed_weights_are_packed_again_and_only_those():
-    weight, x, packing = torch.nn.Parameter(torch.randn(16, 16, 3, 3)), torch.randn(1, 16, 6, 7), Packing()
+    weight, x = torch.nn.Parameter(torch.randn(16, 16, 3, 3)), torch.randn(1, 16, 6, 7)
 
     def check():
         with torch.inference_mode():
-            found = winograd_conv(x, weight, packing)
+            found = winograd_conv(x, weight)
             torch.testing.assert_close(found, F.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-4)
 
     check()
-    assert packing.of(weight) is packing.of(weight)
+    assert packed(weight, kernels) is packed(weight, kernels)
     with torch.inference_mode():
         weight.mul_(2)
     check()
@@ -108,19 +109,32 @@ def test_changed_weights_are_packed_again_and_only_those():
         check()
 
 
-def test_copies_and_pickles_hold_no_transformed_weights():
-    weight, packing = torch.randn(64, 64, 3, 3), Packing()
-    packed = packing.of(weight)
-    assert len(pickle.dumps(packing)) < 1000
-    for other in (pickle.loads(pickle.dumps(packing)), copy.deepcopy(packing)):  # noqa: S301
-        assert torch.equal(other.of(weight), packed)
-        assert other.of(weight) is not packed
+def test_the_cache_ends_with_the_weights_and_copies_have_their_own():
+    weight = torch.nn.Parameter(torch.randn(64, 64, 3, 3))
+    before, transformed = len(packing._cache), packed(weight, kernels)
+    size = len(pickle.dumps(weight))
+    assert size < 1.1 * weight.nbytes
+    other = copy.deepcopy(weight)
+    assert torch.equal(packed(other, kernels), transformed)
+    assert packed(other, kernels) is not transformed
+    assert len(packing._cache) == before + 2
+    del weight, other
+    assert len(packing._cache) == before
+
+
+def test_weights_of_inference_mode_are_not_cached():
+    with torch.inference_mode():
+        weight, x = torch.randn(16, 16, 3, 3), torch.randn(1, 16, 6, 7)
+        for _ in range(2):
+            found = torch.ops.deconvseg.winograd_conv(x, weight, None, "native")
+            torch.testing.assert_close(found, F.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-4)
+            weight.mul_(2)
 
 
 def test_the_operator_of_torch_library():
     weight, x = torch.randn(32, 16, 3, 3), torch.randn(1, 16, 4, 5)
     operator = torch.ops.deconvseg.winograd_conv
-    arguments = x, pack(weight), torch.randn(32), 32, [3, 3]
+    arguments = x, weight, torch.randn(32)
     torch.library.opcheck(operator.default, arguments, test_utils=("test_schema", "test_faketensor"))
     with pytest.raises(InputError, match="packed weights are not those"):
-        operator(*arguments[:3], 64, [3, 3])
+        operator(torch.randn(1, 32, 4, 5), weight, None)

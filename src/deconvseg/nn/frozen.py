@@ -5,19 +5,19 @@ class of a layer, so that its name, weights and settings stay accessible as befo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
-from deconvseg.nn.fusion import has_own_methods, is_watched, why_special
+from deconvseg.nn.fusion import guard_calls, has_own_methods, is_watched, why_special
 from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm, use_own_norms
 from deconvseg.ops.backends import Choice, why_layers_on_cpu
 from deconvseg.ops.instance_norm import instance_norm, instance_norm_
 from deconvseg.ops.layout import channels_last
-from deconvseg.ops.torch_internals import ConvNd
-from deconvseg.ops.winograd import Packing, choose_packing, packed_type, winograd_conv
+from deconvseg.ops.torch_internals import ConvNd, constant_to_compilers
+from deconvseg.ops.winograd import choose_packing, pack, winograd_conv
 
 _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
@@ -41,13 +41,11 @@ class _Frozen(ConvNd):
 class _Winograd(ConvNd):
     """A convolution that uses :func:`deconvseg.ops.winograd.winograd_conv`."""
 
-    packing: Packing
-
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        own = torch.compiler.is_compiling() or has_own_methods(type(self))
+        own = has_own_methods(type(self))
         # The settings may have changed since the layer was frozen.
         if own and input.ndim == weight.ndim and _keeps_size(self):
-            return winograd_conv(input, weight, self.packing, bias)
+            return winograd_conv(input, weight, bias)
         out: Tensor = super()._conv_forward(input, weight, bias)
         return out
 
@@ -77,27 +75,39 @@ class FusedSequential(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply all layers."""
-        if torch.compiler.is_compiling() or is_watched():
+        if is_watched():
             out: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
             return out
-        return _in_sequence(input, list(self))
+        guard_calls(self, [name for name, _ in self.named_children()])
+        return _in_sequence(input, list(self), self._plan())
+
+    @constant_to_compilers
+    def _plan(self) -> "_Plan":
+        return _plan(list(self))
 
 
 def _fused_block(kind: type[nn.Module]) -> type[nn.Module]:
     """Return a subclass of a class in ``_BLOCKS`` that fuses its layers as :class:`FusedSequential` does."""
     names, plain = _BLOCKS[_full_name(kind)], kind.forward
 
-    def forward(self: nn.Module, inp: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or is_watched():
+    def forward(self: Any, inp: Tensor) -> Tensor:
+        if is_watched():
             out: Tensor = plain(self, inp)
             return out
-        return _in_sequence(inp, [getattr(self, name) for name in names])
+        guard_calls(self, names)
+        return _in_sequence(inp, [getattr(self, name) for name in names], self._plan())
+
+    @constant_to_compilers
+    def plan(self: nn.Module) -> _Plan:
+        return _plan([getattr(self, name) for name in names])
 
     def reduce(self: nn.Module) -> tuple[object, ...]:
         return _new_block, (kind,), vars(self)  # the class is found by the one that it fuses
 
     if kind not in _fused:
-        _fused[kind] = type(f"Fused{kind.__name__}", (kind,), {"forward": forward, "__reduce__": reduce})
+        plan.__name__ = "_plan"
+        members = {"forward": forward, "_plan": plan, "__reduce__": reduce}
+        _fused[kind] = type(f"Fused{kind.__name__}", (kind,), members)
     return _fused[kind]
 
 
@@ -106,20 +116,43 @@ def _new_block(kind: type[nn.Module]) -> nn.Module:
     return fused.__new__(fused)
 
 
-def _in_sequence(x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
-    position, private = 0, False
-    while position < len(layers):
-        layer, position = layers[position], position + 1
-        if isinstance(layer, InstanceNorm) and why_special(layer, _NORMS) is None:
-            slope = _slope(layers[position]) if position < len(layers) else None
-            position += slope is not None
-            # The output of the convolution has no other reader, so it is normalised in place.
-            normalise = instance_norm_ if private else instance_norm
-            x = normalise(x, layer.weight, layer.bias, eps=layer.eps, negative_slope=slope)
-        else:
+def _in_sequence(x: Tensor, layers: Sequence[nn.Module], plan: "_Plan") -> Tensor:
+    for index, (role, rectified) in enumerate(plan):
+        layer = layers[index]
+        if role == "called":
             x = layer(x)
-        private = _convolves(layer)
+        elif role != "applied":
+            assert isinstance(layer, InstanceNorm)
+            # The output of a convolution has no other reader, so it is normalised in place.
+            normalise = instance_norm_ if role == "private" else instance_norm
+            slope = _slope(layers[index + 1]) if rectified else None
+            x = normalise(x, layer.weight, layer.bias, eps=layer.eps, negative_slope=slope)
     return x
+
+
+_Plan: TypeAlias = tuple[tuple[str, bool], ...]
+
+
+def _plan(layers: Sequence[nn.Module]) -> _Plan:
+    """Return for each layer of a sequence how it is computed, and whether the rectifier after it is applied with it.
+
+    A layer is ``called``; ``normalised`` by the operator, in place where the image is ``private``; or ``applied`` with
+    the normalisation before it.
+    """
+    plan: list[tuple[str, bool]] = []
+    private = applied = False
+    for layer, follower in zip(layers, [*layers[1:], None], strict=True):
+        if applied:
+            plan.append(("applied", False))
+            private = applied = False
+            continue
+        if why_special(layer, _NORMS) is None:
+            applied = follower is not None and why_special(follower, _RECTIFIERS) is None
+            plan.append(("private" if private else "normalised", applied))
+        else:
+            plan.append(("called", False))
+        private = _convolves(layer)
+    return tuple(plan)
 
 
 def _convolves(layer: nn.Module) -> bool:
@@ -132,6 +165,7 @@ def _convolves(layer: nn.Module) -> bool:
     return len(layer) > 0 and why_special(layer, (kind,)) is None and _convolves(layer[-1])
 
 
+_RECTIFIERS = nn.LeakyReLU, nn.ReLU
 _NORMS = InstanceNorm, AffineInstanceNorm
 _CONVOLUTIONS = FrozenConv2d, FrozenConv3d, WinogradConv2d, WinogradConv3d, Conv2d, Conv3d
 # Blocks of other libraries that call these layers in this order and nothing else, by the full name of their class.
@@ -160,16 +194,14 @@ _SEQUENCE_ALONE = {"__module__", "__doc__", "__init__", "__annotations__", "__fi
 def freeze(network: nn.Module) -> None:
     """Speed up the convolutions, instance normalisations and sequences of a network for inference on a CPU, in place.
 
-    Weights may still change; their transforms are then updated (see :class:`~deconvseg.ops.winograd.Packing`).
+    Weights may still change; their transforms are then updated.
     Subclasses of the supported layers, and layers with a parametrisation or a hook, are not changed.
     """
     use_own_norms(network)
     for layer in list(network.modules()):
         if isinstance(layer, nn.Conv2d | nn.Conv3d) and fits_winograd(layer):
             _change_class(layer, _WINOGRAD)
-            cast(_Winograd, layer).packing = Packing()
-            backend = cast(_Winograd, layer).explain_backend().backend
-            cast(_Winograd, layer).packing.of(layer.weight, backend, packed_type(layer.weight.detach()))
+            pack(layer.weight, cast(_Winograd, layer).explain_backend().backend)
         elif why_special(layer, tuple(_OTHERS)) is None:
             _change_class(layer, _OTHERS)
             if isinstance(layer, FrozenConv2d | FrozenConv3d):
@@ -208,8 +240,6 @@ def _normalises(layer: nn.Sequential) -> bool:
     return alone and why_special(layer, (kind,)) is None and any(why_special(each, _NORMS) is None for each in layer)
 
 
-def _slope(layer: nn.Module) -> float | None:
-    """Return the negative slope of a ReLU or leaky ReLU; None for another layer."""
-    if why_special(layer, (nn.LeakyReLU, nn.ReLU)) is not None:
-        return None
+def _slope(layer: nn.Module) -> float:
+    """Return the negative slope of a ReLU or leaky ReLU."""
     return layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError, check_choice
-from deconvseg.nn.fusion import is_watched, why_special
+from deconvseg.nn.fusion import guard_calls, is_watched, why_special
 from deconvseg.ops import selective_scan
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.layout import in_order_of
 from deconvseg.ops.overriding import is_symbolic
 from deconvseg.ops.selective_scan import choose_scan
+from deconvseg.ops.torch_internals import constant_to_compilers
 
 SCAN_DIRECTIONS = ("forward", "backward", "slices")
 
@@ -40,7 +41,36 @@ class TimeSteps(nn.Linear):
             self.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # inverse softplus
 
 
-class CausalScan(nn.Module):
+_LINEAR = nn.Linear, TimeSteps
+
+
+class _Projecting(nn.Module):
+    """A module that applies its linear layers to sequences (B, I, L)."""
+
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        """Map the channels of (B, I, L) to (B, O, L) by a linear layer."""
+        out, bias = self._project_without_bias(name, x)
+        return out if bias is None else out + bias[:, None]
+
+    def _project_without_bias(self, name: str, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map the channels of (B, I, L) to (B, O, L) by a linear layer; also return the bias if it is not added yet.
+
+        If no hook or replaced method requires a call of the layer, a matrix product computes the result with contiguous
+        channels, which scans need.
+        """
+        layer = getattr(self, name)
+        guard_calls(self, (name,))
+        if is_watched() or self._is_special(name) or type(layer.weight) not in (Tensor, nn.Parameter):
+            mapped: Tensor = layer(x.mT).mT
+            return mapped, None
+        return torch.bmm(layer.weight.expand(x.shape[0], -1, -1), x), layer.bias
+
+    @constant_to_compilers
+    def _is_special(self, name: str) -> bool:
+        return why_special(getattr(self, name), _LINEAR) is not None
+
+
+class CausalScan(_Projecting):
     """One direction of a Mamba block: a causal depthwise convolution, SiLU, and the selective scan (Mamba, Alg. 2).
 
     ``rank`` is the rank of the projection to the time steps Δ. The transition A is initialised as S4D-Real, -1 to
@@ -81,8 +111,8 @@ class CausalScan(nn.Module):
             convolved = convolved[..., : 1 - self.kernel_size]
         u, states = F.silu(convolved), self.A_log.shape[1]
         sizes = [self.rank, states, states]
-        delta, b, c = torch.split(_project(self.x_proj, u), sizes, dim=1)
-        delta, bias = _project_without_bias(self.dt_proj, delta)
+        delta, b, c = torch.split(self._project("x_proj", u), sizes, dim=1)
+        delta, bias = self._project_without_bias("dt_proj", delta)
         return selective_scan(u, delta, -torch.exp(self.A_log), b, c, skip=self.D, delta_bias=bias, softplus=True)
 
     def explain_backend(self) -> Choice:
@@ -92,7 +122,7 @@ class CausalScan(nn.Module):
         return choose_scan(u, u, a, projected, projected, skip=skip, delta_bias=skip, softplus=True)
 
 
-class Mamba(nn.Module):
+class Mamba(_Projecting):
     """A Mamba block: the sum of scans in one or several orders, gated by a second projection of the input.
 
     Args:
@@ -149,7 +179,7 @@ class Mamba(nn.Module):
             raise InputError(
                 f"{x.shape[-1]} steps do not divide into slices={self.slices}: choose a divisor, or pad the sequence"
             )
-        x, gate = _project(self.in_proj, x).chunk(2, dim=1)
+        x, gate = self._project("in_proj", x).chunk(2, dim=1)
         total: Tensor | None = None
         for direction, scan in zip(self.directions, self.scans, strict=True):
             y = _restore(scan(_reorder(x, direction, self.slices)), direction, self.slices)
@@ -191,29 +221,6 @@ class SiameseMamba(nn.Module):
         flipped = torch.stack([x.flip(axes) for axes in orders])
         mixed = torch.unflatten(self.mamba(flipped.flatten(0, 1)), 0, (len(orders), -1))
         return torch.stack([mixed[index].flip(axes) for index, axes in enumerate(orders)]).mean(dim=0)
-
-
-_LINEAR = nn.Linear, TimeSteps
-
-
-def _project(layer: nn.Module, x: Tensor) -> Tensor:
-    """Map the channels of (B, I, L) to (B, O, L) by a linear layer."""
-    out, bias = _project_without_bias(layer, x)
-    return out if bias is None else out + bias[:, None]
-
-
-def _project_without_bias(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Map the channels of (B, I, L) to (B, O, L) by a linear layer; also return the bias if it is not added yet.
-
-    If no hook or replaced method requires a call of the layer, a matrix product computes the result with contiguous
-    channels, which scans need.
-    """
-    special = torch.compiler.is_compiling() or is_watched() or why_special(layer, _LINEAR)
-    if special or type(layer.weight) not in (Tensor, nn.Parameter):
-        mapped: Tensor = layer(x.mT).mT
-        return mapped, None
-    assert isinstance(layer, nn.Linear)
-    return torch.bmm(layer.weight.expand(x.shape[0], -1, -1), x), layer.bias
 
 
 def _reorder(x: Tensor, direction: str, slices: int) -> Tensor:

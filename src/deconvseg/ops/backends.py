@@ -144,21 +144,22 @@ def chosen(
 
 
 _Sketch: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device, bool, bool]
-# Sizes of the image that stands for a traced one along its spatial axes, for kernels that are chosen for any size.
-_LENGTH = 16
+# Batch and spatial sizes of the image that stands for a traced one, whose sizes may be dynamic.
+_LENGTH = 8
 
 
 def _sketch(tensor: Tensor | None, image: bool) -> _Sketch | None:
     """Describe a traced tensor, which has no memory; batch and spatial sizes of images stay dynamic.
 
-    The description is the shape, type and device, whether it requires a gradient, and whether an image has its
-    channels innermost in memory.
+    The description is the shape, type and device, whether it requires a gradient, and whether an image is dense with
+    the channels innermost in memory.
     """
     if tensor is None:
         return None
     # `len(range(...))` makes the compiler specialise on the size, and recompile for another one.
-    sizes = tuple([len(range(tensor.shape[axis])) if axis == 1 or not image else 0 for axis in range(tensor.ndim)])
-    return sizes, tensor.dtype, tensor.device, tensor.requires_grad, image and is_dense(tensor, last=True)
+    sizes = [len(range(tensor.shape[axis])) if axis == 1 or not image else _LENGTH for axis in range(tensor.ndim)]
+    last = image and is_dense(tensor, last=True)
+    return tuple(sizes), tensor.dtype, tensor.device, tensor.requires_grad, last
 
 
 def _as_constants(settings: Sequence[object]) -> tuple[object, ...]:
@@ -171,18 +172,15 @@ def _chosen_while_compiling(
 ) -> str:
     # Tensors that are made in inference mode could not require a gradient.
     with torch.inference_mode(mode=False):
-        tensors = [sketch and _like_sketch(*sketch, image=i < OPERATORS[name].images) for i, sketch in enumerate(sketches)]
+        tensors = [sketch and _tensor_like(*sketch) for sketch in sketches]
     return _select(OPERATORS[name], tensors, settings, special)[0]
 
 
-def _like_sketch(
-    sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device, requires_grad: bool, last: bool, image: bool
+def _tensor_like(
+    sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device, requires_grad: bool, last: bool
 ) -> Tensor:
-    if image:
-        sizes = (1, sizes[1], *[_LENGTH] * (len(sizes) - 2))
     form = CHANNELS_LAST[len(sizes)] if last else torch.contiguous_format
-    tensor = torch.empty(sizes, dtype=dtype, device=device, memory_format=form)
-    return tensor.requires_grad_(requires_grad)
+    return torch.empty(sizes, dtype=dtype, device=device, memory_format=form).requires_grad_(requires_grad)
 
 
 def why_reference(*tensors: Tensor | None) -> str | None:

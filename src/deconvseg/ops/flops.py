@@ -95,11 +95,9 @@ def _conv_weight_gradient(low: Tensor, high: Tensor, kernel: Sequence[int], *arg
     return 2 * low.numel() * high.shape[1] * math.prod(kernel)
 
 
-def _winograd_conv(
-    x: Tensor, packed: Tensor, bias: Tensor | None, written: int, kernel: Sequence[int], *args: Any, **kwargs: Any
-) -> int:
+def _winograd_conv(x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
     """Return the FLOPs of the direct convolution, not of the cheaper Winograd algorithm."""
-    products: int = 2 * x.numel() * written * math.prod(kernel)
+    products: int = 2 * x.numel() * weight.shape[0] * math.prod(weight.shape[2:])
     return products
 
 

@@ -162,8 +162,9 @@ def guard_call(module: nn.Module) -> bool:
     modules that the compiler calls.
     """
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    replaced = module.forward is None or getattr(module, "_compiled_call_impl", None) is not None
-    return bool(hooks) or replaced or hasattr(module, "_conv_forward") and module._conv_forward is None
+    forward = module.forward
+    replaced = forward is None or getattr(module, "_compiled_call_impl", None) is not None
+    return bool(hooks) or replaced or getattr(module, "_conv_forward", forward) is None
 
 
 def calls_were_replaced() -> bool:

@@ -29,7 +29,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
 
     On a CPU, a native kernel convolves images with the channels innermost in memory where that is faster.
     """
-    reason = _why_pytorch_derives(x, weight, stride, padding)
+    reason = _why_pytorch(x, weight, stride, padding)
     backend = chosen(library.CONV, x, weight, bias, settings=(stride, padding), reason=reason)
     if backend != "reference":
         result: Tensor = library.conv(x, weight, bias, list(stride), list(padding), backend)
@@ -107,7 +107,7 @@ def choose_conv(
     reason: str | None = None,
 ) -> Choice:
     """Return the backend of :func:`conv`; ``reason`` is a caller's reason for plain PyTorch."""
-    reason = reason or _why_pytorch_derives(x, weight, stride, padding)
+    reason = reason or _why_pytorch(x, weight, stride, padding)
     return choose(library.CONV, x, weight, bias, settings=(stride, padding), reason=reason)
 
 
@@ -123,8 +123,10 @@ def has_transpose_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, *, stri
     return chosen(library.TRANSPOSE, x, weight, bias, settings=(stride,)) != "reference"
 
 
-def _why_pytorch_derives(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> str | None:
-    """Return why no backend computes the gradient of the image, which has to be a :func:`conv_transpose`, or None."""
+def _why_pytorch(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> str | None:
+    """Return why no backend computes this size, or its gradient, which has to be a :func:`conv_transpose`, or None."""
+    if any(length + 2 * pad < size for length, size, pad in zip(x.shape[2:], weight.shape[2:], padding, strict=False)):
+        return "the image is smaller than the kernel"
     if not (x.requires_grad and torch.is_grad_enabled()):
         return None
     kernel = tuple(weight.shape[2:])

@@ -29,14 +29,14 @@ def decline(
     """Return why the kernels cannot take a convolution, or None."""
     if layers_compute_in_bfloat16("cpu", (x, weight, bias)):
         return "PyTorch's convolutions in bfloat16 are faster"
-    return _decline(x, weight, bias, weight.shape[1], padding)
+    return _decline(x, weight, bias, weight.shape[1])
 
 
 def decline_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]) -> str | None:
     """Return why the kernels cannot take a transposed convolution, or None."""
     if tuple(stride) != tuple(weight.shape[2:]):
         return "they are for a stride as large as the kernel"
-    return _decline(x, weight, bias, weight.shape[0], ())
+    return _decline(x, weight, bias, weight.shape[0])
 
 
 def decline_join(skip: Tensor, x: Tensor, of_skip: Tensor, spread: Tensor, bias: Tensor | None) -> str | None:
@@ -54,16 +54,13 @@ def decline_join(skip: Tensor, x: Tensor, of_skip: Tensor, spread: Tensor, bias:
     return None
 
 
-def _decline(x: Tensor, weight: Tensor, bias: Tensor | None, read: int, padding: Sequence[int]) -> str | None:
+def _decline(x: Tensor, weight: Tensor, bias: Tensor | None, read: int) -> str | None:
     if unreadable := why_unreadable("x weight bias", x, weight, bias, bfloat16=True):
         return unreadable
     if x.ndim not in CHANNELS_LAST or x.ndim != weight.ndim or x.shape[1] != read:
         return f"they take images of {read} channels and of two or three axes"
     if not is_dense(x, last=True):
         return "they take images with the channels innermost in memory"
-    sizes = zip(x.shape[2:], weight.shape[2:], padding or [0] * (x.ndim - 2), strict=True)
-    if padding and any(length + 2 * pad < kernel for length, kernel, pad in sizes):
-        return "the image is smaller than the kernel"
     return None
 
 

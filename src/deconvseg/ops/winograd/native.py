@@ -29,8 +29,6 @@ def decline_weight(weight: Tensor) -> str | None:
         return "they are for kernels of 3 x 3, 3 x 3 x 3, and that with 1 along one axis"
     if any(channels % lanes() or not channels for channels in weight.shape[:2]):
         return f"{weight.shape[1]} or {weight.shape[0]} channels are not a multiple of {lanes()}"
-    if weight.is_inference():
-        return "changes of weights made in inference mode cannot be detected"
     return None
 
 
@@ -44,6 +42,8 @@ def decline(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
         return "gradients are plain PyTorch's"
     if layers_compute_in_bfloat16("cpu", (x, weight, bias)) and min(weight.shape[:2]) < _FEWEST_IN_BFLOAT16:
         return f"PyTorch's convolutions in bfloat16 are faster with fewer than {_FEWEST_IN_BFLOAT16} channels"
+    if weight.is_inference():
+        return "changes of weights made in inference mode cannot be detected"
     return decline_weight(weight)
 
 

@@ -130,8 +130,9 @@ def _why_pytorch(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequ
     if not (x.requires_grad and torch.is_grad_enabled()):
         return None
     kernel = tuple(weight.shape[2:])
-    whole = not any(length % step for length, step in zip(x.shape[2:], kernel, strict=False))
-    if whole and tuple(stride) == kernel and not any(padding):
+    # The sizes last, because compiled code is specialised on what is asked of them.
+    by_kernel = tuple(stride) == kernel and not any(padding)
+    if by_kernel and not any(length % step for length, step in zip(x.shape[2:], kernel, strict=False)):
         return None
     return "the gradient of the image needs a stride as large as the kernel, of which the image is a multiple"
 

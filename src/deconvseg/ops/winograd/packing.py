@@ -26,8 +26,7 @@ def packed(weight: Tensor, kernels: Any, dtype: torch.dtype = torch.float32) -> 
 
     They are transformed at the first call, and again after the weights have changed. Changes are detected by PyTorch's
     version counter, which does not count writes through ``weight.data``. The cache ends with the weights. Weights that
-    were made in inference mode have no version counter and are transformed at each call. Raises the errors of the kernels'
-    ``pack``.
+    were made in inference mode have no version counter and are transformed at each call. Raises the errors of ``pack``.
     """
     if weight.is_inference():
         transformed: Tensor = kernels.pack(weight, dtype)

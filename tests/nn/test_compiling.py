@@ -113,7 +113,7 @@ def test_a_network_that_is_prepared_for_inference_has_one_graph_with_its_operato
         assert_close([compiled(x)], [network(x)])
         assert compiled.graphs == [operators_of(network, x)]
     assert compiled.graphs[0]["winograd_conv"] > 0
-    assert compiled.graphs[0]["instance_norm_"] == (2 if name == "units" else 0)
+    assert (compiled.graphs[0]["instance_norm_"] > 0) == (name != "unet")  # it has batch normalisation
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(0.9)  # the transformed weights follow

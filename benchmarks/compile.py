@@ -49,7 +49,7 @@ def make_step(
         with lower:
             logits = call(image)
             loss = logits.float().square().mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return logits.detach()
 
     return step

@@ -100,9 +100,11 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     }
 
   private:
-    // Parts into which a plane's lines are split for the filters' sums: enough for all threads, independent of their
-    // number.
-    static int64_t parts(const Shape& shape) { return std::min<int64_t>(shape.height, 8); }
+    // Parts into which lines are split for the filters' sums: enough for all threads, independent of their number. Planes
+    // of few lines, as those of 2D images, which have one, are dealt to the parts in turn.
+    static constexpr int64_t kParts = 8;
+    static bool by_planes(const Shape& shape) { return shape.height < kParts; }
+    static int64_t parts(const Shape& shape) { return by_planes(shape) ? std::min(shape.depth, kParts) : kParts; }
     int64_t slots() const { return step_ + kLag * shape_.margin(); }
     // Largest number of planes in one step: the last step also has those that waited for neighbours.
     int64_t most() const { return std::min(shape_.depth, slots()) * shape_.height * shape_.width; }
@@ -161,9 +163,13 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         const int64_t height = shape_.height, count = parts(shape_);
         worker.share(count * shape_.blocks(), [&](int64_t task) {
             const int64_t part = task % count, block = task / count;
-            for (int64_t plane = first; plane < last; ++plane)
-                for (int64_t y = height * part / count; y < height * (part + 1) / count; ++y)
-                    add(plane * height + y, block, sums(part, block));
+            const bool by_planes = this->by_planes(shape_);
+            for (int64_t plane = first; plane < last; ++plane) {
+                if (by_planes && plane % count != part) continue;
+                const int64_t from = by_planes ? 0 : height * part / count;
+                const int64_t to = by_planes ? height : height * (part + 1) / count;
+                for (int64_t y = from; y < to; ++y) add(plane * height + y, block, sums(part, block));
+            }
         });
     }
 

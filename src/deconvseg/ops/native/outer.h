@@ -52,13 +52,16 @@ DECONVSEG_INLINE void add_outer_rows(float* sum, int64_t columns, int64_t row, i
 template <class LeftAt, class RightAt>
 void add_outer(const Worker& worker, float* sum, int64_t rows, int64_t columns, int64_t first, int64_t last,
                int64_t width, LeftAt left, int64_t left_step, RightAt right, int64_t right_step) {
-    constexpr int64_t kRows = 64;  // per task
-    const int64_t row_tasks = (rows + kRows - 1) / kRows, column_tasks = (columns + kTileColumns - 1) / kTileColumns;
+    constexpr int64_t kMost = 64, kEnough = 8;  // rows per task, and tasks of a step that occupy all threads
+    const int64_t column_tasks = (columns + kTileColumns - 1) / kTileColumns;
+    int64_t size = kMost;
+    while (size > kOuterRows && (rows + size - 1) / size * column_tasks < kEnough) size /= 2;
+    const int64_t row_tasks = (rows + size - 1) / size;
     const int64_t at_once = std::max<int64_t>(1, 256 / width);  // lines whose columns stay in the L1 cache
     worker.share(row_tasks * column_tasks, [&](int64_t task) {
-        const int64_t column = task / row_tasks * kTileColumns, row = task % row_tasks * kRows;
+        const int64_t column = task / row_tasks * kTileColumns, row = task % row_tasks * size;
         for (int64_t from = first; from < last; from += at_once)
-            for (int64_t r = row, end = std::min(rows, row + kRows); r < end;) {
+            for (int64_t r = row, end = std::min(rows, row + size); r < end;) {
                 const int64_t to = std::min(last, from + at_once);
                 const bool whole = r + kOuterRows <= end;
                 if (whole)

@@ -1,4 +1,5 @@
-// Threads and memory of one call. Both are released at its end, so no threads survive fork().
+// Threads and memory of one call. Threads are those of PyTorch (openmp.h), or else created for the call; memory is
+// released at its end.
 //
 // The contract of run_team(threads, body), explained in docs/explanation/kernels.md:
 //   1. A body neither allocates nor throws: all memory is allocated before run_team(), because a worker cannot report
@@ -13,12 +14,15 @@
 
 #include <atomic>
 #include <cassert>
+#include <cfenv>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <new>
 #include <thread>
 #include <vector>
+
+#include "openmp.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -167,6 +171,19 @@ template <class Body>
 void run_team(int64_t threads, Body body) {
     Barrier barrier;
     Tasks tasks(static_cast<int>(threads));
+    const auto work = [&](int index, int count) { run_body(body, Worker{index, count, &barrier, &tasks}); };
+    if (threads == 1) return work(0, 1);
+    if (const OpenMp& openmp = OpenMp::loaded(); openmp.usable()) {
+        std::fenv_t rounding;
+        std::fegetenv(&rounding);
+        auto of_team = [&] {
+            std::fesetenv(&rounding);
+            work(openmp.index(), openmp.count());
+        };
+        using Work = decltype(of_team);
+        openmp.parallel([](void* call) { (*static_cast<Work*>(call))(); }, &of_team, static_cast<unsigned>(threads), 0);
+        return;
+    }
     std::atomic<int> size{0};
     std::vector<std::thread> others;
     others.reserve(threads);
@@ -174,13 +191,13 @@ void run_team(int64_t threads, Body body) {
         for (int index = 1; index < threads; ++index)
             others.emplace_back([&, index] {
                 while (size.load(std::memory_order_acquire) == 0) std::this_thread::yield();
-                run_body(body, Worker{index, size.load(std::memory_order_relaxed), &barrier, &tasks});
+                work(index, size.load(std::memory_order_relaxed));
             });
     } catch (const std::exception&) {
         // A limit on threads or memory was reached: continue with the threads that exist.
     }
     size.store(static_cast<int>(others.size()) + 1, std::memory_order_release);
-    run_body(body, Worker{0, static_cast<int>(others.size()) + 1, &barrier, &tasks});
+    work(0, static_cast<int>(others.size()) + 1);
     for (auto& thread : others) thread.join();
 }
 

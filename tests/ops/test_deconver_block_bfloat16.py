@@ -19,7 +19,7 @@ def blocks(draw):
     dims = draw(st.sampled_from((2, 3)))
     size = draw(st.lists(st.sampled_from((1, 2, 3, 5, 8, 11, 19)), min_size=dims, max_size=dims))
     kernel = draw(st.lists(st.sampled_from((1, 3, 5, 7)), min_size=dims, max_size=dims))
-    ratio, channels, hidden = (draw(st.sampled_from(values)) for values in ((2, 4), (16, 32, 48), (16, 80)))
+    ratio, channels, hidden = (draw(st.sampled_from(values)) for values in ((2, 4), (8, 16, 20, 33, 48), (7, 16, 80)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     x = torch.randn((draw(st.integers(1, 2)), channels, *size), generator=generator) + draw(st.sampled_from((0.0, 3.0)))
     return x.bfloat16(), block_weights(channels, ratio, kernel, hidden, generator), draw(st.sampled_from((1e-8, 1e-2)))
@@ -73,6 +73,8 @@ CASES = {
     "3d, a large kernel": ((1, 16, 9, 3, 4), (7, 3, 7), 4, 16, 1e-8),
     "many planes": ((1, 16, 20, 16, 16), (3, 3, 3), 4, 64, 1e-8),
     "flat": ((1, 16, 1, 1, 24), (3, 3, 3), 4, 64, 1e-8),
+    "padded channels": ((1, 9, 6, 7, 13), (3, 3, 3), 4, 23, 1e-8),
+    "more padded channels": ((2, 41, 9, 13), (5, 5), 2, 35, 1e-8),
 }
 
 

@@ -28,9 +28,9 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
           grad_numerator_(shape, slots(), Ratio),
           grad_denominator_(shape, slots(), Ratio),
           grad_explained_(shape, slots(), 2),
-          of_sources_(most() * shape.channels * Ratio),
-          left_(most() * shape.channels),
-          right_(most() * shape.channels),
+          of_sources_(most() * shape.inner() * Ratio),
+          left_(most() * shape.inner()),
+          right_(most() * shape.inner()),
           own_(shape.threads * own()),
           sums_(shape) {}
 
@@ -84,26 +84,28 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
     int64_t most() const { return std::min(shape_.depth, slots()) * shape_.height * paired(); }
     // Numbers of a worker: pairs of voxels of two lines of a block, and a task's rows of sources and of channels.
     int64_t own() const {
-        return 2 * paired() * kPer + lines_per_task(shape_) * shape_.width * shape_.channels * (Ratio + 2);
+        return 2 * paired() * kPer + lines_per_task(shape_) * shape_.width * shape_.inner() * (Ratio + 2);
     }
     bfloat16* rows_of(bfloat16* mine) const { return mine + 2 * paired() * kPer; }
 
     // Gradient of the updated source (from z = x + W S' + b), and of N, D and S in S' = S (N + eps) / (D + eps).
     void update(int64_t first, int64_t last, int64_t begin, const bfloat16* grad, bfloat16* mine) const {
-        const int64_t channels = shape_.channels, width = shape_.width;
+        const int64_t inner = shape_.inner(), width = shape_.width;
+        const bfloat16* rows = padded_rows(grad + first * width * shape_.channels, (last - first) * width, shape_.channels,
+                                           inner, rows_of(mine));
         multiply_lines(
-            first, last, width, reversed_.project_out, channels * Ratio,
-            [&](int64_t line) { return PairLeft{grad + line * width * channels, channels, 1, channels}; },
+            first, last, width, reversed_.project_out, inner * Ratio,
+            [&](int64_t line) { return PairLeft{rows + (line - first) * width * inner, inner, 1, inner}; },
             [&](int64_t line, int64_t x, int64_t c, const auto& sums) {
-                store_sums(direct_.at(this->plane(line), this->y(line), x, c), sums);
+                store_sums(direct_.at(this->plane(line), this->y(line), x, c), sums, 2 * kLanes);
             });
         for (int64_t line = first; line < last; ++line)
-            pair_voxels(left_ + (line - begin) * paired() * channels, grad + line * width * channels, width, channels);
+            pair_voxels(left_ + (line - begin) * paired() * inner, rows + (line - first) * width * inner, width, inner);
         for (int64_t block = 0; block < shape_.blocks(); ++block)
             for (int64_t line = first; line < last; ++line) {
                 update_line(line, block, mine);
-                pair_sources(of_sources_ + (line - begin) * paired() * channels * Ratio + block * 2 * kPer,
-                             channels * Ratio, mine, kPer, width, kPer);
+                pair_sources(of_sources_ + (line - begin) * paired() * inner * Ratio + block * 2 * kPer, inner * Ratio, mine,
+                             kPer, width, kPer);
             }
     }
 
@@ -141,12 +143,12 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
 
     // Contribution of the updated planes to the gradients of the filters and of the output projection.
     void sum_update(const Worker& worker, int64_t first, int64_t last, bfloat16* mine) const {
-        const int64_t channels = shape_.channels, width = shape_.width;
-        const int64_t lines = (last - first) * shape_.height, sources = channels * Ratio;
-        const auto grad = in_pairs(left_, channels);
-        add_outer_pairs(worker, sums_.project_out, channels, sources, 0, lines, paired() / 2, grad, 2 * channels,
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width;
+        const int64_t lines = (last - first) * shape_.height, sources = inner * Ratio;
+        const auto grad = in_pairs(left_, inner);
+        add_outer_pairs(worker, sums_.project_out, channels, sources, 0, lines, paired() / 2, grad, 2 * inner,
                         in_pairs(of_sources_, sources), 2 * sources);
-        add_columns_of_pairs(worker, gradients_.project_out_bias, channels, 0, lines, paired() / 2, grad, 2 * channels);
+        add_columns_of_pairs(worker, gradients_.project_out_bias, channels, 0, lines, paired() / 2, grad, 2 * inner);
         sums_.share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
             bfloat16* other = mine + paired() * kPer;
             pair_sources(mine, kPer, this->line_of(grad_numerator_, line, block), kPer, width, kPer);
@@ -170,58 +172,58 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
                 ndc::reconstruct_pairs<Ratio, Kernel>(
                     this->around(grad_numerator_, line, block), grad_numerator_.row(), this->filters(block), kernel_,
                     shape_.width, 1,
-                    [&](int64_t x, int64_t, const auto& sums) { store_sums(to + x * kLanes, sums); });
+                    [&](int64_t x, int64_t, const auto& sums) { store_whole(to + x * kLanes, sums); });
             }
     }
 
     // From the gradient of S * V to those of S and, through both rectifiers and both products, of norm(x).
     void finish_planes(const Worker& worker, const Statistics& statistics, int64_t first, int64_t last,
                        const bfloat16* x, float* grad_normal, bfloat16* mine) const {
-        const int64_t channels = shape_.channels, width = shape_.width, height = shape_.height;
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width, height = shape_.height;
         sums_.share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
             pair_sources(mine, kPer, this->line_of(source_, line, block), kPer, width, kPer);
             ndc::filter_gradients_pairs<Ratio, Kernel, 1>(sum, {mine}, {this->around(grad_explained_, line, block)},
                                                          image_.row(), kernel_, paired() / 2);
         });
-        const int64_t from = first * height, lines = (last - first) * height, sources = channels * Ratio;
+        const int64_t from = first * height, lines = (last - first) * height, sources = inner * Ratio;
         share_lines(worker, shape_, first, last,
                     [&](int64_t a, int64_t b) { finish(a, b, from, statistics, x, grad_normal, rows_of(mine)); });
         worker.meet();
-        const auto source = in_pairs(of_sources_, sources), grad = in_pairs(left_, channels);
+        const auto source = in_pairs(of_sources_, sources), grad = in_pairs(left_, inner);
         const auto image = [&](int64_t line, int64_t column) {
             return this->line_of(image_, from + line, column / kLanes) + column % kLanes * 2;
         };
         add_outer_pairs(worker, sums_.source, sources, channels, 0, lines, paired() / 2, source, 2 * sources, image,
                         4 * kLanes);
         add_columns_of_pairs(worker, sums_.source_bias, sources, 0, lines, paired() / 2, source, 2 * sources);
-        add_outer_pairs(worker, gradients_.project_in, channels, channels, 0, lines, paired() / 2, grad, 2 * channels,
-                        in_pairs(right_, channels), 2 * channels);
+        add_outer_pairs(worker, gradients_.project_in, channels, channels, 0, lines, paired() / 2, grad, 2 * inner,
+                        in_pairs(right_, inner), 2 * inner);
         worker.meet();
     }
 
     void finish(int64_t first, int64_t last, int64_t begin, const Statistics& statistics, const bfloat16* x,
                 float* grad_normal, bfloat16* total) const {
-        const int64_t channels = shape_.channels, width = shape_.width, sources = channels * Ratio;
-        bfloat16 *before = total + (last - first) * width * sources, *normal = before + (last - first) * width * channels;
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width, sources = inner * Ratio;
+        bfloat16 *before = total + (last - first) * width * sources, *normal = before + (last - first) * width * inner;
         for (int64_t block = 0; block < shape_.blocks(); ++block)
             for (int64_t line = first; line < last; ++line)
                 finish_sources(line, block, total + (line - first) * width * sources + block * kPer);
         multiply_lines(
-            first, last, width, reversed_.source, channels,
+            first, last, width, reversed_.source, inner,
             [&](int64_t line) { return PairLeft{total + (line - first) * width * sources, sources, 1, sources}; },
             [&](int64_t line, int64_t at, int64_t c, const auto& sums) {
-                finish_image(before + ((line - first) * width + at) * channels + c, line, at, c, sums);
+                finish_image(before + ((line - first) * width + at) * inner + c, line, at, c, sums);
             });
-        multiply(PairLeft{before, channels, 1, channels}, (last - first) * width, reversed_.project_in, channels,
+        multiply(PairLeft{before, inner, 1, inner}, (last - first) * width, reversed_.project_in, channels,
                  [&](int64_t row, int64_t c, const auto& sums) {
-                     store_sums(grad_normal + (first * width + row) * channels + c, sums);
+                     store_sums(grad_normal + (first * width + row) * channels + c, sums, channels - c);
                  });
         statistics.normalise(x + first * width * channels, (last - first) * width, normal);
         for (int64_t line = first; line < last; ++line) {
             const int64_t row = (line - first) * width, to = (line - begin) * paired();
             pair_sources(of_sources_ + to * sources, sources, total + row * sources, sources, width, sources);
-            pair_voxels(left_ + to * channels, before + row * channels, width, channels);
-            pair_voxels(right_ + to * channels, normal + row * channels, width, channels);
+            pair_voxels(left_ + to * inner, before + row * inner, width, inner);
+            pair_voxels(right_ + to * inner, normal + row * inner, width, inner);
         }
     }
 
@@ -229,7 +231,7 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
     void finish_sources(int64_t line, int64_t block, bfloat16* total) const {
         const bfloat16* source = this->line_of(source_, line, block);
         const float* direct = direct_.line(this->plane(line), block, this->y(line));
-        const int64_t step = shape_.channels * Ratio;
+        const int64_t step = shape_.inner() * Ratio;
         ndc::correlate_pairs<Ratio, Kernel, 1>(
             {this->around(grad_explained_, line, block)}, image_.row(), this->adjoint(block), kernel_, shape_.width,
             [&](int64_t x, const vec(&sum)[Ratio][1]) {

@@ -7,13 +7,18 @@
 
 namespace deconvseg::block {
 
-// Store from + (sums + bias) of some columns.
+// Store from + (sums + bias) of the `count` columns from here on.
 template <int Vectors>
-DECONVSEG_INLINE void store_residual(bfloat16* to, const bfloat16* from, const float* bias, const vec (&sums)[Vectors]) {
+DECONVSEG_INLINE void store_residual(bfloat16* to, const bfloat16* from, const float* bias, const vec (&sums)[Vectors],
+                                     int64_t count) {
     vec values[Vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) values[v] = load(from + v * kLanes) + (sums[v] + load(bias + v * kLanes));
-    store_all(to, values);
+    for (int v = 0; v < Vectors; ++v) {
+        const int64_t rest = count - v * kLanes;
+        values[v] = load_some(from + v * kLanes, rest) + (sums[v] + load_some(bias + v * kLanes, rest));
+    }
+    if (count >= Vectors * kLanes) return store_all(to, values);
+    for (int v = 0; v < Vectors; ++v) store_some(to + v * kLanes, values[v], count - v * kLanes);
 }
 
 // The mixer and its residual connection: z = x + W S' + b.
@@ -65,7 +70,7 @@ class PairMixer : public PairPlanes<Ratio, Kernel> {
             [&](int64_t line) { return source_.left(this->plane(line), this->y(line)); },
             [&](int64_t line, int64_t at, int64_t c, const auto& sums) {
                 const int64_t to = (line * width + at) * channels + c;
-                store_residual(z + to, x + to, weights_.project_out_bias + c, sums);
+                store_residual(z + to, x + to, weights_.project_out_bias + c, sums, channels - c);
             });
     }
 };
@@ -77,35 +82,37 @@ class PairMlp {
         : shape_(shape), weights_(weights), packed_(packed) {}
 
     static constexpr int64_t kVoxels = 128;  // per task
-    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.channels + shape.hidden); }
+    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.inner() + shape.inner_hidden()); }
 
     void run(const Worker& worker, const Statistics& statistics, const bfloat16* z, bfloat16* y,
              bfloat16* scratch) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden, voxels = shape_.voxels();
-        bfloat16* normal = scratch + kVoxels * hidden;
+        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
+        bfloat16* normal = scratch + kVoxels * inner_hidden;
         worker.share((voxels + kVoxels - 1) / kVoxels, [&](int64_t i) {
             const bfloat16* from = z + i * kVoxels * channels;
             bfloat16* to = y + i * kVoxels * channels;
             const int64_t rows = std::min(kVoxels, voxels - i * kVoxels);
             statistics.normalise(from, rows, normal);
-            multiply(PairLeft{normal, channels, 1, channels}, rows, packed_.expand, hidden,
+            multiply(PairLeft{normal, inner, 1, inner}, rows, packed_.expand, hidden,
                      [&](int64_t row, int64_t c, const auto& sums) {
-                         store_gelu(scratch + row * hidden + c, weights_.expand_bias + c, sums);
+                         store_gelu(scratch + row * inner_hidden + c, weights_.expand_bias + c, sums, hidden - c);
                      });
-            multiply(PairLeft{scratch, hidden, 1, hidden}, rows, packed_.contract, channels,
+            multiply(PairLeft{scratch, inner_hidden, 1, inner_hidden}, rows, packed_.contract, channels,
                      [&](int64_t row, int64_t c, const auto& sums) {
                          const int64_t at = row * channels + c;
-                         store_residual(to + at, from + at, weights_.contract_bias + c, sums);
+                         store_residual(to + at, from + at, weights_.contract_bias + c, sums, channels - c);
                      });
         });
     }
 
   private:
     template <int Vectors>
-    DECONVSEG_INLINE static void store_gelu(bfloat16* to, const float* bias, const vec (&sums)[Vectors]) {
+    DECONVSEG_INLINE static void store_gelu(bfloat16* to, const float* bias, const vec (&sums)[Vectors], int64_t count) {
         vec values[Vectors];
 #pragma GCC unroll 2
-        for (int v = 0; v < Vectors; ++v) values[v] = gelu_for_bfloat16(sums[v] + load(bias + v * kLanes));
+        for (int v = 0; v < Vectors; ++v)
+            values[v] = gelu_for_bfloat16(sums[v] + load_some(bias + v * kLanes, count - v * kLanes));
         store_all(to, values);
     }
 

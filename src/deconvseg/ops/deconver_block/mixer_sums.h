@@ -14,9 +14,9 @@ struct WeightGradients {
 class MixerSums {
   public:
     explicit MixerSums(const Shape& shape)
-        : source(shape.channels * shape.ratio * shape.channels),
-          project_out(shape.channels * shape.channels * shape.ratio),
-          source_bias(shape.channels * shape.ratio),
+        : source(shape.inner() * shape.ratio * shape.channels),
+          project_out(shape.channels * shape.inner() * shape.ratio),
+          source_bias(shape.inner() * shape.ratio),
           shape_(shape),
           parts_(std::min<int64_t>(shape.height, 8)),
           of_block_(shape.taps() * shape.ratio * kLanes),
@@ -25,7 +25,7 @@ class MixerSums {
     // One worker does it.
     void clear(const Worker& worker) const {
         if (worker.index != 0) return;
-        const int64_t channels = shape_.channels, sources = channels * shape_.ratio;
+        const int64_t channels = shape_.channels, sources = shape_.inner() * shape_.ratio;
         std::fill_n(static_cast<float*>(source), channels * sources, 0.0f);
         std::fill_n(static_cast<float*>(project_out), channels * sources, 0.0f);
         std::fill_n(static_cast<float*>(source_bias), sources, 0.0f);
@@ -47,12 +47,13 @@ class MixerSums {
 
     void write(const Worker& worker, const Weights& weights, const WeightGradients& to) const {
         const int64_t channels = shape_.channels, sources = channels * shape_.ratio, taps = shape_.taps();
-        const int64_t per = shape_.ratio * kLanes;
-        worker.share(sources, [&](int64_t column) {
+        const int64_t per = shape_.ratio * kLanes, inner_sources = shape_.inner() * shape_.ratio;
+        worker.share(inner_sources, [&](int64_t column) {
             const int64_t e = source_channel(shape_, column);
+            if (e < 0) return;
             to.source_bias[e] = source_bias[column];
             std::copy_n(source + column * channels, channels, to.source + e * channels);
-            for (int64_t c = 0; c < channels; ++c) to.project_out[c * sources + e] = project_out[c * sources + column];
+            for (int64_t c = 0; c < channels; ++c) to.project_out[c * sources + e] = project_out[c * inner_sources + column];
             for (int64_t tap = 0; tap < taps; ++tap) {
                 float total = 0;
                 for (int64_t part = 0; part < parts_; ++part)
@@ -62,7 +63,7 @@ class MixerSums {
         });
     }
 
-    const Buffer source, project_out, source_bias;  // (sources, channels), (channels, sources), (sources)
+    const Buffer source, project_out, source_bias;  // (sources, channels) and so on
 
   private:
     const Shape& shape_;

@@ -10,29 +10,46 @@ namespace deconvseg::block {
 // Parameters in the order in which the matrix products of the backward pass read them.
 struct PackedPairsBackward {
     explicit PackedPairsBackward(const Shape& shape)
-        : project_in(packed_size<bfloat16>(shape.channels, shape.channels)),
-          source(packed_size<bfloat16>(shape.channels * shape.ratio, shape.channels)),
-          project_out(packed_size<bfloat16>(shape.channels, shape.channels * shape.ratio)),
-          expand(packed_size<bfloat16>(shape.hidden, shape.channels)),
-          contract(packed_size<bfloat16>(shape.channels, shape.hidden)) {}
+        : project_in(packed_size<bfloat16>(shape.inner(), shape.channels)),
+          source(packed_size<bfloat16>(shape.inner() * shape.ratio, shape.inner())),
+          project_out(packed_size<bfloat16>(shape.inner(), shape.inner() * shape.ratio)),
+          expand(packed_size<bfloat16>(shape.inner_hidden(), shape.channels)),
+          contract(packed_size<bfloat16>(shape.inner(), shape.hidden)) {}
 
     void fill(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, sources = channels * shape.ratio, hidden = shape.hidden;
-        pack(worker, project_in, channels, channels,
-             [&](int64_t k, int64_t column) { return weights.project_in[k * channels + column]; });
-        pack(worker, source, sources, channels,
-             [&](int64_t k, int64_t column) { return weights.source[paired_channel(shape, k) * channels + column]; });
-        pack(worker, project_out, channels, sources, [&](int64_t k, int64_t column) {
-            return weights.project_out[k * sources + source_channel(shape, column)];
+        const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
+        pack(worker, project_in, inner, channels, [&](int64_t k, int64_t column) {
+            return k < channels ? weights.project_in[k * channels + column] : 0.0f;
         });
-        pack(worker, expand, hidden, channels,
-             [&](int64_t k, int64_t column) { return weights.expand[k * channels + column]; });
-        pack(worker, contract, channels, hidden,
-             [&](int64_t k, int64_t column) { return weights.contract[k * hidden + column]; });
+        pack(worker, source, inner_sources, inner, [&](int64_t k, int64_t column) {
+            const int64_t e = paired_channel(shape, k);
+            return e >= 0 && column < channels ? weights.source[e * channels + column] : 0.0f;
+        });
+        pack(worker, project_out, inner, inner_sources, [&](int64_t k, int64_t column) {
+            const int64_t e = source_channel(shape, column);
+            return e >= 0 && k < channels ? weights.project_out[k * sources + e] : 0.0f;
+        });
+        pack(worker, expand, shape.inner_hidden(), channels, [&](int64_t k, int64_t column) {
+            return k < hidden ? weights.expand[k * channels + column] : 0.0f;
+        });
+        pack(worker, contract, inner, hidden, [&](int64_t k, int64_t column) {
+            return k < channels ? weights.contract[k * hidden + column] : 0.0f;
+        });
     }
 
     BufferOf<bfloat16> project_in, source, project_out, expand, contract;
 };
+
+// Rows of an image, padded to whole vectors of zeros in `padding` if they are not.
+inline const bfloat16* padded_rows(const bfloat16* rows, int64_t count, int64_t channels, int64_t inner,
+                                   bfloat16* padding) {
+    if (channels == inner) return rows;
+    for (int64_t row = 0; row < count; ++row)
+        for (int64_t c = 0; c < inner; c += kLanes)
+            store(padding + row * inner + c, load_some(rows + row * channels + c, channels - c));
+    return padding;
+}
 
 // Backward pass of the MLP, down to the gradient of its normalised input; some voxels at a time, in two steps. The
 // operands of the sums over voxels are kept as pairs of voxels.
@@ -45,22 +62,22 @@ class PairMlpBackward {
           packed_(packed),
           reversed_(reversed),
           gradients_(gradients),
-          lines_(std::clamp<int64_t>((int64_t{2} << 20) / (shape.hidden * 4 * kWidth), 2, 32)),
-          normal_(lines_ * kWidth * shape.channels),
-          grad_(lines_ * kWidth * shape.channels),
-          active_(lines_ * kWidth * shape.hidden),
-          grad_hidden_(lines_ * kWidth * shape.hidden),
-          scratch_(shape.threads * kWidth * (shape.channels + 2 * shape.hidden)) {}
+          lines_(std::clamp<int64_t>((int64_t{2} << 20) / (shape.inner_hidden() * 4 * kWidth), 2, 32)),
+          normal_(lines_ * kWidth * shape.inner()),
+          grad_(lines_ * kWidth * shape.inner()),
+          active_(lines_ * kWidth * shape.inner_hidden()),
+          grad_hidden_(lines_ * kWidth * shape.inner_hidden()),
+          scratch_(shape.threads * scratch(shape)) {}
 
     void run(const Worker& worker, const Statistics& statistics, const bfloat16* z, const bfloat16* grad,
              float* grad_normal) const {
         const int64_t voxels = shape_.voxels(), channels = shape_.channels;
-        bfloat16* scratch = scratch_ + worker.index * kWidth * (channels + 2 * shape_.hidden);
+        bfloat16* own = scratch_ + worker.index * scratch(shape_);
         for (int64_t from = 0; from < voxels; from += lines_ * kWidth) {
             const int64_t count = std::min(lines_ * kWidth, voxels - from), whole = count / kWidth;
             worker.share((count + kWidth - 1) / kWidth, [&](int64_t i) {
                 const int64_t at = (from + i * kWidth) * channels, rows = std::min(kWidth, count - i * kWidth);
-                make(rows, i, statistics, z + at, grad + at, grad_normal + at, scratch);
+                make(rows, i, statistics, z + at, grad + at, grad_normal + at, own);
             });
             worker.meet();
             // Full lines first, then the remaining voxels as one shorter line.
@@ -75,34 +92,40 @@ class PairMlpBackward {
 
   private:
     static constexpr int64_t kWidth = 64;  // voxels per line
+    static int64_t scratch(const Shape& shape) { return 2 * kWidth * (shape.inner() + shape.inner_hidden()); }
 
     void make(int64_t rows, int64_t line, const Statistics& statistics, const bfloat16* z, const bfloat16* grad,
               float* grad_normal, bfloat16* normal) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden, at = line * kWidth;
-        bfloat16 *active = normal + kWidth * channels, *back = active + kWidth * hidden;
+        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
+        bfloat16 *padding = normal + kWidth * inner, *active = padding + kWidth * inner,
+                 *back = active + kWidth * inner_hidden;
+        grad = padded_rows(grad, rows, channels, inner, padding);
         statistics.normalise(z, rows, normal);
-        multiply(PairLeft{normal, channels, 1, channels}, rows, packed_.expand, hidden,
+        multiply(PairLeft{normal, inner, 1, inner}, rows, packed_.expand, hidden,
                  [&](int64_t row, int64_t c, const auto& sums) {
-                     const int64_t to = row * hidden + c;
-                     store_activations(active + to, back + to, weights_.expand_bias + c, sums);
+                     const int64_t to = row * inner_hidden + c;
+                     store_activations(active + to, back + to, weights_.expand_bias + c, sums, hidden - c);
                  });
-        multiply(PairLeft{grad, channels, 1, channels}, rows, reversed_.contract, hidden,
-                 [&](int64_t row, int64_t c, const auto& sums) { store_products(back + row * hidden + c, sums); });
-        multiply(PairLeft{back, hidden, 1, hidden}, rows, reversed_.expand, channels,
-                 [&](int64_t row, int64_t c, const auto& sums) { store_sums(grad_normal + row * channels + c, sums); });
-        pair_voxels(normal_ + at * channels, normal, rows, channels);
-        pair_voxels(grad_ + at * channels, grad, rows, channels);
-        pair_voxels(active_ + at * hidden, active, rows, hidden);
-        pair_voxels(grad_hidden_ + at * hidden, back, rows, hidden);
+        multiply(PairLeft{grad, inner, 1, inner}, rows, reversed_.contract, hidden,
+                 [&](int64_t row, int64_t c, const auto& sums) { store_products(back + row * inner_hidden + c, sums); });
+        multiply(PairLeft{back, inner_hidden, 1, inner_hidden}, rows, reversed_.expand, channels,
+                 [&](int64_t row, int64_t c, const auto& sums) {
+                     store_sums(grad_normal + row * channels + c, sums, channels - c);
+                 });
+        pair_voxels(normal_ + at * inner, normal, rows, inner);
+        pair_voxels(grad_ + at * inner, grad, rows, inner);
+        pair_voxels(active_ + at * inner_hidden, active, rows, inner_hidden);
+        pair_voxels(grad_hidden_ + at * inner_hidden, back, rows, inner_hidden);
     }
 
     template <int Vectors>
     DECONVSEG_INLINE static void store_activations(bfloat16* active, bfloat16* slopes, const float* bias,
-                                                   const vec (&sums)[Vectors]) {
+                                                   const vec (&sums)[Vectors], int64_t count) {
         vec values[Vectors], slope[Vectors];
 #pragma GCC unroll 2
         for (int v = 0; v < Vectors; ++v) {
-            const vec value = sums[v] + load(bias + v * kLanes);
+            const vec value = sums[v] + load_some(bias + v * kLanes, count - v * kLanes);
             values[v] = gelu_for_bfloat16(value), slope[v] = gelu_slope_for_bfloat16(value);
         }
         store_all(active, values);
@@ -119,17 +142,18 @@ class PairMlpBackward {
 
     void sum(const Worker& worker, int64_t first, int64_t last, int64_t width) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden, count = voxel_pairs(width);
+        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
         const auto of = [](const bfloat16* values, int64_t columns) {
             return [=](int64_t line, int64_t column) { return values + line * kWidth * columns + 2 * column; };
         };
-        const auto normal = of(normal_, channels), outer = of(grad_, channels);
-        const auto active = of(active_, hidden), back = of(grad_hidden_, hidden);
-        add_outer_pairs(worker, gradients_.expand, hidden, channels, first, last, count, back, 2 * hidden, normal,
-                        2 * channels);
-        add_outer_pairs(worker, gradients_.contract, channels, hidden, first, last, count, outer, 2 * channels, active,
-                        2 * hidden);
-        add_columns_of_pairs(worker, gradients_.expand_bias, hidden, first, last, count, back, 2 * hidden);
-        add_columns_of_pairs(worker, gradients_.contract_bias, channels, first, last, count, outer, 2 * channels);
+        const auto normal = of(normal_, inner), outer = of(grad_, inner);
+        const auto active = of(active_, inner_hidden), back = of(grad_hidden_, inner_hidden);
+        add_outer_pairs(worker, gradients_.expand, hidden, channels, first, last, count, back, 2 * inner_hidden, normal,
+                        2 * inner);
+        add_outer_pairs(worker, gradients_.contract, channels, hidden, first, last, count, outer, 2 * inner, active,
+                        2 * inner_hidden);
+        add_columns_of_pairs(worker, gradients_.expand_bias, hidden, first, last, count, back, 2 * inner_hidden);
+        add_columns_of_pairs(worker, gradients_.contract_bias, channels, first, last, count, outer, 2 * inner);
     }
 
     const Shape& shape_;

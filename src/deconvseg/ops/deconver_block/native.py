@@ -5,7 +5,7 @@ from torch import Tensor
 
 from deconvseg.ops.deconver_block.weights import Weights
 from deconvseg.ops.layout import CHANNELS_LAST, channels_last
-from deconvseg.ops.native.interface import call, floats, integers, lanes, pointer, pointers, threads_for, why_unreadable
+from deconvseg.ops.native.interface import call, floats, integers, pointer, pointers, threads_for, why_unreadable
 from deconvseg.ops.precision import layers_compute_in_bfloat16
 
 _RATIOS = (1, 2, 4)
@@ -30,11 +30,8 @@ def decline(x: Tensor, *weights: Tensor) -> str | None:
         return "they take images of two or three axes and filters of as many, of odd sizes"
     if x.shape[1] != channels or [tuple(weight.shape) for weight in weights] != shapes:
         return "the shapes of the weights are not those of one group per channel"
-    if layers_compute_in_bfloat16("cpu", (x, *weights)):
-        if channels % lanes() or hidden % lanes():
-            return f"{channels} channels and {hidden} hidden ones are not multiples of {lanes()}, as bfloat16 needs"
-        if ratio % 2:
-            return "in bfloat16 they take two source channels at a time, and each channel has one"
+    if ratio % 2 and layers_compute_in_bfloat16("cpu", (x, *weights)):
+        return "in bfloat16 they take two source channels at a time, and each channel has one"
     if ratio not in _RATIOS:
         return f"they take 1, 2 or 4 source channels per channel, in groups of one channel, not {ratio}"
     if kernel[0] > _DEPTH_TAPS:

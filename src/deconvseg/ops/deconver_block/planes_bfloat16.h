@@ -10,23 +10,23 @@ namespace deconvseg::block {
 using PairRing = RingOf<bfloat16>;
 using PairLeft = LeftOf<bfloat16>;
 
-// Source channel of number k of a voxel in a ring of sources, [block][r / 2][lane][2].
+// Source channel of number k of a voxel in a ring of sources, [block][r / 2][lane][2], or -1 in the padding.
 inline int64_t paired_channel(const Shape& shape, int64_t k) {
-    const int64_t per = shape.ratio * kLanes, j = k % per;
-    return (k / per * kLanes + j % (2 * kLanes) / 2) * shape.ratio + j / (2 * kLanes) * 2 + j % 2;
+    const int64_t per = shape.ratio * kLanes, j = k % per, channel = k / per * kLanes + j % (2 * kLanes) / 2;
+    return channel < shape.channels ? channel * shape.ratio + j / (2 * kLanes) * 2 + j % 2 : -1;
 }
 
 // Parameters in the order in which the matrix products and row kernels read them.
 struct PackedPairs {
     explicit PackedPairs(const Shape& shape)
-        : project_in(packed_size<bfloat16>(shape.channels, shape.channels)),
-          source(packed_size<bfloat16>(shape.channels, shape.channels * shape.ratio)),
-          project_out(packed_size<bfloat16>(shape.channels * shape.ratio, shape.channels)),
-          expand(packed_size<bfloat16>(shape.channels, shape.hidden)),
-          contract(packed_size<bfloat16>(shape.hidden, shape.channels)),
-          filters(shape.channels * shape.ratio * shape.taps()),
+        : project_in(packed_size<bfloat16>(shape.inner(), shape.inner())),
+          source(packed_size<bfloat16>(shape.inner(), shape.inner() * shape.ratio)),
+          project_out(packed_size<bfloat16>(shape.inner() * shape.ratio, shape.channels)),
+          expand(packed_size<bfloat16>(shape.inner(), shape.hidden)),
+          contract(packed_size<bfloat16>(shape.inner_hidden(), shape.channels)),
+          filters(shape.inner() * shape.ratio * shape.taps()),
           adjoint(shape.blocks() * adjoint_size(shape)),
-          source_bias(shape.channels * shape.ratio) {}
+          source_bias(shape.inner() * shape.ratio) {}
 
     // Numbers of V⁻ of a block.
     static int64_t adjoint_size(const Shape& shape) {
@@ -35,31 +35,42 @@ struct PackedPairs {
 
     void fill_mixer(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, sources = channels * shape.ratio, taps = shape.taps();
-        pack(worker, project_in, channels, channels,
-             [&](int64_t k, int64_t column) { return weights.project_in[column * channels + k]; });
-        pack(worker, source, channels, sources,
-             [&](int64_t k, int64_t column) { return weights.source[source_channel(shape, column) * channels + k]; });
-        pack(worker, project_out, sources, channels,
-             [&](int64_t k, int64_t column) { return weights.project_out[column * sources + paired_channel(shape, k)]; });
+        const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
+        pack(worker, project_in, inner, inner, [&](int64_t k, int64_t column) {
+            return k < channels && column < channels ? weights.project_in[column * channels + k] : 0.0f;
+        });
+        pack(worker, source, inner, inner_sources, [&](int64_t k, int64_t column) {
+            const int64_t e = source_channel(shape, column);
+            return k < channels && e >= 0 ? weights.source[e * channels + k] : 0.0f;
+        });
+        pack(worker, project_out, inner_sources, channels, [&](int64_t k, int64_t column) {
+            const int64_t e = paired_channel(shape, k);
+            return e >= 0 ? weights.project_out[column * sources + e] : 0.0f;
+        });
         worker.share(shape.blocks(), [&](int64_t block) {
             const int64_t per = shape.ratio * kLanes;
             ndc::pack_pairs(filters + block * taps * per, adjoint + block * adjoint_size(shape),
                             {shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio},
                             [&](int64_t tap, int64_t r, int64_t lane) {
-                                const float value =
-                                    weights.filters[((block * kLanes + lane) * shape.ratio + r) * taps + tap];
+                                const int64_t e = source_channel(shape, block * per + r * kLanes + lane);
+                                const float value = e >= 0 ? weights.filters[e * taps + tap] : 0.0f;
                                 return value < 0 ? 0.0f : value;
                             });
-            for (int64_t j = 0; j < per; ++j)
-                source_bias[block * per + j] = weights.source_bias[source_channel(shape, block * per + j)];
+            for (int64_t j = 0; j < per; ++j) {
+                const int64_t e = source_channel(shape, block * per + j);
+                source_bias[block * per + j] = e >= 0 ? weights.source_bias[e] : 0.0f;
+            }
         });
     }
 
     void fill_mlp(const Worker& worker, const Shape& shape, const Weights& weights) const {
-        pack(worker, expand, shape.channels, shape.hidden,
-             [&](int64_t k, int64_t column) { return weights.expand[column * shape.channels + k]; });
-        pack(worker, contract, shape.hidden, shape.channels,
-             [&](int64_t k, int64_t column) { return weights.contract[column * shape.hidden + k]; });
+        const int64_t channels = shape.channels, hidden = shape.hidden;
+        pack(worker, expand, shape.inner(), hidden, [&](int64_t k, int64_t column) {
+            return k < channels ? weights.expand[column * channels + k] : 0.0f;
+        });
+        pack(worker, contract, shape.inner_hidden(), channels, [&](int64_t k, int64_t column) {
+            return k < hidden ? weights.contract[column * hidden + k] : 0.0f;
+        });
     }
 
     BufferOf<bfloat16> project_in, source, project_out, expand, contract, filters, adjoint;
@@ -88,7 +99,7 @@ class PairPlanes {
     }
 
     // Numbers that a worker needs in addition to the rings.
-    static int64_t scratch(const Shape& shape) { return 2 * lines_per_task(shape) * shape.width * shape.channels; }
+    static int64_t scratch(const Shape& shape) { return 2 * lines_per_task(shape) * shape.width * shape.inner(); }
 
   protected:
     // Number of planes whose neighbours are all available if `count` planes are.
@@ -120,26 +131,24 @@ class PairPlanes {
 
     // Compute X = relu(W norm(x)) and the first source S = relu(W X + b) for some lines.
     void make(int64_t first, int64_t last, const Statistics& statistics, const bfloat16* x, bfloat16* scratch) const {
-        const int64_t channels = shape_.channels, width = shape_.width, rows = (last - first) * width;
-        bfloat16 *normal = scratch, *image = scratch + rows * channels;
-        statistics.normalise(x + first * width * channels, rows, normal);
-        multiply(PairLeft{normal, channels, 1, channels}, rows, packed_.project_in, channels,
-                 [&](int64_t row, int64_t c, const auto& sums) { store_relu(image + row * channels + c, sums); });
+        const int64_t inner = shape_.inner(), width = shape_.width, rows = (last - first) * width;
+        bfloat16 *normal = scratch, *image = scratch + rows * inner;
+        statistics.normalise(x + first * width * shape_.channels, rows, normal);
+        multiply(PairLeft{normal, inner, 1, inner}, rows, packed_.project_in, inner,
+                 [&](int64_t row, int64_t c, const auto& sums) { store_relu(image + row * inner + c, sums); });
         for (int64_t block = 0; block < shape_.blocks(); ++block)
             for (int64_t line = first; line < last; ++line) {
-                const bfloat16* from = image + (line - first) * width * channels + block * kLanes;
+                const bfloat16* from = image + (line - first) * width * inner + block * kLanes;
                 bfloat16* to = line_of(image_, line, block);
                 ndc::cover<8>(0, width, [&](auto tile, int64_t at) {
                     vec values[decltype(tile)::value];
-                    for (int n = 0; n < decltype(tile)::value; ++n) values[n] = load(from + (at + n) * channels);
+                    for (int n = 0; n < decltype(tile)::value; ++n) values[n] = load(from + (at + n) * inner);
                     ndc::store_neighbours(to, at, values, shape_.kernel_w > 1);
                 });
             }
         multiply_lines(
-            first, last, width, packed_.source, channels * Ratio,
-            [&](int64_t line) {
-                return PairLeft{image + (line - first) * width * channels, channels, 1, channels};
-            },
+            first, last, width, packed_.source, inner * Ratio,
+            [&](int64_t line) { return PairLeft{image + (line - first) * width * inner, inner, 1, inner}; },
             [&](int64_t line, int64_t x, int64_t c, const auto& sums) {
                 store_sources(at(source_, line, x, c), packed_.source_bias + c, sums);
             });

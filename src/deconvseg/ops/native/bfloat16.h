@@ -64,10 +64,17 @@ DECONVSEG_INLINE float widened(bfloat16 value) {
     return result;
 }
 
+template <int Count>
+DECONVSEG_INLINE void store_whole(float* to, const vec (&values)[Count]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Count; ++i) store(to + i * kLanes, values[i]);
+}
+
+// Store `count` numbers, or all if it is larger.
 template <int Vectors>
-DECONVSEG_INLINE void store_sums(float* to, const vec (&values)[Vectors]) {
-#pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, values[v]);
+DECONVSEG_INLINE void store_sums(float* to, const vec (&values)[Vectors], int64_t count) {
+    if (count >= Vectors * kLanes) return store_whole(to, values);
+    for (int v = 0; v < Vectors; ++v) store_some(to + v * kLanes, values[v], count - v * kLanes);
 }
 
 // The pair at an address, in all lanes.

@@ -17,6 +17,7 @@ from deconvseg.data import read_label_map
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.integrations import Contract, export, read_contract
 from deconvseg.integrations.exporting import programs
+from deconvseg.runs import Run
 from plans import volume_run
 
 
@@ -37,6 +38,13 @@ def test_an_export_has_what_its_reader_needs(exported: Path, trained: Path) -> N
     assert contract.networks[0].run == trained.name
     assert contract.versions["torch"] == torch.__version__
     assert str(Path(cli.__file__).parents[2]).encode() not in (exported / "model.pt2").read_bytes()
+
+
+def test_a_written_program_takes_other_sizes(exported: Path, trained: Path) -> None:
+    program = torch.export.load(exported / "model.pt2").module()
+    x, network = torch.rand(3, 1, 26, 44), Run.open(trained).network("final")
+    with torch.no_grad():
+        torch.testing.assert_close(program(x), network(x), rtol=1e-4, atol=1e-4)
 
 
 def test_the_export_is_compared_on_a_validation_case(exported: Path, trained: Path) -> None:

@@ -64,14 +64,14 @@ def export(asked: ExportOptions) -> Contract:
     sampling = asked.sampling or choose_sampling(asked.format, predictor.plan.spatial_dims)
     with console.track(f"exporting to {asked.format}", total=3) as tell:
         traced = trace(network, predictor.windows[0], sampling=sampling)
-        tell(1 / 3, "traced")
+        tell(1, "traced")
         program = convert(traced, asked.format)
-        tell(2 / 3, "converted")
+        tell(2, "converted")
         model = _describe(asked, traced, program, networks, sampling)
         described = [describe_network(run, choice) for run, choice in zip(runs, which, strict=True)]
         contract = make_contract(predictor, model, described)
         parity = compare(predictor, network, contract, program.compute, sample)
-        tell(1.0, "compared")
+        tell(3, "compared")
     contract = contract.model_copy(update={"parity": parity})
     _write(output, program.files, contract)
     return contract

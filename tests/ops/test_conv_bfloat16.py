@@ -254,6 +254,20 @@ def test_convolutions_in_bfloat16_are_pytorch_s():
     assert "PyTorch's convolutions in bfloat16 are faster" in choice.declined["native"]
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_channels_stay_innermost_from_an_image_with_one_channel_on(frozen):
+    layers = nn.Sequential(Conv2d(1, 32, 3, padding=1), Conv2d(32, 16, 2, stride=2))
+    if frozen:
+        freeze(layers)
+    x = torch.randn(2, 1, 12, 10)
+    first = lowered(layers[0])(x)
+    assert first.is_contiguous(memory_format=LAST[4])
+    assert lowered(layers)(x).is_contiguous(memory_format=LAST[4])
+    torch.testing.assert_close(
+        first.float(), F.conv2d(x, layers[0].weight, layers[0].bias, padding=1), atol=0.03, rtol=0.03
+    )
+
+
 def test_second_derivatives_are_those_of_pytorch():
     tensors = draw(generator_of(0), (1, 16, 4, 6), (1, 16, 2, 3), (16, 16, 1, 1), (16, 16, 2, 2), (16,))
     tensors = [tensor / 4 for tensor in tensors]

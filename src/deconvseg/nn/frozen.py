@@ -15,7 +15,8 @@ from deconvseg.nn.fusion import guard_calls, has_own_methods, is_watched, why_sp
 from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm, use_own_norms
 from deconvseg.ops.backends import Choice, why_layers_on_cpu
 from deconvseg.ops.instance_norm import instance_norm, instance_norm_
-from deconvseg.ops.layout import channels_last
+from deconvseg.ops.layout import channels_last, with_innermost_strides
+from deconvseg.ops.precision import layers_compute_in_bfloat16
 from deconvseg.ops.torch_internals import ConvNd, constant_to_compilers
 from deconvseg.ops.winograd import choose_packing, pack, winograd_conv
 
@@ -33,7 +34,8 @@ class _Frozen(ConvNd):
         own, onednn = has_own_methods(type(self)), _HAS_ONEDNN and torch.backends.mkldnn.enabled
         special = self.padding_mode != "zeros" or x.dtype != torch.float32 or not onednn
         if special or isinstance(padding, str) or why_layers_on_cpu(x, weight) or is_watched() or not own:
-            return plain(x, weight, bias)
+            lowered = layers_compute_in_bfloat16(x.device.type, (x, weight, bias))
+            return plain(with_innermost_strides(x) if lowered else x, weight, bias)
         # For few channels or threads PyTorch would select kernels that are slow for channels-last images.
         return torch.mkldnn_convolution(x, weight, bias, padding, self.stride, self.dilation, self.groups)
 

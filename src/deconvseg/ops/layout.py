@@ -48,6 +48,19 @@ def channels_last(image: Tensor) -> Tensor:
     return image if _has_no_order() else image.contiguous(memory_format=CHANNELS_LAST[image.ndim])
 
 
+def with_innermost_strides(image: Tensor) -> Tensor:
+    """Return an image of one channel with the strides of channels-last format; other images are returned unchanged.
+
+    In memory both formats are then the same. PyTorch's convolutions return the format that the strides have.
+    """
+    if torch.compiler.is_compiling() or image.ndim not in CHANNELS_LAST or image.shape[1] != 1 or image.stride(1) == 1:
+        return image
+    if image.requires_grad or _has_no_order() or not is_dense(image, last=True):
+        return image
+    strides = torch.empty(image.shape, device="meta", memory_format=CHANNELS_LAST[image.ndim]).stride()
+    return image.as_strided(image.shape, strides)
+
+
 @overridable
 def innermost_on_cpu(image: Tensor) -> Tensor:
     """Return :func:`channels_last` on a CPU, where it makes convolutions faster; elsewhere the image unchanged."""

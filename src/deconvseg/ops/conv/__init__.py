@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deconvseg.ops.backends import Choice, choose, chosen
 from deconvseg.ops.conv import library
-from deconvseg.ops.layout import is_dense
+from deconvseg.ops.layout import is_dense, with_innermost_strides
 from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import as_computed, in_full_precision, layers_compute_in_bfloat16, without_autocast
 
@@ -34,6 +34,8 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Sequence[int
     if backend != "reference":
         result: Tensor = library.conv(x, weight, bias, list(stride), list(padding), backend)
         return result
+    if x.is_cpu and layers_compute_in_bfloat16("cpu", (x, weight, bias)):
+        x = with_innermost_strides(x)
     convolved: Tensor = getattr(F, _CONV[weight.ndim])(x, weight, bias, tuple(stride), tuple(padding))
     return convolved
 

@@ -2,5 +2,6 @@
 
 from deconvseg.integrations.openvino.converting import to_openvino
 from deconvseg.integrations.openvino.engine import OpenVinoEngine
+from deconvseg.integrations.openvino.quantising import calibration_windows, quantise
 
-__all__ = ["OpenVinoEngine", "to_openvino"]
+__all__ = ["OpenVinoEngine", "calibration_windows", "quantise", "to_openvino"]

@@ -1,0 +1,191 @@
+"""The engines of prediction on a trained run: masks, time and memory of every engine and precision.
+
+``python benchmarks/engines.py RUN DATA --dice --json OUT`` predicts test cases of the run's dataset DATA by PyTorch
+with our kernels, OpenVINO and ONNX Runtime, and prints the mean Dice against the labels and against the masks in
+float32. ``--time`` takes a few of the cases in turn and gives the seconds of a case from its voxels in memory to its
+mask, and the peak memory in a process of its own. int8 is OpenVINO's, calibrated by NNCF on training cases; without
+nncf it is left out.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import exported
+import numpy as np
+import torch
+from common import machine, peak_megabytes, ratios, report, spread, time_in_turn
+from numpy.typing import NDArray
+
+from deconvseg.data import Case, Image, open_dataset, read_image, read_label_map
+from deconvseg.inference import Predictor
+from deconvseg.runs import Run
+
+FULL = "torch 32"
+SIDES = (FULL, "torch bf16", "openvino 32", "openvino bf16", "openvino int8", "onnxruntime 32")
+# Training cases for the ranges of int8.
+CALIBRATION = 24
+
+
+def list_sides(asked: Sequence[str] | None) -> list[str]:
+    """The sides whose packages are installed."""
+    sides = [side for side in SIDES if not exported.missing(side.split()[0])]
+    sides = [side for side in sides if not side.endswith("int8") or find_spec("nncf") is not None]
+    return [side for side in sides if asked is None or side in asked or side == FULL]
+
+
+def make_predictor(side: str, options: argparse.Namespace) -> Predictor:
+    engine, precision = side.split()
+    run = Run.open(options.run)
+    if precision != "int8":
+        return Predictor([run], engine=engine, precision="bf16" if precision == "bf16" else "32")
+    return Predictor([(quantised_engine(run, options), run.plan)])
+
+
+def quantised_engine(run: Run, options: argparse.Namespace) -> Any:
+    """OpenVINO in int8; what lies between its products is in the default precision of the processor."""
+    from deconvseg.integrations.exporting import trace
+    from deconvseg.integrations.openvino import OpenVinoEngine, calibration_windows, quantise, to_openvino
+
+    network = run.network(run.choose_weights())
+    names = run.splits["train"][:CALIBRATION]
+    images = [read_image(case.images) for case in cases_of(options.data, names)]
+    windows = calibration_windows(run.plan, images)
+    lower = quantise(to_openvino(trace(network, run.plan.patch_size)), windows)
+    engine = OpenVinoEngine(
+        lower,
+        channels=network.in_channels,
+        fixed_size=run.plan.patch_size,
+        precision="bf16" if exported.default_precision() == "bfloat16" else "32",
+    )
+    engine.title += " int8"
+    return engine
+
+
+def cases_of(data: Path, names: Sequence[str]) -> list[Case]:
+    cases = {case.name: case for case in open_dataset(data).cases}
+    return [cases[name] for name in names]
+
+
+def test_cases(options: argparse.Namespace) -> list[Case]:
+    splits = json.loads((options.data / "splits.json").read_text())
+    names = splits["test"]
+    step = max(1, len(names) // options.cases)
+    return cases_of(options.data, names[::step][: options.cases])
+
+
+def mean_dice(found: NDArray[Any], expected: NDArray[Any], values: Sequence[int]) -> float:
+    """The mean over labels of Dice; a label in neither mask counts 1."""
+    scores = []
+    for value in values:
+        a, b = found == value, expected == value
+        total = int(a.sum()) + int(b.sum())
+        scores.append(2 * int((a & b).sum()) / total if total else 1.0)
+    return float(np.mean(scores))
+
+
+def score(options: argparse.Namespace, sides: Sequence[str]) -> dict[str, Any]:
+    """The Dice of each side with the labels, and with the masks of PyTorch in float32."""
+    cases = test_cases(options)
+    full: list[NDArray[Any]] = []
+    found: dict[str, Any] = {}
+    for side in sides:
+        predictor = make_predictor(side, options)
+        encoding = predictor.plan.labels
+        values = [value for value in encoding.values if value != 0]
+        masks = [predictor.segment(read_image(case.images), note=lambda text: None).pixels for case in cases]
+        full = full or masks
+        truth = []
+        for case in cases:
+            assert case.label is not None, "the test cases have labels"
+            truth.append(read_label_map(case.label).pixels)
+        by_truth = [mean_dice(mask, label, values) for mask, label in zip(masks, truth, strict=True)]
+        by_full = [mean_dice(mask, own, values) for mask, own in zip(masks, full, strict=True)]
+        found[side] = {
+            "dice": float(np.mean(by_truth)),
+            "dice_to_float32": float(np.mean(by_full)),
+            "least_dice_to_float32": min(by_full),
+            "differing_voxels": int(sum((mask != own).sum() for mask, own in zip(masks, full, strict=True))),
+        }
+        print(side, found[side], flush=True)
+    return found
+
+
+def make_step(side: str, options: argparse.Namespace, predictor: Predictor | None = None) -> Callable[[], object]:
+    """One pass over the timed cases, each from voxels in memory to a mask."""
+    torch.set_num_threads(options.threads)
+    predictor = make_predictor(side, options) if predictor is None else predictor
+    images: list[Image] = [read_image(case.images) for case in test_cases(options)[: options.timed]]
+    # Engines compile their program for the windows here.
+    predictor.estimate(predictor.prepare(images[0]))
+    made = predictor
+
+    def step() -> object:
+        return [made.segment(image, note=lambda text: None) for image in images]
+
+    return step
+
+
+def measure(options: argparse.Namespace, sides: Sequence[str]) -> dict[str, Any]:
+    starts, steps = {}, {}
+    for side in sides:
+        begin = time.perf_counter()
+        steps[side] = make_step(side, options)
+        starts[side] = time.perf_counter() - begin
+    seconds = time_in_turn(steps, options.rounds, torch.device("cpu"))
+    seconds = {side: [value / options.timed for value in values] for side, values in seconds.items()}
+    del steps
+    return {
+        "sides": {
+            side: {
+                "seconds_of_a_case": spread(values),
+                "seconds_to_start": starts[side],
+                "peak_megabytes": peak_megabytes(make_step, side, options, device=torch.device("cpu")),
+            }
+            for side, values in seconds.items()
+        },
+        "ratios": ratios(seconds, FULL),
+    }
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    sides = list_sides(options.sides)
+    plan = Run.open(options.run).plan
+    record: dict[str, Any] = {
+        "run": options.run.name,
+        "model": plan.model.name,
+        "config": plan.model.config,
+        "patch_size": plan.patch_size,
+        "cases": options.cases,
+        "machine": {**machine(torch.device("cpu")), **exported.versions()},
+    }
+    if options.dice:
+        record["dice"] = score(options, sides)
+    if options.time:
+        record["time"] = measure(options, sides)
+    report(record, options.json)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--dice", action="store_true")
+    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--sides", nargs="+", choices=SIDES)
+    parser.add_argument("--cases", type=int, default=41, help="test cases whose masks are compared")
+    parser.add_argument("--timed", type=int, default=4, help="of these, how many are timed")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from typing import Annotated, Literal
 
-from deconvseg.options.declaring import PLACE, TEXT, Option, name_of
+from deconvseg.options.declaring import FLAG, PLACE, TEXT, Option, name_of
 from deconvseg.options.kinds import CONSOLE
 from deconvseg.options.predicting import MODELS, MaskOptions
 from deconvseg.progress import SILENT, Console
@@ -33,6 +33,14 @@ class ExportOptions(MaskOptions):
             name_of(lambda: ("gather", "grid_sample")),
         ),
     ] = None
+    int8: Annotated[
+        bool,
+        Option(
+            "Quantise the model to 8 bits by training cases of the dataset (format openvino; needs nncf): faster, and "
+            "the masks differ.",
+            FLAG,
+        ),
+    ] = False
     images: Annotated[
         _Folder | None,
         Option(

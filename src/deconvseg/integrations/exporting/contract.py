@@ -31,7 +31,8 @@ class ExportedModel(_Part):
     """The program: float32 images (B, C, *W) to logits (B, networks * maps, *W), network by network.
 
     Sides of windows are multiples of ``size_multiple``; without ``any_size`` they are the size of ``windows``, and
-    without ``any_batch`` B is 1, because of ``reason``. ``sampling`` is the form of deformable upsampling.
+    without ``any_batch`` B is 1, because of ``reason``. ``sampling`` is the form of deformable upsampling. With
+    the ``precision`` "int8" convolutions and matrix products have weights and activations of 8 bits.
     """
 
     format: ExportFormat
@@ -48,6 +49,7 @@ class ExportedModel(_Part):
     reason: str | None = None
     opset: Size | None = None
     sampling: Literal["gather", "grid_sample"]
+    precision: Literal["32", "int8"] = "32"
 
 
 class ExportedNetwork(_Part):

@@ -13,8 +13,8 @@ from deconvseg.inference import Predictor
 from deconvseg.inference.opening import Folder, decide_postprocessing, decide_threshold, describe_runs, open_models
 from deconvseg.integrations.exporting.contract import Contract, ExportedModel
 from deconvseg.integrations.exporting.describing import check_one_input, describe_network, make_contract
-from deconvseg.integrations.exporting.parity import compare, find_sample
-from deconvseg.integrations.exporting.programs import Program, choose_sampling, convert
+from deconvseg.integrations.exporting.parity import compare, find_sample, training_images
+from deconvseg.integrations.exporting.programs import Program, choose_sampling, convert, convert_to_int8
 from deconvseg.integrations.exporting.tracing import Members, Traced, trace
 from deconvseg.models import Network
 from deconvseg.options import ExportOptions, takes
@@ -34,6 +34,9 @@ def export(asked: ExportOptions) -> Contract:
     options. ``output`` gets the model (``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``),
     ``contract.json`` and, for ONNX, ``run_onnx.py``, which makes the masks with NumPy, nibabel and onnxruntime alone.
 
+    With ``int8``, OpenVINO's model is quantised to 8 bits by NNCF, on training cases of ``images``. It is calibrated
+    once, where these are at hand, and its masks are compared like those of every export.
+
     The model takes any batch and size if the network allows it (:func:`~deconvseg.integrations.exporting.trace`). It is
     compared with the network before anything is written: on a case, whose mask by the contract is also compared with
     that of the prediction, or on noise. Returns the contract, which holds the result. Raises
@@ -51,6 +54,8 @@ def export(asked: ExportOptions) -> Contract:
 
     """
     output, console = Path(asked.output), choose_console(asked.console)
+    if asked.int8 and asked.format != "openvino":
+        raise InputError("`int8`: models in 8 bits are made for OpenVINO; give `format='openvino'` too")
     if (output / "plan.json").exists():
         raise InputError(f"{output}: is a run; choose another folder for the export (`output`)")
     given = [asked.runs] if isinstance(asked.runs, str | PathLike) else list(asked.runs)
@@ -59,13 +64,23 @@ def export(asked: ExportOptions) -> Contract:
     check_one_input([str(run.path) for run in runs], predictor)
     which = [run.choose_weights(asked.weights) for run in runs]
     sample = find_sample(runs, predictor, None if asked.images is None else Path(asked.images), asked.case, console)
+    images = (
+        training_images(runs[0], predictor, None if asked.images is None else Path(asked.images)) if asked.int8 else []
+    )
     networks = [run.network(choice) for run, choice in zip(runs, which, strict=True)]
     network: Network | Members = networks[0] if len(networks) == 1 else Members(networks)
     sampling = asked.sampling or choose_sampling(asked.format, predictor.plan.spatial_dims)
     with console.track(f"exporting to {asked.format}", total=3) as tell:
         traced = trace(network, predictor.windows[0], sampling=sampling)
         tell(1, "traced")
-        program = convert(traced, asked.format)
+        if asked.int8:
+            from deconvseg.integrations.openvino.quantising import calibration_windows
+
+            windows = calibration_windows(predictor.plan, images)
+            reason = f"8 bits are calibrated for windows of {' x '.join(map(str, predictor.windows[0]))}"
+            traced, program = traced.of_one_size(predictor.windows[0], reason), convert_to_int8(traced, windows)
+        else:
+            program = convert(traced, asked.format)
         tell(2, "converted")
         model = _describe(asked, traced, program, networks, sampling)
         described = [describe_network(run, choice) for run, choice in zip(runs, which, strict=True)]
@@ -116,6 +131,7 @@ def _describe(
         reason=traced.reason,
         opset=program.opset,
         sampling=sampling,
+        precision="int8" if asked.int8 else "32",
     )
 
 

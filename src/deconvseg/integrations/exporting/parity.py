@@ -24,6 +24,8 @@ from deconvseg.runs import Run
 
 # The windows of a case whose logits are compared.
 _MOST_WINDOWS = 4
+# Training cases for the ranges of an int8 model.
+_MOST_IMAGES = 24
 # A larger difference of logits, relative to the largest, is an error of the export.
 _LARGEST = 0.02
 
@@ -69,7 +71,8 @@ def compare(
 ) -> Parity:
     """Compare the logits of a program with those of its network, and the mask by the contract with the prediction.
 
-    Raises :class:`~deconvseg.errors.DeconvsegError` for logits that differ by more than rounding.
+    Raises :class:`~deconvseg.errors.DeconvsegError` for logits that differ by more than rounding, unless the program is
+    in int8.
     """
     compared: list[tuple[float, float]] = []
 
@@ -93,7 +96,7 @@ def compare(
         generator = np.random.default_rng(0)
         both(generator.normal(size=(1, len(contract.image.channels), *contract.windows.size)).astype(np.float32))
     relative = max(difference for difference, _ in compared) / max(max(size for _, size in compared), 1e-12)
-    if not relative <= _LARGEST:
+    if not relative <= (math.inf if contract.model.precision == "int8" else _LARGEST):
         raise DeconvsegError(
             f"the exported model differs from its network by {relative:.1g} of the largest logit; nothing is written: "
             "try another format or form of sampling (`sampling`)"
@@ -108,6 +111,17 @@ def _mean_dice(found: NDArray[np.integer], mask: NDArray[np.integer], contract: 
         total = int(ours.sum()) + int(theirs.sum())
         scores.append(2 * int((ours & theirs).sum()) / total if total else 1.0)
     return math.fsum(scores) / len(scores)
+
+
+def training_images(run: Run, predictor: Predictor, images: Path | None) -> list[Image]:
+    """Return some training cases of a run, from ``images`` or its own dataset, for the ranges of an int8 model."""
+    place = _own_dataset(run) if images is None else images
+    names = run.splits["train"]
+    if place is None or not names:
+        raise InputError("`int8` needs the cases that the run was trained on: give its dataset (`images`)")
+    step = max(1, len(names) // _MOST_IMAGES)
+    chosen, _, load = choose_cases(place, predictor.plan, [run], names=names[::step][:_MOST_IMAGES], told=Prediction())
+    return [load(case) for case in chosen]
 
 
 def _own_dataset(run: Run) -> Path | None:

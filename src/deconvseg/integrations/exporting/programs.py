@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from deconvseg.errors import MissingPackageError
 from deconvseg.integrations.exporting.contract import ExportFormat
 from deconvseg.integrations.exporting.tracing import Traced, quiet
 from deconvseg.ops.deformable_upsample.exporting import Form
+
+if TYPE_CHECKING:
+    import openvino
 
 Floats = NDArray[np.float32]
 Compute = Callable[[Floats], Floats]
@@ -40,6 +43,14 @@ def convert(traced: Traced, format: ExportFormat) -> Program:
     return _CONVERTERS[format](traced)
 
 
+def convert_to_int8(traced: Traced, windows: Sequence[Floats]) -> Program:
+    """Convert a traced network to OpenVINO, in 8 bits by the ranges on ``windows``, whose size becomes the only one."""
+    from deconvseg.integrations.openvino.converting import to_openvino
+    from deconvseg.integrations.openvino.quantising import quantise
+
+    return _save(quantise(to_openvino(traced), windows))
+
+
 def _to_onnx(traced: Traced) -> Program:
     from deconvseg.integrations.onnx.converting import OPSET, to_onnx
 
@@ -58,7 +69,10 @@ def _to_onnx(traced: Traced) -> Program:
 def _to_openvino(traced: Traced) -> Program:
     from deconvseg.integrations.openvino.converting import to_openvino
 
-    model = to_openvino(traced)
+    return _save(to_openvino(traced))
+
+
+def _save(model: openvino.Model) -> Program:
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:

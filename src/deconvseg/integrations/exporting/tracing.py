@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,10 @@ class Traced:
     any_batch: bool
     any_size: bool
     reason: str | None = None
+
+    def of_one_size(self, size: Sequence[int], reason: str) -> Traced:
+        """Return the same program, of which a conversion takes one sample of one size only, for a reason."""
+        return replace(self, size=tuple(size), any_batch=False, any_size=False, reason=reason)
 
 
 class Members(nn.Module):

@@ -56,6 +56,11 @@ def export(asked: ExportOptions) -> Contract:
     output, console = Path(asked.output), choose_console(asked.console)
     if asked.int8 and asked.format != "openvino":
         raise InputError("`int8`: models in 8 bits are made for OpenVINO; give `format='openvino'` too")
+    if asked.int8:
+        # The work until NNCF is needed takes minutes.
+        from deconvseg.integrations.openvino.quantising import calibration_windows, import_nncf
+
+        import_nncf()
     if (output / "plan.json").exists():
         raise InputError(f"{output}: is a run; choose another folder for the export (`output`)")
     given = [asked.runs] if isinstance(asked.runs, str | PathLike) else list(asked.runs)
@@ -74,8 +79,6 @@ def export(asked: ExportOptions) -> Contract:
         traced = trace(network, predictor.windows[0], sampling=sampling)
         tell(1, "traced")
         if asked.int8:
-            from deconvseg.integrations.openvino.quantising import calibration_windows
-
             windows = calibration_windows(predictor.plan, images)
             reason = f"8 bits are calibrated for windows of {' x '.join(map(str, predictor.windows[0]))}"
             traced, program = traced.of_one_size(predictor.windows[0], reason), convert_to_int8(traced, windows)

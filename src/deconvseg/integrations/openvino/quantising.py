@@ -41,7 +41,7 @@ def quantise(model: openvino.Model, windows: Sequence[NDArray[np.float32]]) -> o
         True
 
     """
-    nncf = _import_nncf()
+    nncf = import_nncf()
     if not windows:
         raise InputError("`windows`: give windows of some training cases")
     fixed = model.clone()
@@ -89,7 +89,8 @@ class _Recorder(Engine):
         yield b"recorder"
 
 
-def _import_nncf() -> Any:
+def import_nncf() -> Any:
+    """Import NNCF; :class:`~deconvseg.errors.MissingPackageError` names the extra without it."""
     try:
         import nncf
     except ModuleNotFoundError as error:

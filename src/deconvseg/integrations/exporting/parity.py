@@ -24,6 +24,8 @@ from deconvseg.runs import Run
 
 # The windows of a case whose logits are compared.
 _MOST_WINDOWS = 4
+# A smaller Dice between the masks of an int8 model and those of the network is an error of the quantisation.
+_LEAST_DICE = 0.9
 # Training cases for the ranges of an int8 model.
 _MOST_IMAGES = 24
 # A larger difference of logits, relative to the largest, is an error of the export.
@@ -71,8 +73,8 @@ def compare(
 ) -> Parity:
     """Compare the logits of a program with those of its network, and the mask by the contract with the prediction.
 
-    Raises :class:`~deconvseg.errors.DeconvsegError` for logits that differ by more than rounding, unless the program is
-    in int8.
+    Raises :class:`~deconvseg.errors.DeconvsegError` for logits that differ by more than rounding, and for a program in
+    int8 whose mask is another one.
     """
     compared: list[tuple[float, float]] = []
 
@@ -100,6 +102,11 @@ def compare(
         raise DeconvsegError(
             f"the exported model differs from its network by {relative:.1g} of the largest logit; nothing is written: "
             "try another format or form of sampling (`sampling`)"
+        )
+    if contract.model.precision == "int8" and dice is not None and dice < _LEAST_DICE:
+        raise DeconvsegError(
+            f"the model in 8 bits makes another mask of {name}: the Dice with that of the network is {dice:.2f}; "
+            "nothing is written: export in float32 (without `int8`)"
         )
     return Parity(case=name, windows=len(compared), logits=relative, dice=dice, differing=differing, voxels=voxels)
 

@@ -20,11 +20,16 @@ from deconvseg.system import first_line
 if TYPE_CHECKING:
     import openvino
 
+# The nonnegative deconvolution divides by sums of nearly zero, which 8 bits round to zero: with these operators in 8
+# bits the masks of a Deconver are lost. Its products between channels, and other networks, do not need them.
+_NOT_QUANTISED = ("GroupConvolution", "GroupConvolutionBackpropData", "Divide", "Multiply", "Add")
+
 
 def quantise(model: openvino.Model, windows: Sequence[NDArray[np.float32]]) -> openvino.Model:
     """Return a model in int8, whose ranges of activations are those on ``windows`` (1, C, \\*S) of the same size.
 
-    Convolutions and matrix products are computed in 8 bits, all other operators as before. Take windows of the cases
+    Convolutions and matrix products are computed in 8 bits; all other operators, and the deconvolution itself, as
+    before. Take windows of the cases
     that the network was trained on, by :func:`calibration_windows`: some tens are enough. The masks differ from those
     of the network; score them on cases with known labels before they are used. Raises
     :class:`~deconvseg.errors.MissingPackageError` without the package of the extra ``int8``.
@@ -47,7 +52,12 @@ def quantise(model: openvino.Model, windows: Sequence[NDArray[np.float32]]) -> o
     fixed = model.clone()
     fixed.reshape(list(windows[0].shape))
     try:
-        lower: openvino.Model = nncf.quantize(fixed, nncf.Dataset(list(windows)), subset_size=len(windows))
+        lower: openvino.Model = nncf.quantize(
+            fixed,
+            nncf.Dataset(list(windows)),
+            subset_size=len(windows),
+            ignored_scope=nncf.IgnoredScope(types=list(_NOT_QUANTISED), validate=False),
+        )
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DeconvsegError(f"NNCF does not quantise this model: {first_line(error)}") from error
     return lower

@@ -1,8 +1,10 @@
 """Runs every native kernel, forward and backward, with three threads: for libraries that watch what threads do.
 
-``python tests/every_kernel.py`` prints the kernels that ran; DECONVSEG_NATIVE_LIBRARY names the library.
+``python tests/every_kernel.py [bfloat16]`` prints the kernels that ran, of float32 or of bfloat16;
+DECONVSEG_NATIVE_LIBRARY names the library.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -69,6 +71,17 @@ def differentiable() -> Iterator[Case]:
         )
 
 
+def in_bfloat16() -> Iterator[Case]:
+    """Blocks under autocast; with channels that fill no vector and a line of an odd number of voxels."""
+    for channels, size, kernel in ((16, (20, 4, 9), (3, 3, 3)), (9, (15, 13), (5, 5))):
+        tensors = random(2, channels, *size), *block_weights(channels, 4, 32, kernel)
+        yield (
+            f"block of {len(size)} axes in bfloat16",
+            lambda x, *w: deconver_block(x, Weights(*w), eps=1e-8, norm_eps=1e-5),
+            tensors,
+        )
+
+
 def undifferentiable() -> Iterator[Case]:
     last = random(2, 16, 6, 8, 10).contiguous(memory_format=LAST)
     yield (
@@ -93,14 +106,15 @@ def main() -> None:
     assert native.unavailable() is None, native.unavailable()
     torch.set_num_threads(THREADS)
     interface.OPERATIONS_PER_THREAD = 1
-    with use_backend("native"):
-        for name, function, tensors in differentiable():
+    lowered = sys.argv[1:] == ["bfloat16"]
+    with use_backend("native"), torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+        for name, function, tensors in in_bfloat16() if lowered else differentiable():
             out = function(*(tensor.requires_grad_() for tensor in tensors))
             out.sum().backward()
             assert torch.isfinite(out).all()
             print(name)
         with torch.no_grad():
-            for name, function, tensors in undifferentiable():
+            for name, function, tensors in () if lowered else undifferentiable():
                 assert torch.isfinite(function(*tensors)).all()
                 print(name)
 

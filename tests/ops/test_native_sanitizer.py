@@ -5,6 +5,7 @@ All are built without NDEBUG, so that the assertions of parallel.h hold in every
 
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from deconvseg.ops import native
 from deconvseg.ops.native.build import (
+    BFLOAT16,
     HERE,
     INSTRUCTION_SETS,
     BuildError,
     Compiler,
     find_compiler,
+    library_path,
     machine_name,
 )
 
@@ -148,6 +152,44 @@ def test_no_kernel_has_a_race(
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     assert len(done.stdout.splitlines()) == 14
     assert "ThreadSanitizer" not in done.stderr
+
+
+@pytest.fixture
+def beside_avx512(tmp_path: Path) -> Callable[[Path], Path]:
+    """Put a library for bfloat16 into a folder with the ordinary one for AVX-512, which is returned."""
+    if reason := native.why_no_bfloat16():
+        pytest.skip(reason)
+
+    def place(library: Path) -> Path:
+        ordinary = library_path(tmp_path, "avx512", "linux")
+        shutil.copy(library_path(HERE, "avx512", "linux"), ordinary)
+        shutil.copy(library, library_path(tmp_path, BFLOAT16, "linux"))
+        return ordinary
+
+    return place
+
+
+@pytest.mark.slow
+def test_no_kernel_for_bfloat16_has_a_race(
+    compiler: Compiler, thread_sanitizer: str, built_library: Callable[..., Path], beside_avx512: Callable[[Path], Path]
+) -> None:
+    library = beside_avx512(built_library(compiler, BFLOAT16, RACES))
+    done = run(thread_sanitizer, library, TESTS.parent / "every_kernel.py", "bfloat16")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    assert "block of 3 axes in bfloat16" in done.stdout
+    assert "ThreadSanitizer" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_kernels_for_bfloat16_read_and_write_only_their_tensors(
+    compiler: Compiler, sanitizer: str, built_library: Callable[..., Path], beside_avx512: Callable[[Path], Path]
+) -> None:
+    library = beside_avx512(built_library(compiler, BFLOAT16, FLAGS))
+    tests = sorted(TESTS.glob("test_*_bfloat16.py"))
+    done = run(sanitizer, library, "-m", "pytest", "-q", "-s", "-x", "-p", "no:cacheprovider", *tests)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    assert " passed" in done.stdout
+    assert " skipped" not in done.stdout
 
 
 @pytest.mark.slow

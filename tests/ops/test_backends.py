@@ -332,7 +332,7 @@ def test_a_backend_of_an_unknown_operator_is_refused_with_the_known_ones():
         register_backend("ndc_updat", "toy", device="cpu", kernels=toy())
     assert OPERATORS.keys() == {
         *("ndc_update", "deformable_upsample", "selective_scan", "instance_norm"),
-        *("conv", "conv_transpose", "winograd_conv", "deconver_block"),
+        *("conv", "conv_transpose", "onednn_conv", "join", "winograd_conv", "deconver_block"),
     }
 
 
@@ -393,6 +393,9 @@ def calls_of_all_operators() -> dict[str, Callable[[], torch.Tensor]]:
         "instance_norm": lambda: ops.instance_norm(images),
         "conv": lambda: convolutions.conv(last, weight, None, stride=(1, 1), padding=(1, 1)),
         "conv_transpose": lambda: convolutions.conv_transpose(last, weight, None, stride=(3, 3)),
+        "onednn_conv": lambda: convolutions.onednn_conv(
+            last, weight, None, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1
+        ),
         "winograd_conv": lambda: winograd_conv(last, weight),
         "deconver_block": lambda: block(last),
     }
@@ -409,7 +412,7 @@ def test_a_backend_is_chosen_once_a_call(name, monkeypatch):
         return WHY_NOT(self, *arguments)
 
     monkeypatch.setattr(Implementation, "why_not", why_not)
-    with torch.set_grad_enabled(name not in ("instance_norm", "winograd_conv")):
+    with torch.set_grad_enabled(name not in ("instance_norm", "onednn_conv", "winograd_conv")):
         out = call()
         if out.requires_grad:
             out.sum().backward()

@@ -4,40 +4,38 @@ They are PyTorch's layers with a faster computation of the same result, up to ro
 class of a layer, so that its name, weights and settings stay accessible as before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-import torch
 from torch import Tensor, nn
 
 from deconvseg.nn.conv import Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d
 from deconvseg.nn.fusion import guard_calls, has_own_methods, is_watched, why_special
 from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm, use_own_norms
-from deconvseg.ops.backends import Choice, why_layers_on_cpu
+from deconvseg.ops.backends import Choice
+from deconvseg.ops.conv import onednn_conv
 from deconvseg.ops.instance_norm import instance_norm, instance_norm_
 from deconvseg.ops.layout import channels_last, with_innermost_strides
 from deconvseg.ops.precision import layers_compute_in_bfloat16
 from deconvseg.ops.torch_internals import ConvNd, constant_to_compilers
 from deconvseg.ops.winograd import choose_packing, pack, winograd_conv
 
-_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-
 
 class _Frozen(ConvNd):
     """A convolution that converts its input to channels-last format and returns that format."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        plain: Callable[..., Tensor] = super()._conv_forward
-        if torch.compiler.is_compiling() or input.ndim != weight.ndim:
-            return plain(input, weight, bias)
-        x, padding = channels_last(input), self.padding
-        own, onednn = has_own_methods(type(self)), _HAS_ONEDNN and torch.backends.mkldnn.enabled
-        special = self.padding_mode != "zeros" or x.dtype != torch.float32 or not onednn
-        if special or isinstance(padding, str) or why_layers_on_cpu(x, weight) or is_watched() or not own:
-            lowered = layers_compute_in_bfloat16(x.device.type, (x, weight, bias))
-            return plain(with_innermost_strides(x) if lowered else x, weight, bias)
-        # For few channels or threads PyTorch would select kernels that are slow for channels-last images.
-        return torch.mkldnn_convolution(x, weight, bias, padding, self.stride, self.dilation, self.groups)
+        if input.ndim != weight.ndim:
+            out: Tensor = super()._conv_forward(input, weight, bias)
+            return out
+        x, lowered = channels_last(input), layers_compute_in_bfloat16(input.device.type, (input, weight, bias))
+        special = self.padding_mode != "zeros" or isinstance(self.padding, str) or lowered
+        if special or is_watched() or not has_own_methods(type(self)):
+            out = super()._conv_forward(with_innermost_strides(x) if lowered else x, weight, bias)
+            return out
+        settings: dict[str, Any] = {"dilation": self.dilation, "groups": self.groups}
+        zeros = tuple(int(pad) for pad in self.padding)
+        return onednn_conv(x, weight, bias, stride=self.stride, padding=zeros, **settings)
 
 
 class _Winograd(ConvNd):

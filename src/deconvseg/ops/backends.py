@@ -196,19 +196,6 @@ def why_reference(*tensors: Tensor | None) -> str | None:
     return _state_for_reference(traced) or other
 
 
-def why_layers_on_cpu(*tensors: Tensor) -> str | None:
-    """Return why PyTorch chooses the kernel of a layer on a CPU by itself, or None.
-
-    For code that calls one of PyTorch's kernels by name without an operator of this package.
-    """
-    device = tensors[0].device.type
-    if device != "cpu":
-        return f"it needs tensors on cpu, not {device}"
-    if (forced := forced_backend()) not in (None, "native"):
-        return f"{forced} is forced"
-    return _why_layers(device) or why_reference(*tensors)
-
-
 def _why_layers(device: str, lowered: bool = False) -> str | None:
     """Return why the layers run one by one, unless the operator computes in the ``lowered`` precision, bfloat16."""
     return _LOWERED if autocast_is_on(device) and not lowered else why_watched()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deconvseg.errors import InputError
 from deconvseg.ops.backends import Choice, ExplainsBackend
-from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose
+from deconvseg.ops.conv import choose_conv, choose_conv_transpose, choose_onednn, conv, conv_transpose, onednn_conv
 from deconvseg.ops.deconver_block import choose_block, deconver_block
 from deconvseg.ops.deformable_upsample import choose_upsample, deformable_upsample
 from deconvseg.ops.instance_norm import choose_norm, instance_norm
@@ -23,6 +23,7 @@ _CHOOSERS: dict[Callable[..., Tensor], Callable[..., Choice]] = {
     instance_norm: choose_norm,
     conv: choose_conv,
     conv_transpose: choose_conv_transpose,
+    onednn_conv: choose_onednn,
     winograd_conv: choose_winograd,
     deconver_block: choose_block,
 }

@@ -60,6 +60,7 @@ def _register(counter: ModuleType) -> None:
     formulas = {
         **dict.fromkeys((*_FREE, *_FREE_BACKWARD), _nothing),
         "conv": _conv,
+        "onednn_conv": _conv,
         "conv_transpose": _conv_transpose,
         "conv_transpose_add_": _add_conv_transpose,
         "conv_weight_gradient": _conv_weight_gradient,

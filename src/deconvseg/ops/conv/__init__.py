@@ -13,7 +13,10 @@ from deconvseg.ops.layout import is_dense, with_innermost_strides
 from deconvseg.ops.overriding import overridable
 from deconvseg.ops.precision import as_computed, in_full_precision, layers_compute_in_bfloat16, without_autocast
 
-__all__ = ["choose_conv", "choose_conv_transpose", "conv", "conv_transpose", "has_transpose_kernel", "join"]
+__all__ = [
+    *("choose_conv", "choose_conv_transpose", "choose_onednn"),
+    *("conv", "conv_transpose", "has_transpose_kernel", "join", "onednn_conv"),
+]
 
 # By name, so that a function is called in its current version if other code has replaced it.
 _CONV = {3: "conv1d", 4: "conv2d", 5: "conv3d"}
@@ -45,6 +48,36 @@ def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Se
     """Apply a transposed convolution with weights (I, O, \\*K) to (B, I, \\*S), like ``conv_transpose3d``."""
     backend = chosen(library.TRANSPOSE, x, weight, bias, settings=(stride,))
     return _transpose(x, weight, bias, stride, backend)
+
+
+@overridable
+def onednn_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Convolve (B, I, \\*S) with weights (O, I / groups, \\*K), like ``torch.nn.functional.conv3d`` in 2 or 3 axes.
+
+    On a CPU, oneDNN convolves images with the channels innermost in memory if no gradient is needed. For few channels
+    or threads PyTorch would select kernels that are slow for such images.
+    """
+    settings = list(stride), list(padding), list(dilation), groups
+    backend = chosen(library.ONEDNN, x, weight, bias)
+    if backend != "reference":
+        result: Tensor = library.onednn_conv(x, weight, bias, *settings, backend)
+        return result
+    convolved: Tensor = getattr(F, _CONV[weight.ndim])(x, weight, bias, *map(tuple, settings[:3]), groups)
+    return convolved
+
+
+def choose_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, **settings: object) -> Choice:
+    """Return the backend of :func:`onednn_conv`, which does not depend on the settings."""
+    return choose(library.ONEDNN, x, weight, bias)
 
 
 @overridable

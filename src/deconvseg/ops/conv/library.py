@@ -21,6 +21,8 @@ register_backend(
 )
 JOIN = define_operator("join", 5, images=2, of_layers=True)
 register_backend("join", "native", device="cpu", kernels="deconvseg.ops.conv.native", decline="decline_join")
+ONEDNN = define_operator("onednn_conv", 3, images=1, of_layers=True)
+register_backend("onednn_conv", "native", device="cpu", kernels="deconvseg.ops.conv.onednn")
 
 
 def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
@@ -29,6 +31,19 @@ def _empty(like: Tensor, channels: int, size: Sequence[int]) -> Tensor:
 
 def _fake_conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int]) -> Tensor:
     return _empty(x, weight.shape[0], convolved_size(x.shape[2:], weight.shape[2:], stride, padding))
+
+
+def _fake_onednn(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    reach = [(length - 1) * step + 1 for length, step in zip(weight.shape[2:], dilation, strict=True)]
+    return _empty(x, weight.shape[0], convolved_size(x.shape[2:], reach, stride, padding))
 
 
 def _fake_transpose(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -147,8 +162,15 @@ define_in_torch(
     *(lambda kernels, *given: kernels.weight_gradient(*given), _fake_gradient),
     *(_differentiate_gradient, _save_gradient),
 )
+define_in_torch(
+    ONEDNN,
+    "onednn_conv",
+    f"({_IMAGES}, {_SETTINGS}, int[] dilation, int groups) -> Tensor",
+    *(lambda kernels, *given: kernels.conv(*given), _fake_onednn),
+)
 
 conv = torch.ops.deconvseg.conv
+onednn_conv = torch.ops.deconvseg.onednn_conv
 conv_transpose = torch.ops.deconvseg.conv_transpose
 add_conv_transpose = torch.ops.deconvseg.conv_transpose_add_
 join = torch.ops.deconvseg.join

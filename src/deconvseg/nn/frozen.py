@@ -4,7 +4,7 @@ They are PyTorch's layers with a faster computation of the same result, up to ro
 class of a layer, so that its name, weights and settings stay accessible as before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from torch import Tensor, nn
@@ -25,14 +25,13 @@ class _Frozen(ConvNd):
     """A convolution that converts its input to channels-last format and returns that format."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        plain: Callable[..., Tensor] = super()._conv_forward
         if input.ndim != weight.ndim:
-            out: Tensor = super()._conv_forward(input, weight, bias)
-            return out
+            return plain(input, weight, bias)
         x, lowered = channels_last(input), layers_compute_in_bfloat16(input.device.type, (input, weight, bias))
         special = self.padding_mode != "zeros" or isinstance(self.padding, str) or lowered
         if special or is_watched() or not has_own_methods(type(self)):
-            out = super()._conv_forward(with_innermost_strides(x) if lowered else x, weight, bias)
-            return out
+            return plain(with_innermost_strides(x) if lowered else x, weight, bias)
         settings: dict[str, Any] = {"dilation": self.dilation, "groups": self.groups}
         zeros = tuple(int(pad) for pad in self.padding)
         return onednn_conv(x, weight, bias, stride=self.stride, padding=zeros, **settings)

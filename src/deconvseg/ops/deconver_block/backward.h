@@ -29,7 +29,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
           grad_denominator_(shape, slots(), Ratio),
           grad_image_(shape, slots(), 1),
           grad_explained_(shape, slots(), 1),
-          normal_(most() * shape.inner()),
+          normal_(most() * shape.inner_row()),
           sum_source_(shape.inner() * Ratio * shape.channels),
           sum_project_out_(shape.channels * shape.inner() * Ratio),
           sum_source_bias_(shape.inner() * Ratio),
@@ -176,7 +176,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     // From the gradient of S * V to those of S and, through both rectifiers and both products, of norm(x).
     void finish_planes(const Worker& worker, const Statistics& statistics, int64_t first, int64_t last, const float* x,
                        float* grad_normal) const {
-        const int64_t channels = shape_.channels, inner = shape_.inner(), sources = inner * Ratio;
+        const int64_t channels = shape_.channels, sources = shape_.inner() * Ratio, row = shape_.inner_row();
         const int64_t width = shape_.width, height = shape_.height;
         share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
             ndc::filter_gradients_row<Ratio, Kernel, 1>(sum, {this->line_of(source_, line, block)},
@@ -186,19 +186,20 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         const int64_t from = first * height;
         share_lines(worker, shape_, first, last, [&](int64_t a, int64_t b) {
             finish(a, b, grad_normal);
-            statistics.normalise(x + a * width * channels, (b - a) * width, normal_ + (a - from) * width * inner);
+            statistics.normalise(x + a * width * channels, (b - a) * width, normal_ + (a - from) * width * row,
+                                 row);
         });
         worker.meet();
         const auto source = [&](int64_t line, int64_t row) { return this->at(grad_source_, line, 0, row); };
         const auto image = [&](int64_t line, int64_t column) { return this->at(image_, line, 0, column); };
         const auto grad = [&](int64_t line, int64_t row) { return this->at(grad_image_, line, 0, row); };
         const auto normal = [&](int64_t line, int64_t column) {
-            return normal_ + (line - from) * width * inner + column;
+            return normal_ + (line - from) * width * row + column;
         };
         add_outer(worker, sum_source_, sources, channels, from, last * height, width, source, kPer, image, kLanes);
         add_columns(worker, sum_source_bias_, sources, from, last * height, width, source, kPer);
         add_outer(worker, gradients_.project_in, channels, channels, from, last * height, width, grad, kLanes, normal,
-                  inner);
+                  row);
         worker.meet();
     }
 

@@ -81,7 +81,7 @@ class Planes {
     }
 
     // Floats that a worker needs in addition to the rings.
-    static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.inner(); }
+    static int64_t scratch(const Shape& shape) { return lines_per_task(shape) * shape.width * shape.inner_row(); }
 
   protected:
     // Number of planes whose neighbours are all available if `count` planes are.
@@ -112,11 +112,12 @@ class Planes {
 
     // Compute X = relu(W norm(x)) and the first source S = relu(W X + b) for some lines.
     void make(int64_t first, int64_t last, const Statistics& statistics, const float* x, float* scratch) const {
-        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width;
-        statistics.normalise(x + first * width * channels, (last - first) * width, scratch);
+        const int64_t channels = shape_.channels, inner = shape_.inner(), row = shape_.inner_row();
+        const int64_t width = shape_.width;
+        statistics.normalise(x + first * width * channels, (last - first) * width, scratch, row);
         multiply_lines(
             first, last, width, packed_.project_in, inner,
-            [&](int64_t line) { return Left{scratch + (line - first) * width * inner, inner, 1, channels}; },
+            [&](int64_t line) { return Left{scratch + (line - first) * width * row, row, 1, channels}; },
             [&](int64_t line, int64_t x, int64_t c, vec sums) { store(at(image_, line, x, c), relu(sums)); });
         multiply_lines(
             first, last, width, packed_.source, inner * Ratio,
@@ -210,23 +211,23 @@ class Mlp {
         : shape_(shape), weights_(weights), packed_(packed) {}
 
     static constexpr int64_t kVoxels = 128;  // per task
-    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.inner() + shape.inner_hidden()); }
+    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.inner_row() + shape.hidden_row()); }
 
     void run(const Worker& worker, const Statistics& statistics, const float* z, float* y, float* scratch) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden, voxels = shape_.voxels();
-        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
-        float* normal = scratch + kVoxels * inner_hidden;
+        const int64_t normal_row = shape_.inner_row(), hidden_row = shape_.hidden_row();
+        float* normal = scratch + kVoxels * hidden_row;
         worker.share((voxels + kVoxels - 1) / kVoxels, [&](int64_t i) {
             const float* from = z + i * kVoxels * channels;
             float* to = y + i * kVoxels * channels;
             const int64_t rows = std::min(kVoxels, voxels - i * kVoxels);
-            statistics.normalise(from, rows, normal);
-            multiply(Left{normal, inner, 1, channels}, rows, packed_.expand, hidden,
+            statistics.normalise(from, rows, normal, normal_row);
+            multiply(Left{normal, normal_row, 1, channels}, rows, packed_.expand, hidden,
                      [&](int64_t row, int64_t c, vec sums) {
                          const vec bias = load_some(weights_.expand_bias + c, hidden - c);
-                         store(scratch + row * inner_hidden + c, gelu(sums + bias));
+                         store(scratch + row * hidden_row + c, gelu(sums + bias));
                      });
-            multiply(Left{scratch, inner_hidden, 1, hidden}, rows, packed_.contract, channels,
+            multiply(Left{scratch, hidden_row, 1, hidden}, rows, packed_.contract, channels,
                      [&](int64_t row, int64_t c, vec sums) {
                          const int64_t at = row * channels + c, count = channels - c;
                          const vec bias = load_some(weights_.contract_bias + c, count);

@@ -55,9 +55,9 @@ class MlpBackward {
           reversed_(reversed),
           gradients_(gradients),
           lines_(std::clamp<int64_t>((int64_t{2} << 20) / (shape.inner_hidden() * 4 * kWidth), 2, 32)),
-          normal_(lines_ * kWidth * shape.inner()),
-          active_(lines_ * kWidth * shape.inner_hidden()),
-          grad_hidden_(lines_ * kWidth * shape.inner_hidden()) {}
+          normal_(lines_ * kWidth * shape.inner_row()),
+          active_(lines_ * kWidth * shape.hidden_row()),
+          grad_hidden_(lines_ * kWidth * shape.hidden_row()) {}
 
     void run(const Worker& worker, const Statistics& statistics, const float* z, const float* grad,
              float* grad_normal) const {
@@ -88,22 +88,22 @@ class MlpBackward {
     void make(int64_t rows, int64_t at, const Statistics& statistics, const float* z, const float* grad,
               float* grad_normal) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden;
-        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
-        float *normal = normal_ + at * inner, *active = active_ + at * inner_hidden;
-        float* back = grad_hidden_ + at * inner_hidden;
-        statistics.normalise(z, rows, normal);
-        multiply(Left{normal, inner, 1, channels}, rows, packed_.expand, hidden,
+        const int64_t normal_row = shape_.inner_row(), hidden_row = shape_.hidden_row();
+        float *normal = normal_ + at * normal_row, *active = active_ + at * hidden_row;
+        float* back = grad_hidden_ + at * hidden_row;
+        statistics.normalise(z, rows, normal, normal_row);
+        multiply(Left{normal, normal_row, 1, channels}, rows, packed_.expand, hidden,
                  [&](int64_t row, int64_t c, vec sums) {
                      const vec value = sums + load_some(weights_.expand_bias + c, hidden - c);
-                     store(active + row * inner_hidden + c, gelu(value));
-                     store(back + row * inner_hidden + c, gelu_slope(value));
+                     store(active + row * hidden_row + c, gelu(value));
+                     store(back + row * hidden_row + c, gelu_slope(value));
                  });
         multiply(Left{grad, channels, 1, channels}, rows, reversed_.contract, hidden,
                  [&](int64_t row, int64_t c, vec sums) {
-                     float* to = back + row * inner_hidden + c;
+                     float* to = back + row * hidden_row + c;
                      store(to, load(to) * sums);
                  });
-        multiply(Left{back, inner_hidden, 1, hidden}, rows, reversed_.expand, channels,
+        multiply(Left{back, hidden_row, 1, hidden}, rows, reversed_.expand, channels,
                  [&](int64_t row, int64_t c, vec sums) {
                      store_some(grad_normal + row * channels + c, sums, channels - c);
                  });
@@ -114,13 +114,13 @@ class MlpBackward {
         const auto of = [](const float* values, int64_t columns) {
             return [=](int64_t line, int64_t column) { return values + line * kWidth * columns + column; };
         };
-        const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
-        const auto normal = of(normal_, inner), outer = of(grad, channels);
-        const auto active = of(active_, inner_hidden), back = of(grad_hidden_, inner_hidden);
-        add_outer(worker, gradients_.expand, hidden, channels, first, last, width, back, inner_hidden, normal, inner);
+        const int64_t normal_row = shape_.inner_row(), hidden_row = shape_.hidden_row();
+        const auto normal = of(normal_, normal_row), outer = of(grad, channels);
+        const auto active = of(active_, hidden_row), back = of(grad_hidden_, hidden_row);
+        add_outer(worker, gradients_.expand, hidden, channels, first, last, width, back, hidden_row, normal, normal_row);
         add_outer(worker, gradients_.contract, channels, hidden, first, last, width, outer, channels, active,
-                  inner_hidden);
-        add_columns(worker, gradients_.expand_bias, hidden, first, last, width, back, inner_hidden);
+                  hidden_row);
+        add_columns(worker, gradients_.expand_bias, hidden, first, last, width, back, hidden_row);
         add_columns(worker, gradients_.contract_bias, channels, first, last, width, outer, channels);
     }
 

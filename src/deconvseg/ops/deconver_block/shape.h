@@ -21,6 +21,10 @@ struct Shape {
     int64_t inner() const { return padded(channels); }
     int64_t inner_hidden() const { return padded(hidden); }
     int64_t blocks() const { return inner() / kLanes; }
+    // From one row to the next of matrices between two products; with a power of two, all rows would share a few sets of
+    // the cache.
+    int64_t inner_row() const { return inner() + kLanes; }
+    int64_t hidden_row() const { return inner_hidden() + kLanes; }
     int64_t voxels() const { return depth * height * width; }
     int64_t lines() const { return depth * height; }
     int64_t margin() const { return kernel_d / 2; }
@@ -172,13 +176,17 @@ class Statistics {
         worker.meet();
     }
 
-    // norm(x) of some voxels, padded to whole vectors.
+    // norm(x) of some voxels, padded to whole vectors, in rows of `row` elements (by default without gaps).
     template <class T>
     void normalise(const T* x, int64_t voxels, T* to) const {
+        normalise(x, voxels, to, inner());
+    }
+    template <class T>
+    void normalise(const T* x, int64_t voxels, T* to, int64_t row) const {
         for (int64_t v = 0; v < voxels; ++v)
             for (int64_t c = 0; c < channels_; c += kLanes) {
                 const vec away = load_some(x + v * channels_ + c, channels_ - c) - load(&mean[c]);
-                store(to + v * inner() + c, away * load(&scale[c]));
+                store(to + v * row + c, away * load(&scale[c]));
             }
     }
 

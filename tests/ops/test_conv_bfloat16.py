@@ -62,7 +62,7 @@ def double(tensors: list[Tensor]) -> list[Tensor]:
     st.tuples(st.booleans(), st.booleans()),
     st.integers(0, 2**31),
 )
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(deadline=None, max_examples=15, derandomize=True)
 def test_any_image_is_filtered_within_twice_pytorch_s_error(shapes, channels, batch, choices, seed):
     (kernel, size), (read, written), (biased, last) = shapes, channels, choices
     x, weight, bias = draw(generator_of(seed), (batch, read, *size), (written, read, *kernel), (written,))
@@ -114,7 +114,7 @@ def images(draw_from: st.DrawFn) -> tuple[Tensor, Tensor | None, Tensor | None, 
 
 
 @given(images())
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(deadline=None, max_examples=25, derandomize=True)
 def test_any_image_is_normalised_to_the_nearest_bfloat16(problem):
     x, weight, bias, slope = problem
     expected = instance_norm(x.float(), weight, bias, negative_slope=slope)
@@ -161,7 +161,7 @@ def apart(skip: Tensor, x: Tensor, spread: Tensor, bias: Tensor, fuse: Tensor) -
     st.booleans(),
     st.integers(0, 2**31),
 )
-@settings(deadline=None, max_examples=8, derandomize=True)
+@settings(deadline=None, max_examples=5, derandomize=True)
 def test_joining_any_images_and_its_gradients(axes, channels, batch, last, seed):
     (low, kernel), (of_skip, of_x, written) = zip(*axes, strict=True), channels
     high, ones = tuple(n * k for n, k in axes), (1,) * len(axes)
@@ -215,13 +215,15 @@ def test_joining_in_a_network_is_upsampling_concatenation_and_fusion(size, by_ke
     assert bool(called) == by_kernel
 
 
-def test_the_layers_of_a_join_are_one_operator_under_autocast():
+def test_the_layers_of_a_join_are_one_operator_under_autocast(monkeypatch):
+    called = []
+    monkeypatch.setattr(library, "join", lambda *given: called.append(1) or torch.ops.deconvseg.join(*given))
     up, fusion = ConvTranspose2d(16, 32, 2, stride=2), Conv2d(64, 32, 1, bias=False)
     skip, x = draw(generator_of(0), (1, 32, 64, 64), (1, 16, 32, 32))
     skip, x = (each.bfloat16().contiguous(memory_format=LAST[4]) for each in (skip, x))
-    with torch.inference_mode(), torch.profiler.profile() as profile:
+    with torch.inference_mode():
         found = lowered(lambda: join_layers(skip, x, up, fusion))()
-    assert "deconvseg::join" in {event.key for event in profile.key_averages()}
+    assert called
     assert found.dtype == torch.bfloat16
 
 

@@ -2,7 +2,6 @@
 
 import doctest
 import importlib
-import logging
 import sys
 from typing import Any
 
@@ -141,7 +140,6 @@ def test_a_missing_package_is_named_with_its_extra(convert: Any, package: str, m
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["exporting.tracing", "onnx.converting", "openvino.converting"])
 def test_examples_give_what_they_show(module: str) -> None:
-    logging.getLogger("torch").setLevel(logging.ERROR)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testmod(importlib.import_module(f"deconvseg.integrations.{module}"), optionflags=flags)
     assert result.attempted

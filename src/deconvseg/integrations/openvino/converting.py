@@ -24,8 +24,8 @@ def to_openvino(traced: Traced) -> openvino.Model:
         >>> from deconvseg.integrations.openvino import to_openvino
         >>> from deconvseg.models import UNet
         >>> model = to_openvino(trace(UNet(1, 2, 2, widths=(4, 8)), (32, 32)))
-        >>> model.input("image").get_partial_shape()
-        <PartialShape: [?,1,?,?]>
+        >>> [each.get_any_name() for each in (*model.inputs, *model.outputs)]
+        ['image', 'logits']
 
     """
     openvino = import_openvino()

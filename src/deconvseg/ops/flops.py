@@ -61,6 +61,7 @@ def _register(counter: ModuleType) -> None:
         **dict.fromkeys((*_FREE, *_FREE_BACKWARD), _nothing),
         "conv": _conv,
         "onednn_conv": _conv,
+        "join": _join,
         "conv_transpose": _conv_transpose,
         "conv_transpose_add_": _add_conv_transpose,
         "conv_weight_gradient": _conv_weight_gradient,
@@ -86,6 +87,10 @@ def _conv(x: Tensor, weight: Tensor, *args: Any, out_val: Tensor, **kwargs: Any)
 
 def _conv_transpose(x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
     return 2 * x.shape[0] * math.prod(x.shape[2:]) * weight.numel()
+
+
+def _join(skip: Tensor, x: Tensor, of_skip: Tensor, spread: Tensor, *args: Any, out_val: Tensor, **kwargs: Any) -> int:
+    return _conv(skip, of_skip, out_val=out_val) + _conv_transpose(x, spread)
 
 
 def _add_conv_transpose(out: Tensor, x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:

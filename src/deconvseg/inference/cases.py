@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from deconvseg.data import Case, Image, LabelMap, name_beside
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
+from deconvseg.inference.abreast import MOST_CASES
+from deconvseg.inference.computing import Computing, reading_thread
 from deconvseg.inference.doubt_table import write_doubts
 from deconvseg.inference.keeping import Verdict, judge, retire
 from deconvseg.inference.placing import mask_paths, refuse_replacing
@@ -21,7 +23,7 @@ from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction, Records
 from deconvseg.inference.region_masks import check_regions
 from deconvseg.inference.scratch import scratch_folder
-from deconvseg.inference.stages import Computing, Job, Writing, reading_thread
+from deconvseg.inference.stages import Job, Writing
 from deconvseg.inference.wanting import Wanted
 from deconvseg.progress import SILENT, Console, Progress, takes_console
 from deconvseg.system import hold, is_out_of_memory, remove_unfinished
@@ -102,7 +104,7 @@ def predict_cases(
             todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]
         if wanted.on_disk:
             wanted = replace(wanted, folder=stack.enter_context(scratch_folder(output)))
-        computing = Computing(stack.enter_context(reading_thread()), predictor, load, console.say, result)
+        computing = Computing(stack.enter_context(reading_thread()), stack, predictor, load, console.say, result)
         # A finished mask is written even if the next case fails.
         thread = stack.enter_context(ThreadPoolExecutor(1))
         writing = Writing(thread, records, predictor, result, noting, doubt_limit)
@@ -113,7 +115,7 @@ def predict_cases(
             # Its image is read first, which may take a while.
             tell(0.0)
             with noting(job):
-                made = computing(job, jobs[number + 1 : number + 2], tell)
+                made = computing(job, jobs[number + 1 : number + 1 + MOST_CASES], tell)
                 writing.finish()
                 writing.start(job, made)
                 del made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import cached_property, partial
 from hashlib import sha256
 from typing import TypeAlias
@@ -193,6 +193,13 @@ class Predictor:
     def plan(self) -> Plan:
         """The first model's plan, whose labels all models share."""
         return self.plans[0]
+
+    def twin(self) -> Predictor:
+        """Return a predictor with the same networks, which another thread may use at the same time."""
+        other = copy(self)
+        other._members = [copy(member) for member in self._members]
+        other._sweep = Sweep(other._members, self.plan.outputs, memory=self.memory)
+        return other
 
     def prepare(self, image: Image, where: str = "the image") -> PreparedImage:
         """Resample an image to the grid of each network and normalise its intensities."""

@@ -1,11 +1,13 @@
 """Where a run samples an image: DTC's Fig. 7 (arXiv 2601.17939) from a run folder and a file."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,10 @@ from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import Prediction
 from deconvseg.planning import Plan
-from deconvseg.reporting.picking import busiest_slice
-from deconvseg.reporting.sampling import SamplingMap, sampling_map
 from deconvseg.runs import WeightsChoice, open_runs
+
+if TYPE_CHECKING:
+    from deconvseg.reporting.sampling import SamplingMap
 
 
 def map_sampling(
@@ -49,6 +52,8 @@ def map_sampling(
         deconvseg.errors.InputError: the model has no upsampling with learned positions: ...
 
     """
+    from deconvseg.reporting.sampling import sampling_map
+
     if weights is not None:
         check_choice(weights, get_args(WeightsChoice), "weights")
     run = open_runs(model)[0]
@@ -95,6 +100,8 @@ def _level(slice: int | None, mask: NDArray[np.uint8], prepared: PreparedImage, 
         return None, name
     seen, count = prepared.crop[2], mask.shape[2]
     if slice is None:
+        from deconvseg.reporting.picking import busiest_slice
+
         level = busiest_slice(mask, mask)
         return level, f"{name}, slice {seen.start + int((level + 0.5) * len(seen) / count)}"
     if slice not in seen:

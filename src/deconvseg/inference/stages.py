@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deconvseg.data import Case, Image, LabelMap, read_header, write_label_map
-from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.errors import DeconvsegError
 from deconvseg.inference.doubting import CaseDoubt, Doubt
 from deconvseg.inference.keeping import maps_path, retire_maps, retire_regions
 from deconvseg.inference.map_files import write_maps
 from deconvseg.inference.masks import EMPTY
-from deconvseg.inference.memory import Estimate
 from deconvseg.inference.placing import segments_of
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
@@ -30,9 +29,9 @@ from deconvseg.inference.region_masks import write_regions
 from deconvseg.inference.scratch import disk_array
 from deconvseg.inference.wanting import Wanted
 from deconvseg.planning import Plan
-from deconvseg.progress import Progress
+from deconvseg.progress import Progress, show_nothing
 from deconvseg.runs import file_sha256
-from deconvseg.system import atomic_write, available_memory
+from deconvseg.system import atomic_write
 
 _log = logging.getLogger("deconvseg")
 
@@ -80,8 +79,9 @@ class Job:
         self,
         predictor: Predictor,
         image: PreparedImage,
-        tell: Progress,
+        *,
         note: Callable[[str], None],
+        tell: Progress = show_nothing,
     ) -> Made:
         """Compute the mask and its doubt, and the probabilities, levels and regions into their files."""
         doubts: list[Doubt] = []
@@ -165,43 +165,6 @@ class Job:
 
 
 @dataclass
-class Computing:
-    """Computes one mask per call; its image is freed when the call ends, before another image is read.
-
-    Images are read in ``thread``, at most one in advance.
-    """
-
-    thread: ThreadPoolExecutor
-    predictor: Predictor
-    load: Callable[[Case], Image]
-    say: Callable[[str], None]
-    result: Prediction
-    ahead: Future[PreparedImage] | None = None
-    largest: int = -1
-
-    def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> Made:
-        """Return the result of a case; the next image is read meanwhile if both fit into memory."""
-        future, self.ahead = self.ahead or self._read(job), None
-        image = future.result()
-        # The future holds the image too.
-        del future
-        estimate = self.predictor.estimate(image)
-        for upcoming in following:
-            both = _with_next(estimate, job, upcoming)
-            if both is not None and _has_room(both, self.predictor.memory):
-                self.ahead = self._read(upcoming)
-                estimate = both
-        if estimate.bytes > self.largest:
-            self.say(f"{job.case.name}: {estimate}")
-            self.largest = estimate.bytes
-        tell(0.0)
-        return job.segment(self.predictor, image, tell, partial(self.result.remark, job.case.name))
-
-    def _read(self, job: Job) -> Future[PreparedImage]:
-        return self.thread.submit(job.prepare, self.predictor, self.load)
-
-
-@dataclass
 class Writing:
     """Writes masks in ``thread``, one at a time; ``noting`` records the errors of a case."""
 
@@ -234,27 +197,3 @@ class Writing:
             self.result.written.append(job.path)
             if EMPTY in self.result.remarks.get(job.case.name, ()):
                 self.result.empty.append(job.path)
-
-
-@contextmanager
-def reading_thread() -> Iterator[ThreadPoolExecutor]:
-    """Yield a thread that finishes its current task and starts no other when the block ends or fails."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        yield thread
-    finally:
-        thread.shutdown(cancel_futures=True)
-
-
-def _with_next(estimate: Estimate, job: Job, upcoming: Job) -> Estimate | None:
-    """Estimate the memory of a case while the next one is read; None if the next one's headers are damaged."""
-    try:
-        growth = max(1.0, upcoming.numbers / job.numbers)
-    except InputError:
-        return None
-    return replace(estimate, bytes=estimate.bytes + round(growth * estimate.reading))
-
-
-def _has_room(estimate: Estimate, memory: int | None) -> bool:
-    """Whether this much memory, for a case and the next image, is available."""
-    return estimate.bytes <= (available_memory() // 2 if memory is None else memory)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deconvseg.errors import DeconvsegError
 from deconvseg.inference.engine import Engine
 from deconvseg.models import Network
-from deconvseg.models.complexity import complexity
+from deconvseg.models.complexity.measure import activation_bytes
 from deconvseg.runs import Precision
 
 _log = logging.getLogger("deconvseg")
@@ -65,7 +65,7 @@ class TorchEngine(Engine):
         shape = (batch, self.channels, *window)
         if shape not in self._bytes:
             try:
-                self._bytes[shape] = complexity(self.network, shape, training=False).inference_bytes
+                self._bytes[shape] = activation_bytes(self.network, shape)
             except DeconvsegError as reason:
                 _log.warning("the estimate of memory leaves out the network's activations: %s", reason)
                 self._bytes[shape] = 0

@@ -21,6 +21,7 @@ from deconvseg.ops.torch_internals import (
     constant_to_compilers,
     forward_mode_is_active,
     is_exporting,
+    is_exporting_onnx,
     is_tracing,
     transforms_are_active,
 )
@@ -221,7 +222,7 @@ def _state_for_reference(traced: bool) -> str | None:
         return "a torch.func transform needs plain PyTorch"
     if forward_mode_is_active():
         return "forward-mode differentiation needs plain PyTorch"
-    if is_exporting(traced) or is_tracing() or torch.onnx.is_in_onnx_export():
+    if is_exporting(traced) or is_tracing() or is_exporting_onnx():
         return "an exported or traced program holds plain PyTorch operators"
     return None
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.overriding import overridable
-from deconvseg.ops.torch_internals import constant_to_compilers, transforms_are_active
+from deconvseg.ops.torch_internals import constant_to_compilers, is_exporting_onnx, transforms_are_active
 
 # PyTorch's channels-last memory format by the number of an image's axes.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -69,4 +69,4 @@ def innermost_on_cpu(image: Tensor) -> Tensor:
 
 @constant_to_compilers
 def _has_no_order() -> bool:
-    return transforms_are_active() or torch.onnx.is_in_onnx_export()
+    return transforms_are_active() or is_exporting_onnx()

@@ -81,6 +81,17 @@ def forward_mode_is_active() -> bool:
     return bool(getattr(forward_ad, "_current_level", 0) >= 0)
 
 
+class EagerMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A dispatch mode for code that is not compiled.
+
+    Others forbid compilation inside them, for which PyTorch imports its compiler at the first operation (a second).
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
 def is_exporting(traced: bool) -> bool:
     """Return whether ``torch.export`` runs; ``traced`` says whether the compiler traces."""
     if hasattr(torch.compiler, "is_exporting"):
@@ -89,6 +100,13 @@ def is_exporting(traced: bool) -> bool:
         return False  # PyTorch 2.6, whose `export` passes tensor subclasses when it does not trace
     translator = importlib.import_module("torch._dynamo.symbolic_convert").InstructionTranslator
     return bool(translator.current_tx().export)
+
+
+@constant_to_compilers
+def is_exporting_onnx() -> bool:
+    """Return whether ``torch.onnx.export`` runs, without importing it: an export has imported it."""
+    onnx = sys.modules.get("torch.onnx")
+    return onnx is not None and bool(onnx.is_in_onnx_export())
 
 
 def has_function_mode() -> bool:

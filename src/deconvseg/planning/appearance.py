@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.spatial import KDTree
 
 from deconvseg.data import Image
 
@@ -226,6 +225,8 @@ def _usual_gap(scaled: Numbers) -> float:
     if len(scaled) < 2:
         return 0.0
     # The nearest scan is the scan itself, so take the second.
+    from scipy.spatial import KDTree
+
     distances, _ = KDTree(scaled).query(scaled, k=[2])
     return float(np.percentile(distances, 99)) / math.sqrt(scaled.shape[1])
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deconvseg.data import AxisOrder, Case, Dataset, count_values, list_names, nonzero_box
 from deconvseg.errors import InputError
@@ -128,6 +127,8 @@ _NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 
 def _class_facts(mask: NDArray[np.bool_], voxels: int, order: AxisOrder, rng: np.random.Generator) -> ClassFacts:
     """Find the connected components of a class in its bounding box; voxels that touch at a corner are connected."""
+    from scipy import ndimage
+
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     labelled, components = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
     sizes = np.bincount(labelled.reshape(-1))[1:]

@@ -10,7 +10,7 @@ from torch import Tensor
 from deconvseg.errors import DeconvsegError
 from deconvseg.models.complexity.formulas import Operation, cost_of, does_work, is_biased, name_of
 from deconvseg.ops.cost import Cost, is_heard
-from deconvseg.ops.torch_internals import TorchDispatchMode
+from deconvseg.ops.torch_internals import EagerMode
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Tally:
         )
 
 
-class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Counter(EagerMode):  # type: ignore[no-untyped-call]
     """Tallies the operations called inside a ``with`` block by name; operators of this package count as a whole.
 
     These report to it by :func:`~deconvseg.ops.cost.told_to`. ``uncounted`` has the names of operations that compute

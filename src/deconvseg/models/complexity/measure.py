@@ -1,6 +1,7 @@
 """Complexity of any network, without running it on data."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -111,6 +112,13 @@ def complexity(model: nn.Module, input_shape: Sequence[int], *, training: bool =
     )
 
 
+def activation_bytes(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """Return :attr:`Complexity.inference_bytes` alone, with the errors of :func:`complexity`."""
+    shape = _checked(input_shape)
+    with torch.inference_mode(mode=False):
+        return _evaluate(Sketch(model), shape, count=False)[1]
+
+
 def _checked(input_shape: Sequence[int]) -> tuple[int, ...]:
     if isinstance(input_shape, Sequence):
         shape = tuple(input_shape)
@@ -119,11 +127,14 @@ def _checked(input_shape: Sequence[int]) -> tuple[int, ...]:
     raise InputError(f"input_shape={input_shape!r}: give (batch, channels, *sizes), positive integers")
 
 
-def _evaluate(sketch: Sketch, shape: tuple[int, ...]) -> tuple[Counter, int]:
+def _evaluate(sketch: Sketch, shape: tuple[int, ...], *, count: bool = True) -> tuple[Counter, int]:
     counter, x = Counter(), sketch.image(shape)
     tracker = StorageTracker([x, *sketch.tensors])
     sketch.model.eval()
-    with torch.no_grad(), told_to(counter), WithoutValues(), tracker, counter:
+    counting = (told_to(counter), WithoutValues(), tracker, counter) if count else (WithoutValues(), tracker)
+    with torch.no_grad(), ExitStack() as stack:
+        for context in counting:
+            stack.enter_context(context)
         sketch.call(x)
     return counter, tracker.peak
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from deconvseg.errors import DeconvsegError
-from deconvseg.ops.torch_internals import TorchDispatchMode, tree_leaves
+from deconvseg.ops.torch_internals import EagerMode, tree_leaves
 
 
-class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class StorageTracker(EagerMode):  # type: ignore[no-untyped-call]
     """Records the storages that operations create inside a ``with`` block, and when they are released.
 
     ``known`` tensors, and tensors passed to :meth:`exclude`, are not counted.

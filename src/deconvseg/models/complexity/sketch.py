@@ -1,7 +1,9 @@
 """Copies of networks without values (on PyTorch's ``meta`` device), and calls of them."""
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.nn.observing import reference_tensor
-from deconvseg.ops.torch_internals import TorchDispatchMode, tree_leaves, tree_map
+from deconvseg.ops.torch_internals import EagerMode, tree_leaves, tree_map
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 # The stance belongs to the process: two threads that left it in the wrong order would keep compiled code turned off.
@@ -61,7 +63,7 @@ class Sketch:
         """
         shape = tuple(image.shape)
         try:
-            with _STANCE, torch.compiler.set_stance("force_eager"):
+            with _STANCE, _eagerly():
                 outputs = self.model(image)
         except DeconvsegError:
             raise
@@ -78,7 +80,15 @@ class Sketch:
         return [output for output in tree_leaves(outputs) if isinstance(output, Tensor)]
 
 
-class WithoutValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def _eagerly() -> AbstractContextManager[object]:
+    """Return a context in which compiled code is turned off; importing the compiler would take a second."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+class WithoutValues(EagerMode):  # type: ignore[no-untyped-call]
     """Lets operations mix tensors with values (constants of a network) and tensors without values."""
 
     def __init__(self) -> None:

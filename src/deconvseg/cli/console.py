@@ -1,5 +1,6 @@
 """Output of the command line: results to standard output, messages and progress to standard error."""
 
+import gc
 import logging
 import os
 import shlex
@@ -55,7 +56,13 @@ class Terminal:
 def loading() -> Iterator[None]:
     """Show that libraries are being imported, which takes seconds."""
     with Terminal().track("loading PyTorch"):
-        yield
+        # There is no garbage among the modules, and each search for it goes through all of them.
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()
 
 
 def shown(text: str) -> str:

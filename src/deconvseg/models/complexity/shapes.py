@@ -68,10 +68,19 @@ def _add(x: Any, y: Any, **options: Any) -> Tensor | None:
     return torch.empty_like(x) if alike else None
 
 
+def _join(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    first = tensors[0]
+    others = {(each.dtype, each.device, *each.shape[:dim], *each.shape[dim + 1 :]) for each in tensors}
+    if dim < 0 or len(others) > 1 or not all(each.is_contiguous() for each in tensors):
+        return None
+    return first.new_empty((*first.shape[:dim], sum(each.shape[dim] for each in tensors), *first.shape[dim + 1 :]))
+
+
 _OUTPUTS: Mapping[Any, Callable[..., Any]] = {
     torch.ops.aten.convolution.default: _convolve,
     torch.ops.aten.native_group_norm.default: _normalise,
     torch.ops.aten.add.Tensor: _add,
+    torch.ops.aten.cat.default: _join,
     **dict.fromkeys((torch.ops.aten.gelu.default, torch.ops.aten.relu.default), _activate),
     **dict.fromkeys((torch.ops.aten.gelu_.default, torch.ops.aten.relu_.default), _activate_in_place),
 }

@@ -36,7 +36,8 @@ def test_convolutions_have_the_shape_of_the_computed_image(data: st.DataObject, 
         # PyTorch's own rule then raises the error.
         assert found(*arguments) is None
     else:
-        assert found(*arguments).shape == expected.shape
+        # An empty image is left to PyTorch.
+        assert expected.numel() == 0 or found(*arguments).shape == expected.shape
 
 
 def test_what_does_not_fit_together_is_left_to_pytorch() -> None:

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import deconvseg.inference.abreast as abreast
+import deconvseg.inference.computing as computing
 import deconvseg.inference.stages as stages
 from consoles import Listening
 from deconvseg.data import Case, Geometry, Image, LabelMap, make_demo_dataset, read_image, read_label_map
@@ -110,7 +112,8 @@ def test_the_next_image_is_read_while_the_network_computes(
 def test_large_images_are_read_one_after_the_other(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "available_memory", lambda: 0)
+    for module in (abreast, computing):
+        monkeypatch.setattr(module, "available_memory", lambda: 0)
     steps: list[str] = []
 
     def load(case: Case) -> Image:
@@ -126,7 +129,8 @@ def test_large_images_are_read_one_after_the_other(
 def test_an_image_is_gone_before_the_next_is_read(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "available_memory", lambda: 0)
+    for module in (abreast, computing):
+        monkeypatch.setattr(module, "available_memory", lambda: 0)
     prepare, alive = Predictor.prepare, []
 
     def watched(self: Predictor, image: Image, where: str) -> PreparedImage:

@@ -12,6 +12,7 @@
 // A library built without NDEBUG aborts if 1 or 3 is violated; ThreadSanitizer reports violations of 2.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cassert>
 #include <cfenv>
@@ -177,11 +178,19 @@ void run_team(int64_t threads, Body body) {
         std::fenv_t rounding;
         std::fegetenv(&rounding);
         auto of_team = [&] {
+            const int index = openmp.index();
+            if (index >= threads) return;
+            // The threads compute as the calling one does, for example with denormal numbers flushed, and only here.
+            std::fenv_t own;
+            std::fegetenv(&own);
             std::fesetenv(&rounding);
-            work(openmp.index(), openmp.count());
+            work(index, std::min(openmp.count(), static_cast<int>(threads)));
+            std::fesetenv(&own);
         };
         using Work = decltype(of_team);
-        openmp.parallel([](void* call) { (*static_cast<Work*>(call))(); }, &of_team, static_cast<unsigned>(threads), 0);
+        // 0 is PyTorch's number of threads. GCC's library ends the threads that a smaller team does not need, and
+        // creates them again for the next loop.
+        openmp.parallel([](void* call) { (*static_cast<Work*>(call))(); }, &of_team, 0, 0);
         return;
     }
     std::atomic<int> size{0};

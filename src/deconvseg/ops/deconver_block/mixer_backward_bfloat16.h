@@ -1,0 +1,273 @@
+// Backward pass of the mixer in bfloat16, with the rings of planes_bfloat16.h. What is summed, subtracted or divided stays
+// float32: the direct part of the gradient of S, which the part through S * V nearly cancels, the quotients, the gradients
+// of normalised images and those of the parameters.
+#pragma once
+
+#include "../ndc/pair_gradients.h"
+#include "gradients.h"
+#include "mlp_backward_bfloat16.h"  // the packed weights of both passes
+
+namespace deconvseg::block {
+
+// Backward pass of the mixer in five steps, as MixerBackward.
+template <int Ratio, int Kernel>
+class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
+    using Base = PairPlanes<Ratio, Kernel>;
+    using Base::explained_, Base::image_, Base::kernel_, Base::packed_, Base::ready, Base::shape_, Base::source_,
+        Base::step_, Base::weights_;
+    static constexpr int64_t kLag = 5, kPer = Ratio * kLanes;
+
+  public:
+    PairMixerBackward(const Shape& shape, const Weights& weights, const PackedPairs& packed,
+                      const PackedPairsBackward& reversed, const WeightGradients& gradients)
+        : Base(shape, weights, packed, kLag),
+          reversed_(reversed),
+          gradients_(gradients),
+          direct_(shape, slots(), Ratio),
+          grad_image_(shape, slots(), 1),
+          grad_numerator_(shape, slots(), Ratio),
+          grad_denominator_(shape, slots(), Ratio),
+          grad_explained_(shape, slots(), 2),
+          of_sources_(most() * shape.inner() * Ratio),
+          left_(most() * shape.inner()),
+          right_(most() * shape.inner()),
+          own_(shape.threads * own()),
+          sums_(shape) {}
+
+    void clear(const Worker& worker) const {
+        Base::clear(worker);
+        direct_.clear(worker);
+        grad_image_.clear(worker);
+        for (const PairRing* ring : {&grad_numerator_, &grad_denominator_, &grad_explained_}) ring->clear(worker);
+        sums_.clear(worker);
+    }
+
+    // Compute the gradient of norm(x) from x and the gradient of z.
+    void run(const Worker& worker, const Statistics& statistics, const bfloat16* x, const bfloat16* grad,
+             float* grad_normal, bfloat16* scratch) const {
+        int64_t made = 0, explained = 0, updated = 0, returned = 0, done = 0;
+        const int64_t depth = shape_.depth;
+        bfloat16* mine = own_ + worker.index * own();
+        while (done < depth) {
+            const int64_t made_next = std::min(depth, made + step_);
+            share_lines(worker, shape_, made, made_next,
+                        [&](int64_t a, int64_t b) { this->make(a, b, statistics, x, scratch); });
+            worker.meet();
+            const int64_t explained_next = ready(made_next);
+            share_lines(worker, shape_, explained, explained_next,
+                        [&](int64_t a, int64_t b) { this->reconstruct(a, b, source_, explained_); });
+            worker.meet();
+            const int64_t updated_next = ready(explained_next), begin = updated * shape_.height;
+            share_lines(worker, shape_, updated, updated_next,
+                        [&](int64_t a, int64_t b) { update(a, b, begin, grad, mine); });
+            worker.meet();
+            sum_update(worker, updated, updated_next, mine);
+            const int64_t returned_next = ready(updated_next);
+            share_lines(worker, shape_, returned, returned_next, [&](int64_t a, int64_t b) {
+                this->reconstruct(a, b, grad_denominator_, grad_explained_);
+                return_image(a, b);
+            });
+            worker.meet();
+            const int64_t done_next = ready(returned_next);
+            finish_planes(worker, statistics, done, done_next, x, grad_normal, mine);
+            made = made_next, explained = explained_next, updated = updated_next, returned = returned_next;
+            done = done_next;
+        }
+    }
+
+    void write(const Worker& worker) const { sums_.write(worker, weights_, gradients_); }
+
+  private:
+    int64_t slots() const { return step_ + kLag * shape_.margin(); }
+    // Voxels in pairs of a line, and of the planes of one step at most.
+    int64_t paired() const { return 2 * voxel_pairs(shape_.width); }
+    int64_t most() const { return std::min(shape_.depth, slots()) * shape_.height * paired(); }
+    // Numbers of a worker: pairs of voxels of two lines of a block, and a task's rows of sources and of channels.
+    int64_t own() const {
+        return 2 * paired() * kPer + lines_per_task(shape_) * shape_.width * shape_.inner() * (Ratio + 2);
+    }
+    bfloat16* rows_of(bfloat16* mine) const { return mine + 2 * paired() * kPer; }
+
+    // Gradient of the updated source (from z = x + W S' + b), and of N, D and S in S' = S (N + eps) / (D + eps).
+    void update(int64_t first, int64_t last, int64_t begin, const bfloat16* grad, bfloat16* mine) const {
+        const int64_t inner = shape_.inner(), width = shape_.width;
+        const bfloat16* rows = padded_rows(grad + first * width * shape_.channels, (last - first) * width, shape_.channels,
+                                           inner, rows_of(mine));
+        multiply_lines(
+            first, last, width, reversed_.project_out, inner * Ratio,
+            [&](int64_t line) { return PairLeft{rows + (line - first) * width * inner, inner, 1, inner}; },
+            [&](int64_t line, int64_t x, int64_t c, const auto& sums) {
+                store_sums(direct_.at(this->plane(line), this->y(line), x, c), sums, 2 * kLanes);
+            });
+        for (int64_t line = first; line < last; ++line)
+            pair_voxels(left_ + (line - begin) * paired() * inner, rows + (line - first) * width * inner, width, inner);
+        for (int64_t block = 0; block < shape_.blocks(); ++block)
+            for (int64_t line = first; line < last; ++line) {
+                update_line(line, block, mine);
+                pair_sources(of_sources_ + (line - begin) * paired() * inner * Ratio + block * 2 * kPer, inner * Ratio, mine,
+                             kPer, width, kPer);
+            }
+    }
+
+    // `updated` receives S' of the line in pairs of sources.
+    void update_line(int64_t line, int64_t block, bfloat16* updated) const {
+        const float eps = shape_.eps;
+        const bfloat16* source = this->line_of(source_, line, block);
+        float* direct = direct_.line(this->plane(line), block, this->y(line));
+        bfloat16 *numerator = this->line_of(grad_numerator_, line, block),
+                 *denominator = this->line_of(grad_denominator_, line, block);
+        ndc::correlate_pairs<Ratio, Kernel, 2>(
+            {this->around(image_, line, block), this->around(explained_, line, block)}, image_.row(),
+            this->adjoint(block), kernel_, shape_.width, [&](int64_t x, const vec(&sum)[Ratio][2]) {
+#pragma GCC unroll 2
+                for (int p = 0; p < Ratio / 2; ++p) {
+                    const int64_t at = x * kPer + p * 2 * kLanes;
+                    const pairs old = load_pairs(source + at);
+                    vec made[2], of_numerator[2], of_denominator[2];
+#pragma GCC unroll 2
+                    for (int i = 0; i < 2; ++i) {
+                        const auto& both = sum[2 * p + i];
+                        const vec value = i == 0 ? first_of(old) : second_of(old), incoming = load(direct + at + i * kLanes);
+                        const vec quotient = ndc::ratio(both[0], both[1], eps);
+                        made[i] = value * quotient;
+                        of_numerator[i] = ndc::divide(incoming * value, both[1], eps);
+                        of_denominator[i] = -of_numerator[i] * quotient;
+                        store(direct + at + i * kLanes, incoming * quotient);
+                    }
+                    store_pairs(updated + at, pair_up(made[0], made[1]));
+                    store_pairs(numerator + at, pair_up(of_numerator[0], of_numerator[1]));
+                    store_pairs(denominator + at, pair_up(of_denominator[0], of_denominator[1]));
+                }
+            });
+    }
+
+    // Contribution of the updated planes to the gradients of the filters and of the output projection.
+    void sum_update(const Worker& worker, int64_t first, int64_t last, bfloat16* mine) const {
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width;
+        const int64_t lines = (last - first) * shape_.height, sources = inner * Ratio;
+        const auto grad = in_pairs(left_, inner);
+        add_outer_pairs(worker, sums_.project_out, channels, sources, 0, lines, paired() / 2, grad, 2 * inner,
+                        in_pairs(of_sources_, sources), 2 * sources);
+        add_columns_of_pairs(worker, gradients_.project_out_bias, channels, 0, lines, paired() / 2, grad, 2 * inner);
+        sums_.share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
+            bfloat16* other = mine + paired() * kPer;
+            pair_sources(mine, kPer, this->line_of(grad_numerator_, line, block), kPer, width, kPer);
+            pair_sources(other, kPer, this->line_of(grad_denominator_, line, block), kPer, width, kPer);
+            ndc::filter_gradients_pairs<Ratio, Kernel, 2>(
+                sum, {mine, other}, {this->around(image_, line, block), this->around(explained_, line, block)},
+                image_.row(), kernel_, paired() / 2);
+        });
+    }
+
+    // Address of a line's pairs of voxels from a column on, in a buffer of the planes of one step.
+    auto in_pairs(const bfloat16* buffer, int64_t columns) const {
+        return [=](int64_t line, int64_t column) { return buffer + line * paired() * columns + 2 * column; };
+    }
+
+    // The gradient of X through N.
+    void return_image(int64_t first, int64_t last) const {
+        for (int64_t line = first; line < last; ++line)
+            for (int64_t block = 0; block < shape_.blocks(); ++block) {
+                float* to = grad_image_.line(this->plane(line), block, this->y(line));
+                ndc::reconstruct_pairs<Ratio, Kernel>(
+                    this->around(grad_numerator_, line, block), grad_numerator_.row(), this->filters(block), kernel_,
+                    shape_.width, 1,
+                    [&](int64_t x, int64_t, const auto& sums) { store_whole(to + x * kLanes, sums); });
+            }
+    }
+
+    // From the gradient of S * V to those of S and, through both rectifiers and both products, of norm(x).
+    void finish_planes(const Worker& worker, const Statistics& statistics, int64_t first, int64_t last,
+                       const bfloat16* x, float* grad_normal, bfloat16* mine) const {
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width, height = shape_.height;
+        sums_.share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
+            pair_sources(mine, kPer, this->line_of(source_, line, block), kPer, width, kPer);
+            ndc::filter_gradients_pairs<Ratio, Kernel, 1>(sum, {mine}, {this->around(grad_explained_, line, block)},
+                                                         image_.row(), kernel_, paired() / 2);
+        });
+        const int64_t from = first * height, lines = (last - first) * height, sources = inner * Ratio;
+        share_lines(worker, shape_, first, last,
+                    [&](int64_t a, int64_t b) { finish(a, b, from, statistics, x, grad_normal, rows_of(mine)); });
+        worker.meet();
+        const auto source = in_pairs(of_sources_, sources), grad = in_pairs(left_, inner);
+        const auto image = [&](int64_t line, int64_t column) {
+            return this->line_of(image_, from + line, column / kLanes) + column % kLanes * 2;
+        };
+        add_outer_pairs(worker, sums_.source, sources, channels, 0, lines, paired() / 2, source, 2 * sources, image,
+                        4 * kLanes);
+        add_columns_of_pairs(worker, sums_.source_bias, sources, 0, lines, paired() / 2, source, 2 * sources);
+        add_outer_pairs(worker, gradients_.project_in, channels, channels, 0, lines, paired() / 2, grad, 2 * inner,
+                        in_pairs(right_, inner), 2 * inner);
+        worker.meet();
+    }
+
+    void finish(int64_t first, int64_t last, int64_t begin, const Statistics& statistics, const bfloat16* x,
+                float* grad_normal, bfloat16* total) const {
+        const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width, sources = inner * Ratio;
+        bfloat16 *before = total + (last - first) * width * sources, *normal = before + (last - first) * width * inner;
+        for (int64_t block = 0; block < shape_.blocks(); ++block)
+            for (int64_t line = first; line < last; ++line)
+                finish_sources(line, block, total + (line - first) * width * sources + block * kPer);
+        multiply_lines(
+            first, last, width, reversed_.source, inner,
+            [&](int64_t line) { return PairLeft{total + (line - first) * width * sources, sources, 1, sources}; },
+            [&](int64_t line, int64_t at, int64_t c, const auto& sums) {
+                finish_image(before + ((line - first) * width + at) * inner + c, line, at, c, sums);
+            });
+        multiply(PairLeft{before, inner, 1, inner}, (last - first) * width, reversed_.project_in, channels,
+                 [&](int64_t row, int64_t c, const auto& sums) {
+                     store_sums(grad_normal + (first * width + row) * channels + c, sums, channels - c);
+                 });
+        statistics.normalise(x + first * width * channels, (last - first) * width, normal);
+        for (int64_t line = first; line < last; ++line) {
+            const int64_t row = (line - first) * width, to = (line - begin) * paired();
+            pair_sources(of_sources_ + to * sources, sources, total + row * sources, sources, width, sources);
+            pair_voxels(left_ + to * inner, before + row * inner, width, inner);
+            pair_voxels(right_ + to * inner, normal + row * inner, width, inner);
+        }
+    }
+
+    // The whole gradient of S before its rectifier, `step` numbers from one voxel to the next.
+    void finish_sources(int64_t line, int64_t block, bfloat16* total) const {
+        const bfloat16* source = this->line_of(source_, line, block);
+        const float* direct = direct_.line(this->plane(line), block, this->y(line));
+        const int64_t step = shape_.inner() * Ratio;
+        ndc::correlate_pairs<Ratio, Kernel, 1>(
+            {this->around(grad_explained_, line, block)}, image_.row(), this->adjoint(block), kernel_, shape_.width,
+            [&](int64_t x, const vec(&sum)[Ratio][1]) {
+#pragma GCC unroll 2
+                for (int p = 0; p < Ratio / 2; ++p) {
+                    const int64_t at = x * kPer + p * 2 * kLanes;
+                    const pairs value = load_pairs(source + at);
+                    const vec first = load(direct + at) + sum[2 * p][0],
+                              second = load(direct + at + kLanes) + sum[2 * p + 1][0];
+                    store_pairs(total + x * step + p * 2 * kLanes,
+                                pair_up(first_of(value) > 0.0f ? first : vec{}, second_of(value) > 0.0f ? second : vec{}));
+                }
+            });
+    }
+
+    template <int Vectors>
+    void finish_image(bfloat16* to, int64_t line, int64_t x, int64_t c, const vec (&sums)[Vectors]) const {
+        vec values[Vectors];
+#pragma GCC unroll 2
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t block = c / kLanes + v;
+            const vec total = load(grad_image_.line(this->plane(line), block, this->y(line)) + x * kLanes) + sums[v];
+            const vec image = first_of(load_pairs(this->line_of(image_, line, block) + x * 2 * kLanes));
+            values[v] = image > 0.0f ? total : vec{};
+        }
+        store_all(to, values);
+    }
+
+    const PackedPairsBackward& reversed_;
+    const WeightGradients& gradients_;
+    Ring direct_, grad_image_;
+    PairRing grad_numerator_, grad_denominator_, grad_explained_;
+    // Operands of sums over voxels, of the planes of one step: of_sources_ has S' and later the gradient of S, left_ the
+    // gradient of z and later that of W_in norm(x), right_ norm(x).
+    BufferOf<bfloat16> of_sources_, left_, right_, own_;
+    MixerSums sums_;
+};
+
+}  // namespace deconvseg::block

@@ -1,17 +1,19 @@
-"""Checks that models can be averaged, and that post-processing belongs to their masks."""
+"""Checks that models can be averaged and computed as requested, and that post-processing belongs to their masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from deconvseg.data import list_names
 from deconvseg.errors import InputError
 from deconvseg.inference.engine import Engine
+from deconvseg.inference.engine_registry import TORCH
 from deconvseg.inference.postprocessing import Postprocessing
 from deconvseg.planning import Plan, channel_order
-from deconvseg.runs import Run
+from deconvseg.runs import Precision, Run
 
 
 def check_model(model: object) -> None:
@@ -63,3 +65,17 @@ def check_steps(postprocessing: Postprocessing, plan: Plan) -> None:
                 f"post-processing of {step.structure}: names the labels {list_names(sorted(foreign))}, but the masks "
                 f"have {list_names(plan.labels.values)}; it belongs to another run: predict without it"
             )
+
+
+def check_engine(
+    engine: str, precision: Precision, device: torch.device, models: Sequence[Run | tuple[nn.Module | Engine, Plan]]
+) -> None:
+    """Refuse an engine or a precision that no model would take, and an engine on another device than the CPU."""
+    if engine != TORCH and device.type != "cpu":
+        raise InputError(f"`device='{device}'`: the engine {engine} runs on the CPU; omit one of both")
+    if any(isinstance(model, Run) or isinstance(model[0], nn.Module) for model in models):
+        return
+    if precision == "bf16":
+        raise InputError("`precision='bf16'`: an engine computes in a precision of its own; omit it")
+    if engine != TORCH:
+        raise InputError(f"`engine={engine!r}`: the models are engines already; omit it")

@@ -21,7 +21,7 @@ from deconvseg.inference.doubting import Doubt, DoubtSums
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.engine_registry import TORCH, create_engine
 from deconvseg.inference.masks import Canvas, describe_monotony, fill_background, ids_of
-from deconvseg.inference.matching import check_alike, check_model, check_steps
+from deconvseg.inference.matching import check_alike, check_engine, check_model, check_steps
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.postprocessing import WORKING_BYTES, Postprocessing, apply
@@ -95,7 +95,7 @@ class Predictor:
         runs = [model for model in models if isinstance(model, Run)]
         if weights is not None and not runs:
             raise InputError("`weights` chooses among those of a run; a network or an engine has its own: omit it")
-        _check_engine(engine, precision, self.device, models)
+        check_engine(engine, precision, self.device, models)
         self.runs = [describe_run(run, run.choose_weights(weights)) for run in runs]
         self.folders = [run.path for run in runs]
         self.plans = [model.plan if isinstance(model, Run) else model[1] for model in models]
@@ -274,18 +274,6 @@ class Predictor:
     def new_maps(self, shape: Sequence[int]) -> NDArray[np.float32]:
         """Return an array for the probabilities (K, \\*S) of an image of that spatial shape."""
         return np.empty((self.plan.outputs, *shape), np.float32)
-
-
-def _check_engine(engine: str, precision: Precision, device: torch.device, models: Sequence[Model]) -> None:
-    """Refuse an engine or a precision that no model would take, and an engine on another device than the CPU."""
-    if engine != TORCH and device.type != "cpu":
-        raise InputError(f"`device='{device}'`: the engine {engine} runs on the CPU; omit one of both")
-    if any(isinstance(model, Run) or isinstance(model[0], nn.Module) for model in models):
-        return
-    if precision == "bf16":
-        raise InputError("`precision='bf16'`: an engine computes in a precision of its own; omit it")
-    if engine != TORCH:
-        raise InputError(f"`engine={engine!r}`: the models are engines already; omit it")
 
 
 def _describe_grid(plan: Plan) -> str:

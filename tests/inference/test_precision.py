@@ -98,6 +98,14 @@ def test_auto_takes_what_was_measured_for_these_weights(run: Path, discs: Path, 
 
 
 @needs_bfloat16
+def test_auto_ignores_a_measurement_on_another_kind_of_device(run: Path) -> None:
+    found = measured("bf16", weights_of(run))
+    for device, precision in (("cpu", "bf16"), ("cuda", "32")):
+        found.model_copy(update={"device": device}).write(run)
+        assert decide_precision("auto", [Run.open(run)], "cpu").precision == precision
+
+
+@needs_bfloat16
 def test_auto_needs_the_measurement_of_every_fold(run: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(run, tmp_path / "other"))
     both = [Run.open(run), Run.open(other)]

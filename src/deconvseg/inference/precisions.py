@@ -25,7 +25,7 @@ def decide_precision(
     """Return the requested precision; with "auto", bfloat16 if every model is a run that was measured to allow it.
 
     Without bfloat16 instructions on ``device`` it is float32, with a warning if bfloat16 was requested. A measurement
-    for other ``weights`` than those of the run is void, with a warning. An ``engine`` without bfloat16 computes in
+    for other ``weights`` than those of the run is void, with a warning; one on another kind of device is ignored. An ``engine`` without bfloat16 computes in
     float32, and is refused if bfloat16 was requested.
     """
     known = ("32", "bf16") if engine == TORCH else engine_precisions(engine)
@@ -42,7 +42,7 @@ def decide_precision(
         return Decided(warnings=(f"`precision='bf16'` brings nothing here, because {why}: computing in float32",))
     if why is not None:
         return Decided()
-    found = [_measured(model, weights) for model in models]
+    found = [_measured(model, weights, device.partition(":")[0]) for model in models]
     chosen = [measured for measured, _ in found if measured is not None]
     warnings = tuple(warning for _, warning in found if warning is not None)
     if len(chosen) < len(models) or any(measured.choice == "32" for measured in chosen):
@@ -50,9 +50,11 @@ def decide_precision(
     return Decided(precision="bf16", lines=(_describe(chosen),))
 
 
-def _measured(model: Model, weights: WeightsChoice | None) -> tuple[MeasuredPrecision | None, str | None]:
+def _measured(model: Model, weights: WeightsChoice | None, device: str) -> tuple[MeasuredPrecision | None, str | None]:
     """Return what was measured for a run, None if that is nothing or void, and a warning about a void measurement."""
     found = read_precision(model.path) if isinstance(model, Run) else None
+    if found is not None and found.device not in ("", device):
+        return None, None  # the loss and the speed are those of other hardware
     if not isinstance(model, Run) or found is None or found.weights == weights_of(model.path, weights):
         return found, None
     if found.choice == "32":

@@ -29,10 +29,9 @@ def quantise(model: openvino.Model, windows: Sequence[NDArray[np.float32]]) -> o
     """Return a model in int8, whose ranges of activations are those on ``windows`` (1, C, \\*S) of the same size.
 
     Convolutions and matrix products are computed in 8 bits; all other operators, and the deconvolution itself, as
-    before. Take windows of the cases
-    that the network was trained on, by :func:`calibration_windows`: some tens are enough. The masks differ from those
-    of the network; score them on cases with known labels before they are used. Raises
-    :class:`~deconvseg.errors.MissingPackageError` without the package of the extra ``int8``.
+    before. Take windows of the cases that the network was trained on, by :func:`calibration_windows`: some tens are
+    enough. The masks differ from those of the network; score them on cases with known labels before they are used.
+    Raises :class:`~deconvseg.errors.MissingPackageError` without the package of the extra ``int8``.
 
     Example:
         >>> import numpy

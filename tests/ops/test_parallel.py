@@ -1,7 +1,7 @@
 """The threads of the kernels, which are PyTorch's."""
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +12,9 @@ from deconvseg.ops.layout import channels_last
 
 if reason := native.unavailable():
     pytest.skip(reason, allow_module_level=True)
+
+
+THREADS = Path("/proc/self/task")
 
 
 @pytest.fixture
@@ -32,13 +35,13 @@ def halve(value: float) -> torch.Tensor:
     return torch.full((400_000,), value) / 2
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system does not list threads")
+@pytest.mark.skipif(not THREADS.is_dir(), reason="the system does not list threads")
 def test_a_kernel_of_few_threads_does_not_end_those_that_pytorch_needs_next(four_threads):
     halve(1.0)
-    before = set(os.listdir("/proc/self/task"))
+    before = set(THREADS.iterdir())
     convolve_with_two_threads()
     halve(1.0)
-    assert set(os.listdir("/proc/self/task")) == before
+    assert set(THREADS.iterdir()) == before
 
 
 def test_a_kernel_leaves_no_flushing_of_denormal_numbers_in_the_threads_of_pytorch(four_threads):

@@ -25,8 +25,8 @@ def decide_precision(
     """Return the requested precision; with "auto", bfloat16 if every model is a run that was measured to allow it.
 
     Without bfloat16 instructions on ``device`` it is float32, with a warning if bfloat16 was requested. A measurement
-    for other ``weights`` than those of the run is void, with a warning; one on another kind of device is ignored. An ``engine`` without bfloat16 computes in
-    float32, and is refused if bfloat16 was requested.
+    for other ``weights`` than those of the run is void, with a warning; one on another kind of device is ignored. An
+    ``engine`` without bfloat16 computes in float32, and is refused if bfloat16 was requested.
     """
     known = ("32", "bf16") if engine == TORCH else engine_precisions(engine)
     if asked != "auto" and asked not in known:

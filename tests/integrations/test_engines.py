@@ -169,7 +169,9 @@ def test_every_kind_of_network_in_every_engine(name: str, dims: int, model: str,
 
 def test_an_unknown_engine_is_named_with_the_known_ones(trained: Path) -> None:
     image = np.zeros((1, 40, 48), np.float32)
-    with pytest.raises(InputError, match=r"engine 'openvin' is unknown: did you mean 'openvino'\? choose from"):
+    with pytest.raises(
+        InputError, match=r"`engine` 'openvin' is unknown: did you mean 'openvino'\? choose from torch, "
+    ):
         deconvseg.predict(image, trained, engine="openvin")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from deconvseg.errors import InputError
-from deconvseg.inference.engine_registry import TORCH, engine_precisions
+from deconvseg.errors import InputError, check_choice
+from deconvseg.inference.engine_registry import TORCH, engine_precisions, list_engines
 from deconvseg.inference.opening import Decided
 from deconvseg.inference.predictor import Model
 from deconvseg.runs import PRECISION, MeasuredPrecision, Precision, Run, WeightsChoice, read_precision, weights_of
@@ -28,6 +28,7 @@ def decide_precision(
     for other ``weights`` than those of the run is void, with a warning; one on another kind of device is ignored. An
     ``engine`` without bfloat16 computes in float32, and is refused if bfloat16 was requested.
     """
+    check_choice(engine, list_engines(), "`engine`")
     known = ("32", "bf16") if engine == TORCH else engine_precisions(engine)
     if asked != "auto" and asked not in known:
         raise InputError(

@@ -14,9 +14,11 @@ import torch
 
 from deconvseg import cli, predict
 from deconvseg.data import read_label_map
-from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.errors import DeconvsegError, InputError, MissingPackageError
 from deconvseg.integrations import Contract, export, read_contract
+from deconvseg.integrations.exporting import export as exporting
 from deconvseg.integrations.exporting import programs
+from deconvseg.integrations.onnx import run_onnx
 from deconvseg.runs import Run
 from plans import volume_run
 
@@ -89,6 +91,45 @@ def test_runs_that_see_other_windows_are_exported_one_by_one(tmp_path: Path) -> 
 def test_a_run_is_not_replaced_by_its_export(trained: Path) -> None:
     with pytest.raises(InputError, match=r"is a run; choose another folder for the export \(`output`\)"):
         export(trained, trained)
+
+
+def test_an_export_is_written_into_a_folder_without_one_of_another_format(exported: Path, trained: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(InputError, match=r"holds an export to torch-export, beside which none to openvino is written"):
+        export(trained, exported, format="openvino")
+    with pytest.raises(InputError, match=r"model\.pt2: is a file; choose another folder for the export \(`output`\)"):
+        export(trained, exported / "model.pt2", format="torch-export")
+
+
+@pytest.mark.parametrize(
+    ("format", "package"), [("onnx", "onnxscript"), ("onnx", "onnxruntime"), ("openvino", "openvino")]
+)
+def test_a_missing_package_is_named_before_anything_is_traced(
+    format: Any, package: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if package == "onnxruntime":
+        pytest.importorskip("onnxscript")
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(exporting, "trace", lambda *_, **__: pytest.fail("traced"))
+    with pytest.raises(MissingPackageError, match=rf"pip install 'deconvseg\[{format}\]'"):
+        export(trained, tmp_path / "out", format=format)
+
+
+@pytest.mark.parametrize(
+    ("scan", "mask", "told"),
+    [
+        ("scan.png", "mask.png", "scan.png does not exist"),
+        ("scan.png", "mask.jpg", "mask.jpg: the mask's name must end with .png"),
+    ],
+)
+def test_the_script_names_what_it_cannot_read_or_write(
+    scan: str, mask: str, told: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(sys, "argv", ["run_onnx.py", str(tmp_path / scan), "-o", str(tmp_path / mask)])
+    monkeypatch.setattr(run_onnx, "__file__", str(exported / "run_onnx.py"))
+    with pytest.raises(SystemExit, match=told):
+        run_onnx.main()
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

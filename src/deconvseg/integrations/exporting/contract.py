@@ -228,6 +228,13 @@ def read_contract(path: str | PathLike[str]) -> Contract:
     return contract
 
 
+def read_format(folder: Path) -> str:
+    """Return the format of the export in a folder with a ``contract.json``, or words for a file of another kind."""
+    model = read_json_object(folder / CONTRACT).get("model")
+    found = model.get("format") if isinstance(model, dict) else None
+    return found if isinstance(found, str) else f"another format (its {CONTRACT} names none)"
+
+
 def _parse(text: str, where: str) -> Contract:
     try:
         return Contract.model_validate_json(text, strict=True)

@@ -11,10 +11,16 @@ from pathlib import Path
 from deconvseg.errors import InputError
 from deconvseg.inference import Predictor
 from deconvseg.inference.opening import Folder, decide_postprocessing, decide_threshold, describe_runs, open_models
-from deconvseg.integrations.exporting.contract import Contract, ExportedModel
+from deconvseg.integrations.exporting.contract import CONTRACT, Contract, ExportedModel, ExportFormat, read_format
 from deconvseg.integrations.exporting.describing import check_one_input, describe_network, make_contract
 from deconvseg.integrations.exporting.parity import compare, find_sample, training_images
-from deconvseg.integrations.exporting.programs import Program, choose_sampling, convert, convert_to_int8
+from deconvseg.integrations.exporting.programs import (
+    Program,
+    check_packages,
+    choose_sampling,
+    convert,
+    convert_to_int8,
+)
 from deconvseg.integrations.exporting.tracing import Members, Traced, trace
 from deconvseg.models import Network
 from deconvseg.options import ExportOptions, takes
@@ -61,8 +67,8 @@ def export(asked: ExportOptions) -> Contract:
         from deconvseg.integrations.openvino.quantising import calibration_windows, import_nncf
 
         import_nncf()
-    if (output / "plan.json").exists():
-        raise InputError(f"{output}: is a run; choose another folder for the export (`output`)")
+    check_packages(asked.format)
+    _check_folder(output, asked.format)
     given = [asked.runs] if isinstance(asked.runs, str | PathLike) else list(asked.runs)
     runs = [run for run in open_models(given) if isinstance(run, Run)]
     predictor = _predictor(asked, given, runs, console)
@@ -113,6 +119,19 @@ def _predictor(asked: ExportOptions, given: Sequence[Folder], runs: list[Run], c
         threshold=decided.threshold,
         weights=asked.weights,
     )
+
+
+def _check_folder(output: Path, format: ExportFormat) -> None:
+    """Refuse a folder of other things, whose files would be replaced or stay beside those of the export."""
+    found = None
+    if (output / "plan.json").exists():
+        found = "is a run"
+    elif output.exists() and not output.is_dir():
+        found = "is a file"
+    elif (output / CONTRACT).exists() and (known := read_format(output)) != format:
+        found = f"holds an export to {known}, beside which none to {format} is written"
+    if found is not None:
+        raise InputError(f"{output}: {found}; choose another folder for the export (`output`)")
 
 
 def _describe(

@@ -38,6 +38,19 @@ def choose_sampling(format: ExportFormat, dims: int) -> Form:
     return "gather" if format == "openvino" and dims == 3 else "grid_sample"
 
 
+def check_packages(format: ExportFormat) -> None:
+    """Import the packages of a format; :class:`~deconvseg.errors.MissingPackageError` names the extra to install."""
+    if format == "onnx":
+        from deconvseg.integrations.onnx.converting import import_checker
+
+        import_checker()
+        _import_onnxruntime()
+    elif format == "openvino":
+        from deconvseg.integrations.openvino.converting import import_openvino
+
+        import_openvino()
+
+
 def convert(traced: Traced, format: ExportFormat) -> Program:
     """Convert a traced network; :class:`~deconvseg.errors.MissingPackageError` names the extra to install."""
     return _CONVERTERS[format](traced)
@@ -54,6 +67,12 @@ def convert_to_int8(traced: Traced, windows: Sequence[Floats]) -> Program:
 def _to_onnx(traced: Traced) -> Program:
     from deconvseg.integrations.onnx.converting import OPSET, to_onnx
 
+    content = to_onnx(traced).SerializeToString()
+    session = _import_onnxruntime().InferenceSession(content, providers=["CPUExecutionProvider"])
+    return Program({"model.onnx": content}, lambda x: session.run(["logits"], {"image": x})[0], OPSET)
+
+
+def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -61,9 +80,7 @@ def _to_onnx(traced: Traced) -> Program:
             "an ONNX model is compared with its network by onnxruntime, which is not installed: "
             "pip install 'deconvseg[onnx]'"
         ) from error
-    content = to_onnx(traced).SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return Program({"model.onnx": content}, lambda x: session.run(["logits"], {"image": x})[0], OPSET)
+    return onnxruntime
 
 
 def _to_openvino(traced: Traced) -> Program:

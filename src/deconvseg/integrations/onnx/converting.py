@@ -39,7 +39,7 @@ def to_onnx(traced: Traced) -> onnx.ModelProto:
         (20, ['image'])
 
     """
-    checker = _checker()
+    checker = import_checker()
     try:
         with _silent(), torch.no_grad():
             program = torch.onnx.export(
@@ -65,7 +65,8 @@ def to_onnx(traced: Traced) -> onnx.ModelProto:
     return model
 
 
-def _checker() -> Any:
+def import_checker() -> Any:
+    """Import ONNX's checker; :class:`~deconvseg.errors.MissingPackageError` without a package of the extra."""
     try:
         import onnxscript  # noqa: F401 (the exporter of PyTorch imports it)
         from onnx import checker

@@ -258,6 +258,13 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path(__file__).parent
     contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
+    endings = (".nii.gz", ".nii") if contract["image"]["axes"] == "RAS" else (".png", ".tif", ".tiff", ".bmp")
+    if not given.output.lower().endswith(endings):
+        raise SystemExit(f"{given.output}: the mask's name must end with {' or '.join(endings)}")
+    for path in given.channels:
+        if not Path(path).is_file():
+            raise SystemExit(f"{path} does not exist")
+    Path(given.output).parent.mkdir(parents=True, exist_ok=True)
     model = (folder / contract["model"]["file"]).read_bytes()
     if hashlib.sha256(model).hexdigest() != contract["model"]["sha256"]:
         raise SystemExit(f"{contract['model']['file']} is not the model of contract.json: copy the folder again")

@@ -1,4 +1,4 @@
-"""Other software: a room each. Exports for ONNX Runtime, OpenVINO and PyTorch, with a contract for their readers."""
+"""Exports of networks for ONNX Runtime, OpenVINO and PyTorch, with a contract for the programs that read them."""
 
 from deconvseg.integrations.exporting.contract import Contract, Parity, read_contract
 from deconvseg.integrations.exporting.export import export

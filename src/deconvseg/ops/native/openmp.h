@@ -1,6 +1,6 @@
-// The threads of the OpenMP library that PyTorch has loaded. They wait for work by spinning, so threads of our own would
-// have to share their processors with them, for a time slice (4 ms) after each loop of PyTorch's; and a thread that is
-// created for a call starts as late where other processes compute.
+// The threads of the OpenMP library that PyTorch has loaded. After a loop of PyTorch they wait for the next one by spinning,
+// so threads of our own would compete with them for the processors, for a time slice (4 ms) after each loop. A thread that
+// is created for a call starts as late where other processes compute.
 #pragma once
 
 #include <type_traits>

@@ -26,6 +26,7 @@ from deconvseg.ops.native.build import (
 
 ROOT = Path(deconvseg.__file__).parents[2]
 KERNELS = Path("src/deconvseg/ops/native")
+SOURCES = ("src/deconvseg/ops/ndc/native.cpp", "src/deconvseg/ops/conv/bfloat16.cpp")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def project(tmp_path: Path) -> Path:
     if not (ROOT / "hatch_build.py").exists():
         pytest.skip("the package is installed without its project")
     root = tmp_path / "project"
-    ignored = shutil.ignore_patterns("__pycache__", "native.cpp", "_native_*", ".build-*")
+    ignored = shutil.ignore_patterns("__pycache__", "native.cpp", "bfloat16.cpp", "_native_*", ".build-*")
     shutil.copytree(ROOT / "src", root / "src", ignore=ignored)
     for name in (
         "pyproject.toml",
@@ -54,7 +55,8 @@ def project(tmp_path: Path) -> Path:
         ".gitignore",
     ):
         shutil.copy(ROOT / name, root / name)
-    (root / "src/deconvseg/ops/ndc/native.cpp").write_text('extern "C" int deconvseg_seven() { return 7; }\n')
+    for name in SOURCES:
+        (root / name).write_text('extern "C" int deconvseg_seven() { return 7; }\n')
     return root
 
 
@@ -189,7 +191,8 @@ def test_a_source_distribution_has_the_sources_and_no_library(project: Path) -> 
 def test_a_failed_compilation_shows_everything_the_compiler_said(
     compiler: Compiler, project: Path, tmp_path: Path
 ) -> None:
-    (project / "src/deconvseg/ops/ndc/native.cpp").write_text("int broken( { }\nint worse) ;\n")
+    for name in SOURCES:
+        (project / name).write_text("int broken( { }\nint worse) ;\n")
     done = compile_by_script(project, "--output", str(tmp_path))
     assert done.returncode == 1
     assert "native.cpp:1:" in done.stderr

@@ -36,7 +36,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg export RUN -o EXPORTED",
         "deconvseg export CV -o EXPORTED -i DATASET",
         "deconvseg export RUN -o EXPORTED --format openvino",
-        "python EXPORTED/run_onnx.py scan.nii.gz -o mask.nii.gz",
     ),
     "threshold": (
         "deconvseg threshold RUN",

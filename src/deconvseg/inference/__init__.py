@@ -30,6 +30,7 @@ from deconvseg.inference.records import Prediction
 from deconvseg.inference.region_steps import apply_to_regions
 from deconvseg.inference.sampling import map_sampling
 from deconvseg.inference.slabs import Slab
+from deconvseg.inference.starting import OpenedPredictor, open_predictor
 from deconvseg.inference.sweep import Sweep, Volume
 from deconvseg.inference.torch_engine import TorchEngine, as_engine
 from deconvseg.inference.windows import predict_windows
@@ -39,6 +40,7 @@ __all__ = [
     "Estimate",
     "ExpectedMasks",
     "Member",
+    "OpenedPredictor",
     "Postprocessing",
     "Prediction",
     "Predictor",
@@ -61,6 +63,7 @@ __all__ = [
     "list_engines",
     "make_step",
     "map_sampling",
+    "open_predictor",
     "predict",
     "predict_cases",
     "predict_windows",

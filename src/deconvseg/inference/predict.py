@@ -18,22 +18,14 @@ from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.doubt_table import describe_doubts
 from deconvseg.inference.engine_registry import TORCH
 from deconvseg.inference.finding import choose_cases
-from deconvseg.inference.opening import (
-    Decided,
-    Folder,
-    decide_postprocessing,
-    decide_threshold,
-    describe_runs,
-    doubt_limit,
-    open_models,
-)
-from deconvseg.inference.precisions import decide_precision
+from deconvseg.inference.opening import Folder, doubt_limit
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
+from deconvseg.inference.starting import OpenedPredictor, open_predictor
 from deconvseg.inference.telling import describe_computing, tell_computing, tell_weights
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, takes
 from deconvseg.progress import Console, choose_console, takes_console
-from deconvseg.runs import Run, WeightsChoice
+from deconvseg.runs import WeightsChoice
 from deconvseg.system import choose_device, does_not_exist
 
 if TYPE_CHECKING:
@@ -204,34 +196,16 @@ def predict(asked: _Arguments) -> Any:
         _refuse(asked, "output", "splits", "split", "fold", "cases", "image", "mask", "exclude", why=why)
         _refuse(asked, "skip_existing", "bids", "save_regions", why="an image in memory is not saved")
     given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
-    opened = open_models(given)
-    decided = decide_threshold(asked.threshold, given, asked.weights)
-    steps = decide_postprocessing(given, asked.weights) if asked.postprocess else Decided()
     # Other engines run on the CPU.
     device = choose_device("cpu" if asked.engine != TORCH and asked.device == "auto" else asked.device)
-    lowered = decide_precision(asked.precision, opened, device, asked.weights, engine=asked.engine)
-    predictor = Predictor(
-        opened,
-        device=device,
-        overlap=asked.overlap,
-        tta=asked.tta,
-        crop=asked.crop,
-        memory=asked.memory,
-        postprocessing=steps.postprocessing,
-        threshold=decided.threshold,
-        weights=asked.weights,
-        precision=lowered.precision,
-        engine=asked.engine,
+    opened = open_predictor(
+        given, asked, device=device, memory=asked.memory, precision=asked.precision, engine=asked.engine
     )
-    runs = [model for model in opened if isinstance(model, Run)]
-    told = describe_runs(runs, asked.weights)
-    for text in (*steps.warnings, *decided.warnings, *lowered.warnings):
-        told.warn(text)
     if not from_files:
-        return _predict_image(asked, predictor)
-    for line in (*decided.lines, *lowered.lines):
+        return _predict_image(asked, opened.predictor)
+    for line in opened.lines:
         choose_console(asked.console).say(line)
-    return _predict_files(asked, predictor, runs, told, doubt_limit(given, asked.weights))
+    return _predict_files(asked, opened, doubt_limit(given, asked.weights))
 
 
 def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:
@@ -245,14 +219,13 @@ def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:
     return mask, one.give_maps(maps) if asked.probabilities else maps
 
 
-def _predict_files(
-    asked: _Arguments, predictor: Predictor, runs: Sequence[Run], told: Prediction, limit: float | None
-) -> Prediction:
+def _predict_files(asked: _Arguments, opened: OpenedPredictor, limit: float | None) -> Prediction:
     """Write the masks of files; the result also describes the runs."""
+    predictor, told = opened.predictor, opened.told
     images, output = Path(asked.images), Path(asked.output or "")
     part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold", "image", "mask", "exclude")}
     chosen, left_out, load = choose_cases(
-        images, predictor.plan, runs, **part, names=asked.cases, told=told, console=choose_console(asked.console)
+        images, predictor.plan, opened.runs, **part, names=asked.cases, told=told, console=choose_console(asked.console)
     )
     told.computing = describe_computing(predictor)
     for line in (tell_weights(told.models), tell_computing(told.computing)):

@@ -29,6 +29,9 @@ _log = logging.getLogger("deconvseg")
 
 FLOP_COUNTER = "torch.utils.flop_counter"
 
+# Where the exporter to ONNX logs what it registers.
+ONNX_LOG = "torch.onnx._internal.exporter._registration"
+
 
 def find(module: str, path: str, otherwise: Any) -> Any:
     """Return the object at a dotted path in a module, or ``otherwise`` if PyTorch lacks it."""
@@ -51,6 +54,11 @@ def constant_to_compilers(function: Callable[_Arguments, _Result]) -> Callable[_
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def compiler_is_imported() -> bool:
+    """Return whether PyTorch's compiler is imported, which takes a second; nothing is compiled before."""
+    return "torch._dynamo" in sys.modules
 
 
 # Whether a transform of ``torch.func`` is active.

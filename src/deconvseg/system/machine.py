@@ -41,7 +41,15 @@ def why_no_bfloat16(device: str) -> str | None:
         return f"bfloat16 is not used on {device}"
     # ATEN_CPU_CAPABILITY can forbid instructions that the processor has.
     allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return None if allowed and torch.cpu._is_avx512_bf16_supported() else "this processor has no AVX512-BF16"
+    return None if allowed and _has_avx512_bf16() else "this processor has no AVX512-BF16"
+
+
+def _has_avx512_bf16() -> bool:
+    import torch
+
+    if hasattr(torch.cpu, "get_capabilities"):  # not in older versions
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return any("avx512_bf16" in line for line in _processor_lines())
 
 
 def usable_cores() -> int:
@@ -58,12 +66,15 @@ def count_cores(*, physical: bool = False) -> int | None:
 
 def processor_name() -> str:
     """Return the processor's name from /proc/cpuinfo, or from the platform module on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    names = (line.split(":", 1)[1].strip() for line in _processor_lines() if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def _processor_lines() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def package_version(name: str) -> str | None:

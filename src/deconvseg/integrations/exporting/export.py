@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib import resources
 from os import PathLike
 from pathlib import Path
 
 from deconvseg.errors import InputError
-from deconvseg.inference import Predictor
-from deconvseg.inference.opening import Folder, decide_postprocessing, decide_threshold, describe_runs, open_models
+from deconvseg.inference import open_predictor
 from deconvseg.integrations.exporting.contract import CONTRACT, Contract, ExportedModel, ExportFormat, read_format
 from deconvseg.integrations.exporting.describing import check_one_input, describe_network, make_contract
 from deconvseg.integrations.exporting.parity import compare, find_sample, training_images
@@ -24,8 +23,7 @@ from deconvseg.integrations.exporting.programs import (
 from deconvseg.integrations.exporting.tracing import Members, Traced, trace
 from deconvseg.models import Network
 from deconvseg.options import ExportOptions, takes
-from deconvseg.progress import Console, choose_console
-from deconvseg.runs import Run
+from deconvseg.progress import choose_console
 from deconvseg.system import atomic_write, make_folder
 
 SCRIPT = "run_onnx.py"
@@ -70,8 +68,10 @@ def export(asked: ExportOptions) -> Contract:
     check_packages(asked.format)
     _check_folder(output, asked.format)
     given = [asked.runs] if isinstance(asked.runs, str | PathLike) else list(asked.runs)
-    runs = [run for run in open_models(given) if isinstance(run, Run)]
-    predictor = _predictor(asked, given, runs, console)
+    opened = open_predictor(given, asked)
+    for line in opened.lines:
+        console.say(line)
+    runs, predictor = opened.runs, opened.predictor
     check_one_input([str(run.path) for run in runs], predictor)
     which = [run.choose_weights(asked.weights) for run in runs]
     sample = find_sample(runs, predictor, None if asked.images is None else Path(asked.images), asked.case, console)
@@ -99,26 +99,6 @@ def export(asked: ExportOptions) -> Contract:
     contract = contract.model_copy(update={"parity": parity})
     _write(output, program.files, contract)
     return contract
-
-
-def _predictor(asked: ExportOptions, given: Sequence[Folder], runs: list[Run], console: Console) -> Predictor:
-    """Return the predictor of the runs, as `predict` makes it, and tell what it decides."""
-    decided = decide_threshold(asked.threshold, given, asked.weights)
-    steps = decide_postprocessing(given, asked.weights) if asked.postprocess else None
-    told = describe_runs(runs, asked.weights)
-    for text in (*(steps.warnings if steps else ()), *decided.warnings):
-        told.warn(text)
-    for line in decided.lines:
-        console.say(line)
-    return Predictor(
-        runs,
-        overlap=asked.overlap,
-        tta=asked.tta,
-        crop=asked.crop,
-        postprocessing=steps.postprocessing if steps else None,
-        threshold=decided.threshold,
-        weights=asked.weights,
-    )
 
 
 def _check_folder(output: Path, format: ExportFormat) -> None:

@@ -14,8 +14,7 @@ from torch import nn
 
 from deconvseg.data import Image, is_dataset, match_channels
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference import Predictor, choose_cases
-from deconvseg.inference.records import Prediction
+from deconvseg.inference import Prediction, Predictor, choose_cases
 from deconvseg.integrations.exporting.contract import Contract, Parity
 from deconvseg.integrations.exporting.programs import Compute, Floats
 from deconvseg.integrations.onnx import run_onnx

@@ -12,6 +12,7 @@ import torch
 
 from deconvseg.errors import DeconvsegError, InputError, MissingPackageError
 from deconvseg.integrations.exporting.tracing import Traced, quiet
+from deconvseg.ops.torch_internals import ONNX_LOG
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _strip(model: onnx.ModelProto) -> None:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Suppress what the exporter prints and logs about itself, as that torchvision is not installed."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    log = logging.getLogger(ONNX_LOG)
     before, log.disabled = log.disabled, True
     try:
         with quiet(), contextlib.redirect_stdout(io.StringIO()):

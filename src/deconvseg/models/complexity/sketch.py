@@ -1,6 +1,5 @@
 """Copies of networks without values (on PyTorch's ``meta`` device), and calls of them."""
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.models.complexity.shapes import output_of
 from deconvseg.nn.observing import reference_tensor
-from deconvseg.ops.torch_internals import EagerMode, tree_leaves, tree_map
+from deconvseg.ops.torch_internals import EagerMode, compiler_is_imported, tree_leaves, tree_map
 from deconvseg.system import FOREIGN_ERRORS, first_line
 
 # The stance belongs to the process: two threads that left it in the wrong order would keep compiled code turned off.
@@ -83,7 +82,7 @@ class Sketch:
 
 def _eagerly() -> AbstractContextManager[object]:
     """Return a context in which compiled code is turned off; importing the compiler would take a second."""
-    if "torch._dynamo" not in sys.modules:
+    if not compiler_is_imported():
         return nullcontext()
     stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance

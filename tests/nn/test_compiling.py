@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial, reduce
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from deconvseg import create_model
 from deconvseg.inference.tuning import tune
@@ -34,7 +36,8 @@ class Compiled:
         self.call = torch.compile(module, fullgraph=True, backend=self.spy, **options)
 
     def spy(self, module: torch.fx.GraphModule, inputs: list[Tensor]) -> object:
-        targets = [str(node.target) for node in module.graph.nodes if node.op == "call_function"]
+        graphs = [each.graph for each in module.modules() if isinstance(each, torch.fx.GraphModule)]
+        targets = [str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_function"]
         self.graphs.append(Counter(target.split(".")[1] for target in targets if target.startswith("deconvseg.")))
         return self.next(module, inputs)
 
@@ -145,6 +148,43 @@ def test_sizes_that_are_declared_dynamic_are_compiled_once() -> None:
         assert_close(results(compiled, network, x), results(network, network, x))
         made.append(len(compiled.graphs))
     assert made == [made[0]] * 3  # the first call may try twice, because `dynamic=True` concerns the numbers too
+
+
+def test_a_network_has_the_same_operators_under_autocast_to_bfloat16() -> None:
+    network = create_model("deconver", in_channels=1, out_channels=2, spatial_dims=2, **DECONVER)
+    x, compiled = torch.randn(2, 1, 8, 8), Compiled(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = results(compiled, network, x), results(network, network, x)
+        operators = operators_of(network, x.requires_grad_())
+    assert compiled.graphs == [operators]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.dtype, one.stride()) == (other.dtype, other.stride())
+        torch.testing.assert_close(one, other, rtol=2**-7, atol=2**-7 * other.abs().max().item())
+    assert operators["deconver_block"] == (3 if native.why_no_bfloat16() is None else 0)
+
+
+class Recomputed(nn.Module):
+    """Blocks whose images are not kept for the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(block() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for each in self.blocks:
+            x = checkpoint(each, x, use_reentrant=False)
+        return x
+
+
+def test_checkpoints_inside_and_around_compiled_blocks_keep_the_operators() -> None:
+    network, x = Recomputed(), torch.randn(1, 16, 6, 6)
+    expected, compiled = results(network, network, x), Compiled(network)
+    assert_close(results(compiled, network, x), expected)
+    assert compiled.graphs == [{"deconver_block": 2}]
+    parts = [Compiled(each) for each in network.blocks]
+    around = partial(reduce, lambda image, part: checkpoint(part, image, use_reentrant=False), parts)
+    assert_close(results(around, network, x), expected)
+    assert all(part.graphs == [{"deconver_block": 1}] for part in parts)
 
 
 @pytest.mark.parametrize("path", ["norm1", "mixer", "mixer.ndc", "mixer.project_in", "mlp.1"])

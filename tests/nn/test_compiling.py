@@ -54,9 +54,14 @@ def results(call: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor) -> l
     return [out.detach(), *(each.grad.clone() for each in (x, *module.parameters()) if each.grad is not None)]
 
 
+def strides(tensor: Tensor) -> list[int]:
+    """The strides of the axes with more than one element; those of the others have no meaning."""
+    return [stride for stride, length in zip(tensor.stride(), tensor.shape, strict=True) if length > 1]
+
+
 def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
     for one, other in zip(found, expected, strict=True):
-        assert one.stride() == other.stride()
+        assert strides(one) == strides(other)
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
 
 
@@ -103,7 +108,7 @@ def test_a_training_network_has_one_graph_with_the_operators(name, dims, config,
     assert operator is None or operator in compiled.graphs[0]
 
 
-@pytest.mark.parametrize("name", ["unet", "nnunet", "units"])
+@pytest.mark.parametrize("name", ["unet", pytest.param("nnunet", marks=pytest.mark.slow), "units"])
 def test_a_network_that_is_prepared_for_inference_has_one_graph_with_its_operators(name: str) -> None:
     if name == "units":
         units = (ConvUnit(1, 16, 3, 2, norm="instance"), ConvUnit(16, 16, 3, 2, norm="instance_affine", slope=0.1))
@@ -158,7 +163,7 @@ def test_a_network_has_the_same_operators_under_autocast_to_bfloat16() -> None:
         operators = operators_of(network, x.requires_grad_())
     assert compiled.graphs == [operators]
     for one, other in zip(found, expected, strict=True):
-        assert (one.dtype, one.stride()) == (other.dtype, other.stride())
+        assert (one.dtype, strides(one)) == (other.dtype, strides(other))
         torch.testing.assert_close(one, other, rtol=2**-7, atol=2**-7 * other.abs().max().item())
     assert operators["deconver_block"] == (3 if native.why_no_bfloat16() is None else 0)
 
@@ -303,7 +308,8 @@ def test_exported_networks_hold_plain_operators(strict: bool) -> None:
 def test_code_of_inductor_computes_the_same(mode: str) -> None:
     for name, dims, config, _ in NETWORKS:
         network = create_model(name, in_channels=1, out_channels=2, spatial_dims=dims, **config)
-        compiled = torch.compile(network, fullgraph=True, mode=mode)
+        # Dynamic sizes of inductor 2.13 fail in training with a pointwise convolution that is tuned as a matrix product.
+        compiled = torch.compile(network, fullgraph=True, mode=mode, dynamic=None if mode == "default" else False)
         for size in (16, 32):
             x = torch.randn(1, 1, *[size] * dims)
             assert_close(results(compiled, network, x), results(network, network, x))

@@ -308,7 +308,7 @@ def test_exported_networks_hold_plain_operators(strict: bool) -> None:
 def test_code_of_inductor_computes_the_same(mode: str) -> None:
     for name, dims, config, _ in NETWORKS:
         network = create_model(name, in_channels=1, out_channels=2, spatial_dims=dims, **config)
-        # Dynamic sizes of inductor 2.13 fail in training with a pointwise convolution that is tuned as a matrix product.
+        # Inductor 2.13 cannot tune pointwise convolutions with dynamic sizes in training.
         compiled = torch.compile(network, fullgraph=True, mode=mode, dynamic=None if mode == "default" else False)
         for size in (16, 32):
             x = torch.randn(1, 1, *[size] * dims)

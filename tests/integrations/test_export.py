@@ -151,6 +151,14 @@ def test_a_run_and_a_folder_are_needed(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "give a run, and a folder for its export as -o" in told
 
 
+def test_eight_bits_without_openvino_are_refused_by_their_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
+) -> None:
+    code, _, told = run(monkeypatch, capsys, str(trained), "-o", str(tmp_path / "out"), "--int8")
+    assert code == 2
+    assert "--int8: models in 8 bits are made for OpenVINO; give --format openvino too" in told
+
+
 def test_the_command_tells_how_the_model_compares(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: Path, discs: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ import typer
 
 from deconvseg.cli.usage import typed_flag
 
-_NAMED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+_NAMED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
 # Commands and parameters are objects of the Click version that Typer includes.
 _commands: ContextVar[tuple[Any, ...]] = ContextVar("_commands", default=())
 

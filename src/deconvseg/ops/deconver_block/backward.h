@@ -16,11 +16,13 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     using Base::explained_, Base::image_, Base::kernel_, Base::packed_, Base::ready, Base::shape_, Base::source_,
         Base::step_, Base::weights_;
     static constexpr int64_t kLag = 5, kPer = Ratio * kLanes;
+    // Voxels times channels of a step: the rings of wide blocks, 24 numbers for each, would leave the second-level cache.
+    static constexpr int64_t kVoxels = 65536;
 
   public:
     MixerBackward(const Shape& shape, const Weights& weights, const Packed& packed, const PackedBackward& reversed,
                   const Gradients& gradients)
-        : Base(shape, weights, packed, kLag),
+        : Base(shape, weights, packed, kLag, planes_at_once(shape, kVoxels / shape.inner())),
           reversed_(reversed),
           gradients_(gradients),
           updated_(shape, slots(), Ratio),
@@ -83,18 +85,25 @@ class MixerBackward : public Planes<Ratio, Kernel> {
     void write(const Worker& worker) const {
         const int64_t channels = shape_.channels, sources = channels * Ratio, taps = shape_.taps();
         const int64_t inner_sources = shape_.inner() * Ratio;
-        worker.share(inner_sources, [&](int64_t column) {
-            const int64_t e = source_channel(shape_, column);
-            if (e < 0) return;
-            gradients_.source_bias[e] = sum_source_bias_[column];
-            std::copy_n(sum_source_ + column * channels, channels, gradients_.source + e * channels);
+        worker.share(shape_.blocks(), [&](int64_t block) {
+            const int64_t first = block * kPer;
+            int64_t channel[kPer];
+            for (int64_t j = 0; j < kPer; ++j) channel[j] = source_channel(shape_, first + j);
+            // Row by row: down the columns, every element would be in another cache line.
             for (int64_t c = 0; c < channels; ++c)
-                gradients_.project_out[c * sources + e] = sum_project_out_[c * inner_sources + column];
-            for (int64_t tap = 0; tap < taps; ++tap) {
-                float total = 0;
-                for (int64_t part = 0; part < parts(shape_); ++part)
-                    total += sums(part, column / kPer)[tap * kPer + column % kPer];
-                gradients_.filters[e * taps + tap] = weights_.filters[e * taps + tap] <= 0 ? 0.0f : total;
+                for (int64_t j = 0; j < kPer; ++j)
+                    if (channel[j] >= 0)
+                        gradients_.project_out[c * sources + channel[j]] = sum_project_out_[c * inner_sources + first + j];
+            for (int64_t j = 0; j < kPer; ++j) {
+                const int64_t e = channel[j], column = first + j;
+                if (e < 0) continue;
+                gradients_.source_bias[e] = sum_source_bias_[column];
+                std::copy_n(sum_source_ + column * channels, channels, gradients_.source + e * channels);
+                for (int64_t tap = 0; tap < taps; ++tap) {
+                    float total = 0;
+                    for (int64_t part = 0; part < parts(shape_); ++part) total += sums(part, block)[tap * kPer + j];
+                    gradients_.filters[e * taps + tap] = weights_.filters[e * taps + tap] <= 0 ? 0.0f : total;
+                }
             }
         });
     }

@@ -63,13 +63,14 @@ inline void pack_mlp(const Worker& worker, const Shape& shape, const Weights& we
 template <int Ratio, int Kernel>
 class Planes {
   public:
-    // `lag` is the number of margins between the newest plane and the oldest plane that is still needed.
-    Planes(const Shape& shape, const Weights& weights, const Packed& packed, int64_t lag)
+    // `lag` is the number of margins between the newest plane and the oldest plane that is still needed, `step` that of
+    // planes per step.
+    Planes(const Shape& shape, const Weights& weights, const Packed& packed, int64_t lag, int64_t step)
         : shape_(shape),
           weights_(weights),
           packed_(packed),
           kernel_{shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio},
-          step_(planes_at_once(shape)),
+          step_(step),
           image_(shape, step_ + lag * shape.margin(), 1),
           source_(shape, step_ + lag * shape.margin(), Ratio),
           explained_(shape, step_ + lag * shape.margin(), 1) {}
@@ -154,7 +155,8 @@ class Mixer : public Planes<Ratio, Kernel> {
         Base::source_, Base::step_, Base::weights_;
 
   public:
-    Mixer(const Shape& shape, const Weights& weights, const Packed& packed) : Base(shape, weights, packed, 3) {}
+    Mixer(const Shape& shape, const Weights& weights, const Packed& packed)
+        : Base(shape, weights, packed, 3, planes_at_once(shape)) {}
 
     void run(const Worker& worker, const Statistics& statistics, const float* x, float* z, float* scratch) const {
         int64_t made = 0, explained = 0, done = 0;

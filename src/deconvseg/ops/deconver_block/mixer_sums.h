@@ -18,7 +18,8 @@ class MixerSums {
           project_out(shape.channels * shape.inner() * shape.ratio),
           source_bias(shape.inner() * shape.ratio),
           shape_(shape),
-          parts_(std::min<int64_t>(shape.height, 8)),
+          by_planes_(shape.height < kParts),
+          parts_(by_planes_ ? std::min(shape.depth, kParts) : kParts),
           of_block_(shape.taps() * shape.ratio * kLanes),
           filters_(parts_ * shape.blocks() * of_block_) {}
 
@@ -32,33 +33,47 @@ class MixerSums {
         std::fill_n(static_cast<float*>(filters_), parts_ * shape_.blocks() * of_block_, 0.0f);
     }
 
-    // Call add(line, block, sum) for all lines of some planes. A plane's lines are split into parts with sums of their own:
-    // enough for all threads, independent of their number.
+    // Call add(line, block, sum) for all lines of some planes. They are split into parts with sums of their own: enough for
+    // all threads, independent of their number. Planes of few lines, as those of 2D images, which have one, are dealt to
+    // the parts in turn.
     template <class Add>
     void share_filters(const Worker& worker, int64_t first, int64_t last, Add add) const {
         const int64_t height = shape_.height;
         worker.share(parts_ * shape_.blocks(), [&](int64_t task) {
             const int64_t part = task % parts_, block = task / parts_;
-            for (int64_t plane = first; plane < last; ++plane)
-                for (int64_t y = height * part / parts_; y < height * (part + 1) / parts_; ++y)
+            for (int64_t plane = first; plane < last; ++plane) {
+                if (by_planes_ && plane % parts_ != part) continue;
+                const int64_t from = by_planes_ ? 0 : height * part / parts_;
+                const int64_t to = by_planes_ ? height : height * (part + 1) / parts_;
+                for (int64_t y = from; y < to; ++y)
                     add(plane * height + y, block, filters_ + (part * shape_.blocks() + block) * of_block_);
+            }
         });
     }
 
     void write(const Worker& worker, const Weights& weights, const WeightGradients& to) const {
         const int64_t channels = shape_.channels, sources = channels * shape_.ratio, taps = shape_.taps();
         const int64_t per = shape_.ratio * kLanes, inner_sources = shape_.inner() * shape_.ratio;
-        worker.share(inner_sources, [&](int64_t column) {
-            const int64_t e = source_channel(shape_, column);
-            if (e < 0) return;
-            to.source_bias[e] = source_bias[column];
-            std::copy_n(source + column * channels, channels, to.source + e * channels);
-            for (int64_t c = 0; c < channels; ++c) to.project_out[c * sources + e] = project_out[c * inner_sources + column];
-            for (int64_t tap = 0; tap < taps; ++tap) {
-                float total = 0;
-                for (int64_t part = 0; part < parts_; ++part)
-                    total += filters_[(part * shape_.blocks() + column / per) * of_block_ + tap * per + column % per];
-                to.filters[e * taps + tap] = weights.filters[e * taps + tap] <= 0 ? 0.0f : total;
+        worker.share(inner_sources / kLanes, [&](int64_t vector) {
+            const int64_t first = vector * kLanes, block = first / per;
+            int64_t channel[kLanes];
+            for (int64_t j = 0; j < kLanes; ++j) channel[j] = source_channel(shape_, first + j);
+            // Row by row: down the columns, every element would be in another cache line.
+            for (int64_t c = 0; c < channels; ++c)
+                for (int64_t j = 0; j < kLanes; ++j)
+                    if (channel[j] >= 0)
+                        to.project_out[c * sources + channel[j]] = project_out[c * inner_sources + first + j];
+            for (int64_t j = 0; j < kLanes; ++j) {
+                const int64_t e = channel[j], column = first + j;
+                if (e < 0) continue;
+                to.source_bias[e] = source_bias[column];
+                std::copy_n(source + column * channels, channels, to.source + e * channels);
+                for (int64_t tap = 0; tap < taps; ++tap) {
+                    float total = 0;
+                    for (int64_t part = 0; part < parts_; ++part)
+                        total += filters_[(part * shape_.blocks() + block) * of_block_ + tap * per + column % per];
+                    to.filters[e * taps + tap] = weights.filters[e * taps + tap] <= 0 ? 0.0f : total;
+                }
             }
         });
     }
@@ -66,7 +81,10 @@ class MixerSums {
     const Buffer source, project_out, source_bias;  // (sources, channels) and so on
 
   private:
+    static constexpr int64_t kParts = 8;
+
     const Shape& shape_;
+    bool by_planes_;
     int64_t parts_, of_block_;
     Buffer filters_;
 };

@@ -94,16 +94,19 @@ using Ring = RingOf<float>;
 
 // Source channel e = c * ratio + r of a column in blocked order, [block][r][lane], or -1 in the padding.
 inline int64_t source_channel(const Shape& shape, int64_t column) {
-    const int64_t per = shape.ratio * kLanes, channel = column / per * kLanes + column % kLanes;
-    return channel < shape.channels ? channel * shape.ratio + column % per / kLanes : -1;
+    // One short division: weights are packed element by element.
+    const auto vector = static_cast<uint32_t>(column / kLanes), ratio = static_cast<uint32_t>(shape.ratio);
+    const int64_t channel = static_cast<int64_t>(vector / ratio) * kLanes + column % kLanes;
+    return channel < shape.channels ? channel * shape.ratio + vector % ratio : -1;
 }
 
 // A task of S * V has this many times as many lines as other tasks, because its rows share their inputs.
 constexpr int64_t kStrip = 4;
 
-// Planes of the mixer per step: enough voxels for fast matrix products.
-inline int64_t planes_at_once(const Shape& shape) {
-    return std::max<int64_t>(1, std::min(shape.depth, 2048 / (shape.height * shape.width)));
+// Planes of the mixer per step: 1024 to 2048 voxels, enough for fast matrix products and for a task of each thread.
+inline int64_t planes_at_once(const Shape& shape, int64_t voxels = 2048) {
+    const int64_t planes = std::clamp<int64_t>(voxels, 1024, 2048) / (shape.height * shape.width);
+    return std::max<int64_t>(1, std::min(shape.depth, planes));
 }
 
 // Lines (image rows) per task: enough voxels to reuse a panel of weights several times from cache.

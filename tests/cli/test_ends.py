@@ -106,3 +106,10 @@ def test_a_deleted_current_folder_is_one_line(tmp_path: Path, verb: list[str]) -
     (line,) = done.stderr.splitlines()
     # A log has the time of day before each line.
     assert line[8:].startswith(" error: the current folder cannot be used, it may have been deleted (")
+
+
+def test_what_is_imported_while_loading_is_released_at_the_end() -> None:
+    pytest.importorskip("triton")  # an extension module that reports what is left
+    program = "from deconvseg.cli.console import loading\nwith loading():\n    import triton"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "leaked" not in done.stdout + done.stderr

@@ -56,12 +56,12 @@ class Terminal:
 def loading() -> Iterator[None]:
     """Show that libraries are being imported, which takes seconds."""
     with Terminal().track("loading PyTorch"):
-        # There is no garbage among the modules, and each search for it goes through all of them.
+        # There is no garbage among the modules, and each search for it goes through all of them. They are not frozen:
+        # frozen ones stay at the end of the process, where extension modules report them as leaks.
         gc.disable()
         try:
             yield
         finally:
-            gc.freeze()
             gc.enable()
 
 

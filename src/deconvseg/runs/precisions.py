@@ -6,10 +6,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from deconvseg.data import read_json_object
-from deconvseg.errors import InputError
+from deconvseg.runs.records import read_record
 from deconvseg.system import write_text
 
 # Float32, or bfloat16 with float32 weights (autocast).
@@ -60,18 +59,8 @@ def read_precision(folder: str | PathLike[str]) -> MeasuredPrecision | None:
         True
 
     """
-    path = Path(folder) / PRECISION
-    if not path.exists():
-        return None
-    read_json_object(path)
-    try:
-        return MeasuredPrecision.model_validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(
-            f"{path}: {key}: {first['msg']}; copy the run again, or remove the file and give `precision`"
-        ) from error
+    remedy = "copy the run again, or remove the file and give `precision`"
+    return read_record(Path(folder) / PRECISION, MeasuredPrecision, remedy)
 
 
 def name_precision(precision: Precision) -> str:

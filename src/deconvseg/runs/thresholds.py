@@ -8,10 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from deconvseg.data import list_names, read_json_object
+from deconvseg.data import list_names
 from deconvseg.errors import InputError, suggest
+from deconvseg.runs.records import read_record
 from deconvseg.system import write_text
 
 # One number for all structures, or numbers by name.
@@ -59,15 +60,9 @@ def read_threshold(folder: str | PathLike[str]) -> ChosenThreshold | None:
 
     """
     path = Path(folder) / THRESHOLD
-    if not path.exists():
+    found = read_record(path, ChosenThreshold, "choose the threshold again")
+    if found is None:
         return None
-    read_json_object(path)
-    try:
-        found = ChosenThreshold.model_validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{path}: {key}: {first['msg']}; choose the threshold again") from error
     values = found.threshold.values() if isinstance(found.threshold, dict) else [found.threshold]
     if not all(is_threshold(value) for value in values):
         raise InputError(f"{path}: threshold: not between 0 and 1; choose the threshold again")

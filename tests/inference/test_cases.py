@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import deconvseg.inference.abreast as abreast
 import deconvseg.inference.computing as computing
 import deconvseg.inference.stages as stages
 from consoles import Listening
 from deconvseg.data import Case, Geometry, Image, LabelMap, make_demo_dataset, read_image, read_label_map
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
-from deconvseg.inference import Predictor, PreparedImage, predict_cases
+from deconvseg.inference import Predictor, PreparedImage, parallel_cases, predict_cases
 from deconvseg.inference.finding import find_cases
 from deconvseg.ops.native.interface import KernelMemoryError
 from plans import plan_of
@@ -112,7 +111,7 @@ def test_the_next_image_is_read_while_the_network_computes(
 def test_large_images_are_read_one_after_the_other(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (abreast, computing):
+    for module in (parallel_cases, computing):
         monkeypatch.setattr(module, "available_memory", lambda: 0)
     steps: list[str] = []
 
@@ -129,7 +128,7 @@ def test_large_images_are_read_one_after_the_other(
 def test_an_image_is_gone_before_the_next_is_read(
     predictor: Predictor, cases_of: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (abreast, computing):
+    for module in (parallel_cases, computing):
         monkeypatch.setattr(module, "available_memory", lambda: 0)
     prepare, alive = Predictor.prepare, []
 

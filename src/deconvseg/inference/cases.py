@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from deconvseg.data import Case, Image, LabelMap, name_beside
 from deconvseg.errors import DeconvsegError, InputError, InterruptionError
-from deconvseg.inference.abreast import MOST_CASES
 from deconvseg.inference.computing import Computing, reading_thread
 from deconvseg.inference.doubt_table import write_doubts
 from deconvseg.inference.keeping import Verdict, judge, retire
+from deconvseg.inference.parallel_cases import MOST_CASES
 from deconvseg.inference.placing import mask_paths, refuse_replacing
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.records import Prediction, Records

@@ -10,8 +10,8 @@ from functools import partial
 
 from deconvseg.data import Case, Image
 from deconvseg.errors import InputError
-from deconvseg.inference.abreast import Team, Turn, choose_team
 from deconvseg.inference.memory import Estimate
+from deconvseg.inference.parallel_cases import ComputedCase, Team, choose_team
 from deconvseg.inference.predictor import Predictor
 from deconvseg.inference.preparing import PreparedImage
 from deconvseg.inference.records import Prediction
@@ -37,7 +37,7 @@ class Computing:
     ahead: Future[PreparedImage] | None = None
     largest: int = -1
     team: Team | None = None
-    started: dict[int, Future[Turn | None]] = field(default_factory=dict)
+    started: dict[int, Future[ComputedCase | None]] = field(default_factory=dict)
 
     def __call__(self, job: Job, following: Sequence[Job], tell: Progress) -> Made:
         """Return the result of a case; the next image is read meanwhile if both fit into memory."""
@@ -78,20 +78,21 @@ class Computing:
                     break
                 self.started[upcoming.number] = self.team.start(upcoming)
         try:
-            turn = future.result()
+            computed = future.result()
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            turn = None
-        if turn is None:
+            computed = None
+        if computed is None:
             # It is too large beside others, and is computed when they have ended.
             wait(self.started.values())
             return self._compute(job, (), tell, alone=True)
-        together = replace(turn.estimate, bytes=turn.estimate.bytes * min(self.team.size, 1 + len(self.started)))
+        cases = min(self.team.size, 1 + len(self.started))
+        together = replace(computed.estimate, bytes=computed.estimate.bytes * cases)
         self._tell_estimate(job, together)
-        for note in turn.notes:
+        for note in computed.notes:
             self.result.remark(job.case.name, note)
-        return turn.made
+        return computed.made
 
     def _is_small(self, job: Job) -> bool:
         """Whether a case may be started beside others, by the headers of its files.

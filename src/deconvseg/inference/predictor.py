@@ -194,7 +194,7 @@ class Predictor:
         """The first model's plan, whose labels all models share."""
         return self.plans[0]
 
-    def twin(self) -> Predictor:
+    def copy_for_thread(self) -> Predictor:
         """Return a predictor with the same networks, which another thread may use at the same time."""
         other = copy(self)
         other._members = [copy(member) for member in self._members]

@@ -12,8 +12,8 @@ import deconvseg
 from consoles import Listening
 from deconvseg.data import open_images, read_image, read_label_map
 from deconvseg.inference import Prediction, Predictor, predict_cases
-from deconvseg.inference.abreast import choose_team
 from deconvseg.inference.memory import Estimate
+from deconvseg.inference.parallel_cases import choose_team
 from deconvseg.inference.stages import Job
 from deconvseg.models import create_model
 from deconvseg.ops import use_backend
@@ -53,21 +53,21 @@ def test_the_masks_problems_and_remarks_are_those_of_one_after_the_other(
     trained: Path, pictures: Path, tmp_path: Path
 ) -> None:
     alone, said_alone = predicted(trained, pictures, tmp_path / "alone", 1)
-    abreast, said = predicted(trained, pictures, tmp_path / "abreast", 2)
+    together, said = predicted(trained, pictures, tmp_path / "together", 2)
     assert torch.get_num_threads() == 2
-    assert [path.name for path in abreast.written] == [path.name for path in alone.written]
-    assert len(abreast.written) == 9
-    for one, other in zip(alone.written, abreast.written, strict=True):
+    assert [path.name for path in together.written] == [path.name for path in alone.written]
+    assert len(together.written) == 9
+    for one, other in zip(alone.written, together.written, strict=True):
         assert np.array_equal(read_label_map(one).pixels, read_label_map(other).pixels)
-    assert abreast.problems == alone.problems
-    assert len(abreast.problems) == 1
-    assert "disc2b.png" in abreast.problems[0]
-    assert abreast.remarks == alone.remarks
-    assert abreast.doubts.keys() == alone.doubts.keys()
+    assert together.problems == alone.problems
+    assert len(together.problems) == 1
+    assert "disc2b.png" in together.problems[0]
+    assert together.remarks == alone.remarks
+    assert together.doubts.keys() == alone.doubts.keys()
     # The estimate is that of all cases at work.
     assert said[0].startswith("disc0: 4 windows, about ")
     assert said != said_alone
-    kept = deconvseg.predict(pictures, trained, tmp_path / "abreast", device="cpu", precision="32", skip_existing=True)
+    kept = deconvseg.predict(pictures, trained, tmp_path / "together", device="cpu", precision="32", skip_existing=True)
     assert len(kept.skipped) == 9
 
 

@@ -35,7 +35,7 @@ MOST_CASES = 8
 
 
 @dataclass(frozen=True)
-class Turn:
+class ComputedCase:
     """The result of a case, the estimate of its resources, and the warnings about its mask in their order."""
 
     made: Made
@@ -71,21 +71,21 @@ class Team:
         # Part of PyTorch's setting belongs to the process.
         torch.set_num_threads(self._threads)
 
-    def start(self, job: Job, image: PreparedImage | None = None) -> Future[Turn | None]:
+    def start(self, job: Job, image: PreparedImage | None = None) -> Future[ComputedCase | None]:
         """Start a case; its image is read in its thread if it is not given. None if it takes more than ``each``."""
         # The thread sees the same context variables as the caller, such as a forced backend.
         return self._pool.submit(copy_context().run, self._compute, job, image)
 
-    def _compute(self, job: Job, image: PreparedImage | None) -> Turn | None:
+    def _compute(self, job: Job, image: PreparedImage | None) -> ComputedCase | None:
         if not hasattr(self._own, "predictor"):
-            self._own.predictor = self._predictor.twin()
+            self._own.predictor = self._predictor.copy_for_thread()
         predictor: Predictor = self._own.predictor
         image = job.prepare(predictor, self._load) if image is None else image
         estimate = predictor.estimate(image)
         if estimate.bytes > self.each:
             return None
         notes: list[str] = []
-        return Turn(job.segment(predictor, image, note=notes.append), estimate, notes)
+        return ComputedCase(job.segment(predictor, image, note=notes.append), estimate, notes)
 
 
 def choose_team(

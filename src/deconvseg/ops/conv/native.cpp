@@ -25,30 +25,41 @@ struct Shape {
 
 Shape shape_of(const int64_t* sizes) { return shape_from<Shape, 19>(sizes); }
 
+// Move `count` floats. Runs are too short for calls of the C library, and the compiler would make one of a plain loop.
+DECONVSEG_INLINE void move(const float* from, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; i += kLanes) store_some(to + i, load_some(from + i, count - i), count - i);
+}
+DECONVSEG_INLINE void clear(int64_t count, float* to) {
+    for (int64_t i = 0; i < count; i += kLanes) store_some(to + i, vec{}, count - i);
+}
+
 // Gather the receptive fields of some low voxels, (voxels, taps, high channels), in rows of `row` floats; zero outside.
 void gather(const Shape& shape, const float* high, int64_t first, int64_t last, float* to, int64_t row) {
     const int64_t channels = shape.high_channels, run = shape.kernel[2] * channels;
-    for (int64_t voxel = first; voxel < last; ++voxel, to += row) {
-        const int64_t x = voxel % shape.low[2], y = voxel / shape.low[2] % shape.low[1];
-        const int64_t z = voxel / (shape.low[2] * shape.low[1]) % shape.low[0];
-        const int64_t sample = voxel / (shape.low[2] * shape.low[1] * shape.low[0]);
-        const int64_t x0 = x * shape.stride[2] - shape.padding[2];
-        const int64_t from = std::max<int64_t>(0, -x0), until = std::min(shape.kernel[2], shape.high[2] - x0);
-        float* at = to;
-        for (int64_t kz = 0; kz < shape.kernel[0]; ++kz)
-            for (int64_t ky = 0; ky < shape.kernel[1]; ++ky, at += run) {
-                const int64_t hz = z * shape.stride[0] - shape.padding[0] + kz;
-                const int64_t hy = y * shape.stride[1] - shape.padding[1] + ky;
-                const bool inside = hz >= 0 && hz < shape.high[0] && hy >= 0 && hy < shape.high[1] && from < until;
-                const int64_t begin = inside ? from * channels : run, end = inside ? until * channels : run;
-                std::fill(at, at + begin, 0.0f);
-                if (inside) {
-                    const int64_t line = (sample * shape.high[0] + hz) * shape.high[1] + hy;
-                    std::copy_n(high + (line * shape.high[2] + x0) * channels + begin, end - begin, at + begin);
+    for (int64_t voxel = first; voxel < last;) {
+        // Divisions for a line and not for each of its voxels.
+        const int64_t line = voxel / shape.low[2], y = line % shape.low[1], plane = line / shape.low[1];
+        const int64_t z = plane % shape.low[0], sample = plane / shape.low[0];
+        const int64_t begin_of_line = line * shape.low[2], end = std::min(last, begin_of_line + shape.low[2]);
+        for (; voxel < end; ++voxel, to += row) {
+            const int64_t x0 = (voxel - begin_of_line) * shape.stride[2] - shape.padding[2];
+            const int64_t from = std::max<int64_t>(0, -x0), until = std::min(shape.kernel[2], shape.high[2] - x0);
+            float* at = to;
+            for (int64_t kz = 0; kz < shape.kernel[0]; ++kz)
+                for (int64_t ky = 0; ky < shape.kernel[1]; ++ky, at += run) {
+                    const int64_t hz = z * shape.stride[0] - shape.padding[0] + kz;
+                    const int64_t hy = y * shape.stride[1] - shape.padding[1] + ky;
+                    const bool inside = hz >= 0 && hz < shape.high[0] && hy >= 0 && hy < shape.high[1] && from < until;
+                    const int64_t begin = inside ? from * channels : run, past = inside ? until * channels : run;
+                    clear(begin, at);
+                    if (inside) {
+                        const int64_t above = (sample * shape.high[0] + hz) * shape.high[1] + hy;
+                        move(high + (above * shape.high[2] + x0) * channels + begin, past - begin, at + begin);
+                    }
+                    clear(run - past, at + past);
                 }
-                std::fill(at + end, at + run, 0.0f);
-            }
-        std::fill(at, to + row, 0.0f);
+            clear(to + row - at, at);
+        }
     }
 }
 
@@ -71,10 +82,9 @@ void convolve(const Shape& shape, const float* high, const float* weight, const 
     run_team(shape.threads, [&](const Worker& worker) {
         worker.share((columns + kTileColumns - 1) / kTileColumns, [&](int64_t panel) {
             pack_panel(packed + panel * depth * kTileColumns, depth, columns, panel * kTileColumns,
-                       [&](int64_t k, int64_t column) {
-                           return weight[(column * shape.high_channels + k % shape.high_channels) * taps +
-                                         k / shape.high_channels];
-                       });
+                       weight,
+                       [&](int64_t k) { return k % shape.high_channels * taps + k / shape.high_channels; },
+                       [&](int64_t column) { return column * shape.high_channels * taps; });
         });
         worker.meet();
         share_rows(worker, shape.low_voxels(), rows, [&](int64_t first, int64_t last) {
@@ -108,24 +118,29 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
         });
         worker.share(pairs, [&](int64_t pair) {
             for (int64_t column = 0; column < columns; column += kTileColumns)
-                pack_panel(packed + pair * size + column * depth, depth, columns, column, [&](int64_t k, int64_t c) {
-                    return weight[(k * channels + c % channels) * taps + pair * across + c / channels];
-                });
+                pack_panel(packed + pair * size + column * depth, depth, columns, column, weight + pair * across,
+                           [&](int64_t k) { return k * channels * taps; },
+                           [&](int64_t c) { return c % channels * taps + c / channels; });
         });
         worker.meet();
         worker.share(pairs * groups, [&](int64_t task) {
             const int64_t pair = task % pairs, first = task / pairs * kRows, rows = std::min(kRows, voxels - first);
             const int64_t kz = pair / shape.kernel[1], ky = pair % shape.kernel[1];
-            multiply(Left{low + first * depth, depth, 1, depth}, rows, packed + pair * size, columns,
-                     [&](int64_t row, int64_t column, vec sums) {
-                         const int64_t line = (first + row) / width, x = (first + row) % width;
-                         const int64_t plane = line / shape.low[1] * shape.kernel[0] + kz;
-                         const int64_t above = plane * shape.high[1] + line % shape.low[1] * shape.kernel[1] + ky;
-                         float* to = high + above * shape.high[2] * channels + x * columns + column;
-                         const vec value = sums + load(biases + column);
-                         const int64_t count = columns - column;
-                         store_some(to, add ? load_some(to, count) + value : value, count);
-                     });
+            for (int64_t column = 0; column < columns; column += kTileColumns)
+                for (int64_t from = first, end; from < first + rows; from = end) {
+                    const int64_t line = from / width, x = from % width;
+                    end = std::min(first + rows, (line + 1) * width);
+                    const int64_t plane = line / shape.low[1] * shape.kernel[0] + kz;
+                    const int64_t above = plane * shape.high[1] + line % shape.low[1] * shape.kernel[1] + ky;
+                    float* to = high + above * shape.high[2] * channels + x * columns;
+                    multiply_column(Left{low + from * depth, depth, 1, depth}, end - from,
+                                    packed + pair * size + column * depth, columns, column,
+                                    [&](int64_t row, int64_t c, vec sums) {
+                                        float* at = to + row * columns + c;
+                                        const vec value = sums + load(biases + c);
+                                        store_some(at, add ? load_some(at, columns - c) + value : value, columns - c);
+                                    });
+                }
         });
     });
 }
@@ -134,32 +149,41 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
 void weigh(const Shape& shape, const float* low, const float* high, float* gradient, float* total) {
     constexpr int64_t kWidth = 64;
     const int64_t columns = shape.low_channels, inner = padded(columns), voxels = shape.low_voxels();
-    const int64_t depth = (shape.depth() + kOuterRows - 1) / kOuterRows * kOuterRows;
+    const int64_t depth = shape.depth();
     const int64_t lines = std::clamp<int64_t>((int64_t{1} << 19) / (depth * kWidth), 2, 32), rows = lines * kWidth;
-    Buffer seen(rows * depth), grads(rows * inner), sums(depth * columns);
-    std::fill_n(static_cast<float*>(sums), depth * columns, 0.0f);
+    // Images are read in place where their rows are those of the product.
+    const bool seen_in_place = shape.pointwise(), whole = columns % kLanes == 0;
+    Buffer seen(seen_in_place ? 0 : rows * depth), grads(whole ? 0 : rows * inner);
+    std::fill_n(gradient, depth * columns, 0.0f);
     run_team(shape.threads, [&](const Worker& worker) {
         for (int64_t from = 0; from < voxels; from += rows) {
-            const int64_t count = std::min(rows, voxels - from), used = (count + kWidth - 1) / kWidth;
-            worker.share(used, [&](int64_t line) {
-                const int64_t at = line * kWidth, end = std::min(count, at + kWidth);
-                gather(shape, high, from + at, from + end, seen + at * depth, depth);
-                for (int64_t voxel = at; voxel < end; ++voxel)
-                    for (int64_t c = 0; c < columns; c += kLanes)
-                        store(grads + voxel * inner + c, load_some(low + (from + voxel) * columns + c, columns - c));
-                // The last line is padded with zeros, which add nothing.
-                std::fill(seen + end * depth, seen + (at + kWidth) * depth, 0.0f);
-                std::fill(grads + end * inner, grads + (at + kWidth) * inner, 0.0f);
-            });
-            worker.meet();
-            const auto rows_of = [&](int64_t line, int64_t row) { return seen + line * kWidth * depth + row; };
-            const auto columns_of = [&](int64_t line, int64_t c) { return grads + line * kWidth * inner + c; };
-            add_outer(worker, sums, depth, columns, 0, used, kWidth, rows_of, depth, columns_of, inner);
-            if (total != nullptr) add_columns(worker, total, columns, 0, used, kWidth, columns_of, inner);
-            worker.meet();
+            const int64_t count = std::min(rows, voxels - from);
+            if (!seen_in_place || !whole) {
+                worker.share((count + kWidth - 1) / kWidth, [&](int64_t line) {
+                    const int64_t at = line * kWidth, end = std::min(count, at + kWidth);
+                    if (!seen_in_place) gather(shape, high, from + at, from + end, seen + at * depth, depth);
+                    if (!whole)
+                        for (int64_t voxel = at; voxel < end; ++voxel)
+                            for (int64_t c = 0; c < columns; c += kLanes)
+                                store(grads + voxel * inner + c, load_some(low + (from + voxel) * columns + c, columns - c));
+                });
+                worker.meet();
+            }
+            const float* left = seen_in_place ? high + from * depth : seen;
+            const float* right = whole ? low + from * columns : grads;
+            const auto rows_of = [&](int64_t line, int64_t row) { return left + line * kWidth * depth + row; };
+            const auto columns_of = [&](int64_t line, int64_t c) { return right + line * kWidth * inner + c; };
+            const auto add = [&](int64_t first, int64_t last, int64_t width) {
+                add_outer(worker, gradient, depth, columns, first, last, width, rows_of, depth, columns_of, inner);
+                if (total != nullptr) add_columns(worker, total, columns, first, last, width, columns_of, inner);
+                worker.meet();
+            };
+            // Full lines first, then the remaining voxels as one shorter line.
+            const int64_t full = count / kWidth;
+            if (full > 0) add(0, full, kWidth);
+            if (count % kWidth != 0) add(full, full + 1, count % kWidth);
         }
     });
-    std::copy_n(static_cast<float*>(sums), shape.depth() * columns, gradient);
 }
 
 }  // namespace

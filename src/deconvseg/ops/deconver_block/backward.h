@@ -127,7 +127,11 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         multiply_lines(
             first, last, width, reversed_.project_out, shape_.inner() * Ratio,
             [&](int64_t line) { return Left{grad + line * width * channels, channels, 1, channels}; },
-            [&](int64_t line, int64_t x, int64_t c, vec sums) { store(this->at(grad_source_, line, x, c), sums); });
+            [&](int64_t line, int64_t column) {
+                return [to = this->panel(grad_source_, line, column)](int64_t x, int64_t c, vec sums) {
+                    store(to.at(x, c), sums);
+                };
+            });
         const float eps = shape_.eps;
         for (int64_t block = 0; block < shape_.blocks(); ++block)
             for (int64_t line = first; line < last; ++line) {
@@ -155,7 +159,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         add_outer(
             worker, sum_project_out_, channels, shape_.inner() * Ratio, first * height, last * height, width,
             [&](int64_t line, int64_t row) { return grad + line * width * channels + row; }, channels,
-            [&](int64_t line, int64_t column) { return this->at(updated_, line, 0, column); }, kPer);
+            [&](int64_t line, int64_t column) { return this->at(updated_, line, column); }, kPer);
         add_columns(
             worker, gradients_.project_out_bias, channels, first * height, last * height, width,
             [&](int64_t line, int64_t column) { return grad + line * width * channels + column; }, channels);
@@ -199,9 +203,9 @@ class MixerBackward : public Planes<Ratio, Kernel> {
                                  row);
         });
         worker.meet();
-        const auto source = [&](int64_t line, int64_t row) { return this->at(grad_source_, line, 0, row); };
-        const auto image = [&](int64_t line, int64_t column) { return this->at(image_, line, 0, column); };
-        const auto grad = [&](int64_t line, int64_t row) { return this->at(grad_image_, line, 0, row); };
+        const auto source = [&](int64_t line, int64_t row) { return this->at(grad_source_, line, row); };
+        const auto image = [&](int64_t line, int64_t column) { return this->at(image_, line, column); };
+        const auto grad = [&](int64_t line, int64_t row) { return this->at(grad_image_, line, row); };
         const auto normal = [&](int64_t line, int64_t column) {
             return normal_ + (line - from) * width * row + column;
         };
@@ -228,16 +232,21 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         multiply_lines(
             first, last, width, reversed_.source, inner,
             [&](int64_t line) { return grad_source_.left(this->plane(line), this->y(line)); },
-            [&](int64_t line, int64_t x, int64_t c, vec sums) {
-                float* to = this->at(grad_image_, line, x, c);
-                const vec total = load(to) + sums;
-                store(to, load(this->at(image_, line, x, c)) > 0.0f ? total : vec{});
+            [&](int64_t line, int64_t column) {
+                return [image = this->panel(image_, line, column), grad = this->panel(grad_image_, line, column)](
+                           int64_t x, int64_t c, vec sums) {
+                    float* to = grad.at(x, c);
+                    const vec total = load(to) + sums;
+                    store(to, load(image.at(x, c)) > 0.0f ? total : vec{});
+                };
             });
         multiply_lines(
             first, last, width, reversed_.project_in, channels,
             [&](int64_t line) { return grad_image_.left(this->plane(line), this->y(line)); },
-            [&](int64_t line, int64_t x, int64_t c, vec sums) {
-                store_some(grad_normal + (line * width + x) * channels + c, sums, channels - c);
+            [&](int64_t line, int64_t) {
+                return [=](int64_t x, int64_t c, vec sums) {
+                    store_some(grad_normal + (line * width + x) * channels + c, sums, channels - c);
+                };
             });
     }
 

@@ -25,17 +25,11 @@ struct Packed {
 inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& weights, Packed& packed) {
     const int64_t channels = shape.channels, sources = channels * shape.ratio, taps = shape.taps();
     const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
-    pack(worker, packed.project_in, channels, inner, [&](int64_t k, int64_t column) {
-        return column < channels ? weights.project_in[column * channels + k] : 0.0f;
-    });
-    pack(worker, packed.source, inner, inner_sources, [&](int64_t k, int64_t column) {
-        const int64_t e = source_channel(shape, column);
-        return k < channels && e >= 0 ? weights.source[e * channels + k] : 0.0f;
-    });
-    pack(worker, packed.project_out, inner_sources, channels, [&](int64_t k, int64_t column) {
-        const int64_t e = source_channel(shape, k);
-        return e >= 0 ? weights.project_out[column * sources + e] : 0.0f;
-    });
+    pack(worker, packed.project_in, channels, inner, weights.project_in, in_order(channels, 1),
+         in_order(channels, channels));
+    pack(worker, packed.source, inner, inner_sources, weights.source, in_order(channels, 1), in_blocks(shape, channels));
+    pack(worker, packed.project_out, inner_sources, channels, weights.project_out, in_blocks(shape, 1),
+         in_order(channels, sources));
     worker.share(shape.blocks(), [&](int64_t block) {
         const int64_t per = shape.ratio * kLanes;
         float* of = packed.filters + block * taps * per;
@@ -53,10 +47,9 @@ inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& 
 }
 
 inline void pack_mlp(const Worker& worker, const Shape& shape, const Weights& weights, Packed& packed) {
-    pack(worker, packed.expand, shape.channels, shape.hidden,
-         [&](int64_t k, int64_t column) { return weights.expand[column * shape.channels + k]; });
-    pack(worker, packed.contract, shape.hidden, shape.channels,
-         [&](int64_t k, int64_t column) { return weights.contract[column * shape.hidden + k]; });
+    const int64_t channels = shape.channels, hidden = shape.hidden;
+    pack(worker, packed.expand, channels, hidden, weights.expand, in_order(channels, 1), in_order(hidden, channels));
+    pack(worker, packed.contract, hidden, channels, weights.contract, in_order(hidden, 1), in_order(channels, hidden));
 }
 
 // Planes of the mixer in ring buffers, and the row kernels of each of its steps.
@@ -95,8 +88,11 @@ class Planes {
     float* line_of(const Ring& ring, int64_t line, int64_t block) const {
         return ring.line(plane(line), block, y(line));
     }
-    float* at(const Ring& ring, int64_t line, int64_t x, int64_t column) const {
-        return ring.at(plane(line), y(line), x, column);
+    float* at(const Ring& ring, int64_t line, int64_t column) const {
+        return ring.at(plane(line), y(line), 0, column);
+    }
+    PanelOf<float> panel(const Ring& ring, int64_t line, int64_t column) const {
+        return {ring, plane(line), y(line), column};
     }
 
     // The planes around a line of a block, in the form that row kernels take.
@@ -119,12 +115,16 @@ class Planes {
         multiply_lines(
             first, last, width, packed_.project_in, inner,
             [&](int64_t line) { return Left{scratch + (line - first) * width * row, row, 1, channels}; },
-            [&](int64_t line, int64_t x, int64_t c, vec sums) { store(at(image_, line, x, c), relu(sums)); });
+            [&](int64_t line, int64_t column) {
+                return [to = panel(image_, line, column)](int64_t x, int64_t c, vec sums) { store(to.at(x, c), relu(sums)); };
+            });
         multiply_lines(
             first, last, width, packed_.source, inner * Ratio,
             [&](int64_t line) { return image_.left(plane(line), y(line)); },
-            [&](int64_t line, int64_t x, int64_t c, vec sums) {
-                store(at(source_, line, x, c), relu(sums + load(packed_.source_bias + c)));
+            [&](int64_t line, int64_t column) {
+                return [this, to = panel(source_, line, column)](int64_t x, int64_t c, vec sums) {
+                    store(to.at(x, c), relu(sums + load(packed_.source_bias + c)));
+                };
             });
     }
 
@@ -197,11 +197,13 @@ class Mixer : public Planes<Ratio, Kernel> {
         multiply_lines(
             first, last, width, packed_.project_out, channels,
             [&](int64_t line) { return source_.left(this->plane(line), this->y(line)); },
-            [&](int64_t line, int64_t at, int64_t c, vec sums) {
-                const int64_t to = (line * width + at) * channels + c;
-                const int64_t count = channels - c;
-                const vec bias = load_some(weights_.project_out_bias + c, count);
-                store_some(z + to, load_some(x + to, count) + (sums + bias), count);
+            [&](int64_t line, int64_t) {
+                return [=](int64_t at, int64_t c, vec sums) {
+                    const int64_t to = (line * width + at) * channels + c;
+                    const int64_t count = channels - c;
+                    const vec bias = load_some(weights_.project_out_bias + c, count);
+                    store_some(z + to, load_some(x + to, count) + (sums + bias), count);
+                };
             });
     }
 };

@@ -68,9 +68,11 @@ class PairMixer : public PairPlanes<Ratio, Kernel> {
         multiply_lines(
             first, last, width, packed_.project_out, channels,
             [&](int64_t line) { return source_.left(this->plane(line), this->y(line)); },
-            [&](int64_t line, int64_t at, int64_t c, const auto& sums) {
-                const int64_t to = (line * width + at) * channels + c;
-                store_residual(z + to, x + to, weights_.project_out_bias + c, sums, channels - c);
+            [&](int64_t line, int64_t) {
+                return [=](int64_t at, int64_t c, const auto& sums) {
+                    const int64_t to = (line * width + at) * channels + c;
+                    store_residual(z + to, x + to, weights_.project_out_bias + c, sums, channels - c);
+                };
             });
     }
 };

@@ -23,8 +23,8 @@ class NormGradient {
         worker.share(channels_, [&](int64_t c) {
             double total = 0, product = 0;
             for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-                total += partial_[(chunk * inner() + c) * 2];
-                product += partial_[(chunk * inner() + c) * 2 + 1];
+                total += partial_[chunk * inner() * 2 + c];
+                product += partial_[(chunk * 2 + 1) * inner() + c];
             }
             mean_[c] = static_cast<float>(total / voxels_);
             product_[c] = static_cast<float>(product / voxels_);
@@ -61,10 +61,10 @@ class NormGradient {
                     total += value;
                     product += value * ((load_some(x + at, count) - mean) * scale);
                 }
-                for (int lane = 0; lane < kLanes; ++lane) {
-                    result[(c + lane) * 2] += total[lane];
-                    result[(c + lane) * 2 + 1] += product[lane];
-                }
+                float totals[kLanes], products[kLanes];
+                store(totals, total), store(products, product);
+                for (int lane = 0; lane < kLanes; ++lane) result[c + lane] += totals[lane];
+                for (int lane = 0; lane < kLanes; ++lane) result[inner() + c + lane] += products[lane];
             }
     }
 

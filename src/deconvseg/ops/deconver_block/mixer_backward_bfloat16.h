@@ -96,8 +96,11 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
         multiply_lines(
             first, last, width, reversed_.project_out, inner * Ratio,
             [&](int64_t line) { return PairLeft{rows + (line - first) * width * inner, inner, 1, inner}; },
-            [&](int64_t line, int64_t x, int64_t c, const auto& sums) {
-                store_sums(direct_.at(this->plane(line), this->y(line), x, c), sums, 2 * kLanes);
+            [&](int64_t line, int64_t column) {
+                return [to = PanelOf(direct_, this->plane(line), this->y(line), column)](int64_t x, int64_t c,
+                                                                                         const auto& sums) {
+                    store_sums(to.at(x, c), sums, 2 * kLanes);
+                };
             });
         for (int64_t line = first; line < last; ++line)
             pair_voxels(left_ + (line - begin) * paired() * inner, rows + (line - first) * width * inner, width, inner);
@@ -211,8 +214,13 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
         multiply_lines(
             first, last, width, reversed_.source, inner,
             [&](int64_t line) { return PairLeft{total + (line - first) * width * sources, sources, 1, sources}; },
-            [&](int64_t line, int64_t at, int64_t c, const auto& sums) {
-                finish_image(before + ((line - first) * width + at) * inner + c, line, at, c, sums);
+            [&](int64_t line, int64_t column) {
+                const PanelOf grad(grad_image_, this->plane(line), this->y(line), column);
+                const bfloat16 *image = this->line_of(image_, line, column / kLanes),
+                               *next = this->line_of(image_, line, column / kLanes + 1);
+                return [=, rows = before + (line - first) * width * inner](int64_t at, int64_t c, const auto& sums) {
+                    finish_image(rows + at * inner + c, grad, at, c, {image, next}, sums);
+                };
             });
         multiply(PairLeft{before, inner, 1, inner}, (last - first) * width, reversed_.project_in, channels,
                  [&](int64_t row, int64_t c, const auto& sums) {
@@ -248,13 +256,13 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
     }
 
     template <int Vectors>
-    void finish_image(bfloat16* to, int64_t line, int64_t x, int64_t c, const vec (&sums)[Vectors]) const {
+    static void finish_image(bfloat16* to, const PanelOf<float>& grad, int64_t x, int64_t c,
+                             const bfloat16* const (&lines)[2], const vec (&sums)[Vectors]) {
         vec values[Vectors];
 #pragma GCC unroll 2
         for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = c / kLanes + v;
-            const vec total = load(grad_image_.line(this->plane(line), block, this->y(line)) + x * kLanes) + sums[v];
-            const vec image = first_of(load_pairs(this->line_of(image_, line, block) + x * 2 * kLanes));
+            const vec total = load(grad.at(x, c + v * kLanes)) + sums[v];
+            const vec image = first_of(load_pairs(lines[v] + x * 2 * kLanes));
             values[v] = image > 0.0f ? total : vec{};
         }
         store_all(to, values);

@@ -24,21 +24,13 @@ struct PackedBackward {
     void fill(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, sources = channels * shape.ratio, hidden = shape.hidden;
         const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
-        pack(worker, project_in, inner, channels, [&](int64_t k, int64_t column) {
-            return k < channels ? weights.project_in[k * channels + column] : 0.0f;
-        });
-        pack(worker, source, inner_sources, inner, [&](int64_t k, int64_t column) {
-            const int64_t e = source_channel(shape, k);
-            return e >= 0 && column < channels ? weights.source[e * channels + column] : 0.0f;
-        });
-        pack(worker, project_out, channels, inner_sources, [&](int64_t k, int64_t column) {
-            const int64_t e = source_channel(shape, column);
-            return e >= 0 ? weights.project_out[k * sources + e] : 0.0f;
-        });
-        pack(worker, expand, hidden, channels,
-             [&](int64_t k, int64_t column) { return weights.expand[k * channels + column]; });
-        pack(worker, contract, channels, hidden,
-             [&](int64_t k, int64_t column) { return weights.contract[k * hidden + column]; });
+        const auto row = in_order(channels, 1);
+        pack(worker, project_in, inner, channels, weights.project_in, in_order(channels, channels), row);
+        pack(worker, source, inner_sources, inner, weights.source, in_blocks(shape, channels), row);
+        pack(worker, project_out, channels, inner_sources, weights.project_out, in_order(channels, sources),
+             in_blocks(shape, 1));
+        pack(worker, expand, hidden, channels, weights.expand, in_order(hidden, channels), row);
+        pack(worker, contract, channels, hidden, weights.contract, in_order(channels, hidden), in_order(hidden, 1));
     }
 
     Buffer project_in, source, project_out, expand, contract;

@@ -19,23 +19,13 @@ struct PackedPairsBackward {
     void fill(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, sources = channels * shape.ratio, hidden = shape.hidden;
         const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
-        pack(worker, project_in, inner, channels, [&](int64_t k, int64_t column) {
-            return k < channels ? weights.project_in[k * channels + column] : 0.0f;
-        });
-        pack(worker, source, inner_sources, inner, [&](int64_t k, int64_t column) {
-            const int64_t e = paired_channel(shape, k);
-            return e >= 0 && column < channels ? weights.source[e * channels + column] : 0.0f;
-        });
-        pack(worker, project_out, inner, inner_sources, [&](int64_t k, int64_t column) {
-            const int64_t e = source_channel(shape, column);
-            return e >= 0 && k < channels ? weights.project_out[k * sources + e] : 0.0f;
-        });
-        pack(worker, expand, shape.inner_hidden(), channels, [&](int64_t k, int64_t column) {
-            return k < hidden ? weights.expand[k * channels + column] : 0.0f;
-        });
-        pack(worker, contract, inner, hidden, [&](int64_t k, int64_t column) {
-            return k < channels ? weights.contract[k * hidden + column] : 0.0f;
-        });
+        const auto row = in_order(channels, 1);
+        pack(worker, project_in, inner, channels, weights.project_in, in_order(channels, channels), row);
+        pack(worker, source, inner_sources, inner, weights.source, in_paired_blocks(shape, channels), row);
+        pack(worker, project_out, inner, inner_sources, weights.project_out, in_order(channels, sources),
+             in_blocks(shape, 1));
+        pack(worker, expand, shape.inner_hidden(), channels, weights.expand, in_order(hidden, channels), row);
+        pack(worker, contract, inner, hidden, weights.contract, in_order(channels, hidden), in_order(hidden, 1));
     }
 
     BufferOf<bfloat16> project_in, source, project_out, expand, contract;

@@ -16,6 +16,11 @@ inline int64_t paired_channel(const Shape& shape, int64_t k) {
     return channel < shape.channels ? channel * shape.ratio + j / (2 * kLanes) * 2 + j % 2 : -1;
 }
 
+// Their offsets for pack(), as in_blocks().
+inline auto in_paired_blocks(const Shape& shape, int64_t step) {
+    return [&shape, step](int64_t k) { return paired_channel(shape, k) * step; };
+}
+
 // Parameters in the order in which the matrix products and row kernels read them.
 struct PackedPairs {
     explicit PackedPairs(const Shape& shape)
@@ -36,17 +41,10 @@ struct PackedPairs {
     void fill_mixer(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, sources = channels * shape.ratio, taps = shape.taps();
         const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
-        pack(worker, project_in, inner, inner, [&](int64_t k, int64_t column) {
-            return k < channels && column < channels ? weights.project_in[column * channels + k] : 0.0f;
-        });
-        pack(worker, source, inner, inner_sources, [&](int64_t k, int64_t column) {
-            const int64_t e = source_channel(shape, column);
-            return k < channels && e >= 0 ? weights.source[e * channels + k] : 0.0f;
-        });
-        pack(worker, project_out, inner_sources, channels, [&](int64_t k, int64_t column) {
-            const int64_t e = paired_channel(shape, k);
-            return e >= 0 ? weights.project_out[column * sources + e] : 0.0f;
-        });
+        pack(worker, project_in, inner, inner, weights.project_in, in_order(channels, 1), in_order(channels, channels));
+        pack(worker, source, inner, inner_sources, weights.source, in_order(channels, 1), in_blocks(shape, channels));
+        pack(worker, project_out, inner_sources, channels, weights.project_out, in_paired_blocks(shape, 1),
+             in_order(channels, sources));
         worker.share(shape.blocks(), [&](int64_t block) {
             const int64_t per = shape.ratio * kLanes;
             ndc::pack_pairs(filters + block * taps * per, adjoint + block * adjoint_size(shape),
@@ -65,12 +63,9 @@ struct PackedPairs {
 
     void fill_mlp(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, hidden = shape.hidden;
-        pack(worker, expand, shape.inner(), hidden, [&](int64_t k, int64_t column) {
-            return k < channels ? weights.expand[column * channels + k] : 0.0f;
-        });
-        pack(worker, contract, shape.inner_hidden(), channels, [&](int64_t k, int64_t column) {
-            return k < hidden ? weights.contract[column * hidden + k] : 0.0f;
-        });
+        pack(worker, expand, shape.inner(), hidden, weights.expand, in_order(channels, 1), in_order(hidden, channels));
+        pack(worker, contract, shape.inner_hidden(), channels, weights.contract, in_order(hidden, 1),
+             in_order(channels, hidden));
     }
 
     BufferOf<bfloat16> project_in, source, project_out, expand, contract, filters, adjoint;
@@ -113,9 +108,6 @@ class PairPlanes {
     bfloat16* line_of(const PairRing& ring, int64_t line, int64_t block) const {
         return ring.line(plane(line), block, y(line));
     }
-    bfloat16* at(const PairRing& ring, int64_t line, int64_t x, int64_t column) const {
-        return ring.at(plane(line), y(line), x, column);
-    }
 
     // The planes around a line of a block, in the form that row kernels take.
     struct Taps {
@@ -149,8 +141,10 @@ class PairPlanes {
         multiply_lines(
             first, last, width, packed_.source, inner * Ratio,
             [&](int64_t line) { return PairLeft{image + (line - first) * width * inner, inner, 1, inner}; },
-            [&](int64_t line, int64_t x, int64_t c, const auto& sums) {
-                store_sources(at(source_, line, x, c), packed_.source_bias + c, sums);
+            [&](int64_t line, int64_t column) {
+                return [this, to = PanelOf(source_, plane(line), y(line), column)](int64_t x, int64_t c, const auto& sums) {
+                    store_sources(to.at(x, c), packed_.source_bias + c, sums);
+                };
             });
     }
 

@@ -123,7 +123,23 @@ void share_lines(const Worker& worker, const Shape& shape, int64_t first_plane, 
     });
 }
 
-// A matrix product for each of some lines, panel by panel: left(line), finish(line, x, column, sums).
+// Where sums of some columns go in row y of a ring. The address of a column takes divisions, so it is computed once for a
+// line and a panel of columns, not for each voxel.
+template <class T>
+class PanelOf {
+  public:
+    PanelOf(const RingOf<T>& ring, int64_t plane, int64_t y, int64_t column) : pixel_(ring.pixel()), column_(column) {
+        for (int v = 0; v < kTileVectors; ++v) of_[v] = ring.at(plane, y, 0, column + v * kLanes);
+    }
+    T* at(int64_t x, int64_t column) const { return of_[(column - column_) / kLanes] + x * pixel_; }
+
+  private:
+    T* of_[kTileVectors];
+    int64_t pixel_, column_;
+};
+
+// A matrix product for each of some lines, panel by panel: left(line) is the left matrix, and finish(line, column) returns
+// the function (x, column, sums) that takes the sums of the panel beginning at `column`.
 template <class T, class Lefts, class Finish>
 void multiply_lines(int64_t first, int64_t last, int64_t width, const BufferOf<T>& packed, int64_t columns,
                     Lefts left, Finish finish) {
@@ -133,19 +149,30 @@ void multiply_lines(int64_t first, int64_t last, int64_t width, const BufferOf<T
         for (int64_t line = first; line < last; ++line) {
             const LeftOf<T> of = left(line);
             depth = of.depth * of.segments;
-            multiply_column(of, width, panel, columns, column,
-                            [&](int64_t x, int64_t c, const auto& sums) { finish(line, x, c, sums); });
+            multiply_column(of, width, panel, columns, column, finish(line, column));
         }
         panel += packed_size<T>(depth, kTileColumns);
     }
 }
 
-// Pack (depth x columns) weights, given by value(k, column); each worker packs a share of the panels.
-template <class T, class Value>
-void pack(const Worker& worker, const BufferOf<T>& packed, int64_t depth, int64_t columns, Value value) {
+// Pack the (depth x columns) weights from[k_at(k) + column_at(column)]; each worker packs a share of the panels. A negative
+// offset is that of a row or column of zeros.
+template <class T, class KAt, class ColumnAt>
+void pack(const Worker& worker, const BufferOf<T>& packed, int64_t depth, int64_t columns, const float* from, KAt k_at,
+          ColumnAt column_at) {
     worker.share((columns + kTileColumns - 1) / kTileColumns, [&](int64_t panel) {
-        pack_panel(packed + panel * packed_size<T>(depth, kTileColumns), depth, columns, panel * kTileColumns, value);
+        pack_panel(packed + panel * packed_size<T>(depth, kTileColumns), depth, columns, panel * kTileColumns, from, k_at,
+                   column_at);
     });
+}
+
+// Offsets for pack() of rows or columns that are `step` apart: of the first `count` ones, before padding; and of sources in
+// blocked order.
+inline auto in_order(int64_t count, int64_t step) {
+    return [=](int64_t i) { return i < count ? i * step : -1; };
+}
+inline auto in_blocks(const Shape& shape, int64_t step) {
+    return [&shape, step](int64_t i) { return source_channel(shape, i) * step; };
 }
 
 // Mean and reciprocal standard deviation of each channel of (voxels, channels), the same for any number of threads.
@@ -169,9 +196,10 @@ class Statistics {
         worker.share(channels_, [&](int64_t c) {
             double average = 0, squares = 0, count = 0;
             for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-                const double* of = &partial_[(chunk * inner() + c) * 2];
+                const double* of = &partial_[chunk * inner() * 2 + c];
                 const double n = voxels_ * (chunk + 1) / chunks_ - voxels_ * chunk / chunks_;
-                merge(average, squares, count, of[0], of[1], n);
+                merge(average, squares, count, of[0], of[inner()], n);
+                count += n;
             }
             mean[c] = static_cast<float>(average);
             scale[c] = static_cast<float>(1 / std::sqrt(squares / voxels_ + eps_));
@@ -196,14 +224,16 @@ class Statistics {
   private:
     int64_t inner() const { return static_cast<int64_t>(mean.size()); }
 
-    static void merge(double& mean, double& squares, double& count, double other, double other_squares, double n) {
+    // Add the statistics of n voxels to those of `count` voxels.
+    DECONVSEG_INLINE static void merge(double& mean, double& squares, double count, double other, double other_squares,
+                                       double n) {
         const double step = other - mean, total = count + n;
         mean += step * n / total;
         squares += other_squares + step * step * count * n / total;
-        count = total;
     }
 
-    // Two passes over a few voxels at a time, which stay in cache; one pass would suffer cancellation.
+    // Two passes over a few voxels at a time, which stay in cache; one pass would suffer cancellation. The result has the
+    // means of all channels, then the sums of squares.
     template <class T>
     void sum(const T* x, int64_t first, int64_t last, double* result) const {
         std::fill(result, result + inner() * 2, 0.0);
@@ -217,10 +247,14 @@ class Statistics {
                     const vec away = load_some(x + v * channels_ + c, channels_ - c) - average;
                     squares += away * away;
                 }
-                for (int lane = 0; lane < kLanes; ++lane) {
-                    double count = from - first, *of = result + (c + lane) * 2;
-                    merge(of[0], of[1], count, average[lane], squares[lane], n);
-                }
+                // Local copies, which do not alias, so that the compiler merges several lanes at a time.
+                float averages[kLanes], sums[kLanes];
+                store(averages, average), store(sums, squares);
+                double *means = result + c, *totals = result + inner() + c, mean[kLanes], total_squares[kLanes];
+                std::copy_n(means, kLanes, mean), std::copy_n(totals, kLanes, total_squares);
+                for (int i = 0; i < kLanes; ++i)
+                    merge(mean[i], total_squares[i], from - first, averages[i], sums[i], n);
+                std::copy_n(mean, kLanes, means), std::copy_n(total_squares, kLanes, totals);
             }
         }
     }

@@ -1,7 +1,7 @@
 // Matrix products of a few thousand rows at a time, with operands in cache.
 #pragma once
 
-#include "simd.h"
+#include "lanes.h"
 
 #if defined(__AVX512BF16__)
 #include "bfloat16.h"
@@ -25,6 +25,7 @@ struct Operands<float> {
     DECONVSEG_INLINE static vec left(const float* from) { return splat(*from); }
     DECONVSEG_INLINE static vec add(vec sum, vec a, vec b) { return sum + a * b; }
     DECONVSEG_INLINE static float stored(float value) { return value; }
+    DECONVSEG_INLINE static void store_rows(float* to, const vec* rows) { store(to, rows[0]); }
 };
 
 #if defined(__AVX512BF16__)
@@ -35,6 +36,7 @@ struct Operands<bfloat16> {
     DECONVSEG_INLINE static pairs left(const bfloat16* from) { return splat_pair(from); }
     DECONVSEG_INLINE static vec add(vec sum, pairs a, pairs b) { return add_products(sum, a, b); }
     DECONVSEG_INLINE static bfloat16 stored(float value) { return rounded(value); }
+    DECONVSEG_INLINE static void store_rows(bfloat16* to, const vec* rows) { store_pairs(to, pair_up(rows[0], rows[1])); }
 };
 #endif
 
@@ -58,6 +60,48 @@ void pack_panel(T* panel, int64_t depth, int64_t columns, int64_t first, Value v
             for (int64_t k = from; k < to; ++k)
                 panel[(k / kDepth * kTileColumns + j) * kDepth + k % kDepth] =
                     Operands<T>::stored(first + j < columns && k < depth ? value(k, first + j) : 0.0f);
+    }
+}
+
+// A square of a matrix: tile[i] has from[of_k[i] + of_column[lane]], or 0 where an offset is negative.
+DECONVSEG_INLINE void load_square(vec (&tile)[kLanes], const float* from, const int64_t* of_k, const int64_t* of_column) {
+    const auto in_order = [](const int64_t* offsets) {
+        bool yes = offsets[0] >= 0;
+        for (int i = 1; i < kLanes; ++i) yes = yes && offsets[i] == offsets[0] + i;
+        return yes;
+    };
+    if (in_order(of_k)) {
+        for (int i = 0; i < kLanes; ++i) tile[i] = of_column[i] < 0 ? vec{} : load(from + of_k[0] + of_column[i]);
+        transpose(tile);
+    } else if (in_order(of_column)) {
+        for (int i = 0; i < kLanes; ++i) tile[i] = of_k[i] < 0 ? vec{} : load(from + of_k[i] + of_column[0]);
+    } else {
+        for (int i = 0; i < kLanes; ++i) {
+            float row[kLanes];
+            for (int j = 0; j < kLanes; ++j)
+                row[j] = of_k[i] < 0 || of_column[j] < 0 ? 0.0f : from[of_k[i] + of_column[j]];
+            tile[i] = load(row);
+        }
+    }
+}
+
+// The same of the matrix from[k_at(k) + column_at(column)]; a negative offset is that of a row or column of zeros. The
+// offsets are computed once for a panel, and squares are moved by whole vectors where offsets follow one another.
+template <class T, class KAt, class ColumnAt>
+void pack_panel(T* panel, int64_t depth, int64_t columns, int64_t first, const float* from, KAt k_at,
+                ColumnAt column_at) {
+    constexpr int64_t kDepth = Operands<T>::kDepth;
+    const int64_t whole = (depth + kDepth - 1) / kDepth * kDepth;
+    int64_t of_column[kTileColumns], of_k[kLanes];
+    for (int64_t j = 0; j < kTileColumns; ++j) of_column[j] = first + j < columns ? column_at(first + j) : -1;
+    for (int64_t k = 0; k < whole; k += kLanes) {
+        for (int64_t i = 0; i < kLanes; ++i) of_k[i] = k + i < depth ? k_at(k + i) : -1;
+        for (int v = 0; v < kTileVectors; ++v) {
+            vec tile[kLanes];
+            load_square(tile, from, of_k, of_column + v * kLanes);
+            for (int64_t i = 0; i < kLanes && k + i < whole; i += kDepth)
+                Operands<T>::store_rows(panel + (k + i) * kTileColumns + v * kLanes * kDepth, tile + i);
+        }
     }
 }
 

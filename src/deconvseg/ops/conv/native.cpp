@@ -148,12 +148,15 @@ void spread(const Shape& shape, const float* low, const float* weight, const flo
 // gradient[k][n] = sum over low voxels of the receptive field (k) times low (n); total[n] += sum of low, if given.
 void weigh(const Shape& shape, const float* low, const float* high, float* gradient, float* total) {
     constexpr int64_t kWidth = 64;
-    const int64_t columns = shape.low_channels, inner = padded(columns), voxels = shape.low_voxels();
-    const int64_t depth = shape.depth();
-    const int64_t lines = std::clamp<int64_t>((int64_t{1} << 19) / (depth * kWidth), 2, 32), rows = lines * kWidth;
-    // Images are read in place where their rows are those of the product.
-    const bool seen_in_place = shape.pointwise(), whole = columns % kLanes == 0;
-    Buffer seen(seen_in_place ? 0 : rows * depth), grads(whole ? 0 : rows * inner);
+    const int64_t columns = shape.low_channels, depth = shape.depth(), voxels = shape.low_voxels();
+    // Images are read in place where their rows are those of the product. Wide rows are copied: those of a power of two
+    // would share a few sets of the cache.
+    const bool seen_in_place = shape.pointwise() && depth < 8 * kLanes;
+    const bool whole = columns % kLanes == 0 && columns < 8 * kLanes;
+    const int64_t seen_row = seen_in_place ? depth : depth + kLanes, inner = whole ? columns : padded(columns) + kLanes;
+    const int64_t lines = std::clamp<int64_t>((int64_t{1} << 19) / (depth * kWidth), 2, 32);
+    const int64_t rows = std::min(lines * kWidth, (voxels + kWidth - 1) / kWidth * kWidth);
+    Buffer seen(seen_in_place ? 0 : rows * seen_row), grads(whole ? 0 : rows * inner);
     std::fill_n(gradient, depth * columns, 0.0f);
     run_team(shape.threads, [&](const Worker& worker) {
         for (int64_t from = 0; from < voxels; from += rows) {
@@ -161,7 +164,7 @@ void weigh(const Shape& shape, const float* low, const float* high, float* gradi
             if (!seen_in_place || !whole) {
                 worker.share((count + kWidth - 1) / kWidth, [&](int64_t line) {
                     const int64_t at = line * kWidth, end = std::min(count, at + kWidth);
-                    if (!seen_in_place) gather(shape, high, from + at, from + end, seen + at * depth, depth);
+                    if (!seen_in_place) gather(shape, high, from + at, from + end, seen + at * seen_row, seen_row);
                     if (!whole)
                         for (int64_t voxel = at; voxel < end; ++voxel)
                             for (int64_t c = 0; c < columns; c += kLanes)
@@ -171,10 +174,10 @@ void weigh(const Shape& shape, const float* low, const float* high, float* gradi
             }
             const float* left = seen_in_place ? high + from * depth : seen;
             const float* right = whole ? low + from * columns : grads;
-            const auto rows_of = [&](int64_t line, int64_t row) { return left + line * kWidth * depth + row; };
+            const auto rows_of = [&](int64_t line, int64_t row) { return left + line * kWidth * seen_row + row; };
             const auto columns_of = [&](int64_t line, int64_t c) { return right + line * kWidth * inner + c; };
             const auto add = [&](int64_t first, int64_t last, int64_t width) {
-                add_outer(worker, gradient, depth, columns, first, last, width, rows_of, depth, columns_of, inner);
+                add_outer(worker, gradient, depth, columns, first, last, width, rows_of, seen_row, columns_of, inner);
                 if (total != nullptr) add_columns(worker, total, columns, first, last, width, columns_of, inner);
                 worker.meet();
             };

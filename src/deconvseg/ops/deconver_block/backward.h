@@ -42,10 +42,12 @@ class MixerBackward : public Planes<Ratio, Kernel> {
         for (const Ring* ring : {&updated_, &grad_source_, &grad_numerator_, &grad_denominator_, &grad_image_,
                                  &grad_explained_})
             ring->clear(worker);
+        const int64_t sources = shape_.inner() * Ratio;
+        worker.share(sources, [&](int64_t row) {
+            std::fill_n(sum_source_ + row * shape_.channels, shape_.channels, 0.0f);
+            std::fill_n(sum_project_out_ + row * shape_.channels, shape_.channels, 0.0f);
+        });
         if (worker.index != 0) return;
-        const int64_t channels = shape_.channels, sources = shape_.inner() * Ratio;
-        std::fill_n(static_cast<float*>(sum_source_), channels * sources, 0.0f);
-        std::fill_n(static_cast<float*>(sum_project_out_), channels * sources, 0.0f);
         std::fill_n(static_cast<float*>(sum_source_bias_), sources, 0.0f);
         std::fill_n(static_cast<float*>(sum_filters_), parts(shape_) * shape_.blocks() * shape_.taps() * kPer, 0.0f);
     }
@@ -261,7 +263,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
 template <int Ratio, int Kernel>
 void backward(const Shape& shape, const Weights& weights, const Gradients& gradients, const float* x, const float* z,
               const float* grad) {
-    Packed packed(shape);
+    Packed packed(shape, Pass::kBackward);
     PackedBackward reversed(shape);
     Statistics of_x(shape), of_z(shape);
     NormGradient norm(shape);

@@ -10,7 +10,7 @@ namespace deconvseg::block {
 template <int Ratio, int Kernel>
 void backward_in_bfloat16(const Shape& shape, const Weights& weights, const WeightGradients& gradients,
                           const bfloat16* x, const bfloat16* z, const bfloat16* grad, bfloat16* grad_x) {
-    const PackedPairs packed(shape);
+    const PackedPairs packed(shape, Pass::kBackward);
     const PackedPairsBackward reversed(shape);
     Statistics of_x(shape), of_z(shape);
     NormGradient norm(shape);

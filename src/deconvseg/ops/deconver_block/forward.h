@@ -10,15 +10,17 @@ namespace deconvseg::block {
 
 // Parameters in the order in which the matrix products and row kernels read them.
 struct Packed {
-    explicit Packed(const Shape& shape)
-        : project_in(packed_size(shape.channels, shape.inner())),
+    Packed(const Shape& shape, Pass pass)
+        : forward(pass == Pass::kForward),
+          project_in(packed_size(shape.channels, shape.inner())),
           source(packed_size(shape.inner(), shape.inner() * shape.ratio)),
-          project_out(packed_size(shape.inner() * shape.ratio, shape.channels)),
+          project_out(forward ? packed_size(shape.inner() * shape.ratio, shape.channels) : 0),
           expand(packed_size(shape.channels, shape.hidden)),
-          contract(packed_size(shape.hidden, shape.channels)),
+          contract(forward ? packed_size(shape.hidden, shape.channels) : 0),
           filters(shape.inner() * shape.ratio * shape.taps()),
           source_bias(shape.inner() * shape.ratio) {}
 
+    bool forward;
     Buffer project_in, source, project_out, expand, contract, filters, source_bias;
 };
 
@@ -28,8 +30,9 @@ inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& 
     pack(worker, packed.project_in, channels, inner, weights.project_in, in_order(channels, 1),
          in_order(channels, channels));
     pack(worker, packed.source, inner, inner_sources, weights.source, in_order(channels, 1), in_blocks(shape, channels));
-    pack(worker, packed.project_out, inner_sources, channels, weights.project_out, in_blocks(shape, 1),
-         in_order(channels, sources));
+    if (packed.forward)
+        pack(worker, packed.project_out, inner_sources, channels, weights.project_out, in_blocks(shape, 1),
+             in_order(channels, sources));
     worker.share(shape.blocks(), [&](int64_t block) {
         const int64_t per = shape.ratio * kLanes;
         float* of = packed.filters + block * taps * per;
@@ -49,7 +52,8 @@ inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& 
 inline void pack_mlp(const Worker& worker, const Shape& shape, const Weights& weights, Packed& packed) {
     const int64_t channels = shape.channels, hidden = shape.hidden;
     pack(worker, packed.expand, channels, hidden, weights.expand, in_order(channels, 1), in_order(hidden, channels));
-    pack(worker, packed.contract, hidden, channels, weights.contract, in_order(hidden, 1), in_order(channels, hidden));
+    if (packed.forward)
+        pack(worker, packed.contract, hidden, channels, weights.contract, in_order(hidden, 1), in_order(channels, hidden));
 }
 
 // Planes of the mixer in ring buffers, and the row kernels of each of its steps.
@@ -249,7 +253,7 @@ class Mlp {
 // y = block(x); z, if given, receives the image between the mixer and the MLP.
 template <int Ratio, int Kernel>
 void forward(const Shape& shape, const Weights& weights, const float* x, float* y, float* z) {
-    Packed packed(shape);
+    Packed packed(shape, Pass::kForward);
     Statistics statistics(shape);
     const Mixer<Ratio, Kernel> mixer(shape, weights, packed);
     const Mlp mlp(shape, weights, packed);

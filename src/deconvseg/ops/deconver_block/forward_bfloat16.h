@@ -126,7 +126,7 @@ class PairMlp {
 // y = block(x); z, if given, receives the image between the mixer and the MLP.
 template <int Ratio, int Kernel>
 void forward_in_bfloat16(const Shape& shape, const Weights& weights, const bfloat16* x, bfloat16* y, bfloat16* z) {
-    const PackedPairs packed(shape);
+    const PackedPairs packed(shape, Pass::kForward);
     Statistics statistics(shape);
     const PairMixer<Ratio, Kernel> mixer(shape, weights, packed);
     const PairMlp mlp(shape, weights, packed);

@@ -52,6 +52,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     x, *weights = inputs[: 1 + _COUNT]
     ctx.numbers = inputs[1 + _COUNT : 3 + _COUNT]
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # no image of zeros for `between`, which has no gradient
     ctx.save_for_backward(x, output[1], *weights)
 
 

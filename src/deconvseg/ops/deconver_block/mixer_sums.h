@@ -23,12 +23,13 @@ class MixerSums {
           of_block_(shape.taps() * shape.ratio * kLanes),
           filters_(parts_ * shape.blocks() * of_block_) {}
 
-    // One worker does it.
     void clear(const Worker& worker) const {
-        if (worker.index != 0) return;
         const int64_t channels = shape_.channels, sources = shape_.inner() * shape_.ratio;
-        std::fill_n(static_cast<float*>(source), channels * sources, 0.0f);
-        std::fill_n(static_cast<float*>(project_out), channels * sources, 0.0f);
+        worker.share(sources, [&](int64_t row) {
+            std::fill_n(source + row * channels, channels, 0.0f);
+            std::fill_n(project_out + row * channels, channels, 0.0f);
+        });
+        if (worker.index != 0) return;
         std::fill_n(static_cast<float*>(source_bias), sources, 0.0f);
         std::fill_n(static_cast<float*>(filters_), parts_ * shape_.blocks() * of_block_, 0.0f);
     }

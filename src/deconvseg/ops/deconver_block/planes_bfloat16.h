@@ -23,12 +23,13 @@ inline auto in_paired_blocks(const Shape& shape, int64_t step) {
 
 // Parameters in the order in which the matrix products and row kernels read them.
 struct PackedPairs {
-    explicit PackedPairs(const Shape& shape)
-        : project_in(packed_size<bfloat16>(shape.inner(), shape.inner())),
+    PackedPairs(const Shape& shape, Pass pass)
+        : forward(pass == Pass::kForward),
+          project_in(packed_size<bfloat16>(shape.inner(), shape.inner())),
           source(packed_size<bfloat16>(shape.inner(), shape.inner() * shape.ratio)),
-          project_out(packed_size<bfloat16>(shape.inner() * shape.ratio, shape.channels)),
+          project_out(forward ? packed_size<bfloat16>(shape.inner() * shape.ratio, shape.channels) : 0),
           expand(packed_size<bfloat16>(shape.inner(), shape.hidden)),
-          contract(packed_size<bfloat16>(shape.inner_hidden(), shape.channels)),
+          contract(forward ? packed_size<bfloat16>(shape.inner_hidden(), shape.channels) : 0),
           filters(shape.inner() * shape.ratio * shape.taps()),
           adjoint(shape.blocks() * adjoint_size(shape)),
           source_bias(shape.inner() * shape.ratio) {}
@@ -43,8 +44,9 @@ struct PackedPairs {
         const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
         pack(worker, project_in, inner, inner, weights.project_in, in_order(channels, 1), in_order(channels, channels));
         pack(worker, source, inner, inner_sources, weights.source, in_order(channels, 1), in_blocks(shape, channels));
-        pack(worker, project_out, inner_sources, channels, weights.project_out, in_paired_blocks(shape, 1),
-             in_order(channels, sources));
+        if (forward)
+            pack(worker, project_out, inner_sources, channels, weights.project_out, in_paired_blocks(shape, 1),
+                 in_order(channels, sources));
         worker.share(shape.blocks(), [&](int64_t block) {
             const int64_t per = shape.ratio * kLanes;
             ndc::pack_pairs(filters + block * taps * per, adjoint + block * adjoint_size(shape),
@@ -64,10 +66,12 @@ struct PackedPairs {
     void fill_mlp(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, hidden = shape.hidden;
         pack(worker, expand, shape.inner(), hidden, weights.expand, in_order(channels, 1), in_order(hidden, channels));
-        pack(worker, contract, shape.inner_hidden(), channels, weights.contract, in_order(hidden, 1),
-             in_order(channels, hidden));
+        if (forward)
+            pack(worker, contract, shape.inner_hidden(), channels, weights.contract, in_order(hidden, 1),
+                 in_order(channels, hidden));
     }
 
+    bool forward;
     BufferOf<bfloat16> project_in, source, project_out, expand, contract, filters, adjoint;
     Buffer source_bias;
 };

@@ -9,6 +9,9 @@
 
 namespace deconvseg::block {
 
+// The backward pass recomputes X, S and the MLP's inner image, but not z and y: it needs no weights of these products.
+enum class Pass { kForward, kBackward };
+
 // Largest number of planes of a kernel.
 constexpr int64_t kDepthTaps = 15;
 

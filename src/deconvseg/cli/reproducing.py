@@ -62,9 +62,16 @@ def reproduce(
 @options.takes(ReproduceOptions, *_OTHERS)
 def compare(
     protocol: Annotated[
-        Path | None, typer.Argument(help="A protocol, a JSON file: copy one from 'deconvseg reproduce NAME --show'.")
+        str | None,
+        typer.Argument(
+            help="A protocol, a JSON file: copy one from 'deconvseg reproduce NAME --show'. Or a comparison of --list."
+        ),
     ] = None,
     output: _Output = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the comparisons of this package, and exit.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the protocol as JSON, to copy and change it, and exit.")
+    ] = False,
     schema: _Schema = False,
     json: options.Json = False,
     **asked: Any,
@@ -79,11 +86,17 @@ def compare(
     if schema:
         print_json(experiments.Protocol.model_json_schema())
         return
+    if listing:
+        _list_comparisons()
+        return
     if protocol is None:
         raise InputError(
             "give the file of a protocol; 'deconvseg reproduce dtc/table-1 --show > mine.json' makes one to change"
         )
-    _make(experiments.compare, str(protocol), output, asked, json=json)
+    if show:
+        print_json(experiments.read_protocol(protocol).model_dump(mode="json", exclude_defaults=True))
+        return
+    _make(experiments.compare, protocol, output, asked, json=json)
 
 
 def _make(
@@ -122,6 +135,18 @@ def _list() -> None:
         rows.append([name, found.title.partition(": ")[2] or found.title, datasets, str(len(found.rows)), figures])
     print_table("Tables of the papers", ["name", "what", "data", "rows", "figures"], rows)
     echo("deconvseg reproduce NAME --data FOLDER -o OUT; --scale 0.01 rehearses it")
+
+
+def _list_comparisons() -> None:
+    from deconvseg.experiments import list_comparisons, read_protocol
+
+    rows = []
+    for name in list_comparisons():
+        found = read_protocol(name)
+        datasets = ", ".join(dataset.name for dataset in found.datasets)
+        rows.append([name, found.title, datasets, str(len(found.rows)), str(len(found.seeds))])
+    print_table("Comparisons of this package", ["name", "what", "data", "rows", "seeds"], rows)
+    echo("deconvseg compare NAME --data FOLDER -o OUT; --scale 0.01 rehearses it")
 
 
 def _print(result: "TableResult") -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deconvseg.experiments.executor import Processes, Serial, choose_executor
     from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
     from deconvseg.experiments.predicting import predict_many
-    from deconvseg.experiments.protocols.reading import list_protocols, read_protocol
+    from deconvseg.experiments.protocols.reading import list_comparisons, list_protocols, read_protocol
     from deconvseg.experiments.protocols.reproduce import compare, reproduce
     from deconvseg.experiments.protocols.schema import (
         Protocol,
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         ProtocolDataset,
         ProtocolFigure,
         ProtocolRow,
+        ProtocolSetting,
+        ProtocolTime,
     )
     from deconvseg.experiments.result import CrossValidation
     from deconvseg.experiments.tasks import Executor, Outcome, Share, Task
@@ -39,6 +41,8 @@ __all__ = [
     "ProtocolDataset",
     "ProtocolFigure",
     "ProtocolRow",
+    "ProtocolSetting",
+    "ProtocolTime",
     "ScoredFolds",
     "Serial",
     "Share",
@@ -47,6 +51,7 @@ __all__ = [
     "choose_postprocessing",
     "compare",
     "crossval",
+    "list_comparisons",
     "list_protocols",
     "predict_many",
     "read_protocol",
@@ -59,9 +64,17 @@ _HOME = {
     "executor": ("Processes", "Serial", "choose_executor"),
     "postprocessing": ("HeldOutCase", "choose_postprocessing"),
     "predicting": ("predict_many",),
-    "protocols.reading": ("list_protocols", "read_protocol"),
+    "protocols.reading": ("list_comparisons", "list_protocols", "read_protocol"),
     "protocols.reproduce": ("compare", "reproduce"),
-    "protocols.schema": ("Protocol", "ProtocolColumn", "ProtocolDataset", "ProtocolFigure", "ProtocolRow"),
+    "protocols.schema": (
+        "Protocol",
+        "ProtocolColumn",
+        "ProtocolDataset",
+        "ProtocolFigure",
+        "ProtocolRow",
+        "ProtocolSetting",
+        "ProtocolTime",
+    ),
     "result": ("CrossValidation",),
     "testing": ("ScoredFolds",),
     "tasks": ("Executor", "Outcome", "Share", "Task"),

@@ -34,8 +34,8 @@ _READING = ("image", "mask", "labels", "exclude")
 class ScoredFolds:
     """The metrics of the test cases: of each fold's model, and of their ``average``, the mean of their probabilities.
 
-    ``average`` is None until all folds are finished. ``failed`` has the reasons of failures by the name of the folder,
-    ``fold_0`` … or ``average``.
+    ``average`` is None of a single fold, and until all folds are finished. ``failed`` has the reasons of failures by
+    the name of the folder, ``fold_0`` … or ``average``.
 
     Example:
         >>> from deconvseg.experiments import crossval
@@ -156,7 +156,8 @@ def score_tests(
     Masks of the same weights are kept. A model that fails does not stop the others.
     """
     members = {f"fold_{fold}": [fold] for fold in done}
-    if len(done) == folds:
+    # The mean of a single model is that model.
+    if len(done) == folds > 1:
         members[AVERAGE] = list(done)
     tasks = {_key(name): name for name in members}
     failed: dict[str, str] = {}

@@ -43,6 +43,8 @@ class Deconver(UShapedNetwork):
         deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
             is on.
         decoder_depths: blocks per decoder stage, from the lowest resolution up; ``None`` means one per stage.
+        mixing: what computes the source in each block: ``"ndc"``, or for ablations ``"depthwise"``
+            (:class:`~deconvseg.nn.DepthwiseSource`) or ``"none"`` (:class:`~deconvseg.nn.InitialSource`).
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest
@@ -76,6 +78,7 @@ class Deconver(UShapedNetwork):
         upsampling: Upsampling = "transposed",
         deep_supervision_heads: int = 0,
         decoder_depths: Sequence[int] | None = None,
+        mixing: str = "ndc",
     ) -> None:
         if kernel_size is None:
             kernel_size = _FILTERS.get(spatial_dims, 5)
@@ -85,7 +88,7 @@ class Deconver(UShapedNetwork):
         steps = strides_per_stage(2 if strides is None else strides, spatial_dims, stages)
         kernels = kernels_per_stage(kernel_size, spatial_dims, stages)
         options: dict[str, Any] = {"ratio": ratio, "groups": groups, "iterations": iterations, "eps": eps}
-        options |= {"mlp_ratio": mlp_ratio, "norm": norm}
+        options |= {"mlp_ratio": mlp_ratio, "norm": norm, "mixing": mixing}
 
         def blocks(stage: int, depth: int) -> nn.Sequential:
             return nn.Sequential(*(DeconverBlock(widths[stage], kernels[stage], **options) for _ in range(depth)))

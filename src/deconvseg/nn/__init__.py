@@ -1,6 +1,7 @@
 """Layers with parameters: nonnegative deconvolution, its mixer and block; upsampling; Mamba."""
 
 from deconvseg.nn.block import DeconverBlock, DeconvMixer
+from deconvseg.nn.controls import DepthwiseSource, InitialSource
 from deconvseg.nn.factorizer import FactorizerBlock, NMFMixer
 from deconvseg.nn.mamba import Mamba, SiameseMamba
 from deconvseg.nn.ndc import NDC
@@ -29,8 +30,10 @@ __all__ = [
     "SAPA",
     "DeconvMixer",
     "DeconverBlock",
+    "DepthwiseSource",
     "DySample",
     "FactorizerBlock",
+    "InitialSource",
     "Mamba",
     "NMFMixer",
     "SiameseMamba",

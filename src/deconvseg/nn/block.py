@@ -6,6 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from deconvseg.errors import check_choice
+from deconvseg.nn.controls import MIXING, InitialSource
 from deconvseg.nn.conv import Conv2d, Conv3d
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.fusion import guard_calls, why_apart
@@ -23,7 +25,9 @@ from deconvseg.ops.torch_internals import constant_to_compilers
 class DeconvMixer(nn.Module):
     """Pointwise convolution, ReLU, nonnegative deconvolution, pointwise convolution (Eq. 6).
 
-    The arguments are those of :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
+    ``mixing`` is what computes the source: ``"ndc"``, or for ablations ``"depthwise"``
+    (:class:`~deconvseg.nn.DepthwiseSource`) or ``"none"`` (:class:`~deconvseg.nn.InitialSource`). The other arguments
+    are those of :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
 
     Example:
         >>> import torch
@@ -43,10 +47,14 @@ class DeconvMixer(nn.Module):
         eps: float = 1e-8,
         *,
         spatial_dims: int | None = None,
+        mixing: str = "ndc",
     ) -> None:
         super().__init__()
-        self.ndc = NDC(channels, kernel_size, ratio, groups, iterations, eps, spatial_dims=spatial_dims)
-        conv = CONV[self.ndc.filters.ndim - 2]
+        check_choice(mixing, MIXING, "mixing")
+        layer = MIXING[mixing](channels, kernel_size, ratio, groups, iterations, eps, spatial_dims=spatial_dims)
+        # The layers of ablations keep the name.
+        self.ndc = cast(NDC, layer)
+        conv = CONV[layer.initial_source.weight.ndim - 2]
         self.project_in = conv(channels, channels, kernel_size=1, bias=False)
         self.project_out = conv(self.ndc.source_channels, channels, kernel_size=1)
 
@@ -60,7 +68,7 @@ class DeconverBlock(nn.Module):
     """A transformer-like block with a Deconv Mixer in place of attention (Eq. 4 and 5).
 
     ``mlp_ratio`` is the expansion factor α of the MLP and ``norm`` the name of the normalisation before each half;
-    the other arguments are those of :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
+    the other arguments are those of :class:`~deconvseg.nn.DeconvMixer`. Shapes: input and output (B, C, \\*S).
 
     Example:
         >>> import torch
@@ -82,10 +90,12 @@ class DeconverBlock(nn.Module):
         mlp_ratio: float = 4,
         norm: str = "instance",
         spatial_dims: int | None = None,
+        mixing: str = "ndc",
     ) -> None:
         super().__init__()
-        mixer = DeconvMixer(channels, kernel_size, ratio, groups, iterations, eps, spatial_dims=spatial_dims)
-        axes = mixer.ndc.filters.ndim - 2
+        own = (channels, kernel_size, ratio, groups, iterations, eps)
+        mixer = DeconvMixer(*own, spatial_dims=spatial_dims, mixing=mixing)
+        axes = mixer.project_in.weight.ndim - 2
         self.norm1 = create_norm(norm, channels, axes)
         self.mixer = mixer
         self.norm2 = create_norm(norm, channels, axes)
@@ -109,11 +119,13 @@ class DeconverBlock(nn.Module):
 
     def explain_backend(self) -> Choice:
         """Return the backend for inputs of the filters' device and type; ``reference`` stands for separate layers."""
-        filters = self.mixer.ndc.filters
-        image, reason = filters.new_empty(1, filters.shape[0], *[1] * (filters.ndim - 2)), self._why_layers()
+        weight = self.mixer.project_in.weight
+        image, reason = weight.new_empty(1, weight.shape[0], *[1] * (weight.ndim - 2)), self._why_layers()
         return choose_block(image, () if reason else self._weights(), reason)
 
     def _why_layers(self) -> str | None:
+        if isinstance(self.mixer.ndc, InitialSource):
+            return f"its mixer has {type(self.mixer.ndc).__name__} in place of nonnegative deconvolution"
         guard_calls(self, _MODULES)
         return self._why_apart() or self._why_other_equations()
 

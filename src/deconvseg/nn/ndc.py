@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,42 @@ from deconvseg.nn.dimensions import CONV, check_spatial_dims, per_axis
 from deconvseg.ops import ndc_update
 from deconvseg.ops.backends import Choice
 from deconvseg.ops.ndc import choose_update
+
+
+@dataclass(frozen=True)
+class SourceSizes:
+    """The filter size along each axis, the number of groups, and the channels of the source."""
+
+    kernel: tuple[int, ...]
+    groups: int
+    source_channels: int
+
+    @classmethod
+    def of(
+        cls,
+        channels: int,
+        kernel_size: int | Sequence[int],
+        ratio: float,
+        groups: int | None,
+        spatial_dims: int | None,
+    ) -> "SourceSizes":
+        """Return the sizes for the arguments of :class:`NDC`; :class:`InputError` if they do not fit each other."""
+        if spatial_dims is None:
+            spatial_dims = 3 if isinstance(kernel_size, int) else len(kernel_size)
+        check_spatial_dims(spatial_dims, (1, 2, 3))
+        kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
+        if any(size % 2 == 0 for size in kernel):
+            raise InputError(f"kernel_size={kernel_size!r}: deconvolution needs odd sizes, such as 3 or 5")
+        groups = channels if groups is None else groups
+        if groups < 1 or channels % groups:
+            raise InputError(f"groups={groups} does not divide {channels} channels: choose a divisor, or None")
+        sources = channels * ratio / groups
+        if not 1 <= sources < math.inf or sources != int(sources):
+            raise InputError(
+                f"ratio={ratio} makes {channels * ratio:g} source channels of {channels}, not a multiple of "
+                f"groups={groups}: choose another ratio or number of groups"
+            )
+        return cls(kernel, groups, int(sources) * groups)
 
 
 class NDC(nn.Module):
@@ -52,30 +89,16 @@ class NDC(nn.Module):
         spatial_dims: int | None = None,
     ) -> None:
         super().__init__()
-        if spatial_dims is None:
-            spatial_dims = 3 if isinstance(kernel_size, int) else len(kernel_size)
-        check_spatial_dims(spatial_dims, (1, 2, 3))
-        kernel = per_axis(kernel_size, spatial_dims, "kernel_size")
-        if any(size % 2 == 0 for size in kernel):
-            raise InputError(f"kernel_size={kernel_size!r}: deconvolution needs odd sizes, such as 3 or 5")
-        groups = channels if groups is None else groups
-        if groups < 1 or channels % groups:
-            raise InputError(f"groups={groups} does not divide {channels} channels: choose a divisor, or None")
-        sources = channels * ratio / groups
-        if not 1 <= sources < math.inf or sources != int(sources):
-            raise InputError(
-                f"ratio={ratio} makes {channels * ratio:g} source channels of {channels}, not a multiple of "
-                f"groups={groups}: choose another ratio or number of groups"
-            )
+        sizes = SourceSizes.of(channels, kernel_size, ratio, groups, spatial_dims)
         if iterations < 0 or not eps >= 0:
             raise InputError(f"iterations={iterations}, eps={eps}: neither may be negative")
         self.channels = channels
-        self.groups = groups
-        self.source_channels = int(sources) * groups
+        self.groups = sizes.groups
+        self.source_channels = sizes.source_channels
         self.iterations = iterations
         self.eps = eps
-        self.filters = nn.Parameter(torch.empty(channels, int(sources), *kernel))
-        self.initial_source = CONV[spatial_dims](channels, self.source_channels, kernel_size=1)
+        self.filters = nn.Parameter(torch.empty(channels, sizes.source_channels // sizes.groups, *sizes.kernel))
+        self.initial_source = CONV[len(sizes.kernel)](channels, self.source_channels, kernel_size=1)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -93,7 +93,7 @@ class ReproduceOptions(Options):
     rows: Annotated[
         str | Sequence[str] | None, Option("Only these rows of the table, with commas between their keys.", _NAMES)
     ] = None
-    folds: Annotated[int | None, Option("Number of folds; by default the protocol's.", whole(2))] = None
+    folds: Annotated[int | None, Option("Number of folds; by default the protocol's.", whole(1))] = None
     seeds: Annotated[int | None, Option("Number of seeds; by default the protocol's.", whole(1))] = None
     weights: Annotated[
         Literal["final", "best"] | None,
@@ -131,6 +131,10 @@ class ReproduceOptions(Options):
     ] = None
     cache: Annotated[_Path | None, Option("Keep preprocessed cases in this folder.", PLACE)] = None
     resume: Annotated[bool, Option("Keep the finished cells and continue the others.", FLAG)] = False
+    records: Annotated[
+        _Path | None,
+        Option("Folder with records of finished cells as CSV: cells in it are not trained again, others added.", PLACE),
+    ] = None
     command: Annotated[str | None, Option("The command for the result.", TEXT._replace(python_only=True))] = None
     console: Annotated[Console | bool | None, CONSOLE] = None
 

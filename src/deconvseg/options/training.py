@@ -243,7 +243,7 @@ class CrossvalOptions(RunOptions):
         Option("Folder to create, with a run per fold and the metrics.", PLACE, names=("o", "output"), resume="call"),
     ]
     _: KW_ONLY
-    folds: Annotated[int | None, Option("Number of folds; by default those of splits_final.json, or 5.", whole(2))] = (
+    folds: Annotated[int | None, Option("Number of folds; by default those of splits_final.json, or 5.", whole(1))] = (
         None
     )
     stratify: Annotated[

@@ -43,7 +43,7 @@ def resolve_folds(
     if source is not None and given is not None:
         if folds is not None and folds != len(given):
             raise InputError(f"{source} has {len(given)} folds, but {folds} were asked for; leave `folds` out")
-        _check_folds(dataset, given, source)
+        _check_folds(dataset, given, source, fewest=2 if folds is None else folds)
         return given
     declared = _split_as_declared(dataset)
     names, test = declared.train, declared.test
@@ -58,8 +58,8 @@ def resolve_folds(
     return tuple(Splits(train, val, test) for train, val in pairs)
 
 
-def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path) -> None:
-    if len(folds) < 2 or not all(part.train and part.val for part in folds):
+def _check_folds(dataset: Dataset, folds: Sequence[Splits], source: Path, *, fewest: int) -> None:
+    if len(folds) < fewest or not all(part.train and part.val for part in folds):
         raise InputError(
             f"{source}: cross-validation needs two folds or more, each with cases to train and to validate"
         )

@@ -14,7 +14,7 @@ from deconvseg.data import Dataset, list_names, read_json_object, report_problem
 from deconvseg.errors import InputError, check_choice
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.finding import find_datasets
-from deconvseg.experiments.protocols.reading import check_origin, check_protocol, read_protocol
+from deconvseg.experiments.protocols.reading import check_origin, check_protocol, parse_protocol, read_protocol
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol
 from deconvseg.options import ReproduceOptions
@@ -80,6 +80,8 @@ class Table:
                 )
             return
         known, record = read_json_object(file), self.record
+        # The record of an earlier version lacks the keys that protocols have had since.
+        known["protocol"] = parse_protocol(known.get("protocol"), str(file)).model_dump(mode="json")
         if changed := [key for key in record if known.get(key) != record[key]]:
             raise InputError(
                 f"{output}: was started with another {list_names(changed)}; continue it with the same, or choose "

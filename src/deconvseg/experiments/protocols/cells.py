@@ -19,6 +19,7 @@ from deconvseg.experiments.protocols.reading import parse_protocol
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol, ProtocolColumn, ProtocolDataset
 from deconvseg.experiments.protocols.splitting import read_folds_of
+from deconvseg.experiments.protocols.trainings import describe_training
 from deconvseg.experiments.tasks import Task
 from deconvseg.experiments.testing import AVERAGE, TEST
 from deconvseg.inference import predict
@@ -94,6 +95,9 @@ def run_cell(*, console: Console, **arguments: Any) -> str:
         failed = _train(cell, protocol, console)
     scores, shown = _score(cell, protocol, [fold for fold in _folds(cell) if fold not in failed], console)
     record = {"row": cell.row, "dataset": cell.dataset, "seed": cell.seed, "columns": scores, "shown": shown}
+    if cell.members is None:
+        trained = [fold for fold in _folds(cell) if fold not in failed]
+        record["made"] = [describe_training(Run(cell.runs / f"fold_{fold}"), fold) for fold in trained]
     text = "; ".join(f"fold {fold}: {reason}" for fold, reason in failed.items())
     file = cell.folder / CELL_FILE
     cell.folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +128,7 @@ def _train(cell: Cell, protocol: Protocol, console: Console) -> Mapping[int, str
             *(cell.root, cell.runs),
             plan=_plan(cell, protocol, console),
             splits=cell.splits,
+            folds=len(_folds(cell)),
             weights=cell.weights,
             seed=cell.seed,
             max_seconds=Scale(**cell.scale).seconds,

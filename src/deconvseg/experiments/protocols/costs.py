@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from deconvseg.catalog import PRESETS
-from deconvseg.experiments.protocols.reading import find_network, preset_name
+from deconvseg.experiments.protocols.reading import find_network, preset_of
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.schema import Protocol, ProtocolDataset, ProtocolRow
 from deconvseg.models import create_model
@@ -39,9 +38,9 @@ def count_costs(protocol: Protocol, scale: Scale, console: Console) -> Costs:
 
 def _count(row: ProtocolRow, dataset: ProtocolDataset, scale: Scale, known: dict[str, Cost]) -> Cost:
     """Return the cost of a network, counted once for rows that share it."""
-    preset = PRESETS[preset_name(dataset)]
+    preset = preset_of(dataset)
     model, arguments = find_network(row, preset, row.key)
-    config, size = scale.network(model, arguments), scale.size(preset.patch_size)
+    config, size = scale.network(model, arguments), scale.size(row.plan.get("patch_size") or preset.patch_size)
     key = repr((model, sorted(config.items()), size))
     if key not in known:
         with torch.device("meta"):

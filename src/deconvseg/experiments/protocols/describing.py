@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deconvseg.catalog import CARDS, PRESETS
+from deconvseg.catalog import CARDS
 from deconvseg.data import Dataset, Splits
 from deconvseg.data.demo import is_generated
 from deconvseg.experiments.protocols.asking import Table
-from deconvseg.experiments.protocols.reading import preset_name
+from deconvseg.experiments.protocols.reading import preset_of
 from deconvseg.experiments.protocols.scaling import Scale
 from deconvseg.experiments.protocols.splitting import read_folds_of
 from deconvseg.reporting.results import Scaled
@@ -26,7 +26,7 @@ def describe_scale(table: Table) -> list[Scaled]:
     if scale.divisor > 1:
         found.append(Scaled(what="widths of the networks", paper="as published", here=f"1/{scale.divisor}, at least 8"))
     for name in table.data:
-        size = PRESETS[preset_name(protocol.dataset(name))].patch_size
+        size = preset_of(protocol.dataset(name)).patch_size
         if (here := scale.size(size)) != size:
             found.append(Scaled(what=f"patch, {name}", paper=_times(size), here=_times(here)))
     found += describe_choices(table) + _describe_trainings(scale)
@@ -45,7 +45,7 @@ def describe_choices(table: Table) -> list[Scaled]:
     found = []
     if protocol.weights != given.weights:
         found.append(Scaled(what="evaluated weights", paper=given.weights, here=protocol.weights))
-    recipes = {given.recipe or PRESETS[preset_name(protocol.dataset(name))].recipe for name in table.data}
+    recipes = {given.recipe or preset_of(protocol.dataset(name)).recipe for name in table.data}
     if protocol.recipe is not None and recipes - {protocol.recipe}:
         found.append(Scaled(what="recipe", paper=", ".join(sorted(recipes)), here=protocol.recipe))
     return found

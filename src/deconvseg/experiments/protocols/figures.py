@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from deconvseg._version import __version__
-from deconvseg.catalog import PRESETS
 from deconvseg.errors import DeconvsegError
 from deconvseg.experiments.protocols.asking import Table
 from deconvseg.experiments.protocols.cells import Cell
-from deconvseg.experiments.protocols.reading import find_network, preset_name
+from deconvseg.experiments.protocols.reading import find_network, preset_of
 from deconvseg.experiments.protocols.schema import ProtocolFigure, ProtocolRow
 from deconvseg.experiments.protocols.shown import choose_shown, read_case, run_of
 from deconvseg.inference import map_sampling
@@ -131,7 +130,7 @@ def _samples(table: Table, row: ProtocolRow) -> bool:
     if row.members:
         return False
     dataset = next(one for one in table.protocol.datasets if row.datasets is None or one.name in row.datasets)
-    model, arguments = find_network(row, PRESETS[preset_name(dataset)], row.key)
+    model, arguments = find_network(row, preset_of(dataset), row.key)
     with torch.device("meta"):
         network = create_model(model, **table.scale.network(model, arguments))
     return any(isinstance(module, SamplingLayer) for module in network.modules())

@@ -20,10 +20,12 @@ from deconvseg.planning import RECIPES
 from deconvseg.system import does_not_exist
 
 _ENDING = ".json"
+# The folder of the package's own comparisons, which are in no paper.
+_EVIDENCE = "evidence/"
 
 
 def list_protocols() -> tuple[str, ...]:
-    """Return the names of the package's protocols.
+    """Return the names of the papers' tables.
 
     Example:
         >>> from deconvseg.experiments import list_protocols
@@ -31,7 +33,19 @@ def list_protocols() -> tuple[str, ...]:
         True
 
     """
-    return tuple(sorted(_files()))
+    return tuple(sorted(name for name in _files() if not name.startswith(_EVIDENCE)))
+
+
+def list_comparisons() -> tuple[str, ...]:
+    """Return the names of the package's own comparisons of networks, which are in no paper.
+
+    Example:
+        >>> from deconvseg.experiments import list_comparisons
+        >>> "evidence/layer" in list_comparisons()
+        True
+
+    """
+    return tuple(sorted(name for name in _files() if name.startswith(_EVIDENCE)))
 
 
 def read_protocol(protocol: str | PathLike[str]) -> Protocol:
@@ -64,8 +78,10 @@ def read_protocol(protocol: str | PathLike[str]) -> Protocol:
 
 
 def check_origin(protocol: str, *, own: bool) -> None:
-    """Raise :class:`~deconvseg.errors.InputError` for a file in place of a name; with ``own``, for a name."""
-    named, path = protocol in _files(), Path(protocol)
+    """Raise an error for a file or a comparison in place of a paper's table; with ``own``, for a paper's table."""
+    named, path = protocol in list_protocols(), Path(protocol)
+    if not own and protocol in list_comparisons():
+        raise InputError(f"{protocol}: is in no paper: run 'deconvseg compare {protocol}'")
     if own and named and not path.is_file():
         raise InputError(
             f"{protocol}: is a table of the papers: make it by 'deconvseg reproduce {protocol}', or copy its protocol "
@@ -96,7 +112,10 @@ def parse_protocol(tree: Any, source: str) -> Protocol:
 def check_protocol(protocol: Protocol, source: str) -> None:
     """Raise :class:`~deconvseg.errors.InputError` for a name in a protocol that does not exist."""
     for dataset in protocol.datasets:
-        check_choice(preset_name(dataset), PRESETS, f"{source}: preset of dataset {dataset.name!r}")
+        if dataset.setting is None:
+            check_choice(preset_name(dataset), PRESETS, f"{source}: preset of dataset {dataset.name!r}")
+        for model in () if dataset.setting is None else dataset.setting.networks:
+            check_choice(model, list_models(), f"{source}: setting of dataset {dataset.name!r}: model")
     if protocol.recipe is not None:
         check_choice(protocol.recipe, RECIPES, f"{source}: recipe")
     metrics = [metric.key for metric in list_metrics()]
@@ -105,12 +124,21 @@ def check_protocol(protocol: Protocol, source: str) -> None:
     for row in protocol.rows:
         for dataset in protocol.datasets if not row.members else ():
             if row.datasets is None or dataset.name in row.datasets:
-                find_network(row, PRESETS[preset_name(dataset)], f"{source}: row {row.key!r}, {dataset.name}")
+                find_network(row, preset_of(dataset), f"{source}: row {row.key!r}, {dataset.name}")
 
 
 def preset_name(dataset: ProtocolDataset) -> str:
     """Return the name of the preset of a dataset."""
     return dataset.preset or dataset.name
+
+
+def preset_of(dataset: ProtocolDataset) -> Preset:
+    """Return the preset of a dataset; its setting in that form, under the default recipe, if it has one."""
+    own = dataset.setting
+    if own is None:
+        return PRESETS[preset_name(dataset)]
+    ends = {"in_channels": own.in_channels, "out_channels": own.out_channels, "spatial_dims": own.spatial_dims}
+    return Preset(ends, own.networks, {}, own.patch_size, own.batch_size, epochs=None, recipe="default")
 
 
 def find_network(row: ProtocolRow, preset: Preset, where: str) -> tuple[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from deconvseg.errors import InterruptionError
@@ -13,6 +14,7 @@ from deconvseg.experiments.protocols.asking import Table, read_request
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.costs import count_costs
 from deconvseg.experiments.protocols.figures import draw_figures, list_figures
+from deconvseg.experiments.protocols.records import record, restore
 from deconvseg.experiments.protocols.results import Progress, gather
 from deconvseg.experiments.protocols.splitting import divide, write_folds
 from deconvseg.experiments.tasks import Executor
@@ -52,8 +54,9 @@ def reproduce(asked: _Arguments) -> TableResult:
 def compare(asked: _Arguments) -> TableResult:
     """Compare networks by a protocol of your own, a JSON file: a cross-validation for each row, dataset and seed.
 
-    Arguments, cells, files and ``resume`` are those of :func:`reproduce`. `Protocol` describes the file, and
-    ``read_protocol(name).model_dump(mode="json")`` is one of the papers to start from.
+    ``protocol`` may also be one of :func:`list_comparisons`. Arguments, cells, files and ``resume`` are those of
+    :func:`reproduce`. `Protocol` describes the file, and ``read_protocol(name).model_dump(mode="json")`` is one of the
+    papers to start from.
 
     Example:
         >>> import json
@@ -80,6 +83,7 @@ def _make(asked: _Arguments, *, own: bool) -> TableResult:
         executor = choose_executor(asked.jobs, asked.device) if asked.executor is None else asked.executor
         costs = count_costs(table.protocol, table.scale, console)
         progress = Progress(table.cells(), costs, figures=_read_figures(table))
+        _restore(table, progress, console)
         _write(table, progress)
         try:
             _run(table, progress, executor, console)
@@ -89,6 +93,17 @@ def _make(asked: _Arguments, *, own: bool) -> TableResult:
                 f"interrupted; the table so far is in {table.output}, finished cells are kept, continue with "
                 "`resume=True`"
             ) from None
+
+
+def _restore(table: Table, progress: Progress, console: Console) -> None:
+    """Take the finished cells of the records, and say which are recorded as they are no longer defined."""
+    if table.asked.records is None:
+        return
+    restored, differing = restore(progress.cells, Path(table.asked.records))
+    if restored:
+        console.say(f"{number_of(len(restored), 'cell')} finished in {table.asked.records}")
+    for cell in differing:
+        console.say(f"{cell.key}: recorded in {table.asked.records} by another definition: trained again")
 
 
 def _read_figures(table: Table) -> Sequence[ResultFigure]:
@@ -150,6 +165,8 @@ def _lacks(cell: Cell, progress: Progress) -> bool:
 def _write(table: Table, progress: Progress) -> TableResult:
     """Write the result so far, with the figures that are still true."""
     result = gather(table, progress)
+    if table.asked.records is not None:
+        record(progress.cells, progress.costs, Path(table.asked.records))
     figures = list_figures(table, progress.cells, result, progress.figures)
     result = result.model_copy(update={"figures": tuple(figures)})
     write_results(result, table.output)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deconvseg._version import __version__
-from deconvseg.catalog import DATASETS, PRESETS, PUBLISHED_SCORES, ScoreRow
+from deconvseg.catalog import DATASETS, PUBLISHED_SCORES, ScoreRow
 from deconvseg.evaluation import Metric, list_metrics
 from deconvseg.experiments.protocols.asking import Table
 from deconvseg.experiments.protocols.cells import Cell
 from deconvseg.experiments.protocols.costs import Costs
 from deconvseg.experiments.protocols.describing import describe_scale
-from deconvseg.experiments.protocols.reading import find_network, preset_name
+from deconvseg.experiments.protocols.reading import find_network, preset_of
 from deconvseg.experiments.protocols.schema import Protocol, ProtocolColumn, ProtocolRow
 from deconvseg.reporting.results import (
     CaseScore,
@@ -155,7 +155,7 @@ def _network(table: Table, row: ProtocolRow) -> tuple[str, dict[str, Any]]:
         return "ensemble", {"members": list(row.members)}
     datasets = table.protocol.datasets
     dataset = next(one for one in datasets if row.datasets is None or one.name in row.datasets)
-    model, arguments = find_network(row, PRESETS[preset_name(dataset)], row.key)
+    model, arguments = find_network(row, preset_of(dataset), row.key)
     return model, table.scale.network(model, arguments)
 
 

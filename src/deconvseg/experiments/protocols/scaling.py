@@ -69,7 +69,7 @@ class Scale:
 
     def folds(self, asked: int | None, protocol: int) -> int:
         """Return the number of folds."""
-        return asked or (_FOLDS if self.rehearses else protocol)
+        return asked or (min(_FOLDS, protocol) if self.rehearses else protocol)
 
     def size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Return the size of a patch (or of resized images)."""

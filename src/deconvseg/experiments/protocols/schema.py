@@ -7,34 +7,69 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from deconvseg.errors import InputError, check_choice
 
 _Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s/\\][^/\\]*$")]
+_Count = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ProtocolSetting(_Part):
+    """What all networks have in common on a dataset for which no paper has a preset.
+
+    These are the channels of its images, its outputs (with the background) and its axes; the patch and the batch of a
+    step; values of the ``plan`` by dotted path, as a `Protocol` has them; and arguments by registered model, such as
+    its widths.
+    """
+
+    in_channels: _Count
+    out_channels: _Count
+    spatial_dims: Literal[2, 3]
+    patch_size: Annotated[tuple[_Count, ...], Field(min_length=2, max_length=3)]
+    batch_size: _Count
+    plan: dict[str, Any] = {}
+    networks: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "ProtocolSetting":
+        if len(self.patch_size) != self.spatial_dims:
+            raise ValueError(f"patch_size: give {self.spatial_dims} numbers for {self.spatial_dims} axes")
+        return self
+
+
 class ProtocolDataset(_Part):
     """A dataset of a protocol, by the name of its layout and card.
 
-    ``preset`` has its networks, patch and batch (by default the preset of the same name). ``test`` says what happens
-    to the test cases that the dataset declares: "folds" scores the model of each fold on them, "average" the mean of
-    the folds' probabilities; None scores the out-of-fold predictions. If the dataset declares none, the share
-    ``test_share`` of its cases is drawn as test cases with seed 0.
+    ``preset`` has its networks, patch and batch (by default the preset of the same name); a ``setting`` has them
+    instead for other datasets. ``test`` says what happens to the test cases that the dataset declares: "folds" scores
+    the model of each fold on them, "average" the mean of the folds' probabilities; None scores the out-of-fold
+    predictions. If the dataset declares none, the share ``test_share`` of its cases is drawn as test cases with seed 0.
+    ``steps`` are those of each training; by default the recipe's.
     """
 
     name: _Name
     title: str = ""
     preset: str | None = None
+    setting: ProtocolSetting | None = None
     test: Literal["folds", "average"] | None = None
     test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    steps: _Count | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "ProtocolDataset":
+        if self.preset is not None and self.setting is not None:
+            raise ValueError(f"dataset {self.name!r}: give a preset or a setting, not both")
+        return self
 
 
 class ProtocolRow(_Part):
     """A network of a protocol: a ``variant`` of the datasets' presets, or a ``model``, with further ``arguments``.
 
     ``arguments`` replace those of the variant, or of the preset's network of that name, or are all arguments that the
-    data does not determine. Instead, ``members`` are keys of other rows, whose probabilities are averaged. ``datasets``
-    restricts the row to some of the datasets; by default it is trained on all.
+    data does not determine. ``plan`` replaces values of the row's plans by dotted path, after those of the protocol.
+    Instead, ``members`` are keys of other rows, whose probabilities are averaged. ``datasets`` restricts the row to
+    some of the datasets; by default it is trained on all.
     """
 
     key: Annotated[str, Field(min_length=1, pattern=r"^[^\s/\\.][^/\\]*$")]
@@ -42,6 +77,7 @@ class ProtocolRow(_Part):
     variant: str | None = None
     model: str | None = None
     arguments: dict[str, Any] = {}
+    plan: dict[str, Any] = {}
     members: tuple[str, ...] = ()
     datasets: tuple[str, ...] | None = None
 
@@ -49,6 +85,8 @@ class ProtocolRow(_Part):
     def _check(self) -> "ProtocolRow":
         if sum((self.variant is not None, self.model is not None, bool(self.members))) != 1:
             raise ValueError(f"row {self.key!r}: give one of variant, model and members")
+        if self.members and self.plan:
+            raise ValueError(f"row {self.key!r}: members have their own plans")
         return self
 
 
@@ -99,6 +137,21 @@ class ProtocolFigure(_Part):
     crops: Annotated[int, Field(ge=0, le=4)] = 0
 
 
+class ProtocolTime(_Part):
+    """Equal time in place of equal steps: each training has as many steps as fit into ``seconds``.
+
+    ``steps`` has the measured seconds of a step by dataset and row, on the ``processor`` with ``threads``. Steps are
+    counted from these and not from a clock, so the load of the machine changes no result. ``patches`` are the measured
+    seconds of the prediction of one patch.
+    """
+
+    seconds: _Seconds
+    processor: str
+    threads: _Count
+    steps: dict[str, dict[str, _Seconds]]
+    patches: dict[str, dict[str, _Seconds]] = {}
+
+
 class Protocol(_Part):
     """A table: datasets × networks × folds × seeds under one recipe, and the columns that are measured.
 
@@ -106,7 +159,9 @@ class Protocol(_Part):
     dotted path, such as ``{"recipe.epochs": 100}``. ``weights`` are the evaluated ones: those after the last epoch
     ("final") or those with the best validation ("best"). A protocol with ``trains`` false has no columns of scores: its
     costs are counted. ``published`` is the key of the table in `deconvseg.catalog.PUBLISHED_SCORES` beside which the
-    result stands. ``notes`` are readings of places where the paper is unclear.
+    result stands. ``time`` gives all rows the same time instead of the same steps. With one fold, a cell is one
+    training with the declared validation cases, or a fifth of the cases that are not for testing. ``notes`` are
+    readings of places where the paper is unclear.
 
     Example:
         >>> from deconvseg.experiments import read_protocol
@@ -124,7 +179,7 @@ class Protocol(_Part):
     rows: Annotated[tuple[ProtocolRow, ...], Field(min_length=1)]
     columns: tuple[ProtocolColumn, ...] = ()
     trains: bool = True
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: _Count = 5
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     recipe: str | None = None
     plan: dict[str, Any] = {}
@@ -132,6 +187,7 @@ class Protocol(_Part):
     reference: str | None = None
     published: str | None = None
     figures: tuple[ProtocolFigure, ...] = ()
+    time: ProtocolTime | None = None
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -159,9 +215,27 @@ class Protocol(_Part):
                 _known(name, names, f"figures: dataset of {figure.name!r}")
             if figure.column is not None:
                 _known(figure.column, columns, f"figures: column of {figure.name!r}")
+        if self.time is not None:
+            self._check_time(self.time)
         if self.trains and not self.columns:
             raise ValueError("columns: a table that trains needs at least one")
         return self
+
+    def _check_time(self, time: ProtocolTime) -> None:
+        """Raise an error if the seconds of a step of some row are missing, or if steps are given too."""
+        for dataset in self.datasets:
+            if dataset.steps is not None:
+                raise ValueError(f"time: dataset {dataset.name!r} has steps already; give one of them")
+            for row in self.rows:
+                asked = not row.members and (row.datasets is None or dataset.name in row.datasets)
+                if asked and row.key not in time.steps.get(dataset.name, {}):
+                    raise ValueError(f"time.steps: row {row.key!r} on {dataset.name!r} has no seconds of a step")
+
+    def steps_of(self, row: ProtocolRow, dataset: ProtocolDataset) -> int | None:
+        """Return the steps of a row's trainings on a dataset; None for those of the recipe."""
+        if self.time is None:
+            return dataset.steps
+        return max(1, int(self.time.seconds / self.time.steps[dataset.name][row.key]))
 
     def dataset(self, name: str) -> ProtocolDataset:
         """Return the dataset of that name."""

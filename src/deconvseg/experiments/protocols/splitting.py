@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from deconvseg.data import Dataset, Splits, make_stratified_folds, read_json, resolve_folds
+from deconvseg.data import Dataset, Splits, make_stratified_folds, read_json, resolve_folds, resolve_splits
 from deconvseg.errors import InputError
 from deconvseg.experiments.strata import measure_strata
 from deconvseg.progress import Console
 from deconvseg.system import write_text
 from deconvseg.text import dump_json
+
+_Strata = Callable[[Dataset], Mapping[str, float | str]]
 
 
 def divide(
@@ -38,6 +40,10 @@ def divide(
             '({"test": [...]})'
         )
     names = sorted({*alike[0].train, *alike[0].val})
+    if folds == 1:
+        return (
+            _hold_out(data, names if most is None else _choose(data, names, most, seed), test, most, seed, measure),
+        )
     # A splits file that lists other folds than those asked for is divided anew.
     if most is None or most >= len(names):
         parts = alike if len(alike) == folds else ()
@@ -51,6 +57,18 @@ def divide(
     pairs = make_stratified_folds(measure(data.select(chosen)), folds, seed, groups=data.groups)
     held = tuple(_choose(data, test, max(1, most // 2), seed)) if tested else ()
     return tuple(Splits(train, val, held) for train, val in pairs)
+
+
+def _hold_out(
+    data: Dataset, names: Sequence[str], test: Sequence[str], most: int | None, seed: int, measure: _Strata
+) -> Splits:
+    """Return the only fold: the declared validation cases, or a fifth of the cases as a training holds them out."""
+    held = tuple(test if most is None else _choose(data, test, max(1, most // 2), seed)) if test else ()
+    declared = resolve_splits(data, None, fold=0, seed=seed, strata=measure)
+    train, val = (tuple(name for name in part if name in set(names)) for part in (declared.train, declared.val))
+    if not (train and val):
+        train, val = make_stratified_folds(measure(data.select(names)), 2, seed, groups=data.groups)[0]
+    return Splits(train, val, held)
 
 
 def _divide_alike(data: Dataset, seed: int) -> tuple[Splits, ...]:

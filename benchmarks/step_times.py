@@ -95,7 +95,7 @@ def time_rows(protocol: Protocol, options: argparse.Namespace, meters: Meters, s
                 model, arguments = find_network(row, preset, row.key)
                 values = {**own, **protocol.plan, **row.plan}
                 patch = tuple(values.get("patch_size", preset.patch_size))
-                batch = values.get("batch_size", preset.batch_size)
+                batch = int(values.get("batch_size") or preset.batch_size or 1)
                 cost = meters.of(recipe_of(values))(model, arguments, patch, batch, regions=False)
                 assert cost is not None, f"{row.key}: lacks memory"
                 found[row.key].append((cost.seconds, patch_seconds(model, arguments, patch)))

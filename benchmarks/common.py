@@ -1,5 +1,6 @@
 """What the benchmarks share: timing sides in turn, peak memory in a process of its own, and the record as JSON."""
 
+import argparse
 import gc
 import json
 import multiprocessing
@@ -14,8 +15,57 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 Step = Callable[[], object]
+
+
+def make_parser(description: str | None, rounds: int | None = 5) -> argparse.ArgumentParser:
+    """The options that every benchmark has; without ``rounds``, nothing is repeated."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
+    return parser
+
+
+def asked(options: argparse.Namespace, *left_out: str) -> dict[str, Any]:
+    """The options for the record, without those that say where files are."""
+    return {name: value for name, value in vars(options).items() if name not in ("json", *left_out)}
+
+
+def make_network_step(
+    network: nn.Module,
+    image: Tensor,
+    *,
+    train: bool,
+    precision: torch.dtype = torch.float32,
+    call: Callable[[Tensor], Any] | None = None,
+) -> Callable[[], Tensor]:
+    """Inference, or a step forward and backward, of a network under an autocast to ``precision``; it returns logits.
+
+    ``call`` computes the network if it is not called itself, such as its compiled form.
+    """
+    call = network if call is None else call
+
+    def step() -> Tensor:
+        with torch.autocast(image.device.type, precision, enabled=precision != torch.float32):
+            if not train:
+                with torch.inference_mode():
+                    return first_logits(call(image))
+            network.zero_grad(set_to_none=True)
+            logits = first_logits(call(image))
+            loss = logits.float().square().mean()
+        loss.backward()
+        return logits.detach()
+
+    return step
+
+
+def first_logits(outputs: Any) -> Tensor:
+    """The logits of the full size, of networks that return those of several sizes too."""
+    return outputs[0] if isinstance(outputs, list | tuple) else outputs
 
 
 def time_in_turn(sides: Mapping[str, Step], rounds: int, device: torch.device) -> dict[str, list[float]]:

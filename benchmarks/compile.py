@@ -11,11 +11,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine, ratios, relative_error, report, spread, time_in_turn
+from common import asked, machine, make_network_step, make_parser, ratios, relative_error, report, spread, time_in_turn
 from torch import Tensor, nn
 
 from deconvseg import create_model
@@ -39,20 +38,8 @@ def make_step(
     image = torch.randn(
         (1, options.channels, *[options.size] * options.dims), generator=torch.Generator().manual_seed(1)
     )
-
-    def step() -> Tensor:
-        lower = torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bfloat16)
-        if not options.train:
-            with lower, torch.inference_mode():
-                return call(image)
-        network.zero_grad(set_to_none=True)
-        with lower:
-            logits = call(image)
-            loss = logits.float().square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return logits.detach()
-
-    return step
+    precision = torch.bfloat16 if options.bfloat16 else torch.float32
+    return make_network_step(network, image, train=options.train, precision=precision, call=call)
 
 
 def gradients(network: nn.Module) -> Tensor:
@@ -76,7 +63,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "benchmark": "compile",
         "machine": machine(CPU),
-        "options": {name: value for name, value in vars(options).items() if name != "json"},
+        "options": asked(options),
         "first_call_seconds": first,
         "relative_error": errors,
         "seconds": {name: spread(values) for name, values in seconds.items()},
@@ -85,7 +72,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--network", default="deconver", help="the name of a model")
     parser.add_argument("--config", default="{}", help="further arguments of its constructor, as JSON")
     parser.add_argument("--dims", type=int, default=3, choices=(2, 3))
@@ -96,9 +83,6 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="under an autocast to bfloat16")
     parser.add_argument("--mode", default=None, help="mode of torch.compile, such as max-autotune")
     parser.add_argument("--cold", action="store_true", help="with an empty cache of the compiler")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the record to this file too")
     options = parser.parse_args()
     if not options.cold:
         report(measure(options), options.json)

@@ -18,7 +18,7 @@ from typing import Any
 import exported
 import numpy as np
 import torch
-from common import machine, peak_megabytes, ratios, report, spread, time_in_turn
+from common import machine, make_parser, peak_megabytes, ratios, report, spread, time_in_turn
 from numpy.typing import NDArray
 
 from deconvseg.data import Case, Image, open_dataset, read_image, read_label_map
@@ -173,7 +173,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--dice", action="store_true")
@@ -181,9 +181,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=SIDES)
     parser.add_argument("--cases", type=int, default=41, help="test cases whose masks are compared")
     parser.add_argument("--timed", type=int, default=4, help="of these, how many are timed")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 

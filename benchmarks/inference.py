@@ -19,7 +19,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from common import machine, ratios, report, spread, time_in_turn
+from common import asked, machine, make_parser, ratios, report, spread, time_in_turn
 from torch import nn
 
 from deconvseg.data import Case, read_image
@@ -246,7 +246,7 @@ def compare(name: str, options: argparse.Namespace, folder: Path) -> dict[str, A
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    record = {key: value for key, value in vars(options).items() if key not in ("data", "json")}
+    record = asked(options, "data")
     record["machine"] = machine(torch.device("cpu"))
     record["cases"] = {}
     for name in options.cases:
@@ -259,14 +259,11 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, rounds=3)
     parser.add_argument("data", type=Path, help="folder that holds ms_lesion_mni and isles22_case0009")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--classes", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from common import machine, memory_megabytes, report, reset_peak
+from common import asked, machine, make_parser, memory_megabytes, report, reset_peak
 
 from deconvseg.data import Geometry, Image, open_images, read_image
 from deconvseg.inference import Predictor, predict_cases
@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    keep = {key: value for key, value in vars(options).items() if key != "json"}
+    keep = asked(options)
     if options.keep_freed_memory:
         keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, rounds=None)
     parser.add_argument("--shape", type=int, nargs=3, default=[512, 512, 600])
     parser.add_argument("--spacing", type=float, default=0.8, help="of the volume, in mm")
     parser.add_argument("--target", type=float, default=1.5, help="spacing of the network's grid, in mm")
@@ -114,8 +114,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--memory", type=int, help="bytes that the case may take")
     parser.add_argument("--keep-freed-memory", action="store_true", help="as the command line's training does")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     return parser.parse_args()
 
 

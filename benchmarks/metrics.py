@@ -7,12 +7,11 @@ time. Ours takes both label maps and gives everything that ``deconvseg evaluate`
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from common import machine, peak_megabytes, ratios, report, spread, time_in_turn
+from common import asked, machine, make_parser, peak_megabytes, ratios, report, spread, time_in_turn
 
 from deconvseg.evaluation import evaluate_masks
 
@@ -82,7 +81,7 @@ def main() -> None:
     seconds = time_in_turn(steps, options.rounds, torch.device("cpu"))
     report(
         {
-            **{key: value for key, value in vars(options).items() if key != "json"},
+            **asked(options),
             "machine": machine(torch.device("cpu")),
             "hd95_mm": found,
             "largest_difference_mm": difference,
@@ -100,12 +99,9 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, rounds=3)
     parser.add_argument("--size", type=int, default=512, help="voxels along each axis")
     parser.add_argument("--classes", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     return parser.parse_args()
 
 

@@ -5,10 +5,9 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from common import machine, peak_megabytes, ratios, relative_error, report, spread, time_in_turn
+from common import asked, machine, make_parser, peak_megabytes, ratios, relative_error, report, spread, time_in_turn
 from torch import Tensor
 
 from deconvseg.ops import explain, ndc_update, use_backend
@@ -61,7 +60,7 @@ def main() -> None:
     operations = 2 * 3 * options.ratio * options.kernel ** len(options.size) * problem[0].numel()
     report(
         {
-            **{key: value for key, value in vars(options).items() if key != "json"},
+            **asked(options),
             "machine": machine(device),
             "choice": str(explain(ndc_update, *problem, groups=options.groups or options.channels)),
             "relative_errors": errors,
@@ -80,7 +79,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--size", type=int, nargs="+", default=[64, 64, 64])
     parser.add_argument("--kernel", type=int, default=3)
@@ -89,10 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--forward", action="store_true", help="no gradients")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     return parser.parse_args()
 
 

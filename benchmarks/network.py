@@ -17,7 +17,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +24,19 @@ from typing import Any
 
 import exported
 import torch
-from common import machine, peak_megabytes, ratios, relative_error, report, spread, time_in_turn
+from common import (
+    asked,
+    first_logits,
+    machine,
+    make_network_step,
+    make_parser,
+    peak_megabytes,
+    ratios,
+    relative_error,
+    report,
+    spread,
+    time_in_turn,
+)
 from torch import Tensor, nn
 
 from deconvseg import create_model
@@ -158,25 +169,17 @@ def make_step(
     precision = PRECISIONS[side.precision]
     if side.how == "cast":
         network, image = deepcopy(network).to(precision), image.to(precision)
-    casts = precision != torch.float32 and side.how != "cast"
+    step = make_network_step(
+        network, image, train=options.train, precision=torch.float32 if side.how == "cast" else precision
+    )
+    if side.how != "reference":
+        return step
 
-    def step() -> Tensor:
-        lower = torch.autocast(options.device, dtype=precision, enabled=casts)
-        with use_backend("reference") if side.how == "reference" else nullcontext(), lower:
-            if not options.train:
-                with torch.inference_mode():
-                    return _first(network(image))
-            network.zero_grad(set_to_none=True)
-            logits = _first(network(image))
-            loss = logits.float().square().mean()
-        loss.backward()
-        return logits.detach()
+    def step_by_reference() -> Tensor:
+        with use_backend("reference"):
+            return step()
 
-    return step
-
-
-def _first(logits: Any) -> Tensor:
-    return logits[0] if isinstance(logits, list | tuple) else logits
+    return step_by_reference
 
 
 def make_image(options: argparse.Namespace) -> Tensor:
@@ -202,7 +205,7 @@ def expected_logits(networks: dict[str, nn.Module], options: argparse.Namespace)
     for name, network in networks.items():
         if name != "official":
             with torch.inference_mode(), use_backend("reference"):
-                found[name] = _first(deepcopy(network).double()(image))
+                found[name] = first_logits(deepcopy(network).double()(image))
     if "official" in networks:
         found["official"] = found["ours"]
     return found
@@ -290,7 +293,7 @@ def summarise(
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    record: dict[str, Any] = {key: value for key, value in vars(options).items() if key not in ("official", "json")}
+    record: dict[str, Any] = asked(options, "official")
     record["machine"] = {**machine(torch.device(options.device)), **exported.versions()}
     with tempfile.TemporaryDirectory() as folder:
         record |= compare(options, Path(folder))
@@ -307,7 +310,7 @@ def tabulate(sides: dict[str, Any]) -> str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="isles22")
     parser.add_argument("--kernel", type=int, default=3, help="size of the deconvolution's filters")
     parser.add_argument("--size", type=int, help="patch size on every axis (default: the preset's)")
@@ -318,11 +321,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engines", nargs="*", default=None, choices=exported.PACKAGES, help="default: the installed")
     parser.add_argument("--exported", nargs="*", default=["dynunet"], help="networks for other engines, beside ours")
     parser.add_argument("--reference", action="store_true", help="time our own reference too")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     options = parser.parse_args()
     if options.engines is None:
         options.engines = [engine for engine in exported.PACKAGES if not exported.missing(engine)]

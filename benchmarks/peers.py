@@ -11,12 +11,22 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from common import machine, peak_megabytes, ratios, relative_error, report, spread, time_in_turn
+from common import (
+    asked,
+    machine,
+    make_network_step,
+    make_parser,
+    peak_megabytes,
+    ratios,
+    relative_error,
+    report,
+    spread,
+    time_in_turn,
+)
 from monai.networks import nets
 from monai.networks.nets.mednext import create_mednext
 from torch import Tensor, nn
@@ -137,21 +147,7 @@ def make_step(name: str, side: str, options: argparse.Namespace, network: nn.Mod
     torch.set_num_threads(options.threads)
     network = make_network(name, side, options) if network is None else network
     image = torch.randn(1, 1, *[options.size] * options.dims, generator=torch.Generator().manual_seed(1))
-
-    def step() -> Tensor:
-        if not options.train:
-            with torch.inference_mode():
-                return logits(network(image))
-        network.zero_grad(set_to_none=True)
-        out = logits(network(image))
-        out.square().mean().backward()
-        return out.detach()
-
-    return step
-
-
-def logits(out: Tensor | list[Tensor]) -> Tensor:
-    return out[0] if isinstance(out, list) else out
+    return make_network_step(network, image, train=options.train)
 
 
 def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -177,21 +173,18 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    record = {key: value for key, value in vars(options).items() if key not in ("networks", "json")}
+    record = asked(options, "networks")
     record["machine"] = machine(torch.device("cpu"))
     record["networks"] = {name: compare(name, options) for name in options.networks}
     report(record, options.json)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, rounds=7)
     parser.add_argument("--dims", type=int, default=3, choices=[2, 3])
     parser.add_argument("--size", type=int, default=64, help="of the image on every axis")
     parser.add_argument("--networks", nargs="+", default=list(PEERS), choices=PEERS)
     parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     return parser.parse_args()
 
 

@@ -7,10 +7,9 @@ multiplied, because what it costs is proportional to them.
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from common import machine, peak_megabytes, ratios, relative_error, report, spread, time_in_turn
+from common import asked, machine, make_parser, peak_megabytes, ratios, relative_error, report, spread, time_in_turn
 from torch import Tensor
 
 from deconvseg.ops import explain, selective_scan, use_backend
@@ -78,7 +77,7 @@ def main() -> None:
     u, delta, b, c, _, a, *_ = make_problem(options, few)
     report(
         {
-            **{key: value for key, value in vars(options).items() if key != "json"},
+            **asked(options),
             "machine": machine(torch.device("cpu")),
             "choice": str(explain(selective_scan, u, delta, a, b, c)),
             "relative_errors": errors,
@@ -97,16 +96,13 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--channels", type=int, default=96)
     parser.add_argument("--steps", type=int, default=64**3)
     parser.add_argument("--states", type=int, default=16)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--forward", action="store_true", help="no gradients")
     parser.add_argument("--reference-steps", type=int, default=1024, help="steps on which the reference is timed")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     return parser.parse_args()
 
 

@@ -5,13 +5,10 @@ times inference of one batch for each row of widths, sides in turn; ``--train`` 
 """
 
 import argparse
-from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine, ratios, relative_error, report, spread, time_in_turn
+from common import asked, machine, make_network_step, make_parser, ratios, relative_error, report, spread, time_in_turn
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
@@ -46,22 +43,6 @@ def make_image(options: argparse.Namespace) -> Tensor:
     return torch.randn((options.batch, 1, *size), generator=torch.Generator().manual_seed(1))
 
 
-def make_step(network: nn.Module, options: argparse.Namespace) -> Callable[[], object]:
-    image, lower = make_image(options), options.precision == "bfloat16"
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16) if lower else nullcontext():
-            if not options.train:
-                with torch.inference_mode():
-                    network(image)
-                return
-            network.zero_grad(set_to_none=True)
-            loss = network(image).float().square().mean()
-        loss.backward()
-
-    return step
-
-
 def check_equality(network: nn.Module, options: argparse.Namespace) -> float:
     """Relative difference of our logits from those of our reference; over 1e-5 is an error."""
     image = make_image(options)
@@ -79,7 +60,11 @@ def compare(first: int, options: argparse.Namespace) -> dict[str, Any]:
     networks = {side: make_network(side, widths, options) for side in SIDES}
     record: dict[str, Any] = {"widths": widths, "equality": check_equality(networks["deconver"], options)}
     record["backends"] = sorted({str(choice) for _, choice in explain(networks["deconver"]).choices})
-    steps = {side: make_step(network, options) for side, network in networks.items()}
+    image, precision = make_image(options), getattr(torch, options.precision)
+    steps = {
+        side: make_network_step(network, image, train=options.train, precision=precision)
+        for side, network in networks.items()
+    }
     seconds = time_in_turn(steps, options.rounds, torch.device("cpu"))
     record["seconds"] = {side: spread(values) for side, values in seconds.items()}
     record["ratios"] = ratios(seconds, "deconver")
@@ -89,14 +74,14 @@ def compare(first: int, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    record = {key: value for key, value in vars(options).items() if key != "json"}
+    record = asked(options)
     record["machine"] = machine(torch.device("cpu"))
     record["rows"] = [compare(first, options) for first in options.first]
     report(record, options.json)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--dims", type=int, choices=STAGES, default=2)
     parser.add_argument("--first", type=int, nargs="+", default=[8, 16, 32], help="width of the first stage, by row")
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="size of the image: one number, or by axis")
@@ -104,9 +89,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kernel", type=int, default=3, help="size of the deconvolution's filters")
     parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="file for the record, which is also printed")
     return parser.parse_args()
 
 

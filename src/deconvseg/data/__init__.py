@@ -2,7 +2,8 @@
 
 from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.boxes import bounding_box, nonzero_box
-from deconvseg.data.cache import PreparedCase, prepare_cases
+from deconvseg.data.cache import prepare_cases
+from deconvseg.data.cache_entries import PreparedCase
 from deconvseg.data.checks.checking import check_dataset
 from deconvseg.data.checks.dataset_report import DatasetReport
 from deconvseg.data.checks.label_findings import (

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from deconvseg.data.formats.decoding import naming_file
 from deconvseg.data.formats.metaimage import METAIMAGE_SUFFIXES, MetaImageHeader, save_metaimage
-from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, NrrdHeader, save_nrrd
+from deconvseg.data.formats.nrrd import NRRD_SUFFIXES, NrrdHeader
+from deconvseg.data.formats.nrrd_writing import save_nrrd
 from deconvseg.data.formats.reader import Reader, Segment
 from deconvseg.data.formats.registry import register_reader
 from deconvseg.data.formats.voxels import Voxels

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, get_worker_info
 
-from deconvseg.data.cache import PreparedCase
+from deconvseg.data.cache_entries import PreparedCase
 from deconvseg.data.patches.augmentation import Augment, Change, change_intensities
 from deconvseg.data.patches.transforms import resample
 from deconvseg.data.stored_arrays import StoredArray

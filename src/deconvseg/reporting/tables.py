@@ -1,6 +1,5 @@
 """Tables of a page: columns, cells, and the removal of empty columns."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 DASH = "–"
@@ -65,8 +64,3 @@ class Table:
             rows=tuple(map(cut, self.rows)),
             foot=cut(self.foot) if self.foot else None,
         )
-
-
-def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table of plain text."""
-    return Table(tuple(Column(head) for head in heads), tuple(Row(tuple(Cell(text) for text in row)) for row in rows))

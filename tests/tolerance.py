@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 
-def assert_near(found: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tensor]) -> None:
-    """Allow twice plain PyTorch's error in the same precision (root mean square), and one ulp of the largest value."""
+def assert_near(found: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tensor], *, ulps: float = 1) -> None:
+    """Allow twice plain PyTorch's error in the same precision (root mean square), and an ulp of the largest value."""
     for index, (mine, theirs, truth) in enumerate(zip(found, plain, exact, strict=True)):
         assert mine.shape == truth.shape
         if truth.numel() == 0:
             continue
         ulp = torch.finfo(theirs.dtype).eps * truth.abs().max().item()
         error, allowed = ((tensor.double() - truth).square().mean().sqrt().item() for tensor in (mine, theirs))
-        assert error <= 2 * allowed + ulp, (
+        assert error <= 2 * allowed + ulps * ulp, (
             f"result {index}: error {error:.3g}, plain PyTorch's {allowed:.3g}, {ulp=:.3g}"
         )
 

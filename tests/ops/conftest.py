@@ -1,11 +1,15 @@
 """What the tests of the native kernels share."""
 
+import ctypes
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from deconvseg.ops import native
+from deconvseg.ops.native import interface
 from deconvseg.ops.native.build import HERE, Compiler, build_library
 
 
@@ -27,3 +31,21 @@ def built_library(pytestconfig: pytest.Config) -> Callable[[Compiler, str, Seque
         return library
 
     return built
+
+
+def libraries() -> list[Path]:
+    """The library that this processor uses, and those for lesser ones."""
+    if named := os.environ.get("DECONVSEG_NATIVE_LIBRARY"):
+        return [Path(named)]
+    runs = {"avx512": ["avx512", "avx2"], None: []}
+    names = runs.get(native.instruction_set(), [native.instruction_set()])
+    return [path for name in names for path in Path(native.__file__).parent.glob(f"_native_{name}.*")]
+
+
+@pytest.fixture(params=libraries(), ids=lambda path: path.stem, scope="module")
+def each_library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compute with each of the libraries that this processor runs."""
+    loaded = ctypes.CDLL(str(request.param))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interface, "library", lambda: loaded)
+        yield

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deconvseg.ops import native, use_backend
 from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv, conv_transpose, join
-from deconvseg.ops.native import interface
+from threads import assert_threads_change_nothing
 from tolerance import assert_near, with_gradients
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
@@ -117,17 +117,12 @@ def test_second_derivatives_are_those_of_pytorch():
 
 
 @needs_native
-def test_the_number_of_threads_changes_nothing(monkeypatch):
-    monkeypatch.setattr(interface, "OPERATIONS_PER_THREAD", 1)
+def test_the_number_of_threads_changes_nothing():
     x, weight, bias = draw_tensors(torch.Generator().manual_seed(0), (2, 16, 14, 22), (32, 16, 2, 2), (32,))
-    x, before, results = x.contiguous(memory_format=torch.channels_last), torch.get_num_threads(), []
-    for threads in (1, 2, 5):
-        torch.set_num_threads(threads)
-        grad = torch.ones(2, 32, 7, 11)
-        results.append(with_gradients(lambda *t: conv(*t, stride=(2, 2), padding=(0, 0)), (x, weight, bias), grad))
-    torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+    tensors, grad = (x.contiguous(memory_format=torch.channels_last), weight, bias), torch.ones(2, 32, 7, 11)
+    assert_threads_change_nothing(
+        lambda: with_gradients(lambda *t: conv(*t, stride=(2, 2), padding=(0, 0)), tensors, grad)
+    )
 
 
 @needs_native

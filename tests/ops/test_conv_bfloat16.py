@@ -16,8 +16,8 @@ from deconvseg.nn.norm import AffineInstanceNorm
 from deconvseg.ops import instance_norm, native, use_backend
 from deconvseg.ops.conv import choose_conv, choose_conv_transpose, conv_transpose, join, library
 from deconvseg.ops.instance_norm import choose_norm, instance_norm_
-from deconvseg.ops.native import interface
 from deconvseg.ops.winograd import choose_winograd, winograd_conv
+from threads import assert_threads_change_nothing
 from tolerance import assert_as_good, with_gradients
 
 pytestmark = pytest.mark.skipif(native.why_no_bfloat16() is not None, reason=str(native.why_no_bfloat16()))
@@ -287,24 +287,23 @@ def test_second_derivatives_are_those_of_pytorch():
         torch.testing.assert_close(one.double(), two, rtol=0.05, atol=0.05 * two.abs().max().item())
 
 
-def test_the_number_of_threads_changes_nothing(monkeypatch):
-    monkeypatch.setattr(interface, "OPERATIONS_PER_THREAD", 1)
-    generator, before, results = generator_of(0), torch.get_num_threads(), []
+def test_the_number_of_threads_changes_nothing():
     x, weight, skip, fuse, spread = draw(
-        generator, (2, 32, 9, 10, 11), (48, 32, 3, 3, 3), (2, 16, 18, 20, 11), (48, 16, 1, 1, 1), (32, 48, 2, 2, 1)
+        generator_of(0),
+        (2, 32, 9, 10, 11),
+        (48, 32, 3, 3, 3),
+        (2, 16, 18, 20, 11),
+        (48, 16, 1, 1, 1),
+        (32, 48, 2, 2, 1),
     )
     x, skip = x.bfloat16(), skip.bfloat16()
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            with torch.inference_mode():
-                filtered = lowered(winograd_conv)(x, weight)
-                joined = library.join(skip, x, fuse, spread, None, "native")
-                results.append((filtered, joined, lowered(instance_norm)(x)))
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+    @torch.inference_mode()
+    def compute():
+        joined = library.join(skip, x, fuse, spread, None, "native")
+        return lowered(winograd_conv)(x, weight), joined, lowered(instance_norm)(x)
+
+    assert_threads_change_nothing(compute)
 
 
 def test_operators_are_registered_as_pytorch_wants_them():

@@ -1,4 +1,4 @@
-"""The native Deconver block against the reference: values, gradients, threads, memory."""
+"""The native Deconver block in float32 and bfloat16 against the reference: values, gradients, threads, memory."""
 
 import gc
 
@@ -9,141 +9,199 @@ from hypothesis import strategies as st
 
 from deconvseg.ops import native
 from deconvseg.ops.deconver_block import Weights, choose_block, deconver_block, reference
-from deconvseg.ops.native import interface
 from drawn import block_weights
+from threads import assert_threads_change_nothing
 from tolerance import assert_near, with_gradients
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
+needs_bfloat16 = pytest.mark.skipif(native.why_no_bfloat16() is not None, reason=f"{native.why_no_bfloat16()}")
+# The type of images, with its mark; parameters are float32.
+DTYPES = {torch.float32: needs_native, torch.bfloat16: needs_bfloat16}
+in_both = pytest.mark.parametrize(
+    "dtype", [pytest.param(dtype, marks=mark, id=str(dtype).removeprefix("torch.")) for dtype, mark in DTYPES.items()]
+)
+# Source channels per channel that the kernels take.
+RATIOS = {torch.float32: (1, 2, 4), torch.bfloat16: (2, 4)}
 
 
-def usual_block(x, *weights):
-    return deconver_block(x, Weights(*weights), eps=1e-8, norm_eps=1e-5)
+def by_kernels(eps=1e-8):
+    """The block as a function of tensors, under autocast for images in bfloat16."""
+
+    def block(x, *weights):
+        with autocast(x):
+            return deconver_block(x, Weights(*weights), eps=eps, norm_eps=1e-5)
+
+    return block
+
+
+def by_reference(eps=1e-8):
+    def block(x, *weights):
+        with autocast(x):
+            return reference.block(x, Weights(*weights), eps, 1e-5)
+
+    return block
+
+
+def autocast(x):
+    return torch.autocast("cpu", torch.bfloat16, enabled=x.dtype == torch.bfloat16)
+
+
+def draw_tensors(shape, kernel, ratio, hidden, dtype=torch.float32, seed=0):
+    """An image, and the weights of a block."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=generator)
+    return x.to(dtype), *block_weights(shape[1], ratio, kernel, hidden, generator)
 
 
 @st.composite
-def blocks(draw):
+def blocks(draw, dtype):
     dims = draw(st.sampled_from((2, 3)))
-    size = draw(st.lists(st.sampled_from((1, 2, 3, 5, 7, 8, 11)), min_size=dims, max_size=dims))
+    size = draw(st.lists(st.sampled_from((1, 2, 3, 5, 8, 11, 19)), min_size=dims, max_size=dims))
     kernel = draw(st.lists(st.sampled_from((1, 3, 5, 7)), min_size=dims, max_size=dims))
     ratio, channels, hidden = (
-        draw(st.sampled_from(values)) for values in ((1, 2, 4), (3, 8, 16, 24, 32, 48), (6, 16, 80))
+        draw(st.sampled_from(values)) for values in (RATIOS[dtype], (3, 8, 16, 20, 24, 33, 48), (6, 7, 16, 80))
     )
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    batch = draw(st.integers(1, 2))
-    x = torch.randn((batch, channels, *size), generator=generator) + draw(st.sampled_from((0.0, 3.0)))
-    return x, block_weights(channels, ratio, kernel, hidden, generator), draw(st.sampled_from((0.0, 1e-8, 1e-2)))
+    shape = (draw(st.integers(1, 2)), channels, *size)
+    x, *weights = draw_tensors(shape, kernel, ratio, hidden, seed=draw(st.integers(0, 2**31)))
+    # Without eps, plain PyTorch's quotients in bfloat16 are often not finite.
+    eps = draw(st.sampled_from((0.0, 1e-8, 1e-2) if dtype == torch.float32 else (1e-8, 1e-2)))
+    return (x + draw(st.sampled_from((0.0, 3.0)))).to(dtype), weights, eps
 
 
-@needs_native
-@given(blocks())
+@in_both
+@given(st.data())
 @settings(deadline=None, max_examples=25, derandomize=True)
-def test_values_are_as_near_to_the_truth_as_plain_pytorch(problem):
+def test_values_are_as_near_to_the_truth_as_plain_pytorch(dtype, data):
+    x, weights, eps = data.draw(blocks(dtype))
+    with autocast(x):
+        assert choose_block(x, Weights(*weights)).computed == f"native{' in bfloat16' * (dtype == torch.bfloat16)}"
+    exact, plain = by_reference(eps)(x.double(), *(w.double() for w in weights)), by_reference(eps)(x, *weights)
+    found = by_kernels(eps)(x, *weights)
+    assert found.dtype == dtype
+    # An ulp of bfloat16 is as large as its error: nothing is added to twice plain PyTorch's.
+    assert_near([found], [plain], [exact], ulps=1 if dtype == torch.float32 else 0)
+
+
+@needs_bfloat16
+@given(blocks(torch.bfloat16))
+@settings(deadline=None, max_examples=10, derandomize=True)
+def test_the_weights_of_a_float32_model_are_rounded_as_those_of_a_bfloat16_model(problem):
     x, weights, eps = problem
-    assert choose_block(x, weights).backend == "native"
-    exact = reference.block(x.double(), Weights(*(w.double() for w in weights)), eps, 1e-5)
-    plain = reference.block(x, weights, eps, 1e-5)
-    for threads in (1, 3):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        found = deconver_block(x, weights, eps=eps, norm_eps=1e-5)
-        torch.set_num_threads(before)
-        assert_near([found], [plain], [exact])
+    lowered = [weight.bfloat16() for weight in weights]
+    of_model = deconver_block(x, Weights(*lowered), eps=eps, norm_eps=1e-5)
+    assert of_model.dtype == torch.bfloat16
+    # Biases are added in float32.
+    rounded = (w if w.ndim > 1 else low.float() for w, low in zip(weights, lowered, strict=True))
+    assert torch.equal(of_model, by_kernels(eps)(x, *rounded))
 
 
 CASES = {
     "2d": ((2, 32, 9, 13), (5, 5), 4, 128, 1e-8),
     "3d": ((2, 16, 6, 5, 11), (3, 3, 3), 4, 64, 1e-8),
     "3d, other kernels on every axis": ((1, 32, 5, 8, 9), (1, 5, 3), 2, 32, 1e-2),
-    "3d, a large kernel": ((1, 16, 9, 3, 4), (7, 3, 7), 1, 16, 1e-8),
-    "many planes": ((1, 16, 40, 16, 16), (3, 3, 3), 4, 64, 1e-8),
+    "3d, a large kernel": ((1, 16, 9, 3, 4), (7, 3, 7), 4, 16, 1e-8),
+    "3d, one source for each channel": ((1, 16, 9, 3, 4), (7, 3, 7), 1, 16, 1e-8),
+    "many planes": ((1, 16, 20, 16, 16), (3, 3, 3), 4, 64, 1e-8),
     "flat": ((1, 16, 1, 1, 24), (3, 3, 3), 4, 64, 1e-8),
     "no eps": ((1, 16, 4, 5, 6), (3, 3, 3), 4, 64, 0.0),
     "8 channels": ((2, 8, 9, 13), (3, 3), 4, 32, 1e-8),
     "channels and hidden ones that fill no vector": ((2, 21, 4, 3, 7), (3, 3, 3), 2, 27, 1e-8),
+    "a few more than fill vectors": ((2, 41, 9, 13), (5, 5), 2, 35, 1e-8),
     "fewer channels than half a vector, no eps": ((1, 3, 5, 12), (5, 3), 1, 5, 0.0),
 }
 
 
-@needs_native
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_gradients_are_as_near_to_the_truth_as_plain_pytorch(case):
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(case, dtype, marks=mark, id=f"{name}, {str(dtype).removeprefix('torch.')}")
+        for name, case in CASES.items()
+        for dtype, mark in DTYPES.items()
+        if case[2] in RATIOS[dtype] and (case[-1] > 0 or dtype == torch.float32)
+    ],
+)
+def test_gradients_are_as_near_to_the_truth_as_plain_pytorch(case, dtype):
     shape, kernel, ratio, hidden, eps = case
-
-    def by_kernels(x, *weights):
-        return deconver_block(x, Weights(*weights), eps=eps, norm_eps=1e-5)
-
-    def by_reference(x, *weights):
-        return reference.block(x, Weights(*weights), eps, 1e-5)
-
-    # Together over some problems: where the update divides by next to nothing, one value can decide a whole problem.
-    mine, plain = torch.zeros(12), torch.zeros(12)
-    for seed in range(6):
-        generator = torch.Generator().manual_seed(seed)
-        x, grad = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
-        tensors = (x, *block_weights(shape[1], ratio, kernel, hidden, generator))
-        exact = with_gradients(by_reference, [tensor.double() for tensor in tensors], grad.double())
-        for errors, function in ((mine, by_kernels), (plain, by_reference)):
+    # The median of some problems: where the update divides by next to nothing, one value can decide a whole problem.
+    mine, plain = [], []
+    for seed in range(9):
+        tensors = draw_tensors(shape, kernel, ratio, hidden, dtype, seed)
+        grad = torch.randn(shape, generator=torch.Generator().manual_seed(seed + 100)).to(dtype)
+        exact = with_gradients(by_reference(eps), [tensor.double() for tensor in tensors], grad.double())
+        for errors, function in ((mine, by_kernels(eps)), (plain, by_reference(eps))):
             found = with_gradients(function, tensors, grad)
-            errors += torch.tensor([(one - two).norm() / two.norm() for one, two in zip(found, exact, strict=True)])
-    assert (mine <= 2 * plain + torch.finfo(torch.float32).eps).all(), (mine / plain).tolist()
+            assert [each.dtype for each in found] == [dtype] * 2 + [torch.float32] * 10
+            errors.append([(one - two).norm() / two.norm() for one, two in zip(found, exact, strict=True)])
+    found, allowed = (torch.tensor(errors).median(0).values for errors in (mine, plain))
+    assert (found <= 2 * allowed + torch.finfo(torch.float32).eps).all(), (found / allowed).tolist()
 
 
-@needs_native
-def test_the_number_of_threads_changes_nothing(monkeypatch):
-    monkeypatch.setattr(interface, "OPERATIONS_PER_THREAD", 1)
-    generator = torch.Generator().manual_seed(0)
-    x, weights = torch.randn(2, 32, 7, 11, 6, generator=generator), block_weights(32, 4, (3, 3, 3), 128, generator)
-    results, before = [], torch.get_num_threads()
-    for threads in (1, 2, 5):
-        torch.set_num_threads(threads)
-        results.append(
-            with_gradients(lambda x, *w: deconver_block(x, Weights(*w), eps=1e-8, norm_eps=1e-5), (x, *weights), x)
-        )
-    torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+@in_both
+@pytest.mark.parametrize("image", [torch.zeros, torch.ones, torch.randn], ids=["zeros", "constant", "random"])
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e6])
+def test_no_value_is_ever_nan(image, scale, dtype):
+    torch.manual_seed(0)
+    _, *weights = draw_tensors((1, 16, 1, 1, 1), (3, 3, 3), 4, 64)
+    x, usual = (image(1, 16, 4, 5, 6) * scale).to(dtype), Weights(*weights)
+    empty = usual._replace(filters=-usual.filters.abs(), source_bias=-10 * usual.source_bias.abs())
+    for given_weights in (usual, empty):
+        for eps in (0.0, 1e-8):
+            assert all(each.isfinite().all() for each in with_gradients(by_kernels(eps), (x, *given_weights), x))
+
+
+@needs_bfloat16
+def test_a_bfloat16_model_has_bfloat16_gradients():
+    lowered = [tensor.bfloat16() for tensor in draw_tensors((1, 16, 5, 6), (3, 3), 4, 64)]
+
+    def block(x, *weights):
+        return deconver_block(x, Weights(*weights), eps=1e-8, norm_eps=1e-5)
+
+    found = with_gradients(block, lowered, lowered[0])
+    full = with_gradients(block, [tensor.float() for tensor in lowered], lowered[0].float())
+    for one, two in zip(found, full, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert (one.float() - two).norm() <= 0.1 * two.norm()
+
+
+@in_both
+def test_the_number_of_threads_changes_nothing(dtype):
+    x, *weights = draw_tensors((2, 32, 7, 11, 6), (3, 3, 3), 4, 128, dtype)
+    assert_threads_change_nothing(lambda: with_gradients(by_kernels(), (x, *weights), x))
 
 
 @needs_native
 def test_second_derivatives_are_those_of_the_reference():
-    generator = torch.Generator().manual_seed(0)
-    x, weights = torch.randn(1, 16, 3, 4, generator=generator), block_weights(16, 2, (3, 3), 16, generator)
+    tensors = draw_tensors((1, 16, 3, 4), (3, 3), 2, 16)
 
     def penalty(function):
-        inputs = [tensor.clone().requires_grad_() for tensor in (x, *weights)]
+        inputs = [tensor.clone().requires_grad_() for tensor in tensors]
         (slope,) = torch.autograd.grad(function(*inputs).square().sum(), inputs[0], create_graph=True)
         return torch.autograd.grad(slope.square().sum(), inputs[:-1])
 
-    by_kernels = penalty(lambda x, *w: deconver_block(x, Weights(*w), eps=1e-3, norm_eps=1e-5))
-    for one, two in zip(by_kernels, penalty(lambda x, *w: reference.block(x, Weights(*w), 1e-3, 1e-5)), strict=True):
+    for one, two in zip(penalty(by_kernels(1e-3)), penalty(by_reference(1e-3)), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4 * two.abs().max().item())
 
 
-@needs_native
-def test_layouts_and_strides_change_nothing():
-    generator = torch.Generator().manual_seed(0)
-    x, weights = torch.randn(2, 16, 4, 6, 5, generator=generator), block_weights(16, 4, (3, 3, 3), 64, generator)
-    expected = deconver_block(x, weights, eps=1e-8, norm_eps=1e-5)
+@in_both
+def test_layouts_and_strides_change_nothing(dtype):
+    x, *weights = draw_tensors((2, 16, 4, 6, 5), (3, 3, 3), 4, 64, dtype)
+    expected = by_kernels()(x, *weights)
     assert expected.is_contiguous(memory_format=torch.channels_last_3d)
-    sliced = torch.randn(2, 20, 4, 12, 5)
+    sliced = torch.randn(2, 20, 4, 12, 5).to(dtype)
     sliced[:, 2:18, :, ::2] = x
     last = x.contiguous(memory_format=torch.channels_last_3d)
     transposed = x.transpose(2, 4).contiguous().transpose(2, 4)
     for other in (last, sliced[:, 2:18, :, ::2], transposed):
-        assert torch.equal(deconver_block(other, weights, eps=1e-8, norm_eps=1e-5), expected)
-    strange = Weights(*(torch.stack([weight, weight], -1)[..., 0] for weight in weights))
+        assert torch.equal(by_kernels()(other, *weights), expected)
+    strange = [torch.stack([weight, weight], -1)[..., 0] for weight in weights]
     gc.collect()
-    assert torch.equal(deconver_block(x, strange, eps=1e-8, norm_eps=1e-5), expected)
+    assert torch.equal(by_kernels()(x, *strange), expected)
 
 
-@needs_native
-def test_an_empty_batch_gives_an_empty_result_and_zero_gradients():
-    weights = block_weights(16, 4, (3, 3), 64, torch.Generator().manual_seed(0))
-    result, *gradients = with_gradients(
-        usual_block,
-        (torch.empty(0, 16, 4, 4), *weights),
-        torch.empty(0, 16, 4, 4),
-    )
+@in_both
+def test_an_empty_batch_gives_an_empty_result_and_zero_gradients(dtype):
+    x, *weights = draw_tensors((0, 16, 4, 4), (3, 3), 4, 64, dtype)
+    result, *gradients = with_gradients(by_kernels(), (x, *weights), x)
     assert result.shape == (0, 16, 4, 4)
     assert all((gradient == 0).all() for gradient in gradients)
 
@@ -159,17 +217,22 @@ def test_an_empty_batch_gives_an_empty_result_and_zero_gradients():
     ],
 )
 def test_what_the_kernels_do_not_take_is_declined_with_the_reason(channels, ratio, kernel, reason):
-    weights = block_weights(16, ratio, kernel, 64, torch.Generator().manual_seed(0))
-    choice = choose_block(torch.randn(1, channels, 4, 4), weights)
+    _, *weights = draw_tensors((1, 16, 4, 4), kernel, ratio, 64)
+    choice = choose_block(torch.randn(1, channels, 4, 4), Weights(*weights))
     assert choice.backend == "reference"
     assert reason in choice.declined["native"]
 
 
+@needs_bfloat16
+def test_one_source_for_each_channel_is_left_to_the_layers_in_bfloat16():
+    x, *weights = draw_tensors((1, 16, 4, 4, 4), (3, 3, 3), 1, 64, torch.bfloat16)
+    with autocast(x):
+        assert "two source channels" in choose_block(x, Weights(*weights)).declined["native"]
+
+
 @needs_native
 def test_operators_are_registered_as_pytorch_wants_them():
-    generator = torch.Generator().manual_seed(0)
-    x, weights = torch.randn(1, 16, 3, 4, generator=generator), block_weights(16, 2, (3, 3), 16, generator)
-    tensors = [tensor.requires_grad_() for tensor in (x, *weights)]
+    tensors = [tensor.requires_grad_() for tensor in draw_tensors((1, 16, 3, 4), (3, 3), 2, 16)]
     torch.library.opcheck(torch.ops.deconvseg.deconver_block.default, (*tensors, 1e-3, 1e-5, True))
 
 

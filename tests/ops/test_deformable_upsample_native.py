@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deconvseg.ops.deformable_upsample import native, reference
 from deconvseg.ops.native import unavailable
+from threads import assert_threads_change_nothing
 from tolerance import assert_near
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=f"no native kernels: {unavailable()}")
@@ -140,16 +141,7 @@ def test_the_number_of_threads_changes_nothing(size, receptive_field):
     scaled = [2 * length for length in size]
     features, grad = (torch.randn(2, 40, *s, generator=generator) for s in (size, scaled))
     offsets, weights = (torch.randn(2, len(size), *scaled, generator=generator) for _ in range(2))
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append(natively(features, offsets, weights, grad, (2,) * len(size), receptive_field))
-    finally:
-        torch.set_num_threads(before)
-    for result in results[1:]:
-        for one, other in zip(results[0], result, strict=True):
-            assert torch.equal(one, other)
+    assert_threads_change_nothing(lambda: natively(features, offsets, weights, grad, (2,) * len(size), receptive_field))
 
 
 @pytest.mark.parametrize("size", [(6, 7), (3, 6, 5)])

@@ -13,6 +13,7 @@ from deconvseg.errors import InputError
 from deconvseg.nn.norm import AffineInstanceNorm, InstanceNorm
 from deconvseg.ops import explain, instance_norm, native, use_backend
 from deconvseg.ops.instance_norm import choose_norm, instance_norm_
+from threads import assert_threads_change_nothing
 
 needs_native = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -79,15 +80,8 @@ def test_a_large_image_with_a_mean_of_two_deviations(backend: str, channels_last
 
 @needs_native
 def test_any_number_of_threads_gives_the_same_bits() -> None:
-    before, results = torch.get_num_threads(), []
     x = torch.randn(2, 20, 40, 50, 60, generator=torch.Generator().manual_seed(0))
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results.append([instance_norm(x), instance_norm(x.contiguous(memory_format=LAST[5]))])
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+    assert_threads_change_nothing(lambda: (instance_norm(x), instance_norm(x.contiguous(memory_format=LAST[5]))))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -1,10 +1,7 @@
 """The native kernels of nonnegative deconvolution against the reference, by the rule of the project's tolerances."""
 
-import ctypes
 import math
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deconvseg.ops import native as kernels
-from deconvseg.ops.native import interface
 from deconvseg.ops.ndc import native, reference
+from threads import assert_threads_change_nothing
 from tolerance import assert_near, with_gradients
 
-pytestmark = pytest.mark.skipif(kernels.unavailable() is not None, reason=f"no native kernels: {kernels.unavailable()}")
+pytestmark = [
+    pytest.mark.skipif(kernels.unavailable() is not None, reason=f"no native kernels: {kernels.unavailable()}"),
+    pytest.mark.usefixtures("each_library"),
+]
 LAYOUTS = {
     "contiguous": lambda tensor: tensor.contiguous(),
     "channels last": lambda tensor: tensor.movedim(1, -1).contiguous().movedim(-1, 1),
@@ -27,23 +27,6 @@ LAYOUTS = {
         tensor.permute(*reversed(range(tensor.ndim))).contiguous().permute(*reversed(range(tensor.ndim)))
     ),
 }
-
-
-def libraries() -> list[Path]:
-    """The library that this processor uses, and those for lesser ones."""
-    if named := os.environ.get("DECONVSEG_NATIVE_LIBRARY"):
-        return [Path(named)]
-    runs = {"avx512": ["avx512", "avx2"], None: []}
-    names = runs.get(kernels.instruction_set(), [kernels.instruction_set()])
-    return [path for name in names for path in Path(kernels.__file__).parent.glob(f"_native_{name}.*")]
-
-
-@pytest.fixture(params=libraries(), ids=lambda path: path.stem, autouse=True, scope="module")
-def _library(request: pytest.FixtureRequest) -> Iterator[None]:
-    loaded = ctypes.CDLL(str(request.param))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interface, "library", lambda: loaded)
-        yield
 
 
 def draw_shape(draw, most_voxels):
@@ -205,16 +188,7 @@ def test_results_have_the_memory_order_of_the_source(size, layout):
     ids=["three axes", "two axes", "groups"],
 )
 def test_the_number_of_threads_changes_nothing(problem):
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append(natively(*problem))
-    finally:
-        torch.set_num_threads(before)
-    for result in results[1:]:
-        for one, other in zip(results[0], result, strict=True):
-            assert torch.equal(one, other)
+    assert_threads_change_nothing(lambda: natively(*problem))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -1,10 +1,6 @@
 """The native selective scan against the reference, by the rule of the project's tolerances."""
 
-import ctypes
 import math
-import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,30 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deconvseg.ops import native as kernels
-from deconvseg.ops.native import interface
 from deconvseg.ops.selective_scan import native, reference
 from deconvseg.ops.selective_scan.inputs import Inputs
 from scans import problems, random_inputs, spread, with_all_gradients
 from tolerance import assert_near
 
-pytestmark = pytest.mark.skipif(kernels.unavailable() is not None, reason=f"no native kernels: {kernels.unavailable()}")
-
-
-def libraries() -> list[Path]:
-    """The library that this processor uses, and those for lesser ones."""
-    if named := os.environ.get("DECONVSEG_NATIVE_LIBRARY"):
-        return [Path(named)]
-    runs = {"avx512": ["avx512", "avx2"], None: []}
-    names = runs.get(kernels.instruction_set(), [kernels.instruction_set()])
-    return [path for name in names for path in Path(kernels.__file__).parent.glob(f"_native_{name}.*")]
-
-
-@pytest.fixture(params=libraries(), ids=lambda path: path.stem, autouse=True, scope="module")
-def _library(request: pytest.FixtureRequest) -> Iterator[None]:
-    loaded = ctypes.CDLL(str(request.param))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interface, "library", lambda: loaded)
-        yield
+pytestmark = [
+    pytest.mark.skipif(kernels.unavailable() is not None, reason=f"no native kernels: {kernels.unavailable()}"),
+    pytest.mark.usefixtures("each_library"),
+]
 
 
 def natively(inputs: Inputs, softplus: bool, grad: Tensor) -> list[Tensor]:

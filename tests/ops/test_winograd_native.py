@@ -15,6 +15,7 @@ from deconvseg.ops import native, use_backend
 from deconvseg.ops.winograd import choose_winograd, packing, winograd_conv
 from deconvseg.ops.winograd import native as kernels
 from deconvseg.ops.winograd.packing import packed
+from threads import assert_threads_change_nothing
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no native kernels: {native.unavailable()}")
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -51,17 +52,9 @@ def test_any_image_is_convolved_as_precisely_as_by_pytorch(shapes, channels, bat
 
 
 def test_the_number_of_threads_changes_nothing():
-    generator, before = torch.Generator().manual_seed(0), torch.get_num_threads()
+    generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(1, 32, 20, 21, 22, generator=generator), torch.randn(32, 32, 3, 3, 3, generator=generator)
-    results = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results.append(winograd_conv(x, weight))
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+    assert_threads_change_nothing(lambda: [winograd_conv(x, weight)])
 
 
 def test_what_the_kernels_do_not_take_pytorch_computes():

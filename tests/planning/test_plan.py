@@ -171,14 +171,19 @@ def test_preset_of_other_dimensions_is_refused(discs: Path) -> None:
         make_plan(data, resolve_splits(data, None, fold=0), preset="isles22", device="cpu")
 
 
-def test_a_declared_class_without_voxels_is_named(balls: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "balls"
-    shutil.copytree(balls, copy)
+def plan_with_label(dataset: Path, folder: Path, name: str, value: int) -> Plan:
+    """Plan for a copy of a dataset that declares one label more."""
+    copy = folder / "balls"
+    shutil.copytree(dataset, copy)
     declared = json.loads((copy / "dataset.json").read_text())
-    declared["labels"]["tumour"] = 9
+    declared["labels"][name] = value
     (copy / "dataset.json").write_text(json.dumps(declared))
     data = open_dataset(copy)
-    plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
+    return make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
+
+
+def test_a_declared_class_without_voxels_is_named(balls: Path, tmp_path: Path) -> None:
+    plan = plan_with_label(balls, tmp_path, "tumour", 9)
     assert plan.labels.values == (0, 3, 7, 9)
     assert "no training or validation mask has a voxel of tumour" in plan.warnings
     assert "no training or validation mask has a voxel of tumour" in plan.reasons["labels"]
@@ -303,13 +308,7 @@ def test_papers_preset_with_the_papers_recipe_has_its_epochs(balls: Path) -> Non
 
 
 def test_an_ignore_label_is_no_class(balls: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "balls"
-    shutil.copytree(balls, copy)
-    declared = json.loads((copy / "dataset.json").read_text())
-    declared["labels"]["ignore"] = 8
-    (copy / "dataset.json").write_text(json.dumps(declared))
-    data = open_dataset(copy)
-    plan = make_plan(data, resolve_splits(data, None, fold=0), seconds=5, device="cpu")
+    plan = plan_with_label(balls, tmp_path, "ignore", 8)
     assert (plan.labels.values, plan.labels.ignore) == ((0, 3, 7), 8)
     assert plan.outputs == 3
 

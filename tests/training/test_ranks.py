@@ -18,15 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deconvseg.data import EpochSampler, open_dataset, resolve_splits
-from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.errors import InputError
 from deconvseg.planning import StepCost, make_plan
 from deconvseg.runs import Run
 from deconvseg.training import Ranks, Silent, TrainOptions, decide_plan, meeting, train
-from deconvseg.training.callbacks import RunWriter
 from deconvseg.training.launch import check_devices
 from deconvseg.training.meeting import meet
 from deconvseg.training.sharing import RankSampler, share_of_batch
 from plans import tiny_plan
+from power_cuts import power_cut_after
 from sparse import sparse_plan, write_sparse_discs
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -247,20 +247,11 @@ def test_two_processes_are_as_one_and_an_interruption_ends_both(sparse: Path, tm
 @pytest.mark.faults
 @posix
 def test_a_run_goes_on_in_two_processes_with_its_parts_and_where_one_is_killed_in_one_again(
-    sparse: Path, tmp_path: Path, alone: Run, monkeypatch: pytest.MonkeyPatch
+    sparse: Path, tmp_path: Path, alone: Run
 ) -> None:
     run = tmp_path / "run"
-    after_epoch = RunWriter.on_train_epoch_end
-
-    def interrupted(self: RunWriter, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
-        after_epoch(self, trainer, pl_module)
-        if trainer.current_epoch == 1:
-            raise DeconvsegError("power cut")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunWriter, "on_train_epoch_end", interrupted)
-        with pytest.raises(DeconvsegError, match="power cut"):
-            train(sparse, run, plan=sparse_plan(**RECIPE), splits=sparse / "splits.json", device="cpu")
+    with power_cut_after(epoch=1):
+        train(sparse, run, plan=sparse_plan(**RECIPE), splits=sparse / "splits.json", device="cpu")
     again = command(sparse, run, "--devices", "2", "--strategy", "fsdp", "--resume")
     code, stderr = stopped([*DECONVSEG, *again[:4], *again[-5:]], run, 6, signal.SIGKILL, "1")
     assert code == 1, stderr

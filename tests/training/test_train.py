@@ -22,8 +22,8 @@ from deconvseg.models import create_model
 from deconvseg.progress import Progress
 from deconvseg.runs import Run
 from deconvseg.training import Silent, TrainOptions, decide_plan, train
-from deconvseg.training.callbacks import RunWriter
 from plans import tiny_plan
+from power_cuts import power_cut_after
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -63,24 +63,15 @@ def test_a_run_learns_and_its_folder_is_complete(trained: Path) -> None:
     ],
 )
 def test_resumed_run_has_the_weights_of_an_uninterrupted_one(
-    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, recipe: dict
+    discs: Path, tmp_path: Path, workers: int, recipe: dict
 ) -> None:
     plan = tiny_plan(recipe={**tiny_plan().recipe.model_dump(mode="json"), **recipe})
     options = {"plan": plan, "splits": discs / "splits.json", "epochs": 3, "device": "cpu", "seed": 5}
     options["workers"] = workers
     train(discs, tmp_path / "whole", **options)
 
-    after_epoch = RunWriter.on_train_epoch_end
-
-    def interrupted(self: RunWriter, trainer, pl_module) -> None:  # type: ignore[no-untyped-def]
-        after_epoch(self, trainer, pl_module)
-        if trainer.current_epoch == 1:
-            raise DeconvsegError("power cut")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunWriter, "on_train_epoch_end", interrupted)
-        with pytest.raises(DeconvsegError, match="power cut"):
-            train(discs, tmp_path / "parts", **options)
+    with power_cut_after(epoch=1):
+        train(discs, tmp_path / "parts", **options)
     assert [row["epoch"] for row in Run(tmp_path / "parts").metrics] == [0, 1]
     train(discs, tmp_path / "parts", resume=True)
 

@@ -436,3 +436,13 @@ def test_importing_the_operators_loads_neither_compiler_nor_kernels():
 def test_the_public_face():
     assert set(ops.__all__) >= {"explain", "use_backend", "ndc_update", "deformable_upsample"}
     assert all(hasattr(ops, name) for name in ops.__all__)
+
+
+def test_layers_that_one_operator_computes_are_not_explained_apart():
+    block = DeconverBlock(8, 3, spatial_dims=2)
+    whole = explain(nn.Sequential(block, nn.ReLU())).choices
+    if whole[0][1].backend != "reference":
+        assert [name for name, _ in whole] == ["0"]
+    with use_backend("reference"):
+        apart = explain(block).choices
+    assert {"deconver_block", "conv", "ndc_update"} <= {choice.operator for _, choice in apart}

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from deconvseg.inference.precisions import decide_precision
 from deconvseg.ops import native, register_backend, unregister_backend
 from deconvseg.ops.backends import choose
 from deconvseg.ops.deconver_block.library import BLOCK
-from deconvseg.ops.precision import as_computed, layers_compute_in_bfloat16
+from deconvseg.ops.precision import as_computed, layers_compute_in_bfloat16, why_bfloat16_is_slow
+from deconvseg.planning.precisions import explain_float32, lowered_precision
 from drawn import block_weights
 
 
@@ -50,20 +52,30 @@ def test_a_backend_is_asked_in_bfloat16_only_if_it_declares_it(declares):
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("found", "processor", "reason"),
     [
-        (native._Loaded(None, None, "not built: run this"), "not built: run this"),
-        (native._Loaded(SimpleNamespace(), "avx2", None), "the kernels here are those for avx2"),  # type: ignore[arg-type]
-        (
-            native._Loaded(SimpleNamespace(deconvseg_has_bfloat16=lambda: 0), "avx512", None),
-            "which this processor lacks",
-        ),  # type: ignore[arg-type]
-        (native._Loaded(SimpleNamespace(deconvseg_has_bfloat16=lambda: 1), "avx512", None), "is not built: run python"),  # type: ignore[arg-type]
+        (native._Loaded(None, None, "not built: run this"), None, "its kernels are not there: not built: run this"),
+        (native._Loaded(SimpleNamespace(), "avx2", None), None, "it needs the kernels for AVX-512, "),  # type: ignore[arg-type]
+        (native._Loaded(SimpleNamespace(), "avx512", None), "this is a test", "this is a test"),  # type: ignore[arg-type]
+        (native._Loaded(SimpleNamespace(), "avx512", None), None, "is not built: run python"),  # type: ignore[arg-type]
     ],
 )
-def test_why_there_are_no_kernels_for_bfloat16(found, reason, monkeypatch, tmp_path):
+def test_why_there_are_no_kernels_for_bfloat16(found, processor, reason, monkeypatch, tmp_path):
     monkeypatch.setattr(native, "_loaded", lambda: found)
+    monkeypatch.setattr(native, "why_no_instructions", lambda device: processor)
     monkeypatch.setenv("DECONVSEG_NATIVE_LIBRARY", str(tmp_path / "some.so"))
     missing = native._loaded_for_bfloat16.__wrapped__()
     assert missing.library is None
     assert reason in missing.unavailable
+
+
+def test_without_its_library_bfloat16_brings_nothing(monkeypatch):
+    """Predictions and trainings that ask for it compute in float32 and say why."""
+    monkeypatch.setattr(native, "why_no_bfloat16", lambda: "_native_avx512_bf16.so is not built: run this")
+    assert why_bfloat16_is_slow("cpu") == "_native_avx512_bf16.so is not built: run this"
+    assert why_bfloat16_is_slow("mps") == "bfloat16 is not used on mps"
+    assert lowered_precision("bf16", "cpu") == "32"
+    told = "in float32, because `precision='bf16'` brings nothing here: _native_avx512_bf16.so is not built: run this"
+    assert explain_float32("bf16", "cpu") == f"training {told}"
+    decided = decide_precision("bf16", [], "cpu")
+    assert (decided.precision, decided.warnings) == ("32", (f"computing {told}",))

@@ -9,6 +9,7 @@ from deconvseg.errors import InputError, check_choice
 from deconvseg.inference.engine_registry import TORCH, engine_precisions, list_engines
 from deconvseg.inference.opening import Decided
 from deconvseg.inference.predictor import Model
+from deconvseg.ops.precision import why_bfloat16_is_slow
 from deconvseg.runs import PRECISION, MeasuredPrecision, Precision, Run, WeightsChoice, read_precision, weights_of
 from deconvseg.system import why_no_bfloat16
 from deconvseg.text import number_of
@@ -24,7 +25,7 @@ def decide_precision(
 ) -> Decided:
     """Return the requested precision; with "auto", bfloat16 if every model is a run that was measured to allow it.
 
-    Without bfloat16 instructions on ``device`` it is float32, with a warning if bfloat16 was requested. A measurement
+    Where bfloat16 is not faster on ``device`` it is float32, with a warning if bfloat16 was requested. A measurement
     for other ``weights`` than those of the run is void, with a warning; one on another kind of device is ignored. An
     ``engine`` without bfloat16 computes in float32, and is refused if bfloat16 was requested.
     """
@@ -36,18 +37,21 @@ def decide_precision(
         )
     if asked == "32" or "bf16" not in known:
         return Decided()
-    why = why_no_bfloat16(device)
+    why = why_bfloat16_is_slow(device) if engine == TORCH else why_no_bfloat16(device)
     if asked == "bf16":
         if why is None:
             return Decided(precision="bf16")
-        return Decided(warnings=(f"`precision='bf16'` brings nothing here, because {why}: computing in float32",))
-    if why is not None:
-        return Decided()
+        return Decided(warnings=(f"computing in float32, because `precision='bf16'` brings nothing here: {why}",))
     found = [_measured(model, weights, device.partition(":")[0]) for model in models]
     chosen = [measured for measured, _ in found if measured is not None]
     warnings = tuple(warning for _, warning in found if warning is not None)
-    if len(chosen) < len(models) or any(measured.choice == "32" for measured in chosen):
+    kept = [f"precision: float32, because {measured.why}" for measured in chosen if measured.choice == "32"]
+    if kept:
+        return Decided(lines=tuple(kept[:1]), warnings=warnings)
+    if len(chosen) < len(models):
         return Decided(warnings=warnings)
+    if why is not None:
+        return Decided(lines=(f"precision: float32, because bfloat16 brings nothing here: {why}",))
     return Decided(precision="bf16", lines=(_describe(chosen),))
 
 

@@ -16,6 +16,9 @@ from deconvseg.runs import Run, WeightsChoice, describe_run, name_precision
 from deconvseg.runs.weight_files import file_of
 from deconvseg.text import number_of
 
+# The reference of an operator of layers are PyTorch's layers.
+_BACKENDS = {"reference": "PyTorch"}
+
 
 def describe_weights(run: Run, which: WeightsChoice = "final") -> dict[str, Any]:
     """Describe the weights of a run: the file, the fold, the epoch, its validation Dice, and the best validation Dice.
@@ -71,7 +74,7 @@ def tell_weights(models: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def describe_computing(predictor: Predictor) -> dict[str, Any]:
-    """Return the device, the precision of the networks, the kernels by backend, the mirrored axes and the overlap."""
+    """Return the device, the precision of the networks, the operators by backend (and bfloat16), and the mirroring."""
     kernels: dict[str, list[str]] = {}
     precisions: set[str] = set()
     for engine in predictor.engines:
@@ -80,7 +83,7 @@ def describe_computing(predictor: Predictor) -> dict[str, Any]:
         with engine.lowered():
             choices = explain(engine.network).choices
         for _, choice in choices:
-            used = kernels.setdefault(choice.backend, [])
+            used = kernels.setdefault(choice.computed, [])
             if choice.operator not in used:
                 used.append(choice.operator)
     titles = [str(getattr(other, "title", type(other).__name__)) for other in predictor.other_engines]
@@ -97,7 +100,9 @@ def describe_computing(predictor: Predictor) -> dict[str, Any]:
 
 def tell_computing(computing: Mapping[str, Any]) -> str:
     """Describe the computation of a prediction in one line."""
-    kernels = ", ".join(f"{backend} ({list_names(names, 3)})" for backend, names in computing["kernels"].items())
+    kernels = ", ".join(
+        f"{_BACKENDS.get(backend, backend)} ({list_names(names, 3)})" for backend, names in computing["kernels"].items()
+    )
     axes = sorted({axis for mirrored in computing["mirrored_axes"] for axis in mirrored})
     engines = computing.get("engines", ["PyTorch"])
     others = [engine for engine in engines if engine != "PyTorch"]

@@ -1,7 +1,7 @@
 """Table of the backends that run, for a whole model or for one call."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from deconvseg.ops.deconver_block import choose_block, deconver_block
 from deconvseg.ops.deformable_upsample import choose_upsample, deformable_upsample
 from deconvseg.ops.instance_norm import choose_norm, instance_norm
 from deconvseg.ops.ndc import choose_update, ndc_update
+from deconvseg.ops.registry import OPERATORS
 from deconvseg.ops.selective_scan import choose_scan, selective_scan
 from deconvseg.ops.winograd import choose_winograd, winograd_conv
 
@@ -56,7 +57,8 @@ class Explanation:
 def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **options: object) -> Explanation:
     """Return which backend runs and why the others do not; ``print`` shows the result as a table.
 
-    ``explain(model)`` lists every submodule that has backends, for inputs with the device and type of its parameters.
+    ``explain(model)`` lists the submodules that have backends, for inputs with the device and type of their parameters.
+    Layers that one operator computes together (a Deconver block) are listed as that operator alone.
     ``explain(ndc_update, x, source, filters, groups=4)`` chooses for that call without computing it; the same works for
     every other function with backends, such as ``deformable_upsample`` and ``selective_scan``. Raises
     :class:`~deconvseg.errors.InputError` for any other subject, for inputs that the function rejects, and if a forced
@@ -72,9 +74,21 @@ def explain(subject: nn.Module | Callable[..., Tensor], *inputs: object, **optio
 
     """
     if isinstance(subject, nn.Module) and not inputs and not options:
-        modules = ((name, module) for name, module in subject.named_modules() if isinstance(module, ExplainsBackend))
-        return Explanation(tuple((name, module.explain_backend()) for name, module in modules))
+        return Explanation(tuple(_choices(subject)))
     if not callable(subject) or subject not in _CHOOSERS:
         known = ", ".join(function.__name__ for function in _CHOOSERS)
         raise InputError(f"cannot explain {subject!r:.80}: give a module alone, or one of {known} with its arguments")
     return Explanation((("", _CHOOSERS[subject](*inputs, **options)),))
+
+
+def _choices(model: nn.Module) -> Iterator[tuple[str, Choice]]:
+    whole: list[str] = []
+    for name, module in model.named_modules():
+        if not isinstance(module, ExplainsBackend) or any(name.startswith(parent) for parent in whole):
+            continue
+        choice = module.explain_backend()
+        yield name, choice
+        # An operator of layers replaces the calls of the layers in the module.
+        operator = OPERATORS.get(choice.operator)
+        if operator is not None and operator.of_layers and choice.backend != "reference":
+            whole.append(f"{name}." if name else "")

@@ -1,6 +1,6 @@
 """The precision in which every operator computes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import overload
 
@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops.torch_internals import constant_to_compilers
+from deconvseg.system import why_no_bfloat16
+
+# The types of numbers by the names of the option `precision`.
+PRECISION_NAMES: Mapping[str, str] = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -40,6 +44,17 @@ def layers_compute_in_bfloat16(device_type: str, tensors: Sequence[Tensor | None
     if autocast_is_on(device_type):
         return torch.get_autocast_dtype(device_type) == torch.bfloat16
     return all(tensor.dtype == torch.bfloat16 for tensor in tensors if tensor is not None)
+
+
+def why_bfloat16_is_slow(device: str) -> str | None:
+    """Return why networks of PyTorch are not faster in bfloat16 on a device, in one line; None if they are.
+
+    Beside the processor a CPU needs the compiled kernels: without them layers convert to float32 and back.
+    """
+    # Importing operators loads no kernels.
+    from deconvseg.ops import native
+
+    return native.why_no_bfloat16() if device == "cpu" else why_no_bfloat16(device)
 
 
 @overload

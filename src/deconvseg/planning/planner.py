@@ -25,6 +25,7 @@ from deconvseg.planning.forecast import forecast, validation_warnings, warnings_
 from deconvseg.planning.measuring import TIMING, Measure, StepMeter, telling
 from deconvseg.planning.parts import DataSummary
 from deconvseg.planning.patch import choose_slices
+from deconvseg.planning.precisions import describe_precision
 from deconvseg.planning.preprocessing import choose_preprocessing
 from deconvseg.planning.presets import measure_preset
 from deconvseg.planning.preview import preview_plan
@@ -201,6 +202,7 @@ def _finish(draft: Draft, found: Found, model: str, device: str, budget: Budget)
     recipe, draft.reasons["recipe.augmentation.flip_axes"] = plan_mirroring(recipe, draft.fingerprint)
     recipe, draft.reasons["recipe.augmentation.rotation"] = plan_rotation(recipe, draft.spacing, found.patch)
     recipe, draft.reasons["recipe.epochs"] = _schedule(recipe, found, budget)
+    draft.reasons["recipe.precision"] = f"{describe_precision(recipe.precision, device)} on {device.partition(':')[0]}"
     cost = ValidationCost.of(
         draft.shapes,
         found.patch,

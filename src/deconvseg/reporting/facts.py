@@ -23,6 +23,7 @@ _RECIPE = {
     "learning_rate": "Learning rate",
     "weight_decay": "Weight decay",
     "weights": "Evaluated weights",
+    "precision": "Precision of training",
 }
 
 

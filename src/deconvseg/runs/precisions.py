@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from deconvseg.ops.precision import PRECISION_NAMES
 from deconvseg.runs.records import read_record
 from deconvseg.system import write_text
 
@@ -25,8 +26,10 @@ class MeasuredPrecision(BaseModel):
         choice: "bf16" if bfloat16 is faster and loses at most 0.0005 of the mean Dice, otherwise "32".
         why: the reason in words.
         dice: the mean Dice of the same validation cases in each precision; empty if bfloat16 is not faster.
+        agreement: the mean Dice of the masks in bfloat16 with those in float32; None if they were not compared, or are
+            all empty.
         cases: the number of these cases.
-        seconds: of one window of the network in each precision.
+        seconds: of one window of the network in each precision; empty if nothing was measured.
         device: "cpu", "cuda", ….
         processor: the name of the processor.
         weights: the SHA-256 of the weights for which all of this was measured.
@@ -39,6 +42,7 @@ class MeasuredPrecision(BaseModel):
     choice: Precision
     why: str
     dice: dict[Precision, float] = {}
+    agreement: float | None = None
     cases: int = 0
     seconds: dict[Precision, float] = {}
     device: str = ""
@@ -72,4 +76,4 @@ def name_precision(precision: Precision) -> str:
         'bfloat16'
 
     """
-    return "bfloat16" if precision == "bf16" else "float32"
+    return PRECISION_NAMES[precision]

@@ -29,9 +29,9 @@ def choose_device(name: str = "auto") -> str:
 
 
 def why_no_bfloat16(device: str) -> str | None:
-    """Return why a device does not compute faster in bfloat16, in words for the middle of a sentence; None if it does.
+    """Return why a device has no fast bfloat16, in words for the middle of a sentence; None if it has.
 
-    A CPU needs AVX512-BF16: on others PyTorch computes bfloat16 by way of float32.
+    A CPU needs AVX512-BF16: on others bfloat16 is computed by way of float32.
     """
     import torch
 
@@ -40,8 +40,12 @@ def why_no_bfloat16(device: str) -> str | None:
     if device != "cpu":
         return f"bfloat16 is not used on {device}"
     # ATEN_CPU_CAPABILITY can forbid instructions that the processor has.
-    allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return None if allowed and _has_avx512_bf16() else "this processor has no AVX512-BF16"
+    capability = torch.backends.cpu.get_cpu_capability()
+    if not _has_avx512_bf16():
+        return "this processor has no AVX512-BF16"
+    return (
+        None if capability.startswith("AVX512") else f"AVX512-BF16 is not used, because PyTorch is set to {capability}"
+    )
 
 
 def _has_avx512_bf16() -> bool:

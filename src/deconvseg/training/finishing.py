@@ -1,7 +1,6 @@
 """The end of a training: the validation cases are predicted and evaluated, and temporary files are removed."""
 
 import shutil
-import time
 
 from deconvseg.data import Dataset, Splits
 from deconvseg.errors import DeconvsegError
@@ -42,12 +41,12 @@ def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests
 def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, console: Console) -> list[str]:
     """Predict the validation cases with the weights of the recipe and evaluate them; return the failures."""
     if not parts.val:
+        measure_precision(run, data, (), options, console)
         return []
     shutil.rmtree(run.validation, ignore_errors=True)
     (run.path / PRECISION).unlink(missing_ok=True)
     cases = data.select(parts.val).cases
     measurement = OperatingMeasurement(data, run.plan)
-    start = time.monotonic()
     prediction = predict_cases(
         Predictor([run], device=choose_device(options.device)),
         cases,
@@ -57,7 +56,6 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
         measure=measurement,
         console=Quiet(console),
     )
-    seconds = (time.monotonic() - start) / len(cases)
     if not prediction.written:
         raise DeconvsegError(
             f"trained, but no validation case could be predicted, first: {prediction.problems[0]}; fix this and "
@@ -86,5 +84,5 @@ def _validate(run: Run, data: Dataset, parts: Splits, options: TrainOptions, con
     for warning in result.warnings:
         console.say(f"warning: {warning}")
     if not prediction.problems:
-        measure_precision(run, data, cases, options, console, seconds=seconds)
+        measure_precision(run, data, cases, options, console)
     return [*prediction.problems, *result.problems]

@@ -4,6 +4,7 @@ from torch import manual_seed
 
 from deconvseg.models import create_model
 from deconvseg.options import TrainOptions
+from deconvseg.planning.precisions import describe_precision, explain_float32
 from deconvseg.progress import Console, Timings
 from deconvseg.runs import Run
 from deconvseg.system import choose_device
@@ -39,8 +40,14 @@ def fit_run(
     if options.pretrained is not None and not resume:
         console.say(load_pretrained(network, Run.open(options.pretrained)))
     parameters = sum(p.numel() for p in network.parameters())
+    precision = options.precision or plan.recipe.precision
+    if resume and (told := explain_float32(precision, device)):
+        console.say(f"note: {told}")
+    if ranks.rank == 0:
+        run.update_manifest(training={"device": device, "precision": describe_precision(precision, device)})
+    where = f"{f'{ranks.size} x ' if ranks.size > 1 else ''}{device}"
     console.say(
-        f"training {parameters / 1e6:.2f} M parameters on {f'{ranks.size} x ' if ranks.size > 1 else ''}{device}: "
+        f"training {parameters / 1e6:.2f} M parameters in {describe_precision(precision, device)} on {where}: "
         f"{number_of(len(parts.train), 'case')}, {len(parts.val)} to validate"
     )
     with timings.part("training"), run.advising(), console.track("training") as progress:

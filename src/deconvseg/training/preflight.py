@@ -14,7 +14,7 @@ from deconvseg.planning import (
     preview_plan,
     supervise_deeply,
 )
-from deconvseg.planning.precisions import describe_precision
+from deconvseg.planning.precisions import explain_float32
 from deconvseg.runs import Run
 from deconvseg.system import choose_device, refuse_blocked
 from deconvseg.training.fit import choose_precision
@@ -76,7 +76,7 @@ def check_given_plan(data: Dataset, options: TrainOptions, given: Plan) -> tuple
     plan = supervise_deeply(plan)
     check_plan(plan)
     check_processes(plan, options)
-    told = describe_precision(plan.recipe.precision, choose_device(options.device))
+    told = explain_float32(plan.recipe.precision, choose_device(options.device))
     return plan, (*notes, *check_weights(plan, options), *([] if told is None else [told]))
 
 

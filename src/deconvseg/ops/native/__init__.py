@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from deconvseg.system import why_no_bfloat16 as why_no_instructions
+
 __all__ = ["ABI_VERSION", "bfloat16_library", "instruction_set", "library", "unavailable", "why_no_bfloat16"]
 
 # The same number as in abi.h.
@@ -52,7 +54,10 @@ def bfloat16_library() -> ctypes.CDLL | None:
 
 
 def why_no_bfloat16() -> str | None:
-    """Return why there are no kernels for bfloat16, in one line, or None if there are."""
+    """Return why there are no kernels for bfloat16, in one line, or None if there are.
+
+    The reason is the processor (:func:`deconvseg.system.why_no_bfloat16`) or the library.
+    """
     return _loaded_for_bfloat16().unavailable
 
 
@@ -91,13 +96,15 @@ def _loaded_for_bfloat16() -> _Loaded:
     """Load the kernels for bfloat16 if the others are those for AVX-512 and the processor has AVX512-BF16."""
     from deconvseg.ops.native.build import BFLOAT16, library_path
 
-    found = _loaded()
+    found, lacking = _loaded(), why_no_instructions("cpu")
+    if lacking is not None:
+        return _missing(lacking)
     if found.library is None:
-        return _missing(found.unavailable or "")
+        return _missing(f"its kernels are not there: {found.unavailable}")
     if found.instruction_set != "avx512":
-        return _missing(f"bfloat16 needs AVX512-BF16, and the kernels here are those for {found.instruction_set}")
-    if not found.library.deconvseg_has_bfloat16():
-        return _missing("bfloat16 needs AVX512-BF16, which this processor lacks")
+        return _missing(
+            f"it needs the kernels for AVX-512, and those here are for {found.instruction_set}: run {_BUILD}"
+        )
     named = os.environ.get("DECONVSEG_NATIVE_LIBRARY")
     path = library_path(Path(named).parent if named else _HERE, BFLOAT16, platform.system().lower())
     return _load(path) if path.exists() else _missing(f"{path.name} is not built: run {_BUILD}")

@@ -107,6 +107,8 @@ CASES = {
     "8 channels": ((2, 8, 9, 13), (3, 3), 4, 32, 1e-8),
     "channels and hidden ones that fill no vector": ((2, 21, 4, 3, 7), (3, 3, 3), 2, 27, 1e-8),
     "a few more than fill vectors": ((2, 41, 9, 13), (5, 5), 2, 35, 1e-8),
+    "half a vector of channels, two sources": ((2, 5, 4, 9), (3, 5), 2, 20, 1e-2),
+    "half a vector of channels, no eps": ((1, 4, 3, 4, 17), (3, 3, 3), 4, 16, 0.0),
     "fewer channels than half a vector, no eps": ((1, 3, 5, 12), (5, 3), 1, 5, 0.0),
 }
 

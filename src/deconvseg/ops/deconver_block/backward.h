@@ -85,7 +85,7 @@ class MixerBackward : public Planes<Ratio, Kernel> {
 
     // Write the gradients of the parameters whose rows or columns are summed in blocked order.
     void write(const Worker& worker) const {
-        const int64_t channels = shape_.channels, sources = channels * Ratio, taps = shape_.taps();
+        const int64_t channels = shape_.channels, sources = channels * shape_.ratio, taps = shape_.taps();
         const int64_t inner_sources = shape_.inner() * Ratio;
         worker.share(shape_.blocks(), [&](int64_t block) {
             const int64_t first = block * kPer;

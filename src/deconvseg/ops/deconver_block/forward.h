@@ -13,12 +13,12 @@ struct Packed {
     Packed(const Shape& shape, Pass pass)
         : forward(pass == Pass::kForward),
           project_in(packed_size(shape.channels, shape.inner())),
-          source(packed_size(shape.inner(), shape.inner() * shape.ratio)),
-          project_out(forward ? packed_size(shape.inner() * shape.ratio, shape.channels) : 0),
+          source(packed_size(shape.inner(), shape.inner() * shape.lane_ratio())),
+          project_out(forward ? packed_size(shape.inner() * shape.lane_ratio(), shape.channels) : 0),
           expand(packed_size(shape.channels, shape.hidden)),
           contract(forward ? packed_size(shape.hidden, shape.channels) : 0),
-          filters(shape.inner() * shape.ratio * shape.taps()),
-          source_bias(shape.inner() * shape.ratio) {}
+          filters(shape.inner() * shape.lane_ratio() * shape.taps()),
+          source_bias(shape.inner() * shape.lane_ratio()) {}
 
     bool forward;
     Buffer project_in, source, project_out, expand, contract, filters, source_bias;
@@ -26,15 +26,15 @@ struct Packed {
 
 inline void pack_mixer(const Worker& worker, const Shape& shape, const Weights& weights, Packed& packed) {
     const int64_t channels = shape.channels, sources = channels * shape.ratio, taps = shape.taps();
-    const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
+    const int64_t inner = shape.inner(), inner_sources = inner * shape.lane_ratio();
     pack(worker, packed.project_in, channels, inner, weights.project_in, in_order(channels, 1),
-         in_order(channels, channels));
+         in_lanes(shape, channels));
     pack(worker, packed.source, inner, inner_sources, weights.source, in_order(channels, 1), in_blocks(shape, channels));
     if (packed.forward)
         pack(worker, packed.project_out, inner_sources, channels, weights.project_out, in_blocks(shape, 1),
              in_order(channels, sources));
     worker.share(shape.blocks(), [&](int64_t block) {
-        const int64_t per = shape.ratio * kLanes;
+        const int64_t per = shape.lane_ratio() * kLanes;
         float* of = packed.filters + block * taps * per;
         for (int64_t tap = 0; tap < taps; ++tap)
             for (int64_t j = 0; j < per; ++j) {
@@ -66,7 +66,7 @@ class Planes {
         : shape_(shape),
           weights_(weights),
           packed_(packed),
-          kernel_{shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio},
+          kernel_{shape.kernel_d, shape.kernel_h, shape.kernel_w, Ratio},
           step_(step),
           image_(shape, step_ + lag * shape.margin(), 1),
           source_(shape, step_ + lag * shape.margin(), Ratio),
@@ -140,6 +140,18 @@ class Planes {
                 ndc::reconstruct_rows<Ratio, Kernel>(line_of(to, line, block), to.row(), false,
                                                      around(from, line, block), from.row(), filters(block), kernel_,
                                                      shape_.width, end - line);
+            if (shape_.lane_parts == 2) fold(line, end, to);
+        }
+    }
+
+    // Add the sums of the sources in one half of the lanes to those in the other half.
+    void fold(int64_t first, int64_t last, const Ring& ring) const {
+        for (int64_t line = first; line < last; ++line) {
+            float* of = line_of(ring, line, 0);
+            for (int64_t x = 0; x < shape_.width; ++x) {
+                const vec sums = load(of + x * kLanes);
+                store(of + x * kLanes, sums + exchange_halves(sums, kAllLanes));
+            }
         }
     }
 

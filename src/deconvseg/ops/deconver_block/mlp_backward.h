@@ -16,17 +16,18 @@ struct Gradients {
 struct PackedBackward {
     explicit PackedBackward(const Shape& shape)
         : project_in(packed_size(shape.inner(), shape.channels)),
-          source(packed_size(shape.inner() * shape.ratio, shape.inner())),
-          project_out(packed_size(shape.channels, shape.inner() * shape.ratio)),
+          source(packed_size(shape.inner() * shape.lane_ratio(), shape.inner())),
+          project_out(packed_size(shape.channels, shape.inner() * shape.lane_ratio())),
           expand(packed_size(shape.hidden, shape.channels)),
           contract(packed_size(shape.channels, shape.hidden)) {}
 
     void fill(const Worker& worker, const Shape& shape, const Weights& weights) const {
         const int64_t channels = shape.channels, sources = channels * shape.ratio, hidden = shape.hidden;
-        const int64_t inner = shape.inner(), inner_sources = inner * shape.ratio;
+        const int64_t inner = shape.inner(), inner_sources = inner * shape.lane_ratio();
         const auto row = in_order(channels, 1);
         pack(worker, project_in, inner, channels, weights.project_in, in_order(channels, channels), row);
-        pack(worker, source, inner_sources, inner, weights.source, in_blocks(shape, channels), row);
+        pack(worker, source, inner_sources, inner, weights.source, in_blocks(shape, channels),
+             in_lanes(shape, 1));
         pack(worker, project_out, channels, inner_sources, weights.project_out, in_order(channels, sources),
              in_blocks(shape, 1));
         pack(worker, expand, hidden, channels, weights.expand, in_order(hidden, channels), row);

@@ -10,13 +10,14 @@ using namespace deconvseg;
 // memory ran out.
 extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, const int64_t* sizes,
                                         const float* const* weights, const float* eps) {
-    const block::Shape shape = block::shape_of(sizes, eps);
+    block::Shape shape = block::shape_of(sizes, eps);
+    block::fold_lanes(shape);
     const block::Weights parameters = block::weights_of(weights);
     const size_t bytes = shape.batch * shape.voxels() * shape.channels * sizeof(float);
     prefer_large_pages(y, bytes);
     if (z != nullptr) prefer_large_pages(z, bytes);
     return guarded([&] {
-        ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
+        ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.lane_ratio()}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value > 0)
                 block::forward<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, x, y, z);
         });
@@ -28,13 +29,14 @@ extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, cons
 extern "C" int deconvseg_deconver_block_backward(const float* grad, const float* x, const float* z, const int64_t* sizes,
                                                  const float* const* weights, const float* eps, float* grad_x,
                                                  float* const* gradients) {
-    const block::Shape shape = block::shape_of(sizes, eps);
+    block::Shape shape = block::shape_of(sizes, eps);
+    block::fold_lanes(shape);
     const block::Weights parameters = block::weights_of(weights);
     const block::Gradients results = {grad_x,       gradients[0], gradients[1], gradients[2], gradients[3], gradients[4],
                                       gradients[5], gradients[6], gradients[7], gradients[8], gradients[9]};
     prefer_large_pages(grad_x, shape.batch * shape.voxels() * shape.channels * sizeof(float));
     return guarded([&] {
-        ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
+        ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.lane_ratio()}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value > 0)
                 block::backward<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, results, x, z, grad);
         });

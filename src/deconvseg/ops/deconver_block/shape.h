@@ -19,6 +19,8 @@ constexpr int64_t kDepthTaps = 15;
 struct Shape {
     int64_t batch, channels, depth, height, width, kernel_d, kernel_h, kernel_w, ratio, hidden, threads;
     float eps, norm_eps;
+    // Parts of a vector that hold different sources of the same channels (see fold_lanes); 1 if there is one source a lane.
+    int64_t lane_parts = 1;
 
     // Inside, channels and hidden channels are padded to whole vectors. The padding has weights of zero and stays zero.
     int64_t inner() const { return padded(channels); }
@@ -32,6 +34,9 @@ struct Shape {
     int64_t lines() const { return depth * height; }
     int64_t margin() const { return kernel_d / 2; }
     int64_t taps() const { return kernel_d * kernel_h * kernel_w; }
+    // Sources of a channel in one lane, and channels in one vector.
+    int64_t lane_ratio() const { return ratio / lane_parts; }
+    int64_t lane_channels() const { return kLanes / lane_parts; }
 };
 
 // Contiguous float32 parameters of a block, in the layouts of PyTorch's pointwise convolutions: (out, in).
@@ -95,12 +100,25 @@ class RingOf {
 };
 using Ring = RingOf<float>;
 
+// Few channels would leave half of the lanes of a vector empty. The upper half takes half of the sources, and images of
+// channels, such as X and S * V, are there twice.
+inline void fold_lanes(Shape& shape) {
+    shape.lane_parts = 2 * shape.channels <= kLanes && shape.ratio % 2 == 0 ? 2 : 1;
+}
+
+// Channel of a column of an image of channels, or -1 in the padding.
+inline int64_t image_channel(const Shape& shape, int64_t column) {
+    const int64_t channel = shape.lane_parts == 1 ? column : column % shape.lane_channels();
+    return channel < shape.channels ? channel : -1;
+}
+
 // Source channel e = c * ratio + r of a column in blocked order, [block][r][lane], or -1 in the padding.
 inline int64_t source_channel(const Shape& shape, int64_t column) {
     // One short division: weights are packed element by element.
-    const auto vector = static_cast<uint32_t>(column / kLanes), ratio = static_cast<uint32_t>(shape.ratio);
-    const int64_t channel = static_cast<int64_t>(vector / ratio) * kLanes + column % kLanes;
-    return channel < shape.channels ? channel * shape.ratio + vector % ratio : -1;
+    const auto vector = static_cast<uint32_t>(column / kLanes), ratio = static_cast<uint32_t>(shape.lane_ratio());
+    const auto lane = static_cast<uint32_t>(column % kLanes), lanes = static_cast<uint32_t>(shape.lane_channels());
+    const int64_t channel = static_cast<int64_t>(vector / ratio) * lanes + lane % lanes;
+    return channel < shape.channels ? channel * shape.ratio + lane / lanes * ratio + vector % ratio : -1;
 }
 
 // A task of S * V has this many times as many lines as other tasks, because its rows share their inputs.
@@ -169,10 +187,13 @@ void pack(const Worker& worker, const BufferOf<T>& packed, int64_t depth, int64_
     });
 }
 
-// Offsets for pack() of rows or columns that are `step` apart: of the first `count` ones, before padding; and of sources in
-// blocked order.
+// Offsets for pack() of rows or columns that are `step` apart: of the first `count` ones, before padding; of channels in the
+// lanes of an image; and of sources in blocked order.
 inline auto in_order(int64_t count, int64_t step) {
     return [=](int64_t i) { return i < count ? i * step : -1; };
+}
+inline auto in_lanes(const Shape& shape, int64_t step) {
+    return [&shape, step](int64_t i) { return image_channel(shape, i) * step; };
 }
 inline auto in_blocks(const Shape& shape, int64_t step) {
     return [&shape, step](int64_t i) { return source_channel(shape, i) * step; };

@@ -35,6 +35,12 @@ DECONVSEG_INLINE void transpose(vec (&tile)[kLanes]) {
     if constexpr (2 * Step < kLanes) transpose<2 * Step>(tile);
 }
 
+// The upper half of the lanes, then the lower one.
+template <int... Lane>
+DECONVSEG_INLINE vec exchange_halves(vec a, std::integer_sequence<int, Lane...>) {
+    return shuffle(a, a, std::integer_sequence<int, (Lane ^ kLanes / 2)...>{});
+}
+
 // zip: alternate the lanes of a and b, beginning at lane First; unzip: every second lane of a, then of b.
 template <int First, int... Lane>
 DECONVSEG_INLINE vec zip(vec a, vec b, std::integer_sequence<int, Lane...>) {

@@ -19,12 +19,14 @@ struct Shape {
     int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
     int64_t depth() const { return of_skip + of_x; }
     int64_t low_voxels() const { return batch * low[0] * low[1] * low[2]; }
-    // The fine voxel of a coarse one and a tap.
-    int64_t fine(int64_t voxel, int64_t tap) const {
+    // The fine voxel of a coarse one and the first tap, and the distance from it to that of another tap.
+    int64_t fine(int64_t voxel) const {
         const int64_t x = voxel % low[2], y = voxel / low[2] % low[1], plane = voxel / (low[2] * low[1]);
+        return ((plane * kernel[0] * low[1] + y) * kernel[1] * low[2] + x) * kernel[2];
+    }
+    int64_t step(int64_t tap) const {
         const int64_t kx = tap % kernel[2], ky = tap / kernel[2] % kernel[1], kz = tap / (kernel[2] * kernel[1]);
-        const int64_t line = (plane * kernel[0] + kz) * low[1] * kernel[1] + y * kernel[1] + ky;
-        return line * low[2] * kernel[2] + x * kernel[2] + kx;
+        return (kz * low[1] * kernel[1] + ky) * low[2] * kernel[2] + kx;
     }
 };
 
@@ -34,6 +36,11 @@ struct Join {
     const float *of_skip, *of_x, *bias;
     bfloat16* out;
 };
+
+// Copy whole vectors; a call for each row would take longer than the copy.
+DECONVSEG_INLINE void copy(const bfloat16* from, int64_t count, bfloat16* to) {
+    for (int64_t i = 0; i < count; i += kLanes) std::memcpy(to + i, from + i, kLanes * sizeof(bfloat16));
+}
 
 constexpr int64_t kRows = 64;  // coarse voxels per task
 
@@ -55,18 +62,19 @@ void join(const Shape& shape, const Join& given) {
         worker.share((voxels + kRows - 1) / kRows, [&](int64_t task) {
             const int64_t first = task * kRows, count = std::min(kRows, voxels - first);
             int64_t fine[kRows];
-            for (int64_t row = 0; row < count; ++row)
-                std::copy_n(given.x + (first + row) * shape.of_x, shape.of_x, rows + row * depth + shape.of_skip);
+            for (int64_t row = 0; row < count; ++row) {
+                fine[row] = shape.fine(first + row);
+                copy(given.x + (first + row) * shape.of_x, shape.of_x, rows + row * depth + shape.of_skip);
+            }
             for (int64_t tap = 0; tap < taps; ++tap) {
-                for (int64_t row = 0; row < count; ++row) {
-                    fine[row] = shape.fine(first + row, tap);
-                    std::copy_n(given.skip + fine[row] * shape.of_skip, shape.of_skip, rows + row * depth);
-                }
+                const int64_t step = shape.step(tap);
+                for (int64_t row = 0; row < count; ++row)
+                    copy(given.skip + (fine[row] + step) * shape.of_skip, shape.of_skip, rows + row * depth);
                 multiply(LeftOf<bfloat16>{rows, depth, 1, depth}, count, packed + tap * size, columns,
                          [&](int64_t row, int64_t column, auto& sums) {
                              if (given.bias != nullptr)
                                  for (vec& sum : sums) sum += load(given.bias + column + (&sum - sums) * kLanes);
-                             store_all(given.out + fine[row] * columns + column, sums);
+                             store_all(given.out + (fine[row] + step) * columns + column, sums);
                          });
             }
         });

@@ -84,23 +84,24 @@ class PairMlp {
         : shape_(shape), weights_(weights), packed_(packed) {}
 
     static constexpr int64_t kVoxels = 128;  // per task
-    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.inner() + shape.inner_hidden()); }
+    static int64_t scratch(const Shape& shape) { return kVoxels * (shape.inner_row() + shape.hidden_row()); }
 
     void run(const Worker& worker, const Statistics& statistics, const bfloat16* z, bfloat16* y,
              bfloat16* scratch) const {
         const int64_t channels = shape_.channels, hidden = shape_.hidden, voxels = shape_.voxels();
         const int64_t inner = shape_.inner(), inner_hidden = shape_.inner_hidden();
-        bfloat16* normal = scratch + kVoxels * inner_hidden;
+        const int64_t row_size = shape_.inner_row(), hidden_row = shape_.hidden_row();
+        bfloat16* normal = scratch + kVoxels * hidden_row;
         worker.share((voxels + kVoxels - 1) / kVoxels, [&](int64_t i) {
             const bfloat16* from = z + i * kVoxels * channels;
             bfloat16* to = y + i * kVoxels * channels;
             const int64_t rows = std::min(kVoxels, voxels - i * kVoxels);
-            statistics.normalise(from, rows, normal);
-            multiply(PairLeft{normal, inner, 1, inner}, rows, packed_.expand, hidden,
+            statistics.normalise(from, rows, normal, row_size);
+            multiply(PairLeft{normal, row_size, 1, inner}, rows, packed_.expand, hidden,
                      [&](int64_t row, int64_t c, const auto& sums) {
-                         store_gelu(scratch + row * inner_hidden + c, weights_.expand_bias + c, sums, hidden - c);
+                         store_gelu(scratch + row * hidden_row + c, weights_.expand_bias + c, sums, hidden - c);
                      });
-            multiply(PairLeft{scratch, inner_hidden, 1, inner_hidden}, rows, packed_.contract, channels,
+            multiply(PairLeft{scratch, hidden_row, 1, inner_hidden}, rows, packed_.contract, channels,
                      [&](int64_t row, int64_t c, const auto& sums) {
                          const int64_t at = row * channels + c;
                          store_residual(to + at, from + at, weights_.contract_bias + c, sums, channels - c);

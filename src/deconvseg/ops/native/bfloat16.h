@@ -114,6 +114,11 @@ DECONVSEG_INLINE pairs pair_up(vec first, vec second) {
 DECONVSEG_INLINE void store_all(bfloat16* to, const vec (&values)[2]) { store_pairs(to, narrow(values[0], values[1])); }
 DECONVSEG_INLINE void store_all(bfloat16* to, const vec (&values)[1]) { store(to, values[0]); }
 
+// The first of each pair, and the second of those at an address.
+DECONVSEG_INLINE pairs with_second_of(pairs value, const bfloat16* from) {
+    return (pairs)_mm512_mask_loadu_epi16((__m512i)value, 0xaaaaaaaa, from);
+}
+
 DECONVSEG_INLINE vec first_of(pairs value) { return (vec)(value << 16); }
 DECONVSEG_INLINE vec second_of(pairs value) { return (vec)(value & static_cast<int32_t>(0xffff0000)); }
 

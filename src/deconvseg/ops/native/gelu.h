@@ -31,6 +31,18 @@ DECONVSEG_INLINE vec gelu_slope(vec x) {
     return at.cumulative + x * at.bell * 0.398942280f;
 }
 
+// x, or the nearest of -end and end; NaN stays NaN.
+DECONVSEG_INLINE vec clamped(vec x, float end) {
+#if defined(__AVX512F__)
+    // Compilers make a comparison and a blend of each conditional expression. GCC warns about the unmasked forms.
+    constexpr __mmask16 kAll = 0xffff;
+    return (vec)_mm512_maskz_max_ps(kAll, (__m512)splat(-end), _mm512_maskz_min_ps(kAll, (__m512)splat(end), (__m512)x));
+#else
+    const vec high = x > end ? splat(end) : x;
+    return high < -end ? splat(-end) : high;
+#endif
+}
+
 // (Phi(x) - 1/2) / x in x^2 for |x| <= kGeluEnd, with the value 1/2 / kGeluEnd at the end: fitted by
 // benchmarks/kernel_constants.py, error of x Phi(x) 4.5e-5.
 constexpr float kGeluEnd = 4.25f;
@@ -41,7 +53,7 @@ constexpr float kGeluMiddle[] = {6.7489146e-11f, -6.3224097e-09f, 2.604772e-07f,
 // gelu to the rounding of bfloat16: an absolute error of 6e-5, and 0 or x beyond kGeluEnd. It needs no exponential and no
 // division.
 DECONVSEG_INLINE vec gelu_for_bfloat16(vec x) {
-    const vec high = x > kGeluEnd ? splat(kGeluEnd) : x, inside = high < -kGeluEnd ? splat(-kGeluEnd) : high;
+    const vec inside = clamped(x, kGeluEnd);
     return x * (0.5f + inside * polynomial(kGeluMiddle, inside * inside));
 }
 
@@ -53,7 +65,7 @@ constexpr float kGeluSlope[] = {-2.4450273e-11f, 2.7539497e-09f, -1.3659255e-07f
 
 // gelu_slope to the rounding of bfloat16, and 0 or 1 beyond kSlopeEnd.
 DECONVSEG_INLINE vec gelu_slope_for_bfloat16(vec x) {
-    const vec high = x > kSlopeEnd ? splat(kSlopeEnd) : x, inside = high < -kSlopeEnd ? splat(-kSlopeEnd) : high;
+    const vec inside = clamped(x, kSlopeEnd);
     return 0.5f + inside * polynomial(kGeluSlope, inside * inside);
 }
 

@@ -15,6 +15,8 @@ from deconvseg.errors import InputError
 from deconvseg.inference import Engine, Predictor, TorchEngine, predict_windows
 from deconvseg.inference.precisions import decide_precision
 from deconvseg.models import create_model
+from deconvseg.nn.frozen import WinogradConv2d
+from deconvseg.ops.winograd.packing import _cache
 from deconvseg.runs import MeasuredPrecision, Run, weights_of
 from deconvseg.system import why_no_bfloat16
 from plans import tiny_plan, volume_run
@@ -49,6 +51,21 @@ def test_the_engine_computes_what_the_network_does_under_autocast() -> None:
         maps = predict_windows(network, windows, (16, 16), precision="bf16")
     assert torch.allclose(maps, expected.float().softmax(1), atol=1e-6)
     assert b"".join(lowered.fingerprint()) == b"bf16" + b"".join(full.fingerprint())
+
+
+@needs_bfloat16
+def test_weights_are_packed_once_in_the_precision_of_the_predictor() -> None:
+    torch.manual_seed(0)
+    ends = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2}
+    network = create_model("nnunet", **ends, widths=(32, 32, 64)).eval()
+    predictor = Predictor([(network, tiny_plan())], precision="bf16")
+    (engine,) = predictor.engines
+    weights = [layer.weight for layer in engine.network.modules() if isinstance(layer, WinogradConv2d)]
+    made = [_cache[weight].transformed for weight in weights]
+    assert {packed.dtype for packed in made} == {torch.bfloat16}
+    with torch.inference_mode():
+        engine.logits(torch.randn(1, 1, 16, 16))
+    assert all(_cache[weight].transformed is packed for weight, packed in zip(weights, made, strict=True))
 
 
 def test_probabilities_in_bfloat16_are_float32_numbers_near_those_in_float32(trained: Path) -> None:

@@ -28,7 +28,7 @@ from deconvseg.inference.postprocessing import WORKING_BYTES, Postprocessing, ap
 from deconvseg.inference.preparing import PreparedImage, prepare
 from deconvseg.inference.region_steps import apply_to_regions
 from deconvseg.inference.sweep import Sweep
-from deconvseg.inference.torch_engine import TorchEngine
+from deconvseg.inference.torch_engine import TorchEngine, computing_in
 from deconvseg.inference.tuning import tune
 from deconvseg.models import Network
 from deconvseg.planning import Plan
@@ -138,7 +138,8 @@ class Predictor:
                 )
             return create_engine(self._engine_name, given, plan.patch_size, precision=self.precision)
         network = given if isinstance(model, Run) else _copy(given)
-        tuned = tune(network.to(self.device).eval(), self.device)
+        with computing_in(self.precision, self.device):
+            tuned = tune(network.to(self.device).eval(), self.device)
         return TorchEngine(tuned, channels=len(plan.channels), device=self.device, precision=self.precision)
 
     @property

@@ -58,7 +58,7 @@ class TorchEngine(Engine):
 
     def lowered(self) -> AbstractContextManager[object]:
         """Return the autocast to bfloat16, or a context without effect."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        return computing_in(self.precision, self.device)
 
     def bytes(self, window: Sequence[int], batch: int) -> int:
         """Estimate the activations, once per size; 0, logged once, for a network that cannot be traced."""
@@ -79,6 +79,11 @@ class TorchEngine(Engine):
             if isinstance(value, Tensor):
                 yield name.encode()
                 yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Return the autocast of a precision, or for float32 a context without effect."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def as_engine(

@@ -19,8 +19,9 @@ def tune(network: nn.Module, device: torch.device) -> nn.Module:
     In the copy, the weights of suitable convolutions with kernels of 3 are packed for Winograd's minimal filtering,
     PyTorch's other convolutions run in channels-last order, and in each sequence an instance
     normalisation is fused with the rectifier after it. Instance normalisations of other libraries are replaced by this
-    package's. A network without such layers is returned unchanged (a Deconver, whose blocks have their own kernels), as
-    are TorchScript, a network that is not on a CPU and, with a log message, one that cannot be copied.
+    package's. Under an autocast to bfloat16 the weights are packed in bfloat16. A network without such layers is
+    returned unchanged (a Deconver, whose blocks have their own kernels), as are TorchScript, a network that is not on a
+    CPU and, with a log message, one that cannot be copied.
     """
     if device.type != "cpu" or isinstance(network, torch.jit.ScriptModule):
         return network

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deconvseg.ops import deformable_upsample, instance_norm, native, ndc_update, selective_scan, use_backend
-from deconvseg.ops.conv import conv, conv_transpose, join
+from deconvseg.ops.conv import conv, conv_transpose, join, library
 from deconvseg.ops.deconver_block import Weights, deconver_block
 from deconvseg.ops.native import interface
 from deconvseg.ops.winograd import winograd_conv
@@ -71,8 +71,8 @@ def differentiable() -> Iterator[Case]:
         )
 
 
-def in_bfloat16() -> Iterator[Case]:
-    """Blocks under autocast; with channels that fill no vector and a line of an odd number of voxels."""
+def differentiable_in_bfloat16() -> Iterator[Case]:
+    """Blocks with channels that fill no vector and a line of an odd number of voxels, and the layers between them."""
     for channels, size, kernel in ((16, (20, 4, 9), (3, 3, 3)), (9, (15, 13), (5, 5))):
         tensors = random(2, channels, *size), *block_weights(channels, 4, 32, kernel)
         yield (
@@ -80,6 +80,28 @@ def in_bfloat16() -> Iterator[Case]:
             lambda x, *w: deconver_block(x, Weights(*w), eps=1e-8, norm_eps=1e-5),
             tensors,
         )
+    yield (
+        "transposed convolution in bfloat16",
+        lambda x, w, b: conv_transpose(x.bfloat16(), w, b, stride=(2, 2, 2)),
+        (random(2, 16, 6, 8, 10).contiguous(memory_format=LAST), random(16, 32, 2, 2, 2), random(32)),
+    )
+    yield (
+        "join in bfloat16",
+        lambda skip, x, of_skip, of_x, b: library.join(skip.bfloat16(), x.bfloat16(), of_skip, of_x, b, "native"),
+        (
+            random(2, 48, 12, 16, 20).contiguous(memory_format=LAST),
+            random(2, 16, 6, 8, 10).contiguous(memory_format=LAST),
+            *(random(16, 48, 1, 1, 1), random(16, 16, 2, 2, 2), random(16)),
+        ),
+    )
+
+
+def undifferentiable_in_bfloat16() -> Iterator[Case]:
+    image = random(2, 32, 6, 8, 11).bfloat16()
+    for kernel in ((3, 3, 3), (1, 3, 3)):
+        yield f"Winograd convolution by {kernel} in bfloat16", winograd_conv, (image, random(48, 32, *kernel))
+    for order in (image, image.contiguous(memory_format=LAST)):
+        yield "normalisation in bfloat16", lambda x: instance_norm(x, negative_slope=0.01), (order,)
 
 
 def undifferentiable() -> Iterator[Case]:
@@ -108,13 +130,13 @@ def main() -> None:
     interface.OPERATIONS_PER_THREAD = 1
     lowered = sys.argv[1:] == ["bfloat16"]
     with use_backend("native"), torch.autocast("cpu", torch.bfloat16, enabled=lowered):
-        for name, function, tensors in in_bfloat16() if lowered else differentiable():
+        for name, function, tensors in differentiable_in_bfloat16() if lowered else differentiable():
             out = function(*(tensor.requires_grad_() for tensor in tensors))
             out.sum().backward()
             assert torch.isfinite(out).all()
             print(name)
         with torch.no_grad():
-            for name, function, tensors in () if lowered else undifferentiable():
+            for name, function, tensors in undifferentiable_in_bfloat16() if lowered else undifferentiable():
                 assert torch.isfinite(function(*tensors)).all()
                 print(name)
 

@@ -7,11 +7,22 @@ from deconvseg._version import __version__
 if TYPE_CHECKING:
     from deconvseg.evaluation import evaluate
     from deconvseg.inference import predict
+    from deconvseg.integrations import export
     from deconvseg.models import Deconver, create_model, list_models
     from deconvseg.runs import load_network
     from deconvseg.training import train
 
-__all__ = ["Deconver", "__version__", "create_model", "evaluate", "list_models", "load_network", "predict", "train"]
+__all__ = [
+    "Deconver",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "export",
+    "list_models",
+    "load_network",
+    "predict",
+    "train",
+]
 
 _HOME = {
     "Deconver": "deconvseg.models",
@@ -21,6 +32,7 @@ _HOME = {
     "train": "deconvseg.training",
     "predict": "deconvseg.inference",
     "evaluate": "deconvseg.evaluation",
+    "export": "deconvseg.integrations",
 }
 
 

@@ -9,6 +9,7 @@ from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, loading, print_json
 from deconvseg.errors import InputError
 from deconvseg.options import ExportOptions, declared_options
+from deconvseg.text import number_of
 
 if TYPE_CHECKING:
     from deconvseg.integrations import Contract
@@ -62,5 +63,11 @@ def _lines(contract: "Contract") -> list[str]:
         text = f"compared with the network on {where}: logits differ by {parity.logits:.1g} of the largest"
         if parity.dice is not None:
             text += f"; masks: Dice {parity.dice:.4f}, {parity.differing:,} of {parity.voxels:,} voxels differ"
+        lines.append(text)
+    if (quantised := contract.quantisation) is not None:
+        text = f"8 bits: calibrated on {number_of(len(quantised.calibration), 'training case')}"
+        if quantised.dice is not None and quantised.dice_before is not None:
+            cases = number_of(len(quantised.cases), "validation case")
+            text += f"; mean Dice of {cases}: {quantised.dice:.4f}, {quantised.dice_before:.4f} before"
         lines.append(text)
     return lines

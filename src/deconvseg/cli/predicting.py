@@ -18,7 +18,7 @@ def predict(
     images: Annotated[Path, typer.Option("-i", "--input", help="An image, a folder of images, or a dataset.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
     models: Annotated[
-        list[Path], typer.Option("-m", "--model", help="A run or cross-validation; several are averaged.")
+        list[Path], typer.Option("-m", "--model", help="A run, a cross-validation or an export; several are averaged.")
     ],
     jobs: Annotated[
         int,

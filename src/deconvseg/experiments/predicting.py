@@ -12,10 +12,9 @@ from typing import Annotated, Any
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.experiments.executor import Serial
 from deconvseg.experiments.tasks import Executor, Outcome, Task
-from deconvseg.inference import ExpectedMasks, Prediction, choose_cases, predict
+from deconvseg.inference import ExpectedMasks, Prediction, choose_cases, plan_and_runs, predict
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, declared_options, takes
 from deconvseg.progress import Console, choose_console
-from deconvseg.runs import open_runs
 
 _Path = str | PathLike[str]
 _Part = tuple[str, ...]
@@ -63,13 +62,13 @@ def predict_many(asked: _Arguments) -> Prediction:
     spreading = _Spreading(arguments, executor, choose_console(asked.console))
     if executor.slots == 1:
         return spreading.whole()
-    runs = [run for model in models for run in open_runs(model)]
+    plan, runs = plan_and_runs(models)
     # The tasks give the same warnings.
     part = {name: arguments[name] for name in ("splits", "split", "fold", "image", "mask", "exclude")}
-    cases, _, _ = choose_cases(Path(asked.images), runs[0].plan, runs, **part, told=Prediction())
+    cases, _, _ = choose_cases(Path(asked.images), plan, runs, **part, told=Prediction())
     if len(cases) < 2:
         return spreading.whole()
-    expected = ExpectedMasks(runs[0].plan, cases, Path(asked.output), asked.bids)
+    expected = ExpectedMasks(plan, cases, Path(asked.output), asked.bids)
     return spreading.parts([case.name for case in cases], expected)
 
 

@@ -11,9 +11,11 @@ from deconvseg.inference.engine_registry import (
     unregister_engine,
 )
 from deconvseg.inference.expecting import ExpectedMasks
+from deconvseg.inference.exports import CONTRACT, Exported, open_export
 from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
+from deconvseg.inference.opening import plan_and_runs
 from deconvseg.inference.postprocessing import (
     Postprocessing,
     Step,
@@ -36,9 +38,11 @@ from deconvseg.inference.torch_engine import TorchEngine, as_engine
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [
+    "CONTRACT",
     "Engine",
     "Estimate",
     "ExpectedMasks",
+    "Exported",
     "Member",
     "OpenedPredictor",
     "Postprocessing",
@@ -63,7 +67,9 @@ __all__ = [
     "list_engines",
     "make_step",
     "map_sampling",
+    "open_export",
     "open_predictor",
+    "plan_and_runs",
     "predict",
     "predict_cases",
     "predict_windows",

@@ -25,6 +25,8 @@ class Engine(Protocol):
         fixed_size: the only accepted size of windows, or None.
         batch_size: the largest number of windows per call.
         fixed_batch: whether each call takes exactly ``batch_size`` windows; the sweep then pads batches.
+        networks: the number N of networks whose logits it gives, network by network: (B, N * K, \\*W). Their
+            probabilities are averaged as those of N engines.
 
     """
 
@@ -33,6 +35,7 @@ class Engine(Protocol):
     fixed_size: tuple[int, ...] | None = None
     batch_size: int = 1
     fixed_batch: bool = False
+    networks: int = 1
 
     @abstractmethod
     def logits(self, batch: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from deconvseg.inference.arrays import image_of
 from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.doubt_table import describe_doubts
 from deconvseg.inference.engine_registry import TORCH
+from deconvseg.inference.exports import is_export
 from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.opening import Folder, doubt_limit
 from deconvseg.inference.predictor import Model, Predictor
@@ -68,7 +69,7 @@ class _FileOptions(_Options, total=False):
 @dataclass(frozen=True)
 class _Arguments(PredictOptions):
     images: Annotated[Any, Option("An image in memory, a file, a folder of files, or a dataset.", OBJECT)]
-    models: Annotated[Folder | Sequence[Folder | Model], Option("Runs or cross-validations, or models.", MODELS)]
+    models: Annotated[Folder | Sequence[Folder | Model], Option("Runs, cross-validations, exports or models.", MODELS)]
     output: Annotated[Folder | None, Option("Folder for the masks of files.", PLACE)] = None
     _: KW_ONLY
     spacing: Annotated[Sequence[float] | None, Option("Distances between voxels of an array, in mm.", OBJECT)] = None
@@ -129,7 +130,9 @@ def predict(asked: _Arguments) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
     ``models`` are run folders, or models as :class:`~deconvseg.inference.Predictor` takes them: runs, and pairs of a
-    network or an :class:`~deconvseg.inference.Engine` and the plan of its training.
+    network or an :class:`~deconvseg.inference.Engine` and the plan of its training. A folder of
+    :func:`deconvseg.export` is a model too: its contract and its model suffice, without the run. ONNX Runtime computes
+    the format onnx and OpenVINO the format openvino; mirroring is that of the export.
 
     ``images`` is a file, a folder of files, a dataset, or an image in memory:
 
@@ -197,7 +200,8 @@ def predict(asked: _Arguments) -> Any:
         _refuse(asked, "skip_existing", "bids", "save_regions", why="an image in memory is not saved")
     given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
     # Other engines run on the CPU.
-    device = choose_device("cpu" if asked.engine != TORCH and asked.device == "auto" else asked.device)
+    other = asked.engine != TORCH or any(is_export(model) for model in given)
+    device = choose_device("cpu" if other and asked.device == "auto" else asked.device)
     opened = open_predictor(
         given, asked, device=device, memory=asked.memory, precision=asked.precision, engine=asked.engine
     )

@@ -24,7 +24,7 @@ class Slab:
     Attributes:
         axis: the axis of the sweep. It comes first in ``place`` and in ``logits``; the others follow in their order.
         place: the ranges of the slab along each axis.
-        logits: (K, P, ...) of each member, in float32.
+        logits: (K, P, ...) of each network, in float32.
 
     """
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deconvseg.inference.engine_registry import TORCH
+from deconvseg.inference.exports import Exported, check_export_options, decide_mirroring
 from deconvseg.inference.opening import (
     Decided,
     Folder,
     decide_postprocessing,
     decide_threshold,
     describe_runs,
+    open_exports,
     open_models,
 )
 from deconvseg.inference.precisions import decide_precision
@@ -43,18 +45,23 @@ def open_predictor(
 ) -> OpenedPredictor:
     """Return the predictor of models, with the threshold, post-processing and precision of their folders.
 
-    Folders (runs, cross-validations) are replaced by their runs. Raises :class:`~deconvseg.errors.InputError` if the
-    thresholds or the post-processing of several folders differ.
+    Folders (runs, cross-validations) are replaced by their runs, and exports by their engines. Raises
+    :class:`~deconvseg.errors.InputError` if the thresholds or the post-processing of several folders differ.
     """
-    opened = open_models(models)
-    decided = decide_threshold(asked.threshold, models, asked.weights)
-    steps = decide_postprocessing(models, asked.weights) if asked.postprocess else Decided()
-    lowered = decide_precision(precision, opened, device, asked.weights, engine=engine)
+    given = open_exports(models, precision)
+    exports = [model for model in given if isinstance(model, Exported)]
+    check_export_options(exports, device=device, weights=asked.weights)
+    opened = open_models(given)
+    decided = decide_threshold(asked.threshold, given, asked.weights)
+    steps = decide_postprocessing(given, asked.weights) if asked.postprocess else Decided()
+    # An export has been opened in the precision that was asked for.
+    others = "32" if len(exports) == len(given) else precision
+    lowered = decide_precision(others, opened, device, asked.weights, engine=engine)
     predictor = Predictor(
         opened,
         device=device,
         overlap=asked.overlap,
-        tta=asked.tta,
+        tta=decide_mirroring(asked.tta, given),
         crop=asked.crop,
         memory=memory,
         postprocessing=steps.postprocessing,
@@ -65,6 +72,9 @@ def open_predictor(
     )
     runs = tuple(model for model in opened if isinstance(model, Run))
     told = describe_runs(runs, asked.weights)
+    told.models += [export.described for export in exports]
     for text in (*steps.warnings, *decided.warnings, *lowered.warnings):
         told.warn(text)
-    return OpenedPredictor(predictor, runs, told, (*decided.lines, *lowered.lines))
+    return OpenedPredictor(
+        predictor, runs, told, (*(export.line for export in exports), *decided.lines, *lowered.lines)
+    )

@@ -65,13 +65,13 @@ class Fit:
 class Sweep:
     """Sweeps over volumes with the windows of one or several members, which compute each part together.
 
-    ``outputs`` is the number of maps of each member; ``memory`` is the host memory that a volume may take, in bytes
+    ``outputs`` is the number of maps of each network; ``memory`` is the host memory that a volume may take, in bytes
     (None: no limit, but sums of logits take at most 1 GB). Sums are stored on the members' GPU if they fit.
     """
 
     def __init__(self, members: Sequence[Member], outputs: int, *, memory: int | None = None) -> None:
         self.members = members
-        self.outputs = outputs
+        self.outputs = outputs * max(member.engine.networks for member in members)
         self.memory = memory
         device = members[0].engine.device
         self.store = device if device.type == "cuda" else torch.device("cpu")
@@ -141,8 +141,13 @@ class Sweep:
             for chunk in chunks:
                 place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
                 # The slab gets no name: it may be a view of a block's sums, which must be freed before the next block.
-                results.append(each(Slab(layout.swept, place, tuple(next(part) for part in parts))))
+                results.append(each(Slab(layout.swept, place, self._by_network([next(part) for part in parts]))))
         return results
+
+    def _by_network(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the logits of each network; an engine gives those of its networks together."""
+        both = zip(self.members, logits, strict=True)
+        return tuple(part for member, maps in both for part in maps.chunk(member.engine.networks))
 
     def _make_room(self, error: WindowMemoryError | torch.OutOfMemoryError) -> None:
         """Move the sums of logits to the host or, if they are there, use smaller windows; else raise the error."""

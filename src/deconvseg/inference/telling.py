@@ -59,6 +59,7 @@ def _final_dice(run: Run) -> float | None:
 
 def tell_weights(models: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the weights of the runs in one line; None without a run."""
+    models = [model for model in models if "run" in model]
     if not models:
         return None
     first = models[0]

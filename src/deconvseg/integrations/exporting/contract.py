@@ -10,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deconvseg.data import file_sha256, read_json_object
 from deconvseg.errors import InputError
-from deconvseg.inference import Step
+from deconvseg.inference import CONTRACT, Step
 from deconvseg.planning.parts import ChannelPlan
 from deconvseg.system import does_not_exist, write_text
 from deconvseg.text import dump_json
 
-CONTRACT = "contract.json"
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 Size = Annotated[int, Field(ge=1)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -167,6 +166,20 @@ class Parity(_Part):
     voxels: int | None = None
 
 
+class Quantisation(_Part):
+    """The training cases that gave the ranges of a model in 8 bits, cut into ``windows``, and the Dice that it costs.
+
+    ``dice_before`` is that of ``deconvseg predict`` and ``dice`` that of this contract, with the true masks: means over
+    the structures and over ``cases``, validation cases of the run; null without such cases.
+    """
+
+    calibration: tuple[str, ...]
+    windows: Size
+    cases: tuple[str, ...] = ()
+    dice_before: float | None = None
+    dice: float | None = None
+
+
 class Contract(_Part):
     """All that lies outside an exported network, so that a reader derives nothing.
 
@@ -189,6 +202,7 @@ class Contract(_Part):
     structures: tuple[Structure, ...]
     postprocessing: tuple[Step, ...] = ()
     parity: Parity | None = None
+    quantisation: Quantisation | None = None
     versions: dict[str, str] = {}
 
     def write(self, folder: str | PathLike[str]) -> Path:

@@ -78,7 +78,7 @@ def make_contract(predictor: Predictor, model: ExportedModel, networks: Sequence
             Structure(name=part.name, values=part.labels, written_as=part.written_as) for part in plan.structures
         ),
         postprocessing=predictor.postprocessing.steps,
-        versions=_versions(),
+        versions=_versions("nncf" if model.precision == "int8" else None),
     )
 
 
@@ -124,7 +124,8 @@ def _labels(plan: Plan) -> tuple[Label, ...]:
     )
 
 
-def _versions() -> dict[str, str]:
-    found = {name: package_version(name) for name in ("torch", "onnx", "onnxscript", "openvino")}
+def _versions(further: str | None) -> dict[str, str]:
+    names = ("torch", "onnx", "onnxscript", "openvino", *([further] if further else []))
+    found = {name: package_version(name) for name in names}
     known = {name: version for name, version in found.items() if version is not None}
     return {"deconvseg": __version__, "python": platform.python_version(), **known}

@@ -8,9 +8,17 @@ from importlib import resources
 from os import PathLike
 from pathlib import Path
 
+from deconvseg.data import Image
 from deconvseg.errors import InputError
-from deconvseg.inference import open_predictor
-from deconvseg.integrations.exporting.contract import CONTRACT, Contract, ExportedModel, ExportFormat, read_format
+from deconvseg.inference import CONTRACT, Predictor, open_predictor
+from deconvseg.integrations.exporting.contract import (
+    Contract,
+    ExportedModel,
+    ExportFormat,
+    Quantisation,
+    read_format,
+)
+from deconvseg.integrations.exporting.costing import measure_cost
 from deconvseg.integrations.exporting.describing import check_one_input, describe_network, make_contract
 from deconvseg.integrations.exporting.parity import compare, find_sample, training_images
 from deconvseg.integrations.exporting.programs import (
@@ -39,18 +47,19 @@ def export(asked: ExportOptions) -> Contract:
     ``contract.json`` and, for ONNX, ``run_onnx.py``, which makes the masks with NumPy, nibabel and onnxruntime alone.
 
     With ``int8``, OpenVINO's model is quantised to 8 bits by NNCF, on training cases of ``images``. It is calibrated
-    once, where these are at hand, and its masks are compared like those of every export.
+    once, where these are at hand, and its masks are compared like those of every export; besides, up to 12 validation
+    cases with true masks are scored with the network and with its model in 8 bits (``quantisation`` of the contract).
 
-    The model takes any batch and size if the network allows it (:func:`~deconvseg.integrations.exporting.trace`). It is
-    compared with the network before anything is written: on a case, whose mask by the contract is also compared with
-    that of the prediction, or on noise. Returns the contract, which holds the result. Raises
-    :class:`~deconvseg.errors.InputError` for runs that do not see the same windows,
-    :class:`~deconvseg.errors.MissingPackageError` without the packages of the format, and
+    The model takes any batch and size if the network allows it. It is compared with the network before anything is
+    written: on a case, whose mask by the contract is also compared with that of the prediction, or on noise. Returns
+    the contract, which holds the result. Raises :class:`~deconvseg.errors.InputError` for runs that do not see the same
+    windows, :class:`~deconvseg.errors.MissingPackageError` without the packages of the format, and
     :class:`~deconvseg.errors.DeconvsegError` if the network cannot be exported, or its model differs.
 
     Example:
-        >>> from deconvseg.integrations import export, read_contract
-        >>> contract = export("RUN", "EXPORTED", format="torch-export", images="DATASET")
+        >>> import deconvseg
+        >>> from deconvseg.integrations import read_contract
+        >>> contract = deconvseg.export("RUN", "EXPORTED", format="torch-export", images="DATASET")
         >>> contract.model.any_size, contract.parity.case, contract.parity.dice > 0.99
         (True, 'disc4', True)
         >>> read_contract("EXPORTED") == contract
@@ -62,22 +71,24 @@ def export(asked: ExportOptions) -> Contract:
         raise InputError("`int8`: models in 8 bits are made for OpenVINO; give `format='openvino'` too")
     if asked.int8:
         # The work until NNCF is needed takes minutes.
-        from deconvseg.integrations.openvino.quantising import calibration_windows, import_nncf
+        from deconvseg.integrations.openvino.quantising import import_nncf
 
         import_nncf()
     check_packages(asked.format)
     _check_folder(output, asked.format)
     given = [asked.runs] if isinstance(asked.runs, str | PathLike) else list(asked.runs)
+    for folder in given:
+        if (Path(folder) / CONTRACT).is_file():
+            raise InputError(f"{folder}: is an export; give the run that it was made from")
     opened = open_predictor(given, asked)
     for line in opened.lines:
         console.say(line)
     runs, predictor = opened.runs, opened.predictor
     check_one_input([str(run.path) for run in runs], predictor)
     which = [run.choose_weights(asked.weights) for run in runs]
-    sample = find_sample(runs, predictor, None if asked.images is None else Path(asked.images), asked.case, console)
-    images = (
-        training_images(runs[0], predictor, None if asked.images is None else Path(asked.images)) if asked.int8 else []
-    )
+    place = None if asked.images is None else Path(asked.images)
+    sample = find_sample(runs, predictor, place, asked.case, console)
+    images = training_images(runs[0], predictor, place) if asked.int8 else {}
     networks = [run.network(choice) for run, choice in zip(runs, which, strict=True)]
     network: Network | Members = networks[0] if len(networks) == 1 else Members(networks)
     sampling = asked.sampling or choose_sampling(asked.format, predictor.plan.spatial_dims)
@@ -85,20 +96,32 @@ def export(asked: ExportOptions) -> Contract:
         traced = trace(network, predictor.windows[0], sampling=sampling)
         tell(1, "traced")
         if asked.int8:
-            windows = calibration_windows(predictor.plan, images)
-            reason = f"8 bits are calibrated for windows of {' x '.join(map(str, predictor.windows[0]))}"
-            traced, program = traced.of_one_size(predictor.windows[0], reason), convert_to_int8(traced, windows)
+            traced, program, quantised = _quantise(traced, predictor, images)
         else:
-            program = convert(traced, asked.format)
+            program, quantised = convert(traced, asked.format), None
         tell(2, "converted")
         model = _describe(asked, traced, program, networks, sampling)
         described = [describe_network(run, choice) for run, choice in zip(runs, which, strict=True)]
         contract = make_contract(predictor, model, described)
         parity = compare(predictor, network, contract, program.compute, sample)
         tell(3, "compared")
-    contract = contract.model_copy(update={"parity": parity})
+    if quantised is not None:
+        quantised = measure_cost(runs[0], predictor, contract, program.compute, place, quantised, console)
+    contract = contract.model_copy(update={"parity": parity, "quantisation": quantised})
     _write(output, program.files, contract)
     return contract
+
+
+def _quantise(
+    traced: Traced, predictor: Predictor, images: Mapping[str, Image]
+) -> tuple[Traced, Program, Quantisation]:
+    """Return a traced network for windows of one size alone, in 8 bits by the ranges on images, by case."""
+    from deconvseg.integrations.openvino.quantising import calibration_windows
+
+    size, windows = predictor.windows[0], calibration_windows(predictor.plan, list(images.values()))
+    reason = f"8 bits are calibrated for windows of {' x '.join(map(str, size))}"
+    quantised = Quantisation(calibration=tuple(images), windows=len(windows))
+    return traced.of_one_size(size, reason), convert_to_int8(traced, windows), quantised
 
 
 def _check_folder(output: Path, format: ExportFormat) -> None:

@@ -48,7 +48,7 @@ def find_sample(
     """
     asked = images is not None
     if images is None:
-        images = _own_dataset(runs[0])
+        images = own_dataset(runs[0])
     if images is None:
         if case is not None:
             raise InputError("`case` names one of `images`: give a dataset or a folder of images too")
@@ -119,18 +119,19 @@ def _mean_dice(found: NDArray[np.integer], mask: NDArray[np.integer], contract: 
     return math.fsum(scores) / len(scores)
 
 
-def training_images(run: Run, predictor: Predictor, images: Path | None) -> list[Image]:
+def training_images(run: Run, predictor: Predictor, images: Path | None) -> dict[str, Image]:
     """Return some training cases of a run, from ``images`` or its own dataset, for the ranges of an int8 model."""
-    place = _own_dataset(run) if images is None else images
+    place = own_dataset(run) if images is None else images
     names = run.splits["train"]
     if place is None or not names:
         raise InputError("`int8` needs the cases that the run was trained on: give its dataset (`images`)")
     step = max(1, len(names) // _MOST_IMAGES)
     chosen, _, load = choose_cases(place, predictor.plan, [run], names=names[::step][:_MOST_IMAGES], told=Prediction())
-    return [load(case) for case in chosen]
+    return {case.name: load(case) for case in chosen}
 
 
-def _own_dataset(run: Run) -> Path | None:
+def own_dataset(run: Run) -> Path | None:
+    """Return the folder with the name of a run's dataset, here or beside the run, if it is a dataset."""
     name = run.config.get("dataset")
     if not isinstance(name, str) or not name:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deconvseg.errors import DeconvsegError, MissingPackageError
@@ -36,6 +37,15 @@ def to_openvino(traced: Traced) -> openvino.Model:
         raise DeconvsegError(f"OpenVINO does not convert this network: {first_line(error)}") from error
     model.input(0).tensor.set_names({"image"})
     model.output(0).tensor.set_names({"logits"})
+    return model
+
+
+def read_model(file: Path) -> openvino.Model:
+    """Return the model of an ``.xml`` file with its weights in the ``.bin`` file beside it."""
+    try:
+        model: openvino.Model = import_openvino().Core().read_model(file)
+    except FOREIGN_ERRORS as error:
+        raise DeconvsegError(f"{file}: OpenVINO does not read it: {first_line(error)}") from error
     return model
 
 

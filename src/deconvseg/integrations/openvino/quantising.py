@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,12 +53,14 @@ def quantise(model: openvino.Model, windows: Sequence[NDArray[np.float32]]) -> o
     fixed = model.clone()
     fixed.reshape(list(windows[0].shape))
     try:
-        lower: openvino.Model = nncf.quantize(
-            fixed,
-            nncf.Dataset(list(windows)),
-            subset_size=len(windows),
-            ignored_scope=nncf.IgnoredScope(types=list(_NOT_QUANTISED), validate=False),
-        )
+        # NNCF prints bars of its own.
+        with contextlib.redirect_stdout(io.StringIO()):
+            lower: openvino.Model = nncf.quantize(
+                fixed,
+                nncf.Dataset(list(windows)),
+                subset_size=len(windows),
+                ignored_scope=nncf.IgnoredScope(types=list(_NOT_QUANTISED), validate=False),
+            )
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DeconvsegError(f"NNCF does not quantise this model: {first_line(error)}") from error
     return lower

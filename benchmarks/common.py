@@ -74,10 +74,10 @@ def time_in_turn(sides: Mapping[str, Step], rounds: int, device: torch.device) -
     for turn in range(rounds + 1):
         for name, step in sides.items():
             gc.collect()
-            _wait(device)
+            wait_for(device)
             start = time.perf_counter()
             step()
-            _wait(device)
+            wait_for(device)
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
@@ -170,6 +170,7 @@ def report(record: dict[str, Any], path: Path | None) -> None:
         path.write_text(text + "\n")
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has finished what was asked of it."""
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -8,207 +8,92 @@ installed, in every precision up to the one asked for. ``--precision bfloat16`` 
 ``.bfloat16()`` and in float32, and each peer in bfloat16 (PyTorch's autocast, OpenVINO's default on processors that
 have it) and in float32. ``dynunet`` is MONAI's network as it comes; ``nnunet`` is this package's form of it.
 
+Each side runs in a process of its own (workers.py); they are timed in turn, and each round begins with another side.
 Every side's logits are first compared with those of its network in float64. Nothing is timed if a side in float32 is
 off by more than 1e-5 (ours and the authors') or 1e-4 (other engines), or if ours in half precision is off by more than
 twice the error of plain PyTorch operators in the same precision.
 """
 
 import argparse
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import exported
 import torch
-from common import (
-    asked,
-    first_logits,
-    machine,
-    make_network_step,
-    make_parser,
-    peak_megabytes,
-    ratios,
-    relative_error,
-    report,
-    spread,
-    time_in_turn,
-)
-from torch import Tensor, nn
+from common import asked, first_logits, machine, make_parser, ratios, relative_error, report, spread
+from network_sides import PRECISIONS, Side, list_sides, make_image, make_network, make_step
+from torch import Tensor
+from workers import Worker, time_in_turn
 
-from deconvseg import create_model
 from deconvseg.catalog import PRESETS
-from deconvseg.models import Deconver, list_models, load_official, preset_arguments
+from deconvseg.models import list_models
 from deconvseg.ops import explain, use_backend
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # The largest relative error in float32 of PyTorch's sides, and of other engines, whose sums have other orders.
 LARGEST_ERROR, LARGEST_ERROR_OF_ENGINES = 1e-5, 1e-4
 
 
-@dataclass(frozen=True)
-class Side:
-    """A network in an engine and a precision; ``how`` tells autocast, ``.bfloat16()`` and our reference apart."""
-
-    network: str
-    engine: str = "torch"
-    precision: str = "float32"
-    how: str = ""
-
-    @property
-    def name(self) -> str:
-        parts = [self.network, "" if self.engine == "torch" else self.engine, self.how, self.precision]
-        return " ".join(part for part in parts if part)
-
-
-def list_sides(options: argparse.Namespace) -> list[Side]:
-    """Every side of a comparison, the one that the others are compared with first."""
-    lower, train = options.precision, options.train
-    precisions = [lower] if lower == "float32" else [lower, "float32"]
-    sides = [Side("ours", precision=lower)]
-    if len(precisions) == 2:
-        sides += [] if train else [Side("ours", precision=lower, how="cast")]
-        sides.append(Side("ours"))
-    if options.reference:
-        sides.append(Side("ours", precision=lower, how="reference"))
-    peers = [*(["official"] if options.official else []), *options.against]
-    sides += [Side(network, precision=precision) for network in peers for precision in precisions]
-    for engine in options.engines:
-        if engine == "torch" or train or options.device != "cpu":
-            continue
-        # ONNX Runtime has no kernels in half precision for CPUs.
-        taken = precisions if engine == "openvino" else ["float32"]
-        networks = ["ours", *options.exported]
-        sides += [Side(network, engine, precision) for network in networks for precision in taken]
-    return sides
+def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    sides = list_sides(options)
+    device = torch.device(options.device)
+    expected = expected_logits([side.network for side in sides], options)
+    files = export_networks(sides, options, folder)
+    workers = {
+        side: Worker(make_step, side, options, files.get((side.network, side.engine)), device=device) for side in sides
+    }
+    try:
+        first = {side: worker.first() for side, worker in workers.items()}
+        errors = {
+            side: relative_error(torch.from_numpy(logits), expected[side.network])
+            for side, (logits, _) in first.items()
+        }
+        reference = Side("ours", precision=options.precision, how="reference")
+        plain = errors[reference] if reference in errors else measure_error(reference, options, expected["ours"])
+        check_equality(errors, plain)
+        seconds = time_in_turn({side.name: worker for side, worker in workers.items()}, options.rounds)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    with torch.inference_mode(not options.train):
+        choices = explain(make_network("ours", options)).choices
+    return {
+        "backends": sorted({str(choice) for _, choice in choices}),
+        "plain_error": plain,
+        **summarise(sides, errors, seconds, [first[side][1] for side in sides]),
+    }
 
 
-def network_of_ours(preset: str, kernel: int) -> nn.Module:
-    torch.manual_seed(0)
-    return create_model("deconver", preset, kernel_size=kernel)
+def measure_error(side: Side, options: argparse.Namespace, expected: Tensor) -> float:
+    worker = Worker(make_step, side, options, device=torch.device(options.device))
+    try:
+        return relative_error(torch.from_numpy(worker.first()[0]), expected)
+    finally:
+        worker.close()
 
 
-def network_of_the_authors(checkout: str, preset: str, kernel: int) -> nn.Module:
-    if checkout not in sys.path:
-        sys.path.insert(0, checkout)
-    from deconver import Deconver
-
-    settings = preset_arguments("deconver", preset)
-    dims, widths = settings["spatial_dims"], settings["widths"]
-    torch.manual_seed(0)
-    return Deconver(
-        settings["in_channels"],
-        settings["out_channels"],
-        spatial_dims=dims,
-        encoder_width=widths,
-        encoder_depth=(1,) * len(widths),
-        decoder_depth=(1,) * (len(widths) - 1),
-        strides=(1,) + (2,) * (len(widths) - 1),
-        norm={2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dims],
-        kernel_size=(kernel,) * dims,
-        ratio=4,
-        groups=-1,
-        eps=1e-8,
-    )
+def export_networks(sides: Sequence[Side], options: argparse.Namespace, folder: Path) -> dict[tuple[str, str], Path]:
+    """Write the file of each network and engine other than PyTorch."""
+    files: dict[tuple[str, str], Path] = {}
+    for side in sides:
+        key = side.network, side.engine
+        if side.engine != "torch" and key not in files:
+            place = folder / "-".join(key)
+            place.mkdir()
+            files[key] = exported.export(make_network(side.network, options), make_image(options), side.engine, place)
+    return files
 
 
-def network_of_monai(preset: str) -> nn.Module:
-    """MONAI's DynUNet with the paper's widths, and the weights of this package's form of it."""
-    from monai.networks.nets import DynUNet
-
-    settings = preset_arguments("nnunet", preset)
-    stages = len(settings["widths"])
-    strides = [1] + [2] * (stages - 1)
-    network = DynUNet(
-        settings["spatial_dims"],
-        settings["in_channels"],
-        settings["out_channels"],
-        [3] * stages,
-        strides,
-        strides[1:],
-        filters=settings["widths"],
-        norm_name=("INSTANCE", {"affine": False}),
-    )
-    torch.manual_seed(0)
-    source = create_model("nnunet", preset).state_dict()
-    # DynUNet names some of its weights twice.
-    network.load_state_dict(source, strict=False)
-    return network
-
-
-def make_network(name: str, options: argparse.Namespace) -> nn.Module:
-    if name == "ours":
-        network = network_of_ours(options.preset, options.kernel)
-    elif name == "official":
-        network = network_of_the_authors(options.official, options.preset, options.kernel)
-    elif name == "dynunet":
-        network = network_of_monai(options.preset)
-    else:
-        torch.manual_seed(0)
-        network = create_model(name, options.preset)
-    return network.to(options.device).train(options.train)
-
-
-def make_step(
-    side: Side, options: argparse.Namespace, file: Path | None = None, network: nn.Module | None = None
-) -> Callable[[], Tensor]:
-    """One patch of inference, or one step of training, of a side; ``file`` is the exported network of an engine."""
-    torch.set_num_threads(options.threads)
-    image = make_image(options)
-    if side.engine == "openvino":
-        assert file is not None, "OpenVINO runs files"
-        default = exported.default_precision() == side.precision
-        return exported.run_openvino(file, image, options.threads, None if default else side.precision)
-    if side.engine == "onnxruntime":
-        assert file is not None, "ONNX Runtime runs files"
-        return exported.run_onnxruntime(file, image, options.threads)
-    network = make_network(side.network, options) if network is None else network
-    precision = PRECISIONS[side.precision]
-    if side.how == "cast":
-        network, image = deepcopy(network).to(precision), image.to(precision)
-    step = make_network_step(
-        network, image, train=options.train, precision=torch.float32 if side.how == "cast" else precision
-    )
-    if side.how != "reference":
-        return step
-
-    def step_by_reference() -> Tensor:
-        with use_backend("reference"):
-            return step()
-
-    return step_by_reference
-
-
-def make_image(options: argparse.Namespace) -> Tensor:
-    preset = PRESETS[options.preset]
-    size = (options.size,) * len(preset.patch_size) if options.size else preset.patch_size
-    generator = torch.Generator().manual_seed(1)
-    image = torch.randn((options.batch, preset.ends["in_channels"], *size), generator=generator)
-    return image.to(options.device)
-
-
-def share_weights(networks: dict[str, nn.Module]) -> None:
-    """Give ours the weights of the authors' network, so that their logits can be compared."""
-    if "official" in networks:
-        ours = networks["ours"]
-        assert isinstance(ours, Deconver), "the authors' repository has nothing else"
-        load_official(ours, networks["official"].state_dict())
-
-
-def expected_logits(networks: dict[str, nn.Module], options: argparse.Namespace) -> dict[str, Tensor]:
+def expected_logits(names: Iterable[str], options: argparse.Namespace) -> dict[str, Tensor]:
     """The logits of each network in float64, by plain PyTorch operators; the authors' network has ours."""
     image = make_image(options).double()
     found: dict[str, Tensor] = {}
-    for name, network in networks.items():
-        if name != "official":
-            with torch.inference_mode(), use_backend("reference"):
-                found[name] = first_logits(deepcopy(network).double()(image))
-    if "official" in networks:
-        found["official"] = found["ours"]
-    return found
+    for name in dict.fromkeys("ours" if name == "official" else name for name in names):
+        with torch.inference_mode(), use_backend("reference"):
+            found[name] = first_logits(make_network(name, options).double()(image)).cpu()
+    return {**found, "official": found["ours"]}
 
 
 def check_equality(errors: dict[Side, float], half: float) -> None:
@@ -222,43 +107,6 @@ def check_equality(errors: dict[Side, float], half: float) -> None:
             most = 0.1
         if not error <= most:
             raise SystemExit(f"{side.name}: its logits are off by {error:.2g}, more than {most:.2g}: nothing is timed")
-
-
-def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    sides = list_sides(options)
-    device = torch.device(options.device)
-    networks = {name: make_network(name, options) for name in dict.fromkeys(side.network for side in sides)}
-    share_weights(networks)
-    files: dict[tuple[str, str], Path] = {}
-    for side in sides:
-        if side.engine != "torch" and (side.network, side.engine) not in files:
-            place = folder / f"{side.network}-{side.engine}"
-            place.mkdir()
-            files[side.network, side.engine] = exported.export(
-                networks[side.network], make_image(options), side.engine, place
-            )
-    steps = {
-        side: make_step(side, options, files.get((side.network, side.engine)), networks[side.network]) for side in sides
-    }
-    expected = expected_logits(networks, options)
-    errors = {side: relative_error(step(), expected[side.network]) for side, step in steps.items()}
-    reference = Side("ours", precision=options.precision, how="reference")
-    plain = relative_error(make_step(reference, options, None, networks["ours"])(), expected["ours"])
-    check_equality(errors, plain)
-    del expected
-    seconds = time_in_turn({side.name: step for side, step in steps.items()}, options.rounds, device)
-    backends = sorted({str(choice) for _, choice in explain(networks["ours"]).choices})
-    del steps, networks
-    return {
-        "backends": backends,
-        "plain_error": plain,
-        **summarise(sides, errors, seconds, [_peak(side, options, files) for side in sides]),
-    }
-
-
-def _peak(side: Side, options: argparse.Namespace, files: dict[tuple[str, str], Path]) -> float:
-    file = files.get((side.network, side.engine))
-    return peak_megabytes(make_step, side, options, file, device=torch.device(options.device))
 
 
 def summarise(

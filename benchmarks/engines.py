@@ -2,40 +2,36 @@
 
 ``python benchmarks/engines.py RUN DATA --dice --json OUT`` predicts test cases of the run's dataset DATA by PyTorch
 with our kernels, OpenVINO and ONNX Runtime, and prints the mean Dice against the labels and against the masks in
-float32. ``--time`` takes a few of the cases in turn and gives the seconds of a case from its voxels in memory to its
-mask, and the peak memory in a process of its own. int8 is OpenVINO's, calibrated by NNCF on training cases; without
-nncf it is left out.
+float32. ``--time`` takes a few of the cases in turn, each side in a process of its own, and gives the seconds of a case
+from its voxels in memory to its mask, and the peak memory. int8 is OpenVINO's: the model of ``--int8 EXPORT``, a folder
+of ``deconvseg export --int8``; without it this side is left out.
 """
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import exported
 import numpy as np
 import torch
-from common import machine, make_parser, peak_megabytes, ratios, report, spread, time_in_turn
+from common import Apart, machine, make_parser, ratios, report, spread, time_apart
 from numpy.typing import NDArray
 
 from deconvseg.data import Case, Image, open_dataset, read_image, read_label_map
-from deconvseg.inference import Predictor
+from deconvseg.inference import Predictor, open_export
 from deconvseg.runs import Run
 
 FULL = "torch 32"
 SIDES = (FULL, "torch bf16", "openvino 32", "openvino bf16", "openvino int8", "onnxruntime 32")
-# Training cases for the ranges of int8.
-CALIBRATION = 24
 
 
-def list_sides(asked: Sequence[str] | None) -> list[str]:
-    """The sides whose packages are installed."""
+def list_sides(options: argparse.Namespace) -> list[str]:
+    """The requested sides whose packages are installed; int8 needs a model."""
     sides = [side for side in SIDES if not exported.missing(side.split()[0])]
-    sides = [side for side in sides if not side.endswith("int8") or find_spec("nncf") is not None]
-    return [side for side in sides if asked is None or side in asked or side == FULL]
+    sides = [side for side in sides if options.int8 is not None or not side.endswith("int8")]
+    return [side for side in sides if options.sides is None or side in options.sides or side == FULL]
 
 
 def make_predictor(side: str, options: argparse.Namespace) -> Predictor:
@@ -43,27 +39,10 @@ def make_predictor(side: str, options: argparse.Namespace) -> Predictor:
     run = Run.open(options.run)
     if precision != "int8":
         return Predictor([run], engine=engine, precision="bf16" if precision == "bf16" else "32")
-    return Predictor([(quantised_engine(run, options), run.plan)])
-
-
-def quantised_engine(run: Run, options: argparse.Namespace) -> Any:
-    """OpenVINO in int8; what lies between its products is in the default precision of the processor."""
-    from deconvseg.integrations.exporting import trace
-    from deconvseg.integrations.openvino import OpenVinoEngine, calibration_windows, quantise, to_openvino
-
-    network = run.network(run.choose_weights())
-    names = run.splits["train"][:CALIBRATION]
-    images = [read_image(case.images) for case in cases_of(options.data, names)]
-    windows = calibration_windows(run.plan, images)
-    lower = quantise(to_openvino(trace(network, run.plan.patch_size)), windows)
-    engine = OpenVinoEngine(
-        lower,
-        channels=network.in_channels,
-        fixed_size=run.plan.patch_size,
-        precision="bf16" if exported.default_precision() == "bfloat16" else "32",
-    )
-    engine.title += " int8"
-    return engine
+    # What lies between the products in 8 bits is in the default precision of the processor.
+    between = "bf16" if exported.default_precision() == "bfloat16" else "32"
+    found = open_export(options.int8, precision=between)
+    return Predictor([(found.engine, found.plan)])
 
 
 def cases_of(data: Path, names: Sequence[str]) -> list[Case]:
@@ -131,20 +110,19 @@ def make_step(side: str, options: argparse.Namespace, predictor: Predictor | Non
 
 
 def measure(options: argparse.Namespace, sides: Sequence[str]) -> dict[str, Any]:
-    starts, steps = {}, {}
-    for side in sides:
-        begin = time.perf_counter()
-        steps[side] = make_step(side, options)
-        starts[side] = time.perf_counter() - begin
-    seconds = time_in_turn(steps, options.rounds, torch.device("cpu"))
+    apart = {side: Apart(make_step, side, options) for side in sides}
+    # One after the other, because a peak is that of a process with the machine for itself.
+    peaks = {side: one.peak_megabytes() for side, one in apart.items()}
+    seconds = time_apart(apart, options.rounds)
+    for one in apart.values():
+        one.close()
     seconds = {side: [value / options.timed for value in values] for side, values in seconds.items()}
-    del steps
     return {
         "sides": {
             side: {
                 "seconds_of_a_case": spread(values),
-                "seconds_to_start": starts[side],
-                "peak_megabytes": peak_megabytes(make_step, side, options, device=torch.device("cpu")),
+                "seconds_to_start": apart[side].seconds_to_start,
+                "peak_megabytes": peaks[side],
             }
             for side, values in seconds.items()
         },
@@ -152,10 +130,22 @@ def measure(options: argparse.Namespace, sides: Sequence[str]) -> dict[str, Any]
     }
 
 
+def tabulate(sides: dict[str, Any]) -> str:
+    """The rows of the table in the documentation."""
+    lines = []
+    for name, side in sides.items():
+        times = side["seconds_of_a_case"]
+        lines.append(
+            f"| {name} | {times['median']:.3f} ({times['min']:.3f} to {times['max']:.3f}) "
+            f"| {side['peak_megabytes']:.0f} MB | {side['seconds_to_start']:.1f} s |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    sides = list_sides(options.sides)
+    sides = list_sides(options)
     plan = Run.open(options.run).plan
     record: dict[str, Any] = {
         "run": options.run.name,
@@ -170,6 +160,8 @@ def main() -> None:
     if options.time:
         record["time"] = measure(options, sides)
     report(record, options.json)
+    if options.time:
+        print(tabulate(record["time"]["sides"]))
 
 
 def parse() -> argparse.Namespace:
@@ -178,6 +170,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("data", type=Path)
     parser.add_argument("--dice", action="store_true")
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--int8", type=Path, help="folder of an export of the run in 8 bits")
     parser.add_argument("--sides", nargs="+", choices=SIDES)
     parser.add_argument("--cases", type=int, default=41, help="test cases whose masks are compared")
     parser.add_argument("--timed", type=int, default=4, help="of these, how many are timed")

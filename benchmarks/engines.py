@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deconvseg.data import Case, Image, open_dataset, read_image, read_label_map
 from deconvseg.inference import Predictor, open_export
-from deconvseg.runs import Run
+from deconvseg.runs import Precision, Run
 
 FULL = "torch 32"
 SIDES = (FULL, "torch bf16", "openvino 32", "openvino bf16", "openvino int8", "onnxruntime 32")
@@ -40,7 +40,7 @@ def make_predictor(side: str, options: argparse.Namespace) -> Predictor:
     if precision != "int8":
         return Predictor([run], engine=engine, precision="bf16" if precision == "bf16" else "32")
     # What lies between the products in 8 bits is in the default precision of the processor.
-    between = "bf16" if exported.default_precision() == "bfloat16" else "32"
+    between: Precision = "bf16" if exported.default_precision() == "bfloat16" else "32"
     found = open_export(options.int8, precision=between)
     return Predictor([(found.engine, found.plan)])
 

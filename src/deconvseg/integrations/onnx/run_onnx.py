@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 
-single, every = np.float32, slice(None)
+single = np.float32
 
 
 def segment(pixels: Any, affine: Any, contract: Any, run: Any) -> Any:
@@ -32,10 +32,10 @@ def segment(pixels: Any, affine: Any, contract: Any, run: Any) -> Any:
     wanted = inner if windows["crop_to_nonzero"] and inner else seen
     ids = np.zeros(pixels.shape[1:], np.int64)
     if inner or not windows["crop_to_nonzero"]:
-        prepared = preprocess(pixels[(every, *seen)], spacing[np.argsort(towards[:, 0])], contract)
+        prepared = preprocess(cut(pixels, seen), spacing[np.argsort(towards[:, 0])], contract)
         sides = zip(prepared.shape[1:], windows["size"], seen, wanted)
         boxes, starts, lines = zip(*(lay_out(*side, windows["overlap"]) for side in sides))
-        logits = sweep(prepared[(every, *boxes)], starts, contract, run)
+        logits = sweep(cut(prepared, boxes), starts, contract, run)
         for first in range(0, len(lines[0][0]), 8):  # plane by plane, because all maps on the image's grid may be large
             planes = [part[first : first + 8] for part in lines[0]]
             innermost_first = reversed(list(enumerate([planes, *lines[1:]], 1)))
@@ -53,6 +53,12 @@ def nonzero_box(pixels: Any) -> Any:
     filled = (pixels != 0).any(0)
     lines = [np.flatnonzero(filled.any(tuple(set(range(filled.ndim)) - {axis}))) for axis in range(filled.ndim)]
     return [slice(int(line[0]), int(line[-1]) + 1) for line in lines if line.size]
+
+
+def cut(pixels: Any, box: Any) -> Any:
+    """Return the part of (C, *S) in a box of slices."""
+    where = (slice(None), *box)
+    return pixels[where]
 
 
 def preprocess(pixels: Any, spacing: Any, contract: Any) -> Any:
@@ -129,14 +135,14 @@ def sweep(pixels: Any, starts: Any, contract: Any, run: Any) -> Any:
     total = np.zeros((model["networks"] * model["maps"], *sums.shape), single)
     for place in itertools.product(*starts):
         part = tuple(slice(p + pad[0], p + pad[0] + w) for p, pad, w in zip(place, pads, size))
-        window = pixels[(None, every, *part)]
+        window = cut(pixels, part)[None]
         logits = sum(np.flip(run(np.ascontiguousarray(np.flip(window, flip))), flip) for flip in mirrored)[0]
         logits = logits / single(len(mirrored))
         if not np.isfinite(logits).all():
             raise SystemExit("the network's logits are NaN or infinite: check the image for extreme intensities")
-        total[(every, *part)] += logits * weight
+        cut(total, part)[...] += logits * weight
         sums[part] += weight
-    return (total / sums)[(every, *(slice(pad[0], pad[0] + n) for pad, n in zip(pads, shape)))]
+    return cut(total / sums, [slice(pad[0], pad[0] + n) for pad, n in zip(pads, shape)])
 
 
 def decide(maps: Any, contract: Any) -> Any:
@@ -187,7 +193,7 @@ def postprocess(mask: Any, steps: Any, spacing: Any) -> None:
     for step in (step for step in steps if step["step"] == "fill_holes"):
         # Around the mask, component 0 is the outside; holes with a voxel of another structure are kept.
         number, sizes = components(np.pad(~np.isin(mask, step["labels"]), 1, constant_values=True), faces=True)
-        number = number[(slice(1, -1),) * mask.ndim]
+        number = cut(number[None], [slice(1, -1)] * mask.ndim)[0]
         kept = np.zeros(len(sizes) + 1, bool)
         kept[[0, -1]] = True
         kept[number[~np.isin(mask, [0, *step["labels"], *step["enclosing"].values()])]] = True
